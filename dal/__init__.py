@@ -1,0 +1,1 @@
+"""Deep active learning for text classifiers."""

@@ -1,0 +1,1 @@
+"""Pure tensor mathematics: no state, no files, no progress bars."""

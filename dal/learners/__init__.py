@@ -1,0 +1,1 @@
+"""Model families: recipes that turn labels into predictors."""

@@ -1,0 +1,1 @@
+"""Lightning modules that the engine can look into."""

@@ -1,0 +1,202 @@
+"""What a model computed for some rows, as named tensors, and which names follow from which."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dal.errors import NeedError
+from dal.functional.points import OuterPoints
+
+Value = Tensor | OuterPoints
+
+#: Names that follow from others, row by row and without the model.
+FOLLOWS: Mapping[str, frozenset[str]] = {
+    "probs": frozenset({"logits"}),
+    "log_probs": frozenset({"logits"}),
+    "grads": frozenset({"logits", "features"}),
+    "mc_log_probs": frozenset({"mc_logits"}),
+    "joint_mc_log_probs": frozenset({"joint_mc_logits"}),
+}
+
+#: Reductions over the K samples, folded batch by batch inside the pass, so that N*K*C floats are never held.
+FOLDS: Mapping[str, str] = {"mutual_information": "mc_logits", "vote_counts": "mc_logits"}
+
+
+def closure(provides: Iterable[str]) -> frozenset[str]:
+    """Every name that can be read when `provides` can be computed."""
+    names = frozenset(provides)
+    names |= {name for name, source in FOLDS.items() if source in names}
+    return names | {name for name, sources in FOLLOWS.items() if sources <= names}
+
+
+def sources(names: Iterable[str]) -> frozenset[str]:
+    """The names a pass must gather so that all of `names` can be read: follow-ups replaced by what they follow from.
+
+    A fold (see `FOLDS`) is gathered as itself, and dropped when its raw samples are gathered anyway.
+    """
+    wanted: frozenset[str] = frozenset()
+    for name in names:
+        wanted |= FOLLOWS.get(name, frozenset({name}))
+    return frozenset(name for name in wanted if FOLDS.get(name) not in wanted)
+
+
+def log_probs(logits: Tensor, multilabel: bool = False) -> Tensor:
+    """Log-probabilities (nats) of logits (..., C): a categorical over C, or C Bernoullis. Finite everywhere.
+
+    An impossible outcome (a logit of -inf) is floored at the log of the smallest normal number of the type.
+    """
+    out = F.logsigmoid(logits) if multilabel else F.log_softmax(logits, -1)
+    return out.clamp_min(torch.log(torch.tensor(torch.finfo(out.dtype).tiny)).item())
+
+
+def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:
+    """Gradient of the cross-entropy at the predicted label with respect to the last layer's weight, as factors.
+
+    Row i is vec((p_i - y_i) (x) h_i), with y_i one-hot at the most probable class (multi-label: 1 where p > 1/2).
+    Shapes: logits (N, C), features (N, D). Ash et al. 2020, "Deep Batch Active Learning by Diverse, Uncertain
+    Gradient Lower Bounds".
+    """
+    if multilabel:
+        return OuterPoints(logits.sigmoid() - (logits > 0).to(logits.dtype), features)
+    predicted = F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    return OuterPoints(logits.softmax(-1) - predicted, features)
+
+
+def fold(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
+    """The reduction `name` (see `FOLDS`) of mc_logits (N, K, C)."""
+    from dal.functional import disagreement
+
+    if name == "mutual_information":
+        return disagreement.mutual_information(log_probs(mc_logits, multilabel), multilabel=multilabel)  # (N,)
+    if multilabel:
+        return (mc_logits > 0).sum(1).to(mc_logits.dtype)  # (N, C)
+    return F.one_hot(mc_logits.argmax(-1), mc_logits.shape[-1]).sum(1).to(mc_logits.dtype)  # (N, C)
+
+
+class Outputs:
+    """Row-aligned named tensors on one device, float32, read as `outputs["probs"]` or `outputs.probs`.
+
+    Names that follow from others (`probs` from `logits`, `grads` from `logits` and `features`, ...) are derived when
+    first read. Reading a name that was not declared, or that nothing here provides, raises `NeedError`.
+
+    Args:
+        tensors: name -> tensor (N, ...) or `OuterPoints` of N rows.
+        length: N; needed only when `tensors` is empty.
+        multilabel: False: `probs` is one categorical over C. True: C independent Bernoullis.
+        declared: the names that may be read; None allows all.
+    """
+
+    __slots__ = ("_declared", "_length", "_tensors", "multilabel")
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Value] | None = None,
+        *,
+        length: int | None = None,
+        multilabel: bool = False,
+        declared: Iterable[str] | None = None,
+    ) -> None:
+        self._tensors: dict[str, Value] = {name: _as_float32(value) for name, value in (tensors or {}).items()}
+        lengths = {name: len(value) for name, value in self._tensors.items()}
+        if length is None:
+            length = next(iter(lengths.values()), 0)
+        wrong = {name: rows for name, rows in lengths.items() if rows != length}
+        if wrong:
+            raise ValueError(f"outputs must be row-aligned: expected {length} rows, got {wrong}")
+        if len({value.device for value in self._tensors.values()}) > 1:
+            raise ValueError("outputs must be on one device")
+        self._length = length
+        self._declared = None if declared is None else frozenset(declared)
+        self.multilabel = multilabel
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        held = ", ".join(sorted(self._tensors))
+        return f"Outputs({self._length} rows: {held or 'nothing computed'})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are; the CPU when there are none."""
+        return next((value.device for value in self._tensors.values()), torch.device("cpu"))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that can be read."""
+        readable = closure(self._tensors)
+        return readable if self._declared is None else readable & self._declared
+
+    def __getitem__(self, name: str) -> Any:
+        if self._declared is not None and name not in self._declared:
+            raise NeedError(
+                f"{name!r} was read but not declared: add it to the strategy's needs (pool), labeled_needs or "
+                f"target_needs; declared are {_listing(self._declared)}"
+            )
+        if name not in self._tensors:
+            self._tensors[name] = self._derive(name)
+        return self._tensors[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def _derive(self, name: str) -> Value:
+        missing = FOLLOWS.get(name, {FOLDS[name]} if name in FOLDS else {name}) - self._tensors.keys()
+        if missing:
+            held = _listing(self._tensors)
+            raise NeedError(f"{name!r} was not computed: there is no {_listing(missing)} among {held}")
+        return _DERIVE[name](self)
+
+    def declare(self, names: Iterable[str]) -> "Outputs":
+        """The same rows, of which only `names` may be read."""
+        return self._with(self._tensors, self._length, frozenset(names))
+
+    def take(self, index: Tensor | Sequence[int] | slice) -> "Outputs":
+        """The rows at `index`, in its order."""
+        if not isinstance(index, slice):
+            index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        tensors = {name: value[index] for name, value in self._tensors.items()}
+        length = len(range(self._length)[index]) if isinstance(index, slice) else len(index)
+        return self._with(tensors, length, self._declared)
+
+    def _with(self, tensors: Mapping[str, Value], length: int, declared: frozenset[str] | None) -> "Outputs":
+        return Outputs(tensors, length=length, multilabel=self.multilabel, declared=declared)
+
+    def to(self, device: torch.device | str) -> "Outputs":
+        """The same rows on another device."""
+        return self._with({k: v.to(device) for k, v in self._tensors.items()}, self._length, self._declared)
+
+
+def _as_float32(value: Value) -> Value:
+    if isinstance(value, OuterPoints) or not value.is_floating_point() or value.dtype == torch.float32:
+        return value
+    return value if value.dtype == torch.float64 else value.float()
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def _probs(outputs: Outputs) -> Tensor:
+    logits: Tensor = outputs._tensors["logits"]  # type: ignore[assignment]
+    return logits.sigmoid() if outputs.multilabel else logits.softmax(-1)
+
+
+def _derived(function: Callable[..., Value], *names: str) -> Callable[[Outputs], Value]:
+    return lambda outputs: function(*(outputs._tensors[name] for name in names), multilabel=outputs.multilabel)
+
+
+_DERIVE: Mapping[str, Callable[[Outputs], Value]] = {
+    "probs": _probs,
+    "log_probs": _derived(log_probs, "logits"),
+    "grads": _derived(gradient_factors, "logits", "features"),
+    "mc_log_probs": _derived(log_probs, "mc_logits"),
+    "joint_mc_log_probs": _derived(log_probs, "joint_mc_logits"),
+    "mutual_information": lambda o: fold("mutual_information", o._tensors["mc_logits"], o.multilabel),  # type: ignore[arg-type]
+    "vote_counts": lambda o: fold("vote_counts", o._tensors["mc_logits"], o.multilabel),  # type: ignore[arg-type]
+}
