@@ -1,0 +1,31 @@
+"""Fixtures that every test may use. Real tiny models, no mocks, no network."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import material
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a randomly initialised BERT and its tokenizer."""
+    return material.write_tiny_bert(tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens and embeddings of a test are cached in a folder of the test run, never in the user's."""
+    monkeypatch.setenv("DAL_CACHE", str(tmp_path_factory.getbasetemp() / "dal-cache"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets named by DAL_TEST_DATA; the test is skipped without it."""
+    folder = os.environ.get("DAL_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("DAL_TEST_DATA does not name a folder of data sets")
+    return Path(folder)
