@@ -1,0 +1,35 @@
+# Sourced by the other scripts: makes a virtual environment once and again whenever what it must hold has changed.
+
+# The first Python of at least 3.11 among $PYTHON, python3, python and the versioned names.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info)' >/dev/null 2>&1; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    echo "dal needs Python 3.11 or newer; none was found. Set PYTHON to one." >&2
+    return 1
+}
+
+# make_environment FOLDER EXTRA: FOLDER holds the package with EXTRA, under constraints.txt.
+make_environment() {
+    local folder=$1 extra=$2 python stamp wanted
+    python=$(find_python) || return 1
+    stamp=$folder/.installed
+    wanted=$("$python" -c '
+import hashlib, pathlib, sys
+files = [pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+print(hashlib.sha256(b"".join([*files, sys.version.encode(), sys.argv[1].encode()])).hexdigest())' "$extra") || return 1
+    if [ -x "$folder/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    echo "Installing into $folder (the first time takes some minutes) ..."
+    rm -f "$stamp"
+    "$python" -m venv "$folder" || return 1
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --constraint constraints.txt --editable ".[$extra]" || return 1
+    printf '%s\n' "$wanted" >"$stamp"
+}
