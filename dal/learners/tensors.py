@@ -1,0 +1,66 @@
+"""Rows that are already tensors: vectors, images, anything of one fixed shape."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.errors import DataError
+from dal.learner import Prepared
+
+
+class TensorPrepared(Prepared):
+    """Rows of one fixed shape, (N, ...), held in memory as they came.
+
+    A batch is `{"inputs": (B, ...)}`. Every row costs the same.
+    """
+
+    def __init__(self, inputs: Tensor, classes: Sequence[str], multilabel: bool = False) -> None:
+        self.inputs = inputs
+        self.classes = tuple(classes)
+        self.multilabel = multilabel
+        self.lengths = torch.ones(len(inputs), dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The rows as `{"inputs": (B, ...)}`."""
+        return {"inputs": self.inputs[torch.as_tensor(rows, dtype=torch.int64)]}
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and inverse standard deviation of vectors (N, D) over all rows, (D,) each; 0 where nothing varies."""
+        size, width = self.inputs.shape
+        total, squares = torch.zeros(2, width, dtype=torch.float64)
+        chunks = max(1, (1 << 22) // max(1, width))
+        for chunk in self.inputs.split(chunks):
+            total += chunk.double().sum(0)
+        mean = total / max(1, size)
+        for chunk in self.inputs.split(chunks):
+            squares += (chunk.double() - mean).square_().sum(0)
+        deviation = (squares / max(1, size)).sqrt()
+        floor = 1e-6 * deviation.max().clamp_min(1e-30) if width else 0.0
+        return mean.float(), torch.where(deviation > floor, 1 / deviation, 0.0).float()
+
+
+def prepare_tensors(rows: Any) -> TensorPrepared:
+    """The inputs of a `dal.data.Rows` as one float32 tensor (integers stay what they are).
+
+    Raises:
+        DataError: the inputs are not numbers of one shape.
+    """
+    inputs = rows.inputs
+    if not isinstance(inputs, Tensor):
+        try:
+            inputs = torch.as_tensor(inputs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                "this learner reads rows that are already numbers of one shape, but the inputs are not: give a tensor "
+                "(N, ...), or a learner that reads text"
+            ) from error
+    if inputs.is_floating_point():
+        inputs = inputs.float()
+    return TensorPrepared(inputs, rows.classes, rows.multilabel)

@@ -1,0 +1,175 @@
+"""The probe learner: a convex fit on frozen vectors."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import material
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from dal.errors import ConfigError, DataError, LearnerError, NeedError
+from dal.learners.probe import ProbeLearner
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def vectors(n=200, d=16, seed=0, multilabel=False, spread=1.0):
+    x, y = material.clusters(n, d=d, seed=seed, spread=spread)
+    rows = SimpleNamespace(inputs=x, classes=CLASSES, multilabel=multilabel, fingerprint=f"{n}-{d}-{seed}")
+    return rows, torch.nn.functional.one_hot(y, 4).bool() if multilabel else y
+
+
+def fitted(learner=ProbeLearner(model=None), labels=40, **kwargs):  # noqa: B008
+    rows, y = vectors(multilabel=kwargs.pop("multilabel", False))
+    data = learner.prepare(rows)
+    chosen = torch.arange(labels)
+    return data, y, learner.fit(data, chosen, y[chosen], seed=0, **kwargs)
+
+
+def test_separable_vectors_are_learned():
+    data, y, predictor = fitted()
+    accuracy = (predictor.outputs(data).logits.argmax(1) == y).float().mean()
+    assert accuracy > 0.95
+
+
+def test_logits_follow_from_features_through_the_head():
+    data, _, predictor = fitted()
+    outputs = predictor.outputs(data, names={"logits", "features", "grads"})
+    assert torch.equal(outputs.logits, outputs.features @ predictor.head.weight.T + predictor.head.bias)
+    assert outputs.grads.a.shape == (200, 4)
+
+
+def test_fit_agrees_with_scikit_learn():
+    rows, y = vectors(spread=3.0)
+    learner = ProbeLearner(model=None, l2=0.5)
+    data = learner.prepare(rows)
+    predictor = learner.fit(data, torch.arange(100), y[:100], seed=0)
+    x = predictor.outputs(data, names={"features"}).features.double().numpy()
+    padded = torch.nn.functional.pad(torch.from_numpy(x), (0, 1), value=1.0).numpy()
+    theirs = LogisticRegression(C=1 / 0.5, fit_intercept=False, tol=1e-10, max_iter=1000).fit(padded[:100], y[:100])
+    ours = predictor.outputs(data, names={"probs"}).probs
+    torch.testing.assert_close(ours.double(), torch.from_numpy(theirs.predict_proba(padded)), atol=1e-4, rtol=1e-3)
+
+
+def test_fewer_rows_than_features_reach_the_same_optimum():
+    rows, y = vectors(d=64, spread=3.0)
+    learner = ProbeLearner(model=None)
+    data = learner.prepare(rows)
+    predictor = learner.fit(data, torch.arange(30), y[:30], seed=0)
+    x = torch.nn.functional.pad(predictor.outputs(data, names={"features"}).features.double(), (0, 1), value=1.0)[:30]
+    theirs = LogisticRegression(C=1.0, fit_intercept=False, tol=1e-10, max_iter=1000).fit(x.numpy(), y[:30])
+    ours = torch.cat([predictor.head.weight, predictor.head.bias[:, None]], 1).double()
+    torch.testing.assert_close(ours, torch.from_numpy(theirs.coef_), atol=1e-3, rtol=1e-2)
+
+
+def test_a_class_without_labels_becomes_unlikely_and_breaks_nothing():
+    rows, y = vectors()
+    learner = ProbeLearner(model=None)
+    data = learner.prepare(rows)
+    chosen = (y < 3).nonzero().flatten()[:40]
+    probs = learner.fit(data, chosen, y[chosen], seed=0).outputs(data, chosen, {"probs"}).probs
+    assert bool((probs[:, 3] < 0.1).all())
+
+
+def test_multilabel_is_one_against_the_rest():
+    data, y, predictor = fitted(multilabel=True)
+    outputs = predictor.outputs(data, names={"probs", "mutual_information"})
+    assert ((outputs.probs > 0.5) == y).float().mean() > 0.95
+    assert outputs.multilabel
+
+
+def test_disagreement_is_larger_far_from_the_labels():
+    data, _, predictor = fitted()
+    drawn = predictor.outputs(data, torch.arange(40), {"joint_mc_logits", "logits"})
+    assert drawn.joint_mc_logits.shape == (40, 20, 4)
+    far = ProbeLearner(model=None).prepare(
+        SimpleNamespace(inputs=10 * data.inputs, classes=CLASSES, multilabel=False, fingerprint="far")
+    )
+    spread = drawn.joint_mc_logits.std(1).mean()
+    assert predictor.outputs(far, torch.arange(40), {"joint_mc_logits"}).joint_mc_logits.std(1).mean() > 2 * spread
+
+
+def test_samples_average_to_the_logits():
+    data, _, predictor = fitted(ProbeLearner(model=None, samples=4000))
+    outputs = predictor.outputs(data, torch.arange(5), {"mc_logits", "logits"})
+    error = outputs.mc_logits.std(1) / 4000**0.5
+    assert bool(((outputs.mc_logits.mean(1) - outputs.logits).abs() < 5 * error).all())
+
+
+def test_same_seed_gives_same_samples_whatever_the_rows():
+    data, _, predictor = fitted()
+    every = predictor.outputs(data, names={"mc_logits"}, seed=3).mc_logits
+    some = predictor.outputs(data, torch.tensor([7, 3]), {"mc_logits"}, seed=3).mc_logits
+    torch.testing.assert_close(some, every[[7, 3]])
+    assert not torch.allclose(predictor.outputs(data, names={"mc_logits"}, seed=4).mc_logits, every)
+
+
+def test_sample_weights_count():
+    data, y, plain = fitted()
+    weights = torch.ones(40)
+    weights[y[:40] == 0] = 0.0
+    *_, weighted = fitted(weights=weights)
+    assert (weighted.outputs(data).probs.argmax(1) == 0).sum() == 0 < (plain.outputs(data).probs.argmax(1) == 0).sum()
+
+
+def test_balanced_classes_raise_the_rare_one():
+    rows, y = vectors(spread=4.0)
+    rare = torch.cat([(y == 0).nonzero().flatten()[:3], (y == 1).nonzero().flatten()[:40]])
+    found = []
+    for rule in (None, "balanced"):
+        learner = ProbeLearner(model=None, class_weights=rule)
+        data = learner.prepare(rows)
+        found.append(int((learner.fit(data, rare, y[rare], seed=0).outputs(data).logits.argmax(1) == 0).sum()))
+    assert found[1] > found[0]
+
+
+def test_one_class_is_refused_in_plain_words():
+    rows, y = vectors()
+    learner = ProbeLearner(model=None)
+    data = learner.prepare(rows)
+    same = (y == 2).nonzero().flatten()[:5]
+    with pytest.raises(LearnerError, match="all 5 labels are 'c'"):
+        learner.fit(data, same, y[same], seed=0)
+
+
+def test_untrained_offers_embeddings_only():
+    learner = ProbeLearner(model=None)
+    data = learner.prepare(vectors()[0])
+    untrained = learner.untrained(data)
+    assert torch.equal(untrained.outputs(data, torch.tensor([2, 0]), {"embeddings"}).embeddings, data.inputs[[2, 0]])
+    with pytest.raises(NeedError, match="logits"):
+        untrained.outputs(data)
+
+
+def test_unknown_name_is_refused():
+    data, _, predictor = fitted()
+    with pytest.raises(NeedError, match="surprisal"):
+        predictor.outputs(data, names={"surprisal"})
+
+
+def test_saved_predictor_comes_back_equal(tmp_path: Path):
+    data, _, predictor = fitted()
+    predictor.save(tmp_path / "model")
+    again = ProbeLearner(model=None).load(tmp_path / "model", data)
+    names = {"logits", "mc_logits"}
+    for name in names:
+        assert torch.equal(again.outputs(data, names=names)[name], predictor.outputs(data, names=names)[name])
+
+
+def test_saving_replaces_the_older_model_and_leaves_nothing_beside_it(tmp_path: Path):
+    _, _, predictor = fitted()
+    predictor.save(tmp_path / "model")
+    predictor.save(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_texts_without_an_encoder_are_refused():
+    rows = SimpleNamespace(inputs=["some", "words"], classes=CLASSES, multilabel=False, fingerprint="t")
+    with pytest.raises(DataError, match="already numbers"):
+        ProbeLearner(model=None).prepare(rows)
+
+
+def test_a_penalty_of_zero_is_refused():
+    with pytest.raises(ConfigError, match="l2"):
+        ProbeLearner(model=None, l2=0.0)
