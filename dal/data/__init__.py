@@ -1,0 +1,7 @@
+"""Data: rows with stable ids, their labels, and how files become a pool and a test."""
+
+from dal.data.columns import Column, Pairs
+from dal.data.rows import Rows, Splits
+from dal.data.summary import Summary
+
+__all__ = ["Column", "Pairs", "Rows", "Splits", "Summary"]

@@ -1,0 +1,277 @@
+"""Text columns in Arrow memory that read like Python sequences, and what identifies their rows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dal.errors import DataError
+
+#: Rows that are turned into Python objects at a time.
+BLOCK = 8192
+
+Positions = Tensor | NDArray[Any] | Sequence[int] | slice
+
+
+def positions(rows: Positions, length: int) -> NDArray[np.int64]:
+    """Row numbers (n,) from a tensor, an array, a list, a slice or a mask of `length` rows; negative ones count back.
+
+    Raises:
+        IndexError: a row outside 0 .. length - 1.
+    """
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(length), dtype=np.int64)
+    index = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+    if index.dtype == np.bool_:
+        if index.shape != (length,):
+            raise IndexError(f"a mask of {index.shape} for {length} rows")
+        return np.flatnonzero(index).astype(np.int64)
+    index = index.astype(np.int64).reshape(-1)
+    index = np.where(index < 0, index + length, index)
+    if len(index) and not 0 <= index.min() <= index.max() < length:
+        raise IndexError(f"row {index[(index < 0) | (index >= length)][0]} is outside 0 .. {length - 1}")
+    return index
+
+
+class Column(Sequence[str]):
+    """Strings in Arrow memory (or in a memory-mapped file), never a Python list of all of them.
+
+    Args:
+        array: an Arrow string array, chunked or not, without nulls.
+        index: (n,) which of its rows, in which order; all when None. Shared by `take`, so that no text is copied.
+
+    Example:
+        >>> column = Column.of(["one", "two", "three"])
+        >>> column[1], list(column.take([2, 0]))
+        ('two', ['three', 'one'])
+    """
+
+    __slots__ = ("_array", "_index", "_starts")
+
+    def __init__(self, array: Any, index: NDArray[np.int64] | None = None) -> None:
+        chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+        self._array = chunked if chunked.type == pa.large_string() else chunked.cast(pa.large_string())
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in self._array.chunks)])
+        self._index = index
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> "Column":
+        """A column of Python strings."""
+        return cls(pa.array(values, pa.large_string()))
+
+    def __len__(self) -> int:
+        return len(self._array) if self._index is None else len(self._index)
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+    @overload
+    def __getitem__(self, item: slice) -> "Column": ...
+    def __getitem__(self, item: int | slice) -> "str | Column":
+        if isinstance(item, slice):
+            return self.take(item)
+        row = int(positions([int(item)], len(self))[0])
+        text: str = self._array[row if self._index is None else int(self._index[row])].as_py()
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        for block in self.blocks():
+            yield from block.to_pylist()
+
+    def __repr__(self) -> str:
+        return f"Column({len(self)} strings)"
+
+    def take(self, rows: Positions) -> "Column":
+        """The strings at `rows`, in that order; nothing is copied but the row numbers."""
+        index = positions(rows, len(self))
+        return Column(self._array, index if self._index is None else self._index[index])
+
+    def arrow(self, rows: Positions | None = None) -> Any:
+        """The strings at `rows` (all when None) as one Arrow array."""
+        if rows is None and self._index is None:
+            return self._array.combine_chunks() if self._array.num_chunks != 1 else self._array.chunk(0)
+        index = positions(slice(None) if rows is None else rows, len(self))
+        return self._gather(index if self._index is None else self._index[index])
+
+    def blocks(self, size: int = BLOCK) -> Iterator[Any]:
+        """Arrow arrays of up to `size` strings each, in order."""
+        if self._index is not None:
+            for start in range(0, len(self), size):
+                yield self._gather(self._index[start : start + size])
+            return
+        for chunk in self._array.chunks:
+            for start in range(0, len(chunk), size):
+                yield chunk.slice(start, size)
+
+    def _gather(self, index: NDArray[np.int64]) -> Any:
+        if self._array.num_chunks == 1:
+            return self._array.chunk(0).take(pa.array(index))
+        which = np.searchsorted(self._starts, index, side="right") - 1  # ChunkedArray.take would join all chunks
+        order = np.argsort(which, kind="stable")
+        parts = [
+            self._array.chunk(int(chunk)).take(pa.array(index[which == chunk] - self._starts[chunk]))
+            for chunk in np.unique(which)
+        ]
+        if not parts:
+            return pa.array([], pa.large_string())
+        return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
+
+
+class Pairs(Sequence[tuple[str, str]]):
+    """Two text columns, read row by row as (first, second).
+
+    Example:
+        >>> Pairs(Column.of(["a"]), Column.of(["b"]))[0]
+        ('a', 'b')
+    """
+
+    __slots__ = ("first", "second")
+
+    def __init__(self, first: Column, second: Column) -> None:
+        self.first = first
+        self.second = second
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @overload
+    def __getitem__(self, item: int) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, item: slice) -> "Pairs": ...
+    def __getitem__(self, item: int | slice) -> "tuple[str, str] | Pairs":
+        return self.take(item) if isinstance(item, slice) else (self.first[item], self.second[item])
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(self.first, self.second, strict=True)
+
+    def __repr__(self) -> str:
+        return f"Pairs({len(self)} pairs of strings)"
+
+    def take(self, rows: Positions) -> "Pairs":
+        """The pairs at `rows`, in that order."""
+        return Pairs(self.first.take(rows), self.second.take(rows))
+
+
+Texts = Column | Pairs
+
+
+def as_inputs(inputs: Any) -> Any:
+    """The inputs in the form that `Rows` holds: texts as `Column` or `Pairs`, everything else as it came."""
+    if isinstance(inputs, Column | Pairs | Tensor | np.ndarray):
+        return inputs
+    if isinstance(inputs, pa.Array | pa.ChunkedArray):
+        return Column(inputs)
+    if not isinstance(inputs, Sequence) or isinstance(inputs, str):
+        raise DataError(f"inputs must be a sequence of texts, a tensor or an array, not {type(inputs).__name__}")
+    try:
+        if len(inputs) and all(isinstance(item, str) for item in inputs):
+            return Column.of(inputs)
+        if len(inputs) and all(isinstance(item, tuple | list) and _is_pair(item) for item in inputs):
+            return Pairs(Column.of([item[0] for item in inputs]), Column.of([item[1] for item in inputs]))
+    except UnicodeEncodeError as error:
+        raise DataError(f"a text cannot be written as UTF-8: {error}") from error
+    return inputs
+
+
+def _is_pair(item: Sequence[Any]) -> bool:
+    return len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str)
+
+
+def select(inputs: Any, rows: NDArray[np.int64]) -> Any:
+    """The inputs at `rows`, in that order."""
+    if isinstance(inputs, Column | Pairs):
+        return inputs.take(rows)
+    if isinstance(inputs, Tensor):
+        return inputs[torch.from_numpy(rows).to(inputs.device)]
+    return inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[int(row)] for row in rows]
+
+
+def _bytes_of(block: Any) -> tuple[NDArray[np.int64], memoryview]:
+    """Where each string of an Arrow block starts and ends, (n + 1,), and the bytes that hold them."""
+    _, offset_buffer, data = block.buffers()
+    if offset_buffer is None or not len(block):
+        return np.zeros(len(block) + 1, np.int64), memoryview(b"")
+    offsets = np.frombuffer(offset_buffer, np.int64)[block.offset : block.offset + len(block) + 1]
+    return offsets, memoryview(data) if data is not None else memoryview(b"")
+
+
+def _items(inputs: Any) -> Iterator[bytes | memoryview]:
+    """One byte string per row, equal for equal rows only."""
+    if isinstance(inputs, Column):
+        for block in inputs.blocks():
+            offsets, data = _bytes_of(block)
+            edges = offsets.tolist()
+            for start, end in pairwise(edges):
+                yield data[start:end]
+    elif isinstance(inputs, Pairs):
+        for first, second in zip(_items(inputs.first), _items(inputs.second), strict=True):
+            yield len(first).to_bytes(8, "little") + bytes(first) + bytes(second)
+    else:
+        for item in inputs:
+            yield _raw(item)
+
+
+def _raw(item: Any) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, Tensor):
+        flat = item.detach().cpu().contiguous().reshape(-1)
+        return f"{item.dtype}{tuple(item.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
+    try:
+        array = np.asarray(item)
+    except ValueError as error:
+        raise DataError(
+            f"inputs of type {type(item).__name__} cannot be hashed: use texts, tensors or arrays"
+        ) from error
+    if array.dtype == object:
+        raise DataError(f"inputs of type {type(item).__name__} cannot be hashed: use texts, tensors or arrays")
+    return f"{array.dtype}{array.shape}".encode() + array.tobytes()
+
+
+def digests(inputs: Any) -> NDArray[np.uint64]:
+    """A 64-bit hash of every row, (N,): the same row has the same hash in every file, order and process."""
+    out = bytearray()
+    for item in _items(inputs):
+        out += blake2b(item, digest_size=8).digest()
+    return np.frombuffer(bytes(out), "<u8")
+
+
+def hash_ids(digest: NDArray[np.uint64]) -> Column:
+    """Ids from row hashes (N,): 16 hexadecimal digits, and "-2", "-3", ... from the second row of the same hash on."""
+    order = np.argsort(digest, kind="stable")
+    same = np.flatnonzero(np.r_[True, digest[order][1:] != digest[order][:-1]]) if len(digest) else order
+    occurrence = np.empty(len(digest), np.int64)
+    occurrence[order] = np.arange(len(digest)) - np.repeat(same, np.diff(np.r_[same, len(digest)]))
+    pairs = np.array([f"{byte:02x}" for byte in range(256)], "S2")
+    flat = pairs[digest.astype("<u8").view(np.uint8)].tobytes()
+    offsets = np.arange(len(digest) + 1, dtype=np.int64) * 16
+    base = pa.LargeStringArray.from_buffers(len(digest), pa.py_buffer(offsets.tobytes()), pa.py_buffer(flat))
+    repeated = np.flatnonzero(occurrence)
+    if len(repeated):
+        suffix = [f"{text}-{count + 1}" for text, count in zip(
+            base.take(pa.array(repeated)).to_pylist(), occurrence[repeated].tolist(), strict=True)]  # fmt: skip
+        base = pc.replace_with_mask(base, pa.array(occurrence > 0), pa.array(suffix, pa.large_string()))
+    return Column(base)
+
+
+def fingerprint(inputs: Any) -> str:
+    """A hash of all rows in order, the same however they were loaded or chunked."""
+    lengths, data = blake2b(digest_size=16), blake2b(digest_size=16)
+    if isinstance(inputs, Pairs):
+        data.update((fingerprint(inputs.first) + fingerprint(inputs.second)).encode())
+    elif isinstance(inputs, Column):
+        for block in inputs.blocks(65536):
+            offsets, buffer = _bytes_of(block)
+            lengths.update(np.diff(offsets).tobytes())
+            data.update(buffer[int(offsets[0]) : int(offsets[-1])])
+    else:
+        for item in _items(inputs):
+            lengths.update(len(item).to_bytes(8, "little"))
+            data.update(item)
+    return blake2b(lengths.digest() + data.digest(), digest_size=16).hexdigest()

@@ -1,0 +1,244 @@
+"""A pool, a test set: an immutable table of inputs, ids and labels, row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from dal.data.classes import codes_of_values, encode
+from dal.data.columns import Column, Pairs, Positions, as_inputs, digests, fingerprint, hash_ids, positions, select
+from dal.data.summary import Summary
+from dal.errors import DataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rows:
+    """An immutable, row-aligned table. Texts and ids stay in Arrow memory.
+
+    Attributes:
+        inputs: what a learner prepares: a `Column` of texts, `Pairs` of texts, a tensor, an array or any sequence.
+        ids: N stable ids, unique.
+        labels: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
+        known: (N,) bool: the row has a label. A multi-label row that is known may be all False ("none of them").
+        classes: the C class names, in the order of the codes; empty when nothing names them.
+        multilabel: whether a row may have several classes.
+        groups: N group names (a document, a patient), or None.
+        source: how errors call these rows.
+
+    Example:
+        >>> rows = Rows.from_inputs(["good", "bad", "fine"], ["pos", "neg", None])
+        >>> rows.classes, rows.labels.tolist(), rows[1]
+        (('neg', 'pos'), [1, 0, -1], 'bad')
+    """
+
+    inputs: Any
+    ids: Column
+    labels: Tensor
+    known: Tensor
+    classes: tuple[str, ...] = ()
+    multilabel: bool = False
+    groups: Column | None = None
+    source: str = "the data"
+
+    def __post_init__(self) -> None:
+        lengths = {"inputs": len(self.inputs), "ids": len(self.ids), "labels": len(self.labels)}
+        lengths |= {"known": len(self.known)} | ({} if self.groups is None else {"groups": len(self.groups)})
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"{self.source}: the columns differ in length: {lengths}")
+
+    @classmethod
+    def from_inputs(
+        cls,
+        inputs: Any,
+        labels: Any = None,
+        classes: Sequence[str] | None = None,
+        *,
+        multilabel: bool = False,
+        ids: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        source: str = "the data",
+    ) -> "Rows":
+        """Rows of any inputs: a list of texts or of text pairs, a tensor or array of N rows, any sequence of arrays.
+
+        Args:
+            inputs: N inputs.
+            labels: None, or N of: class names or codes, None (or -1) where unlabeled; sequences of those when
+                multi-label. Or a tensor: (N,) of codes, (N, C) of zeros and ones when multi-label.
+            classes: the class names; by default the sorted names found, or "0", "1", ... for codes.
+            multilabel: whether a row may have several classes.
+            ids: N unique ids; by default a hash of the input and an occurrence number.
+            groups: N group names.
+            source: how errors call these rows.
+
+        Raises:
+            DataError: a label outside the classes, an id used twice, or lengths that differ.
+        """
+        inputs = as_inputs(inputs)
+        names = None if classes is None else tuple(classes)
+        for what, column in (("labels", labels), ("ids", ids), ("groups", groups)):
+            if column is not None and len(column) != len(inputs):
+                raise DataError(f"{source}: {len(inputs)} inputs but {len(column)} {what}")
+        encoded = encode(labels, len(inputs), names, multilabel=multilabel, where=_where(source))
+        return cls(
+            inputs=inputs,
+            ids=hash_ids(digests(inputs)) if ids is None else unique_ids(strings(ids), _where(source, "ids")),
+            labels=encoded.labels,
+            known=encoded.known,
+            classes=encoded.classes,
+            multilabel=multilabel,
+            groups=None if groups is None else strings(groups),
+            source=source,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.inputs[row]
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} rows, {int(self.known.sum())} labeled, {len(self.classes)} classes)"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the inputs in their order: the key of caches. The same however the rows were loaded."""
+        return fingerprint(self.inputs)
+
+    def take(self, rows: Positions) -> "Rows":
+        """The given rows, in that order, as a table of their own. Texts are not copied."""
+        index = positions(rows, len(self))
+        tensor = torch.from_numpy(index)
+        return Rows(
+            inputs=select(self.inputs, index),
+            ids=self.ids.take(index),
+            labels=self.labels[tensor],
+            known=self.known[tensor],
+            classes=self.classes,
+            multilabel=self.multilabel,
+            groups=None if self.groups is None else self.groups.take(index),
+            source=self.source,
+        )
+
+    def rows_of(self, ids: Sequence[str]) -> Tensor:
+        """Where the ids stand, (n,) int64, in their order.
+
+        Raises:
+            DataError: an id that no row has; the nearest ones are suggested.
+        """
+        wanted = (
+            ids.arrow() if isinstance(ids, Column) else pa.array(list(ids), pa.large_string())
+        ).dictionary_encode()
+        hits = pc.index_in(self.ids.arrow(), value_set=wanted.dictionary)
+        found = np.flatnonzero(np.asarray(hits.is_valid()))
+        where = np.full(len(wanted.dictionary), -1, np.int64)
+        where[hits.drop_null().to_numpy(zero_copy_only=False)] = found
+        unknown = np.flatnonzero(where < 0)
+        if len(unknown):
+            shown = ", ".join(repr(wanted.dictionary[int(i)].as_py()) for i in unknown[:5])
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise DataError(f"{self.source} has no row with the id {shown}{more}")
+        return torch.from_numpy(where[wanted.indices.to_numpy(zero_copy_only=False)])
+
+    def texts(self, rows: Positions | None = None) -> list[Any]:
+        """The texts at `rows` (all when None) as a list of str, or of (str, str) for pairs.
+
+        Raises:
+            DataError: the inputs are not text.
+        """
+        index = positions(slice(None) if rows is None else rows, len(self))
+        if isinstance(self.inputs, Column):
+            out: list[Any] = self.inputs.arrow(index).to_pylist()
+            return out
+        if isinstance(self.inputs, Pairs):
+            return list(self.inputs.take(index))
+        raise DataError(f"{self.source} has no texts: its inputs are {type(self.inputs).__name__}")
+
+    def names_of(self, codes: Any) -> list[Any]:
+        """Class names of codes: (n,) -> n names, None for -1; multi-label (n, C) -> n lists of names.
+
+        Example:
+            >>> Rows.from_inputs(["a", "b"], ["no", "yes"]).names_of([1, -1])
+            ['yes', None]
+        """
+        values = codes.tolist() if isinstance(codes, Tensor | np.ndarray) else list(codes)
+        if self.multilabel:
+            return [[name for name, on in zip(self.classes, row, strict=True) if on] for row in values]
+        return [None if code == -1 else self.classes[code] for code in values]
+
+    def codes_of(self, values: Sequence[Any]) -> Tensor:
+        """Codes of answers: class names or class indices -> (n,) int64; lists of those when multi-label -> (n, C) bool.
+
+        A row of C bools is taken as it is when multi-label; an empty list is an answer.
+
+        Raises:
+            DataError: a value that is not one of the classes; its place among `values` and the nearest name are named.
+
+        Example:
+            >>> rows = Rows.from_inputs(["a", "b"], [["x"], ["x", "y"]], multilabel=True)
+            >>> rows.codes_of([["y"], []]).tolist()
+            [[False, True], [False, False]]
+        """
+        return codes_of_values(values, self.classes, self.multilabel)
+
+    def require(self, n: int, what: str = "labels", *, labeled: bool = False) -> None:
+        """Nothing, when there are at least `n` rows (with a known label, when `labeled`).
+
+        Raises:
+            DataError: there are fewer.
+        """
+        held = int(self.known.sum()) if labeled else len(self)
+        if held < n:
+            kind = "labeled rows" if labeled else "rows"
+            raise DataError(f"{self.source} has {held} {kind}, fewer than the {n} {what} asked for")
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The parts of a data set. Anything with these attributes is data for a session.
+
+    Attributes:
+        pool: the rows to choose from; rows with a known label are the starting set.
+        test: rows that are only ever evaluated on.
+        validation: labeled rows that are never trained on or selected.
+        summary: what was read, skipped and dropped.
+    """
+
+    pool: Rows
+    test: Rows | None = None
+    validation: Rows | None = None
+    summary: Summary = field(default_factory=Summary)
+
+
+def strings(values: Sequence[Any]) -> Column:
+    """A column of strings from strings, or from numbers."""
+    if isinstance(values, Column):
+        return values
+    if isinstance(values, Tensor):
+        values = values.tolist()
+    return Column.of([str(value) for value in values])
+
+
+def _where(source: str, column: str = "labels") -> Any:
+    return lambda row: f"{source}: row {row + 1} of {column}"
+
+
+def unique_ids(ids: Column, where: Any) -> Column:
+    """The ids themselves.
+
+    Raises:
+        DataError: an id used twice; `where(row)` of both rows is shown.
+    """
+    encoded = ids.arrow().dictionary_encode()
+    if len(encoded.dictionary) == len(ids):
+        return ids
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    first = np.unique(codes, return_index=True)[1]
+    second = int(np.setdiff1d(np.arange(len(codes)), first)[0])
+    other = int(first[codes[second]])
+    raise DataError(f"{where(second)}: the id {ids[second]!r} is already used by row {other + 1}; ids must be unique")
