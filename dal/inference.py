@@ -1,12 +1,25 @@
 """The one pass: rows x names -> Outputs. The only hot loop over a model."""
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dal.errors import LearnerError, NeedError
+from dal.learner import SILENT, Monitor, Prepared
 from dal.outputs import FOLDS, Outputs, closure, fold, sources
+
+if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
+    from dal.modules.base import ActiveModule
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+#: The raw names that any `ActiveModule` computes.
+COMPUTED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 #: Raw samples (N, K, C) larger than this are refused: reductions over K are folded batch by batch instead.
 LARGEST_SAMPLES = 2 * 2**30  # bytes
@@ -70,8 +83,134 @@ class Collector:
                 f"GiB allowed: read {folds or 'a reduction'}, which is folded inside the pass, use fewer samples, or "
                 "set `candidates` to score a random part of the pool"
             )
-        return torch.empty(shape, device=self._device)
+        with torch.inference_mode(False):  # so that what is gathered behaves like any other tensor
+            return torch.empty(shape, device=self._device)
 
     def outputs(self) -> Outputs:
         """What was gathered."""
         return Outputs(self._tensors, length=self.length, multilabel=self._multilabel)
+
+
+def run_pass(
+    module: "ActiveModule",
+    prepared: Prepared,
+    rows: Tensor | None = None,
+    names: Iterable[str] = frozenset({"logits"}),
+    *,
+    samples: int = 20,
+    seed: int = 0,
+    token_budget: int = 8192,
+    precision: Precision = "auto",
+    monitor: Monitor = SILENT,
+) -> Outputs:
+    """The named outputs of `module` for `rows` (all when None), in their order, float32, on the module's device.
+
+    Rows are sorted by length and cut into batches of at most `token_budget` tokens, padding included; each batch goes
+    to the device once and through the trunk once. When memory runs out, the budget is halved, the monitor is told, and
+    the pass goes on where it was. In float32 neither the order of the rows nor the budget changes the result beyond
+    rounding; random draws (`mc_logits`) depend on `seed` and the cut into batches, `joint_mc_logits` on `seed` alone.
+
+    Args:
+        samples: K, for `mc_logits` and `joint_mc_logits`.
+        token_budget: where to start, unless the monitor remembers a budget.
+        precision: of the trunk; "auto" is bfloat16 where the hardware has it. The head always runs in float32.
+
+    Raises:
+        NeedError: a name that no `ActiveModule` computes.
+        LearnerError: a single row does not fit into memory, or raw samples would take more than `LARGEST_SAMPLES`.
+    """
+    device = module.device
+    rows = torch.arange(len(prepared)) if rows is None else rows.cpu()
+    collector = Collector(
+        names, len(rows), provides=COMPUTED, multilabel=prepared.multilabel, device=device, largest=LARGEST_SAMPLES
+    )
+    lengths = prepared.lengths[rows]
+    order = lengths.argsort(descending=True, stable=True)  # the longest first: memory runs out early or never
+    lengths, placed = lengths[order].tolist(), order.to(device)
+    budget, start = monitor.token_budget or token_budget, 0
+    monitor.started("pass", len(rows))
+    with evaluating(module), torch.inference_mode(), lowered(device, precision):
+        while start < len(rows):
+            stop = min(len(rows), start + max(1, budget // max(1, lengths[start])))
+            batch = prepared.batch(rows[order[start:stop]].tolist())
+            computed = _computed(module, batch, collector.raw, samples, _generator(seed, start, collector.raw))
+            if computed is None:
+                budget = _smaller(stop - start, lengths[start])
+                _free(device)
+                monitor.halved(budget)
+                continue
+            collector.put(placed[start:stop], computed)
+            monitor.advanced(stop - start)
+            start = stop
+    monitor.finished()
+    return collector.outputs()
+
+
+def _computed(
+    module: "ActiveModule", batch: dict[str, Tensor], names: frozenset[str], samples: int, generator: torch.Generator
+) -> dict[str, Tensor] | None:
+    """What the module computes for one batch, None when memory ran out."""
+    try:
+        batch = {name: value.to(module.device, non_blocking=True) for name, value in batch.items()}
+        return module.compute(batch, names, samples=samples, generator=generator)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    return None  # outside the handler, which would keep the failed pass's tensors alive
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the host, has no memory left."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
+
+
+def _smaller(rows: int, length: int) -> int:
+    if rows == 1:
+        raise LearnerError(
+            f"a single row of {length} tokens does not fit into memory: lower max_length or samples, or take a smaller "
+            "model"
+        )
+    return max(1, rows * length // 2)
+
+
+def _free(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _generator(seed: int, start: int, names: frozenset[str]) -> torch.Generator:
+    """The draws of a batch: its own, unless samples are joint, which must be the same for every batch."""
+    own = 0 if "joint_mc_logits" in names else start
+    state = np.random.SeedSequence((seed, own)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode, and every part of it back in its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def reduces(device: torch.device, precision: Precision) -> bool:
+    """Whether a pass on this device runs in bfloat16: when told to, or, under "auto", where the hardware has it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # no public name tells
+    return device.type == "cpu" and any(getattr(torch.cpu, unit, lambda: False)() for unit in units)
+
+
+@contextmanager
+def lowered(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Autocast to bfloat16 where `reduces` says so, and no autocast otherwise."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduces(device, precision)):
+        yield
