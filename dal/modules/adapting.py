@@ -1,0 +1,109 @@
+"""Which weights of a pretrained model are trained: its upper layers only, or low-rank updates of all."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from dal.errors import LearnerError, require
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank updates of the pretrained linear layers (Hu et al. 2021), trained together with the head.
+
+    Attributes:
+        rank: of each update.
+        alpha: an update counts alpha / rank times.
+        dropout: on the input of the updates.
+        layers: ends of the names of the layers that get one ("query", "value"); None: every linear layer.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    layers: list[str] | None = None
+
+
+def add_lora(model: PreTrainedModel, lora: LoRA, new: frozenset[str]) -> None:
+    """Give the linear layers of the pretrained part low-rank updates, in place.
+
+    Trained are these, everything outside the pretrained part, and the parameters named in `new`, which the checkpoint
+    did not hold.
+    """
+    peft = require("peft", "lora")
+    base = model.base_model
+    prefix = next(name for name, module in model.named_modules() if module is base)
+    targets = [
+        f"{prefix}.{name}"
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and (lora.layers is None or any(name == end or name.endswith(f".{end}") for end in lora.layers))
+    ]
+    if not targets:
+        raise LearnerError(f"LoRA: {type(base).__name__} has no linear layer whose name ends in {lora.layers}")
+    fresh = {id(parameter) for name, parameter in model.named_parameters() if name in new}
+    fresh |= {id(parameter) for parameter in model.parameters()} - {id(parameter) for parameter in base.parameters()}
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),
+    )
+    peft.inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = ".lora_" in name or id(parameter) in fresh
+
+
+def merged(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with its low-rank updates added to the weights: a copy, or the model itself when it has none."""
+    if not any(hasattr(module, "lora_A") for module in model.modules()):
+        return model
+    plain = copy.deepcopy(model)
+    for name, module in list(plain.named_modules()):
+        if hasattr(module, "lora_A"):
+            layer: Any = module
+            layer.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(plain.get_submodule(parent), leaf, layer.get_base_layer())
+    if hasattr(plain, "peft_config"):
+        del plain.peft_config
+    return plain
+
+
+def freeze_lower(model: PreTrainedModel, count: int, new: frozenset[str]) -> None:
+    """Keep the embeddings and the `count` lowest layers as pretrained, in place. Parameters named in `new` are trained.
+
+    An encoder-decoder's layers are counted from the first of the encoder to the last of the decoder.
+    """
+    base = model.base_model
+    layers = _layers(base)
+    if not 0 <= count <= len(layers):
+        raise LearnerError(f"freeze={count}, but {type(base).__name__} has {len(layers)} layers")
+    within = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    tables = {id(p) for m in base.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    frozen = {id(parameter) for layer in layers[:count] for parameter in layer.parameters()}
+    before = True
+    for name, parameter in base.named_parameters():
+        before = before and id(parameter) not in within
+        embeds = before or "embed" in name or id(parameter) in tables
+        if id(parameter) in frozen or (embeds and id(parameter) not in within):
+            parameter.requires_grad = False
+    for name, parameter in model.named_parameters():
+        if name in new:
+            parameter.requires_grad = True
+
+
+def _layers(base: nn.Module) -> list[nn.Module]:
+    """The repeated blocks, lowest first: the members of every outermost list of modules."""
+    found: list[nn.Module] = []
+    outer: list[str] = []
+    for name, module in base.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{above}.") for above in outer):
+            outer.append(name)
+            found.extend(module)
+    return found

