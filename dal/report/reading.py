@@ -1,0 +1,229 @@
+"""What a run folder holds, read with care: a torn line, a missing file or an unfinished cell is no reason to fail."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dal.errors import DataError, SessionError
+from dal.evaluation import Curve, curve
+from dal.labels import LabelStore
+
+_CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One strategy with one seed.
+
+    Attributes:
+        name: the strategy as the folder or the records name it.
+        seed: the seed.
+        records: the rounds of `metrics.jsonl`, each once, by number of labels.
+        given: row id -> the answer that stands, None for a row that was declined; empty without a label store.
+        planned: how many evaluations the config asks for, None when unknown.
+    """
+
+    name: str
+    seed: int
+    records: tuple[Record, ...] = ()
+    given: Mapping[str, str | None] = field(default_factory=dict)
+    planned: int | None = None
+
+    @property
+    def status(self) -> str:
+        """Whether the cell is finished, in words for a person."""
+        done = len(self.records)
+        if self.planned is None:
+            return f"{done} evaluations"
+        if not done:
+            return "not started"
+        return "finished" if done >= self.planned else f"unfinished: {done} of {self.planned} evaluations"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that was planned is there; True when no plan is known."""
+        return self.planned is None or len(self.records) >= self.planned
+
+    def curve(self, metric: str) -> Curve:
+        """The learning curve of one metric."""
+        return curve(self.records, metric)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: one or many cells, and what they were made from.
+
+    Attributes:
+        folder: where it lies.
+        cells: of the strategies first, of the baseline last, by seed.
+        baseline: the name of the baseline among the cells, None without one.
+        config: `config.yaml`, parsed; empty when there is none.
+        config_text: the same as it is written.
+        environment: `environment.json`.
+        remarks: what could not be read, for the reader to know.
+    """
+
+    folder: Path
+    cells: tuple[Cell, ...]
+    baseline: str | None
+    config: Mapping[str, Any]
+    config_text: str
+    environment: Mapping[str, Any]
+    remarks: tuple[str, ...]
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The names among the cells, the baseline last."""
+        return tuple(dict.fromkeys(cell.name for cell in self.cells))
+
+    @property
+    def challengers(self) -> tuple[str, ...]:
+        """The strategies that are not the baseline."""
+        return tuple(name for name in self.strategies if name != self.baseline)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every cell is."""
+        return all(cell.finished for cell in self.cells)
+
+    def of(self, name: str) -> tuple[Cell, ...]:
+        """The cells of one strategy, by seed."""
+        return tuple(cell for cell in self.cells if cell.name == name)
+
+    def curves(self, name: str, metric: str) -> dict[int, Curve]:
+        """Seed -> learning curve, of the cells of one strategy that have any."""
+        curves = {cell.seed: cell.curve(metric) for cell in self.of(name)}
+        return {seed: c for seed, c in curves.items() if len(c)}
+
+    def title(self, name: str) -> str:
+        """The strategy's name, with those that acted for it when it is a schedule."""
+        acting = [r.get("acting") for cell in self.of(name) for r in cell.records]
+        others = list(dict.fromkeys(a for a in acting if isinstance(a, str) and a and a != name))
+        return f"{name} ({', then '.join(others)})" if others else name
+
+
+def read(folder: Path | str) -> Run:
+    """The run in `folder`: that of an experiment, with one folder per cell, or that of a single cell.
+
+    Raises:
+        DataError: the folder holds no `metrics.jsonl`, neither itself nor in a folder of its own.
+    """
+    folder = Path(folder)
+    remarks: list[str] = []
+    config_text = _text(folder / "config.yaml")
+    config = _config(config_text, remarks)
+    single = (folder / "metrics.jsonl").is_file()
+    folders = [folder] if single else sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
+    if not folders:
+        raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
+    planned = None if single else _planned(config)
+    cells = [_cell(path, planned, remarks) for path in folders]
+    strategy, baseline = class_name(config.get("strategy")), class_name(config.get("baseline"))
+    if "baseline" not in config:
+        baseline = "Random"
+    if not single:
+        cells += _absent(cells, [name for name in (strategy, baseline) if name], config.get("seeds"), planned)
+    names = {cell.name for cell in cells}
+    baseline = baseline if baseline in names and len(names) > 1 else None
+    cells.sort(key=lambda cell: (cell.name == baseline, cell.name != strategy, cell.name, cell.seed))
+    environment = _environment(_text(folder / "environment.json"), remarks)
+    return Run(folder, tuple(cells), baseline, config, config_text, environment, tuple(remarks))
+
+
+def class_name(value: object) -> str | None:
+    """The class that a config value names, without its module: a short name, an import path or a `class_path`."""
+    if isinstance(value, Mapping):
+        value = value.get("class_path", next(iter(value), None) if len(value) == 1 else None)
+    return value.rsplit(".", 1)[-1] if isinstance(value, str) and value else None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _config(text: str, remarks: list[str]) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError:
+        remarks.append("config.yaml is not valid YAML; it is shown as it stands.")
+        return {}
+    return config if isinstance(config, Mapping) else {}
+
+
+def _environment(text: str, remarks: list[str]) -> Mapping[str, Any]:
+    try:
+        environment = json.loads(text) if text else {}
+    except ValueError:
+        remarks.append("environment.json could not be read.")
+        return {}
+    return environment if isinstance(environment, Mapping) else {}
+
+
+def _planned(config: Mapping[str, Any]) -> int | None:
+    rounds = config.get("rounds")
+    return rounds + 1 if isinstance(rounds, int) else None
+
+
+def _absent(cells: Sequence[Cell], names: Sequence[str], seeds: object, planned: int | None) -> list[Cell]:
+    """The cells that the config promises and nobody has begun."""
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        return []
+    present = {(cell.name, cell.seed) for cell in cells}
+    promised = {(name, seed): None for name in names for seed in seeds if isinstance(seed, int)}
+    return [Cell(name, seed, planned=planned) for name, seed in promised if (name, seed) not in present]
+
+
+def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
+    records, torn = _records(folder / "metrics.jsonl")
+    if torn:
+        lines = "1 line" if torn == 1 else f"{torn} lines"
+        remarks.append(f"{lines} of {folder.name}/metrics.jsonl could not be read and {_was(torn)} left out.")
+    last = records[-1] if records else {}
+    named = _CELL.fullmatch(folder.name)
+    name = named["name"] if named else str(last.get("strategy") or folder.name)
+    seed = int(named["seed"]) if named else last.get("seed")
+    return Cell(name, seed if isinstance(seed, int) else 0, records, _given(folder / "labels.db", remarks), planned)
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _records(path: Path) -> tuple[tuple[Record, ...], int]:
+    """The rounds by number of labels, the later of two with the same, and how many lines could not be read."""
+    rounds: dict[tuple[float, int], Record] = {}
+    torn = 0
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, Mapping):
+            torn += 1
+            continue
+        labels = record.get("labels")
+        key = (labels, 0) if isinstance(labels, int | float) else (float("inf"), number)
+        rounds[key] = record
+    return tuple(rounds[key] for key in sorted(rounds)), torn
+
+
+def _given(path: Path, remarks: list[str]) -> dict[str, str | None]:
+    if not path.is_file():
+        return {}
+    try:
+        with LabelStore(path) as store:
+            answers, skipped = store.answers, store.skipped
+    except (SessionError, OSError) as error:
+        remarks.append(f"The answers of {path.parent.name} could not be read: {error}")
+        return {}
+    given: dict[str, str | None] = dict.fromkeys(skipped)
+    return given | {row: v if isinstance(v, str) else ", ".join(v) or "(none of them)" for row, v in answers.items()}
