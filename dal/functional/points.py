@@ -1,9 +1,74 @@
-"""Points in a space, dense or as factors of an outer product, with distances that never hold N x N or N x (C*D)."""
+"""Points in a space, dense or as factors of an outer product, with distances that never hold N x N or N x (C*D).
 
+Squared distances to many points at once come from matrix products, `|x|^2 + |y|^2 - 2<x, y>`. That form cancels for
+near-duplicates, and real pools are full of duplicates: where it leaves less than `NEAR` of `|x|^2 + |y|^2`, the pair is
+computed again by differences, so that equal points are at distance 0 exactly.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.precision import true_float32
+
+#: A pair whose squared distance is below this share of the sum of its squared norms is computed by differences.
+NEAR = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class DensePoints:
+    """N points in D dimensions. Shape: x (N, D)."""
+
+    x: Float[Tensor, "N D"]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> "DensePoints":
+        return DensePoints(self.x[index])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points are."""
+        return self.x.device
+
+    @property
+    def width(self) -> int:
+        """Numbers held per point."""
+        return self.x.shape[1]
+
+    def to(self, *args: object, **kwargs: object) -> "DensePoints":
+        """The same points after `Tensor.to`."""
+        return DensePoints(self.x.to(*args, **kwargs))  # type: ignore[call-overload]
+
+    def squared_norms(self) -> Float[Tensor, " N"]:
+        """Squared distance of every point to the origin, (N,)."""
+        return _by_blocks(self, lambda block: self.x[block].square().sum(1))
+
+    def squared_distances_to_mean(self) -> Float[Tensor, " N"]:
+        """Squared distance of every point to the mean of all of them, (N,)."""
+        mean = self.x.mean(0)
+        return _by_blocks(self, lambda block: (self.x[block] - mean).square_().sum(1))
+
+    def squared_distances_to(self, point: "DensePoints") -> Float[Tensor, " N"]:
+        """Squared distance of every point to one point, by differences, (N,)."""
+        return _by_blocks(self, lambda block: (self.x[block] - point.x).square_().sum(1))
+
+    def squared_distances(self, others: "DensePoints") -> Float[Tensor, "N M"]:
+        """Squared distance of every point to every one of M others, (N, M). Hold blocks of them only."""
+        shift = others.x.mean(0)  # distances stay, cancellation far from the origin goes
+        x, y = self.x - shift, others.x - shift
+        sums = x.square().sum(1)[:, None] + y.square().sum(1)  # (N, M)
+        with true_float32():
+            squared = torch.addmm(sums, x, y.T, alpha=-2)
+        return _mend_near(self, others, squared, sums)
+
+    def _pairs(self, others: "DensePoints", i: Tensor, j: Tensor) -> Tensor:
+        return (self.x[i] - others.x[j]).square_().sum(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,8 +78,12 @@ class OuterPoints:
     Shapes: a (N, C), b (N, D), one device. Memory is N*(C + D) numbers.
     """
 
-    a: Tensor  # (N, C)
-    b: Tensor  # (N, D)
+    a: Float[Tensor, "N C"]
+    b: Float[Tensor, "N D"]
+
+    def __post_init__(self) -> None:
+        if len(self.a) != len(self.b):
+            raise ValueError(f"the factors of OuterPoints have {len(self.a)} and {len(self.b)} rows")
 
     def __len__(self) -> int:
         return len(self.a)
@@ -27,10 +96,102 @@ class OuterPoints:
         """Where both factors are."""
         return self.a.device
 
+    @property
+    def width(self) -> int:
+        """Numbers held per point."""
+        return self.a.shape[1] + self.b.shape[1]
+
     def to(self, *args: object, **kwargs: object) -> "OuterPoints":
         """The same points after `Tensor.to` on both factors."""
         return OuterPoints(self.a.to(*args, **kwargs), self.b.to(*args, **kwargs))  # type: ignore[call-overload]
 
-    def materialise(self) -> Tensor:
+    def materialise(self) -> Float[Tensor, "N CD"]:
         """The rows themselves, (N, C*D). For tests and small pools only."""
         return torch.einsum("nc,nd->ncd", self.a, self.b).flatten(1)
+
+    def squared_norms(self) -> Float[Tensor, " N"]:
+        """Squared distance of every point to the origin, (N,)."""
+        return _by_blocks(self, lambda block: self.a[block].square().sum(1) * self.b[block].square().sum(1))
+
+    def squared_distances_to_mean(self) -> Float[Tensor, " N"]:
+        """Squared distance of every point to the mean of all of them, (N,). The mean holds C*D numbers."""
+        with true_float32():
+            mean = self.a.T @ self.b / len(self)  # (C, D)
+
+            def distance(block: slice) -> Tensor:
+                a, b = self.a[block], self.b[block]
+                norms = a.square().sum(1) * b.square().sum(1)
+                return norms - 2 * ((a @ mean) * b).sum(1) + mean.square().sum()
+
+            return _by_blocks(self, distance).clamp_min_(0)
+
+    def squared_distances_to(self, point: "OuterPoints") -> Float[Tensor, " N"]:
+        """Squared distance of every point to one point, by differences, (N,)."""
+        return _by_blocks(self, lambda block: _outer_difference(self.a[block], self.b[block], point.a, point.b))
+
+    def squared_distances(self, others: "OuterPoints") -> Float[Tensor, "N M"]:
+        """Squared distance of every point to every one of M others, (N, M). Hold blocks of them only."""
+        sums = self.squared_norms()[:, None] + others.squared_norms()  # (N, M)
+        with true_float32():
+            squared = torch.addcmul(sums, self.a @ others.a.T, self.b @ others.b.T, value=-2)
+        return _mend_near(self, others, squared, sums)
+
+    def _pairs(self, others: "OuterPoints", i: Tensor, j: Tensor) -> Tensor:
+        return _outer_difference(self.a[i], self.b[i], others.a[j], others.b[j])
+
+
+Points = DensePoints | OuterPoints
+
+
+def as_points(points: Points | Float[Tensor, "N D"]) -> Points:
+    """The points, a plain tensor (N, D) wrapped. Half precision becomes float32."""
+    if isinstance(points, Tensor):
+        points = DensePoints(points)
+    kind = points.x.dtype if isinstance(points, DensePoints) else points.b.dtype
+    return points if kind in (torch.float32, torch.float64) else points.to(torch.float32)
+
+
+def check_finite(points: Points) -> None:
+    """Raises a `ValueError` that names the rows which hold NaN, infinite or too large numbers."""
+    bad = (~torch.isfinite(points.squared_norms())).nonzero().flatten().tolist()
+    if bad:
+        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise ValueError(f"points must be finite and of finite length; {len(bad)} rows are not: {shown}")
+
+
+def nearest(points: Points, others: Points) -> tuple[Float[Tensor, " N"], Int64[Tensor, " N"]]:
+    """Squared distance of every point to the nearest of M others (N,), and which one that is (N,).
+
+    Never more than a block of the N x M distances is held. Of equally near ones the first is taken.
+    """
+    distance = points.squared_norms().fill_(torch.inf)  # (N,) of the points' type
+    index = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    for rows in blocks(len(points), max(points.width, 512), points.device):
+        for columns in blocks(len(others), rows.stop - rows.start, points.device):
+            block = points[rows].squared_distances(others[columns])  # type: ignore[arg-type]
+            at = block.argmin(1)  # the first of equals, by contract
+            found = block.gather(1, at[:, None]).squeeze(1)
+            closer = found < distance[rows]
+            index[rows] = torch.where(closer, at + columns.start, index[rows])
+            distance[rows] = torch.where(closer, found, distance[rows])
+    return distance, index
+
+
+def _by_blocks(points: Points, function: Callable[[slice], Tensor]) -> Tensor:
+    """`function` of every block of rows, joined. One number per row."""
+    parts = [function(block) for block in blocks(len(points), points.width, points.device)]
+    return torch.cat(parts) if parts else function(slice(0, 0))
+
+
+def _mend_near(points: Points, others: Points, squared: Tensor, sums: Tensor) -> Tensor:
+    i, j = (squared < NEAR * sums).nonzero(as_tuple=True)
+    for pairs in blocks(len(i), points.width, points.device):
+        squared[i[pairs], j[pairs]] = points._pairs(others, i[pairs], j[pairs])  # type: ignore[arg-type]
+    return squared.clamp_min_(0)
+
+
+def _outer_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Squared length of a (x) b - c (x) d, exactly 0 for equal factors: both mean factors times both differences."""
+    da, db, ma, mb = a - c, b - d, (a + c) / 2, (b + d) / 2
+    squared = da.square().sum(1) * mb.square().sum(1) + ma.square().sum(1) * db.square().sum(1)
+    return (squared + 2 * (da * ma).sum(1) * (db * mb).sum(1)).clamp_min_(0)
