@@ -1,0 +1,54 @@
+"""Strategies over the gradients that the model would get from its own predictions."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dal.errors import ConfigError
+from dal.functional.centers import distances_at_selection, k_center_greedy, kmeans_plusplus
+from dal.strategy import Query, Selection, Strategy
+
+Seeding = Literal["kmeans++", "k-center"]
+
+
+@dataclass(frozen=True)
+class BADGE(Strategy):
+    """Rows whose gradients are long and different: unsure and diverse at once.
+
+    `g_i = (p_i - onehot(argmax p_i)) (x) h_i` is the gradient of the loss at the predicted label with respect to the
+    last layer's weight, kept as its two factors. k-means++ on it: the longest first, then each row with probability
+    `min_j |g_i - g_j|^2 / sum_i min_j |g_i - g_j|^2`, with j over those chosen before. Multi-label:
+    `(p_i - 1[p_i > 1/2]) (x) h_i`. Each score is the distance at selection.
+
+    Ash, Zhang, Krishnamurthy, Langford and Agarwal 2020, "Deep Batch Active Learning by Diverse, Uncertain Gradient
+    Lower Bounds".
+
+    Args:
+        seeding: how rows are chosen from the gradients: "kmeans++" as published, or "k-center", which takes the
+            farthest from the labeled rows' gradients and those chosen, without chance.
+    """
+
+    seeding: Seeding = "kmeans++"
+    needs = frozenset({"grads"})
+    multilabel = True
+    paper = "Ash et al. 2020"
+    advice = "A safe default for batches: rarely the worst anywhere. Its draw is random, so repeat seeds to compare."
+
+    def __post_init__(self) -> None:
+        if self.seeding not in get_args(Seeding):
+            allowed = " or ".join(map(repr, get_args(Seeding)))
+            raise ConfigError(f"seeding of BADGE must be {allowed}, not {self.seeding!r}")
+
+    @property
+    def labeled_needs(self) -> frozenset[str]:  # type: ignore[override]
+        """The gradients too where k-center starts from them, else nothing."""
+        return frozenset({"grads"}) if self.seeding == "k-center" else frozenset()
+
+    def select(self, query: Query) -> Selection:
+        """n positions in the order of their draw."""
+        grads = query.pool.grads
+        if self.seeding == "k-center":
+            centers = query.labeled.grads if len(query.labeled) else None
+            cover = k_center_greedy(grads, query.n, centers=centers)
+            return Selection(cover.positions, cover.distances, {"radius": cover.radius})
+        positions = kmeans_plusplus(grads, query.n, generator=query.generator)
+        return Selection(positions, distances_at_selection(grads[positions]))

@@ -1,0 +1,73 @@
+"""Strategies that ask for the rows whose predicted probabilities are least decided."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dal.functional.uncertainty import entropy, least_confidence, margin
+from dal.strategy import Query, ScoreStrategy
+
+
+@dataclass(frozen=True)
+class LeastConfidence(ScoreStrategy):
+    """Lowest top probability first: `score = 1 - max_c p(c | x)`.
+
+    Multi-label: the mean over the classes of `1 - max(p, 1 - p)`. For two classes it ranks as `Margin` and `Entropy`
+    do. Blind to redundancy: a batch may hold many near-copies of one hard row.
+
+    Lewis and Gale 1994, "A Sequential Algorithm for Training Text Classifiers".
+    """
+
+    needs = frozenset({"probs"})
+    multilabel = True
+    rowwise = True
+    paper = "Lewis and Gale 1994"
+    advice = "Cheap and sound with few classes; with many, Margin is usually better. Batches may be redundant."
+
+    def score(self, query: Query) -> Tensor:
+        """One minus the top probability, (N,)."""
+        return least_confidence(query.pool.probs, multilabel=query.pool.multilabel)
+
+
+@dataclass(frozen=True)
+class Margin(ScoreStrategy):
+    """Smallest lead of the top class over the second first: `score = p(c2 | x) - p(c1 | x)`.
+
+    Multi-label: minus the mean over the classes of `|p - (1 - p)|`. Also known as breaking ties. Blind to redundancy.
+
+    Scheffer, Decomain and Wrobel 2001, "Active Hidden Markov Models for Information Extraction"; Luo et al. 2005,
+    "Active Learning to Recognize Multiple Types of Plankton".
+    """
+
+    needs = frozenset({"probs"})
+    multilabel = True
+    rowwise = True
+    paper = "Scheffer et al. 2001"
+    advice = (
+        "The first to try: hard to beat on text once a model is trained. Needs a cold start; batches may be redundant."
+    )
+
+    def score(self, query: Query) -> Tensor:
+        """Minus the margin, (N,), so that the smallest comes first."""
+        return -margin(query.pool.probs, multilabel=query.pool.multilabel)
+
+
+@dataclass(frozen=True)
+class Entropy(ScoreStrategy):
+    """Highest predictive entropy first: `score = -sum_c p(c | x) log p(c | x)`, in nats.
+
+    Multi-label: the mean over the classes of the binary entropy. With many classes the tail of unlikely ones weighs in,
+    which is noise early on.
+
+    Settles 2009, "Active Learning Literature Survey".
+    """
+
+    needs = frozenset({"probs"})
+    multilabel = True
+    rowwise = True
+    paper = "Settles 2009"
+    advice = "Takes all classes into account; weaker than Margin with many classes and few labels."
+
+    def score(self, query: Query) -> Tensor:
+        """The entropy in nats, (N,)."""
+        return entropy(query.pool.probs, multilabel=query.pool.multilabel)
