@@ -3,5 +3,6 @@
 from dal.data.columns import Column, Pairs
 from dal.data.rows import Rows, Splits
 from dal.data.summary import Summary
+from dal.data.text import DataWarning, TextData
 
-__all__ = ["Column", "Pairs", "Rows", "Splits", "Summary"]
+__all__ = ["Column", "DataWarning", "Pairs", "Rows", "Splits", "Summary", "TextData"]

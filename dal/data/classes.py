@@ -75,17 +75,25 @@ def codes_of_values(values: Sequence[Any], classes: tuple[str, ...], multilabel:
 
 
 def encode(
-    values: Any, length: int, classes: tuple[str, ...] | None, *, multilabel: bool, where: Where, separator: str = ";"
+    values: Any,
+    length: int,
+    classes: tuple[str, ...] | None,
+    *,
+    multilabel: bool,
+    where: Where,
+    separator: str = ";",
+    names: tuple[str, ...] | None = None,
 ) -> Encoded:
     """Labels of `length` rows as codes.
 
     Args:
         values: None, an Arrow column, a tensor or array of codes, or a Python sequence.
         length: N.
-        classes: the declared names; None: the sorted names found.
+        classes: the declared names; None: `names`, or else the sorted names found.
         multilabel: whether a row may have several classes.
         where: names a row, for errors.
         separator: cuts a string into several labels when multi-label.
+        names: what the codes 0, 1, ... of the column are called in its file; -1 is unlabeled there.
 
     Raises:
         DataError: a label outside `classes`, or one that cannot be read.
@@ -95,20 +103,31 @@ def encode(
     if isinstance(values, Tensor | np.ndarray) and not (isinstance(values, np.ndarray) and values.dtype.kind in "OUS"):
         return _from_codes(torch.as_tensor(values).cpu(), classes, multilabel, where)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
-        values, found = _from_python(values, where)
+        values, found = from_python(values, where)
         classes = classes if classes is not None else found
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
     if multilabel:
-        return _encode_lists(_as_lists(column, separator, where), classes, where)
+        return _encode_lists(_as_lists(column, separator, where), classes, names, where)
     if _is_list(column.type):
         raise DataError(f"{where(0)}: the column holds lists; set multilabel to true if a row may have several classes")
-    found_codes, names = _distinct(_as_strings(column, where), where)
-    known = found_codes >= 0
-    lookup, classes = _lookup(names, classes, lambda k: where(int(np.argmax(found_codes == k))))
-    labels = np.where(known, lookup[found_codes] if len(lookup) else -1, -1)
-    return Encoded(torch.from_numpy(labels), torch.from_numpy(known), classes)
+    codes, classes = _codes(_as_strings(column, where), classes, names, where)
+    return Encoded(torch.from_numpy(codes), torch.from_numpy(codes >= 0), classes)
+
+
+def _codes(
+    column: Any, classes: tuple[str, ...] | None, names: tuple[str, ...] | None, where: Where
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The code of each string of a column, -1 for null, and the classes."""
+    places, found = _distinct(column, where)
+
+    def first(place: int) -> str:
+        return where(int(np.argmax(places == place)))
+
+    found = _named(found, names, first)
+    lookup, classes = _lookup(found, classes if classes is not None else names, first)
+    return np.append(lookup, -1)[places], classes
 
 
 def _unlabeled(length: int, classes: tuple[str, ...], multilabel: bool) -> Encoded:
@@ -162,7 +181,7 @@ def text_of(value: Any) -> Any:
     raise TypeError(f"{value!r} is not a label: expected a class name, a whole number, or a list of those")
 
 
-def _from_python(values: Sequence[Any], where: Where) -> tuple[Any, tuple[str, ...] | None]:
+def from_python(values: Sequence[Any], where: Where) -> tuple[Any, tuple[str, ...] | None]:
     """Python labels as Arrow strings; and when all are codes, the names "0", "1", ... up to the largest."""
     out, largest, numbers = [], -1, True
     for row, value in enumerate(values):
@@ -219,20 +238,35 @@ def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str]]:
 def _lookup(
     names: list[str], classes: tuple[str, ...] | None, where: Where
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The code of each distinct label, and the classes. `where(k)` is the first row with distinct label k."""
-    numbers = [match.group(1) if (match := _INTEGER.fullmatch(name)) else None for name in names]
-    whole = all(number is not None for number in numbers)
+    """The code of each distinct label (-1 for an empty one), and the classes."""
+    present = [name for name in names if name]
+    numbers = [match.group(1) for name in present if (match := _INTEGER.fullmatch(name))]
+    whole = len(numbers) == len(present)
     if whole:
-        names = [str(number) for number in numbers]
+        written = dict(zip(present, numbers, strict=True))  # "1.0" is 1
+        names = [written.get(name, "") for name in names]
+        present = numbers
     if classes is None:
-        classes = tuple(sorted(set(names), key=int)) if whole else tuple(sorted(set(names)))
+        classes = tuple(sorted(set(present), key=int)) if whole else tuple(sorted(set(present)))
     index = {name: code for code, name in enumerate(classes)}
     if whole and not any(_INTEGER.fullmatch(name) for name in classes):
         index = {str(code): code for code in range(len(classes))}
     for place, name in enumerate(names):
-        if name not in index:
+        if name and name not in index:
             raise DataError(f"{where(place)}: {_outside(name, classes)}")
-    return np.array([index[name] for name in names], np.int64), classes
+    return np.array([index[name] if name else -1 for name in names], np.int64), classes
+
+
+def _named(found: list[str], names: tuple[str, ...] | None, where: Where) -> list[str]:
+    """The distinct labels of a column whose file calls its codes `names`; an empty one is unlabeled."""
+    if names is None or all(name in names for name in found):
+        return found
+    out = []
+    for place, code in enumerate(found):
+        if not (_INTEGER.fullmatch(code) and -1 <= int(float(code)) < len(names)):
+            raise DataError(f"{where(place)}: {_outside(code, names)}")
+        out.append(names[int(float(code))] if int(float(code)) >= 0 else "")
+    return out
 
 
 def _as_lists(column: Any, separator: str, where: Where) -> Any:
@@ -247,7 +281,7 @@ def _as_lists(column: Any, separator: str, where: Where) -> Any:
     return pc.split_pattern(strings, separator).cast(pa.large_list(pa.large_string()))
 
 
-def _encode_lists(column: Any, classes: tuple[str, ...] | None, where: Where) -> Encoded:
+def _encode_lists(column: Any, classes: tuple[str, ...] | None, names: tuple[str, ...] | None, where: Where) -> Encoded:
     known = np.asarray(column.is_valid())
     counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     rows = np.repeat(np.arange(len(column)), counts)
@@ -255,9 +289,9 @@ def _encode_lists(column: Any, classes: tuple[str, ...] | None, where: Where) ->
     nulls = np.flatnonzero(np.asarray(flat.is_null()))
     if len(nulls):
         raise DataError(f"{where(int(rows[nulls[0]]))}: an empty value within a list of labels")
-    codes, names = _distinct(_as_strings(flat, lambda item: where(int(rows[item]) if len(rows) else 0)), where)
-    lookup, classes = _lookup(names, classes, lambda k: where(int(rows[int(np.argmax(codes == k))])))
+    codes, classes = _codes(_as_strings(flat, lambda item: where(int(rows[item]) if len(rows) else 0)), classes, names,
+                            lambda item: where(int(rows[item])))  # fmt: skip
     labels = np.zeros((len(column), len(classes)), np.bool_)
     held = codes >= 0
-    labels[rows[held], lookup[codes[held]] if len(lookup) else codes[held]] = True
+    labels[rows[held], codes[held]] = True
     return Encoded(torch.from_numpy(labels), torch.from_numpy(known), classes)

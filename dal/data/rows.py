@@ -228,7 +228,7 @@ def _where(source: str, column: str = "labels") -> Any:
     return lambda row: f"{source}: row {row + 1} of {column}"
 
 
-def unique_ids(ids: Column, where: Any) -> Column:
+def unique_ids(ids: Column, where: Any, rows: Any = None) -> Column:
     """The ids themselves.
 
     Raises:
@@ -241,4 +241,6 @@ def unique_ids(ids: Column, where: Any) -> Column:
     first = np.unique(codes, return_index=True)[1]
     second = int(np.setdiff1d(np.arange(len(codes)), first)[0])
     other = int(first[codes[second]])
+    if rows is not None:
+        other = int(rows[other])
     raise DataError(f"{where(second)}: the id {ids[second]!r} is already used by row {other + 1}; ids must be unique")

@@ -19,6 +19,7 @@ class Summary:
         sampled_out: rows left out by `limit` and `test_limit`.
         test: rows of the test.
         test_source: where the test came from; empty when it was held out.
+        test_unlabeled: rows left out of the test because they have no label.
         validation: rows of the validation share.
         classes: class name -> labeled rows of the pool.
     """
@@ -33,6 +34,7 @@ class Summary:
     sampled_out: int = 0
     test: int = 0
     test_source: str = ""
+    test_unlabeled: int = 0
     validation: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)
 
@@ -46,6 +48,7 @@ class Summary:
             (self.empty, "skipped with an empty text"),
             (self.overlap, "dropped from the pool, their text stands in the test or validation"),
             (self.sampled_out, "left out by the limits"),
+            (self.test_unlabeled, "left out of the test, they have no label"),
             (self.duplicates, "kept with a text that stands in the pool before"),
         ]
         parts += [f"{count:,} {what}" for count, what in left_out if count]

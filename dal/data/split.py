@@ -1,0 +1,55 @@
+"""Seeded samples and stratified shares that do not depend on the order of the rows."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Keys = NDArray[np.uint64]
+Rows64 = NDArray[np.int64]
+
+
+def keys(digest: Keys, seed: int, stream: int) -> Keys:
+    """A pseudo-random number per row, (N,): a function of the row's hash, the seed and the purpose (`stream`) alone.
+
+    A row keeps its number when the file is reordered or grows, so that shares and samples hardly change.
+    """
+    start = np.random.SeedSequence((seed, stream)).generate_state(1, np.uint64)[0]
+    with np.errstate(over="ignore"):
+        mixed = digest.astype(np.uint64) + start  # splitmix64 (Steele et al. 2014)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    out: Keys = mixed ^ (mixed >> np.uint64(31))
+    return out
+
+
+def sample(key: Keys, n: int) -> Rows64:
+    """The rows with the n smallest keys (all when there are fewer), in file order."""
+    if n >= len(key):
+        return np.arange(len(key), dtype=np.int64)
+    return np.sort(np.lexsort((np.arange(len(key)), key))[:n]).astype(np.int64)
+
+
+def strata(labels: Tensor) -> Rows64:
+    """The stratum of each labeled row: its class, or its set of classes when multi-label. (L,) from (L,) or (L, C)."""
+    values = labels.numpy()
+    if values.ndim == 2:
+        values = np.packbits(values, axis=1)
+        return np.asarray(np.unique(values, axis=0, return_inverse=True)[1], np.int64).reshape(-1)
+    return np.asarray(np.unique(values, return_inverse=True)[1], np.int64)
+
+
+def share(key: Keys, stratum: Rows64, fraction: float) -> Rows64:
+    """A stratified share of the rows, in file order: the rows with the smallest keys of each stratum.
+
+    The whole share is `fraction` of all rows, rounded, at least one; strata are given their parts by largest remainder.
+    """
+    counts = np.bincount(stratum)
+    quota = np.floor(counts * fraction).astype(np.int64)
+    lowest = np.full(len(counts), np.iinfo(np.uint64).max)
+    np.minimum.at(lowest, stratum, key)
+    left = max(1, round(len(key) * fraction)) - int(quota.sum())
+    quota[np.lexsort((lowest, -(counts * fraction - quota)))[: max(0, left)]] += 1
+    order = np.lexsort((key, stratum))
+    starts = np.r_[0, np.cumsum(counts)[:-1]]
+    place = np.arange(len(key)) - np.repeat(starts, counts)  # within the stratum, along `order`
+    return np.sort(order[place < quota[stratum[order]]]).astype(np.int64)
