@@ -1,0 +1,794 @@
+"""The session: which rows to ask next, what was answered, and the model that follows. The only mutable object."""
+
+import difflib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from dal.duplicates import near_duplicate_texts, near_duplicate_vectors
+from dal.errors import AnswerError, ConfigError, DataError, NeedError, SessionError
+from dal.labels import SKIP, Answer, LabelStore, Skip, Value
+from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.outputs import Outputs, closure
+from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
+from dal.strategy import Query, RoundState, Selection, Strategy, all_needs, choose, name_of
+
+_log = logging.getLogger("dal")
+
+_RECHECKED = 4  # times n: the rows of a pass in reduced precision that are scored again exactly
+_TARGETS = 1000  # rows that stand for the pool where a strategy reads a target
+_USUAL = 256  # rows of the pool that tell the usual distance
+_LISTED = 20  # mistakes shown in one error
+
+#: What a single answer may be given as.
+Given = str | int | Skip | Sequence[str | int] | Tensor
+
+
+class Stream(IntEnum):
+    """What a random seed is for: the third part of (seed, round, stream)."""
+
+    FIT = 0
+    PASS = 1
+    SELECT = 2
+    CANDIDATES = 3
+    TARGET = 4
+    EVALUATE = 5
+    DUPLICATES = 6
+
+
+def seed_of(seed: int, round: int, stream: Stream) -> int:
+    """The 32-bit seed for one use in one round; different for every (seed, round, stream)."""
+    return int(np.random.SeedSequence((seed, round, int(stream))).generate_state(1)[0])
+
+
+def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = False) -> None:
+    """Make sure that the learner provides what the strategy reads, before an hour of training is spent.
+
+    Raises:
+        NeedError: it does not, or the strategy is not right for multi-label outputs.
+    """
+    name, model = name_of(strategy), type(learner).__name__
+    if multilabel and not strategy.multilabel:
+        raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
+    provided = closure(learner.provides)
+    missing = all_needs(strategy) - provided
+    if missing:
+        raise NeedError(
+            f"{name} needs {_listing(missing)}, which {model} does not provide; it provides {_listing(provided)}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A batch of questions and what is known of the choice.
+
+    Attributes:
+        round: which batch it was, counted from 1.
+        rows: (n,) int64 in the pool, best first.
+        scores: (n,) float64, what made them win; None when nothing did.
+        notes: the strategy's figures about the whole choice.
+        strategy: the class name of the strategy that acted.
+        candidates: how many rows it could choose from.
+        near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
+        seconds: of this choice, for "pass" and "select".
+    """
+
+    round: int
+    rows: Tensor
+    scores: Tensor | None
+    notes: Mapping[str, float] = field(default_factory=dict)
+    strategy: str = ""
+    candidates: int = 0
+    near_duplicates: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Session:
+    """Asks for labels, takes answers, and fits the model they make. For one thread at a time.
+
+    With a `folder`, everything is stored there before a call returns, and a session made again on that folder goes on
+    where the last one stopped, however it stopped: stored questions are never recomputed, and the model is fitted again
+    from (seed, round, labels) unless the saved one is current. Without a folder it lives in memory.
+
+    Args:
+        data: a `Splits` (`pool`, and `test` and `validation` or None), or anything with a `load()` that gives one, such
+            as a `TextData`.
+        learner: what is trained.
+        strategy: what chooses.
+        folder: where to keep it all. One session at a time may work in a folder.
+        seed: decides every random choice, together with the round.
+        candidates: how many random rows of the pool are scored each round; None scores all of them. A request for more
+            rows than that makes as many candidates.
+        hide_labels: do not take the labels in the data as given, because an oracle answers from them.
+        budget: labels to ask for in all, as strategies and schedules are told; None when unlimited.
+        save_model: keep the latest model in the folder.
+        monitor: watches long work.
+        prepared: the parts that were made ready before, to share between sessions on the same data and learner.
+
+    Raises:
+        NeedError: the strategy reads what the learner does not provide, or is not right for multi-label data.
+        BusyError: another process works in the folder.
+        SessionError: the folder's labels do not fit the data, or its files cannot be read.
+
+    Example:
+        >>> import torch
+        >>> from dal.data import Rows, Splits
+        >>> from dal.learners.probe import ProbeLearner
+        >>> from dal.strategies.random import Random
+        >>> pool = Rows.from_inputs(torch.randn(100, 4), classes=["cat", "dog"])
+        >>> session = Session(Splits(pool=pool), ProbeLearner(model=None), Random())
+        >>> rows = session.ask(2)
+        >>> session.tell(rows, ["cat", "dog"])
+        2
+        >>> session.predictor.outputs(session.prepared, rows).probs.shape
+        torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        learner: Learner,
+        strategy: Strategy,
+        *,
+        folder: Path | str | None = None,
+        seed: int = 0,
+        candidates: int | None = None,
+        hide_labels: bool = False,
+        budget: int | None = None,
+        save_model: bool = True,
+        monitor: Monitor = SILENT,
+        prepared: dict[str, Prepared] | None = None,
+    ) -> None:
+        if seed < 0:
+            raise ConfigError(f"seed must not be negative, got {seed}")
+        if candidates is not None and candidates < 1:
+            raise ConfigError(f"candidates must be at least 1, got {candidates}")
+        self.data = data.load() if hasattr(data, "load") else data
+        self.pool = self.data.pool
+        self.learner, self.strategy = learner, strategy
+        self.folder = None if folder is None else Path(folder)
+        self.seed, self.candidates, self.hide_labels, self.budget = seed, candidates, hide_labels, budget
+        self.save_model = save_model
+        self.fit_seconds = 0.0
+        self.evaluate_seconds = 0.0
+        check_needs(strategy, learner, multilabel=self.pool.multilabel)
+        self._prepared = {} if prepared is None else prepared
+        self._predictor: Predictor | None = None
+        self._previous: Predictor | None = None
+        self._last: Asked | None = None
+        self._lock = None if self.folder is None else Lock(self.folder)
+        try:
+            self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
+            self.metrics = [] if self.folder is None else read_metrics(self.folder)
+            self._restore()
+        except BaseException:
+            self.close()
+            raise
+        self._monitor = _BatchPlan(monitor, self.store)
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> Tensor:
+        """The rows that were asked and are not answered, (n,) int64, in the order in which to ask them."""
+        return self._pending.clone()
+
+    @property
+    def labeled_rows(self) -> Tensor:
+        """The rows with a label, (L,) int64, ascending."""
+        return self._labeled.nonzero().flatten()
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
+        labels: Tensor = self._codes[self._labeled]
+        return labels
+
+    @property
+    def unasked_rows(self) -> Tensor:
+        """The rows without a label that were never asked, (N,) int64, ascending."""
+        return (~self._labeled & ~self._taken).nonzero().flatten()
+
+    @property
+    def given(self) -> int:
+        """How many labels came with the data and are not hidden: the starting set."""
+        return int(self._given.sum())
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether the data has test rows with labels."""
+        return self.data.test is not None and bool(self.data.test.known.any())
+
+    @property
+    def round(self) -> int:
+        """How many batches were ever asked."""
+        return self.store.round
+
+    @property
+    def state(self) -> RoundState:
+        """What a schedule may know before the next batch."""
+        labels = self.labels
+        multilabel, classes = self.pool.multilabel, len(self.pool.classes)
+        counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
+        asked = len(self.store.answers) + len(self._pending)
+        return RoundState(
+            round=self.round,
+            labels=len(labels),
+            per_class=tuple(counts.tolist()),
+            budget=None if self.budget is None else max(0, self.budget - asked),
+            metrics=tuple(_figures(line) for line in self.metrics),
+        )
+
+    @property
+    def last_selection(self) -> Asked | None:
+        """The latest batch of questions and why it was chosen; None before the first."""
+        if self._last is None and self.round:
+            batch = self.store.batch(self.round)
+            rows = self._rows_of(batch.rows)
+            scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
+            self._last = Asked(batch.round, rows, scores, strategy=batch.strategy, **batch.details)
+        return self._last
+
+    @property
+    def prepared(self) -> Prepared:
+        """The pool made ready for the learner, once."""
+        return self._prepare("pool")
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model that the present labels make: fitted when first wanted, dropped as soon as they change.
+
+        Raises:
+            SessionError: nothing is labeled yet.
+            LearnerError: the labels cannot train this learner.
+        """
+        if self._predictor is None:
+            self._predictor = self._load_current() or self._fit()
+        return self._predictor
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def ask(self, n: int, *, strategy: Strategy | None = None) -> Tensor:
+        """The next rows to label, (n,) int64, best first, stored as asked.
+
+        While some are pending, those and no others, whatever n is. When fewer than n rows are left, those that are.
+
+        Args:
+            n: how many, at least 1.
+            strategy: chooses this batch in the place of the session's.
+
+        Raises:
+            SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
+        """
+        if n < 1:
+            raise SessionError(f"ask for at least 1 row, not {n}")
+        if len(self._pending):
+            return self.pending
+        available = self.unasked_rows
+        if not len(available):
+            raise SessionError(f"nothing is left to ask: all {len(self.pool)} rows have a label or were declined")
+        n = min(n, len(available))
+        strategy = self.strategy if strategy is None else strategy
+        acting = strategy.resolve(self.state)
+        check_needs(acting, self.learner, multilabel=self.pool.multilabel)
+        asked = self._choose(acting, self._candidates(available, n), n)
+        self._store(asked)
+        return self.pending
+
+    def _candidates(self, available: Tensor, n: int) -> Tensor:
+        if self.candidates is None or self.candidates >= len(available):
+            return available
+        order = torch.randperm(len(available), generator=self._generator(Stream.CANDIDATES))
+        return available[order[: max(n, self.candidates)].sort().values]
+
+    def _choose(self, acting: Strategy, candidates: Tensor, n: int) -> Asked:
+        predictor = self._reader(acting)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "pass"):
+            exact = predictor is not None and predictor.approximate and _RECHECKED * n >= len(candidates)
+            pool, labeled = self._outputs(predictor, acting, candidates, exact and acting.rowwise)
+        with _timed(seconds, "select"):
+            if predictor is not None and predictor.approximate and acting.rowwise and not exact:
+                selection = self._recheck(predictor, acting, candidates, pool, labeled, n)
+            else:
+                selection = choose(acting, self._query(acting, pool, labeled, n))
+            positions = selection.positions.cpu()
+        rows = candidates[positions]
+        return Asked(
+            round=self.round + 1,
+            rows=rows,
+            scores=None if selection.scores is None else selection.scores.detach().double().cpu(),
+            notes={name: float(value) for name, value in selection.notes.items()},
+            strategy=name_of(acting),
+            candidates=len(candidates),
+            near_duplicates=self._near_duplicates(rows, positions, pool),
+            seconds=seconds,
+        )
+
+    def _reader(self, acting: Strategy) -> Predictor | None:
+        """Whom the strategy reads: nobody, an untrained model where that is enough, or the trained one."""
+        needs = all_needs(acting)
+        if not needs:
+            return None
+        if needs <= closure(self.learner.label_free):
+            return self.learner.untrained(self.prepared)
+        if not bool(self._labeled.any()):
+            name = name_of(acting)
+            raise SessionError(
+                f"{name} reads {_listing(needs)} of a trained model, and nothing is labeled yet: start with "
+                f"Phases(first=ClusterCenters(), then={name}(), until=20), or label some rows first"
+            )
+        return self.predictor
+
+    def _outputs(
+        self, predictor: Predictor | None, acting: Strategy, candidates: Tensor, exact: bool
+    ) -> tuple[Outputs, Outputs]:
+        """What the strategy reads of the candidates and of the labeled rows, from one pass over both."""
+        multilabel = self.pool.multilabel
+        labeled = self.labeled_rows
+        if predictor is None:
+            return tuple(Outputs(length=len(rows), multilabel=multilabel) for rows in (candidates, labeled))  # type: ignore[return-value]
+        if not acting.labeled_needs:
+            outputs = self._pass(predictor, candidates, all_needs(acting), exact)
+            return outputs, Outputs(length=len(labeled), multilabel=multilabel)
+        outputs = self._pass(predictor, torch.cat([candidates, labeled]), all_needs(acting), exact)
+        return outputs.take(slice(len(candidates))), outputs.take(slice(len(candidates), None))
+
+    def _pass(self, predictor: Predictor, rows: Tensor, names: Iterable[str], exact: bool) -> Outputs:
+        seed = self._seed(Stream.PASS)
+        return predictor.outputs(self.prepared, rows, names, seed=seed, exact=exact, monitor=self._monitor)
+
+    def _query(self, acting: Strategy, pool: Outputs, labeled: Outputs, n: int) -> Query:
+        target = Outputs(length=0, multilabel=self.pool.multilabel)
+        if acting.target_needs:
+            order = torch.randperm(len(pool), generator=self._generator(Stream.TARGET))
+            target = pool.take(order[:_TARGETS].sort().values)
+        labels = self.labels.to(pool.device)
+        return Query(pool, n, self._generator(Stream.SELECT), labeled, target, labels)
+
+    def _recheck(
+        self,
+        predictor: Predictor,
+        acting: Strategy,
+        candidates: Tensor,
+        pool: Outputs,
+        labeled: Outputs,
+        n: int,
+    ) -> Selection:
+        """The choice among the best 4n rows of a pass in reduced precision, from exact outputs of those."""
+        best = choose(acting, self._query(acting, pool, labeled, _RECHECKED * n)).positions.cpu().sort().values
+        exact = self._pass(predictor, candidates[best], all_needs(acting), True)
+        chosen = choose(acting, self._query(acting, exact, labeled, n))
+        return Selection(best[chosen.positions.cpu()], chosen.scores, chosen.notes)
+
+    def _store(self, asked: Asked) -> None:
+        details = {
+            "notes": dict(asked.notes),
+            "candidates": asked.candidates,
+            "near_duplicates": asked.near_duplicates,
+            "seconds": dict(asked.seconds),
+        }
+        ids = [self.pool.ids[row] for row in asked.rows.tolist()]
+        scores = None if asked.scores is None else asked.scores.tolist()
+        self.store.ask(ids, scores=scores, strategy=asked.strategy, details=details)
+        self._pending = asked.rows.clone()
+        self._taken[asked.rows] = True
+        self._last = asked
+        if asked.near_duplicates > 0.5:
+            _log.warning(
+                "%.0f%% of the %d rows that %s chose have a near-duplicate within the batch: their labels will teach "
+                "little; a strategy that spreads its choice (BADGE, CoreSet, ClusterCenters) or a pool without "
+                "duplicates would do better",
+                100 * asked.near_duplicates,
+                len(asked.rows),
+                asked.strategy,
+            )
+
+    def _near_duplicates(self, rows: Tensor, positions: Tensor, pool: Outputs) -> float:
+        if len(rows) < 2:
+            return 0.0
+        if "embeddings" in pool.names:
+            usual = torch.randperm(len(pool), generator=self._generator(Stream.DUPLICATES))[:_USUAL]
+            return near_duplicate_vectors(pool.embeddings[positions.to(pool.device)], pool.embeddings[usual])
+        inputs = [self.pool.inputs[row] for row in rows.tolist()]
+        if isinstance(inputs[0], str | tuple):
+            return near_duplicate_texts([text if isinstance(text, str) else " ".join(text) for text in inputs])
+        usual = torch.randperm(len(self.pool), generator=self._generator(Stream.DUPLICATES))[:_USUAL]
+        vectors = [torch.stack([torch.as_tensor(self.pool.inputs[row]) for row in some.tolist()]) for some in (usual,)]
+        batch = torch.stack([torch.as_tensor(value) for value in inputs])
+        return near_duplicate_vectors(batch.flatten(1), vectors[0].flatten(1))
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def tell(
+        self,
+        rows: Tensor | Sequence[int] | int,
+        values: Any,
+        *,
+        who: str = "",
+        source: str = "person",
+        seconds: float | Sequence[float | None] | None = None,
+        cost: float | Sequence[float | None] | None = None,
+        confidence: float | Sequence[float | None] | None = None,
+        correct: bool = False,
+    ) -> int:
+        """How many answers are now on disk: all that were given, or on an error none.
+
+        An answer that a row has already is not stored twice.
+
+        Args:
+            rows: any part of the pending rows, (n,).
+            values: one per row: a class name or index; when multi-label a list of them (an empty one is an answer) or a
+                row of bools (C,); `SKIP` declines the row.
+            who: the name of the person or model.
+            source: what kind of answerer, such as "person", "simulated", "llm".
+            seconds: spent on each row; cost: in dollars, of each row; confidence: in [0, 1]. One number, or one a row.
+            correct: take answers for rows that are not pending too: corrections, or labels made elsewhere.
+
+        Raises:
+            AnswerError: lists every value that is no class and every row that is not pending. Nothing was stored.
+        """
+        wanted = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
+        given = _aligned(values, len(wanted), self.pool.multilabel)
+        read = self._read(wanted, given, correct)
+        details = {
+            "seconds": _spread(seconds, len(wanted), "seconds"),
+            "cost": _spread(cost, len(wanted), "cost"),
+            "confidence": _spread(confidence, len(wanted), "confidence"),
+        }
+        new = [
+            Answer(self.pool.ids[row], value, who, source, **{name: each[i] for name, each in details.items()})
+            for i, (row, value) in read.items()
+        ]
+        if new:
+            self.store.tell(new)
+            for row, value in read.values():
+                self._take(row, value)
+            self._drop_predictor()
+        return len(new)
+
+    def undo(self) -> int:
+        """The row whose last answer is hereby retracted; it is asked first again.
+
+        An earlier answer to the same row stands again instead, where there was one.
+
+        Raises:
+            SessionError: there is nothing to undo.
+        """
+        row = int(self.pool.rows_of([self.store.undo()])[0])
+        self._drop_predictor()
+        value = self.store.answer(self.pool.ids[row])
+        if value is not None:
+            self._take(row, value)
+            return row
+        given = bool(self._given[row])
+        self._labeled[row], self._codes[row] = given, self._given_codes(row)
+        self._pending = self._rows_of(self.store.pending)
+        self._taken[row] = bool((self._pending == row).any())
+        return row
+
+    def _read(self, rows: list[int], given: list[Given], correct: bool) -> dict[int, tuple[int, Value | Skip]]:
+        """The answers to store, by their place in the call; every mistake is listed at once."""
+        pending = set(self._pending.tolist())
+        read: dict[int, tuple[int, Value | Skip]] = {}
+        told: dict[int, Value | Skip] = {}
+        mistakes = []
+        for place, (row, item) in enumerate(zip(rows, given, strict=True)):
+            if not 0 <= row < len(self.pool):
+                mistakes.append(f"row {row} is outside the pool of {len(self.pool)}")
+                continue
+            name = f"row {self.pool.ids[row]!r}"
+            try:
+                value = self._value(item)
+            except ValueError as error:
+                mistakes.append(f"{name}: {error}")
+                continue
+            standing = told.get(row, self.store.answer(self.pool.ids[row]))
+            if row in told and told[row] != value:
+                mistakes.append(f"{name}: two answers, {_told(told[row])} and {_told(value)}")
+            elif standing == value:
+                continue
+            elif row not in pending and not correct:
+                before = "never asked" if standing is None else f"answered {_told(standing)} before"
+                mistakes.append(f"{name} is not pending: it was {before}; correct=True stores {_told(value)} anyway")
+            else:
+                read[place] = (row, value)
+                told[row] = value
+        if mistakes:
+            more = f"; and {len(mistakes) - _LISTED} more" if len(mistakes) > _LISTED else ""
+            raise AnswerError("; ".join(mistakes[:_LISTED]) + more + " (no answer of this call was stored)")
+        return read
+
+    def _value(self, item: Given) -> Value | Skip:
+        if item is SKIP:
+            return SKIP
+        if not self.pool.multilabel:
+            return self._class(item)
+        if isinstance(item, np.ndarray | Tensor) and item.dtype in (torch.bool, np.dtype(bool)):
+            if tuple(item.shape) != (len(self.pool.classes),):
+                raise ValueError(f"{len(item)} bools for {len(self.pool.classes)} classes")
+            item = item.nonzero()[0].tolist() if isinstance(item, np.ndarray) else item.nonzero().flatten().tolist()
+        if isinstance(item, np.ndarray | Tensor):
+            item = item.tolist()
+        if isinstance(item, str) or not isinstance(item, Iterable):
+            raise ValueError(f"{item!r} is not a list of classes, which multi-label answers are")
+        codes = {self._code[self._class(each)] for each in item}
+        return tuple(self.pool.classes[code] for code in sorted(codes))
+
+    def _class(self, item: Any) -> str:
+        """The class name that a name or an index means; ValueError says why it means none."""
+        classes = self.pool.classes
+        if isinstance(item, Tensor | np.ndarray | np.generic) and item.ndim == 0:
+            item = item.item()
+        if isinstance(item, str):
+            if item in self._code:
+                return item
+            near = difflib.get_close_matches(item, classes, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"classes are {_listing(classes[:_LISTED])}"
+            raise ValueError(f"{item!r} is not a class; {hint}")
+        if hasattr(item, "__index__") and not isinstance(item, bool):
+            code = item.__index__()
+            if 0 <= code < len(classes):
+                return str(classes[code])
+            raise ValueError(f"{code} is not a class index: there are {len(classes)} classes")
+        raise ValueError(f"{item!r} is not a class name or index")
+
+    def _take(self, row: int, value: Value | Skip) -> None:
+        """Let the answer stand in memory as it does in the store."""
+        self._pending = self._pending[self._pending != row]
+        self._taken[row] = True
+        self._labeled[row] = value is not SKIP
+        self._codes[row] = self._coded(value)
+
+    def _coded(self, value: Value | Skip) -> Tensor:
+        if isinstance(value, Skip):
+            return self._blank
+        if not self.pool.multilabel:
+            return torch.tensor(self._code[value])  # type: ignore[index]
+        coded = self._blank.clone()
+        coded[[self._code[name] for name in value]] = True
+        return coded
+
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, float]:
+        """The figures of `dal.evaluation.metrics.evaluate` for the present model on the labeled test rows.
+
+        Raises:
+            SessionError: the data has no test rows with labels, or nothing is labeled yet.
+        """
+        from dal.evaluation.metrics import evaluate
+
+        test = self.data.test
+        if not self.can_evaluate:
+            raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
+        predictor, prepared = self.predictor, self._prepare("test")
+        start = time.perf_counter()
+        rows = test.known.nonzero().flatten()
+        seed = self._seed(Stream.EVALUATE)
+        outputs = predictor.outputs(prepared, rows, {"logits"}, seed=seed, monitor=self._monitor)
+        figures: dict[str, float] = evaluate(outputs, test.labels[rows])
+        self.evaluate_seconds = time.perf_counter() - start
+        return figures
+
+    def record(self, line: Mapping[str, Any]) -> None:
+        """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
+        if self.folder is not None:
+            append_metrics(self.folder, line)
+        self.metrics.append(dict(line))
+
+    def _prepare(self, part: str) -> Prepared:
+        if part not in self._prepared:
+            self._prepared[part] = self.learner.prepare(getattr(self.data, part))
+        return self._prepared[part]
+
+    def _fit(self) -> Predictor:
+        rows, labels = self.labeled_rows, self.labels
+        if not len(rows):
+            raise SessionError("nothing is labeled yet, so there is no model: ask and tell first")
+        prepared, validation = self.prepared, self._validation()
+        previous = self._last_predictor() if self._continues else None
+        start = time.perf_counter()
+        predictor = self.learner.fit(
+            prepared,
+            rows,
+            labels,
+            seed=self._seed(Stream.FIT),
+            validation=validation,
+            previous=previous,
+            monitor=self._monitor,
+        )
+        self.fit_seconds = time.perf_counter() - start
+        self._previous = None
+        if self.folder is not None and (self.save_model or self._continues):
+            with keep_model(self.folder, self._marker()) as target:
+                predictor.save(target)
+        return predictor
+
+    def _validation(self) -> tuple[Prepared, Tensor] | None:
+        rows = self.data.validation
+        if rows is None or not bool(rows.known.all()):
+            return None
+        return self._prepare("validation"), rows.labels
+
+    def _load_current(self) -> Predictor | None:
+        """The saved model, when the present labels made it."""
+        if self.folder is None or not bool(self._labeled.any()) or trained_on(self.folder) != self._marker():
+            return None
+        return self.learner.load(self.folder / MODEL, self.prepared)
+
+    def _last_predictor(self) -> Predictor | None:
+        """The model that training goes on from: the last that was fitted."""
+        if self._previous is None and self.folder is not None and trained_on(self.folder) is not None:
+            return self.learner.load(self.folder / MODEL, self.prepared)
+        return self._previous
+
+    @property
+    def _continues(self) -> bool:
+        return bool(getattr(self.learner, "continues", False))
+
+    def _drop_predictor(self) -> None:
+        if self._predictor is not None and self._continues:
+            self._previous = self._predictor
+        self._predictor = None
+
+    def _marker(self) -> str:
+        """A digest of all that a model follows from."""
+        facts = [describe(self.learner), self.seed, self.round, self.pool.classes, self.pool.fingerprint]
+        digest = hashlib.sha256(json.dumps(facts, default=str).encode())
+        digest.update(self.labeled_rows.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+    # -- opening and closing ---------------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        """Build the state from the data's own labels and the store."""
+        pool, size = self.pool, len(self.pool)
+        self._code = {name: code for code, name in enumerate(pool.classes)}
+        self._blank = torch.zeros(len(pool.classes), dtype=torch.bool) if pool.multilabel else torch.tensor(-1)
+        self._given = torch.zeros(size, dtype=torch.bool) if self.hide_labels else pool.known.clone()
+        self._codes = pool.labels.clone()
+        self._codes[~self._given] = self._blank
+        self._labeled = self._given.clone()
+        self._taken = torch.zeros(size, dtype=torch.bool)  # asked at some time, whatever came of it
+        answers = self.store.answers
+        self._refuse_strangers(answers)
+        present, rows = self._present(list(answers))
+        self._labeled[rows] = True
+        self._taken[rows] = True
+        for row, name in zip(rows.tolist(), present, strict=True):
+            self._codes[row] = self._coded(answers[name])
+        self._pending = self._rows_of(self.store.pending)
+        for some in (self._pending, self._rows_of(list(self.store.skipped))):
+            self._labeled[some] = False
+            self._taken[some] = True
+
+    def _given_codes(self, row: int) -> Tensor:
+        return self.pool.labels[row] if bool(self._given[row]) else self._blank
+
+    def _refuse_strangers(self, answers: Mapping[str, Value]) -> None:
+        """Answers that name no class of the data, or are of the other kind."""
+        kind = tuple if self.pool.multilabel else str
+        wrong = [row for row, value in answers.items() if not isinstance(value, kind)]
+        if wrong:
+            now, then = ("multi-label", "single-label") if self.pool.multilabel else ("single-label", "multi-label")
+            raise SessionError(f"{self.folder} holds {then} answers, but the data is {now}")
+        names = {name for value in answers.values() for name in ([value] if isinstance(value, str) else value)}
+        unknown = sorted(names - self._code.keys())
+        if unknown:
+            raise SessionError(
+                f"{self.folder} holds answers of the classes {_listing(unknown)}, which the data does not have; "
+                f"it has {_listing(self.pool.classes[:_LISTED])}"
+            )
+
+    def _rows_of(self, ids: Sequence[str]) -> Tensor:
+        return self._present(ids)[1]
+
+    def _present(self, ids: Sequence[str]) -> tuple[Sequence[str], Tensor]:
+        """The ids that the pool has, and their rows. Answers to rows that have left the pool stay in the store."""
+        try:
+            return ids, self.pool.rows_of(ids) if ids else torch.zeros(0, dtype=torch.int64)
+        except DataError:
+            held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self.pool.ids.arrow()).to_pylist()
+            present = [name for name, here in zip(ids, held, strict=True) if here]
+            _log.warning("%d rows with questions or answers are not in the pool any more", len(ids) - len(present))
+            return self._present(present)
+
+    def _seed(self, stream: Stream) -> int:
+        return seed_of(self.seed, self.round, stream)
+
+    def _generator(self, stream: Stream) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed(stream))
+
+    def close(self) -> None:
+        """Close the store and let others work in the folder. Calling it twice is harmless."""
+        if hasattr(self, "store"):
+            self.store.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _BatchPlan(Monitor):
+    """Passes on what the work tells, and keeps the batch plan in the store."""
+
+    def __init__(self, watcher: Monitor, store: LabelStore) -> None:
+        self._watcher, self._store = watcher, store
+        self.token_budget = store.token_budget
+
+    def started(self, what: str, total: int) -> None:
+        self._watcher.started(what, total)
+
+    def advanced(self, count: int) -> None:
+        self._watcher.advanced(count)
+
+    def halved(self, token_budget: int) -> None:
+        """Store the smaller budget at once, so that this pass and the next start from it if this process is killed."""
+        self._store.record_budget(token_budget)
+        self.token_budget = token_budget
+        self._watcher.halved(token_budget)
+
+    def finished(self) -> None:
+        self._watcher.finished()
+
+
+class _timed:
+    """Adds the seconds that a block took to `seconds[name]`."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] = time.perf_counter() - self._start
+
+
+def _aligned(values: Any, count: int, multilabel: bool) -> list[Given]:
+    if isinstance(values, str | Skip | int) and count == 1:
+        return [values]
+    given = list(values)
+    if len(given) != count:
+        raise AnswerError(f"{count} rows but {len(given)} values (no answer of this call was stored)")
+    return given
+
+
+def _spread(value: Any, count: int, name: str) -> list[Any]:
+    if value is None or isinstance(value, int | float):
+        return [value] * count
+    if len(value) != count:
+        raise AnswerError(f"{count} rows but {len(value)} {name} (no answer of this call was stored)")
+    return list(value)
+
+
+def _told(value: Value | Skip) -> str:
+    if isinstance(value, Skip):
+        return "SKIP"
+    return repr(value) if isinstance(value, str) else repr(list(value))
+
+
+def _figures(line: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if isinstance(value, int | float)}
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
