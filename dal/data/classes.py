@@ -32,6 +32,10 @@ class Encoded:
     classes: tuple[str, ...]
 
 
+class UnknownLabelError(DataError):
+    """A label outside the classes."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the nearest known word, or nothing."""
     known = list(known)
@@ -150,7 +154,7 @@ def _from_codes(codes: Tensor, classes: tuple[str, ...] | None, multilabel: bool
     names = classes if classes is not None else _numbered(int(codes.max()) + 1 if len(codes) else 0)
     wrong = ((codes < -1) | (codes >= len(names))).nonzero().flatten()
     if len(wrong):
-        raise DataError(f"{where(int(wrong[0]))}: {_outside(int(codes[wrong[0]]), names)}")
+        raise UnknownLabelError(f"{where(int(wrong[0]))}: {_outside(int(codes[wrong[0]]), names)}")
     return Encoded(codes, codes >= 0, names)
 
 
@@ -253,7 +257,7 @@ def _lookup(
         index = {str(code): code for code in range(len(classes))}
     for place, name in enumerate(names):
         if name and name not in index:
-            raise DataError(f"{where(place)}: {_outside(name, classes)}")
+            raise UnknownLabelError(f"{where(place)}: {_outside(name, classes)}")
     return np.array([index[name] if name else -1 for name in names], np.int64), classes
 
 
@@ -264,7 +268,7 @@ def _named(found: list[str], names: tuple[str, ...] | None, where: Where) -> lis
     out = []
     for place, code in enumerate(found):
         if not (_INTEGER.fullmatch(code) and -1 <= int(float(code)) < len(names)):
-            raise DataError(f"{where(place)}: {_outside(code, names)}")
+            raise UnknownLabelError(f"{where(place)}: {_outside(code, names)}")
         out.append(names[int(float(code))] if int(float(code)) >= 0 else "")
     return out
 

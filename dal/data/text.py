@@ -1,31 +1,17 @@
 """TextData: the recipe that turns a file, a hub data set or lists into a pool, a test and a validation share."""
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import torch
-from numpy.typing import NDArray
-
-from dal.data.classes import Encoded, encode, from_python, listing
-from dal.data.columns import Column, Pairs, digests, hash_ids
-from dal.data.read import Source, Wanted, is_file_name, missing, read
-from dal.data.rows import Rows, Splits, strings, unique_ids
-from dal.data.split import Keys, keys, sample, share, strata
+from dal.data.classes import listing
+from dal.data.parts import codes_as_names, listed, split
+from dal.data.read import is_file_name, read
+from dal.data.rows import Splits
+from dal.data.source import Source, Wanted, missing
 from dal.data.summary import Summary
 from dal.errors import DataError
-
-# What random numbers are drawn for (see `dal.data.split.keys`).
-_TEST, _VALIDATION, _LIMIT, _TEST_LIMIT = range(4)
-
-
-class DataWarning(UserWarning):
-    """Something about the data that a person should know, such as rows that were skipped."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +107,7 @@ class TextData:
     def _splits(self) -> Splits:
         labeled_test = isinstance(self.test, str) and self.label is not None
         pool = read(str(self.path), self._wanted(frozenset({self.label}) if labeled_test else frozenset()))
-        return _split(self, pool, self._test_source(pool))
+        return split(self, pool, self._test_source(pool))
 
     def _wanted(self, optional: frozenset[str | None]) -> Wanted:
         texts = (self.text,) if self.text_pair is None else (self.text, self.text_pair)
@@ -177,7 +163,9 @@ class TextData:
             given, test_labels = test
             if labels is None and test_labels is None:
                 raise DataError("test: evaluating on a test needs its labels")
-        names, found = _codes_as_names(classes, [labels, test[1] if isinstance(test, tuple) else None])
+        names, found = codes_as_names(
+            classes, {"texts": labels, "the test": test[1] if isinstance(test, tuple) else None}
+        )
         recipe = cls(
             path="texts",
             text_pair="text_pair" if pair else None,
@@ -193,9 +181,9 @@ class TextData:
             seed=seed,
         )
         columns["label"] = found[0]
-        pool = _listed("texts", texts, columns, pair)
-        held_out = _listed("the test", given, {"label": found[1]}, pair) if isinstance(test, tuple) else None
-        return _split(recipe, pool, held_out)
+        pool = listed("texts", texts, columns, pair)
+        held_out = listed("the test", given, {"label": found[1]}, pair) if isinstance(test, tuple) else None
+        return split(recipe, pool, held_out)
 
 
 def _number(text: str) -> float | None:
@@ -203,247 +191,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-# -- From a source to rows ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Rows with what splitting them needs: hashes of inputs and of ids, how many were empty, whether ids are named."""
-
-    rows: Rows
-    digest: Keys
-    read: int
-    named: bool
-
-    def take(self, index: NDArray[np.int64]) -> "_Part":
-        return replace(self, rows=self.rows.take(index), digest=self.digest[index])
-
-    def keys(self, seed: int, stream: int) -> Keys:
-        return keys(digests(self.rows.ids), seed, stream)
-
-
-def _part(source: Source, recipe: TextData, classes: tuple[str, ...] | None) -> _Part:
-    texts = [source.table[name] for name in (recipe.text, recipe.text_pair) if name is not None]
-    empty = np.zeros(len(source.table), np.bool_)
-    for column in texts:
-        blank = pc.or_(pc.utf8_is_space(column), pc.equal(pc.binary_length(column), 0))
-        empty |= np.asarray(pc.fill_null(blank, True))
-    kept = np.flatnonzero(~empty)
-    if not len(kept):
-        raise DataError(f"{source.name}: every text is empty ({len(empty):,} rows), column {recipe.text!r}")
-    index = kept if empty.any() else None
-    columns = [Column(column.fill_null("") if column.null_count else column, index) for column in texts]
-    inputs = columns[0] if len(columns) == 1 else Pairs(columns[0], columns[1])
-    digest = digests(inputs)
-    named = recipe.id is not None and recipe.id in source.table.column_names
-    rows = Rows(
-        inputs=inputs,
-        ids=_named_ids(source, str(recipe.id), kept) if named else hash_ids(digest),
-        groups=_groups(source, recipe.group, index),
-        multilabel=recipe.multilabel,
-        source=source.name,
-        **vars(_labels(source, recipe, kept, classes)),
-    )
-    return _Part(rows, digest, len(empty), named)
-
-
-def _named_ids(source: Source, column: str, kept: NDArray[np.int64]) -> Column:
-    where = source.where(column)
-    values = source.table[column]
-    blank = np.asarray(pc.fill_null(pc.equal(values, ""), True))[kept]
-    if blank.any():
-        raise DataError(f"{where(int(kept[np.argmax(blank)]))}: the id is empty")
-    return unique_ids(Column(Column(values.fill_null("")).arrow(kept)), lambda row: where(int(kept[row])), kept)
-
-
-def _groups(source: Source, column: str | None, index: NDArray[np.int64] | None) -> Column | None:
-    if column is None or column not in source.table.column_names:
-        return None
-    return Column(source.table[column].fill_null(""), index)
-
-
-def _labels(source: Source, recipe: TextData, kept: NDArray[np.int64], classes: tuple[str, ...] | None) -> Encoded:
-    values = None
-    if recipe.label is not None and recipe.label in source.table.column_names:
-        values = source.table[recipe.label]
-        values = values if len(kept) == len(values) else values.take(pa.array(kept))
-    place = source.where(recipe.label)
-    return encode(
-        values,
-        len(kept),
-        classes,
-        multilabel=recipe.multilabel,
-        where=lambda row: place(int(kept[row])),
-        separator=recipe.label_separator,
-        names=source.class_names.get(recipe.label or ""),
-    )
-
-
-def _listed(name: str, texts: Sequence[Any], columns: dict[str, Any], pair: bool) -> Source:
-    """Python lists as a source."""
-    if not len(texts):
-        raise DataError(f"{name} are empty: there are no rows")
-    table: dict[str, Any] = {}
-    for place, column in enumerate(("text", "text_pair") if pair else ("text",)):
-        try:
-            values = [text if text is None or not pair else text[place] for text in texts] if pair else texts
-            table[column] = pa.array(values, pa.large_string())
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, IndexError, UnicodeEncodeError) as error:
-            raise DataError(f"{name}: {'pairs of texts' if pair else 'texts'} expected: {error}") from error
-    for column, values in columns.items():
-        if values is not None:
-            if len(values) != len(texts):
-                raise DataError(f"{name}: {len(texts)} rows but {len(values)} in {column!r}")
-            table[column] = values if column == "label" else strings(values).arrow()
-    return Source(name, pa.table(table))
-
-
-def _codes_as_names(classes: Sequence[str] | None, labels: Sequence[Any]) -> tuple[list[str] | None, list[Any]]:
-    """Arrow columns of Python labels, and the classes: those given, or "0", "1", ... where all labels are codes."""
-    found: list[Any] = []
-    numbered: list[tuple[str, ...] | None] = []
-    for values in labels:
-        if values is None:
-            found.append(None)
-            continue
-        values = values.tolist() if isinstance(values, torch.Tensor | np.ndarray) else values
-        array, names = from_python(values, lambda row: f"texts: row {row + 1}, column 'label'")
-        found.append(array)
-        numbered.append(names)
-    codes = [names for names in numbered if names is not None]
-    if classes is not None or not codes or len(codes) < len(numbered):
-        return (None if classes is None else list(classes)), found
-    return list(max(codes, key=len)), found
-
-
-# -- From rows to splits -----------------------------------------------------------------------------------------------
-
-
-def _split(recipe: TextData, pool_source: Source, test_source: Source | None) -> Splits:
-    declared = None if recipe.classes is None else tuple(recipe.classes)
-    pool = _part(pool_source, recipe, declared)
-    test = None
-    if test_source is not None:
-        fixed = declared if declared is not None else pool.rows.classes or None
-        test = _part(test_source, recipe, fixed)
-        if pool.rows.classes != test.rows.classes:  # the pool has no labels to deduce classes from
-            pool = replace(pool, rows=_relabeled(pool.rows, test.rows.classes))
-    read_rows, empty = pool.read, pool.read - len(pool.rows) + (test.read - len(test.rows) if test else 0)
-    _refuse_one_class(recipe, pool, test)
-    if empty:
-        warnings.warn(f"{pool.rows.source}: {empty:,} rows with an empty text were skipped", DataWarning, stacklevel=4)
-    unlabeled_test = 0
-    if test is not None:
-        known = np.flatnonzero(test.rows.known.numpy())
-        if not len(known):
-            raise DataError(f"{test.rows.source}: no row has a label: evaluating on a test needs them")
-        unlabeled_test = len(test.rows) - len(known)
-        test = test.take(known) if unlabeled_test else test
-        _refuse_shared_ids(pool, test)
-    elif isinstance(recipe.test, float | int):
-        pool, test = _held_out(pool, recipe.test, recipe.seed, _TEST, "test")
-    before = len(pool.rows)
-    pool = _without(pool, test)
-    sizes = [before - len(pool.rows)]
-    sampled = 0
-    if recipe.limit is not None:
-        index = sample(pool.keys(recipe.seed, _LIMIT), recipe.limit)
-        sampled += len(pool.rows) - len(index)
-        pool = pool.take(index)
-    if test is not None and recipe.test_limit is not None:
-        index = sample(test.keys(recipe.seed, _TEST_LIMIT), recipe.test_limit)
-        sampled += len(test.rows) - len(index)
-        test = test.take(index)
-    validation = None
-    if recipe.validation:
-        pool, validation = _held_out(pool, recipe.validation, recipe.seed, _VALIDATION, "validation")
-        before = len(pool.rows)
-        pool = _without(pool, validation)
-        sizes.append(before - len(pool.rows))
-    rows = pool.rows
-    summary = Summary(
-        source=pool_source.name,
-        rows=read_rows,
-        pool=len(rows),
-        labeled=int(rows.known.sum()),
-        duplicates=len(rows) - len(np.unique(pool.digest)),
-        empty=empty,
-        overlap=sum(sizes),
-        sampled_out=sampled,
-        test=0 if test is None else len(test.rows),
-        test_source="" if test_source is None else test_source.name,
-        test_unlabeled=unlabeled_test,
-        validation=0 if validation is None else len(validation.rows),
-        classes=_counts(rows),
-    )
-    return Splits(rows, None if test is None else test.rows, None if validation is None else validation.rows, summary)
-
-
-def _relabeled(rows: Rows, classes: tuple[str, ...]) -> Rows:
-    """Rows without any label, with the classes of the test."""
-    labels = torch.zeros(len(rows), len(classes), dtype=torch.bool) if rows.multilabel else rows.labels
-    return replace(rows, labels=labels, classes=classes)
-
-
-def _counts(rows: Rows) -> dict[str, int]:
-    labels = rows.labels[rows.known]
-    counts = labels.sum(0) if rows.multilabel else torch.bincount(labels, minlength=len(rows.classes))
-    return dict(zip(rows.classes, counts.tolist(), strict=True))
-
-
-def _refuse_one_class(recipe: TextData, pool: _Part, test: _Part | None) -> None:
-    rows = pool.rows
-    if recipe.multilabel:
-        return
-    column = f"column {recipe.label!r}"
-    if len(rows.classes) == 1:
-        where = rows.source if rows.known.any() or test is None else test.rows.source
-        hint = "; name all classes with `classes` if the others are still to be found"
-        raise DataError(f"{where}: {column} has one class only ({rows.classes[0]!r}): a classifier needs two{hint}")
-    if len(rows) > 1 and bool(rows.known.all()) and bool((rows.labels == rows.labels[0]).all()):
-        name = rows.classes[int(rows.labels[0])]
-        raise DataError(f"{rows.source}: {column} has one class only ({name!r}) in all {len(rows):,} rows")
-
-
-def _refuse_shared_ids(pool: _Part, test: _Part) -> None:
-    if not (pool.named and test.named):
-        return
-    shared = pc.index_in(test.rows.ids.arrow(), value_set=pool.rows.ids.arrow())
-    rows = np.flatnonzero(np.asarray(shared.is_valid()))
-    if len(rows):
-        first, other = int(rows[0]), int(shared[int(rows[0])].as_py())
-        raise DataError(
-            f"{test.rows.source}: {len(rows):,} ids also stand in the pool, first {test.rows.ids[first]!r} "
-            f"(row {first + 1}, in {pool.rows.source} row {other + 1}, rows with an empty text not counted)"
-        )
-
-
-def _held_out(part: _Part, fraction: float, seed: int, stream: int, what: str) -> tuple[_Part, _Part]:
-    """What is left, and a stratified share of the labeled rows."""
-    labeled = np.flatnonzero(part.rows.known.numpy())
-    if len(labeled) < 2:
-        raise DataError(
-            f"{part.rows.source}: {what} is a share of the labeled rows, but {len(labeled)} of {len(part.rows):,} "
-            "rows have a label"
-        )
-    chosen = labeled[
-        share(part.keys(seed, stream)[labeled], strata(part.rows.labels[torch.from_numpy(labeled)]), fraction)
-    ]
-    left = np.setdiff1d(np.arange(len(part.rows)), chosen)
-    if not len(left):
-        raise DataError(f"{part.rows.source}: a {what} share of {fraction} leaves no rows in the pool")
-    return part.take(left), part.take(chosen)
-
-
-def _without(pool: _Part, other: _Part | None) -> _Part:
-    """The pool less the rows whose text also stands in the other part."""
-    if other is None:
-        return pool
-    left = np.flatnonzero(~np.isin(pool.digest, other.digest))
-    if not len(left):
-        raise DataError(
-            f"{pool.rows.source}: every text of the pool also stands in {other.rows.source}: nothing is left"
-        )
-    return pool if len(left) == len(pool.rows) else pool.take(left)

@@ -1,0 +1,302 @@
+"""From tables to rows, and from rows to a pool, a test and a validation share."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from dal.data.classes import Encoded, UnknownLabelError, encode, from_python
+from dal.data.columns import Column, Pairs, digests, hash_ids
+from dal.data.rows import Rows, Splits, strings, unique_ids
+from dal.data.source import Source
+from dal.data.split import Keys, keys, sample, share, strata
+from dal.data.summary import Summary
+from dal.errors import DataError
+
+if TYPE_CHECKING:
+    from dal.data.text import TextData
+
+# What random numbers are drawn for (see `dal.data.split.keys`).
+_TEST, _VALIDATION, _LIMIT, _TEST_LIMIT = range(4)
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a person should know, such as rows that were skipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows with what splitting them needs.
+
+    Attributes:
+        rows: the rows with a text.
+        digest: a hash of the text of each.
+        kept: where each stood in the source. Not kept up to date by `take`.
+        empty: how many rows had no text.
+        named: whether the ids are the user's.
+        where: names a row of the source by its id column, for errors.
+    """
+
+    rows: Rows
+    digest: Keys
+    kept: NDArray[np.int64]
+    empty: int
+    named: bool
+    where: Callable[[int], str]
+
+    def take(self, index: NDArray[np.int64]) -> "_Part":
+        return replace(self, rows=self.rows.take(index), digest=self.digest[index])
+
+    def keys(self, seed: int, stream: int) -> Keys:
+        return keys(digests(self.rows.ids), seed, stream)
+
+
+def _part(source: Source, recipe: "TextData", classes: tuple[str, ...] | None) -> _Part:
+    texts = [source.table[name] for name in (recipe.text, recipe.text_pair) if name is not None]
+    empty = np.zeros(len(source.table), np.bool_)
+    for column in texts:
+        blank = pc.or_(pc.utf8_is_space(column), pc.equal(pc.binary_length(column), 0))
+        empty |= np.asarray(pc.fill_null(blank, True))
+    kept = np.flatnonzero(~empty)
+    if not len(kept):
+        raise DataError(f"{source.name}: every text is empty ({len(empty):,} rows), column {recipe.text!r}")
+    index = kept if empty.any() else None
+    columns = [Column(column.fill_null("") if column.null_count else column, index) for column in texts]
+    inputs = columns[0] if len(columns) == 1 else Pairs(columns[0], columns[1])
+    digest = digests(inputs)
+    named = recipe.id is not None and recipe.id in source.table.column_names
+    rows = Rows(
+        inputs=inputs,
+        ids=_named_ids(source, str(recipe.id), kept) if named else hash_ids(digest),
+        groups=_groups(source, recipe.group, index),
+        multilabel=recipe.multilabel,
+        source=source.name,
+        **vars(_labels(source, recipe, kept, classes)),
+    )
+    return _Part(rows, digest, kept, int(empty.sum()), named, source.where(recipe.id))
+
+
+def _named_ids(source: Source, column: str, kept: NDArray[np.int64]) -> Column:
+    where = source.where(column)
+    values = source.table[column]
+    blank = np.asarray(pc.fill_null(pc.equal(values, ""), True))[kept]
+    if blank.any():
+        raise DataError(f"{where(int(kept[np.argmax(blank)]))}: the id is empty")
+    return unique_ids(Column(Column(values.fill_null("")).arrow(kept)), lambda row: where(int(kept[row])), kept)
+
+
+def _groups(source: Source, column: str | None, index: NDArray[np.int64] | None) -> Column | None:
+    if column is None or column not in source.table.column_names:
+        return None
+    return Column(source.table[column].fill_null(""), index)
+
+
+def _labels(source: Source, recipe: "TextData", kept: NDArray[np.int64], classes: tuple[str, ...] | None) -> Encoded:
+    values = None
+    if recipe.label is not None and recipe.label in source.table.column_names:
+        values = source.table[recipe.label]
+        values = values if len(kept) == len(values) else values.take(pa.array(kept))
+    place = source.where(recipe.label)
+    return encode(
+        values,
+        len(kept),
+        classes,
+        multilabel=recipe.multilabel,
+        where=lambda row: place(int(kept[row])),
+        separator=recipe.label_separator,
+        names=source.class_names.get(recipe.label or ""),
+    )
+
+
+def listed(name: str, texts: Sequence[Any], columns: dict[str, Any], pair: bool) -> Source:
+    """Python lists as a source."""
+    if not len(texts):
+        raise DataError(f"{name} are empty: there are no rows")
+    table: dict[str, Any] = {}
+    for place, column in enumerate(("text", "text_pair") if pair else ("text",)):
+        try:
+            values = [text if text is None or not pair else text[place] for text in texts] if pair else texts
+            table[column] = pa.array(values, pa.large_string())
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, IndexError, UnicodeEncodeError) as error:
+            raise DataError(f"{name}: {'pairs of texts' if pair else 'texts'} expected: {error}") from error
+    for column, values in columns.items():
+        if values is not None:
+            if len(values) != len(texts):
+                raise DataError(f"{name}: {len(texts)} rows but {len(values)} in {column!r}")
+            table[column] = values if column == "label" else strings(values).arrow()
+    return Source(name, pa.table(table))
+
+
+def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tuple[list[str] | None, list[Any]]:
+    """Arrow columns of Python labels by source, and the classes: those given, or "0", "1", ... when all are codes."""
+    columns: list[Any] = []
+    sizes: list[int | None] = []
+    for name, values in labels.items():
+        if values is None:
+            columns.append(None)
+            continue
+        values, size = _listed_labels(values)
+        column, numbered = from_python(values, Source(name, None).where("label"))
+        columns.append(column)
+        if column.null_count == len(column):
+            continue
+        sizes.append(size if size is not None else None if numbered is None else len(numbered))
+    if classes is not None or not sizes or None in sizes:
+        return (None if classes is None else list(classes)), columns
+    return [str(code) for code in range(max(size for size in sizes if size is not None))], columns
+
+
+def _listed_labels(values: Any) -> tuple[Any, int | None]:
+    """Labels as a list, and the number of classes where they are the zeros and ones of (N, C)."""
+    if not isinstance(values, torch.Tensor | np.ndarray):
+        return values, None
+    array = values.numpy(force=True) if isinstance(values, torch.Tensor) else values
+    if array.ndim == 2 and array.dtype.kind in "biuf":
+        return [np.flatnonzero(row).tolist() for row in array], array.shape[1]
+    return array.tolist(), None
+
+
+def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -> Splits:
+    """The pool, test and validation rows that the recipe makes of the tables."""
+    pool, test = _parts(recipe, pool_source, test_source)
+    left_out = Counter(empty=pool.empty + (0 if test is None else test.empty))
+    if left_out["empty"]:
+        message = f"{pool.rows.source}: {left_out['empty']:,} rows with an empty text were skipped"
+        warnings.warn(message, DataWarning, stacklevel=4)
+    if test is not None:
+        _refuse_shared_ids(pool, test)
+        test = _labeled(test, left_out)
+    elif recipe.test is not None:
+        pool, test = _held_out(pool, float(recipe.test), recipe.seed, _TEST, "test")
+    if test is not None:
+        pool = _without(pool, test, left_out)
+        test = _limited(test, recipe.test_limit, recipe.seed, _TEST_LIMIT, left_out)
+    pool = _limited(pool, recipe.limit, recipe.seed, _LIMIT, left_out)
+    validation = None
+    if recipe.validation:
+        pool, validation = _held_out(pool, recipe.validation, recipe.seed, _VALIDATION, "validation")
+        pool = _without(pool, validation, left_out)
+    summary = Summary(
+        source=pool_source.name,
+        rows=len(pool_source.table),
+        pool=len(pool.rows),
+        labeled=int(pool.rows.known.sum()),
+        duplicates=len(pool.rows) - len(np.unique(pool.digest)),
+        test=0 if test is None else len(test.rows),
+        test_source="" if test_source is None else test_source.name,
+        validation=0 if validation is None else len(validation.rows),
+        classes=_counts(pool.rows),
+        **left_out,
+    )
+    test_rows, validation_rows = (None if part is None else part.rows for part in (test, validation))
+    return Splits(pool.rows, test_rows, validation_rows, summary)
+
+
+def _parts(recipe: "TextData", pool_source: Source, test_source: Source | None) -> tuple[_Part, _Part | None]:
+    """All rows of the pool and of a given test, with the same classes: declared, found in the pool, or in the test."""
+    declared = None if recipe.classes is None else tuple(recipe.classes)
+    pool = _part(pool_source, recipe, declared)
+    test = None
+    if test_source is not None:
+        try:
+            test = _part(test_source, recipe, declared or pool.rows.classes or None)
+        except UnknownLabelError as error:
+            hint = "" if declared else f", which were found in {pool_source.name}: name them all with `classes`"
+            raise DataError(f"{error}{hint}") from None
+        if pool.rows.classes != test.rows.classes:
+            pool = replace(pool, rows=_relabeled(pool.rows, test.rows.classes))
+    _refuse_one_class(recipe, pool, test)
+    return pool, test
+
+
+def _relabeled(rows: Rows, classes: tuple[str, ...]) -> Rows:
+    """Rows without any label, with the classes of the test."""
+    labels = torch.zeros(len(rows), len(classes), dtype=torch.bool) if rows.multilabel else rows.labels
+    return replace(rows, labels=labels, classes=classes)
+
+
+def _counts(rows: Rows) -> dict[str, int]:
+    labels = rows.labels[rows.known]
+    counts = labels.sum(0) if rows.multilabel else torch.bincount(labels, minlength=len(rows.classes))
+    return dict(zip(rows.classes, counts.tolist(), strict=True))
+
+
+def _refuse_one_class(recipe: "TextData", pool: _Part, test: _Part | None) -> None:
+    rows = pool.rows
+    if recipe.multilabel:
+        return
+    column = f"column {recipe.label!r}"
+    if len(rows.classes) == 1:
+        where = rows.source if rows.known.any() or test is None else test.rows.source
+        hint = "; name all classes with `classes` if the others are still to be found"
+        raise DataError(f"{where}: {column} has one class only ({rows.classes[0]!r}): a classifier needs two{hint}")
+    if len(rows) > 1 and bool(rows.known.all()) and bool((rows.labels == rows.labels[0]).all()):
+        name = rows.classes[int(rows.labels[0])]
+        raise DataError(f"{rows.source}: {column} has one class only ({name!r}) in all {len(rows):,} rows")
+
+
+def _refuse_shared_ids(pool: _Part, test: _Part) -> None:
+    if not (pool.named and test.named):
+        return
+    shared = pc.index_in(test.rows.ids.arrow(), value_set=pool.rows.ids.arrow())
+    rows = np.flatnonzero(np.asarray(shared.is_valid()))
+    if len(rows):
+        first = int(rows[0])
+        other = int(pool.kept[shared[first].as_py()]) + 1
+        more = f" (and {len(rows) - 1:,} more)" if len(rows) > 1 else ""
+        where = test.where(int(test.kept[first]))
+        raise DataError(
+            f"{where}: the id {test.rows.ids[first]!r} also stands in the pool, {pool.rows.source} row {other}{more}; "
+            "a test must not share rows with the pool"
+        )
+
+
+def _labeled(test: _Part, left_out: Counter[str]) -> _Part:
+    """The rows of the test that have a label."""
+    known = np.flatnonzero(test.rows.known.numpy())
+    if not len(known):
+        raise DataError(f"{test.rows.source}: no row has a label: evaluating on a test needs them")
+    left_out["test_unlabeled"] = len(test.rows) - len(known)
+    return test.take(known)
+
+
+def _limited(part: _Part, limit: int | None, seed: int, stream: int, left_out: Counter[str]) -> _Part:
+    """A seeded sample of at most `limit` rows."""
+    if limit is None or limit >= len(part.rows):
+        return part
+    left_out["sampled_out"] += len(part.rows) - limit
+    return part.take(sample(part.keys(seed, stream), limit))
+
+
+def _held_out(part: _Part, fraction: float, seed: int, stream: int, what: str) -> tuple[_Part, _Part]:
+    """What is left, and a stratified share of the labeled rows."""
+    labeled = np.flatnonzero(part.rows.known.numpy())
+    if len(labeled) < 2:
+        raise DataError(
+            f"{part.rows.source}: {what} is a share of the labeled rows, but {len(labeled)} of {len(part.rows):,} "
+            "rows have a label"
+        )
+    chosen = labeled[
+        share(part.keys(seed, stream)[labeled], strata(part.rows.labels[torch.from_numpy(labeled)]), fraction)
+    ]
+    left = np.setdiff1d(np.arange(len(part.rows)), chosen)
+    if not len(left):
+        raise DataError(f"{part.rows.source}: a {what} share of {fraction} leaves no rows in the pool")
+    return part.take(left), part.take(chosen)
+
+
+def _without(pool: _Part, other: _Part, left_out: Counter[str]) -> _Part:
+    """The pool less the rows whose text also stands in the other part."""
+    left = np.flatnonzero(~np.isin(pool.digest, other.digest))
+    if not len(left):
+        source = other.rows.source
+        raise DataError(f"{pool.rows.source}: every text of the pool also stands in {source}: nothing is left")
+    left_out["overlap"] += len(pool.rows) - len(left)
+    return pool if len(left) == len(pool.rows) else pool.take(left)
