@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dal.evaluation import Comparison, compare
 from dal.report import plots
 from dal.report.reading import Cell, Record, Run, class_name, read
-from dal.report.verdict import METRICS, count, verdicts
+from dal.report.verdict import METRICS, count, trust, verdicts
 from dal.runfolder import write_whole
 
 #: More chosen rows than this are left to `metrics.jsonl`, so that the page stays light.
@@ -29,8 +29,8 @@ def write_report(folder: Path | str) -> Path:
     """The path of `report.html`, written into `folder` beside `learning_curve.png` and `learning_curve.svg`.
 
     The page is self-contained: it opens from disk without a network and runs no script. Each file is written whole or
-    not at all, so that a report can be renewed while somebody reads it, and during a run: what is unfinished is shown as
-    such. Texts of the pool appear only where the config says `show_texts: true` and the records hold them.
+    not at all, so that a report can be renewed while somebody reads it, and during a run, too: what is unfinished is
+    shown as such. Texts of the pool appear only where the config says `show_texts: true` and the records hold them.
 
     Args:
         folder: of an experiment (one folder `<Strategy>-seed<k>` for each cell), or of a single cell.
@@ -77,6 +77,7 @@ def _render(run: Run, shown: str | None) -> str:
         title=_title(run),
         facts=_facts(run),
         verdicts=verdicts(run, metric),
+        trust=trust(run, metric),
         hero=_hero(run, metric) if shown else None,
         plots=[_plot(run, other) for other in _PLOTTED if other != shown and _measured(run, other)],
         spread=_spread_words(run, metric),
@@ -133,8 +134,12 @@ def _duration(seconds: float) -> str:
 
 
 def _series(run: Run, metric: str) -> list[plots.Series]:
-    colors = {name: i for i, name in enumerate(run.challengers)}
+    colors = _colors(run)
     return [plots.Series(n, tuple(run.curves(n, metric).values()), colors.get(n)) for n in run.strategies]
+
+
+def _colors(run: Run) -> dict[str, int]:
+    return {name: i for i, name in enumerate(run.challengers)}
 
 
 def _comparisons(run: Run, metric: str) -> dict[str, Comparison]:
@@ -148,7 +153,7 @@ def _comparisons(run: Run, metric: str) -> dict[str, Comparison]:
 def _best(run: Run, metric: str) -> Comparison | None:
     """The comparison to draw: only one that was won, and only when there is no second one to confuse it with."""
     results = list(_comparisons(run, metric).values())
-    won = len(results) == 1 and results[0].needed is not None and verdicts(run, metric)[0].kind == "better"
+    won = len(results) == 1 and verdicts(run, metric)[0].kind == "better"
     return results[0] if won else None
 
 
@@ -164,7 +169,7 @@ def _hero(run: Run, metric: str) -> tuple[Markup, Markup]:
     """The main plot for a wide page and for a narrow one."""
     series, saving = _series(run, metric), _best(run, metric)
     wide = plots.svg(series, _axis(metric), name="wide", width=860, height=420, saving=saving)
-    return wide, plots.svg(series, _axis(metric), name="narrow", width=400, height=340, saving=saving)
+    return wide, plots.svg(series, _axis(metric), name="narrow", width=380, height=340, saving=saving)
 
 
 def _axis(metric: str) -> str:
@@ -175,8 +180,10 @@ def _spread_words(run: Run, metric: str) -> str:
     seeds = max((len(run.curves(name, metric)) for name in run.strategies), default=0)
     if seeds < 2:
         return "One seed, so there is no spread to show."
-    words = f"Thick lines are means over {count(seeds)} seeds, thin lines the single seeds"
-    return f"{words}; the band reaches from the lowest to the highest."
+    each = ", thin lines the single seeds" if len(run.strategies) <= plots.MAX_WITH_SEEDS else ""
+    return (
+        f"Thick lines are means over {count(seeds)} seeds{each}; the bands reach from the lowest seed to the highest."
+    )
 
 
 # -- tables --------------------------------------------------------------------------------------------------------
@@ -202,6 +209,7 @@ class _Average:
 
     name: str
     title: str
+    color: str
     rounds: list[dict[str, float | None]]
     cells: tuple[Cell, ...]
 
@@ -215,7 +223,8 @@ class _Average:
             records = [cell.records[i] for cell in cells if i < len(cell.records)]
             means = {key: _mean(record.get(key) for record in records) for key in keys}
             rounds.append({**means, "seeds": float(len(records))})
-        return cls(name, run.title(name), rounds, cells)
+        color = plots.Series(name, (), _colors(run).get(name)).variable
+        return cls(name, run.title(name), color, rounds, cells)
 
 
 def _mean(values: Iterable[object]) -> float | None:
@@ -242,6 +251,7 @@ class _Row:
 class _Choice:
     """The batch of one round: its rows, and what was said of it."""
 
+    seed: int
     round: int
     labels: object
     acting: str
@@ -250,29 +260,28 @@ class _Choice:
     left_out: int
 
 
-def _choices(run: Run) -> list[tuple[Cell, list[_Choice]]]:
+def _choices(run: Run) -> list[tuple[str, list[_Choice]]]:
+    """For each strategy, what it chose in every round of every seed."""
     texts = run.config.get("show_texts") is True
     room = MAX_ROWS
-    out = []
+    choices: dict[str, list[_Choice]] = {}
     for cell in run.cells:
-        choices = []
         for record in cell.records:
             rows = _rows(record, cell, texts)
             if rows:
-                choices.append(_choice(record, rows, room))
+                choices.setdefault(cell.name, []).append(_choice(record, cell, rows, room))
                 room = max(0, room - len(rows))
-        if choices:
-            out.append((cell, choices))
-    return out
+    return list(choices.items())
 
 
-def _choice(record: Record, rows: list[_Row], room: int) -> _Choice:
+def _choice(record: Record, cell: Cell, rows: list[_Row], room: int) -> _Choice:
     notes = record.get("notes")
     said = [(str(k).replace("_", " "), _figure(v)) for k, v in notes.items()] if isinstance(notes, Mapping) else []
     if _number(record.get("near_duplicates")):
         said.append(("near-duplicates", _share(record["near_duplicates"])))
     number = record.get("round")
     return _Choice(
+        seed=cell.seed,
         round=number if isinstance(number, int) else 0,
         labels=record.get("labels"),
         acting=str(record.get("acting") or record.get("strategy") or ""),
@@ -324,11 +333,11 @@ def _share(value: object) -> str:
     return f"{100 * float(value):.0f} %" if _number(value) else _MISSING  # type: ignore[arg-type]
 
 
-def _flat(value: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
+def _flat(value: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Nested keys and values as one list of lines."""
     for key, item in value.items():
         if isinstance(item, Mapping):
-            yield from _flat(item, f"{before}{key} · ")
+            yield from _flat(item)
         else:
             shown = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
-            yield f"{before}{key}", "none" if item is None or item == [] else shown
+            yield str(key), "none" if item is None or item == [] else shown

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from dal.evaluation import Band, Comparison, Curve, band
@@ -17,6 +18,9 @@ from dal.evaluation import Band, Comparison, Curve, band
 #: Okabe and Ito's palette without its yellow; the baseline is grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 BASELINE = "#6b7280"
+
+#: More strategies than this are drawn without the single seeds, which would only be a tangle.
+MAX_WITH_SEEDS = 3
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -94,8 +98,8 @@ def svg(
     metric: str,
     *,
     name: str,
-    width: int = 460,
-    height: int = 320,
+    width: int = 420,
+    height: int = 300,
     saving: Comparison | None = None,
     standalone: bool = False,
 ) -> Markup:
@@ -111,26 +115,26 @@ def svg(
         standalone: with its own colours, light and dark, and a namespace.
     """
     series = [s for s in series if any(len(c) for c in s.curves)]
-    right = 14 + 7.2 * max((len(_short(s.name)) for s in series), default=0)
+    right = 16 + 8.2 * max((len(_short(s.name)) for s in series), default=0)
     frame = _frame(series, 44, width - right, 34, height - 40)
-    xs, ys = MaxNLocator(nbins=6, integer=True), MaxNLocator(nbins=5)
+    ys = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
     title = f"{_capital(metric)} by number of labels"
     parts = [f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(_description(series))}</desc>']
     parts += [f"<style>{_STANDALONE}{STYLE}</style>" if standalone else ""]
     parts += [f'<text class="heading" x="0" y="16">{escape(_capital(metric))}</text>']
-    for tick in ys.tick_values(*frame.y):
-        if frame.y[0] <= tick <= frame.y[1]:
-            _, y = frame.at(frame.x[0], tick)
-            parts.append(f'<path class="grid" d="M{frame.left:.1f} {y:.1f}H{frame.right:.1f}"/>')
-            parts.append(f'<text x="{frame.left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
-    for tick in xs.tick_values(*frame.x):
-        if frame.x[0] <= tick <= frame.x[1]:
-            x, _ = frame.at(tick, frame.y[0])
-            parts.append(f'<text x="{x:.1f}" y="{frame.bottom + 18:.1f}" text-anchor="middle">{tick:.0f}</text>')
+    heights = [float(tick) for tick in ys.tick_values(*frame.y) if frame.y[0] <= tick <= frame.y[1]]
+    places = max((len(f"{tick:.4f}".rstrip("0").split(".")[1]) for tick in heights), default=0)
+    for tick in heights:
+        _, y = frame.at(frame.x[0], tick)
+        parts.append(f'<path class="grid" d="M{frame.left:.1f} {y:.1f}H{frame.right:.1f}"/>')
+        parts.append(f'<text x="{frame.left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:.{places}f}</text>')
+    for tick in _label_ticks(series, frame):
+        x, _ = frame.at(tick, frame.y[0])
+        parts.append(f'<text x="{x:.1f}" y="{frame.bottom + 18:.1f}" text-anchor="middle">{tick:.0f}</text>')
     middle = (frame.left + frame.right) / 2
     parts.append(f'<text x="{middle:.1f}" y="{height - 4}" text-anchor="middle">labels</text>')
     parts += [_bands(s, frame) for s in reversed(series)]
-    parts += [_lines(s, frame, metric) for s in reversed(series)]
+    parts += [_lines(s, frame, metric, each=len(series) <= MAX_WITH_SEEDS) for s in reversed(series)]
     parts += _names(series, frame)
     if saving is not None:
         parts.append(_saving(saving, frame))
@@ -143,7 +147,7 @@ def svg(
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 22 else label[:21] + "…"
+    return label if len(label) <= 16 else label[:15] + "…"
 
 
 def _capital(words: str) -> str:
@@ -158,6 +162,16 @@ def _frame(series: Sequence[Series], left: float, right: float, top: float, bott
     return _Frame((min(xs) - wide, max(xs) + wide), (min(ys) - pad, max(ys) + pad), left, right, top, bottom)
 
 
+def _label_ticks(series: Sequence[Series], frame: _Frame) -> list[float]:
+    """The numbers of labels that were measured, where they are few and apart enough; round numbers otherwise."""
+    measured = sorted({x for s in series for c in s.curves for x in c.labels})
+    places = [frame.at(x, frame.y[0])[0] for x in measured]
+    if len(measured) <= 12 and all(b - a >= 28 for a, b in itertools.pairwise(places)):
+        return measured
+    ticks = MaxNLocator(nbins=max(2, int(frame.right - frame.left) // 50), integer=True).tick_values(*frame.x)
+    return [float(tick) for tick in ticks if frame.x[0] <= tick <= frame.x[1]]
+
+
 def _bands(series: Series, frame: _Frame) -> str:
     spread = series.band
     if spread.seeds < 2 or len(spread.mean) < 2:
@@ -167,13 +181,13 @@ def _bands(series: Series, frame: _Frame) -> str:
     return f'<polygon class="band" fill="{series.variable}" points="{frame.path(outline)}"/>'
 
 
-def _lines(series: Series, frame: _Frame, metric: str) -> str:
+def _lines(series: Series, frame: _Frame, metric: str, *, each: bool) -> str:
     spread, color = series.band, series.variable
     dashes = ' stroke-dasharray="7 5"' if series.color is None else ""
     parts = []
-    if len(series.curves) > 1:
-        for each in series.curves:
-            points = frame.path([*zip(each.labels, each.scores, strict=True)])
+    if len(series.curves) > 1 and (each or len(spread.mean) < 2):
+        for one in series.curves:
+            points = frame.path([*zip(one.labels, one.scores, strict=True)])
             parts.append(f'<polyline class="seed" stroke="{color}" points="{points}"/>')
     mean = [*zip(spread.mean.labels, spread.mean.scores, strict=True)]
     parts.append(f'<polyline class="mean" stroke="{color}"{dashes} points="{frame.path(mean)}"/>')
@@ -235,7 +249,9 @@ def _description(series: Sequence[Series]) -> str:
 def png(series: Sequence[Series], metric: str, *, title: str = "", saving: Comparison | None = None) -> bytes:
     """The learning curves of one metric as a PNG on white, 1440 x 840 pixels, for a README."""
     series = [s for s in series if any(len(c) for c in s.curves)]
-    figure = Figure(figsize=(7.2, 4.2), dpi=200, facecolor="white", layout="constrained")
+    figure = Figure(
+        figsize=(7.2, 4.2), dpi=200, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.14)
+    )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for rank, s in enumerate(reversed(series)):
@@ -245,7 +261,7 @@ def png(series: Sequence[Series], metric: str, *, title: str = "", saving: Compa
         mean = spread.mean
         if len(s.curves) > 1:
             axes.fill_between(mean.labels, spread.low, spread.high, color=color, alpha=0.13, linewidth=0, zorder=1)
-            for each in s.curves:
+            for each in s.curves if len(series) <= MAX_WITH_SEEDS else ():
                 axes.plot(each.labels, each.scores, color=color, alpha=0.35, linewidth=0.8, zorder=2)
         style = (0, (4, 2.5)) if s.color is None else "solid"
         axes.plot(
@@ -276,6 +292,9 @@ def png(series: Sequence[Series], metric: str, *, title: str = "", saving: Compa
         axes.annotate(
             fewer, (saving.needed, low), (5, 5), textcoords="offset points", fontsize=9, fontweight="bold", color=ink
         )
+    measured = sorted({x for s in series for c in s.curves for x in c.labels})
+    if len(measured) <= 12:
+        axes.set_xticks(measured)
     _dress(axes, metric, title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
@@ -309,9 +328,10 @@ def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
 
 def _dress(axes: Axes, metric: str, title: str) -> None:
     axes.set_xlabel("labels", color="#5b6169")
-    axes.set_title(_capital(metric) + (f"  ·  {title}" if title else ""), loc="left", fontsize=11.5, fontweight="bold")
+    axes.set_title(
+        _capital(metric) + (f"  ·  {title}" if title else ""), loc="left", pad=10, fontsize=11.5, fontweight="bold"
+    )
     axes.grid(axis="y", color="#e3e5e8", linewidth=0.9)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors="#5b6169")
     axes.spines[:].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))

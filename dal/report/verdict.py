@@ -34,18 +34,36 @@ class Verdict:
     Attributes:
         kind: "better", "level", "worse" or "open".
         text: what happened.
-        caution: how far to trust it; may be empty.
+        detail: how the seeds agree, or what is missing for more; may be empty.
+        ratio: how many times fewer labels than the baseline; 0 when its final score was never reached.
     """
 
     kind: str
     text: str
-    caution: str = ""
+    detail: str = ""
+    ratio: float = 0.0
 
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
-    """One verdict for each strategy that is not the baseline, on one metric. Never empty."""
-    names = run.challengers or run.strategies
-    return [_verdict(run, name, metric) for name in names]
+    """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
+    found = [_verdict(run, name, metric) for name in run.challengers or run.strategies]
+    return sorted(found, key=lambda verdict: -verdict.ratio)
+
+
+def trust(run: Run, metric: str = "accuracy") -> str:
+    """How far the verdicts can be trusted, given the number of seeds; empty when there are enough, or no comparison."""
+    if run.baseline is None:
+        return ""
+    baseline = run.curves(run.baseline, metric)
+    found = [compare(run.curves(name, metric), baseline, metric) for name in run.challengers]
+    seeds = min((len(result.seeds) for result in found if result is not None), default=ENOUGH_SEEDS)
+    if seeds >= ENOUGH_SEEDS:
+        return ""
+    return (
+        "One seed is too few to tell a gain from chance."
+        if seeds == 1
+        else (f"{count(seeds).capitalize()} seeds are too few to be sure.")
+    )
 
 
 def _verdict(run: Run, name: str, metric: str) -> Verdict:
@@ -59,58 +77,44 @@ def _verdict(run: Run, name: str, metric: str) -> Verdict:
     if run.baseline is None:
         best = [(c.labels[-1], c.scores[-1]) for c in curves.values()]
         labels, score = max(x for x, _ in best), sum(y for _, y in best) / len(best)
-        text = f"{name} reached {word} {score:.3f} with {labels:.0f} labels{_average(len(best))}."
+        text = f"{name} reached {word} {score:.3f} with {labels:.0f} labels {_average(len(best))}."
         return Verdict("open", text, "No baseline was run, so nothing can be said about labels saved.")
     result = compare(curves, run.curves(run.baseline, metric), metric)
     if result is None:
         return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
-    if not (run.finished):
+    if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
-    return Verdict(kind, text, _caution(result, name))
+    return Verdict(kind, text, _agreement(result, name), result.ratio or 0.0)
 
 
 def _average(seeds: int) -> str:
-    return f" on average over {seeds} seeds" if seeds > 1 else " in one seed"
+    return f"on average over {seeds} seeds" if seeds > 1 else "with one seed"
 
 
 def _outcome(c: Comparison, name: str, baseline: str, word: str) -> tuple[str, str]:
     average = _average(len(c.seeds))
-    goal = f"{baseline}'s final {word} ({c.target:.3f} at {c.budget:.0f} labels)"
-    ends = f"it ended at {c.final:.3f}"
+    goal = f"{baseline}’s final {word} ({c.target:.3f} at {c.budget:.0f} labels)"
+    beaten = f"{name} did not beat {baseline} here: {average} it"
     if c.needed is None or c.ratio is None:
-        level = abs(c.final_difference) <= LEVEL
-        close = "level with it" if level else "below it"
-        text = f"{name} did not beat {baseline} here: it never reached {goal}; {ends}, {close},{average}."
-        return ("level" if level else "worse"), text
+        if abs(c.final_difference) <= LEVEL:
+            return "level", f"{beaten} ended at {c.final:.3f}, level with {goal}."
+        return "worse", f"{beaten} ended at {c.final:.3f} and never reached {goal}."
     if c.final_difference < -LEVEL:
-        text = (
-            f"{name} did not beat {baseline} here: it touched {goal} after {c.needed:.0f} labels, but {ends}{average}."
-        )
-        return "worse", text
+        return "worse", f"{beaten} touched {goal} after {c.needed:.0f} labels, but ended at {c.final:.3f}."
     if c.ratio < SAVING:
-        got = f"it needed {c.needed:.0f} labels to reach {goal}"
-        return "level", f"{name} did not clearly beat {baseline} here: {got}{average}."
-    own = (
-        ""
-        if abs(c.baseline_needed - c.budget) < 0.5
-        else f", which {baseline} first touched at {c.baseline_needed:.0f}"
-    )
-    text = f"{name} reached {goal}{own} after {c.needed:.0f} labels{average}: {c.ratio:.1f} times fewer."
+        return "level", f"{beaten} needed {c.needed:.0f} labels to reach {goal}."
+    own = "" if c.budget - c.baseline_needed < 0.5 else f", which {baseline} first touched at {c.baseline_needed:.0f}"
+    text = f"{name} reached {goal}{own} after {c.needed:.0f} labels {average}: {c.ratio:.1f} times fewer."
     if c.area_difference < 0:
         return "level", f"{text} Over the whole curve it was behind, though."
     return "better", text
 
 
-def _caution(c: Comparison, name: str) -> str:
+def _agreement(c: Comparison, name: str) -> str:
     seeds = len(c.seeds)
     ahead = sum(difference > 0 for difference in c.area_differences)
-    if seeds == 1:
-        return "One seed is too few to tell a gain from chance."
-    led = f"{name} led over the whole curve in {ahead} of {seeds} seeds"
-    if seeds < ENOUGH_SEEDS:
-        return f"{count(seeds).capitalize()} seeds are too few to be sure; {led}."
-    return f"{led}."
+    return f"Over the whole curve, {name} was ahead in {ahead} of {seeds} seeds." if seeds > 1 else ""
 
 
 def count(number: int) -> str:

