@@ -1,0 +1,273 @@
+"""Strategies, learners and oracles, built in or installed, found through entry points. Imports nothing heavy."""
+
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from dal.errors import ConfigError
+from dal.source import FLAGS, SETS, TEXTS, Source, find
+
+STRATEGIES, LEARNERS, ORACLES = "dal.strategies", "dal.learners", "dal.oracles"
+
+#: group -> the base class of what it holds.
+BASES = {STRATEGIES: "dal.strategy:Strategy", LEARNERS: "dal.learner:Learner", ORACLES: "dal.oracles.oracle:Oracle"}
+NOUNS = {STRATEGIES: "strategy", LEARNERS: "learner", ORACLES: "oracle"}
+
+#: The distribution whose entry points are the built-in ones.
+OWN = "deep-active-learning"
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin that cannot be used, or that hides behind another of the same name."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a listing shows of one strategy, learner or oracle.
+
+    Attributes:
+        name: the short name.
+        path: `package.module:Class`.
+        distribution: the installed package that it comes from, with its version.
+        built_in: whether that is dal itself.
+        summary: the first line of its docstring.
+        needs, labeled_needs, target_needs: what a strategy reads; None when that depends on its options.
+        provides, label_free: what a learner computes; None when that depends on its options.
+        multilabel: whether a strategy is right for multi-label outputs; None when that depends on its options.
+        paper, advice: as the class says.
+        broken: why it cannot be used; empty when nothing is known to be wrong.
+    """
+
+    name: str
+    path: str
+    distribution: str
+    built_in: bool
+    summary: str = ""
+    needs: frozenset[str] | None = frozenset()
+    labeled_needs: frozenset[str] | None = frozenset()
+    target_needs: frozenset[str] | None = frozenset()
+    provides: frozenset[str] | None = frozenset()
+    label_free: frozenset[str] | None = frozenset()
+    multilabel: bool | None = False
+    paper: str = ""
+    advice: str = ""
+    broken: str = ""
+
+
+def found(group: str) -> dict[str, EntryPoint]:
+    """Every installed entry point of the group (`dal.strategies`, `dal.learners`, `dal.oracles`), by short name.
+
+    Nothing is imported. When two packages give the same name, dal's own wins, else the alphabetically first package; a
+    `PluginWarning` says so, and the other stays reachable by its import path.
+    """
+    every = importlib.metadata.entry_points(group=group)
+    chosen: dict[str, EntryPoint] = {}
+    for entry in sorted(every, key=lambda entry: (entry.name, _package(entry) != OWN, _package(entry))):
+        first = chosen.setdefault(entry.name, entry)
+        if first.value != entry.value:
+            _warn(
+                f"{entry.name} of {_package(entry)} is hidden by {entry.name} of {_package(first)}: "
+                f"name it {entry.value} to use it"
+            )
+    return chosen
+
+
+def names(group: str) -> tuple[str, ...]:
+    """The short names of the group: dal's own first, then the others, each by name."""
+    entries = found(group)
+    return tuple(sorted(entries, key=lambda name: (_package(entries[name]) != OWN, name)))
+
+
+def describe(group: str) -> list[Description]:
+    """What there is in the group, for a listing: dal's own first, then the others, by name.
+
+    Read from the source code without running it, so that a listing needs no torch. A plugin whose source cannot be read
+    is imported. One that cannot be used comes with the reason in `broken`, and a `PluginWarning` in one line.
+    """
+    entries = found(group)
+    descriptions = [description(group, entries[name]) for name in names(group)]
+    for each in descriptions:
+        if each.broken:
+            _warn(f"{each.name} of {each.distribution} cannot be used: {each.broken}")
+    return descriptions
+
+
+def description(group: str, entry: EntryPoint) -> Description:
+    """What a listing shows of one entry point."""
+    package = _package(entry)
+    version = entry.dist.version if entry.dist else ""
+    about = Description(entry.name, entry.value, f"{package} {version}".strip(), package == OWN)
+    try:
+        return replace(about, **_read(group, entry))
+    except ConfigError as error:
+        return replace(about, broken=str(error))
+
+
+def load(group: str, name_or_path: str) -> type:
+    """The class of that short name or import path: `Margin`, `my_package.module.MyStrategy`, `my_package:MyStrategy`.
+
+    A path to a module is enough where the module defines one usable class.
+
+    Raises:
+        ConfigError: there is no such thing, it cannot be imported, or it is of the wrong kind. An unknown name is
+            answered by the nearest one and by all that are installed.
+    """
+    text = name_or_path.strip()
+    entries = found(group)
+    if text in entries:
+        entry = entries[text]
+        module, name = _split(entry.value)
+        return _usable(group, _attribute(_import(module, f"{text} of {_package(entry)}"), name), text)
+    if not re.fullmatch(r"[\w.]+(:[\w.]+)?", text) or not ("." in text or ":" in text or find(text)):
+        raise ConfigError(_unknown(group, text, entries))
+    return _usable(group, _at(group, text, entries), text)
+
+
+def load_all(group: str) -> dict[str, type]:
+    """Every usable class of the group, imported, by short name. A broken one warns in one line and is left out."""
+    classes = {}
+    for name in names(group):
+        try:
+            classes[name] = load(group, name)
+        except ConfigError as error:
+            _warn(str(error))
+    return classes
+
+
+def base(group: str) -> type:
+    """The base class of the group's members, imported."""
+    module, name = _split(BASES[group])
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+# Loading
+
+
+def _at(group: str, path: str, entries: Iterable[str]) -> Any:
+    """The class, or whatever else, at an import path."""
+    if ":" in path:
+        module, name = _split(path)
+        return _attribute(_import(module, path), name)
+    if find(path) is not None:
+        return _only(group, _import(path, path))
+    module, _, name = path.rpartition(".")
+    if not module or find(module) is None:
+        raise ConfigError(_unknown(group, path, entries))
+    return _attribute(_import(module, path), name)
+
+
+def _import(module: str, what: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{what} cannot be imported: {_said(error)}") from error
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    for part in name.split("."):
+        if not hasattr(owner, part):
+            near = _nearest(part, [each for each in vars(owner) if inspect.isclass(vars(owner)[each])])
+            raise ConfigError(f"there is no {part} in {getattr(owner, '__name__', owner)}{near}")
+        owner = getattr(owner, part)
+    return owner
+
+
+def _only(group: str, module: Any) -> type:
+    kind = base(group)
+    usable = {
+        each
+        for each in vars(module).values()
+        if inspect.isclass(each) and issubclass(each, kind) and not inspect.isabstract(each)
+        if each.__module__.split(".")[0] == module.__name__.split(".")[0]
+    }
+    if len(usable) == 1:
+        return usable.pop()
+    listing = ", ".join(sorted(each.__name__ for each in usable)) or "none"
+    raise ConfigError(
+        f"{module.__name__} is a module: name one {NOUNS[group]} in it, as {module.__name__}:Class (it has {listing})"
+    )
+
+
+def _usable(group: str, thing: Any, what: str) -> type:
+    kind, noun = base(group), NOUNS[group]
+    if not inspect.isclass(thing) or not issubclass(thing, kind):
+        got = f"the class {thing.__name__}" if inspect.isclass(thing) else f"a {type(thing).__name__}"
+        raise ConfigError(f"{what} is not a {noun}: it is {got}, which does not derive from {kind.__name__}")
+    if inspect.isabstract(thing):
+        missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))
+        raise ConfigError(f"{what} is an abstract {noun}: it does not define {missing}")
+    return thing
+
+
+def _unknown(group: str, text: str, entries: Iterable[str]) -> str:
+    listing = ", ".join(sorted(entries)) or "none"
+    near = _nearest(text.split(".")[-1].split(":")[-1], entries)
+    return (
+        f"unknown {NOUNS[group]} {text!r}{near}; installed are {listing}, or give an import path (my_package:MyClass)"
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    folded = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
+
+
+# Describing
+
+
+def _read(group: str, entry: EntryPoint) -> dict[str, Any]:
+    module, name = _split(entry.value)
+    if find(module) is None:
+        raise ConfigError(f"there is no module {module}")
+    try:
+        source = Source.at(module)
+        missing = source.missing_imports()
+        if missing:
+            raise ConfigError(f"{module} imports {', '.join(missing)}, which is not installed")
+        return source.traits(name, BASES[group].replace(":", "."))
+    except KeyError:  # made at run time, compiled, or brought in by an import that cannot be followed
+        return _traits(_usable(group, _attribute(_import(module, entry.name), name), entry.name))
+
+
+def _traits(kind: type) -> dict[str, Any]:
+    """The same figures from an imported class."""
+    traits: dict[str, Any] = {"summary": (inspect.getdoc(kind) or "").split("\n")[0]}
+    for name in (*SETS, *FLAGS, *TEXTS):
+        value = inspect.getattr_static(kind, name, None)
+        if isinstance(value, (set, frozenset)) and name in SETS:
+            traits[name] = frozenset(value)
+        elif isinstance(value, (str, bool)):
+            traits[name] = value
+        elif value is not None and name not in TEXTS:
+            traits[name] = None
+    return traits
+
+
+# Small things
+
+
+def _split(path: str) -> tuple[str, str]:
+    module, _, name = path.partition(":")
+    return module.strip(), name.split("[")[0].strip()
+
+
+def _package(entry: EntryPoint) -> str:
+    name = entry.dist.name if entry.dist else "an unknown package"
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _said(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PluginWarning, stacklevel=3)
