@@ -1,0 +1,33 @@
+"""The conformance kit: does a strategy or a learner keep its contract? For our own tests and for plugin authors.
+
+    from dal.testing import check_strategy
+
+    def test_my_strategy_keeps_the_contract():
+        check_strategy(MyStrategy(weight=2.0))
+
+The same from the shell: `dal check my_package:MyStrategy`.
+"""
+
+from dal.testing.learners import LEARNER_CHECKS, check_learner, default_rows, learner_report
+from dal.testing.report import Check, ConformanceError, Failure, Report, Result, Skipped
+from dal.testing.strategies import STRATEGY_CHECKS, check_strategy, strategy_report
+from dal.testing.synthetic import Extra, Setting, synthetic
+
+__all__ = [
+    "LEARNER_CHECKS",
+    "STRATEGY_CHECKS",
+    "Check",
+    "ConformanceError",
+    "Extra",
+    "Failure",
+    "Report",
+    "Result",
+    "Setting",
+    "Skipped",
+    "check_learner",
+    "check_strategy",
+    "default_rows",
+    "learner_report",
+    "strategy_report",
+    "synthetic",
+]

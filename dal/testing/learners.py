@@ -1,0 +1,403 @@
+"""Does a learner keep its contract? One named function per promise."""
+
+import inspect
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dal.errors import DalError, LearnerError, NeedError
+from dal.functional.points import OuterPoints
+from dal.learner import Learner, Predictor, Prepared
+from dal.outputs import FOLDS, FOLLOWS, Outputs, closure
+from dal.testing.report import Check, Failure, Report, Result, Skipped, run_checks, said
+from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
+
+DECLARED = ("provides", "label_free")
+SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
+UNKNOWN = "no such name"
+
+_THINGS = (("red apple", "green pear", "ripe plum", "sweet grape"), ("fast train", "old bus", "small boat", "red tram"))
+_VERBS = ("we saw a", "there was a", "nobody wanted the", "she painted one", "please bring the")
+
+
+def default_rows(kind: Literal["texts", "vectors"] = "texts", count: int = 40, seed: int = 0) -> Any:
+    """A `dal.data.Rows` of `count` labeled rows to try a learner on, of two classes.
+
+    Short texts about fruit or vehicles, or vectors (count, 12) around two centres.
+    """
+    from dal.data import Rows
+
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).tolist()
+    if kind == "vectors":
+        noise = torch.tensor(random.normal(size=(count, 12)), dtype=torch.float32)
+        return Rows.from_inputs(noise + 3.0 * torch.tensor(labels)[:, None], labels, ("one", "two"))
+    texts = [
+        f"{_VERBS[random.integers(len(_VERBS))]} {_THINGS[label][random.integers(4)]} {'again ' * (row % 4)}{row}"
+        for row, label in enumerate(labels)
+    ]
+    return Rows.from_inputs(texts, labels, ("fruit", "vehicles"))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One learner on one set of rows, prepared and fitted once for all checks."""
+
+    learner: Learner
+    data: Any
+    labels: Tensor
+    seed: int
+    tolerance: float
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The rows made ready for the learner."""
+        return self.learner.prepare(self.data)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The rows to train on: every other one, in an order that is not theirs. Both classes are among them."""
+        count = len(self.data)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
+        return order[: max(2, count * 2 // 3)]
+
+    def fit(self, labels: Tensor | None = None, **options: Any) -> Predictor:
+        """A predictor trained on `rows`."""
+        given = self.labels[self.rows] if labels is None else labels
+        return self.learner.fit(self.prepared, self.rows, given, seed=self.seed, **options)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The predictor that all checks look at."""
+        return self.fit()
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every name that the learner says it can compute, or that follows."""
+        return closure(self.learner.provides)
+
+    def outputs(self, names: Iterable[str], rows: Tensor | None = None, predictor: Predictor | None = None) -> Outputs:
+        """One exact pass of the predictor."""
+        who = predictor or self.predictor
+        return who.outputs(self.prepared, rows, frozenset(names), seed=self.seed, exact=True)
+
+
+def check_declaration(trial: Trial) -> None:
+    """`provides` and `label_free` are plain sets of names, and what is label-free is provided."""
+    learner = trial.learner
+    check_plain(learner, (*DECLARED, "advice"))
+    check_names(learner, DECLARED)
+    if not learner.provides:
+        raise Failure(f"{type(learner).__name__}.provides is empty: no strategy could read anything")
+    beyond = sorted(frozenset(learner.label_free) - trial.names)
+    if beyond:
+        raise Failure(f"label_free names {beyond}, which provides does not hold")
+
+
+def check_learner_value(trial: Trial) -> None:
+    """A frozen dataclass, equal by value, hashable, left alone by fitting."""
+    check_value(trial.learner)
+    before = state_of(trial.learner)
+    trial.fit()
+    if state_of(trial.learner) != before:
+        raise Failure("fit changed the learner itself: what was learnt belongs into the predictor")
+
+
+def check_prepared(trial: Trial) -> None:
+    """As many rows as came in, their classes, int64 lengths, and batches of them."""
+    prepared, count = trial.prepared, len(trial.data)
+    if len(prepared) != count:
+        raise Failure(f"prepare made {len(prepared)} rows of {count}")
+    if tuple(prepared.classes) != tuple(trial.data.classes) or prepared.multilabel != trial.data.multilabel:
+        raise Failure(f"prepared.classes and multilabel must be the data's, got {prepared.classes}")
+    lengths = prepared.lengths
+    if lengths.shape != (count,) or lengths.dtype != torch.int64 or int(lengths.min()) < 1:
+        raise Failure(f"prepared.lengths must be ({count},) int64 of at least 1, got {_shown(lengths)}")
+    batch = prepared.batch([2, 0, 1])
+    wrong = {name: len(value) for name, value in batch.items() if isinstance(value, Tensor) and len(value) != 3}
+    if wrong:
+        raise Failure(f"a batch of 3 rows holds {wrong} rows")
+
+
+def check_provided(trial: Trial) -> str:
+    """Every name that is provided, or follows, can be read: row-aligned, float32, finite, of the right shape."""
+    outputs = trial.outputs(trial.names)
+    count, classes = len(trial.data), len(trial.data.classes)
+    if len(outputs) != count or outputs.multilabel != trial.data.multilabel:
+        raise Failure(f"outputs has {len(outputs)} rows (multilabel {outputs.multilabel}) for {count} of the data")
+    for name in sorted(trial.names):
+        for tensor in _parts(outputs[name]):
+            if len(tensor) != count or tensor.dtype != torch.float32:
+                raise Failure(f"{name!r} must be float32 with {count} rows, got {_shown(tensor)}")
+            if not torch.isfinite(tensor).all():
+                raise Failure(f"{name!r} is NaN or infinite somewhere")
+        _expect(name, outputs[name], count, classes)
+    return ", ".join(sorted(trial.learner.provides))
+
+
+def _expect(name: str, value: Any, count: int, classes: int) -> None:
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "logits": (count, classes),
+        "features": (count, None),
+        "embeddings": (count, None),
+        "mc_logits": (count, None, classes),
+        "joint_mc_logits": (count, None, classes),
+    }
+    if name not in shapes:
+        return
+    want, got = shapes[name], tuple(value.shape)
+    if len(want) != len(got) or any(w is not None and w != g for w, g in zip(want, got, strict=True)):
+        letters = ", ".join("any" if w is None else str(w) for w in want)
+        raise Failure(f"{name!r} has shape {got}, expected ({letters})")
+
+
+def check_row_order(trial: Trial) -> None:
+    """Outputs for some rows, in any order and repeated, are the same rows of the whole."""
+    names = _steady(trial)
+    whole = trial.outputs(names)
+    some = torch.tensor([5, 0, 3, 0, len(trial.data) - 1])
+    part = trial.outputs(names, some)
+    if len(part) != len(some):
+        raise Failure(f"outputs for {len(some)} rows has {len(part)}")
+    for name in sorted(names):
+        _same(part[name], whole[name][some.to(whole.device)], trial, f"{name!r} of some rows differs from the whole's")
+
+
+def check_joint(trial: Trial) -> None:
+    """Sample k of `joint_mc_logits` is one function: a row given twice gets the same samples, wherever it stands."""
+    if "joint_mc_logits" not in trial.names:
+        raise Skipped("does not provide joint_mc_logits")
+    twice = torch.arange(len(trial.data)).repeat(2)
+    joint = trial.outputs({"joint_mc_logits"}, twice)["joint_mc_logits"]
+    first, second = joint.chunk(2)
+    _same(first, second, trial, "a row given twice got two sets of joint samples: sample k must be one function")
+    if joint.shape[1] > 1 and torch.equal(joint[:, 0], joint[:, 1]):
+        raise Failure("all joint samples are alike")
+
+
+def check_repeats(trial: Trial) -> None:
+    """The same seed gives the same outputs, and the same fit."""
+    first, second = trial.outputs(trial.names), trial.outputs(trial.names)
+    for name in sorted(trial.names):
+        _same(first[name], second[name], trial, f"two passes with the same seed differ in {name!r}")
+    names = _steady(trial)
+    refitted, first = trial.outputs(names, predictor=trial.fit()), trial.outputs(names)
+    for name in sorted(names):
+        _same(refitted[name], first[name], trial, f"two fits with the same seed differ in {name!r}")
+
+
+def check_samples_follow_seed(trial: Trial) -> None:
+    """Another seed gives other samples."""
+    sampled = sorted(trial.names & SAMPLED)
+    if not sampled:
+        raise Skipped("provides no samples")
+    for name in sampled:
+        one, other = (trial.predictor.outputs(trial.prepared, None, {name}, seed=seed)[name] for seed in (1, 2))
+        if torch.equal(one, other) and one.shape[1] > 1 and not torch.equal(one[:, 0], one[:, 1]):
+            raise Skipped(f"{name!r} does not depend on the seed (a committee's does not)")
+        if torch.equal(one[:, 0], one[:, -1]) and one.shape[1] > 1:
+            raise Failure(f"the samples of {name!r} are all alike: is dropout active?")
+
+
+def check_unknown_name(trial: Trial) -> None:
+    """A name that it cannot compute raises NeedError."""
+    known = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
+    for name in [UNKNOWN, *sorted(known - trial.names)]:
+        _refused(trial, trial.predictor, name, "which it does not provide")
+
+
+def check_label_free(trial: Trial) -> None:
+    """What is label-free can be read before any training, and nothing else can."""
+    free = closure(trial.learner.label_free)
+    untrained = trial.learner.untrained(trial.prepared)
+    if trial.learner.label_free:
+        outputs = trial.outputs(free, predictor=untrained)
+        for name in sorted(free):
+            for tensor in _parts(outputs[name]):
+                if len(tensor) != len(trial.data) or not torch.isfinite(tensor).all():
+                    raise Failure(f"label-free {name!r} must be finite, a row each, before training")
+    for name in sorted(frozenset(trial.learner.provides) - free):
+        _refused(trial, untrained, name, "which is not label-free, before training")
+
+
+def check_saved(trial: Trial) -> None:
+    """A saved predictor, loaded again, gives the same outputs; no pickle is written."""
+    names = _steady(trial)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "model"
+        trial.predictor.save(folder)
+        pickles = sorted(file.name for file in folder.rglob("*") if file.suffix in PICKLES)
+        if pickles:
+            raise Failure(f"save wrote {', '.join(pickles)}: no pickles, use safetensors")
+        loaded = trial.learner.load(folder, trial.prepared)
+        outputs, first = trial.outputs(names, predictor=loaded), trial.outputs(names)
+    for name in sorted(names):
+        _same(outputs[name], first[name], trial, f"{name!r} differs after save and load")
+
+
+def check_randomness_kept(trial: Trial) -> None:
+    """The global generators stand after a fit and a pass where they stood before."""
+    trial.prepared  # noqa: B018 - preparing may import a library that draws
+    before = drawn_from()
+    predictor = trial.fit()
+    check_untouched(before, "fit")
+    trial.outputs(trial.names, predictor=predictor)
+    check_untouched(before, "outputs")
+
+
+def check_fit_options(trial: Trial) -> None:
+    """Sample weights, validation rows and last round's predictor are accepted; rows and labels are not written to."""
+    rows, labels = trial.rows.clone(), trial.labels.clone()
+    weights = torch.linspace(0.5, 1.5, len(rows))
+    kept = torch.tensor(sorted(set(range(len(trial.data))) - set(rows.tolist())))
+    validation = (trial.learner.prepare(trial.data.take(kept)), trial.labels[kept])
+    options: dict[str, Any] = {"weights": weights, "validation": validation, "previous": trial.predictor}
+    for name, value in options.items():
+        try:
+            predictor = trial.fit(**{name: value})
+        except Exception as error:
+            raise Failure(f"fit with {name} raised {said(error)}") from error
+        if not all(torch.isfinite(part).all() for part in _read(trial, predictor)):
+            raise Failure(f"fit with {name} gave NaN or infinite outputs")
+    if not torch.equal(rows, trial.rows) or not torch.equal(labels, trial.labels):
+        raise Failure("fit wrote to rows or labels")
+
+
+def check_single_class(trial: Trial) -> str:
+    """Labels of one class only either train, with finite outputs, or raise LearnerError."""
+    labels = trial.labels[trial.rows]
+    alike = torch.zeros_like(labels)
+    try:
+        predictor = trial.fit(alike)
+    except LearnerError:
+        return "refused with LearnerError"
+    if not all(torch.isfinite(part).all() for part in _read(trial, predictor)):
+        raise Failure("labels of a single class gave NaN or infinite outputs: train, or raise LearnerError")
+    return "trained"
+
+
+def _read(trial: Trial, predictor: Predictor) -> list[Tensor]:
+    outputs = trial.outputs(_steady(trial), predictor=predictor)
+    return [part for name in _steady(trial) for part in _parts(outputs[name])]
+
+
+def _steady(trial: Trial) -> frozenset[str]:
+    """The names in which nothing is sampled."""
+    return frozenset(n for n in trial.names if FOLDS.get(n, n) not in SAMPLED and not FOLLOWS.get(n, set()) & SAMPLED)
+
+
+def _refused(trial: Trial, predictor: Predictor, name: str, why: str) -> None:
+    try:
+        trial.outputs({name}, predictor=predictor)[name]
+    except NeedError:
+        return
+    except Exception as error:
+        raise Failure(f"asked for {name!r}, {why}, it raised {said(error)}: expected NeedError") from error
+    raise Failure(f"asked for {name!r}, {why}, it raised nothing: expected NeedError")
+
+
+def _parts(value: Any) -> tuple[Tensor, ...]:
+    return (value.a, value.b) if isinstance(value, OuterPoints) else (value,)
+
+
+def _shown(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _same(one: Any, other: Any, trial: Trial, message: str) -> None:
+    for left, right in zip(_parts(one), _parts(other), strict=True):
+        if left.shape != right.shape:
+            raise Failure(f"{message} (shapes {tuple(left.shape)} and {tuple(right.shape)})")
+        gap = float((left - right).abs().max()) if left.numel() else 0.0
+        if not gap <= trial.tolerance * max(1.0, float(right.abs().max())):
+            raise Failure(f"{message} (by {gap:.2g})")
+
+
+#: Name -> check, in the order in which they run.
+LEARNER_CHECKS: Mapping[str, Check] = {
+    "declaration": check_declaration,
+    "prepare": check_prepared,
+    "provided names": check_provided,
+    "row order": check_row_order,
+    "same seed, same outputs": check_repeats,
+    "samples": check_samples_follow_seed,
+    "joint samples": check_joint,
+    "unknown name": check_unknown_name,
+    "label-free names": check_label_free,
+    "save and load": check_saved,
+    "global randomness": check_randomness_kept,
+    "fit options": check_fit_options,
+    "single class": check_single_class,
+    "value": check_learner_value,
+}
+
+
+def learner_report(
+    learner: Learner | type[Learner],
+    data: Any = None,
+    labels: Tensor | None = None,
+    *,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+) -> Report:
+    """Every check of the kit on one learner, with its verdict and message. Never raises for what it finds.
+
+    Args:
+        learner: an instance, or a class that can be made without options. It is fitted about eight times.
+        data: a `dal.data.Rows` of at least six rows to try it on; None for made-up texts, or vectors where the
+            learner prepares no texts.
+        labels: (N,) int64, or (N, C) bool when multi-label; None for the data's own.
+        seed: of fits and passes.
+        tolerance: by how much outputs that should be equal may differ, relative to the largest of them.
+    """
+    subject = learner.__name__ if inspect.isclass(learner) else repr(learner)
+    try:
+        made = construct(learner)
+        if not isinstance(made, Learner):
+            raise Failure(f"{type(made).__name__} is no dal.learner.Learner")
+        rows = _fitting(made) if data is None else data
+    except Failure as failure:
+        return Report(subject, (Result("declaration", "failed", str(failure)),))
+    trial = Trial(made, rows, rows.labels if labels is None else labels, seed, tolerance)
+    return run_checks(subject, LEARNER_CHECKS, trial)
+
+
+def _fitting(learner: Learner) -> Any:
+    refusals = []
+    for kind in ("texts", "vectors"):
+        rows = default_rows(kind)  # type: ignore[arg-type]
+        try:
+            learner.prepare(rows)
+        except (DalError, TypeError, ValueError, AttributeError) as error:
+            refusals.append(f"{kind}: {said(error)}")
+        else:
+            return rows
+    raise Failure(f"it prepares neither made-up texts nor vectors, so give data ({'; '.join(refusals)})")
+
+
+def check_learner(
+    learner: Learner | type[Learner],
+    data: Any = None,
+    labels: Tensor | None = None,
+    *,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+) -> Report:
+    """The report of `learner_report` when every check passed or did not apply.
+
+    Raises:
+        ConformanceError: a check failed; the message lists each failure, `error.report` holds all checks.
+
+    Example:
+        >>> from dal.testing import check_learner
+        >>> check_learner(MyLearner(), rows)  # doctest: +SKIP
+    """
+    return learner_report(learner, data, labels, seed=seed, tolerance=tolerance).require()

@@ -1,0 +1,426 @@
+"""Does a strategy keep its contract? One named function per promise."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.errors import NeedError, SelectionError
+from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, all_needs, choose, name_of
+from dal.testing.allocation import AllocationWatch, TooLarge
+from dal.testing.report import Check, Failure, Report, Result, Skipped, run_checks, said
+from dal.testing.synthetic import KNOWN, Extra, Setting, permuted, tensors
+from dal.testing.values import (
+    check_names,
+    check_plain,
+    check_untouched,
+    check_value,
+    construct,
+    drawn_from,
+    global_randomness,
+    state_of,
+)
+
+NEEDS = ("needs", "labeled_needs", "target_needs")
+PLAIN = (*NEEDS, "multilabel", "rowwise", "paper", "advice")
+LABELS_SEEN = (0, 1, 10, 100, 1_000, 10_000, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the checks are made on: a device, rows for the memory check, and makers of unusual names."""
+
+    device: str = "cpu"
+    rows: int = 20_000
+    extra: Extra = field(default_factory=dict)
+
+    def setting(self, **changes: Any) -> Setting:
+        """A pool of the kit on this device."""
+        return replace(Setting(device=self.device, extra=self.extra), **changes)
+
+    def choices(self, strategy: Strategy, setting: Setting) -> "Choices":
+        """The checked selections of whoever acts for the strategy."""
+        return Choices(strategy, setting)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Selections of one acting strategy in one setting."""
+
+    strategy: Strategy
+    setting: Setting
+
+    def query(self, seed: int = 1) -> Query:
+        """A fresh query: the same tensors every time, and a generator seeded by `seed`."""
+        return self.setting.query(self.strategy, seed)
+
+    def choose(self, seed: int = 1) -> Selection:
+        """The selection for a fresh query; what it breaks is said together with the setting."""
+        return chosen(self.strategy, self.query(seed), str(self.setting))
+
+
+def chosen(strategy: Strategy, query: Query, where: str) -> Selection:
+    """The strategy's checked selection, or a `Failure` that names the setting."""
+    try:
+        return choose(strategy, query)
+    except (NeedError, SelectionError) as error:
+        raise Failure(f"{error} ({where})") from error
+    except Exception as error:
+        raise Failure(f"{said(error)} ({where})") from error
+
+
+def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy]:
+    """Who acts for the strategy: itself, or for a schedule every strategy it hands over to as labels come in."""
+    states = [
+        RoundState(
+            round=round,
+            labels=labels,
+            per_class=tuple((labels + code) // 4 for code in range(4)),
+            metrics=({"accuracy": 0.5},) * round,
+        )
+        for round, labels in enumerate(LABELS_SEEN)
+    ]
+    found: list[Strategy] = []
+    for moment in [state] if state else states:
+        who = strategy.resolve(moment)
+        if not isinstance(who, Strategy):
+            raise Failure(f"{name_of(strategy)}.resolve returned {type(who).__name__}, expected a Strategy")
+        if all(who is not other and who != other for other in found):
+            found.append(who)
+    return found
+
+
+def check_declaration(strategy: Strategy, bench: Bench) -> None:
+    """What it needs is a set of names, plain and unannotated, and somebody can supply each."""
+    if not isinstance(strategy, Strategy):
+        raise Failure(f"{type(strategy).__name__} is no dal.strategy.Strategy: derive from Strategy or ScoreStrategy")
+    check_plain(strategy, PLAIN)
+    check_names(strategy, NEEDS)
+    for flag in ("multilabel", "rowwise"):
+        if not isinstance(getattr(strategy, flag), bool):
+            raise Failure(f"{name_of(strategy)}.{flag} must be True or False, not {getattr(strategy, flag)!r}")
+    unknown = sorted(all_needs(strategy) - KNOWN - frozenset(bench.extra))
+    if unknown:
+        listing = ", ".join(sorted(KNOWN))
+        raise Failure(
+            f"nothing here makes {', '.join(map(repr, unknown))}: give extra={{{unknown[0]!r}: function of (rows, "
+            f"generator)}} if a learner of yours provides it; dal itself knows {listing}"
+        )
+
+
+def check_resolve(strategy: Strategy, bench: Bench) -> str:
+    """A schedule hands over to strategies whose needs it declares itself, and to the same ones each time."""
+    first, again = acting(strategy), acting(strategy)
+    if first != again:
+        raise Failure(f"{name_of(strategy)}.resolve gives different strategies for the same round")
+    for who in first:
+        for needs in NEEDS:
+            missing = frozenset(getattr(who, needs)) - frozenset(getattr(strategy, needs))
+            if missing:
+                raise Failure(f"{name_of(strategy)}.{needs} lacks {sorted(missing)}, which {name_of(who)} reads")
+    return "" if first == [strategy] else "acts as " + ", then ".join(map(name_of, first))
+
+
+def check_values(strategy: Strategy, bench: Bench) -> None:
+    """A frozen dataclass, equal by value, hashable, that shows its options and is left alone by selecting."""
+    check_value(strategy)
+    before = state_of(strategy)
+    for who in acting(strategy):
+        inner = state_of(who)
+        bench.choices(who, bench.setting()).choose()
+        if state_of(who) != inner:
+            raise Failure(f"select changed {name_of(who)} itself: keep nothing from one call to the next")
+    if state_of(strategy) != before:
+        raise Failure(f"selecting changed {name_of(strategy)} itself: keep nothing from one call to the next")
+
+
+def check_choice(strategy: Strategy, bench: Bench, **setting: Any) -> None:
+    """n distinct int64 positions of the pool, in one setting."""
+    bench.choices(strategy, bench.setting(**setting)).choose()
+
+
+def check_reads(strategy: Strategy, bench: Bench) -> None:
+    """It reads the names it declares and no others, with and without labeled rows."""
+    for labeled in (0, 1, 12):
+        try:
+            choose(strategy, bench.setting(labeled=labeled).query(strategy))
+        except NeedError as error:
+            raise Failure(str(error)) from error
+        except Exception:
+            continue  # what else may be wrong is for the other checks to say
+
+
+def check_same_seed(strategy: Strategy, bench: Bench) -> None:
+    """The same query twice, with another one between, gives the same positions and scores."""
+    choices = bench.choices(strategy, bench.setting())
+    first = choices.choose()
+    bench.choices(strategy, bench.setting(seed=5, rows=30)).choose(seed=9)
+    again = choices.choose()
+    if not torch.equal(first.positions, again.positions):
+        raise Failure("the same query and seed gave two different choices: draw from query.generator only")
+    if (first.scores is None) != (again.scores is None) or not _equal(first.scores, again.scores):
+        raise Failure("the same query and seed gave the same rows with different scores")
+
+
+def check_global_randomness(strategy: Strategy, bench: Bench) -> None:
+    """The global generators are neither read nor moved."""
+    picks = []
+    for seed in (3, 4):
+        choices = bench.choices(strategy, bench.setting())
+        query = choices.query()
+        with global_randomness(seed):
+            before = drawn_from()
+            picks.append(chosen(strategy, query, str(choices.setting)).positions)
+            check_untouched(before, "select")
+    if not torch.equal(*picks):
+        raise Failure("the choice follows the global random state: draw from query.generator (query.rand) only")
+
+
+def check_inputs_kept(strategy: Strategy, bench: Bench) -> None:
+    """Nothing that the query holds is written to."""
+    query = bench.setting().query(strategy)
+    held = {
+        **{f"pool[{name!r}]": tensor for name, tensor in tensors(query.pool).items()},
+        **{f"labeled[{name!r}]": tensor for name, tensor in tensors(query.labeled).items()},
+        **{f"target[{name!r}]": tensor for name, tensor in tensors(query.target).items()},
+        "labels": query.labels,
+    }
+    before = {name: tensor.clone() for name, tensor in held.items()}
+    chosen(strategy, query, str(bench.setting()))
+    written = [name for name, tensor in held.items() if not torch.equal(tensor, before[name])]
+    if written:
+        raise Failure(f"select wrote to query.{written[0]}: work on a copy, and mind the in-place methods of tensors")
+
+
+def check_permutation(strategy: Strategy, bench: Bench) -> str:
+    """Rows in another order give the same rows, where the choice does not hang on the generator."""
+    query = bench.setting().query(strategy)
+    order = torch.randperm(len(query.pool), generator=torch.Generator().manual_seed(11))
+    shuffled = _in_order(query, order)
+    if isinstance(strategy, ScoreStrategy) and _scores_follow(strategy, query, shuffled, order):
+        return "by its scores"
+    picks = [set(bench.choices(strategy, bench.setting()).choose(seed).positions.tolist()) for seed in (1, 2, 3)]
+    if any(pick != picks[0] for pick in picks):
+        raise Skipped("its choice depends on the generator")
+    mapped = set(order[chosen(strategy, shuffled, "rows in another order").positions.cpu()].tolist())
+    if mapped != picks[0]:
+        raise Failure(
+            f"the same rows in another order gave other choices ({len(mapped & picks[0])} of {query.n} alike): "
+            "a row's place in the pool must not matter"
+        )
+    return ""
+
+
+def _scores_follow(strategy: ScoreStrategy, query: Query, shuffled: Query, order: Tensor) -> bool:
+    """Whether scores follow their rows; False when they hang on the generator, a `Failure` when they do neither."""
+    plain, other = (strategy.score(_seeded(query, seed)) for seed in (1, 2))
+    if not _close(plain, other):
+        return False
+    if not _close(strategy.score(_seeded(shuffled, 1)), plain[order.to(plain.device)]):
+        raise Failure("the same rows in another order got other scores: a row's place in the pool must not matter")
+    return True
+
+
+def check_rowwise(strategy: Strategy, bench: Bench) -> None:
+    """What claims `rowwise` scores a row alike whichever rows stand beside it."""
+    if not strategy.rowwise:
+        raise Skipped("does not claim rowwise")
+    if not isinstance(strategy, ScoreStrategy):
+        raise Failure("rowwise = True needs a score for every row: derive from ScoreStrategy")
+    query = bench.setting().query(strategy)
+    some = torch.arange(0, len(query.pool), 3)
+    whole = strategy.score(_seeded(query, 1))
+    part = strategy.score(_seeded(replace(query, pool=permuted(query.pool, some), n=1), 1))
+    if not _close(part, whole[some.to(whole.device)]):
+        raise Failure("claims rowwise = True, but a row's score changes with the rows beside it")
+
+
+def check_finite(strategy: Strategy, bench: Bench) -> None:
+    """Scores and notes are finite, also for a model that is sure of everything and for rows of zeros."""
+    for changes in ({}, {"scale": 1e3}, {"empty": 5}, {"scale": 1e-6}):
+        setting = bench.setting(**changes)
+        selection = bench.choices(strategy, setting).choose()
+        sure = f" ({setting}, features and logits times {setting.scale:g}, {setting.empty} rows of zeros)"
+        if selection.scores is not None and not torch.isfinite(selection.scores).all():
+            raise Failure("a score is NaN or infinite" + sure)
+        for name, value in selection.notes.items():
+            if not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+                raise Failure(f"the note {name!r} is {value!r}, expected a finite number" + sure)
+
+
+def check_multilabel(strategy: Strategy, bench: Bench) -> str:
+    """Right for multi-label outputs when it says so, refused when it does not."""
+    if not strategy.multilabel:
+        try:
+            choose(strategy, bench.setting(multilabel=True).query(strategy))
+        except NeedError:
+            return "refused, as declared"
+        raise Failure("does not claim multilabel, yet accepts multi-label outputs")
+    for changes in ({}, {"classes": 2}, {"classes": 150}, {"labeled": 0}, {"rows": 1, "n": 1}, {"scale": 1e3}):
+        setting = bench.setting(multilabel=True, **changes)
+        selection = bench.choices(strategy, setting).choose()
+        if selection.scores is not None and not torch.isfinite(selection.scores).all():
+            raise Failure(f"a score is NaN or infinite ({setting})")
+    return ""
+
+
+def check_memory(strategy: Strategy, bench: Bench) -> str:
+    """Many rows without any allocation that grows like N x N or N x (C*D).
+
+    With N = 20,000, C = 20 and D = 128, no tensor may be larger than half of the smaller of N*N and N*C*D float32
+    numbers (98 MiB); nor may what Python and NumPy hold at their peak.
+    """
+    rows, classes, features = bench.rows, 20, 128
+    setting = bench.setting(rows=rows, labeled=64, n=50, target=64, classes=classes, features=features, samples=10)
+    limit = min(rows * rows, rows * classes * features) * 4 // 2
+    query = setting.query(strategy)
+    watch = AllocationWatch(limit)
+    shown = f"N x N or N x (C*D) must never be held; at most {limit / 2**20:.0f} MiB at N = {rows}"
+    try:
+        with watch:
+            choose(strategy, query)
+    except TooLarge as error:
+        raise Failure(f"{error}: {shown}") from error
+    if watch.python_peak > limit:
+        raise Failure(f"Python and NumPy held {watch.python_peak / 2**20:.0f} MiB: {shown}")
+    return f"N = {rows}, no allocation above {limit / 2**20:.0f} MiB"
+
+
+def _in_order(query: Query, order: Tensor) -> Query:
+    back = torch.arange(len(query.labeled) - 1, -1, -1)
+    return replace(
+        query,
+        pool=permuted(query.pool, order),
+        labeled=permuted(query.labeled, back),
+        labels=query.labels[back.to(query.labels.device)],
+    )
+
+
+def _seeded(query: Query, seed: int) -> Query:
+    return replace(query, generator=torch.Generator().manual_seed(seed))
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-5)
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is None or other is None or torch.equal(one, other)
+
+
+def each_acting(check: Callable[..., str | None]) -> Check:
+    """The check made on every strategy that acts for the one given."""
+
+    def checked(strategy: Strategy, bench: Bench) -> str | None:
+        skipped, said_of = [], []
+        for who in acting(strategy):
+            alias = "" if who is strategy or who == strategy else f"as {name_of(who)}: "
+            try:
+                message = check(who, bench)
+            except Skipped as reason:
+                skipped.append(f"{alias}{reason}")
+                continue
+            except Failure as failure:
+                raise Failure(f"{alias}{failure}") from failure
+            said_of.append(f"{alias}{message}" if message else "")
+        if not said_of:
+            raise Skipped("; ".join(skipped))
+        return "; ".join(filter(None, [*said_of, *skipped]))
+
+    return checked
+
+
+def _case(**setting: Any) -> Check:
+    return each_acting(partial(check_choice, **setting))
+
+
+#: Name -> check, in the order in which they run. The first two decide whether the others can.
+STRATEGY_CHECKS: Mapping[str, Check] = {
+    "declaration": check_declaration,
+    "resolve": check_resolve,
+    "undeclared reads": each_acting(check_reads),
+    "an ordinary pool": _case(),
+    "n = 1": _case(n=1),
+    "n = N": _case(rows=20, n=20),
+    "N = 1": _case(rows=1, n=1),
+    "two classes": _case(classes=2),
+    "150 classes": _case(classes=150),
+    "one labeled": _case(labeled=1),
+    "nothing labeled": _case(labeled=0),
+    "all rows equal": _case(rows=20, n=13, distinct=1),
+    "many duplicates": _case(rows=60, n=30, distinct=5),
+    "same seed, same choice": each_acting(check_same_seed),
+    "global randomness": each_acting(check_global_randomness),
+    "inputs not written to": each_acting(check_inputs_kept),
+    "order of rows": each_acting(check_permutation),
+    "rowwise": each_acting(check_rowwise),
+    "finite scores": each_acting(check_finite),
+    "multi-label": each_acting(check_multilabel),
+    "memory": each_acting(check_memory),
+    "value": check_values,
+}
+
+_FIRST = ("declaration", "resolve")
+
+
+def strategy_report(
+    strategy: Strategy | type[Strategy],
+    *,
+    extra: Extra | None = None,
+    rows: int = 20_000,
+    cuda: bool | None = None,
+) -> Report:
+    """Every check of the kit on one strategy, with its verdict and message. Never raises for what it finds.
+
+    Args:
+        strategy: an instance, or a class that can be made without options. A schedule such as `Phases` is checked as
+            each of the strategies that it hands over to.
+        extra: makes the names that dal does not know: name -> function of (rows, generator), giving (rows, ...).
+        rows: of the memory check.
+        cuda: whether to check on CUDA as well; None for when there is one.
+
+    Example:
+        >>> from dal.testing import strategy_report
+        >>> print(strategy_report(MyStrategy()))  # doctest: +SKIP
+    """
+    subject = strategy.__name__ if inspect.isclass(strategy) else repr(strategy)
+    try:
+        made = construct(strategy)
+    except Failure as failure:
+        return Report(subject, (Result("declaration", "failed", str(failure)),))
+    bench = Bench(rows=rows, extra=extra or {})
+    first = run_checks(subject, {name: STRATEGY_CHECKS[name] for name in _FIRST}, made, bench)
+    rest = {name: check for name, check in STRATEGY_CHECKS.items() if name not in _FIRST}
+    if not first.ok:
+        untried = tuple(Result(name, "skipped", "mend the failures above first") for name in rest)
+        return Report(subject, first.results + untried)
+    results = first.results + run_checks(subject, rest, made, bench).results
+    if cuda is False or not (cuda or torch.cuda.is_available()):
+        return Report(
+            subject, (*results, Result("cuda", "skipped", "not asked for" if cuda is False else "no CUDA device here"))
+        )
+    on_device = run_checks(subject, rest, made, replace(bench, device="cuda")).results
+    return Report(subject, results + tuple(replace(result, name=f"{result.name} (cuda)") for result in on_device))
+
+
+def check_strategy(
+    strategy: Strategy | type[Strategy],
+    *,
+    extra: Extra | None = None,
+    rows: int = 20_000,
+    cuda: bool | None = None,
+) -> Report:
+    """The report of `strategy_report` when every check passed or did not apply.
+
+    Raises:
+        ConformanceError: a check failed; the message lists each failure, `error.report` holds all checks.
+
+    Example:
+        >>> from dal.testing import check_strategy
+        >>> check_strategy(MyStrategy(weight=2.0))  # doctest: +SKIP
+    """
+    return strategy_report(strategy, extra=extra, rows=rows, cuda=cuda).require()

@@ -1,0 +1,138 @@
+"""Checks that strategies and learners share: they are values, and what they declare is plain."""
+
+import copy
+import dataclasses
+import inspect
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from dal.testing.report import Failure, said
+
+
+def check_value(thing: Any) -> None:
+    """The thing is a frozen dataclass, equal by value, whose fields are its whole configuration."""
+    kind, name = type(thing), type(thing).__name__
+    parameters = vars(kind).get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        raise Failure(f"{name} must be a frozen dataclass: put @dataclass(frozen=True) above the class itself")
+    fields = dataclasses.fields(thing)
+    options = {field.name for field in fields if field.init}
+    hidden = sorted({field.name for field in fields} - options)
+    if hidden:
+        raise Failure(f"{name} has fields that are no options: {', '.join(hidden)}; a value holds nothing else")
+    wanted = set(inspect.signature(kind).parameters)
+    if wanted != options:
+        raise Failure(f"the constructor of {name} takes {sorted(wanted)}, but its fields are {sorted(options)}")
+    values = {option: getattr(thing, option) for option in options}
+    twin = kind(**values)
+    if twin != thing or copy.deepcopy(thing) != thing:
+        raise Failure(f"two {name} with the same options must be equal")
+    try:
+        same_hash = hash(twin) == hash(thing)
+    except TypeError as error:
+        raise Failure(f"{name} must be hashable, so that it can stand in sets and keys: {error}") from error
+    if not same_hash:
+        raise Failure(f"two equal {name} must have the same hash")
+    for option in sorted(options):
+        other = copy.copy(thing)
+        object.__setattr__(other, option, object())
+        if other == thing:
+            raise Failure(f"two {name} that differ in {option} must not be equal: leave eq and compare on")
+    unseen = [option for option, value in values.items() if f"{option}={value!r}" not in repr(thing)]
+    if unseen:
+        raise Failure(f"the repr of {name} must show every option; {', '.join(sorted(unseen))} cannot be read from it")
+    for option in sorted(options):
+        try:
+            setattr(thing, option, values[option])
+        except AttributeError:
+            continue
+        raise Failure(f"{name}.{option} can be changed: a value never changes")
+
+
+def check_plain(thing: Any, attributes: Iterable[str]) -> None:
+    """The attributes are plain, unannotated class attributes or properties, so that none became an option."""
+    name = type(thing).__name__
+    for kind in type(thing).__mro__:
+        for attribute in attributes:
+            if attribute in vars(kind).get("__annotations__", {}):
+                raise Failure(
+                    f"{kind.__name__}.{attribute} is annotated, which makes it a constructor option: "
+                    f"write `{attribute} = ...`, or a property"
+                )
+    for attribute in attributes:
+        if attribute in getattr(thing, "__dict__", {}):
+            raise Failure(f"{name}.{attribute} is set on the instance: make it a class attribute or a property")
+
+
+def check_names(thing: Any, attributes: Iterable[str]) -> None:
+    """Each attribute is a set of names, the same on every read."""
+    name = type(thing).__name__
+    for attribute in attributes:
+        value = getattr(thing, attribute)
+        if not isinstance(value, (set, frozenset)) or not all(isinstance(item, str) for item in value):
+            raise Failure(f'{name}.{attribute} must be a set of names such as {{"probs"}}, not {value!r}')
+        if getattr(thing, attribute) != value:
+            raise Failure(f"{name}.{attribute} differs from one read to the next")
+
+
+def state_of(thing: Any) -> tuple[Any, ...]:
+    """Everything an instance holds, copied: compare before and after to see a change."""
+    held = dict(getattr(thing, "__dict__", {}))
+    held |= {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+    return tuple(sorted((name, repr(value)) for name, value in held.items()))
+
+
+@contextmanager
+def global_randomness(seed: int) -> Iterator[None]:
+    """The global generators of Python, NumPy and torch seeded inside, and put back afterwards."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def drawn_from() -> dict[str, bytes]:
+    """The state of each global generator: a draw from one changes its entry."""
+    states = {
+        "random": repr(random.getstate()).encode(),
+        "numpy.random": repr([part.tobytes() if hasattr(part, "tobytes") else part for part in _numpy()]).encode(),
+        "torch": torch.get_rng_state().numpy().tobytes(),
+    }
+    if torch.cuda.is_available():
+        states["torch.cuda"] = b"".join(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
+    return states
+
+
+def _numpy() -> tuple[Any, ...]:
+    return tuple(np.random.get_state())
+
+
+def check_untouched(before: dict[str, bytes], what: str) -> None:
+    """No global generator was drawn from (or seeded and left so) since `before`."""
+    touched = [name for name, state in drawn_from().items() if state != before[name]]
+    if touched:
+        raise Failure(f"{what} changed the global random state of {' and '.join(touched)}: use the given seed only")
+
+
+def construct(thing: Any) -> Any:
+    """The thing itself, or an instance of the class with its default options."""
+    if not inspect.isclass(thing):
+        return thing
+    try:
+        return thing()
+    except Exception as error:
+        raise Failure(
+            f"{thing.__name__} cannot be made without options ({said(error)}): give an instance, or defaults"
+        ) from error
