@@ -86,14 +86,13 @@ class DropoutMasks(TorchFunctionMode):
                 return input
             p = 0.5
         if func is F.dropout and self.is_attention(input):
-            return F.dropout(input, p) if self._attends(p) else input
+            return _as_is(func, input, p) if self._attends(p) else input
         first = self.calls == 0
         self.calls += 1
         if self.expand is not None and first:
             input = input.expand(self.expand, *input.shape).flatten(0, 1)  # (K*B, ...), sample by sample
         if self.seed is None:
-            out: Tensor = func(input, p)
-            return out
+            return _as_is(func, input, p)
         if self.expand is None:
             return input * self._mask(func, input, p, self.sample)
         rows = input.unflatten(0, (self.expand, -1))  # (K, B, ...)
@@ -118,7 +117,7 @@ def training_flags(module: nn.Module, trained: Callable[[nn.Module], bool]) -> I
     Everything but dropout stays as in evaluation: modules with running statistics are never set to training, and whole
     layers are never skipped (`layerdrop`).
     """
-    modules = list(module.modules())
+    modules: list[Any] = list(module.modules())
     flags = [m.training for m in modules]
     skipping = [(m, m.layerdrop) for m in modules if isinstance(getattr(m, "layerdrop", None), float)]
     try:
@@ -155,6 +154,11 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
                 torch.mps.set_rng_state(before[1])
             else:
                 _default_generator(device).set_state(before[1])
+
+
+def _as_is(func: Any, input: Tensor, p: float) -> Tensor:
+    out: Tensor = func(input, p)
+    return out
 
 
 def rng_states(device: torch.device | None = None) -> list[Tensor]:

@@ -147,13 +147,14 @@ def _from_checkpoint(
 
 
 def _names(model: PreTrainedModel, classes: Sequence[str] | int | None) -> list[str]:
-    count = model.config.num_labels
+    config: Any = model.config
+    count: int = config.num_labels
     wanted = count if classes is None else classes if isinstance(classes, int) else len(classes)
     if wanted != count:
         raise LearnerError(f"the model has {count} outputs, but there are {wanted} classes")
-    if classes is None or (isinstance(classes, int) and len(model.config.id2label) == count):
-        return [str(model.config.id2label[index]) for index in range(count)]
-    return [f"LABEL_{index}" for index in range(count)] if isinstance(classes, int) else list(classes)
+    if classes is None or isinstance(classes, int):
+        return [str(config.id2label[index]) for index in range(count)]
+    return list(classes)
 
 
 def _adapt_head(model: PreTrainedModel, held: list[str], names: list[str], seed: int) -> frozenset[str]:

@@ -70,7 +70,7 @@ class TransformerClassifier(ActiveModule):
             raise LearnerError("freeze and lora exclude each other: LoRA keeps every pretrained weight as it is")
         loaded, new = load_classifier(model, classes, multilabel=multilabel, dropout=dropout, seed=seed)
         super().__init__(
-            loaded.config.num_labels,
+            len(loaded.config.id2label or ()),
             multilabel=multilabel,
             learning_rate=learning_rate,
             head_learning_rate=head_learning_rate,
@@ -80,7 +80,8 @@ class TransformerClassifier(ActiveModule):
             mc_mode=mc_mode,
             attention_dropout=attention_dropout,
         )
-        self.model = loaded
+        self.model: Any = loaded
+        self._pads_left = False
         self._accepted = frozenset(inspect.signature(loaded.forward).parameters) - _NOT_FOR_THE_MODEL
         self._last = ""
         self._look()
@@ -151,11 +152,11 @@ class TransformerClassifier(ActiveModule):
 
     def _run(self, batch: Batch) -> Tensor:
         """The features (B, D), or (K*B, D) where a dropout call has made K*B rows of B."""
-        return self._pooled(self._inputs_of_last(batch)[0], batch)
+        return self._look_inside(batch)[0]
 
-    def _inputs_of_last(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The input of the last linear layer, (B, D) or (B, T, D), and the model's own logits."""
-        inputs = {name: value for name, value in batch.items() if name in self._accepted}
+    def _look_inside(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The features, and the model's own logits."""
+        inputs = _aligned({name: value for name, value in batch.items() if name in self._accepted}, self._pads_left)
         seen: list[Tensor] = []
         hooks = [self._linear().register_forward_pre_hook(lambda module, args: seen.append(args[0]))]
         if self.model.config.is_encoder_decoder:
@@ -165,13 +166,11 @@ class TransformerClassifier(ActiveModule):
         finally:
             for hook in hooks:
                 hook.remove()
-        return seen[-1], logits
-
-    def _pooled(self, features: Tensor, batch: Batch) -> Tensor:
-        if features.dim() == 2:
-            return features
-        last = _last_real(batch).repeat(len(features) // len(batch["input_ids"]))
-        return features[torch.arange(len(features), device=features.device), last]
+        features = seen[-1]
+        if features.dim() == 3:
+            last = _last_real(inputs).repeat(len(features) // len(inputs["input_ids"]))
+            features = features[torch.arange(len(features), device=features.device), last]
+        return features, logits
 
     def _show_one_end(self, inputs: dict[str, Tensor]) -> Any:
         """Let encoder-decoders see exactly one end token per row where they pool, and the real tokens elsewhere.
@@ -195,7 +194,7 @@ class TransformerClassifier(ActiveModule):
     def _two_rows(self) -> dict[str, Tensor]:
         """Two rows of different lengths, of tokens that mean nothing special to the model."""
         config = self.model.config
-        special = {value for name in dir(config) if name.endswith("_token_id") for value in _listed(config, name)}
+        special = {value for name in dir(config) if name.endswith("_token_id") for value in _tokens(config, name)}
         size = self.model.get_input_embeddings().weight.shape[0]
         ordinary = [token for token in range(min(size, len(special) + 8)) if token not in special][:6]
         ids = torch.tensor([(ordinary * 6)[:6], (ordinary[::-1] * 6)[:6]])
@@ -227,14 +226,23 @@ class TransformerClassifier(ActiveModule):
             raise LearnerError(f"{name} has no linear classification layer after its pretrained part")
         self._last = called[-1]
         with torch.no_grad(), training_flags(self, lambda module: False):
-            seen, logits = self._inputs_of_last(batch)
+            features, logits = self._look_inside(batch)
+            self._pads_left = self._needs_padding_left(batch, features)
             trunk, _ = self.split(batch)
-        if not torch.allclose(self.head(self._pooled(seen, batch)), logits.float(), rtol=1e-3, atol=1e-4):
+        if not torch.allclose(self.head(features), logits.float(), rtol=1e-3, atol=1e-4):
             raise LearnerError(
                 f"the logits of {name} do not follow from the input of its last linear layer '{self._last}'; "
                 "how it pools its tokens is not known to dal"
             )
         self.expands = self._can_expand(batch, trunk)
+
+    def _needs_padding_left(self, batch: Batch, padded_right: Tensor) -> bool:
+        """Whether padding changes a row on the right but not on the left: XLNet pools at the last column."""
+        alone = self._look_inside({name: value[1:, :4] for name, value in batch.items()})[0]
+        if torch.allclose(padded_right[1:], alone, rtol=1e-3, atol=1e-4):
+            return False
+        self._pads_left = True
+        return torch.allclose(self._look_inside(batch)[0][1:], alone, rtol=1e-3, atol=1e-4)
 
     def _can_expand(self, batch: Batch, trunk: Any) -> bool:
         """Whether what follows the trunk works row by row from its first dropout call on."""
@@ -263,6 +271,18 @@ class TransformerClassifier(ActiveModule):
                 tokenizer.save_pretrained(partial)
 
 
+def _aligned(inputs: dict[str, Tensor], left: bool) -> dict[str, Tensor]:
+    """The rows with their padding on the side where it does not change what the model computes."""
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        return inputs
+    width = mask.shape[1]
+    real = (mask != 0).long()
+    shift = -real.flip(1).argmax(1) if left else real.argmax(1)  # (B,) padding on the other side
+    index = (torch.arange(width, device=mask.device) + shift[:, None]) % width
+    return {name: value.gather(1, index) for name, value in inputs.items()}
+
+
 def _last_real(batch: Batch) -> Tensor:
     """Position of each row's last token that is not padding, (B,)."""
     ids = batch["input_ids"]
@@ -277,6 +297,6 @@ def _first(token: int | list[int] | None) -> int:
     return token[0] if isinstance(token, list) else token
 
 
-def _listed(config: Any, name: str) -> list[int]:
+def _tokens(config: Any, name: str) -> list[int]:
     value = getattr(config, name, None)
     return list(value) if isinstance(value, list | tuple) else [value] if isinstance(value, int) else []

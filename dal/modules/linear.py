@@ -1,0 +1,105 @@
+"""LinearClassifier: a linear layer on vectors, such as the embeddings of a frozen encoder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dal.errors import LearnerError
+from dal.modules.base import ActiveModule, Batch
+from dal.modules.dropout import seeded
+from dal.modules.saving import replacing
+
+
+class LinearClassifier(ActiveModule):
+    """Logits that are linear in the rows' vectors, which are its features: `batch["inputs"]`, (B, D).
+
+    Args:
+        inputs: D.
+        classes: the names of the classes, or how many there are.
+        multilabel: C independent labels per row.
+        dropout: probability on the inputs, for MC samples and as regularisation; 0: none.
+        seed: decides how the weights are initialised.
+
+    The rest as in `ActiveModule`.
+
+    Example:
+        >>> module = LinearClassifier(8, ["good", "bad"])
+        >>> module({"inputs": torch.zeros(5, 8)}).shape
+        torch.Size([5, 2])
+    """
+
+    expands = True
+
+    def __init__(
+        self,
+        inputs: int,
+        classes: Sequence[str] | int,
+        *,
+        multilabel: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.1,
+        class_weights: Tensor | None = None,
+        mc_mode: Literal["head", "full"] = "head",
+    ) -> None:
+        names = [f"LABEL_{index}" for index in range(classes)] if isinstance(classes, int) else list(classes)
+        super().__init__(
+            len(names),
+            multilabel=multilabel,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warmup_ratio=warmup_ratio,
+            class_weights=class_weights,
+            mc_mode=mc_mode,
+        )
+        self.classes = names
+        self.dropout = nn.Dropout(dropout)
+        with seeded(seed):
+            self.linear = nn.Linear(inputs, len(names))
+
+    def features(self, batch: Batch) -> Tensor:
+        """The rows' vectors, (B, D)."""
+        out: Tensor = self.dropout(batch["inputs"])
+        return out
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (..., C) of features (..., D), computed in float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(features.float(), self.linear.weight.float(), self.linear.bias.float())
+
+    def save(self, folder: Path | str) -> None:
+        """Write `model.safetensors` and `config.json`, whole or not at all."""
+        facts = {
+            "inputs": self.linear.in_features,
+            "classes": self.classes,
+            "multilabel": self.multilabel,
+            "dropout": self.dropout.p,
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.linear.state_dict().items()}
+        with replacing(Path(folder)) as partial:
+            save_file(weights, partial / "model.safetensors")
+            (partial / "config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "LinearClassifier":
+        """The classifier that `save` wrote.
+
+        Raises:
+            LearnerError: the folder does not hold one.
+        """
+        try:
+            facts: dict[str, Any] = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+            module = cls(facts["inputs"], facts["classes"], multilabel=facts["multilabel"], dropout=facts["dropout"])
+            module.linear.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise LearnerError(f"{folder} does not hold a linear classifier: {error}") from error
+        return module.eval()
