@@ -281,6 +281,7 @@ def _as_lists(column: Any, separator: str, where: Where) -> Any:
     if _is_list(column.type):
         return column.cast(pa.large_list(column.type.value_type))
     strings = _as_strings(column, where)
+    separator = separator.strip() or separator  # cells and pieces are trimmed anyway
     strings = pc.if_else(pc.equal(strings, "[]"), separator, strings)
     return pc.split_pattern(strings, separator).cast(pa.large_list(pa.large_string()))
 
