@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.points import DensePoints, Points, as_points, check_finite, nearest
+from dal.functional.neighbors import nearest
+from dal.functional.points import DensePoints, Points, as_points, check_finite
 from dal.functional.precision import true_float32
 
 

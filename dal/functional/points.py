@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dal.functional.blocks import blocks
@@ -60,14 +60,19 @@ class DensePoints:
 
     def squared_distances(self, others: "DensePoints") -> Float[Tensor, "N M"]:
         """Squared distance of every point to every one of M others, (N, M). Hold blocks of them only."""
+        squared, sums = self.expanded_distances(others)
+        return recompute(self, others, squared, squared < NEAR * sums).clamp_min_(0)
+
+    def expanded_distances(self, others: "DensePoints") -> tuple[Float[Tensor, "N M"], Float[Tensor, "N M"]]:
+        """The expanded form alone, and the sums `|x|^2 + |y|^2` that its rounding errors are a share of, (N, M)."""
         shift = others.x.mean(0)  # distances stay, cancellation far from the origin goes
         x, y = self.x - shift, others.x - shift
-        sums = x.square().sum(1)[:, None] + y.square().sum(1)  # (N, M)
+        sums = x.square().sum(1)[:, None] + y.square().sum(1)
         with true_float32():
-            squared = torch.addmm(sums, x, y.T, alpha=-2)
-        return _mend_near(self, others, squared, sums)
+            return torch.addmm(sums, x, y.T, alpha=-2), sums
 
-    def _pairs(self, others: "DensePoints", i: Tensor, j: Tensor) -> Tensor:
+    def pair_distances(self, others: "DensePoints", i: Tensor, j: Tensor) -> Float[Tensor, " P"]:
+        """Squared distances of the points at i to the others at j, by differences, (P,)."""
         return (self.x[i] - others.x[j]).square_().sum(1)
 
 
@@ -131,12 +136,17 @@ class OuterPoints:
 
     def squared_distances(self, others: "OuterPoints") -> Float[Tensor, "N M"]:
         """Squared distance of every point to every one of M others, (N, M). Hold blocks of them only."""
-        sums = self.squared_norms()[:, None] + others.squared_norms()  # (N, M)
-        with true_float32():
-            squared = torch.addcmul(sums, self.a @ others.a.T, self.b @ others.b.T, value=-2)
-        return _mend_near(self, others, squared, sums)
+        squared, sums = self.expanded_distances(others)
+        return recompute(self, others, squared, squared < NEAR * sums).clamp_min_(0)
 
-    def _pairs(self, others: "OuterPoints", i: Tensor, j: Tensor) -> Tensor:
+    def expanded_distances(self, others: "OuterPoints") -> tuple[Float[Tensor, "N M"], Float[Tensor, "N M"]]:
+        """The expanded form alone, and the sums `|x|^2 + |y|^2` that its rounding errors are a share of, (N, M)."""
+        sums = self.squared_norms()[:, None] + others.squared_norms()
+        with true_float32():
+            return torch.addcmul(sums, self.a @ others.a.T, self.b @ others.b.T, value=-2), sums
+
+    def pair_distances(self, others: "OuterPoints", i: Tensor, j: Tensor) -> Float[Tensor, " P"]:
+        """Squared distances of the points at i to the others at j, by differences, (P,)."""
         return _outer_difference(self.a[i], self.b[i], others.a[j], others.b[j])
 
 
@@ -159,35 +169,20 @@ def check_finite(points: Points) -> None:
         raise ValueError(f"points must be finite and of finite length; {len(bad)} rows are not: {shown}")
 
 
-def nearest(points: Points, others: Points) -> tuple[Float[Tensor, " N"], Int64[Tensor, " N"]]:
-    """Squared distance of every point to the nearest of M others (N,), and which one that is (N,).
-
-    Never more than a block of the N x M distances is held. Of equally near ones the first is taken.
-    """
-    distance = points.squared_norms().fill_(torch.inf)  # (N,) of the points' type
-    index = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    for rows in blocks(len(points), max(points.width, 512), points.device):
-        for columns in blocks(len(others), rows.stop - rows.start, points.device):
-            block = points[rows].squared_distances(others[columns])  # type: ignore[arg-type]
-            at = block.argmin(1)  # the first of equals, by contract
-            found = block.gather(1, at[:, None]).squeeze(1)
-            closer = found < distance[rows]
-            index[rows] = torch.where(closer, at + columns.start, index[rows])
-            distance[rows] = torch.where(closer, found, distance[rows])
-    return distance, index
+def recompute(
+    points: Points, others: Points, squared: Float[Tensor, "N M"], where: Bool[Tensor, "N M"]
+) -> Float[Tensor, "N M"]:
+    """`squared` itself, with the distances `where` asked for replaced by those from differences."""
+    i, j = where.nonzero(as_tuple=True)
+    for pairs in blocks(len(i), points.width, points.device):
+        squared[i[pairs], j[pairs]] = points.pair_distances(others, i[pairs], j[pairs])  # type: ignore[arg-type]
+    return squared
 
 
 def _by_blocks(points: Points, function: Callable[[slice], Tensor]) -> Tensor:
     """`function` of every block of rows, joined. One number per row."""
     parts = [function(block) for block in blocks(len(points), points.width, points.device)]
     return torch.cat(parts) if parts else function(slice(0, 0))
-
-
-def _mend_near(points: Points, others: Points, squared: Tensor, sums: Tensor) -> Tensor:
-    i, j = (squared < NEAR * sums).nonzero(as_tuple=True)
-    for pairs in blocks(len(i), points.width, points.device):
-        squared[i[pairs], j[pairs]] = points._pairs(others, i[pairs], j[pairs])  # type: ignore[arg-type]
-    return squared.clamp_min_(0)
 
 
 def _outer_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import uncertainty as reference
+
+from dal.functional import blocks
+from dal.functional.disagreement import mutual_information
+from dal.outputs import log_probs
+
+
+def random_logits(N: int, K: int, C: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return 3 * torch.randn(N, K, C, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize(("K", "C"), [(1, 3), (2, 2), (10, 5), (7, 150)])
+def test_equals_the_slow_reference(K, C):
+    mc_log_probs = random_logits(20, K, C, dtype=torch.float64).log_softmax(-1)
+    expected = [reference.mutual_information(samples) for samples in mc_log_probs.exp().tolist()]
+    torch.testing.assert_close(mutual_information(mc_log_probs), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("C", [1, 4])
+def test_multilabel_is_the_mean_of_the_binary_quantity(C):
+    p = random_logits(20, 6, C, dtype=torch.float64).sigmoid()
+    binary = torch.stack([p, 1 - p], -1)  # (N, K, C, 2)
+    expected = [
+        sum(reference.mutual_information(binary[i, :, c].tolist()) for c in range(C)) / C for i in range(len(p))
+    ]
+    actual = mutual_information(p.log(), multilabel=True)
+    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_hand_computed_rows():
+    mc_probs = torch.tensor(
+        [
+            [[1.0, 0.0], [0.0, 1.0]],  # each sure, opposed: log 2 - 0
+            [[0.5, 0.5], [0.5, 0.5]],  # both unsure, agreed: log 2 - log 2
+            [[0.9, 0.1], [0.5, 0.5]],  # H(.7, .3) - (H(.9, .1) + H(.5, .5)) / 2 = .610864 - (.325083 + .693147) / 2
+        ]
+    )
+    expected = torch.tensor([math.log(2), 0.0, 0.101749])
+    torch.testing.assert_close(mutual_information(mc_probs.clamp_min(1e-30).log()), expected, atol=1e-6, rtol=0)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(2, 8), st.integers(0, 2**31))
+def test_lies_between_zero_and_the_log_of_samples_and_classes(N, K, C, seed):
+    information = mutual_information(random_logits(N, K, C, seed).log_softmax(-1))
+    assert torch.all(information >= 0)
+    assert torch.all(information <= math.log(min(K, C)) + 1e-5)
+
+
+def test_samples_that_agree_have_none():
+    one = random_logits(50, 1, 6).log_softmax(-1)
+    torch.testing.assert_close(mutual_information(one.expand(-1, 9, -1)), torch.zeros(50), atol=1e-6, rtol=0)
+
+
+@given(st.integers(0, 2**31))
+def test_does_not_depend_on_the_order_of_samples_or_classes(seed):
+    mc_log_probs = random_logits(5, 4, 3, seed).log_softmax(-1)
+    whole = mutual_information(mc_log_probs)
+    torch.testing.assert_close(mutual_information(mc_log_probs.flip(1)), whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(mutual_information(mc_log_probs.flip(2)), whole, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_does_not_depend_on_the_size_of_blocks(multilabel, monkeypatch):
+    mc_log_probs = log_probs(random_logits(101, 5, 4), multilabel)
+    whole = mutual_information(mc_log_probs, multilabel=multilabel)
+    monkeypatch.setattr(blocks, "ELEMENTS", 100)
+    torch.testing.assert_close(mutual_information(mc_log_probs, multilabel=multilabel), whole)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_extreme_logits_stay_finite(multilabel):
+    logits = torch.tensor([[[1e4, -1e4], [-1e4, 1e4]], [[1e4, -1e4], [1e4, -1e4]]])
+    information = mutual_information(log_probs(logits, multilabel), multilabel=multilabel)
+    torch.testing.assert_close(information, torch.tensor([math.log(2), 0.0]))
