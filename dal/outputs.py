@@ -1,5 +1,6 @@
 """What a model computed for some rows, as named tensors, and which names follow from which."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def log_probs(logits: Tensor, multilabel: bool = False) -> Tensor:
     An impossible outcome (a logit of -inf) is floored at the log of the smallest normal number of the type.
     """
     out = F.logsigmoid(logits) if multilabel else F.log_softmax(logits, -1)
-    return out.clamp_min(torch.log(torch.tensor(torch.finfo(out.dtype).tiny)).item())
+    return out.clamp_min(math.log(torch.finfo(out.dtype).tiny))
 
 
 def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:

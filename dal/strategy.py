@@ -157,9 +157,9 @@ def choose(strategy: Strategy, query: Query) -> Selection:
     if query.pool.multilabel and not strategy.multilabel:
         raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
     query = Query(
-        pool=_declared(query.pool, strategy.needs),
-        labeled=_declared(query.labeled, strategy.labeled_needs),
-        target=_declared(query.target, strategy.target_needs),
+        pool=_declared(query.pool, strategy.needs, "pool"),
+        labeled=_declared(query.labeled, strategy.labeled_needs, "labeled rows"),
+        target=_declared(query.target, strategy.target_needs, "target rows"),
         labels=query.labels,
         n=query.n,
         generator=query.generator,
@@ -169,24 +169,24 @@ def choose(strategy: Strategy, query: Query) -> Selection:
     return _checked(selection, query, name)
 
 
-def _declared(outputs: Outputs, names: frozenset[str]) -> Outputs:
+def _declared(outputs: Outputs, names: frozenset[str], where: str) -> Outputs:
     restricted = outputs.declare(names)
     if len(outputs):
         for need in sorted(names):
             value = restricted[need]
             for tensor in (value.a, value.b) if isinstance(value, OuterPoints) else (value,):
-                _refuse_non_finite(tensor, f"{need!r} that the model computed")
+                _refuse_non_finite(tensor, f"{need!r} that the model computed", where)
     return restricted
 
 
-def _refuse_non_finite(tensor: Tensor, what: str) -> None:
+def _refuse_non_finite(tensor: Tensor, what: str, where: str = "pool") -> None:
     if bool(torch.isfinite(tensor.sum())):
         return
     bad = (~torch.isfinite(tensor)).flatten(1).any(1) if tensor.dim() > 1 else ~torch.isfinite(tensor)
     rows = bad.nonzero().flatten().tolist()
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise SelectionError(f"{what} is NaN or infinite at {len(rows)} positions of the pool: {shown}")
+        raise SelectionError(f"{what} is NaN or infinite at {len(rows)} positions of the {where}: {shown}")
 
 
 def _checked(selection: Selection, query: Query, name: str) -> Selection:
