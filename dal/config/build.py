@@ -1,0 +1,306 @@
+"""From settings to objects: every setting against the constructor that takes it, every error with its place."""
+
+import inspect
+import re
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from dal.config import classes
+from dal.config.factory import Factory
+from dal.config.signatures import (
+    hints_of,
+    is_factory,
+    is_fixed,
+    is_open,
+    made_by,
+    members_of,
+    parameters_of,
+    spoken,
+)
+from dal.config.tree import Node, Override, is_empty, option, plain
+from dal.errors import ConfigError
+
+T = TypeVar("T")
+NOTHING = Override()
+
+
+def build(cls: type[T], settings: Node, overrides: Override = NOTHING) -> tuple[T, tuple[str, ...]]:
+    """The object that `cls` makes of the settings and the command line's overrides, and notes for the user.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of the wrong type, a class of the wrong kind or one that is not
+            installed. The message begins with the place: file and line, or option.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    resolver = _Resolver()
+    tree = resolver.constructor(cls, settings, overrides, "")
+    parser = ArgumentParser(exit_on_error=False, default_env=False)
+    parser.add_class_arguments(cls, as_group=False)
+    try:
+        config = parser.parse_object(tree)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise resolver.explain(error) from error
+    for path, factory in resolver.factories.items():
+        _put(config, path.split("."), factory)
+    try:
+        return cls(**parser.instantiate(config).as_dict()), tuple(resolver.notes)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{settings.place}: {_one_line(error)}") from error
+
+
+@dataclass
+class _Resolver:
+    """Walks settings along constructor signatures and remembers where each leaf came from.
+
+    Attributes:
+        leaves: dotted path -> the annotation and the node.
+        factories: path in jsonargparse's config -> the factory that takes its place.
+        notes: what the user should know.
+    """
+
+    leaves: dict[str, tuple[Any, Node]] = field(default_factory=dict)
+    factories: dict[str, Factory] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def constructor(self, cls: Any, node: Node, override: Override, path: str, at: str = "") -> dict[str, Any]:
+        """The arguments of `cls`, each resolved. `at` is the path as jsonargparse counts it."""
+        given: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
+        parameters, hints = parameters_of(cls), hints_of(cls)
+        self._refuse_unknown(cls, given, override, path, parameters)
+        arguments: dict[str, Any] = {}
+        for name, parameter in parameters.items():
+            inner, over = given.get(name), override.inside.get(name, NOTHING)
+            annotation, inner_path = hints.get(name, Any), _join(path, name)
+            if inner is not None or over is not NOTHING:
+                default = None if parameter.default is parameter.empty else parameter.default
+                arguments[name] = self.value(annotation, inner, over, inner_path, _join(at, name), default)
+            elif _is_recipe(annotation, parameter.default):
+                arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, _join(at, name), None)
+            elif parameter.default is parameter.empty:
+                owner = cls.__name__ if path else "the config"
+                raise ConfigError(f"{node.place}: {owner} needs {inner_path}: {spoken(annotation)}")
+        return arguments | {key: plain(inner) for key, inner in given.items() if key not in parameters}
+
+    def _refuse_unknown(
+        self, cls: Any, given: dict[str, Node], override: Override, path: str, parameters: Collection[str]
+    ) -> None:
+        if is_open(cls):
+            return
+        refuse_unknown(
+            given, override, parameters, f"{cls.__name__} has no option {{!r}}" if path else "unknown key {!r}"
+        )
+
+    def value(
+        self, annotation: Any, node: Node | None, override: Override, path: str, at: str = "", default: Any = None
+    ) -> Any:
+        """One argument: a class with its own arguments, a list of values, or a leaf."""
+        current = override.node or node
+        members = members_of(annotation)
+        nothing = current is not None and current.value is None and type(None) in members
+        if not (nothing and not override.inside):
+            for member in members:
+                if made_by(member) is not None and not _is_plain(members, current):
+                    slot = self.fixed if is_fixed(member) else self.chosen
+                    return slot(member, node, override, path, at, default)
+        if override.inside and not (current is not None and isinstance(current.value, dict)):
+            key, inner = next(iter(override.inside.items()))
+            raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; it has no option {key!r}")
+        assert current is not None
+        self.leaves[path] = (annotation, current)
+        found = self.leaf(annotation, current, path, at)
+        return (
+            found | {key: plain(inner.first()) for key, inner in override.inside.items()} if override.inside else found
+        )
+
+    def fixed(self, member: Any, node: Node | None, override: Override, path: str, at: str, default: Any) -> Any:
+        """A slot that only one class fits, given by its keys."""
+        current = override.node or node or Node({}, None, override.first().place)
+        if not isinstance(current.value, dict):
+            raise ConfigError(
+                f"{current.at(path)} takes keys ({_some(parameters_of(member))}), not {current.shown}; "
+                f"such as {path}.{next(iter(parameters_of(member)), 'key')}"
+            )
+        if "class_path" in current.value:
+            current = current.value.get("init_args", Node({}, None, current.place))
+        return self.constructor(member, current, override, path, at)
+
+    def chosen(self, member: Any, node: Node | None, override: Override, path: str, at: str, default: Any) -> Any:
+        """A slot that several classes fit: an abstract base, or a factory. `{"class_path": ..., "init_args": ...}`."""
+        inside = dict(override.inside)
+        named = inside.pop("class_path", NOTHING).node or override.node
+        inside |= inside.pop("init_args", NOTHING).inside
+        cls, options = self._written(member, node, path, default, replaced=named is not None)
+        if named is not None:
+            cls, options = self._renamed(member, named, path, cls, options)
+        if cls is None:
+            place = next(iter(inside.values())).first().place if inside else "the config"
+            raise ConfigError(f"{place}: say which class {path} is as well, such as --{path} {_example(member)}")
+        full = f"{cls.__module__}.{cls.__qualname__}"
+        arguments = self.constructor(cls, options, Override(None, inside), path, _join(at, "init_args"))
+        if is_factory(member):
+            self.factories[at] = Factory(full, arguments)
+        return {"class_path": full, "init_args": arguments}
+
+    def _written(self, member: Any, node: Node | None, path: str, default: Any, replaced: bool) -> tuple[Any, Node]:
+        """What the file says, else the default's class. A mistake in what the command line replaces does not matter."""
+        empty = Node({}, None, "the config")
+        try:
+            if node is not None and not is_empty(node):
+                return self._choice(member, node, path)
+        except ConfigError:
+            if not replaced:
+                raise
+            return None, empty
+        base = made_by(member)
+        assert base is not None
+        if node is not None and not replaced and not is_factory(member):
+            raise ConfigError(f"{node.at(path)} is empty: it takes {spoken(member)}, such as {_example(member)}")
+        if isinstance(default, base):
+            return type(default), empty
+        return (base if is_factory(member) and not inspect.isabstract(base) else None), empty
+
+    def _renamed(self, member: Any, named: Node, path: str, before: Any, options: Node) -> tuple[Any, Node]:
+        """What the command line says, with the file's options where the class stays the same."""
+        if is_empty(named):
+            raise ConfigError(f"{named.place} takes {spoken(member)}, such as {_example(member)}")
+        cls, given = self._choice(member, named, path)
+        if cls is before:
+            return cls, Node(options.value | given.value, None, named.place)
+        if before is not None and options.value:
+            self.notes.append(
+                f"{named.place} {cls.__name__} replaces {before.__name__}; its options in the config no longer apply: "
+                + ", ".join(options.value)
+            )
+        return cls, given
+
+    def _choice(self, member: Any, node: Node, path: str) -> tuple[Any, Node]:
+        """The class and its options of `Name`, `{class_path: Name, init_args: {...}}` or `{Name: {...}}`."""
+        base = made_by(member)
+        assert base is not None
+        name, options = _named(node, base, is_factory(member))
+        if name is None:
+            if is_factory(member) and isinstance(node.value, dict):
+                return base, node
+            how = f"write `{path}: {_example(member)}`, or class_path and init_args"
+            raise ConfigError(f"{node.at(path)} takes {spoken(member)}, not {node.shown}; {how}")
+        if is_empty(options):
+            options = Node({}, None, options.place)
+        if not isinstance(options.value, dict):
+            raise ConfigError(f"{options.place}: the options of {name} are `key: value`, not {options.shown}")
+        try:
+            found = classes.factory(base, name) if is_factory(member) else classes.find(base, name)
+        except ConfigError as error:
+            raise ConfigError(f"{node.at(path)}: {error}") from error
+        return found, options
+
+    def leaf(self, annotation: Any, node: Node, path: str, at: str) -> Any:
+        """A value without a class of its own, as the annotation wants it."""
+        members = members_of(annotation)
+        accepts_text = str in members or Any in members
+        lists = [m for m in members if typing.get_origin(m) in {list, tuple, typing.get_origin(typing.Sequence[int])}]
+        if node.from_command_line and accepts_text and isinstance(node.value, list | dict) and not lists:
+            return node.raw
+        if lists and not accepts_text and node.from_command_line and not isinstance(node.value, list | dict | None):
+            return self.leaf(annotation, option(f"[{node.raw}]", node.place), path, at)
+        if isinstance(node.value, list):
+            inner = (*typing.get_args(lists[0]), Any)[0] if lists else Any
+            values = enumerate(node.value)
+            return [self.value(inner, item, NOTHING, f"{path}.{i}", f"{at}.{i}") for i, item in values]
+        if isinstance(node.value, dict):
+            inner = next((typing.get_args(m)[1] for m in members if len(typing.get_args(m)) == 2), Any)
+            return {k: self.value(inner, v, NOTHING, f"{path}.{k}", f"{at}.{k}") for k, v in node.value.items()}
+        return node.value if isinstance(node.value, str) or _takes(members, node) else _as_text(members, node)
+
+    def explain(self, error: Exception) -> ConfigError:
+        """jsonargparse's error as one line: place, key, what was expected, what came."""
+        text = str(error)
+        path = ".".join(key for key in re.findall(r'(?:Parser|Config) key "([^"]+)"', text) if key)
+        path = path.replace(".init_args", "")
+        if path not in self.leaves:
+            return ConfigError(f"{path}: {_one_line(error)}" if path else _one_line(error))
+        annotation, node = self.leaves[path]
+        return ConfigError(f"{node.at(path)} takes {spoken(annotation)}, not {node.shown}")
+
+
+def refuse_unknown(given: Mapping[str, Node], override: Override, known: Collection[str], what: str) -> None:
+    """Raises `ConfigError` for a key that is not known, with the nearest that is. `what` says so, `{!r}` is the key."""
+    places = {key: node.place for key, node in given.items()}
+    places |= {key: inner.first().place for key, inner in override.inside.items()}
+    for key, place in places.items():
+        if key not in known:
+            hint = classes.near(key, known) or f"; there are {', '.join(known)}" * bool(known)
+            raise ConfigError(f"{place}: {what.format(key)}{hint}")
+
+
+def _named(node: Node, base: type, factory: bool) -> tuple[str | None, Node]:
+    """The class name and the options that a node gives; no name where it gives none."""
+    value, options = node.value, Node({}, None, node.place)
+    if isinstance(value, dict) and "class_path" in value:
+        inside = value.get("init_args", options)
+        beside = {key: inner for key, inner in value.items() if key not in {"class_path", "init_args"}}
+        if beside and (is_empty(inside) or isinstance(inside.value, dict)):
+            inside = Node({**(inside.value or {}), **beside}, None, inside.place)
+        return str(value["class_path"].value), inside
+    if isinstance(value, dict) and len(value) == 1:
+        [(name, inner)] = value.items()
+        if name[:1].isupper() or "." in name or ":" in name or classes.is_short_name(classes.kind_of(base), name):
+            return name, inner
+    return (value, options) if isinstance(value, str) and value else (None, options)
+
+
+def _put(config: Any, path: list[str], value: Any) -> None:
+    """Put a value in the place of jsonargparse's, whose factories share their callbacks between calls."""
+    *outer, last = path
+    for name in outer:
+        config = config[int(name) if isinstance(config, list) else name]
+    config[int(last) if isinstance(config, list) else last] = value
+
+
+def _is_recipe(annotation: Any, default: Any) -> bool:
+    """Whether a factory's default is the class that it makes, which jsonargparse would wrap in a factory of its own."""
+    return is_factory(annotation) and default is made_by(annotation)
+
+
+def _is_plain(members: list[Any], node: Node | None) -> bool:
+    """Whether a union of a class and plain types is given as a plain value."""
+    return node is not None and not isinstance(node.value, dict) and str in members and isinstance(node.value, str)
+
+
+def _takes(members: list[Any], node: Node) -> bool:
+    """Whether a value that is not text fits one of the types as it stands."""
+    kinds = {typing.get_origin(member) or member for member in members}
+    if Any in kinds or type(node.value) in kinds or (type(node.value) is int and float in kinds):
+        return True
+    return any(type(node.value) is type(each) and node.value == each for each in _literals(members))
+
+
+def _as_text(members: list[Any], node: Node) -> Any:
+    """A number as the text it was written as, where text is wanted."""
+    return node.raw if str in members or node.raw in _literals(members) else node.value
+
+
+def _literals(members: list[Any]) -> list[Any]:
+    return [value for m in members if typing.get_origin(m) is typing.Literal for value in typing.get_args(m)]
+
+
+def _example(member: Any) -> str:
+    base = made_by(member)
+    assert base is not None
+    examples = {"strategy": "Margin", "learner": "ProbeLearner", "oracle": "Simulated"}
+    return examples.get(classes.kind_of(base) or "", "my_package.MyClass")
+
+
+def _some(names: typing.Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,34 @@
+"""A recipe for an object, such as a Trainer, that is made afresh at every call."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dal.config.classes import import_path
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Makes a new object at every call, with new objects inside it (callbacks, loggers).
+
+    jsonargparse's own factories share the objects inside between calls, so that early stopping would remember the last
+    round. The fields are the form in which `config.yaml` keeps it.
+
+    Args:
+        class_path: import path of the class or function.
+        init_args: its keyword arguments, as a config gives them.
+    """
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> Any:
+        """A new object."""
+        from jsonargparse import ArgumentParser
+
+        parser = ArgumentParser(exit_on_error=False, default_env=False)
+        made = import_path(self.class_path)
+        if isinstance(made, type):
+            parser.add_class_arguments(made, as_group=False)
+        else:
+            parser.add_function_arguments(made, as_group=False)
+        return made(**parser.instantiate(parser.parse_object(self.init_args)).as_dict())

@@ -1,0 +1,113 @@
+"""What the source code says of a config, without importing it: help and the errors that need no model library."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from dal.config import classes
+from dal.config.build import refuse_unknown
+from dal.config.tree import Node, Override
+from dal.errors import ConfigError
+
+#: Top-level keys that name a class, and its kind.
+SLOTS = {
+    "strategy": "strategy",
+    "baseline": "strategy",
+    "cold_start": "strategy",
+    "learner": "learner",
+    "oracle": "oracle",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a configurable dataclass as its source shows it."""
+
+    name: str
+    type: str
+    default: str | None
+    help: str
+
+
+@cache
+def fields(module: str, name: str) -> Mapping[str, Field]:
+    """The fields of the dataclass `name` of `module`, read from its source."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    [node] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    helps = _helps(ast.get_docstring(node) or "")
+    found = {}
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            key = item.target.id
+            found[key] = Field(key, ast.unparse(item.annotation), _default(item.value), helps.get(key, ""))
+    return found
+
+
+def experiment() -> Mapping[str, Field]:
+    """The fields of `Experiment`: the top-level keys of a config."""
+    return fields("dal.experiment", "Experiment")
+
+
+def data() -> Mapping[str, Field]:
+    """The fields of `TextData`: the keys under `data`."""
+    return fields("dal.data.text", "TextData")
+
+
+def check(settings: Node, overrides: Override) -> None:
+    """Raises `ConfigError` for what is wrong without knowing any class: unknown keys, names that are not installed."""
+    refuse_unknown(settings.value, overrides, experiment(), "unknown key {!r}")
+    inner = settings.value.get("data", Node({})).value
+    if isinstance(inner, dict) and "class_path" not in inner:
+        refuse_unknown(inner, overrides.inside.get("data", Override()), data(), "TextData has no option {!r}")
+    for slot, kind in SLOTS.items():
+        node = overrides.inside.get(slot, Override()).node or settings.value.get(slot)
+        if node is not None:
+            _check_class(node, kind, slot)
+
+
+def _check_class(node: Node, kind: str, slot: str) -> None:
+    name = node.value
+    if isinstance(name, dict):
+        name = name["class_path"].value if "class_path" in name else next(iter(name), None) if len(name) == 1 else None
+    if isinstance(name, str) and name:
+        try:
+            classes.check_name(kind, name)
+        except ConfigError as error:
+            raise ConfigError(f"{node.at(slot)}: {error}") from error
+
+
+def _helps(docstring: str) -> dict[str, str]:
+    """name -> explanation, of the section Args."""
+    lines = docstring.partition("Args:\n")[2].split("\n\n")[0].splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        depth = len(line) - len(line.lstrip())
+        if depth == 4:
+            name, _, text = line.strip().partition(":")
+            found[name] = text.strip()
+        elif name:
+            found[name] += " " + line.strip()
+    return found
+
+
+def _default(value: ast.expr | None) -> str | None:
+    """The default as a config would write it; None where there is none."""
+    if value is None:
+        return None
+    if isinstance(value, ast.Constant):
+        plain = {"None": "null", "True": "true", "False": "false"}
+        return plain.get(str(value.value), str(value.value))
+    if isinstance(value, ast.Call):
+        given = {keyword.arg: keyword.value for keyword in value.keywords}
+        made = given.get("default_factory", value)
+        if isinstance(made, ast.Lambda):
+            return ast.unparse(made.body)
+        return ast.unparse(made)
+    return ast.unparse(value)
