@@ -97,6 +97,7 @@ def run_pass(
     rows: Tensor | None = None,
     names: Iterable[str] = frozenset({"logits"}),
     *,
+    provides: Iterable[str] = COMPUTED,
     samples: int = 20,
     seed: int = 0,
     token_budget: int = 8192,
@@ -111,6 +112,7 @@ def run_pass(
     rounding; random draws (`mc_logits`) depend on `seed` and the cut into batches, `joint_mc_logits` on `seed` alone.
 
     Args:
+        provides: the raw names that the module computes.
         samples: K, for `mc_logits` and `joint_mc_logits`.
         token_budget: where to start, unless the monitor remembers a budget.
         precision: of the trunk; "auto" is bfloat16 where the hardware has it. The head always runs in float32.
@@ -122,20 +124,20 @@ def run_pass(
     device = module.device
     rows = torch.arange(len(prepared)) if rows is None else rows.cpu()
     collector = Collector(
-        names, len(rows), provides=COMPUTED, multilabel=prepared.multilabel, device=device, largest=LARGEST_SAMPLES
+        names, len(rows), provides=provides, multilabel=prepared.multilabel, device=device, largest=LARGEST_SAMPLES
     )
     lengths = prepared.lengths[rows]
     order = lengths.argsort(descending=True, stable=True)  # the longest first: memory runs out early or never
-    lengths, placed = lengths[order].tolist(), order.to(device)
+    costs, placed = lengths[order].tolist(), order.to(device)
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
     with evaluating(module), torch.inference_mode(), lowered(device, precision):
         while start < len(rows):
-            stop = min(len(rows), start + max(1, budget // max(1, lengths[start])))
+            stop = min(len(rows), start + max(1, budget // max(1, costs[start])))
             batch = prepared.batch(rows[order[start:stop]].tolist())
             computed = _computed(module, batch, collector.raw, samples, _generator(seed, start, collector.raw))
             if computed is None:
-                budget = _smaller(stop - start, lengths[start])
+                budget = _smaller(stop - start, costs[start])
                 _free(device)
                 monitor.halved(budget)
                 continue
@@ -204,9 +206,11 @@ def reduces(device: torch.device, precision: Precision) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
     units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # no public name tells
-    return device.type == "cpu" and any(getattr(torch.cpu, unit, lambda: False)() for unit in units)
+    return any(bool(getattr(torch.cpu, unit, bool)()) for unit in units)
 
 
 @contextmanager

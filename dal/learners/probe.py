@@ -14,8 +14,13 @@ from torch.nn import functional as F
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.cache import written_whole
+from dal.learners.devices import device_of
+from dal.learners.embeddings import Embedder
 from dal.learners.labels import checked_labels, row_weights
 from dal.learners.tensors import TensorPrepared, prepare_tensors
+from dal.learners.texts import locate, prepare_texts
+from dal.learners.tokens import TextPrepared
 from dal.outputs import Outputs
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
@@ -140,8 +145,16 @@ def _laplace(features: Tensor, logits: Tensor, weights: Tensor, l2: float, multi
 class ProbePredictor(Predictor):
     """A linear head over cached embeddings; without a head it offers the embeddings alone."""
 
-    def __init__(self, head: LinearHead | None, classes: tuple[str, ...], multilabel: bool, samples: int) -> None:
+    def __init__(
+        self,
+        head: LinearHead | None,
+        embedder: Embedder | None,
+        classes: tuple[str, ...],
+        multilabel: bool,
+        samples: int,
+    ) -> None:
         self.head = head
+        self._embedder = embedder
         self.classes = classes
         self.multilabel = multilabel
         self.samples = samples
@@ -167,18 +180,18 @@ class ProbePredictor(Predictor):
             raise NeedError(
                 f"{', '.join(sorted(names - ProbeLearner.label_free))} cannot be read before anything is fitted"
             )
-        assert isinstance(data, TensorPrepared)
+        vectors = embedded(data, self._embedder, monitor).inputs
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = torch.device("cpu") if self.head is None else self.head.weight.device
         collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
         sampled = None
         if self.head is not None and any("mc_logits" in name for name in collector.raw):
             sampled = self.head.samples(self.samples, seed)
-        width = data.inputs.shape[-1]
+        width = vectors.shape[-1]
         per_row = max(width, sampled[1].numel() if sampled else 0)
         monitor.started("pass", len(index))
         for positions in torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row))):
-            embeddings = data.inputs[index[positions]].to(device)
+            embeddings = vectors[index[positions]].to(device)
             collector.put(positions, _computed(self.head, sampled, embeddings, collector.raw))
             monitor.advanced(len(positions))
         monitor.finished()
@@ -188,14 +201,21 @@ class ProbePredictor(Predictor):
         """Write `head.safetensors` and `probe.json` into `folder`."""
         if self.head is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
-        from dal.learners.cache import written_whole
-
         with written_whole(folder) as target:
             save_file(
                 {name: value.contiguous().cpu() for name, value in vars(self.head).items()}, target / "head.safetensors"
             )
             facts = {"classes": list(self.classes), "multilabel": self.multilabel, "samples": self.samples}
             (target / "probe.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILENT) -> TensorPrepared:
+    """The vectors (N, D) that a probe reads: the rows themselves, or their embeddings."""
+    if embedder is not None and isinstance(data, TextPrepared):
+        return embedder.embed(data, monitor)
+    if embedder is None and isinstance(data, TensorPrepared):
+        return data
+    raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
 
 
 def _computed(
@@ -225,7 +245,7 @@ class ProbeLearner(Learner):
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None when the rows are vectors already.
         max_length: tokens per text, the rest is cut off.
-        l2: strength of the penalty, the precision of the prior over the weights.
+        l2: strength of the penalty on features of mean squared norm 1; the precision of the prior over the weights.
         class_weights: "balanced" gives every class the same total weight.
         samples: K, draws from the posterior.
         precision: of the encoder: "auto" is bfloat16 where the hardware has it.
@@ -235,7 +255,7 @@ class ProbeLearner(Learner):
 
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
     max_length: int = 128
-    l2: float = 1.0
+    l2: float = 0.1
     class_weights: Literal["balanced"] | None = None
     samples: int = 20
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -252,10 +272,13 @@ class ProbeLearner(Learner):
         if self.samples < 2:
             raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
 
-    def prepare(self, data: Any) -> TensorPrepared:
-        """The rows' embeddings (N, D): from the cache, from the encoder, or the rows themselves without a model."""
+    def prepare(self, data: Any) -> Prepared:
+        """The rows tokenized; their embeddings (N, D) are computed, or read from the cache, when first needed.
+
+        Without a model, the rows themselves as vectors.
+        """
         if self.model is not None:
-            raise ConfigError("not yet")
+            return prepare_texts(data, self.model, self.max_length)
         prepared = prepare_tensors(data)
         if prepared.inputs.dim() != 2:
             raise ConfigError(f"model=None reads vectors (N, D), got {tuple(prepared.inputs.shape)}: name an encoder")
@@ -274,11 +297,11 @@ class ProbeLearner(Learner):
         monitor: Monitor = SILENT,
     ) -> ProbePredictor:
         """The optimal head for these labels."""
-        assert isinstance(data, TensorPrepared)
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
-        mean, scale = data.moments
+        vectors = embedded(data, self._embedder(), monitor)
+        mean, scale = vectors.moments
         head = fit_linear_head(
-            data.inputs[rows.cpu()].float(),
+            vectors.inputs[rows.cpu()].float(),
             targets,
             row_weights(targets, weights, self.class_weights, data.multilabel),
             mean=mean,
@@ -286,11 +309,11 @@ class ProbeLearner(Learner):
             l2=self.l2,
             multilabel=data.multilabel,
         )
-        return ProbePredictor(head.to(self._device()), data.classes, data.multilabel, self.samples)
+        return self._predictor(head, data)
 
     def untrained(self, data: Prepared) -> ProbePredictor:
         """The embeddings alone."""
-        return ProbePredictor(None, data.classes, data.multilabel, self.samples)
+        return self._predictor(None, data)
 
     def load(self, folder: Path, data: Prepared) -> ProbePredictor:
         """The head that `save` wrote."""
@@ -300,9 +323,13 @@ class ProbeLearner(Learner):
                 f"{folder} was trained for the classes {facts['classes']}, the data has {list(data.classes)}"
             )
         head = LinearHead(**load_file(Path(folder) / "head.safetensors"))
-        return ProbePredictor(head.to(self._device()), data.classes, data.multilabel, self.samples)
+        return self._predictor(head, data)
 
-    def _device(self) -> torch.device:
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def _predictor(self, head: LinearHead | None, data: Prepared) -> ProbePredictor:
+        placed = None if head is None else head.to(device_of(self.device))
+        return ProbePredictor(placed, self._embedder(), data.classes, data.multilabel, self.samples)
+
+    def _embedder(self) -> Embedder | None:
+        if self.model is None:
+            return None
+        return Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))

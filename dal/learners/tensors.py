@@ -32,7 +32,10 @@ class TensorPrepared(Prepared):
 
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and inverse standard deviation of vectors (N, D) over all rows, (D,) each; 0 where nothing varies."""
+        """Mean and scale (D,) of vectors (N, D) that centre them and give them a mean squared norm of 1.
+
+        Every coordinate that varies gets the same share of it; one that does not vary is scaled by 0.
+        """
         size, width = self.inputs.shape
         total, squares = torch.zeros(2, width, dtype=torch.float64)
         chunks = max(1, (1 << 22) // max(1, width))
@@ -43,7 +46,8 @@ class TensorPrepared(Prepared):
             squares += (chunk.double() - mean).square_().sum(0)
         deviation = (squares / max(1, size)).sqrt()
         floor = 1e-6 * deviation.max().clamp_min(1e-30) if width else 0.0
-        return mean.float(), torch.where(deviation > floor, 1 / deviation, 0.0).float()
+        varies = deviation > floor
+        return mean.float(), torch.where(varies, 1 / (deviation * varies.sum().sqrt()), 0.0).float()
 
 
 def prepare_tensors(rows: Any) -> TensorPrepared:

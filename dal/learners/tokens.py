@@ -42,6 +42,7 @@ class TextPrepared(Prepared):
         self.classes = tuple(classes)
         self.multilabel = multilabel
         self.key = key  # of the tokens: rows, tokenizer and max_length
+        self.derived: dict[str, Any] = {}  # what was computed from them in this process, such as embeddings
         self._pad, self._pad_type, self._pad_left = pad, pad_type, pad_left
         self._offsets = np.load(folder / "offsets.npy", allow_pickle=False)  # (N + 1,) int64
         self._tokens = _memory_map(folder / "tokens.int32", np.int32)
@@ -135,7 +136,7 @@ def _write(folder: Path, inputs: Sequence[Any], encoder: _Encoder) -> None:
                 encoded = [(ids or [encoder.empty], kinds) for ids, kinds in encoder(texts)]
                 offsets[start + 1 : start + 1 + len(texts)] = [len(ids) for ids, _ in encoded]
                 flat = np.concatenate([np.asarray(ids, dtype=np.int32) for ids, _ in encoded])
-                checksum = zlib.crc32(flat, checksum)
+                checksum = zlib.crc32(flat.data, checksum)
                 flat.tofile(tokens)
                 kinds = np.concatenate([np.asarray(k or [0] * len(ids), dtype=np.uint8) for ids, k in encoded])
                 kinds.tofile(types)
@@ -165,7 +166,7 @@ def _intact(folder: Path, rows: int) -> bool:
         total = facts["tokens"]
         sizes = (facts["rows"], len(offsets) - 1, len(tokens), len(types), int(offsets[-1]))
         ordered = bool((np.diff(offsets) > 0).all())
-        return sizes == (rows, rows, total, total, total) and ordered and zlib.crc32(tokens) == facts["checksum"]
+        return sizes == (rows, rows, total, total, total) and ordered and zlib.crc32(tokens.data) == facts["checksum"]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
 

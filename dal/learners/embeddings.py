@@ -1,0 +1,170 @@
+"""Embeddings of a pretrained encoder: computed once, kept on disk, reused by every round."""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dal.errors import LearnerError
+from dal.inference import Precision, reduces, run_pass
+from dal.learner import SILENT, Monitor
+from dal.learners.cache import cache_folder, written_whole
+from dal.learners.tensors import TensorPrepared
+from dal.learners.tokens import TextPrepared
+
+_CHUNK = 65_536  # rows embedded before they are written
+_FORMAT = 1  # of the cached files
+_WEIGHTS = (".safetensors", ".bin", ".json")
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Masked means of a pretrained encoder's last layer, cached by weights, tokens, pooling and precision.
+
+    Args:
+        model: hub name or folder.
+        precision: of the encoder; "auto" is bfloat16 where the hardware has it.
+        token_budget: tokens per batch, padding included.
+        device: where it runs.
+    """
+
+    model: str
+    precision: Precision
+    token_budget: int
+    device: torch.device
+
+    def embed(self, texts: TextPrepared, monitor: Monitor = SILENT) -> TensorPrepared:
+        """The embeddings (N, E) of the texts, float32, memory-mapped."""
+        lowered = reduces(self.device, self.precision)
+        facts = f"{_FORMAT}|{fingerprint(self.model)}|{texts.key}|masked mean|{'bfloat16' if lowered else 'float32'}"
+        key = blake2b(facts.encode(), digest_size=16).hexdigest()
+        if key not in texts.derived:
+            folder = cache_folder() / "embeddings" / key
+            vectors = _read(folder, len(texts))
+            if vectors is None:
+                self._write(folder, texts, monitor)
+                vectors = _read(folder, len(texts))
+            if vectors is None:
+                raise LearnerError(f"the embeddings written to {folder} cannot be read back: is the disk full?")
+            texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel)
+        found: TensorPrepared = texts.derived[key]
+        return found
+
+    def _write(self, folder: Path, texts: TextPrepared, monitor: Monitor) -> None:
+        encoder = _Encoder(self.model).to(self.device)
+        checksum, width = 0, 0
+        with written_whole(folder) as target:
+            with (target / "vectors.float32").open("wb") as file:
+                for rows in torch.arange(len(texts)).split(_CHUNK):
+                    vectors = run_pass(
+                        encoder,  # type: ignore[arg-type]
+                        texts,
+                        rows,
+                        {"embeddings"},
+                        provides={"embeddings"},
+                        token_budget=self.token_budget,
+                        precision=self.precision,
+                        monitor=monitor,
+                    )
+                    flat = vectors.embeddings.cpu().numpy()
+                    checksum, width = zlib.crc32(flat.data, checksum), flat.shape[1]
+                    flat.tofile(file)
+            written = {"rows": len(texts), "width": width, "checksum": checksum}
+            (target / "facts.json").write_text(json.dumps(written), encoding="utf-8")
+
+
+class _Encoder(nn.Module):
+    """The pretrained part of a model, as the pass sees it."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        with (
+            torch.random.fork_rng(devices=[]),
+            _quiet(),
+        ):  # a pooler that the checkpoint lacks is initialised, and never used
+            try:
+                loaded = AutoModel.from_pretrained(model, dtype=torch.float32)
+            except (OSError, ValueError, KeyError) as error:
+                reason = " ".join(str(error).split())
+                raise LearnerError(f"the encoder {model} could not be loaded: {reason}") from error
+        self.encoder = loaded.get_encoder() if loaded.config.is_encoder_decoder else loaded
+        self._accepted = frozenset(signature(self.encoder.forward).parameters)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def compute(
+        self, batch: Mapping[str, Tensor], names: Iterable[str], *, samples: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        inputs: dict[str, Any] = {name: value for name, value in batch.items() if name in self._accepted}
+        hidden = self.encoder(**inputs).last_hidden_state.float()  # (B, T, E)
+        mask = batch["attention_mask"][:, :, None].to(hidden.dtype)
+        return {"embeddings": (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no report on the weights that a bare encoder does not use."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def fingerprint(model: str) -> str:
+    """A hash of a model folder's weights and config, or the revision of a hub model that stands in the local cache."""
+    folder = Path(model)
+    if not folder.is_dir():
+        from transformers.utils.hub import cached_file
+
+        config = cached_file(model, "config.json")
+        assert config is not None
+        folder = Path(config).parent
+    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
+    return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=64)
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    digest = blake2b(digest_size=16)
+    for name, size, _ in files:
+        digest.update(f"{Path(name).name}|{size}|".encode())
+        with Path(name).open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _read(folder: Path, rows: int) -> Tensor | None:
+    """The cached vectors, None when they are missing or damaged."""
+    try:
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        path, shape = folder / "vectors.float32", (facts["rows"], facts["width"])
+        if facts["rows"] != rows or path.stat().st_size != 4 * shape[0] * shape[1]:
+            return None
+        if not rows:
+            return torch.zeros(shape)
+        vectors = np.memmap(path, dtype=np.float32, mode="c", shape=shape)  # private: nothing is ever written back
+        return torch.from_numpy(vectors) if zlib.crc32(vectors.data) == facts["checksum"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

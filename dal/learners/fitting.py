@@ -1,0 +1,350 @@
+"""Fit any ActiveModule with a fresh Lightning trainer: seeded, bucketed, interruptible, and quiet."""
+
+import copy
+import gc
+import logging
+import math
+import os
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from dal.errors import ConfigError, LearnerError
+from dal.inference import reduces
+from dal.learner import SILENT, Monitor, Prepared
+from dal.learners.labels import checked_weights
+from dal.modules.base import ActiveModule
+
+Factory = Callable[[], lightning.Trainer]
+
+_MIXED = 16  # batches whose rows are mixed before they are sorted by length
+_SPREAD = 0.25  # how far the length of a row is blurred, so that batches differ from epoch to epoch
+_NOISE = (
+    r".*does not have many workers.*",
+    r".*You defined a `validation_step` but have no `val_dataloader`.*",
+    r".*The number of training batches.*is smaller than the logging interval.*",
+    r".*GPU available but not used.*",
+    r".*Trying to infer the `batch_size`.*",
+    r".*Checkpoint directory.*exists and is not empty.*",
+    r".*does not have a deterministic implementation.*",
+)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long and in what portions a module is trained.
+
+    Args:
+        epochs: how often every row is seen, unless `min_steps` or `max_steps` say otherwise.
+        min_steps: at least so many steps of the optimiser: with few labels, the rows are seen more often.
+        max_steps: at most so many; None: no limit.
+        batch_size: rows per batch.
+        clip: largest norm of the gradients, where the trainer names none; None: no clipping.
+        stop_below: stop after an epoch whose mean training loss is below this; None: never.
+        patience: stop after so many epochs without a smaller validation loss, and go back to the best; None: never.
+    """
+
+    epochs: int
+    min_steps: int
+    max_steps: int | None
+    batch_size: int
+    clip: float | None
+    stop_below: float | None
+    patience: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.min_steps < 0:
+            raise ConfigError(f"min_steps must not be negative, got {self.min_steps}")
+        if self.max_steps is not None and self.max_steps < max(1, self.min_steps):
+            raise ConfigError(f"max_steps must be at least 1 and min_steps={self.min_steps}, got {self.max_steps}")
+        for name in ("clip", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be positive or null, got {getattr(self, name)}")
+
+    def steps(self, batches: int) -> int:
+        """Steps of the optimiser with so many of them per epoch."""
+        steps = max(self.epochs * batches, self.min_steps)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+class Batches:
+    """Batches for training: rows of similar length together, in a new order every epoch, padded to their longest row.
+
+    Iterating is one epoch. Rows are shuffled, sorted by blurred length within groups of 16 batches, and cut into
+    batches of nearly equal size, which are shuffled again.
+    """
+
+    def __init__(
+        self,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        batch_size: int,
+        seed: int | None,
+    ) -> None:
+        self._data, self._rows, self._labels, self._weights = data, rows.cpu(), labels.cpu(), weights
+        self._lengths = data.lengths[self._rows].numpy().astype(np.float64)
+        self._batch_size, self._seed, self._epoch = batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.plan(0))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        for positions in self.plan(epoch):
+            index = torch.from_numpy(positions)
+            batch = dict(self._data.batch(self._rows[index].tolist()))
+            batch["labels"] = self._labels[index]
+            if self._weights is not None:
+                batch["weights"] = self._weights[index]
+            yield batch
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The positions of each batch of an epoch; sorted by length, and always the same, without a seed."""
+        size = len(self._rows)
+        if self._seed is None:
+            order = np.argsort(-self._lengths, kind="stable")
+            return np.array_split(order, math.ceil(size / self._batch_size))
+        drawn = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
+        blurred = self._lengths * np.exp(drawn.uniform(-_SPREAD, _SPREAD, size))
+        batches: list[np.ndarray] = []
+        shuffled = drawn.permutation(size)
+        for start in range(0, size, _MIXED * self._batch_size):
+            group = shuffled[start : start + _MIXED * self._batch_size]
+            group = group[np.argsort(blurred[group], kind="stable")]
+            batches += np.array_split(group, math.ceil(len(group) / self._batch_size))
+        return [batches[i] for i in drawn.permutation(len(batches))]
+
+
+def fit_module(
+    make: Callable[[], ActiveModule],
+    data: Prepared,
+    rows: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    course: Course,
+    weights: Tensor | None = None,
+    validation: tuple[Prepared, Tensor] | None = None,
+    trainer: Factory | None = None,
+    device: torch.device,
+    monitor: Monitor = SILENT,
+) -> ActiveModule:
+    """The module that `make` builds, trained, in evaluation mode, on the device that the trainer used.
+
+    The same seed gives the same module on one device. The global random generators, the handler of Ctrl-C and torch's
+    switches are left as they were found.
+
+    Args:
+        labels: (L,) int64, or (L, C) when multi-label.
+        trainer: makes the Lightning trainer, anew for every fit. Its limits on epochs do not count: `course` does.
+        device: where the default trainer runs.
+
+    Raises:
+        LearnerError: the trainer wants more than one device, or sample weights do not fit.
+        KeyboardInterrupt: Ctrl-C. Nothing half-fitted is returned.
+    """
+    checked = None if weights is None else checked_weights(weights, len(rows))
+    batches = Batches(data, rows, labels, checked, course.batch_size, seed)
+    held_out = None
+    if validation is not None and course.patience is not None:
+        held_out = Batches(validation[0], torch.arange(len(validation[1])), validation[1], None, 64, None)
+    with own_randomness(seed, device), _quiet():
+        built = _trainer(trainer, device, course)
+        where = built.strategy.root_device
+        steps = course.steps(math.ceil(len(batches) / built.accumulate_grad_batches))
+        if built.max_steps != -1:
+            steps = min(steps, built.max_steps)
+        built.fit_loop.epoch_loop.max_steps, built.fit_loop.max_epochs = steps, -1
+        built.callbacks.append(_Progress(monitor, course.stop_below))  # type: ignore[attr-defined]
+        best = None
+        if held_out is not None:
+            assert course.patience is not None
+            best = _Best(course.patience)
+            built.callbacks.append(best)  # type: ignore[attr-defined]
+        module = make()
+        monitor.started("fit", steps)
+        with _deterministic(where), _interruptible():
+            built.fit(module, batches, held_out)
+        if best is not None:
+            best.restore(module)
+        monitor.finished()
+        module.zero_grad(set_to_none=True)
+        module._trainer = None  # or it would keep the data and the optimiser's state
+        module = module.to(where).eval()
+    del built, best
+    gc.collect()  # a trainer is a web of cycles around tensors: without this each round leaves them behind
+    return module
+
+
+def _trainer(factory: Factory | None, device: torch.device, course: Course) -> lightning.Trainer:
+    if factory is None:
+        built = _default_trainer(device)
+    else:
+        try:
+            built = copy.deepcopy(factory)()  # a parsed factory shares its callbacks between calls
+        except MisconfigurationException as error:
+            raise ConfigError(f"the trainer cannot be made: {' '.join(str(error).split())}") from error
+    devices = built.num_devices * built.num_nodes
+    if devices > 1:
+        raise LearnerError(f"the trainer asks for {devices} devices, but a fit runs on one for now: set devices=1")
+    if built.gradient_clip_val is None:
+        built.gradient_clip_val = course.clip
+    return built
+
+
+def _default_trainer(device: torch.device) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        precision="bf16-mixed" if reduces(device, "auto") else "32-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+class _Progress(lightning.Callback):
+    """Tells the monitor of every step, and stops when the training loss is small enough."""
+
+    def __init__(self, monitor: Monitor, stop_below: float | None) -> None:
+        self._monitor, self._stop_below, self._steps = monitor, stop_below, 0
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step > self._steps:
+            self._monitor.advanced(trainer.global_step - self._steps)
+            self._steps = trainer.global_step
+        if self._stop_below is not None:
+            self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._stop_below is not None and float(torch.stack(self._losses).mean()) < self._stop_below:
+            trainer.should_stop = True
+        self._losses.clear()
+
+
+class _Best(lightning.Callback):
+    """Remembers the weights of the smallest validation loss, and stops when it has not been beaten for long."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._since, self._loss = patience, 0, math.inf
+        self._weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val_loss"])
+        self._since += 1
+        if loss < self._loss:
+            self._loss, self._since = loss, 0
+            trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
+            self._weights = {name: p.detach().clone() for name, p in trained.items()}
+        if self._since >= self._patience:
+            trainer.should_stop = True
+
+    def restore(self, module: lightning.LightningModule) -> None:
+        """Put the best weights back."""
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name in self._weights:
+                    parameter.copy_(self._weights[name])
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Python's, NumPy's and torch's global generators seeded by `seed`, and as they were afterwards."""
+    python, legacy = random.getstate(), np.random.get_state()
+    state = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        random.seed(int(state[0]))
+        np.random.seed(int(state[0] % 2**32))
+        torch.manual_seed(int(state[1]))
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Deterministic kernels on a GPU, as far as there are any; a CPU has no others."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C on its way through Lightning, which would turn a KeyboardInterrupt into an exit."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C inside the block raises KeyboardInterrupt from it, and the handler is afterwards what it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: Any) -> None:
+        try:
+            if callable(before):
+                before(number, frame)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
+    if callable(before):
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except _Interrupted:
+        raise KeyboardInterrupt from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # raised by a callback, and swallowed by Lightning
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning without its hints and the warnings that do not apply here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in _NOISE:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,169 @@
+"""Any ActiveModule on rows that are tensors: images, vectors, series."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dal.errors import LearnerError
+from dal.inference import Precision
+from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.cache import written_whole
+from dal.learners.devices import device_of
+from dal.learners.fitting import Course, fit_module, own_randomness
+from dal.learners.labels import checked_labels, class_weights_of
+from dal.learners.predictor import NetworkPredictor
+from dal.learners.tensors import TensorPrepared, prepare_tensors
+from dal.modules.base import ActiveModule
+
+
+@dataclass(frozen=True)
+class ModuleLearner(Learner):
+    """Your own `ActiveModule`, built anew in every round and trained like any other. Batches are `{"inputs": ...}`.
+
+    `embeddings` are the rows themselves, flattened. How fast it learns (`learning_rate`, `weight_decay`, ...) is the
+    module's own matter.
+
+    Args:
+        build: makes the untrained module from the number of classes and whether rows may have several.
+        epochs: how often every label is seen, unless `min_steps` or `max_steps` say otherwise.
+        min_steps: at least so many steps of the optimiser, however few the labels are.
+        max_steps: at most so many; null: no limit.
+        batch_size: rows per training batch.
+        clip: largest norm of the gradients, where the trainer names none; null: no clipping.
+        stop_below: stop after an epoch whose mean training loss is below this; null: never.
+        patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
+        class_weights: "balanced" gives every class the same total weight.
+        warm_start: go on from the last round's weights instead of fresh ones.
+        samples: K, MC-dropout samples.
+        precision: of the pass over the pool; "auto" is bfloat16 where the hardware has it.
+        pass_batch: rows per batch of the pass; halved when memory runs out.
+        trainer: makes the Lightning trainer of a round; null: one device, silent.
+        device: where the module runs when no trainer is given; "auto" takes a GPU when there is one.
+    """
+
+    build: Callable[[int, bool], ActiveModule]
+    epochs: int = 20
+    min_steps: int = 100
+    max_steps: int | None = None
+    batch_size: int = 32
+    clip: float | None = 1.0
+    stop_below: float | None = None
+    patience: int | None = None
+    class_weights: Literal["balanced"] | None = None
+    warm_start: bool = False
+    samples: int = 20
+    precision: Precision = "auto"
+    pass_batch: int = 1024
+    trainer: Callable[[], lightning.Trainer] | None = field(default=None, compare=False)
+    device: str = "auto"
+
+    provides = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
+    label_free = frozenset({"embeddings"})
+    advice = "For anything that is not text: images, vectors, series."
+
+    def __post_init__(self) -> None:
+        self._course()
+
+    def prepare(self, data: Any) -> TensorPrepared:
+        """The rows as one tensor (N, ...)."""
+        return prepare_tensors(data)
+
+    def fit(
+        self,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        *,
+        seed: int,
+        weights: Tensor | None = None,
+        validation: tuple[Prepared, Tensor] | None = None,
+        previous: Predictor | None = None,
+        monitor: Monitor = SILENT,
+    ) -> NetworkPredictor:
+        """The module trained on these labels by a fresh Lightning trainer."""
+        targets = checked_labels(labels, data.classes, data.multilabel)
+        module = fit_module(
+            partial(self._start, data, previous, targets),
+            data,
+            rows,
+            targets if data.multilabel else labels.cpu().long(),
+            seed=seed,
+            course=self._course(),
+            weights=weights,
+            validation=validation,
+            trainer=self.trainer,
+            device=device_of(self.device),
+            monitor=monitor,
+        )
+        return self._predictor(module)
+
+    def untrained(self, data: Prepared) -> NetworkPredictor:
+        """The embeddings alone."""
+        return self._predictor(None)
+
+    def load(self, folder: Path, data: Prepared) -> NetworkPredictor:
+        """The module that `save` wrote.
+
+        Raises:
+            LearnerError: its weights do not fit what `build` makes for this data.
+        """
+        with own_randomness(0, torch.device("cpu")):
+            module = self.build(len(data.classes), data.multilabel)
+        try:
+            module.load_state_dict(load_file(Path(folder) / "module.safetensors"))
+        except RuntimeError as error:
+            raise LearnerError(f"{folder} does not fit this module: {' '.join(str(error).split())}") from error
+        return self._predictor(module.to(device_of(self.device)).eval())
+
+    def _start(self, data: Prepared, previous: Predictor | None, targets: Tensor) -> ActiveModule:
+        module = self.build(len(data.classes), data.multilabel)
+        by_class = class_weights_of(targets, self.class_weights, data.multilabel)
+        if by_class is not None:
+            module.class_weights = by_class
+        before = previous.module if isinstance(previous, NetworkPredictor) else None
+        if self.warm_start and before is not None and before.num_classes == module.num_classes:
+            module.load_state_dict(before.state_dict())
+        return module
+
+    def _course(self) -> Course:
+        return Course(
+            epochs=self.epochs,
+            min_steps=self.min_steps,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            clip=self.clip,
+            stop_below=self.stop_below,
+            patience=self.patience,
+        )
+
+    def _predictor(self, module: ActiveModule | None) -> NetworkPredictor:
+        return NetworkPredictor(
+            module,
+            embed=_flattened,
+            write=_write,
+            samples=self.samples,
+            precision=self.precision,
+            token_budget=self.pass_batch,
+        )
+
+
+def _flattened(data: Prepared, monitor: Monitor) -> Tensor:
+    if not isinstance(data, TensorPrepared):
+        raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
+    return data.inputs.flatten(1).float()
+
+
+def _write(module: ActiveModule, folder: Path) -> None:
+    with written_whole(folder) as target:
+        weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+        save_file(weights, target / "module.safetensors")
+        facts = {"classes": module.num_classes, "multilabel": module.multilabel}
+        (target / "module.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")

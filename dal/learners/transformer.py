@@ -1,0 +1,224 @@
+"""Fine-tune any Hugging Face sequence-classification model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+from torch import Tensor
+
+from dal.errors import ConfigError, LearnerError
+from dal.inference import Precision
+from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.devices import device_of
+from dal.learners.embeddings import Embedder
+from dal.learners.fitting import Course, fit_module
+from dal.learners.labels import checked_labels, class_weights_of
+from dal.learners.predictor import NetworkPredictor
+from dal.learners.texts import load_tokenizer, locate, prepare_texts
+from dal.learners.tokens import TextPrepared
+from dal.modules.adapting import LoRA
+from dal.modules.base import ActiveModule
+from dal.modules.transformer import TransformerClassifier
+
+
+@dataclass(frozen=True)
+class TransformerLearner(Learner):
+    """A transformer fine-tuned anew in every round, from a pretrained or already fine-tuned model.
+
+    The defaults suit small encoders and 20 to some hundred labels. `embeddings` are those of the pretrained encoder:
+    masked means of its last layer, cached on disk, and the same in every round.
+
+    Args:
+        model: hub name, folder, or `package:NAME/FOLDER`.
+        max_length: tokens per text, the rest is cut off.
+        epochs: how often every label is seen, unless `min_steps` or `max_steps` say otherwise.
+        min_steps: at least so many steps of the optimiser, however few the labels are.
+        max_steps: at most so many; null: no limit.
+        batch_size: rows per training batch.
+        learning_rate: of the pretrained part, at its highest.
+        head_learning_rate: of what follows it; null: the same.
+        weight_decay: of AdamW.
+        warmup_ratio: share of the steps in which the learning rate rises, before it falls to zero.
+        clip: largest norm of the gradients, where the trainer names none; null: no clipping.
+        stop_below: stop after an epoch whose mean training loss is below this; null: never.
+        patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
+        class_weights: "balanced" gives every class the same total weight.
+        warm_start: go on from the last round's weights instead of the pretrained ones.
+        freeze: how many of the lowest layers stay as pretrained.
+        lora: train low-rank updates instead of all weights; needs the extra `lora`.
+        dropout: probability of all dropout but that of attention weights; null: as the model's config says.
+        samples: K, MC-dropout samples.
+        mc_mode: "head" samples what follows the pretrained part, which runs once; "full" the whole network.
+        attention_dropout: whether dropout on attention weights acts in MC samples too.
+        precision: of the pass over the pool; "auto" is bfloat16 where the hardware has it.
+        token_budget: tokens per batch of the pass, padding included; halved when memory runs out.
+        trainer: makes the Lightning trainer of a round: precision, devices, loggers, callbacks. Limits on epochs are
+            the learner's. null: one device, bfloat16 where the hardware has it, silent.
+        device: where the model runs when no trainer is given; "auto" takes a GPU when there is one.
+    """
+
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    max_length: int = 128
+    epochs: int = 10
+    min_steps: int = 100
+    max_steps: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 5e-5
+    head_learning_rate: float | None = None
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.1
+    clip: float | None = 1.0
+    stop_below: float | None = None
+    patience: int | None = None
+    class_weights: Literal["balanced"] | None = None
+    warm_start: bool = False
+    freeze: int = 0
+    lora: LoRA | None = None
+    dropout: float | None = None
+    samples: int = 20
+    mc_mode: Literal["head", "full"] = "head"
+    attention_dropout: bool = False
+    precision: Precision = "auto"
+    token_budget: int = 8192
+    trainer: Callable[[], lightning.Trainer] | None = field(default=None, compare=False)
+    device: str = "auto"
+
+    provides = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
+    label_free = frozenset({"embeddings"})
+    advice = "The most accurate from about a hundred labels on; minutes per round on a CPU, seconds on a GPU."
+
+    def __post_init__(self) -> None:
+        self._course()
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.samples < 2:
+            raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
+
+    def prepare(self, data: Any) -> TextPrepared:
+        """The rows tokenized, from the cache when they were before."""
+        return prepare_texts(data, self.model, self.max_length)
+
+    def fit(
+        self,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        *,
+        seed: int,
+        weights: Tensor | None = None,
+        validation: tuple[Prepared, Tensor] | None = None,
+        previous: Predictor | None = None,
+        monitor: Monitor = SILENT,
+    ) -> NetworkPredictor:
+        """The model fine-tuned on these labels by a fresh Lightning trainer."""
+        targets = checked_labels(labels, data.classes, data.multilabel)
+        by_class = class_weights_of(targets, self.class_weights, data.multilabel)
+        module = fit_module(
+            partial(self._start, data, previous, seed=seed, class_weights=by_class),
+            data,
+            rows,
+            targets if data.multilabel else labels.cpu().long(),
+            seed=seed,
+            course=self._course(),
+            weights=weights,
+            validation=validation,
+            trainer=self.trainer,
+            device=device_of(self.device),
+            monitor=monitor,
+        )
+        return self._predictor(module)
+
+    def untrained(self, data: Prepared) -> NetworkPredictor:
+        """The embeddings alone."""
+        return self._predictor(None)
+
+    def load(self, folder: Path, data: Prepared) -> NetworkPredictor:
+        """The model in a Hugging Face folder, such as `save` wrote.
+
+        Raises:
+            LearnerError: it was trained for other classes.
+        """
+        module = self._module(str(folder), data, lora=None, freeze=0)
+        held = set(module.model.config.id2label.values())
+        if held != set(data.classes):
+            raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
+        return self._predictor(module.to(device_of(self.device)).eval())
+
+    def _start(
+        self, data: Prepared, previous: Predictor | None, *, seed: int, class_weights: Tensor | None
+    ) -> TransformerClassifier:
+        module = self._module(
+            self.model, data, lora=self.lora, freeze=self.freeze, seed=seed, class_weights=class_weights
+        )
+        if self.warm_start and isinstance(previous, NetworkPredictor):
+            before = previous.module
+            same = isinstance(before, TransformerClassifier) and _classes(before) == _classes(module)
+            if before is not None and same:  # else a class was added: start anew
+                module.load_state_dict(before.state_dict())
+        return module
+
+    def _module(
+        self,
+        model: str,
+        data: Prepared,
+        *,
+        lora: LoRA | None,
+        freeze: int,
+        seed: int = 0,
+        class_weights: Tensor | None = None,
+    ) -> TransformerClassifier:
+        return TransformerClassifier(
+            model,
+            data.classes,
+            multilabel=data.multilabel,
+            freeze=freeze,
+            lora=lora,
+            dropout=self.dropout,
+            seed=seed,
+            learning_rate=self.learning_rate,
+            head_learning_rate=self.head_learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_ratio=self.warmup_ratio,
+            class_weights=class_weights,
+            mc_mode=self.mc_mode,
+            attention_dropout=self.attention_dropout,
+        )
+
+    def _course(self) -> Course:
+        return Course(
+            epochs=self.epochs,
+            min_steps=self.min_steps,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            clip=self.clip,
+            stop_below=self.stop_below,
+            patience=self.patience,
+        )
+
+    def _predictor(self, module: ActiveModule | None) -> NetworkPredictor:
+        return NetworkPredictor(
+            module,
+            embed=self._embed,
+            write=self._write,
+            samples=self.samples,
+            precision=self.precision,
+            token_budget=self.token_budget,
+        )
+
+    def _embed(self, data: Prepared, monitor: Monitor) -> Tensor:
+        if not isinstance(data, TextPrepared):
+            raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
+        embedder = Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
+        return embedder.embed(data, monitor).inputs
+
+    def _write(self, module: ActiveModule, folder: Path) -> None:
+        assert isinstance(module, TransformerClassifier)
+        module.save(folder, load_tokenizer(self.model))
+
+
+def _classes(module: TransformerClassifier) -> dict[int, str]:
+    found: dict[int, str] = module.model.config.id2label
+    return found
