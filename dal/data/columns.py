@@ -239,7 +239,7 @@ def digests(inputs: Any) -> NDArray[np.uint64]:
     out = bytearray()
     for item in _items(inputs):
         out += blake2b(item, digest_size=8).digest()
-    return np.frombuffer(bytes(out), "<u8")
+    return np.frombuffer(out, "<u8")
 
 
 def hash_ids(digest: NDArray[np.uint64]) -> Column:
@@ -249,9 +249,9 @@ def hash_ids(digest: NDArray[np.uint64]) -> Column:
     occurrence = np.empty(len(digest), np.int64)
     occurrence[order] = np.arange(len(digest)) - np.repeat(same, np.diff(np.r_[same, len(digest)]))
     pairs = np.array([f"{byte:02x}" for byte in range(256)], "S2")
-    flat = pairs[digest.astype("<u8").view(np.uint8)].tobytes()
+    flat = pairs[digest.astype("<u8").view(np.uint8)].view(np.uint8)
     offsets = np.arange(len(digest) + 1, dtype=np.int64) * 16
-    base = pa.LargeStringArray.from_buffers(len(digest), pa.py_buffer(offsets.tobytes()), pa.py_buffer(flat))
+    base = pa.LargeStringArray.from_buffers(len(digest), pa.py_buffer(offsets), pa.py_buffer(flat))
     repeated = np.flatnonzero(occurrence)
     if len(repeated):
         suffix = [f"{text}-{count + 1}" for text, count in zip(

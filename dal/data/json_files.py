@@ -13,7 +13,7 @@ from dal.data.source import LISTS, TEXT, Source, Wanted, gathered, one_line, ref
 from dal.errors import DataError
 
 #: Objects that are turned into Arrow at a time.
-BATCH = 8192
+BATCH = 1024
 
 
 def read_json(file: Path, wanted: Wanted) -> Source:
@@ -89,7 +89,7 @@ class _Records:
         self.wanted = wanted
         self.label = wanted.label if wanted.label not in wanted.texts else None
         self.columns = wanted.columns
-        self.seen: set[str] = set()
+        self.seen: dict[str, None] = {}  # in the order of the file
         self.lists: bool | None = None  # unknown until a label is seen
         self.row = 0
 
@@ -118,7 +118,7 @@ class _Records:
         at = f"{self.file}: row {self.row} (line {line})"
         if not isinstance(record, dict):
             raise DataError(f"{at} is a {type(record).__name__}, expected an object with columns")
-        self.seen.update(record)
+        self.seen.update(dict.fromkeys(record))
         for column, values in data.items():
             try:
                 values.append(self._value(column, record.get(column)))
