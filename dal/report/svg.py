@@ -1,28 +1,14 @@
-"""Learning curves as SVG that follows the reader's colour scheme, and as a PNG."""
+"""Learning curves as SVG that follows the reader's colour scheme."""
 
-import io
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from dal.evaluation import Band, Comparison, Curve, band
-
-#: Okabe and Ito's palette without its yellow; the baseline is grey.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-BASELINE = "#6b7280"
-
-#: More strategies than this are drawn without the single seeds, which would only be a tangle.
-MAX_WITH_SEEDS = 3
-
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+from dal.evaluation import Comparison
+from dal.report.series import MAX_WITH_SEEDS, Series, apart, capital, drawable, measured, short
 
 _STANDALONE = """
 .plot { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -46,31 +32,6 @@ STYLE = """
 .plot .saved { stroke: var(--ink); stroke-width: 1.25; stroke-dasharray: 2 3; fill: none; }
 .plot .saving { fill: var(--ink); font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 """
-
-
-@dataclass(frozen=True)
-class Series:
-    """One strategy in a plot.
-
-    Attributes:
-        name: its label.
-        curves: one for each seed.
-        color: its place in the palette; None for the baseline.
-    """
-
-    name: str
-    curves: tuple[Curve, ...]
-    color: int | None
-
-    @property
-    def band(self) -> Band:
-        """The mean and the spread over the seeds, as far as all of them go."""
-        return band(self.curves)
-
-    @property
-    def variable(self) -> str:
-        """The custom property that holds its colour."""
-        return "var(--base)" if self.color is None else f"var(--s{self.color % len(PALETTE)})"
 
 
 @dataclass(frozen=True)
@@ -114,14 +75,14 @@ def svg(
         saving: draws the labels saved at the baseline's final score.
         standalone: with its own colours, light and dark, and a namespace.
     """
-    series = [s for s in series if any(len(c) for c in s.curves)]
-    right = 16 + 8.2 * max((len(_short(s.name)) for s in series), default=0)
+    series = drawable(series)
+    right = 16 + 8.2 * max((len(short(s.name)) for s in series), default=0)
     frame = _frame(series, 44, width - right, 34, height - 40)
     ys = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
-    title = f"{_capital(metric)} by number of labels"
+    title = f"{capital(metric)} by number of labels"
     parts = [f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(_description(series))}</desc>']
     parts += [f"<style>{_STANDALONE}{STYLE}</style>" if standalone else ""]
-    parts += [f'<text class="heading" x="0" y="16">{escape(_capital(metric))}</text>']
+    parts += [f'<text class="heading" x="0" y="16">{escape(capital(metric))}</text>']
     heights = [float(tick) for tick in ys.tick_values(*frame.y) if frame.y[0] <= tick <= frame.y[1]]
     places = max((len(f"{tick:.4f}".rstrip("0").split(".")[1]) for tick in heights), default=0)
     for tick in heights:
@@ -146,14 +107,6 @@ def svg(
     return Markup(head + "".join(parts) + "</svg>")  # every text in it is escaped above
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 16 else label[:15] + "…"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
 def _frame(series: Sequence[Series], left: float, right: float, top: float, bottom: float) -> _Frame:
     xs = [x for s in series for c in s.curves for x in c.labels] or [0.0, 1.0]
     ys = [y for s in series for c in s.curves for y in c.scores] or [0.0, 1.0]
@@ -164,10 +117,10 @@ def _frame(series: Sequence[Series], left: float, right: float, top: float, bott
 
 def _label_ticks(series: Sequence[Series], frame: _Frame) -> list[float]:
     """The numbers of labels that were measured, where they are few and apart enough; round numbers otherwise."""
-    measured = sorted({x for s in series for c in s.curves for x in c.labels})
-    places = [frame.at(x, frame.y[0])[0] for x in measured]
-    if len(measured) <= 12 and all(b - a >= 28 for a, b in itertools.pairwise(places)):
-        return measured
+    exact = measured(series)
+    places = [frame.at(x, frame.y[0])[0] for x in exact]
+    if len(exact) <= 12 and all(b - a >= 28 for a, b in itertools.pairwise(places)):
+        return exact
     ticks = MaxNLocator(nbins=max(2, int(frame.right - frame.left) // 50), integer=True).tick_values(*frame.x)
     return [float(tick) for tick in ticks if frame.x[0] <= tick <= frame.x[1]]
 
@@ -203,23 +156,12 @@ def _lines(series: Series, frame: _Frame, metric: str, *, each: bool) -> str:
 
 def _names(series: Sequence[Series], frame: _Frame) -> list[str]:
     """The names at the ends of their curves, moved apart where they would overlap."""
-    drawn = [(s, s.band.mean if len(s.band.mean) else max(s.curves, key=len)) for s in series]
-    ends = [frame.at(mean.labels[-1], mean.scores[-1]) for _, mean in drawn]
-    heights = _apart([y for _, y in ends], 16, frame.bottom - 2)
+    ends = [frame.at(*s.end) for s in series]
+    heights = apart([y for _, y in ends], 16, frame.bottom - 2)
     return [
-        f'<text class="name" style="fill:{s.variable}" x="{x + 10:.1f}" y="{y + 4:.1f}">{escape(_short(s.name))}</text>'
-        for (s, _), (x, _), y in zip(drawn, ends, heights, strict=True)
+        f'<text class="name" style="fill:{s.variable}" x="{x + 10:.1f}" y="{y + 4:.1f}">{escape(short(s.name))}</text>'
+        for s, (x, _), y in zip(series, ends, heights, strict=True)
     ]
-
-
-def _apart(heights: Sequence[float], gap: float, limit: float = math.inf) -> list[float]:
-    """The heights moved up, in order, until neighbours are `gap` apart; then all down until none is over `limit`."""
-    moved = list(heights)
-    order = sorted(range(len(moved)), key=moved.__getitem__)
-    for below, above in itertools.pairwise(order):
-        moved[above] = max(moved[above], moved[below] + gap)
-    over = max(0.0, max(moved, default=0.0) - limit)
-    return [height - over for height in moved]
 
 
 def _saving(saving: Comparison, frame: _Frame) -> str:
@@ -244,94 +186,3 @@ def _description(series: Sequence[Series]) -> str:
             over = f", mean over {s.band.seeds} seeds" if s.band.seeds > 1 else ""
             sentences.append(f"{s.name}: from {y0:.3f} with {x0:.0f} labels to {y1:.3f} with {x1:.0f}{over}.")
     return " ".join(sentences) or "No round has been evaluated yet."
-
-
-def png(series: Sequence[Series], metric: str, *, title: str = "", saving: Comparison | None = None) -> bytes:
-    """The learning curves of one metric as a PNG on white, 1440 x 840 pixels, for a README."""
-    series = [s for s in series if any(len(c) for c in s.curves)]
-    figure = Figure(
-        figsize=(7.2, 4.2), dpi=200, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.14)
-    )
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for rank, s in enumerate(reversed(series)):
-        color = _color(s)
-        marker = "o" if s.color is None else _MARKERS[s.color % len(_MARKERS)]
-        spread = s.band
-        mean = spread.mean
-        if len(s.curves) > 1:
-            axes.fill_between(mean.labels, spread.low, spread.high, color=color, alpha=0.13, linewidth=0, zorder=1)
-            for each in s.curves if len(series) <= MAX_WITH_SEEDS else ():
-                axes.plot(each.labels, each.scores, color=color, alpha=0.35, linewidth=0.8, zorder=2)
-        style = (0, (4, 2.5)) if s.color is None else "solid"
-        axes.plot(
-            mean.labels,
-            mean.scores,
-            color=color,
-            linestyle=style,
-            linewidth=2.2,
-            marker=marker,
-            markersize=6.5,
-            markeredgecolor="white",
-            zorder=3 + rank,
-        )
-    _label_ends(axes, series)
-    if saving is not None and saving.needed is not None and saving.baseline_needed - saving.needed >= 1:
-        ink = "#1a1c1f"
-        low = axes.get_ylim()[0]
-        axes.plot(
-            [saving.baseline_needed, saving.needed, saving.needed],
-            [saving.target, saving.target, low],
-            color=ink,
-            linewidth=1,
-            linestyle=(0, (1.5, 2)),
-            zorder=2.5,
-        )
-        axes.set_ylim(bottom=low)
-        fewer = f"{saving.needed:.0f} labels, {saving.baseline_needed - saving.needed:.0f} fewer"
-        axes.annotate(
-            fewer, (saving.needed, low), (5, 5), textcoords="offset points", fontsize=9, fontweight="bold", color=ink
-        )
-    measured = sorted({x for s in series for c in s.curves for x in c.labels})
-    if len(measured) <= 12:
-        axes.set_xticks(measured)
-    _dress(axes, metric, title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _color(series: Series) -> str:
-    return BASELINE if series.color is None else PALETTE[series.color % len(PALETTE)]
-
-
-def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
-    drawn = [(s, s.band.mean if len(s.band.mean) else max(s.curves, key=len)) for s in series]
-    low, high = axes.get_ylim()
-    scores = [mean.scores[-1] for _, mean in drawn]
-    moved = _apart(scores, 0.065 * (high - low))
-    points = 240 / (high - low)  # the axes are about 240 points high
-    for (s, mean), score, height in zip(drawn, scores, moved, strict=True):
-        color, shift = _color(s), (height - score) * points
-        axes.annotate(
-            _short(s.name),
-            (mean.labels[-1], mean.scores[-1]),
-            (9, shift),
-            textcoords="offset points",
-            va="center",
-            fontsize=10,
-            fontweight="bold",
-            color=color,
-            annotation_clip=False,
-        )
-
-
-def _dress(axes: Axes, metric: str, title: str) -> None:
-    axes.set_xlabel("labels", color="#5b6169")
-    axes.set_title(
-        _capital(metric) + (f"  ·  {title}" if title else ""), loc="left", pad=10, fontsize=11.5, fontweight="bold"
-    )
-    axes.grid(axis="y", color="#e3e5e8", linewidth=0.9)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, colors="#5b6169")
-    axes.spines[:].set_visible(False)

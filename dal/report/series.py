@@ -1,0 +1,76 @@
+"""What a plot shows: strategies with their curves, names and colours."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dal.evaluation import Band, Curve, band
+
+#: Okabe and Ito's palette without its yellow; the baseline is grey.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+BASELINE = "#6b7280"
+
+#: More strategies than this are drawn without the single seeds, which would only be a tangle.
+MAX_WITH_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Series:
+    """One strategy in a plot.
+
+    Attributes:
+        name: its label.
+        curves: one for each seed.
+        color: its place in the palette; None for the baseline.
+    """
+
+    name: str
+    curves: tuple[Curve, ...]
+    color: int | None
+
+    @property
+    def band(self) -> Band:
+        """The mean and the spread over the seeds, as far as all of them go."""
+        return band(self.curves)
+
+    @property
+    def end(self) -> tuple[float, float]:
+        """Where its name belongs: the last point of the mean, or of its longest seed when the seeds do not overlap."""
+        last = self.band.mean if len(self.band.mean) else max(self.curves, key=len)
+        return last.labels[-1], last.scores[-1]
+
+    @property
+    def variable(self) -> str:
+        """The custom property that holds its colour."""
+        return "var(--base)" if self.color is None else f"var(--s{self.color % len(PALETTE)})"
+
+
+def short(label: str) -> str:
+    """The name, cut to what fits beside a curve."""
+    return label if len(label) <= 16 else label[:15] + "…"
+
+
+def capital(words: str) -> str:
+    """The words with a capital first letter, the others as they are."""
+    return words[:1].upper() + words[1:]
+
+
+def apart(heights: Sequence[float], gap: float, limit: float = math.inf) -> list[float]:
+    """The heights moved up, in order, until neighbours are `gap` apart; then all down until none is over `limit`."""
+    moved = list(heights)
+    order = sorted(range(len(moved)), key=moved.__getitem__)
+    for below, above in itertools.pairwise(order):
+        moved[above] = max(moved[above], moved[below] + gap)
+    over = max(0.0, max(moved, default=0.0) - limit)
+    return [height - over for height in moved]
+
+
+def drawable(series: Sequence[Series]) -> list[Series]:
+    """Those that have a point."""
+    return [s for s in series if any(len(c) for c in s.curves)]
+
+
+def measured(series: Sequence[Series]) -> list[float]:
+    """The numbers of labels at which any of them was measured."""
+    return sorted({x for s in series for c in s.curves for x in c.labels})
