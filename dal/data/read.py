@@ -56,9 +56,12 @@ def is_file_name(path: str) -> bool:
 
 
 def _may_be_hub(path: str) -> bool:
-    name = path.partition(":")[0]
-    plain = all(char.isalnum() or char in "-_./" for char in name) and name.count("/") <= 1
-    return plain and name[:1].isalnum() and Path(path).suffix.lower() not in FILE_TYPES and "\\" not in path
+    """Whether a string that names no file could be "name", "owner/name" or one of these with ":config"."""
+    owner, slash, name = path.partition(":")[0].rpartition("/")
+    if "/" in owner or "\\" in path or Path(path).suffix.lower() in FILE_TYPES or (slash and Path(owner).is_dir()):
+        return False
+    plain = all(char.isalnum() or char in "-_." for char in owner + name)
+    return plain and name[:1].isalnum() and (bool(slash) or "." not in name)
 
 
 def _parquet(file: Path, wanted: Wanted) -> Source:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike, fspath
 from typing import Any
 
 from dal.data.classes import listing
@@ -65,6 +66,9 @@ class TextData:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("path", "test"):
+            if isinstance(value := getattr(self, name), PathLike):
+                object.__setattr__(self, name, fspath(value))
         if isinstance(self.test, str) and _number(self.test) is not None:
             object.__setattr__(self, "test", _number(self.test))
         if isinstance(self.test, float | int) and not 0 < self.test < 1:
@@ -106,7 +110,7 @@ class TextData:
     @cached_property
     def _splits(self) -> Splits:
         labeled_test = isinstance(self.test, str) and self.label is not None
-        pool = read(str(self.path), self._wanted(frozenset({self.label}) if labeled_test else frozenset()))
+        pool = read(self.path, self._wanted(frozenset({self.label}) if labeled_test else frozenset()))
         return split(self, pool, self._test_source(pool))
 
     def _wanted(self, optional: frozenset[str | None]) -> Wanted:
@@ -121,7 +125,7 @@ class TextData:
             raise DataError("test: evaluating on a test needs its labels: name the label column")
         wanted = self._wanted(frozenset({self.id, self.group}))
         if self.test in pool.splits or (pool.splits and not is_file_name(self.test)):
-            return read(str(self.path), wanted, split=self.test)
+            return read(self.path, wanted, split=self.test)
         if "/" not in self.test and not is_file_name(self.test):
             raise DataError(f"test: {missing(self.test)}, and {pool.name} has no splits")
         return read(self.test, wanted)

@@ -49,6 +49,12 @@ def test_a_missing_file_suggests_the_nearest(folder):
     assert message.endswith("did you mean 'tickets.csv'?")
 
 
+@pytest.mark.parametrize("name", ["rows.xlsx", "data/rows", "../rows", "rows.csv:x", "a/b/c"])
+def test_what_looks_like_a_file_is_not_sought_on_the_hub(folder, name):
+    (folder / "data").mkdir()
+    assert "does not exist" in refused(None, name)
+
+
 def test_a_missing_folder_is_named(folder):
     assert "there is no folder nowhere" in refused(None, "nowhere/rows.csv")
 

@@ -200,6 +200,13 @@ def test_rows_with_an_empty_text_are_skipped_with_a_warning(tmp_path):
     assert data.summary.rows == 5
 
 
+def test_paths_may_be_path_objects(tmp_path):
+    pool, test = tmp_path / "a.csv", tmp_path / "b.csv"
+    write(pool, ["a", "b"], ["x", "y"])
+    write(test, ["c"], ["x"])
+    assert len(TextData(pool, test=test).load().test) == 1
+
+
 def test_data_are_read_once(tmp_path):
     data = TextData(write(tmp_path / "a.csv", ["a", "b"], ["x", "y"]))
     assert data.load() is data.load()
