@@ -210,7 +210,7 @@ def _unknown(group: str, text: str, entries: Iterable[str]) -> str:
     listing = ", ".join(sorted(entries)) or "none"
     near = _nearest(text.split(".")[-1].split(":")[-1], entries)
     return (
-        f"unknown {NOUNS[group]} {text!r}{near}; installed are {listing}, or give an import path (my_package:MyClass)"
+        f"unknown {NOUNS[group]} {text!r}{near}; installed: {listing}; an import path (my_package:MyClass) will do too"
     )
 
 

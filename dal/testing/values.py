@@ -14,8 +14,11 @@ import torch
 from dal.testing.report import Failure, said
 
 
-def check_value(thing: Any) -> None:
-    """The thing is a frozen dataclass, equal by value, whose fields are its whole configuration."""
+def check_value(thing: Any, *, uncompared: bool = False) -> None:
+    """The thing is a frozen dataclass, equal by value, whose fields are its whole configuration.
+
+    With `uncompared`, fields declared with compare=False are allowed: factories, which have no useful equality.
+    """
     kind, name = type(thing), type(thing).__name__
     parameters = vars(kind).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
@@ -38,7 +41,8 @@ def check_value(thing: Any) -> None:
         raise Failure(f"{name} must be hashable, so that it can stand in sets and keys: {error}") from error
     if not same_hash:
         raise Failure(f"two equal {name} must have the same hash")
-    for option in sorted(options):
+    free = {field.name for field in fields if uncompared and not field.compare}
+    for option in sorted(options - free):
         other = copy.copy(thing)
         object.__setattr__(other, option, object())
         if other == thing:
