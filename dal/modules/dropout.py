@@ -97,7 +97,8 @@ class DropoutMasks(TorchFunctionMode):
             return input * self._mask(func, input, p, self.sample)
         rows = input.unflatten(0, (self.expand, -1))  # (K, B, ...)
         masks = torch.stack([self._mask(func, rows[k], p, k) for k in range(self.expand)])  # (K, 1, ...)
-        return (rows * masks).flatten(0, 1)
+        out: Tensor = rows * masks
+        return out.flatten(0, 1)
 
     def _mask(self, func: Any, input: Tensor, p: float, sample: int) -> Tensor:
         if func in _CHANNELWISE:
@@ -107,7 +108,8 @@ class DropoutMasks(TorchFunctionMode):
         assert self.seed is not None
         state = np.random.SeedSequence((self.seed, self.calls, sample)).generate_state(1, np.uint64)
         kept = torch.rand(shape, generator=torch.Generator().manual_seed(int(state[0]))) >= p
-        return (kept / max(1 - p, torch.finfo(torch.float32).tiny)).to(input)
+        scaled: Tensor = kept / max(1 - p, torch.finfo(torch.float32).tiny)
+        return scaled.to(input)
 
 
 @contextmanager

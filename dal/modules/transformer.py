@@ -24,8 +24,8 @@ class TransformerClassifier(ActiveModule):
     """A sequence-classification model of Hugging Face, of any architecture whose last layer is linear.
 
     Which layer that is, is found by looking which `nn.Linear` outside the pretrained part is called last; its input is
-    the features. Decoders call it on every token: the features are then those of the last real token of each row, by
-    the attention mask, whatever the padding token is.
+    the features, and its output on them, in float32, is the logits. Decoders call it on every token: the features are
+    then those of the last real token of each row, by the attention mask, whatever the padding token is.
 
     Args:
         model: a hub name, a local folder, "package:NAME/FOLDER" (a folder inside an installed package), or a model that

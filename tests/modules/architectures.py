@@ -53,8 +53,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 ALL = sorted(CONFIGS)
 
 #: Dropout acts after the pretrained part / anywhere but on attention weights, with the config's own probabilities.
-IN_HEAD = {"bert", "distilbert", "roberta", "electra", "albert", "mpnet", "xlnet"}
-ANYWHERE = IN_HEAD | {"deberta-v2", "bart", "t5", "gpt2"}
+IN_HEAD = {"bert", "distilbert", "roberta", "electra", "albert", "mpnet", "xlnet", "deberta-v2"}
+ANYWHERE = IN_HEAD | {"bart", "t5", "gpt2"}
 
 
 def build(name: str, classes: int = 3, **changes: Any) -> Any:

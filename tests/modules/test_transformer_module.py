@@ -1,5 +1,3 @@
-import warnings
-
 import pytest
 import torch
 from architectures import ALL, CONFIGS, PAD, build, rows
@@ -25,6 +23,14 @@ def last_linear_input(model, batch):
     return layer, seen[-1], logits
 
 
+def assert_same(name, logits, own):
+    """Bit for bit. Decoders multiply all tokens at once, which may be rounded otherwise than a product of B rows."""
+    if name in ("gpt2", "llama", "qwen2"):
+        torch.testing.assert_close(logits, own, rtol=1e-5, atol=1e-6)
+    else:
+        assert torch.equal(logits, own)
+
+
 def native(name, lengths):
     """The rows padded as the architecture itself wants them: XLNet pools at the last column."""
     return rows(lengths, left=name == "xlnet")
@@ -34,19 +40,20 @@ def native(name, lengths):
 @torch.no_grad()
 def test_logits_equal_the_models_own_forward(name):
     model, batch = build(name), native(name, LENGTHS)
-    assert torch.equal(TransformerClassifier(model)(batch), model(**batch).logits)
+    assert_same(name, TransformerClassifier(model)(batch), model(**batch).logits)
 
 
 @pytest.mark.parametrize("name", ALL)
 @torch.no_grad()
 def test_features_are_the_input_of_the_last_linear_layer_and_head_gives_the_logits(name):
     module, batch = TransformerClassifier(build(name)), native(name, LENGTHS)
-    layer, received, logits = last_linear_input(build(name), batch)
+    _, received, logits = last_linear_input(build(name), batch)
     if received.dim() == 3:  # a decoder: the row's last real token
         received = received[torch.arange(len(LENGTHS)), batch["attention_mask"].sum(1) - 1]
     features = module.features(batch)
     assert torch.equal(features, received)
-    assert torch.equal(module.head(features), logits)
+    assert_same(name, module.head(features), logits)
+    assert torch.equal(module.head(features), module(batch))
     assert module.head(features).dtype == torch.float32
 
 
@@ -78,7 +85,7 @@ def test_padding_and_its_side_do_not_matter(name):
 def test_as_many_labels_as_hidden_units_do_not_confuse_the_search(name):
     model, batch = build(name, classes=32), native(name, [6, 4])
     module = TransformerClassifier(model)
-    assert torch.equal(module(batch), model(**batch).logits)
+    assert_same(name, module(batch), model(**batch).logits)
     assert module.num_classes == 32
 
 
@@ -95,8 +102,7 @@ def test_padding_token_at_the_end_of_a_text_is_still_its_last_token(name):
 @pytest.mark.parametrize("name", ["gpt2", "qwen2"])
 @torch.no_grad()
 def test_decoder_without_a_padding_token_reads_padded_batches(name):
-    with warnings.catch_warnings():
-        module = TransformerClassifier(build(name, pad_token_id=None))
+    module = TransformerClassifier(build(name, pad_token_id=None))
     alone = module(rows([4]))
     torch.testing.assert_close(module(rows([7, 4]))[1:], alone, rtol=1e-4, atol=1e-5)
 
