@@ -24,11 +24,11 @@ def read_csv(file: Path, wanted: Wanted) -> Source:
         table = _read_csv(file, wanted, delimiter, min(size + 1, CSV_BLOCK))
     except pa.ArrowInvalid as error:
         if size < CSV_BLOCK or "straddling" not in str(error):
-            raise DataError(_csv_fault(file, wanted, delimiter, error)) from error
+            raise DataError(_csv_fault(file, delimiter, error)) from error
         try:
-            table = _read_csv(file, wanted, delimiter, size + 1)
+            table = _read_csv(file, wanted, delimiter, min(size + 1, (1 << 31) - 1))
         except pa.ArrowInvalid as whole:
-            raise DataError(_csv_fault(file, wanted, delimiter, whole)) from whole
+            raise DataError(_csv_fault(file, delimiter, whole)) from whole
     return Source(str(file), table, line_of=lambda row: line_of_row(file, delimiter, row))
 
 
@@ -49,7 +49,7 @@ def _read_csv(file: Path, wanted: Wanted, delimiter: str, block: int) -> Any:
         return gathered(reader, reader.schema)
 
 
-def _csv_fault(file: Path, wanted: Wanted, delimiter: str, error: Exception) -> str:
+def _csv_fault(file: Path, delimiter: str, error: Exception) -> str:
     if fault := utf8_fault(file):
         return fault
     broken: list[Any] = []
