@@ -198,7 +198,7 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> None:
-    from dal.answers import questions, write_questions
+    from dal.sheet import questions, write_questions
     from dal.runfolder import describe, write_config
 
     write_config(options.folder, _kept(describe(experiment)))
@@ -242,7 +242,7 @@ def tell(arguments: list[str]) -> int:
     if not options.file.is_file():
         raise ConfigError(f"{options.file}: there is no such file")
     with _session(_settled(options.folder, None, None), options.folder) as session:
-        from dal.answers import read_answers
+        from dal.sheet import read_answers
 
         answers = read_answers(options.file, session, correct=options.correct)
         for note in answers.notes:

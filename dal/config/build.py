@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from dal.config import classes
 from dal.config.factory import Factory
 from dal.config.signatures import (
+    handed_over,
     hints_of,
     is_factory,
     is_fixed,
@@ -65,10 +66,12 @@ class _Resolver:
     factories: dict[str, Factory] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def constructor(self, cls: Any, node: Node, override: Override, path: str, at: str = "") -> dict[str, Any]:
-        """The arguments of `cls`, each resolved. `at` is the path as jsonargparse counts it."""
+    def constructor(
+        self, cls: Any, node: Node, override: Override, path: str, at: str = "", skipped: int = 0
+    ) -> dict[str, Any]:
+        """The arguments of `cls` but for the first `skipped`, resolved. `at` is the path in jsonargparse's config."""
         given: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
-        parameters, hints = parameters_of(cls), hints_of(cls)
+        parameters, hints = dict(list(parameters_of(cls).items())[skipped:]), hints_of(cls)
         self._refuse_unknown(cls, given, override, path, parameters)
         arguments: dict[str, Any] = {}
         for name, parameter in parameters.items():
@@ -139,9 +142,12 @@ class _Resolver:
             place = next(iter(inside.values())).first().place if inside else "the config"
             raise ConfigError(f"{place}: say which class {path} is as well, such as --{path} {_example(member)}")
         full = f"{cls.__module__}.{cls.__qualname__}"
-        arguments = self.constructor(cls, options, Override(None, inside), path, _join(at, "init_args"))
+        skipped = handed_over(member) if is_factory(member) else 0
+        arguments = self.constructor(cls, options, Override(None, inside), path, _join(at, "init_args"), skipped)
         if is_factory(member):
             self.factories[at] = Factory(full, arguments)
+        if not inspect.isclass(cls):
+            return full
         return {"class_path": full, "init_args": arguments}
 
     def _written(self, member: Any, node: Node | None, path: str, default: Any, replaced: bool) -> tuple[Any, Node]:

@@ -1,5 +1,6 @@
 """A recipe for an object, such as a Trainer, that is made afresh at every call."""
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +22,13 @@ class Factory:
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self) -> Any:
-        """A new object."""
+    def __call__(self, *arguments: Any) -> Any:
+        """A new object; `arguments` are what the caller of the factory hands over."""
         from jsonargparse import ArgumentParser
 
         parser = ArgumentParser(exit_on_error=False, default_env=False)
         made = import_path(self.class_path)
-        if isinstance(made, type):
-            parser.add_class_arguments(made, as_group=False)
-        else:
-            parser.add_function_arguments(made, as_group=False)
-        return made(**parser.instantiate(parser.parse_object(self.init_args)).as_dict())
+        skip: set[str | int] = set(list(inspect.signature(made).parameters)[: len(arguments)])
+        add = parser.add_class_arguments if inspect.isclass(made) else parser.add_function_arguments
+        add(made, as_group=False, skip=skip)
+        return made(*arguments, **parser.instantiate(parser.parse_object(self.init_args)).as_dict())

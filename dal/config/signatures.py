@@ -64,6 +64,12 @@ def is_factory(member: Any) -> bool:
     return typing.get_origin(member) is collections.abc.Callable
 
 
+def handed_over(member: Any) -> int:
+    """How many arguments a factory is called with, such as 2 for `Callable[[int, bool], ActiveModule]`."""
+    arguments = typing.get_args(member)[0]
+    return len(arguments) if isinstance(arguments, list) else 0
+
+
 def made_by(member: Any) -> type | None:
     """The class of what fills a slot (for a factory, of what it makes); None when the slot holds plain values."""
     if is_factory(member):
