@@ -45,10 +45,12 @@ def write_report(folder: Path | str) -> Path:
     shown = next((metric for metric in _PLOTTED if any(run.curves(name, metric) for name in run.strategies)), None)
     if shown is not None:
         series, saving = _series(run, shown), _best(run, shown)
-        size = {"width": 720, "height": 420}
-        figure = svg(series, METRICS[shown], name="curve", saving=saving, standalone=True, **size)
+        note = _band_words(series)
+        figure = svg(
+            series, METRICS[shown], name="curve", width=720, height=420, note=note, saving=saving, standalone=True
+        )
         write_whole(run.folder / "learning_curve.svg", _encodable(str(figure)))
-        _write_bytes(run.folder / "learning_curve.png", png(series, METRICS[shown], saving=saving))
+        _write_bytes(run.folder / "learning_curve.png", png(series, METRICS[shown], note=note, saving=saving))
     page = run.folder / "report.html"
     write_whole(page, _encodable(_render(run, shown)))
     return page
@@ -74,7 +76,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=_figure, seconds=_seconds, whole=_whole)
+    environment.filters.update(figure=_figure, seconds=_seconds, signed=_signed, whole=_whole)
     return environment.get_template("report.html")
 
 
@@ -184,6 +186,11 @@ def _axis(metric: str) -> str:
     return METRICS[metric] + (" (nats, lower is better)" if metric == "log_loss" else "")
 
 
+def _band_words(series: Sequence[Series]) -> str:
+    seeds = max((s.band.seeds for s in series), default=0)
+    return f"mean of {seeds} seeds, band from lowest to highest" if seeds > 1 else "one seed"
+
+
 def _spread_words(run: Run, metric: str) -> str:
     seeds = max((len(run.curves(name, metric)) for name in run.strategies), default=0)
     if seeds < 2:
@@ -204,6 +211,18 @@ class _Reach:
     name: str
     metric: str
     result: Comparison
+
+    @property
+    def per_seed(self) -> str:
+        """What each seed needed, or from what to what when there are many."""
+        found = dict(zip(self.result.seeds, self.result.needed_per_seed, strict=True))
+        if len(found) <= 3:
+            words = {seed: "never" if needed is None else f"{needed:.0f}" for seed, needed in found.items()}
+            return ", ".join(f"{needed} (seed {seed})" for seed, needed in words.items())
+        reached = [needed for needed in found.values() if needed is not None]
+        if not reached:
+            return f"never in {len(found)} seeds"
+        return f"{min(reached):.0f} to {max(reached):.0f} in {len(reached)} of {len(found)} seeds"
 
 
 def _reach(run: Run) -> list[_Reach]:
@@ -324,6 +343,10 @@ def _figure(value: object) -> str:
         return _MISSING
     number = float(value)  # type: ignore[arg-type]
     return f"{number:.3f}" if abs(number) < 100 else f"{number:.0f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _seconds(value: object) -> str:

@@ -18,12 +18,13 @@ _INK, _MUTED, _LINE = "#1a1c1f", "#5b6169", "#e3e5e8"
 _SIZE, _LEFT, _TOP, _BOTTOM = (7.2, 4.2), 0.085, 0.88, 0.135
 
 
-def png(series: Sequence[Series], metric: str, *, saving: Comparison | None = None) -> bytes:
+def png(series: Sequence[Series], metric: str, *, note: str = "", saving: Comparison | None = None) -> bytes:
     """The learning curves of one metric as a PNG on white, 1440 x 840 pixels.
 
     Args:
         series: the strategies, each with its seeds; those without a point are left out.
         metric: what the scores are, in words.
+        note: a few words at the top right, such as what the band is.
         saving: draws the labels saved at the baseline's final score.
     """
     series = drawable(series)
@@ -34,7 +35,7 @@ def png(series: Sequence[Series], metric: str, *, saving: Comparison | None = No
     figure.subplots_adjust(left=_LEFT, right=1 - names, top=_TOP, bottom=_BOTTOM)
     for rank, s in enumerate(reversed(series)):
         _draw(axes, s, 3 + rank, each=len(series) <= MAX_WITH_SEEDS)
-    _dress(axes, metric, measured(series))
+    _dress(axes, metric, note, measured(series))
     _names(axes, series)
     if saving is not None and saving.needed is not None and saving.baseline_needed - saving.needed >= 1:
         _saving(axes, saving, saving.needed)
@@ -93,11 +94,12 @@ def _saving(axes: Axes, saving: Comparison, needed: float) -> None:
     axes.annotate(words, (needed, low), (5, 5), textcoords="offset points", **style)
 
 
-def _dress(axes: Axes, metric: str, labels: Sequence[float]) -> None:
+def _dress(axes: Axes, metric: str, note: str, labels: Sequence[float]) -> None:
     if len(labels) <= 12:
         axes.set_xticks(labels)
     axes.set_xlabel("labels", **_words(color=_MUTED))
     axes.set_title(capital(metric), loc="left", pad=11, **_words(fontsize=11.5, fontweight="bold", color=_INK))
+    axes.set_title(note, loc="right", pad=11, **_words(fontsize=8.5, color=_MUTED))
     axes.grid(axis="y", color=_LINE, linewidth=0.9)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=_MUTED, labelfontfamily="DejaVu Sans")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from dal.evaluation import Band, Curve, band
 
-#: Okabe and Ito's palette without its yellow; the baseline is grey.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+#: Okabe and Ito's colours, told apart by people with any colour vision, darkened until they can be read as text on
+#: white. `report.css` and `svg.py` hold the same, and lighter ones for a dark page. The baseline is grey.
+PALETTE = ("#0072b2", "#c44f00", "#00805c", "#b0568c", "#2a86bd", "#a86f00")
 BASELINE = "#6b7280"
 
 #: More strategies than this are drawn without the single seeds, which would only be a tangle.

@@ -61,6 +61,7 @@ def svg(
     name: str,
     width: int = 420,
     height: int = 300,
+    note: str = "",
     saving: Comparison | None = None,
     standalone: bool = False,
 ) -> Markup:
@@ -72,6 +73,7 @@ def svg(
         name: unique within the page; the title and the description are referred to by it.
         width: in CSS pixels; the element scales down with its container.
         height: likewise.
+        note: a few words at the top right, such as what the band is.
         saving: draws the labels saved at the baseline's final score.
         standalone: with its own colours, light and dark, and a namespace.
     """
@@ -83,6 +85,7 @@ def svg(
     parts = [f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(_description(series))}</desc>']
     parts += [f"<style>{_STANDALONE}{STYLE}</style>" if standalone else ""]
     parts += [f'<text class="heading" x="0" y="16">{escape(capital(metric))}</text>']
+    parts += [f'<text x="{frame.right:.1f}" y="16" text-anchor="end">{escape(note)}</text>' if note else ""]
     heights = [float(tick) for tick in ys.tick_values(*frame.y) if frame.y[0] <= tick <= frame.y[1]]
     places = max((len(f"{tick:.4f}".rstrip("0").split(".")[1]) for tick in heights), default=0)
     for tick in heights:

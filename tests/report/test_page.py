@@ -90,8 +90,10 @@ def test_strategy_that_touched_the_target_and_fell_again_did_not_beat_random(tmp
 
 
 def test_six_agreeing_seeds_are_reported_without_the_warning(tmp_path):
-    said = verdict(report(write_run(tmp_path, seeds=range(6), answers=False)))
+    page = report(write_run(tmp_path, seeds=range(6), answers=False))
+    said = verdict(page)
     assert "Margin was ahead in 6 of 6 seeds" in said
+    assert re.search(r"\d+ to \d+ in 6 of 6 seeds", page.text)
     assert "too few" not in said
 
 
@@ -111,6 +113,14 @@ def test_several_strategies_are_ordered_by_what_they_saved(tmp_path):
     gains = {"CoreSet": -0.05, "Entropy": 0.015, "Margin": 0.05, "Random": 0}
     said = verdict(report(write_run(tmp_path, gains=gains, answers=False)))
     assert said.index("Margin reached") < said.index("Entropy reached") < said.index("CoreSet did not")
+
+
+def test_labels_needed_are_tabled_for_every_score_with_what_each_seed_needed(usual):
+    text = Page(usual.read_text(encoding="utf-8")).text
+    for name in ("accuracy", "macro-F1", "log loss"):
+        assert re.search(
+            rf"{name} Margin \d+ 120 1\.\d\d 0\.\d{{3}} at 120 \+0\.\d{{3}} \+0\.\d{{3}} \d+ \(seed 0\)", text
+        )
 
 
 def test_every_figure_of_the_rounds_stands_in_the_tables(usual):
