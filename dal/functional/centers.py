@@ -161,13 +161,18 @@ def distances_at_selection(points: Points | Float[Tensor, "n D"]) -> Float[Tenso
 
 
 def kmeans(
-    points: DensePoints | Float[Tensor, "N D"], k: int, *, generator: torch.Generator, iterations: int = 100
+    points: DensePoints | Float[Tensor, "N D"],
+    k: int,
+    *,
+    generator: torch.Generator,
+    iterations: int = 100,
+    tolerance: float = 1e-4,
 ) -> Clusters:
     """k clusters of the points that locally minimise the sum of squared distances to their centers, as `Clusters`.
 
-    Lloyd's algorithm from k-means++ seeds, until no point changes its cluster or `iterations` are over. A cluster that
-    loses all its points starts again at the point farthest from its center; only where fewer than k points are distinct
-    can a cluster stay empty.
+    Lloyd's algorithm from k-means++ seeds, until an iteration lowers the inertia by no more than a `tolerance` share of
+    it, or `iterations` are over. A cluster that loses all its points starts again at the point farthest from its
+    center; only where fewer than k points are distinct can a cluster stay empty.
 
     Lloyd 1982, "Least squares quantization in PCM".
 
@@ -183,10 +188,10 @@ def kmeans(
     centers = dense[kmeans_plusplus(dense, k, generator=generator, first="uniform")]
     squared, assignment = nearest(dense, centers)
     for _ in range(iterations):
-        before = assignment
+        before = float(squared.double().sum())
         centers = _centers(dense, assignment, squared, k)
         squared, assignment = nearest(dense, centers)
-        if torch.equal(assignment, before):
+        if before - float(squared.double().sum()) <= tolerance * before:
             break
     return Clusters(centers.x, assignment, squared.sqrt(), float(squared.double().sum()))
 

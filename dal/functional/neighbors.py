@@ -82,7 +82,8 @@ def _k_nearest(points: Points, others: Points, k: int, *, themselves: bool) -> t
     """Squared distances and indices (N, k) of the k nearest others, of which the points may be `themselves`."""
     squared = points.squared_norms().new_empty(len(points), k)
     indices = torch.empty(len(points), k, dtype=torch.int64, device=points.device)
-    for rows in blocks(len(points), max(points.width, k, 512), points.device):
+    width = max(points.width, k, min(len(others), 512))
+    for rows in blocks(len(points), width, points.device):
         own = torch.arange(rows.start, rows.stop, device=points.device)[:, None] if themselves else None
         squared[rows], indices[rows] = _k_nearest_of_block(points[rows], others, k, own)
     return squared, indices

@@ -1,10 +1,11 @@
 """The n highest of many scores, with a stated rule for ties."""
 
 import torch
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 
-def top(scores: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+def top(scores: Shaped[Tensor, " N"], n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
     """Positions of the n highest scores (N,), highest first, as (n,) int64.
 
     `torch.topk` leaves the order of equal scores undefined and different between devices, so it gives the threshold

@@ -98,7 +98,7 @@ def test_half_precision_becomes_float32():
 
 
 def test_factors_of_different_lengths_are_refused():
-    with pytest.raises((ValueError, TypeError), match=r"rows|mensions"):
+    with pytest.raises((ValueError, TypeError), match=r"rows|Type-check"):
         OuterPoints(torch.zeros(2, 3), torch.zeros(3, 3))
 
 
