@@ -174,9 +174,8 @@ class Outputs:
 
 
 def _as_float32(value: Value) -> Value:
-    if isinstance(value, OuterPoints) or not value.is_floating_point() or value.dtype == torch.float32:
-        return value
-    return value if value.dtype == torch.float64 else value.float()
+    kind = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
+    return value.to(torch.float32) if kind in (torch.float16, torch.bfloat16) else value
 
 
 def _listing(names: Iterable[str]) -> str:
