@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
+
+from dal.outputs import Outputs
 
 #: Texts that share at least this part of their words are near-duplicates.
 SHARED_WORDS = 0.8
@@ -14,8 +17,40 @@ SHARED_WORDS = 0.8
 CLOSE = 0.2
 #: A larger batch is judged by its first rows.
 _LARGEST = 2000
+#: Rows that tell the usual distance.
+_USUAL = 256
 
 _WORD = re.compile(r"\w+")
+
+
+def near_duplicates(
+    inputs: Sequence[Any], candidates: Tensor, positions: Tensor, pool: Outputs, generator: torch.Generator
+) -> float:
+    """The share of a batch, 0 to 1, that has a near-duplicate within the batch.
+
+    By embeddings where the choice read them; else by words, or by distance where the inputs are numbers.
+
+    Args:
+        inputs: of all rows.
+        candidates: (N,) the rows that could be chosen.
+        positions: (n,) those that were, among the candidates.
+        pool: outputs of the candidates.
+        generator: draws the rows that tell the usual distance.
+    """
+    usual = torch.randperm(len(candidates), generator=generator)[:_USUAL]
+    if len(positions) < 2:
+        return 0.0
+    if "embeddings" in pool.names:
+        return near_duplicate_vectors(pool.embeddings[positions.to(pool.device)], pool.embeddings[usual])
+    batch = [inputs[row] for row in candidates[positions].tolist()]
+    if isinstance(batch[0], str | tuple):
+        return near_duplicate_texts([item if isinstance(item, str) else " ".join(item) for item in batch])
+    around = [inputs[row] for row in candidates[usual].tolist()]
+    try:
+        vectors, others = (torch.stack([torch.as_tensor(item).flatten() for item in some]) for some in (batch, around))
+    except (TypeError, ValueError, RuntimeError):  # inputs of no common shape: nothing to compare
+        return 0.0
+    return near_duplicate_vectors(vectors, others)
 
 
 def near_duplicate_texts(texts: Sequence[str]) -> float:

@@ -148,6 +148,12 @@ class LabelStore:
         with self._lock:
             return {row: stack[-1] for row, stack in self._stacks.items() if stack and not isinstance(stack[-1], Skip)}
 
+    def answer(self, row: str) -> Value | Skip | None:
+        """What stands for one row: class names, `SKIP`, or None without an answer."""
+        with self._lock:
+            stack = self._stacks.get(row)
+            return stack[-1] if stack else None
+
     @property
     def skipped(self) -> set[str]:
         """The ids of the rows that were declined."""
@@ -169,6 +175,11 @@ class LabelStore:
     def labels_event(self) -> int:
         """The number of the last event that changed an answer, 0 when none did."""
         return self._labels_event
+
+    @property
+    def labels_round(self) -> int:
+        """How many batches had been asked when an answer last changed."""
+        return self._labels_round
 
     @property
     def token_budget(self) -> int | None:
@@ -388,6 +399,7 @@ class LabelStore:
         self._round = 0
         self._event = 0
         self._labels_event = 0
+        self._labels_round = 0
         self._token_budget: int | None = None
         self._asked: set[str] = set()
         self._pending: dict[str, None] = {}
@@ -411,6 +423,7 @@ class LabelStore:
             self._pending[row] = None
             return
         self._labels_event = event.event
+        self._labels_round = event.round
         stack = self._stacks.setdefault(row, [])
         if event.kind == "retracted":
             stack.pop()

@@ -1,98 +1,30 @@
 """The session: which rows to ask next, what was answered, and the model that follows. The only mutable object."""
 
-import difflib
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.duplicates import near_duplicate_texts, near_duplicate_vectors
-from dal.errors import AnswerError, ConfigError, DataError, NeedError, SessionError
+from dal.choice import Asked, Reader, Seeds, Stream, check_needs, listing, reads_trained
+from dal.classes import Classes, Given, one_per_row, refuse, shown, spread
+from dal.duplicates import near_duplicates
+from dal.errors import ConfigError, DataError, SessionError
 from dal.labels import SKIP, Answer, LabelStore, Skip, Value
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.outputs import Outputs, closure
 from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
-from dal.strategy import Query, RoundState, Selection, Strategy, all_needs, choose, name_of
+from dal.strategy import RoundState, Strategy, all_needs, name_of
+
+__all__ = ["Asked", "Session", "check_needs"]
 
 _log = logging.getLogger("dal")
-
-_RECHECKED = 4  # times n: the rows of a pass in reduced precision that are scored again exactly
-_TARGETS = 1000  # rows that stand for the pool where a strategy reads a target
-_USUAL = 256  # rows of the pool that tell the usual distance
-_LISTED = 20  # mistakes shown in one error
-
-#: What a single answer may be given as.
-Given = str | int | Skip | Sequence[str | int] | Tensor
-
-
-class Stream(IntEnum):
-    """What a random seed is for: the third part of (seed, round, stream)."""
-
-    FIT = 0
-    PASS = 1
-    SELECT = 2
-    CANDIDATES = 3
-    TARGET = 4
-    EVALUATE = 5
-    DUPLICATES = 6
-
-
-def seed_of(seed: int, round: int, stream: Stream) -> int:
-    """The 32-bit seed for one use in one round; different for every (seed, round, stream)."""
-    return int(np.random.SeedSequence((seed, round, int(stream))).generate_state(1)[0])
-
-
-def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = False) -> None:
-    """Make sure that the learner provides what the strategy reads, before an hour of training is spent.
-
-    Raises:
-        NeedError: it does not, or the strategy is not right for multi-label outputs.
-    """
-    name, model = name_of(strategy), type(learner).__name__
-    if multilabel and not strategy.multilabel:
-        raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
-    provided = closure(learner.provides)
-    missing = all_needs(strategy) - provided
-    if missing:
-        raise NeedError(
-            f"{name} needs {_listing(missing)}, which {model} does not provide; it provides {_listing(provided)}"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A batch of questions and what is known of the choice.
-
-    Attributes:
-        round: which batch it was, counted from 1.
-        rows: (n,) int64 in the pool, best first.
-        scores: (n,) float64, what made them win; None when nothing did.
-        notes: the strategy's figures about the whole choice.
-        strategy: the class name of the strategy that acted.
-        candidates: how many rows it could choose from.
-        near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
-        seconds: of this choice, for "pass" and "select".
-    """
-
-    round: int
-    rows: Tensor
-    scores: Tensor | None
-    notes: Mapping[str, float] = field(default_factory=dict)
-    strategy: str = ""
-    candidates: int = 0
-    near_duplicates: float = 0.0
-    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Session:
@@ -163,6 +95,8 @@ class Session:
         self.save_model = save_model
         self.fit_seconds = 0.0
         self.evaluate_seconds = 0.0
+        if not self.pool.classes:
+            raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         self._prepared = {} if prepared is None else prepared
         self._predictor: Predictor | None = None
@@ -288,90 +222,40 @@ class Session:
         return self.pending
 
     def _candidates(self, available: Tensor, n: int) -> Tensor:
-        if self.candidates is None or self.candidates >= len(available):
+        if self.candidates is None:
             return available
-        order = torch.randperm(len(available), generator=self._generator(Stream.CANDIDATES))
-        return available[order[: max(n, self.candidates)].sort().values]
+        return available[self._seeds.sample(len(available), max(n, self.candidates), Stream.CANDIDATES)]
 
     def _choose(self, acting: Strategy, candidates: Tensor, n: int) -> Asked:
-        predictor = self._reader(acting)
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "pass"):
-            exact = predictor is not None and predictor.approximate and _RECHECKED * n >= len(candidates)
-            pool, labeled = self._outputs(predictor, acting, candidates, exact and acting.rowwise)
-        with _timed(seconds, "select"):
-            if predictor is not None and predictor.approximate and acting.rowwise and not exact:
-                selection = self._recheck(predictor, acting, candidates, pool, labeled, n)
-            else:
-                selection = choose(acting, self._query(acting, pool, labeled, n))
-            positions = selection.positions.cpu()
-        rows = candidates[positions]
+        predictor, prepared = self._read_by(acting)
+        reader = Reader(predictor, prepared, self.labeled_rows, self.labels, self._seeds, self._monitor)
+        chosen = reader.choose(acting, candidates, n)
+        positions, scores = chosen.selection.positions, chosen.selection.scores
+        duplicates = self._seeds.generator(Stream.DUPLICATES)
         return Asked(
             round=self.round + 1,
-            rows=rows,
-            scores=None if selection.scores is None else selection.scores.detach().double().cpu(),
-            notes={name: float(value) for name, value in selection.notes.items()},
+            rows=candidates[positions],
+            scores=None if scores is None else scores.detach().double().cpu(),
+            notes={name: float(value) for name, value in chosen.selection.notes.items()},
             strategy=name_of(acting),
             candidates=len(candidates),
-            near_duplicates=self._near_duplicates(rows, positions, pool),
-            seconds=seconds,
+            near_duplicates=near_duplicates(self.pool.inputs, candidates, positions, chosen.pool, duplicates),
+            seconds=chosen.seconds,
         )
 
-    def _reader(self, acting: Strategy) -> Predictor | None:
+    def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None]:
         """Whom the strategy reads: nobody, an untrained model where that is enough, or the trained one."""
-        needs = all_needs(acting)
-        if not needs:
-            return None
-        if needs <= closure(self.learner.label_free):
-            return self.learner.untrained(self.prepared)
+        if not all_needs(acting):
+            return None, None
+        if not reads_trained(acting, self.learner):
+            return self.learner.untrained(self.prepared), self.prepared
         if not bool(self._labeled.any()):
             name = name_of(acting)
             raise SessionError(
-                f"{name} reads {_listing(needs)} of a trained model, and nothing is labeled yet: start with "
+                f"{name} reads {listing(all_needs(acting))} of a trained model, and nothing is labeled yet: start with "
                 f"Phases(first=ClusterCenters(), then={name}(), until=20), or label some rows first"
             )
-        return self.predictor
-
-    def _outputs(
-        self, predictor: Predictor | None, acting: Strategy, candidates: Tensor, exact: bool
-    ) -> tuple[Outputs, Outputs]:
-        """What the strategy reads of the candidates and of the labeled rows, from one pass over both."""
-        multilabel = self.pool.multilabel
-        labeled = self.labeled_rows
-        if predictor is None:
-            return tuple(Outputs(length=len(rows), multilabel=multilabel) for rows in (candidates, labeled))  # type: ignore[return-value]
-        if not acting.labeled_needs:
-            outputs = self._pass(predictor, candidates, all_needs(acting), exact)
-            return outputs, Outputs(length=len(labeled), multilabel=multilabel)
-        outputs = self._pass(predictor, torch.cat([candidates, labeled]), all_needs(acting), exact)
-        return outputs.take(slice(len(candidates))), outputs.take(slice(len(candidates), None))
-
-    def _pass(self, predictor: Predictor, rows: Tensor, names: Iterable[str], exact: bool) -> Outputs:
-        seed = self._seed(Stream.PASS)
-        return predictor.outputs(self.prepared, rows, names, seed=seed, exact=exact, monitor=self._monitor)
-
-    def _query(self, acting: Strategy, pool: Outputs, labeled: Outputs, n: int) -> Query:
-        target = Outputs(length=0, multilabel=self.pool.multilabel)
-        if acting.target_needs:
-            order = torch.randperm(len(pool), generator=self._generator(Stream.TARGET))
-            target = pool.take(order[:_TARGETS].sort().values)
-        labels = self.labels.to(pool.device)
-        return Query(pool, n, self._generator(Stream.SELECT), labeled, target, labels)
-
-    def _recheck(
-        self,
-        predictor: Predictor,
-        acting: Strategy,
-        candidates: Tensor,
-        pool: Outputs,
-        labeled: Outputs,
-        n: int,
-    ) -> Selection:
-        """The choice among the best 4n rows of a pass in reduced precision, from exact outputs of those."""
-        best = choose(acting, self._query(acting, pool, labeled, _RECHECKED * n)).positions.cpu().sort().values
-        exact = self._pass(predictor, candidates[best], all_needs(acting), True)
-        chosen = choose(acting, self._query(acting, exact, labeled, n))
-        return Selection(best[chosen.positions.cpu()], chosen.scores, chosen.notes)
+        return self.predictor, self.prepared
 
     def _store(self, asked: Asked) -> None:
         details = {
@@ -395,20 +279,6 @@ class Session:
                 len(asked.rows),
                 asked.strategy,
             )
-
-    def _near_duplicates(self, rows: Tensor, positions: Tensor, pool: Outputs) -> float:
-        if len(rows) < 2:
-            return 0.0
-        if "embeddings" in pool.names:
-            usual = torch.randperm(len(pool), generator=self._generator(Stream.DUPLICATES))[:_USUAL]
-            return near_duplicate_vectors(pool.embeddings[positions.to(pool.device)], pool.embeddings[usual])
-        inputs = [self.pool.inputs[row] for row in rows.tolist()]
-        if isinstance(inputs[0], str | tuple):
-            return near_duplicate_texts([text if isinstance(text, str) else " ".join(text) for text in inputs])
-        usual = torch.randperm(len(self.pool), generator=self._generator(Stream.DUPLICATES))[:_USUAL]
-        vectors = [torch.stack([torch.as_tensor(self.pool.inputs[row]) for row in some.tolist()]) for some in (usual,)]
-        batch = torch.stack([torch.as_tensor(value) for value in inputs])
-        return near_duplicate_vectors(batch.flatten(1), vectors[0].flatten(1))
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -440,16 +310,12 @@ class Session:
         Raises:
             AnswerError: lists every value that is no class and every row that is not pending. Nothing was stored.
         """
-        wanted = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
-        given = _aligned(values, len(wanted), self.pool.multilabel)
-        read = self._read(wanted, given, correct)
-        details = {
-            "seconds": _spread(seconds, len(wanted), "seconds"),
-            "cost": _spread(cost, len(wanted), "cost"),
-            "confidence": _spread(confidence, len(wanted), "confidence"),
-        }
+        asked = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
+        read = self._read(asked, one_per_row(values, len(asked)), correct)
+        took, costs = spread(seconds, len(asked), "seconds"), spread(cost, len(asked), "costs")
+        sure = spread(confidence, len(asked), "confidences")
         new = [
-            Answer(self.pool.ids[row], value, who, source, **{name: each[i] for name, each in details.items()})
+            Answer(self.pool.ids[row], value, who, source, took[i], costs[i], sure[i])
             for i, (row, value) in read.items()
         ]
         if new:
@@ -491,75 +357,30 @@ class Session:
                 continue
             name = f"row {self.pool.ids[row]!r}"
             try:
-                value = self._value(item)
+                value = self._classes.read(item)
             except ValueError as error:
                 mistakes.append(f"{name}: {error}")
                 continue
             standing = told.get(row, self.store.answer(self.pool.ids[row]))
             if row in told and told[row] != value:
-                mistakes.append(f"{name}: two answers, {_told(told[row])} and {_told(value)}")
+                mistakes.append(f"{name}: two answers, {shown(told[row])} and {shown(value)}")
             elif standing == value:
                 continue
             elif row not in pending and not correct:
-                before = "never asked" if standing is None else f"answered {_told(standing)} before"
-                mistakes.append(f"{name} is not pending: it was {before}; correct=True stores {_told(value)} anyway")
+                before = "never asked" if standing is None else f"answered {shown(standing)} before"
+                mistakes.append(f"{name} is not pending: it was {before}; correct=True stores {shown(value)} anyway")
             else:
                 read[place] = (row, value)
                 told[row] = value
-        if mistakes:
-            more = f"; and {len(mistakes) - _LISTED} more" if len(mistakes) > _LISTED else ""
-            raise AnswerError("; ".join(mistakes[:_LISTED]) + more + " (no answer of this call was stored)")
+        refuse(mistakes)
         return read
-
-    def _value(self, item: Given) -> Value | Skip:
-        if item is SKIP:
-            return SKIP
-        if not self.pool.multilabel:
-            return self._class(item)
-        if isinstance(item, np.ndarray | Tensor) and item.dtype in (torch.bool, np.dtype(bool)):
-            if tuple(item.shape) != (len(self.pool.classes),):
-                raise ValueError(f"{len(item)} bools for {len(self.pool.classes)} classes")
-            item = item.nonzero()[0].tolist() if isinstance(item, np.ndarray) else item.nonzero().flatten().tolist()
-        if isinstance(item, np.ndarray | Tensor):
-            item = item.tolist()
-        if isinstance(item, str) or not isinstance(item, Iterable):
-            raise ValueError(f"{item!r} is not a list of classes, which multi-label answers are")
-        codes = {self._code[self._class(each)] for each in item}
-        return tuple(self.pool.classes[code] for code in sorted(codes))
-
-    def _class(self, item: Any) -> str:
-        """The class name that a name or an index means; ValueError says why it means none."""
-        classes = self.pool.classes
-        if isinstance(item, Tensor | np.ndarray | np.generic) and item.ndim == 0:
-            item = item.item()
-        if isinstance(item, str):
-            if item in self._code:
-                return item
-            near = difflib.get_close_matches(item, classes, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"classes are {_listing(classes[:_LISTED])}"
-            raise ValueError(f"{item!r} is not a class; {hint}")
-        if hasattr(item, "__index__") and not isinstance(item, bool):
-            code = item.__index__()
-            if 0 <= code < len(classes):
-                return str(classes[code])
-            raise ValueError(f"{code} is not a class index: there are {len(classes)} classes")
-        raise ValueError(f"{item!r} is not a class name or index")
 
     def _take(self, row: int, value: Value | Skip) -> None:
         """Let the answer stand in memory as it does in the store."""
         self._pending = self._pending[self._pending != row]
         self._taken[row] = True
         self._labeled[row] = value is not SKIP
-        self._codes[row] = self._coded(value)
-
-    def _coded(self, value: Value | Skip) -> Tensor:
-        if isinstance(value, Skip):
-            return self._blank
-        if not self.pool.multilabel:
-            return torch.tensor(self._code[value])  # type: ignore[index]
-        coded = self._blank.clone()
-        coded[[self._code[name] for name in value]] = True
-        return coded
+        self._codes[row] = self._classes.code(value)
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -577,7 +398,7 @@ class Session:
         predictor, prepared = self.predictor, self._prepare("test")
         start = time.perf_counter()
         rows = test.known.nonzero().flatten()
-        seed = self._seed(Stream.EVALUATE)
+        seed = self._model_seeds.number(Stream.EVALUATE)
         outputs = predictor.outputs(prepared, rows, {"logits"}, seed=seed, monitor=self._monitor)
         figures: dict[str, float] = evaluate(outputs, test.labels[rows])
         self.evaluate_seconds = time.perf_counter() - start
@@ -605,7 +426,7 @@ class Session:
             prepared,
             rows,
             labels,
-            seed=self._seed(Stream.FIT),
+            seed=self._model_seeds.number(Stream.FIT),
             validation=validation,
             previous=previous,
             monitor=self._monitor,
@@ -637,7 +458,8 @@ class Session:
 
     @property
     def _continues(self) -> bool:
-        return bool(getattr(self.learner, "continues", False))
+        """Whether the learner trains on from its last model."""
+        return bool(getattr(self.learner, "warm_start", False))
 
     def _drop_predictor(self) -> None:
         if self._predictor is not None and self._continues:
@@ -646,7 +468,7 @@ class Session:
 
     def _marker(self) -> str:
         """A digest of all that a model follows from."""
-        facts = [describe(self.learner), self.seed, self.round, self.pool.classes, self.pool.fingerprint]
+        facts = [describe(self.learner), self.seed, self.store.labels_round, self.pool.classes, self.pool.fingerprint]
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
         digest.update(self.labeled_rows.numpy().tobytes())
         digest.update(self.labels.numpy().tobytes())
@@ -657,11 +479,10 @@ class Session:
     def _restore(self) -> None:
         """Build the state from the data's own labels and the store."""
         pool, size = self.pool, len(self.pool)
-        self._code = {name: code for code, name in enumerate(pool.classes)}
-        self._blank = torch.zeros(len(pool.classes), dtype=torch.bool) if pool.multilabel else torch.tensor(-1)
+        self._classes = Classes(pool.classes, pool.multilabel)
         self._given = torch.zeros(size, dtype=torch.bool) if self.hide_labels else pool.known.clone()
         self._codes = pool.labels.clone()
-        self._codes[~self._given] = self._blank
+        self._codes[~self._given] = self._classes.blank
         self._labeled = self._given.clone()
         self._taken = torch.zeros(size, dtype=torch.bool)  # asked at some time, whatever came of it
         answers = self.store.answers
@@ -670,14 +491,14 @@ class Session:
         self._labeled[rows] = True
         self._taken[rows] = True
         for row, name in zip(rows.tolist(), present, strict=True):
-            self._codes[row] = self._coded(answers[name])
+            self._codes[row] = self._classes.code(answers[name])
         self._pending = self._rows_of(self.store.pending)
         for some in (self._pending, self._rows_of(list(self.store.skipped))):
             self._labeled[some] = False
             self._taken[some] = True
 
     def _given_codes(self, row: int) -> Tensor:
-        return self.pool.labels[row] if bool(self._given[row]) else self._blank
+        return self.pool.labels[row] if bool(self._given[row]) else self._classes.blank
 
     def _refuse_strangers(self, answers: Mapping[str, Value]) -> None:
         """Answers that name no class of the data, or are of the other kind."""
@@ -687,11 +508,11 @@ class Session:
             now, then = ("multi-label", "single-label") if self.pool.multilabel else ("single-label", "multi-label")
             raise SessionError(f"{self.folder} holds {then} answers, but the data is {now}")
         names = {name for value in answers.values() for name in ([value] if isinstance(value, str) else value)}
-        unknown = sorted(names - self._code.keys())
+        unknown = self._classes.unknown(names)
         if unknown:
             raise SessionError(
-                f"{self.folder} holds answers of the classes {_listing(unknown)}, which the data does not have; "
-                f"it has {_listing(self.pool.classes[:_LISTED])}"
+                f"{self.folder} holds answers of the classes {listing(unknown)}, which the data does not have; "
+                f"it has {listing(self.pool.classes[:20])}"
             )
 
     def _rows_of(self, ids: Sequence[str]) -> Tensor:
@@ -707,11 +528,14 @@ class Session:
             _log.warning("%d rows with questions or answers are not in the pool any more", len(ids) - len(present))
             return self._present(present)
 
-    def _seed(self, stream: Stream) -> int:
-        return seed_of(self.seed, self.round, stream)
+    @property
+    def _seeds(self) -> Seeds:
+        return Seeds(self.seed, self.round)
 
-    def _generator(self, stream: Stream) -> torch.Generator:
-        return torch.Generator().manual_seed(self._seed(stream))
+    @property
+    def _model_seeds(self) -> Seeds:
+        """Those of the round of the latest answer, so that asking alone does not make another model."""
+        return Seeds(self.seed, self.store.labels_round)
 
     def close(self) -> None:
         """Close the store and let others work in the folder. Calling it twice is harmless."""
@@ -750,45 +574,5 @@ class _BatchPlan(Monitor):
         self._watcher.finished()
 
 
-class _timed:
-    """Adds the seconds that a block took to `seconds[name]`."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] = time.perf_counter() - self._start
-
-
-def _aligned(values: Any, count: int, multilabel: bool) -> list[Given]:
-    if isinstance(values, str | Skip | int) and count == 1:
-        return [values]
-    given = list(values)
-    if len(given) != count:
-        raise AnswerError(f"{count} rows but {len(given)} values (no answer of this call was stored)")
-    return given
-
-
-def _spread(value: Any, count: int, name: str) -> list[Any]:
-    if value is None or isinstance(value, int | float):
-        return [value] * count
-    if len(value) != count:
-        raise AnswerError(f"{count} rows but {len(value)} {name} (no answer of this call was stored)")
-    return list(value)
-
-
-def _told(value: Value | Skip) -> str:
-    if isinstance(value, Skip):
-        return "SKIP"
-    return repr(value) if isinstance(value, str) else repr(list(value))
-
-
 def _figures(line: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in line.items() if isinstance(value, int | float)}
-
-
-def _listing(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"

@@ -1,0 +1,201 @@
+"""One choice of rows: from a model and a strategy, in one pass, to the questions to ask."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dal.errors import NeedError
+from dal.learner import Learner, Monitor, Predictor, Prepared
+from dal.outputs import Outputs, closure
+from dal.strategy import Query, Selection, Strategy, all_needs, choose, name_of
+
+_RECHECKED = 4  # times n: the rows of a pass in reduced precision that are scored again exactly
+_TARGETS = 1000  # rows that stand for the pool where a strategy reads a target
+
+
+class Stream(IntEnum):
+    """What a random seed is for: the third part of (seed, round, stream)."""
+
+    FIT = 0
+    PASS = 1
+    SELECT = 2
+    CANDIDATES = 3
+    TARGET = 4
+    EVALUATE = 5
+    DUPLICATES = 6
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The random numbers of one round: `seed` and `round` decide all of them, a stream of its own for each use."""
+
+    seed: int
+    round: int
+
+    def number(self, stream: Stream) -> int:
+        """A 32-bit seed, different for every (seed, round, stream)."""
+        return int(np.random.SeedSequence((self.seed, self.round, int(stream))).generate_state(1)[0])
+
+    def generator(self, stream: Stream) -> torch.Generator:
+        """A generator on the CPU, at the start of its stream."""
+        return torch.Generator().manual_seed(self.number(stream))
+
+    def sample(self, size: int, count: int, stream: Stream) -> Tensor:
+        """`count` of the numbers below `size`, ascending; all of them when there are no more."""
+        if count >= size:
+            return torch.arange(size)
+        return torch.randperm(size, generator=self.generator(stream))[:count].sort().values
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A batch of questions and what is known of the choice.
+
+    Attributes:
+        round: which batch it was, counted from 1.
+        rows: (n,) int64 in the pool, best first.
+        scores: (n,) float64, what made them win; None when nothing did.
+        notes: the strategy's figures about the whole choice.
+        strategy: the class name of the strategy that acted.
+        candidates: how many rows it could choose from.
+        near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
+        seconds: of this choice, for "pass" and "select".
+    """
+
+    round: int
+    rows: Tensor
+    scores: Tensor | None
+    notes: Mapping[str, float] = field(default_factory=dict)
+    strategy: str = ""
+    candidates: int = 0
+    near_duplicates: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a strategy chose among the candidates, and what it saw of them.
+
+    Attributes:
+        selection: positions among the candidates, on the CPU.
+        pool: the outputs of the candidates.
+        seconds: for "pass" and "select".
+    """
+
+    selection: Selection
+    pool: Outputs
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """What a strategy may see in one round: a model's outputs for the candidates and the labeled rows.
+
+    Attributes:
+        predictor: whom to read; None when nothing is read.
+        prepared: the pool as the predictor takes it; None when nothing is read.
+        labeled: (L,) int64 rows of the pool.
+        labels: theirs, (L,) int64 or (L, C) bool.
+        seeds: this round's random numbers.
+        monitor: watches the pass.
+    """
+
+    predictor: Predictor | None
+    prepared: Prepared | None
+    labeled: Tensor
+    labels: Tensor
+    seeds: Seeds
+    monitor: Monitor
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row may have several classes."""
+        return self.labels.dim() == 2
+
+    def choose(self, acting: Strategy, candidates: Tensor, n: int) -> Chosen:
+        """The n rows that the strategy wants of the candidates, after one pass over these.
+
+        A pass in reduced precision shifts scores a little: where the strategy scores row by row, the best 4n rows are
+        computed again exactly, and the choice is made among those.
+        """
+        seconds: dict[str, float] = {}
+        reduced = self.predictor is not None and self.predictor.approximate and acting.rowwise
+        few = _RECHECKED * n >= len(candidates)
+        with _timed(seconds, "pass"):
+            pool, labeled = self._outputs(acting, candidates, exact=reduced and few)
+        with _timed(seconds, "select"):
+            if reduced and not few:
+                selection = self._recheck(acting, candidates, pool, labeled, n)
+            else:
+                selection = choose(acting, self._query(acting, pool, labeled, n))
+            selection = Selection(selection.positions.cpu(), selection.scores, selection.notes)
+        return Chosen(selection, pool, seconds)
+
+    def _outputs(self, acting: Strategy, candidates: Tensor, exact: bool) -> tuple[Outputs, Outputs]:
+        """Outputs of the candidates and of the labeled rows, from one pass over both where both are read."""
+        unread = Outputs(length=len(self.labeled), multilabel=self.multilabel)
+        if self.predictor is None:
+            return Outputs(length=len(candidates), multilabel=self.multilabel), unread
+        if not acting.labeled_needs:
+            return self._pass(candidates, all_needs(acting), exact), unread
+        outputs = self._pass(torch.cat([candidates, self.labeled]), all_needs(acting), exact)
+        return outputs.take(slice(len(candidates))), outputs.take(slice(len(candidates), None))
+
+    def _pass(self, rows: Tensor, names: Iterable[str], exact: bool) -> Outputs:
+        assert self.predictor is not None
+        assert self.prepared is not None
+        seed = self.seeds.number(Stream.PASS)
+        return self.predictor.outputs(self.prepared, rows, names, seed=seed, exact=exact, monitor=self.monitor)
+
+    def _query(self, acting: Strategy, pool: Outputs, labeled: Outputs, n: int) -> Query:
+        target = Outputs(length=0, multilabel=self.multilabel)
+        if acting.target_needs:
+            target = pool.take(self.seeds.sample(len(pool), _TARGETS, Stream.TARGET))
+        labels = self.labels.to(pool.device)
+        return Query(pool, n, self.seeds.generator(Stream.SELECT), labeled, target, labels)
+
+    def _recheck(self, acting: Strategy, candidates: Tensor, pool: Outputs, labeled: Outputs, n: int) -> Selection:
+        best = choose(acting, self._query(acting, pool, labeled, _RECHECKED * n)).positions.cpu().sort().values
+        exact = self._pass(candidates[best], all_needs(acting), exact=True)
+        chosen = choose(acting, self._query(acting, exact, labeled, n))
+        return Selection(best[chosen.positions.cpu()], chosen.scores, chosen.notes)
+
+
+def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = False) -> None:
+    """Make sure that the learner provides what the strategy reads, before an hour of training is spent.
+
+    Raises:
+        NeedError: it does not, or the strategy is not right for multi-label outputs.
+    """
+    name, model = name_of(strategy), type(learner).__name__
+    if multilabel and not strategy.multilabel:
+        raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
+    provided = closure(learner.provides)
+    missing = all_needs(strategy) - provided
+    if missing:
+        raise NeedError(
+            f"{name} needs {listing(missing)}, which {model} does not provide; it provides {listing(provided)}"
+        )
+
+
+def reads_trained(strategy: Strategy, learner: Learner) -> bool:
+    """Whether the strategy reads something that only a trained model offers."""
+    return not all_needs(strategy) <= closure(learner.label_free)
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names in a message."""
+    return ", ".join(sorted(names)) or "nothing"
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

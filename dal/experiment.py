@@ -1,0 +1,331 @@
+"""A whole run: strategies against a baseline over seeds, answered by an oracle, resumable at every instant."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dal.choice import check_needs, reads_trained
+from dal.data import Splits, TextData
+from dal.errors import ConfigError, DalError
+from dal.learner import Learner, Prepared
+from dal.oracles.oracle import Oracle
+from dal.oracles.simulated import Simulated
+from dal.reporter import Console, Quiet
+from dal.runfolder import Lock, describe, read_metrics, record_environment, write_config
+from dal.session import Session
+from dal.strategies.random import Random
+from dal.strategy import Strategy, name_of
+
+#: Fields that do not decide what a run computes: the same folder takes them with any value.
+FREE = ("folder", "quiet", "report")
+
+
+class Interrupted(DalError):
+    """Ctrl-C. Everything that was acknowledged is on disk; the message says how to go on."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One strategy with one seed: a run folder of its own, called `name`."""
+
+    name: str
+    strategy: Strategy
+    seed: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment found.
+
+    Attributes:
+        cells: the lines of `metrics.jsonl` by cell name, such as "Margin-seed0".
+        folder: where they are stored, None for a run in memory.
+        report: the HTML report, None when none was written.
+    """
+
+    cells: Mapping[str, Sequence[Mapping[str, Any]]]
+    folder: Path | None = None
+    report: Path | None = None
+
+    def curve(self, cell: str, metric: str = "accuracy") -> list[tuple[int, float]]:
+        """(labels, metric) of each round of a cell."""
+        return [(int(line["labels"]), float(line[metric])) for line in self.cells[cell]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A strategy and a baseline over the same seeds, from `start` labels through `rounds` batches, scored on the test.
+
+    Cells of the same seed share their random streams: a random start is the same rows for both. With a `folder`, every
+    question, answer and figure is on disk before the next step begins; running again on the folder goes on where it
+    stopped, to the very same choices, and a finished experiment is only read.
+
+    Args:
+        data: the pool and the test set.
+        learner: the model that is trained each round.
+        strategy: what chooses the batches.
+        oracle: who answers; without one the labels in the data, hidden from the run, if every row of the pool has one.
+        baseline: what the strategy is compared with; null for nothing.
+        cold_start: chooses the first batch where the strategy reads a trained model and nothing is labeled yet.
+        start: rows in the first batch. Left out where the data has labels that the oracle does not hide.
+        batch: rows in each further batch.
+        rounds: how many further batches.
+        seeds: one run of strategy and baseline for each.
+        candidates: random rows of the pool to score each round; null for all.
+        folder: where to keep everything; null keeps it in memory and writes nothing.
+        save_model: keep the latest model of each cell.
+        report: write `report.html` into the folder.
+        quiet: print nothing.
+    """
+
+    data: TextData
+    learner: Learner
+    strategy: Strategy
+    oracle: Oracle | None = None
+    baseline: Strategy | None = field(default_factory=Random)
+    cold_start: Strategy = field(default_factory=Random)
+    start: int = 20
+    batch: int = 25
+    rounds: int = 4
+    seeds: list[int] = field(default_factory=lambda: [0])
+    candidates: int | None = None
+    folder: str | None = None
+    save_model: bool = True
+    report: bool = True
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("candidates", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds must be distinct numbers that are not negative, at least one, got {self.seeds}")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The runs that the experiment consists of, in order."""
+        name = name_of(self.strategy)
+        strategies = [(name, self.strategy)]
+        if self.baseline is not None and self.baseline != self.strategy:
+            other = name_of(self.baseline)
+            strategies.append((other if other != name else f"{other}-baseline", self.baseline))
+        return [Cell(f"{name}-seed{seed}", strategy, seed) for seed in self.seeds for name, strategy in strategies]
+
+    def run(self, *, config: Mapping[str, Any] | None = None, reporter: Quiet | None = None) -> Results:
+        """The figures of all cells, computed or read from the folder.
+
+        Args:
+            config: what `config.yaml` should say, when the fields cannot tell (by default `describe(self)`).
+            reporter: shows the run; by default the console, or nothing when `quiet`.
+
+        Raises:
+            ConfigError: the folder holds another experiment, or the parts do not fit each other.
+            DataError: fewer rows than labels asked for.
+            BusyError: another process works in the folder.
+            Interrupted: Ctrl-C.
+        """
+        reporter = reporter or (Quiet() if self.quiet else Console())
+        folder = None if self.folder is None else Path(self.folder)
+        with _held(folder), _interruptible(folder) as check:
+            if folder is not None:
+                self._sign(folder, dict(config or describe(self)), reporter)
+            lines = self._run_cells(folder, reporter, check)
+            report = self._report(folder)
+        reporter.summary(lines)
+        if report is not None:
+            reporter.say(f"\nreport: {report}")
+        return Results(lines, folder, report)
+
+    def _sign(self, folder: Path, config: dict[str, Any], reporter: Quiet) -> None:
+        write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=FREE)
+        changed = record_environment(folder)
+        if changed:
+            reporter.say(
+                f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
+                "differ from an uninterrupted run's"
+            )
+
+    def _run_cells(self, folder: Path | None, reporter: Quiet, check: "_Check") -> dict[str, list[dict[str, Any]]]:
+        lines: dict[str, list[dict[str, Any]]] = {}
+        splits: Splits | None = None
+        prepared: dict[str, Prepared] = {}
+        for cell in self.cells:
+            place = None if folder is None else folder / cell.name
+            reporter.cell(name_of(cell.strategy), cell.seed)
+            lines[cell.name] = [] if place is None else read_metrics(place)
+            for line in lines[cell.name]:
+                reporter.round(line)
+            if len(lines[cell.name]) <= self.rounds:
+                splits = splits or self._load()
+                lines[cell.name] = self._run_cell(cell, place, splits, prepared, reporter, check)
+        return lines
+
+    def _load(self) -> Splits:
+        """The data, once it is sure that the run can be made with it."""
+        data: Any = self.data
+        splits: Splits = data.load() if hasattr(data, "load") else data
+        pool, oracle = splits.pool, self._oracle(splits)
+        for strategy in (self.strategy, self.baseline, self.cold_start):
+            if strategy is not None:
+                check_needs(strategy, self.learner, multilabel=pool.multilabel)
+        if oracle.hides_labels:
+            if splits.test is None or not bool(splits.test.known.any()):
+                raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
+            pool.require(self.start + self.rounds * self.batch)
+        else:
+            pool.take(~pool.known).require(self.rounds * self.batch + (0 if bool(pool.known.any()) else self.start))
+        return splits
+
+    def _oracle(self, splits: Splits) -> Oracle:
+        missing = int((~splits.pool.known).sum())
+        hides = self.oracle is None or self.oracle.hides_labels
+        if hides and missing:
+            raise ConfigError(
+                f"{missing} of {len(splits.pool)} rows of the pool have no label, so nobody can answer for them: give "
+                "an oracle, or let a person answer with `dal ask` and `dal tell`"
+            )
+        return self.oracle or Simulated()
+
+    def _run_cell(
+        self,
+        cell: Cell,
+        folder: Path | None,
+        splits: Splits,
+        prepared: dict[str, Prepared],
+        reporter: Quiet,
+        check: "_Check",
+    ) -> list[dict[str, Any]]:
+        oracle = self._oracle(splits)
+        if folder is not None:
+            write_config(folder, self._cell_config(cell))
+        with Session(
+            splits,
+            self.learner,
+            cell.strategy,
+            folder=folder,
+            seed=cell.seed,
+            candidates=self.candidates,
+            hide_labels=oracle.hides_labels,
+            budget=self.start + self.rounds * self.batch,
+            save_model=self.save_model,
+            monitor=reporter.monitor(check),
+            prepared=prepared,
+        ) as session:
+            given = session.given
+            for round in range(len(session.metrics), self.rounds + 1):
+                check()
+                asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
+                if session.round < asked:
+                    self._ask(session, round)
+                self._answer(session, oracle, check)
+                session.record(_line(session, cell, round, asked))
+                reporter.round(session.metrics[-1])
+            return session.metrics
+
+    def _ask(self, session: Session, round: int) -> None:
+        acting = session.strategy.resolve(session.state)
+        cold = not len(session.labels) and reads_trained(acting, self.learner)
+        session.ask(self.start if round == 0 else self.batch, strategy=self.cold_start if cold else None)
+
+    def _answer(self, session: Session, oracle: Oracle, check: "_Check") -> None:
+        rows = session.pending
+        if len(rows):
+            answers = oracle.answer(rows, session.pool)
+            check()
+            session.tell(rows, answers, who=type(oracle).__name__, source=oracle.source)
+
+    def _cell_config(self, cell: Cell) -> dict[str, Any]:
+        config = describe(self)
+        for key in (*FREE, "baseline", "seeds"):
+            del config[key]
+        return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
+
+    def _report(self, folder: Path | None) -> Path | None:
+        if folder is None or not self.report:
+            return None
+        from dal.report import write_report
+
+        return Path(write_report(folder))
+
+
+def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any]:
+    """The line of `metrics.jsonl` for a round whose answers are in."""
+    state = session.state
+    batch = session.last_selection if asked and session.round == asked else None
+    predictor = session.predictor  # fitted before anything else, so that its time is its own
+    figures = session.evaluate() if session.can_evaluate else {}
+    del predictor
+    return {
+        "round": round,
+        "labels": state.labels,
+        "strategy": name_of(cell.strategy),
+        "acting": None if batch is None else batch.strategy,
+        "seed": cell.seed,
+        **{name: _finite(value) for name, value in figures.items()},
+        "fit_seconds": session.fit_seconds,
+        "pass_seconds": 0.0 if batch is None else batch.seconds.get("pass", 0.0),
+        "select_seconds": 0.0 if batch is None else batch.seconds.get("select", 0.0),
+        "evaluate_seconds": session.evaluate_seconds,
+        "rows": [] if batch is None else [session.pool.ids[row] for row in batch.rows.tolist()],
+        "scores": None if batch is None or batch.scores is None else [_finite(x) for x in batch.scores.tolist()],
+        "notes": {} if batch is None else {name: _finite(value) for name, value in batch.notes.items()},
+        "near_duplicates": 0.0 if batch is None else batch.near_duplicates,
+        "class_counts": list(state.per_class),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """The number, None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+@contextmanager
+def _held(folder: Path | None) -> Iterator[None]:
+    lock = None if folder is None else Lock(folder)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+class _Check:
+    """Raises `Interrupted` when Ctrl-C was pressed; called between batches, never in the middle of a write."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.pressed = False
+
+    def __call__(self) -> None:
+        if self.pressed:
+            how = "nothing was kept" if self._folder is None else f"go on with: dal run --resume {self._folder}"
+            raise Interrupted(f"stopped; {how}")
+
+    def press(self, number: int, frame: FrameType | None) -> None:
+        """The handler: the first Ctrl-C asks for a clean stop, a second one does not wait."""
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+
+@contextmanager
+def _interruptible(folder: Path | None) -> Iterator[_Check]:
+    """Own Ctrl-C meanwhile: Lightning would turn it into an exit, and a half-finished fit must not be stored."""
+    check = _Check(folder)
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, check.press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,153 @@
+"""What a run shows on the console: progress bars with rates, a table that grows round by round, a summary."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean, pstdev
+from typing import Any
+
+from dal.learner import Monitor
+
+_COLUMNS: Sequence[tuple[str, str, str]] = (
+    ("round", "round", "d"),
+    ("labels", "labels", "d"),
+    ("acting", "strategy", "s"),
+    ("accuracy", "accuracy", ".3f"),
+    ("macro_f1", "macro-F1", ".3f"),
+    ("log_loss", "log loss", ".3f"),
+    ("ece", "ECE", ".3f"),
+    ("fit_seconds", "fit s", ".1f"),
+    ("pass_seconds", "pass s", ".1f"),
+    ("select_seconds", "pick s", ".2f"),
+)
+_WIDE = 16
+
+
+class Quiet:
+    """Shows nothing. The base of reporters: override what should be shown."""
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+
+    def cell(self, name: str, seed: int) -> None:
+        """A strategy's run with one seed begins, or goes on."""
+
+    def round(self, line: Mapping[str, Any]) -> None:
+        """A round is complete; `line` is its line of `metrics.jsonl`."""
+
+    def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """All cells are complete; their lines by name."""
+
+    def monitor(self, check: Callable[[], None]) -> Monitor:
+        """What watches fits and passes. It must call `check`, which may raise, whenever the work advances."""
+        return _Checking(check)
+
+
+class Console(Quiet):
+    """Shows a run on the terminal with rich; bars only where there is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as RichConsole
+
+        self._console = RichConsole(highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print the line."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def cell(self, name: str, seed: int) -> None:
+        """Print the heads of the table's columns."""
+        self._console.print(f"\n[bold]{name}[/bold], seed {seed}")
+        heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(8) for _, title, kind in _COLUMNS]
+        self._console.print("  ".join(heads), style="dim", no_wrap=True)
+
+    def round(self, line: Mapping[str, Any]) -> None:
+        """Print one row of the table."""
+        self._console.print("  ".join(_cell(line.get(key), kind) for key, _, kind in _COLUMNS), no_wrap=True)
+
+    def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Print the accuracy of each strategy by number of labels, mean and spread over the seeds."""
+        from rich.table import Table
+
+        curves: dict[str, dict[int, list[float]]] = {}
+        for lines in cells.values():
+            for line in lines:
+                if line.get("accuracy") is not None:
+                    curve = curves.setdefault(str(line["strategy"]), {})
+                    curve.setdefault(int(line["labels"]), []).append(float(line["accuracy"]))
+        if not curves:
+            return
+        table = Table("labels", *curves, title="accuracy: mean ± standard deviation over the seeds")
+        for labels in sorted({labels for curve in curves.values() for labels in curve}):
+            table.add_row(str(labels), *(_spread(curve.get(labels, [])) for curve in curves.values()))
+        self._console.print()
+        self._console.print(table)
+
+    def monitor(self, check: Callable[[], None]) -> Monitor:
+        """A bar that vanishes when the work is done."""
+        return _Bar(self._console, check)
+
+
+class _Checking(Monitor):
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def started(self, what: str, total: int) -> None:
+        self._check()
+
+    def advanced(self, count: int) -> None:
+        self._check()
+
+
+class _Bar(_Checking):
+    """A progress bar with a rate: rows per second for a pass, steps per second for a fit."""
+
+    def __init__(self, console: Any, check: Callable[[], None]) -> None:
+        super().__init__(check)
+        self._console = console
+        self._progress: Any = None
+        self._task: Any = None
+
+    def started(self, what: str, total: int) -> None:
+        self.finished()  # of work that an error ended
+        super().started(what, total)
+        if not self._console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        unit = "rows" if "pass" in what else "steps"
+        rate = TextColumn("{task.fields[rate]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._progress.start()
+        self._task = self._progress.add_task(f"{what} ({unit})", total=total, rate="")
+        self._unit = unit
+
+    def advanced(self, count: int) -> None:
+        if self._progress is not None:
+            self._progress.advance(self._task, count)
+            speed = self._progress.tasks[0].speed
+            self._progress.update(self._task, rate="" if speed is None else f"{speed:,.0f} {self._unit}/s")
+        try:
+            super().advanced(count)
+        except BaseException:
+            self.finished()
+            raise
+
+    def halved(self, token_budget: int) -> None:
+        self._console.print(f"out of memory: going on with {token_budget} tokens per batch", style="yellow")
+
+    def finished(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _cell(value: Any, kind: str) -> str:
+    if kind == "s":
+        return str(value or "-")[:_WIDE].ljust(_WIDE)
+    return ("-" if value is None else format(value, kind)).rjust(8)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{mean(values):.3f}" + (f" ± {pstdev(values):.3f}" if len(values) > 1 else "")
