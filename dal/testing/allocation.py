@@ -45,9 +45,13 @@ class AllocationWatch(TorchDispatchMode):
         if not self._traced:
             tracemalloc.stop()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # with True, torch imports its compiler for the first operation: seconds
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(made):
+        for leaf in (made,) if isinstance(made, torch.Tensor) else tree_leaves(made):
             if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
                 size = leaf.untyped_storage().nbytes()
                 if size > self.limit:
