@@ -353,7 +353,7 @@ def _seconds(value: object) -> str:
     if not _number(value):
         return _MISSING
     number = float(value)  # type: ignore[arg-type]
-    return f"{number:.2f}" if number < 10 else f"{number:.1f}"
+    return f"{number:.{3 if number < 0.1 else 2 if number < 10 else 1}f}"
 
 
 def _whole(value: object) -> str:

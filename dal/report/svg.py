@@ -102,10 +102,11 @@ def svg(
     parts += _names(series, frame)
     if saving is not None:
         parts.append(_saving(saving, frame))
-    namespace = ' xmlns="http://www.w3.org/2000/svg"' if standalone else ""
+    namespace, margin = (' xmlns="http://www.w3.org/2000/svg"', 16) if standalone else ("", 0)
+    wide, high = width + 2 * margin, height + 2 * margin
     head = (
-        f'<svg{namespace} class="plot" role="img" aria-labelledby="{name}-t {name}-d" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}">'
+        f'<svg{namespace} class="plot" role="img" aria-labelledby="{name}-t {name}-d" '
+        f'viewBox="{-margin} {-margin} {wide} {high}" width="{wide}" height="{high}">'
     )
     return Markup(head + "".join(parts) + "</svg>")  # every text in it is escaped above
 
