@@ -198,8 +198,8 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> None:
-    from dal.sheet import questions, write_questions
     from dal.runfolder import describe, write_config
+    from dal.sheet import questions, write_questions
 
     write_config(options.folder, _kept(describe(experiment)))
     again = bool(len(session.pending))
@@ -401,9 +401,9 @@ def _experiment(config: Path, overrides: "Override", folder: Path) -> "Experimen
     settings = tree.read(config)
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
+    from dal.choice import check_needs
     from dal.config.build import build
     from dal.experiment import Experiment
-    from dal.session import check_needs
 
     experiment, notes = build(Experiment, settings, overrides)
     for note in notes:
