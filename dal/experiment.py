@@ -135,6 +135,8 @@ class Experiment:
         """
         reporter = reporter or (Quiet() if self.quiet else Console())
         folder = None if self.folder is None else Path(self.folder)
+        if folder is not None and not folder.exists():
+            self._load()  # what cannot be run is refused before anything is written
         with _held(folder), _interruptible(folder) as check:
             if folder is not None:
                 self._sign(folder, dict(config or describe(self)), reporter)
