@@ -58,9 +58,8 @@ def test_scores_of_the_wrong_shape_are_refused():
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_outputs_that_are_not_finite_are_named_by_position(bad):
-    with pytest.raises(
-        SelectionError, match="'score' that the model computed is NaN or infinite at 1 positions of the pool: 2"
-    ):
+    message = "'score' that the model computed is NaN or infinite at 1 positions of the pool: 2"
+    with pytest.raises(SelectionError, match=message):
         choose(Scores(), scored(0.0, 1.0, bad))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dal.outputs import Outputs
 from dal.strategies import BADGE, BALD, ClusterCenters, CoreSet, Entropy, LeastConfidence, Margin, Phases, Random
@@ -133,12 +134,36 @@ def test_only_row_by_row_strategies_say_so():
     assert {name_of(s) for s in STRATEGIES if s.rowwise} == {"LeastConfidence", "Margin", "Entropy"}
 
 
-def test_a_large_pool_fits_without_a_table_of_all_pairs(strategy):
-    N = 20_000  # N x N would be 1.6 GB of float32
+class Largest(TorchDispatchMode):
+    """Keeps the number of elements of the largest tensor that any operation made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().size() // tensor.element_size())
+        return made
+
+
+def test_a_large_pool_takes_neither_a_table_of_all_pairs_nor_of_all_gradients(strategy):
+    N, C, D = 20_000, 10, 16
     generator = torch.Generator().manual_seed(0)
-    tensors = {"logits": (N, 10), "features": (N, 16), "embeddings": (N, 16), "mc_logits": (N, 3, 10)}
+    tensors = {"logits": (N, C), "features": (N, D), "embeddings": (N, D), "mc_logits": (N, 3, C)}
     pool = Outputs({name: torch.randn(*shape, generator=generator) for name, shape in tensors.items()})
-    needed = {
-        name: value for name, value in pool._tensors.items() if name != "mc_logits" or name_of(strategy) == "BALD"
-    }
-    assert len(choose(strategy, Query(Outputs(needed), 5, generator)).positions) == 5
+    with Largest() as largest:
+        assert len(choose(strategy, Query(pool, 5, generator)).positions) == 5
+    assert largest.elements <= N * 3 * C < N * C * D < N * N
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("labeled", [0, 10])
+def test_a_gpu_makes_the_same_choice(strategy, labeled):
+    asked = query(15, labeled=labeled)
+    there = Query(asked.pool.to("cuda"), 15, asked.generator, asked.labeled.to("cuda"), labels=asked.labels.cuda())
+    moved = choose(strategy, there)
+    here = choose(strategy, query(15, labeled=labeled))
+    assert torch.equal(moved.positions.cpu(), here.positions)
+    if here.scores is not None:
+        torch.testing.assert_close(moved.scores.cpu(), here.scores, rtol=1e-4, atol=1e-4)
