@@ -94,10 +94,10 @@ class DropoutMasks(TorchFunctionMode):
         if self.seed is None:
             return _as_is(func, input, p)
         if self.expand is None:
-            return input * self._mask(func, input, p, self.sample)
+            return input * self._mask(func, input, p, self.sample).to(input)
         rows = input.unflatten(0, (self.expand, -1))  # (K, B, ...)
         masks = torch.stack([self._mask(func, rows[k], p, k) for k in range(self.expand)])  # (K, 1, ...)
-        out: Tensor = rows * masks
+        out: Tensor = rows * masks.to(rows)
         return out.flatten(0, 1)
 
     def _mask(self, func: Any, input: Tensor, p: float, sample: int) -> Tensor:
@@ -109,7 +109,7 @@ class DropoutMasks(TorchFunctionMode):
         state = np.random.SeedSequence((self.seed, self.calls, sample)).generate_state(1, np.uint64)
         kept = torch.rand(shape, generator=torch.Generator().manual_seed(int(state[0]))) >= p
         scaled: Tensor = kept / max(1 - p, torch.finfo(torch.float32).tiny)
-        return scaled.to(input)
+        return scaled
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def load_classifier(
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     config.problem_type = "multi_label_classification" if multilabel else "single_label_classification"
+    config.use_cache = False  # keys and values are for generation: here they would only take memory
     if config.get_text_config().pad_token_id is None:
         end = config.get_text_config().eos_token_id
         config.get_text_config().pad_token_id = (end[0] if isinstance(end, list) else end) or 0

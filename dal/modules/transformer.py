@@ -25,7 +25,8 @@ class TransformerClassifier(ActiveModule):
 
     Which layer that is, is found by looking which `nn.Linear` outside the pretrained part is called last; its input is
     the features, and its output on them, in float32, is the logits. Decoders call it on every token: the features are
-    then those of the last real token of each row, by the attention mask, whatever the padding token is.
+    then those of the last real token of each row, by the attention mask, whatever the padding token is. (Or the mean of
+    all real tokens, where the model takes the mean of their logits.)
 
     Args:
         model: a hub name, a local folder, "package:NAME/FOLDER" (a folder inside an installed package), or a model that
@@ -82,6 +83,7 @@ class TransformerClassifier(ActiveModule):
         )
         self.model: Any = loaded
         self._pads_left = False
+        self._pool = _pool_last
         self._accepted = frozenset(inspect.signature(loaded.forward).parameters) - _NOT_FOR_THE_MODEL
         self._last = ""
         self._look()
@@ -167,10 +169,7 @@ class TransformerClassifier(ActiveModule):
             for hook in hooks:
                 hook.remove()
         features = seen[-1]
-        if features.dim() == 3:
-            last = _last_real(inputs).repeat(len(features) // len(inputs["input_ids"]))
-            features = features[torch.arange(len(features), device=features.device), last]
-        return features, logits
+        return features if features.dim() == 2 else self._pool(features, inputs), logits
 
     def _show_one_end(self, inputs: dict[str, Tensor]) -> Any:
         """Let encoder-decoders see exactly one end token per row where they pool, and the real tokens elsewhere.
@@ -226,10 +225,15 @@ class TransformerClassifier(ActiveModule):
             raise LearnerError(f"{name} has no linear classification layer after its pretrained part")
         self._last = called[-1]
         with torch.no_grad(), training_flags(self, lambda module: False):
-            features, logits = self._look_inside(batch)
+            for pool in (_pool_last, _pool_mean):
+                self._pool = pool
+                features, logits = self._look_inside(batch)
+                explained = torch.allclose(self.head(features), logits.float(), rtol=1e-3, atol=1e-4)
+                if explained:
+                    break
             self._pads_left = self._needs_padding_left(batch, features)
             trunk, _ = self.split(batch)
-        if not torch.allclose(self.head(features), logits.float(), rtol=1e-3, atol=1e-4):
+        if not explained:
             raise LearnerError(
                 f"the logits of {name} do not follow from the input of its last linear layer '{self._last}'; "
                 "how it pools its tokens is not known to dal"
@@ -265,6 +269,8 @@ class TransformerClassifier(ActiveModule):
 
         LoRA updates are merged into the weights. The folder is written whole or not at all.
         """
+        if tokenizer is not None and getattr(tokenizer, "pad_token_id", None) is not None:
+            self.model.config.pad_token_id = tokenizer.pad_token_id  # by which decoders find the last token elsewhere
         with replacing(Path(folder)) as partial:
             merged(self.model).save_pretrained(partial)
             if tokenizer is not None:
@@ -289,6 +295,19 @@ def _last_real(batch: Batch) -> Tensor:
     mask = batch.get("attention_mask")
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     return (positions if mask is None else positions * (mask != 0)).amax(1)
+
+
+def _pool_last(tokens: Tensor, batch: Batch) -> Tensor:
+    """Each row's last real token, (R, D) of (R, T, D); R may be several times the rows of the batch."""
+    last = _last_real(batch).repeat(len(tokens) // len(batch["input_ids"]))
+    return tokens[torch.arange(len(tokens), device=tokens.device), last]
+
+
+def _pool_mean(tokens: Tensor, batch: Batch) -> Tensor:
+    """The mean of each row's real tokens, (R, D) of (R, T, D): the mean of linear outputs is the output of the mean."""
+    mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).to(tokens.dtype).unsqueeze(-1)
+    mask = mask.repeat(len(tokens) // len(mask), 1, 1)
+    return (tokens * mask).sum(1) / mask.sum(1)
 
 
 def _first(token: int | list[int] | None) -> int:

@@ -51,6 +51,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", _DECODER),
 }
 ALL = sorted(CONFIGS)
+CONFIGS["eurobert"] = ("EuroBert", _DECODER)
 
 #: Dropout acts after the pretrained part / anywhere but on attention weights, with the config's own probabilities.
 IN_HEAD = {"bert", "distilbert", "roberta", "electra", "albert", "mpnet", "xlnet", "deberta-v2"}

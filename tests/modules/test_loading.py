@@ -179,6 +179,21 @@ def test_saved_folder_is_loaded_by_a_pipeline_which_gives_label_names(tiny_bert,
     assert sorted(path.name for path in (tmp_path / "model").glob("*.safetensors")) == ["model.safetensors"]
 
 
+@torch.no_grad()
+def test_saved_decoder_finds_the_last_token_by_the_padding_of_its_tokenizer(tiny_bert, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, eos_token_id=3, num_labels=4)
+    module = TransformerClassifier(GPT2ForSequenceClassification(config).eval(), CLASSES)
+    module.save(tmp_path / "model", tokenizer)
+    texts = ["my parcel is late", "again my invoice was wrong and please help"]
+    answers = pipeline("text-classification", str(tmp_path / "model"), batch_size=2)(texts, top_k=None)
+    probs = module(dict(tokenizer(texts, padding=True, return_tensors="pt"))).softmax(-1)
+    for answer, row in zip(answers, probs.tolist(), strict=True):
+        assert {entry["label"]: entry["score"] for entry in answer} == pytest.approx(
+            dict(zip(CLASSES, row, strict=True)), abs=1e-5
+        )
+
+
 def test_saving_replaces_the_folder_whole_and_leaves_nothing_beside_it(tmp_path):
     module = TransformerClassifier(build("bert"))
     (tmp_path / "model").mkdir()

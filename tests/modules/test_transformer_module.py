@@ -1,6 +1,6 @@
 import pytest
 import torch
-from architectures import ALL, CONFIGS, PAD, build, rows
+from architectures import ALL, PAD, build, rows
 from torch import nn
 from torch.nn import functional as F
 
@@ -173,5 +173,11 @@ def test_model_whose_logits_do_not_follow_from_its_last_layer_is_refused():
         TransformerClassifier(model)
 
 
-def test_every_architecture_of_the_issue_is_tried():
-    assert len(CONFIGS) == 14
+@torch.no_grad()
+def test_features_of_a_model_that_averages_the_logits_of_its_tokens_are_their_mean():
+    model = build("eurobert", classifier_pooling="late", classifier_dropout=0.1)
+    module = TransformerClassifier(model)
+    batch = rows(LENGTHS)
+    torch.testing.assert_close(module(batch), model(**batch).logits)
+    assert module.features(batch).shape == (4, 32)
+    torch.testing.assert_close(module(batch)[1:2], module(rows([5])))
