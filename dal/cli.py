@@ -408,6 +408,10 @@ def _experiment(config: Path, overrides: "Override", folder: Path) -> "Experimen
     experiment, notes = build(Experiment, settings, overrides)
     for note in notes:
         _say(note)
+    if "transformers" in sys.modules:  # whose bars for every saved file would break up the run's own display
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     for strategy in (experiment.strategy, experiment.baseline):
         if strategy is not None:
             check_needs(strategy, experiment.learner, multilabel=experiment.data.multilabel)
@@ -512,13 +516,14 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Our own warnings as one line without a source line; those of libraries as they come."""
+    """Our own warnings in one line, and none of what libraries say to those who build on them."""
+    package = str(Path(__file__).parent)
 
-    def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if category.__module__.startswith("dal.") or category is UserWarning:
+    def show(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+        if filename.startswith(package) or category.__module__.startswith("dal."):
             _say(f"warning: {_first_line(message)}")
-        else:
-            before(message, category, *rest, **more)
+        elif not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+            before(message, category, filename, *rest, **more)
 
     before = warnings.showwarning
     warnings.showwarning = show

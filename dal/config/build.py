@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from dal.config import classes
 from dal.config.factory import Factory
 from dal.config.signatures import (
+    SEQUENCES,
     handed_over,
     hints_of,
     is_factory,
@@ -206,7 +207,7 @@ class _Resolver:
         """A value without a class of its own, as the annotation wants it."""
         members = members_of(annotation)
         accepts_text = str in members or Any in members
-        lists = [m for m in members if typing.get_origin(m) in {list, tuple, typing.get_origin(typing.Sequence[int])}]
+        lists = [m for m in members if typing.get_origin(m) in SEQUENCES]
         if node.from_command_line and accepts_text and isinstance(node.value, list | dict) and not lists:
             return node.raw
         if lists and not accepts_text and node.from_command_line and not isinstance(node.value, list | dict | None):
@@ -272,7 +273,11 @@ def _is_recipe(annotation: Any, default: Any) -> bool:
 
 def _is_plain(members: list[Any], node: Node | None) -> bool:
     """Whether a union of a class and plain types is given as a plain value."""
-    return node is not None and not isinstance(node.value, dict) and str in members and isinstance(node.value, str)
+    if node is None or node.value is None or isinstance(node.value, dict):
+        return False
+    if isinstance(node.value, list):
+        return any(typing.get_origin(member) in SEQUENCES for member in members)
+    return str in members if isinstance(node.value, str) else _takes(members, node)
 
 
 def _takes(members: list[Any], node: Node) -> bool:

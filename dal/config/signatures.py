@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from dal.config import classes
 
-_SEQUENCES = {list, tuple, collections.abc.Sequence}
+#: What a list in a config may become.
+SEQUENCES = {list, tuple, collections.abc.Sequence, collections.abc.Iterable}
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -96,7 +97,7 @@ def _word(member: Any) -> str:
     origin, inner = typing.get_origin(member), typing.get_args(member)
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))
-    if origin in _SEQUENCES:
+    if origin in SEQUENCES:
         return f"a list of {_PLURALS.get(inner[0] if inner else None, 'values')}"
     made = made_by(member)
     if made is not None and is_fixed(member):
