@@ -87,11 +87,14 @@ class ClusterCenters(Strategy):
 
 
 def _medoids(clusters: Clusters, k: int) -> Tensor:
-    """The row nearest each center (k,), the first of equals; N where a cluster is empty."""
+    """The row nearest each center (k,), the first of equals; N where a cluster is empty.
+
+    The two rows of a cluster of two are equally near: which of them rounding favours must not decide.
+    """
     N = len(clusters.assignment)
     nearest = clusters.distances.new_full((k,), torch.inf)
     nearest = nearest.scatter_reduce(0, clusters.assignment, clusters.distances, "amin")
-    wins = clusters.distances == nearest[clusters.assignment]  # (N,)
+    wins = clusters.distances <= nearest[clusters.assignment] * (1 + 1e-5) + 1e-6  # (N,), of points at unit length
     rows = torch.arange(N, device=wins.device)
     first = torch.full((k,), N, device=wins.device)
     return first.scatter_reduce(0, clusters.assignment, rows.where(wins, rows.new_tensor(N)), "amin")

@@ -55,6 +55,15 @@ class TestClusterCenters:
         assert sorted((selection.positions[:3] % 3).tolist()) == [0, 1, 2]
         assert selection.scores.tolist()[3:] == [0, 0]
 
+    def test_the_first_of_two_rows_equally_near_their_center_is_taken_whatever_rounding_says(self):
+        generator = torch.Generator().manual_seed(0)
+        middles = torch.eye(8).repeat_interleave(2, 0)
+        for _ in range(10):
+            x = middles + 0.1 * torch.randn(16, 8, generator=generator)
+            selection = choose(ClusterCenters(), of({"embeddings": x}, 8))
+            pairs = selection.positions[selection.scores == 2]
+            assert torch.all(pairs % 2 == 0)
+
     def test_rows_without_direction_are_no_trouble(self):
         assert len(choose(ClusterCenters(), of({"embeddings": torch.zeros(8, 3)}, 4)).positions) == 4
 
