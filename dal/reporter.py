@@ -18,7 +18,7 @@ _COLUMNS: Sequence[tuple[str, str, str]] = (
     ("pass_seconds", "pass s", ".1f"),
     ("select_seconds", "pick s", ".2f"),
 )
-_WIDE = 16
+_WIDE = 13
 
 
 class Quiet:
@@ -56,12 +56,13 @@ class Console(Quiet):
     def cell(self, name: str, seed: int) -> None:
         """Print the heads of the table's columns."""
         self._console.print(f"\n[bold]{name}[/bold], seed {seed}")
-        heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(8) for _, title, kind in _COLUMNS]
-        self._console.print("  ".join(heads), style="dim", no_wrap=True)
+        heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in _COLUMNS]
+        self._console.print(" ".join(heads), style="dim", soft_wrap=True)
 
     def round(self, line: Mapping[str, Any]) -> None:
         """Print one row of the table."""
-        self._console.print("  ".join(_cell(line.get(key), kind) for key, _, kind in _COLUMNS), no_wrap=True)
+        cells = [_cell(line.get(key), title, kind) for key, title, kind in _COLUMNS]
+        self._console.print(" ".join(cells), soft_wrap=True)
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Print the accuracy of each strategy by number of labels, mean and spread over the seeds."""
@@ -75,10 +76,10 @@ class Console(Quiet):
                     curve.setdefault(int(line["labels"]), []).append(float(line["accuracy"]))
         if not curves:
             return
-        table = Table("labels", *curves, title="accuracy: mean ± standard deviation over the seeds")
+        table = Table("labels", *curves)
         for labels in sorted({labels for curve in curves.values() for labels in curve}):
             table.add_row(str(labels), *(_spread(curve.get(labels, [])) for curve in curves.values()))
-        self._console.print()
+        self._console.print("\naccuracy by number of labels, mean ± standard deviation over the seeds", soft_wrap=True)
         self._console.print(table)
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
@@ -141,10 +142,14 @@ class _Bar(_Checking):
             self._progress = None
 
 
-def _cell(value: Any, kind: str) -> str:
+def _width(title: str) -> int:
+    return max(5, len(title))
+
+
+def _cell(value: Any, title: str, kind: str) -> str:
     if kind == "s":
         return str(value or "-")[:_WIDE].ljust(_WIDE)
-    return ("-" if value is None else format(value, kind)).rjust(8)
+    return ("-" if value is None else format(value, kind)).rjust(_width(title))
 
 
 def _spread(values: Sequence[float]) -> str:
