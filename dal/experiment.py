@@ -139,7 +139,7 @@ class Experiment:
             self._load()  # what cannot be run is refused before anything is written
         with _held(folder), _interruptible(folder) as check:
             if folder is not None:
-                self._sign(folder, dict(config or describe(self)), reporter)
+                self._sign(folder, dict(config or self._config()), reporter)
             lines = self._run_cells(folder, reporter, check)
             report = self._report(folder)
         reporter.summary(lines)
@@ -245,8 +245,15 @@ class Experiment:
             check()
             session.tell(rows, answers, who=type(oracle).__name__, source=oracle.source)
 
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = describe(self)
+        if not isinstance(self.data, TextData):  # rows made in Python: their fingerprints are all there is to say
+            parts = ("pool", "test", "validation")
+            config["data"] = {part: describe(getattr(self.data, part, None)) for part in parts}
+        return config
+
     def _cell_config(self, cell: Cell) -> dict[str, Any]:
-        config = describe(self)
+        config = self._config()
         for key in (*FREE, "baseline", "seeds"):
             del config[key]
         return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}

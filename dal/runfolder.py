@@ -272,18 +272,21 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 # -- the saved model -----------------------------------------------------------------------------------------------
 
 
-def trained_on(folder: Path) -> str | None:
-    """What the model saved in `folder` was trained on, as `keep_model` was told; None when no whole model is there."""
+def trained_on(folder: Path) -> tuple[str, float] | None:
+    """What the model saved in `folder` was trained on, as `keep_model` was told, and the seconds that it took.
+
+    None when no whole model is there.
+    """
     _recover(folder)
     try:
         marker = json.loads((folder / MODEL / _MARKER).read_text(encoding="utf-8"))
-        return str(marker["trained_on"])
+        return str(marker["trained_on"]), float(marker["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 @contextmanager
-def keep_model(folder: Path, marker: str) -> Iterator[Path]:
+def keep_model(folder: Path, marker: str, seconds: float = 0.0) -> Iterator[Path]:
     """A new folder to save a model in; it becomes `folder/model` whole, in the place of the last one, or not at all."""
     _recover(folder)
     new, old, final = folder / f"{MODEL}.new", folder / f"{MODEL}.old", folder / MODEL
@@ -291,7 +294,7 @@ def keep_model(folder: Path, marker: str) -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
-    write_whole(new / _MARKER, json.dumps({"trained_on": marker}) + "\n")
+    write_whole(new / _MARKER, json.dumps({"trained_on": marker, "seconds": seconds}) + "\n")
     for path in new.rglob("*"):
         _synchronise(path)
     if final.exists():

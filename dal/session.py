@@ -434,7 +434,7 @@ class Session:
         self.fit_seconds = time.perf_counter() - start
         self._previous = None
         if self.folder is not None and (self.save_model or self._continues):
-            with keep_model(self.folder, self._marker()) as target:
+            with keep_model(self.folder, self._marker(), self.fit_seconds) as target:
                 predictor.save(target)
         return predictor
 
@@ -446,8 +446,12 @@ class Session:
 
     def _load_current(self) -> Predictor | None:
         """The saved model, when the present labels made it."""
-        if self.folder is None or not bool(self._labeled.any()) or trained_on(self.folder) != self._marker():
+        if self.folder is None or not bool(self._labeled.any()):
             return None
+        marker, seconds = trained_on(self.folder) or ("", 0.0)
+        if marker != self._marker():
+            return None
+        self.fit_seconds = seconds
         return self.learner.load(self.folder / MODEL, self.prepared)
 
     def _last_predictor(self) -> Predictor | None:

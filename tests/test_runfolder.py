@@ -104,14 +104,14 @@ def test_damage_within_the_metrics_is_named_by_line(tmp_path: Path) -> None:
 def test_model_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     with keep_model(tmp_path, "first") as folder:
         (folder / "weights").write_text("1")
-    assert trained_on(tmp_path) == "first"
+    assert trained_on(tmp_path) == ("first", 0.0)
     with suppress(RuntimeError), keep_model(tmp_path, "second") as folder:
         (folder / "weights").write_text("half of")
         raise RuntimeError
-    assert trained_on(tmp_path) == "first"
+    assert trained_on(tmp_path) == ("first", 0.0)
     with keep_model(tmp_path, "third") as folder:
         (folder / "weights").write_text("3")
-    assert trained_on(tmp_path) == "third"
+    assert trained_on(tmp_path) == ("third", 0.0)
     assert (tmp_path / "model" / "weights").read_text() == "3"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
@@ -120,7 +120,7 @@ def test_last_model_is_put_back_when_a_kill_struck_during_its_replacement(tmp_pa
     with keep_model(tmp_path, "first") as folder:
         (folder / "weights").write_text("1")
     (tmp_path / "model").rename(tmp_path / "model.old")
-    assert trained_on(tmp_path) == "first"
+    assert trained_on(tmp_path) == ("first", 0.0)
     (tmp_path / "model" / "trained_on.json").write_text("torn")
     assert trained_on(tmp_path) is None
 

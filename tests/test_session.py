@@ -473,12 +473,13 @@ def test_asking_does_not_make_the_model_stale(data: Splits, counts: dict[str, li
     with Session(data, Counting(), Margin(), hide_labels=True, folder=tmp_path) as session:
         answered(session)
         session.ask(5)
-        model = session.predictor
+        model, seconds = session.predictor, session.fit_seconds
         assert len(counts["fits"]) == 1
     with Session(data, Counting(), Margin(), hide_labels=True, folder=tmp_path) as session:
         again = session.predictor
         assert len(counts["fits"]) == 1
         assert len(counts["loads"]) == 1
+        assert session.fit_seconds == seconds > 0
         rows = torch.arange(20)
         expected = model.outputs(session.prepared, rows).logits
         assert torch.equal(again.outputs(session.prepared, rows).logits, expected)

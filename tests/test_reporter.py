@@ -1,0 +1,68 @@
+import io
+
+import pytest
+from rich.console import Console as RichConsole
+
+from dal.reporter import Console, Quiet, _Bar
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_bar_shows_the_work_and_its_rate_and_vanishes() -> None:
+    shown, calls = io.StringIO(), []
+    bar = _Bar(RichConsole(file=shown, force_terminal=True, width=120, highlight=False), lambda: calls.append(1))
+    bar.started("pass", 100)
+    for _ in range(4):
+        bar.advanced(25)
+    bar.halved(512)
+    bar.finished()
+    bar.finished()
+    assert "pass (rows)" in shown.getvalue()
+    assert "100/100" in shown.getvalue()
+    assert "out of memory: going on with 512 tokens per batch" in shown.getvalue()
+    assert len(calls) == 5
+
+
+def test_bar_is_taken_away_when_the_work_is_stopped() -> None:
+    stop = False
+
+    def check() -> None:
+        if stop:
+            raise Stopped
+
+    bar = _Bar(RichConsole(file=io.StringIO(), force_terminal=True), check)
+    bar.started("fit", 10)
+    stop = True
+    with pytest.raises(Stopped):
+        bar.advanced(1)
+    assert bar._progress is None
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal() -> None:
+    shown = io.StringIO()
+    bar = _Bar(RichConsole(file=shown), lambda: None)
+    bar.started("fit", 10)
+    bar.advanced(10)
+    bar.finished()
+    assert shown.getvalue() == ""
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Quiet()
+    reporter.say("x")
+    reporter.cell("Margin", 0)
+    reporter.round({"round": 0})
+    reporter.summary({})
+    reporter.monitor(lambda: None).halved(3)
+    assert capsys.readouterr().out == ""
+
+
+def test_figures_that_are_missing_are_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.cell("Margin", 0)
+    console.round({"round": 0, "labels": 30, "acting": None, "accuracy": None})
+    head, line = capsys.readouterr().out.splitlines()[2:]
+    assert len(head) <= 80
+    assert line.split()[:4] == ["0", "30", "-", "-"]
