@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _dispatch(arguments)
             sys.stdout.flush()
             return code
+    except SystemExit as ended:  # argparse leaves so after its help
+        return int(ended.code or 0)
     except BrokenPipeError:
         return _closed_pipe()
     except DalError as error:

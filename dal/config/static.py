@@ -4,13 +4,13 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from dal.config import classes
 from dal.config.build import refuse_unknown
 from dal.config.tree import Node, Override
 from dal.errors import ConfigError
+from dal.source import find
 
 #: Top-level keys that name a class, and its kind.
 SLOTS = {
@@ -35,7 +35,7 @@ class Field:
 @cache
 def fields(module: str, name: str) -> Mapping[str, Field]:
     """The fields of the dataclass `name` of `module`, read from its source."""
-    spec = find_spec(module)
+    spec = find(module)
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
