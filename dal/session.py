@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from dal.choice import Asked, Reader, Seeds, Stream, check_needs, listing, reads_trained
 from dal.classes import Classes, Given, one_per_row, refuse, shown, spread
 from dal.duplicates import near_duplicates
-from dal.errors import ConfigError, DataError, SessionError
-from dal.labels import SKIP, Answer, LabelStore, Skip, Value
+from dal.errors import ConfigError, SessionError
+from dal.labels import Answer, LabelStore, Skip, Value
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.progress import Progress
 from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
 from dal.strategy import RoundState, Strategy, all_needs, name_of
 
@@ -106,7 +105,8 @@ class Session:
         try:
             self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
             self.metrics = [] if self.folder is None else read_metrics(self.folder)
-            self._restore()
+            self._classes = Classes(self.pool.classes, self.pool.multilabel)
+            self._progress = Progress(self.pool, self._classes, self.store, hide_labels=hide_labels)
         except BaseException:
             self.close()
             raise
@@ -117,28 +117,28 @@ class Session:
     @property
     def pending(self) -> Tensor:
         """The rows that were asked and are not answered, (n,) int64, in the order in which to ask them."""
-        return self._pending.clone()
+        return self._progress.pending.clone()
 
     @property
     def labeled_rows(self) -> Tensor:
         """The rows with a label, (L,) int64, ascending."""
-        return self._labeled.nonzero().flatten()
+        return self._progress.labeled.nonzero().flatten()
 
     @property
     def labels(self) -> Tensor:
         """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
-        labels: Tensor = self._codes[self._labeled]
+        labels: Tensor = self._progress.codes[self._progress.labeled]
         return labels
 
     @property
     def unasked_rows(self) -> Tensor:
         """The rows without a label that were never asked, (N,) int64, ascending."""
-        return (~self._labeled & ~self._taken).nonzero().flatten()
+        return (~self._progress.labeled & ~self._progress.taken).nonzero().flatten()
 
     @property
     def given(self) -> int:
         """How many labels came with the data and are not hidden: the starting set."""
-        return int(self._given.sum())
+        return int(self._progress.given.sum())
 
     @property
     def can_evaluate(self) -> bool:
@@ -156,7 +156,7 @@ class Session:
         labels = self.labels
         multilabel, classes = self.pool.multilabel, len(self.pool.classes)
         counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
-        asked = len(self.store.answers) + len(self._pending)
+        asked = len(self.store.answers) + len(self._progress.pending)
         return RoundState(
             round=self.round,
             labels=len(labels),
@@ -170,7 +170,7 @@ class Session:
         """The latest batch of questions and why it was chosen; None before the first."""
         if self._last is None and self.round:
             batch = self.store.batch(self.round)
-            rows = self._rows_of(batch.rows)
+            rows = self._progress.rows_of(batch.rows)
             scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
             self._last = Asked(batch.round, rows, scores, strategy=batch.strategy, **batch.details)
         return self._last
@@ -208,7 +208,7 @@ class Session:
         """
         if n < 1:
             raise SessionError(f"ask for at least 1 row, not {n}")
-        if len(self._pending):
+        if len(self._progress.pending):
             return self.pending
         available = self.unasked_rows
         if not len(available):
@@ -249,7 +249,7 @@ class Session:
             return None, None
         if not reads_trained(acting, self.learner):
             return self.learner.untrained(self.prepared), self.prepared
-        if not bool(self._labeled.any()):
+        if not bool(self._progress.labeled.any()):
             name = name_of(acting)
             raise SessionError(
                 f"{name} reads {listing(all_needs(acting))} of a trained model, and nothing is labeled yet: start with "
@@ -267,8 +267,7 @@ class Session:
         ids = [self.pool.ids[row] for row in asked.rows.tolist()]
         scores = None if asked.scores is None else asked.scores.tolist()
         self.store.ask(ids, scores=scores, strategy=asked.strategy, details=details)
-        self._pending = asked.rows.clone()
-        self._taken[asked.rows] = True
+        self._progress.ask(asked.rows)
         self._last = asked
         if asked.near_duplicates > 0.5:
             _log.warning(
@@ -321,7 +320,7 @@ class Session:
         if new:
             self.store.tell(new)
             for row, value in read.values():
-                self._take(row, value)
+                self._progress.take(row, value)
             self._drop_predictor()
         return len(new)
 
@@ -336,18 +335,15 @@ class Session:
         row = int(self.pool.rows_of([self.store.undo()])[0])
         self._drop_predictor()
         value = self.store.answer(self.pool.ids[row])
-        if value is not None:
-            self._take(row, value)
-            return row
-        given = bool(self._given[row])
-        self._labeled[row], self._codes[row] = given, self._given_codes(row)
-        self._pending = self._rows_of(self.store.pending)
-        self._taken[row] = bool((self._pending == row).any())
+        if value is None:
+            self._progress.release(row)
+        else:
+            self._progress.take(row, value)
         return row
 
     def _read(self, rows: list[int], given: list[Given], correct: bool) -> dict[int, tuple[int, Value | Skip]]:
         """The answers to store, by their place in the call; every mistake is listed at once."""
-        pending = set(self._pending.tolist())
+        pending = set(self._progress.pending.tolist())
         read: dict[int, tuple[int, Value | Skip]] = {}
         told: dict[int, Value | Skip] = {}
         mistakes = []
@@ -374,13 +370,6 @@ class Session:
                 told[row] = value
         refuse(mistakes)
         return read
-
-    def _take(self, row: int, value: Value | Skip) -> None:
-        """Let the answer stand in memory as it does in the store."""
-        self._pending = self._pending[self._pending != row]
-        self._taken[row] = True
-        self._labeled[row] = value is not SKIP
-        self._codes[row] = self._classes.code(value)
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -446,7 +435,7 @@ class Session:
 
     def _load_current(self) -> Predictor | None:
         """The saved model, when the present labels made it."""
-        if self.folder is None or not bool(self._labeled.any()):
+        if self.folder is None or not bool(self._progress.labeled.any()):
             return None
         marker, seconds = trained_on(self.folder) or ("", 0.0)
         if marker != self._marker():
@@ -479,58 +468,6 @@ class Session:
         return digest.hexdigest()
 
     # -- opening and closing ---------------------------------------------------------------------------------------
-
-    def _restore(self) -> None:
-        """Build the state from the data's own labels and the store."""
-        pool, size = self.pool, len(self.pool)
-        self._classes = Classes(pool.classes, pool.multilabel)
-        self._given = torch.zeros(size, dtype=torch.bool) if self.hide_labels else pool.known.clone()
-        self._codes = pool.labels.clone()
-        self._codes[~self._given] = self._classes.blank
-        self._labeled = self._given.clone()
-        self._taken = torch.zeros(size, dtype=torch.bool)  # asked at some time, whatever came of it
-        answers = self.store.answers
-        self._refuse_strangers(answers)
-        present, rows = self._present(list(answers))
-        self._labeled[rows] = True
-        self._taken[rows] = True
-        for row, name in zip(rows.tolist(), present, strict=True):
-            self._codes[row] = self._classes.code(answers[name])
-        self._pending = self._rows_of(self.store.pending)
-        for some in (self._pending, self._rows_of(list(self.store.skipped))):
-            self._labeled[some] = False
-            self._taken[some] = True
-
-    def _given_codes(self, row: int) -> Tensor:
-        return self.pool.labels[row] if bool(self._given[row]) else self._classes.blank
-
-    def _refuse_strangers(self, answers: Mapping[str, Value]) -> None:
-        """Answers that name no class of the data, or are of the other kind."""
-        kind = tuple if self.pool.multilabel else str
-        wrong = [row for row, value in answers.items() if not isinstance(value, kind)]
-        if wrong:
-            now, then = ("multi-label", "single-label") if self.pool.multilabel else ("single-label", "multi-label")
-            raise SessionError(f"{self.folder} holds {then} answers, but the data is {now}")
-        names = {name for value in answers.values() for name in ([value] if isinstance(value, str) else value)}
-        unknown = self._classes.unknown(names)
-        if unknown:
-            raise SessionError(
-                f"{self.folder} holds answers of the classes {listing(unknown)}, which the data does not have; "
-                f"it has {listing(self.pool.classes[:20])}"
-            )
-
-    def _rows_of(self, ids: Sequence[str]) -> Tensor:
-        return self._present(ids)[1]
-
-    def _present(self, ids: Sequence[str]) -> tuple[Sequence[str], Tensor]:
-        """The ids that the pool has, and their rows. Answers to rows that have left the pool stay in the store."""
-        try:
-            return ids, self.pool.rows_of(ids) if ids else torch.zeros(0, dtype=torch.int64)
-        except DataError:
-            held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self.pool.ids.arrow()).to_pylist()
-            present = [name for name, here in zip(ids, held, strict=True) if here]
-            _log.warning("%d rows with questions or answers are not in the pool any more", len(ids) - len(present))
-            return self._present(present)
 
     @property
     def _seeds(self) -> Seeds:

@@ -1,0 +1,108 @@
+"""Where each row of a pool stands: labeled, pending, declined or never asked. Derived from the store, kept in step."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from dal.classes import Classes
+from dal.errors import DataError, SessionError
+from dal.labels import SKIP, LabelStore, Skip, Value
+
+_log = logging.getLogger("dal")
+
+
+class Progress:
+    """The state of the rows of a pool, as tensors over rows, from the data's own labels and the events of a store.
+
+    Args:
+        pool: the `dal.data.Rows` that questions are about.
+        classes: their classes.
+        store: what was asked and answered. Answers to rows that have left the pool stay there.
+        hide_labels: whether the labels in the data are not taken as given.
+
+    Attributes:
+        given: (N,) bool: the label came with the data.
+        labeled: (N,) bool: has a label.
+        taken: (N,) bool: was asked or told at some time, so that it is not asked again.
+        codes: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
+        pending: (n,) int64, the rows to answer, in order.
+
+    Raises:
+        SessionError: the stored answers do not fit the classes of the data.
+    """
+
+    def __init__(self, pool: Any, classes: Classes, store: LabelStore, *, hide_labels: bool) -> None:
+        self._pool, self._classes, self._store = pool, classes, store
+        size = len(pool)
+        self.given = torch.zeros(size, dtype=torch.bool) if hide_labels else pool.known.clone()
+        self.codes: Tensor = pool.labels.clone()
+        self.codes[~self.given] = classes.blank
+        self.labeled = self.given.clone()
+        self.taken = torch.zeros(size, dtype=torch.bool)
+        self._restore_answers(store.answers)
+        self.pending = self.rows_of(store.pending)
+        for rows in (self.pending, self.rows_of(list(store.skipped))):
+            self.labeled[rows] = False
+            self.taken[rows] = True
+
+    def _restore_answers(self, answers: Mapping[str, Value]) -> None:
+        self._refuse_strangers(answers)
+        present, rows = self._present(list(answers))
+        self.labeled[rows] = True
+        self.taken[rows] = True
+        for row, name in zip(rows.tolist(), present, strict=True):
+            self.codes[row] = self._classes.code(answers[name])
+
+    def ask(self, rows: Tensor) -> None:
+        """Let the rows be pending."""
+        self.pending = rows.clone()
+        self.taken[rows] = True
+
+    def take(self, row: int, value: Value | Skip) -> None:
+        """Let the answer stand."""
+        self.pending = self.pending[self.pending != row]
+        self.taken[row] = True
+        self.labeled[row] = value is not SKIP
+        self.codes[row] = self._classes.code(value)
+
+    def release(self, row: int) -> None:
+        """Let the row be as it was before it was answered: pending if it was asked, else as the data has it."""
+        given = bool(self.given[row])
+        self.labeled[row] = given
+        self.codes[row] = self._pool.labels[row] if given else self._classes.blank
+        self.pending = self.rows_of(self._store.pending)
+        self.taken[row] = bool((self.pending == row).any())
+
+    def rows_of(self, ids: Sequence[str]) -> Tensor:
+        """The rows with these ids, (n,) int64, without those that are not in the pool."""
+        return self._present(ids)[1]
+
+    def _present(self, ids: Sequence[str]) -> tuple[Sequence[str], Tensor]:
+        """Those of the ids that the pool has, and their rows."""
+        try:
+            return ids, self._pool.rows_of(ids) if ids else torch.zeros(0, dtype=torch.int64)
+        except DataError:
+            held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self._pool.ids.arrow()).to_pylist()
+            present = [name for name, here in zip(ids, held, strict=True) if here]
+            _log.warning("%d rows with questions or answers are not in the pool any more", len(ids) - len(present))
+            return self._present(present)
+
+    def _refuse_strangers(self, answers: Mapping[str, Value]) -> None:
+        """Answers that name no class of the data, or are of the other kind."""
+        kind, where = tuple if self._classes.multilabel else str, self._store.path or "the store"
+        if not all(isinstance(value, kind) for value in answers.values()):
+            kinds = ("multi-label", "single-label")
+            now, then = kinds if self._classes.multilabel else kinds[::-1]
+            raise SessionError(f"{where} holds {then} answers, but the data is {now}")
+        names = {name for value in answers.values() for name in ([value] if isinstance(value, str) else value)}
+        unknown = self._classes.unknown(names)
+        if unknown:
+            raise SessionError(
+                f"{where} holds answers of the classes {', '.join(unknown)}, which the data does not have; it has "
+                f"{', '.join(self._classes.names[:20])}"
+            )
