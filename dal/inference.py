@@ -1,6 +1,5 @@
 """The one pass: rows x names -> Outputs. The only hot loop over a model."""
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -138,7 +137,8 @@ def run_pass(
             computed = _computed(module, batch, collector.raw, samples, _generator(seed, start, collector.raw))
             if computed is None:
                 budget = _smaller(stop - start, costs[start])
-                _free(device)
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
                 monitor.halved(budget)
                 continue
             collector.put(placed[start:stop], computed)
@@ -174,12 +174,6 @@ def _smaller(rows: int, length: int) -> int:
             "model"
         )
     return max(1, rows * length // 2)
-
-
-def _free(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _generator(seed: int, start: int, names: frozenset[str]) -> torch.Generator:

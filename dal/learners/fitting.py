@@ -29,7 +29,7 @@ from dal.modules.base import ActiveModule
 Factory = Callable[[], lightning.Trainer]
 
 _MIXED = 16  # batches whose rows are mixed before they are sorted by length
-_SPREAD = 0.25  # how far the length of a row is blurred, so that batches differ from epoch to epoch
+_SPREAD = 0.5  # how far lengths are blurred (log scale): batches that are too alike from epoch to epoch teach badly
 _NOISE = (
     r".*does not have many workers.*",
     r".*You defined a `validation_step` but have no `val_dataloader`.*",

@@ -62,12 +62,12 @@ class TransformerLearner(Learner):
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     max_length: int = 128
-    epochs: int = 10
-    min_steps: int = 100
+    epochs: int = 5
+    min_steps: int = 70
     max_steps: int | None = None
     batch_size: int = 16
-    learning_rate: float = 5e-5
-    head_learning_rate: float | None = None
+    learning_rate: float = 1e-4
+    head_learning_rate: float | None = 1e-3
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
     clip: float | None = 1.0

@@ -54,7 +54,7 @@ def test_fit_agrees_with_scikit_learn():
 
 def test_fewer_rows_than_features_reach_the_same_optimum():
     rows, y = vectors(d=64, spread=3.0)
-    learner = ProbeLearner(model=None)
+    learner = ProbeLearner(model=None, l2=1.0)
     data = learner.prepare(rows)
     predictor = learner.fit(data, torch.arange(30), y[:30], seed=0)
     x = torch.nn.functional.pad(predictor.outputs(data, names={"features"}).features.double(), (0, 1), value=1.0)[:30]
