@@ -140,8 +140,9 @@ class Experiment:
         with _held(folder), _interruptible(folder) as check:
             if folder is not None:
                 self._sign(folder, dict(config or self._config()), reporter)
+            whole = self._finished(folder)
             lines = self._run_cells(folder, reporter, check)
-            report = self._report(folder)
+            report = self._report(folder, current=whole)
         reporter.summary(lines)
         if report is not None:
             reporter.say(f"\nreport: {report}")
@@ -170,6 +171,9 @@ class Experiment:
                 splits = splits or self._load()
                 lines[cell.name] = self._run_cell(cell, place, splits, prepared, reporter, check)
         return lines
+
+    def _finished(self, folder: Path | None) -> bool:
+        return folder is not None and all(len(read_metrics(folder / cell.name)) > self.rounds for cell in self.cells)
 
     def _load(self) -> Splits:
         """The data, once it is sure that the run can be made with it."""
@@ -258,9 +262,12 @@ class Experiment:
             del config[key]
         return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
 
-    def _report(self, folder: Path | None) -> Path | None:
+    def _report(self, folder: Path | None, *, current: bool) -> Path | None:
+        """The report, written anew unless the one that is there is of these very figures."""
         if folder is None or not self.report:
             return None
+        if current and (folder / "report.html").exists():
+            return folder / "report.html"
         from dal.report import write_report
 
         return Path(write_report(folder))

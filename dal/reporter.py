@@ -12,13 +12,13 @@ _COLUMNS: Sequence[tuple[str, str, str]] = (
     ("acting", "strategy", "s"),
     ("accuracy", "accuracy", ".3f"),
     ("macro_f1", "macro-F1", ".3f"),
-    ("log_loss", "log loss", ".3f"),
+    ("log_loss", "logloss", ".3f"),
     ("ece", "ECE", ".3f"),
     ("fit_seconds", "fit s", ".1f"),
     ("pass_seconds", "pass s", ".1f"),
     ("select_seconds", "pick s", ".2f"),
 )
-_WIDE = 13
+_WIDE = 14
 
 
 class Quiet:

@@ -108,6 +108,18 @@ def test_finished_experiment_is_only_read(tmp_path: Path) -> None:
     assert again.run(config=config).cells == first.cells
 
 
+def test_report_is_written_once_and_again_when_it_is_missing(tmp_path: Path) -> None:
+    first = experiment(tmp_path, report=True, rounds=0).run()
+    assert first.report == tmp_path / "report.html"
+    assert "Margin" in first.report.read_text(encoding="utf-8")
+    first.report.write_text("kept")
+    assert experiment(tmp_path, report=True, rounds=0).run().report == first.report
+    assert first.report.read_text() == "kept"
+    first.report.unlink()
+    experiment(tmp_path, report=True, rounds=0).run()
+    assert first.report.stat().st_size > 1000
+
+
 def test_folder_with_another_config_is_refused_by_the_key_that_differs(tmp_path: Path) -> None:
     experiment(tmp_path).run()
     with pytest.raises(ConfigError, match=r"holds another run: batch is 5 there and 6 here"):

@@ -134,6 +134,7 @@ def test_lock_is_free_again_after_release(tmp_path: Path) -> None:
     Lock(tmp_path / "run").release()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_worker_does_not_hold_the_lock_after_its_parent(tmp_path: Path) -> None:
     lock = Lock(tmp_path)
     ready, done = os.pipe(), os.pipe()
