@@ -103,6 +103,11 @@ class Strategy(ABC):
     paper = ""
     advice = ""
 
+    @property
+    def title(self) -> str:
+        """What tables, reports and folders call it: the class name, or the parts of a schedule."""
+        return type(self).__name__
+
     def resolve(self, state: RoundState) -> "Strategy":
         """The strategy that acts in this round: itself, unless it is a schedule such as `Phases`."""
         return self
@@ -132,8 +137,8 @@ class ScoreStrategy(Strategy):
 
 
 def name_of(strategy: Strategy) -> str:
-    """The class name, as errors, tables and reports show it."""
-    return type(strategy).__name__
+    """Its title, as errors, tables and reports show it."""
+    return strategy.title
 
 
 def all_needs(strategy: Strategy) -> frozenset[str]:

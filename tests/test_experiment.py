@@ -79,13 +79,13 @@ def test_cells_of_one_seed_share_their_random_start() -> None:
 
 
 def test_schedule_chooses_its_own_start() -> None:
-    lines = experiment(strategy=Phases(ClusterCenters(), Margin(), until=10), baseline=None).run().cells["Phases-seed0"]
+    lines = experiment(strategy=Phases(ClusterCenters(), Margin(), until=10), baseline=None).run().cells["ClusterCenters+Margin-seed0"]
     assert [line["acting"] for line in lines] == ["ClusterCenters", "Margin", "Margin"]
 
 
 def test_same_strategy_with_other_options_is_a_cell_of_its_own() -> None:
     cells = experiment(strategy=Phases(Random(), Margin(), 10), baseline=Phases(Random(), Entropy(), 10)).cells
-    assert [cell.name for cell in cells] == ["Phases-seed0", "Phases-baseline-seed0"]
+    assert [cell.name for cell in cells] == ["Random+Margin-seed0", "Random+Entropy-seed0"]
     assert len(experiment(strategy=Random(), baseline=Random()).cells) == 1
 
 

@@ -36,6 +36,11 @@ class Phases(Strategy):
                 raise ConfigError(f"{name} of Phases must be 0 or more, not {getattr(self, name)}")
 
     @property
+    def title(self) -> str:
+        """Both titles, such as "ClusterCenters+Margin"."""
+        return f"{self.first.title}+{self.then.title}"
+
+    @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         """What either reads."""
         return frozenset(self.first.needs) | frozenset(self.then.needs)
