@@ -17,6 +17,7 @@ from dal.errors import ConfigError, LearnerError, NeedError
 from dal.learner import Monitor
 from dal.learners.probe import ProbeLearner
 from dal.learners.transformer import TransformerLearner
+from dal.modules.adapting import LoRA
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
 SILENT_TRAINER = partial(
@@ -134,17 +135,36 @@ def test_training_stops_when_its_loss_is_small_enough(learner, rows):
     assert monitor.steps == 4  # one epoch
 
 
+class _Watch(lightning.Callback):
+    seen: list = []  # noqa: RUF012 - of the class: the factory and its callbacks are copied
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append(all(part.training for part in pl_module.modules()))
+
+
 def test_dropout_acts_in_training_and_rests_afterwards(learner, rows):
-    seen = []
-
-    class Watch(lightning.Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            seen.append(all(part.training for part in pl_module.modules()))
-
-    factory = partial(SILENT_TRAINER, callbacks=[Watch()])
+    _Watch.seen.clear()
+    factory = partial(SILENT_TRAINER, callbacks=[_Watch()])
     _, predictor = fitted(changed(learner, min_steps=2, max_steps=2, trainer=factory), rows)
-    assert seen == [] or all(seen)  # the factory is copied: this Watch may not be the one that saw
+    assert _Watch.seen == [True, True]
     assert not any(part.training for part in predictor.module.modules())
+
+
+def test_low_rank_updates_are_trained_and_saved_merged(learner, rows, tmp_path: Path):
+    pytest.importorskip("peft")
+    data, predictor = fitted(changed(learner, lora=LoRA(rank=2), min_steps=3, max_steps=3), rows)
+    predictor.save(tmp_path / "model")
+    again = learner.load(tmp_path / "model", data)
+    expected = predictor.outputs(data).logits
+    torch.testing.assert_close(again.outputs(data).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_frozen_layers_stay_as_pretrained(learner, rows):
+    _, predictor = fitted(changed(learner, freeze=1, min_steps=3, max_steps=3), rows)
+    _, other = fitted(changed(learner, freeze=1, min_steps=1, max_steps=1), rows, seed=1)
+    layers = [p.module.trunk().encoder.layer for p in (predictor, other)]
+    assert torch.equal(layers[0][0].output.dense.weight, layers[1][0].output.dense.weight)
+    assert not torch.equal(layers[0][1].output.dense.weight, layers[1][1].output.dense.weight)
 
 
 def test_a_factory_whose_callback_remembers_gives_every_round_a_fresh_one(learner, rows):
