@@ -63,11 +63,11 @@ class TransformerLearner(Learner):
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     max_length: int = 128
     epochs: int = 5
-    min_steps: int = 70
+    min_steps: int = 100
     max_steps: int | None = None
     batch_size: int = 16
-    learning_rate: float = 1e-4
-    head_learning_rate: float | None = 1e-3
+    learning_rate: float = 7e-5
+    head_learning_rate: float | None = 5e-4
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
     clip: float | None = 1.0
