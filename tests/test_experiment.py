@@ -79,7 +79,11 @@ def test_cells_of_one_seed_share_their_random_start() -> None:
 
 
 def test_schedule_chooses_its_own_start() -> None:
-    lines = experiment(strategy=Phases(ClusterCenters(), Margin(), until=10), baseline=None).run().cells["ClusterCenters+Margin-seed0"]
+    lines = (
+        experiment(strategy=Phases(ClusterCenters(), Margin(), until=10), baseline=None)
+        .run()
+        .cells["ClusterCenters+Margin-seed0"]
+    )
     assert [line["acting"] for line in lines] == ["ClusterCenters", "Margin", "Margin"]
 
 

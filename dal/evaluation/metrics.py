@@ -39,7 +39,7 @@ def evaluate(outputs: Outputs, labels: Tensor) -> dict[str, float]:
         >>> round(evaluate(outputs, torch.tensor([0, 1, 1]))["accuracy"], 3)
         0.667
     """
-    logs, probs = _distributions(outputs)
+    logs, probs = _distributions(outputs.to("cpu"))  # a GPU adds up in an order of its own each time
     labels = _checked(labels.to(probs.device), probs, outputs.multilabel)
     decided = probs > 0.5 if outputs.multilabel else probs.argmax(-1)
     right = decided == labels  # (N,) or (N, C)

@@ -38,6 +38,7 @@ _NOISE = (
     r".*Trying to infer the `batch_size`.*",
     r".*Checkpoint directory.*exists and is not empty.*",
     r".*does not have a deterministic implementation.*",
+    r".*LeafSpec.* is deprecated.*",
 )
 
 
@@ -292,10 +293,15 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    attention = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # these have no deterministic backward pass
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
     try:
         yield
     finally:
+        torch.backends.cuda.enable_cudnn_sdp(attention[0])
+        torch.backends.cuda.enable_mem_efficient_sdp(attention[1])
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 

@@ -184,15 +184,21 @@ class ActiveModule(lightning.LightningModule, ABC):
         seed = generator.initial_seed() if joint else int(torch.randint(2**63 - 1, (), generator=generator))
         expand = samples if head_only and self.expands else None
         masks = self._masks(seed if joint else None, expand)
+
+        def draw(sample: int) -> Tensor:
+            masks.start(sample)
+            with masks:
+                features = self.follow(batch, trunk) if head_only else self.features(batch)
+            return self.head(features)
+
         with training_flags(self, self._acts_in(self.mc_mode)), seeded(seed, self.device):
             untouched = rng_states(self.device)
-            logits = []
-            for sample in range(1 if expand else samples):
-                masks.start(sample)
-                with masks:
-                    features = self.follow(batch, trunk) if head_only else self.features(batch)
-                logits.append(self.head(features))
+            logits = [draw(sample) for sample in range(1 if expand else samples)]
             drawn = any(not torch.equal(a, b) for a, b in zip(untouched, rng_states(self.device), strict=True))
+            if drawn and (joint or not masks.calls):
+                # Layers that may be skipped draw a number even when none is, which changes nothing.
+                others = [draw(0)] if joint or expand else logits[1:]
+                drawn = any(not torch.equal(other, logits[0]) for other in others)
         self._check_samples(masks, drawn, joint)
         return (logits[0].unflatten(0, (samples, -1)) if expand else torch.stack(logits)).transpose(0, 1)
 

@@ -55,7 +55,7 @@ def trained(digits):
 
 def test_digits_are_learned(trained, digits):
     _, data, predictor = trained
-    found = predictor.outputs(data, torch.arange(200, 900)).logits.argmax(1)
+    found = predictor.outputs(data, torch.arange(200, 900)).logits.argmax(1).cpu()
     assert (
         found == digits.labels[200:]
     ).float().mean() > 0.7  # the writers of the first 200 are others than of the rest

@@ -20,7 +20,7 @@ def vectors(n=200, d=16, seed=0, multilabel=False, spread=1.0):
     return rows, torch.nn.functional.one_hot(y, 4).bool() if multilabel else y
 
 
-def fitted(learner=ProbeLearner(model=None), labels=40, **kwargs):  # noqa: B008
+def fitted(learner=ProbeLearner(model=None, device="cpu"), labels=40, **kwargs):  # noqa: B008
     rows, y = vectors(multilabel=kwargs.pop("multilabel", False))
     data = learner.prepare(rows)
     chosen = torch.arange(labels)
@@ -42,7 +42,7 @@ def test_logits_follow_from_features_through_the_head():
 
 def test_fit_agrees_with_scikit_learn():
     rows, y = vectors(spread=3.0)
-    learner = ProbeLearner(model=None, l2=0.5)
+    learner = ProbeLearner(model=None, device="cpu", l2=0.5)
     data = learner.prepare(rows)
     predictor = learner.fit(data, torch.arange(100), y[:100], seed=0)
     x = predictor.outputs(data, names={"features"}).features.double().numpy()
@@ -54,7 +54,7 @@ def test_fit_agrees_with_scikit_learn():
 
 def test_fewer_rows_than_features_reach_the_same_optimum():
     rows, y = vectors(d=64, spread=3.0)
-    learner = ProbeLearner(model=None, l2=1.0)
+    learner = ProbeLearner(model=None, device="cpu", l2=1.0)
     data = learner.prepare(rows)
     predictor = learner.fit(data, torch.arange(30), y[:30], seed=0)
     x = torch.nn.functional.pad(predictor.outputs(data, names={"features"}).features.double(), (0, 1), value=1.0)[:30]
@@ -65,7 +65,7 @@ def test_fewer_rows_than_features_reach_the_same_optimum():
 
 def test_a_class_without_labels_becomes_unlikely_and_breaks_nothing():
     rows, y = vectors()
-    learner = ProbeLearner(model=None)
+    learner = ProbeLearner(model=None, device="cpu")
     data = learner.prepare(rows)
     chosen = (y < 3).nonzero().flatten()[:40]
     probs = learner.fit(data, chosen, y[chosen], seed=0).outputs(data, chosen, {"probs"}).probs
@@ -83,7 +83,7 @@ def test_disagreement_is_larger_far_from_the_labels():
     data, _, predictor = fitted()
     drawn = predictor.outputs(data, torch.arange(40), {"joint_mc_logits", "logits"})
     assert drawn.joint_mc_logits.shape == (40, 20, 4)
-    far = ProbeLearner(model=None).prepare(
+    far = ProbeLearner(model=None, device="cpu").prepare(
         SimpleNamespace(inputs=10 * data.inputs, classes=CLASSES, multilabel=False, fingerprint="far")
     )
     spread = drawn.joint_mc_logits.std(1).mean()
@@ -91,7 +91,7 @@ def test_disagreement_is_larger_far_from_the_labels():
 
 
 def test_samples_average_to_the_logits():
-    data, _, predictor = fitted(ProbeLearner(model=None, samples=4000))
+    data, _, predictor = fitted(ProbeLearner(model=None, device="cpu", samples=4000))
     outputs = predictor.outputs(data, torch.arange(5), {"mc_logits", "logits"})
     error = outputs.mc_logits.std(1) / 4000**0.5
     assert bool(((outputs.mc_logits.mean(1) - outputs.logits).abs() < 5 * error).all())
@@ -119,7 +119,7 @@ def test_balanced_classes_raise_the_rare_one():
     rare = torch.cat([(y == 0).nonzero().flatten()[:3], (y == 1).nonzero().flatten()[:40]])
     found = []
     for rule in (None, "balanced"):
-        learner = ProbeLearner(model=None, class_weights=rule)
+        learner = ProbeLearner(model=None, device="cpu", class_weights=rule)
         data = learner.prepare(rows)
         found.append(int((learner.fit(data, rare, y[rare], seed=0).outputs(data).logits.argmax(1) == 0).sum()))
     assert found[1] > found[0]
@@ -127,7 +127,7 @@ def test_balanced_classes_raise_the_rare_one():
 
 def test_one_class_is_refused_in_plain_words():
     rows, y = vectors()
-    learner = ProbeLearner(model=None)
+    learner = ProbeLearner(model=None, device="cpu")
     data = learner.prepare(rows)
     same = (y == 2).nonzero().flatten()[:5]
     with pytest.raises(LearnerError, match="all 5 labels are 'c'"):
@@ -135,7 +135,7 @@ def test_one_class_is_refused_in_plain_words():
 
 
 def test_untrained_offers_embeddings_only():
-    learner = ProbeLearner(model=None)
+    learner = ProbeLearner(model=None, device="cpu")
     data = learner.prepare(vectors()[0])
     untrained = learner.untrained(data)
     assert torch.equal(untrained.outputs(data, torch.tensor([2, 0]), {"embeddings"}).embeddings, data.inputs[[2, 0]])
@@ -152,7 +152,7 @@ def test_unknown_name_is_refused():
 def test_saved_predictor_comes_back_equal(tmp_path: Path):
     data, _, predictor = fitted()
     predictor.save(tmp_path / "model")
-    again = ProbeLearner(model=None).load(tmp_path / "model", data)
+    again = ProbeLearner(model=None, device="cpu").load(tmp_path / "model", data)
     names = {"logits", "mc_logits"}
     for name in names:
         assert torch.equal(again.outputs(data, names=names)[name], predictor.outputs(data, names=names)[name])
@@ -168,9 +168,9 @@ def test_saving_replaces_the_older_model_and_leaves_nothing_beside_it(tmp_path: 
 def test_texts_without_an_encoder_are_refused():
     rows = SimpleNamespace(inputs=["some", "words"], classes=CLASSES, multilabel=False, fingerprint="t")
     with pytest.raises(DataError, match="already numbers"):
-        ProbeLearner(model=None).prepare(rows)
+        ProbeLearner(model=None, device="cpu").prepare(rows)
 
 
 def test_a_penalty_of_zero_is_refused():
     with pytest.raises(ConfigError, match="l2"):
-        ProbeLearner(model=None, l2=0.0)
+        ProbeLearner(model=None, device="cpu", l2=0.0)

@@ -482,7 +482,7 @@ def test_every_check_has_a_strategy_that_it_fails_on() -> None:
 def test_a_single_fault_is_found_by_one_check_alone(wrong: type) -> None:
     [(check, _)] = [entry for entry in WRONG if entry[1] is wrong]
     others = {"inputs not written to", "multi-label"} if wrong is Remembers else set()
-    assert failures(strategy_report(wrong(), rows=FEW)) - others == {check}
+    assert failures(strategy_report(wrong(), rows=FEW, cuda=False)) - others == {check}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
@@ -503,7 +503,7 @@ def test_a_right_strategy_passes(strategy: Strategy) -> None:
 
 
 def test_a_schedule_is_checked_as_every_strategy_it_hands_over_to() -> None:
-    report = strategy_report(Phases(Random(), NeedsThreeClasses(), until=500), rows=FEW)
+    report = strategy_report(Phases(Random(), NeedsThreeClasses(), until=500), rows=FEW, cuda=False)
     assert report["resolve"].message == "acts as Random, then NeedsThreeClasses"
     assert failures(report) == {"two classes"}
     assert report["two classes"].message.startswith("as NeedsThreeClasses: ")
@@ -516,7 +516,7 @@ def test_a_name_of_the_authors_own_is_made_by_the_author() -> None:
 
 def test_a_failed_check_raises_an_error_that_holds_the_report() -> None:
     with pytest.raises(ConformanceError, match="order of rows: the same rows in another order") as caught:
-        check_strategy(TakesTheFirst(), rows=FEW)
+        check_strategy(TakesTheFirst(), rows=FEW, cuda=False)
     assert failures(caught.value.report) == {"order of rows"}
 
 
