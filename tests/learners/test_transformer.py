@@ -73,7 +73,7 @@ def trained(learner, rows):
 
 def test_topics_are_learned_from_words(trained, rows):
     data, predictor = trained
-    found = predictor.outputs(data, torch.arange(60, 160)).logits.argmax(1)
+    found = predictor.outputs(data, torch.arange(60, 160)).logits.argmax(1).cpu()
     assert (found == rows.labels[60:]).float().mean() > 0.8
 
 
@@ -299,7 +299,7 @@ def test_embeddings_are_label_free_cached_and_the_pretrained_ones(
     monkeypatch.setenv("DAL_CACHE", str(tmp_path))
     data = learner.prepare(rows)
     before = learner.untrained(data).outputs(data, names={"embeddings"}).embeddings
-    torch.testing.assert_close(trained[1].outputs(data, names={"embeddings"}).embeddings, before)
+    torch.testing.assert_close(trained[1].outputs(data, names={"embeddings"}).embeddings.cpu(), before)
     (folder,) = (tmp_path / "embeddings").iterdir()
     stamp = (folder / "vectors.float32").stat().st_mtime_ns
     again = learner.prepare(rows)
