@@ -83,6 +83,8 @@ class Experiment:
         folder: where to keep everything; null keeps it in memory and writes nothing.
         save_model: keep the latest model of each cell.
         report: write `report.html` into the folder.
+        show_texts: store the chosen texts with the figures and show them in the report, which may then not be passed on
+            where the texts may not.
         quiet: print nothing.
     """
 
@@ -100,6 +102,7 @@ class Experiment:
     folder: str | None = None
     save_model: bool = True
     report: bool = True
+    show_texts: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -233,9 +236,16 @@ class Experiment:
                 if session.round < asked:
                     self._ask(session, round)
                 self._answer(session, oracle, check)
-                session.record(_line(session, cell, round, asked))
+                session.record(_line(session, cell, round, asked) | self._texts(session, asked))
                 reporter.round(session.metrics[-1])
             return session.metrics
+
+    def _texts(self, session: Session, asked: int) -> dict[str, Any]:
+        """The texts of a round's batch, for the report, where they are wanted."""
+        batch = session.last_selection
+        if not self.show_texts or batch is None or session.round != asked:
+            return {}
+        return {"texts": session.pool.texts(batch.rows)}
 
     def _ask(self, session: Session, round: int) -> None:
         acting = session.strategy.resolve(session.state)

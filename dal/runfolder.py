@@ -18,6 +18,7 @@ from typing import IO, Any
 import torch
 import yaml
 
+from dal.durable import synchronise, write_whole
 from dal.errors import BusyError, ConfigError, SessionError
 
 CONFIG = "config.yaml"
@@ -295,8 +296,7 @@ def keep_model(folder: Path, marker: str, seconds: float = 0.0) -> Iterator[Path
     new.mkdir(parents=True)
     yield new
     write_whole(new / _MARKER, json.dumps({"trained_on": marker, "seconds": seconds}) + "\n")
-    for path in new.rglob("*"):
-        _synchronise(path)
+    synchronise(new)
     if final.exists():
         final.rename(old)
     new.rename(final)
@@ -308,17 +308,3 @@ def _recover(folder: Path) -> None:
     old, final = folder / f"{MODEL}.old", folder / MODEL
     if old.exists() and not final.exists():
         old.rename(final)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that whoever looks sees the old content or the new, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    _synchronise(partial)
-    partial.replace(path)
-
-
-def _synchronise(path: Path) -> None:
-    if path.is_file():
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())

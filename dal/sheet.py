@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from dal.durable import write_whole
 from dal.errors import AnswerError, ConfigError, DataError
 from dal.labels import SKIP, Skip
-from dal.runfolder import write_whole
 from dal.session import Session
 
 SKIP_WORD = "skip"  # declines a row

@@ -124,6 +124,19 @@ def test_report_is_written_once_and_again_when_it_is_missing(tmp_path: Path) -> 
     assert first.report.stat().st_size > 1000
 
 
+def test_texts_are_stored_and_shown_only_when_wanted(tmp_path: Path, tiny_bert: Path) -> None:
+    texts, labels = material.tickets(60)
+    data = Splits(Rows.from_inputs(texts[:40], labels[:40]), Rows.from_inputs(texts[40:], labels[40:]))
+    learner = ProbeLearner(str(tiny_bert))
+    for shown in (True, False):
+        run = replace(experiment(tmp_path / str(shown), rounds=1, report=True), data=data, learner=learner)
+        results = replace(run, show_texts=shown).run()
+        line = results.cells["Margin-seed0"][-1]
+        assert ("texts" in line) is shown
+        assert results.report is not None
+        assert all((text in results.report.read_text()) is shown for text in line.get("texts", texts[:40]))
+
+
 def test_folder_with_another_config_is_refused_by_the_key_that_differs(tmp_path: Path) -> None:
     experiment(tmp_path).run()
     with pytest.raises(ConfigError, match=r"holds another run: batch is 5 there and 6 here"):

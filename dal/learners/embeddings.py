@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dal.durable import replacing
 from dal.errors import LearnerError
 from dal.inference import Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor
-from dal.learners.cache import cache_folder, written_whole
+from dal.learners.cache import cache_folder
 from dal.learners.tensors import TensorPrepared
 from dal.learners.tokens import TextPrepared
 
@@ -63,7 +64,7 @@ class Embedder:
     def _write(self, folder: Path, texts: TextPrepared, monitor: Monitor) -> None:
         encoder = _Encoder(self.model).to(self.device)
         checksum, width = 0, 0
-        with written_whole(folder) as target:
+        with replacing(folder) as target:
             with (target / "vectors.float32").open("wb") as file:
                 for rows in torch.arange(len(texts)).split(_CHUNK):
                     vectors = run_pass(

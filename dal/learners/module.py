@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dal.durable import replacing
 from dal.errors import LearnerError
 from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.cache import written_whole
 from dal.learners.devices import device_of
 from dal.learners.fitting import Course, fit_module, own_randomness
 from dal.learners.labels import checked_labels, class_weights_of
@@ -162,7 +162,7 @@ def _flattened(data: Prepared, monitor: Monitor) -> Tensor:
 
 
 def _write(module: ActiveModule, folder: Path) -> None:
-    with written_whole(folder) as target:
+    with replacing(folder) as target:
         weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
         save_file(weights, target / "module.safetensors")
         facts = {"classes": module.num_classes, "multilabel": module.multilabel}

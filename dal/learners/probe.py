@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.cache import written_whole
 from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
 from dal.learners.labels import checked_labels, row_weights
@@ -201,7 +201,7 @@ class ProbePredictor(Predictor):
         """Write `head.safetensors` and `probe.json` into `folder`."""
         if self.head is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
-        with written_whole(folder) as target:
+        with replacing(folder) as target:
             save_file(
                 {name: value.contiguous().cpu() for name, value in vars(self.head).items()}, target / "head.safetensors"
             )

@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from dal.durable import replacing
 from dal.errors import DataError
 from dal.learner import Prepared
-from dal.learners.cache import cache_folder, written_whole
+from dal.learners.cache import cache_folder
 
 _CHUNK = 8192  # texts tokenized at once
 _FORMAT = 1  # of the cached files
@@ -129,7 +130,7 @@ class _Encoder:
 def _write(folder: Path, inputs: Sequence[Any], encoder: _Encoder) -> None:
     offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
     checksum, typed = 0, False
-    with written_whole(folder) as target:
+    with replacing(folder) as target:
         with (target / "tokens.int32").open("wb") as tokens, (target / "types.uint8").open("wb") as types:
             for start in range(0, len(inputs), _CHUNK):
                 texts = [_checked(text, start + i) for i, text in enumerate(inputs[start : start + _CHUNK])]

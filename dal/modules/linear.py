@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dal.durable import replacing
 from dal.errors import LearnerError
 from dal.modules.base import ActiveModule, Batch
 from dal.modules.dropout import seeded
-from dal.modules.saving import replacing
 
 
 class LinearClassifier(ActiveModule):

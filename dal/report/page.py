@@ -11,13 +11,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from dal.durable import write_whole
 from dal.evaluation import Comparison, compare
 from dal.report.png import png
 from dal.report.reading import Cell, Record, Run, class_name, read
 from dal.report.series import MAX_WITH_SEEDS, Series
 from dal.report.svg import STYLE, svg
 from dal.report.verdict import METRICS, count, trust, verdicts
-from dal.runfolder import write_whole
 
 #: More chosen rows than this are left to `metrics.jsonl`, so that the page stays light.
 MAX_ROWS = 5_000
