@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import material
 import plugin_environment
 import pytest
 
@@ -303,3 +304,38 @@ def test_an_installed_package_keeps_the_contract_and_chooses(python: Path) -> No
         python,
     )
     assert out.strip() == "5"
+
+
+def test_an_installed_package_is_listed_checked_and_run_from_the_shell(
+    python: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    texts, labels = material.tickets(80)
+    rows = [json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "tickets.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "run.yaml").write_text(
+        textwrap.dedent(
+            f"""
+            data: {{path: tickets.jsonl, test: 0.3}}
+            learner: {{ProbeLearner: {{model: {tiny_bert}}}}}
+            strategy: {{SpreadMargin: {{weight: 0.5}}}}
+            oracle: Simulated
+            start: 8
+            batch: 4
+            rounds: 2
+            folder: run
+            """
+        ),
+        encoding="utf-8",
+    )
+    said = {}
+    for command in ("list strategies", "check SpreadMargin", "run run.yaml"):
+        done = subprocess.run(
+            [python, "-m", "dal", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said[command] = done.stdout
+    assert "SpreadMargin" in said["list strategies"]
+    assert "failed" not in said["check SpreadMargin"].replace("0 failed", "")
+    lines = (tmp_path / "run" / "SpreadMargin-seed0" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["acting"] for line in lines] == ["Random", "SpreadMargin", "SpreadMargin"]
+    assert (tmp_path / "run" / "report.html").is_file()

