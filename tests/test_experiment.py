@@ -124,6 +124,15 @@ def test_report_is_written_once_and_again_when_it_is_missing(tmp_path: Path) -> 
     assert first.report.stat().st_size > 1000
 
 
+def test_report_of_a_finished_schedule_misses_nothing(tmp_path: Path) -> None:
+    schedule = Phases(ClusterCenters(), Margin(), until=10)
+    report = experiment(tmp_path, strategy=schedule, report=True).run().report
+    assert report is not None
+    page = report.read_text(encoding="utf-8")
+    assert "ClusterCenters+Margin against Random" in page
+    assert "not finished" not in page
+
+
 def test_texts_are_stored_and_shown_only_when_wanted(tmp_path: Path, tiny_bert: Path) -> None:
     texts, labels = material.tickets(60)
     data = Splits(Rows.from_inputs(texts[:40], labels[:40]), Rows.from_inputs(texts[40:], labels[40:]))

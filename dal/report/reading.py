@@ -129,9 +129,12 @@ def read(folder: Path | str) -> Run:
         raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
     planned = _planned(config)
     cells = [_cell(path, planned, remarks) for path in folders]
-    strategy, baseline = class_name(config.get("strategy")), class_name(config.get("baseline", "Random"))
+    strategy, baseline = title(config.get("strategy")), title(config.get("baseline", "Random"))
     if baseline == strategy and baseline is not None:
         baseline = f"{baseline}-baseline"  # as the experiment calls it, when it differs in its options alone
+    others = {cell.name for cell in cells} - {baseline}
+    if len(others) == 1:
+        (strategy,) = others  # a strategy may have a title of its own, which the config does not tell
     if not single and "baseline" in config:
         promised = [name for name in (strategy, baseline) if name and not name.endswith("-baseline")]
         cells += _absent(cells, promised, config.get("seeds"), planned)
@@ -140,6 +143,16 @@ def read(folder: Path | str) -> Run:
     cells.sort(key=lambda cell: (cell.name == baseline, cell.name != strategy, cell.name, cell.seed))
     environment = _environment(_text(folder / "environment.json"), remarks)
     return Run(folder, tuple(cells), baseline, config, config_text, environment, tuple(remarks))
+
+
+def title(value: object) -> str | None:
+    """What the strategy that a config value describes is called: its class, or the parts of a schedule."""
+    name = class_name(value)
+    if name == "Phases" and isinstance(value, Mapping):
+        options = value.get("init_args", value.get(name))
+        if isinstance(options, Mapping):
+            return "+".join(title(options.get(part)) or "?" for part in ("first", "then"))
+    return name
 
 
 def class_name(value: object) -> str | None:

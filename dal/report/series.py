@@ -49,7 +49,7 @@ class Series:
 
 def short(label: str) -> str:
     """The name, cut to what fits beside a curve."""
-    return label if len(label) <= 16 else label[:15] + "…"
+    return label if len(label) <= 24 else label[:23] + "…"
 
 
 def capital(words: str) -> str:
