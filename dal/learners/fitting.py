@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import lightning
@@ -75,6 +75,11 @@ class Course:
         for name in ("clip", "patience"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive or null, got {getattr(self, name)}")
+
+    @classmethod
+    def of(cls, learner: Any) -> "Course":
+        """The course that a learner's fields of the same names describe."""
+        return cls(**{field.name: getattr(learner, field.name) for field in fields(cls)})
 
     def steps(self, batches: int) -> int:
         """Steps of the optimiser with so many of them per epoch."""

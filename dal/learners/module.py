@@ -70,7 +70,7 @@ class ModuleLearner(Learner):
     advice = "For anything that is not text: images, vectors, series."
 
     def __post_init__(self) -> None:
-        self._course()
+        Course.of(self)
 
     def prepare(self, data: Any) -> TensorPrepared:
         """The rows as one tensor (N, ...)."""
@@ -96,7 +96,7 @@ class ModuleLearner(Learner):
             rows,
             targets if data.multilabel else labels.cpu().long(),
             seed=seed,
-            course=self._course(),
+            course=Course.of(self),
             weights=weights,
             validation=validation,
             trainer=self.trainer,
@@ -132,17 +132,6 @@ class ModuleLearner(Learner):
         if self.warm_start and before is not None and before.num_classes == module.num_classes:
             module.load_state_dict(before.state_dict())
         return module
-
-    def _course(self) -> Course:
-        return Course(
-            epochs=self.epochs,
-            min_steps=self.min_steps,
-            max_steps=self.max_steps,
-            batch_size=self.batch_size,
-            clip=self.clip,
-            stop_below=self.stop_below,
-            patience=self.patience,
-        )
 
     def _predictor(self, module: ActiveModule | None) -> NetworkPredictor:
         return NetworkPredictor(

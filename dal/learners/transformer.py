@@ -91,7 +91,7 @@ class TransformerLearner(Learner):
     advice = "The most accurate from about a hundred labels on; minutes per round on a CPU, seconds on a GPU."
 
     def __post_init__(self) -> None:
-        self._course()
+        Course.of(self)
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.samples < 2:
@@ -122,7 +122,7 @@ class TransformerLearner(Learner):
             rows,
             targets if data.multilabel else labels.cpu().long(),
             seed=seed,
-            course=self._course(),
+            course=Course.of(self),
             weights=weights,
             validation=validation,
             trainer=self.trainer,
@@ -185,17 +185,6 @@ class TransformerLearner(Learner):
             class_weights=class_weights,
             mc_mode=self.mc_mode,
             attention_dropout=self.attention_dropout,
-        )
-
-    def _course(self) -> Course:
-        return Course(
-            epochs=self.epochs,
-            min_steps=self.min_steps,
-            max_steps=self.max_steps,
-            batch_size=self.batch_size,
-            clip=self.clip,
-            stop_below=self.stop_below,
-            patience=self.patience,
         )
 
     def _predictor(self, module: ActiveModule | None) -> NetworkPredictor:
