@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from dal.config.tree import Node, Override
     from dal.experiment import Experiment
     from dal.session import Session
-    from dal.strategy import Strategy
 
 HELP = """\
 Deep active learning for text classifiers: spends your labels where they teach the model most.
@@ -205,7 +204,7 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
 
     write_config(options.folder, _kept(describe(experiment)))
     again = bool(len(session.pending))
-    rows = session.ask(options.n, strategy=_cold_start(session, experiment))
+    rows = session.ask(options.n, strategy=experiment.start_of(session))
     if output is None:
         print(questions(session, rows), end="")
     else:
@@ -215,17 +214,6 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     _say(f"{len(rows)} of {len(session.pool)} texts {what}; {len(session.labels)} have a label")
     if output is not None:
         _say(f"fill in the column label of {output} with: {classes}; then: dal tell {options.folder} {output}")
-
-
-def _cold_start(session: "Session", experiment: "Experiment") -> "Strategy | None":
-    """What chooses while nothing is labeled and the strategy reads a trained model; None where it can choose itself."""
-    from dal.outputs import closure
-    from dal.strategy import all_needs
-
-    if len(session.labels):
-        return None
-    ready = all_needs(experiment.strategy.resolve(session.state)) <= closure(experiment.learner.label_free)
-    return None if ready else experiment.cold_start
 
 
 def tell(arguments: list[str]) -> int:

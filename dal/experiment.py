@@ -248,9 +248,12 @@ class Experiment:
         return {"texts": session.pool.texts(batch.rows)}
 
     def _ask(self, session: Session, round: int) -> None:
-        acting = session.strategy.resolve(session.state)
-        cold = not len(session.labels) and reads_trained(acting, self.learner)
-        session.ask(self.start if round == 0 else self.batch, strategy=self.cold_start if cold else None)
+        session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session))
+
+    def start_of(self, session: Session) -> Strategy | None:
+        """The cold start, while nothing is labeled and the session's strategy reads a trained model; else None."""
+        cold = not len(session.labels) and reads_trained(session.strategy.resolve(session.state), self.learner)
+        return self.cold_start if cold else None
 
     def _answer(self, session: Session, oracle: Oracle, check: "_Check") -> None:
         rows = session.pending
