@@ -169,6 +169,15 @@ def check_finite(points: Points) -> None:
         raise ValueError(f"points must be finite and of finite length; {len(bad)} rows are not: {shown}")
 
 
+def checked(points: Points | Float[Tensor, "N D"], n: int) -> Points:
+    """The points, wrapped, once it is sure that they are finite and that n can be chosen of them (ValueError)."""
+    points = as_points(points)
+    if not 1 <= n <= len(points):
+        raise ValueError(f"{n} of {len(points)} points were asked for")
+    check_finite(points)
+    return points
+
+
 def recompute(
     points: Points, others: Points, squared: Float[Tensor, "N M"], where: Bool[Tensor, "N M"]
 ) -> Float[Tensor, "N M"]:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.functional.centers import Clusters, k_center_greedy, kmeans
+from dal.functional.clustering import Clusters, kmeans
+from dal.functional.k_center import k_center_greedy
 from dal.strategy import Query, Selection, Strategy
 
 

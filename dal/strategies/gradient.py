@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dal.errors import ConfigError
-from dal.functional.centers import distances_at_selection, k_center_greedy, kmeans_plusplus
+from dal.functional.k_center import k_center_greedy
+from dal.functional.seeding import distances_at_selection, kmeans_plusplus
 from dal.strategy import Query, Selection, Strategy
 
 Seeding = Literal["kmeans++", "k-center"]
