@@ -11,27 +11,45 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dal.candidates import SEALS, AnchorAL, Candidates, RandomSubset
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
     from dal.experiment import Experiment
     from dal.labels import SKIP
     from dal.learner import Learner
+    from dal.learners.committee import CommitteeLearner
     from dal.learners.module import ModuleLearner
     from dal.learners.probe import ProbeLearner
+    from dal.learners.sklearn import SklearnCommittee
     from dal.learners.transformer import TransformerLearner
     from dal.outputs import Outputs
     from dal.session import Session
-    from dal.strategies.composition import Phases
-    from dal.strategies.disagreement import BALD
-    from dal.strategies.diversity import ClusterCenters, CoreSet
-    from dal.strategies.gradient import BADGE
-    from dal.strategies.random import Random
-    from dal.strategies.uncertainty import Entropy, LeastConfidence, Margin
+    from dal.stopping import StoppingRule
+    from dal.strategies import *  # noqa: F403
+    from dal.strategies import (
+        BADGE,
+        BALD,
+        Auto,
+        ClusterCenters,
+        CoreSet,
+        Entropy,
+        LeastConfidence,
+        Margin,
+        Phases,
+        Random,
+    )
     from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy
 
     __version__: str
 
 _HOMES = {
+    "AnchorAL": "dal.candidates",
+    "Candidates": "dal.candidates",
+    "CommitteeLearner": "dal.learners.committee",
+    "RandomSubset": "dal.candidates",
+    "SEALS": "dal.candidates",
+    "SklearnCommittee": "dal.learners.sklearn",
+    "StoppingRule": "dal.stopping",
     "DalError": "dal.errors",
     "Experiment": "dal.experiment",
     "Learner": "dal.learner",
@@ -54,8 +72,13 @@ _HOMES = {
 __all__ = [
     "BADGE",
     "BALD",
+    "SEALS",
     "SKIP",
+    "AnchorAL",
+    "Auto",
+    "Candidates",
     "ClusterCenters",
+    "CommitteeLearner",
     "CoreSet",
     "DalError",
     "Entropy",
@@ -69,12 +92,15 @@ __all__ = [
     "ProbeLearner",
     "Query",
     "Random",
+    "RandomSubset",
     "RoundState",
     "Rows",
     "ScoreStrategy",
     "Selection",
     "Session",
+    "SklearnCommittee",
     "Splits",
+    "StoppingRule",
     "Strategy",
     "TextData",
     "TransformerLearner",
@@ -87,7 +113,7 @@ def __getattr__(name: str) -> Any:
         value: Any = metadata.version("deep-active-learning")
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
-    elif name in __all__:
+    elif name[:1].isupper():
         value = _strategy(name)
     else:
         raise AttributeError(f"module 'dal' has no attribute {name!r}")
@@ -104,4 +130,5 @@ def _strategy(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    entries = metadata.entry_points(group="dal.strategies")
+    return sorted({*globals(), *__all__, *(e.name for e in entries if e.value.startswith("dal."))})

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dal.errors import NeedError
 from dal.learner import Learner, Monitor, Predictor, Prepared
+from dal.memory import SessionMemory
 from dal.outputs import Outputs, closure
 from dal.strategy import Query, Selection, Strategy, all_needs, choose, name_of
 
@@ -66,6 +67,7 @@ class Asked:
         candidates: how many rows it could choose from.
         near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
         seconds: of this choice, for "pass" and "select".
+        why: in words, why the strategy that acted did, or acted in this way; empty where there was no other.
     """
 
     round: int
@@ -76,6 +78,7 @@ class Asked:
     candidates: int = 0
     near_duplicates: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +107,7 @@ class Reader:
         labels: theirs, (L,) int64 or (L, C) bool.
         seeds: this round's random numbers.
         monitor: watches the pass.
+        memory: what strategies keep from round to round; None when nothing is kept.
     """
 
     predictor: Predictor | None
@@ -112,6 +116,7 @@ class Reader:
     labels: Tensor
     seeds: Seeds
     monitor: Monitor
+    memory: SessionMemory | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -133,8 +138,11 @@ class Reader:
             if reduced and not few:
                 selection = self._recheck(acting, candidates, pool, labeled, n)
             else:
-                selection = choose(acting, self._query(acting, pool, labeled, n))
-            selection = Selection(selection.positions.cpu(), selection.scores, selection.notes)
+                query = self._query(acting, pool, labeled, n)
+                if self.memory is not None:
+                    query = replace(query, memory=self.memory.of(candidates, self.labeled, pool, labeled))
+                selection = choose(acting, query)
+            selection = replace(selection, positions=selection.positions.cpu())
         return Chosen(selection, pool, seconds)
 
     def _outputs(self, acting: Strategy, candidates: Tensor, exact: bool) -> tuple[Outputs, Outputs]:
@@ -164,7 +172,7 @@ class Reader:
         best = choose(acting, self._query(acting, pool, labeled, _RECHECKED * n)).positions.cpu().sort().values
         exact = self._pass(candidates[best], all_needs(acting), exact=True)
         chosen = choose(acting, self._query(acting, exact, labeled, n))
-        return Selection(best[chosen.positions.cpu()], chosen.scores, chosen.notes)
+        return replace(chosen, positions=best[chosen.positions.cpu()])
 
 
 def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = False) -> None:

@@ -27,7 +27,8 @@ Deep active learning for text classifiers: spends your labels where they teach t
                                           choose 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
   dal report FOLDER                       make report.html of a run again
-  dal list [strategies|learners|oracles]  what is installed
+  dal list [strategies|learners|oracles|stopping|candidates]
+                                          what is installed
   dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
 
   dal COMMAND --help                      more about a command
@@ -44,7 +45,7 @@ folder; running the same config again goes on where the last run stopped.
 
 Every key of the config can be given as an option, dotted where it lies inside another, in any order:
   --data.path tickets.csv --strategy BADGE --strategy.seeding k-center --learner.epochs 3 --seeds [0,1,2]
-A strategy, learner or oracle is a short name (`dal list`) or an import path, alone or with its options:
+A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an import path, alone or with its options:
   strategy: Margin
   strategy: {BADGE: {seeding: k-center}}
   strategy: {class_path: my_package.MyStrategy, init_args: {weight: 2.0}}
@@ -68,11 +69,15 @@ Fill in `label` with a class name, or `skip` for a text that you decline; leave 
 may have several classes, write them as `a|b`, and `none` for no class. Then: dal tell FOLDER todo.csv
 While some texts are still unanswered, those are asked again, whatever -n is.
 
+Where the config has a stopping rule (`stop`), it is judged before new texts are chosen, and what it says is shown. When
+it says stop, nothing is asked and the exit code is 3; --anyway asks all the same.
+
 options:
   --config CONFIG   start FOLDER with this config; --key value changes it as in `dal run`
   -n N              how many texts to choose (50)
   -o FILE           the CSV file to write (todo.csv); - writes to the terminal
   --force           overwrite FILE
+  --anyway          ask although the stopping rule says stop
   --debug           show the traceback of an error
 """
 
@@ -85,7 +90,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command: 0, 2 for what the user can mend, 1 for a failed check, 130 after Ctrl-C."""
+    """The exit code of the command.
+
+    0; 1 for a failed check; 2 for what the user can mend; 3 when a stopping rule says stop; 130 after Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -186,6 +194,7 @@ def ask(arguments: list[str]) -> int:
     parser.add_argument("-n", type=int, default=50)
     parser.add_argument("-o", dest="output", default="todo.csv")
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--anyway", action="store_true")
     options, overrides = _split(parser, arguments)
     if options.n < 1:
         raise ConfigError(f"-n must be at least 1, not {options.n}")
@@ -194,16 +203,17 @@ def ask(arguments: list[str]) -> int:
         raise ConfigError(f"{output} is there already and may hold answers: `dal tell` it, or choose another name")
     experiment = _settled(options.folder, options.config, overrides)
     with _session(experiment, options.folder) as session:
-        _ask(session, experiment, options, output)
-    return 0
+        return _ask(session, experiment, options, output)
 
 
-def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> None:
+def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
     from dal.runfolder import describe, write_config
     from dal.sheet import questions, write_questions
 
     write_config(options.folder, _kept(describe(experiment)))
     again = bool(len(session.pending))
+    if not again and _says_stop(session, experiment, options):
+        return 3
     rows = session.ask(options.n, strategy=experiment.start_of(session))
     if output is None:
         print(questions(session, rows), end="")
@@ -214,6 +224,20 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     _say(f"{len(rows)} of {len(session.pool)} texts {what}; {len(session.labels)} have a label")
     if output is not None:
         _say(f"fill in the column label of {output} with: {classes}; then: dal tell {options.folder} {output}")
+    return 0
+
+
+def _says_stop(session: "Session", experiment: "Experiment", options: argparse.Namespace) -> bool:
+    """Whether a stopping rule forbids the next batch. What it says is shown, once it has seen a round."""
+    if experiment.stop is None:
+        return False
+    verdict = session.should_stop(experiment.stop)
+    if verdict.stop and not options.anyway:
+        _say(f"the stopping rule says stop: {verdict.text}; nothing was asked (--anyway asks all the same)")
+        return True
+    if session.metrics:
+        _say(f"the stopping rule says {'stop' if verdict.stop else 'go on'}: {verdict.text}")
+    return False
 
 
 def tell(arguments: list[str]) -> int:
@@ -316,12 +340,14 @@ def _entry(each: Any) -> str:
 
 
 def _reads(each: Any) -> str:
-    from dal.plugins import LEARNERS, STRATEGIES, found
+    from dal.plugins import CANDIDATES, LEARNERS, STRATEGIES, found
 
     if each.name in found(LEARNERS):
         provides = "depends on its options" if each.provides is None else ", ".join(sorted(each.provides))
-        free = ", ".join(sorted(each.label_free or ())) or "nothing"
+        free = "depends on its options" if each.label_free is None else ", ".join(sorted(each.label_free)) or "nothing"
         return f"provides: {provides}; without training: {free}"
+    if each.name in found(CANDIDATES):
+        return f"reads: {', '.join(sorted(each.needs))}, before any training" if each.needs else "reads: nothing"
     if each.name not in found(STRATEGIES):
         return ""
     sets = [("", each.needs), ("labeled ", each.labeled_needs), ("target ", each.target_needs)]
@@ -391,6 +417,7 @@ def _experiment(config: Path, overrides: "Override", folder: Path) -> "Experimen
     settings = tree.read(config)
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
+    from dal.candidates import as_candidates, check_candidates
     from dal.choice import check_needs
     from dal.config.build import build
     from dal.experiment import Experiment
@@ -405,6 +432,7 @@ def _experiment(config: Path, overrides: "Override", folder: Path) -> "Experimen
     for strategy in (experiment.strategy, experiment.baseline):
         if strategy is not None:
             check_needs(strategy, experiment.learner, multilabel=experiment.data.multilabel)
+    check_candidates(as_candidates(experiment.candidates), experiment.learner)
     return experiment
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, reads_trained
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError
@@ -19,6 +20,9 @@ from dal.oracles.simulated import Simulated
 from dal.reporter import Console, Quiet
 from dal.runfolder import Lock, describe, read_metrics, record_environment, write_config
 from dal.session import Session
+from dal.stopping.record import check as check_rule
+from dal.stopping.rule import History, StoppingRule
+from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
 
@@ -77,9 +81,12 @@ class Experiment:
         cold_start: chooses the first batch where the strategy reads a trained model and nothing is labeled yet.
         start: rows in the first batch. Left out where the data has labels that the oracle does not hide.
         batch: rows in each further batch.
-        rounds: how many further batches.
+        rounds: how many further batches, at most.
+        stop: the rule that ends the run of a strategy with a seed before its last round (`dal list stopping`); null
+            for none.
         seeds: one run of strategy and baseline for each.
-        candidates: random rows of the pool to score each round; null for all.
+        candidates: rows of the pool to score each round: so many random ones, or a generator such as SEALS; null for
+            all.
         folder: where to keep everything; null keeps it in memory and writes nothing.
         save_model: keep the latest model of each cell.
         report: write `report.html` into the folder.
@@ -90,15 +97,16 @@ class Experiment:
 
     data: TextData
     learner: Learner
-    strategy: Strategy
+    strategy: Strategy = field(default_factory=Auto)
     oracle: Oracle | None = None
     baseline: Strategy | None = field(default_factory=Random)
     cold_start: Strategy = field(default_factory=Random)
     start: int = 20
     batch: int = 25
     rounds: int = 4
+    stop: StoppingRule | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
-    candidates: int | None = None
+    candidates: int | Candidates | None = None
     folder: str | None = None
     save_model: bool = True
     report: bool = True
@@ -106,10 +114,10 @@ class Experiment:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("candidates", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        for name, least in (("start", 1), ("batch", 1), ("rounds", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        as_candidates(self.candidates)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds must be distinct numbers that are not negative, at least one, got {self.seeds}")
 
@@ -170,13 +178,17 @@ class Experiment:
             lines[cell.name] = [] if place is None else read_metrics(place)
             for line in lines[cell.name]:
                 reporter.round(line)
-            if len(lines[cell.name]) <= self.rounds:
+            if not self._over(lines[cell.name]):
                 splits = splits or self._load()
                 lines[cell.name] = self._run_cell(cell, place, splits, prepared, reporter, check)
         return lines
 
     def _finished(self, folder: Path | None) -> bool:
-        return folder is not None and all(len(read_metrics(folder / cell.name)) > self.rounds for cell in self.cells)
+        return folder is not None and all(self._over(read_metrics(folder / cell.name)) for cell in self.cells)
+
+    def _over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a cell has all its rounds, or was ended by the stopping rule."""
+        return len(lines) > self.rounds or bool(lines and lines[-1].get("stopping", {}).get("stop"))
 
     def _load(self) -> Splits:
         """The data, once it is sure that the run can be made with it."""
@@ -186,6 +198,9 @@ class Experiment:
         for strategy in (self.strategy, self.baseline, self.cold_start):
             if strategy is not None:
                 check_needs(strategy, self.learner, multilabel=pool.multilabel)
+        check_candidates(as_candidates(self.candidates), self.learner)
+        if self.stop is not None:
+            check_rule(self.stop, splits)
         if oracle.hides_labels:
             if splits.test is None or not bool(splits.test.known.any()):
                 raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
@@ -236,9 +251,21 @@ class Experiment:
                 if session.round < asked:
                     self._ask(session, round)
                 self._answer(session, oracle, check)
-                session.record(_line(session, cell, round, asked) | self._texts(session, asked))
+                line = _line(session, cell, round, asked) | self._texts(session, asked)
+                session.record(line | self._judged(session, line))
                 reporter.round(session.metrics[-1])
+                if self._over(session.metrics):
+                    break
             return session.metrics
+
+    def _judged(self, session: Session, line: Mapping[str, Any]) -> dict[str, Any]:
+        """What the stopping rule reads of the round, and what it says: stored with the round, so that it stands."""
+        if self.stop is None:
+            return {}
+        read = session.observe(self.stop)
+        verdict = self.stop.judge(History((*session.metrics, {**line, **read})))
+        notes = {name: _finite(value) for name, value in verdict.notes.items()}
+        return read | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
 
     def _texts(self, session: Session, asked: int) -> dict[str, Any]:
         """The texts of a round's batch, for the report, where they are wanted."""
@@ -298,6 +325,7 @@ def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any
         "labels": state.labels,
         "strategy": name_of(cell.strategy),
         "acting": None if batch is None else batch.strategy,
+        "why": "" if batch is None else batch.why,
         "seed": cell.seed,
         **{name: _finite(value) for name, value in figures.items()},
         "fit_seconds": session.fit_seconds,

@@ -9,7 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.errors import NeedError
+from dal.functional import disagreement
+from dal.functional.blocks import blocks
 from dal.functional.points import OuterPoints
+from dal.functional.precision import true_float32
 
 Value = Tensor | OuterPoints
 
@@ -23,7 +26,13 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
 }
 
 #: Reductions over the K samples, folded batch by batch inside the pass, so that N*K*C floats are never held.
-FOLDS: Mapping[str, str] = {"mutual_information": "mc_logits", "vote_counts": "mc_logits"}
+FOLDS: Mapping[str, str] = {
+    "mutual_information": "mc_logits",  # (N,): BALD, in nats
+    "vote_counts": "mc_logits",  # (N, C): how many of the K samples vote for each class
+    "vote_shares": "mc_logits",  # (N, C): the same as a share of K, 0 to 1
+    "consensus": "mc_logits",  # (N, C): the mean over the samples of the predicted probabilities
+    "mean_std": "mc_logits",  # (N,): their standard deviation over the samples, mean over the classes
+}
 
 
 def closure(provides: Iterable[str]) -> frozenset[str]:
@@ -50,7 +59,7 @@ def log_probs(logits: Tensor, multilabel: bool = False) -> Tensor:
     An impossible outcome (a logit of -inf) is floored at the log of the smallest normal number of the type.
     """
     out = F.logsigmoid(logits) if multilabel else F.log_softmax(logits, -1)
-    return out.clamp_min(math.log(torch.finfo(out.dtype).tiny))
+    return out.clamp_min_(math.log(torch.finfo(out.dtype).tiny))
 
 
 def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:
@@ -62,19 +71,34 @@ def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False)
     """
     if multilabel:
         return OuterPoints(logits.sigmoid() - (logits > 0).to(logits.dtype), features)
-    predicted = F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
-    return OuterPoints(logits.softmax(-1) - predicted, features)
+    a, predicted = logits.softmax(-1), logits.argmax(-1, keepdim=True)  # (N, C), (N, 1)
+    return OuterPoints(a.scatter_(-1, predicted, a.gather(-1, predicted) - 1), features)
 
 
 def fold(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
-    """The reduction `name` (see `FOLDS`) of mc_logits (N, K, C)."""
-    from dal.functional import disagreement
+    """The reduction `name` (see `FOLDS`) of mc_logits (N, K, C), in blocks of rows."""
+    N, K, C = mc_logits.shape
+    parts = [_fold(name, mc_logits[block], multilabel) for block in blocks(N, K * C, mc_logits.device)]
+    return torch.cat(parts) if parts else _fold(name, mc_logits, multilabel)
 
+
+def _fold(name: str, mc_logits: Tensor, multilabel: bool) -> Tensor:
+    if name == "vote_counts":
+        return _votes(mc_logits, multilabel)
+    if name == "vote_shares":
+        return _votes(mc_logits, multilabel) / mc_logits.shape[1]
+    mc_log_probs = log_probs(mc_logits, multilabel)
     if name == "mutual_information":
-        return disagreement.mutual_information(log_probs(mc_logits, multilabel), multilabel=multilabel)  # (N,)
+        return disagreement.mutual_information(mc_log_probs, multilabel=multilabel)
+    return {"consensus": disagreement.consensus, "mean_std": disagreement.mean_std}[name](mc_log_probs)
+
+
+def _votes(mc_logits: Tensor, multilabel: bool) -> Tensor:
+    """How many samples find a class the most probable (multi-label: more likely than not), (N, C)."""
     if multilabel:
-        return (mc_logits > 0).sum(1).to(mc_logits.dtype)  # (N, C)
-    return F.one_hot(mc_logits.argmax(-1), mc_logits.shape[-1]).sum(1).to(mc_logits.dtype)  # (N, C)
+        return (mc_logits > 0).sum(1).to(mc_logits.dtype)
+    classes = torch.arange(mc_logits.shape[-1], device=mc_logits.device)
+    return (mc_logits.argmax(-1, keepdim=True) == classes).sum(1).to(mc_logits.dtype)
 
 
 class Outputs:
@@ -184,11 +208,26 @@ def _listing(names: Iterable[str]) -> str:
 
 def _probs(outputs: Outputs) -> Tensor:
     logits: Tensor = outputs._tensors["logits"]  # type: ignore[assignment]
-    return logits.sigmoid() if outputs.multilabel else logits.softmax(-1)
+    return logits.sigmoid() if outputs.multilabel else _softmax(logits)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """`logits.softmax(-1)` in half its time where classes are few: a row of torch's own is a call of its own."""
+    out = torch.empty_like(logits)
+    ones = logits.new_ones(logits.shape[-1])
+    with true_float32():
+        for block in blocks(len(logits), logits.shape[-1], logits.device):
+            p = torch.sub(logits[block], logits[block].amax(-1, keepdim=True), out=out[block]).exp_()
+            p.div_(p.mv(ones)[:, None])
+    return out
 
 
 def _derived(function: Callable[..., Value], *names: str) -> Callable[[Outputs], Value]:
     return lambda outputs: function(*(outputs._tensors[name] for name in names), multilabel=outputs.multilabel)
+
+
+def _folded(name: str, source: str) -> Callable[[Outputs], Value]:
+    return lambda outputs: fold(name, outputs._tensors[source], outputs.multilabel)  # type: ignore[arg-type]
 
 
 _DERIVE: Mapping[str, Callable[[Outputs], Value]] = {
@@ -197,6 +236,5 @@ _DERIVE: Mapping[str, Callable[[Outputs], Value]] = {
     "grads": _derived(gradient_factors, "logits", "features"),
     "mc_log_probs": _derived(log_probs, "mc_logits"),
     "joint_mc_log_probs": _derived(log_probs, "joint_mc_logits"),
-    "mutual_information": lambda o: fold("mutual_information", o._tensors["mc_logits"], o.multilabel),  # type: ignore[arg-type]
-    "vote_counts": lambda o: fold("vote_counts", o._tensors["mc_logits"], o.multilabel),  # type: ignore[arg-type]
+    **{name: _folded(name, source) for name, source in FOLDS.items()},
 }

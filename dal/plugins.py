@@ -1,4 +1,4 @@
-"""Strategies, learners and oracles, built in or installed, found through entry points. Imports nothing heavy."""
+"""What is built in or installed, by entry points: strategies, learners, oracles, ... Imports nothing heavy."""
 
 import difflib
 import importlib
@@ -14,11 +14,24 @@ from typing import Any
 from dal.errors import ConfigError
 from dal.source import FLAGS, SETS, TEXTS, Source, find
 
-STRATEGIES, LEARNERS, ORACLES = "dal.strategies", "dal.learners", "dal.oracles"
+STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
+CANDIDATES = "dal.candidates"
 
 #: group -> the base class of what it holds.
-BASES = {STRATEGIES: "dal.strategy:Strategy", LEARNERS: "dal.learner:Learner", ORACLES: "dal.oracles.oracle:Oracle"}
-NOUNS = {STRATEGIES: "strategy", LEARNERS: "learner", ORACLES: "oracle"}
+BASES = {
+    STRATEGIES: "dal.strategy:Strategy",
+    LEARNERS: "dal.learner:Learner",
+    ORACLES: "dal.oracles.oracle:Oracle",
+    STOPPING: "dal.stopping.rule:StoppingRule",
+    CANDIDATES: "dal.candidates:Candidates",
+}
+NOUNS = {
+    STRATEGIES: "strategy",
+    LEARNERS: "learner",
+    ORACLES: "oracle",
+    STOPPING: "stopping rule",
+    CANDIDATES: "candidate generator",
+}
 
 #: The distribution whose entry points are the built-in ones.
 OWN = "deep-active-learning"
@@ -30,7 +43,7 @@ class PluginWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Description:
-    """What a listing shows of one strategy, learner or oracle.
+    """What a listing shows of one strategy, learner, oracle, stopping rule or candidate generator.
 
     Attributes:
         name: the short name.
@@ -62,7 +75,7 @@ class Description:
 
 
 def found(group: str) -> dict[str, EntryPoint]:
-    """Every installed entry point of the group (`dal.strategies`, `dal.learners`, `dal.oracles`), by short name.
+    """Every installed entry point of the group (`dal.strategies`, `dal.learners`, ...: see `BASES`), by short name.
 
     Nothing is imported. When two packages give the same name, dal's own wins, else the alphabetically first package; a
     `PluginWarning` says so, and the other stays reachable by its import path.
@@ -216,7 +229,7 @@ def _unknown(group: str, text: str, entries: Iterable[str]) -> str:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     folded = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.65)
     return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 

@@ -48,6 +48,7 @@ class Console(Quiet):
         from rich.console import Console as RichConsole
 
         self._console = RichConsole(highlight=False)
+        self._why = ""
 
     def say(self, text: str) -> None:
         """Print the line."""
@@ -55,6 +56,7 @@ class Console(Quiet):
 
     def cell(self, name: str, seed: int) -> None:
         """Print the heads of the table's columns."""
+        self._why = ""
         self._console.print(f"\n[bold]{name}[/bold], seed {seed}")
         heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in _COLUMNS]
         self._console.print(" ".join(heads), style="dim", soft_wrap=True)
@@ -63,11 +65,22 @@ class Console(Quiet):
         """Print one row of the table."""
         cells = [_cell(line.get(key), title, kind) for key, title, kind in _COLUMNS]
         self._console.print(" ".join(cells), soft_wrap=True)
+        why = line.get("why") or ""
+        if why.split(":")[0] != self._why:
+            self._why = why.split(":")[0]
+            self.say(f"  {why}")
+        stopping = line.get("stopping", {})
+        if stopping.get("stop"):
+            self.say(f"stopped: {stopping['text']}")
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Print the accuracy of each strategy by number of labels, mean and spread over the seeds."""
         from rich.table import Table
 
+        for name, lines in cells.items():
+            stopping = lines[-1].get("stopping", {}) if lines else {}
+            if stopping and not stopping["stop"]:
+                self.say(f"\n{name} was not stopped: {stopping['text']}")
         curves: dict[str, dict[int, list[float]]] = {}
         for lines in cells.values():
             for line in lines:

@@ -5,20 +5,26 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dal.candidates import CandidateQuery, Candidates, as_candidates, candidate_rows, check_candidates
 from dal.choice import Asked, Reader, Seeds, Stream, check_needs, listing, reads_trained
 from dal.classes import Classes, Given, one_per_row, refuse, shown, spread
 from dal.duplicates import near_duplicates
 from dal.errors import ConfigError, SessionError
 from dal.labels import Answer, LabelStore, Skip, Value
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.memory import SessionMemory
+from dal.outputs import Outputs
 from dal.progress import Progress
 from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
+from dal.stopping import record
+from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.strategy import RoundState, Strategy, all_needs, name_of
 
 __all__ = ["Asked", "Session", "check_needs"]
@@ -40,8 +46,8 @@ class Session:
         strategy: what chooses.
         folder: where to keep it all. One session at a time may work in a folder.
         seed: decides every random choice, together with the round.
-        candidates: how many random rows of the pool are scored each round; None scores all of them. A request for more
-            rows than that makes as many candidates.
+        candidates: which rows of the pool are scored each round: so many random ones, or those that a generator of
+            `dal.candidates` draws; None scores all of them. A request for more rows than that makes as many candidates.
         hide_labels: do not take the labels in the data as given, because an oracle answers from them.
         budget: labels to ask for in all, as strategies and schedules are told; None when unlimited.
         save_model: keep the latest model in the folder.
@@ -49,7 +55,8 @@ class Session:
         prepared: the parts that were made ready before, to share between sessions on the same data and learner.
 
     Raises:
-        NeedError: the strategy reads what the learner does not provide, or is not right for multi-label data.
+        NeedError: the strategy or the candidate generator reads what the learner does not provide, or the strategy is
+            not right for multi-label data.
         BusyError: another process works in the folder.
         SessionError: the folder's labels do not fit the data, or its files cannot be read.
 
@@ -75,7 +82,7 @@ class Session:
         *,
         folder: Path | str | None = None,
         seed: int = 0,
-        candidates: int | None = None,
+        candidates: int | Candidates | None = None,
         hide_labels: bool = False,
         budget: int | None = None,
         save_model: bool = True,
@@ -84,23 +91,26 @@ class Session:
     ) -> None:
         if seed < 0:
             raise ConfigError(f"seed must not be negative, got {seed}")
-        if candidates is not None and candidates < 1:
-            raise ConfigError(f"candidates must be at least 1, got {candidates}")
+        self.candidates = as_candidates(candidates)
         self.data = data.load() if hasattr(data, "load") else data
         self.pool = self.data.pool
         self.learner, self.strategy = learner, strategy
         self.folder = None if folder is None else Path(folder)
-        self.seed, self.candidates, self.hide_labels, self.budget = seed, candidates, hide_labels, budget
+        self.seed, self.hide_labels, self.budget = seed, hide_labels, budget
         self.save_model = save_model
         self.fit_seconds = 0.0
         self.evaluate_seconds = 0.0
         if not self.pool.classes:
             raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
+        check_candidates(self.candidates, learner)
         self._prepared = {} if prepared is None else prepared
         self._predictor: Predictor | None = None
         self._previous: Predictor | None = None
         self._last: Asked | None = None
+        self._memory = SessionMemory(len(self.pool), frozenset(learner.label_free))
+        self._candidate_memory: dict[Any, Any] = {}
+        self._stop_set: record.StopSet | None = None
         self._lock = None if self.folder is None else Lock(self.folder)
         try:
             self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
@@ -215,20 +225,40 @@ class Session:
             raise SessionError(f"nothing is left to ask: all {len(self.pool)} rows have a label or were declined")
         n = min(n, len(available))
         strategy = self.strategy if strategy is None else strategy
-        acting = strategy.resolve(self.state)
+        state = self.state
+        acting = strategy.resolve(state)
         check_needs(acting, self.learner, multilabel=self.pool.multilabel)
         asked = self._choose(acting, self._candidates(available, n), n)
-        self._store(asked)
+        self._store(asked if asked.why else replace(asked, why=strategy.why(state)))
         return self.pending
 
     def _candidates(self, available: Tensor, n: int) -> Tensor:
         if self.candidates is None:
             return available
-        return available[self._seeds.sample(len(available), max(n, self.candidates), Stream.CANDIDATES)]
+        names, seed = frozenset(self.candidates.needs), self._seeds.number(Stream.PASS)
+
+        def read(rows: Tensor) -> Outputs:
+            untrained = self.learner.untrained(self.prepared)
+            outputs = untrained.outputs(self.prepared, rows, names, seed=seed, monitor=self._monitor)
+            return outputs.declare(names)
+
+        return candidate_rows(
+            self.candidates,
+            CandidateQuery(
+                unasked=available,
+                labeled=self.labeled_rows,
+                labels=self.labels,
+                n=n,
+                generator=self._seeds.generator(Stream.CANDIDATES),
+                size=len(self.pool),
+                read=read,
+                memory=self._candidate_memory,
+            ),
+        )
 
     def _choose(self, acting: Strategy, candidates: Tensor, n: int) -> Asked:
         predictor, prepared = self._read_by(acting)
-        reader = Reader(predictor, prepared, self.labeled_rows, self.labels, self._seeds, self._monitor)
+        reader = Reader(predictor, prepared, self.labeled_rows, self.labels, self._seeds, self._monitor, self._memory)
         chosen = reader.choose(acting, candidates, n)
         positions, scores = chosen.selection.positions, chosen.selection.scores
         duplicates = self._seeds.generator(Stream.DUPLICATES)
@@ -241,6 +271,7 @@ class Session:
             candidates=len(candidates),
             near_duplicates=near_duplicates(self.pool.inputs, candidates, positions, chosen.pool, duplicates),
             seconds=chosen.seconds,
+            why=chosen.selection.why,
         )
 
     def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None]:
@@ -258,16 +289,20 @@ class Session:
         return self.predictor, self.prepared
 
     def _store(self, asked: Asked) -> None:
+        before = self.last_selection
         details = {
             "notes": dict(asked.notes),
             "candidates": asked.candidates,
             "near_duplicates": asked.near_duplicates,
             "seconds": dict(asked.seconds),
+            "why": asked.why,
         }
         ids = [self.pool.ids[row] for row in asked.rows.tolist()]
         scores = None if asked.scores is None else asked.scores.tolist()
         self.store.ask(ids, scores=scores, strategy=asked.strategy, details=details)
         self._progress.ask(asked.rows)
+        if asked.why and (before is None or before.why.split(":")[0] != asked.why.split(":")[0]):
+            _log.info("batch %d: %s", asked.round, asked.why)
         self._last = asked
         if asked.near_duplicates > 0.5:
             _log.warning(
@@ -379,18 +414,23 @@ class Session:
         Raises:
             SessionError: the data has no test rows with labels, or nothing is labeled yet.
         """
-        from dal.evaluation.metrics import evaluate
-
-        test = self.data.test
         if not self.can_evaluate:
             raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
-        predictor, prepared = self.predictor, self._prepare("test")
+        self.predictor, self._prepare("test")  # made before the clock starts
         start = time.perf_counter()
-        rows = test.known.nonzero().flatten()
-        seed = self._model_seeds.number(Stream.EVALUATE)
-        outputs = predictor.outputs(prepared, rows, {"logits"}, seed=seed, monitor=self._monitor)
-        figures: dict[str, float] = evaluate(outputs, test.labels[rows])
+        figures = self._evaluate("test")
         self.evaluate_seconds = time.perf_counter() - start
+        return figures
+
+    def _evaluate(self, part: str) -> dict[str, float]:
+        """The figures of the present model on the labeled rows of the test or of the validation part."""
+        from dal.evaluation.metrics import evaluate
+
+        part_rows = getattr(self.data, part)
+        rows = part_rows.known.nonzero().flatten()
+        seed = self._model_seeds.number(Stream.EVALUATE)
+        outputs = self.predictor.outputs(self._prepare(part), rows, {"logits"}, seed=seed, monitor=self._monitor)
+        figures: dict[str, float] = evaluate(outputs, part_rows.labels[rows])
         return figures
 
     def record(self, line: Mapping[str, Any]) -> None:
@@ -398,6 +438,62 @@ class Session:
         if self.folder is not None:
             append_metrics(self.folder, line)
         self.metrics.append(dict(line))
+
+    # -- when to stop ----------------------------------------------------------------------------------------------
+
+    def should_stop(self, rule: StoppingRule) -> Verdict:
+        """Whether the rule says to stop asking: true in an `if` when it does; its `text` says why, or how far it is.
+
+        Call it between batches, each time before `ask`: a round that it is not called in is not seen by the rule. What
+        the rule reads of the present round is then computed and recorded, once, so that a session made again on the
+        folder goes on with the same numbers. While rows are pending, or nothing is labeled, nothing is recorded, and
+        the rule judges the rounds before.
+
+        Raises:
+            ConfigError: it reads what cannot be recorded, such as scores on validation rows that the data has not.
+
+        Example:
+            >>> import torch
+            >>> from dal.data import Rows, Splits
+            >>> from dal.learners.probe import ProbeLearner
+            >>> from dal.stopping import Labels
+            >>> from dal.strategies.random import Random
+            >>> pool = Rows.from_inputs(torch.randn(100, 4), torch.arange(100) % 2, classes=["cat", "dog"])
+            >>> session = Session(Splits(pool=pool), ProbeLearner(model=None), Random(), hide_labels=True)
+            >>> while not session.should_stop(Labels(most=30)):
+            ...     rows = session.ask(20)
+            ...     _ = session.tell(rows, pool.labels[rows])
+            >>> session.should_stop(Labels(most=30)).text
+            '40 of 30 labels were bought'
+        """
+        record.check(rule, self.data)
+        event = self.store.labels_event
+        if not len(self._progress.pending) and bool(self._progress.labeled.any()):
+            present = [line for line in self.metrics if line.get("event") == event]
+            if not any(record.holds(line, rule) for line in present):
+                state = self.state
+                head = {"round": state.round, "labels": state.labels, "class_counts": list(state.per_class)}
+                self.record(head | {"event": event, **self.observe(rule)})
+        return rule.judge(History(tuple(self.metrics)))
+
+    def observe(self, rule: StoppingRule) -> dict[str, Any]:
+        """What the rule reads of the present state, by name, as JSON can hold it: for a line of `metrics.jsonl`."""
+        found: dict[str, Any] = {}
+        if "spent" in rule.reads:
+            found["spent"] = record.spent(self.store.events(), len(self.store.answers))
+        if "validation" in rule.reads:
+            found["validation"] = {"rows": len(self.data.validation), **self._evaluate("validation")}
+        if "stop_set" in rule.reads:
+            found["stop_set"] = self._predicted(rule.stop_set)
+        return found
+
+    def _predicted(self, size: int) -> dict[str, Any]:
+        """The present model's predictions for the stop set, in full precision: two models may differ in a row only."""
+        if self._stop_set is None or self._stop_set.wanted < size:
+            self._stop_set = record.StopSet.draw(self.pool.ids, ~self._progress.given, size, self.seed)
+        rows, seed = self._stop_set.rows, self._model_seeds.number(Stream.EVALUATE)
+        outputs = self.predictor.outputs(self.prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)
+        return self._stop_set.record(outputs, self._progress.labeled)
 
     def _prepare(self, part: str) -> Prepared:
         if part not in self._prepared:

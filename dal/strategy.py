@@ -10,6 +10,7 @@ from torch import Tensor
 from dal.errors import NeedError, SelectionError
 from dal.functional.points import OuterPoints
 from dal.functional.ranking import top
+from dal.memory import Memory
 from dal.outputs import Outputs
 
 
@@ -24,6 +25,7 @@ class Query:
         labels: (L,) int64; (L, C) bool when multi-label.
         n: how many to choose, 1 <= n <= N.
         generator: on the CPU; the only randomness a strategy may use.
+        memory: what is known from earlier rounds of the same session. It may save work, but must change no choice.
     """
 
     pool: Outputs
@@ -32,6 +34,7 @@ class Query:
     labeled: Outputs = field(default_factory=lambda: Outputs(length=0))
     target: Outputs = field(default_factory=lambda: Outputs(length=0))
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    memory: Memory = field(default_factory=Memory)
 
     def rand(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1) from the generator, on the device of the outputs."""
@@ -55,11 +58,14 @@ class Selection:
         positions: (n,) int64 in the pool, distinct, best first.
         scores: (n,) what made them win, shown to the person who answers; None when nothing did.
         notes: figures about the whole choice, such as core-set's coverage radius.
+        why: in words, why the choice was made in this way, where the strategy could have made it in another. The run's
+            log shows it when it changes.
     """
 
     positions: Tensor
     scores: Tensor | None = None
     notes: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Strategy(ABC):
         multilabel: whether the strategy is right for multi-label outputs.
         rowwise: whether a row's score depends on that row alone, so that the best rows of a pass in reduced precision
             can be rescored exactly by themselves.
+        delegates: whether it only hands its query over to other strategies, by `choose`, which checks what those read.
         paper: where the method was published.
         advice: one line: when it wins and when it loses.
     """
@@ -100,6 +107,7 @@ class Strategy(ABC):
     target_needs = frozenset()  # type: ignore[var-annotated]
     multilabel = False
     rowwise = False
+    delegates = False
     paper = ""
     advice = ""
 
@@ -112,13 +120,24 @@ class Strategy(ABC):
         """The strategy that acts in this round: itself, unless it is a schedule such as `Phases`."""
         return self
 
+    def why(self, state: RoundState) -> str:
+        """In words, why `resolve` gives the strategy that it gives; empty where there is nothing to say."""
+        return ""
+
     @abstractmethod
     def select(self, query: Query) -> Tensor | Selection:
         """n distinct positions in the pool, best first, (n,) int64."""
 
 
 class ScoreStrategy(Strategy):
-    """A strategy that scores every row by itself and asks for the highest."""
+    """A strategy that scores every row by itself and asks for the highest.
+
+    Class attributes (plain and unannotated, or properties, so that they do not become options):
+        lowest: the lowest value that a score can take, minus infinity where there is none. What turns scores into
+            weights, such as `Stochastic`, measures them from there.
+    """
+
+    lowest = 0.0
 
     @abstractmethod
     def score(self, query: Query) -> Tensor:
@@ -126,14 +145,19 @@ class ScoreStrategy(Strategy):
 
     def select(self, query: Query) -> Selection:
         """The n highest scores."""
+        scores = self.checked_score(query)
+        positions = top(scores, query.n, generator=query.generator)
+        return Selection(positions, scores[positions])
+
+    def checked_score(self, query: Query) -> Tensor:
+        """`score`, once it is sure that it is one finite number per row (`SelectionError`)."""
         scores = self.score(query)
         if scores.shape != (len(query.pool),):
             raise SelectionError(
                 f"{name_of(self)}.score returned shape {tuple(scores.shape)}, expected ({len(query.pool)},)"
             )
         _refuse_non_finite(scores, f"a score of {name_of(self)}")
-        positions = top(scores, query.n, generator=query.generator)
-        return Selection(positions, scores[positions])
+        return scores
 
 
 def name_of(strategy: Strategy) -> str:
@@ -161,22 +185,24 @@ def choose(strategy: Strategy, query: Query) -> Selection:
         raise SelectionError(f"{query.n} rows were asked of {name}, but the pool has {len(query.pool)}")
     if query.pool.multilabel and not strategy.multilabel:
         raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
+    check = not strategy.delegates
     query = Query(
-        pool=_declared(query.pool, strategy.needs, "pool"),
-        labeled=_declared(query.labeled, strategy.labeled_needs, "labeled rows"),
-        target=_declared(query.target, strategy.target_needs, "target rows"),
+        pool=_declared(query.pool, strategy.needs, "pool", check),
+        labeled=_declared(query.labeled, strategy.labeled_needs, "labeled rows", check),
+        target=_declared(query.target, strategy.target_needs, "target rows", check),
         labels=query.labels,
         n=query.n,
         generator=query.generator,
+        memory=query.memory,
     )
     chosen = strategy.select(query)
     selection = chosen if isinstance(chosen, Selection) else Selection(chosen)
     return _checked(selection, query, name)
 
 
-def _declared(outputs: Outputs, names: frozenset[str], where: str) -> Outputs:
+def _declared(outputs: Outputs, names: frozenset[str], where: str, check: bool) -> Outputs:
     restricted = outputs.declare(names)
-    if len(outputs):
+    if check and len(outputs):
         for need in sorted(names):
             value = restricted[need]
             for tensor in (value.a, value.b) if isinstance(value, OuterPoints) else (value,):

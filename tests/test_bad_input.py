@@ -50,9 +50,9 @@ OPTIONS = {
     "a value for a group of keys": (["--data", "tickets.csv"], "--data takes keys (path, text,"),
     "unknown strategy": (
         ["--strategy", "Margn"],
-        "unknown strategy 'Margn', did you mean Margin?; installed are BADGE",
+        "unknown strategy 'Margn', did you mean Margin?; installed are ALPS",
     ),
-    "strategy far from any": (["--strategy", "Zzz"], "unknown strategy 'Zzz'; installed are BADGE"),
+    "strategy far from any": (["--strategy", "Zzz"], "unknown strategy 'Zzz'; installed are ALPS"),
     "unknown baseline": (["--baseline", "Randon"], "--baseline: unknown strategy 'Randon', did you mean Random?"),
     "unknown learner": (["--learner", "Probe"], "unknown learner 'Probe'"),
     "unknown oracle": (["--oracle", "Simulate"], "unknown oracle 'Simulate', did you mean Simulated?"),

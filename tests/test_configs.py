@@ -65,7 +65,7 @@ def test_a_config_names_installed_classes_and_its_own_folder(config: Path) -> No
 
 def test_there_is_a_config_for_every_built_in_strategy_family() -> None:
     families = {"uncertainty", "disagreement", "diversity", "gradient", "cold_start"}
-    kinds = {"quickstart", "fine_tuning", "frozen_probe", "lora", "multilabel"}
+    kinds = {"quickstart", "fine_tuning", "frozen_probe", "lora", "multilabel", "auto", "committee", "large_pool"}
     assert families | kinds <= {path.stem for path in CONFIGS}
 
 

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from dal.errors import NeedError
-from dal.functional import OuterPoints, mutual_information
-from dal.outputs import Outputs, closure, fold, gradient_factors, log_probs, sources
+from dal.functional import OuterPoints, blocks, mutual_information
+from dal.outputs import FOLDS, Outputs, closure, fold, gradient_factors, log_probs, sources
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 FEATURES = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
@@ -39,10 +39,45 @@ def test_vote_counts_count_every_sample_once():
     assert torch.equal(outputs(multilabel=True).vote_counts, (MC_LOGITS.sigmoid() > 0.5).sum(1).float())
 
 
-def test_folded_batch_by_batch_is_the_same_as_at_once():
-    for name in ("mutual_information", "vote_counts"):
-        batches = torch.cat([fold(name, batch) for batch in MC_LOGITS.split(2)])
-        torch.testing.assert_close(batches, outputs()[name])
+def test_vote_shares_are_the_votes_over_the_number_of_samples():
+    for kind in (outputs(), outputs(multilabel=True)):
+        torch.testing.assert_close(kind.vote_shares, kind.vote_counts / 7)
+
+
+def test_the_consensus_is_the_mean_probability_and_mean_std_its_spread():
+    torch.testing.assert_close(outputs().consensus, MC_LOGITS.softmax(-1).mean(1))
+    torch.testing.assert_close(outputs(multilabel=True).consensus, MC_LOGITS.sigmoid().mean(1))
+    torch.testing.assert_close(outputs().mean_std, MC_LOGITS.softmax(-1).std(1, correction=0).mean(1))
+    torch.testing.assert_close(outputs(multilabel=True).mean_std, MC_LOGITS.sigmoid().std(1, correction=0).mean(1))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("name", FOLDS)
+def test_folded_batch_by_batch_is_the_same_as_at_once(name, multilabel, monkeypatch):
+    batches = torch.cat([fold(name, batch, multilabel) for batch in MC_LOGITS.split(2)])
+    whole = outputs(multilabel=multilabel)[name]
+    torch.testing.assert_close(batches, whole)
+    monkeypatch.setattr(blocks, "ELEMENTS", 2 * 7 * 4)
+    torch.testing.assert_close(fold(name, MC_LOGITS, multilabel), whole)
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_samples_are_not_written_to_by_a_fold(name):
+    before = MC_LOGITS.clone()
+    fold(name, MC_LOGITS)
+    assert torch.equal(MC_LOGITS, before)
+
+
+@pytest.mark.parametrize("C", [1, 2, 5, 150])
+def test_probabilities_are_those_of_a_softmax_for_extreme_logits_too(C):
+    logits = 50 * torch.randn(400, C, generator=torch.Generator().manual_seed(C))
+    logits[0] = 1e4
+    torch.testing.assert_close(Outputs({"logits": logits}).probs, logits.softmax(-1))
+    torch.testing.assert_close(Outputs({"logits": logits.double()}).probs, logits.double().softmax(-1))
+
+
+def test_probabilities_of_no_rows_are_no_rows():
+    assert Outputs({"logits": torch.zeros(0, 3)}).probs.shape == (0, 3)
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -152,7 +187,7 @@ def test_moving_to_a_device_keeps_rows_and_declaration():
 def test_closure_is_everything_that_follows():
     assert closure({"logits"}) == {"logits", "probs", "log_probs"}
     assert "grads" in closure({"logits", "features"})
-    assert {"mutual_information", "vote_counts", "mc_log_probs"} <= closure({"mc_logits"})
+    assert {"mutual_information", "vote_counts", "consensus", "mean_std", "mc_log_probs"} <= closure({"mc_logits"})
 
 
 @pytest.mark.parametrize(
@@ -161,6 +196,7 @@ def test_closure_is_everything_that_follows():
         ({"probs"}, {"logits"}),
         ({"grads", "probs"}, {"logits", "features"}),
         ({"mutual_information"}, {"mutual_information"}),  # folded in the pass: no samples are held
+        ({"consensus", "mean_std", "vote_shares"}, {"consensus", "mean_std", "vote_shares"}),
         ({"mutual_information", "mc_log_probs"}, {"mc_logits"}),
         ({"surprisal"}, {"surprisal"}),
         (set(), set()),

@@ -223,7 +223,7 @@ def test_a_module_of_several_classes_asks_for_one(install) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("Margn", "unknown strategy 'Margn' (did you mean 'Margin'?); installed: BADGE, BALD, "),
+        ("Margn", "unknown strategy 'Margn' (did you mean 'Margin'?); installed: ALPS, Auto, "),
         ("margin", "did you mean 'Margin'?"),
         ("", "unknown strategy ''; installed:"),
         ("no_package.Thing", "unknown strategy 'no_package.Thing'; installed:"),

@@ -300,7 +300,13 @@ def _literals(members: list[Any]) -> list[Any]:
 def _example(member: Any) -> str:
     base = made_by(member)
     assert base is not None
-    examples = {"strategy": "Margin", "learner": "ProbeLearner", "oracle": "Simulated"}
+    examples = {
+        "strategy": "Margin",
+        "learner": "ProbeLearner",
+        "oracle": "Simulated",
+        "stopping rule": "StabilizingPredictions",
+        "candidate generator": "SEALS",
+    }
     return examples.get(classes.kind_of(base) or "", "my_package.MyClass")
 
 

@@ -13,7 +13,7 @@ GROUPS = {noun: group for group, noun in plugins.NOUNS.items()}
 
 
 def kind_of(base: type) -> str | None:
-    """What a base class stands for: "strategy", "learner", "oracle", or None when it is none of ours."""
+    """What a base class stands for: "strategy", "learner", "oracle", ...; None when it is none of ours."""
     paths = {f"{c.__module__}:{c.__name__}" for c in base.__mro__}
     return next((plugins.NOUNS[group] for group, path in plugins.BASES.items() if path in paths), None)
 

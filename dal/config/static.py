@@ -19,6 +19,8 @@ SLOTS = {
     "cold_start": "strategy",
     "learner": "learner",
     "oracle": "oracle",
+    "stop": "stopping rule",
+    "candidates": "candidate generator",
 }
 
 

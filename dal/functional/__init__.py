@@ -1,31 +1,76 @@
 """Pure tensor mathematics: no state, no files, no progress bars. Usable alone, on any tensors and any device."""
 
-from dal.functional.clustering import Clusters, kmeans
-from dal.functional.disagreement import mutual_information
-from dal.functional.k_center import Cover, k_center_greedy
+from dal.functional.central import central_rows
+from dal.functional.clustering import Clusters, distinct_medoids, kmeans, medoids
+from dal.functional.consistency import inconsistency
+from dal.functional.contrast import falcun, neighbor_divergence
+from dal.functional.coverage import Coverage, max_coverage, pure_radius
+from dal.functional.disagreement import consensus, mean_std, mutual_information
+from dal.functional.drawing import draw_without_replacement, lightweight_law
+from dal.functional.fisher import Design, FisherFactors, bait, fisher_factors
+from dal.functional.gradients import expected_gradient_length
+from dal.functional.herding import Herd, closest_distance, max_herding
+from dal.functional.hierarchy import average_linkage, round_robin
+from dal.functional.joint import Batch, batch_bald, epig, greedy_batch
+from dal.functional.k_center import Bounds, Cover, k_center_greedy
+from dal.functional.logistic import Plane, separate
 from dal.functional.neighbors import Neighbors, k_nearest, nearest_distance
 from dal.functional.points import DensePoints, OuterPoints, Points, as_points
 from dal.functional.ranking import top
 from dal.functional.seeding import distances_at_selection, kmeans_plusplus
+from dal.functional.similarity import mean_similarity
+from dal.functional.typical import typicality
 from dal.functional.uncertainty import entropy, least_confidence, margin
 
 __all__ = [
+    "Batch",
+    "Bounds",
     "Clusters",
     "Cover",
+    "Coverage",
     "DensePoints",
+    "Design",
+    "FisherFactors",
+    "Herd",
     "Neighbors",
     "OuterPoints",
+    "Plane",
     "Points",
     "as_points",
+    "average_linkage",
+    "bait",
+    "batch_bald",
+    "central_rows",
+    "closest_distance",
+    "consensus",
     "distances_at_selection",
+    "distinct_medoids",
+    "draw_without_replacement",
     "entropy",
+    "epig",
+    "expected_gradient_length",
+    "falcun",
+    "fisher_factors",
+    "greedy_batch",
+    "inconsistency",
     "k_center_greedy",
     "k_nearest",
     "kmeans",
     "kmeans_plusplus",
     "least_confidence",
+    "lightweight_law",
     "margin",
+    "max_coverage",
+    "max_herding",
+    "mean_similarity",
+    "mean_std",
+    "medoids",
     "mutual_information",
     "nearest_distance",
+    "neighbor_divergence",
+    "pure_radius",
+    "round_robin",
+    "separate",
     "top",
+    "typicality",
 ]

@@ -1,6 +1,6 @@
 """How much several predictions for one row disagree: dropout masks, committee members or samples of an LLM."""
 
-import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,10 @@ def mutual_information(mc_log_probs: Float[Tensor, "N K C"], *, multilabel: bool
     `multilabel`, mc_log_probs are those of C independent Bernoullis and the result is the mean over the classes of the
     binary quantity, between 0 and log 2. Log-probabilities must be finite (`dal.outputs.log_probs` floors them).
 
+    The same number is the mean over the samples of the Kullback-Leibler divergence from the mean prediction
+    `KL(p_k || mean_k p_k)`. Each class's share of it, `mean_k p_kc log p_kc - m_c log m_c` with m the mean, is positive
+    by itself (x log x is convex), so that rounding is cut off class by class.
+
     Houlsby et al. 2011, "Bayesian Active Learning for Classification and Preference Learning"; with dropout Gal, Islam
     and Ghahramani 2017, "Deep Bayesian Active Learning with Image Data".
 
@@ -23,26 +27,66 @@ def mutual_information(mc_log_probs: Float[Tensor, "N K C"], *, multilabel: bool
     >>> mutual_information(sure_but_opposed)
     tensor([0.6931])
     """
+    return _by_blocks(_binary_information if multilabel else _information, mc_log_probs)
+
+
+def consensus(mc_log_probs: Float[Tensor, "N K C"]) -> Float[Tensor, "N C"]:
+    """The mean of the K predictions for every row, (N, C): what the committee predicts together.
+
+    Probabilities of the classes, or of C independent Bernoullis where mc_log_probs are those. Its `entropy` is the
+    consensus entropy of query by committee.
+
+    Settles 2009, "Active Learning Literature Survey".
+
+    >>> consensus(torch.tensor([[[0.9, 0.1], [0.3, 0.7]]]).log())
+    tensor([[0.6000, 0.4000]])
+    """
+    return _by_blocks(lambda log_p: log_p.exp().mean(1), mc_log_probs)
+
+
+def mean_std(mc_log_probs: Float[Tensor, "N K C"]) -> Float[Tensor, " N"]:
+    """Standard deviation of a class's probability over the K predictions, mean over the classes, (N,), 0 to 1/2.
+
+    `sqrt(mean_k (p_kc - mean_k p_kc)^2)`: that of the K predictions themselves, not an estimate from them. The same
+    for C independent Bernoullis.
+
+    Kampffmeyer, Salberg and Jenssen 2016, "Semantic Segmentation of Small Objects and Modeling of Uncertainty in Urban
+    Remote Sensing Images Using Deep Convolutional Neural Networks"; Kendall, Badrinarayanan and Cipolla 2015,
+    "Bayesian SegNet".
+
+    >>> mean_std(torch.tensor([[[0.9, 0.1], [0.3, 0.7]]]).log())
+    tensor([0.3000])
+    """
+    return _by_blocks(_mean_std, mc_log_probs)
+
+
+def _by_blocks(function: Callable[[Tensor], Tensor], mc_log_probs: Tensor) -> Tensor:
+    """`function` of every block of rows. Beside the result, a few tables of 1 MiB are held on the CPU."""
     N, K, C = mc_log_probs.shape
-    information = _binary_information if multilabel else _information
-    out = mc_log_probs.new_empty(N)
-    for block in blocks(N, K * C, mc_log_probs.device):
-        out[block] = information(mc_log_probs[block])
-    return out.clamp_min(0)  # rounding
+    parts = [function(mc_log_probs[block]) for block in blocks(N, K * C, mc_log_probs.device)]
+    return torch.cat(parts) if parts else function(mc_log_probs)
 
 
 def _information(log_p: Tensor) -> Tensor:
-    log_mean = log_p.logsumexp(1) - math.log(log_p.shape[1])  # (N, C)
-    return _entropy(log_mean) - _entropy(log_p).mean(1)
-
-
-def _entropy(log_p: Tensor) -> Tensor:
-    return -(log_p.exp() * log_p).sum(-1)
+    return _divergence(log_p.exp(), log_p).sum(-1)
 
 
 def _binary_information(log_p: Tensor) -> Tensor:
-    p, q = log_p.exp(), -torch.expm1(log_p)  # (N, K, C): for and against, each exact where it is tiny
-    each = torch.special.entr(p) + torch.special.entr(q)
-    mean = torch.special.entr(p.mean(1)) + torch.special.entr(q.mean(1))
-    information: Tensor = (mean - each.mean(1)).mean(-1)
-    return information
+    p, q = log_p.exp(), -torch.expm1(log_p)  # (B, K, C): for and against, each exact where it is tiny
+    log_q = q.clamp_min(torch.finfo(q.dtype).tiny).log_()
+    mean: Tensor = _divergence(p, log_p).add_(_divergence(q, log_q)).mean(-1)
+    return mean
+
+
+def _divergence(p: Tensor, log_p: Tensor) -> Tensor:
+    """Each class's share of the mean divergence from the mean, (B, C). Overwrites p (B, K, C)."""
+    mean = p.mean(1)  # (B, C)
+    own = mean.clamp_min(torch.finfo(mean.dtype).tiny).log_().mul_(mean)
+    return p.mul_(log_p).mean(1).sub_(own).clamp_min_(0)
+
+
+def _mean_std(log_p: Tensor) -> Tensor:
+    p = log_p.exp()
+    std = p.sub_(p.mean(1, keepdim=True)).square_().mean(1).sqrt_()  # (B, C)
+    mean: Tensor = std.mean(-1)
+    return mean

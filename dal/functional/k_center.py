@@ -1,13 +1,35 @@
 """Greedy k-center: points that leave no other point far from all of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dal.functional.neighbors import nearest
-from dal.functional.points import Points, as_points, check_finite, checked
+from dal.functional.blocks import blocks
+from dal.functional.centers import Centers, rounding
+from dal.functional.farthest import FarthestFirst
+from dal.functional.points import DensePoints, Points, as_points, check_finite
+from dal.functional.precision import true_float32
+from dal.functional.searching import first_of_each, searching_order
+
+#: Rows that are compared in float64 at once.
+EXACT = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """What an earlier run knows about the points, so that only what is new is measured.
+
+    Attributes:
+        squared: (N,) upper bounds of the squared distance of every point to the nearest center that is not new: the
+            `bounds` of an earlier `Cover`, for the points that are still there. Infinite where nothing is known.
+        new: (L,) bool, the centers that these bounds do not account for.
+    """
+
+    squared: Float[Tensor, " N"]
+    new: Bool[Tensor, " L"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,45 +40,165 @@ class Cover:
         positions: (n,) int64, distinct, in the order in which they were chosen.
         distances: (n,) how far each was from everything chosen before it.
         radius: the largest distance that a point not chosen still has to its nearest center; 0 when none is left.
+        bounds: (N,) float64 upper bounds of the squared distance of every point to the nearest of all centers and of
+            the points chosen, for the `Bounds` of a later run in which all of those are centers.
     """
 
     positions: Int64[Tensor, " n"]
     distances: Float[Tensor, " n"]
     radius: float
+    bounds: Float[Tensor, " N"]
 
 
 def k_center_greedy(
-    points: Points | Float[Tensor, "N D"], n: int, *, centers: Points | Float[Tensor, "L D"] | None = None
+    points: Points | Float[Tensor, "N D"],
+    n: int,
+    *,
+    centers: Points | Float[Tensor, "L D"] | None = None,
+    bounds: Bounds | None = None,
+    window: int | None = None,
+    chunk: int | None = None,
 ) -> Cover:
     """n points, each the farthest from all centers and from those chosen before it, as a `Cover`.
 
     The largest distance left is at most twice the smallest possible. Without centers (None, or none of them) the first
     is the point farthest from the mean. Of equally far ones the first is taken; duplicates are chosen once all others
-    are. Takes n passes over the points and holds O(N) numbers beside them.
+    are. The choice is that of float64 arithmetic, whatever the precision of the points.
+
+    One pass over the points bounds all distances from above by those to the few centers that rule out most points (to
+    the new ones, given `bounds`); after that only points which may win are read. A float32 bound is raised by what
+    rounding can have done at most, and picks compare float64. Bytes held beside float32 points, for W numbers per
+    point (D, or C + D for factors), windows of at most 512 rows and chunks of 2 MiB on a CPU:
+    `64 N + 4 (L + n) (W + 2) + 2 chunk + 16 window (window + W) + 24 * 2**20`.
 
     Gonzalez 1985, "Clustering to minimize the maximum intercluster distance"; for active learning Sener and Savarese
     2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
 
-    Raises:
-        ValueError: n is not within 1..N, or a point is not finite.
+    Args:
+        bounds: what an earlier run with the same points knows; changes no choice.
+        window: how many points picks are made among before the others are looked at; changes no choice.
+        chunk: how many points the pass measures at once; changes no choice.
 
-    >>> k_center_greedy(torch.tensor([[0.0], [1.0], [9.0]]), 2, centers=torch.tensor([[0.0]]))
-    Cover(positions=tensor([2, 1]), distances=tensor([9., 1.]), radius=0.0)
+    Raises:
+        ValueError: n is not within 1..N, a point is not finite, or `bounds` do not fit.
+
+    >>> cover = k_center_greedy(torch.tensor([[0.0], [1.0], [9.0]]), 2, centers=torch.tensor([[0.0]]))
+    >>> cover.positions, cover.distances, cover.radius
+    (tensor([2, 1]), tensor([9., 1.]), 0.0)
     """
-    points = checked(points, n)
-    if centers is None or not len(centers):
-        covered, gap = False, points.squared_distances_to_mean()  # (N,)
+    points = as_points(points)
+    if not 1 <= n <= len(points):
+        raise ValueError(f"{n} of {len(points)} points were asked for")
+    given = points[:0] if centers is None else as_points(centers)
+    kind = torch.promote_types(points.dtype, given.dtype)
+    points, given = points.to(kind), given.to(kind)
+    check_finite(given)
+    _check(bounds, len(points), len(given))
+    if any(rows is not None and rows < 1 for rows in (window, chunk)):
+        raise ValueError(f"window and chunk are numbers of rows, at least 1, not {window} and {chunk}")
+    with torch.no_grad(), true_float32():
+        found, squared = _farthest_first(points, given, n, bounds, window, chunk)
+        radius = found.farthest_left() ** 0.5
+    return Cover(found.centers.picks, squared.sqrt().to(kind), radius, found.upper.clamp_min(0))
+
+
+def farthest_others(
+    x: Float[Tensor, "N D"], chosen: Int64[Tensor, " M"], n: int, *, centers: Float[Tensor, "L D"] | None = None
+) -> Int64[Tensor, " n"]:
+    """Positions of n more points (n,), each the farthest from the centers, those chosen, and those before it.
+
+    >>> farthest_others(torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([0]), 1)
+    tensor([2])
+    """
+    free = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    free[chosen] = False
+    others = free.nonzero().flatten()
+    near = x[chosen] if centers is None else torch.cat([centers, x[chosen]])
+    return others[k_center_greedy(x[others], n, centers=near).positions]
+
+
+def _check(bounds: Bounds | None, N: int, L: int) -> None:
+    if bounds is None:
+        return
+    if not L or (len(bounds.squared), len(bounds.new)) != (N, L):
+        raise ValueError(
+            f"bounds of {len(bounds.squared)} points to {len(bounds.new)} centers do not fit {N} points and {L} centers"
+        )
+    if not bool((bounds.squared >= 0).all()):
+        raise ValueError("bounds are squared distances: none may be negative or NaN")
+
+
+def _farthest_first(
+    points: Points, given: Points, n: int, bounds: Bounds | None, window: int | None, chunk: int | None
+) -> tuple[FarthestFirst, Float[Tensor, " n"]]:
+    """The state after n picks, and their squared distances at selection, (n,) float64."""
+    if len(given):
+        given, searched = _in_searching_order(points, given, n, bounds)
+        centers = Centers(points, given, n, given.origin())
     else:
-        centers = as_points(centers)
-        check_finite(centers)
-        covered, gap = True, nearest(points, centers)[0]
-    positions = torch.empty(n, dtype=torch.int64, device=points.device)
-    squared = gap.new_empty(n)
-    for step in range(n):
-        pick = gap.argmax().view(1)  # the first of equals, by contract
-        positions[step : step + 1], squared[step : step + 1] = pick, gap[pick]
-        reached = points.squared_distances_to(points[pick])  # type: ignore[arg-type]
-        gap = torch.minimum(gap, reached) if covered else reached
-        gap[pick] = -1  # never again, even when every other distance is 0
-        covered = True
-    return Cover(positions, squared.sqrt(), float(gap.amax().clamp_min(0).sqrt()))
+        first, gap, origin = _farthest_from_mean(points)
+        centers, searched = Centers(points, given, n, origin), 1
+        centers.add(first)
+    upper = _bounds(centers, searched, bounds, chunk)
+    if not len(given):
+        upper[first] = -1
+    found = FarthestFirst(centers, upper, searched, window)
+    squared = found.pick(n - (not len(given)))
+    return found, squared if len(given) else torch.cat([gap, squared])
+
+
+def _in_searching_order(points: Points, given: Points, n: int, bounds: Bounds | None) -> tuple[Points, int]:
+    """The centers without duplicates, and how many of them, from the first, all points are measured against.
+
+    Given bounds, these are the new ones.
+    """
+    kept = first_of_each(given)
+    if bounds is not None:
+        new = bounds.new.to(given.device)[kept]
+        return given[torch.cat([kept[new], kept[~new]])], int(new.sum())
+    order, searched = searching_order(points, given[kept], n)
+    return given[kept[order]], searched
+
+
+def _bounds(centers: Centers, searched: int, bounds: Bounds | None, chunk: int | None) -> Float[Tensor, " N"]:
+    """Upper bounds of the squared distances of all points to the nearest center, (N,) float64.
+
+    Raises:
+        ValueError: a point is not finite, which shows in its distance.
+    """
+    points = centers.points
+    upper = torch.full((len(points),), torch.inf, dtype=torch.float64, device=points.device)
+    if searched:
+        for part in _chunks(points, chunk):
+            upper[part] = centers.bounds(points[part], slice(0, searched))
+    if not bool(upper.isfinite().all()):
+        check_finite(points)
+    upper.clamp_min_(0)
+    if bounds is None:
+        return upper
+    known = bounds.squared.to(upper.device)
+    return torch.minimum(upper, known.double() * (1 + torch.finfo(known.dtype).eps))
+
+
+def _chunks(points: Points, chunk: int | None) -> Iterator[slice]:
+    if chunk is None:
+        return blocks(len(points), max(1, points.width // 2), points.device)
+    return (slice(start, min(start + chunk, len(points))) for start in range(0, len(points), chunk))
+
+
+def _farthest_from_mean(points: Points) -> tuple[Int64[Tensor, " 1"], Tensor, Tensor | None]:
+    """The point farthest from the mean of all, the first of equals, its squared distance, and an origin for all."""
+    mean = points.mean()
+    gap = points.squared_distances_from(mean).double()
+    if not bool(gap.isfinite().all()):
+        check_finite(points)
+    length = mean.square().sum()
+    doubt = rounding(points) * (gap.amax() + length)
+    rows = (gap >= gap.amax() - 2 * doubt).nonzero().flatten()
+    if len(rows) > 1:  # rounding leaves it open
+        exact = torch.cat([points[part].to(torch.float64).squared_distances_from(mean) for part in rows.split(EXACT)])
+        slack = 64 * torch.finfo(torch.float64).eps * (exact.amax() + length)
+        gap[rows] = exact
+        rows = rows[exact >= exact.amax() - slack]
+    moved = isinstance(points, DensePoints) and bool(length > gap.mean())
+    return rows[:1], gap[rows[:1]], mean if moved else None

@@ -7,10 +7,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.points import Points, as_points, check_finite, recompute
+from dal.functional.points import DensePoints, Points, as_points, finite_norms, recompute, row_squares
+from dal.functional.precision import true_float32
 
 #: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
 ROUNDING = 32
+
+#: Candidates beyond the k wanted, that show that no other can be nearer.
+SPARE = 4
+
+#: How many times `blocks.ELEMENTS` distances are held at once: wide tables keep the search for the smallest cheap.
+TILE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +39,12 @@ def k_nearest(
     """The k nearest of `among` for every point, exact, as `Neighbors`; without it, the k nearest other points.
 
     Of equally near ones the first are taken. A duplicate of a point is a neighbour at distance 0; the point is not its
-    own.
+    own. Distances are compared as computed by differences, in the type of the points.
+
+    Matrix products give the expanded distances, of which the k + 4 smallest are computed again by differences. Only
+    where rounding leaves open whether another is nearer are all that may be looked at. Beside the points and what is
+    returned it holds 8 bytes per point and 32 * `blocks.ELEMENTS` numbers, 32 MiB (an accelerator: 64 times that),
+    whatever N, M and k up to 500.
 
     Raises:
         ValueError: there are fewer than k neighbours, or a point is not finite.
@@ -47,8 +59,9 @@ def k_nearest(
     available = len(others) - (among is None)
     if not 1 <= k <= available:
         raise ValueError(f"{k} nearest neighbours were asked for among {available}")
-    check_finite(points)
-    check_finite(others)
+    finite_norms(points)
+    if among is not None:
+        finite_norms(others)
     squared, indices = _k_nearest(points, others, k, themselves=among is None)
     return Neighbors(squared.sqrt(), indices)
 
@@ -80,44 +93,174 @@ def nearest(points: Points, others: Points) -> tuple[Float[Tensor, " N"], Int64[
 
 def _k_nearest(points: Points, others: Points, k: int, *, themselves: bool) -> tuple[Tensor, Tensor]:
     """Squared distances and indices (N, k) of the k nearest others, of which the points may be `themselves`."""
-    squared = points.squared_norms().new_empty(len(points), k)
+    search = _Search(others)
+    squared = search.halves.new_empty(len(points), k)
     indices = torch.empty(len(points), k, dtype=torch.int64, device=points.device)
-    width = max(points.width, k, min(len(others), 512))
-    for rows in blocks(len(points), width, points.device):
-        own = torch.arange(rows.start, rows.stop, device=points.device)[:, None] if themselves else None
-        squared[rows], indices[rows] = _k_nearest_of_block(points[rows], others, k, own)
+    available = len(others) - themselves
+    count = min(k + (SPARE if k > 1 else 1), available)
+    unsure = [torch.empty(0, dtype=torch.int64, device=points.device)]  # rows of which another may be nearer
+    for rows in blocks(len(points), max(points.width, 4 * count, 512), points.device):
+        block = points[rows]
+        found = search.smallest(block, count, rows.start if themselves else None)
+        exact = _exact(block, others, found.indices, found.may_be_among(k))
+        order = found.indices.argsort(1)
+        order = order.gather(1, exact.gather(1, order).argsort(dim=1, stable=True))[:, :k]
+        squared[rows], indices[rows] = exact.gather(1, order), found.indices.gather(1, order)
+        if count < available:
+            nearer = found.lower[:, -1] <= squared[rows, -1] * (1 + 4 * ROUNDING * search.eps)
+            unsure.append(nearer.nonzero().flatten() + rows.start)
+    left = torch.cat(unsure)
+    for rows in blocks(len(left), max(points.width, 512), points.device):
+        some = left[rows]
+        own = some[:, None] if themselves else None
+        squared[some], indices[some] = _k_nearest_of_open(points[some], others, k, own, squared[some, -1:])
     return squared, indices
 
 
-def _k_nearest_of_block(points: Points, others: Points, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same for one block of B points, of which `own` (B, 1) are the indices among the others.
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Candidates for B points, nearest first as far as rounding lets see.
 
-    The expanded distances, with what rounding may have done to them, only tell which others can be among the nearest.
-    Those are compared by differences: so equally near ones are equal, whatever the blocks.
+    Attributes:
+        indices: (B, c) among the others; those that are not there are no nearer than the last.
+        lower: (B, c) what their squared distances are not below.
+        upper: (B, c) what they are not above.
     """
-    best = points.squared_norms().new_empty(len(points), 0)  # (B, up to k)
+
+    indices: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def may_be_among(self, k: int) -> Tensor:
+        """Which of the candidates can be among the k nearest, (B, c) bool."""
+        return self.lower <= self.upper[:, :k].amax(1, keepdim=True)
+
+
+class _Search:
+    """Finds the smallest expanded distances to M others, in tiles.
+
+    The points are seen from the mean of the others, so that what their distances have in common does not cancel away:
+    `|x - y|^2 / 2 = |y - mean|^2 / 2 - <x - mean, y> + c(x)`, where the first term is computed once, and the last does
+    not matter to which is smallest.
+    """
+
+    def __init__(self, others: Points) -> None:
+        self.others = others
+        if isinstance(others, DensePoints):
+            self.mean = others.x.mean(0)
+            parts = [
+                row_squares(others.x[rows] - self.mean) for rows in blocks(len(others), others.width, others.device)
+            ]
+            self.halves = torch.cat(parts).div_(2)
+        else:
+            self.halves = row_squares(others.a).mul_(row_squares(others.b)).div_(2)
+        self.eps = torch.finfo(self.halves.dtype).eps
+
+    def smallest(self, points: Points, count: int, first: int | None) -> _Found:
+        """The candidates of B points, which are the others from `first` on, if any. More than `count` others."""
+        if isinstance(points, DensePoints):
+            points = DensePoints(points.x - self.mean)
+        best, at = self.halves.new_empty(len(points), 0), self.halves.new_empty(len(points), 0, dtype=torch.int64)
+        for columns in blocks(len(self.others), max(1, len(points) // TILE), points.device):
+            values, near = self._lowest_in_tile(points, columns, count, first)
+            best, at = torch.cat([best, values], 1), torch.cat([at, near + columns.start], 1)
+            if best.shape[1] > count:
+                best, near = best.topk(count, 1, largest=False)
+                at = at.gather(1, near)
+        return self._found(points, at, best)
+
+    def _lowest_in_tile(self, points: Points, columns: slice, count: int, first: int | None) -> tuple[Tensor, Tensor]:
+        """The smallest halves among some of the others, and their places among those, (B, up to count)."""
+        tile = self._tile(points, columns)
+        if first is not None:
+            low, high = max(first, columns.start), min(first + len(points), columns.stop)
+            own = torch.arange(low, max(low, high), device=tile.device)
+            tile[own - first, own - columns.start] = torch.inf
+        return _lowest(tile, count)
+
+    def _tile(self, points: Points, columns: slice) -> Tensor:
+        """Half the squared distances of B points to some of the others, less what every row has in common, (B, M)."""
+        with true_float32():
+            if isinstance(self.others, DensePoints):
+                return torch.addmm(self.halves[columns], points.x, self.others.x[columns].T, alpha=-1)  # type: ignore[union-attr]
+            others = self.others[columns]
+            return points.inner_products(others).neg_().add_(self.halves[columns])  # type: ignore[arg-type]
+
+    def _found(self, points: Points, indices: Tensor, halves: Tensor) -> _Found:
+        """Candidates that stand in a row of a tile as these halves, (B, c).
+
+        What rounding can have done is a share of `|x|^2 + |y|^2 + 2|x||mean|`, and `|y|^2 <= 2|x|^2 + 2|x - y|^2`.
+        """
+        if isinstance(points, DensePoints):
+            norms = row_squares(points.x)
+            common = norms + 2 * (points.x @ self.mean)
+            rounding = 3 * norms + 2 * (norms * self.mean.square().sum()).sqrt()
+        else:
+            norms = row_squares(points.a) * row_squares(points.b)
+            common, rounding = norms, 3 * norms
+        squared = halves.mul(2).add_(common[:, None])
+        slack = squared.abs().mul_(2).add_(rounding[:, None]).mul_(ROUNDING * self.eps)
+        return _Found(indices, squared - slack, squared + slack)
+
+
+def _exact(points: Points, others: Points, indices: Tensor, where: Tensor) -> Tensor:
+    """Squared distances of B points to the others at their indices, by differences; infinite but `where` asked, (B, c).
+
+    Shapes: indices (B, c), where (B, c) bool.
+    """
+    exact = torch.full(indices.shape, torch.inf, dtype=points.dtype, device=indices.device)
+    i, j = where.nonzero(as_tuple=True)
+    for pairs in blocks(len(i), points.width, points.device):
+        at = i[pairs], j[pairs]
+        exact[at] = points.pair_distances(others, at[0], indices[at])  # type: ignore[arg-type]
+    return exact
+
+
+def _lowest(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The lowest values of every row and their columns, lowest first, (B, count) or whole rows. Spoils the table."""
+    count = min(count, table.shape[1])
+    if count > 2:
+        found = table.topk(count, 1, largest=False)
+        return found.values, found.indices
+    values, columns = table.min(1, keepdim=True)  # several times faster than topk
+    if count == 2:
+        others, second = table.scatter_(1, columns, torch.inf).min(1, keepdim=True)
+        values, columns = torch.cat([values, others], 1), torch.cat([columns, second], 1)
+    return values, columns
+
+
+def _k_nearest_of_open(
+    points: Points, others: Points, k: int, own: Tensor | None, known: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same for B points, of which `own` (B, 1) are the indices among the others, from all that may be among them.
+
+    `known` (B, 1) is a squared distance within which there are k. The expanded distances, with what rounding may have
+    done to them, tell which others can be within it; those are compared by differences: so equally near ones are equal,
+    whatever the blocks. Once k are found at distance 0, no later one can be before them: so masses of duplicates are
+    not compared with each other.
+    """
+    best = known.new_empty(len(points), 0)  # (B, up to k)
     at = torch.empty(len(points), 0, dtype=torch.int64, device=points.device)
-    for columns in blocks(len(others), len(points), points.device):
+    some = min(len(others), 4 * k)
+    rest = (slice(c.start + some, c.stop + some) for c in blocks(len(others) - some, len(points), points.device))
+    for columns in (slice(0, some), *rest):
         index = torch.arange(columns.start, columns.stop, device=points.device).expand(len(points), -1)  # (B, M)
         block = others[columns]
         squared, sums = points.expanded_distances(block)  # type: ignore[arg-type]
         if own is not None:
             squared.masked_fill_(index == own, torch.inf)
-        slack = sums.mul_(ROUNDING * torch.finfo(sums.dtype).eps)
-        bound = _kth(torch.cat([best, squared + slack], 1), k)  # the k nearest are no farther than this
-        possible = (squared - slack <= bound) & squared.isfinite()
+        possible = squared - sums.mul_(ROUNDING * torch.finfo(sums.dtype).eps) <= known
+        if best.shape[1] == k:
+            possible &= best[:, -1:] > 0
+        if not possible.any():
+            continue
         exact = recompute(points, block, squared.fill_(torch.inf), possible)
         best, at = torch.cat([best, exact], 1), torch.cat([at, index], 1)
         chosen = _smallest(best, min(k, best.shape[1]))
         best, at = best.gather(1, chosen), at.gather(1, chosen)
+        if best.shape[1] == k and not best[:, -1].any():
+            break
     return best, at
-
-
-def _kth(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest value of every row, (B, 1); infinite where there are fewer."""
-    if values.shape[1] < k:
-        return values.new_full((len(values), 1), torch.inf)
-    return values.amin(1, keepdim=True) if k == 1 else values.topk(k, 1, largest=False).values[:, -1:]
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:

@@ -47,7 +47,7 @@ class DensePoints:
 
     def squared_norms(self) -> Float[Tensor, " N"]:
         """Squared distance of every point to the origin, (N,)."""
-        return _by_blocks(self, lambda block: self.x[block].square().sum(1))
+        return row_squares(self.x)
 
     def squared_distances_to_mean(self) -> Float[Tensor, " N"]:
         """Squared distance of every point to the mean of all of them, (N,)."""
@@ -74,6 +74,48 @@ class DensePoints:
     def pair_distances(self, others: "DensePoints", i: Tensor, j: Tensor) -> Float[Tensor, " P"]:
         """Squared distances of the points at i to the others at j, by differences, (P,)."""
         return (self.x[i] - others.x[j]).square_().sum(1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the numbers."""
+        return self.x.dtype
+
+    def empty(self, count: int) -> "DensePoints":
+        """Room for so many points of the same kind."""
+        return DensePoints(self.x.new_empty(count, self.x.shape[1]))
+
+    def put(self, at: Tensor | slice, others: "DensePoints") -> None:
+        """Write the others over the points at `at`."""
+        self.x[at] = others.x
+
+    def mean(self) -> Float[Tensor, " D"]:
+        """The mean of the points, summed in float64, (D,) float64."""
+        total = self.x.new_zeros(self.x.shape[1], dtype=torch.float64)
+        for block in blocks(len(self), self.width, self.device):
+            total += self.x[block].double().sum(0)
+        return total / len(self)
+
+    def squared_distances_from(self, mean: Float[Tensor, " D"]) -> Float[Tensor, " N"]:
+        """Squared distance of every point to a mean as `mean` gives it, (N,)."""
+        mean = mean.to(self.dtype)
+        return _by_blocks(self, lambda block: (self.x[block] - mean).square_().sum(1))
+
+    def moved(self, origin: Float[Tensor, " D"] | None) -> "DensePoints":
+        """The points seen from another origin: distances stay, cancellation far from the old one goes."""
+        return self if origin is None else DensePoints(self.x - origin.to(self.dtype))
+
+    def origin(self) -> Float[Tensor, " D"] | None:
+        """An origin in the middle of the points, for `moved`; None where they are around the old one already."""
+        mean = self.x.mean(0)
+        return mean if mean.square().sum() > self.x.square().mean(0).sum() / 2 else None
+
+    def squared_differences(self, others: "DensePoints") -> Float[Tensor, " N"]:
+        """Squared distances to as many others, one by one, by differences in float64, (N,)."""
+        return self.x.to(torch.float64, copy=True).sub_(others.x).square_().sum(1)
+
+    def inner_products(self, others: "DensePoints") -> Float[Tensor, "N M"]:
+        """Inner product of every point with every one of M others, (N, M)."""
+        return self.x @ others.x.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +158,7 @@ class OuterPoints:
 
     def squared_norms(self) -> Float[Tensor, " N"]:
         """Squared distance of every point to the origin, (N,)."""
-        return _by_blocks(self, lambda block: self.a[block].square().sum(1) * self.b[block].square().sum(1))
+        return row_squares(self.a) * row_squares(self.b)
 
     def squared_distances_to_mean(self) -> Float[Tensor, " N"]:
         """Squared distance of every point to the mean of all of them, (N,). The mean holds C*D numbers."""
@@ -149,6 +191,54 @@ class OuterPoints:
         """Squared distances of the points at i to the others at j, by differences, (P,)."""
         return _outer_difference(self.a[i], self.b[i], others.a[j], others.b[j])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the numbers."""
+        return self.b.dtype
+
+    def empty(self, count: int) -> "OuterPoints":
+        """Room for so many points of the same kind."""
+        return OuterPoints(self.a.new_empty(count, self.a.shape[1]), self.b.new_empty(count, self.b.shape[1]))
+
+    def put(self, at: Tensor | slice, others: "OuterPoints") -> None:
+        """Write the others over the points at `at`."""
+        self.a[at], self.b[at] = others.a, others.b
+
+    def mean(self) -> Float[Tensor, "C D"]:
+        """The mean of the points, summed in float64, as a matrix (C, D) float64."""
+        total = self.a.new_zeros(self.a.shape[1], self.b.shape[1], dtype=torch.float64)
+        for block in blocks(len(self), self.width, self.device):
+            total.addmm_(self.a[block].double().T, self.b[block].double())
+        return total / len(self)
+
+    def squared_distances_from(self, mean: Float[Tensor, "C D"]) -> Float[Tensor, " N"]:
+        """Squared distance of every point to a mean as `mean` gives it, (N,)."""
+        mean = mean.to(self.dtype)
+
+        def distance(block: slice) -> Tensor:
+            a, b = self.a[block], self.b[block]
+            norms = a.square().sum(1) * b.square().sum(1)
+            return norms - 2 * ((a @ mean) * b).sum(1) + mean.square().sum()
+
+        with true_float32():
+            return _by_blocks(self, distance).clamp_min_(0)
+
+    def moved(self, origin: Tensor | None) -> "OuterPoints":
+        """The points themselves: a sum of two outer products is none."""
+        return self
+
+    def origin(self) -> Tensor | None:
+        """None: these points cannot be `moved`."""
+        return None
+
+    def squared_differences(self, others: "OuterPoints") -> Float[Tensor, " N"]:
+        """Squared distances to as many others, one by one, by differences in float64, (N,)."""
+        return _outer_difference(self.a.double(), self.b.double(), others.a.double(), others.b.double())
+
+    def inner_products(self, others: "OuterPoints") -> Float[Tensor, "N M"]:
+        """Inner product of every point with every one of M others, (N, M)."""
+        return (self.a @ others.a.T).mul_(self.b @ others.b.T)
+
 
 Points = DensePoints | OuterPoints
 
@@ -176,6 +266,20 @@ def checked(points: Points | Float[Tensor, "N D"], n: int) -> Points:
         raise ValueError(f"{n} of {len(points)} points were asked for")
     check_finite(points)
     return points
+
+
+def row_squares(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """The sum of squares of every row, (N,), in one pass at the speed of memory, without a copy of any part of x."""
+    squares: Tensor = torch.linalg.vector_norm(x, dim=1).square_()
+    return squares
+
+
+def finite_norms(points: Points) -> Float[Tensor, " N"]:
+    """Squared norms of all points (N,), once it is sure that they are finite (ValueError, as of `check_finite`)."""
+    norms = points.squared_norms()
+    if not torch.isfinite(norms).all():
+        check_finite(points)
+    return norms
 
 
 def recompute(

@@ -4,19 +4,47 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
+_GROUP = 64  # scores whose maximum stands for all of them until it is known which can be among the highest
+
 
 def top(scores: Shaped[Tensor, " N"], n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
     """Positions of the n highest scores (N,), highest first, as (n,) int64.
 
     `torch.topk` leaves the order of equal scores undefined and different between devices, so it gives the threshold
-    only. Equal scores are ordered by `generator` (on the CPU), or by position without one.
+    only. Equal scores are ordered by `generator` (on the CPU), or by position without one. As many numbers are drawn as
+    there are scores at the threshold and above it, whatever N is.
+
+    Raises:
+        ValueError: a score is NaN, which has no rank.
+
+    >>> top(torch.tensor([0.1, 0.9, 0.4, 0.9]), 3)
+    tensor([1, 3, 2])
     """
-    order = torch.arange(len(scores)) if generator is None else torch.randperm(len(scores), generator=generator)
-    rank = order.to(scores.device)  # (N,) unique, decides between equals
-    threshold = scores.topk(n).values[-1]
-    above = (scores > threshold).nonzero().flatten()
-    ties = (scores == threshold).nonzero().flatten()
-    ties = ties[rank[ties].argsort()][: n - len(above)]
-    above = above[rank[above].argsort()]
+    if bool(torch.isnan(scores.amax())):
+        raise ValueError(f"{int(torch.isnan(scores).sum())} of {len(scores)} scores are NaN, which have no rank")
+    positions = _candidates(scores, n)
+    values = scores[positions]
+    threshold = values.topk(n).values[-1]
+    positions = positions[values >= threshold]
+    if generator is not None:
+        positions = positions[torch.randperm(len(positions), generator=generator).to(positions.device)]
+    values = scores[positions]
+    above = positions[values > threshold]
     above = above[scores[above].argsort(descending=True, stable=True)]
-    return torch.cat([above, ties])
+    return torch.cat([above, positions[values == threshold][: n - len(above)]])
+
+
+def _candidates(scores: Tensor, n: int) -> Tensor:
+    """Positions, ascending, among which the n highest scores and all that equal them are: few, where N is large.
+
+    The n-th highest of the maxima of groups is a lower bound of the n-th highest score, so that a group whose maximum
+    does not reach it can be left out unread.
+    """
+    groups = len(scores) // _GROUP
+    if groups <= n:
+        return torch.arange(len(scores), device=scores.device)
+    grouped = groups * _GROUP
+    maxima = scores[:grouped].reshape(groups, _GROUP).amax(1)
+    high = (maxima >= maxima.topk(n).values[-1]).nonzero()  # (G, 1)
+    inside = (high * _GROUP + torch.arange(_GROUP, device=scores.device)).flatten()
+    return torch.cat([inside, torch.arange(grouped, len(scores), device=scores.device)])

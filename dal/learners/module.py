@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dal.durable import replacing
-from dal.errors import LearnerError
+from dal.errors import ConfigError, LearnerError
 from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
 from dal.learners.fitting import Course, fit_module, own_randomness
 from dal.learners.labels import checked_labels, class_weights_of
+from dal.learners.last_layer import LastLayer, fit_last_layer
 from dal.learners.predictor import NetworkPredictor
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.modules.base import ActiveModule
@@ -42,7 +43,11 @@ class ModuleLearner(Learner):
         patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
         class_weights: "balanced" gives every class the same total weight.
         warm_start: go on from the last round's weights instead of fresh ones.
-        samples: K, MC-dropout samples.
+        samples: K, for `mc_logits`.
+        mc_mode: where they come from. MC-dropout: "head" or "full", null: as the module says. Draws of the last layer,
+            without any dropout and in one pass: "laplace" from a Gaussian around the trained one, "bootstrap" fits K of
+            them on resamples of the labels.
+        prior_precision: of the last layer's weights in those, on features of mean squared norm 1.
         precision: of the pass over the pool; "auto" is bfloat16 where the hardware has it.
         pass_batch: rows per batch of the pass; halved when memory runs out.
         trainer: makes the Lightning trainer of a round; null: one device, silent.
@@ -60,6 +65,8 @@ class ModuleLearner(Learner):
     class_weights: Literal["balanced"] | None = None
     warm_start: bool = False
     samples: int = 20
+    mc_mode: Literal["head", "full", "laplace", "bootstrap"] | None = None
+    prior_precision: float = 0.1
     precision: Precision = "auto"
     pass_batch: int = 1024
     trainer: Callable[[], lightning.Trainer] | None = field(default=None, compare=False)
@@ -71,6 +78,10 @@ class ModuleLearner(Learner):
 
     def __post_init__(self) -> None:
         Course.of(self)
+        if self.samples < 2:
+            raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
+        if self.prior_precision <= 0:
+            raise ConfigError(f"prior_precision must be positive, got {self.prior_precision}")
 
     def prepare(self, data: Any) -> TensorPrepared:
         """The rows as one tensor (N, ...)."""
@@ -90,8 +101,9 @@ class ModuleLearner(Learner):
     ) -> NetworkPredictor:
         """The module trained on these labels by a fresh Lightning trainer."""
         targets = checked_labels(labels, data.classes, data.multilabel)
+        by_class = class_weights_of(targets, self.class_weights, data.multilabel)
         module = fit_module(
-            partial(self._start, data, previous, targets),
+            partial(self._start, data, previous, by_class),
             data,
             rows,
             targets if data.multilabel else labels.cpu().long(),
@@ -103,7 +115,23 @@ class ModuleLearner(Learner):
             device=device_of(self.device),
             monitor=monitor,
         )
-        return self._predictor(module)
+        layer = None
+        if self.mc_mode in ("laplace", "bootstrap"):
+            layer = fit_last_layer(
+                module,
+                data,
+                rows,
+                targets,
+                drawn_by=self.mc_mode,
+                precision=self.prior_precision,
+                samples=self.samples,
+                seed=seed,
+                weights=weights,
+                class_weights=by_class,
+                token_budget=self.pass_batch,
+                monitor=monitor,
+            )
+        return self._predictor(module, layer)
 
     def untrained(self, data: Prepared) -> NetworkPredictor:
         """The embeddings alone."""
@@ -116,16 +144,23 @@ class ModuleLearner(Learner):
             LearnerError: its weights do not fit what `build` makes for this data.
         """
         with own_randomness(0, torch.device("cpu")):
-            module = self.build(len(data.classes), data.multilabel)
+            module = self._built(data)
         try:
             module.load_state_dict(load_file(Path(folder) / "module.safetensors"))
         except RuntimeError as error:
             raise LearnerError(f"{folder} does not fit this module: {' '.join(str(error).split())}") from error
-        return self._predictor(module.to(device_of(self.device)).eval())
+        device = device_of(self.device)
+        layer = LastLayer.load(folder).to(device) if self.mc_mode in ("laplace", "bootstrap") else None
+        return self._predictor(module.to(device).eval(), layer)
 
-    def _start(self, data: Prepared, previous: Predictor | None, targets: Tensor) -> ActiveModule:
+    def _built(self, data: Prepared) -> ActiveModule:
         module = self.build(len(data.classes), data.multilabel)
-        by_class = class_weights_of(targets, self.class_weights, data.multilabel)
+        if self.mc_mode == "head" or self.mc_mode == "full":
+            module.mc_mode = self.mc_mode
+        return module
+
+    def _start(self, data: Prepared, previous: Predictor | None, by_class: Tensor | None) -> ActiveModule:
+        module = self._built(data)
         if by_class is not None:
             module.class_weights = by_class
         before = previous.module if isinstance(previous, NetworkPredictor) else None
@@ -133,7 +168,7 @@ class ModuleLearner(Learner):
             module.load_state_dict(before.state_dict())
         return module
 
-    def _predictor(self, module: ActiveModule | None) -> NetworkPredictor:
+    def _predictor(self, module: ActiveModule | None, layer: LastLayer | None = None) -> NetworkPredictor:
         return NetworkPredictor(
             module,
             embed=_flattened,
@@ -141,6 +176,7 @@ class ModuleLearner(Learner):
             samples=self.samples,
             precision=self.precision,
             token_budget=self.pass_batch,
+            layer=layer,
         )
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dal.durable import replacing
 from dal.errors import LearnerError, NeedError
 from dal.inference import COMPUTED, Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
+from dal.learners.last_layer import DrawnNetwork, LastLayer
+from dal.learners.surprisal import SURPRISAL, Surprisal
 from dal.modules.base import ActiveModule
 from dal.outputs import Outputs, closure, sources
 
@@ -22,9 +25,11 @@ class NetworkPredictor(Predictor):
         module: trained, on its device; None: nothing is trained yet.
         embed: the embeddings (N, E) of prepared rows, whatever was trained.
         write: how the module is written to a folder.
-        samples: K, for MC-dropout.
+        samples: K, for MC-dropout or draws of the last layer.
         precision: of a pass that need not be exact.
         token_budget: of a pass.
+        layer: what is believed about the last layer, when samples are drawn from it; None: they are MC-dropout's.
+        surprisal: reads `surprisal`; None: there is no such name.
     """
 
     def __init__(
@@ -36,16 +41,20 @@ class NetworkPredictor(Predictor):
         samples: int,
         precision: Precision,
         token_budget: int,
+        layer: LastLayer | None = None,
+        surprisal: Surprisal | None = None,
     ) -> None:
         self.module = module
+        self.layer = layer
         self.approximate = module is not None and reduces(module.device, precision)
-        self._embed, self._write = embed, write
+        self._embed, self._write, self._surprisal = embed, write, surprisal
         self._samples, self._precision, self._token_budget = samples, precision, token_budget
 
     @property
     def provides(self) -> frozenset[str]:
         """The raw names it computes."""
-        return EMBEDDINGS if self.module is None else EMBEDDINGS | COMPUTED
+        free = EMBEDDINGS if self._surprisal is None else EMBEDDINGS | SURPRISAL
+        return free if self.module is None else free | COMPUTED
 
     def outputs(
         self,
@@ -62,14 +71,17 @@ class NetworkPredictor(Predictor):
         if missing := names - closure(self.provides):
             when = " before anything is fitted" if self.module is None else ""
             raise NeedError(f"{', '.join(sorted(missing))} cannot be computed{when}: there is {_listed(self.provides)}")
+        if self._surprisal is not None and names & SURPRISAL:
+            return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         tensors = {}
         if names & EMBEDDINGS:
             device = torch.device("cpu") if self.module is None else self.module.device
             tensors["embeddings"] = self._embed(data, monitor)[index].to(device)
         if self.module is not None and names - EMBEDDINGS:
+            drawn = None if self.layer is None else DrawnNetwork(self.module, self.layer, self._samples, seed)
             passed = run_pass(
-                self.module,
+                drawn or self.module,  # type: ignore[arg-type]
                 data,
                 index,
                 names - EMBEDDINGS,
@@ -86,7 +98,12 @@ class NetworkPredictor(Predictor):
         """Write the model so that `Learner.load` reads it back, whole or not at all."""
         if self.module is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
-        self._write(self.module, Path(folder))
+        if self.layer is None:
+            self._write(self.module, Path(folder))
+            return
+        with replacing(Path(folder)) as target:
+            self._write(self.module, target)
+            self.layer.save(target)
 
 
 def _listed(names: Iterable[str]) -> str:

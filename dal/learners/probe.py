@@ -1,7 +1,7 @@
 """A linear head on frozen embeddings: fitted in well under a second, with a Bayesian last layer for its doubt."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,9 @@ from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
+from dal.learners.heads import DrawnBy, Draws, Posterior, fit_heads, fit_posterior, posterior_of
 from dal.learners.labels import checked_labels, row_weights
+from dal.learners.surprisal import SURPRISAL, Surprisal
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.learners.texts import locate, prepare_texts
 from dal.learners.tokens import TextPrepared
@@ -25,26 +27,25 @@ from dal.outputs import Outputs
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
 
+#: What a probe computes without any label, and with some.
+_EMBEDDINGS = frozenset({"embeddings"})
+_TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
+
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
     """A linear classifier on standardised vectors, and how sure it is of its weights.
 
-    features = (embeddings - mean) * scale; logits = features @ weight.T + bias. The posterior over [weight | bias] is
-    the Kronecker-factored Laplace approximation (Ritter et al. 2018, "A Scalable Laplace Approximation for Neural
-    Networks") with the prior exactly as the penalty: covariance (U_b (x) U_a) diag(deviation^2) (U_b (x) U_a)'.
+    features = (embeddings - mean) * scale; logits = features @ weight.T + bias. The posterior is over [weight | bias].
 
-    Shapes: mean and scale (D,), weight (C, D), bias (C,), class_basis (C, C), feature_basis (D + 1, D + 1),
-    deviation (C, D + 1).
+    Shapes: mean and scale (D,), weight (C, D), bias (C,).
     """
 
     mean: Tensor
     scale: Tensor
     weight: Tensor
     bias: Tensor
-    class_basis: Tensor
-    feature_basis: Tensor
-    deviation: Tensor
+    posterior: Posterior
 
     def features(self, embeddings: Tensor) -> Tensor:
         """Embeddings (N, D) as the linear layer sees them, (N, D)."""
@@ -54,16 +55,21 @@ class LinearHead:
         """Logits (N, C) of features (N, D)."""
         return F.linear(features, self.weight, self.bias)
 
-    def samples(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Draws from the posterior: weights (K, C, D) and biases (K, C)."""
-        noise = torch.randn(count, *self.deviation.shape, generator=torch.Generator().manual_seed(seed))
-        noise = noise.to(self.weight.device) * self.deviation
-        shift = self.class_basis @ noise @ self.feature_basis.T  # (K, C, D + 1)
-        return self.weight + shift[..., :-1], self.bias + shift[..., -1]
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything it holds; the posterior's parts as `posterior.NAME`."""
+        own = {name: value for name, value in vars(self).items() if name != "posterior"}
+        return own | {f"posterior.{name}": value for name, value in vars(self.posterior).items()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "LinearHead":
+        """The head that holds these."""
+        own = {name: value for name, value in tensors.items() if "." not in name}
+        inner = {name.partition(".")[2]: value for name, value in tensors.items() if "." in name}
+        return cls(**own, posterior=posterior_of(inner))
 
     def to(self, device: torch.device) -> "LinearHead":
         """The same head on another device."""
-        return LinearHead(**{name: value.to(device) for name, value in vars(self).items()})
+        return LinearHead.of({name: value.to(device) for name, value in self.tensors().items()})
 
 
 def fit_linear_head(
@@ -75,75 +81,35 @@ def fit_linear_head(
     scale: Tensor,
     l2: float,
     multilabel: bool,
+    posterior: DrawnBy = "laplace",
+    samples: int = 0,
+    seed: int = 0,
 ) -> LinearHead:
     """The penalised maximum-likelihood head (multinomial, or one-vs-rest when multi-label), by L-BFGS in float64.
 
-    Minimises sum_i w_i loss_i + l2/2 |[weight | bias]|^2, which is convex: the answer depends on nothing else. With
-    fewer rows than features it is solved in the span of the rows, where it lies. Shapes: embeddings (L, D), targets
-    (L, C) of zeros and ones, weights (L,).
+    Minimises sum_i w_i loss_i + l2/2 |[weight | bias]|^2, which is convex: the answer depends on nothing else. Shapes:
+    embeddings (L, D), targets (L, C) of zeros and ones, weights (L,). `samples` and `seed` are those of a bootstrap.
     """
-    features = ((embeddings - mean) * scale).double()
-    features = F.pad(features, (0, 1), value=1.0)  # (L, D + 1), the bias last
-    span = torch.linalg.qr(features.T).Q if len(features) < features.shape[1] else None
-    reduced = features if span is None else features @ span  # (L, min(L, D + 1))
-    targets, weights = targets.double(), weights.double()
-
-    beta = torch.zeros(targets.shape[1], reduced.shape[1], dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [beta],
-        max_iter=200,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=1e-6,
-        tolerance_change=1e-10,
+    features = F.pad(((embeddings - mean) * scale).double(), (0, 1), value=1.0)  # (L, D + 1), the bias last
+    solution = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel)[0]  # (C, D + 1)
+    believed = fit_posterior(
+        features,
+        features @ solution.T,
+        targets,
+        weights,
+        drawn_by=posterior,
+        precision=l2,
+        samples=samples,
+        seed=seed,
+        multilabel=multilabel,
+        start=solution,
     )
-
-    def objective() -> Tensor:
-        optimiser.zero_grad()
-        logits = reduced @ beta.T
-        if multilabel:
-            losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
-        else:
-            losses = -(targets * logits.log_softmax(1)).sum(1)
-        loss = (weights * losses).sum() + 0.5 * l2 * beta.square().sum()
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimiser.step(objective)  # type: ignore[no-untyped-call]
-    solution = beta.detach()
-    logits = reduced @ solution.T
-    solution = solution if span is None else solution @ span.T  # (C, D + 1)
-    class_basis, feature_basis, deviation = _laplace(features, logits, weights, l2, multilabel)
-    return LinearHead(
-        mean,
-        scale,
-        solution[:, :-1].float().contiguous(),
-        solution[:, -1].float().contiguous(),
-        class_basis.float().contiguous(),
-        feature_basis.float().contiguous(),
-        deviation.float().contiguous(),
-    )
-
-
-def _laplace(features: Tensor, logits: Tensor, weights: Tensor, l2: float, multilabel: bool) -> tuple[Tensor, ...]:
-    gram = features.T @ (weights[:, None] * features)  # (D + 1, D + 1)
-    if multilabel:
-        probs = logits.sigmoid()
-        curvature = torch.diag((weights[:, None] * probs * (1 - probs)).sum(0))
-    else:
-        probs = logits.softmax(1)
-        weighted = weights[:, None] * probs
-        curvature = torch.diag(weighted.sum(0)) - weighted.T @ probs
-    curvature = curvature / weights.sum()  # (C, C), averaged over rows
-    on_classes, class_basis = torch.linalg.eigh(curvature)
-    on_features, feature_basis = torch.linalg.eigh(gram)
-    precision = on_classes.clamp_min(0)[:, None] * on_features.clamp_min(0)[None, :] + l2
-    return class_basis, feature_basis, precision.rsqrt()
+    weight, bias = solution[:, :-1].float().contiguous(), solution[:, -1].float().contiguous()
+    return LinearHead(mean, scale, weight, bias, believed)
 
 
 class ProbePredictor(Predictor):
-    """A linear head over cached embeddings; without a head it offers the embeddings alone."""
+    """A linear head over cached embeddings; without a head it offers what needs no training alone."""
 
     def __init__(
         self,
@@ -152,9 +118,10 @@ class ProbePredictor(Predictor):
         classes: tuple[str, ...],
         multilabel: bool,
         samples: int,
+        surprisal: Surprisal | None = None,
     ) -> None:
         self.head = head
-        self._embedder = embedder
+        self._embedder, self._surprisal = embedder, surprisal
         self.classes = classes
         self.multilabel = multilabel
         self.samples = samples
@@ -162,7 +129,8 @@ class ProbePredictor(Predictor):
     @property
     def provides(self) -> frozenset[str]:
         """The raw names it computes."""
-        return ProbeLearner.label_free if self.head is None else ProbeLearner.provides
+        free = _EMBEDDINGS if self._surprisal is None else _EMBEDDINGS | SURPRISAL
+        return free if self.head is None else free | _TRAINED
 
     def outputs(
         self,
@@ -176,19 +144,19 @@ class ProbePredictor(Predictor):
     ) -> Outputs:
         """The named outputs for `rows`, in one pass over the embeddings; always exact."""
         names = frozenset(names)
-        if self.head is None and not names <= ProbeLearner.label_free:
-            raise NeedError(
-                f"{', '.join(sorted(names - ProbeLearner.label_free))} cannot be read before anything is fitted"
-            )
+        if self._surprisal is not None and names & SURPRISAL:
+            return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
+        if self.head is None and not names <= _EMBEDDINGS:
+            raise NeedError(f"{', '.join(sorted(names - _EMBEDDINGS))} cannot be read before anything is fitted")
         vectors = embedded(data, self._embedder, monitor).inputs
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = torch.device("cpu") if self.head is None else self.head.weight.device
         collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
         sampled = None
         if self.head is not None and any("mc_logits" in name for name in collector.raw):
-            sampled = self.head.samples(self.samples, seed)
+            sampled = self.head.posterior.draw(self.samples, seed)
         width = vectors.shape[-1]
-        per_row = max(width, sampled[1].numel() if sampled else 0)
+        per_row = max(width, sampled.bias.numel() if sampled else 0)
         monitor.started("pass", len(index))
         for positions in torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row))):
             embeddings = vectors[index[positions]].to(device)
@@ -203,10 +171,25 @@ class ProbePredictor(Predictor):
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
         with replacing(folder) as target:
             save_file(
-                {name: value.contiguous().cpu() for name, value in vars(self.head).items()}, target / "head.safetensors"
+                {name: value.contiguous().cpu() for name, value in self.head.tensors().items()},
+                target / "head.safetensors",
             )
             facts = {"classes": list(self.classes), "multilabel": self.multilabel, "samples": self.samples}
             (target / "probe.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def prepare_vectors(data: Any, model: str | None, max_length: int) -> Prepared:
+    """The rows tokenized for the encoder `model`; without one, as vectors (N, D).
+
+    Raises:
+        ConfigError: they are numbers, but no vectors.
+    """
+    if model is not None:
+        return prepare_texts(data, model, max_length)
+    prepared = prepare_tensors(data)
+    if prepared.inputs.dim() != 2:
+        raise ConfigError(f"model=None reads vectors (N, D), got {tuple(prepared.inputs.shape)}: name an encoder")
+    return prepared
 
 
 def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILENT) -> TensorPrepared:
@@ -219,7 +202,7 @@ def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILEN
 
 
 def _computed(
-    head: LinearHead | None, sampled: tuple[Tensor, Tensor] | None, embeddings: Tensor, names: frozenset[str]
+    head: LinearHead | None, sampled: Draws | None, embeddings: Tensor, names: frozenset[str]
 ) -> dict[str, Tensor]:
     computed = {"embeddings": embeddings}
     if head is None:
@@ -227,8 +210,7 @@ def _computed(
     features = head.features(embeddings)
     computed |= {"features": features, "logits": head.logits(features)}
     if sampled is not None:
-        weight, bias = sampled
-        drawn = torch.einsum("nd,kcd->nkc", features, weight) + bias  # (N, K, C)
+        drawn = sampled.logits(features, computed["logits"])  # (N, K, C)
         computed |= {"mc_logits": drawn, "joint_mc_logits": drawn}
     return {name: value for name, value in computed.items() if name in names}
 
@@ -238,9 +220,9 @@ class ProbeLearner(Learner):
     """A linear classifier on the embeddings of a frozen encoder, which are computed once and cached on disk.
 
     Logistic regression (multinomial; one-vs-rest when multi-label), penalised, solved to the optimum, so that the
-    result depends on the labels alone: neither `seed`, `previous` nor `validation` changes it. Its `mc_logits` are
-    draws from a Laplace approximation of the posterior over the weights: each draw is one function for every row, so
-    they are `joint_mc_logits` as well.
+    result depends on the labels alone: neither `seed`, `previous` nor `validation` changes its `logits`. Its
+    `mc_logits` are draws from a Laplace approximation of the posterior over the weights, or logistic regressions on
+    bootstrap resamples of the labels: each is one function for every row, so they are `joint_mc_logits` as well.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None when the rows are vectors already.
@@ -248,6 +230,8 @@ class ProbeLearner(Learner):
         l2: strength of the penalty on features of mean squared norm 1; the precision of the prior over the weights.
         class_weights: "balanced" gives every class the same total weight.
         samples: K, draws from the posterior.
+        posterior: "laplace" draws from a Gaussian around the weights, in closed form; "bootstrap" fits K heads on
+            resamples of the labels, each among the classes that its resample holds.
         precision: of the encoder: "auto" is bfloat16 where the hardware has it.
         token_budget: tokens per batch of the encoder, padding included; halved when memory runs out.
         device: "auto" takes a GPU when there is one.
@@ -258,12 +242,11 @@ class ProbeLearner(Learner):
     l2: float = 0.1
     class_weights: Literal["balanced"] | None = None
     samples: int = 20
+    posterior: DrawnBy = "laplace"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     token_budget: int = 16384
     device: str = "auto"
 
-    provides = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
-    label_free = frozenset({"embeddings"})
     advice = "Seconds per round on a CPU; good embeddings decide how far it gets."
 
     def __post_init__(self) -> None:
@@ -272,17 +255,22 @@ class ProbeLearner(Learner):
         if self.samples < 2:
             raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
 
+    @property
+    def provides(self) -> frozenset[str]:  # type: ignore[override]
+        """Of texts the surprisal too, where the encoder's checkpoint has a head for it."""
+        return self.label_free | _TRAINED
+
+    @property
+    def label_free(self) -> frozenset[str]:  # type: ignore[override]
+        """Of texts the surprisal too."""
+        return _EMBEDDINGS if self.model is None else _EMBEDDINGS | SURPRISAL
+
     def prepare(self, data: Any) -> Prepared:
         """The rows tokenized; their embeddings (N, D) are computed, or read from the cache, when first needed.
 
         Without a model, the rows themselves as vectors.
         """
-        if self.model is not None:
-            return prepare_texts(data, self.model, self.max_length)
-        prepared = prepare_tensors(data)
-        if prepared.inputs.dim() != 2:
-            raise ConfigError(f"model=None reads vectors (N, D), got {tuple(prepared.inputs.shape)}: name an encoder")
-        return prepared
+        return prepare_vectors(data, self.model, self.max_length)
 
     def fit(
         self,
@@ -308,6 +296,9 @@ class ProbeLearner(Learner):
             scale=scale,
             l2=self.l2,
             multilabel=data.multilabel,
+            posterior=self.posterior,
+            samples=self.samples,
+            seed=seed,
         )
         return self._predictor(head, data)
 
@@ -322,12 +313,17 @@ class ProbeLearner(Learner):
             raise LearnerError(
                 f"{folder} was trained for the classes {facts['classes']}, the data has {list(data.classes)}"
             )
-        head = LinearHead(**load_file(Path(folder) / "head.safetensors"))
+        head = LinearHead.of(load_file(Path(folder) / "head.safetensors"))
         return self._predictor(head, data)
 
     def _predictor(self, head: LinearHead | None, data: Prepared) -> ProbePredictor:
         placed = None if head is None else head.to(device_of(self.device))
-        return ProbePredictor(placed, self._embedder(), data.classes, data.multilabel, self.samples)
+        return ProbePredictor(placed, self._embedder(), data.classes, data.multilabel, self.samples, self._surprisal())
+
+    def _surprisal(self) -> Surprisal | None:
+        if self.model is None:
+            return None
+        return Surprisal(self.model, self.max_length, self.precision, self.token_budget, device_of(self.device))
 
     def _embedder(self) -> Embedder | None:
         if self.model is None:

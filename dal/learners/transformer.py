@@ -16,7 +16,9 @@ from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
 from dal.learners.fitting import Course, fit_module
 from dal.learners.labels import checked_labels, class_weights_of
+from dal.learners.last_layer import LastLayer, fit_last_layer
 from dal.learners.predictor import NetworkPredictor
+from dal.learners.surprisal import Surprisal
 from dal.learners.texts import load_tokenizer, locate, prepare_texts
 from dal.learners.tokens import TextPrepared
 from dal.modules.adapting import LoRA
@@ -29,7 +31,8 @@ class TransformerLearner(Learner):
     """A transformer fine-tuned anew in every round, from a pretrained or already fine-tuned model.
 
     The defaults suit small encoders and 20 to some hundred labels. `embeddings` are those of the pretrained encoder:
-    masked means of its last layer, cached on disk, and the same in every round.
+    masked means of its last layer, cached on disk, and the same in every round. `surprisal` is read off the
+    checkpoint's own masked-language-model head, where it has one.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER`.
@@ -50,8 +53,11 @@ class TransformerLearner(Learner):
         freeze: how many of the lowest layers stay as pretrained.
         lora: train low-rank updates instead of all weights; needs the extra `lora`.
         dropout: probability of all dropout but that of attention weights; null: as the model's config says.
-        samples: K, MC-dropout samples.
-        mc_mode: "head" samples what follows the pretrained part, which runs once; "full" the whole network.
+        samples: K, for `mc_logits`.
+        mc_mode: where they come from. MC-dropout: "head" samples what follows the pretrained part, which runs once,
+            "full" the whole network. Draws of the last layer, for any model and in one pass: "laplace" from a Gaussian
+            around the trained one, "bootstrap" fits K of them on resamples of the labels.
+        prior_precision: of the last layer's weights in those, on features of mean squared norm 1.
         attention_dropout: whether dropout on attention weights acts in MC samples too.
         precision: of the pass over the pool; "auto" is bfloat16 where the hardware has it.
         token_budget: tokens per batch of the pass, padding included; halved when memory runs out.
@@ -79,15 +85,16 @@ class TransformerLearner(Learner):
     lora: LoRA | None = None
     dropout: float | None = None
     samples: int = 20
-    mc_mode: Literal["head", "full"] = "head"
+    mc_mode: Literal["head", "full", "laplace", "bootstrap"] = "head"
+    prior_precision: float = 0.1
     attention_dropout: bool = False
     precision: Precision = "auto"
     token_budget: int = 8192
     trainer: Callable[[], lightning.Trainer] | None = field(default=None, compare=False)
     device: str = "auto"
 
-    provides = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
-    label_free = frozenset({"embeddings"})
+    provides = frozenset({"logits", "features", "embeddings", "surprisal", "mc_logits", "joint_mc_logits"})
+    label_free = frozenset({"embeddings", "surprisal"})
     advice = "The most accurate from about a hundred labels on; minutes per round on a CPU, seconds on a GPU."
 
     def __post_init__(self) -> None:
@@ -96,6 +103,8 @@ class TransformerLearner(Learner):
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.samples < 2:
             raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
+        if self.prior_precision <= 0:
+            raise ConfigError(f"prior_precision must be positive, got {self.prior_precision}")
 
     def prepare(self, data: Any) -> TextPrepared:
         """The rows tokenized, from the cache when they were before."""
@@ -129,7 +138,23 @@ class TransformerLearner(Learner):
             device=device_of(self.device),
             monitor=monitor,
         )
-        return self._predictor(module)
+        layer = None
+        if self.mc_mode in ("laplace", "bootstrap"):
+            layer = fit_last_layer(
+                module,
+                data,
+                rows,
+                targets,
+                drawn_by=self.mc_mode,
+                precision=self.prior_precision,
+                samples=self.samples,
+                seed=seed,
+                weights=weights,
+                class_weights=by_class,
+                token_budget=self.token_budget,
+                monitor=monitor,
+            )
+        return self._predictor(module, layer)
 
     def untrained(self, data: Prepared) -> NetworkPredictor:
         """The embeddings alone."""
@@ -145,7 +170,9 @@ class TransformerLearner(Learner):
         held = set(module.model.config.id2label.values())
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
-        return self._predictor(module.to(device_of(self.device)).eval())
+        device = device_of(self.device)
+        layer = LastLayer.load(folder).to(device) if self.mc_mode in ("laplace", "bootstrap") else None
+        return self._predictor(module.to(device).eval(), layer)
 
     def _start(
         self, data: Prepared, previous: Predictor | None, *, seed: int, class_weights: Tensor | None
@@ -183,11 +210,11 @@ class TransformerLearner(Learner):
             weight_decay=self.weight_decay,
             warmup_ratio=self.warmup_ratio,
             class_weights=class_weights,
-            mc_mode=self.mc_mode,
+            mc_mode="full" if self.mc_mode == "full" else "head",
             attention_dropout=self.attention_dropout,
         )
 
-    def _predictor(self, module: ActiveModule | None) -> NetworkPredictor:
+    def _predictor(self, module: ActiveModule | None, layer: LastLayer | None = None) -> NetworkPredictor:
         return NetworkPredictor(
             module,
             embed=self._embed,
@@ -195,6 +222,8 @@ class TransformerLearner(Learner):
             samples=self.samples,
             precision=self.precision,
             token_budget=self.token_budget,
+            layer=layer,
+            surprisal=Surprisal(self.model, self.max_length, self.precision, self.token_budget, device_of(self.device)),
         )
 
     def _embed(self, data: Prepared, monitor: Monitor) -> Tensor:

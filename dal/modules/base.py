@@ -221,7 +221,8 @@ class ActiveModule(lightning.LightningModule, ABC):
         if joint and drawn:
             raise LearnerError(
                 "joint samples must be one function for all rows, but this model draws random numbers of its own "
-                "besides dropout; use a committee instead"
+                "besides dropout; draw its last layer instead (the learner's mc_mode='laplace' or 'bootstrap'), or use "
+                "a committee"
             )
         if masks.calls or (drawn and not masks.expand):
             return
@@ -231,6 +232,7 @@ class ActiveModule(lightning.LightningModule, ABC):
             ways.append("sample the whole network (mc_mode='full')")
         if masks.attention_calls and not joint:
             ways.append("allow dropout on attention weights (attention_dropout=True)")
+        ways.append("draw the last layer instead (the learner's mc_mode='laplace' or 'bootstrap')")
         ways.append("use a committee")
         raise LearnerError(f"MC-dropout: this model has no dropout above 0 {where}: {', or '.join(ways)}")
 

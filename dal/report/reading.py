@@ -44,12 +44,20 @@ class Cell:
             return f"{done} evaluations"
         if not done:
             return "not started"
+        if self.stopped:
+            return f"stopped by its rule: {self.stopped}"
         return "finished" if done >= self.planned else f"unfinished: {done} of {self.planned} evaluations"
 
     @property
     def finished(self) -> bool:
-        """Whether all that was planned is there; True when no plan is known."""
-        return self.planned is None or len(self.records) >= self.planned
+        """Whether all that was planned is there, or a rule ended it; True when no plan is known."""
+        return self.planned is None or len(self.records) >= self.planned or bool(self.stopped)
+
+    @property
+    def stopped(self) -> str:
+        """Why a stopping rule ended the cell; empty when none did."""
+        last = self.records[-1].get("stopping") if self.records else None
+        return str(last.get("text") or "its rule said so") if isinstance(last, Mapping) and last.get("stop") else ""
 
     def curve(self, metric: str) -> Curve:
         """The learning curve of one metric."""

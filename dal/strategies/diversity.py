@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from dal.functional.clustering import Clusters, kmeans
-from dal.functional.k_center import k_center_greedy
+from dal.functional.clustering import kmeans, medoids
+from dal.functional.k_center import farthest_others, k_center_greedy
 from dal.strategy import Query, Selection, Strategy
 
 
@@ -17,6 +16,7 @@ class CoreSet(Strategy):
 
     `argmax_i min_j |x_i - x_j|`, with j over the labeled rows and those chosen before. With nothing labeled it starts
     from the row farthest from the mean. Each score is that distance; the note `radius` is the largest distance left.
+    In a label-free space a session keeps distances from round to round, so that a round measures the new labels only.
 
     Sener and Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
 
@@ -43,7 +43,9 @@ class CoreSet(Strategy):
     def select(self, query: Query) -> Selection:
         """n positions in greedy order."""
         centers = query.labeled[self.space] if len(query.labeled) else None
-        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers)
+        known = query.memory.bounds(self.space, query.pool, query.labeled)
+        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers, bounds=known)
+        query.memory.keep(self.space, query.pool, query.labeled, cover.bounds, cover.positions)
         return Selection(cover.positions, cover.distances, {"radius": cover.radius})
 
 
@@ -80,30 +82,8 @@ class ClusterCenters(Strategy):
         sizes = torch.bincount(clusters.assignment, minlength=query.n)  # (n,)
         order = sizes.argsort(descending=True, stable=True)
         order = order[sizes[order] > 0]
-        positions, scores = _medoids(clusters, query.n)[order], sizes[order]
+        positions, scores = medoids(x, clusters)[order], sizes[order]
         missing = query.n - len(positions)
         if missing:
-            positions = torch.cat([positions, _farthest_others(x, positions, missing)])
+            positions = torch.cat([positions, farthest_others(x, positions, missing)])
         return Selection(positions, F.pad(scores, (0, missing)).to(x.dtype), {"inertia": clusters.inertia})
-
-
-def _medoids(clusters: Clusters, k: int) -> Tensor:
-    """The row nearest each center (k,), the first of equals; N where a cluster is empty.
-
-    The two rows of a cluster of two are equally near: which of them rounding favours must not decide.
-    """
-    N = len(clusters.assignment)
-    nearest = clusters.distances.new_full((k,), torch.inf)
-    nearest = nearest.scatter_reduce(0, clusters.assignment, clusters.distances, "amin")
-    wins = clusters.distances <= nearest[clusters.assignment] * (1 + 1e-5) + 1e-6  # (N,), of points at unit length
-    rows = torch.arange(N, device=wins.device)
-    first = torch.full((k,), N, device=wins.device)
-    return first.scatter_reduce(0, clusters.assignment, rows.where(wins, rows.new_tensor(N)), "amin")
-
-
-def _farthest_others(x: Tensor, chosen: Tensor, n: int) -> Tensor:
-    """Positions of n more rows, each the farthest from those chosen."""
-    free = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    free[chosen] = False
-    others = free.nonzero().flatten()
-    return others[k_center_greedy(x[others], n, centers=x[chosen]).positions]

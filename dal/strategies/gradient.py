@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from torch import Tensor
+
 from dal.errors import ConfigError
+from dal.functional.gradients import expected_gradient_length
 from dal.functional.k_center import k_center_greedy
 from dal.functional.seeding import distances_at_selection, kmeans_plusplus
-from dal.strategy import Query, Selection, Strategy
+from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 
 Seeding = Literal["kmeans++", "k-center"]
 
@@ -53,3 +56,27 @@ class BADGE(Strategy):
             return Selection(cover.positions, cover.distances, {"radius": cover.radius})
         positions = kmeans_plusplus(grads, query.n, generator=query.generator)
         return Selection(positions, distances_at_selection(grads[positions]))
+
+
+@dataclass(frozen=True)
+class ExpectedGradientLength(ScoreStrategy):
+    """Rows whose label is expected to change the last layer most, by the Euclidean length of the gradient.
+
+    `score = sum_c p_c |p - e_c| |[h; 1]|`, in closed form: the gradient at label c with respect to weight and bias is
+    `(p - e_c) (x) [h; 1]`. Multi-label: `sqrt(sum_c p_c (1 - p_c)) |[h; 1]|`, the root of the expected square, because
+    the expectation itself is a sum over 2^C sets of labels; it is never less. Long features win, whatever they say.
+
+    Settles, Craven and Ray 2007, "Multiple-Instance Active Learning"; for deep text models Zhang, Lease and Wallace
+    2017, "Active Discriminative Text Representation Learning".
+    """
+
+    needs = frozenset({"probs", "features"})
+    multilabel = True
+    rowwise = True
+    paper = "Settles et al. 2007"
+    advice = "Uncertainty weighed by the length of the features: better than Entropy only where length means something."
+
+    def score(self, query: Query) -> Tensor:
+        """The expected length, (N,)."""
+        pool = query.pool
+        return expected_gradient_length(pool.probs, pool.features, multilabel=pool.multilabel)

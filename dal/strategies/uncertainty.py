@@ -42,6 +42,7 @@ class Margin(ScoreStrategy):
     needs = frozenset({"probs"})
     multilabel = True
     rowwise = True
+    lowest = -1.0
     paper = "Scheffer et al. 2001"
     advice = (
         "The first to try: hard to beat on text once a model is trained. Needs a cold start; batches may be redundant."

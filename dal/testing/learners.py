@@ -86,8 +86,13 @@ class Trial:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every name that the learner says it can compute, or that follows."""
-        return closure(self.learner.provides)
+        """Every name that the learner says it can compute, or that follows, but for those refused."""
+        return closure(frozenset(self.learner.provides) - self.refused)
+
+    @cached_property
+    def refused(self) -> frozenset[str]:
+        """Label-free names that this checkpoint lacks the weights for, as a LearnerError says."""
+        return frozenset(name for name in self.learner.label_free if _lacks(self.learner, self.prepared, name))
 
     def outputs(self, names: Iterable[str], rows: Tensor | None = None, predictor: Predictor | None = None) -> Outputs:
         """One exact pass of the predictor."""
@@ -102,7 +107,7 @@ def check_declaration(trial: Trial) -> None:
     check_names(learner, DECLARED)
     if not learner.provides:
         raise Failure(f"{type(learner).__name__}.provides is empty: no strategy could read anything")
-    beyond = sorted(frozenset(learner.label_free) - trial.names)
+    beyond = sorted(frozenset(learner.label_free) - closure(learner.provides))
     if beyond:
         raise Failure(f"label_free names {beyond}, which provides does not hold")
 
@@ -145,7 +150,8 @@ def check_provided(trial: Trial) -> str:
             if not torch.isfinite(tensor).all():
                 raise Failure(f"{name!r} is NaN or infinite somewhere")
         _expect(name, outputs[name], count, classes)
-    return ", ".join(sorted(trial.learner.provides))
+    lacking = f"; this checkpoint lacks {', '.join(sorted(trial.refused))}" if trial.refused else ""
+    return ", ".join(sorted(frozenset(trial.learner.provides) - trial.refused)) + lacking
 
 
 def _expect(name: str, value: Any, count: int, classes: int) -> None:
@@ -221,7 +227,7 @@ def check_unknown_name(trial: Trial) -> None:
 
 def check_label_free(trial: Trial) -> None:
     """What is label-free can be read before any training, and nothing else can."""
-    free = closure(trial.learner.label_free)
+    free = closure(frozenset(trial.learner.label_free) - trial.refused)
     untrained = trial.learner.untrained(trial.prepared)
     if trial.learner.label_free:
         outputs = trial.outputs(free, predictor=untrained)
@@ -229,7 +235,7 @@ def check_label_free(trial: Trial) -> None:
             for tensor in _parts(outputs[name]):
                 if len(tensor) != len(trial.data) or not torch.isfinite(tensor).all():
                     raise Failure(f"label-free {name!r} must be finite, a row each, before training")
-    for name in sorted(frozenset(trial.learner.provides) - free):
+    for name in sorted(frozenset(trial.learner.provides) - closure(trial.learner.label_free)):
         _refused(trial, untrained, name, "which is not label-free, before training")
 
 
@@ -298,6 +304,16 @@ def _read(trial: Trial, predictor: Predictor) -> list[Tensor]:
 def _steady(trial: Trial) -> frozenset[str]:
     """The names in which nothing is sampled."""
     return frozenset(n for n in trial.names if FOLDS.get(n, n) not in SAMPLED and not FOLLOWS.get(n, set()) & SAMPLED)
+
+
+def _lacks(learner: Learner, prepared: Prepared, name: str) -> bool:
+    try:
+        learner.untrained(prepared).outputs(prepared, torch.tensor([0]), {name})
+    except LearnerError:
+        return True
+    except Exception:  # what else may be wrong is for the checks to say
+        return False
+    return False
 
 
 def _refused(trial: Trial, predictor: Predictor, name: str, why: str) -> None:

@@ -14,9 +14,10 @@ from dal.strategy import Query, Strategy, all_needs
 Extra = Mapping[str, Callable[[int, torch.Generator], Tensor]]
 
 #: The names that `synthetic` makes by itself.
-KNOWN = closure({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
+KNOWN = closure({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits", "surprisal"})
 
 _KEEP = 0.8  # share of the features that survive in one MC sample
+_TOKENS, _DRAWN = 12, 0.2  # of a text whose surprisal is made up, and the share of them that is not 0
 
 
 def synthetic(
@@ -35,7 +36,8 @@ def synthetic(
     """Outputs of `rows` made-up rows, holding exactly `names`.
 
     They hang together: `logits` is a linear head on Gaussian `features`; the samples of `mc_logits` (N, K, C) drop
-    features, another mask for every row, and those of `joint_mc_logits` one mask for all rows.
+    features, another mask for every row, and those of `joint_mc_logits` one mask for all rows. `surprisal` (N, 12) is
+    not negative, and 0 for most of the tokens.
 
     Args:
         names: anything of `KNOWN` or of `extra`.
@@ -64,12 +66,19 @@ def synthetic(
         logits: Tensor = (hidden[:, None] * masks / _KEEP) @ head.T
         return logits  # (N, K, C)
 
+    def surprised() -> Tensor:
+        drawn = torch.rand(rows, _TOKENS, generator=generator) < _DRAWN
+        nats = scale * 3.0 * torch.rand(rows, _TOKENS, generator=generator) * drawn  # (N, T)
+        nats[:empty] = 0.0
+        return nats
+
     raw: dict[str, Callable[[], Tensor]] = {
         "logits": lambda: hidden @ head.T,
         "features": lambda: hidden,
         "embeddings": lambda: hidden @ lift,
         "mc_logits": lambda: sampled(rows),
         "joint_mc_logits": lambda: sampled(1),
+        "surprisal": surprised,
     }
     wanted = frozenset(names)
     held: dict[str, Value] = {}

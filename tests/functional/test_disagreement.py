@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference import uncertainty as reference
 
 from dal.functional import blocks
-from dal.functional.disagreement import mutual_information
+from dal.functional.disagreement import consensus, mean_std, mutual_information
 from dal.outputs import log_probs
 
 
@@ -78,3 +78,50 @@ def test_extreme_logits_stay_finite(multilabel):
     logits = torch.tensor([[[1e4, -1e4], [-1e4, 1e4]], [[1e4, -1e4], [1e4, -1e4]]])
     information = mutual_information(log_probs(logits, multilabel), multilabel=multilabel)
     torch.testing.assert_close(information, torch.tensor([math.log(2), 0.0]))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_single_precision_is_within_a_few_roundings(multilabel):
+    spread = torch.tensor([1.0, 1e-1, 1e-3]).repeat_interleave(200)[:, None, None]
+    logits = random_logits(600, 1, 20) + spread * random_logits(600, 50, 20, seed=1)  # samples apart, near and nearer
+    mc_log_probs = log_probs(logits, multilabel)
+    exact = mutual_information(log_probs(logits.double(), multilabel), multilabel=multilabel)
+    torch.testing.assert_close(
+        mutual_information(mc_log_probs, multilabel=multilabel).double(), exact, atol=1e-6, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("K", "C"), [(1, 3), (2, 2), (10, 5), (7, 150)])
+def test_equals_the_mean_divergence_of_the_members_from_their_mean(K, C):
+    mc_log_probs = random_logits(20, K, C, dtype=torch.float64).log_softmax(-1)
+    expected = [reference.mean_divergence(samples) for samples in mc_log_probs.exp().tolist()]
+    torch.testing.assert_close(mutual_information(mc_log_probs), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("function", [mutual_information, consensus, mean_std])
+def test_the_samples_are_not_written_to(function):
+    mc_log_probs = random_logits(50, 4, 3).log_softmax(-1)
+    before = mc_log_probs.clone()
+    function(mc_log_probs)
+    assert torch.equal(mc_log_probs, before)
+
+
+@pytest.mark.parametrize(("function", "slow"), [(consensus, reference.consensus), (mean_std, reference.mean_std)])
+@pytest.mark.parametrize(("K", "C"), [(1, 3), (2, 2), (10, 5), (7, 150)])
+def test_mean_and_spread_equal_the_slow_reference(function, slow, K, C, monkeypatch):
+    monkeypatch.setattr(blocks, "ELEMENTS", 3 * K * C)
+    mc_log_probs = random_logits(20, K, C, dtype=torch.float64).log_softmax(-1)
+    expected = [slow(samples) for samples in mc_log_probs.exp().tolist()]
+    torch.testing.assert_close(function(mc_log_probs), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_mean_and_spread_of_hand_computed_samples():
+    mc_log_probs = torch.tensor([[[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]]]).log()
+    torch.testing.assert_close(consensus(mc_log_probs), torch.tensor([[0.5, 0.5]]))
+    torch.testing.assert_close(mean_std(mc_log_probs), torch.tensor([(0.32 / 3) ** 0.5]))  # (.16 + 0 + .16) / 3
+
+
+def test_no_rows_give_no_figures():
+    nothing = torch.zeros(0, 4, 3)
+    assert mutual_information(nothing).shape == mean_std(nothing).shape == (0,)
+    assert consensus(nothing).shape == (0, 3)

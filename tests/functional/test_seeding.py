@@ -1,23 +1,92 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import centers as reference
+from reference import seeding as slow
 from scipy import stats
 
-from dal.functional import blocks
+from dal.functional import blocks, seeding
 from dal.functional.k_center import k_center_greedy
+from dal.functional.points import OuterPoints
 from dal.functional.seeding import distances_at_selection, kmeans_plusplus
 from functional.made import GRID, normal, outer, seeded
+
+RUNS = 400  # of the sampler itself; the slow one, which it equals, is run more often
+
+
+def kinds_of_points() -> dict[str, torch.Tensor]:
+    middles = 5 * normal(6, 3, 1)
+    return {
+        "gaussian": normal(400, 20),
+        "clustered": middles[torch.arange(400) % 6] + 0.01 * normal(400, 3),
+        "duplicates": normal(40, 4)[torch.arange(400) % 40],
+        "grid": normal(400, 2).round(),
+        "of many scales": normal(400, 3) * 10.0 ** torch.arange(-8, 8).repeat(25)[:, None],
+        "far from the origin": normal(400, 3) + 1e4,
+        "equal": torch.ones(400, 3, dtype=torch.float64),
+        "zero": torch.zeros(400, 3, dtype=torch.float64),
+    }
+
+
+def clocks_of(seed: int, N: int) -> np.ndarray:
+    return torch.empty(N, dtype=torch.float64).exponential_(generator=seeded(seed)).numpy()
+
+
+class TestTheRaceIsRunLazily:
+    """What is chosen equals, pick for pick, a race that looks at all points at every pick."""
+
+    @pytest.mark.parametrize("first", ["largest", "uniform"])
+    @pytest.mark.parametrize("kind", kinds_of_points())
+    @pytest.mark.parametrize("window", [3, 512])
+    def test_as_if_all_points_were_looked_at(self, kind, first, window, monkeypatch):
+        monkeypatch.setattr(seeding, "WINDOW", window)
+        x = kinds_of_points()[kind]
+        expected = slow.race(x.numpy(), 60, clocks_of(3, 400), first)
+        assert kmeans_plusplus(x, 60, generator=seeded(3), first=first).tolist() == expected
+
+    @pytest.mark.parametrize("pair", [0, 10**9])
+    @pytest.mark.parametrize("block", [1, 7])
+    def test_however_often_the_whole_pool_is_updated(self, pair, block, monkeypatch):
+        monkeypatch.setattr(seeding, "PAIR", pair)
+        monkeypatch.setattr(seeding, "BLOCK", block)
+        monkeypatch.setattr(seeding, "WINDOW", 30)
+        x = normal(500, 5) * torch.rand(500, 1, generator=seeded(), dtype=torch.float64)
+        expected = slow.race(x.numpy(), 200, clocks_of(3, 500), "largest")
+        assert kmeans_plusplus(x, 200, generator=seeded(3)).tolist() == expected
+
+    @pytest.mark.parametrize("kind", ["gaussian", "duplicates", "zero"])
+    def test_until_no_point_is_left(self, kind):
+        x = kinds_of_points()[kind][:120]
+        expected = slow.race(x.numpy(), 120, clocks_of(3, 120), "largest")
+        assert kmeans_plusplus(x, 120, generator=seeded(3)).tolist() == expected
+
+    @pytest.mark.parametrize("C", [2, 30])
+    def test_for_factors_too(self, C):
+        points = outer(500, C, 6)
+        points = OuterPoints(points.a.softmax(1) - points.a.sigmoid().round(), points.b)
+        expected = slow.race(points.materialise().numpy(), 150, clocks_of(3, 500), "largest")
+        assert kmeans_plusplus(points, 150, generator=seeded(3)).tolist() == expected
+
+    @pytest.mark.parametrize("first", ["largest", "uniform"])
+    @pytest.mark.parametrize("kind", ["gaussian", "duplicates", "equal"])
+    def test_with_weights_some_of_them_zero(self, kind, first):
+        x = kinds_of_points()[kind][:200]
+        weights = torch.rand(200, generator=seeded(), dtype=torch.float64).sub(0.3).clamp_min(0)
+        expected = slow.race(x.numpy(), 190, clocks_of(3, 200), first, weights.numpy())
+        found = kmeans_plusplus(x, 190, generator=seeded(3), first=first, weights=weights)
+        assert found.tolist() == expected
+        assert torch.all(weights[found[:60]] > 0)
 
 
 class TestKMeansPlusPlus:
     @staticmethod
-    def frequencies(points, n: int, runs: int, first: str) -> dict[tuple[int, ...], int]:
+    def frequencies(points, n: int, first: str, weights=None) -> dict[tuple[int, ...], int]:
         generator, counts = seeded(1), {}
-        for _ in range(runs):
-            picks = tuple(kmeans_plusplus(points, n, generator=generator, first=first).tolist())
+        for _ in range(RUNS):
+            picks = kmeans_plusplus(points, n, generator=generator, first=first, weights=weights)
+            picks = tuple(picks.tolist())
             counts[picks] = counts.get(picks, 0) + 1
         return counts
 
@@ -37,25 +106,75 @@ class TestKMeansPlusPlus:
         x = torch.tensor([[0.0, 0], [3, 0], [0, 1], [1, 1], [2, 2]], dtype=torch.float64)
         law = reference.seeding_law(x.numpy(), 4, first=1)
         assert sum(law.values()) == pytest.approx(1)
-        assert self.p_value(self.frequencies(x, 4, 3000, "largest"), law) > 0.001
+        assert self.p_value(self.frequencies(x, 4, "largest"), law) > 0.001
 
     def test_a_uniform_first_is_uniform_and_what_follows_has_the_published_law(self):
         x = torch.tensor([[0.0], [1.0], [3.0], [4.5]], dtype=torch.float64)
         law = {}
         for first in range(4):
             law |= {picks: p / 4 for picks, p in reference.seeding_law(x.numpy(), 3, first).items()}
-        assert self.p_value(self.frequencies(x, 3, 3000, "uniform"), law) > 0.001
+        assert self.p_value(self.frequencies(x, 3, "uniform"), law) > 0.001
 
     def test_factors_have_the_law_of_their_rows(self):
         points = outer(5, 2, 3)
         first = int(points.squared_norms().argmax())
         law = reference.seeding_law(points.materialise().numpy(), 3, first)
-        assert self.p_value(self.frequencies(points, 3, 3000, "largest"), law) > 0.001
+        assert self.p_value(self.frequencies(points, 3, "largest"), law) > 0.001
 
     def test_duplicates_left_over_are_drawn_uniformly(self):
         x = torch.tensor([[2.0], [1.0], [1.0], [1.0], [1.0]])
         law = reference.seeding_law(x.numpy(), 3, first=0)
-        assert self.p_value(self.frequencies(x, 3, 3000, "largest"), law) > 0.001
+        assert self.p_value(self.frequencies(x, 3, "largest"), law) > 0.001
+
+    def test_the_slow_race_has_the_published_law(self):
+        x = np.array([[0.0, 0], [3, 0], [0, 1], [1, 1], [2, 2]])
+        clocks, counts = np.random.default_rng(0).exponential(size=(20_000, 5)), {}
+        for row in clocks:
+            picks = tuple(slow.race(x, 3, row, "largest"))
+            counts[picks] = counts.get(picks, 0) + 1
+        assert self.p_value(counts, reference.seeding_law(x, 3, first=1)) > 0.001
+
+    def test_weights_multiply_the_squared_distances(self):
+        x = torch.tensor([[0.0, 0], [3, 0], [0, 1], [1, 1]], dtype=torch.float64)
+        weights = torch.tensor([4.0, 1.0, 0.5, 2.0], dtype=torch.float64)
+        law = slow.law(x.numpy(), 3, weights.numpy())
+        assert self.p_value(self.frequencies(x, 3, "uniform", weights), law) > 0.001
+
+    @pytest.mark.parametrize(
+        ("weights", "match"),
+        [
+            ([1.0, -1.0, 1.0], "not negative"),
+            ([1.0, torch.nan, 1.0], "finite"),
+            ([1.0, torch.inf, 1.0], "finite"),
+        ],
+    )
+    def test_weights_that_are_none_are_refused(self, weights, match):
+        with pytest.raises(ValueError, match=match):
+            kmeans_plusplus(torch.eye(3), 2, generator=seeded(), weights=torch.tensor(weights))
+
+    def test_as_many_weights_as_points_are_asked_for(self):
+        with pytest.raises((ValueError, TypeError), match=r"weights|Type-check"):
+            kmeans_plusplus(torch.eye(3), 2, generator=seeded(), weights=torch.ones(2))
+
+    @pytest.mark.parametrize("n", [0, 4])
+    def test_more_or_fewer_points_than_there_are_is_refused(self, n):
+        with pytest.raises(ValueError, match=f"{n} of 3 points"):
+            kmeans_plusplus(torch.eye(3), n, generator=seeded())
+
+    def test_rows_that_are_not_finite_are_named(self):
+        x = torch.eye(3)
+        x[1, 1] = torch.nan
+        with pytest.raises(ValueError, match="1 rows are not: 1"):
+            kmeans_plusplus(x, 2, generator=seeded())
+
+    def test_one_point_of_one_is_that_one(self):
+        assert kmeans_plusplus(torch.zeros(1, 3), 1, generator=seeded()).tolist() == [0]
+        assert kmeans_plusplus(torch.zeros(1, 3), 1, generator=seeded(), first="uniform").tolist() == [0]
+
+    def test_near_duplicates_in_float32_are_seen_at_their_distance(self):
+        x = torch.cat([normal(50, 8, dtype=torch.float32), normal(50, 8, dtype=torch.float32) * (1 + 1e-7)])
+        picks = kmeans_plusplus(x, 50, generator=seeded())
+        assert len(set((picks % 50).tolist())) == 50  # the other of a pair is all but never drawn
 
     def test_a_sampler_with_another_law_fails_the_same_test(self):
         x = torch.tensor([[0.0, 0], [3, 0], [0, 1], [1, 1], [2, 2]], dtype=torch.float64)
@@ -76,6 +195,7 @@ class TestKMeansPlusPlus:
         factored = kmeans_plusplus(points, 40, generator=seeded())
         assert torch.equal(factored, kmeans_plusplus(points.materialise(), 40, generator=seeded()))
 
+    @settings(deadline=None, max_examples=50)
     @given(GRID, st.data(), st.sampled_from(["largest", "uniform"]))
     def test_chooses_distinct_points_among_ties_and_duplicates(self, rows, data, first):
         x = torch.tensor(rows, dtype=torch.float32)

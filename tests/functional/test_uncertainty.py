@@ -103,3 +103,34 @@ def test_does_not_depend_on_the_size_of_blocks(function, slow, multilabel, monke
 @pytest.mark.parametrize(("function", "slow"), FUNCTIONS)
 def test_no_rows_give_no_scores(function, slow):
     assert function(torch.zeros(0, 3)).shape == (0,)
+
+
+@pytest.mark.parametrize("C", [2, 3, 10, 150])
+def test_margin_of_tied_rows_and_of_certain_ones_is_exact(C):
+    probs = torch.zeros(3, C)
+    probs[0], probs[1, -1], probs[2, 0], probs[2, -1] = 1 / C, 1.0, 0.5, 0.5
+    assert margin(probs).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("function", "slow"), FUNCTIONS)
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_single_precision_is_within_a_few_roundings(function, slow, multilabel):
+    probs = random_probs(5000, 20, seed=3)
+    exact = function(probs.double(), multilabel=multilabel)
+    torch.testing.assert_close(function(probs, multilabel=multilabel).double(), exact, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("function", "slow"), FUNCTIONS)
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_the_probabilities_are_not_written_to(function, slow, multilabel):
+    probs = random_probs(50, 4, seed=5)
+    before = probs.clone()
+    function(probs, multilabel=multilabel)
+    assert torch.equal(probs, before)
+
+
+@pytest.mark.parametrize(("function", "slow"), FUNCTIONS)
+def test_a_row_that_is_not_a_number_stays_one(function, slow):
+    probs = random_probs(5, 4, seed=6)
+    probs[3, 2] = torch.nan
+    assert torch.isnan(function(probs)).tolist() == [False, False, False, True, False]

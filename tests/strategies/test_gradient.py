@@ -5,7 +5,9 @@ from torch.nn import functional as F
 from dal.errors import ConfigError
 from dal.functional import k_center_greedy, kmeans_plusplus
 from dal.strategies import BADGE
+from dal.strategies.gradient import ExpectedGradientLength
 from dal.strategy import choose
+from dal.testing import check_strategy
 from strategies.queries import of, query
 
 
@@ -95,3 +97,33 @@ def test_reduced_precision_keeps_most_picks():
     exact = choose(BADGE(), of({"logits": logits, "features": features}, 50)).positions.tolist()
     rounded = {"logits": logits.bfloat16().float(), "features": features.bfloat16().float()}
     assert len(set(exact) & set(choose(BADGE(), of(rounded, 50)).positions.tolist())) >= 40
+
+
+def test_expected_gradient_length_is_that_of_autograd_over_the_labels():
+    asked = query(1, rows=12)
+    expected = []
+    for z, h in zip(asked.pool.logits, asked.pool.features, strict=True):
+        total = 0.0
+        for label, probability in enumerate(z.softmax(0)):
+            weight = (z[:, None] * h / h.dot(h)).requires_grad_()
+            bias = torch.zeros(len(z), requires_grad=True)
+            loss = F.cross_entropy((weight @ h + bias)[None], torch.tensor([label]))
+            gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, [weight, bias])])
+            total += float(probability * gradient.norm())
+        expected.append(total)
+    torch.testing.assert_close(ExpectedGradientLength().score(asked), torch.tensor(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_of_equally_unsure_rows_the_longest_is_expected_to_change_most():
+    pool = {"logits": torch.zeros(3, 2), "features": torch.tensor([[1.0, 0.0], [0.0, 4.0], [2.0, 0.0]])}
+    assert choose(ExpectedGradientLength(), of(pool, 3)).positions.tolist() == [1, 2, 0]
+
+
+def test_expected_gradient_length_takes_no_sure_row_before_an_unsure_one():
+    pool = {"logits": torch.tensor([[40.0, 0.0], [0.1, 0.0]]), "features": torch.tensor([[100.0], [0.0]])}
+    assert choose(ExpectedGradientLength(), of(pool, 1)).positions.tolist() == [1]
+
+
+@pytest.mark.parametrize("strategy", [ExpectedGradientLength(), BADGE()], ids=str)
+def test_keeps_the_contract(strategy):
+    check_strategy(strategy)

@@ -46,3 +46,15 @@ def test_ties_are_broken_by_the_seed():
     pool = {"logits": torch.zeros(50, 3)}
     first, second = (choose(Entropy(), of(pool, 5, seed=seed)).positions.tolist() for seed in (0, 1))
     assert first != second
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("strategy", [LeastConfidence(), Margin(), Entropy()])
+def test_no_score_is_below_the_lowest_stated_and_a_sure_row_has_it(strategy, multilabel):
+    logits = torch.cat(
+        [torch.tensor([[200.0, -200.0, -200.0]]), torch.randn(50, 3, generator=torch.Generator().manual_seed(0))]
+    )
+    asked = Query(Outputs({"logits": logits}, multilabel=multilabel), 1, torch.Generator())
+    scores = strategy.score(asked)
+    assert torch.all(scores >= strategy.lowest)
+    assert scores[0] == strategy.lowest

@@ -1,0 +1,159 @@
+"""How far points are from the nearest of a growing list of centers: cheap upper bounds, and exact values for a few."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.points import Points
+
+#: Numbers that a table of distances may hold at once: 8 MiB of float32.
+TABLE = 2**21
+
+#: Centers that are compared in float64 at once.
+WIDE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Points seen from the common origin, with their squared norms (M,) raised by what rounding may have done."""
+
+    points: Points
+    norms: Float[Tensor, " M"]
+
+    def __getitem__(self, index: Tensor | slice) -> "Measured":
+        return Measured(self.points[index], self.norms[index])
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def table(self, others: "Measured") -> Float[Tensor, "N M"]:
+        """Upper bounds of all squared distances (N, M), too high by at most `2 rounding(|x|^2 + |y|^2)`."""
+        inner = self.points.inner_products(others.points)  # type: ignore[arg-type]
+        return inner.mul_(-2).add_(self.norms[:, None]).add_(others.norms)
+
+
+def measured(points: Points, origin: Tensor | None) -> Measured:
+    """The points as `Measured`."""
+    points = points.moved(origin)
+    return Measured(points, points.squared_norms().mul_(1 + rounding(points)))
+
+
+def rounding(points: Points) -> float:
+    """An expanded squared distance is off by less than this share of `|x|^2 + |y|^2`, in whatever order it is summed.
+
+    A sum of D products is off by at most D units (eps / 2) of the sum of their magnitudes, which by Cauchy and Schwarz
+    is at most half of `|x|^2 + |y|^2`. The rest is room for the norms, summed by lanes, and for other operations.
+    """
+    return (1.25 * points.width + 16) * torch.finfo(points.dtype).eps / 2
+
+
+class Centers:
+    """The centers so far: those given, then the picks, in the order in which points are measured against them.
+
+    Args:
+        points: the N points from which picks come.
+        given: centers to start from, none of them twice.
+        room: how many picks there will be at most.
+        origin: seen from here, products cancel little (`Points.origin`).
+
+    Holds (L + room) * (D + 2) numbers.
+    """
+
+    def __init__(self, points: Points, given: Points, room: int, origin: Tensor | None) -> None:
+        self.points, self.given, self.origin = points, given, origin
+        self.picks = torch.empty(room, dtype=torch.int64, device=points.device)
+        self._near = points.empty(len(given) + room)
+        self._norms = torch.empty(len(given) + room, dtype=points.dtype, device=points.device)
+        self._length = 0
+        self._put(given)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> Measured:
+        start, stop, _ = part.indices(self._length)
+        return Measured(self._near[start:stop], self._norms[start:stop])
+
+    def add(self, picks: Int64[Tensor, " P"]) -> None:
+        """The points at these positions become centers."""
+        made = self._length - len(self.given)
+        self.picks[made : made + len(picks)] = picks
+        self._put(self.points[picks])
+
+    def _put(self, points: Points) -> None:
+        part = slice(self._length, self._length + len(points))
+        new = self._measured(points)
+        self._near.put(part, new.points)  # type: ignore[arg-type]
+        self._norms[part] = new.norms
+        self._length = part.stop
+
+    def _measured(self, points: Points) -> Measured:
+        return measured(points, self.origin)
+
+    def bounds(self, points: Points, part: slice) -> Float[Tensor, " R"]:
+        """Upper bounds of the squared distances of R points to the nearest center of a part, (R,)."""
+        near, others = self._measured(points), self[part]
+        inner = near.points.inner_products(others.points)  # type: ignore[arg-type]
+        return torch.sub(others.norms, inner, alpha=2, out=inner).amin(1).add_(near.norms)
+
+    def exact(self, rows: Int64[Tensor, " R"], start: int, below: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+        """Squared distances of the points at `rows` to the nearest of the centers from `start` on, in float64, (R,).
+
+        Only what is less than `below` (R,) float64 counts. The expanded distances say which centers can be the nearest;
+        those are compared by differences in float64.
+        """
+        best = below.clone()
+        others = self[start:]
+        spare = others.norms * (2 * rounding(self.points))
+        for part in torch.arange(len(rows), device=rows.device).split(max(16, TABLE // max(1, len(others)))):
+            near = self._measured(self.points[rows[part]])
+            table = near.table(others)
+            bound = torch.minimum(table.amin(1), below[part].to(table.dtype)) + near.norms * (
+                2.1 * rounding(near.points)
+            )
+            possible = table.sub_(spare) <= bound[:, None]
+            i, k = possible.nonzero(as_tuple=True)
+            if len(i) > 4 * len(near) + 64:
+                i, k = self._narrowed(rows[part], possible, start)
+            squared = self._differences(rows[part][i], k + start)
+            best[part] = best[part].scatter_reduce(0, i, squared, "amin")
+        return best
+
+    def _narrowed(self, rows: Tensor, possible: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """The first center of all that are nearest by the expanded form in float64, where many are equally near."""
+        best = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
+        at = torch.full_like(rows, -1)
+        x = self.points[rows].to(torch.float64).moved(self.origin)
+        norms = x.squared_norms()
+        for columns in possible.any(0).nonzero().flatten().split(WIDE):
+            y = self._raw(columns + start).to(torch.float64).moved(self.origin)
+            sums = norms[:, None] + y.squared_norms()
+            squared = (sums - 2 * x.inner_products(y)).masked_fill_(~possible[:, columns], torch.inf)  # type: ignore[arg-type]
+            slack = sums.mul_(64 * torch.finfo(torch.float64).eps)
+            lowest = squared.amin(1)
+            nearest = (squared <= lowest[:, None] + slack).int().argmax(1)  # the first of equals
+            found = nearest[:, None]
+            better = lowest < best - slack.gather(1, found).squeeze(1)
+            best = torch.where(better, lowest, best)
+            at = torch.where(better, columns[nearest], at)
+        i = (at >= 0).nonzero().flatten()
+        return i, at[i]
+
+    def _differences(self, rows: Tensor, centers: Tensor) -> Float[Tensor, " P"]:
+        """Squared distances of the points at `rows` to the centers with these numbers, pair by pair, in float64."""
+        squared = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+        for pairs in blocks(len(rows), self.points.width, rows.device):
+            squared[pairs] = self.points[rows[pairs]].squared_differences(self._raw(centers[pairs]))  # type: ignore[arg-type]
+        return squared
+
+    def _raw(self, centers: Tensor) -> Points:
+        """The centers with these numbers as they were given."""
+        given = centers < len(self.given)
+        if bool(given.all()):
+            return self.given[centers]
+        raw = self.points[self.picks[(centers - len(self.given)).clamp_min_(0)]]
+        raw.put(given, self.given[centers[given]])  # type: ignore[arg-type]
+        return raw

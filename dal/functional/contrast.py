@@ -1,0 +1,125 @@
+"""Rows told apart by their predictions: from their labeled neighbours', and from one another's."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.uncertainty import margin
+
+
+def neighbor_divergence(
+    log_probs: Float[Tensor, "N C"],
+    others: Float[Tensor, "L C"],
+    indices: Int64[Tensor, "N k"],
+    *,
+    multilabel: bool = False,
+) -> Float[Tensor, " N"]:
+    """Mean divergence of every row's prediction from those of its k neighbours, in nats, (N,).
+
+    `1/k sum_j KL(p(neighbour j) || p(row))`, with neighbour j the row `indices[:, j]` of `others`: 0 where all predict
+    alike. With `multilabel`, log_probs are those of C independent Bernoullis and the result is the mean over the
+    classes of the binary divergence. Log-probabilities must be finite (`dal.outputs.log_probs` floors them). Holds O(N)
+    numbers and a block beside its arguments.
+
+    Margatina, Vernikos, Barrault and Aletras 2021, "Active Learning by Acquiring Contrastive Examples".
+
+    >>> sure, torn = torch.tensor([[0.8, 0.2]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    >>> neighbor_divergence(torn, sure, torch.zeros(1, 1, dtype=torch.int64))
+    tensor([0.1927])
+    """
+    divergence = _binary_divergence if multilabel else _divergence
+    out = log_probs.new_empty(len(log_probs))
+    for rows in blocks(len(log_probs), indices.shape[1] * log_probs.shape[1], log_probs.device):
+        theirs = others[indices[rows]]  # (B, k, C)
+        out[rows] = divergence(theirs, log_probs[rows, None]).mean(1)
+    return out.clamp_min(0)  # rounding
+
+
+def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
+    return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+
+def _binary_divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
+    against_q, against_p = _log_complement(log_q), _log_complement(log_p)
+    return (log_q.exp() * (log_q - log_p) + against_q.exp() * (against_q - against_p)).mean(-1)
+
+
+def _log_complement(log_p: Tensor) -> Tensor:
+    """log(1 - p), floored as log p is."""
+    floor = torch.finfo(log_p.dtype).tiny
+    return (-torch.expm1(log_p)).clamp_min(floor).log().clamp_min(math.log(floor))
+
+
+def falcun(
+    probs: Float[Tensor, "N C"],
+    n: int,
+    *,
+    gamma: float = 10.0,
+    generator: torch.Generator,
+    multilabel: bool = False,
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
+    """Positions of n rows drawn in favour of unsure ones that are predicted unlike those drawn before, and their worth.
+
+    Each is drawn with probability proportional to `(u + d)^gamma`. u is the uncertainty, one minus the margin; d is the
+    smallest L1 distance between the row's probabilities and those of the rows drawn before, and u for the first. Both
+    are scaled to 0..1 over the rows still left. The worth of a row is its `u + d` when it was drawn. Once that is 0
+    everywhere, rows are drawn uniformly.
+
+    The draw: every row has a clock, exponentially distributed, that runs at the speed `(u + d)^gamma`, and the first to
+    run out is drawn; what is left of an exponential time is exponential again, so the others run on and N random
+    numbers are enough. With `multilabel`, probs are C independent Bernoullis. Holds a copy of probs and O(N) numbers.
+
+    Gilhuber, Beer, Ma and Seidl 2024, "FALCUN: A Simple and Efficient Deep Active Learning Strategy".
+
+    Raises:
+        ValueError: n is not within 1..N.
+
+    >>> probs = torch.tensor([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
+    >>> falcun(probs, 1, generator=torch.Generator().manual_seed(0))
+    (tensor([1]), tensor([2.]))
+    """
+    if not 1 <= n <= len(probs):
+        raise ValueError(f"{n} of {len(probs)} rows were asked for")
+    clock = torch.empty(len(probs), dtype=torch.float64).exponential_(generator=generator).to(probs.device)
+    columns = probs.T.contiguous()  # (C, N): sums over the classes run along the rows
+    free = torch.ones_like(clock, dtype=torch.bool)
+    unsure = 1 - margin(probs, multilabel=multilabel).double()
+    apart = unsure  # (N,)
+    positions = torch.empty(n, dtype=torch.int64, device=probs.device)
+    worth = probs.new_empty(n)
+    for step in range(n):
+        relevance = _scaled(unsure, free) + _scaled(apart, free)
+        pick, clock = _next_to_ring(clock, relevance, free, gamma)
+        positions[step : step + 1], worth[step : step + 1] = pick, relevance[pick].to(worth.dtype)
+        free[pick] = False
+        reached = _l1_distances(columns, columns[:, pick])
+        apart = torch.minimum(apart, reached) if step else reached
+    return positions, worth
+
+
+def _scaled(values: Tensor, free: Tensor) -> Tensor:
+    """The values scaled to 0..1 over those free, (N,); 0 where all are equal."""
+    low = torch.where(free, values, torch.inf).amin()
+    high = torch.where(free, values, -torch.inf).amax()
+    width = high - low
+    return torch.where(width > 0, (values - low) / width, torch.zeros_like(values)).clamp(0, 1)
+
+
+def _next_to_ring(clock: Tensor, relevance: Tensor, free: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """The first of the free clocks to run out (1,), and what is then left of all of them (N,)."""
+    highest = torch.where(free, relevance, 0).amax()
+    speed = torch.where(highest > 0, relevance / highest, 1).pow(gamma) * free
+    time = torch.where(speed > 0, clock / speed, torch.inf)
+    pick = time.argmin().view(1)
+    return pick, (clock - time[pick] * speed).clamp_min_(0)
+
+
+def _l1_distances(columns: Tensor, column: Tensor) -> Tensor:
+    """`sum_c |p_c - q_c|` of every row (N,), of probabilities held as (C, N) and (C, 1)."""
+    out = columns.new_empty(columns.shape[1], dtype=torch.float64)
+    for rows in blocks(columns.shape[1], len(columns), columns.device):
+        out[rows] = (columns[:, rows] - column).abs_().sum(0)
+    return out

@@ -1,0 +1,240 @@
+"""Covering points with balls of one radius."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.points import DensePoints, check_finite, checked
+from dal.functional.precision import true_float32
+
+#: Rows whose counts are kept up to date from pick to pick.
+WINDOW = 1024
+
+#: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
+ROUNDING = 16
+
+_TILE = 512  # rows and columns of a block of distances, at least
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """Balls chosen to cover many targets.
+
+    Attributes:
+        positions: (m,) int64, the centers of the balls in the order in which they were chosen.
+        gains: (m,) int64, how many targets each covered that none before it did; never 0.
+        covered: (M,) the targets that are covered in the end.
+    """
+
+    positions: Int64[Tensor, " m"]
+    gains: Int64[Tensor, " m"]
+    covered: Bool[Tensor, " M"]
+
+
+def max_coverage(
+    points: DensePoints | Float[Tensor, "N D"],
+    n: int,
+    radius: float,
+    *,
+    targets: Float[Tensor, "M D"] | None = None,
+    centers: Float[Tensor, "L D"] | None = None,
+    generator: torch.Generator | None = None,
+) -> Coverage:
+    """Up to n of the points, each with the most targets within `radius` that are not covered yet, as a `Coverage`.
+
+    Fewer than n where all targets are covered before. What the greedy choice covers is at least 1 - 1/e of the most
+    that so many balls can. Equal counts are decided by the generator (on the CPU), or by position without one. A
+    target at the radius exactly is covered.
+
+    Every target is counted for all points once, and subtracted from all of them once, after it is covered: 2 N M D
+    multiplications at most, whatever n is. Between these passes only the counts of a window of the best points are
+    kept up to date; those of all others are upper bounds. Extra memory: `10 N + (3 M + 1024) D` numbers and blocks.
+
+    Nemhauser, Wolsey and Fisher 1978, "An analysis of approximations for maximizing submodular set functions"; for
+    active learning Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
+
+    Args:
+        points: N candidates.
+        n: how many to choose at most, 1 <= n <= N.
+        radius: of the balls.
+        targets: M points to cover; the candidates themselves when not given.
+        centers: L balls that are there already.
+        generator: decides between equals.
+
+    Raises:
+        ValueError: n is not within 1..N, the radius is negative or NaN, or a point is not finite.
+
+    >>> max_coverage(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2, radius=1.0).gains
+    tensor([3, 1])
+    """
+    x = _dense(checked(points, n))
+    if not radius >= 0:
+        raise ValueError(f"the radius must be 0 or more, not {radius}")
+    balls = _Balls.of(x if targets is None else _finite(targets), radius)
+    free = torch.ones(len(balls.y), dtype=torch.bool, device=x.device)  # (M,) targets not covered
+    if centers is not None and len(centers):
+        free = _Balls.count(balls.y, _Balls.of(_finite(centers), radius)) == 0
+    order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
+    turn = len(x) - 1 - order.to(x.device)  # unique: the highest of equals is chosen
+    counts = _Balls.count(x, balls[free])  # (N,)
+    left = int(free.sum())
+    picks: list[Tensor] = []
+    gains: list[Tensor] = []
+    while len(picks) < n and left:
+        window, bar = _highest(counts * len(x) + turn)
+        here, now = x[window], counts[window]
+        before = free.clone()
+        while len(picks) < n and left:
+            key = now * len(x) + turn[window]
+            at = key.argmax().view(1)
+            if int(key[at]) < bar:
+                break
+            picks.append(window[at])
+            gains.append(now[at])
+            reached = free & (balls.excess(here[at])[0] < 0)
+            free = free & ~reached
+            now = now - _Balls.count(here, balls[reached])
+            left -= int(gains[-1])
+        if len(picks) < n and left:
+            counts -= _Balls.count(x, balls[before & ~free])
+    none = torch.empty(0, dtype=torch.int64, device=x.device)
+    return Coverage(torch.cat([none, *picks]), torch.cat([none, *gains]), ~free)
+
+
+def pure_radius(
+    points: DensePoints | Float[Tensor, "N D"],
+    clusters: Int64[Tensor, " N"],
+    *,
+    purity: float = 0.95,
+    rows: Int64[Tensor, " S"] | None = None,
+) -> float:
+    """The largest radius at which a share `purity` of the balls around the points holds points of one cluster only.
+
+    The ball around a point is pure as long as its radius stays below the distance to the nearest point of another
+    cluster, so the radius sought is just below a quantile of these distances: no search is needed. Infinite where so
+    many balls are pure at any radius. With S `rows`, only the balls around those are looked at, each among all N
+    points. Takes S N D multiplications; extra memory `3 S + S D` numbers and blocks.
+
+    Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens", section 4.2.
+
+    Raises:
+        ValueError: purity is not within 0..1, or a point is not finite.
+
+    >>> round(pure_radius(torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([0, 0, 1]), purity=0.6), 4)
+    3.0
+    """
+    if not 0 < purity <= 1:
+        raise ValueError(f"purity must be above 0 and at most 1, not {purity}")
+    x = _dense(checked(points, 1))
+    rows = torch.arange(len(x), device=x.device) if rows is None else rows.to(x.device)
+    distances = _foreign_distances(x, clusters.to(x.device), rows).sort().values  # (S,)
+    impure = int((1 - purity) * len(rows) + 1e-9)  # so many balls may be
+    if impure == len(rows):
+        return float("inf")
+    first = distances[impure]
+    return float(torch.nextafter(first, torch.zeros_like(first))) if bool(first.isfinite()) else float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class _Balls:
+    """Balls of one radius around y (M, D): who lies in which is decided alike in every block and on every device.
+
+    Attributes:
+        y: (M, D).
+        limit: the squared radius.
+        moved: y less `shift`, so that nothing cancels far from the origin.
+        norms: the squared norms of those, (M,).
+        shift: (D,).
+    """
+
+    y: Tensor
+    limit: float
+    moved: Tensor
+    norms: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, y: Tensor, radius: float) -> "_Balls":
+        shift = y.mean(0) if len(y) else y.new_zeros(y.shape[1])
+        moved = y - shift
+        return cls(y, radius * radius, moved, moved.square().sum(1), shift)
+
+    def __getitem__(self, some: Tensor | slice) -> "_Balls":
+        return _Balls(self.y[some], self.limit, self.moved[some], self.norms[some], self.shift)
+
+    def excess(self, x: Tensor) -> Tensor:
+        """Negative where one of B points lies in a ball, else positive, never 0, (B, M).
+
+        The expanded squared distance less the squared radius; pairs that rounding could decide take differences.
+        """
+        moved = x - self.shift
+        norms = moved.square().sum(1)[:, None]  # (B, 1)
+        with true_float32():
+            over = (norms + (self.norms - self.limit)).addmm_(moved, self.moved.T, alpha=-2)
+        if not over.numel():
+            return over
+        unsure = ROUNDING * torch.finfo(x.dtype).eps * (norms.amax() + self.norms.amax() + self.limit)
+        size = over.abs()
+        if bool(size.amin() <= unsure):
+            i, j = (size <= unsure).nonzero(as_tuple=True)
+            for pairs in blocks(len(i), x.shape[1], x.device):
+                exact = (x[i[pairs]] - self.y[j[pairs]]).square_().sum(1)
+                over[i[pairs], j[pairs]] = torch.where(exact <= self.limit, -1.0, 1.0).to(x.dtype)
+        return over
+
+    @staticmethod
+    def count(x: Tensor, balls: "_Balls") -> Tensor:
+        """In how many of the balls each of N points lies, (N,) int64."""
+        counts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        for rows in blocks(len(x), max(x.shape[1], _TILE), x.device):
+            for columns in blocks(len(balls.y), max(x.shape[1], rows.stop - rows.start), x.device):
+                more = balls[columns].excess(x[rows]).sign_().sum(1)  # balls without it less balls with it
+                counts[rows] += (columns.stop - columns.start - more.long()) // 2
+        return counts
+
+
+def _highest(keys: Tensor) -> tuple[Tensor, int]:
+    """Positions of the `WINDOW` highest of N unique keys, and the highest key left out, -1 when there is none."""
+    found = keys.topk(min(WINDOW + 1, len(keys)))
+    bar = int(found.values[-1]) if len(keys) > WINDOW else -1
+    return found.indices[:WINDOW], bar
+
+
+def _foreign_distances(x: Tensor, clusters: Tensor, rows: Tensor) -> Tensor:
+    """Distance of the S points at `rows` to the nearest point of another cluster, (S,), infinite where there is none.
+
+    Which one is nearest is found by the expanded form, how far it is by differences.
+    """
+    best = x.new_full((len(rows),), torch.inf)
+    nearest = torch.zeros_like(rows)
+    shift = x.mean(0)
+    for some in blocks(len(rows), max(x.shape[1], _TILE), x.device):
+        here = x[rows[some]] - shift
+        for columns in blocks(len(x), max(x.shape[1], len(here)), x.device):
+            there = x[columns] - shift
+            with true_float32():
+                squared = torch.addmm(there.square().sum(1), here, there.T, alpha=-2)
+            squared.masked_fill_(clusters[rows[some], None] == clusters[columns], torch.inf)
+            found = squared.min(1)
+            nearer = found.values < best[some]
+            best[some] = torch.where(nearer, found.values, best[some])
+            nearest[some] = torch.where(nearer, found.indices + columns.start, nearest[some])
+    for some in blocks(len(rows), x.shape[1], x.device):
+        exact = (x[rows[some]] - x[nearest[some]]).square_().sum(1).sqrt()
+        best[some] = torch.where(best[some].isfinite(), exact, torch.inf)
+    return best
+
+
+def _dense(points: object) -> Tensor:
+    if not isinstance(points, DensePoints):
+        raise TypeError("balls need dense points")
+    return points.x
+
+
+def _finite(x: Tensor) -> Tensor:
+    points = checked(x, 1) if len(x) else DensePoints(x)
+    check_finite(points)
+    return _dense(points)

@@ -1,0 +1,72 @@
+"""Rows drawn without replacement, uniformly or in proportion to weights."""
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from dal.functional.points import Points, as_points, check_finite
+
+
+def some_rows(rows: int, at_most: int, *, generator: torch.Generator) -> Int64[Tensor, " M"]:
+    """Indices of all `rows` where they are `at_most` so many, in order, else of so many drawn uniformly, (M,).
+
+    Nothing is drawn from the generator (on the CPU) where all are taken. The indices are on the CPU.
+
+    >>> some_rows(3, 5, generator=torch.Generator())
+    tensor([0, 1, 2])
+    """
+    if rows <= at_most:
+        return torch.arange(rows)
+    return torch.randperm(rows, generator=generator)[:at_most]
+
+
+def draw_without_replacement(
+    weights: Float[Tensor, " N"], n: int, *, generator: torch.Generator
+) -> Int64[Tensor, " n"]:
+    """Positions of n rows (n,), each drawn with probability proportional to its weight among the rows left.
+
+    Every row has a clock, exponentially distributed with its weight as rate, and the first n to ring are taken in
+    their order: the smallest of independent exponential times is that of row i with probability
+    `weight_i / sum of weights`, and what is left of the others is exponential again. Rows of weight 0 come last, in
+    random order. Takes N numbers from the generator (on the CPU), and holds O(N) numbers beside the weights.
+
+    Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir".
+
+    Raises:
+        ValueError: n is not within 1..N, or a weight is negative, NaN or infinite.
+
+    >>> draw_without_replacement(torch.tensor([0.0, 1.0]), 2, generator=torch.Generator())
+    tensor([1, 0])
+    """
+    N = len(weights)
+    if not 1 <= n <= N:
+        raise ValueError(f"{n} of {N} rows were to be drawn")
+    if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+        raise ValueError("weights must be finite, and none may be negative")
+    clock = torch.empty(N, dtype=torch.float64).exponential_(generator=generator).to(weights.device)
+    rings = weights > 0
+    some, others = rings.nonzero().flatten(), (~rings).nonzero().flatten()
+    time = clock[some] / weights[some].double()
+    return torch.cat([some[time.argsort(stable=True)], others[clock[others].argsort(stable=True)]])[:n]
+
+
+def lightweight_law(points: Points | Float[Tensor, "N D"]) -> Float64[Tensor, " N"]:
+    """How probable each point is as a member of a lightweight coreset, (N,), in all 1.
+
+    Half of the law is uniform, half grows with the squared distance to the mean:
+    `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`. Uniform where all points are equal.
+
+    Bachem, Lucic and Krause 2018, "Scalable k-Means Clustering via Lightweight Coresets".
+
+    Raises:
+        ValueError: a point is not finite.
+
+    >>> lightweight_law(torch.tensor([[0.0], [0.0], [0.0], [4.0]]))
+    tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
+    """
+    points = as_points(points)
+    check_finite(points)
+    squared = points.squared_distances_to_mean().double()  # (N,)
+    uniform = torch.full_like(squared, 1 / max(1, len(points)))
+    total = squared.sum()
+    return (uniform + torch.where(total > 0, squared / total, uniform)) / 2

@@ -1,0 +1,322 @@
+"""The Fisher information that labels would add about a last layer, and greedy choices that shrink what is left."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.precision import true_float32
+
+#: Information that all but one row account for less than this share of is taken for rounding.
+_SMALLEST = 1e-12
+
+#: Stands for 0 where something is divided by it.
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, eq=False)
+class FisherFactors:
+    """Factors V_i (R, P) of the Fisher information `I_i = V_i' V_i` of N rows, made when they are looked at.
+
+    For a softmax over C classes `I = (diag(p) - p p') (x) h h'` is the covariance of the gradient `(p - e_y) (x) h`
+    under the model's own labels y. The closed Cholesky factor of its first part, with the classes from the most to the
+    least probable, gives C - 1 rows of V; for independent Bernoullis (multi-label) that part is `diag(p (1 - p))` and
+    gives C. Two stated approximations bound what has to be held:
+
+    - at most `rank` rows of V are kept, those of the most probable classes, stretched so that the trace of I stays;
+    - where the parameters C * D are more than the columns of `signs`, V is projected: column k of the row `a (x) h` is
+      `<a, s_k> <h, t_k> / sqrt(P)` with random signs s and t, which keeps inner products on average.
+
+    Tanabe and Sagae 1992, "An exact Cholesky decomposition and the generalized inverse of the variance-covariance
+    matrix of the multinomial distribution"; Kar and Karnick 2012, "Random feature maps for dot product kernels".
+
+    Attributes:
+        probs: (N, C).
+        features: (N, D).
+        rank: R, unless there are fewer rows of V anyway.
+        signs: (C, P) and (D, P) of ones and minus ones; None for the parameters themselves, P = C * D.
+        multilabel: whether probs are C independent Bernoullis.
+    """
+
+    probs: Float[Tensor, "N C"]
+    features: Float[Tensor, "N D"]
+    rank: int
+    signs: tuple[Float[Tensor, "C P"], Float[Tensor, "D P"]] | None = None
+    multilabel: bool = False
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+    def __getitem__(self, index: Tensor | slice) -> "FisherFactors":
+        return self.like(self.probs[index], self.features[index])
+
+    def like(self, probs: Float[Tensor, "M C"], features: Float[Tensor, "M D"]) -> "FisherFactors":
+        """The factors of other rows, made and projected in the same way."""
+        return FisherFactors(probs, features, self.rank, self.signs, self.multilabel)
+
+    @property
+    def width(self) -> int:
+        """P, the parameters or what they are projected to."""
+        return self.signs[0].shape[1] if self.signs else self.probs.shape[1] * self.features.shape[1]
+
+    @property
+    def height(self) -> int:
+        """R, the rows of V."""
+        return max(1, min(self.rank, self.probs.shape[1] - (not self.multilabel)))
+
+    def blocks(self) -> "Iterator[FisherFactors]":
+        """The rows in blocks whose factors are small enough to be made."""
+        for rows in blocks(len(self), self.height * max(self.width, self.probs.shape[1]), self.probs.device):
+            yield self[rows]
+
+    def traces(self) -> Float[Tensor, " N"]:
+        """The trace of the information of every row, before any projection, (N,)."""
+        out = self.features.new_empty(len(self))
+        for rows in blocks(len(self), self.probs.shape[1] + self.features.shape[1], self.probs.device):
+            p, h = self.probs[rows].double(), self.features[rows].double()
+            out[rows] = (_variances(p, self.multilabel).sum(1) * h.square().sum(1)).to(out.dtype)
+        return out
+
+    def dense(self) -> Float[Tensor, "N R P"]:
+        """V of every row, float32. For blocks of rows only."""
+        classes = _class_factors(self.probs.double(), self.height, self.multilabel).float()  # (B, R, C)
+        h = self.features.float()
+        if self.signs is None:
+            return (classes[..., None] * h[:, None, None]).flatten(2)
+        left, right = self.signs
+        with true_float32():
+            projected: Tensor = (classes @ left) * ((h @ right) / self.width**0.5)[:, None]
+        return projected
+
+
+def fisher_factors(
+    probs: Float[Tensor, "N C"],
+    features: Float[Tensor, "N D"],
+    *,
+    generator: torch.Generator,
+    dimensions: int = 512,
+    rank: int = 8,
+    multilabel: bool = False,
+) -> FisherFactors:
+    """The factors of the last layer's Fisher information, projected to `dimensions` where C * D is more.
+
+    Nothing is drawn from the generator (on the CPU) otherwise. See `FisherFactors` for what is approximated.
+
+    >>> probs, features = torch.tensor([[0.5, 0.5]]), torch.tensor([[2.0, 0.0]])
+    >>> fisher_factors(probs, features, generator=torch.Generator()).dense().abs()
+    tensor([[[1., 0., 1., 0.]]])
+    """
+    C, D = probs.shape[1], features.shape[1]
+    if dimensions >= C * D:
+        return FisherFactors(probs, features, rank, None, multilabel)
+    drawn = 2.0 * torch.randint(2, (C + D, dimensions), generator=generator) - 1
+    left, right = drawn.to(probs.device).split([C, D])
+    return FisherFactors(probs, features, rank, (left, right), multilabel)
+
+
+def _variances(p: Tensor, multilabel: bool) -> Tensor:
+    """The variance of every entry of the label, (B, C)."""
+    return p * (1 - p) if multilabel else p * (p.sum(1, keepdim=True) - p)
+
+
+def _class_factors(p: Tensor, rank: int, multilabel: bool) -> Tensor:
+    """R rows of a factor of each label's covariance, (B, R, C), stretched to keep its trace."""
+    variances = _variances(p, multilabel)
+    factors = _binary_factors(variances, rank) if multilabel else _cholesky_factors(p, rank)
+    kept = factors.square().sum((1, 2))
+    stretch = torch.where(kept > 0, variances.sum(1) / kept.clamp_min(_TINY), 0).sqrt()
+    return factors * stretch[:, None, None]
+
+
+def _cholesky_factors(p: Tensor, rank: int) -> Tensor:
+    """The first R columns of the Cholesky factor of diag(p) - p p', the most probable class first, (B, R, C).
+
+    With t_j for what the classes after j hold together, column j is sqrt(p_j t_j / t_{j-1}) at j and, at every later i,
+    -p_i sqrt(p_j / (t_j t_{j-1})).
+    """
+    p, order = (p / p.sum(1, keepdim=True)).sort(stable=True, dim=1, descending=True)
+    before = p.flip(1).cumsum(1).flip(1)  # t_{j-1}: class j and those after it
+    after = torch.nn.functional.pad(before[:, 1:], (0, 1))  # t_j
+    share = (p / before.clamp_min(_TINY)).sqrt()[:, :rank]
+    spread = (share / after[:, :rank].clamp_min(_TINY).sqrt())[..., None]  # (B, R, 1)
+    factors = (-spread * p[:, None]).triu(1)  # (B, R, C)
+    factors.diagonal(dim1=1, dim2=2).copy_(share * after[:, :rank].sqrt())
+    return torch.zeros_like(factors).scatter_(2, order[:, None].expand_as(factors), factors)
+
+
+def _binary_factors(variances: Tensor, rank: int) -> Tensor:
+    """The square roots of the R largest of C variances, each in its class's place, (B, R, C)."""
+    largest, classes = variances.sort(stable=True, dim=1, descending=True)
+    factors = variances.new_zeros(len(variances), rank, variances.shape[1])
+    return factors.scatter_(2, classes[:, :rank, None], largest[:, :rank, None].sqrt())
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Rows chosen for what their labels would tell.
+
+    Attributes:
+        positions: (n,) int64, distinct, in the order in which they were chosen.
+        gains: (n,) by how much each lowered the objective when it was chosen.
+        objective: `tr(M^-1 F)` once all are labeled; what a model's expected loss above its best is proportional to.
+    """
+
+    positions: Int64[Tensor, " n"]
+    gains: Float[Tensor, " n"]
+    objective: float
+
+
+def bait(
+    rows: FisherFactors,
+    n: int,
+    *,
+    target: FisherFactors | None = None,
+    labeled: FisherFactors | None = None,
+    regularisation: float = 1.0,
+    oversampling: float = 2.0,
+) -> Design:
+    """n rows whose labels would leave the least uncertainty where it matters to the target rows, as a `Design`.
+
+    Minimises `tr(M^-1 F)` over the choice, with `M = regularisation * 1 + sum of I_i over the labeled and the chosen`
+    and F the mean of I_i over the target rows. Greedily: `oversampling * n` rows are added, each the one that lowers
+    the objective most, and then all but n are removed again, each the one whose loss raises it least.
+
+    A row of R factors changes M by rank R, so the objective with it follows from two R x R matrices of that row,
+    `V M^-1 V'` and `V M^-1 F M^-1 V'` (Woodbury), which are kept and brought up to date with each choice: N * R * P * R
+    operations. In float64, because what is left of a large number counts: holds 8 bytes * (N R (P + 4 R) + 4 P^2).
+
+    Ash, Goel, Krishnamurthy and Kakade 2021, "Gone Fishing: Neural Active Learning with Fisher Embeddings".
+
+    Args:
+        rows: what can be chosen.
+        n: how many, 1 <= n <= N.
+        target: the rows that the labels should serve; the rows themselves by default.
+        labeled: the rows with a label already.
+        regularisation: positive; what is known about every parameter without any label.
+        oversampling: at least 1; 1 removes nothing.
+
+    Raises:
+        ValueError: n is not within 1..N.
+
+    >>> probs, features = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[2.0], [2.0]])
+    >>> bait(fisher_factors(probs, features, generator=torch.Generator()), 1)
+    Design(positions=tensor([0]), gains=tensor([0.6667]), objective=0.3333333333333333)
+    """
+    if not 1 <= n <= len(rows):
+        raise ValueError(f"{n} of {len(rows)} rows were asked for")
+    known = regularisation * torch.eye(rows.width, dtype=torch.float64, device=rows.probs.device)
+    if labeled is not None and len(labeled):
+        known = known + _information(labeled)
+    target = rows if target is None else target
+    wanted = _information(target) / len(target)  # F
+    added, gains = _added(rows, min(len(rows), round(n * oversampling)), known, wanted)
+    kept, objective = _kept(rows[added], n, known, wanted)
+    return Design(added[kept], gains[kept].float(), objective)
+
+
+def _information(factors: FisherFactors) -> Tensor:
+    """The sum of I over the rows, (P, P) float64."""
+    total = torch.zeros(factors.width, factors.width, dtype=torch.float64, device=factors.probs.device)
+    for block in factors.blocks():
+        v = block.dense().flatten(0, 1).double()  # (B R, P)
+        total.addmm_(v.T, v)
+    return total
+
+
+def _added(rows: FisherFactors, count: int, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the rows added one by one (count,), and by how much each lowered the objective (count,)."""
+    state = _Woodbury(rows, known, wanted)
+    free = torch.ones(len(rows), dtype=torch.bool, device=known.device)
+    positions = torch.empty(count, dtype=torch.int64, device=known.device)
+    gains = known.new_empty(count)
+    for step in range(count):
+        gain = torch.where(free, state.gains(), -torch.inf)
+        pick = gain.argmax().view(1)
+        positions[step : step + 1], gains[step : step + 1] = pick, gain[pick]
+        free[pick] = False
+        state.add(pick)
+    return positions, gains
+
+
+def _kept(rows: FisherFactors, n: int, known: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
+    """Which n of the rows are left when the others are removed one by one, and the objective then."""
+    state = _Woodbury(rows, known + _information(rows), wanted)
+    kept = torch.ones(len(rows), dtype=torch.bool, device=known.device)
+    for _ in range(len(rows) - n):
+        pick = torch.where(kept, state.losses(), torch.inf).argmin().view(1)
+        kept[pick] = False
+        state.remove(pick)
+    return kept.nonzero().flatten(), float((state.inverse * wanted).sum())
+
+
+class _Woodbury:
+    """How the objective would change with each of m rows, kept up to date while rows are added or removed.
+
+    `inside` (m, R, R) is V M^-1 V' of every row, and `outside` (m, R, R) its V M^-1 F M^-1 V'.
+    """
+
+    def __init__(self, rows: FisherFactors, information: Tensor, wanted: Tensor) -> None:
+        self.rows, self.wanted = rows, wanted
+        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
+        self.factors = [block.dense().double() for block in rows.blocks()]  # each (B, R, P)
+        shape = (len(rows), rows.height, rows.height)
+        self.inside, self.outside = wanted.new_empty(shape), wanted.new_empty(shape)
+        for place, v in self._places():
+            half = v @ self.inverse
+            self.inside[place] = half @ v.mT
+            self.outside[place] = (half @ wanted) @ half.mT
+
+    def _places(self) -> Iterator[tuple[slice, Tensor]]:
+        """The factors of every block, and where its rows stand."""
+        start = 0
+        for v in self.factors:
+            yield slice(start, start + len(v)), v
+            start += len(v)
+
+    def gains(self) -> Tensor:
+        """By how much adding each row would lower the objective, (m,)."""
+        eye = torch.eye(self.rows.height, dtype=torch.float64, device=self.inside.device)
+        solved, _ = torch.linalg.solve_ex(eye + self.inside, self.outside)
+        return _trace(solved)
+
+    def losses(self) -> Tensor:
+        """By how much removing each row would raise the objective, (m,)."""
+        values, vectors = torch.linalg.eigh(self.inside)
+        turned = (vectors.mT @ self.outside @ vectors).diagonal(dim1=1, dim2=2)
+        raised: Tensor = (turned / (1 - values).clamp_min(_SMALLEST)).sum(1)
+        return raised
+
+    def add(self, pick: Tensor) -> None:
+        """The row at `pick` (1,) is labeled too."""
+        self._change(pick, 1)
+
+    def remove(self, pick: Tensor) -> None:
+        """The row at `pick` (1,), labeled until now, is not."""
+        self._change(pick, -1)
+
+    def _change(self, pick: Tensor, sign: int) -> None:
+        """M changes by sign * V'V, so its inverse by -sign * U U' with U = M^-1 V' (1 + sign * V M^-1 V')^-1/2."""
+        half = self.rows[pick].dense()[0].double() @ self.inverse  # (R, P)
+        values, vectors = torch.linalg.eigh(_around(self.inside[pick][0], sign))
+        u = half.T @ (vectors / values.clamp_min(_SMALLEST).sqrt())  # (P, R)
+        pulled = self.wanted @ u
+        towards, within = self.inverse @ pulled, u.T @ pulled
+        self.inverse -= sign * u @ u.T
+        both = torch.cat([u, u @ within / 2 - sign * towards], 1)  # (P, 2 R)
+        for place, v in self._places():
+            a, b = (v @ both).chunk(2, -1)  # each (B, R, R)
+            cross = b @ a.mT
+            self.inside[place] -= sign * a @ a.mT
+            self.outside[place] += cross + cross.mT
+
+
+def _around(inside: Tensor, sign: int) -> Tensor:
+    return torch.eye(len(inside), dtype=inside.dtype, device=inside.device) + sign * inside
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    total: Tensor = matrices.diagonal(dim1=1, dim2=2).sum(1)
+    return total

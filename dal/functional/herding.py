@@ -1,0 +1,239 @@
+"""Choosing points so that every target resembles one of them: generalised coverage with a Gaussian kernel."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional import blocks as sizes
+from dal.functional.blocks import blocks
+from dal.functional.neighbors import k_nearest
+from dal.functional.points import DensePoints, as_points, check_finite, checked
+from dal.functional.precision import true_float32
+
+#: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
+ROUNDING = 32
+
+#: Gains are rounded to this, far above what the order of a sum does to them: equal ones are equal.
+_GRAIN = 2.0**-44
+
+
+@dataclass(frozen=True, eq=False)
+class Herd:
+    """Points chosen so that every target resembles one of them.
+
+    Attributes:
+        positions: (n,) int64, distinct, in the order in which they were chosen.
+        gains: (n,) what each added to the coverage.
+        coverage: the weighted mean over the targets of the similarity to the most similar center or chosen point,
+            between 0 and the mean weight.
+    """
+
+    positions: Int64[Tensor, " n"]
+    gains: Float[Tensor, " n"]
+    coverage: float
+
+
+def max_herding(
+    points: DensePoints | Float[Tensor, "N D"],
+    n: int,
+    *,
+    targets: Float[Tensor, "M D"] | None = None,
+    centers: Float[Tensor, "L D"] | None = None,
+    weights: Float[Tensor, " M"] | None = None,
+    sigma: float = 1.0,
+) -> Herd:
+    """n of the points, each the one that most raises the targets' similarity to what is chosen, as a `Herd`.
+
+    The similarity is `k(x, y) = exp(-|x - y|^2 / sigma^2)`. Each next point is the one of largest
+    `gain(i) = mean_j w_j max(0, k(x_i, y_j) - c_j)`, with c_j the similarity of target j to the most similar of the
+    centers and of the points chosen before. Of equal ones the one
+    most similar to all targets is taken, then the first; where nothing is gained any more, any.
+
+    Gains only fall as points are chosen, so an old gain is an upper bound (Minoux 1978): the picks are those of a full
+    search in float64, but only points whose bound exceeds the best gain known are looked at again. One pass of N M D
+    multiplications gives the first bounds. Extra memory: `10 N + 3 M D` numbers and blocks.
+
+    Bae, Noh and Sutherland 2024, "Generalized Coverage for More Robust Low-Budget Active Learning"; with weights Bae,
+    Oliveira and Sutherland 2025, "Uncertainty Herding: One Active Learning Method for All Label Budgets".
+
+    Args:
+        points: N candidates.
+        n: how many to choose, 1 <= n <= N.
+        targets: M points to cover; the candidates themselves when not given.
+        centers: L points that are chosen already.
+        weights: of the targets, 0 or more; 1 for all when not given.
+        sigma: bandwidth of the kernel, above 0.
+
+    Raises:
+        ValueError: n is not within 1..N, sigma is not above 0, a weight is negative, or a number is not finite.
+
+    >>> max_herding(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2).positions
+    tensor([1, 3])
+    """
+    x = _dense(checked(points, n))
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise ValueError(f"sigma must be above 0 and finite, not {sigma}")
+    y = x if targets is None else _dense(as_points(targets))
+    check_finite(DensePoints(y))
+    if weights is None:
+        weights = y.new_ones(len(y))
+    elif not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+        raise ValueError("weights must be finite, and none may be negative")
+    similarity = torch.zeros(len(y), dtype=torch.float64, device=x.device)  # (M,)
+    if centers is not None and len(centers):
+        nearest = k_nearest(y, 1, among=centers).indices.squeeze(1)
+        for rows in blocks(len(y), y.shape[1], y.device):
+            squared = (y[rows].double() - centers[nearest[rows]].double()).square_().sum(1)
+            similarity[rows] = squared.mul_(-1 / sigma**2).exp_()
+    return _Herder(x, y, weights.double() / max(1, len(y)), similarity, sigma).choose(n)
+
+
+class _Herder:
+    """The lazy search: an upper bound of every point's gain, and which of them are exact at the moment.
+
+    Attributes:
+        bounds: (N,) float64, no gain is above it; -1 once chosen.
+        seen: (N,) twice the number of picks when the bound was last computed, plus 1 where it was exact.
+        window: the points of highest bound, whose similarities to all targets are held.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, weights: Tensor, similarity: Tensor, sigma: float) -> None:
+        self.x, self.y, self.weights, self.similarity, self.sigma = x, y, weights, similarity, sigma
+        self.shift = y.mean(0) if len(y) else x.new_zeros(x.shape[1])
+        self.moved = y - self.shift  # nothing cancels far from the origin
+        self.norms = self.moved.square().sum(1)  # (M,)
+        self.double = y.double() - self.shift.double()
+        self.picks: list[Tensor] = []
+        self.gains: list[Tensor] = []
+        self.bounds = torch.empty(len(x), dtype=torch.float64, device=x.device)
+        self.seen = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        self._bound(torch.arange(len(x), device=x.device))
+
+    def choose(self, n: int) -> Herd:
+        """n picks: from the window as long as its best beats the bounds of all others."""
+        while len(self.picks) < n:
+            window, bar = self._highest()
+            kernel = self._kernel(self.x[window])  # (W, M)
+            total = self._rounded(kernel @ self.weights)
+            free = self.bounds[window] >= 0
+            while len(self.picks) < n:
+                gains = self._gains(kernel).masked_fill_(~free, -1)
+                best = gains.amax()
+                if float(best) < bar or float(best) == bar > 0:
+                    self.bounds[window] = gains
+                    self.seen[window] = 2 * len(self.picks) + 1
+                    pick = self._search()
+                    self._take(pick, self.bounds[pick], self._kernel(self.x[pick]))
+                    break
+                at = total.masked_fill(gains < best, -1).argmax().view(1)
+                self._take(window[at], gains[at], kernel[at])
+                free[at] = False
+        coverage = float(self.weights @ self.similarity)
+        return Herd(torch.cat(self.picks), torch.cat(self.gains).to(self.x.dtype), coverage)
+
+    def _highest(self) -> tuple[Tensor, float]:
+        """The points of highest bound, in order of position, as many as a block has room for; the next bound."""
+        elements = sizes.ELEMENTS if self.x.device.type == "cpu" else sizes.ACCELERATOR_ELEMENTS
+        W = max(16, elements // max(1, len(self.y)))
+        found = self.bounds.topk(min(W + 1, len(self.bounds)))
+        bar = float(found.values[-1]) if len(self.bounds) > W else -1.0
+        return found.indices[:W].sort().values, bar
+
+    def _take(self, pick: Tensor, gain: Tensor, kernel: Tensor) -> None:
+        self.picks.append(pick)
+        self.gains.append(gain.clamp_min(0))
+        self.similarity = torch.maximum(self.similarity, kernel[0])
+        self.bounds[pick] = -1
+
+    def _search(self) -> Tensor:
+        """The point of largest gain among all, (1,): looks at the highest bounds, twice as many each time.
+
+        A stale bound is first computed again in the precision of the points; if it still is among the highest, exactly.
+        """
+        now, step = 2 * len(self.picks), 2 * sizes.ELEMENTS // max(1, len(self.y)) + 16
+        while True:
+            exact = self.seen == now + 1
+            known = self.bounds.masked_fill(~exact, -1).amax().clamp_min(_GRAIN / 2)
+            found = self.bounds.masked_fill(exact, -1).topk(min(step, len(exact)))
+            rows = found.indices[found.values >= known]
+            if not len(rows):
+                return self._first_of_equals()
+            stale = self.seen[rows] < now
+            self._bound(rows[stale])
+            self._settle(rows[~stale])
+            step *= 2
+
+    def _first_of_equals(self) -> Tensor:
+        """Of the points of highest bound the one most similar to all targets, (1,)."""
+        rows = (self.bounds == self.bounds.amax()).nonzero().flatten()
+        if len(rows) == 1:
+            return rows
+        total = self.bounds.new_empty(len(rows))
+        for some in blocks(len(rows), max(len(self.y), self.x.shape[1]), self.x.device):
+            total[some] = self._rounded(self._kernel(self.x[rows[some]]) @ self.weights)
+        return rows[total.argmax().view(1)]
+
+    def _bound(self, rows: Tensor) -> None:
+        """Bounds of the gains of the points at `rows`: every distance is lowered by what rounding may have added."""
+        scale = 1 / self.sigma**2
+        now = self.similarity.to(self.x.dtype)
+        weights = self.weights.to(self.x.dtype)
+        for some in blocks(len(rows), max(len(self.y), self.x.shape[1]), self.x.device):
+            moved = self.x[rows[some]] - self.shift  # (B, D)
+            norms = moved.square().sum(1)[:, None] + self.norms  # (B, M)
+            norms.mul_(-scale * (1 - ROUNDING * torch.finfo(norms.dtype).eps))
+            with true_float32():
+                kernel = norms.addmm_(moved, self.moved.T, alpha=2 * scale).clamp_max_(0).exp_()
+                gains = kernel.sub_(now).clamp_min_(0) @ weights
+            self.bounds[rows[some]] = gains.double() * (1 + 1e-5) + 1e-7 * self.weights.sum()
+        self.seen[rows] = 2 * len(self.picks)
+
+    def _settle(self, rows: Tensor) -> None:
+        """The exact gains of the points at `rows`."""
+        for some in blocks(len(rows), max(len(self.y), self.x.shape[1]), self.x.device):
+            self.bounds[rows[some]] = self._gains(self._kernel(self.x[rows[some]]))
+        self.seen[rows] = 2 * len(self.picks) + 1
+
+    def _kernel(self, x: Tensor) -> Tensor:
+        """Similarity of B points to every target, in float64, (B, M)."""
+        moved = x.double() - self.shift.double()
+        norms = moved.square().sum(1)[:, None] + self.double.square().sum(1)
+        squared = norms.addmm_(moved, self.double.T, alpha=-2).clamp_min_(0)
+        return squared.mul_(-1 / self.sigma**2).exp_()
+
+    def _gains(self, kernel: Tensor) -> Tensor:
+        """What each of B points would add to the coverage, (B,)."""
+        return self._rounded((kernel - self.similarity).clamp_min_(0) @ self.weights)
+
+    @staticmethod
+    def _rounded(sums: Tensor) -> Tensor:
+        return sums.div_(_GRAIN).round_().mul_(_GRAIN)
+
+
+def closest_distance(points: DensePoints | Float[Tensor, "N D"], *, beyond: float = 0.0) -> float:
+    """The smallest distance of two of the points that is larger than `beyond`; infinite where there is none.
+
+    Extra memory: blocks of the distances.
+
+    Raises:
+        ValueError: a point is not finite.
+
+    >>> closest_distance(torch.tensor([[0.0], [0.0], [3.0], [7.0]]))
+    3.0
+    """
+    dense = as_points(points)
+    check_finite(dense)
+    best = _dense(dense).new_full((), torch.inf)
+    for rows in blocks(len(dense), max(len(dense), dense.width), dense.device):
+        squared = dense[rows].squared_distances(dense)  # type: ignore[arg-type]
+        best = torch.minimum(best, squared.masked_fill_(squared <= beyond**2, torch.inf).amin())
+    return float(best.sqrt())
+
+
+def _dense(points: object) -> Tensor:
+    if not isinstance(points, DensePoints):
+        raise TypeError("herding needs dense points")
+    return points.x

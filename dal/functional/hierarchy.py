@@ -1,0 +1,108 @@
+"""Clusters made from the bottom up, and choices that take turns among clusters."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.clustering import kmeans
+from dal.functional.points import DensePoints, checked
+
+#: Up to so many rows the distances of all pairs are held, and a copy: 16 bytes for each of 4,000^2 / 2, 128 MB.
+PAIRED = 4_000
+
+#: So many clusters of k-means stand for the rows where there are more.
+SUMMARIES = 2_000
+
+
+def average_linkage(
+    x: Float[Tensor, "N D"],
+    k: int,
+    *,
+    generator: torch.Generator,
+    paired: int = PAIRED,
+    summaries: int = SUMMARIES,
+) -> Int64[Tensor, " N"]:
+    """The cluster of every row, (N,) numbers from 0 below k: rows that are joined, nearest first, until k are left.
+
+    Agglomerative clustering: two clusters are as far apart as their members are on average. There are fewer than k
+    clusters where fewer rows are distinct, or where ties would leave more. More than `paired` rows are first summarised
+    by `summaries` clusters of k-means, whose centers are then joined: a stated approximation, as is that each center
+    counts once. (Where k is no less than `summaries`, the clusters are those of k-means.) The joining runs on the CPU,
+    and holds 16 bytes for each of min(N, paired)^2 / 2 pairs.
+
+    Sokal and Michener 1958, "A statistical method for evaluating systematic relationships"; for active learning
+    Citovsky et al. 2021, "Batch Active Learning at Scale".
+
+    Raises:
+        ValueError: k is not within 1..N, or a row is not finite.
+
+    >>> average_linkage(torch.tensor([[0.0], [9.0], [1.0]]), 2, generator=torch.Generator()).tolist()
+    [0, 1, 0]
+    """
+    checked(x, k)
+    if len(x) <= paired or k == len(x):
+        return _numbered(_joined(x, k))
+    if k >= summaries:
+        return _numbered(kmeans(x, k, generator=generator).assignment)
+    summary = kmeans(x, summaries, generator=generator)
+    return _numbered(_joined(summary.centers, k)[summary.assignment])
+
+
+def _joined(x: Tensor, k: int) -> Tensor:
+    """The cluster of every row by average linkage, (N,)."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # here: importing it takes a moment
+
+    if k >= len(x):
+        return torch.arange(len(x), device=x.device)
+    if k == 1:
+        return torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    tree = linkage(_pairs(x).numpy(), "average")
+    return torch.from_numpy(fcluster(tree, k, "maxclust")).long().to(x.device)
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """The distance of every pair i < j, row after row, (N (N - 1) / 2,) float64 on the CPU."""
+    points = DensePoints(x)
+    index = torch.arange(len(x), device=x.device)
+    pairs, filled = torch.empty(len(x) * (len(x) - 1) // 2, dtype=torch.float64), 0
+    for rows in blocks(len(x), len(x), x.device):
+        distances = points[rows].squared_distances(points).sqrt()  # (B, N)
+        later = distances[index > index[rows, None]].cpu()
+        pairs[filled : filled + len(later)] = later
+        filled += len(later)
+    return pairs
+
+
+def _numbered(clusters: Tensor) -> Tensor:
+    """The clusters numbered from 0, in the order in which they first appear."""
+    _, inverse = clusters.unique(return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1,), len(clusters), device=clusters.device)
+    first = first.scatter_reduce(0, inverse, torch.arange(len(clusters), device=clusters.device), "amin")
+    return first.argsort().argsort()[inverse]
+
+
+def round_robin(assignment: Int64[Tensor, " N"], n: int) -> Int64[Tensor, " n"]:
+    """Positions of n rows taken from their clusters in turns, the smallest cluster first, (n,).
+
+    Of each cluster the rows come in the order in which they stand: the best should stand first. Clusters of one size
+    take turns in the order of their first rows.
+
+    Citovsky et al. 2021, "Batch Active Learning at Scale".
+
+    Raises:
+        ValueError: n is not within 1..N.
+
+    >>> round_robin(torch.tensor([0, 0, 0, 1, 0, 1]), 4)
+    tensor([3, 0, 5, 1])
+    """
+    if not 1 <= n <= len(assignment):
+        raise ValueError(f"{n} of {len(assignment)} rows were asked for")
+    assignment = _numbered(assignment)
+    sizes = torch.bincount(assignment)
+    turn = sizes.argsort(stable=True).argsort()[assignment]  # (N,) the place of the row's cluster in every round
+    grouped = assignment.argsort(stable=True)
+    starts = sizes.cumsum(0) - sizes
+    rounds = torch.empty_like(grouped)
+    rounds[grouped] = torch.arange(len(grouped), device=grouped.device) - starts.repeat_interleave(sizes)
+    return (rounds * len(sizes) + turn).argsort(stable=True)[:n]

@@ -1,0 +1,30 @@
+"""Clusters of many points, found by means of some of them."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional.clustering import kmeans
+from dal.functional.drawing import some_rows
+from dal.functional.neighbors import k_nearest
+
+
+def partition(
+    x: Float[Tensor, "N D"], k: int, *, at_most: int = 50_000, generator: torch.Generator
+) -> Int64[Tensor, " N"]:
+    """The cluster of every point, (N,), of k clusters by k-means.
+
+    Beyond `at_most` points the means are those of as many drawn at random, and every point joins the nearest: the
+    cost of the iterations does not grow with N. k clusters need k points, so that at least k are drawn.
+
+    Raises:
+        ValueError: k is not within 1..N, or a point is not finite.
+
+    >>> partition(torch.tensor([[0.0], [1.0], [9.0]]), 1, generator=torch.Generator())
+    tensor([0, 0, 0])
+    """
+    some = some_rows(len(x), max(at_most, k), generator=generator)
+    if len(some) == len(x):
+        return kmeans(x, k, generator=generator).assignment
+    centers = kmeans(x[some.to(x.device)], k, generator=generator).centers
+    return k_nearest(x, 1, among=centers).indices.squeeze(1)

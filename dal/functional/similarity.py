@@ -1,0 +1,30 @@
+"""How alike rows are to all others at once, without comparing every pair."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from dal.functional.blocks import blocks
+
+
+def mean_similarity(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """Mean cosine similarity of every row to all rows, itself included, (N,), between -1 and 1.
+
+    `1/N sum_j cos(x_i, x_j) = <x_i / |x_i|, u>` with u the mean of all rows at unit length, so it takes two passes of
+    N*D operations and never a pair. A row of zeros is like nothing: 0. Holds O(N + D) numbers and a block.
+
+    Settles and Craven 2008, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks", where a density
+    weighs the uncertainty.
+
+    >>> mean_similarity(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]]))
+    tensor([0.6667, 0.6667, 0.3333])
+    """
+    total = x.new_zeros(x.shape[1], dtype=torch.float64)
+    for rows in blocks(len(x), x.shape[1], x.device):
+        total += F.normalize(x[rows].double(), dim=1).sum(0)
+    mean = total / max(1, len(x))
+    out = x.new_empty(len(x))
+    for rows in blocks(len(x), x.shape[1], x.device):
+        out[rows] = (F.normalize(x[rows].double(), dim=1) @ mean).to(x.dtype)
+    return out

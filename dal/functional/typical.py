@@ -1,0 +1,55 @@
+"""How typical a point is: the density of the points around it."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from dal.functional.neighbors import k_nearest
+from dal.functional.points import Points, as_points, check_finite
+
+#: Added to a mean distance, so that points with nothing but duplicates around them have a finite typicality: 1e5.
+SOFTENING = 1e-5
+
+
+def typicality(
+    points: Points | Float[Tensor, "N D"], neighbors: int = 20, *, among: Int64[Tensor, " M"] | None = None
+) -> Float[Tensor, " N"]:
+    """One over the mean distance of every point to its nearest others, (N,), between 0 and 1e5; high means typical.
+
+    `1 / (1e-5 + mean distance to the k nearest)`, with k = `neighbors` or as many others as there are; 0 where there
+    is no other. Takes N M D multiplications.
+
+    Hacohen, Dekel and Weinshall 2022, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets".
+
+    Args:
+        points: N of them.
+        neighbors: k.
+        among: indices of the M points among which neighbours are looked for; all when not given.
+
+    Raises:
+        ValueError: `neighbors` is below 1, or a point is not finite.
+
+    >>> typicality(torch.tensor([[0.0], [1.0], [5.0]]), 1)
+    tensor([1.0000, 1.0000, 0.2500])
+    """
+    if neighbors < 1:
+        raise ValueError(f"neighbors must be 1 or more, not {neighbors}")
+    points = as_points(points)
+    if among is None:
+        return _typicality(points, neighbors, None)
+    inside = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    inside[among] = True
+    chosen = points[inside.nonzero().flatten()]
+    out = points.squared_norms()
+    out[inside] = _typicality(chosen, neighbors, None)
+    out[~inside] = _typicality(points[(~inside).nonzero().flatten()], neighbors, chosen)
+    return out
+
+
+def _typicality(points: Points, neighbors: int, among: Points | None) -> Tensor:
+    """The same among other points, or, without any given, among the points themselves."""
+    k = min(neighbors, len(points) - 1 if among is None else len(among))
+    if k < 1 or not len(points):
+        check_finite(points)
+        return torch.zeros_like(points.squared_norms())
+    return 1 / (k_nearest(points, k, among=among).distances.mean(1) + SOFTENING)

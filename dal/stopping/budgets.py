@@ -1,0 +1,110 @@
+"""Stop when what was set aside is spent: labels, money, or the hours of those who answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given, number, require
+
+
+@dataclass(frozen=True)
+class Labels(StoppingRule):
+    """Stops when so many labels were bought.
+
+    Labels that came with the data are not counted, declined rows neither. The last batch is finished, so that up to a
+    batch more may be bought.
+
+    Args:
+        most: labels to buy.
+    """
+
+    most: int
+
+    reads = frozenset({"spent"})
+    advice = "always, beside a rule that may never stop"
+
+    def __post_init__(self) -> None:
+        require(self.most >= 1, "most", "at least 1", self.most)
+
+    def judge(self, history: History) -> Verdict:
+        """Labels bought against the budget."""
+        bought = _spent(history)["answers"]
+        return Verdict(
+            bought >= self.most, f"{bought:,} of {count(self.most, 'label')} were bought", {"labels_bought": bought}
+        )
+
+
+@dataclass(frozen=True)
+class Dollars(StoppingRule):
+    """Stops when so much money was spent.
+
+    Counted are the costs stored with the answers (`Session.tell(cost=...)`), retracted ones too; the price of a label
+    for each answer that has no cost stored; and the price of an hour for all hours that are known (see `Hours`).
+
+    Args:
+        most: dollars to spend.
+        per_label: dollars for an answer without a cost of its own.
+        per_hour: dollars for an hour of those who answer.
+    """
+
+    most: float
+    per_label: float = 0.0
+    per_hour: float = 0.0
+
+    reads = frozenset({"spent"})
+    advice = "language models and paid annotators"
+
+    def __post_init__(self) -> None:
+        require(self.most > 0, "most", "positive", self.most)
+        for name, price in (("per_label", self.per_label), ("per_hour", self.per_hour)):
+            require(price >= 0, name, "at least 0", price)
+
+    def judge(self, history: History) -> Verdict:
+        """Money spent against the budget."""
+        spent = _spent(history)
+        total = spent["dollars"] + self.per_label * spent["unpriced"] + self.per_hour * spent["hours"]
+        unknown = spent["unpriced"] if not self.per_label and not self.per_hour else 0
+        missing = f" ({count(unknown, 'answer')} without a cost: give per_label)" if unknown else ""
+        text = f"{number(total, 2, self.most)} of {given(self.most)} dollars were spent{missing}"
+        return Verdict(total >= self.most, text, {"dollars": total})
+
+
+@dataclass(frozen=True)
+class Hours(StoppingRule):
+    """Stops when those who answer have worked so many hours.
+
+    Counted are the seconds stored with the answers (`Session.tell(seconds=...)`), declined and retracted ones too. The
+    time of training and of passes over the pool is not: it is the people's time that a budget is for.
+
+    Args:
+        most: hours to spend.
+        per_label: seconds for an answer without a time of its own.
+    """
+
+    most: float
+    per_label: float = 0.0
+
+    reads = frozenset({"spent"})
+    advice = "people's time; give per_label where answers come from a file"
+
+    def __post_init__(self) -> None:
+        require(self.most > 0, "most", "positive", self.most)
+        require(self.per_label >= 0, "per_label", "at least 0", self.per_label)
+
+    def judge(self, history: History) -> Verdict:
+        """Hours worked against the budget."""
+        spent = _spent(history)
+        total = spent["hours"] + self.per_label * spent["untimed"] / 3600
+        unknown = 0 if self.per_label else spent["untimed"]
+        missing = f" ({count(unknown, 'answer')} without a time: give per_label)" if unknown else ""
+        text = f"{number(total, 2, self.most)} of {given(self.most)} hours were spent{missing}"
+        return Verdict(total >= self.most, text, {"hours": total})
+
+
+def _spent(history: History) -> dict[str, Any]:
+    """What the last round recorded as spent. A line without that (of an older run) says how many labels there are."""
+    recorded = history.having("spent")
+    if recorded:
+        return dict(recorded[-1]["spent"])
+    last: Line = history.lines[-1] if history.lines else {}
+    labels = int(last.get("labels", 0))
+    return {"answers": labels, "dollars": 0.0, "unpriced": labels, "hours": 0.0, "untimed": labels}

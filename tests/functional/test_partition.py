@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from dal.functional.clustering import kmeans
+from dal.functional.partition import partition
+from functional.made import normal, seeded
+
+
+class TestPartition:
+    def test_is_k_means_where_the_points_are_few(self):
+        x = normal(60, 3)
+        expected = kmeans(x, 5, generator=seeded()).assignment
+        assert torch.equal(partition(x, 5, generator=seeded()), expected)
+
+    def test_some_points_find_the_clusters_of_all(self):
+        x = (torch.eye(4, dtype=torch.float64) * 50).repeat_interleave(100, 0) + normal(400, 4)
+        found = partition(x, 4, at_most=60, generator=seeded()).view(4, 100)
+        assert torch.equal(found, found[:, :1].expand(-1, 100))
+        assert len(found[:, 0].unique()) == 4
+
+    def test_as_many_points_as_clusters_are_drawn_at_least(self):
+        assert len(partition(normal(50, 2), 20, at_most=3, generator=seeded()).unique()) == 20
+
+    def test_more_clusters_than_points_are_refused(self):
+        with pytest.raises(ValueError, match=r"4 .*of 3"):
+            partition(normal(3, 2), 4, generator=seeded())
