@@ -280,7 +280,7 @@ def run_skactiveml(case: Case, given: dict[str, Any], n: int) -> Run:
         from skactiveml.pool._bald import batch_bald
 
         committee = np.ascontiguousarray(given["mc"].numpy().swapaxes(0, 1))
-        return lambda: np.nanargmax(batch_bald(committee.copy(), n, n_MC_samples=10_000 // case.K, random_state=0), 1)
+        return lambda: np.nanargmax(batch_bald(committee.copy(), n, n_MC_samples=10_000, random_state=0), 1)
     if case.kind in ("least_confidence", "margin", "entropy"):
         from skactiveml.pool._uncertainty_sampling import uncertainty_scores
 

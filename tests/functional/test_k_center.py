@@ -214,7 +214,8 @@ class TestKCenter:
         assert len(set(cover.positions.tolist())) == n
         later = cover.distances if L else cover.distances[1:]
         assert torch.all(later.diff() <= 0)
-        assert n == len(x) or cover.radius <= float(cover.distances[-1]) or n == 1
+        last = float(cover.distances[-1]) * (1 + 1e-7)  # a float32, where the radius is the float64 value
+        assert n == len(x) or cover.radius <= last or n == 1
 
     @settings(max_examples=40, deadline=None)
     @given(GRID, st.data())

@@ -26,14 +26,14 @@ def test_keeps_the_contract(strategy):
     check_strategy(strategy, rows=1000)
 
 
-@pytest.mark.parametrize(("strategy", "slow"), SLOW, ids=str)
+@pytest.mark.parametrize(("strategy", "slow"), SLOW, ids=[str(strategy) for strategy, _ in SLOW])
 def test_scores_are_those_of_the_slow_reference(strategy, slow):
     asked = query(60)
     expected = torch.tensor([slow(samples) for samples in asked.pool.mc_log_probs.double().exp().tolist()])
     torch.testing.assert_close(strategy.score(asked), expected, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("strategy", "slow"), SLOW, ids=str)
+@pytest.mark.parametrize(("strategy", "slow"), SLOW, ids=[str(strategy) for strategy, _ in SLOW])
 def test_multilabel_scores_are_the_mean_of_the_binary_quantity(strategy, slow):
     asked = query(60, multilabel=True)
     p = asked.pool.mc_logits.double().sigmoid()  # (N, K, C)

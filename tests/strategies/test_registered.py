@@ -1,4 +1,4 @@
-"""Every strategy that is registered keeps the contract, says where it comes from, and stands in the documentation."""
+"""Every strategy that is registered says what it is and is offered by name. The kit runs on each in tests/testing."""
 
 import inspect
 from importlib import metadata
@@ -8,7 +8,6 @@ import pytest
 from dal import strategies
 from dal.strategies import ClusterCenters, Margin
 from dal.strategy import Strategy
-from dal.testing import check_strategy
 
 REGISTERED = {entry.name: entry for entry in metadata.entry_points(group="dal.strategies")}
 BUILT_IN = {name: entry for name, entry in REGISTERED.items() if entry.value.startswith("dal.")}
@@ -20,11 +19,6 @@ NO_PAPER = {"Random", "Phases", "Mixture", "Fallback"}
 
 def made(name: str) -> Strategy:
     return BUILT_IN[name].load()(*ARGUMENTS.get(name, ()))
-
-
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_passes_the_conformance_kit(name: str) -> None:
-    check_strategy(made(name), rows=3_000)
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))

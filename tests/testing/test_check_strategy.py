@@ -47,11 +47,11 @@ class Typical(ScoreStrategy):
 class Surprising(ScoreStrategy):
     """Highest value of a name that dal does not know."""
 
-    needs = frozenset({"surprisal"})
+    needs = frozenset({"astonishment"})
     rowwise = True
 
     def score(self, query: Query) -> Tensor:
-        return query.pool["surprisal"]
+        return query.pool["astonishment"]
 
 
 # Wrong ones, a class for each way. The name of the check that must catch it stands in the table below.
@@ -510,7 +510,7 @@ def test_a_schedule_is_checked_as_every_strategy_it_hands_over_to() -> None:
 
 
 def test_a_name_of_the_authors_own_is_made_by_the_author() -> None:
-    extra = {"surprisal": lambda rows, generator: torch.rand(rows, generator=generator)}
+    extra = {"astonishment": lambda rows, generator: torch.rand(rows, generator=generator)}
     assert check_strategy(Surprising(), extra=extra, rows=FEW).ok
 
 
