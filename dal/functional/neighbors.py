@@ -153,7 +153,7 @@ class _Search:
             ]
             self.halves = torch.cat(parts).div_(2)
         else:
-            self.halves = row_squares(others.a).mul_(row_squares(others.b)).div_(2)
+            self.halves = others.squared_norms().div_(2)
         self.eps = torch.finfo(self.halves.dtype).eps
 
     def smallest(self, points: Points, count: int, first: int | None) -> _Found:
@@ -191,12 +191,11 @@ class _Search:
 
         What rounding can have done is a share of `|x|^2 + |y|^2 + 2|x||mean|`, and `|y|^2 <= 2|x|^2 + 2|x - y|^2`.
         """
+        norms = points.squared_norms()
         if isinstance(points, DensePoints):
-            norms = row_squares(points.x)
             common = norms + 2 * (points.x @ self.mean)
             rounding = 3 * norms + 2 * (norms * self.mean.square().sum()).sqrt()
         else:
-            norms = row_squares(points.a) * row_squares(points.b)
             common, rounding = norms, 3 * norms
         squared = halves.mul(2).add_(common[:, None])
         slack = squared.abs().mul_(2).add_(rounding[:, None]).mul_(ROUNDING * self.eps)

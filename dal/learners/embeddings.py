@@ -93,7 +93,7 @@ class _Encoder(nn.Module):
 
         with (
             torch.random.fork_rng(devices=[]),
-            _quiet(),
+            quiet(),
         ):  # a pooler that the checkpoint lacks is initialised, and never used
             try:
                 loaded = AutoModel.from_pretrained(model, dtype=torch.float32)
@@ -117,7 +117,7 @@ class _Encoder(nn.Module):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars, and no report on the weights that a bare encoder does not use."""
     from transformers.utils import logging
 

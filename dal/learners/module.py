@@ -19,7 +19,7 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
 from dal.learners.fitting import Course, fit_module, own_randomness
 from dal.learners.labels import checked_labels, class_weights_of
-from dal.learners.last_layer import LastLayer, fit_last_layer
+from dal.learners.last_layer import LastLayer, last_layer_of
 from dal.learners.predictor import NetworkPredictor
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.modules.base import ActiveModule
@@ -115,22 +115,18 @@ class ModuleLearner(Learner):
             device=device_of(self.device),
             monitor=monitor,
         )
-        layer = None
-        if self.mc_mode in ("laplace", "bootstrap"):
-            layer = fit_last_layer(
-                module,
-                data,
-                rows,
-                targets,
-                drawn_by=self.mc_mode,
-                precision=self.prior_precision,
-                samples=self.samples,
-                seed=seed,
-                weights=weights,
-                class_weights=by_class,
-                token_budget=self.pass_batch,
-                monitor=monitor,
-            )
+        layer = last_layer_of(
+            self,
+            module,
+            data,
+            rows,
+            targets,
+            seed=seed,
+            weights=weights,
+            class_weights=by_class,
+            token_budget=self.pass_batch,
+            monitor=monitor,
+        )
         return self._predictor(module, layer)
 
     def untrained(self, data: Prepared) -> NetworkPredictor:

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from dal.errors import LearnerError
 from dal.inference import Precision, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
-from dal.learners.embeddings import _quiet
+from dal.learners.embeddings import quiet
 from dal.learners.texts import load_tokenizer, locate
 from dal.learners.tokens import TextPrepared
 from dal.outputs import Outputs, sources
@@ -200,7 +200,7 @@ def _load(model: str) -> nn.Module:
             raise LearnerError(
                 f"surprisal cannot be read off {model}: a {config.model_type} predicts no masked words; {instead}"
             )
-        with torch.random.fork_rng(devices=[]), _quiet():  # what the checkpoint lacks is initialised before we refuse
+        with torch.random.fork_rng(devices=[]), quiet():  # what the checkpoint lacks is initialised before we refuse
             loaded, info = AutoModelForMaskedLM.from_pretrained(
                 where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )

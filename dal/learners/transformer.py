@@ -16,7 +16,7 @@ from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
 from dal.learners.fitting import Course, fit_module
 from dal.learners.labels import checked_labels, class_weights_of
-from dal.learners.last_layer import LastLayer, fit_last_layer
+from dal.learners.last_layer import LastLayer, last_layer_of
 from dal.learners.predictor import NetworkPredictor
 from dal.learners.surprisal import Surprisal
 from dal.learners.texts import load_tokenizer, locate, prepare_texts
@@ -138,22 +138,18 @@ class TransformerLearner(Learner):
             device=device_of(self.device),
             monitor=monitor,
         )
-        layer = None
-        if self.mc_mode in ("laplace", "bootstrap"):
-            layer = fit_last_layer(
-                module,
-                data,
-                rows,
-                targets,
-                drawn_by=self.mc_mode,
-                precision=self.prior_precision,
-                samples=self.samples,
-                seed=seed,
-                weights=weights,
-                class_weights=by_class,
-                token_budget=self.token_budget,
-                monitor=monitor,
-            )
+        layer = last_layer_of(
+            self,
+            module,
+            data,
+            rows,
+            targets,
+            seed=seed,
+            weights=weights,
+            class_weights=by_class,
+            token_budget=self.token_budget,
+            monitor=monitor,
+        )
         return self._predictor(module, layer)
 
     def untrained(self, data: Prepared) -> NetworkPredictor:
