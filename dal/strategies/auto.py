@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from dal.errors import ConfigError
 from dal.functional.signal import neighbor_agreement
+from dal.strategies.batches import Diversified
 from dal.strategies.composition import Composed, Mixture
 from dal.strategies.herding import MaxHerding, UHerding
 from dal.strategies.random import Random
-from dal.strategies.uncertainty import Margin
 from dal.strategy import Query, RoundState, Selection, Strategy, choose
 
 #: Labels below which the agreement of neighbours is not judged.
@@ -43,9 +43,9 @@ class Auto(Composed):
     """
 
     few: Strategy = field(default_factory=MaxHerding)
-    many: Strategy = field(default_factory=lambda: Mixture((UHerding(), Margin())))
+    many: Strategy = field(default_factory=lambda: Mixture((UHerding(), Diversified())))
     blind: Strategy = field(default_factory=Random)
-    per_class: float = 2.0
+    per_class: float = 5.0
     paper = "after Hacohen et al. 2022 and Bae et al. 2025"
     advice = "The default. Typical rows while labels are few, then unsure and different ones; says why when it changes."
 

@@ -105,7 +105,7 @@ def splits() -> Splits:
 
 def test_the_session_starts_from_nothing_and_logs_each_change(splits, caplog):
     caplog.set_level(logging.INFO, logger="dal")
-    with Session(splits, ProbeLearner(model=None), Auto(many=Entropy()), hide_labels=True) as session:
+    with Session(splits, ProbeLearner(model=None), Auto(many=Entropy(), per_class=2), hide_labels=True) as session:
         acted = []
         for _ in range(4):
             rows = session.ask(6)
@@ -125,10 +125,10 @@ def test_a_stored_batch_keeps_its_reason(splits, tmp_path):
 
 def test_is_what_an_experiment_runs_unless_told_otherwise(splits):
     experiment = Experiment(
-        splits, ProbeLearner(model=None), oracle=Simulated(), start=8, batch=8, rounds=2, quiet=True
+        splits, ProbeLearner(model=None), oracle=Simulated(), start=12, batch=12, rounds=2, quiet=True
     )
     assert experiment.strategy == Auto()
     lines = experiment.run().cells["Auto-seed0"]
-    assert [line["acting"] for line in lines] == ["MaxHerding", "Auto", "Auto"]
+    assert [line["acting"] for line in lines] == ["MaxHerding", "MaxHerding", "Auto"]
     assert lines[0]["why"].startswith("MaxHerding: 0 labels")
-    assert lines[2]["why"].startswith("UHerding&Margin: 16 labels")
+    assert lines[2]["why"].startswith("UHerding&DiversifiedMargin: 24 labels")
