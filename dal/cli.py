@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dal.errors import ConfigError, DalError
 
 if TYPE_CHECKING:
+    from dal.compare import Comparison
     from dal.config.tree import Node, Override
     from dal.experiment import Experiment
     from dal.session import Session
@@ -23,6 +24,8 @@ Deep active learning for text classifiers: spends your labels where they teach t
 
   dal run CONFIG [--key value ...]        simulate with hidden labels, or let an oracle answer; writes a report
   dal run --resume FOLDER                 go on with a run that was stopped
+  dal compare CONFIG --strategies Random,Margin,BADGE --seeds 5
+                                          several strategies over the same seeds, in several processes
   dal ask FOLDER --config CONFIG -n 50 -o todo.csv
                                           choose 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
@@ -53,6 +56,27 @@ A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an 
 options:
   --resume FOLDER   go on with the run in FOLDER
   --print-config    print the config with all its defaults, and do nothing
+  --debug           show the traceback of an error
+"""
+
+COMPARE_HELP = """\
+usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
+       dal compare --resume FOLDER [--jobs 2]
+
+Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (which the cold
+start of the config chooses, unless --common_start is false), the same initialisation and the same test set. Each cell
+is a run folder of its own. One that fails is named at the end and the others go on; the same command again does what is
+missing. A report is written over the whole grid.
+
+CONFIG is that of `dal run`; its strategy is not used, and its baseline takes part. All its keys can be given as
+options. Without --folder, the comparison is kept in the folder that CONFIG names, or runs/NAME, with -compare added.
+
+options:
+  --strategies LIST short names or import paths with commas between them, or YAML for those with options:
+                    '[Random, {BADGE: {seeding: k-center}}]'
+  --seeds N         so many seeds, from 0 on; or a list: [3,4,5]
+  --jobs N          processes at once (1), each with its share of the threads, and a GPU of its own where there are more
+  --resume FOLDER   go on with the comparison in FOLDER
   --debug           show the traceback of an error
 """
 
@@ -166,6 +190,80 @@ def run(arguments: list[str]) -> int:
         return 0
     experiment.run()
     return 0
+
+
+def compare(arguments: list[str]) -> int:
+    """`dal compare`."""
+    if _wants_help(arguments):
+        print(COMPARE_HELP + "\n" + _keys_help(), end="")
+        return 0
+    parser = _Parser("dal compare", add_help=False, allow_abbrev=False)
+    parser.add_argument("config", nargs="?", type=Path)
+    parser.add_argument("--strategies")
+    parser.add_argument("--seeds")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
+    options, overrides = _split(parser, arguments)
+    if options.cell is not None:
+        _stored_comparison(options.config, 1).run_cell(options.cell)
+        return 0
+    if options.resume is not None:
+        if options.config is not None or overrides.inside or options.strategies or options.seeds:
+            raise ConfigError("--resume takes the folder and --jobs alone: its config.yaml says the rest")
+        comparison = _stored_comparison(options.resume, options.jobs)
+    elif options.config is None or options.strategies is None:
+        raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
+    else:
+        comparison = _comparison(options, overrides)
+    comparison.run()
+    return 0
+
+
+def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparison":
+    """The comparison that a config file and options describe."""
+    from dal.config import tree
+
+    text = options.strategies.strip()
+    listed = tree.option(text if text.startswith("[") else f"[{text}]", "--strategies")
+    if not isinstance(listed.value, list) or not listed.value:
+        raise ConfigError(f"--strategies: expected names with commas between them, got {text!r}")
+    if "strategy" in overrides.inside:
+        raise ConfigError("--strategy: a comparison takes --strategies")
+    if options.seeds is not None:
+        count = options.seeds.strip()
+        seeds = str(list(range(int(count)))) if count.isdecimal() and int(count) else count
+        overrides.inside["seeds"] = tree.Override(tree.option(seeds, "--seeds"))
+    settings = tree.read(options.config)
+    named = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
+    folder = Path(f"{named}-compare")  # a run of the same config is not in its way
+    return _grid(settings, listed.value, overrides, folder, options.jobs)
+
+
+def _stored_comparison(folder: Path, jobs: int) -> "Comparison":
+    """The comparison in a folder."""
+    from dal.config import tree
+
+    settings = tree.read(_stored(folder))
+    strategies = settings.value.pop("strategies", None)
+    if strategies is None or not isinstance(strategies.value, dict):
+        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` goes on with a run")
+    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs)
+
+
+def _grid(
+    settings: "Node", strategies: "Sequence[Node]", overrides: "Override", folder: Path, jobs: int
+) -> "Comparison":
+    """One experiment is built for each strategy, so that a wrong one is refused as `dal run` refuses it."""
+    from dal.config.tree import Node
+
+    experiments = []
+    for node in strategies:
+        one = Node({**settings.value, "strategy": node}, None, settings.place)
+        experiments.append(_built(one, overrides, folder))
+    from dal.compare import Comparison
+
+    return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs)
 
 
 def report(arguments: list[str]) -> int:
@@ -399,6 +497,7 @@ def _strategy_or_learner(name: str) -> type:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run,
+    "compare": compare,
     "ask": ask,
     "tell": tell,
     "report": report,
@@ -412,9 +511,15 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 def _experiment(config: Path, overrides: "Override", folder: Path) -> "Experiment":
     """The experiment of a config file, in `folder` unless the config names one."""
-    from dal.config import static, tree
+    from dal.config import tree
 
-    settings = tree.read(config)
+    return _built(tree.read(config), overrides, folder)
+
+
+def _built(settings: "Node", overrides: "Override", folder: Path) -> "Experiment":
+    """The experiment of settings, in `folder` unless they name one."""
+    from dal.config import static
+
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
     from dal.candidates import as_candidates, check_candidates

@@ -79,6 +79,8 @@ class Experiment:
         oracle: who answers; without one the labels in the data, hidden from the run, if every row of the pool has one.
         baseline: what the strategy is compared with; null for nothing.
         cold_start: chooses the first batch where the strategy reads a trained model and nothing is labeled yet.
+        common_start: let the cold start choose the first batch of every strategy, so that all begin with the same
+            labels; null for no in a run and yes in a comparison.
         start: rows in the first batch. Left out where the data has labels that the oracle does not hide.
         batch: rows in each further batch.
         rounds: how many further batches, at most.
@@ -101,6 +103,7 @@ class Experiment:
     oracle: Oracle | None = None
     baseline: Strategy | None = field(default_factory=Random)
     cold_start: Strategy = field(default_factory=Random)
+    common_start: bool | None = None
     start: int = 20
     batch: int = 25
     rounds: int = 4
@@ -147,10 +150,10 @@ class Experiment:
         reporter = reporter or (Quiet() if self.quiet else Console())
         folder = None if self.folder is None else Path(self.folder)
         if folder is not None and not folder.exists():
-            self._load()  # what cannot be run is refused before anything is written
-        with _held(folder), _interruptible(folder) as check:
+            self.load()  # what cannot be run is refused before anything is written
+        with held(folder), interruptible(folder) as check:
             if folder is not None:
-                self._sign(folder, dict(config or self._config()), reporter)
+                sign(folder, dict(config or self.described()), reporter)
             whole = self._finished(folder)
             lines = self._run_cells(folder, reporter, check)
             report = self._report(folder, current=whole)
@@ -159,16 +162,7 @@ class Experiment:
             reporter.say(f"\nreport: {report}")
         return Results(lines, folder, report)
 
-    def _sign(self, folder: Path, config: dict[str, Any], reporter: Quiet) -> None:
-        write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=FREE)
-        changed = record_environment(folder)
-        if changed:
-            reporter.say(
-                f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
-                "differ from an uninterrupted run's"
-            )
-
-    def _run_cells(self, folder: Path | None, reporter: Quiet, check: "_Check") -> dict[str, list[dict[str, Any]]]:
+    def _run_cells(self, folder: Path | None, reporter: Quiet, check: "Check") -> dict[str, list[dict[str, Any]]]:
         lines: dict[str, list[dict[str, Any]]] = {}
         splits: Splits | None = None
         prepared: dict[str, Prepared] = {}
@@ -178,20 +172,25 @@ class Experiment:
             lines[cell.name] = [] if place is None else read_metrics(place)
             for line in lines[cell.name]:
                 reporter.round(line)
-            if not self._over(lines[cell.name]):
-                splits = splits or self._load()
-                lines[cell.name] = self._run_cell(cell, place, splits, prepared, reporter, check)
+            if not self.is_over(lines[cell.name]):
+                splits = splits or self.load()
+                lines[cell.name] = self.run_cell(cell, place, splits, prepared, reporter, check)
         return lines
 
     def _finished(self, folder: Path | None) -> bool:
-        return folder is not None and all(self._over(read_metrics(folder / cell.name)) for cell in self.cells)
+        return folder is not None and all(self.is_over(read_metrics(folder / cell.name)) for cell in self.cells)
 
-    def _over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+    def is_over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a cell has all its rounds, or was ended by the stopping rule."""
         return len(lines) > self.rounds or bool(lines and lines[-1].get("stopping", {}).get("stop"))
 
-    def _load(self) -> Splits:
-        """The data, once it is sure that the run can be made with it."""
+    def load(self) -> Splits:
+        """The data, once it is sure that the run can be made with it.
+
+        Raises:
+            ConfigError: the parts do not fit each other, or nobody can answer.
+            DataError: fewer rows than labels asked for.
+        """
         data: Any = self.data
         splits: Splits = data.load() if hasattr(data, "load") else data
         pool, oracle = splits.pool, self._oracle(splits)
@@ -219,15 +218,25 @@ class Experiment:
             )
         return self.oracle or Simulated()
 
-    def _run_cell(
+    def run_cell(
         self,
         cell: Cell,
         folder: Path | None,
         splits: Splits,
         prepared: dict[str, Prepared],
         reporter: Quiet,
-        check: "_Check",
+        check: "Check",
     ) -> list[dict[str, Any]]:
+        """The lines of a cell's rounds: those that its folder has, and the rest, run now.
+
+        Args:
+            cell: the strategy and the seed.
+            folder: of this cell; None keeps it in memory.
+            splits: from `load`.
+            prepared: the parts that were made ready before, shared between cells on the same data and learner.
+            reporter: shows the run.
+            check: called between steps; raises to end the run.
+        """
         oracle = self._oracle(splits)
         if folder is not None:
             write_config(folder, self._cell_config(cell))
@@ -254,7 +263,7 @@ class Experiment:
                 line = _line(session, cell, round, asked) | self._texts(session, asked)
                 session.record(line | self._judged(session, line))
                 reporter.round(session.metrics[-1])
-                if self._over(session.metrics):
+                if self.is_over(session.metrics):
                     break
             return session.metrics
 
@@ -278,18 +287,21 @@ class Experiment:
         session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session))
 
     def start_of(self, session: Session) -> Strategy | None:
-        """The cold start, while nothing is labeled and the session's strategy reads a trained model; else None."""
-        cold = not len(session.labels) and reads_trained(session.strategy.resolve(session.state), self.learner)
+        """The cold start, while nothing is labeled, where all start alike or the strategy reads a trained model."""
+        cold = not len(session.labels) and (
+            self.common_start or reads_trained(session.strategy.resolve(session.state), self.learner)
+        )
         return self.cold_start if cold else None
 
-    def _answer(self, session: Session, oracle: Oracle, check: "_Check") -> None:
+    def _answer(self, session: Session, oracle: Oracle, check: "Check") -> None:
         rows = session.pending
         if len(rows):
             answers = oracle.answer(rows, session.pool)
             check()
             session.tell(rows, answers, who=type(oracle).__name__, source=oracle.source)
 
-    def _config(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
+        """What `config.yaml` says of it, all defaults filled in."""
         config: dict[str, Any] = describe(self)
         if not isinstance(self.data, TextData):  # rows made in Python: their fingerprints are all there is to say
             parts = ("pool", "test", "validation")
@@ -297,7 +309,7 @@ class Experiment:
         return config
 
     def _cell_config(self, cell: Cell) -> dict[str, Any]:
-        config = self._config()
+        config = self.described()
         for key in (*FREE, "baseline", "seeds"):
             del config[key]
         return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
@@ -311,6 +323,21 @@ class Experiment:
         from dal.report import write_report
 
         return Path(write_report(folder))
+
+
+def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
+    """Write what is run, and on what, into the folder, or make sure that it is the same as before.
+
+    Raises:
+        ConfigError: the folder holds something else.
+    """
+    write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=FREE)
+    changed = record_environment(folder)
+    if changed:
+        reporter.say(
+            f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
+            "differ from an uninterrupted run's"
+        )
 
 
 def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any]:
@@ -346,7 +373,8 @@ def _finite(value: float) -> float | None:
 
 
 @contextmanager
-def _held(folder: Path | None) -> Iterator[None]:
+def held(folder: Path | None) -> Iterator[None]:
+    """Be the one process that works in the folder meanwhile."""
     lock = None if folder is None else Lock(folder)
     try:
         yield
@@ -355,16 +383,18 @@ def _held(folder: Path | None) -> Iterator[None]:
             lock.release()
 
 
-class _Check:
+class Check:
     """Raises `Interrupted` when Ctrl-C was pressed; called between batches, never in the middle of a write."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, command: str) -> None:
+        self._folder, self._command = folder, command
         self.pressed = False
 
     def __call__(self) -> None:
+        """Raise where Ctrl-C was pressed."""
         if self.pressed:
-            how = "nothing was kept" if self._folder is None else f"go on with: dal run --resume {self._folder}"
+            again = f"go on with: dal {self._command} --resume {self._folder}"
+            how = "nothing was kept" if self._folder is None else again
             raise Interrupted(f"stopped; {how}")
 
     def press(self, number: int, frame: FrameType | None) -> None:
@@ -375,9 +405,14 @@ class _Check:
 
 
 @contextmanager
-def _interruptible(folder: Path | None) -> Iterator[_Check]:
-    """Own Ctrl-C meanwhile: Lightning would turn it into an exit, and a half-finished fit must not be stored."""
-    check = _Check(folder)
+def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Check]:
+    """Own Ctrl-C meanwhile: Lightning would turn it into an exit, and a half-finished fit must not be stored.
+
+    Args:
+        folder: what to go on with, as the message says.
+        command: of `dal`, which does so.
+    """
+    check = Check(folder, command)
     if threading.current_thread() is not threading.main_thread():
         yield check
         return

@@ -180,6 +180,8 @@ def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") ->
         if not key and name in ignored:
             continue
         path = f"{key}.{name}" if key else str(name)
+        if name not in before and now[name] is None:
+            continue  # an option that is younger than the folder, and not used
         found = _difference(before.get(name, _MISSING), now.get(name, _MISSING), ignored, path)
         if found is not None:
             return found

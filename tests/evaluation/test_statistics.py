@@ -1,0 +1,71 @@
+"""The paired test and its correction: against exact references, and against what they promise."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import statistics as reference
+
+from dal.evaluation.statistics import EXACT, holm, least_p, paired_p, tally
+
+FRACTIONS = st.fractions(min_value=-3, max_value=3, max_denominator=16)
+
+
+@given(st.lists(FRACTIONS, min_size=1, max_size=9))
+def test_equals_the_count_over_all_signs(differences: list[Fraction]) -> None:
+    assert paired_p([float(d) for d in differences]) == pytest.approx(float(reference.paired_p(differences)), abs=1e-12)
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 5, 6, EXACT])
+def test_all_seeds_agreeing_give_the_least_that_there_is(pairs: int) -> None:
+    assert paired_p([0.01 * (1 + i) for i in range(pairs)]) == least_p(pairs) == 2.0 ** (1 - pairs)
+
+
+def test_no_difference_is_no_evidence() -> None:
+    assert paired_p([]) == paired_p([0.0, 0.0, 0.0]) == 1.0
+    with pytest.raises(ValueError, match="finite"):
+        paired_p([0.1, float("nan")])
+
+
+def test_drawn_signs_come_near_the_exact_value() -> None:
+    differences = np.random.default_rng(0).normal(0.4, 1, EXACT)
+    exact = paired_p(differences)
+    drawn = paired_p([*differences, 0.0])  # a zero changes no sum, and makes the number of pairs too many to count
+    assert drawn == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 50_000) ** 0.5)
+    assert paired_p([1.0] * (EXACT + 1)) >= least_p(EXACT + 1) > 0
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_two_copies_of_one_strategy_are_told_apart_no_more_often_than_stated(skewed: bool) -> None:
+    """5 % of 2,000 comparisons of two copies, plus three standard errors, whatever the distribution."""
+    random = np.random.default_rng(1)
+    draw = (lambda: random.exponential(size=(2, 10))) if skewed else (lambda: random.normal(size=(2, 10)))
+    found = sum(paired_p(a - b) <= 0.05 for a, b in (draw() for _ in range(2000)))
+    assert 0.02 * 2000 < found <= 2000 * 0.05 + 3 * (2000 * 0.05 * 0.95) ** 0.5
+
+
+@given(
+    st.lists(st.fractions(min_value=0, max_value=1, max_denominator=200), min_size=1, max_size=7),
+    st.fractions(min_value=Fraction(1, 100), max_value=Fraction(1, 2), max_denominator=100),
+)
+def test_rejects_what_the_steps_of_holm_reject(p_values: list[Fraction], alpha: Fraction) -> None:
+    corrected = holm({str(i): p for i, p in enumerate(p_values)})  # type: ignore[misc]
+    assert [p <= alpha for p in corrected.values()] == reference.holm_rejects(p_values, alpha)
+
+
+def test_any_false_rejection_among_many_is_as_rare_as_stated() -> None:
+    """Four copies of random, against one baseline, so that they depend on each other."""
+    random = np.random.default_rng(2)
+    wrong = 0
+    for _ in range(1000):
+        baseline, copies = random.normal(size=10), random.normal(size=(4, 10))
+        corrected = holm({str(i): paired_p(copy - baseline) for i, copy in enumerate(copies)})
+        wrong += min(corrected.values()) <= 0.05
+    assert wrong <= 1000 * 0.05 + 3 * (1000 * 0.05 * 0.95) ** 0.5
+
+
+def test_wins_draws_and_losses() -> None:
+    assert tally([0.2, 0.01, -0.01, -0.2, -0.3], level=0.01) == (1, 2, 2)
+    assert tally([]) == (0, 0, 0)
