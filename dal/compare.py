@@ -15,7 +15,7 @@ from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError
 from dal.experiment import Cell, Check, Experiment, Interrupted, Results, held, interruptible, sign
 from dal.learner import Prepared
-from dal.reporter import Console, Quiet
+from dal.reporter import Console, Quiet, duration
 from dal.runfolder import describe, read_metrics
 from dal.strategy import Strategy, name_of
 
@@ -55,10 +55,13 @@ class Comparison:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strategies", tuple(self.strategies))
-        if self.experiment.common_start is None:
-            object.__setattr__(self, "experiment", replace(self.experiment, common_start=True))
         if not self.strategies:
             raise ConfigError("a comparison needs at least one strategy")
+        start = self.experiment.common_start is None or self.experiment.common_start
+        # what the experiment's own strategy reads must not matter
+        object.__setattr__(
+            self, "experiment", replace(self.experiment, strategy=self.strategies[0], common_start=start)
+        )
         if self.jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {self.jobs}")
         if self.jobs > 1 and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
@@ -241,7 +244,7 @@ class _Grid:
         seconds = (time.monotonic() - self._began) / self._ended * left
         score = lines[-1].get("accuracy")
         reached = "" if score is None else f"accuracy {score:.3f} with {lines[-1]['labels']} labels; "
-        then = "that was the last" if not left else f"about {_time(seconds)} left"
+        then = "that was the last" if not left else f"about {duration(seconds)} left"
         self.reporter.say(f"{cell.name}: {reached}{self._finished} of {len(self.lines)} cells, {then}")
 
 
@@ -277,7 +280,3 @@ def _environment(slot: int, jobs: int) -> dict[str, str]:
 def _said(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     return first if isinstance(error, DalError) else f"{type(error).__name__}: {first}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -179,6 +179,36 @@ class Comparison:
         return sum(self.final_differences) / len(self.final_differences)
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """The curves of two strategies by seed, up to the labels that all of them have.
+
+    Attributes:
+        seeds: those that both have.
+        curves: for each, the strategy's and the baseline's.
+        start: where the last of them begins.
+        budget: where they end.
+    """
+
+    seeds: tuple[int, ...]
+    curves: tuple[tuple[Curve, Curve], ...]
+    start: float
+    budget: float
+
+
+def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> Pairs | None:
+    """The curves by the seeds that both have; None when no seed has curves of both that overlap."""
+    seeds = [s for s in sorted(strategy.keys() & baseline.keys()) if len(strategy[s]) and len(baseline[s])]
+    if not seeds:
+        return None
+    both = [(strategy[s], baseline[s]) for s in seeds]
+    start = max(c.labels[0] for pair in both for c in pair)
+    budget = min(c.labels[-1] for pair in both for c in pair)
+    if budget < start:
+        return None
+    return Pairs(tuple(seeds), tuple((a.upto(budget), b.upto(budget)) for a, b in both), start, budget)
+
+
 def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric: str) -> Comparison | None:
     """The strategy against the baseline, paired by seed; None when no seed has curves of both that overlap.
 
@@ -189,22 +219,17 @@ def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric
     """
     lower = metric in LOWER_IS_BETTER
     sign = -1 if lower else 1
-    seeds = [s for s in sorted(strategy.keys() & baseline.keys()) if len(strategy[s]) and len(baseline[s])]
-    if not seeds:
+    pairs = paired(strategy, baseline)
+    if pairs is None:
         return None
-    both = [(strategy[s], baseline[s]) for s in seeds]
-    start = max(c.labels[0] for pair in both for c in pair)
-    budget = min(c.labels[-1] for pair in both for c in pair)
-    if budget < start:
-        return None
-    cut = [(ours.upto(budget), theirs.upto(budget)) for ours, theirs in both]
+    cut, budget = pairs.curves, pairs.budget
     ours, theirs = band([ours for ours, _ in cut]).mean, band([theirs for _, theirs in cut]).mean
     target = theirs.scores[-1]
     reached = labels_to_reach(theirs, target, lower_is_better=lower)
     finals = [(a.scores[-1], b.scores[-1]) for a, b in cut]
     return Comparison(
         metric=metric,
-        seeds=tuple(seeds),
+        seeds=pairs.seeds,
         budget=budget,
         target=target,
         final=ours.scores[-1],

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy import stats
 
-from dal.evaluation.curves import LOWER_IS_BETTER, Curve, band, labels_to_reach
+from dal.evaluation.curves import LOWER_IS_BETTER, Curve, band, labels_to_reach, paired
 
 #: Fewer seeds than this give no interval: of three, one of 95 % held the truth in 75 % of simulated comparisons.
 LEAST = 5
@@ -60,15 +60,10 @@ def label_efficiency(
     Returns:
         None for fewer than `LEAST` seeds in common, or curves that do not overlap.
     """
-    seeds = [s for s in sorted(strategy.keys() & baseline.keys()) if len(strategy[s]) and len(baseline[s])]
-    if len(seeds) < LEAST:
+    pairs = paired(strategy, baseline)
+    if pairs is None or len(pairs.seeds) < LEAST or pairs.budget == pairs.start:
         return None
-    both = [(strategy[s], baseline[s]) for s in seeds]
-    start = max(c.labels[0] for pair in both for c in pair)
-    budget = min(c.labels[-1] for pair in both for c in pair)
-    if budget <= start:
-        return None
-    cut = [(a.upto(budget), b.upto(budget)) for a, b in both]
+    cut, seeds, budget = pairs.curves, len(pairs.seeds), pairs.budget
     grid = band([c for pair in cut for c in pair]).mean.labels
     ours, theirs = (np.array([np.interp(grid, p[i].labels, p[i].scores) for p in cut]) for i in (0, 1))
     lower = metric in LOWER_IS_BETTER
@@ -80,14 +75,14 @@ def label_efficiency(
         usual = labels_to_reach(Curve(grid, tuple(b.tolist())), target, lower_is_better=lower)
         return (0.0, float("inf")) if needed is None else ((usual or budget) / needed, needed)
 
-    draws = np.random.default_rng(seed).integers(len(seeds), size=(samples, len(seeds)))
+    draws = np.random.default_rng(seed).integers(seeds, size=(samples, seeds))
     found = np.array([ratio(ours[draw].mean(0), theirs[draw].mean(0)) for draw in draws])
-    tail = _expanded((1 - confidence) / 2, len(seeds))
+    tail = _expanded((1 - confidence) / 2, seeds)
     found.sort(0)  # each column by itself
     first = round(tail * (samples - 1))
     (low, few), (high, most) = found[first], found[-1 - first]
     ends = tuple(float(x) if np.isfinite(x) else None for x in (few, most))
-    return Efficiency(ratio(ours.mean(0), theirs.mean(0))[0], float(low), float(high), ends, len(seeds))  # type: ignore[arg-type]
+    return Efficiency(ratio(ours.mean(0), theirs.mean(0))[0], float(low), float(high), ends, seeds)  # type: ignore[arg-type]
 
 
 def _expanded(tail: float, n: int) -> float:

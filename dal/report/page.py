@@ -12,12 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from dal.durable import write_whole
-from dal.evaluation import Comparison, compare
+from dal.evaluation import Comparison
 from dal.report.png import png
 from dal.report.reading import Cell, Record, Run, class_name, read
 from dal.report.series import MAX_WITH_SEEDS, Series
 from dal.report.svg import STYLE, svg
-from dal.report.verdict import METRICS, count, trust, verdicts
+from dal.report.verdict import METRICS, Verdict, comparisons, count, trust, verdicts
+from dal.reporter import duration
 
 #: More chosen rows than this are left to `metrics.jsonl`, so that the page stays light.
 MAX_ROWS = 5_000
@@ -43,8 +44,10 @@ def write_report(folder: Path | str) -> Path:
     """
     run = read(folder)
     shown = next((metric for metric in _PLOTTED if any(run.curves(name, metric) for name in run.strategies)), None)
+    said = verdicts(run, shown or "accuracy")
+    saving = None if shown is None else _best(run, shown, said)
     if shown is not None:
-        series, saving = _series(run, shown), _best(run, shown)
+        series = _series(run, shown)
         note = _band_words(series)
         figure = svg(
             series, METRICS[shown], name="curve", width=720, height=420, note=note, saving=saving, standalone=True
@@ -52,7 +55,7 @@ def write_report(folder: Path | str) -> Path:
         write_whole(run.folder / "learning_curve.svg", _encodable(str(figure)))
         _write_bytes(run.folder / "learning_curve.png", png(series, METRICS[shown], note=note, saving=saving))
     page = run.folder / "report.html"
-    write_whole(page, _encodable(_render(run, shown)))
+    write_whole(page, _encodable(_render(run, shown, said, saving)))
     return page
 
 
@@ -80,15 +83,15 @@ def _template() -> Template:
     return environment.get_template("report.html")
 
 
-def _render(run: Run, shown: str | None) -> str:
+def _render(run: Run, shown: str | None, said: Sequence[Verdict], saving: Comparison | None) -> str:
     metric = shown or "accuracy"
     return _template().render(
         run=run,
         title=_title(run),
         facts=_facts(run),
-        verdicts=verdicts(run, metric),
+        verdicts=said,
         trust=trust(run, metric),
-        hero=_hero(run, metric) if shown else None,
+        hero=_hero(run, metric, saving) if shown else None,
         plots=[_plot(run, other) for other in _PLOTTED if other != shown and _measured(run, other)],
         spread=_spread_words(run, metric),
         reach=_reach(run),
@@ -130,14 +133,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts.append(("Seeds", ", ".join(map(str, seeds)) if len(seeds) <= 6 else f"{len(seeds)}"))
     spent = sum(r[key] for c in run.cells for r in c.records for key, _ in _SECONDS if _number(r.get(key)))
     if spent:
-        facts.append(("Computing", _duration(spent)))
+        facts.append(("Computing", duration(spent)))
     return facts
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 # -- plots ---------------------------------------------------------------------------------------------------------
@@ -152,19 +149,10 @@ def _colors(run: Run) -> dict[str, int]:
     return {name: i for i, name in enumerate(run.challengers)}
 
 
-def _comparisons(run: Run, metric: str) -> dict[str, Comparison]:
-    if run.baseline is None:
-        return {}
-    baseline = run.curves(run.baseline, metric)
-    found = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
-    return {name: result for name, result in found.items() if result is not None}
-
-
-def _best(run: Run, metric: str) -> Comparison | None:
+def _best(run: Run, metric: str, said: Sequence[Verdict]) -> Comparison | None:
     """The comparison to draw: only one that was won, and only when there is no second one to confuse it with."""
-    results = list(_comparisons(run, metric).values())
-    won = len(results) == 1 and verdicts(run, metric)[0].kind == "better"
-    return results[0] if won else None
+    results = list(comparisons(run, metric).values())
+    return results[0] if len(results) == 1 and said[0].kind == "better" else None
 
 
 def _measured(run: Run, metric: str) -> bool:
@@ -175,9 +163,9 @@ def _plot(run: Run, metric: str) -> Markup:
     return svg(_series(run, metric), _axis(metric), name=f"plot-{metric}")
 
 
-def _hero(run: Run, metric: str) -> tuple[Markup, Markup]:
+def _hero(run: Run, metric: str, saving: Comparison | None) -> tuple[Markup, Markup]:
     """The main plot for a wide page and for a narrow one."""
-    series, saving = _series(run, metric), _best(run, metric)
+    series = _series(run, metric)
     wide = svg(series, _axis(metric), name="wide", width=860, height=420, saving=saving)
     return wide, svg(series, _axis(metric), name="narrow", width=380, height=340, saving=saving)
 
@@ -226,7 +214,7 @@ class _Reach:
 
 
 def _reach(run: Run) -> list[_Reach]:
-    results = [(metric, _comparisons(run, metric)) for metric in _PLOTTED]
+    results = [(metric, comparisons(run, metric)) for metric in _PLOTTED]
     return [_Reach(name, METRICS[metric], result) for metric, found in results for name, result in found.items()]
 
 

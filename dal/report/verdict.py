@@ -1,8 +1,11 @@
 """What the curves say, in plain sentences, and no more than they can carry."""
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
+from dal.evaluation.statistics import least_p
 from dal.report.reading import Run
 
 #: Metrics by their names in `metrics.jsonl`, in the order in which they are shown.
@@ -21,11 +24,11 @@ METRICS = {
 LEVEL = 0.005
 SAVING = 1.05
 
-#: Fewer seeds than this cannot show anything: even when all agree, a sign test does not reach 5 %.
-ENOUGH_SEEDS = 6
-
 #: A difference over the whole curve counts as one when chance alone brings it no more often than this.
 ALPHA = 0.05
+
+#: Fewer seeds than this cannot show anything: even when all agree, the test does not reach `ALPHA`.
+ENOUGH_SEEDS = next(seeds for seeds in itertools.count(1) if least_p(seeds) <= ALPHA)
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -49,18 +52,26 @@ class Verdict:
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
     """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
-    chances = _chances(run, metric)
-    found = [_verdict(run, name, metric, chances.get(name)) for name in run.challengers or run.strategies]
+    compared = comparisons(run, metric)
+    chances = _chances(compared)
+    found = [
+        _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
+    ]
     return sorted(found, key=lambda verdict: -verdict.ratio)
+
+
+def comparisons(run: Run, metric: str) -> dict[str, Comparison]:
+    """Every strategy that can be compared with the baseline on this metric."""
+    if run.baseline is None:
+        return {}
+    baseline = run.curves(run.baseline, metric)
+    found = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
+    return {name: result for name, result in found.items() if result is not None}
 
 
 def trust(run: Run, metric: str = "accuracy") -> str:
     """How far the verdicts can be trusted, given the number of seeds; empty when there are enough, or no comparison."""
-    if run.baseline is None:
-        return ""
-    baseline = run.curves(run.baseline, metric)
-    found = [compare(run.curves(name, metric), baseline, metric) for name in run.challengers]
-    seeds = min((len(result.seeds) for result in found if result is not None), default=ENOUGH_SEEDS)
+    seeds = min((len(result.seeds) for result in comparisons(run, metric).values()), default=ENOUGH_SEEDS)
     if seeds >= ENOUGH_SEEDS:
         return ""
     return (
@@ -78,18 +89,14 @@ class _Chance:
     compared: int
 
 
-def _chances(run: Run, metric: str) -> dict[str, _Chance]:
-    """One for each strategy that was compared with the baseline over enough seeds."""
-    if run.baseline is None:
-        return {}
-    baseline = run.curves(run.baseline, metric)
-    found = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
-    enough = {name: c for name, c in found.items() if c is not None and len(c.seeds) >= ENOUGH_SEEDS}
+def _chances(compared: Mapping[str, Comparison]) -> dict[str, _Chance]:
+    """One for each strategy that was compared over enough seeds."""
+    enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
     corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
     return {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
 
 
-def _verdict(run: Run, name: str, metric: str, chance: _Chance | None) -> Verdict:
+def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance: _Chance | None) -> Verdict:
     curves, word = run.curves(name, metric), METRICS.get(metric, metric)
     if not curves:
         if any(cell.records for cell in run.of(name)):
@@ -102,7 +109,6 @@ def _verdict(run: Run, name: str, metric: str, chance: _Chance | None) -> Verdic
         labels, score = max(x for x, _ in best), sum(y for _, y in best) / len(best)
         text = f"{name} reached {word} {score:.3f} with {labels:.0f} labels {_average(len(best))}."
         return Verdict("open", text, "No baseline was run, so nothing can be said about labels saved.")
-    result = compare(curves, run.curves(run.baseline, metric), metric)
     if result is None:
         return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
