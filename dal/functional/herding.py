@@ -16,7 +16,8 @@ from dal.functional.precision import true_float32
 #: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
 ROUNDING = 32
 
-#: Gains are rounded to this, far above what the order of a sum does to them: equal ones are equal.
+#: Gains are rounded to multiples of this, far above what the order of a sum does to them. Two that are equal but for
+#: that may still be rounded to neighbouring multiples, so those count as equal, too.
 _GRAIN = 2.0**-44
 
 
@@ -122,13 +123,13 @@ class _Herder:
             while len(self.picks) < n:
                 gains = self._gains(kernel).masked_fill_(~free, -1)
                 best = gains.amax()
-                if float(best) < bar or float(best) == bar > 0:
+                if float(best) < bar or (bar > 0 and float(best) - _GRAIN <= bar):
                     self.bounds[window] = gains
                     self.seen[window] = 2 * len(self.picks) + 1
                     pick = self._search()
                     self._take(pick, self.bounds[pick], self._kernel(self.x[pick]))
                     break
-                at = total.masked_fill(gains < best, -1).argmax().view(1)
+                at = _first_of_largest(total.masked_fill(gains < best - _GRAIN, -1))
                 self._take(window[at], gains[at], kernel[at])
                 free[at] = False
         coverage = float(self.weights @ self.similarity)
@@ -156,7 +157,7 @@ class _Herder:
         now, step = 2 * len(self.picks), 2 * sizes.ELEMENTS // max(1, len(self.y)) + 16
         while True:
             exact = self.seen == now + 1
-            known = self.bounds.masked_fill(~exact, -1).amax().clamp_min(_GRAIN / 2)
+            known = (self.bounds.masked_fill(~exact, -1).amax() - _GRAIN).clamp_min(_GRAIN / 2)
             found = self.bounds.masked_fill(exact, -1).topk(min(step, len(exact)))
             rows = found.indices[found.values >= known]
             if not len(rows):
@@ -168,13 +169,13 @@ class _Herder:
 
     def _first_of_equals(self) -> Tensor:
         """Of the points of highest bound the one most similar to all targets, (1,)."""
-        rows = (self.bounds == self.bounds.amax()).nonzero().flatten()
+        rows = (self.bounds >= self.bounds.amax() - _GRAIN).nonzero().flatten()
         if len(rows) == 1:
             return rows
         total = self.bounds.new_empty(len(rows))
         for some in blocks(len(rows), max(len(self.y), self.x.shape[1]), self.x.device):
             total[some] = self._rounded(self._kernel(self.x[rows[some]]) @ self.weights)
-        return rows[total.argmax().view(1)]
+        return rows[_first_of_largest(total)]
 
     def _bound(self, rows: Tensor) -> None:
         """Bounds of the gains of the points at `rows`: every distance is lowered by what rounding may have added."""
@@ -211,6 +212,11 @@ class _Herder:
     @staticmethod
     def _rounded(sums: Tensor) -> Tensor:
         return sums.div_(_GRAIN).round_().mul_(_GRAIN)
+
+
+def _first_of_largest(rounded: Tensor) -> Tensor:
+    """The first position whose number is the largest, or its neighbouring multiple of the grain, (1,)."""
+    return (rounded >= rounded.amax() - _GRAIN).to(torch.uint8).argmax().view(1)
 
 
 def closest_distance(points: DensePoints | Float[Tensor, "N D"], *, beyond: float = 0.0) -> float:

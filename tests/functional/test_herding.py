@@ -37,6 +37,11 @@ class TestMaxHerding:
         n = data.draw(st.integers(1, max(1, len(x.unique(dim=0)) - L)))  # nothing is gained by more
         equals_reference(x, n, x, x[:L], torch.ones(len(x)), 1.0)
 
+    def test_duplicates_on_two_sides_of_a_rounding_boundary_are_equal_all_the_same(self):
+        rows = [(0, -1), (1, -1), (-1, 2), (0, 1), (0, 1), (1, -1), (-1, -1), (-1, 2), (-1, -1), (1, -1), (0, 2)]
+        x = torch.tensor(rows, dtype=torch.float32)
+        equals_reference(x, 3, x, x[:0], torch.ones(len(x)), 1.0)
+
     @pytest.mark.parametrize("sigma", [0.3, 2.0])
     @pytest.mark.parametrize("L", [0, 5])
     def test_looks_at_far_more_points_than_fit_in_a_window_and_finds_the_same(self, monkeypatch, sigma, L):
