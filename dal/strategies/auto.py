@@ -28,6 +28,7 @@ class Auto(Composed):
     - `blind` acts in the place of `many` while the nearest labeled neighbour in the embeddings has the same label no
       more often than chance (from 30 labels on; single-label data only): what a model is unsure of is then noise, and
       every other choice would only bias the sample.
+    - A class without any label is what the herding half of `many` finds, and every batch says how many there still are.
 
     Every batch says in words which of the three acted and why (`Selection.why`); a run logs it when it changes. No
     figure of the test set is read.
@@ -100,7 +101,8 @@ class Auto(Composed):
                 ),
             )
         else:
-            acting, why = self.many, f"{self.many.title}: {len(query.labels)} labels, enough to go by the model's doubt"
+            acting = self.many
+            why = f"{self.many.title}: {len(query.labels)} labels, enough to go by the model's doubt{_unseen(state)}"
         found = choose(acting.resolve(state), query)
         notes = {**found.notes, "neighbor_agreement": agreement}
         return replace(found, notes=notes, why=why)
@@ -121,6 +123,12 @@ class Auto(Composed):
             return 0.0, 0.0
         embeddings: Tensor = query.labeled.embeddings
         return neighbor_agreement(F.normalize(embeddings, dim=1), query.labels)
+
+
+def _unseen(state: RoundState) -> str:
+    """How many classes nobody has given yet, which accuracy would hide; empty when none."""
+    unseen = sum(not count for count in state.per_class)
+    return f", though {unseen} of {len(state.per_class)} classes have no label yet" if unseen else ""
 
 
 def _state(query: Query) -> RoundState:

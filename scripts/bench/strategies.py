@@ -554,7 +554,7 @@ def report(options: argparse.Namespace) -> str:
     for title, metric, micro in (("Accuracy", "accuracy", True), ("Macro-F1", "macro_f1", False)):
         found = leads(good, metric, micro)
         parts += [area_table(title, found), standing_table(title, found)]
-    parts += [cost_table(good), failures(lines)]
+    parts += [cost_table(good), classes_table(good), failures(lines)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -670,6 +670,31 @@ def cost_table(good: Sequence[Mapping[str, Any]]) -> str:
     rows = [[s, *(f"{np.median(spent[s][d]):.3f}" if spent[s][d] else "" for d in sets)] for s in order]
     caption = "### Seconds per selection\n\nPass over the pool and choice; medians over rounds and seeds, one thread."
     return f"{caption}\n\n{table(['strategy', *sets], rows)}"
+
+
+def classes_table(good: Sequence[Mapping[str, Any]]) -> str:
+    """Labels after which every class had one, in the slowest seed; or in how many seeds that happened at all."""
+    most: dict[str, int] = defaultdict(int)
+    first: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for line in good:
+        most[line["data"]] = max(most[line["data"]], *line["classes"])
+    for line in good:
+        seen = zip(line["labels"], line["classes"], strict=True)
+        all_seen = min((labels for labels, classes in seen if classes == most[line["data"]]), default=math.inf)
+        first[merged(line["strategy"])][line["data"]].append(all_seen)
+    rows = [[strategy, *(slowest(first[strategy][data]) for data in sorted(most))] for strategy in sorted(first)]
+    caption = (
+        "### Rare classes\n\nLabels after which every class that any run found has a label, in the slowest seed. "
+        "Where some seeds never got there: how many did."
+    )
+    return f"{caption}\n\n{table(['strategy', *sorted(most)], rows)}"
+
+
+def slowest(labels: Sequence[float]) -> str:
+    got_there = [number for number in labels if math.isfinite(number)]
+    if not labels:
+        return ""
+    return f"{max(got_there):.0f}" if len(got_there) == len(labels) else f"{len(got_there)} of {len(labels)} seeds"
 
 
 def failures(lines: Sequence[Mapping[str, Any]]) -> str:

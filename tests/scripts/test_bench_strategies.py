@@ -50,7 +50,8 @@ def line(bench: ModuleType, data: str, strategy: str, seed: int, area: float, **
     cell = bench.Cell(data, strategy, seed, 20, 20, 8, False, None)
     curve = {name: [area, area] for name in ("accuracy", "macro_f1", "micro_f1")}
     seconds = {"pass_seconds": [0.0, 0.5], "select_seconds": [0.0, 0.25]}
-    return {**vars(cell), "labels": [20, 40], **curve, **seconds, "multilabel": False, "seconds": 3.0, **more}
+    other = {"labels": [20, 40], "classes": [2, 3], "multilabel": False, "seconds": 3.0}
+    return {**vars(cell), **curve, **seconds, **other, **more}
 
 
 def test_a_cell_starts_from_the_same_random_labels_whatever_the_strategy(bench, folder):
@@ -173,3 +174,10 @@ def test_files_of_vectors_are_read_back(bench, folder):
     assert task.pool.inputs.shape == (150, 6)
     assert task.pool.classes == ("a", "b", "c")
     assert task.test_labels.dtype == torch.int64
+
+
+def test_the_slowest_seed_says_when_every_class_had_a_label(bench):
+    seen = {("Random", 0): [1, 2], ("Random", 1): [2, 3], ("Margin", 0): [3, 3], ("Margin", 1): [2, 3]}
+    lines = [line(bench, "tiny", name, seed, 0.5, classes=classes) for (name, seed), classes in seen.items()]
+    rows = bench.classes_table(lines).splitlines()[-2:]
+    assert rows == ["| Margin | 40 |", "| Random | 1 of 2 seeds |"]

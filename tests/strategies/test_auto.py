@@ -72,6 +72,13 @@ def test_doubt_decides_once_there_are_labels_enough():
     assert selection.notes["neighbor_agreement"] == 1
 
 
+def test_says_which_classes_nobody_has_given_yet():
+    labels = torch.arange(40) % 4
+    assert "no label yet" not in choose(PARTS, asked(labels, follow=True)).why
+    why = choose(PARTS, asked(labels, follow=True, classes=6)).why
+    assert why == "Margin: 40 labels, enough to go by the model's doubt, though 2 of 6 classes have no label yet"
+
+
 def test_chance_decides_where_the_embeddings_know_nothing_of_the_labels():
     labels = torch.arange(40) % 4
     blind = [seed for seed in range(20) if choose(PARTS, asked(labels, follow=False, seed=seed)).why[:6] == "Random"]
