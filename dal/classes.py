@@ -68,6 +68,22 @@ class Classes:
         codes = {self._code[self._name(each)] for each in given}
         return tuple(self.names[code] for code in sorted(codes))
 
+    def read_all(self, given: Sequence[Any], ids: Sequence[str]) -> tuple[list[Value], list[str]]:
+        """The class names that were given for rows, and every mistake among them."""
+        names: list[Value] = []
+        mistakes = []
+        for item, row in zip(given, ids, strict=True):
+            try:
+                value = self.read(item)
+            except ValueError as error:
+                mistakes.append(f"row {row!r}: {error}")
+                continue
+            if isinstance(value, Skip):
+                mistakes.append(f"row {row!r}: a proposal names a class")
+            else:
+                names.append(value)
+        return names, mistakes
+
     def _from_array(self, given: Any) -> Any:
         array = np.asarray(given)
         if array.dtype != np.dtype(bool):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dal.errors import ConfigError, DalError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dal.compare import Comparison
     from dal.config.tree import Node, Override
     from dal.experiment import Experiment
@@ -29,6 +31,7 @@ Deep active learning for text classifiers: spends your labels where they teach t
   dal ask FOLDER --config CONFIG -n 50 -o todo.csv
                                           choose 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
+  dal audit FOLDER                        how often the machines of a Router are wrong, and what they cost
   dal report FOLDER                       make report.html of a run again
   dal list [strategies|learners|oracles|stopping|candidates]
                                           what is installed
@@ -312,7 +315,9 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     again = bool(len(session.pending))
     if not again and _says_stop(session, experiment, options):
         return 3
-    rows = session.ask(options.n, strategy=experiment.start_of(session))
+    rows = _to_person(session, experiment, session.ask(options.n, strategy=experiment.start_of(session)))
+    if not len(rows):
+        return 0
     if output is None:
         print(questions(session, rows), end="")
     else:
@@ -323,6 +328,18 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     if output is not None:
         _say(f"fill in the column label of {output} with: {classes}; then: dal tell {options.folder} {output}")
     return 0
+
+
+def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> "Tensor":
+    """What is left for a person, once the machines of the config have answered."""
+    if experiment.oracle is None or experiment.oracle.hides_labels:
+        return rows
+    from dal.oracles.storing import let_answer
+
+    let_answer(experiment.oracle, session)
+    left = session.pending
+    _say(f"{type(experiment.oracle).__name__} answered {len(rows) - len(left)} of {len(rows)} texts")
+    return left
 
 
 def _says_stop(session: "Session", experiment: "Experiment", options: argparse.Namespace) -> bool:
@@ -402,6 +419,23 @@ def _kept(config: dict[str, Any]) -> dict[str, Any]:
     from dal.experiment import FREE
 
     return {key: value for key, value in config.items() if key not in FREE}
+
+
+def audit_machines(arguments: list[str]) -> int:
+    """`dal audit`."""
+    parser = _Parser(
+        "dal audit",
+        description="Says how often each machine of a Router is wrong: on the rows that a person answered by lot, with "
+        "exact 95 % intervals, for each class, and on those that the machine was sure of; and what it cost.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, help="of `dal run` or `dal ask` with a Router, or one cell of a run")
+    parser.add_argument("--merge", type=Path, metavar="FILE", help="write what all answers say together, as CSV")
+    options = parser.parse_args(arguments)
+    _require_folder(options.folder)
+    from dal.commands.audit import audit
+
+    return audit(options.folder, options.merge)
 
 
 # -- list and check ------------------------------------------------------------------------------------------------
@@ -500,6 +534,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": compare,
     "ask": ask,
     "tell": tell,
+    "audit": audit_machines,
     "report": report,
     "list": listing,
     "check": check,

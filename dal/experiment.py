@@ -13,10 +13,11 @@ from typing import Any
 from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, reads_trained
 from dal.data import Splits, TextData
-from dal.errors import ConfigError, DalError
+from dal.errors import ConfigError, DalError, SessionError
 from dal.learner import Learner, Prepared
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
+from dal.oracles.storing import let_answer
 from dal.reporter import Console, Quiet
 from dal.runfolder import Lock, describe, read_metrics, record_environment, write_config
 from dal.session import Session
@@ -25,6 +26,7 @@ from dal.stopping.rule import History, StoppingRule
 from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
+from dal.weak import LLMWeakLabels
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
@@ -79,6 +81,9 @@ class Experiment:
         oracle: who answers; without one the labels in the data, hidden from the run, if every row of the pool has one.
         baseline: what the strategy is compared with; null for nothing.
         cold_start: chooses the first batch where the strategy reads a trained model and nothing is labeled yet.
+        weak_labels: lets a language model label a share of the pool before anything is asked, trains on what it is sure
+            of, and asks the rest first; in the place of the cold start. In a run the baseline starts without, so that
+            the report shows what it brings; with a common start all cells start with it.
         common_start: let the cold start choose the first batch of every strategy, so that all begin with the same
             labels; null for no in a run and yes in a comparison.
         start: rows in the first batch. Left out where the data has labels that the oracle does not hide.
@@ -103,6 +108,7 @@ class Experiment:
     oracle: Oracle | None = None
     baseline: Strategy | None = field(default_factory=Random)
     cold_start: Strategy = field(default_factory=Random)
+    weak_labels: LLMWeakLabels | None = None
     common_start: bool | None = None
     start: int = 20
     batch: int = 25
@@ -259,7 +265,8 @@ class Experiment:
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
                 if session.round < asked:
                     self._ask(session, round)
-                self._answer(session, oracle, check)
+                let_answer(oracle, session, check)
+                self._answered(session)
                 line = _line(session, cell, round, asked) | self._texts(session, asked)
                 session.record(line | self._judged(session, line))
                 reporter.round(session.metrics[-1])
@@ -284,7 +291,20 @@ class Experiment:
         return {"texts": session.pool.texts(batch.rows)}
 
     def _ask(self, session: Session, round: int) -> None:
-        session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session))
+        weakly = self.weak_labels is not None and (self.common_start or session.strategy != self.baseline)
+        if weakly and session.round == 0 and not session.given:
+            assert self.weak_labels is not None
+            self.weak_labels.begin(session, self.start)
+        else:
+            session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session))
+
+    def _answered(self, session: Session) -> None:
+        """Make sure that nobody is to answer later: a run goes on at once."""
+        if len(session.pending):
+            raise SessionError(
+                f"the oracle leaves {len(session.pending)} rows to a person: give it one (Simulated answers from the "
+                "labels in the data), or use `dal ask` and `dal tell` in the place of `dal run`"
+            )
 
     def start_of(self, session: Session) -> Strategy | None:
         """The cold start, while nothing is labeled, where all start alike or the strategy reads a trained model."""
@@ -292,13 +312,6 @@ class Experiment:
             self.common_start or reads_trained(session.strategy.resolve(session.state), self.learner)
         )
         return self.cold_start if cold else None
-
-    def _answer(self, session: Session, oracle: Oracle, check: "Check") -> None:
-        rows = session.pending
-        if len(rows):
-            answers = oracle.answer(rows, session.pool)
-            check()
-            session.tell(rows, answers, who=type(oracle).__name__, source=oracle.source)
 
     def described(self) -> dict[str, Any]:
         """What `config.yaml` says of it, all defaults filled in."""

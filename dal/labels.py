@@ -11,7 +11,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from dal import proposals
 from dal.errors import SessionError
+from dal.proposals import Proposal
 
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 1
@@ -182,6 +184,12 @@ class LabelStore:
         return self._labels_round
 
     @property
+    def proposals(self) -> list[Proposal]:
+        """What was proposed beside the answers, in order."""
+        with self._lock:
+            return list(self._proposals)
+
+    @property
     def token_budget(self) -> int | None:
         """The last token budget that was recorded for a pass, None when none was."""
         return self._token_budget
@@ -270,6 +278,11 @@ class LabelStore:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 lines,
             )
+
+    def propose(self, given: Sequence[Proposal]) -> None:
+        """Store the proposals, all of them or none. They answer no question, and no answer is replaced by them."""
+        with self._lock, self._writing() as connection:
+            proposals.append(connection, given, self._round)
 
     def undo(self) -> str:
         """The id of the row whose last answer (or skip) is hereby retracted.
@@ -360,6 +373,7 @@ class LabelStore:
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
+        connection.execute(proposals.SCHEMA)  # files of earlier versions have none
         self._replay(connection)
 
     def _create(self, connection: sqlite3.Connection) -> None:
@@ -401,6 +415,8 @@ class LabelStore:
         self._labels_event = 0
         self._labels_round = 0
         self._token_budget: int | None = None
+        self._proposed = 0
+        self._proposals: list[Proposal] = []
         self._asked: set[str] = set()
         self._pending: dict[str, None] = {}
         self._stacks: dict[str, list[Value | Skip]] = {}  # id -> its answers that were not retracted, latest last
@@ -411,6 +427,9 @@ class LabelStore:
         newer = connection.execute("SELECT * FROM events WHERE event > ? ORDER BY event", (self._event,))
         for line in newer.fetchall():
             self._apply(_event(line))
+        for number, proposal in proposals.stored(connection, self._proposed):
+            self._proposed = number
+            self._proposals.append(proposal)
         budget = connection.execute("SELECT tokens FROM budgets ORDER BY number DESC LIMIT 1").fetchone()
         self._token_budget = None if budget is None else budget[0]
 

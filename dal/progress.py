@@ -12,6 +12,7 @@ from torch import Tensor
 from dal.classes import Classes
 from dal.errors import DataError, SessionError
 from dal.labels import SKIP, LabelStore, Skip, Value
+from dal.proposals import Proposal
 
 _log = logging.getLogger("dal")
 
@@ -30,6 +31,8 @@ class Progress:
         labeled: (N,) bool: has a label.
         taken: (N,) bool: was asked or told at some time, so that it is not asked again.
         codes: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
+        weights: (N,) float32: what a proposal for the row counts in training while it has no answer; 0 for nothing.
+        proposed: what was proposed, where `weights` is above 0; coded like `codes`.
         pending: (n,) int64, the rows to answer, in order.
 
     Raises:
@@ -44,7 +47,10 @@ class Progress:
         self.codes[~self.given] = classes.blank
         self.labeled = self.given.clone()
         self.taken = torch.zeros(size, dtype=torch.bool)
+        self.weights = torch.zeros(size)
+        self.proposed: Tensor = classes.blank.expand(size, *classes.blank.shape).clone()
         self._restore_answers(store.answers)
+        self.propose(store.proposals)
         self.pending = self.rows_of(store.pending)
         for rows in (self.pending, self.rows_of(list(store.skipped))):
             self.labeled[rows] = False
@@ -57,6 +63,22 @@ class Progress:
         self.taken[rows] = True
         for row, name in zip(rows.tolist(), present, strict=True):
             self.codes[row] = self._classes.code(answers[name])
+
+    @property
+    def weak(self) -> Tensor:
+        """The rows that train by what was proposed: (n,) int64, ascending. None that has an answer or was declined."""
+        declined = torch.zeros_like(self.labeled)
+        declined[self.rows_of(list(self._store.skipped))] = True
+        return (~self.labeled & ~declined & (self.weights > 0)).nonzero().flatten()
+
+    def propose(self, proposals: Sequence[Proposal]) -> None:
+        """Let the proposals stand; of two for a row the later one, unless it has no weight."""
+        counting = {proposal.row: proposal for proposal in proposals if proposal.weight}
+        self._refuse_strangers({name: proposal.value for name, proposal in counting.items()})
+        present, rows = self._present(list(counting))
+        for row, name in zip(rows.tolist(), present, strict=True):
+            self.weights[row] = counting[name].weight
+            self.proposed[row] = self._classes.code(counting[name].value)
 
     def ask(self, rows: Tensor) -> None:
         """Let the rows be pending."""

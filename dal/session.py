@@ -22,6 +22,7 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.memory import SessionMemory
 from dal.outputs import Outputs
 from dal.progress import Progress
+from dal.proposals import Proposal
 from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
 from dal.stopping import record
 from dal.stopping.rule import History, StoppingRule, Verdict
@@ -141,6 +142,11 @@ class Session:
         return labels
 
     @property
+    def weak_rows(self) -> Tensor:
+        """The rows without an answer that train by what was proposed for them, (n,) int64, ascending."""
+        return self._progress.weak
+
+    @property
     def unasked_rows(self) -> Tensor:
         """The rows without a label that were never asked, (N,) int64, ascending."""
         return (~self._progress.labeled & ~self._progress.taken).nonzero().flatten()
@@ -154,6 +160,11 @@ class Session:
     def can_evaluate(self) -> bool:
         """Whether the data has test rows with labels."""
         return self.data.test is not None and bool(self.data.test.known.any())
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to train on: an answer, or a proposal that counts."""
+        return bool(self._progress.labeled.any()) or bool(len(self.weak_rows))
 
     @property
     def round(self) -> int:
@@ -232,6 +243,47 @@ class Session:
         self._store(asked if asked.why else replace(asked, why=strategy.why(state)))
         return self.pending
 
+    def choose(self, strategy: Strategy, n: int) -> Asked:
+        """What the strategy would ask now, with nothing stored: at most n of the rows that were never asked.
+
+        Raises:
+            SessionError: nothing is left, or the strategy reads a trained model and nothing is labeled.
+        """
+        available = self.unasked_rows
+        if not len(available):
+            raise SessionError(f"nothing is left to ask: all {len(self.pool)} rows have a label or were declined")
+        acting = strategy.resolve(self.state)
+        check_needs(acting, self.learner, multilabel=self.pool.multilabel)
+        return self._choose(acting, available, min(n, len(available)))
+
+    def ask_these(
+        self,
+        rows: Tensor,
+        *,
+        strategy: str,
+        scores: Tensor | None = None,
+        why: str = "",
+        notes: Mapping[str, float] = {},
+    ) -> Tensor:
+        """The rows, stored as asked: questions that were chosen elsewhere.
+
+        Args:
+            rows: (n,) int64, never asked before, best first.
+            strategy: what chose them, as records say it.
+            scores: (n,), what made them win.
+            why: in words.
+            notes: figures of the choice.
+
+        Raises:
+            SessionError: some are pending, or a row was asked before.
+        """
+        if len(self._progress.pending):
+            raise SessionError(f"{len(self._progress.pending)} rows are still to be answered")
+        if not len(rows) or bool((self._progress.labeled | self._progress.taken)[rows].any()):
+            raise SessionError("ask for rows that have no label and were never asked")
+        self._store(Asked(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), why=why))
+        return self.pending
+
     def _candidates(self, available: Tensor, n: int) -> Tensor:
         if self.candidates is None:
             return available
@@ -280,7 +332,7 @@ class Session:
             return None, None
         if not reads_trained(acting, self.learner):
             return self.learner.untrained(self.prepared), self.prepared
-        if not bool(self._progress.labeled.any()):
+        if not self.trains:
             name = name_of(acting)
             raise SessionError(
                 f"{name} reads {listing(all_needs(acting))} of a trained model, and nothing is labeled yet: start with "
@@ -358,6 +410,48 @@ class Session:
                 self._progress.take(row, value)
             self._drop_predictor()
         return len(new)
+
+    def propose(
+        self,
+        rows: Tensor | Sequence[int],
+        values: Any,
+        *,
+        weight: float,
+        who: str = "",
+        source: str = "llm",
+        confidence: float | Sequence[float | None] | None = None,
+        seconds: float | Sequence[float | None] | None = None,
+        cost: float | Sequence[float | None] | None = None,
+    ) -> None:
+        """Store what somebody says of the rows beside the answers: weak labels, or a machine's word to be audited.
+
+        A proposal answers no question and counts as no label in any figure. With a weight it trains the model while
+        its row has no answer, in the place of one.
+
+        Args:
+            rows: (n,), of the pool.
+            values: one per row, as for `tell`, without `SKIP`.
+            weight: in training, 0 (none) to 1 (as much as an answer).
+            who: the name of the model or person.
+            source: what kind of answerer.
+            confidence: in [0, 1]; seconds: spent on each row; cost: in dollars, of each row. One number, or one a row.
+
+        Raises:
+            AnswerError: lists every value that is no class. Nothing was stored.
+        """
+        asked = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
+        names, mistakes = self._classes.read_all(one_per_row(values, len(asked)), [self.pool.ids[row] for row in asked])
+        refuse(mistakes)
+        sure = spread(confidence, len(asked), "confidences")
+        took, costs = spread(seconds, len(asked), "seconds"), spread(cost, len(asked), "costs")
+        new = [
+            Proposal(self.pool.ids[row], names[i], who, source, weight, sure[i], took[i], costs[i])
+            for i, row in enumerate(asked)
+        ]
+        self.store.propose(new)
+        self._progress.propose(new)
+        if weight:
+            self._drop_predictor()
 
     def undo(self) -> int:
         """The row whose last answer is hereby retracted; it is asked first again.
@@ -480,7 +574,7 @@ class Session:
         """What the rule reads of the present state, by name, as JSON can hold it: for a line of `metrics.jsonl`."""
         found: dict[str, Any] = {}
         if "spent" in rule.reads:
-            found["spent"] = record.spent(self.store.events(), len(self.store.answers))
+            found["spent"] = record.spent(self.store.events(), len(self.store.answers), self.store.proposals)
         if "validation" in rule.reads:
             found["validation"] = {"rows": len(self.data.validation), **self._evaluate("validation")}
         if "stop_set" in rule.reads:
@@ -501,9 +595,9 @@ class Session:
         return self._prepared[part]
 
     def _fit(self) -> Predictor:
-        rows, labels = self.labeled_rows, self.labels
-        if not len(rows):
+        if not self.trains:
             raise SessionError("nothing is labeled yet, so there is no model: ask and tell first")
+        rows, labels, weights = self._training_set()
         prepared, validation = self.prepared, self._validation()
         previous = self._last_predictor() if self._continues else None
         start = time.perf_counter()
@@ -512,6 +606,7 @@ class Session:
             rows,
             labels,
             seed=self._model_seeds.number(Stream.FIT),
+            weights=weights,
             validation=validation,
             previous=previous,
             monitor=self._monitor,
@@ -523,6 +618,14 @@ class Session:
                 predictor.save(target)
         return predictor
 
+    def _training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows, labels and weights (None where all count alike): what was answered, and what was proposed."""
+        rows, labels, weak = self.labeled_rows, self.labels, self.weak_rows
+        if not len(weak):
+            return rows, labels, None
+        weights = torch.cat([torch.ones(len(rows)), self._progress.weights[weak]])
+        return torch.cat([rows, weak]), torch.cat([labels, self._progress.proposed[weak]]), weights
+
     def _validation(self) -> tuple[Prepared, Tensor] | None:
         rows = self.data.validation
         if rows is None or not bool(rows.known.all()):
@@ -531,7 +634,7 @@ class Session:
 
     def _load_current(self) -> Predictor | None:
         """The saved model, when the present labels made it."""
-        if self.folder is None or not bool(self._progress.labeled.any()):
+        if self.folder is None or not self.trains:
             return None
         marker, seconds = trained_on(self.folder) or ("", 0.0)
         if marker != self._marker():
@@ -559,8 +662,8 @@ class Session:
         """A digest of all that a model follows from."""
         facts = [describe(self.learner), self.seed, self.store.labels_round, self.pool.classes, self.pool.fingerprint]
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
-        digest.update(self.labeled_rows.numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
+        for part in self._training_set():
+            digest.update(b"" if part is None else part.numpy().tobytes())
         return digest.hexdigest()
 
     # -- opening and closing ---------------------------------------------------------------------------------------

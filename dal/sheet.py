@@ -3,7 +3,7 @@
 import csv
 import difflib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,14 @@ def questions(session: Session, rows: Tensor) -> str:
         score = [f"{scores[row]:.6g}" if row in scores else ""] if scores else []
         writer.writerow([_inert(pool.ids[row]), *cells, *score, ""])
     return lines.getvalue()
+
+
+def as_csv(lines: Iterable[Sequence[str]]) -> str:
+    """The lines as CSV that a spreadsheet reads as text: a cell that it would run begins with an apostrophe."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerows([_inert(cell) for cell in line] for line in lines)
+    return written.getvalue()
 
 
 def read_answers(path: Path, session: Session, *, correct: bool = False) -> Answers:

@@ -2,30 +2,76 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
 
 from torch import Tensor
+
+
+class Later(Enum):
+    """What an oracle answers that leaves a row to somebody else; its only member is `LATER`."""
+
+    LATER = "later"
+
+
+LATER: Final = Later.LATER
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer with what is known of it.
+
+    Attributes:
+        value: a class name or index, a list of them when multi-label, `dal.labels.SKIP`, or `LATER`.
+        who: the name of the person or model; empty for the oracle's class.
+        source: what kind of answerer; empty for the oracle's own `source`.
+        confidence: in [0, 1], None when unknown.
+        seconds: it took; None when unknown.
+        cost: in dollars; None when unknown.
+        beside: what others said of the row, whose word does not count: stored as proposals, to be audited.
+    """
+
+    value: Any
+    who: str = ""
+    source: str = ""
+    confidence: float | None = None
+    seconds: float | None = None
+    cost: float | None = None
+    beside: tuple["Said", ...] = ()
 
 
 class Oracle(ABC):
     """Answers questions about rows. Subclasses are frozen dataclasses: their fields are their options.
 
-    Class attributes (plain and unannotated, so that they do not become options):
+    Class attributes (plain and unannotated, so that they do not become options; or properties):
         hides_labels: whether the labels that stand in the data must be hidden from the run, because the answers come
             from them.
         source: what kind of answerer it is, stored with each answer.
+        reads_predictions: whether `predicted` is wanted.
     """
 
     hides_labels = False
     source = "oracle"
+    reads_predictions = False
 
     @abstractmethod
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         """One answer per row of the `dal.data.Rows` `data`, in order.
 
-        An answer is a class name or index, a list of them when multi-label, or `dal.labels.SKIP`. The same question
-        should get the same answer, or a run that was killed cannot be repeated.
+        An answer is a class name or index, a list of them when multi-label, `dal.labels.SKIP`, or a `Said` around one
+        of these. The same question should get the same answer, or a run that was killed cannot be repeated.
 
         Args:
             rows: (n,) int64.
         """
+
+    def answer_beside(self, rows: Tensor, data: Any, predicted: Tensor | None) -> Sequence[Any]:
+        """The same, by an oracle that looks at the present model's predictions too.
+
+        Args:
+            rows: (n,) int64.
+            data: a `dal.data.Rows`.
+            predicted: (n,) int64, or (n, C) bool when multi-label; None while there is no model.
+        """
+        return self.answer(rows, data)

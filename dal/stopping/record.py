@@ -17,6 +17,7 @@ from dal.errors import ConfigError
 from dal.functional.uncertainty import entropy
 from dal.labels import Event
 from dal.outputs import Outputs
+from dal.proposals import Proposal, latest
 from dal.stopping.rule import Line, StoppingRule
 
 #: What a rule may read, and how an error calls it.
@@ -56,19 +57,21 @@ def holds(line: Line, rule: StoppingRule) -> bool:
     return rule.reads <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.reads)
 
 
-def spent(events: Iterable[Event], answers: int) -> dict[str, float]:
+def spent(events: Iterable[Event], answers: int, proposals: Iterable[Proposal] = ()) -> dict[str, float]:
     """What all answers and skips cost and took, those that were retracted later too: the work was done.
 
     Args:
         events: of the label store.
         answers: rows that have an answer now.
+        proposals: of the label store. Their price counts, the time of the machine that made them does not.
     """
     done = [event for event in events if event.kind in {"answered", "skipped"}]
     costs = [event.cost for event in done if event.cost is not None]
+    proposed = [proposal.cost for proposal in latest(proposals).values() if proposal.cost is not None]
     seconds = [event.seconds for event in done if event.seconds is not None]
     return {
         "answers": answers,
-        "dollars": math.fsum(costs),
+        "dollars": math.fsum(costs + proposed),
         "unpriced": len(done) - len(costs),
         "hours": math.fsum(seconds) / 3600,
         "untimed": len(done) - len(seconds),

@@ -1,0 +1,55 @@
+"""A learner that needs no training as somebody who answers: its most probable class, and how sure it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.errors import ConfigError
+from dal.learner import Learner
+from dal.outputs import closure
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What a labeler thinks of n rows.
+
+    Attributes:
+        codes: (n,) int64, or (n, C) bool when multi-label: the most probable classes.
+        confidence: (n,) in [0, 1]: as the labeler states it, else the probability of the codes (multi-label: of the
+            least sure decision). 0 where it gave no answer that can be read.
+        dollars: (n,), what each cost; None where the labeler does not say.
+    """
+
+    codes: Tensor
+    confidence: Tensor
+    dollars: Tensor | None = None
+
+
+def check_labeler(labeler: Learner, who: str) -> None:
+    """Make sure that the learner can label without training.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if "logits" not in closure(labeler.label_free):
+        name = type(labeler).__name__
+        raise ConfigError(f"{who} needs a labeler that answers without training, such as LLMLearner; {name} does not")
+
+
+def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
+    """What the labeler thinks of the rows of a `dal.data.Rows`, from one pass over them alone."""
+    part = labeler.prepare(data.take(rows))
+    names = {"logits"} | {name for name in ("confidence", "dollars") if name in closure(labeler.label_free)}
+    outputs = labeler.untrained(part).outputs(part, None, names).to("cpu")
+    probs: Tensor = outputs.probs
+    if outputs.multilabel:
+        codes, sure = probs > 0.5, torch.maximum(probs, 1 - probs).amin(-1)
+    else:
+        sure, codes = probs.max(-1)
+    return Opinions(
+        codes,
+        outputs["confidence"] if "confidence" in names else sure,
+        outputs["dollars"] if "dollars" in names else None,
+    )

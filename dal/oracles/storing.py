@@ -1,0 +1,74 @@
+"""From what an oracle says to what a session stores."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.oracles.oracle import LATER, Oracle, Said
+from dal.session import Session
+
+
+def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
+    """Have the oracle answer the pending rows, and store what it says; what it leaves to others stays pending.
+
+    Proposals are stored before the answers, so that nothing that was said of an answered row is missing after a kill.
+
+    Args:
+        oracle: who answers.
+        session: whose pending rows.
+        check: called before anything is stored; raises to end the run.
+    """
+    rows = session.pending
+    if not len(rows):
+        return
+    said = [_said(each, oracle) for each in oracle.answer_beside(rows, session.pool, _predicted(oracle, session, rows))]
+    check()
+    beside = [(row, other) for row, each in zip(rows.tolist(), said, strict=True) for other in each.beside]
+    for (who, source), group in _grouped(beside):
+        sure, took, cost = _details(group)
+        places, values = _columns(group)
+        session.propose(places, values, weight=0.0, who=who, source=source, confidence=sure, seconds=took, cost=cost)
+    told = [(row, each) for row, each in zip(rows.tolist(), said, strict=True) if each.value is not LATER]
+    for (who, source), group in _grouped(told):
+        sure, took, cost = _details(group)
+        places, values = _columns(group)
+        session.tell(places, values, who=who, source=source, confidence=sure, seconds=took, cost=cost)
+
+
+def _said(answer: Any, oracle: Oracle) -> Said:
+    said = answer if isinstance(answer, Said) else Said(answer)
+    who, source = said.who or type(oracle).__name__, said.source or oracle.source
+    return Said(said.value, who, source, said.confidence, said.seconds, said.cost, said.beside)
+
+
+def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
+    """The present model's predictions, where the oracle wants them and there is a model."""
+    if not oracle.reads_predictions or not session.trains:
+        return None
+    outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
+    logits: Tensor = outputs.logits.cpu()
+    return logits > 0 if outputs.multilabel else logits.argmax(-1)
+
+
+_Group = list[tuple[int, Said]]
+
+
+def _grouped(said: Iterable[tuple[int, Said]]) -> list[tuple[tuple[str, str], _Group]]:
+    """By (who, source), in the order in which they first appear."""
+    groups: dict[tuple[str, str], _Group] = {}
+    for row, each in said:
+        groups.setdefault((each.who, each.source), []).append((row, each))
+    return list(groups.items())
+
+
+def _columns(group: _Group) -> tuple[Tensor, Sequence[Any]]:
+    return torch.tensor([row for row, _ in group], dtype=torch.int64), [each.value for _, each in group]
+
+
+def _details(group: _Group) -> tuple[list[float | None], list[float | None], list[float | None]]:
+    """Confidences, seconds and costs."""
+    columns = [(each.confidence, each.seconds, each.cost) for _, each in group]
+    sure, took, cost = (list(column) for column in zip(*columns, strict=True))
+    return sure, took, cost

@@ -1,0 +1,88 @@
+"""Answers that nobody vouches for: weak labels, and what a machine said where a person answers. Never ground truth."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dal.errors import AnswerError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS proposals (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,                 -- seconds since 1970, UTC
+    round INTEGER NOT NULL,
+    row TEXT NOT NULL,                -- the row's id
+    value TEXT NOT NULL,              -- a class name, or a list of them, as JSON
+    who TEXT NOT NULL, source TEXT NOT NULL,
+    weight REAL NOT NULL,             -- in training, 0 for none
+    confidence REAL, seconds REAL, cost REAL
+) STRICT
+"""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What somebody or something says of a row, beside the answer that counts.
+
+    Attributes:
+        row: the row's id.
+        value: a class name; a tuple of them when multi-label.
+        who: the name of the model or person.
+        source: what kind of answerer, such as "llm".
+        weight: what it counts in training while the row has no answer, in the place of 1 for an answer; 0 is nothing.
+        confidence: in [0, 1], None when unknown.
+        seconds: how long it took; None when unknown.
+        cost: in dollars; None when unknown.
+    """
+
+    row: str
+    value: str | tuple[str, ...]
+    who: str = ""
+    source: str = "llm"
+    weight: float = 0.0
+    confidence: float | None = None
+    seconds: float | None = None
+    cost: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise AnswerError(f"the weight of a proposal is a number from 0 to 1, got {self.weight}")
+
+
+def append(connection: sqlite3.Connection, proposals: Sequence[Proposal], round: int) -> None:
+    """Store them, within the transaction that is open."""
+    at = time.time()
+    lines = [
+        (at, round, p.row, json.dumps(p.value, ensure_ascii=False), p.who, p.source, *_details(p)) for p in proposals
+    ]
+    connection.executemany(
+        "INSERT INTO proposals (at, round, row, value, who, source, weight, confidence, seconds, cost)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        lines,
+    )
+
+
+def _details(proposal: Proposal) -> tuple[float | None, ...]:
+    return proposal.weight, proposal.confidence, proposal.seconds, proposal.cost
+
+
+def stored(connection: sqlite3.Connection, after: int) -> list[tuple[int, Proposal]]:
+    """Those whose number is above `after`, in order, with their numbers."""
+    lines = connection.execute(
+        "SELECT number, row, value, who, source, weight, confidence, seconds, cost FROM proposals"
+        " WHERE number > ? ORDER BY number",
+        (after,),
+    )
+    return [(number, Proposal(row, _value(value), *rest)) for number, row, value, *rest in lines.fetchall()]
+
+
+def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
+    """(row, who) -> what this one said last of the row."""
+    return {(proposal.row, proposal.who): proposal for proposal in proposals}
+
+
+def _value(text: str) -> str | tuple[str, ...]:
+    value = json.loads(text)
+    return value if isinstance(value, str) else tuple(value)

@@ -1,0 +1,75 @@
+"""A cold start by weak labels: what a labeler is sure of trains the first model, people are asked the rest."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from dal.errors import ConfigError
+from dal.learner import Learner
+from dal.oracles.labeler import check_labeler, opinions
+from dal.session import Session
+from dal.strategies.random import Random
+from dal.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class LLMWeakLabels:
+    """Lets a language model label a share of the pool before anything is asked.
+
+    What it is sure of is stored as weak labels: they train the model with a smaller weight, are no ground truth in any
+    figure, count as no label anywhere, and give way to a person's answer. What it is least sure of is asked first.
+
+    Args:
+        labeler: a learner that answers without training, such as `LLMLearner`.
+        threshold: the least confidence, 0 to 1, of a weak label.
+        rows: how many rows of the pool it labels.
+        choose: which ones: random rows, or a diverse share by a strategy that needs no training, such as
+            ClusterCenters.
+        weight: what a weak label counts in training, above 0 and at most 1; a person's counts 1.
+        name: what the weak labels are stored under; by default the labeler's class.
+    """
+
+    labeler: Learner
+    threshold: float = 0.85
+    rows: int = 200
+    choose: Strategy = field(default_factory=Random)
+    weight: float = 0.5
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        check_labeler(self.labeler, type(self).__name__)
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold of LLMWeakLabels is a number from 0 to 1, got {self.threshold}")
+        if not 0 < self.weight <= 1:
+            raise ConfigError(f"weight of LLMWeakLabels is above 0 and at most 1, got {self.weight}")
+        if self.rows < 1:
+            raise ConfigError(f"rows of LLMWeakLabels must be at least 1, got {self.rows}")
+
+    def begin(self, session: Session, n: int) -> None:
+        """Store the weak labels and ask the n rows of the share that the labeler is least sure of.
+
+        Does nothing once something was asked. Killed in between, it does the rest when it is called again.
+        """
+        if session.round:
+            return
+        share = session.choose(self.choose, self.rows).rows
+        found = opinions(self.labeler, session.pool, share)
+        sure = (found.confidence >= self.threshold) & (found.confidence > 0)
+        if bool(sure.any()) and not len(session.weak_rows):
+            session.propose(
+                share[sure],
+                found.codes[sure],
+                weight=self.weight,
+                who=self.name or type(self.labeler).__name__,
+                source="weak",
+                confidence=found.confidence[sure].tolist(),
+                cost=None if found.dollars is None else found.dollars[sure].tolist(),
+            )
+        order = torch.argsort(found.confidence, stable=True)[:n]
+        session.ask_these(
+            share[order],
+            strategy=type(self).__name__,
+            scores=1 - found.confidence[order].double(),
+            why=f"least sure of {len(share)} rows, {int(sure.sum())} of which got a weak label",
+            notes={"weak_labels": float(sure.sum())},
+        )

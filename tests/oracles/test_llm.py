@@ -1,0 +1,175 @@
+"""A labeler as an oracle, a router over machines and a person, and what a session keeps of what they said."""
+
+from pathlib import Path
+from typing import Any
+
+import material
+import pytest
+import torch
+from labelers import WordLabeler
+
+from dal.data import Rows, Splits
+from dal.errors import ConfigError, SessionError
+from dal.experiment import Experiment
+from dal.labels import SKIP, LabelStore
+from dal.learners.probe import ProbeLearner
+from dal.oracles.llm import LLMOracle
+from dal.oracles.oracle import LATER, Said
+from dal.oracles.router import AUDIT, DISAGREE, MACHINE, UNSURE, Router
+from dal.oracles.simulated import Simulated
+from dal.oracles.storing import let_answer
+from dal.proposals import latest
+from dal.session import Session
+from dal.strategies import Random
+
+
+def rows(n: int = 120) -> Rows:
+    texts, topics = material.tickets(n)
+    return Rows.from_inputs(texts, topics, sorted(material.TOPICS))
+
+
+def session(data: Rows, folder: Path | None = None) -> Session:
+    return Session(Splits(data), WordLabeler(), Random(), hide_labels=True, folder=folder)
+
+
+def test_answers_with_the_most_probable_class_its_confidence_and_its_price() -> None:
+    data = rows()
+    said = LLMOracle(WordLabeler(unsure=0.3)).answer(torch.tensor([3, 0, 7]), data)
+    assert [each.value for each in said] == data.labels[torch.tensor([3, 0, 7])].tolist()
+    assert {round(each.confidence, 2) for each in said} <= {0.6, 0.95}
+    assert [each.cost for each in said] == [pytest.approx(0.001)] * 3
+
+
+def test_what_the_model_gave_no_answer_for_is_declined() -> None:
+    labeler, data = WordLabeler(mute=0.3), rows()
+    said = LLMOracle(labeler).answer(torch.arange(60), data)
+    mute = [labeler.draw(data[row], "mute") < 0.3 for row in range(60)]
+    assert [each.value is SKIP for each in said] == mute
+    assert any(mute)
+    assert not all(mute)
+
+
+def test_a_learner_that_must_be_trained_is_refused() -> None:
+    with pytest.raises(ConfigError, match="answers without training"):
+        LLMOracle(ProbeLearner(model=None))
+
+
+def test_routes_by_doubt_disagreement_and_lot() -> None:
+    router = Router([LLMOracle(WordLabeler(), "a"), LLMOracle(WordLabeler(), "b")], Simulated(), audit=0.0)
+    sure, other, unsure = Said(1, "a", confidence=0.95), Said(2, "b", confidence=0.95), Said(1, "b", confidence=0.5)
+    assert router.route("x", [sure, sure]) == MACHINE
+    assert router.route("x", [sure, other]) == DISAGREE
+    assert router.route("x", [sure, unsure]) == UNSURE
+    assert router.route("x", [sure, Said(SKIP, "b")]) == UNSURE
+    assert router.route("x", [sure, sure], 3) == DISAGREE
+    assert Router(router.machines, audit=1.0).route("x", [sure, sure]) == AUDIT
+
+
+def test_the_audit_is_a_random_share_that_depends_on_the_row_alone() -> None:
+    router = Router([LLMOracle(WordLabeler())], audit=0.2)
+    drawn = [router.audited(f"row{i}") for i in range(2000)]
+    assert 330 < sum(drawn) < 470
+    assert drawn == [router.audited(f"row{i}") for i in range(2000)]
+    assert drawn != [Router(router.machines, audit=0.2, seed=1).audited(f"row{i}") for i in range(2000)]
+
+
+def test_a_person_answers_what_the_machine_is_unsure_of_and_the_rest_costs_nobody_time() -> None:
+    data = rows()
+    router = Router([LLMOracle(WordLabeler(wrong=0.2, unsure=0.4))], Simulated(), audit=0.1)
+    with session(data) as asked:
+        chosen = asked.ask(100)
+        let_answer(router, asked)
+        assert not len(asked.pending)
+        events = {event.row: event for event in asked.store.events() if event.kind == "answered"}
+        said = latest(asked.store.proposals)
+        assert len(said) == len(events) == 100
+        for row in chosen.tolist():
+            name, truth = data.ids[row], data.classes[data.labels[row]]
+            machine, event = said[name, "WordLabeler"], events[name]
+            to_person = router.audited(name) or machine.confidence < 0.9
+            assert event.source == ("simulated" if to_person else "llm")
+            assert event.value == (truth if to_person else machine.value)
+        sources = [event.source for event in events.values()]
+        assert 20 < sources.count("simulated") < 80
+
+
+def test_the_price_of_a_machine_is_counted_once() -> None:
+    from dal.stopping.record import spent
+
+    with session(rows()) as asked:
+        asked.ask(10)
+        let_answer(Router([LLMOracle(WordLabeler(price=0.5))], Simulated(), audit=0.5), asked)
+        found = spent(asked.store.events(), len(asked.store.answers), asked.store.proposals)
+        assert found["dollars"] == pytest.approx(5.0)
+
+
+def test_rows_for_a_person_stay_pending_without_one_and_are_kept(tmp_path: Path) -> None:
+    router = Router([LLMOracle(WordLabeler(unsure=0.5))], audit=0.0)
+    data = rows()
+    with session(data, tmp_path / "s") as asked:
+        asked.ask(40)
+        let_answer(router, asked)
+        left = asked.pending.tolist()
+        assert 0 < len(left) < 40
+        before = len(asked.store.answers)
+        let_answer(router, asked)
+        assert (asked.pending.tolist(), len(asked.store.answers)) == (left, before)
+    with session(data, tmp_path / "s") as again:
+        assert again.pending.tolist() == left
+        again.tell(left, [int(data.labels[row]) for row in left])
+        assert len(again.labels) == 40
+
+
+def test_the_classifier_is_heard_where_it_is_wanted() -> None:
+    data = rows()
+    machine = LLMOracle(WordLabeler())
+    router = Router([machine], Simulated(), audit=0.0, classifier=True)
+    predicted = (data.labels[:10] + 1) % 4  # always something else
+    said = router.answer_beside(torch.arange(10), data, predicted)
+    assert all(each.source == "simulated" for each in said)
+    assert all(each.source == "llm" for each in router.answer_beside(torch.arange(10), data, data.labels[:10]))
+
+
+def test_two_machines_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="name"):
+        Router([LLMOracle(WordLabeler()), LLMOracle(WordLabeler(salt="x"))])
+
+
+def small(**changes: Any) -> Experiment:
+    test, topics = material.tickets(40, seed=5)
+    data = Splits(rows(), Rows.from_inputs(test, topics, sorted(material.TOPICS)))
+    return Experiment(data, WordLabeler(), Random(), baseline=None, start=8, batch=4, rounds=2, quiet=True, **changes)
+
+
+def test_a_run_goes_on_with_a_router_and_refuses_one_without_a_person() -> None:
+    lines = small(oracle=Router([LLMOracle(WordLabeler(unsure=0.3))], Simulated())).run().cells["Random-seed0"]
+    assert [line["labels"] for line in lines] == [8, 12, 16]
+    with pytest.raises(SessionError, match="person"):
+        small(oracle=Router([LLMOracle(WordLabeler(unsure=0.9), hide_labels=True)])).run()
+
+
+def test_later_is_no_answer() -> None:
+    with session(rows()) as asked:
+        asked.ask(3)
+        let_answer(_Half(), asked)
+        assert len(asked.pending) == 1
+
+
+class _Half(Simulated):
+    def answer(self, rows: Any, data: Any) -> Any:
+        return [Said(LATER), *super().answer(rows[1:], data)]
+
+
+def test_a_store_of_an_earlier_version_takes_proposals(tmp_path: Path) -> None:
+    import sqlite3
+
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.ask(["a"])
+    with sqlite3.connect(tmp_path / "labels.db") as connection:
+        connection.execute("DROP TABLE proposals")
+    with LabelStore(tmp_path / "labels.db") as store:
+        from dal.proposals import Proposal
+
+        store.propose([Proposal("a", "x")])
+    with LabelStore(tmp_path / "labels.db") as store:
+        assert [proposal.value for proposal in store.proposals] == ["x"]

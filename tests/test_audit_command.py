@@ -1,0 +1,73 @@
+"""`dal audit` after a run with a router, as a user types it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from command import Command, write_tickets
+
+RUN = """\
+data: {path: tickets.csv, id: id, test: 0.3}
+learner: {ProbeLearner: {model: MODEL, max_length: 16}}
+strategy: Random
+baseline: null
+oracle:
+  Router:
+    machines:
+      - LLMOracle: {labeler: {labelers.WordLabeler: {wrong: 0.2, unsure: 0.3}}, name: first}
+      - LLMOracle: {labeler: {labelers.WordLabeler: {wrong: 0.1, salt: x}}, name: second}
+    person: Simulated
+    audit: 0.5
+start: 40
+batch: 20
+rounds: 1
+report: false
+folder: out
+"""
+
+
+@pytest.fixture
+def dal(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    monkeypatch.chdir(tmp_path)
+    write_tickets(tmp_path / "tickets.csv", 150)
+    (tmp_path / "run.yaml").write_text(RUN.replace("MODEL", str(tiny_bert)))
+    return Command(capsys)
+
+
+def test_says_how_often_each_machine_is_wrong_and_merges_what_was_said(dal: Command, tmp_path: Path) -> None:
+    assert dal("run", "run.yaml").code == 0
+    ended = dal("audit", "out/Random-seed0", "--merge", "merged.csv")
+    assert ended.code == 0, ended.err
+    assert "60 answers" in ended.out
+    assert "by simulated" in ended.out
+    assert "first: said something of 60 rows, for 0.06 dollars" in ended.out
+    assert ended.out.count("of the audited rows") == 2
+    with open("merged.csv", newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 60
+    assert {line["by"] for line in lines} == {"person", "machines"}
+    assert all(0.25 <= float(line["probability"]) <= 1 for line in lines)
+
+
+def test_needs_a_router(dal: Command) -> None:
+    (Path("plain.yaml")).write_text(Path("run.yaml").read_text().partition("oracle:")[0] + "folder: plain\n")
+    assert dal("run", "plain.yaml", "--start", 10, "--batch", 5, "--rounds", 0).code == 0
+    ended = dal("audit", "plain")
+    assert ended.code == 2
+    assert "names no oracle; an audit needs a Router" in ended.err
+
+
+def test_a_person_answers_what_a_router_leaves_to_her(dal: Command) -> None:
+    text = Path("run.yaml").read_text().replace("    person: Simulated\n", "")
+    text = text.replace("folder: out\n", "").replace(
+        "test: 0.3", "label: null, classes: [billing, access, shipping, feedback]"
+    )
+    Path("ask.yaml").write_text(text)
+    ended = dal("ask", "mine", "--config", "ask.yaml", "-n", 20)
+    assert ended.code == 0, ended.err
+    assert "Router answered" in ended.err
+    with open("todo.csv", newline="", encoding="utf-8-sig") as file:
+        left = list(csv.DictReader(file))
+    assert 0 < len(left) < 20
