@@ -116,7 +116,7 @@ def _autolabel(session: Session, model: Model, options: argparse.Namespace) -> i
     rows = [row for row in _unlabeled(session).tolist() if session.pool.ids[row] not in answered]
     if not rows:
         raise SessionError(f"{model.place.folder}: nothing is left to label: all texts have an answer")
-    held = _held_out(model, options)
+    held = _held_out(model, options.max_error, options.delta)
     logits = model.logits("pool", torch.tensor(rows))
     found = decide(logits, held.logits, held.labels, options.max_error, delta=options.delta, known=held.known)
     asked = ~torch.isin(torch.tensor(rows), session.unasked_rows)
@@ -140,7 +140,7 @@ def _unlabeled(session: Session) -> Tensor:
 # -- held-out labels -------------------------------------------------------------------------------------------------
 
 
-def _held_out(model: Model, options: argparse.Namespace) -> Held:
+def _held_out(model: Model, max_error: float, delta: float) -> Held:
     """The labels to decide on.
 
     Raises:
@@ -158,10 +158,11 @@ def _held_out(model: Model, options: argparse.Namespace) -> Held:
             "are no longer those of texts that nothing was chosen by (data.validation: 0.2 sets rows aside)"
         )
         return _part(model, "test", "the test part", (note,))
-    wanted = -10 * (-labels_needed(options.max_error, options.delta) * 4 // 10)
+    wanted = -10 * (-labels_needed(max_error, delta) * 4 // 10)
+    place = model.place.folder
     raise ConfigError(
-        f"{model.place.folder} has no held-out labels to choose a threshold by: label a random sample (dal estimate "
-        f"{options.folder} -n {wanted} --random -o check.csv), or start with data.validation: 0.2 if the data has labels"
+        f"{place} has no held-out labels to choose a threshold by: label a random sample (dal estimate {place} "
+        f"-n {wanted} --random -o check.csv), or, where the data has labels, start anew with data.validation: 0.2"
     )
 
 

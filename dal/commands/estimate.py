@@ -198,9 +198,10 @@ def _report(check: Check, options: argparse.Namespace) -> None:
     )
     if check.uniform < 1:
         gap = found.plain - best
+        differs = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'}"
         print(
-            f"plain averaging of these answers would say {found.plain:.3f}, {abs(gap):.3f} {'more' if gap > 0 else 'less'}: "
-            "it is biased, since they were drawn where the model is unsure"
+            f"plain averaging of these answers would say {found.plain:.3f}, {differs}: it is biased, "
+            "since they were drawn where the model is unsure"
         )
     late = len(check.answers) - len(right)
     if late:
@@ -211,7 +212,7 @@ def _report(check: Check, options: argparse.Namespace) -> None:
     declined = sum(check.answers[name] is None for name in check.ids[: len(right)])
     if declined:
         _say(
-            f"{declined} texts were declined and count as errors, so that the estimate is rather too low than too high"
+            f"texts that were declined count as errors ({declined}), so that the estimate is rather too low than too high"
         )
     if len(right) < 50:
         _say(f"{len(right)} answers are few: intervals are only known to be right from 50 on")
