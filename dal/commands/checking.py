@@ -62,8 +62,6 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
         probabilities=tuple(drawn.probabilities.tolist()),
         guesses=tuple(guess if isinstance(guess, str) else tuple(guess) for guess in guesses),
     )
-    if not options.output.parent.is_dir():
-        raise ConfigError(f"there is no folder {options.output.parent}")
     check.save(model.place.folder)  # first: answers without their probabilities would be worth nothing
     write_questions(options.output, session, chosen, force=options.force)
     _say(

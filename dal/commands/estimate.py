@@ -67,4 +67,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         raise ConfigError(f"-n must be at least 2, not {options.n}")
     if options.file is None and options.output.exists() and not options.force:
         raise ConfigError(f"{options.output} is there already and may hold answers: choose another name")
+    if options.file is None and not options.output.parent.is_dir():
+        raise ConfigError(f"there is no folder {options.output.parent}")
     return options
