@@ -8,6 +8,7 @@ import pytest
 from command import Command, Finished, fill, write_tickets
 
 from dal.cli import main
+from dal.runfolder import Lock
 
 MAX_ERROR = 0.25
 RUN = """\
@@ -178,3 +179,30 @@ def test_multilabel_rows_are_decided_whole(dal: Command, tmp_path: Path) -> None
     found = [set(row["label"].lstrip("'").split("|")) - {"none"} for row in alone]
     wrong = [truth[row["id"]] != names for row, names in zip(alone, found, strict=True)]
     assert numbers(ended, r"hidden from this run say: ([\d.]+)") == [pytest.approx(sum(wrong) / len(wrong), abs=5e-5)]
+
+
+def test_a_comparison_and_a_cell_that_was_moved_are_read(dal: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "grid"
+    grid = ["run.yaml", "--strategies", "Entropy,Margin", "--seeds", "[3]", "--baseline", "null", "--rounds", 0]
+    assert dal("compare", *grid, "--folder", folder).code == 0
+    ended = dal("autolabel", folder, "--max-error", MAX_ERROR, "--dry-run")
+    assert ended.out.startswith(f"{folder}/Entropy-seed3: the model of 250 labels"), ended
+    (folder / "Margin-seed3").rename(tmp_path / "moved")
+    moved = dal("autolabel", tmp_path / "moved", "--max-error", MAX_ERROR, "--dry-run")
+    assert moved.out.startswith(f"{tmp_path / 'moved'}: the model of 250 labels"), moved
+    gone = dal("autolabel", folder, "--max-error", MAX_ERROR, "--dry-run", "--cell", "Margin-seed3")
+    assert (gone.code, "holds no answers yet" in gone.err) == (2, True)
+
+
+def test_a_folder_that_is_in_use_is_left_alone(dal: Command) -> None:
+    lock = Lock(Path("runs/run/Margin-seed3"))
+    ended = dal("autolabel", "runs/run", "--max-error", MAX_ERROR, "--dry-run")
+    lock.release()
+    assert (ended.code, "is in use by" in ended.err) == (2, True)
+
+
+def test_a_stopping_rule_that_reads_the_validation_rows_is_told(dal: Command, tmp_path: Path) -> None:
+    arguments = ["--stop", "{Plateau: {}}", "--baseline", "null", "--rounds", 0, "--folder", tmp_path / "run"]
+    assert dal("run", "run.yaml", *arguments).code == 0
+    ended = dal("autolabel", tmp_path / "run", "--max-error", MAX_ERROR, "--dry-run")
+    assert "the stopping rule read the validation rows too" in ended.err
