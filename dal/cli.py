@@ -32,6 +32,8 @@ Deep active learning for text classifiers: spends your labels where they teach t
                                           choose 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
   dal audit FOLDER                        how often the machines of a Router are wrong, and what they cost
+  dal autolabel FOLDER --max-error 0.05   label all the rest that the model may label alone, with a guarantee
+  dal estimate FOLDER -n 100 -o check.csv draw texts that tell the model's accuracy without a test set
   dal report FOLDER                       make report.html of a run again
   dal list [strategies|learners|oracles|stopping|candidates]
                                           what is installed
@@ -529,12 +531,28 @@ def _strategy_or_learner(name: str) -> type:
         raise
 
 
+def autolabel(arguments: list[str]) -> int:
+    """`dal autolabel`."""
+    from dal.commands.autolabel import autolabel
+
+    return autolabel(arguments)
+
+
+def estimate(arguments: list[str]) -> int:
+    """`dal estimate`."""
+    from dal.commands.estimate import estimate
+
+    return estimate(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run,
     "compare": compare,
     "ask": ask,
     "tell": tell,
     "audit": audit_machines,
+    "autolabel": autolabel,
+    "estimate": estimate,
     "report": report,
     "list": listing,
     "check": check,

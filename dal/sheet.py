@@ -60,7 +60,7 @@ def write_questions(path: Path, session: Session, rows: Tensor, *, force: bool =
 
 def questions(session: Session, rows: Tensor) -> str:
     """The CSV of the rows to ask, without a byte-order mark."""
-    _refuse_separator(session)
+    refuse_separator(session)
     pool, chosen = session.pool, rows.tolist()
     scores = _scores(session, chosen)
     texts = pool.texts(rows)
@@ -70,9 +70,9 @@ def questions(session: Session, rows: Tensor) -> str:
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(head)
     for row, text in zip(chosen, texts, strict=True):
-        cells = [_inert(part) for part in (text if pairs else (text,))]
+        cells = [inert(part) for part in (text if pairs else (text,))]
         score = [f"{scores[row]:.6g}" if row in scores else ""] if scores else []
-        writer.writerow([_inert(pool.ids[row]), *cells, *score, ""])
+        writer.writerow([inert(pool.ids[row]), *cells, *score, ""])
     return lines.getvalue()
 
 
@@ -191,10 +191,10 @@ def parse(label: str, classes: Sequence[str], *, multilabel: bool = False) -> An
     ['billing', 'access']
     """
     if not multilabel:
-        return SKIP if _is_word(label, SKIP_WORD, classes) else _class(label, classes)
-    if _is_word(label, SKIP_WORD, classes):
+        return SKIP if is_word(label, SKIP_WORD, classes) else _class(label, classes)
+    if is_word(label, SKIP_WORD, classes):
         return SKIP
-    if _is_word(label, NONE_WORD, classes) or label == "[]":
+    if is_word(label, NONE_WORD, classes) or label == "[]":
         return []
     chosen = {_class(part.strip(), classes) for part in label.split(SEPARATOR) if part.strip()}
     if not chosen:
@@ -202,7 +202,7 @@ def parse(label: str, classes: Sequence[str], *, multilabel: bool = False) -> An
     return [name for name in classes if name in chosen]
 
 
-def _is_word(label: str, word: str, classes: Sequence[str]) -> bool:
+def is_word(label: str, word: str, classes: Sequence[str]) -> bool:
     """Whether a cell is a marker: the word, or the word in brackets where a class is called so."""
     return label.lower() == f"[{word}]" or (label.lower() == word and word not in {name.lower() for name in classes})
 
@@ -221,7 +221,8 @@ def _some(classes: Sequence[str]) -> str:
     return "classes are " + ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
 
 
-def _refuse_separator(session: Session) -> None:
+def refuse_separator(session: Session) -> None:
+    """Nothing, unless a class name holds what separates classes in a file: a `ConfigError`."""
     wrong = [name for name in session.pool.classes if SEPARATOR in name]
     if session.pool.multilabel and wrong:
         raise ConfigError(f"the class {wrong[0]!r} holds {SEPARATOR!r}, which separates classes in the file: rename it")
@@ -235,7 +236,8 @@ def _scores(session: Session, rows: list[int]) -> dict[int, float]:
     return {row: known[row] for row in rows if row in known}
 
 
-def _inert(cell: str) -> str:
+def inert(cell: str) -> str:
+    """The cell as a spreadsheet shows it and does not run it."""
     return "'" + cell if cell.startswith(_FORMULA) else cell
 
 

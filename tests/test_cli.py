@@ -58,6 +58,9 @@ LIGHT = [
     ["--version"],
     ["run", "--help"],
     ["ask", "--help"],
+    ["autolabel", "--help"],
+    ["estimate", "--help"],
+    ["autolabel", "runs", "--max-error", "5"],
     ["list"],
     ["list", "learners"],
     ["rnu"],
@@ -86,7 +89,10 @@ def test_help_lists_and_simple_errors_import_no_model_library(
 def test_help_names_every_command(arguments: list[str], dal: Command) -> None:
     ended = dal(*arguments)
     assert ended.code == 0
-    assert all(f"dal {name}" in ended.out for name in ("run", "ask", "tell", "report", "list", "check"))
+    assert all(
+        f"dal {name}" in ended.out
+        for name in ("run", "ask", "tell", "autolabel", "estimate", "report", "list", "check")
+    )
 
 
 def test_help_of_run_explains_every_key(dal: Command) -> None:
@@ -94,7 +100,7 @@ def test_help_of_run_explains_every_key(dal: Command) -> None:
     assert all(f"--{key} " in shown for key in ("data.path", "data.classes", "learner", "strategy", "seeds", "folder"))
 
 
-@pytest.mark.parametrize("command", ["tell", "report", "list", "check"])
+@pytest.mark.parametrize("command", ["tell", "autolabel", "estimate", "report", "list", "check"])
 def test_every_command_has_help(command: str, dal: Command) -> None:
     ended = dal(command, "--help")
     assert ended.code == 0

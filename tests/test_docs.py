@@ -72,6 +72,14 @@ def test_config_of_the_labeling_guide_asks_and_takes_answers(tickets: dict[str, 
         assert main(["tell", "runs/tickets", "todo.csv"]) == 0
 
 
+def test_what_the_page_on_automation_shows_in_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = blocks("docs/automation.md", "python")
+    names: dict[str, object] = {}
+    exec(compile(code, "automation.md", "exec"), names)
+    assert "at most 0.0" in capsys.readouterr().out
+    assert names["curve"].area > 0  # type: ignore[attr-defined]
+
+
 def test_table_of_strategies_names_every_one_that_is_built_in() -> None:
     table = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
     built_in = {name for name, entry in found(STRATEGIES).items() if entry.value.startswith("dal.")}

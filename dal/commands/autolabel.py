@@ -1,0 +1,64 @@
+"""`dal autolabel`: its help and its options. The work is in `labeling`, which imports what is heavy."""
+
+import argparse
+from pathlib import Path
+
+from dal.cli import _Parser, _wants_help
+from dal.errors import ConfigError
+
+HELP = """\
+usage: dal autolabel FOLDER --max-error 0.05 [-o labels.csv] [--delta 0.05] [--cell NAME] [--dry-run]
+
+Says for every text without a label whether the latest model of FOLDER may label it alone, so that at most --max-error
+of these labels are wrong, or whether a person should. With probability 1 - delta over the held-out labels, the error
+rate of texts like the held-out ones is within --max-error (exact binomial bounds, Learn then Test).
+
+FOLDER is one of `dal ask`, or of `dal run` or `dal compare`: then the first strategy with its first seed, or --cell.
+Held-out labels are the validation part of the data (data.validation), which is never trained on or asked; else the
+answers to a random sample (`dal estimate FOLDER -n 300 --random`); else a test part, which is used up by this.
+
+FILE has the columns id, text, label, guess, confidence (calibrated) and decision: "automatic", or "person", whose
+label is empty. Texts that have a label are left out. Several classes are written as `a|b`, no class as `none`; with
+several classes, a row is wrong as soon as one of them is.
+
+options:
+  --max-error SHARE the highest error rate of automatic labels, 0 to 1
+  --delta SHARE     the probability that it is exceeded all the same (0.05)
+  -o FILE           the CSV file to write (labels.csv)
+  --cell NAME       which cell of a run or comparison, such as Margin-seed0
+  --dry-run         say how many could be automated, and write nothing
+  --force           overwrite FILE
+  --debug           show the traceback of an error
+"""
+
+
+def autolabel(arguments: list[str]) -> int:
+    """`dal autolabel`."""
+    if _wants_help(arguments):
+        print(HELP, end="")
+        return 0
+    options = _options(arguments)
+    from dal.commands.labeling import label
+
+    return label(options)
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser("dal autolabel", add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--max-error", "--max_error", type=float, required=True)
+    parser.add_argument("--delta", type=float, default=0.05)
+    parser.add_argument("-o", dest="output", type=Path, default=Path("labels.csv"))
+    parser.add_argument("--cell")
+    parser.add_argument("--dry-run", "--dry_run", action="store_true")
+    parser.add_argument("--force", action="store_true")
+    options = parser.parse_args(arguments)
+    for name in ("max_error", "delta"):
+        if not 0 < getattr(options, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} is a share between 0 and 1, not {getattr(options, name)}")
+    if not options.dry_run:
+        if options.output.exists() and not options.force:
+            raise ConfigError(f"{options.output} is there already: choose another name, or overwrite it with --force")
+        if not options.output.parent.is_dir():
+            raise ConfigError(f"there is no folder {options.output.parent}")
+    return options

@@ -1,0 +1,165 @@
+"""`dal estimate`: the accuracy of the latest model on all that remains, from a few answers and without a test set."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dal.checks import Check, read_checks
+from dal.cli import _say
+from dal.commands.opening import Model, find, load
+from dal.errors import AnswerError, ConfigError, SessionError
+from dal.evaluation.confidence import answers, confidence, temperature
+from dal.evaluation.unbiased import UNIFORM, accuracy, draw
+from dal.experiment import interruptible
+from dal.labels import Value
+from dal.reporter import Console
+from dal.session import Session
+from dal.sheet import Answers, read_answers, write_questions
+
+_STREAM = 104729  # the drawing's own random numbers, apart from all that a session draws
+
+
+def draw_check(options: argparse.Namespace) -> int:
+    """The exit code of `dal estimate FOLDER` with these options."""
+    with interruptible(None) as check:
+        model = load(find(options.folder, options.cell), Console().monitor(check))
+        with model.session as session:
+            return _draw(session, model, options)
+
+
+def read_check(options: argparse.Namespace) -> int:
+    """The exit code of `dal estimate FOLDER FILE` with these options."""
+    model = load(find(options.folder, options.cell))
+    with model.session as session:
+        return _read(session, model, options)
+
+
+# -- drawing ---------------------------------------------------------------------------------------------------------
+
+
+def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
+    rows = session.unasked_rows
+    if len(rows) < 2:
+        raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label are left, too few to draw from")
+    logits = model.logits("pool", rows)
+    drawn = draw(
+        1 - confidence(logits, _temperature(model), multilabel=session.pool.multilabel),
+        min(options.n, len(rows)),
+        _generator(model),
+        uniform=1.0 if options.random else UNIFORM,
+    )
+    chosen = rows[drawn.positions]
+    guesses = session.pool.names_of(answers(logits[drawn.positions], multilabel=session.pool.multilabel))
+    check = Check(
+        number=max((each.number for each in read_checks(model.place.folder)), default=0) + 1,
+        labels=len(session.labels),
+        event=session.store.labels_event,
+        of=len(rows),
+        uniform=1.0 if options.random else UNIFORM,
+        ids=tuple(session.pool.ids[row] for row in chosen.tolist()),
+        probabilities=tuple(drawn.probabilities.tolist()),
+        guesses=tuple(guess if isinstance(guess, str) else tuple(guess) for guess in guesses),
+    )
+    check.save(model.place.folder)  # first: answers without their probabilities would be worth nothing
+    write_questions(options.output, session, chosen, force=options.force)
+    _say(
+        f"{len(chosen)} of {len(rows)} texts without a label were drawn to check the model of {check.labels} labels; "
+        f"fill in {options.output} from the top, then: dal estimate {options.folder} {options.output}"
+    )
+    return 0
+
+
+def _temperature(model: Model) -> float:
+    """Of the validation part, where there is one: it makes the draw better, and cannot bias the estimate."""
+    part = model.session.data.validation
+    if part is None or not bool(part.known.any()):
+        return 1.0
+    rows = part.known.nonzero().flatten()
+    return temperature(model.logits("validation", rows), part.labels[rows])
+
+
+def _generator(model: Model) -> torch.Generator:
+    """Its own for every draw of the folder."""
+    drawn = len(read_checks(model.place.folder))
+    seed = np.random.SeedSequence((model.place.cell.seed, drawn, _STREAM)).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(seed))
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
+    folder = model.place.folder
+    if options.keep and model.place.simulated:
+        raise ConfigError(
+            f"--keep: {folder} belongs to a run, whose labels are its own; it is for folders of `dal ask`"
+        )
+    told = read_answers(options.file, session, correct=True)
+    for note in told.notes:
+        _say(note)
+    check = _drawn_as(told, session, folder, options.file).told(_by_id(told, session))
+    if not check.answered:
+        raise AnswerError(f"{options.file}: the first text drawn, {check.ids[0]!r}, has no answer: answer from the top")
+    check.save(folder)
+    _report(check, options)
+    if check.event != session.store.labels_event:
+        _say("labels have come or changed since it was drawn: this is about the model as it was then")
+    if options.keep:
+        new = session.tell(told.rows, told.values, who=options.who, correct=True)
+        _say(f"{new} answers are labels now: the next model is trained on them, and they cannot judge it")
+    return 0
+
+
+def _drawn_as(told: Answers, session: Session, folder: Path, file: Path) -> Check:
+    """The latest draw of the folder that holds all rows answered."""
+    checks = read_checks(folder)
+    if not checks:
+        raise ConfigError(f"{folder} has no sample to check a model by: draw one with `dal estimate {folder} -n 100`")
+    names = {session.pool.ids[row] for row in told.rows}
+    if not names:
+        raise AnswerError(f"{file} has no answers yet: fill in the column label, from the top")
+    for check in reversed(checks):
+        if names <= set(check.ids):
+            return check
+    strangers = sorted(names - set(checks[-1].ids))
+    raise AnswerError(
+        f"{file}: the row {strangers[0]!r} was not drawn ({len(strangers)} of {len(names)} were not); only rows of the "
+        "file that `dal estimate` wrote can be used"
+    )
+
+
+def _by_id(told: Answers, session: Session) -> dict[str, Value]:
+    return {
+        session.pool.ids[row]: tuple(value) if isinstance(value, list) else value  # type: ignore[misc]
+        for row, value in zip(told.rows, told.values, strict=True)
+    }
+
+
+def _report(check: Check, options: argparse.Namespace) -> None:
+    right = check.right
+    found = accuracy(right, check.probabilities[: len(right)], check.of)
+    best = min(max(found.value, 0.0), 1.0)
+    print(
+        f"accuracy {best:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}: the model of {check.labels} labels, "
+        f"on the {check.of} texts that had none, from {found.rows} answers"
+    )
+    if check.uniform < 1:
+        gap = found.plain - best
+        differs = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'}"
+        print(
+            f"plain averaging of these answers would say {found.plain:.3f}, {differs}: it is biased, "
+            "since they were drawn where the model is unsure"
+        )
+    late = len(check.answers) - len(right)
+    if late:
+        _say(
+            f"{late} answers wait for those above them: the text {check.ids[len(right)]!r}, number {len(right) + 1} in "
+            "the order of drawing, has none"
+        )
+    declined = sum(check.answers[name] is None for name in check.ids[: len(right)])
+    if declined:
+        _say(f"texts that were declined count as errors ({declined}): the estimate is rather too low than too high")
+    if len(right) < 50:
+        _say(f"{len(right)} answers are few: intervals are only known to be right from 50 on")

@@ -1,0 +1,72 @@
+"""`dal estimate`: its help and its options. The work is in `checking`, which imports what is heavy."""
+
+import argparse
+from pathlib import Path
+
+from dal.cli import _Parser, _wants_help
+from dal.errors import ConfigError
+
+HELP = """\
+usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
+       dal estimate FOLDER check.csv [--keep] [--cell NAME]
+
+How good is the latest model of FOLDER on the texts that have no label? The first form draws -n of them, more of those
+that the model is unsure of, and writes them to a CSV file with an empty column `label`. Fill it in as for `dal tell`,
+from the top: what stands below the first text without an answer is not counted yet. The second form reads the answers
+and prints the accuracy with a 95 % interval. It has no bias, because every text was drawn with a known probability,
+which is kept in FOLDER/checks.
+
+FOLDER is one of `dal ask`, or of `dal run` or `dal compare`: then the first strategy with its first seed, or --cell.
+The answers are no training labels. A random sample also serves `dal autolabel` where there is no validation part.
+
+options:
+  -n N              how many texts to draw (100; fewer than 50 say little)
+  -o FILE           the CSV file to write (check.csv)
+  --random          draw each text with the same probability
+  --cell NAME       which cell of a run or comparison, such as Margin-seed0
+  --keep            store the answers as labels too: the next model is trained on them, and they cannot judge it
+  --who NAME        with --keep: who answered
+  --force           overwrite FILE
+  --debug           show the traceback of an error
+"""
+
+
+def estimate(arguments: list[str]) -> int:
+    """`dal estimate`."""
+    if _wants_help(arguments):
+        print(HELP, end="")
+        return 0
+    options = _options(arguments)
+    from dal.commands.checking import draw_check, read_check
+
+    return draw_check(options) if options.file is None else read_check(options)
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser("dal estimate", add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("-n", type=int)
+    parser.add_argument("-o", dest="output", type=Path)
+    parser.add_argument("--random", action="store_true")
+    parser.add_argument("--cell")
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--who", default="")
+    parser.add_argument("--force", action="store_true")
+    options = parser.parse_args(arguments)
+    drawing = options.n is not None or options.output is not None or options.random or options.force
+    if options.file is not None and drawing:
+        raise ConfigError(f"{options.file} is read: -n, -o, --random and --force are for drawing a new sample")
+    if options.file is None and (options.keep or options.who):
+        raise ConfigError("--keep and --who are for reading answers: name the file that was filled in")
+    if options.file is not None and not options.file.is_file():
+        raise ConfigError(f"{options.file}: there is no such file")
+    options.n = 100 if options.n is None else options.n
+    options.output = Path("check.csv") if options.output is None else options.output
+    if options.n < 2:
+        raise ConfigError(f"-n must be at least 2, not {options.n}")
+    if options.file is None and options.output.exists() and not options.force:
+        raise ConfigError(f"{options.output} is there already and may hold answers: choose another name")
+    if options.file is None and not options.output.parent.is_dir():
+        raise ConfigError(f"there is no folder {options.output.parent}")
+    return options

@@ -1,0 +1,143 @@
+"""The latest model of a folder that `dal run`, `dal compare` or `dal ask` made, opened to be read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dal.cli import _built, _stored, _stored_comparison
+from dal.config import tree
+from dal.config.classes import near
+from dal.errors import ConfigError, LearnerError
+from dal.experiment import Cell, Experiment
+from dal.learner import SILENT, Monitor, Prepared
+from dal.runfolder import LABELS
+from dal.session import Session
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a session is kept, and how to make it again.
+
+    Attributes:
+        folder: of the session.
+        experiment: what its config says.
+        cell: the strategy and the seed.
+        simulated: whether it belongs to a run, rather than to `dal ask`.
+    """
+
+    folder: Path
+    experiment: Experiment
+    cell: Cell
+    simulated: bool
+
+    @property
+    def hides_labels(self) -> bool:
+        """Whether the labels in the data are hidden from the session."""
+        oracle = self.experiment.oracle
+        return self.simulated and (oracle is None or oracle.hides_labels)
+
+
+@dataclass(eq=False)
+class Model:
+    """The model that the present labels make, and what it says of rows.
+
+    Attributes:
+        session: made again on its folder.
+        place: where.
+        monitor: watches fits and passes.
+    """
+
+    session: Session
+    place: Place
+    monitor: Monitor
+    _prepared: dict[str, Prepared] = field(default_factory=dict)
+
+    def logits(self, part: str, rows: Tensor) -> Tensor:
+        """Those of rows of a part of the data, (n, C) float64, on the CPU, in full precision.
+
+        Raises:
+            SessionError: nothing is labeled yet.
+            LearnerError: they are not finite.
+        """
+        if part not in self._prepared:
+            self._prepared[part] = self.session.learner.prepare(getattr(self.session.data, part))
+        outputs = self.session.predictor.outputs(
+            self._prepared[part], rows, {"logits"}, exact=True, monitor=self.monitor
+        )
+        logits: Tensor = outputs.logits.double().cpu()
+        bad = int((~torch.isfinite(logits)).any(1).sum())
+        if bad:
+            raise LearnerError(
+                f"{self.place.folder}: the model's outputs are NaN or infinite for {bad} of {len(rows)} rows"
+            )
+        return logits
+
+
+def find(folder: Path, cell: str | None = None) -> Place:
+    """The session of a folder: of `dal ask`, of one cell, or of a run or comparison, of which one cell is taken.
+
+    Args:
+        folder: the folder.
+        cell: which one of a run or comparison, such as "Margin-seed0"; by default the first strategy's, first seed.
+
+    Raises:
+        ConfigError: there is none, it has no labels yet, or no cell of this name.
+    """
+    settings = tree.read(_stored(folder))
+    if "strategies" in settings.value:
+        comparison = _stored_comparison(folder, 1)
+        place = _of_run(folder, comparison.experiment, comparison.cells, cell)
+    elif "seed" in settings.value:
+        seed = int(settings.value.pop("seed").value)
+        experiment = _built(settings, tree.Override(), folder)
+        place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
+        _refuse_cell(folder, cell)
+    else:
+        experiment = _built(settings, tree.Override(), folder)
+        if (folder / LABELS).is_file():
+            _refuse_cell(folder, cell)
+            place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)
+        else:
+            place = _of_run(folder, experiment, experiment.cells, cell)
+    if not (place.folder / LABELS).is_file():
+        raise ConfigError(
+            f"{place.folder} holds no answers yet, so there is no model: let the run begin, or ask and tell"
+        )
+    return place
+
+
+def load(place: Place, monitor: Monitor = SILENT) -> Model:
+    """The model of a place. Close its session when done.
+
+    Raises:
+        BusyError: another process works in the folder.
+    """
+    experiment, prepared = place.experiment, dict[str, Prepared]()
+    session = Session(
+        experiment.data,
+        experiment.learner,
+        place.cell.strategy,
+        folder=place.folder,
+        seed=place.cell.seed,
+        candidates=experiment.candidates,
+        hide_labels=place.hides_labels,
+        save_model=experiment.save_model,
+        monitor=monitor,
+        prepared=prepared,
+    )
+    return Model(session, place, monitor, prepared)
+
+
+def _of_run(folder: Path, experiment: Experiment, cells: list[Cell], name: str | None) -> Place:
+    found = {cell.name: cell for cell in cells}
+    if name is not None and name not in found:
+        raise ConfigError(f"{folder} has no cell {name!r}{near(name, found)}; cells are {', '.join(found)}")
+    cell = cells[0] if name is None else found[name]
+    return Place(folder / cell.name, experiment, cell, True)
+
+
+def _refuse_cell(folder: Path, cell: str | None) -> None:
+    if cell is not None:
+        raise ConfigError(f"--cell {cell}: {folder} is itself one cell")

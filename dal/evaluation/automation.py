@@ -1,0 +1,241 @@
+"""What a model may answer alone: the risk-coverage curve, and a confidence threshold with a guarantee."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta, binom
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCoverage:
+    """The error rate of the answers that are kept, by the share that is kept.
+
+    Attributes:
+        coverage: (K,) shares of the rows, 0 to 1, ascending; the last is 1. Rows of equal confidence are kept together.
+        risk: (K,) error rates of the rows kept, 0 to 1.
+        thresholds: (K,) the confidences from which on they are kept, descending.
+        area: under the curve, 0 to 1: the mean risk over all shares. Lower is better; an order at random has the error
+            rate itself.
+    """
+
+    coverage: Floats
+    risk: Floats
+    thresholds: Floats
+    area: float
+
+
+def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
+    """The risk-coverage curve of N answers, and the area under it.
+
+    The area is the mean over n = 1..N of the risk of the n most confident rows; among rows of equal confidence, whose
+    order says nothing, errors are spread evenly.
+
+    Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
+
+    Args:
+        confidence: (N,), higher is surer.
+        right: (N,) bool. Multi-label: whether every decision of the row is right.
+
+    Raises:
+        ValueError: there are no rows, or a confidence is not finite.
+
+    Example:
+        >>> curve = risk_coverage([0.9, 0.6, 0.8, 0.6], [True, True, True, False])
+        >>> curve.coverage.tolist(), curve.risk.tolist(), curve.thresholds.tolist()
+        ([0.25, 0.5, 1.0], [0.0, 0.0, 0.25], [0.9, 0.8, 0.6])
+    """
+    c, wrong = _checked(confidence, right)
+    if not len(c):
+        raise ValueError("a risk-coverage curve needs at least one row")
+    levels, place, sizes = np.unique(-c, return_inverse=True, return_counts=True)
+    errors = np.bincount(place, wrong, len(levels))
+    kept, found = sizes.cumsum(), errors.cumsum()
+    spread = np.repeat(errors / sizes, sizes).cumsum()  # errors among the n most confident, n = 1..N
+    area = float((spread / np.arange(1, len(c) + 1)).mean())
+    return RiskCoverage(kept / len(c), found / kept, -levels, area)
+
+
+def error_bound(errors: int, rows: int, delta: float = 0.05) -> float:
+    """The Clopper-Pearson upper bound of an error rate: at least the true one with probability 1 - delta or more.
+
+    Exact for `rows` independent answers of which `errors` are wrong. 1 without any row.
+
+    Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial".
+
+    Example:
+        >>> round(error_bound(0, 59), 4), round(error_bound(1, 59), 4)
+        (0.0495, 0.0779)
+    """
+    return 1.0 if errors >= rows else float(beta.ppf(1 - delta, errors + 1, rows - errors))
+
+
+def labels_needed(max_error: float, delta: float = 0.05) -> int:
+    """How many held-out labels without a single error it takes to bound the error rate by `max_error`.
+
+    The least n with (1 - max_error)^n <= delta.
+
+    >>> labels_needed(0.05), labels_needed(0.01)
+    (59, 299)
+    """
+    _check_shares(max_error, delta)
+    n = max(1, math.floor(math.log(delta) / math.log1p(-max_error)))
+    return next(k for k in range(n, n + 3) if error_bound(0, k, delta) <= max_error)
+
+
+@dataclass(frozen=True)
+class Automation:
+    """From which confidence on a model may answer alone.
+
+    Attributes:
+        threshold: the least confidence of an answer that needs no person; None when there is none.
+        rows: held-out rows at or above it.
+        errors: how many of those are wrong.
+        bound: their error rate is at most this, with probability 1 - delta; 1 where there is no threshold.
+        max_error: that was wanted.
+        delta: the probability that the threshold is too low.
+        needed: held-out labels that are automated and without error that it takes at least.
+    """
+
+    threshold: float | None
+    rows: int
+    errors: int
+    bound: float
+    max_error: float
+    delta: float
+    needed: int
+
+    @property
+    def text(self) -> str:
+        """The result in words."""
+        sure = f"with probability {1 - self.delta:.4g}"
+        if self.threshold is None:
+            return (
+                f"nothing can be automated with at most {self.max_error:.4g} wrong {sure}: that takes at least "
+                f"{self.needed} held-out labels at high confidence without an error, or more with some; at the "
+                f"threshold that was tried {self.errors} of {self.rows} were wrong"
+            )
+        return (
+            f"from a confidence of {self.threshold:.4f} on, at most {self.bound:.4f} of the answers are wrong {sure} "
+            f"({self.errors} of {self.rows} held-out rows)"
+        )
+
+
+def threshold(
+    confidence: ArrayLike, right: ArrayLike, max_error: float, *, grid: ArrayLike, delta: float = 0.05
+) -> Automation:
+    """The lowest confidence from which on the model's answers are wrong at a rate of at most `max_error`.
+
+    With probability 1 - delta or more over the held-out rows, the error rate P(wrong | confidence >= threshold) of rows
+    from the same law is at most `max_error`. The thresholds of `grid` are tested from the first on, and the last that
+    passes before one fails is taken: a threshold passes when the Clopper-Pearson bound of the error rate of the
+    held-out rows at or above it is at most `max_error`.
+
+    Why this holds: how many held-out rows lie at or above a fixed threshold is random, but given that number, they are
+    independent draws from the law of rows with such a confidence, so that their errors are binomial and each test alone
+    is exact; and so it is on average over the number. A wrong result needs that some threshold passes whose true
+    error rate is too high. All tests before the first such threshold do not matter, and without its passing no later
+    one is reached: so the probability is that of one exact test, at most delta, however many thresholds there are and
+    whether or not the error rate rises steadily as the threshold falls (fixed-sequence testing). It needs no calibrated
+    confidence and allows ties, but a grid, its order and its first threshold included, that was chosen without looking
+    at these held-out rows: see `quantiles` and `promising`. Rows from another law than the held-out ones, such as a
+    pool from which the easy rows were taken away, have no guarantee.
+
+    Angelopoulos, Bates, Candes, Jordan and Lei 2021, "Learn then Test: Calibrating Predictive Algorithms to Achieve
+    Risk Control"; Clopper and Pearson 1934.
+
+    Args:
+        confidence: (m,) of the held-out rows, higher is surer.
+        right: (m,) bool: whether the model's answer is right. Multi-label: whether every decision of the row is.
+        max_error: the highest error rate allowed, 0 to 1, both excluded.
+        grid: (G,) thresholds in the order of testing, usually falling.
+        delta: the probability that the result is wrong, 0 to 1, both excluded.
+
+    Raises:
+        ValueError: a share is not between 0 and 1, or a confidence is not finite.
+
+    Example:
+        >>> sure = np.arange(400) / 400
+        >>> result = threshold(sure, sure > 0.5, 0.1, grid=np.linspace(0.9, 0, 10))
+        >>> result.threshold, result.rows, result.errors
+        (0.5, 200, 1)
+    """
+    _check_shares(max_error, delta)
+    c, wrong = _checked(confidence, right)
+    needed = labels_needed(max_error, delta)
+    best = failed = None
+    for t in np.asarray(grid, np.float64).tolist():
+        kept = c >= t
+        rows, errors = int(kept.sum()), int(wrong[kept].sum())
+        tried = Automation(t, rows, errors, error_bound(errors, rows, delta), max_error, delta, needed)
+        if tried.bound > max_error:
+            failed = tried
+            break
+        best = tried
+    if best is not None:
+        return best
+    rows, errors, bound = (0, 0, 1.0) if failed is None else (failed.rows, failed.errors, failed.bound)
+    return Automation(None, rows, errors, bound, max_error, delta, needed)
+
+
+def quantiles(confidence: ArrayLike, *, steps: int = 100) -> Floats:
+    """Thresholds at which 1/steps, 2/steps, ... and all of the given rows are automated, falling, without repetition.
+
+    Made from rows without labels, they are a grid for `threshold`.
+
+    Example:
+        >>> quantiles([0.1, 0.2, 0.3, 0.4], steps=2).tolist()
+        [0.3, 0.1]
+    """
+    c = np.sort(np.asarray(confidence, np.float64))[::-1]
+    if not len(c):
+        return np.zeros(0)
+    shares = np.arange(1, steps + 1) / steps
+    return np.unique(c[np.maximum(np.ceil(shares * len(c) - 1e-9).astype(np.int64), 1) - 1])[::-1]
+
+
+def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: float, *, rows: int) -> Floats:
+    """The part of a falling grid from the threshold on that is the likeliest to pass, as other held-out rows tell.
+
+    The first threshold is the one that costs `threshold` its guarantee's power: at a high one few rows are automated,
+    and even without an error these bound nothing. So labeled rows that are then not used for the test say where to
+    begin: where the p-value would be least in a test on `rows` rows of which the same shares are automated and wrong.
+    This is split fixed-sequence testing (Angelopoulos et al. 2021).
+
+    Args:
+        grid: (G,) falling thresholds.
+        confidence: (h,) of labeled rows other than those of the test.
+        right: (h,) bool, theirs.
+        max_error: the highest error rate allowed.
+        rows: how many rows the test will have.
+
+    Example:
+        >>> sure = np.arange(400) / 400
+        >>> promising(np.linspace(0.9, 0, 10), sure, sure > 0.5, 0.1, rows=400).tolist()[0]
+        0.5
+    """
+    c, wrong = _checked(confidence, right)
+    kept = c[None, :] >= grid[:, None]  # (G, h)
+    seen = kept.sum(1)
+    scale = rows / max(1, len(c))
+    p = binom.logcdf(np.floor(kept @ wrong * scale), np.ceil(seen * scale), max_error)
+    return grid[int(np.argmin(p)) :] if len(grid) else grid
+
+
+def _checked(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:
+    """Confidences, and 1 where the answer is wrong."""
+    c, correct = np.asarray(confidence, np.float64), np.asarray(right, np.bool_)
+    if c.ndim != 1 or c.shape != correct.shape:
+        raise ValueError(f"confidence and right must be (N,) both, not {c.shape} and {correct.shape}")
+    if not np.isfinite(c).all():
+        raise ValueError("confidences must be finite")
+    return c, (~correct).astype(np.float64)
+
+
+def _check_shares(max_error: float, delta: float) -> None:
+    for name, value in (("max_error", max_error), ("delta", delta)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be between 0 and 1, both excluded, not {value}")
