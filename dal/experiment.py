@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, reads_trained
@@ -25,6 +26,9 @@ from dal.stopping.rule import History, StoppingRule
 from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
+
+if TYPE_CHECKING:
+    from dal.grid.first_round import FirstRounds
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
@@ -226,6 +230,7 @@ class Experiment:
         prepared: dict[str, Prepared],
         reporter: Quiet,
         check: "Check",
+        first: "FirstRounds | None" = None,
     ) -> list[dict[str, Any]]:
         """The lines of a cell's rounds: those that its folder has, and the rest, run now.
 
@@ -236,6 +241,7 @@ class Experiment:
             prepared: the parts that were made ready before, shared between cells on the same data and learner.
             reporter: shows the run.
             check: called between steps; raises to end the run.
+            first: where the first round is taken from, or left, that cells of the same seed have in common.
         """
         oracle = self._oracle(splits)
         if folder is not None:
@@ -260,7 +266,10 @@ class Experiment:
                 if session.round < asked:
                     self._ask(session, round)
                 self._answer(session, oracle, check)
-                line = _line(session, cell, round, asked) | self._texts(session, asked)
+                made = partial(_line, session, cell, round, asked)
+                common = first if round == 0 and oracle.hides_labels else None
+                line = made() if common is None else common.line(session, made, check)
+                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, asked)
                 session.record(line | self._judged(session, line))
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):

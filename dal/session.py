@@ -433,6 +433,25 @@ class Session:
         figures: dict[str, float] = evaluate(outputs, part_rows.labels[rows])
         return figures
 
+    def leave(self, folder: Path) -> None:
+        """Save the present model in `folder` for other sessions to adopt, whole or not at all."""
+        predictor = self.predictor
+        with keep_model(folder, self.marker, self.fit_seconds) as target:
+            predictor.save(target)
+
+    def adopt(self, folder: Path) -> bool:
+        """Whether another session left in `folder` the model that the present labels make, which is then this one's.
+
+        It is loaded as this session's own would be after a restart, with the seconds that its fit took.
+        """
+        marker, seconds = trained_on(folder) or ("", 0.0)
+        if marker != self.marker:
+            return False
+        self._predictor = self.learner.load(folder / MODEL, self.prepared)
+        self.fit_seconds = seconds
+        self._keep(self._predictor)
+        return True
+
     def record(self, line: Mapping[str, Any]) -> None:
         """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
         if self.folder is not None:
@@ -518,10 +537,13 @@ class Session:
         )
         self.fit_seconds = time.perf_counter() - start
         self._previous = None
-        if self.folder is not None and (self.save_model or self._continues):
-            with keep_model(self.folder, self._marker(), self.fit_seconds) as target:
-                predictor.save(target)
+        self._keep(predictor)
         return predictor
+
+    def _keep(self, predictor: Predictor) -> None:
+        if self.folder is not None and (self.save_model or self._continues):
+            with keep_model(self.folder, self.marker, self.fit_seconds) as target:
+                predictor.save(target)
 
     def _validation(self) -> tuple[Prepared, Tensor] | None:
         rows = self.data.validation
@@ -534,7 +556,7 @@ class Session:
         if self.folder is None or not bool(self._progress.labeled.any()):
             return None
         marker, seconds = trained_on(self.folder) or ("", 0.0)
-        if marker != self._marker():
+        if marker != self.marker:
             return None
         self.fit_seconds = seconds
         return self.learner.load(self.folder / MODEL, self.prepared)
@@ -555,8 +577,9 @@ class Session:
             self._previous = self._predictor
         self._predictor = None
 
-    def _marker(self) -> str:
-        """A digest of all that a model follows from."""
+    @property
+    def marker(self) -> str:
+        """A digest of all that the present model follows from, but for a model that training goes on from."""
         facts = [describe(self.learner), self.seed, self.store.labels_round, self.pool.classes, self.pool.fingerprint]
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
         digest.update(self.labeled_rows.numpy().tobytes())
