@@ -1,6 +1,7 @@
 """The cells of a grid as tasks of a Ray cluster."""
 
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from dal.grid.executor import Beside, limited_to, run_worker, said_by, threads
 
 #: The address that starts a Ray of one's own.
 LOCAL = "local"
+
+_PATIENCE = 20.0  # seconds
 
 
 class Cluster(Beside):
@@ -76,6 +79,14 @@ def _join(ray: Any, address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens, for which Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
