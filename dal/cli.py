@@ -78,6 +78,8 @@ options:
   --jobs N          processes at once (1), each with its share of the threads, and a GPU of its own where there are more
   --cluster ADDRESS run the jobs on a Ray cluster (extra `ray`): auto is the one that this machine is part of, local a
                     Ray on this machine alone. All its machines must see the folder and the data under the same paths
+  --successor tfidf another learner, trained on the same labels after each round and scored on the test set: do they
+                    serve it too? tfidf is TfidfLearner; any learner of `dal list`, with options, or an import path
   --resume FOLDER   go on with the comparison in FOLDER
   --debug           show the traceback of an error
 """
@@ -236,13 +238,17 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
         raise ConfigError(f"--strategies: expected names with commas between them, got {text!r}")
     if "strategy" in overrides.inside:
         raise ConfigError("--strategy: a comparison takes --strategies")
+    successor = overrides.inside.get("successor")
+    if successor is not None and successor.node is not None and successor.node.value == "tfidf":
+        named = tree.option("TfidfLearner", "--successor")
+        overrides.inside["successor"] = tree.Override(named, successor.inside)
     if options.seeds is not None:
         count = options.seeds.strip()
         seeds = str(list(range(int(count)))) if count.isdecimal() and int(count) else count
         overrides.inside["seeds"] = tree.Override(tree.option(seeds, "--seeds"))
     settings = tree.read(options.config)
-    named = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
-    folder = Path(f"{named}-compare")  # a run of the same config is not in its way
+    place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
+    folder = Path(f"{place}-compare")  # a run of the same config is not in its way
     return _grid(settings, listed.value, overrides, folder, options.jobs, options.cluster)
 
 

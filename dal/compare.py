@@ -9,7 +9,7 @@ from typing import Any
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiment import Cell, Check, Experiment, Results, held, interruptible, sign
-from dal.grid.executor import Ended, Executor, Here, Lines
+from dal.grid.executor import Ended, Executor, Here, Lines, await_free
 from dal.grid.first_round import FirstRounds
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
@@ -124,6 +124,7 @@ class Comparison:
 
                 report = Path(write_report(folder))
         reporter.summary(grid.lines)
+        self._say_of_successor(grid.lines, folder, reporter)
         if report is not None:
             reporter.say(f"\nreport: {report}")
         if grid.failed:
@@ -141,6 +142,19 @@ class Comparison:
                 executor.close()
         if shared.first is not None and not grid.failed:
             shared.first.forget()
+
+    def _say_of_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
+        if self.experiment.successor is None:
+            return
+        from dal.grid.successor import conclusion, write_conclusion
+
+        baseline = self.experiment.baseline
+        named = next((name for name, strategy in self.named.items() if strategy == baseline), None)
+        found = conclusion(lines, named)
+        for each in found.get("strategies", {}).values():
+            reporter.say(each["text"])
+        if folder is not None and found:
+            write_conclusion(folder, found)
 
     def _executor(self, shared: "_Shared", reporter: Quiet, jobs: int) -> Executor:
         """Where the cells are run: nothing else depends on it."""
@@ -166,6 +180,8 @@ class Comparison:
             raise ConfigError(f"no cell {name!r}; cells are {', '.join(cell.name for cell in self.cells)}")
         folder = None if self.experiment.folder is None else Path(self.experiment.folder)
         with interruptible(folder, command="compare") as check:
+            if folder is not None:
+                await_free(folder / name, check)
             return _Shared(self, folder).run(cell, reporter or Quiet(), check)
 
 

@@ -90,6 +90,8 @@ class Experiment:
         rounds: how many further batches, at most.
         stop: the rule that ends the run of a strategy with a seed before its last round (`dal list stopping`); null
             for none.
+        successor: another learner that is trained on the same labels after every round and scored on the test set, to
+            see whether they serve it as well; null for none. Each round costs one more fit, of this learner.
         seeds: one run of strategy and baseline for each.
         candidates: rows of the pool to score each round: so many random ones, or a generator such as SEALS; null for
             all.
@@ -112,6 +114,7 @@ class Experiment:
     batch: int = 25
     rounds: int = 4
     stop: StoppingRule | None = None
+    successor: Learner | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     candidates: int | Candidates | None = None
     folder: str | None = None
@@ -266,7 +269,7 @@ class Experiment:
                 if session.round < asked:
                     self._ask(session, round)
                 self._answer(session, oracle, check)
-                made = partial(_line, session, cell, round, asked)
+                made = partial(_measured, session, cell, round, asked, self.successor)
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
                 line |= {"strategy": name_of(cell.strategy)} | self._texts(session, asked)
@@ -347,6 +350,16 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
             f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
             "differ from an uninterrupted run's"
         )
+
+
+def _measured(session: Session, cell: Cell, round: int, asked: int, successor: Learner | None) -> dict[str, Any]:
+    """The line of a round, and what another model makes of the same labels."""
+    line = _line(session, cell, round, asked)
+    if successor is None or not session.can_evaluate:
+        return line
+    from dal.grid.successor import succeeded
+
+    return line | succeeded(session, successor)
 
 
 def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any]:

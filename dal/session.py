@@ -422,6 +422,26 @@ class Session:
         self.evaluate_seconds = time.perf_counter() - start
         return figures
 
+    def score(self, learner: Learner) -> dict[str, float]:
+        """The figures of `evaluate` for another learner, trained on the present labels, and the `seconds` of its fit.
+
+        Raises:
+            SessionError: the data has no test rows with labels.
+            LearnerError: the labels cannot train this learner.
+        """
+        from dal.evaluation.metrics import evaluate
+
+        if not self.can_evaluate:
+            raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
+        pool, test = (self._prepare(part, learner) for part in ("pool", "test"))
+        start = time.perf_counter()
+        seed = self._model_seeds.number(Stream.FIT)
+        predictor = learner.fit(pool, self.labeled_rows, self.labels, seed=seed, monitor=self._monitor)
+        seconds = time.perf_counter() - start
+        rows = self.data.test.known.nonzero().flatten()
+        outputs = predictor.outputs(test, rows, {"logits"}, seed=self._model_seeds.number(Stream.EVALUATE))
+        return {**evaluate(outputs, self.data.test.labels[rows]), "seconds": seconds}
+
     def _evaluate(self, part: str) -> dict[str, float]:
         """The figures of the present model on the labeled rows of the test or of the validation part."""
         from dal.evaluation.metrics import evaluate
@@ -514,10 +534,11 @@ class Session:
         outputs = self.predictor.outputs(self.prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)
         return self._stop_set.record(outputs, self._progress.labeled)
 
-    def _prepare(self, part: str) -> Prepared:
-        if part not in self._prepared:
-            self._prepared[part] = self.learner.prepare(getattr(self.data, part))
-        return self._prepared[part]
+    def _prepare(self, part: str, learner: Learner | None = None) -> Prepared:
+        key = part if learner is None else f"{part} for {describe(learner)}"
+        if key not in self._prepared:
+            self._prepared[key] = (learner or self.learner).prepare(getattr(self.data, part))
+        return self._prepared[key]
 
     def _fit(self) -> Predictor:
         rows, labels = self.labeled_rows, self.labels

@@ -13,14 +13,15 @@ from pathlib import Path
 from subprocess import STDOUT, Popen
 from typing import Any, TypeAlias
 
-from dal.errors import DalError
+from dal.errors import BusyError, DalError
 from dal.experiment import Cell, Check, Experiment, Interrupted
-from dal.runfolder import read_metrics
+from dal.runfolder import Lock, read_metrics
 
 #: What a worker's folder of a cell keeps of what it said.
 LOG = "worker.log"
 
 _WATCHED = 0.2  # seconds between two looks at whether the parent is alive
+_PATIENCE = 60.0  # seconds for a worker to notice that it is not
 
 #: The lines of `metrics.jsonl`.
 Lines: TypeAlias = list[dict[str, Any]]
@@ -150,6 +151,23 @@ def end_with_parent() -> None:
         os._exit(1)  # as good as a kill, which loses nothing
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def await_free(place: Path, check: Check) -> None:
+    """Wait for the worker of a grid that was killed, which may not have noticed yet, to let go of a cell's folder.
+
+    Raises:
+        BusyError: somebody else works in it.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return Lock(place).release()
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+        check()
+        time.sleep(_WATCHED)
 
 
 def threads(jobs: int) -> int:

@@ -37,6 +37,7 @@ report: false
 save_model: true
 """
 STRATEGIES = "Margin,BADGE,CoreSet,BALD"
+JOBS = 2
 TARGETS = ("worker", "parent", "all")
 
 
@@ -64,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if begin(options, whole).wait():
         raise SystemExit(f"the undisturbed run failed: see {options.out / 'log'}")
     length = time.monotonic() - began
-    print(f"undisturbed: {len(list(whole.glob('*/metrics.jsonl')))} cells in {length:.0f} s", flush=True)
-    hits, told = fire(options, cut, random.Random(options.seed), length)
+    cells = len(list(whole.glob("*/metrics.jsonl")))
+    print(f"undisturbed: {cells} cells in {length:.0f} s", flush=True)
+    hits, told = fire(options, cut, random.Random(options.seed), length * JOBS / cells)
     while begin(options, cut).wait():
         pass
     return judge(whole, cut, hits, told)
@@ -80,7 +82,7 @@ def fire(
     process = begin(options, cut)
     while len(hits) < options.kills:
         target = TARGETS[len(hits) % len(TARGETS)]
-        seconds = point.uniform(0.05, 0.3) * length
+        seconds = point.uniform(0.0, 1.5) * length  # of one cell
         time.sleep(seconds)
         if process.poll() is None and (hit := strike(process, target, seconds, cut, point)):
             hits.append(hit)
@@ -125,7 +127,7 @@ def how_far(folder: Path) -> str:
 
 
 def begin(options: argparse.Namespace, folder: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "dal", "compare", "grid.yaml", "--strategies", STRATEGIES, "--jobs", "2"]
+    command = [sys.executable, "-m", "dal", "compare", "grid.yaml", "--strategies", STRATEGIES, "--jobs", str(JOBS)]
     command += ["--seeds", str(options.seeds), "--folder", folder.name]
     with (options.out / "log").open("ab") as log:
         return subprocess.Popen(command, cwd=options.out, stdout=log, stderr=log, start_new_session=True)
