@@ -16,6 +16,7 @@ from dal.choice import check_needs, reads_trained
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError
 from dal.learner import Learner, Prepared
+from dal.loggers import check_loggers, following
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.reporter import Console, Quiet
@@ -100,6 +101,8 @@ class Experiment:
         report: write `report.html` into the folder.
         show_texts: store the chosen texts with the figures and show them in the report, which may then not be passed on
             where the texts may not.
+        loggers: Lightning loggers that receive the figures of each round, with the labels as step: names such as
+            TensorBoardLogger, alone or with their options, or import paths; null for none.
         quiet: print nothing.
     """
 
@@ -121,6 +124,7 @@ class Experiment:
     save_model: bool = True
     report: bool = True
     show_texts: bool = False
+    loggers: list[str | dict[str, Any]] | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -205,6 +209,8 @@ class Experiment:
             if strategy is not None:
                 check_needs(strategy, self.learner, multilabel=pool.multilabel)
         check_candidates(as_candidates(self.candidates), self.learner)
+        if self.loggers:
+            check_loggers(self.loggers)
         if self.stop is not None:
             check_rule(self.stop, splits)
         if oracle.hides_labels:
@@ -249,19 +255,22 @@ class Experiment:
         oracle = self._oracle(splits)
         if folder is not None:
             write_config(folder, self._cell_config(cell))
-        with Session(
-            splits,
-            self.learner,
-            cell.strategy,
-            folder=folder,
-            seed=cell.seed,
-            candidates=self.candidates,
-            hide_labels=oracle.hides_labels,
-            budget=self.start + self.rounds * self.batch,
-            save_model=self.save_model,
-            monitor=reporter.monitor(check),
-            prepared=prepared,
-        ) as session:
+        with (
+            Session(
+                splits,
+                self.learner,
+                cell.strategy,
+                folder=folder,
+                seed=cell.seed,
+                candidates=self.candidates,
+                hide_labels=oracle.hides_labels,
+                budget=self.start + self.rounds * self.batch,
+                save_model=self.save_model,
+                monitor=reporter.monitor(check),
+                prepared=prepared,
+            ) as session,
+            following(self.loggers or (), folder, cell.name, session.metrics) as log,
+        ):
             given = session.given
             for round in range(len(session.metrics), self.rounds + 1):
                 check()
@@ -273,7 +282,9 @@ class Experiment:
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
                 line |= {"strategy": name_of(cell.strategy)} | self._texts(session, asked)
-                session.record(line | self._judged(session, line))
+                line |= self._judged(session, line)
+                log(line)  # a kill before it is stored makes the round, and this, anew
+                session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):
                     break
