@@ -3,7 +3,7 @@
     python scripts/bench/kills.py [--kills 20] [--seed 0] [--out runs/bench/kills]
 
 A grid on the demo data with the frozen MiniLM (extra `demo`) is run once undisturbed (what is in `whole` already is
-kept) and once under fire: `dal compare --jobs 2` is started, and a random time after its first worker SIGKILL hits a
+kept) and once under fire: `dal compare --jobs 2` is started, and a random time after a cell has begun SIGKILL hits a
 worker, the parent alone, or all of them at once, in turn; then the same command is given again. In the end the figures
 of every cell are compared with those of the undisturbed run, number by number, and every answer that was on disk at a
 kill is looked for. Linux only.
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     parser.add_argument("--seeds", type=int, default=3, help="of the grid")
-    parser.add_argument("--within", type=float, default=20.0, help="seconds from the first worker to a kill, at most")
+    parser.add_argument("--within", type=float, default=20.0, help="seconds from a begun cell to a kill, at most")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/kills"))
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def fire(options: argparse.Namespace, cut: Path, point: random.Random) -> tuple[
     process = begin(options, cut)
     while len(hits) < options.kills:
         target = TARGETS[len(hits) % len(TARGETS)]
-        while process.poll() is None and not workers(process.pid):
+        while process.poll() is None and not begun(process.pid, cut):
             time.sleep(0.05)
         seconds = point.uniform(0.0, options.within)
         time.sleep(seconds)
@@ -140,6 +140,11 @@ def workers(of: int) -> dict[int, str]:
     found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(of)], capture_output=True, text=True, check=False)
     split = [line.split() for line in found.stdout.splitlines() if "--cell" in line]
     return {int(words[0]): words[words.index("--cell") + 1] for words in split}
+
+
+def begun(of: int, folder: Path) -> bool:
+    """Whether a cell at work has got as far as a label store."""
+    return any((folder / name / "labels.db").exists() for name in workers(of).values())
 
 
 def answers(folder: Path) -> dict[str, dict[str, Any]]:
