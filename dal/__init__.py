@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dal.learners.module import ModuleLearner
     from dal.learners.probe import ProbeLearner
     from dal.learners.sklearn import SklearnCommittee
+    from dal.learners.tfidf import TfidfLearner
     from dal.learners.transformer import TransformerLearner
     from dal.outputs import Outputs
     from dal.session import Session
@@ -66,6 +67,7 @@ _HOMES = {
     "Splits": "dal.data",
     "Strategy": "dal.strategy",
     "TextData": "dal.data",
+    "TfidfLearner": "dal.learners.tfidf",
     "TransformerLearner": "dal.learners.transformer",
 }
 
@@ -103,6 +105,7 @@ __all__ = [
     "StoppingRule",
     "Strategy",
     "TextData",
+    "TfidfLearner",
     "TransformerLearner",
     "__version__",
 ]

@@ -66,7 +66,7 @@ options:
 
 COMPARE_HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
-       dal compare --resume FOLDER [--jobs 2]
+       dal compare --resume FOLDER [--jobs 2] [--cluster auto]
 
 Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (which the cold
 start of the config chooses, unless --common_start is false), the same initialisation and the same test set. Each cell
@@ -81,6 +81,10 @@ options:
                     '[Random, {BADGE: {seeding: k-center}}]'
   --seeds N         so many seeds, from 0 on; or a list: [3,4,5]
   --jobs N          processes at once (1), each with its share of the threads, and a GPU of its own where there are more
+  --cluster ADDRESS run the jobs on a Ray cluster (extra `ray`): auto is the one that this machine is part of, local a
+                    Ray on this machine alone. All its machines must see the folder and the data under the same paths
+  --successor tfidf another learner, trained on the same labels after each round and scored on the test set: do they
+                    serve it too? tfidf is TfidfLearner; any learner of `dal list`, with options, or an import path
   --resume FOLDER   go on with the comparison in FOLDER
   --debug           show the traceback of an error
 """
@@ -207,16 +211,20 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--strategies")
     parser.add_argument("--seeds")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--cluster")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
     options, overrides = _split(parser, arguments)
     if options.cell is not None:
-        _stored_comparison(options.config, 1).run_cell(options.cell)
+        from dal.grid.executor import end_with_parent
+
+        end_with_parent()
+        _stored_comparison(options.config, 1, None).run_cell(options.cell)
         return 0
     if options.resume is not None:
         if options.config is not None or overrides.inside or options.strategies or options.seeds:
-            raise ConfigError("--resume takes the folder and --jobs alone: its config.yaml says the rest")
-        comparison = _stored_comparison(options.resume, options.jobs)
+            raise ConfigError("--resume takes the folder, --jobs and --cluster alone: its config.yaml says the rest")
+        comparison = _stored_comparison(options.resume, options.jobs, options.cluster)
     elif options.config is None or options.strategies is None:
         raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
     else:
@@ -235,17 +243,21 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
         raise ConfigError(f"--strategies: expected names with commas between them, got {text!r}")
     if "strategy" in overrides.inside:
         raise ConfigError("--strategy: a comparison takes --strategies")
+    successor = overrides.inside.get("successor")
+    if successor is not None and successor.node is not None and successor.node.value == "tfidf":
+        named = tree.option("TfidfLearner", "--successor")
+        overrides.inside["successor"] = tree.Override(named, successor.inside)
     if options.seeds is not None:
         count = options.seeds.strip()
         seeds = str(list(range(int(count)))) if count.isdecimal() and int(count) else count
         overrides.inside["seeds"] = tree.Override(tree.option(seeds, "--seeds"))
     settings = tree.read(options.config)
-    named = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
-    folder = Path(f"{named}-compare")  # a run of the same config is not in its way
-    return _grid(settings, listed.value, overrides, folder, options.jobs)
+    place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
+    folder = Path(f"{place}-compare")  # a run of the same config is not in its way
+    return _grid(settings, listed.value, overrides, folder, options.jobs, options.cluster)
 
 
-def _stored_comparison(folder: Path, jobs: int) -> "Comparison":
+def _stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparison":
     """The comparison in a folder."""
     from dal.config import tree
 
@@ -253,11 +265,16 @@ def _stored_comparison(folder: Path, jobs: int) -> "Comparison":
     strategies = settings.value.pop("strategies", None)
     if strategies is None or not isinstance(strategies.value, dict):
         raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` goes on with a run")
-    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs)
+    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs, cluster)
 
 
 def _grid(
-    settings: "Node", strategies: "Sequence[Node]", overrides: "Override", folder: Path, jobs: int
+    settings: "Node",
+    strategies: "Sequence[Node]",
+    overrides: "Override",
+    folder: Path,
+    jobs: int,
+    cluster: str | None,
 ) -> "Comparison":
     """One experiment is built for each strategy, so that a wrong one is refused as `dal run` refuses it."""
     from dal.config.tree import Node
@@ -268,7 +285,7 @@ def _grid(
         experiments.append(_built(one, overrides, folder))
     from dal.compare import Comparison
 
-    return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs)
+    return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs, cluster)
 
 
 def report(arguments: list[str]) -> int:

@@ -1,26 +1,20 @@
-"""Strategies side by side over the same seeds: a grid of runs, in this process or in several, resumable at any time."""
+"""Strategies side by side over the same seeds: a grid of runs, here, in processes or on a cluster, resumable."""
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from dal.data import Splits, TextData
-from dal.errors import ConfigError, DalError
-from dal.experiment import Cell, Check, Experiment, Interrupted, Results, held, interruptible, sign
+from dal.errors import ConfigError, DalError, require
+from dal.experiment import Cell, Check, Experiment, Results, held, interruptible, sign
+from dal.grid.executor import Ended, Executor, Here, Lines, await_free
+from dal.grid.first_round import FirstRounds
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
 from dal.runfolder import describe, read_metrics
 from dal.strategy import Strategy, name_of
-
-#: What a worker's folder of a cell keeps of what it said.
-LOG = "worker.log"
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,8 @@ class Comparison:
         strategies: what is compared. The baseline is added at the end unless it is among them.
         jobs: processes that work at once. Each runs with its share of the processor's threads, and on a GPU of its own
             where there are several. More than one needs a folder, and data that a config can name.
+        cluster: where they work: None for this machine, else the address of a Ray cluster whose machines all see the
+            folder and the data ("auto" for the one that this machine is part of, "local" for a Ray on this one alone).
 
     Example:
         >>> import torch
@@ -52,6 +48,7 @@ class Comparison:
     experiment: Experiment
     strategies: tuple[Strategy, ...]
     jobs: int = 1
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strategies", tuple(self.strategies))
@@ -64,8 +61,13 @@ class Comparison:
         )
         if self.jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {self.jobs}")
-        if self.jobs > 1 and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
+        if self._beside and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
             raise ConfigError("several jobs need a folder, and data that a config can name (a TextData)")
+
+    @property
+    def _beside(self) -> bool:
+        """Whether cells run in processes of their own."""
+        return self.jobs > 1 or self.cluster is not None
 
     @property
     def named(self) -> dict[str, Strategy]:
@@ -104,30 +106,68 @@ class Comparison:
             Interrupted: Ctrl-C. What is finished is kept.
             CellsFailed: after all others are finished.
         """
+        if self.cluster is not None:
+            require("ray", "ray")
         reporter = reporter or (Quiet() if self.experiment.quiet else Console())
         folder = None if self.experiment.folder is None else Path(self.experiment.folder)
-        shared = _Shared(self)
+        shared = _Shared(self, folder)
         if folder is None or not folder.exists():
             shared.load()  # what cannot be run is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
                 sign(folder, self.described(), reporter)
-            grid = _Grid(self, folder, reporter, check)
-            left = [cell for cell in self.cells if not self.experiment.is_over(grid.lines[cell.name])]
-            work = self._one_by_one(left, grid, shared) if self.jobs == 1 else self._beside(left, grid)
-            for cell, lines, said in work:
-                grid.done(cell, lines, said)
+            grid = _Grid(self, folder, reporter)
+            self._run_cells(grid, shared, check)
             report = None
             if folder is not None and self.experiment.report and any(grid.lines.values()):
                 from dal.report import write_report
 
                 report = Path(write_report(folder))
         reporter.summary(grid.lines)
+        self._say_of_successor(grid.lines, folder, reporter)
         if report is not None:
             reporter.say(f"\nreport: {report}")
         if grid.failed:
             raise CellsFailed(grid.failed, folder)
         return Results(grid.lines, folder, report)
+
+    def _run_cells(self, grid: "_Grid", shared: "_Shared", check: Check) -> None:
+        left = [cell for cell in self.cells if not self.experiment.is_over(grid.lines[cell.name])]
+        if left:
+            executor = self._executor(shared, grid.reporter, min(self.jobs, len(left)))
+            try:
+                for ended in executor.run(left, check):
+                    grid.done(ended)
+            finally:
+                executor.close()
+        if shared.first is not None and not grid.failed:
+            shared.first.forget()
+
+    def _say_of_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
+        if self.experiment.successor is None:
+            return
+        from dal.grid.successor import conclusion, write_conclusion
+
+        baseline = self.experiment.baseline
+        named = next((name for name, strategy in self.named.items() if strategy == baseline), None)
+        found = conclusion(lines, named)
+        for each in found.get("strategies", {}).values():
+            reporter.say(each["text"])
+        if folder is not None and found:
+            write_conclusion(folder, found)
+
+    def _executor(self, shared: "_Shared", reporter: Quiet, jobs: int) -> Executor:
+        """Where the cells are run: nothing else depends on it."""
+        if not self._beside:
+            return Here(lambda cell, check: shared.shown(cell, reporter, check))
+        assert shared.folder is not None
+        if self.cluster is None:
+            from dal.grid.processes import Processes
+
+            return Processes(self.experiment, shared.folder, jobs)
+        from dal.grid.cluster import Cluster
+
+        return Cluster(self.experiment, shared.folder, jobs, self.cluster)
 
     def run_cell(self, name: str, *, reporter: Quiet | None = None) -> list[dict[str, Any]]:
         """The lines of one cell alone, as a worker runs it.
@@ -140,45 +180,9 @@ class Comparison:
             raise ConfigError(f"no cell {name!r}; cells are {', '.join(cell.name for cell in self.cells)}")
         folder = None if self.experiment.folder is None else Path(self.experiment.folder)
         with interruptible(folder, command="compare") as check:
-            return _Shared(self).run(cell, folder, reporter or Quiet(), check)
-
-    def _one_by_one(self, left: Sequence[Cell], grid: "_Grid", shared: "_Shared") -> Iterator["_Ended"]:
-        for cell in left:
-            grid.reporter.cell(name_of(cell.strategy), cell.seed)
-            try:
-                yield cell, shared.run(cell, grid.folder, grid.reporter, grid.check), ""
-            except Interrupted:
-                raise
-            except Exception as error:
-                yield cell, None, _said(error)
-
-    def _beside(self, left: Sequence[Cell], grid: "_Grid") -> Iterator["_Ended"]:
-        """One worker process for each cell, `jobs` at a time; a worker that dies takes its own cell with it alone."""
-        assert grid.folder is not None
-        jobs = min(self.jobs, max(1, len(left)))
-        slots: SimpleQueue[int] = SimpleQueue()
-        for slot in range(jobs):
-            slots.put(slot)
-        with ThreadPoolExecutor(jobs) as pool:
-            running: dict[Future[str], Cell] = {}
-            waiting = list(left)
-            try:
-                while waiting or running:
-                    while waiting and len(running) < jobs:
-                        cell = waiting.pop(0)
-                        running[pool.submit(_work, grid.folder, cell.name, slots, jobs)] = cell
-                    ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                    grid.check()  # Ctrl-C reached the workers too; they end after the step that they are at
-                    for future in ended:
-                        cell, said = running.pop(future), future.result()
-                        lines = read_metrics(grid.folder / cell.name)
-                        yield cell, lines if self.experiment.is_over(lines) else None, said
-            finally:
-                waiting.clear()
-
-
-#: A cell, its lines (None when it failed), and what it said.
-_Ended = tuple[Cell, list[dict[str, Any]] | None, str]
+            if folder is not None:
+                await_free(folder / name, check)
+            return _Shared(self, folder).run(cell, reporter or Quiet(), check)
 
 
 class CellsFailed(DalError):
@@ -194,11 +198,17 @@ class CellsFailed(DalError):
 
 @dataclass
 class _Shared:
-    """What cells of one process share: the data and what was made ready of it."""
+    """What cells of one process share: the data, what was made ready of it, and the first round of each seed."""
 
     comparison: Comparison
+    folder: Path | None
     splits: Splits | None = None
     prepared: dict[str, Prepared] = field(default_factory=dict)
+
+    @property
+    def first(self) -> FirstRounds | None:
+        """The first rounds; None in memory, where each cell makes its own."""
+        return None if self.folder is None else FirstRounds(self.folder)
 
     def load(self) -> Splits:
         """The data, once it is sure that every strategy can run on it."""
@@ -210,73 +220,46 @@ class _Shared:
                 check_needs(strategy, self.comparison.experiment.learner, multilabel=self.splits.pool.multilabel)
         return self.splits
 
-    def run(self, cell: Cell, folder: Path | None, reporter: Quiet, check: Check) -> list[dict[str, Any]]:
+    def run(self, cell: Cell, reporter: Quiet, check: Check) -> Lines:
         """The cell's lines."""
-        place = None if folder is None else folder / cell.name
-        return self.comparison.experiment.run_cell(cell, place, self.load(), self.prepared, reporter, check)
+        place = None if self.folder is None else self.folder / cell.name
+        experiment = self.comparison.experiment
+        return experiment.run_cell(cell, place, self.load(), self.prepared, reporter, check, self.first)
+
+    def shown(self, cell: Cell, reporter: Quiet, check: Check) -> Lines:
+        """The cell's lines, under a head of their own."""
+        reporter.cell(name_of(cell.strategy), cell.seed)
+        return self.run(cell, reporter, check)
 
 
 class _Grid:
     """How far the grid is."""
 
-    def __init__(self, comparison: Comparison, folder: Path | None, reporter: Quiet, check: Check) -> None:
-        self.folder, self.reporter, self.check = folder, reporter, check
-        self.lines: dict[str, list[dict[str, Any]]] = {
+    def __init__(self, comparison: Comparison, folder: Path | None, reporter: Quiet) -> None:
+        self.reporter = reporter
+        self.lines: dict[str, Lines] = {
             cell.name: [] if folder is None else read_metrics(folder / cell.name) for cell in comparison.cells
         }
         self.failed: dict[str, str] = {}
-        self._jobs = comparison.jobs
         self._finished = sum(comparison.experiment.is_over(lines) for lines in self.lines.values())
         self._began, self._ended = time.monotonic(), 0
         if self._finished:
             reporter.say(f"{self._finished} of {len(self.lines)} cells are finished already")
 
-    def done(self, cell: Cell, lines: list[dict[str, Any]] | None, said: str) -> None:
+    def done(self, ended: Ended) -> None:
         """A cell ended, well or badly."""
         self._ended += 1
-        if lines is None:
-            self.failed[cell.name] = said or "it ended without a word"
-            self.reporter.say(f"{cell.name} failed: {self.failed[cell.name]}")
+        name = ended.cell.name
+        if ended.lines is None:
+            self.failed[name] = ended.said or "it ended without a word"
+            self.reporter.say(f"{name} failed: {self.failed[name]}")
             return
-        self.lines[cell.name] = lines
+        self.lines[name] = ended.lines
         self._finished += 1
         left = len(self.lines) - self._finished - len(self.failed)
         seconds = (time.monotonic() - self._began) / self._ended * left
-        score = lines[-1].get("accuracy")
-        reached = "" if score is None else f"accuracy {score:.3f} with {lines[-1]['labels']} labels; "
+        last = ended.lines[-1]
+        score = last.get("accuracy")
+        reached = "" if score is None else f"accuracy {score:.3f} with {last['labels']} labels; "
         then = "that was the last" if not left else f"about {duration(seconds)} left"
-        self.reporter.say(f"{cell.name}: {reached}{self._finished} of {len(self.lines)} cells, {then}")
-
-
-def _work(folder: Path, name: str, slots: "SimpleQueue[int]", jobs: int) -> str:
-    """Run one cell in a process of its own; what it said last, when it failed."""
-    slot = slots.get()
-    try:
-        place = folder / name
-        place.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "dal", "compare", "--cell", name, str(folder)]
-        with open(place / LOG, "w+", encoding="utf-8", errors="replace") as log:
-            code = subprocess.run(command, stdout=log, stderr=log, env=_environment(slot, jobs), check=False).returncode
-            log.seek(0)
-            last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "")
-        return "" if code == 0 else last.removeprefix("dal: error: ") or f"its process ended with {code}"
-    finally:
-        slots.put(slot)
-
-
-def _environment(slot: int, jobs: int) -> dict[str, str]:
-    """A worker's share of the machine: its threads, and a GPU of its own where there are several."""
-    import torch
-
-    threads = str(max(1, torch.get_num_threads() // jobs))
-    shared = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-        shared["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-    return shared
-
-
-def _said(error: Exception) -> str:
-    first = (str(error).splitlines() or [""])[0]
-    return first if isinstance(error, DalError) else f"{type(error).__name__}: {first}"
+        self.reporter.say(f"{name}: {reached}{self._finished} of {len(self.lines)} cells, {then}")

@@ -6,15 +6,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, reads_trained
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, SessionError
 from dal.learner import Learner, Prepared
+from dal.loggers import check_loggers, following
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
@@ -27,6 +29,9 @@ from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
 from dal.weak import LLMWeakLabels
+
+if TYPE_CHECKING:
+    from dal.grid.first_round import FirstRounds
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
@@ -91,6 +96,8 @@ class Experiment:
         rounds: how many further batches, at most.
         stop: the rule that ends the run of a strategy with a seed before its last round (`dal list stopping`); null
             for none.
+        successor: another learner that is trained on the same labels after every round and scored on the test set, to
+            see whether they serve it as well; null for none. Each round costs one more fit, of this learner.
         seeds: one run of strategy and baseline for each.
         candidates: rows of the pool to score each round: so many random ones, or a generator such as SEALS; null for
             all.
@@ -99,6 +106,8 @@ class Experiment:
         report: write `report.html` into the folder.
         show_texts: store the chosen texts with the figures and show them in the report, which may then not be passed on
             where the texts may not.
+        loggers: Lightning loggers that receive the figures of each round, with the labels as step: names such as
+            TensorBoardLogger, alone or with their options, or import paths; null for none.
         quiet: print nothing.
     """
 
@@ -114,12 +123,14 @@ class Experiment:
     batch: int = 25
     rounds: int = 4
     stop: StoppingRule | None = None
+    successor: Learner | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     candidates: int | Candidates | None = None
     folder: str | None = None
     save_model: bool = True
     report: bool = True
     show_texts: bool = False
+    loggers: list[str | dict[str, Any]] | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -204,6 +215,8 @@ class Experiment:
             if strategy is not None:
                 check_needs(strategy, self.learner, multilabel=pool.multilabel)
         check_candidates(as_candidates(self.candidates), self.learner)
+        if self.loggers:
+            check_loggers(self.loggers)
         if self.stop is not None:
             check_rule(self.stop, splits)
         if oracle.hides_labels:
@@ -232,6 +245,7 @@ class Experiment:
         prepared: dict[str, Prepared],
         reporter: Quiet,
         check: "Check",
+        first: "FirstRounds | None" = None,
     ) -> list[dict[str, Any]]:
         """The lines of a cell's rounds: those that its folder has, and the rest, run now.
 
@@ -242,23 +256,27 @@ class Experiment:
             prepared: the parts that were made ready before, shared between cells on the same data and learner.
             reporter: shows the run.
             check: called between steps; raises to end the run.
+            first: where the first round is taken from, or left, that cells of the same seed have in common.
         """
         oracle = self._oracle(splits)
         if folder is not None:
             write_config(folder, self._cell_config(cell))
-        with Session(
-            splits,
-            self.learner,
-            cell.strategy,
-            folder=folder,
-            seed=cell.seed,
-            candidates=self.candidates,
-            hide_labels=oracle.hides_labels,
-            budget=self.start + self.rounds * self.batch,
-            save_model=self.save_model,
-            monitor=reporter.monitor(check),
-            prepared=prepared,
-        ) as session:
+        with (
+            Session(
+                splits,
+                self.learner,
+                cell.strategy,
+                folder=folder,
+                seed=cell.seed,
+                candidates=self.candidates,
+                hide_labels=oracle.hides_labels,
+                budget=self.start + self.rounds * self.batch,
+                save_model=self.save_model,
+                monitor=reporter.monitor(check),
+                prepared=prepared,
+            ) as session,
+            following(self.loggers or (), folder, cell.name, session.metrics) as log,
+        ):
             given = session.given
             for round in range(len(session.metrics), self.rounds + 1):
                 check()
@@ -267,8 +285,13 @@ class Experiment:
                     self._ask(session, round)
                 let_answer(oracle, session, check)
                 self._answered(session)
-                line = _line(session, cell, round, asked) | self._texts(session, asked)
-                session.record(line | self._judged(session, line))
+                made = partial(_measured, session, cell, round, asked, self.successor)
+                common = first if round == 0 and oracle.hides_labels else None
+                line = made() if common is None else common.line(session, made, check)
+                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, asked)
+                line |= self._judged(session, line)
+                log(line)  # a kill before it is stored makes the round, and this, anew
+                session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):
                     break
@@ -351,6 +374,16 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
             f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
             "differ from an uninterrupted run's"
         )
+
+
+def _measured(session: Session, cell: Cell, round: int, asked: int, successor: Learner | None) -> dict[str, Any]:
+    """The line of a round, and what another model makes of the same labels."""
+    line = _line(session, cell, round, asked)
+    if successor is None or not session.can_evaluate:
+        return line
+    from dal.grid.successor import succeeded
+
+    return line | succeeded(session, successor)
 
 
 def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any]:

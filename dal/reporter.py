@@ -75,12 +75,21 @@ class Console(Quiet):
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Print the accuracy of each strategy by number of labels, mean and spread over the seeds."""
-        from rich.table import Table
-
         for name, lines in cells.items():
             stopping = lines[-1].get("stopping", {}) if lines else {}
             if stopping and not stopping["stop"]:
                 self.say(f"\n{name} was not stopped: {stopping['text']}")
+        self._table("accuracy", cells)
+        followed = {
+            name: [{**line, **line["successor"]} for line in lines if line.get("successor")]
+            for name, lines in cells.items()
+        }
+        learner = next((line["learner"] for lines in followed.values() for line in lines), "")
+        self._table(f"accuracy of the successor {learner}", followed)
+
+    def _table(self, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        from rich.table import Table
+
         curves: dict[str, dict[int, list[float]]] = {}
         for lines in cells.values():
             for line in lines:
@@ -92,7 +101,7 @@ class Console(Quiet):
         table = Table("labels", *curves)
         for labels in sorted({labels for curve in curves.values() for labels in curve}):
             table.add_row(str(labels), *(_spread(curve.get(labels, [])) for curve in curves.values()))
-        self._console.print("\naccuracy by number of labels, mean ± standard deviation over the seeds", soft_wrap=True)
+        self._console.print(f"\n{title} by number of labels, mean ± standard deviation over the seeds", soft_wrap=True)
         self._console.print(table)
 
     def monitor(self, check: Callable[[], None]) -> Monitor:

@@ -516,6 +516,26 @@ class Session:
         self.evaluate_seconds = time.perf_counter() - start
         return figures
 
+    def score(self, learner: Learner) -> dict[str, float]:
+        """The figures of `evaluate` for another learner, trained on the present labels, and the `seconds` of its fit.
+
+        Raises:
+            SessionError: the data has no test rows with labels.
+            LearnerError: the labels cannot train this learner.
+        """
+        from dal.evaluation.metrics import evaluate
+
+        if not self.can_evaluate:
+            raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
+        pool, test = (self._prepare(part, learner) for part in ("pool", "test"))
+        start = time.perf_counter()
+        seed = self._model_seeds.number(Stream.FIT)
+        predictor = learner.fit(pool, self.labeled_rows, self.labels, seed=seed, monitor=self._monitor)
+        seconds = time.perf_counter() - start
+        rows = self.data.test.known.nonzero().flatten()
+        outputs = predictor.outputs(test, rows, {"logits"}, seed=self._model_seeds.number(Stream.EVALUATE))
+        return {**evaluate(outputs, self.data.test.labels[rows]), "seconds": seconds}
+
     def _evaluate(self, part: str) -> dict[str, float]:
         """The figures of the present model on the labeled rows of the test or of the validation part."""
         from dal.evaluation.metrics import evaluate
@@ -526,6 +546,25 @@ class Session:
         outputs = self.predictor.outputs(self._prepare(part), rows, {"logits"}, seed=seed, monitor=self._monitor)
         figures: dict[str, float] = evaluate(outputs, part_rows.labels[rows])
         return figures
+
+    def leave(self, folder: Path) -> None:
+        """Save the present model in `folder` for other sessions to adopt, whole or not at all."""
+        predictor = self.predictor
+        with keep_model(folder, self.marker, self.fit_seconds) as target:
+            predictor.save(target)
+
+    def adopt(self, folder: Path) -> bool:
+        """Whether another session left in `folder` the model that the present labels make, which is then this one's.
+
+        It is loaded as this session's own would be after a restart, with the seconds that its fit took.
+        """
+        marker, seconds = trained_on(folder) or ("", 0.0)
+        if marker != self.marker:
+            return False
+        self._predictor = self.learner.load(folder / MODEL, self.prepared)
+        self.fit_seconds = seconds
+        self._keep(self._predictor)
+        return True
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
@@ -589,10 +628,11 @@ class Session:
         outputs = self.predictor.outputs(self.prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)
         return self._stop_set.record(outputs, self._progress.labeled)
 
-    def _prepare(self, part: str) -> Prepared:
-        if part not in self._prepared:
-            self._prepared[part] = self.learner.prepare(getattr(self.data, part))
-        return self._prepared[part]
+    def _prepare(self, part: str, learner: Learner | None = None) -> Prepared:
+        key = part if learner is None else f"{part} for {describe(learner)}"
+        if key not in self._prepared:
+            self._prepared[key] = (learner or self.learner).prepare(getattr(self.data, part))
+        return self._prepared[key]
 
     def _fit(self) -> Predictor:
         if not self.trains:
@@ -613,10 +653,13 @@ class Session:
         )
         self.fit_seconds = time.perf_counter() - start
         self._previous = None
-        if self.folder is not None and (self.save_model or self._continues):
-            with keep_model(self.folder, self._marker(), self.fit_seconds) as target:
-                predictor.save(target)
+        self._keep(predictor)
         return predictor
+
+    def _keep(self, predictor: Predictor) -> None:
+        if self.folder is not None and (self.save_model or self._continues):
+            with keep_model(self.folder, self.marker, self.fit_seconds) as target:
+                predictor.save(target)
 
     def _training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows, labels and weights (None where all count alike): what was answered, and what was proposed."""
@@ -637,7 +680,7 @@ class Session:
         if self.folder is None or not self.trains:
             return None
         marker, seconds = trained_on(self.folder) or ("", 0.0)
-        if marker != self._marker():
+        if marker != self.marker:
             return None
         self.fit_seconds = seconds
         return self.learner.load(self.folder / MODEL, self.prepared)
@@ -658,8 +701,9 @@ class Session:
             self._previous = self._predictor
         self._predictor = None
 
-    def _marker(self) -> str:
-        """A digest of all that a model follows from."""
+    @property
+    def marker(self) -> str:
+        """A digest of all that the present model follows from, but for a model that training goes on from."""
         facts = [describe(self.learner), self.seed, self.store.labels_round, self.pool.classes, self.pool.fingerprint]
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
         for part in self._training_set():

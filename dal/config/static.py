@@ -18,6 +18,7 @@ SLOTS = {
     "baseline": "strategy",
     "cold_start": "strategy",
     "learner": "learner",
+    "successor": "learner",
     "oracle": "oracle",
     "stop": "stopping rule",
     "candidates": "candidate generator",

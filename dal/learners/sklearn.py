@@ -126,8 +126,8 @@ class Member:
     estimators: tuple[Any, ...]
     seen: tuple[np.ndarray, ...]
 
-    def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, C) of vectors (N, D): log-probabilities; log-odds when multi-label. Finite everywhere."""
+    def logits(self, vectors: Any) -> np.ndarray:
+        """(N, C) of vectors (N, D), dense or sparse: log-probabilities; log-odds when multi-label. All finite."""
         parts = [
             aligned(_probabilities(estimator, seen, vectors), seen, 2 if self.multilabel else self.classes)
             for estimator, seen in zip(self.estimators, self.seen, strict=True)
@@ -144,10 +144,10 @@ def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
     return out
 
 
-def _probabilities(estimator: Any, seen: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _probabilities(estimator: Any, seen: np.ndarray, vectors: Any) -> np.ndarray:
     """(N, S) of the classes that were seen; whoever has seen one is sure of it."""
     if len(seen) == 1:
-        return np.ones((len(vectors), 1))
+        return np.ones((vectors.shape[0], 1))
     found: np.ndarray = estimator.predict_proba(vectors)
     return found
 
@@ -199,11 +199,12 @@ def _fit_member(
     answers = targets[rows].long()
     columns = answers.T.numpy() if multilabel else [answers.argmax(1).numpy()]
     classes = targets.shape[1]
-    fitted = [_fitted(make_estimator(name, seed, classes, multilabel), x, column, w) for column in columns]
+    fitted = [fit_estimator(make_estimator(name, seed, classes, multilabel), x, column, w) for column in columns]
     return Member(classes, multilabel, tuple(fitted), tuple(np.unique(column) for column in columns))
 
 
-def _fitted(estimator: Any, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Any:
+def fit_estimator(estimator: Any, x: Any, y: np.ndarray, weights: np.ndarray | None) -> Any:
+    """The estimator trained on rows x (L, D), dense or sparse; None where all answers y (L,) are alike."""
     if len(np.unique(y)) == 1:
         return None
     return estimator.fit(x, y) if weights is None else estimator.fit(x, y, sample_weight=weights)

@@ -1,0 +1,92 @@
+"""The cells of a grid as tasks of a Ray cluster."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from dal.errors import ConfigError, require
+from dal.experiment import Experiment
+from dal.grid.executor import Beside, limited_to, run_worker, said_by, threads
+
+#: The address that starts a Ray of one's own.
+LOCAL = "local"
+
+_PATIENCE = 20.0  # seconds
+
+
+class Cluster(Beside):
+    """Each cell as a Ray task, with its share of the threads, and a GPU of its own where the cluster has any.
+
+    Every machine must have the same `dal` and the same environment, and see the folder of the grid, and the data, under
+    the same paths: the cells are written where one process would have written them.
+
+    Args:
+        address: of the cluster: "auto" for the one that this machine is part of, "local" for one that is started on
+            this machine and ended with the grid. A Ray that this process has initialised already is used as it is.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: there is no cluster at that address.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path, jobs: int, address: str) -> None:
+        super().__init__(experiment, folder.absolute(), jobs)
+        self._ray: Any = require("ray", "ray")
+        self._owned = not self._ray.is_initialized()
+        if self._owned:
+            _join(self._ray, address)
+        self._threads = threads(jobs)
+        self._running: set[Any] = set()
+        self._guard = threading.Lock()
+
+    def work(self, name: str) -> str:
+        """Run the cell on a machine that is free."""
+        from ray.exceptions import RayError
+
+        task = self._task().remote(self._folder, name, limited_to(self._threads), Path.cwd())
+        with self._guard:
+            self._running.add(task)
+        try:
+            return str(self._ray.get(task))
+        except RayError as error:
+            return said_by(error)
+        finally:
+            with self._guard:
+                self._running.discard(task)
+
+    def stop(self) -> None:
+        """Cancel what is running, and what waits for a machine."""
+        with self._guard:
+            running = list(self._running)
+        for task in running:
+            self._ray.cancel(task)
+
+    def close(self) -> None:
+        """End the Ray, or leave the cluster, that was joined for the grid."""
+        if self._owned:
+            self._ray.shutdown()
+
+    def _task(self) -> Any:
+        gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
+        most = max((node["Resources"].get("CPU", 1) for node in self._ray.nodes() if node["Alive"]), default=1)
+        # a task that dies is not repeated: its cell is named, and the same command does what is missing
+        return self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
+
+
+def _join(ray: Any, address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens, for which Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()

@@ -1,0 +1,37 @@
+"""A process for each cell, on this machine."""
+
+import os
+from pathlib import Path
+from queue import SimpleQueue
+
+from dal.experiment import Experiment
+from dal.grid.executor import Beside, limited_to, run_worker, threads
+
+
+class Processes(Beside):
+    """Each cell in a process of its own, with its share of the threads and a GPU of its own where there are several."""
+
+    def __init__(self, experiment: Experiment, folder: Path, jobs: int) -> None:
+        super().__init__(experiment, folder, jobs)
+        self._slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(jobs):
+            self._slots.put(slot)
+
+    def work(self, name: str) -> str:
+        """Run the cell in a free slot."""
+        slot = self._slots.get()
+        try:
+            return run_worker(self._folder, name, {**limited_to(threads(self.jobs)), **_gpu(slot)})
+        finally:
+            self._slots.put(slot)
+
+
+def _gpu(slot: int) -> dict[str, str]:
+    """The environment of a process that sees the slot's GPU alone."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus < 2:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+    return {"CUDA_VISIBLE_DEVICES": visible[slot % len(visible)]}

@@ -1,0 +1,100 @@
+"""The cells as tasks of a real Ray, started here: the same figures, and a dead worker costs its own cell."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Command, write_tickets
+from test_compare import CONFIG, figures
+from test_experiment import experiment
+
+from dal.compare import Comparison
+from dal.errors import ConfigError
+from dal.runfolder import read_metrics
+from dal.strategies import Margin
+
+DIES = """\
+from dataclasses import dataclass
+from dal import Strategy
+@dataclass(frozen=True)
+class Dies(Strategy):
+    '''Kills its process.'''
+    needs = frozenset({'probs'})
+    def select(self, query):
+        import os
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray of two processors on this machine."""
+    found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    found.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield found
+    found.shutdown()
+
+
+def test_tasks_of_a_cluster_give_the_same_figures_and_a_dead_worker_costs_its_own_cell(
+    ray: Any, tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dal = Command(capsys)
+    write_tickets(tmp_path / "tickets.csv", 60)
+    (tmp_path / "grid.yaml").write_text(CONFIG.replace("MODEL", str(tiny_bert)))
+    (tmp_path / "dies.py").write_text(DIES)
+    grid = ("compare", "grid.yaml", "--seeds", 1, "--strategies")
+    away = dal(*grid, "Margin,dies.Dies", "--folder", "away", "--jobs", 2, "--cluster", "local")
+    assert away.code == 1
+    assert "1 of the cells failed: Dies-seed0: its process ended with -9" in away.err
+    assert ray.is_initialized()  # it was there before, and stays
+    here = dal(*grid, "Margin", "--folder", "here")
+    assert here.code == 0, here.err
+    for cell in ("Margin-seed0", "Random-seed0"):
+        found, expected = (figures(read_metrics(tmp_path / folder / cell)) for folder in ("away", "here"))
+        assert len(found) == 3
+        assert json.dumps(found) == json.dumps(expected)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
+    from dal.grid.cluster import Cluster
+
+    with pytest.raises(ConfigError, match=f"no Ray cluster at '{address}': ") as told:
+        Cluster(experiment(tmp_path), tmp_path, 1, address)
+    assert "\n" not in str(told.value)
+
+
+def test_without_ray_the_extra_is_named(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    write_tickets(tmp_path / "tickets.csv", 60)
+    (tmp_path / "grid.yaml").write_text(CONFIG.replace("MODEL", str(tiny_bert)))
+    try:
+        ended = Command(capsys)("compare", "grid.yaml", "--strategies", "Margin", "--cluster", "local")
+    finally:
+        monkeypatch.undo()
+    assert ended.code == 2
+    assert "ray is not installed: pip install 'deep-active-learning[ray]'" in ended.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cluster_needs_a_folder() -> None:
+    with pytest.raises(ConfigError, match="need a folder"):
+        Comparison(experiment(), (Margin(),), cluster="local")
+
+
+def test_nothing_imports_ray_unasked(tmp_path: Path) -> None:
+    import subprocess
+
+    code = "import sys, dal.compare, dal.grid.processes, dal.cli; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

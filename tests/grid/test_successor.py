@@ -1,0 +1,95 @@
+"""Another model on the labels that a strategy chose: its figures in every line, and what they say in one sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import Command, write_tickets
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from test_compare import CONFIG
+from test_experiment import experiment
+
+from dal.compare import Comparison
+from dal.data import TextData
+from dal.grid.successor import conclusion
+from dal.learners.probe import ProbeLearner
+from dal.runfolder import read_config, read_metrics
+from dal.strategies import Margin
+
+
+def test_every_line_has_the_successors_figures_which_are_those_of_scikit_learn(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tickets(tmp_path / "tickets.csv", 90)
+    (tmp_path / "grid.yaml").write_text(CONFIG.replace("MODEL", str(tiny_bert)))
+    options = ("--start", 12, "--rounds", 1, "--folder", "grid", "--successor", "tfidf", "--successor.ngrams", 1)
+    ended = Command(capsys)("compare", "grid.yaml", "--strategies", "Margin", "--seeds", 2, *options)
+    assert ended.code == 0, ended.err
+    assert "accuracy of the successor TfidfLearner by number of labels" in ended.out
+    assert read_config(tmp_path / "grid")["successor"]["init_args"]["ngrams"] == 1
+    splits = TextData("tickets.csv", id="id", test=0.3).load()
+    texts, test = list(splits.pool.inputs), list(splits.test.inputs)
+    vectorizer = TfidfVectorizer(sublinear_tf=True).fit(texts)
+    lines = read_metrics(tmp_path / "grid" / "Margin-seed1")
+    labeled: list[int] = []
+    for line in lines:
+        labeled = sorted([*labeled, *splits.pool.rows_of(line["rows"]).tolist()])
+        model = LogisticRegression(C=10.0, max_iter=1000)
+        model.fit(vectorizer.transform([texts[row] for row in labeled]), splits.pool.labels[labeled].numpy())
+        hits = model.predict(vectorizer.transform(test)) == splits.test.labels.numpy()
+        assert line["successor"]["accuracy"] == pytest.approx(hits.mean())
+        assert line["successor"]["learner"] == "TfidfLearner"
+        assert line["successor_seconds"] > 0
+    stored = json.loads((tmp_path / "grid" / "successor.json").read_text(encoding="utf-8"))
+    assert stored["strategies"]["Margin"]["text"] in ended.out.replace("\n", " ")
+
+
+def test_without_a_successor_nothing_is_said_of_one(tmp_path: Path) -> None:
+    lines = Comparison(experiment(tmp_path), (Margin(),)).run().cells["Margin-seed0"]
+    assert not any("successor" in key for line in lines for key in line)
+    assert not (tmp_path / "successor.json").exists()
+
+
+def test_labels_that_cannot_train_it_are_said_in_the_place_of_figures() -> None:
+    class Refuses(ProbeLearner):
+        def fit(self, *given: Any, **options: Any) -> Any:
+            from dal.errors import LearnerError
+
+            raise LearnerError("not with these")
+
+    results = Comparison(experiment(successor=Refuses(model=None)), (Margin(),)).run()
+    assert results.cells["Margin-seed0"][0]["successor"] == {"learner": "Refuses", "failed": "not with these"}
+    assert conclusion(results.cells, "Random") == {}
+
+
+def test_the_same_learner_as_successor_gives_the_same_figures_and_leaves_the_run_alone() -> None:
+    plain = Comparison(experiment(), (Margin(),)).run().cells
+    followed = Comparison(experiment(successor=ProbeLearner(model=None)), (Margin(),)).run().cells
+    for cell, lines in followed.items():
+        for line, before in zip(lines, plain[cell], strict=True):
+            assert (line["rows"], line["log_loss"]) == (before["rows"], before["log_loss"])
+            assert line["successor"]["log_loss"] == pytest.approx(line["log_loss"], abs=1e-6)
+
+
+def lines_with(start: float, end: float) -> list[dict[str, Any]]:
+    return [{"labels": n, "successor": {"learner": "T", "accuracy": a}} for n, a in ((10, start), (20, end))]
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.1, "gains from them too"), (-0.1, "serve another model worse")])
+def test_the_sentence_follows_the_difference(gain: float, said: str) -> None:
+    noise = torch.linspace(-0.01, 0.01, 8).tolist()
+    cells = {f"Random-seed{k}": lines_with(0.5, 0.7 + noise[k]) for k in range(8)}
+    cells |= {f"Margin-seed{k}": lines_with(0.5, 0.7 + gain) for k in range(8)}
+    found = conclusion(cells, "Random")["strategies"]["Margin"]
+    assert said in found["text"]
+    assert (found["seeds"], found["labels"], round(found["baseline"], 3)) == (8, 20, 0.7)
+    assert found["p"] == pytest.approx(2 / 2**8)
+
+
+def test_few_seeds_are_told_from_chance_by_no_sentence() -> None:
+    cells = {"Random-seed0": lines_with(0.5, 0.6), "Margin-seed0": lines_with(0.5, 0.9)}
+    assert "that chance could not explain" in conclusion(cells, "Random")["strategies"]["Margin"]["text"]
