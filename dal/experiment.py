@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, reads_trained
@@ -26,8 +26,14 @@ from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
 
+if TYPE_CHECKING:
+    from dal.measuring import Measures
+
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
+
+#: Fields that decide only what is recorded of a run beside its scores: written down, and free to change.
+MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
 
 class Interrupted(DalError):
@@ -94,6 +100,13 @@ class Experiment:
         report: write `report.html` into the folder.
         show_texts: store the chosen texts with the figures and show them in the report, which may then not be passed on
             where the texts may not.
+        pool_sample: rows of the pool not yet labeled, with a hidden label that is known, that are scored each round; 0
+            for none.
+        measure_distances: measure how redundant and new each batch is and how it covers the pool, and draw the pool's
+            map; costs one pass of the pretrained encoder over the pool where nothing else reads embeddings.
+        price_per_label: dollars for an answer that has no cost of its own; null when unknown.
+        price_per_hour: dollars for an hour of those who answer; null when unknown.
+        seconds_per_label: that an answer takes which has no time of its own; null when unknown.
         quiet: print nothing.
     """
 
@@ -114,12 +127,21 @@ class Experiment:
     save_model: bool = True
     report: bool = True
     show_texts: bool = False
+    pool_sample: int = 1000
+    measure_distances: bool = True
+    price_per_label: float | None = None
+    price_per_hour: float | None = None
+    seconds_per_label: float | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("start", 1), ("batch", 1), ("rounds", 0)):
+        for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in MEASURED[2:]:
+            price = getattr(self, name)
+            if price is not None and not 0 <= price < math.inf:
+                raise ConfigError(f"{name} must be at least 0, got {price}")
         as_candidates(self.candidates)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds must be distinct numbers that are not negative, at least one, got {self.seeds}")
@@ -239,7 +261,7 @@ class Experiment:
         """
         oracle = self._oracle(splits)
         if folder is not None:
-            write_config(folder, self._cell_config(cell))
+            write_config(folder, self._cell_config(cell), ignored=MEASURED)
         with Session(
             splits,
             self.learner,
@@ -253,7 +275,7 @@ class Experiment:
             monitor=reporter.monitor(check),
             prepared=prepared,
         ) as session:
-            given = session.given
+            measures, given = self._measures(session), session.given
             for round in range(len(session.metrics), self.rounds + 1):
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
@@ -261,11 +283,22 @@ class Experiment:
                     self._ask(session, round)
                 self._answer(session, oracle, check)
                 line = _line(session, cell, round, asked) | self._texts(session, asked)
-                session.record(line | self._judged(session, line))
+                line |= measures.of_round(session.last_selection if asked and session.round == asked else None)
+                line |= self._judged(session, line)
+                if self.is_over([*session.metrics, line]):
+                    line |= measures.at_end()
+                session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):
                     break
             return session.metrics
+
+    def _measures(self, session: Session) -> "Measures":
+        from dal.evaluation.cost import Prices
+        from dal.measuring import Measures
+
+        prices = Prices(self.price_per_label, self.price_per_hour, self.seconds_per_label)
+        return Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
 
     def _judged(self, session: Session, line: Mapping[str, Any]) -> dict[str, Any]:
         """What the stopping rule reads of the round, and what it says: stored with the round, so that it stands."""
@@ -284,7 +317,7 @@ class Experiment:
         return {"texts": session.pool.texts(batch.rows)}
 
     def _ask(self, session: Session, round: int) -> None:
-        session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session))
+        session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session), measured=True)
 
     def start_of(self, session: Session) -> Strategy | None:
         """The cold start, while nothing is labeled, where all start alike or the strategy reads a trained model."""
@@ -331,7 +364,7 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
     Raises:
         ConfigError: the folder holds something else.
     """
-    write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=FREE)
+    write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=(*FREE, *MEASURED))
     changed = record_environment(folder)
     if changed:
         reporter.say(
@@ -342,10 +375,12 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
 
 def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any]:
     """The line of `metrics.jsonl` for a round whose answers are in."""
+    from dal.measuring import whole
+
     state = session.state
     batch = session.last_selection if asked and session.round == asked else None
     predictor = session.predictor  # fitted before anything else, so that its time is its own
-    figures = session.evaluate() if session.can_evaluate else {}
+    figures = whole(session.evaluate()) if session.can_evaluate else {}
     del predictor
     return {
         "round": round,
@@ -354,7 +389,7 @@ def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any
         "acting": None if batch is None else batch.strategy,
         "why": "" if batch is None else batch.why,
         "seed": cell.seed,
-        **{name: _finite(value) for name, value in figures.items()},
+        **{name: None if value is None else _finite(value) for name, value in figures.items()},
         "fit_seconds": session.fit_seconds,
         "pass_seconds": 0.0 if batch is None else batch.seconds.get("pass", 0.0),
         "select_seconds": 0.0 if batch is None else batch.seconds.get("select", 0.0),

@@ -1,5 +1,6 @@
 """How often each class was true, predicted and both, and the figures that follow from these counts alone."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,10 +48,10 @@ class Counts:
         return 2 * self.both / (self.true + self.predicted)
 
     def macro_f1(self) -> float:
-        """Mean F1 of the classes that occur among labels or answers; 1 without any: nothing to find, nothing claimed."""
+        """Mean F1 of the classes that occur among labels or answers."""
         f1 = self.f1()
         occurs = ~f1.isnan()
-        return f1[occurs].mean().item() if bool(occurs.any()) else 1.0
+        return f1[occurs].mean().item() if bool(occurs.any()) else 1.0  # nothing to find, nothing claimed
 
     def micro_f1(self) -> float:
         """F1 of all decisions counted together."""
@@ -97,4 +98,5 @@ def _correlation(both: Tensor, true: Tensor, predicted: Tensor, rows: int) -> fl
         return None
     if answers <= 0:
         return 0.0
-    return (both.sum().item() * rows - (predicted @ true).item()) / (labels * answers) ** 0.5
+    shared: float = both.sum().item() * rows - (predicted @ true).item()
+    return shared / math.sqrt(labels * answers)

@@ -15,7 +15,7 @@ def held_out_probs(
     classes: int,
     *,
     folds: int = 5,
-    penalty: float = 0.1,
+    penalty: float = 1.0,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Probabilities (L, C) float64 by cross-validation, and which rows they can judge, (L,) bool.
@@ -29,7 +29,7 @@ def held_out_probs(
         labels: (L,) int64; (L, C) bool when multi-label.
         classes: C.
         folds: how many, at most L.
-        penalty: the strength of the penalty, as `ProbeLearner.l2`.
+        penalty: the strength of the penalty, as `ProbeLearner.l2`; with wrong labels about, more than a probe needs.
         seed: decides the folds.
 
     Example:
