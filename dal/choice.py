@@ -66,8 +66,9 @@ class Asked:
         strategy: the class name of the strategy that acted.
         candidates: how many rows it could choose from.
         near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
-        seconds: of this choice, for "pass" and "select".
+        seconds: of this choice, for "pass" and "select", and "measure" for what was measured of it.
         why: in words, why the strategy that acted did, or acted in this way; empty where there was no other.
+        uncertainty: how unsure the model of that moment was of the rows, 0 to 1; None where that was not measured.
     """
 
     round: int
@@ -79,6 +80,7 @@ class Asked:
     near_duplicates: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
+    uncertainty: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +134,9 @@ class Reader:
         seconds: dict[str, float] = {}
         reduced = self.predictor is not None and self.predictor.approximate and acting.rowwise
         few = _RECHECKED * n >= len(candidates)
-        with _timed(seconds, "pass"):
+        with timed(seconds, "pass"):
             pool, labeled = self._outputs(acting, candidates, exact=reduced and few)
-        with _timed(seconds, "select"):
+        with timed(seconds, "select"):
             if reduced and not few:
                 selection = self._recheck(acting, candidates, pool, labeled, n)
             else:
@@ -203,7 +205,8 @@ def listing(names: Iterable[str]) -> str:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note how long the block took, in seconds, under this name."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import check_needs, reads_trained
+from dal.choice import Asked, check_needs, reads_trained
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, SessionError
 from dal.learner import Learner, Prepared
@@ -32,9 +32,13 @@ from dal.weak import LLMWeakLabels
 
 if TYPE_CHECKING:
     from dal.grid.first_round import FirstRounds
+    from dal.measuring import Measures
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
+
+#: Fields that decide only what is recorded of a run beside its scores: written down, and free to change.
+MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
 
 class Interrupted(DalError):
@@ -108,6 +112,13 @@ class Experiment:
             where the texts may not.
         loggers: Lightning loggers that receive the figures of each round, with the labels as step: names such as
             TensorBoardLogger, alone or with their options, or import paths; null for none.
+        pool_sample: rows of the pool not yet labeled, with a hidden label that is known, that are scored each round; 0
+            for none.
+        measure_distances: measure how redundant and new each batch is and how it covers the pool, and draw the pool's
+            map; costs one pass of the pretrained encoder over the pool where nothing else reads embeddings.
+        price_per_label: dollars for an answer that has no cost of its own; null when unknown.
+        price_per_hour: dollars for an hour of those who answer; null when unknown.
+        seconds_per_label: that an answer takes which has no time of its own; null when unknown.
         quiet: print nothing.
     """
 
@@ -131,12 +142,21 @@ class Experiment:
     report: bool = True
     show_texts: bool = False
     loggers: list[str | dict[str, Any]] | None = None
+    pool_sample: int = 1000
+    measure_distances: bool = True
+    price_per_label: float | None = None
+    price_per_hour: float | None = None
+    seconds_per_label: float | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("start", 1), ("batch", 1), ("rounds", 0)):
+        for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in MEASURED[2:]:
+            price = getattr(self, name)
+            if price is not None and not 0 <= price < math.inf:
+                raise ConfigError(f"{name} must be at least 0, got {price}")
         as_candidates(self.candidates)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds must be distinct numbers that are not negative, at least one, got {self.seeds}")
@@ -260,7 +280,7 @@ class Experiment:
         """
         oracle = self._oracle(splits)
         if folder is not None:
-            write_config(folder, self._cell_config(cell))
+            write_config(folder, self._cell_config(cell), ignored=MEASURED)
         with (
             Session(
                 splits,
@@ -277,7 +297,7 @@ class Experiment:
             ) as session,
             following(self.loggers or (), folder, cell.name, session.metrics) as log,
         ):
-            given = session.given
+            measures, given = self._measures(session), session.given
             for round in range(len(session.metrics), self.rounds + 1):
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
@@ -285,17 +305,27 @@ class Experiment:
                     self._ask(session, round)
                 let_answer(oracle, session, check)
                 self._answered(session)
-                made = partial(_measured, session, cell, round, asked, self.successor)
+                batch = session.last_selection if asked and session.round == asked else None
+                made = partial(self._line, session, cell, batch, round, measures)
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
-                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, asked)
+                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, batch)
                 line |= self._judged(session, line)
+                if self.is_over([*session.metrics, line]):
+                    line |= measures.at_end()
                 log(line)  # a kill before it is stored makes the round, and this, anew
                 session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):
                     break
             return session.metrics
+
+    def _measures(self, session: Session) -> "Measures":
+        from dal.evaluation.cost import Prices
+        from dal.measuring import Measures
+
+        prices = Prices(self.price_per_label, self.price_per_hour, self.seconds_per_label)
+        return Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
 
     def _judged(self, session: Session, line: Mapping[str, Any]) -> dict[str, Any]:
         """What the stopping rule reads of the round, and what it says: stored with the round, so that it stands."""
@@ -306,12 +336,20 @@ class Experiment:
         notes = {name: _finite(value) for name, value in verdict.notes.items()}
         return read | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
 
-    def _texts(self, session: Session, asked: int) -> dict[str, Any]:
+    def _texts(self, session: Session, batch: Asked | None) -> dict[str, Any]:
         """The texts of a round's batch, for the report, where they are wanted."""
-        batch = session.last_selection
-        if not self.show_texts or batch is None or session.round != asked:
-            return {}
-        return {"texts": session.pool.texts(batch.rows)}
+        return {"texts": session.pool.texts(batch.rows)} if self.show_texts and batch is not None else {}
+
+    def _line(
+        self, session: Session, cell: Cell, batch: Asked | None, round: int, measures: "Measures"
+    ) -> dict[str, Any]:
+        """The line of a round: its scores, what was measured, and what another model makes of the same labels."""
+        line = _line(session, cell, batch, round) | measures.of_round(batch)
+        if self.successor is None or not session.can_evaluate:
+            return line
+        from dal.grid.successor import succeeded
+
+        return line | succeeded(session, self.successor)
 
     def _ask(self, session: Session, round: int) -> None:
         weakly = self.weak_labels is not None and (self.common_start or session.strategy != self.baseline)
@@ -319,7 +357,7 @@ class Experiment:
             assert self.weak_labels is not None
             self.weak_labels.begin(session, self.start)
         else:
-            session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session))
+            session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session), measured=True)
 
     def _answered(self, session: Session) -> None:
         """Make sure that nobody is to answer later: a run goes on at once."""
@@ -367,7 +405,7 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
     Raises:
         ConfigError: the folder holds something else.
     """
-    write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=FREE)
+    write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=(*FREE, *MEASURED))
     changed = record_environment(folder)
     if changed:
         reporter.say(
@@ -376,22 +414,13 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
         )
 
 
-def _measured(session: Session, cell: Cell, round: int, asked: int, successor: Learner | None) -> dict[str, Any]:
-    """The line of a round, and what another model makes of the same labels."""
-    line = _line(session, cell, round, asked)
-    if successor is None or not session.can_evaluate:
-        return line
-    from dal.grid.successor import succeeded
-
-    return line | succeeded(session, successor)
-
-
-def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any]:
+def _line(session: Session, cell: Cell, batch: Asked | None, round: int) -> dict[str, Any]:
     """The line of `metrics.jsonl` for a round whose answers are in."""
+    from dal.measuring import whole
+
     state = session.state
-    batch = session.last_selection if asked and session.round == asked else None
     predictor = session.predictor  # fitted before anything else, so that its time is its own
-    figures = session.evaluate() if session.can_evaluate else {}
+    figures = whole(session.evaluate()) if session.can_evaluate else {}
     del predictor
     return {
         "round": round,
@@ -400,7 +429,7 @@ def _line(session: Session, cell: Cell, round: int, asked: int) -> dict[str, Any
         "acting": None if batch is None else batch.strategy,
         "why": "" if batch is None else batch.why,
         "seed": cell.seed,
-        **{name: _finite(value) for name, value in figures.items()},
+        **{name: None if value is None else _finite(value) for name, value in figures.items()},
         "fit_seconds": session.fit_seconds,
         "pass_seconds": 0.0 if batch is None else batch.seconds.get("pass", 0.0),
         "select_seconds": 0.0 if batch is None else batch.seconds.get("select", 0.0),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from dal.candidates import CandidateQuery, Candidates, as_candidates, candidate_rows, check_candidates
-from dal.choice import Asked, Reader, Seeds, Stream, check_needs, listing, reads_trained
+from dal.choice import Asked, Reader, Seeds, Stream, check_needs, listing, reads_trained, timed
 from dal.classes import Classes, Given, one_per_row, refuse, shown, spread
 from dal.duplicates import near_duplicates
 from dal.errors import ConfigError, SessionError
 from dal.labels import Answer, LabelStore, Skip, Value
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.memory import SessionMemory
-from dal.outputs import Outputs
+from dal.outputs import Outputs, closure
 from dal.progress import Progress
 from dal.proposals import Proposal
 from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
@@ -108,6 +108,7 @@ class Session:
         self._prepared = {} if prepared is None else prepared
         self._predictor: Predictor | None = None
         self._previous: Predictor | None = None
+        self._scored: dict[str, tuple[Outputs, Tensor]] = {}
         self._last: Asked | None = None
         self._memory = SessionMemory(len(self.pool), frozenset(learner.label_free))
         self._candidate_memory: dict[Any, Any] = {}
@@ -215,7 +216,7 @@ class Session:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    def ask(self, n: int, *, strategy: Strategy | None = None) -> Tensor:
+    def ask(self, n: int, *, strategy: Strategy | None = None, measured: bool = False) -> Tensor:
         """The next rows to label, (n,) int64, best first, stored as asked.
 
         While some are pending, those and no others, whatever n is. When fewer than n rows are left, those that are.
@@ -223,6 +224,7 @@ class Session:
         Args:
             n: how many, at least 1.
             strategy: chooses this batch in the place of the session's.
+            measured: keep with the batch how unsure the present model is of it, whoever chooses. Changes no choice.
 
         Raises:
             SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
@@ -240,6 +242,7 @@ class Session:
         acting = strategy.resolve(state)
         check_needs(acting, self.learner, multilabel=self.pool.multilabel)
         asked = self._choose(acting, self._candidates(available, n), n)
+        asked = self._measured(asked) if measured and bool(self._progress.labeled.any()) else asked
         self._store(asked if asked.why else replace(asked, why=strategy.why(state)))
         return self.pending
 
@@ -326,6 +329,16 @@ class Session:
             why=chosen.selection.why,
         )
 
+    def _measured(self, asked: Asked) -> Asked:
+        """The same batch, and how unsure the present model is of it."""
+        from dal.evaluation.batch import mean_doubt
+
+        predictor, seconds = self.predictor, dict(asked.seconds)
+        with timed(seconds, "measure"):
+            seed = self._seeds.number(Stream.EVALUATE)
+            outputs = predictor.outputs(self.prepared, asked.rows, {"logits"}, seed=seed, monitor=self._monitor)
+            return replace(asked, uncertainty=mean_doubt(outputs), seconds=seconds)
+
     def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None]:
         """Whom the strategy reads: nobody, an untrained model where that is enough, or the trained one."""
         if not all_needs(acting):
@@ -348,6 +361,7 @@ class Session:
             "near_duplicates": asked.near_duplicates,
             "seconds": dict(asked.seconds),
             "why": asked.why,
+            "uncertainty": asked.uncertainty,
         }
         ids = [self.pool.ids[row] for row in asked.rows.tolist()]
         scores = None if asked.scores is None else asked.scores.tolist()
@@ -537,14 +551,9 @@ class Session:
         return {**evaluate(outputs, self.data.test.labels[rows]), "seconds": seconds}
 
     def _evaluate(self, part: str) -> dict[str, float]:
-        """The figures of the present model on the labeled rows of the test or of the validation part."""
         from dal.evaluation.metrics import evaluate
 
-        part_rows = getattr(self.data, part)
-        rows = part_rows.known.nonzero().flatten()
-        seed = self._model_seeds.number(Stream.EVALUATE)
-        outputs = self.predictor.outputs(self._prepare(part), rows, {"logits"}, seed=seed, monitor=self._monitor)
-        figures: dict[str, float] = evaluate(outputs, part_rows.labels[rows])
+        figures: dict[str, float] = evaluate(*self.scored(part))
         return figures
 
     def leave(self, folder: Path) -> None:
@@ -565,6 +574,25 @@ class Session:
         self.fit_seconds = seconds
         self._keep(self._predictor)
         return True
+
+    def scored(self, part: str) -> tuple[Outputs, Tensor]:
+        """The present model's logits for the labeled rows of "test" or "validation", on the CPU, and those labels.
+
+        One pass, kept until the labels change.
+        """
+        if part not in self._scored:
+            part_rows = getattr(self.data, part)
+            rows = part_rows.known.nonzero().flatten()
+            self._scored[part] = self.read(rows, {"logits"}, part=part).to("cpu"), part_rows.labels[rows]
+        return self._scored[part]
+
+    def read(self, rows: Tensor, names: Iterable[str], *, part: str = "pool") -> Outputs:
+        """Outputs for rows of a part of the data: of an untrained model where that has all names, or of the present."""
+        names, prepared = frozenset(names), self._prepare(part)
+        free = names <= closure(self.learner.label_free)
+        model = self.learner.untrained(prepared) if free else self.predictor
+        seed = self._model_seeds.number(Stream.EVALUATE)
+        return model.outputs(prepared, rows, names, seed=seed, monitor=self._monitor)
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
@@ -700,6 +728,7 @@ class Session:
         if self._predictor is not None and self._continues:
             self._previous = self._predictor
         self._predictor = None
+        self._scored.clear()
 
     @property
     def marker(self) -> str:

@@ -66,21 +66,18 @@ def questions(session: Session, rows: Tensor) -> str:
     texts = pool.texts(rows)
     pairs = bool(texts) and isinstance(texts[0], tuple)
     head = ["id", *(["text", "text_pair"] if pairs else ["text"]), *(["score"] if scores else []), "label"]
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(head)
+    lines: list[list[str | float]] = [[*head]]
     for row, text in zip(chosen, texts, strict=True):
-        cells = [inert(part) for part in (text if pairs else (text,))]
-        score = [f"{scores[row]:.6g}" if row in scores else ""] if scores else []
-        writer.writerow([inert(pool.ids[row]), *cells, *score, ""])
-    return lines.getvalue()
+        score = [scores.get(row, "")] if scores else []
+        lines.append([pool.ids[row], *(text if pairs else (text,)), *score, ""])
+    return as_csv(lines)
 
 
-def as_csv(lines: Iterable[Sequence[str]]) -> str:
+def as_csv(lines: Iterable[Sequence[str | float]]) -> str:
     """The lines as CSV that a spreadsheet reads as text: a cell that it would run begins with an apostrophe."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    writer.writerows([_inert(cell) for cell in line] for line in lines)
+    writer.writerows([inert(cell) if isinstance(cell, str) else f"{cell:.6g}" for cell in line] for line in lines)
     return written.getvalue()
 
 

@@ -121,8 +121,8 @@ def _write(path: Path, store: LabelStore) -> None:
     person = _person(store)
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
     rows, found = merged(store.proposals, person, classes)
-    lines = [["id", "label", "probability", "by"]]
+    lines: list[list[str | float]] = [["id", "label", "probability", "by"]]
     for row, posterior in zip(rows, found.posterior, strict=True):
         best = int(posterior.argmax())
-        lines.append([row, classes[best], f"{posterior[best]:.4f}", "person" if row in person else "machines"])
+        lines.append([row, classes[best], float(posterior[best]), "person" if row in person else "machines"])
     write_whole(path, "\ufeff" + as_csv(lines))

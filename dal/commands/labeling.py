@@ -1,8 +1,6 @@
 """`dal autolabel`: labels for every remaining row, from the model where it may answer alone, else from a person."""
 
 import argparse
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +23,7 @@ from dal.labels import Value
 from dal.reporter import Console
 from dal.runfolder import describe
 from dal.session import Session
-from dal.sheet import NONE_WORD, SEPARATOR, inert, refuse_separator
+from dal.sheet import NONE_WORD, SEPARATOR, as_csv, refuse_separator
 
 _STREAM = 0  # of the random order of held-out rows
 
@@ -205,16 +203,14 @@ def _csv(session: Session, rows: Sequence[int], found: Decisions, automatic: Ten
     rows = torch.tensor(rows)[order].tolist()
     texts, guesses = session.pool.texts(rows), session.pool.names_of(found.answers[order])
     pairs = isinstance(texts[0], tuple)
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["id", *(["text", "text_pair"] if pairs else ["text"]), "label", "guess", "confidence", "decision"])
+    head = ["id", *(["text", "text_pair"] if pairs else ["text"]), "label", "guess", "confidence", "decision"]
+    lines: list[list[str | float]] = [[*head]]
     decided = zip(rows, texts, guesses, found.confidence[order].tolist(), automatic[order].tolist(), strict=True)
     for row, text, guess, sure, alone in decided:
-        cells = [inert(part) for part in (text if pairs else (text,))]
-        cell = inert(_cell(guess, session.pool.classes))
-        decision = "automatic" if alone else "person"
-        writer.writerow([inert(session.pool.ids[row]), *cells, cell if alone else "", cell, f"{sure:.6f}", decision])
-    return lines.getvalue()
+        cell, decision = _cell(guess, session.pool.classes), "automatic" if alone else "person"
+        cells = text if pairs else (text,)
+        lines.append([session.pool.ids[row], *cells, cell if alone else "", cell, sure, decision])
+    return as_csv(lines)
 
 
 def _cell(guess: str | list[str], classes: Sequence[str]) -> str:

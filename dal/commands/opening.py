@@ -87,7 +87,7 @@ def find(folder: Path, cell: str | None = None) -> Place:
     """
     settings = tree.read(_stored(folder))
     if "strategies" in settings.value:
-        comparison = _stored_comparison(folder, 1)
+        comparison = _stored_comparison(folder, 1, None)
         place = _of_run(folder, comparison.experiment, comparison.cells, cell)
     elif "seed" in settings.value:
         seed = int(settings.value.pop("seed").value)

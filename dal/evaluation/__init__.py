@@ -1,9 +1,15 @@
-"""Metrics, calibration, learning curves, what can be automated, and accuracy without a test set."""
+"""Metrics, calibration, batches, label noise, learning curves, what can be automated, accuracy without a test set."""
 
 from dal.evaluation.automation import Automation, RiskCoverage, risk_coverage, threshold
+from dal.evaluation.batch import balance, coverage, mean_doubt, novelty, overlap, redundancy, typical_distance
+from dal.evaluation.breakdown import per_class, per_group
+from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
+from dal.evaluation.cost import Prices, costs
 from dal.evaluation.curves import Band, Comparison, Curve, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
-from dal.evaluation.metrics import brier_score, calibration_error, evaluate
+from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
+from dal.evaluation.noise import Doubts, confident_joint, doubts, estimated_joint
+from dal.evaluation.projection import principal_plane
 from dal.evaluation.statistics import holm, paired_p, tally
 from dal.evaluation.unbiased import Drawn, Estimate, draw, estimate
 
@@ -12,24 +18,45 @@ __all__ = [
     "Band",
     "Comparison",
     "Curve",
+    "Doubts",
     "Drawn",
     "Efficiency",
     "Estimate",
+    "Prices",
     "RiskCoverage",
+    "Temperature",
+    "adaptive_calibration_error",
     "area",
+    "auroc",
+    "balance",
     "band",
     "brier_score",
+    "calibration",
     "calibration_error",
     "compare",
+    "confident_joint",
+    "costs",
+    "coverage",
     "curve",
+    "doubts",
     "draw",
     "estimate",
+    "estimated_joint",
     "evaluate",
     "holm",
     "label_efficiency",
     "labels_to_reach",
+    "mean_doubt",
+    "novelty",
+    "overlap",
     "paired_p",
+    "per_class",
+    "per_group",
+    "principal_plane",
+    "redundancy",
+    "reliability",
     "risk_coverage",
     "tally",
     "threshold",
+    "typical_distance",
 ]

@@ -1,0 +1,146 @@
+"""What a batch of questions is worth: is it redundant, new, balanced, and is the pool covered?"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dal.functional.blocks import blocks
+from dal.functional.neighbors import nearest_distance
+from dal.functional.points import DensePoints, check_finite
+from dal.functional.uncertainty import entropy
+from dal.outputs import Outputs
+
+#: Points whose nearest neighbour says what is near in a pool.
+QUERIES = 500
+
+
+def typical_distance(points: Tensor, *, queries: int = QUERIES) -> float | None:
+    """How far apart neighbours in a pool typically are: the median distance to the nearest other point.
+
+    Over the first `queries` points, among all of them; those that have an exact duplicate are left out, since many
+    duplicates would make it 0. None where nothing is left.
+
+    Args:
+        points: (N, D), in random order.
+        queries: points that are asked for their neighbour.
+
+    Raises:
+        ValueError: a point is not finite.
+
+    Example:
+        >>> typical_distance(torch.tensor([[0.0], [1.0], [5.0]]))
+        1.0
+    """
+    if len(points) < 2:
+        check_finite(DensePoints(points))
+        return None
+    few = points[:queries]
+    if len(few) == len(points):
+        near = nearest_distance(points)
+    else:  # the nearest of the others, or another of the same first points
+        rest = nearest_distance(few, among=points[queries:])
+        near = torch.minimum(rest, nearest_distance(few)) if queries > 1 else rest
+    apart = near[near > 0]
+    return float(np.median(apart.double().cpu().numpy())) if len(apart) else None
+
+
+def redundancy(batch: Tensor, before: Tensor, typical: float | None) -> float | None:
+    """The share of a batch, 0 to 1, that lies within the typical distance of an earlier choice.
+
+    Earlier in the batch, or labeled before it. None for an empty batch; with `typical` None only duplicates count.
+
+    Args:
+        batch: (n, D) in the order of the choice.
+        before: (L, D) labeled before.
+        typical: of `typical_distance`.
+
+    Raises:
+        ValueError: a point is not finite.
+
+    Example:
+        >>> redundancy(torch.tensor([[0.0], [0.5], [9.0]]), torch.zeros(0, 1), 1.0)
+        0.3333333333333333
+    """
+    check_finite(DensePoints(batch))
+    if not len(batch):
+        return None
+    nearest = nearest_distance(batch, among=before) if len(before) else torch.full((len(batch),), torch.inf)
+    nearest = torch.minimum(nearest.to(batch.device), _to_earlier(batch))
+    return (nearest <= (typical or 0.0)).double().mean().item()
+
+
+def _to_earlier(batch: Tensor) -> Tensor:
+    """Distance of every point to the nearest one before it, (n,), by differences; infinite for the first."""
+    points = DensePoints(batch)
+    nearest = batch.new_full((len(batch),), torch.inf)
+    number = torch.arange(len(batch), device=batch.device)
+    for rows in blocks(len(batch), len(batch), batch.device):
+        squared = points[rows].squared_distances(points)
+        at = squared.masked_fill_(number >= number[rows, None], torch.inf).argmin(1)
+        nearest[rows] = points.pair_distances(points, number[rows], at).sqrt()
+    nearest[:1] = torch.inf
+    return nearest
+
+
+def novelty(batch: Tensor, before: Tensor, typical: float | None) -> float | None:
+    """Mean distance of a batch's rows to the nearest row labeled before, in typical distances: 1 is as near as
+    neighbours in the pool are.
+
+    None where nothing was labeled before, the batch is empty or there is no typical distance. Shapes and errors as for
+    `redundancy`.
+    """
+    if not len(batch) or not len(before) or typical is None:
+        return None
+    return nearest_distance(batch, among=before).double().mean().item() / typical
+
+
+def coverage(distances: Tensor) -> tuple[float, float] | None:
+    """Mean and 95th percentile of the distances (N,) of pool rows to their nearest label; None without any."""
+    if not len(distances):
+        return None
+    values = distances.double().cpu().numpy()
+    return float(values.mean()), float(np.percentile(values, 95))
+
+
+def balance(labels: Tensor, classes: int) -> float | None:
+    """How evenly the classes share the labels, 0 to 1: the entropy of their counts over the greatest possible.
+
+    1 when min(n, C) classes have equally many of the n labels. None where there are fewer than two labels.
+
+    Args:
+        labels: (n,) int64; (n, C) bool when multi-label, where every class of a row counts.
+        classes: C.
+
+    Example:
+        >>> balance(torch.tensor([0, 1, 0, 1]), 2)
+        1.0
+    """
+    counts = labels.sum(0) if labels.dim() == 2 else torch.bincount(labels, minlength=classes)
+    total = int(counts.sum())
+    if min(total, classes) < 2:
+        return None
+    shares = counts[counts > 0].double() / total
+    value = -(shares * shares.log()).sum().item() / math.log(min(total, classes))
+    return min(1.0, max(0.0, value))
+
+
+def mean_doubt(outputs: Outputs) -> float | None:
+    """How unsure a model is of some rows, 0 to 1: the mean entropy over the greatest possible; None without rows."""
+    if not len(outputs):
+        return None
+    greatest = math.log(2 if outputs.multilabel else max(2, outputs.probs.shape[1]))
+    return min(1.0, entropy(outputs.probs, multilabel=outputs.multilabel).double().mean().item() / greatest)
+
+
+def overlap(first: Iterable[str], second: Iterable[str]) -> float | None:
+    """The share, 0 to 1, of all chosen rows that both chose (Jaccard 1912); None where neither chose any.
+
+    Example:
+        >>> overlap(["a", "b"], ["b", "c"])
+        0.3333333333333333
+    """
+    one, other = set(first), set(second)
+    return len(one & other) / len(one | other) if one | other else None

@@ -1,0 +1,77 @@
+"""Figures of a part of the rows: by class, and by group."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dal.evaluation.checked import checked, decisions, distributions
+from dal.evaluation.counts import Counts
+from dal.outputs import Outputs
+
+#: Groups that are kept at most, the largest ones.
+MOST_GROUPS = 50
+
+#: Figures by name, None where the rows do not define one.
+Figures = dict[str, float | None]
+
+
+def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[str, Figures]:
+    """Precision, recall, F1 and the count of true rows of every class, by its name.
+
+    None where a figure is undefined: precision of a class that was never answered, recall of one that does not occur,
+    F1 of one that does neither.
+
+    Args:
+        outputs: N rows with `logits` or `probs` (N, C).
+        labels: (N,) int64; (N, C) bool when `outputs.multilabel`.
+        classes: C names.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    decided, labels = _decided(outputs, labels)
+    counts = Counts.of(decided, labels, len(classes))
+    columns = (counts.precision(), counts.recall(), counts.f1(), counts.true)
+    return {
+        name: {"precision": _defined(p), "recall": _defined(r), "f1": _defined(f), "count": int(n)}
+        for name, p, r, f, n in zip(classes, *(column.tolist() for column in columns), strict=True)
+    }
+
+
+def per_group(
+    outputs: Outputs, labels: Tensor, groups: Sequence[str], *, most: int = MOST_GROUPS
+) -> dict[str, Figures]:
+    """Accuracy, macro-F1 (of the classes that occur in the group) and count of the largest groups, largest first.
+
+    Args:
+        outputs: N rows with `logits` or `probs` (N, C).
+        labels: (N,) int64; (N, C) bool when `outputs.multilabel`.
+        groups: N names. Of groups of equal size the alphabetically first are kept.
+        most: how many are kept.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    decided, labels = _decided(outputs, labels)
+    names = np.asarray(list(groups), dtype=object)
+    sizes = sorted(Counter(names.tolist()).items(), key=lambda item: (-item[1], item[0]))[:most]
+    found: dict[str, Figures] = {}
+    for name, count in sizes:
+        rows = torch.from_numpy(np.flatnonzero(names == name))
+        right = (decided[rows] == labels[rows]).view(count, -1).all(1)
+        counts = Counts.of(decided[rows], labels[rows], outputs.to("cpu").probs.shape[1])
+        found[name] = {"accuracy": right.double().mean().item(), "macro_f1": counts.macro_f1(), "count": count}
+    return found
+
+
+def _decided(outputs: Outputs, labels: Tensor) -> tuple[Tensor, Tensor]:
+    probs = distributions(outputs)[1]
+    return decisions(probs, outputs.multilabel), checked(labels, probs, outputs.multilabel)
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

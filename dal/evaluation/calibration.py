@@ -1,0 +1,178 @@
+"""Whether a model is right as often as it says: calibration errors, the reliability diagram, temperature scaling."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
+
+from dal.evaluation.checked import checked, decisions
+from dal.functional.blocks import blocks
+from dal.outputs import Outputs, log_probs
+
+#: Bins of confidence.
+BINS = 15
+
+#: A temperature stays between one over this and this: rows that are all right would send it to 0.
+_LARGEST = 20.0
+
+
+def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
+    """The expected calibration error, 0 to 1: how far confidence is from accuracy, weighted over confidence bins.
+
+    Confidences fall into `bins` bins of equal width over (0, 1]. One class: a row's confidence is its highest
+    probability. Multi-label (labels (N, C) bool): every one of the N*C decisions counts by itself, with the confidence
+    max(p, 1 - p) of the answer that was given, so nothing is below 1/2.
+
+    Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017.
+
+    Example:
+        >>> probs = torch.tensor([[0.8, 0.2], [0.8, 0.2]])
+        >>> round(calibration_error(probs, torch.tensor([0, 1])), 3)
+        0.3
+    """
+    sums = _Binned.of(probs, labels, bins)
+    return (sums.confidence - sums.right).abs().sum().item() / sums.count.sum().item()
+
+
+def adaptive_calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
+    """The adaptive calibration error, 0 to 1: as the expected one, but over all classes and in bins of equal mass.
+
+    For each class the rows are sorted by its probability and cut into `bins` parts of equal size (fewer rows: as many
+    parts as rows); the error is the mean, over classes and parts, of |mean probability - share of the class|. Rows of
+    equal probability have the mean outcome of all of them, so that their order does not matter. With many classes most
+    probabilities are near 0 and so is the error: compare it between models on the same data only.
+
+    Nixon et al. 2019, "Measuring Calibration in Deep Learning".
+
+    Args:
+        probs: (N, C).
+        labels: (N,) int64; (N, C) bool when multi-label.
+
+    Example:
+        >>> probs = torch.tensor([[0.8, 0.2], [0.8, 0.2]])
+        >>> round(adaptive_calibration_error(probs, torch.tensor([0, 1])), 3)
+        0.3
+    """
+    probs = probs.double()
+    labels = checked(labels, probs, labels.dim() == 2)
+    rows, classes = probs.shape
+    parts = min(bins, rows)
+    sizes = torch.full((parts,), rows // parts) + (torch.arange(parts) < rows % parts)
+    part = torch.arange(parts).repeat_interleave(sizes)  # (N,) which part the sorted rows fall into
+    total = 0.0
+    for block in blocks(classes, rows, probs.device):
+        p, order = probs[:, block].T.contiguous().sort(dim=1)  # (c, N)
+        gaps = p - _shared_outcomes(p, _belongs(labels, block).gather(1, order))
+        sums = gaps.new_zeros(len(gaps), parts).index_add_(1, part, gaps)
+        total += (sums.abs() / sizes).sum().item()
+    return total / (classes * parts)
+
+
+def _belongs(labels: Tensor, classes: slice) -> Tensor:
+    """1 where a row has a class, (c, N) float64."""
+    if labels.dim() == 2:
+        return labels[:, classes].T.double()
+    return (labels == torch.arange(classes.start, classes.stop)[:, None]).double()
+
+
+def _shared_outcomes(p: Tensor, outcomes: Tensor) -> Tensor:
+    """The outcomes (c, N), each replaced by the mean of those of equal p (c, N), which is sorted."""
+    new = torch.ones_like(p, dtype=torch.bool)
+    new[:, 1:] = p[:, 1:] != p[:, :-1]
+    group = new.flatten().cumsum(0) - 1  # a row of the table starts a group of its own
+    sums = torch.zeros(int(group[-1]) + 1, dtype=p.dtype).index_add_(0, group, outcomes.flatten())
+    return (sums / group.bincount())[group].view_as(p)
+
+
+def reliability(outputs: Outputs, labels: Tensor, *, bins: int = BINS) -> dict[str, list[float | None]]:
+    """The reliability diagram: "confidence" and "accuracy" of each bin, None where it is empty, and its "count".
+
+    The bins, and what a confidence is, are those of `calibration_error`, whose value is the mean gap weighted by count.
+
+    DeGroot and Fienberg 1983, "The Comparison and Evaluation of Forecasters"; Niculescu-Mizil and Caruana 2005.
+    """
+    sums = _Binned.of(outputs.to("cpu").probs, labels, bins)
+
+    def means(of: Tensor) -> list[float | None]:
+        return [total / n if n else None for total, n in zip(of.tolist(), sums.count.tolist(), strict=True)]
+
+    count: list[float | None] = [int(n) for n in sums.count.tolist()]
+    return {"confidence": means(sums.confidence), "accuracy": means(sums.right), "count": count}
+
+
+@dataclass(frozen=True, eq=False)
+class _Binned:
+    """Sums over the decisions in each bin of confidence, (bins,) float64 each."""
+
+    confidence: Tensor
+    right: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, probs: Tensor, labels: Tensor, bins: int) -> "_Binned":
+        probs = probs.double()
+        multilabel = labels.dim() == 2
+        labels = checked(labels, probs, multilabel)
+        right = (decisions(probs, multilabel) == labels).flatten().double()
+        confidence = torch.maximum(probs, 1 - probs).flatten() if multilabel else probs.amax(-1)
+        index = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open below and closed above
+        empty = torch.zeros(bins, dtype=torch.float64, device=probs.device)
+        columns = (confidence, right, torch.ones_like(right))
+        return cls(*(empty.index_add(0, index, column) for column in columns))
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """One number that all logits are divided by: above 1 makes a model less sure, and changes no answer.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks"; multi-label: of every label's logit alike.
+
+    Args:
+        value: the temperature, 1/20 to 20.
+
+    Example:
+        >>> sure = torch.tensor([[4.0, 0.0]]).repeat(4, 1)
+        >>> round(Temperature.fit(sure, torch.tensor([0, 0, 0, 1])).value, 2)  # 3 of 4 are right: log 3 is enough
+        3.64
+    """
+
+    value: float = 1.0
+
+    @classmethod
+    def fit(cls, logits: Tensor, labels: Tensor) -> "Temperature":
+        """The temperature of the least log loss on rows that the model was not trained on.
+
+        The log loss is convex in one over the temperature, so there is one minimum; it is looked for between 1/20 and
+        20, and 1 is kept where nothing is better.
+
+        Args:
+            logits: (N, C).
+            labels: (N,) int64; (N, C) bool when multi-label.
+
+        Raises:
+            DataError: there are no rows, a row has no label, or a logit is NaN.
+        """
+        logits, multilabel = logits.detach().cpu().double(), labels.dim() == 2
+        probs = logits.sigmoid() if multilabel else logits.softmax(-1)
+        labels = checked(labels, probs, multilabel, "held-out rows")
+
+        def loss(log_temperature: float) -> float:
+            return _loss(logits / math.exp(log_temperature), labels)
+
+        edge = math.log(_LARGEST)
+        found = minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-6})
+        return cls(math.exp(float(found.x)) if found.fun < loss(0.0) else 1.0)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """The logits at this temperature."""
+        return logits / self.value
+
+
+def _loss(logits: Tensor, labels: Tensor) -> float:
+    """Mean negative log-probability of the labels."""
+    if labels.dim() == 2:
+        return -log_probs(torch.where(labels, logits, -logits), True).mean().item()
+    return F.nll_loss(log_probs(logits), labels).item()

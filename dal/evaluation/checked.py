@@ -1,0 +1,62 @@
+"""What every figure starts from: probabilities and labels that fit each other, checked once."""
+
+import torch
+from torch import Tensor
+
+from dal.errors import DataError
+from dal.outputs import Outputs, log_probs
+
+#: Log-probabilities below this are raised to it, so that one confident mistake leaves the log loss finite.
+_FLOOR = torch.finfo(torch.float32).tiny
+
+
+def distributions(outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and probabilities (N, C), float64, on the CPU: a GPU adds up in an order of its own each time.
+
+    When multi-label the log-probabilities are those of yes and of no, (N, C, 2).
+    """
+    outputs = outputs.to("cpu")
+    if "logits" in outputs.names:
+        logs: Tensor = log_probs(outputs.logits.float(), outputs.multilabel)
+        logits = outputs.logits.double()
+        if outputs.multilabel:
+            return torch.stack([logs, log_probs(-outputs.logits.float(), True)], -1).double(), logits.sigmoid()
+        return logs.double(), logits.softmax(-1)
+    probs = outputs.probs.double()
+    both = torch.stack([probs, 1 - probs], -1) if outputs.multilabel else probs
+    return both.clamp_min(_FLOOR).log(), probs
+
+
+def decisions(probs: Tensor, multilabel: bool) -> Tensor:
+    """What is answered: the most probable class (N,), or every class above 1/2, (N, C) bool, when multi-label."""
+    return probs > 0.5 if multilabel else probs.argmax(-1)
+
+
+def checked(labels: Tensor, probs: Tensor, multilabel: bool, what: str = "test rows") -> Tensor:
+    """The labels, (N,) int64 or (N, C) bool, once it is sure that they fit the probabilities (N, C).
+
+    Args:
+        labels: as they came.
+        probs: the same rows'.
+        multilabel: whether a row may have several classes.
+        what: how an error calls the rows.
+
+    Raises:
+        DataError: there are no rows, a row has no label, the shapes do not fit, or a probability is not finite.
+    """
+    rows, classes = probs.shape
+    if not rows:
+        raise DataError(f"there are no {what} to evaluate on: give a test split, or hold a share out")
+    expected = (rows, classes) if multilabel else (rows,)
+    if tuple(labels.shape) != expected:
+        raise DataError(f"labels have shape {tuple(labels.shape)}, expected {expected} for {rows} rows of outputs")
+    if not bool(torch.isfinite(probs).all()):
+        bad = int((~torch.isfinite(probs)).any(1).sum())
+        raise DataError(f"the model's outputs are NaN or infinite for {bad} of {rows} {what}")
+    labels = labels.to(probs.device)
+    if multilabel:
+        return labels.bool()
+    outside = int(((labels < 0) | (labels >= classes)).sum())
+    if outside:
+        raise DataError(f"{outside} of {rows} {what} have no label, or one outside the {classes} classes")
+    return labels.long()

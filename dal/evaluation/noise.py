@@ -1,0 +1,139 @@
+"""Which given labels are probably wrong: confident learning from out-of-sample probabilities.
+
+Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels".
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dal.evaluation.checked import checked
+
+#: A probability this far below a threshold still reaches it: the mean of equal numbers may be rounded to above them.
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """Rows whose label is doubted, the most doubtful first.
+
+    Attributes:
+        rows: (d,) int64, positions among the labeled rows.
+        given: (d,) int64 their labels; (d, C) bool when multi-label.
+        suggested: the same shape: what the probabilities say instead.
+        confidence: (d,) float64, the probability of the suggestion; multi-label: of the changed answer that is most
+            doubtful.
+        margin: (d,) float64, -1 to 1: the probability of the given label less that of the best other one; ascending.
+    """
+
+    rows: Tensor
+    given: Tensor
+    suggested: Tensor
+    confidence: Tensor
+    margin: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def thresholds(probs: Tensor, labels: Tensor) -> Tensor:
+    """What counts as sure for each class, (C,): the mean probability of it among the rows labeled so.
+
+    Infinite for a class that no row has, so that it is never suggested. Shapes: probs (N, C), labels (N,) int64.
+    """
+    sums = torch.zeros(probs.shape[1], dtype=torch.float64)
+    sums.index_add_(0, labels, probs.double().gather(1, labels[:, None]).squeeze(1))
+    counts = torch.bincount(labels, minlength=probs.shape[1])
+    return torch.where(counts > 0, sums / counts, torch.inf)
+
+
+def confident_classes(probs: Tensor, labels: Tensor) -> Tensor:
+    """The class that each row is counted for, (N,) int64: the most probable of those that are sure; -1 without any."""
+    sure = probs.double() >= thresholds(probs, labels) - _SLACK
+    best = probs.double().masked_fill(~sure, -1.0).max(1)
+    return torch.where(best.values >= 0, best.indices, -1)
+
+
+def confident_joint(probs: Tensor, labels: Tensor) -> Tensor:
+    """How many rows labeled i are surely of class j, (C, C) int64: the diagonal agrees, the rest are probable errors.
+
+    Example:
+        >>> probs = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
+        >>> confident_joint(probs, torch.tensor([0, 0, 1, 1])).tolist()
+        [[1, 0], [1, 1]]
+    """
+    probs, labels = _checked(probs, labels)
+    classes = probs.shape[1]
+    counted = confident_classes(probs, labels)
+    pairs = (labels * classes + counted)[counted >= 0]
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def estimated_joint(probs: Tensor, labels: Tensor) -> Tensor:
+    """The joint distribution of given and true labels, (C, C) float64 that sums to 1.
+
+    The confident joint with each row scaled to the count of its given label. What is off its diagonal is the estimated
+    share of wrong labels. A class without sure rows is taken to be right.
+    """
+    counts = confident_joint(probs, labels).double()
+    given = torch.bincount(labels, minlength=len(counts)).double()
+    counts = torch.where((counts.sum(1) > 0)[:, None], counts, torch.eye(len(counts), dtype=torch.float64))
+    scaled = counts / counts.sum(1, keepdim=True) * given[:, None]
+    return scaled / scaled.sum()
+
+
+def doubts(probs: Tensor, labels: Tensor) -> Doubts:
+    """The rows that stand off the diagonal of the confident joint, ranked by their normalised margin.
+
+    The probabilities must come from models that were not trained on the row: a model believes what it was told.
+    Multi-label: each label is a question of yes or no of its own, and a row is doubted where any of them is.
+
+    Args:
+        probs: (N, C).
+        labels: (N,) int64; (N, C) bool when multi-label.
+
+    Raises:
+        DataError: there are no rows, a row has no label, or a probability is not finite.
+
+    Example:
+        >>> probs = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
+        >>> found = doubts(probs, torch.tensor([0, 0, 1, 1]))
+        >>> found.rows.tolist(), found.suggested.tolist()
+        ([3], [0])
+    """
+    probs, labels = _checked(probs, labels)
+    if labels.dim() == 2:
+        return _multilabel_doubts(probs, labels)
+    counted = confident_classes(probs, labels)
+    margin = _margins(probs, labels)
+    rows = ((counted >= 0) & (counted != labels)).nonzero().flatten()
+    rows = rows[margin[rows].argsort(stable=True)]
+    suggested = counted[rows]
+    return Doubts(rows, labels[rows], suggested, probs[rows, suggested], margin[rows])
+
+
+def _multilabel_doubts(probs: Tensor, labels: Tensor) -> Doubts:
+    wrong, margins = torch.zeros_like(labels), torch.full_like(probs, torch.inf)
+    for label in range(probs.shape[1]):
+        both, given = torch.stack([1 - probs[:, label], probs[:, label]], 1), labels[:, label].long()
+        counted = confident_classes(both, given)
+        wrong[:, label] = (counted >= 0) & (counted != given)
+        margins[:, label] = _margins(both, given)
+    worst = margins.masked_fill(~wrong, torch.inf).min(1)
+    rows = wrong.any(1).nonzero().flatten()
+    rows = rows[worst.values[rows].argsort(stable=True)]
+    margin = worst.values[rows]
+    return Doubts(rows, labels[rows], labels[rows] ^ wrong[rows], (1 - margin) / 2, margin)
+
+
+def _margins(probs: Tensor, labels: Tensor) -> Tensor:
+    """The probability of the given label less the greatest of the others, (N,)."""
+    given = probs.gather(1, labels[:, None])
+    others = probs.scatter(1, labels[:, None], -torch.inf).amax(1) if probs.shape[1] > 1 else torch.zeros(len(probs))
+    return given.squeeze(1) - others
+
+
+def _checked(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    probs = probs.detach().cpu().double()
+    return probs, checked(labels, probs, labels.dim() == 2, "labeled rows")

@@ -1,0 +1,32 @@
+"""A map of the pool: points in two dimensions."""
+
+import torch
+from torch import Tensor
+
+
+def principal_plane(points: Tensor) -> Tensor:
+    """The points seen along their two directions of greatest variance, (N, 2) float64, centred.
+
+    The sign of each direction is such that its largest part is positive, so that the map does not flip from run to run.
+    A direction without any variance is 0.
+
+    Pearson 1901, "On Lines and Planes of Closest Fit to Systems of Points in Space".
+
+    Args:
+        points: (N, D).
+
+    Example:
+        >>> principal_plane(torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 0.0]])).tolist()
+        [[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]
+    """
+    seen = torch.zeros(len(points), 2, dtype=torch.float64)
+    if len(points) < 2:
+        return seen
+    centred = points.detach().cpu().double()
+    centred = centred - centred.mean(0)
+    variances, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+    kept = variances[-2:].flip(0) > 1e-12 * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
+    best = directions[:, -2:].flip(1)  # (D, up to 2)
+    best = best * best.gather(0, best.abs().argmax(0, keepdim=True)).sign() * kept
+    seen[:, : best.shape[1]] = centred @ best
+    return seen

@@ -1,0 +1,76 @@
+"""Probabilities for labeled rows from linear heads that were not trained on them."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dal.data.split import strata
+from dal.learners.heads import fit_heads, with_unseen
+from dal.learners.tensors import TensorPrepared
+
+
+def held_out_probs(
+    points: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    folds: int = 5,
+    penalty: float = 1.0,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Probabilities (L, C) float64 by cross-validation, and which rows they can judge, (L,) bool.
+
+    Each fold's rows are judged by the penalised logistic head (multinomial; one-vs-rest when multi-label) of the other
+    folds' rows, all of them fitted together. Rows of a class, or of a set of classes, are spread over the folds. A row
+    whose class no other fold holds cannot be judged.
+
+    Args:
+        points: (L, D); they are standardised as a `ProbeLearner` does.
+        labels: (L,) int64; (L, C) bool when multi-label.
+        classes: C.
+        folds: how many, at most L.
+        penalty: the strength of the penalty, as `ProbeLearner.l2`; with wrong labels about, more than a probe needs.
+        seed: decides the folds.
+
+    Example:
+        >>> points = torch.tensor([[-1.0], [-1.1], [1.0], [1.1]])
+        >>> probs, judged = held_out_probs(points, torch.tensor([0, 0, 1, 1]), 2, folds=2)
+        >>> probs.argmax(1).tolist(), judged.all().item()
+        ([0, 0, 1, 1], True)
+    """
+    points, labels = points.detach().cpu().float(), labels.cpu()
+    multilabel, rows = labels.dim() == 2, len(labels)
+    if rows < 2:
+        return torch.zeros(rows, classes, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool)
+    targets = labels.double() if multilabel else F.one_hot(labels, classes).double()
+    fold = _folds(labels, min(folds, rows), seed)
+    weights = (fold != torch.arange(min(folds, rows))[:, None]).double()  # (K, L): 0 for what is held out
+    seen = (weights @ targets) > 0  # (K, C)
+    mean, scale = TensorPrepared(points, ()).moments
+    features = F.pad(((points - mean) * scale).double(), (0, 1), value=1.0)
+    heads = fit_heads(
+        features,
+        targets,
+        weights,
+        penalty=penalty,
+        multilabel=multilabel,
+        seen=None if multilabel else seen,
+        tolerance=1e-3,
+    )
+    logits = torch.empty(rows, classes, dtype=torch.float64)
+    for number, head in enumerate(heads):
+        logits[fold == number] = features[fold == number] @ head.T
+    if multilabel:
+        return logits.sigmoid(), (seen[fold] | (targets == 0)).all(1)
+    known = with_unseen(logits[:, None], seen[fold][:, None]).squeeze(1)
+    return known.softmax(1), seen[fold].gather(1, labels[:, None]).squeeze(1)
+
+
+def _folds(labels: Tensor, count: int, seed: int) -> Tensor:
+    """The fold of every row, (L,) int64: the rows of a class, in random order, go to one fold after the other."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    stratum = torch.from_numpy(strata(labels))[shuffled]
+    order = shuffled[stratum.argsort(stable=True)]
+    fold = torch.empty(len(labels), dtype=torch.int64)
+    fold[order] = torch.arange(len(labels)) % count
+    return fold
