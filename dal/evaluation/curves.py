@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 #: Metrics where less is better. For all others more is.
-LOWER_IS_BETTER = frozenset({"log_loss", "ece", "brier"})
+LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """What a plot shows: strategies with their curves, names and colours."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dal.evaluation import Band, Curve, band
+from dal.evaluation import Band, Curve
+from dal.evaluation.intervals import mean_interval
 
 #: Okabe and Ito's colours, told apart by people with any colour vision, darkened until they can be read as text on
 #: white. `report.css` and `svg.py` hold the same, and lighter ones for a dark page. The baseline is grey.
@@ -30,10 +32,10 @@ class Series:
     curves: tuple[Curve, ...]
     color: int | None
 
-    @property
+    @functools.cached_property
     def band(self) -> Band:
-        """The mean and the spread over the seeds, as far as all of them go."""
-        return band(self.curves)
+        """The mean over the seeds, as far as all of them go: with its interval for enough seeds, their range for few."""
+        return mean_interval(self.curves)
 
     @property
     def end(self) -> tuple[float, float]:
@@ -42,9 +44,14 @@ class Series:
         return last.labels[-1], last.scores[-1]
 
     @property
+    def paint(self) -> str:
+        """Its colour by name, for drawings."""
+        return "base" if self.color is None else f"s{self.color % len(PALETTE)}"
+
+    @property
     def variable(self) -> str:
         """The custom property that holds its colour."""
-        return "var(--base)" if self.color is None else f"var(--s{self.color % len(PALETTE)})"
+        return f"var(--{self.paint})"
 
 
 def short(label: str) -> str:
