@@ -34,7 +34,8 @@ def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples:
         return spread
     grid = spread.mean.labels
     scores = np.array([np.interp(grid, c.labels, c.scores) for c in curves if len(c)])  # (seeds, points)
-    draws = np.random.default_rng(seed).integers(spread.seeds, size=(samples, spread.seeds))
-    means = np.sort(scores[draws].mean(1), axis=0)  # (samples, points)
+    even = [1 / spread.seeds] * spread.seeds
+    times = np.random.default_rng(seed).multinomial(spread.seeds, even, size=samples)  # how often each is drawn
+    means = np.sort(times @ scores / spread.seeds, axis=0)  # (samples, points)
     first = round(expanded((1 - confidence) / 2, spread.seeds) * (samples - 1))
     return replace(spread, low=tuple(means[first].tolist()), high=tuple(means[-1 - first].tolist()))

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dal.evaluation import Band, Curve
+from dal.evaluation.efficiency import LEAST
 from dal.evaluation.intervals import mean_interval
+from dal.report.reading import Run
 
 #: Okabe and Ito's colours, told apart by people with any colour vision, darkened until they can be read as text on
 #: white. `report.css` and `svg.py` hold the same, and lighter ones for a dark page. The baseline is grey.
@@ -37,6 +39,11 @@ class Series:
         """The mean over the seeds, as far as all of them go: with its interval for enough seeds, their range for few."""
         return mean_interval(self.curves)
 
+    def stretched(self, factor: float) -> "Series":
+        """The same with the labels of every curve multiplied: another unit of what they are drawn over."""
+        curves = tuple(Curve(tuple(factor * x for x in c.labels), c.scores) for c in self.curves)
+        return Series(self.name, curves, self.color)
+
     @property
     def end(self) -> tuple[float, float]:
         """Where its name belongs: the last point of the mean, or of its longest seed when the seeds do not overlap."""
@@ -52,6 +59,31 @@ class Series:
     def variable(self) -> str:
         """The custom property that holds its colour."""
         return f"var(--{self.paint})"
+
+
+def of_run(run: Run, metric: str, over: str = "labels") -> list[Series]:
+    """One for each strategy of the run that was measured; challengers take the palette in order."""
+    found = [Series(n, tuple(run.curves(n, metric, over).values()), place(run, n)) for n in run.strategies]
+    return drawable(found)
+
+
+def place(run: Run, name: str) -> int | None:
+    """The place of a strategy in the palette; None for the baseline."""
+    return run.challengers.index(name) if name in run.challengers else None
+
+
+def paint(run: Run, name: str) -> str:
+    """The colour of a strategy by name."""
+    return Series(name, (), place(run, name)).paint
+
+
+def band_words(series: Sequence[Series]) -> str:
+    """What the bands are, in a few words."""
+    seeds = max((s.band.seeds for s in series), default=0)
+    if seeds < 2:
+        return "one seed"
+    what = "95 % interval of the mean" if seeds >= LEAST else "from lowest to highest"
+    return f"mean of {seeds} seeds, band: {what}"
 
 
 def short(label: str) -> str:

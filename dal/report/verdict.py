@@ -1,24 +1,14 @@
 """What the curves say, in plain sentences, and no more than they can carry."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
 from dal.evaluation.statistics import least_p
+from dal.report.measures import METRICS
+from dal.report.price import Price
 from dal.report.reading import Run
-
-#: Metrics by their names in `metrics.jsonl`, in the order in which they are shown.
-METRICS = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "label_accuracy": "accuracy per label",
-    "log_loss": "log loss",
-    "ece": "calibration error",
-    "brier": "Brier score",
-}
 
 #: Final scores closer than this are called level, and savings below this ratio are called none.
 LEVEL = 0.005
@@ -42,12 +32,18 @@ class Verdict:
         text: what happened.
         detail: how the seeds agree, or what is missing for more; may be empty.
         ratio: how many times fewer labels than the baseline; 0 when its final score was never reached.
+        name: the strategy.
+        chance: whether the seeds were enough for a test, and it could not tell the difference from chance.
+        saved: the label efficiency with its interval, None with too few seeds.
     """
 
     kind: str
     text: str
     detail: str = ""
     ratio: float = 0.0
+    name: str = ""
+    chance: bool = False
+    saved: Efficiency | None = None
 
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
@@ -58,6 +54,21 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
     return sorted(found, key=lambda verdict: -verdict.ratio)
+
+
+def together(run: Run, said: Sequence[Verdict]) -> str:
+    """What holds for several strategies, in one sentence; empty when there is no such thing."""
+    chance = [verdict for verdict in said if verdict.chance]
+    if len(said) < 2 or run.baseline is None or not chance:
+        return ""
+    baseline = run.baseline.lower() if run.baseline == "Random" else run.baseline
+    if any(verdict.kind == "better" for verdict in said):
+        return f"Over the whole curve, {listed([v.name for v in chance])} cannot be told from {baseline}." if len(chance) > 1 else ""
+    within = [v for v in said if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
+    whole = "the interval includes 1.0, no saving, for every one of them"
+    part = f"the interval includes 1.0, no saving, for {listed([v.name for v in within])}"
+    reason = whole if len(within) == len(said) else part if within else "the leads cannot be told from chance"
+    return f"No strategy beats {baseline} here: {reason}."
 
 
 def comparisons(run: Run, metric: str) -> dict[str, Comparison]:
@@ -112,13 +123,16 @@ def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance
     if result is None:
         return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
-    if chance is not None and chance.p > ALPHA and kind != "level":
-        kind, text = "level", f"{text} Over the whole curve that cannot be told from chance."
+    unsure = chance is not None and chance.p > ALPHA
+    if unsure and kind != "level":
+        kind = "level"
+        text += "" if len(run.challengers) > 1 else " Over the whole curve that cannot be told from chance."
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
     saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
-    detail = " ".join(said for said in (_agreement(result, name, chance), _interval(saved, name, result)) if said)
-    return Verdict(kind, text, detail, result.ratio or 0.0)
+    money = Price.of(run).saving(saved)
+    detail = " ".join(said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said)
+    return Verdict(kind, text, detail, result.ratio or 0.0, name, unsure, saved)
 
 
 def _average(seeds: int) -> str:
@@ -155,7 +169,8 @@ def _agreement(c: Comparison, name: str, chance: _Chance | None) -> str:
     if chance is None:
         return f"{text}."
     several = f", corrected for {count(chance.compared)} comparisons" if chance.compared > 1 else ""
-    return f"{text} (paired permutation test: p = {_p(chance.p)}{several})."
+    told = "" if chance.p <= ALPHA or chance.compared < 2 else ", no more than chance"
+    return f"{text} (paired permutation test: p = {_p(chance.p)}{several}{told})."
 
 
 def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
@@ -172,6 +187,11 @@ def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
 
 def _p(p: float) -> str:
     return "less than .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names with commas and an "and"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def count(number: int) -> str:

@@ -1,0 +1,71 @@
+"""A line for each class or group with a mark for each strategy, and the matrix of what strategies have in common."""
+
+from collections.abc import Mapping, Sequence
+
+from dal.report.drawing import Dot, Drawing, Frame, Line, Shape, Words, box
+from dal.report.series import Series, short
+
+#: More lines than this would make a plot nobody reads.
+MAX_LINES = 40
+
+
+def marks(
+    values: Mapping[str, Mapping[str, float]], series: Sequence[Series], heading: str, *, width: float = 420
+) -> Drawing:
+    """A dot for each strategy on the line of each class, between 0 and 1, the worst on top.
+
+    Args:
+        values: class -> strategy -> score.
+        series: the strategies, with their colours.
+        heading: what the scores are.
+        width: in CSS pixels.
+    """
+    order = sorted(values, key=lambda name: sum(values[name].values()) / max(1, len(values[name])))[:MAX_LINES]
+    left = min(190.0, 14 + 7 * max((len(short(name)) for name in order), default=0))
+    top = 30 + 16.0 * (1 + len(series) // 4)
+    height = top + 20 * len(order) + 26
+    frame = Frame((0, 1), (0, 1), left, width - 12, top, height - 26)
+    shapes: list[Shape] = [Words("heading", "ink", 0, 16, heading)]
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        x, _ = frame.at(tick, 0)
+        shapes.append(Line("grid", "line", ((x, frame.top), (x, frame.bottom))))
+        shapes.append(Words("text", "muted", x, frame.bottom + 18, f"{tick:g}", "middle"))
+    for i, s in enumerate(series):
+        x, y = 6 + (i % 4) * (width - 6) / 4, 36 + 16 * (i // 4)
+        shapes += [Dot("point", s.paint, x, y - 4, 4.5), Words("small", s.paint, x + 9, y, short(s.name)[:16])]
+    for i, name in enumerate(order):
+        y = top + 20 * i + 10
+        shapes.append(Words("text", "ink", left - 10, y + 4, short(name), "end"))
+        for s in reversed(series):
+            if s.name in values[name]:
+                score = values[name][s.name]
+                tip = f"{name}, {s.name}: {score:.3f}"
+                shapes.append(Dot("point", s.paint, frame.at(score, 0)[0], y, 4.5, tip))
+    said = " ".join(
+        f"{name}: {', '.join(f'{who} {score:.3f}' for who, score in values[name].items())}." for name in order
+    )
+    return Drawing(heading, said, width, height, tuple(shapes))
+
+
+def matrix(names: Sequence[str], shares: Mapping[tuple[str, str], float], heading: str) -> Drawing:
+    """A square for each pair of strategies, the fuller the more they have in common, with its figure."""
+    left, top = 12 + 7.6 * max((len(short(name)) for name in names), default=0), 34.0
+    size = max(34.0, min(64.0, 380 / max(1, len(names))))
+    bottom = top + size * len(names)
+    shapes: list[Shape] = [Words("heading", "ink", 0, 16, heading)]
+    for i, one in enumerate(names):
+        shapes.append(Words("text", "ink", left - 8, top + size * (i + 0.5) + 4, short(one), "end"))
+        shapes.append(Words("text", "ink", left + size * (i + 0.5), bottom + 16, chr(ord("A") + i), "middle"))
+        shapes.append(Words("text", "muted", 0, top + size * (i + 0.5) + 4, chr(ord("A") + i)))
+        for j, other in enumerate(names):
+            share = shares.get((one, other))
+            x, y = left + size * j, top + size * i
+            if share is not None:
+                tip = f"{one} and {other}: {100 * share:.0f} %"
+                shapes.append(box("cell", "s0", x, y, size - 2, size - 2, tip=tip, opacity=0.08 + 0.5 * share))
+                shapes.append(Words("small", "ink", x + size / 2 - 1, y + size / 2 + 4, f"{100 * share:.0f}", "middle"))
+    pairs = [
+        f"{a} and {b}: {100 * shares[a, b]:.0f} %." for i, a in enumerate(names) for b in names[:i] if (a, b) in shares
+    ]
+    width = max(left + size * len(names), 8.0 * len(heading))
+    return Drawing(heading, " ".join(pairs), width, bottom + 26, tuple(shapes))
