@@ -29,7 +29,7 @@ Deep active learning for text classifiers: spends your labels where they teach t
   dal ask FOLDER --config CONFIG -n 50 -o todo.csv
                                           choose 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
-  dal report FOLDER                       make report.html of a run again
+  dal report FOLDER...                    make report.html of runs again, also while they go on
   dal list [strategies|learners|oracles|stopping|candidates]
                                           what is installed
   dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
@@ -268,13 +268,17 @@ def _grid(
 
 def report(arguments: list[str]) -> int:
     """`dal report`."""
-    parser = _Parser("dal report", description="Makes report.html of a run's folder again.", allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="the folder of an experiment, or of one strategy and seed in it")
-    folder = parser.parse_args(arguments).folder
-    _require_folder(folder)
+    about = "Makes report.html of runs again, also while they go on."
+    parser = _Parser("dal report", description=about, allow_abbrev=False)
+    words = "the folders of experiments or comparisons, or of one strategy and seed in them"
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help=words)
+    folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
+    for folder in folders:
+        _require_folder(folder)
     from dal.report import write_report
 
-    print(write_report(folder))
+    for folder in folders:
+        print(write_report(folder))
     return 0
 
 

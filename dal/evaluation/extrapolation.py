@@ -108,8 +108,25 @@ def predicted_gain(
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The score predicted for a number of labels, and the labels predicted for a score; None stands for never.
+class Outlook:
+    """The score predicted for a number of labels, with its interval.
+
+    Attributes:
+        value: of the fitted curve.
+        low: the lower end of the interval.
+        high: the upper end.
+        curve: the fitted curve.
+    """
+
+    value: float
+    low: float
+    high: float
+    curve: PowerLaw
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The labels predicted to be missing to a score, with their interval; None stands for never.
 
     Attributes:
         value: of the fitted curve.
@@ -132,7 +149,7 @@ def predicted_score(
     confidence: float = 0.9,
     samples: int = 1000,
     seed: int = 0,
-) -> Forecast:
+) -> Outlook:
     """The score that will be measured after `more` labels, with an interval for that measurement.
 
     The residual bootstrap of `predicted_gain`; to each drawn law's score another residual is added, because what will
@@ -147,7 +164,7 @@ def predicted_score(
     law, (ceilings, rises, best), noise = _drawn(labels, scores, samples, seed)
     reached = ceilings - rises * (1 + more / float(labels[-1])) ** -EXPONENTS[best] + noise
     low, high = np.quantile(reached.clip(0, 1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Forecast(law(float(labels[-1]) + more), float(low), float(high), law)
+    return Outlook(law(float(labels[-1]) + more), float(low), float(high), law)
 
 
 def predicted_labels(
@@ -158,7 +175,7 @@ def predicted_labels(
     confidence: float = 0.9,
     samples: int = 1000,
     seed: int = 0,
-) -> Forecast:
+) -> Distance:
     """The labels beyond the last ones after which the curve reaches `target`, at least 0; None for never.
 
     The interval is that of the laws drawn by `predicted_gain`: a law whose ceiling is not above the target never
@@ -174,7 +191,8 @@ def predicted_labels(
     needed = _needed(ceilings, rises * last ** EXPONENTS[best], EXPONENTS[best], target)
     low, high = np.quantile(needed, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
     value = _needed(np.array([law.ceiling]), np.array([law.rise]), np.array([law.exponent]), target)[0]
-    return Forecast(*(max(0.0, float(x) - last) if np.isfinite(x) else None for x in (value, low, high)), law)
+    missing = [max(0.0, float(x) - last) if np.isfinite(x) else None for x in (value, low, high)]
+    return Distance(missing[0], missing[1], missing[2], law)
 
 
 def _needed(ceilings: Floats, rises: Floats, exponents: Floats, target: float) -> Floats:

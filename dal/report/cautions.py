@@ -29,9 +29,9 @@ def _worse(run: Run, said: Sequence[Verdict]) -> str:
     names = [verdict.name for verdict in said if verdict.kind == "worse"]
     if not names or run.baseline is None:
         return ""
-    verb = "is" if len(names) == 1 else "are"
+    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
     baseline = "random choice" if run.baseline == "Random" else run.baseline
-    return f"{listed(names)} {verb} worse than {baseline} on these data: labels spent on {'it' if len(names) == 1 else 'them'} buy less."
+    return f"{listed(names)} {verb} worse than {baseline} on these data: labels spent on {them} buy less."
 
 
 def _small(said: Sequence[Verdict]) -> str:
@@ -49,14 +49,17 @@ def _redundant(run: Run) -> str:
     if not high:
         return ""
     each = listed([f"{name} ({100 * rate:.0f} %)" for name, rate in high])
-    return f"Batches are redundant, more than half of them near an earlier choice, with {each}: smaller batches or a diverse strategy may save labels."
+    return (
+        f"More than half of the rows in a batch lie near an earlier choice with {each}: smaller batches or a diverse "
+        "strategy may save labels."
+    )
 
 
 def _calibration(run: Run) -> str:
     names = [name for name in run.strategies if _grows([*run.curves(name, "ece").values()])]
     if not names:
         return ""
-    return f"The calibration error grows with labels for {listed(names)}: the model becomes too sure of itself, so scale its confidence before relying on it."
+    return f"The calibration error grows with labels for {listed(names)}: scale the confidence before relying on it."
 
 
 def _grows(curves: Sequence[Curve]) -> bool:

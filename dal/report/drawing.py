@@ -1,6 +1,6 @@
 """A plot as a few shapes in CSS pixels, which `svg.py` and `png.py` draw alike.
 
-Colours are names of the page's custom properties ("ink", "muted", "line", "paper", "base", "s0" to "s5"), which follow
+Colours are names of the page's custom properties ("ink", "muted", "line", "paper", "base", "s0" to "s7"), which follow
 the reader's colour scheme, or "#rrggbb", which do not.
 """
 
@@ -163,7 +163,9 @@ def upright(frame: Frame) -> list[Shape]:
     return shapes
 
 
-def across(frame: Frame, words: str, exact: Sequence[float] = (), write: Callable[[float], str] | None = None) -> list[Shape]:
+def across(
+    frame: Frame, words: str, exact: Sequence[float] = (), write: Callable[[float], str] | None = None
+) -> list[Shape]:
     """The figures below, and what they are: `exact` ones where they are few and apart enough, round ones otherwise."""
     ticks = list(exact)
     pixels = [frame.at(x, frame.y[0])[0] for x in exact]
@@ -173,6 +175,7 @@ def across(frame: Frame, words: str, exact: Sequence[float] = (), write: Callabl
     places = max((len(f"{tick:.3f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
     write = write or (lambda tick: f"{tick:,.{places}f}")
     shapes: list[Shape] = [
-        Words("text", "muted", frame.at(tick, frame.y[0])[0], frame.bottom + 18, write(tick), "middle") for tick in ticks
+        Words("text", "muted", frame.at(tick, frame.y[0])[0], frame.bottom + 18, write(tick), "middle")
+        for tick in ticks
     ]
     return [*shapes, Words("text", "muted", (frame.left + frame.right) / 2, frame.bottom + 36, words, "middle")]

@@ -91,4 +91,10 @@ def _json(table: Table) -> str:
 
 
 def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, str | bool) or number(value) else None if isinstance(value, float) else str(value)
+    return (
+        value
+        if value is None or isinstance(value, str | bool) or number(value)
+        else None
+        if isinstance(value, float)
+        else str(value)
+    )

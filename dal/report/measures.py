@@ -23,7 +23,10 @@ METRICS = {
 
 #: What is known of a batch, and what it means.
 BATCH = {
-    "batch.redundancy": ("redundancy", "share of the batch that lies as near to an earlier choice as nearest neighbours do"),
+    "batch.redundancy": (
+        "redundancy",
+        "share of the batch that lies as near to an earlier choice as nearest neighbours do",
+    ),
     "batch.novelty": ("novelty", "how far the batch lies from all that was labeled before"),
     "batch.coverage_mean": ("mean distance to a label", "from a row of the pool to the nearest labeled one"),
     "batch.coverage_p95": ("95th percentile of that distance", "the rows that are worst covered"),

@@ -50,11 +50,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing, and another one for a narrow page; `name` is that of the exported files."""
+    """A drawing, and another one for a narrow page; `name` is that of the exported files.
+
+    A `large` one has no other for a narrow page, but room for larger words there.
+    """
 
     name: str
     drawing: Drawing
     narrow: Drawing | None = None
+    large: bool = False
     part: str = field(default="plot", init=False)
 
 

@@ -46,11 +46,13 @@ def _common(shape: Shape) -> tuple[type, str, str, float]:
 def _draw(axes: Axes, common: tuple[type, str, str, float], shapes: Iterable[Shape], rank: int) -> None:
     kind, _, color, r = common[1], common[0], _COLORS.get(common[2], common[2]), common[3]
     look, several = LOOKS[kind], list(shapes)
-    style = {"color": color, "alpha": look.opacity, "zorder": rank}
+    style: dict[str, Any] = {"color": color, "alpha": look.opacity, "zorder": rank}
     if r:
-        edge = {"edgecolors": "white", "linewidths": look.halo * _POINT} if look.halo else {"linewidths": 0}
-        places = [(s.x, s.y) for s in several if isinstance(s, Dot)]
-        axes.scatter(*zip(*places, strict=True), s=(2 * r * _POINT) ** 2, **style, **edge)
+        edge: dict[str, Any] = (
+            {"edgecolors": "white", "linewidths": look.halo * _POINT} if look.halo else {"linewidths": 0}
+        )
+        dots = [s for s in several if isinstance(s, Dot)]
+        axes.scatter([dot.x for dot in dots], [dot.y for dot in dots], s=(2 * r * _POINT) ** 2, **style, **edge)
         return
     for shape in several:
         match shape:

@@ -37,12 +37,14 @@ class Price:
 
     def saving(self, saved: Efficiency | None) -> str:
         """What the labels that were saved would have cost, from the fewest to the most; empty when it is nothing."""
-        if saved is None or not self.label or saved.saved[1] is None or saved.saved[1] <= 0:
+        price, (least, most) = self.label or 0.0, (None, None) if saved is None else saved.saved
+        if not price or most is None or most <= 0:
             return ""
-        least, most = saved.saved
+        high = dollars(most * price)
         if least is None or least <= 0:
-            return f"At {self.words} it saves at most {dollars(most * self.label)}, perhaps nothing."
-        return f"At {self.words} it saves {dollars(least * self.label)} to {dollars(most * self.label)}."
+            return f"At {self.words} it saves at most {high}, perhaps nothing."
+        low = dollars(least * price).removesuffix(" dollars")
+        return f"At {self.words} it saves {low} to {high}."
 
     @property
     def words(self) -> str:

@@ -66,7 +66,8 @@ class Cell:
         """The learning curve of a metric such as "accuracy" or "batch.novelty", over labels, "money" or "time"."""
         costs = spent(self.records, over)
         points = [
-            {"labels": cost, metric: figure_of(record, metric)} for cost, record in zip(costs, self.records, strict=True)
+            {"labels": cost, metric: figure_of(record, metric)}
+            for cost, record in zip(costs, self.records, strict=True)
         ]
         return curve(points, metric)
 
@@ -157,8 +158,8 @@ def read(folder: Path | str) -> Run:
         (strategy,) = others  # a strategy may have a title of its own, which the config does not tell
     if not single and "baseline" in config:
         compared = config.get("strategies")
-        promised = list(compared) if isinstance(compared, Mapping) else [strategy, baseline]
-        promised = [str(name) for name in promised if name and not str(name).endswith("-baseline")]
+        listed = list(compared) if isinstance(compared, Mapping) else [strategy, baseline]
+        promised = [str(name) for name in listed if name and not str(name).endswith("-baseline")]
         cells += _absent(cells, promised, config.get("seeds"), planned)
     names = {cell.name for cell in cells}
     baseline = baseline if baseline in names and len(names) > 1 else None

@@ -13,7 +13,7 @@ from dal.report.reading import Run
 
 #: Okabe and Ito's colours, told apart by people with any colour vision, darkened until they can be read as text on
 #: white. `report.css` and `svg.py` hold the same, and lighter ones for a dark page. The baseline is grey.
-PALETTE = ("#0072b2", "#c44f00", "#00805c", "#b0568c", "#2a86bd", "#a86f00")
+PALETTE = ("#0072b2", "#c44f00", "#00805c", "#b0568c", "#2a86bd", "#a86f00", "#6a4fc4", "#7d4a2b")
 BASELINE = "#6b7280"
 
 #: More strategies than this are drawn without the single seeds, which would only be a tangle.
@@ -36,7 +36,7 @@ class Series:
 
     @functools.cached_property
     def band(self) -> Band:
-        """The mean over the seeds, as far as all of them go: with its interval for enough seeds, their range for few."""
+        """The mean over the seeds, as far as all of them go: with an interval for enough seeds, a range for few."""
         return mean_interval(self.curves)
 
     def stretched(self, factor: float) -> "Series":

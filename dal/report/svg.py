@@ -10,9 +10,9 @@ from dal.report.drawing import LOOKS, Area, Dot, Drawing, Line, Shape, Words
 _STANDALONE = """
 .plot { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   --ink: #1a1c1f; --muted: #5b6169; --line: #e3e5e8; --paper: #fff; --base: #6b7280;
-  --s0: #0072b2; --s1: #c44f00; --s2: #00805c; --s3: #b0568c; --s4: #2a86bd; --s5: #a86f00; }
+  --s0: #0072b2; --s1: #c44f00; --s2: #00805c; --s3: #b0568c; --s4: #2a86bd; --s5: #a86f00; --s6: #6a4fc4; --s7: #7d4a2b; }
 @media (prefers-color-scheme: dark) { .plot { --ink: #eceef1; --muted: #a2a9b3; --line: #2f343b; --paper: #16181c;
-  --base: #9aa3af; --s0: #5ab4f0; --s1: #ff8a4c; --s2: #34c79a; --s3: #e79ac6; --s4: #8fd0f5; --s5: #f0b445; } }
+  --base: #9aa3af; --s0: #5ab4f0; --s1: #ff8a4c; --s2: #34c79a; --s3: #e79ac6; --s4: #8fd0f5; --s5: #f0b445; --s6: #ab9bff; --s7: #d2a181; } }
 """
 
 
@@ -43,13 +43,15 @@ def svg(drawing: Drawing, *, name: str, standalone: bool = False) -> Markup:
     parts = [f'<title id="{name}-t">{escape(drawing.title)}</title>']
     parts.append(f'<desc id="{name}-d">{escape(drawing.description)}</desc>')
     parts += [f"<style>{_STANDALONE}{STYLE}</style>" if standalone else ""]
-    for dots, group in itertools.groupby(drawing.shapes, _group):
-        parts.append(_cloud(dots, group) if dots else "".join(map(_element, group)))
+    for common, group in itertools.groupby(drawing.shapes, _common):
+        inner = "".join(_element(shape) if common is None else _spot(shape) for shape in group)
+        parts.append(inner if common is None else f'<g class="{common[0]}" fill="{_color(common[1])}">{inner}</g>')
     namespace, margin = (' xmlns="http://www.w3.org/2000/svg"', 16) if standalone else ("", 0)
     wide, high = drawing.width + 2 * margin, drawing.height + 2 * margin
+    limit = "" if standalone else f' style="max-width:{wide:g}px"'  # text keeps its size where there is room
     head = (
         f'<svg{namespace} class="plot" role="img" aria-labelledby="{name}-t {name}-d" '
-        f'viewBox="{-margin} {-margin} {wide:g} {high:g}" width="{wide:g}" height="{high:g}">'
+        f'viewBox="{-margin} {-margin} {wide:g} {high:g}" width="{wide:g}" height="{high:g}"{limit}>'
     )
     return Markup(head + "".join(parts) + "</svg>")
 
@@ -58,17 +60,17 @@ def _color(color: str) -> str:
     return color if color.startswith("#") else f"var(--{color})"
 
 
-def _group(shape: Shape) -> tuple[str, str] | None:
+def _common(shape: Shape) -> tuple[str, str] | None:
     """What the dots of a cloud have in common, which is then written once; None for all else."""
     return (shape.kind, shape.color) if isinstance(shape, Dot) and shape.kind in ("pool", "labeled") else None
 
 
-def _cloud(common: tuple[str, str], dots: Iterable[Shape]) -> str:
-    kind, color = common
-    inner = "".join(
-        f'<circle cx="{d.x:.1f}" cy="{d.y:.1f}" r="{d.r:g}">{_tip(d.tip)}</circle>' for d in dots if isinstance(d, Dot)
+def _spot(dot: Shape) -> str:
+    return (
+        f'<circle cx="{dot.x:.1f}" cy="{dot.y:.1f}" r="{dot.r:g}">{_tip(dot.tip)}</circle>'
+        if isinstance(dot, Dot)
+        else ""
     )
-    return f'<g class="{kind}" fill="{_color(color)}">{inner}</g>'
 
 
 def _element(shape: Shape) -> str:

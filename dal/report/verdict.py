@@ -63,7 +63,11 @@ def together(run: Run, said: Sequence[Verdict]) -> str:
         return ""
     baseline = run.baseline.lower() if run.baseline == "Random" else run.baseline
     if any(verdict.kind == "better" for verdict in said):
-        return f"Over the whole curve, {listed([v.name for v in chance])} cannot be told from {baseline}." if len(chance) > 1 else ""
+        return (
+            f"Over the whole curve, {listed([v.name for v in chance])} cannot be told from {baseline}."
+            if len(chance) > 1
+            else ""
+        )
     within = [v for v in said if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
     whole = "the interval includes 1.0, no saving, for every one of them"
     part = f"the interval includes 1.0, no saving, for {listed([v.name for v in within])}"
@@ -131,7 +135,9 @@ def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance
         text = f"So far, in a run that is not finished: {text}"
     saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
     money = Price.of(run).saving(saved)
-    detail = " ".join(said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said)
+    detail = " ".join(
+        said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said
+    )
     return Verdict(kind, text, detail, result.ratio or 0.0, name, unsure, saved)
 
 

@@ -99,7 +99,6 @@ def tried(c: Curve, more: float, confidence: float) -> Iterator[Trial]:
         if came is not None:
             labels, scores = c.labels[:i], c.scores[:i]
             said = predicted_score(labels, scores, more, confidence=confidence, samples=300)
-            assert said.value is not None and said.low is not None and said.high is not None
             yield Trial(i, said.value, said.low, said.high, scores[-1], came)
 
 

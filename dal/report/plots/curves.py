@@ -89,8 +89,7 @@ def _names(series: Sequence[Series], frame: Frame) -> list[Shape]:
     ends = [frame.at(*s.end) for s in series]
     heights = apart([y for _, y in ends], 16, frame.bottom - 2)
     return [
-        Words("name", s.paint, x + 10, y + 4, short(s.name))
-        for s, (x, _), y in zip(series, ends, heights, strict=True)
+        Words("name", s.paint, x + 10, y + 4, short(s.name)) for s, (x, _), y in zip(series, ends, heights, strict=True)
     ]
 
 

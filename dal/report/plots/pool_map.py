@@ -24,10 +24,10 @@ class Spot:
 def pool_map(spots: Sequence[Spot], title: str, method: str, *, width: float = 640, height: float = 460) -> Drawing:
     """The rows that were never labeled in grey, the labeled ones on top, in the order of their rounds."""
     xs, ys = [s.x for s in spots] or [0.0], [s.y for s in spots] or [0.0]
-    frame = Frame(_span(xs), _span(ys), 8, width - 8, 44, height - 8)
+    frame = Frame(_span(xs), _span(ys), 8, width - 8, 52, height - 8)
     last = max((s.round for s in spots), default=0)
     shapes: list[Shape] = [Words("heading", "ink", 0, 16, title)]
-    shapes += _legend(last, width)
+    shapes += _legend(last)
     for spot in sorted(spots, key=lambda spot: spot.round):
         kind, r = ("labeled", 4.0) if spot.round else ("pool", 2.0)
         shapes.append(Dot(kind, color(spot.round, last), *frame.at(spot.x, spot.y), r, spot.tip))
@@ -49,23 +49,23 @@ def color(round: int, last: int) -> str:
     place = (round - 1) / max(1, last - 1) * (len(SCALE) - 1)
     i = min(int(place), len(SCALE) - 2)
     parts = [[int(c[j : j + 2], 16) for j in (1, 3, 5)] for c in SCALE[i : i + 2]]
-    mixed = [round_to(a + (b - a) * (place - i)) for a, b in zip(*parts, strict=True)]
+    mixed = [nearest(a + (b - a) * (place - i)) for a, b in zip(*parts, strict=True)]
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
-def round_to(value: float) -> int:
+def nearest(value: float) -> int:
     """The nearest whole number."""
     return int(value + 0.5)
 
 
-def _legend(last: int, width: float) -> list[Shape]:
-    """A square for each round, or for some of many, at the top right."""
+def _legend(last: int) -> list[Shape]:
+    """A dot for never, and a square for each round or for some of many; with room for words twice as large."""
     if not last:
         return []
-    shown = sorted({round_to(1 + i * (last - 1) / 7) for i in range(8)}) if last > 8 else [*range(1, last + 1)]
-    left = width - 22 * len(shown) - 4
-    shapes: list[Shape] = [Words("small", "muted", left - 6, 34, "never labeled ●   labeled in round", "end")]
+    shown = sorted({nearest(1 + i * (last - 1) / 7) for i in range(8)}) if last > 8 else [*range(1, last + 1)]
+    shapes: list[Shape] = [Dot("pool", NEVER, 5, 32, 3), Words("small", "muted", 14, 36, "never labeled")]
+    shapes.append(Words("small", "muted", 155, 36, "labeled in round"))
     for i, number in enumerate(shown):
-        shapes.append(box("cell", color(number, last), left + 22 * i, 25, 9, 9))
-        shapes.append(Words("small", "muted", left + 22 * i + 11, 34, str(number)))
+        shapes.append(box("cell", color(number, last), 310 + 40 * i, 25, 11, 11))
+        shapes.append(Words("small", "muted", 310 + 40 * i + 14, 36, str(number)))
     return shapes

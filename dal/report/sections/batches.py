@@ -18,7 +18,7 @@ def section(run: Run) -> Section | None:
     if not found:
         return None
     plots = [
-        Plot(f"{key.removeprefix('batch.')}-by-labels", curves(series, BATCH[key][0], width=420, height=280))
+        Plot(f"{key.removeprefix('batch.')}-by-labels", curves(series, BATCH[key][0], width=300, height=230))
         for key, series in found.items()
     ]
     spaces = sorted({str(b["space"]) for c in run.cells for r in c.records if (b := _batch(r)) and b.get("space")})
@@ -45,8 +45,8 @@ def overlap(run: Run) -> Section | None:
     rows = [(one, *(both.get((one, other)) for other in names)) for one in names]
     table = Table("overlap", "Rows in common", columns, rows, hidden=True)
     note = Said(
-        "Rows that both have labeled at the end, of those that either has (Jaccard index), mean over the seeds that both "
-        "have. The common start counts, too."
+        "Rows that both have labeled at the end, of those that either has (Jaccard index), mean over the seeds that "
+        "both have. The common start counts, too."
     )
     parts: tuple[Part, ...] = (plot, note, table)
     return Section("overlap", "What the strategies have in common", "Overlap", parts)

@@ -60,7 +60,7 @@ def _bins(record: Record) -> Bins | None:
 
 
 def _course(run: Run, key: str) -> Drawing:
-    return curves(of_run(run, key), METRICS[key], width=420, height=280)
+    return curves(of_run(run, key), METRICS[key], width=300, height=230)
 
 
 def _table(run: Run) -> Table | None:

@@ -1,11 +1,14 @@
 """The rows that were chosen in each round, why, and the labels that deserve a second look."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dal.report.measures import number
 from dal.report.parts import Column, Fold, Part, Said, Section, Table
 from dal.report.reading import Cell, Record, Run
+from dal.report.sections.quality import mean
 from dal.report.wording import MISSING, figure, share, whole
 
 #: More chosen rows than this are left to `metrics.jsonl`, so that the page stays light.
@@ -108,31 +111,59 @@ def _list(value: object) -> Sequence[Any]:
     return value if isinstance(value, list) else []
 
 
+#: Doubted rows on the page; all of them are in the exported table.
+MAX_DOUBTS = 20
+
+
+@dataclass
+class _Doubt:
+    """What the cells say of one row that they doubt."""
+
+    given: object
+    suggested: list[str]
+    confidence: list[float]
+    text: str
+
+
 def doubts(run: Run) -> Section | None:
-    """The rows whose given label the trained model strongly doubts."""
+    """The rows whose given label trained models strongly doubt, those that most of them doubt first."""
     texts = run.config.get("show_texts") is True
-    rows = []
+    found: dict[str, _Doubt] = {}
     for cell in run.cells:
-        found = [d for d in _list(cell.last.get("doubts")) if isinstance(d, Mapping)]
-        told = wordings(cell) if texts and found else {}
-        for doubt in found:
-            said = [doubt.get(key) for key in ("given", "suggested", "confidence")]
-            text = [told.get(str(doubt.get("row")), "")] if texts else []
-            rows.append((doubt.get("row"), cell.name, cell.seed, *said, *text))
-    if not rows:
-        return None
+        told = [d for d in _list(cell.last.get("doubts")) if isinstance(d, Mapping) and d.get("row") is not None]
+        text_of = wordings(cell) if texts and told else {}
+        for said in told:
+            row = str(said["row"])
+            doubt = found.setdefault(row, _Doubt(said.get("given"), [], [], text_of.get(row, "")))
+            doubt.suggested.append(str(said.get("suggested")))
+            doubt.confidence += [float(said["confidence"])] if number(said.get("confidence")) else []
+    ordered = sorted(found.items(), key=lambda each: (-len(each[1].suggested), -(mean(each[1].confidence) or 0.0)))
+    rows: list[Row] = [
+        (row, d.given, Counter(d.suggested).most_common(1)[0][0], mean(d.confidence), len(d.suggested))
+        + ((d.text,) if texts else ())
+        for row, d in ordered
+    ]
+    return _doubts_section(rows, texts) if rows else None
+
+
+def _doubts_section(rows: list[Row], texts: bool) -> Section:
     columns = (
         Column("row", "Row", "id"),
-        Column("strategy", "Strategy", "text"),
-        Column("seed", "Seed", "whole"),
         Column("given", "Given", "text"),
         Column("suggested", "Model says", "text"),
         Column("confidence", "Confidence"),
+        Column("times", "Runs that doubt it", "whole"),
         *((Column("text", "Text", "words"),) if texts else ()),
     )
-    caption = "Given labels that the trained model strongly doubts (confident learning). Some are mistakes, some are hard rows."
-    shown = Table("doubts", "Labels in doubt", columns, rows[:MAX_ROWS], caption)
-    return Section("doubts", "Labels worth a second look", "Doubts", (shown,))
+    caption = (
+        "Given labels that the trained model strongly doubts (confident learning): some are mistakes, some hard rows."
+    )
+    shown = Table("", "Labels in doubt", columns, rows[:MAX_DOUBTS], caption)
+    parts: list[Part] = [shown]
+    if len(rows) > MAX_DOUBTS:
+        parts.append(Said(f"The first {MAX_DOUBTS} of {len(rows)}."))
+    parts.append(Table("doubts", "Labels in doubt", columns, rows, hidden=True))
+    return Section("doubts", "Labels worth a second look", "Doubts", tuple(parts))
 
 
 def wordings(cell: Cell) -> dict[str, str]:

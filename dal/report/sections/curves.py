@@ -28,7 +28,9 @@ def section(run: Run, shown: str | None, saving: Comparison | None) -> Section |
 def axes(run: Run, metric: str) -> list[Axis]:
     """Labels, and money and time where any was spent."""
     found = [LABELS]
-    spent = {key: [c.labels[-1] for s in of_run(run, metric, key) for c in s.curves if len(c)] for key in ("money", "time")}
+    spent = {
+        key: [c.labels[-1] for s in of_run(run, metric, key) for c in s.curves if len(c)] for key in ("money", "time")
+    }
     if max(spent["money"], default=0.0) > 0:
         found.append(MONEY)
     if max(spent["time"], default=0.0) > 0:
@@ -43,17 +45,25 @@ def axis_words(metric: str) -> str:
 
 
 def _panel(run: Run, shown: str, axis: Axis, saving: Comparison | None) -> Panel:
-    def plot(metric: str, **size: float) -> Plot:
+    def plot(metric: str, width: float, height: float, narrow: float) -> Plot:
         series = [s.stretched(1 / axis.divisor) if axis.divisor != 1 else s for s in of_run(run, metric, axis.key)]
-        drawn = [curves(series, axis_words(metric), axis=axis, saving=saving if metric == shown else None, **size)]
-        if size:
-            drawn.append(curves(series, axis_words(metric), axis=axis, width=380, height=340, saving=saving))
-        return Plot(f"{metric}-by-{axis.key}", *drawn)
+        drawn = [
+            curves(
+                series,
+                axis_words(metric),
+                axis=axis,
+                width=wide,
+                height=high,
+                saving=saving if metric == shown else None,
+            )
+            for wide, high in ((width, height), (330, narrow))
+        ]
+        return Plot(f"{metric}-by-{axis.key}", drawn[0], drawn[1])
 
-    parts: list[Part] = [plot(shown, width=860, height=420)]
+    parts: list[Part] = [plot(shown, 944, 440, 300)]
     others = [metric for metric in PLOTTED if metric != shown and of_run(run, metric)]
     if others:
-        parts.append(Side(tuple(plot(metric) for metric in others)))
+        parts.append(Side(tuple(plot(metric, 456, 300, 240) for metric in others)))
     return Panel(axis.name, tuple(parts))
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dal.evaluation.extrapolation import Forecast, predicted_labels, predicted_score
+from dal.evaluation.extrapolation import Distance, Outlook, predicted_labels, predicted_score
 from dal.report.measures import METRICS, number
 from dal.report.parts import Column, Part, Plot, Said, Section, Table
 from dal.report.plots.ahead import Ahead, ahead
@@ -19,18 +19,18 @@ LEAST_POINTS = 5
 MAX_DRAWN = 4
 
 _CAUTION = (
-    "This is an extrapolation: a power law with an offset, fitted to the mean curve. It knows nothing of a change in the "
-    "data or of labels running out. Tried on stored curves of eight data sets, 60 labels ahead, such intervals of 90 % "
-    "held what was measured later in 81 to 86 % of the cases, and erred more often by promising too little."
+    "This is an extrapolation: a power law with an offset, fitted to the mean curve. It knows nothing of a change in "
+    "the data or of labels running out. Tried on stored curves of eight data sets, 60 labels ahead, such intervals of "
+    "90 % held what was measured later in 81 to 86 % of the cases, and erred more often by promising too little."
 )
 
 
 @dataclass(frozen=True)
-class _Outlook:
+class _Ahead:
     series: Series
     now: float
-    score: Forecast
-    needed: Forecast
+    score: Outlook
+    needed: Distance
 
 
 def section(run: Run, shown: str | None) -> Section | None:
@@ -45,33 +45,31 @@ def section(run: Run, shown: str | None) -> Section | None:
     parts: list[Part] = [Said(_words(each, METRICS[shown], goal), "lead") for each in found]
     parts.append(Said(_CAUTION))
     if len(found) <= MAX_DRAWN:
-        lines = [Ahead(o.series, o.score.curve, o.score.low or 0.0, o.score.high or 0.0) for o in found]
-        drawn = [ahead(lines, METRICS[shown], MORE, width=width) for width in (720, 380)]
-        parts.append(Plot("prediction", *drawn))
+        lines = [Ahead(o.series, o.score.curve, o.score.low, o.score.high) for o in found]
+        drawn = [ahead(lines, METRICS[shown], MORE, width=width) for width in (720, 330)]
+        parts.append(Plot("prediction", drawn[0], drawn[1]))
     parts.append(_table(found, goal))
     return Section("prediction", "What more labels would bring", "Prediction", tuple(parts))
 
 
-def _outlook(series: Series, goal: float) -> _Outlook:
+def _outlook(series: Series, goal: float) -> _Ahead:
     labels, scores = series.band.mean.labels, series.band.mean.scores
-    return _Outlook(
-        series, scores[-1], predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal)
-    )
+    return _Ahead(series, scores[-1], predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal))
 
 
 def _target(run: Run, metric: str, series: Sequence[Series]) -> float:
     """That of the config's stopping rule, else the next multiple of 0.05 (or 0.01) that nobody has reached."""
     stop = run.config.get("stop")
     options = stop.get("init_args", stop.get("TargetScore")) if isinstance(stop, Mapping) else None
-    if class_name(stop) == "TargetScore" and isinstance(options, Mapping) and number(options.get("value")):
-        if options.get("metric", "accuracy") == metric:
-            return float(options["value"])
+    rule = options if class_name(stop) == "TargetScore" and isinstance(options, Mapping) else {}
+    if rule.get("metric", "accuracy") == metric and number(rule.get("value")):
+        return float(rule["value"])
     best = max(s.band.mean.scores[-1] for s in series)
     step = 0.05 if best < 0.945 else 0.01
     return min(1.0, round(step * (math.floor(best / step + 1e-9) + 1), 2))
 
 
-def _words(o: _Outlook, metric: str, goal: float) -> str:
+def _words(o: _Ahead, metric: str, goal: float) -> str:
     name, last = o.series.name, o.series.band.mean.labels[-1]
     text = (
         f"{name}: the next {MORE} labels would bring {metric} from {o.now:.3f} to {o.score.value:.3f} "
@@ -82,7 +80,7 @@ def _words(o: _Outlook, metric: str, goal: float) -> str:
     return f"{text} {_more_words(o.needed, goal, last)}"
 
 
-def _more_words(needed: Forecast, goal: float, last: float) -> str:
+def _more_words(needed: Distance, goal: float, last: float) -> str:
     """How many more labels the target takes, in a sentence."""
 
     def labels(count: float) -> str:
@@ -98,7 +96,7 @@ def _more_words(needed: Forecast, goal: float, last: float) -> str:
     return f"For {goal:g} it would need about {labels(needed.value)} more labels ({reach})."
 
 
-def _table(found: Sequence[_Outlook], goal: float) -> Table:
+def _table(found: Sequence[_Ahead], goal: float) -> Table:
     columns = (
         Column("strategy", "Strategy", "text"),
         Column("labels", "Labels so far", "whole"),
@@ -113,8 +111,11 @@ def _table(found: Sequence[_Outlook], goal: float) -> Table:
         Column("ceiling", "Where the curve ends"),
     )
     rows = [
-        (o.series.name, o.series.band.mean.labels[-1], o.now, o.score.value, o.score.low, o.score.high)
-        + (goal, o.needed.value, o.needed.low, o.needed.high, o.score.curve.ceiling)
+        (
+            *(o.series.name, o.series.band.mean.labels[-1], o.now),
+            *(o.score.value, o.score.low, o.score.high),
+            *(goal, o.needed.value, o.needed.low, o.needed.high, o.score.curve.ceiling),
+        )
         for o in found
     ]
     return Table("prediction", "Predictions", columns, rows, "Intervals of 90 %, by a bootstrap of the residuals.")

@@ -12,8 +12,8 @@ from dal.report.reading import Cell, Run
 from dal.report.sections.chosen import wordings
 from dal.report.wording import slug
 
-#: Dots on the page, so that it stays light. The first seed of every strategy comes first.
-MAX_SPOTS = 24_000
+#: Maps and dots on the page, so that it stays light. The first seed of every strategy comes first.
+MAX_MAPS, MAX_SPOTS = 12, 24_000
 
 MAP = "map.json"
 
@@ -26,26 +26,27 @@ def section(run: Run) -> Section | None:
     texts = run.config.get("show_texts") is True
     seeds = sorted({cell.seed for cell in run.cells})
     order = sorted(run.cells, key=lambda cell: seeds.index(cell.seed))
-    panels, room, left = [], MAX_SPOTS, 0
+    panels: list[Panel] = []
+    room, left = MAX_SPOTS, 0
     for cell in order:
         drawn = _read(cell, texts)
         if drawn is None:
             continue
         method, spots = drawn
-        if len(spots) > room:
+        if len(spots) > room or len(panels) == MAX_MAPS:
             left += 1
             continue
         room -= len(spots)
         title = f"{cell.name}, seed {cell.seed}"
-        plot = Plot(f"map-{slug(cell.name)}-seed{cell.seed}", pool_map(spots, title, method))
+        plot = Plot(f"map-{slug(cell.name)}-seed{cell.seed}", pool_map(spots, title, method), large=True)
         panels.append(Panel(title, (plot,)))
     if not panels:
         return None
     more = f" {left} more maps are in the {MAP} of their cells." if left else ""
     tell = "its id and text" if texts else "its id"
     note = Said(
-        "Rows near each other mean something alike, as far as two dimensions can show it. Grey rows were never labeled; "
-        f"the others have the colour of the round in which they were. Point at a labeled row for {tell}.{more}"
+        "Rows near each other mean something alike, as far as two dimensions can show it. Grey rows were never "
+        f"labeled; the others have the colour of the round in which they were. Point at a labeled row for {tell}.{more}"
     )
     return Section("map", "Map of the pool", "Map", (*tabs("map", "Strategy and seed", panels), note))
 

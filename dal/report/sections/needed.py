@@ -27,15 +27,17 @@ def section(run: Run) -> Section | None:
     )
     rows = [(METRICS[metric], name, *_figures(c)) for metric, name, c in found]
     caption = (
-        f"Where the mean curve over the seeds first reaches the score that {run.baseline} ends with, interpolated between "
-        f"rounds. {run.baseline} is credited with its own first arrival."
+        f"Where the mean curve over the seeds first reaches the score that {run.baseline} ends with, interpolated "
+        f"between rounds. {run.baseline} is credited with its own first arrival."
     )
     note = (
         "Leads are paired by seed and signed so that more is better: the final lead at the last number of labels, the "
         "mean lead over the whole curve."
     )
     table = Table("labels-needed", "Labels needed", columns, rows, caption)
-    return Section("needed", f"Labels needed to reach {run.baseline}’s final score", "Labels needed", (table, Said(note)))
+    return Section(
+        "needed", f"Labels needed to reach {run.baseline}’s final score", "Labels needed", (table, Said(note))
+    )
 
 
 def _figures(c: Comparison) -> tuple[object, ...]:

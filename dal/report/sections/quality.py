@@ -43,17 +43,22 @@ def section(run: Run) -> Section | None:
 def _caption(run: Run) -> str:
     seeds = max(sum(1 for cell in run.of(name) if cell.records) for name in run.strategies)
     means = f"means over {seeds} seeds" if seeds > 1 else "one seed"
-    return f"After the last round of each seed, {means}. Log loss in nats; it, the calibration errors and the Brier score are better when lower."
+    lower = "it, the calibration errors and the Brier score are better when lower"
+    return f"After the last round of each seed, {means}. Log loss in nats; {lower}."
 
 
 def _pool_words(run: Run) -> str:
     counts = [figure_of(cell.last, key) for cell in run.cells for key in ("pool.count", "pool.of")]
-    many = [f"{min(found):,.0f} to {max(found):,.0f}" if min(found) < max(found) else f"{max(found):,.0f}"
-            for found in ([c for c in counts[i::2] if c is not None] for i in (0, 1)) if found]
+    many = [
+        f"{min(found):,.0f} to {max(found):,.0f}" if min(found) < max(found) else f"{max(found):,.0f}"
+        for found in ([c for c in counts[i::2] if c is not None] for i in (0, 1))
+        if found
+    ]
     sample = f" ({many[0]} rows, a sample of {many[1]})" if len(many) == 2 else ""
     return (
-        f"“Pool” is measured on rows that are not labeled yet{sample}: what the model will face if it answers for the rest. "
-        "A strategy that picks the hard rows leaves the easy ones, so it may look better there than on the test set."
+        f"“Pool” is measured on rows that are not labeled yet{sample}: what the model will face if it answers for "
+        "the rest. A strategy that picks the hard rows leaves the easy ones, so it may look better there "
+        "than on the test set."
     )
 
 
@@ -99,11 +104,18 @@ def _broken_down(run: Run, key: str, columns: Sequence[Column], heading: str, ma
         return ()
     named = {name: [(each, *values.values()) for each, values in found[name].items()] for name in found}
     panels = [
-        Panel(name, (Table("", f"{heading} of {name}", tuple(columns), rows, _of(name)),)) for name, rows in named.items()
+        Panel(name, (Table("", f"{heading} of {name}", tuple(columns), rows, _of(name)),))
+        for name, rows in named.items()
     ]
     kind = key.removeprefix("per_")
     long = [(name, *row) for name, rows in named.items() for row in rows]
-    table = Table(f"{kind}es" if kind == "class" else f"{kind}s", heading, (Column("strategy", "Strategy", "text"), *columns), long, hidden=True)
+    table = Table(
+        f"{kind}es" if kind == "class" else f"{kind}s",
+        heading,
+        (Column("strategy", "Strategy", "text"), *columns),
+        long,
+        hidden=True,
+    )
     parts: list[Part] = []
     plot = _plot(run, found, heading, main, f"{slug(main)}-by-{kind}")
     if plot is not None:
@@ -137,4 +149,4 @@ def _plot(run: Run, found: Mapping[str, Broken], heading: str, main: str, name: 
     series = [Series(strategy, (), place(run, strategy)) for strategy in found]
     if not values:
         return None
-    return Plot(name, marks(values, series, heading, width=720), marks(values, series, heading, width=360))
+    return Plot(name, marks(values, series, heading, width=720), marks(values, series, heading, width=330))

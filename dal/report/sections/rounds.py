@@ -38,7 +38,9 @@ def _means(name: str, cells: Sequence[Cell], longest: int) -> Table:
         means = [mean(record.get(key) for record in records) for key in ("labels", *_TABLED, *_TIMED)]
         rows.append((*means, len(records)))
     caption = "Means over the seeds that have reached the round." if len(cells) > 1 else "One seed."
-    return Table("", f"Rounds of {name}", _columns(Column("seeds", "seeds", "whole")), rows, f"{caption} Log loss in nats.")
+    return Table(
+        "", f"Rounds of {name}", _columns(Column("seeds", "seeds", "whole")), rows, f"{caption} Log loss in nats."
+    )
 
 
 def _seeds(cells: Sequence[Cell]) -> Fold:
@@ -60,9 +62,17 @@ def _figures(record: Record) -> tuple[object, ...]:
 def _everything(run: Run) -> Table:
     """Every figure of every record, for the exports alone."""
     keys = [key for key in (*METRICS, *SECONDS) if any(key in r for c in run.cells for r in c.records)]
-    keys += [f"pool.{key}" for key in METRICS if any(figure_of(r, f"pool.{key}") is not None for c in run.cells for r in c.records)]
+    keys += [
+        f"pool.{key}"
+        for key in METRICS
+        if any(figure_of(r, f"pool.{key}") is not None for c in run.cells for r in c.records)
+    ]
     batch = ("redundancy", "novelty", "coverage_mean", "coverage_p95", "balance", "uncertainty")
-    keys += [f"batch.{key}" for key in batch if any(figure_of(r, f"batch.{key}") is not None for c in run.cells for r in c.records)]
+    keys += [
+        f"batch.{key}"
+        for key in batch
+        if any(figure_of(r, f"batch.{key}") is not None for c in run.cells for r in c.records)
+    ]
     names = (("strategy", "text"), ("seed", "whole"), ("round", "whole"), ("labels", "whole"))
     columns = (*(Column(name, name, kind) for name, kind in names), *(Column(key, key) for key in keys))
     rows = [
