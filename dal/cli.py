@@ -273,12 +273,17 @@ def report(arguments: list[str]) -> int:
     words = "the folders of experiments or comparisons, or of one strategy and seed in them"
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help=words)
     folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
-    for folder in folders:
-        _require_folder(folder)
     from dal.report import write_report
 
+    failed: list[DalError] = []
     for folder in folders:
-        print(write_report(folder))
+        try:
+            _require_folder(folder)
+            print(write_report(folder))
+        except DalError as error:  # the others are still made
+            failed.append(error)
+    if failed:
+        raise DataError("; ".join(map(str, failed)))
     return 0
 
 

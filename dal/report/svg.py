@@ -10,9 +10,11 @@ from dal.report.drawing import LOOKS, Area, Dot, Drawing, Line, Shape, Words
 _STANDALONE = """
 .plot { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   --ink: #1a1c1f; --muted: #5b6169; --line: #e3e5e8; --paper: #fff; --base: #6b7280;
-  --s0: #0072b2; --s1: #c44f00; --s2: #00805c; --s3: #b0568c; --s4: #2a86bd; --s5: #a86f00; --s6: #6a4fc4; --s7: #7d4a2b; }
+  --s0: #0072b2; --s1: #c44f00; --s2: #00805c; --s3: #b0568c; --s4: #2a86bd; --s5: #a86f00;
+  --s6: #6a4fc4; --s7: #7d4a2b; }
 @media (prefers-color-scheme: dark) { .plot { --ink: #eceef1; --muted: #a2a9b3; --line: #2f343b; --paper: #16181c;
-  --base: #9aa3af; --s0: #5ab4f0; --s1: #ff8a4c; --s2: #34c79a; --s3: #e79ac6; --s4: #8fd0f5; --s5: #f0b445; --s6: #ab9bff; --s7: #d2a181; } }
+  --base: #9aa3af; --s0: #5ab4f0; --s1: #ff8a4c; --s2: #34c79a; --s3: #e79ac6; --s4: #8fd0f5; --s5: #f0b445;
+  --s6: #ab9bff; --s7: #d2a181; } }
 """
 
 
