@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dal.errors import ConfigError, DalError
+from dal.errors import ConfigError, DalError, DataError
 
 if TYPE_CHECKING:
     from dal.compare import Comparison

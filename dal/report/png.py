@@ -34,7 +34,8 @@ def png(drawing: Drawing) -> bytes:
     for rank, (common, group) in enumerate(itertools.groupby(drawing.shapes, _common)):
         _draw(axes, common, group, rank)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+    quick = {"compress_level": 3}  # the default takes half of the time for a tenth of the size
+    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None}, pil_kwargs=quick)
     return buffer.getvalue()
 
 

@@ -1,6 +1,6 @@
 """What a label costs, and what labels that were saved are worth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ class Price:
     @classmethod
     def of(cls, run: Run) -> "Price":
         """That of the config (`price_per_label`, or `price_per_hour` with `seconds_per_label`), else of the records."""
-        found = dict(_prices(run.config))
-        label, hour, seconds = (found.get(k) for k in ("price_per_label", "price_per_hour", "seconds_per_label"))
+        keys = ("price_per_label", "price_per_hour", "seconds_per_label")
+        label, hour, seconds = (float(v) if number(v := run.config.get(key)) else None for key in keys)
         spent = [(cell.last, figure_of(cell.last, "labels")) for cell in run.cells]
         if seconds is None:
             seconds = _per_label(spent, "cost.annotator_seconds")
@@ -52,15 +52,6 @@ class Price:
         if self.hour is None or self.seconds is None:
             return f"{dollars(self.label or 0.0)} a label"
         return f"{span(self.seconds)} a label and {dollars(self.hour)} an hour"
-
-
-def _prices(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every price in the config, wherever it stands: at the top, in a part, or among a part's arguments."""
-    for key, value in config.items():
-        if key in ("price_per_label", "price_per_hour", "seconds_per_label") and number(value):
-            yield key, float(value)
-        elif isinstance(value, Mapping):
-            yield from _prices(value)
 
 
 def _per_label(spent: list[tuple[Mapping[str, Any], float | None]], key: str) -> float | None:

@@ -144,7 +144,7 @@ def test_reliability_diagram_says_how_much_too_sure_the_model_is():
 def test_map_draws_every_row_once_and_labeled_ones_on_top():
     spots = [Spot(0, 0, 2, "late"), Spot(1, 1, 0, "never <b>"), Spot(2, 0, 1, "early")]
     root = parsed(pool_map(spots, "Margin, seed 0", "PCA"))
-    groups = [e for e in root.iter("{http://www.w3.org/2000/svg}g")]
+    groups = list(root.iter("{http://www.w3.org/2000/svg}g"))
     assert [(g.get("class"), [c[0].text for c in g if len(c)]) for g in groups if len(g[0])] == [
         ("pool", ["never <b>"]),
         ("labeled", ["early"]),
