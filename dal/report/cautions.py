@@ -29,9 +29,9 @@ def _worse(run: Run, said: Sequence[Verdict]) -> str:
     names = [verdict.name for verdict in said if verdict.kind == "worse"]
     if not names or run.baseline is None:
         return ""
-    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    verb, them = ("was", "it") if len(names) == 1 else ("were", "them")
     baseline = "random choice" if run.baseline == "Random" else run.baseline
-    return f"{listed(names)} {verb} worse than {baseline} on these data: labels spent on {them} buy less."
+    return f"{listed(names)} {verb} worse than {baseline} here: labels spent on {them} bought less."
 
 
 def _small(said: Sequence[Verdict]) -> str:

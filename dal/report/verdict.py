@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
 from dal.evaluation.statistics import least_p
@@ -33,8 +33,10 @@ class Verdict:
         detail: how the seeds agree, or what is missing for more; may be empty.
         ratio: how many times fewer labels than the baseline; 0 when its final score was never reached.
         name: the strategy.
-        chance: whether the seeds were enough for a test, and it could not tell the difference from chance.
+        chance: whether the test could not tell the difference from chance, or, with too few seeds for one, the interval
+            of the saving includes none.
         saved: the label efficiency with its interval, None with too few seeds.
+        reason: why a difference that was seen counts as none; empty when it counts, or none was seen.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Verdict:
     name: str = ""
     chance: bool = False
     saved: Efficiency | None = None
+    reason: str = ""
 
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
@@ -53,6 +56,8 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
     found = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
+    if not together(run, found):  # what is said of all is not said again of each
+        found = [replace(v, text=f"{v.text} {v.reason}") if v.reason else v for v in found]
     return sorted(found, key=lambda verdict: -verdict.ratio)
 
 
@@ -127,18 +132,20 @@ def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance
     if result is None:
         return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
-    unsure = chance is not None and chance.p > ALPHA
+    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
+    within = saved is not None and saved.low <= 1 <= saved.high
+    unsure = within if chance is None else chance.p > ALPHA
+    reason = ""
     if unsure and kind != "level":
         kind = "level"
-        text += "" if len(run.challengers) > 1 else " Over the whole curve that cannot be told from chance."
+        reason = "That may be chance." if chance is None else "Over the whole curve that cannot be told from chance."
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
-    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
     money = Price.of(run).saving(saved)
     detail = " ".join(
         said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said
     )
-    return Verdict(kind, text, detail, result.ratio or 0.0, name, unsure, saved)
+    return Verdict(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason)
 
 
 def _average(seeds: int) -> str:
@@ -184,7 +191,9 @@ def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
     if saved is None or saved.high == 0:
         return ""
     few, most = saved.needed
-    labels = f"{few:.0f} to {most:.0f} labels" if most is not None else f"{few:.0f} labels or more, perhaps never"
+    labels = (
+        f"{few:.0f} to {most:.0f} labels" if most is not None else f"{few:.0f} labels or more, if it ever gets there,"
+    )
     ratio = f"{saved.low:.1f} to {saved.high:.1f}" if saved.low else f"at most {saved.high:.1f}"
     one = "; that includes 1.0, no saving" if saved.low <= 1 <= saved.high else ""
     usual = f"{c.baseline_needed:.0f}"

@@ -32,7 +32,7 @@ def test_good_run_of_enough_seeds_warns_of_nothing(tmp_path):
 
 def test_strategy_that_is_worse_is_warned_of(tmp_path):
     folder = write_run(tmp_path, gains={"Entropy": -0.05, "Random": 0}, seeds=range(8), answers=False)
-    assert warned(folder)[0].startswith("Entropy is worse than random choice on these data")
+    assert warned(folder)[0].startswith("Entropy was worse than random choice here")
 
 
 def test_gain_below_a_fifth_of_the_labels_is_warned_of(tmp_path):
@@ -120,3 +120,17 @@ def test_amounts_and_times_are_said_as_a_person_would():
         "0.25 dollars",
     ]
     assert [span(x) for x in (20, 1500, 7200)] == ["20 seconds", "25 minutes", "2 hours"]
+
+
+def test_lead_over_five_seeds_whose_interval_includes_none_is_no_verdict(tmp_path):
+    gains = {"BADGE": 0.1, "Margin": 0.0, "Random": 0.0}
+    folder = write_run(tmp_path, gains=gains, seeds=range(5), rounds=6, answers=False)
+    for seed in range(5):
+        lead = (-0.03, -0.02, 0.03, 0.04, 0.06)[seed]
+        ours = [record("Random", seed, r) for r in range(7)]
+        lines = [line | {"strategy": "Margin", "accuracy": line["accuracy"] + lead} for line in ours]
+        write_cell(folder / f"Margin-seed{seed}", lines, answers=False)
+    found = {verdict.name: verdict for verdict in verdicts(read(folder))}
+    assert (found["Margin"].kind, found["BADGE"].kind) == ("level", "better")
+    assert found["Margin"].text.endswith("That may be chance.")
+    assert "chance" not in found["BADGE"].text

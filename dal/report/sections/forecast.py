@@ -58,13 +58,13 @@ def _outlook(series: Series, goal: float) -> _Ahead:
 
 
 def _target(run: Run, metric: str, series: Sequence[Series]) -> float:
-    """That of the config's stopping rule, else the next multiple of 0.05 (or 0.01) that nobody has reached."""
+    """That of the config's stopping rule, else the next multiple of 0.05 (or 0.01) that nobody is near to."""
     stop = run.config.get("stop")
     options = stop.get("init_args", stop.get("TargetScore")) if isinstance(stop, Mapping) else None
     rule = options if class_name(stop) == "TargetScore" and isinstance(options, Mapping) else {}
     if rule.get("metric", "accuracy") == metric and number(rule.get("value")):
         return float(rule["value"])
-    best = max(s.band.mean.scores[-1] for s in series)
+    best = max(s.band.mean.scores[-1] for s in series) + 0.02  # what is all but reached is no target
     step = 0.05 if best < 0.945 else 0.01
     return min(1.0, round(step * (math.floor(best / step + 1e-9) + 1), 2))
 
