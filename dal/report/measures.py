@@ -40,6 +40,7 @@ SECONDS = {
     "pass_seconds": "pass",
     "select_seconds": "selection",
     "evaluate_seconds": "evaluation",
+    "measure_seconds": "measuring",
 }
 
 

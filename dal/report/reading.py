@@ -62,14 +62,17 @@ class Cell:
         last = self.records[-1].get("stopping") if self.records else None
         return str(last.get("text") or "its rule said so") if isinstance(last, Mapping) and last.get("stop") else ""
 
-    def curve(self, metric: str, over: str = "labels") -> Curve:
-        """The learning curve of a metric such as "accuracy" or "batch.novelty", over labels, "money" or "time"."""
-        costs = spent(self.records, over)
-        points = [
-            {"labels": cost, metric: figure_of(record, metric)}
-            for cost, record in zip(costs, self.records, strict=True)
-        ]
-        return curve(points, metric)
+    def curve(self, metric: str) -> Curve:
+        """The learning curve of a metric such as "accuracy" or "batch.novelty"."""
+        return self._by_labels([figure_of(record, metric) for record in self.records])
+
+    def costs(self, over: str) -> Curve:
+        """What had been spent with each number of labels: dollars for "money", seconds for "time"."""
+        return self._by_labels(spent(self.records, over))
+
+    def _by_labels(self, values: Sequence[float | None]) -> Curve:
+        labels = [record.get("labels") for record in self.records]
+        return curve([{"labels": x, "value": y} for x, y in zip(labels, values, strict=True)], "value")
 
     @property
     def last(self) -> Record:
@@ -118,9 +121,9 @@ class Run:
         """The cells of one strategy, by seed."""
         return tuple(cell for cell in self.cells if cell.name == name)
 
-    def curves(self, name: str, metric: str, over: str = "labels") -> dict[int, Curve]:
+    def curves(self, name: str, metric: str) -> dict[int, Curve]:
         """Seed -> learning curve, of the cells of one strategy that have any."""
-        curves = {cell.seed: cell.curve(metric, over) for cell in self.of(name)}
+        curves = {cell.seed: cell.curve(metric) for cell in self.of(name)}
         return {seed: c for seed, c in curves.items() if len(c)}
 
     def title(self, name: str) -> str:

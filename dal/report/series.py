@@ -5,8 +5,9 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from dal.evaluation import Band, Curve
+from dal.evaluation import Band, Curve, band
 from dal.evaluation.efficiency import LEAST
 from dal.evaluation.intervals import mean_interval
 from dal.report.reading import Run
@@ -62,9 +63,34 @@ class Series:
 
 
 def of_run(run: Run, metric: str, over: str = "labels") -> list[Series]:
-    """One for each strategy of the run that was measured; challengers take the palette in order."""
-    found = [Series(n, tuple(run.curves(n, metric, over).values()), place(run, n)) for n in run.strategies]
+    """One for each strategy of the run that was measured; challengers take the palette in order.
+
+    Over money or time, the scores of each number of labels stand at what the strategy's seeds had spent by then, as
+    their median: seeds are compared at the same labels, and neither a busy machine nor the embeddings, which the first
+    cell computes for all, stretch a curve.
+    """
+    found = []
+    for name in run.strategies:
+        curves = tuple(run.curves(name, metric).values())
+        if over != "labels":
+            costs = _typical([cell.costs(over) for cell in run.of(name)])
+            curves = tuple(_moved(c, costs) for c in curves)
+        found.append(Series(name, curves, place(run, name)))
     return drawable(found)
+
+
+def _typical(costs: Sequence[Curve]) -> Curve:
+    """The median over the seeds, as far as all of them go."""
+    grid = band(costs).mean.labels
+    middle = [median(found) for x in grid if (found := [y for c in costs if (y := c.at(x)) is not None])]
+    return Curve(grid, tuple(middle))
+
+
+def _moved(curve: Curve, costs: Curve) -> Curve:
+    """The curve with each number of labels replaced by its cost, where this is known."""
+    points = [(costs.at(x), y) for x, y in zip(curve.labels, curve.scores, strict=True)]
+    known = [(cost, y) for cost, y in points if cost is not None]
+    return Curve(tuple(cost for cost, _ in known), tuple(y for _, y in known))
 
 
 def place(run: Run, name: str) -> int | None:

@@ -11,6 +11,7 @@ from dal.report import write_report
 from dal.report.reading import read
 from dal.report.sections import batches, calibration, chosen, costs, forecast, maps, quality
 from dal.report.sections import curves as learning
+from dal.report.series import of_run
 
 SECTIONS = {
     "classes": "By class",
@@ -187,6 +188,16 @@ def test_curves_are_drawn_over_labels_money_and_time_where_these_were_spent(fold
     free = [{k: v for k, v in record("Margin", 0, r).items() if not k.endswith("_seconds")} for r in range(3)]
     write_cell(tmp_path / "Margin-seed0", free, answers=False)
     assert [axis.key for axis in learning.axes(read(tmp_path), "accuracy")] == ["labels"]
+
+
+def test_seeds_are_compared_at_the_same_labels_where_one_took_longer(tmp_path):
+    for seed, slow in ((0, 5.0), (1, 90.0), (2, 4.0)):
+        score = 0.5 + 0.01 * seed
+        lines = [{"labels": 20 + 10 * r, "accuracy": score + 0.1 * r, "fit_seconds": slow} for r in range(3)]
+        write_cell(tmp_path / f"Margin-seed{seed}", lines, answers=False)
+    (series,) = of_run(read(tmp_path), "accuracy", "time")
+    assert [c.labels for c in series.curves] == [(5.0, 10.0, 15.0)] * 3
+    assert series.band.mean.scores == pytest.approx((0.51, 0.61, 0.71))
 
 
 def test_time_of_a_round_is_all_that_was_spent_so_far():

@@ -20,7 +20,7 @@ def curves(
     height: float = 300,
     note: str = "",
     saving: Comparison | None = None,
-    names: bool = True,
+    each: bool = True,
 ) -> Drawing:
     """The learning curves of one metric.
 
@@ -32,10 +32,10 @@ def curves(
         height: likewise.
         note: a few words at the top right, such as what the band is.
         saving: draws the labels saved at the baseline's final score.
-        names: at the ends of the curves.
+        each: the single seeds, too, unless there are many strategies.
     """
     series = drawable(series)
-    right = 16 + 8.2 * max((len(short(s.name)) for s in series), default=0) if names else 10
+    right = 16 + 8.2 * max((len(short(s.name)) for s in series), default=0)
     frame = _frame(series, 44, width - right, 34, height - 40)
     shapes: list[Shape] = [Words("heading", "ink", 0, 16, capital(metric))]
     if note:
@@ -43,9 +43,9 @@ def curves(
     shapes += upright(frame)
     shapes += across(frame, axis.unit, measured(series) if axis.key == "labels" else ())
     shapes += [shape for s in reversed(series) for shape in _band(s, frame)]
-    each = len(series) <= MAX_WITH_SEEDS
+    each = each and len(series) <= MAX_WITH_SEEDS
     shapes += [shape for s in reversed(series) for shape in _lines(s, frame, metric, axis, each=each)]
-    shapes += _names(series, frame) if names else []
+    shapes += _names(series, frame)
     shapes += _saving(saving, frame) if saving is not None else []
     return Drawing(f"{capital(metric)} by {axis.unit}", described(series, axis), width, height, tuple(shapes))
 

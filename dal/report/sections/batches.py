@@ -18,7 +18,9 @@ def section(run: Run) -> Section | None:
     if not found:
         return None
     plots = [
-        Plot(f"{key.removeprefix('batch.')}-by-labels", curves(series, BATCH[key][0], width=300, height=230))
+        Plot(
+            f"{key.removeprefix('batch.')}-by-labels", curves(series, BATCH[key][0], width=300, height=230, each=False)
+        )
         for key, series in found.items()
     ]
     spaces = sorted({str(b["space"]) for c in run.cells for r in c.records if (b := _batch(r)) and b.get("space")})

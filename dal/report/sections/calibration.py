@@ -60,7 +60,7 @@ def _bins(record: Record) -> Bins | None:
 
 
 def _course(run: Run, key: str) -> Drawing:
-    return curves(of_run(run, key), METRICS[key], width=300, height=230)
+    return curves(of_run(run, key), METRICS[key], width=300, height=230, each=False)
 
 
 def _table(run: Run) -> Table | None:

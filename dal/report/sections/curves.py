@@ -21,7 +21,10 @@ def section(run: Run, shown: str | None, saving: Comparison | None) -> Section |
         return None
     series = of_run(run, shown)
     panels = [_panel(run, shown, axis, saving if axis is LABELS else None) for axis in axes(run, shown)]
-    note = Said(f"{_spread(series)} Point at a dot for its figures; all of them are in the tables below.")
+    text = f"{_spread(series)} Point at a dot for its figures; all of them are in the tables below."
+    if len(panels) > 1:
+        text += " Money and time are the median over the seeds of what had been spent with so many labels."
+    note = Said(text)
     return Section("curves", "Learning curves", "Curves", (*tabs("over", "Drawn over", panels), note))
 
 
