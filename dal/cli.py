@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dal.errors import ConfigError, DalError
+from dal.errors import ConfigError, DalError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ Deep active learning for text classifiers: spends your labels where they teach t
   dal audit FOLDER                        how often the machines of a Router are wrong, and what they cost
   dal autolabel FOLDER --max-error 0.05   label all the rest that the model may label alone, with a guarantee
   dal estimate FOLDER -n 100 -o check.csv draw texts that tell the model's accuracy without a test set
-  dal report FOLDER                       make report.html of a run again
+  dal report FOLDER...                    make report.html of runs again, also while they go on
   dal list [strategies|learners|oracles|stopping|candidates]
                                           what is installed
   dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
@@ -290,13 +290,22 @@ def _grid(
 
 def report(arguments: list[str]) -> int:
     """`dal report`."""
-    parser = _Parser("dal report", description="Makes report.html of a run's folder again.", allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="the folder of an experiment, or of one strategy and seed in it")
-    folder = parser.parse_args(arguments).folder
-    _require_folder(folder)
+    about = "Makes report.html of runs again, also while they go on."
+    parser = _Parser("dal report", description=about, allow_abbrev=False)
+    words = "the folders of experiments or comparisons, or of one strategy and seed in them"
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help=words)
+    folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
     from dal.report import write_report
 
-    print(write_report(folder))
+    failed: list[DalError] = []
+    for folder in folders:
+        try:
+            _require_folder(folder)
+            print(write_report(folder))
+        except DalError as error:  # the others are still made
+            failed.append(error)
+    if failed:
+        raise DataError("; ".join(map(str, failed)))
     return 0
 
 

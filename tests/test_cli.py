@@ -107,6 +107,17 @@ def test_every_command_has_help(command: str, dal: Command) -> None:
     assert f"usage: dal {command}" in ended.out
 
 
+def test_report_makes_those_of_several_folders_and_names_what_is_none(dal: Command, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text('{"round": 0, "labels": 20, "accuracy": 0.5}\n')
+    ended = dal("report", "a", "nowhere", "b")
+    assert ended.code != 0
+    assert "there is no folder nowhere" in ended.err
+    assert "Traceback" not in ended.err
+    assert [(tmp_path / name / "report.html").is_file() for name in ("a", "b")] == [True, True]
+
+
 def test_version_is_that_of_the_package(dal: Command) -> None:
     assert dal("--version").out == f"dal {package.__version__}\n"
 

@@ -23,6 +23,7 @@ class Efficiency:
         high: the upper end.
         needed: labels that the strategy needed, from the fewest to the most within the interval; None for never.
         seeds: how many pairs.
+        saved: labels that the baseline needed beyond these, from the fewest to the most; None where "never" is within.
     """
 
     value: float
@@ -30,6 +31,7 @@ class Efficiency:
     high: float
     needed: tuple[float | None, float | None]
     seeds: int
+    saved: tuple[float | None, float | None] = (None, None)
 
 
 def label_efficiency(
@@ -68,24 +70,29 @@ def label_efficiency(
     ours, theirs = (np.array([np.interp(grid, p[i].labels, p[i].scores) for p in cut]) for i in (0, 1))
     lower = metric in LOWER_IS_BETTER
 
-    def ratio(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-        """Of mean scores on the grid: the ratio, and the labels that the strategy needed (infinite for never)."""
+    def ratio(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+        """Of mean scores on the grid: the ratio, labels that the strategy needed (infinite for never), labels saved."""
         target = float(b[-1])
         needed = labels_to_reach(Curve(grid, tuple(a.tolist())), target, lower_is_better=lower)
         usual = labels_to_reach(Curve(grid, tuple(b.tolist())), target, lower_is_better=lower)
-        return (0.0, float("inf")) if needed is None else ((usual or budget) / needed, needed)
+        usual = budget if usual is None else usual
+        return (0.0, np.inf, -np.inf) if needed is None else (usual / needed, needed, usual - needed)
 
     draws = np.random.default_rng(seed).integers(seeds, size=(samples, seeds))
     found = np.array([ratio(ours[draw].mean(0), theirs[draw].mean(0)) for draw in draws])
-    tail = _expanded((1 - confidence) / 2, seeds)
+    tail = expanded((1 - confidence) / 2, seeds)
     found.sort(0)  # each column by itself
     first = round(tail * (samples - 1))
-    (low, few), (high, most) = found[first], found[-1 - first]
-    ends = tuple(float(x) if np.isfinite(x) else None for x in (few, most))
-    return Efficiency(ratio(ours.mean(0), theirs.mean(0))[0], float(low), float(high), ends, seeds)  # type: ignore[arg-type]
+    (low, few, least), (high, most, greatest) = found[first], found[-1 - first]
+    needed, saved = _finite(few, most), _finite(least, greatest)
+    return Efficiency(ratio(ours.mean(0), theirs.mean(0))[0], float(low), float(high), needed, seeds, saved)
 
 
-def _expanded(tail: float, n: int) -> float:
+def _finite(low: float, high: float) -> tuple[float | None, float | None]:
+    return (float(low) if np.isfinite(low) else None, float(high) if np.isfinite(high) else None)
+
+
+def expanded(tail: float, n: int) -> float:
     """The tail to cut off, so that the interval of a mean of n is as wide as Student's."""
     wide = float(stats.t.ppf(tail, n - 1)) * (n / (n - 1)) ** 0.5
     return NormalDist().cdf(wide)

@@ -101,6 +101,112 @@ def predicted_gain(
     Raises:
         ValueError: fewer than four points.
     """
+    law, (_, rises, best), _ = _drawn(labels, scores, samples, seed)
+    gains = rises * (1 - (1 + more / float(labels[-1])) ** -EXPONENTS[best])
+    low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Gain(law.gain(float(labels[-1]), more), float(low), float(high), law)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The score predicted for a number of labels, with its interval.
+
+    Attributes:
+        value: of the fitted curve.
+        low: the lower end of the interval.
+        high: the upper end.
+        curve: the fitted curve.
+    """
+
+    value: float
+    low: float
+    high: float
+    curve: PowerLaw
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The labels predicted to be missing to a score, with their interval; None stands for never.
+
+    Attributes:
+        value: of the fitted curve.
+        low: the lower end of the interval.
+        high: the upper end.
+        curve: the fitted curve.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    curve: PowerLaw
+
+
+def predicted_score(
+    labels: Sequence[float],
+    scores: Sequence[float],
+    more: float,
+    *,
+    confidence: float = 0.9,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Outlook:
+    """The score that will be measured after `more` labels, with an interval for that measurement.
+
+    The residual bootstrap of `predicted_gain`; to each drawn law's score another residual is added, because what will
+    be measured scatters as what has been. Arguments and errors are those of `predicted_gain`.
+
+    Example:
+        >>> n = (10, 20, 40, 80, 160)
+        >>> forecast = predicted_score(n, [0.9 - x**-0.5 for x in n], 100)
+        >>> round(forecast.value, 3)
+        0.838
+    """
+    law, (ceilings, rises, best), noise = _drawn(labels, scores, samples, seed)
+    reached = ceilings - rises * (1 + more / float(labels[-1])) ** -EXPONENTS[best] + noise
+    low, high = np.quantile(reached.clip(0, 1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Outlook(law(float(labels[-1]) + more), float(low), float(high), law)
+
+
+def predicted_labels(
+    labels: Sequence[float],
+    scores: Sequence[float],
+    target: float,
+    *,
+    confidence: float = 0.9,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Distance:
+    """The labels beyond the last ones after which the curve reaches `target`, at least 0; None for never.
+
+    The interval is that of the laws drawn by `predicted_gain`: a law whose ceiling is not above the target never
+    reaches it. Arguments and errors are those of `predicted_gain`.
+
+    Example:
+        >>> n = (10, 20, 40, 80, 160)
+        >>> round(predicted_labels(n, [0.9 - x**-0.5 for x in n], 0.85).value, -1)  # 0.9 - 400^-0.5 is 0.85
+        240.0
+    """
+    law, (ceilings, rises, best), _ = _drawn(labels, scores, samples, seed)
+    last = float(labels[-1])
+    needed = _needed(ceilings, rises * last ** EXPONENTS[best], EXPONENTS[best], target)
+    low, high = np.quantile(needed, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
+    value = _needed(np.array([law.ceiling]), np.array([law.rise]), np.array([law.exponent]), target)[0]
+    missing = [max(0.0, float(x) - last) if np.isfinite(x) else None for x in (value, low, high)]
+    return Distance(missing[0], missing[1], missing[2], law)
+
+
+def _needed(ceilings: Floats, rises: Floats, exponents: Floats, target: float) -> Floats:
+    """The labels at which each law reaches the target; infinite for never, or beyond what a float holds."""
+    above = ceilings > target
+    with np.errstate(over="ignore"):
+        found = (rises / np.where(above, ceilings - target, 1)) ** (1 / exponents)
+    return np.where(above, found, np.inf)
+
+
+def _drawn(
+    labels: Sequence[float], scores: Sequence[float], samples: int, seed: int
+) -> tuple[PowerLaw, tuple[Floats, Floats, NDArray[np.int64]], Floats]:
+    """The fitted law, the laws fitted to curves of redrawn residuals, and one more residual for each of these."""
     n, s = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     m = len(n)
     if m < 4:
@@ -109,11 +215,9 @@ def predicted_gain(
     fitted = np.array([law(x) for x in n])
     residuals = s - fitted
     residuals = (residuals - residuals.mean()) * np.sqrt(m / (m - 3))
-    drawn = residuals[np.random.default_rng(seed).integers(m, size=(samples, m))]
-    _, rises, best = _fits(n, np.clip(fitted + drawn, 0, 1))
-    gains = rises * (1 - (1 + more / n[-1]) ** -EXPONENTS[best])
-    low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Gain(law.gain(float(n[-1]), more), float(low), float(high), law)
+    random = np.random.default_rng(seed)
+    drawn = residuals[random.integers(m, size=(samples, m))]
+    return law, _fits(n, np.clip(fitted + drawn, 0, 1)), residuals[random.integers(m, size=samples)]
 
 
 def _fits(n: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:

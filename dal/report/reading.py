@@ -12,6 +12,7 @@ import yaml
 from dal.errors import DataError, SessionError
 from dal.evaluation import Curve, curve
 from dal.labels import LabelStore
+from dal.report.measures import figure_of, spent
 
 _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 
@@ -28,6 +29,7 @@ class Cell:
         records: the rounds of `metrics.jsonl`, each once, by number of labels.
         given: row id -> the answer that stands, None for a row that was declined; empty without a label store.
         planned: how many evaluations the config asks for, None when unknown.
+        folder: where it lies; None for one that nobody has begun.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Cell:
     records: tuple[Record, ...] = ()
     given: Mapping[str, str | None] = field(default_factory=dict)
     planned: int | None = None
+    folder: Path | None = None
 
     @property
     def status(self) -> str:
@@ -60,8 +63,21 @@ class Cell:
         return str(last.get("text") or "its rule said so") if isinstance(last, Mapping) and last.get("stop") else ""
 
     def curve(self, metric: str) -> Curve:
-        """The learning curve of one metric."""
-        return curve(self.records, metric)
+        """The learning curve of a metric such as "accuracy" or "batch.novelty"."""
+        return self._by_labels([figure_of(record, metric) for record in self.records])
+
+    def costs(self, over: str) -> Curve:
+        """What had been spent with each number of labels: dollars for "money", seconds for "time"."""
+        return self._by_labels(spent(self.records, over))
+
+    def _by_labels(self, values: Sequence[float | None]) -> Curve:
+        labels = [record.get("labels") for record in self.records]
+        return curve([{"labels": x, "value": y} for x, y in zip(labels, values, strict=True)], "value")
+
+    @property
+    def last(self) -> Record:
+        """The last record; empty without any."""
+        return self.records[-1] if self.records else {}
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,9 @@ def read(folder: Path | str) -> Run:
     if len(others) == 1:
         (strategy,) = others  # a strategy may have a title of its own, which the config does not tell
     if not single and "baseline" in config:
-        promised = [name for name in (strategy, baseline) if name and not name.endswith("-baseline")]
+        compared = config.get("strategies")
+        listed = list(compared) if isinstance(compared, Mapping) else [strategy, baseline]
+        promised = [str(name) for name in listed if name and not str(name).endswith("-baseline")]
         cells += _absent(cells, promised, config.get("seeds"), planned)
     names = {cell.name for cell in cells}
     baseline = baseline if baseline in names and len(names) > 1 else None
@@ -215,7 +233,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
     named = _CELL.fullmatch(folder.name)
     name = named["name"] if named else str(last.get("strategy") or folder.name)
     seed = int(named["seed"]) if named else last.get("seed")
-    return Cell(name, seed if isinstance(seed, int) else 0, records, _given(folder / "labels.db", remarks), planned)
+    given = _given(folder / "labels.db", remarks)
+    return Cell(name, seed if isinstance(seed, int) else 0, records, given, planned, folder)
 
 
 def _was(count: int) -> str:

@@ -1,24 +1,14 @@
 """What the curves say, in plain sentences, and no more than they can carry."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
 from dal.evaluation.statistics import least_p
+from dal.report.measures import METRICS
+from dal.report.price import Price
 from dal.report.reading import Run
-
-#: Metrics by their names in `metrics.jsonl`, in the order in which they are shown.
-METRICS = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "micro_f1": "micro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "label_accuracy": "accuracy per label",
-    "log_loss": "log loss",
-    "ece": "calibration error",
-    "brier": "Brier score",
-}
 
 #: Final scores closer than this are called level, and savings below this ratio are called none.
 LEVEL = 0.005
@@ -42,12 +32,21 @@ class Verdict:
         text: what happened.
         detail: how the seeds agree, or what is missing for more; may be empty.
         ratio: how many times fewer labels than the baseline; 0 when its final score was never reached.
+        name: the strategy.
+        chance: whether the test could not tell the difference from chance, or, with too few seeds for one, the interval
+            of the saving includes none.
+        saved: the label efficiency with its interval, None with too few seeds.
+        reason: why a difference that was seen counts as none; empty when it counts, or none was seen.
     """
 
     kind: str
     text: str
     detail: str = ""
     ratio: float = 0.0
+    name: str = ""
+    chance: bool = False
+    saved: Efficiency | None = None
+    reason: str = ""
 
 
 def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
@@ -57,7 +56,28 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
     found = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
+    if not together(run, found):  # what is said of all is not said again of each
+        found = [replace(v, text=f"{v.text} {v.reason}") if v.reason else v for v in found]
     return sorted(found, key=lambda verdict: -verdict.ratio)
+
+
+def together(run: Run, said: Sequence[Verdict]) -> str:
+    """What holds for several strategies, in one sentence; empty when there is no such thing."""
+    chance = [verdict for verdict in said if verdict.chance]
+    if len(said) < 2 or run.baseline is None or not chance:
+        return ""
+    baseline = run.baseline.lower() if run.baseline == "Random" else run.baseline
+    if any(verdict.kind == "better" for verdict in said):
+        return (
+            f"Over the whole curve, {listed([v.name for v in chance])} cannot be told from {baseline}."
+            if len(chance) > 1
+            else ""
+        )
+    within = [v for v in said if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
+    whole = "the interval includes 1.0, no saving, for every one of them"
+    part = f"the interval includes 1.0, no saving, for {listed([v.name for v in within])}"
+    reason = whole if len(within) == len(said) else part if within else "the leads cannot be told from chance"
+    return f"No strategy beats {baseline} here: {reason}."
 
 
 def comparisons(run: Run, metric: str) -> dict[str, Comparison]:
@@ -112,13 +132,20 @@ def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance
     if result is None:
         return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
-    if chance is not None and chance.p > ALPHA and kind != "level":
-        kind, text = "level", f"{text} Over the whole curve that cannot be told from chance."
+    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
+    within = saved is not None and saved.low <= 1 <= saved.high
+    unsure = within if chance is None else chance.p > ALPHA
+    reason = ""
+    if unsure and kind != "level":
+        kind = "level"
+        reason = "That may be chance." if chance is None else "Over the whole curve that cannot be told from chance."
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
-    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
-    detail = " ".join(said for said in (_agreement(result, name, chance), _interval(saved, name, result)) if said)
-    return Verdict(kind, text, detail, result.ratio or 0.0)
+    money = Price.of(run).saving(saved)
+    detail = " ".join(
+        said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said
+    )
+    return Verdict(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason)
 
 
 def _average(seeds: int) -> str:
@@ -155,7 +182,8 @@ def _agreement(c: Comparison, name: str, chance: _Chance | None) -> str:
     if chance is None:
         return f"{text}."
     several = f", corrected for {count(chance.compared)} comparisons" if chance.compared > 1 else ""
-    return f"{text} (paired permutation test: p = {_p(chance.p)}{several})."
+    told = "" if chance.p <= ALPHA or chance.compared < 2 else ", no more than chance"
+    return f"{text} (paired permutation test: p = {_p(chance.p)}{several}{told})."
 
 
 def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
@@ -163,7 +191,9 @@ def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
     if saved is None or saved.high == 0:
         return ""
     few, most = saved.needed
-    labels = f"{few:.0f} to {most:.0f} labels" if most is not None else f"{few:.0f} labels or more, perhaps never"
+    labels = (
+        f"{few:.0f} to {most:.0f} labels" if most is not None else f"{few:.0f} labels or more, if it ever gets there,"
+    )
     ratio = f"{saved.low:.1f} to {saved.high:.1f}" if saved.low else f"at most {saved.high:.1f}"
     one = "; that includes 1.0, no saving" if saved.low <= 1 <= saved.high else ""
     usual = f"{c.baseline_needed:.0f}"
@@ -172,6 +202,11 @@ def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
 
 def _p(p: float) -> str:
     return "less than .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names with commas and an "and"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def count(number: int) -> str:

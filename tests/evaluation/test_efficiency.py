@@ -63,3 +63,15 @@ def test_too_few_seeds_give_no_interval() -> None:
     assert label_efficiency({}, {}, "accuracy") is None
     apart = {seed: Curve((300, 400), (0.5, 0.6)) for seed in range(6)}
     assert label_efficiency(apart, simulated(6, 1.0, np.random.default_rng(0))[1], "accuracy") is None
+
+
+def test_labels_saved_have_an_interval_of_their_own() -> None:
+    ours, theirs = simulated(40, 2.0, np.random.default_rng(3))
+    found, plain = label_efficiency(ours, theirs, "accuracy"), compare(ours, theirs, "accuracy")
+    assert found is not None
+    assert plain is not None
+    assert found.saved[0] <= plain.baseline_needed - plain.needed <= found.saved[1]
+    assert found.saved[0] > 0
+    worse = label_efficiency(theirs, ours, "accuracy")
+    assert worse is not None
+    assert worse.saved[0] is None  # the target is never reached

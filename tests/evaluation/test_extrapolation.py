@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from reference import stopping as reference
 
-from dal.evaluation.extrapolation import EXPONENTS, fit_power_law, predicted_gain
+from dal.evaluation.extrapolation import (
+    EXPONENTS,
+    fit_power_law,
+    predicted_gain,
+    predicted_labels,
+    predicted_score,
+)
 
 LABELS = list(range(20, 260, 20))
 
@@ -79,3 +85,42 @@ def test_interval_holds_the_true_gain_about_as_often_as_it_says(points: int, dev
 def test_three_points_are_too_few_for_an_interval() -> None:
     with pytest.raises(ValueError, match="at least 4 points, not 3"):
         predicted_gain([1, 2, 3], [0.1, 0.2, 0.3], 10)
+
+
+def test_score_of_an_exact_curve_is_predicted_exactly() -> None:
+    c = float(EXPONENTS[50])
+    scores = [0.9 - 2 * n**-c for n in LABELS]
+    found = predicted_score(LABELS, scores, 100)
+    assert (found.value, found.low, found.high) == pytest.approx([0.9 - 2 * (LABELS[-1] + 100) ** -c] * 3)
+
+
+def test_labels_to_a_target_are_those_at_which_the_exact_curve_reaches_it() -> None:
+    c = float(EXPONENTS[50])
+    scores = [0.9 - 2 * n**-c for n in LABELS]
+    target = 0.9 - 2 * (LABELS[-1] + 150) ** -c
+    found = predicted_labels(LABELS, scores, target)
+    assert (found.value, found.low, found.high) == pytest.approx([150] * 3, rel=1e-6)
+    assert predicted_labels(LABELS, scores, scores[3]).value == 0
+    assert predicted_labels(LABELS, scores, 0.95).value is None
+
+
+def test_target_that_some_drawn_curves_never_reach_is_perhaps_never() -> None:
+    labels, scores = noisy(0.9, 1.5, 0.6, 3, 0.02)
+    found = predicted_labels(labels, scores, 0.89)
+    assert found.low is not None
+    assert found.high is None
+
+
+def test_flat_curve_reaches_nothing_above_it() -> None:
+    found = predicted_labels(LABELS, [0.8] * len(LABELS), 0.85)
+    assert (found.value, found.low, found.high) == (None, None, None)
+
+
+@pytest.mark.parametrize("points", [6, 12])
+def test_interval_of_a_score_holds_what_is_measured_later_at_about_the_stated_rate(points: int) -> None:
+    held = []
+    for seed in range(150):
+        labels, scores = noisy(0.9, 1.5, 0.6, seed, 0.01, points + 5)
+        found = predicted_score(labels[:points], scores[:points], 100, samples=300, seed=seed)
+        held.append(found.low <= scores[-1] <= found.high)
+    assert 0.82 <= np.mean(held) <= 0.98

@@ -53,6 +53,91 @@ def record(strategy, seed, round, *, gain=0.0, start=20, batch=25, **others):
     } | others
 
 
+def measured(line, *, price=0.5, llm=0.0):
+    """The line with what each round measures beyond quality: classes, groups, bins, the pool, the batch, the cost."""
+    noise = random.Random(f"more {line['strategy']} {line['seed']} {line['round']}")
+    accuracy, asked = line["accuracy"], len(line["rows"])
+    scores = {
+        name: min(1.0, max(0.0, accuracy + shift + noise.uniform(-0.02, 0.02)))
+        for name, shift in zip(CLASSES, (0.06, 0.02, -0.04, -0.12), strict=True)
+    }
+    confidence = [(i + 0.5) / 15 if i > 3 else None for i in range(15)]
+    diverse = line["strategy"] in ("CoreSet", "Random")
+    return line | {
+        "matthews": accuracy - 0.08,
+        "auroc": min(1.0, accuracy + 0.1),
+        "ace": line["ece"] + 0.004,
+        "per_class": {
+            name: {"precision": f1 + 0.02, "recall": f1 - 0.02, "f1": f1, "count": 40 + 7 * i}
+            for i, (name, f1) in enumerate(scores.items())
+        },
+        "per_group": {
+            "mail": {"accuracy": accuracy + 0.02, "macro_f1": accuracy, "count": 120},
+            "chat": {"accuracy": accuracy - 0.05, "macro_f1": None, "count": 31},
+        },
+        "reliability": {
+            "confidence": confidence,
+            "accuracy": [None if c is None else max(0.0, c - 0.1 * c**2) for c in confidence],
+            "count": [0 if c is None else 5 + 4 * i for i, c in enumerate(confidence)],
+        },
+        "scaled": {
+            "temperature": 1.4 + noise.uniform(-0.1, 0.1),
+            "ece": line["ece"] / 2,
+            "ace": line["ece"] / 2 + 0.003,
+            "log_loss": line["log_loss"] - 0.04,
+            "brier": line["brier"] - 0.01,
+        },
+        "pool": {
+            "accuracy": accuracy + 0.03,
+            "macro_f1": accuracy + 0.01,
+            "ece": line["ece"],
+            "count": 500,
+            "of": 1800,
+        },
+        "batch": {
+            "redundancy": (0.1 if diverse else 0.35) + noise.uniform(-0.05, 0.05),
+            "novelty": 0.9 - 0.05 * line["round"] + noise.uniform(-0.02, 0.02),
+            "coverage_mean": 0.7 - 0.04 * line["round"],
+            "coverage_p95": 1.1 - 0.05 * line["round"],
+            "balance": 0.9 + noise.uniform(-0.05, 0.05),
+            "uncertainty": 0.6 - 0.03 * line["round"],
+            "space": "embeddings",
+        },
+        "cost": {"labels": price * line["labels"], "llm": llm, "annotator_seconds": 12.0 * line["labels"]},
+        "doubts": [
+            {"row": line["rows"][i], "given": "billing", "suggested": "access", "confidence": 0.97 - 0.1 * i}
+            for i in range(min(2, asked))
+        ],
+    }
+
+
+def write_map(folder: Path, records, *, others=200):
+    """`map.json` of a cell: its labeled rows in clumps, and rows that were never labeled around them."""
+    noise = random.Random(folder.name)
+    rows = [(row, record["round"] + 1) for record in records for row in record["rows"]]
+    rows += [(f"never-{i:04x}", 0) for i in range(others)]
+    centers = [(noise.uniform(-3, 3), noise.uniform(-2, 2)) for _ in CLASSES]
+    places = [(x + noise.gauss(0, 0.5), y + noise.gauss(0, 0.5)) for x, y in noise.choices(centers, k=len(rows))]
+    table = {
+        "method": "PCA",
+        "ids": [row for row, _ in rows],
+        "x": [x for x, _ in places],
+        "y": [y for _, y in places],
+        "round": [round for _, round in rows],
+    }
+    (folder / "map.json").write_text(json.dumps(table), encoding="utf-8")
+
+
+def write_measured_run(folder: Path, *, rounds=6, more=measured, **options):
+    """An experiment whose every line holds all that is measured, and whose cells have maps."""
+    write_run(folder, rounds=rounds, **options)
+    for path in folder.glob("*/metrics.jsonl"):
+        lines = [more(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_map(path.parent, lines)
+    return folder
+
+
 def write_cell(folder: Path, records, *, answers=True):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")

@@ -1,0 +1,41 @@
+"""How sure a mean learning curve is: a bootstrap interval over the seeds."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dal.evaluation.curves import Band, Curve, band
+from dal.evaluation.efficiency import LEAST, expanded
+
+
+def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples: int = 2000, seed: int = 0) -> Band:
+    """The mean of the curves with the bootstrap interval of the mean as `low` and `high`.
+
+    Seeds are drawn with replacement, and the interval at each number of labels is cut from the means of the draws, at
+    percentiles expanded for the number of seeds as in `label_efficiency`. Fewer seeds than `LEAST` (five) give the band
+    of `band`, from the lowest seed to the highest: the bootstrap of three holds too little. An interval belongs to one
+    number of labels; that the whole true curve lies within all of them at once is less likely.
+
+    Args:
+        curves: one for each seed; interpolated, never extrapolated.
+        confidence: of the interval, for at least five seeds.
+        samples: how many draws.
+        seed: decides the draws.
+
+    Example:
+        >>> curves = [Curve((10, 20), (0.5, 0.6 + 0.01 * i)) for i in range(6)]
+        >>> found = mean_interval(curves)
+        >>> found.low[0], found.high[0], 0.60 < found.low[1] < 0.625 < found.high[1] < 0.65
+        (0.5, 0.5, True)
+    """
+    spread = band(curves)
+    if spread.seeds < LEAST or not len(spread.mean):
+        return spread
+    grid = spread.mean.labels
+    scores = np.array([np.interp(grid, c.labels, c.scores) for c in curves if len(c)])  # (seeds, points)
+    even = [1 / spread.seeds] * spread.seeds
+    times = np.random.default_rng(seed).multinomial(spread.seeds, even, size=samples)  # how often each is drawn
+    means = np.sort(times @ scores / spread.seeds, axis=0)  # (samples, points)
+    first = round(expanded((1 - confidence) / 2, spread.seeds) * (samples - 1))
+    return replace(spread, low=tuple(means[first].tolist()), high=tuple(means[-1 - first].tolist()))

@@ -1,0 +1,85 @@
+"""What a reader should be warned of."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from statistics import mean, variance
+
+from dal.evaluation import Curve
+from dal.report.reading import Run
+from dal.report.verdict import Verdict, listed, trust
+
+#: A saving below this share of the baseline's labels is hardly worth a change.
+LEAST_GAIN = 0.2
+
+#: A batch of which more than this share is redundant wastes labels.
+REDUNDANT = 0.5
+
+#: A calibration error that grows by less is not spoken of, whatever the noise.
+LEAST_ECE = 0.01
+
+
+def cautions(run: Run, metric: str, said: Sequence[Verdict]) -> list[str]:
+    """Warnings in sentences, the gravest first: a strategy that loses, small gains, few seeds, batches, calibration."""
+    found = (_worse(run, said), _small(said), trust(run, metric), _redundant(run), _calibration(run))
+    return [sentence for sentence in found if sentence]
+
+
+def _worse(run: Run, said: Sequence[Verdict]) -> str:
+    names = [verdict.name for verdict in said if verdict.kind == "worse"]
+    if not names or run.baseline is None:
+        return ""
+    verb, them = ("was", "it") if len(names) == 1 else ("were", "them")
+    baseline = "random choice" if run.baseline == "Random" else run.baseline
+    return f"{listed(names)} {verb} worse than {baseline} here: labels spent on {them} bought less."
+
+
+def _small(said: Sequence[Verdict]) -> str:
+    small = [(v.name, 1 - 1 / v.ratio) for v in said if v.kind == "better" and v.ratio > 1]
+    small = [(name, gain) for name, gain in small if gain < LEAST_GAIN]
+    if not small:
+        return ""
+    each = listed([f"{name} saves {100 * gain:.0f} %" for name, gain in small])
+    return f"{each} of the labels: below {100 * LEAST_GAIN:.0f} %, a gain that other data may not show."
+
+
+def _redundant(run: Run) -> str:
+    rates = {n: [y for c in run.curves(n, "batch.redundancy").values() for y in c.scores] for n in run.strategies}
+    high = [(name, mean(found)) for name, found in rates.items() if found and mean(found) > REDUNDANT]
+    if not high:
+        return ""
+    each = listed([f"{name} ({100 * rate:.0f} %)" for name, rate in high])
+    return (
+        f"More than half of the rows in a batch lie near an earlier choice with {each}: smaller batches or a diverse "
+        "strategy may save labels."
+    )
+
+
+def _calibration(run: Run) -> str:
+    names = [name for name in run.strategies if _grows([*run.curves(name, "ece").values()])]
+    if not names:
+        return ""
+    return f"The calibration error grows with labels for {listed(names)}: scale the confidence before relying on it."
+
+
+def _grows(curves: Sequence[Curve]) -> bool:
+    """Whether the mean over the last third of the rounds is above that of the first by more than noise.
+
+    Noise is twice the standard error of the growth: over the seeds where there are three, else from the scatter of the
+    rounds within the thirds. Curves of fewer than six rounds tell nothing.
+    """
+    parts = [_thirds(c) for c in curves if len(c) >= 6]
+    if not parts:
+        return False
+    growths = [mean(last) - mean(first) for first, last in parts]
+    if len(growths) >= 3:
+        error = math.sqrt(variance(growths) / len(growths))
+    else:
+        within = [variance(third) / len(third) for third in itertools.chain.from_iterable(parts)]
+        error = math.sqrt(sum(within)) / len(growths)
+    return mean(growths) > max(LEAST_ECE, 2 * error)
+
+
+def _thirds(curve: Curve) -> tuple[Sequence[float], Sequence[float]]:
+    size = len(curve) // 3
+    return curve.scores[:size], curve.scores[-size:]

@@ -1,0 +1,181 @@
+"""A plot as a few shapes in CSS pixels, which `svg.py` and `png.py` draw alike.
+
+Colours are names of the page's custom properties ("ink", "muted", "line", "paper", "base", "s0" to "s7"), which follow
+the reader's colour scheme, or "#rrggbb", which do not.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.ticker import MaxNLocator
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Straight lines from point to point; `dashes` in the form of SVG, such as "7 5"."""
+
+    kind: str
+    color: str
+    points: tuple[Point, ...]
+    dashes: str = ""
+
+
+@dataclass(frozen=True)
+class Area:
+    """A filled polygon; `tip` is shown where it is pointed at."""
+
+    kind: str
+    color: str
+    points: tuple[Point, ...]
+    tip: str = ""
+    opacity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A filled circle."""
+
+    kind: str
+    color: str
+    x: float
+    y: float
+    r: float
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Text whose baseline begins, ends or is centred at a point: `anchor` is "start", "end" or "middle"."""
+
+    kind: str
+    color: str
+    x: float
+    y: float
+    text: str
+    anchor: str = "start"
+
+
+Shape = Line | Area | Dot | Words
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one kind of shape is drawn.
+
+    Attributes:
+        width: of a line in pixels.
+        opacity: from 0 to 1.
+        size: of text in pixels.
+        bold: whether text is.
+        halo: pixels of paper around it, so that it stands out from what lies below.
+    """
+
+    width: float = 1.0
+    opacity: float = 1.0
+    size: float = 12.0
+    bold: bool = False
+    halo: float = 0.0
+
+
+#: Every kind of shape; the same for the page and for the pictures.
+LOOKS = {
+    "heading": Look(size=13.2, bold=True),
+    "text": Look(),
+    "small": Look(size=10.5),
+    "name": Look(bold=True, halo=4),
+    "saving": Look(bold=True, halo=4),
+    "grid": Look(),
+    "seed": Look(width=1, opacity=0.38),
+    "mean": Look(width=2.5),
+    "band": Look(opacity=0.14),
+    "point": Look(width=1.5, halo=1.5),
+    "saved": Look(width=1.25),
+    "ahead": Look(width=1.75),
+    "ideal": Look(width=1.25),
+    "bar": Look(opacity=0.3),
+    "cell": Look(),
+    "pool": Look(opacity=0.45),
+    "labeled": Look(width=0.5, halo=0.5),
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot.
+
+    Attributes:
+        title: what it shows, in words.
+        description: what is to be seen, in sentences, for those who do not see it.
+        width: in CSS pixels.
+        height: likewise.
+        shapes: in the order in which they are drawn.
+    """
+
+    title: str
+    description: str
+    width: float
+    height: float
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """From values to pixels: what the axes span, and where they lie."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def at(self, x: float, y: float) -> Point:
+        """The pixel of a value."""
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (y - self.y[0]) / (self.y[1] - self.y[0])
+        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+
+    def path(self, points: Sequence[Point]) -> tuple[Point, ...]:
+        """The pixels of several."""
+        return tuple(self.at(*point) for point in points)
+
+
+def box(kind: str, color: str, left: float, top: float, wide: float, high: float, **rest: Any) -> Area:
+    """A rectangle."""
+    right, bottom = left + wide, top + high
+    return Area(kind, color, ((left, top), (right, top), (right, bottom), (left, bottom)), **rest)
+
+
+def upright(frame: Frame) -> list[Shape]:
+    """The horizontal grid with its figures at the left."""
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(*frame.y)
+    heights = [float(tick) for tick in ticks if frame.y[0] <= tick <= frame.y[1]]
+    places = max((len(f"{tick:.4f}".rstrip("0").split(".")[1]) for tick in heights), default=0)
+    shapes: list[Shape] = []
+    for tick in heights:
+        _, y = frame.at(frame.x[0], tick)
+        shapes.append(Line("grid", "line", ((frame.left, y), (frame.right, y))))
+        shapes.append(Words("text", "muted", frame.left - 8, y + 4, f"{tick:,.{places}f}", "end"))
+    return shapes
+
+
+def across(
+    frame: Frame, words: str, exact: Sequence[float] = (), write: Callable[[float], str] | None = None
+) -> list[Shape]:
+    """The figures below, and what they are: `exact` ones where they are few and apart enough, round ones otherwise."""
+    ticks = list(exact)
+    pixels = [frame.at(x, frame.y[0])[0] for x in exact]
+    if not exact or len(exact) > 12 or any(b - a < 28 for a, b in itertools.pairwise(pixels)):
+        found = MaxNLocator(nbins=max(2, int(frame.right - frame.left) // 60)).tick_values(*frame.x)
+        ticks = [float(tick) for tick in found if frame.x[0] <= tick <= frame.x[1]]
+    places = max((len(f"{tick:.3f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
+    write = write or (lambda tick: f"{tick:,.{places}f}")
+    shapes: list[Shape] = [
+        Words("text", "muted", frame.at(tick, frame.y[0])[0], frame.bottom + 18, write(tick), "middle")
+        for tick in ticks
+    ]
+    return [*shapes, Words("text", "muted", (frame.left + frame.right) / 2, frame.bottom + 36, words, "middle")]

@@ -1,0 +1,1 @@
+"""What each plot shows, as drawings."""

@@ -1,0 +1,71 @@
+"""The map of the pool: every row a dot, coloured by the round in which it was labeled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dal.report.drawing import Dot, Drawing, Frame, Shape, Words, box
+
+#: From the first round to the last; each is told from white and from black.
+SCALE = ("#2a7de1", "#8a55d6", "#d1417f", "#d4670c")
+
+NEVER = "muted"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One row on the map: its place, the round in which it was labeled (0 for never), and what is said of it."""
+
+    x: float
+    y: float
+    round: int
+    tip: str
+
+
+def pool_map(spots: Sequence[Spot], title: str, method: str, *, width: float = 640, height: float = 460) -> Drawing:
+    """The rows that were never labeled in grey, the labeled ones on top, in the order of their rounds."""
+    xs, ys = [s.x for s in spots] or [0.0], [s.y for s in spots] or [0.0]
+    frame = Frame(_span(xs), _span(ys), 8, width - 8, 52, height - 8)
+    last = max((s.round for s in spots), default=0)
+    shapes: list[Shape] = [Words("heading", "ink", 0, 16, title)]
+    shapes += _legend(last)
+    for spot in sorted(spots, key=lambda spot: spot.round):
+        kind, r = ("labeled", 4.0) if spot.round else ("pool", 2.0)
+        shapes.append(Dot(kind, color(spot.round, last), *frame.at(spot.x, spot.y), r, spot.tip))
+    labeled = sum(spot.round > 0 for spot in spots)
+    said = f"{len(spots):,} rows of the pool by {method}, {labeled:,} of them labeled in {last} rounds."
+    return Drawing(f"Map of the pool, {title}", said, width, height, tuple(shapes))
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    pad = 0.03 * (high - low) or 1.0
+    return low - pad, high + pad
+
+
+def color(round: int, last: int) -> str:
+    """The colour of a round between the first and the last; grey for 0."""
+    if not round:
+        return NEVER
+    place = (round - 1) / max(1, last - 1) * (len(SCALE) - 1)
+    i = min(int(place), len(SCALE) - 2)
+    parts = [[int(c[j : j + 2], 16) for j in (1, 3, 5)] for c in SCALE[i : i + 2]]
+    mixed = [nearest(a + (b - a) * (place - i)) for a, b in zip(*parts, strict=True)]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def nearest(value: float) -> int:
+    """The nearest whole number."""
+    return int(value + 0.5)
+
+
+def _legend(last: int) -> list[Shape]:
+    """A dot for never, and a square for each round or for some of many; with room for words twice as large."""
+    if not last:
+        return []
+    shown = sorted({nearest(1 + i * (last - 1) / 7) for i in range(8)}) if last > 8 else [*range(1, last + 1)]
+    shapes: list[Shape] = [Dot("pool", NEVER, 5, 32, 3), Words("small", "muted", 14, 36, "never labeled")]
+    shapes.append(Words("small", "muted", 155, 36, "labeled in round"))
+    for i, number in enumerate(shown):
+        shapes.append(box("cell", color(number, last), 310 + 40 * i, 25, 11, 11))
+        shapes.append(Words("small", "muted", 310 + 40 * i + 14, 36, str(number)))
+    return shapes

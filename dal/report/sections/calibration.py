@@ -1,0 +1,92 @@
+"""Whether the model's confidence can be trusted."""
+
+from collections.abc import Mapping, Sequence
+
+from dal.report.drawing import Drawing
+from dal.report.measures import METRICS, figure_of, number
+from dal.report.parts import Column, Part, Plot, Said, Section, Side, Table
+from dal.report.plots.curves import curves
+from dal.report.plots.reliability import Bins, pooled, reliability
+from dal.report.reading import Record, Run
+from dal.report.sections.quality import at_the_end, mean
+from dal.report.series import of_run, paint, short
+from dal.report.wording import slug
+
+_SCORES = ("ece", "ace", "log_loss", "brier")
+
+
+def section(run: Run) -> Section | None:
+    """Reliability diagrams, calibration errors before and after temperature scaling, and their course over labels."""
+    parts: list[Part] = []
+    diagrams = _diagrams(run)
+    if diagrams:
+        parts += [Side(tuple(diagrams), small=True), Said(_DIAGRAM)]
+    table = _table(run)
+    if table is not None:
+        parts.append(table)
+    courses = [Plot(f"{key}-by-labels", _course(run, key)) for key in ("ece", "ace", "brier") if of_run(run, key)]
+    if not diagrams and table is None:
+        return None
+    if courses:
+        parts.append(Side(tuple(courses), small=True))
+    return Section("calibration", "Calibration", "Calibration", tuple(parts))
+
+
+_DIAGRAM = (
+    "On the dashed line a model is right as often as its confidence says; below it, it is too sure of itself. The bars "
+    "show where the test rows lie. All seeds together, after the last round."
+)
+
+
+def _diagrams(run: Run) -> list[Plot]:
+    plots = []
+    for name in run.strategies:
+        several = [bins for cell in run.of(name) if (bins := _bins(cell.last)) is not None]
+        if several:
+            plots.append(Plot(f"reliability-{slug(name)}", reliability(pooled(several), short(name), paint(run, name))))
+    return plots
+
+
+def _bins(record: Record) -> Bins | None:
+    """The bins of a record that hold rows; None where there are none."""
+    found = record.get("reliability")
+    if not isinstance(found, Mapping):
+        return None
+    lists = [found.get(key) for key in ("confidence", "accuracy", "count")]
+    if not all(isinstance(each, list) for each in lists):
+        return None
+    filled = [row for row in zip(*lists, strict=False) if all(number(value) for value in row) and row[2] > 0]  # type: ignore[arg-type]
+    return Bins(*(tuple(map(float, column)) for column in zip(*filled, strict=True))) if filled else None
+
+
+def _course(run: Run, key: str) -> Drawing:
+    return curves(of_run(run, key), METRICS[key], width=300, height=230, each=False)
+
+
+def _table(run: Run) -> Table | None:
+    after = any("scaled" in cell.last for cell in run.cells)
+    rows = []
+    for name in run.strategies:
+        before = [at_the_end(run, name, key) for key in _SCORES]
+        scaled = [at_the_end(run, name, f"scaled.{key}") for key in _SCORES]
+        if any(value is not None for value in (*before, *scaled)):
+            rows.append((name, *(_interleaved(before, scaled) if after else before), *_temperature(run, name, after)))
+    if not rows:
+        return None
+    columns = [Column("strategy", "Strategy", "text")]
+    for key in _SCORES:
+        columns.append(Column(key, METRICS[key]))
+        columns += [Column(f"scaled_{key}", "scaled")] if after else []
+    columns += [Column("temperature", "Temperature", "times")] if after else []
+    caption = "On the test set after the last round, means over seeds; log loss in nats. Lower is better."
+    if after:
+        caption += " “Scaled”: after temperature scaling, fitted on held-out labels; a temperature above 1 tones down."
+    return Table("calibration", "Calibration", tuple(columns), rows, caption)
+
+
+def _interleaved(before: Sequence[float | None], scaled: Sequence[float | None]) -> list[float | None]:
+    return [value for pair in zip(before, scaled, strict=True) for value in pair]
+
+
+def _temperature(run: Run, name: str, after: bool) -> list[float | None]:
+    return [mean(figure_of(cell.last, "scaled.temperature") for cell in run.of(name))] if after else []

@@ -1,0 +1,50 @@
+"""What it cost: seconds by part, dollars, hours of the person who answers."""
+
+from collections.abc import Iterable
+
+from dal.report.measures import SECONDS, figure_of, number
+from dal.report.parts import Column, Said, Section, Table
+from dal.report.price import Price
+from dal.report.reading import Run
+from dal.report.sections.quality import at_the_end, mean
+
+
+def section(run: Run) -> Section | None:
+    """For every strategy the means over seeds of what one run of it cost."""
+    rows = [(name, *_costs(run, name)) for name in run.strategies]
+    columns = [
+        Column("strategy", "Strategy", "text"),
+        *(Column(key, f"{word} (s)", "seconds") for key, word in SECONDS.items()),
+        Column("labels_dollars", "labels (dollars)", "money"),
+        Column("llm_dollars", "language model (dollars)", "money"),
+        Column("annotator_hours", "annotator (hours)", "times"),
+    ]
+    kept = [i for i in range(1, len(columns)) if any(row[i] is not None for row in rows)]
+    if not kept:
+        return None
+    chosen = (0, *kept)
+    table = Table(
+        "cost",
+        "What it cost",
+        tuple(columns[i] for i in chosen),
+        [tuple(row[i] for i in chosen) for row in rows],
+        "One run of each strategy, all rounds, mean over its seeds.",
+    )
+    price = Price.of(run)
+    note = (Said(f"Reckoned with {price.words}."),) if price.label else ()
+    return Section("cost", "What it cost", "Cost", (table, *note))
+
+
+def _costs(run: Run, name: str) -> Iterable[float | None]:
+    for key in SECONDS:
+        yield mean(_total(record.get(key) for record in cell.records) for cell in run.of(name))
+    yield at_the_end(run, name, "cost.labels")
+    llm = at_the_end(run, name, "cost.llm")
+    yield llm or None
+    seconds = mean(figure_of(cell.last, "cost.annotator_seconds") for cell in run.of(name))
+    yield seconds / 3600 if seconds else None
+
+
+def _total(values: Iterable[object]) -> float | None:
+    numbers = [float(value) for value in values if number(value)]
+    return sum(numbers) if numbers else None

@@ -1,0 +1,85 @@
+"""Learning curves on labels, money and time."""
+
+from collections.abc import Sequence
+
+from dal.evaluation import Comparison
+from dal.evaluation.efficiency import LEAST
+from dal.report.measures import LABELS, METRICS, MONEY, Axis, time_axis
+from dal.report.parts import Panel, Part, Plot, Said, Section, Side, tabs
+from dal.report.plots.curves import curves
+from dal.report.reading import Run
+from dal.report.series import MAX_WITH_SEEDS, Series, of_run
+from dal.report.verdict import count
+
+#: What is plotted, the first that was measured in the largest plot.
+PLOTTED = ("accuracy", "macro_f1", "log_loss")
+
+
+def section(run: Run, shown: str | None, saving: Comparison | None) -> Section | None:
+    """The curves of every plotted metric over each of the axes for which there are figures."""
+    if shown is None:
+        return None
+    series = of_run(run, shown)
+    panels = [_panel(run, shown, axis, saving if axis is LABELS else None) for axis in axes(run, shown)]
+    text = f"{_spread(series)} Point at a dot for its figures; all of them are in the tables below."
+    if len(panels) > 1:
+        text += " Money and time are the median over the seeds of what had been spent with so many labels."
+    note = Said(text)
+    return Section("curves", "Learning curves", "Curves", (*tabs("over", "Drawn over", panels), note))
+
+
+def axes(run: Run, metric: str) -> list[Axis]:
+    """Labels, and money and time where any was spent."""
+    found = [LABELS]
+    spent = {
+        key: [c.labels[-1] for s in of_run(run, metric, key) for c in s.curves if len(c)] for key in ("money", "time")
+    }
+    if max(spent["money"], default=0.0) > 0:
+        found.append(MONEY)
+    if max(spent["time"], default=0.0) > 0:
+        found.append(time_axis(max(spent["time"])))
+    return found
+
+
+def axis_words(metric: str) -> str:
+    """The metric with its unit, and which way is better where that is not plain."""
+    lower = {"log_loss": " (nats, lower is better)", "brier": " (lower is better)"}
+    return METRICS.get(metric, metric) + lower.get(metric, "")
+
+
+def _panel(run: Run, shown: str, axis: Axis, saving: Comparison | None) -> Panel:
+    def plot(metric: str, width: float, height: float, narrow: float) -> Plot:
+        series = [s.stretched(1 / axis.divisor) if axis.divisor != 1 else s for s in of_run(run, metric, axis.key)]
+        drawn = [
+            curves(
+                series,
+                axis_words(metric),
+                axis=axis,
+                width=wide,
+                height=high,
+                saving=saving if metric == shown else None,
+            )
+            for wide, high in ((width, height), (330, narrow))
+        ]
+        return Plot(f"{metric}-by-{axis.key}", drawn[0], drawn[1])
+
+    parts: list[Part] = [plot(shown, 944, 440, 300)]
+    others = [metric for metric in PLOTTED if metric != shown and of_run(run, metric)]
+    if others:
+        parts.append(Side(tuple(plot(metric, 456, 300, 240) for metric in others)))
+    return Panel(axis.name, tuple(parts))
+
+
+def _spread(series: Sequence[Series]) -> str:
+    seeds = sorted({s.band.seeds for s in series})
+    if not seeds or seeds[-1] < 2:
+        return "One seed, so there is no spread to show."
+    each = ", thin lines the single seeds" if len(series) <= MAX_WITH_SEEDS else ""
+    many, few = "95 % bootstrap intervals of the mean over seeds", "from the lowest seed to the highest"
+    if seeds[0] >= LEAST:
+        bands = f"the bands are {many}"
+    elif seeds[-1] < LEAST:
+        bands = f"the bands reach {few}: an interval takes {count(LEAST)} seeds"
+    else:
+        bands = f"the bands are {many} where there are {count(LEAST)}, and reach {few} where there are fewer"
+    return f"Thick lines are means over {count(seeds[-1])} seeds{each}; {bands}."

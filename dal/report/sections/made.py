@@ -1,0 +1,16 @@
+"""How it was made: versions, hardware, seeds, config."""
+
+from dal.report.parts import Column, Fold, Part, Raw, Section, Table
+from dal.report.reading import Run
+from dal.report.wording import flat
+
+
+def section(run: Run) -> Section:
+    """Versions and hardware as a table, the config as it is written."""
+    lines = [*flat(run.environment)]
+    lines.append(("seeds", ", ".join(map(str, sorted({cell.seed for cell in run.cells})))))
+    columns = (Column("name", "Name", "text"), Column("value", "Value", "text"))
+    parts: list[Part] = [Table("versions", "Versions and hardware", columns, lines, "Versions, hardware and seeds")]
+    if run.config_text:
+        parts.append(Fold("Config", (Raw(run.config_text, "config.yaml"),), "config.yaml"))
+    return Section("made", "How it was made", "How it was made", tuple(parts))

@@ -1,0 +1,81 @@
+"""The pool as a map."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dal.report.measures import number
+from dal.report.parts import Panel, Plot, Said, Section, tabs
+from dal.report.plots.pool_map import Spot, pool_map
+from dal.report.reading import Cell, Run
+from dal.report.sections.chosen import wordings
+from dal.report.wording import slug
+
+#: Maps and dots on the page, so that it stays light. The first seed of every strategy comes first.
+MAX_MAPS, MAX_SPOTS = 12, 24_000
+
+MAP = "map.json"
+
+#: Characters of a text that a dot tells.
+MAX_TEXT = 300
+
+
+def section(run: Run) -> Section | None:
+    """One map for each strategy and seed that has one, as many as fit."""
+    texts = run.config.get("show_texts") is True
+    seeds = sorted({cell.seed for cell in run.cells})
+    order = sorted(run.cells, key=lambda cell: seeds.index(cell.seed))
+    panels: list[Panel] = []
+    room, left = MAX_SPOTS, 0
+    for cell in order:
+        drawn = _read(cell, texts)
+        if drawn is None:
+            continue
+        method, spots = drawn
+        if len(spots) > room or len(panels) == MAX_MAPS:
+            left += 1
+            continue
+        room -= len(spots)
+        title = f"{cell.name}, seed {cell.seed}"
+        plot = Plot(f"map-{slug(cell.name)}-seed{cell.seed}", pool_map(spots, title, method), large=True)
+        panels.append(Panel(title, (plot,)))
+    if not panels:
+        return None
+    more = f" {left} more maps are in the {MAP} of their cells." if left else ""
+    tell = "its id and text" if texts else "its id"
+    note = Said(
+        "Rows near each other mean something alike, as far as two dimensions can show it. Grey rows were never "
+        f"labeled; the others have the colour of the round in which they were. Point at a labeled row for {tell}.{more}"
+    )
+    return Section("map", "Map of the pool", "Map", (*tabs("map", "Strategy and seed", panels), note))
+
+
+def _read(cell: Cell, texts: bool) -> tuple[str, list[Spot]] | None:
+    """The method and the spots of a cell's map; None where there is none that can be read."""
+    found = _json(cell.folder / MAP) if cell.folder is not None else None
+    if found is None:
+        return None
+    columns = [found.get(key) for key in ("ids", "x", "y", "round")]
+    if not all(isinstance(column, list) for column in columns):
+        return None
+    texts_of = wordings(cell) if texts else {}
+    spots = [
+        Spot(float(x), float(y), int(r), _tip(str(row), int(r), texts_of.get(str(row), "")))
+        for row, x, y, r in zip(*columns, strict=False)  # type: ignore[arg-type]
+        if number(x) and number(y) and number(r) and r >= 0
+    ]
+    return (str(found.get("method") or "projection"), spots) if spots else None
+
+
+def _json(path: Path) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, Mapping) else None
+
+
+def _tip(row: str, round: int, text: str) -> str:
+    when = f"{row}, labeled in round {round}" if round else f"{row}, never labeled"
+    return f"{when}: {text[:MAX_TEXT]}{'…' if len(text) > MAX_TEXT else ''}" if text else when

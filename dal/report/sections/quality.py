@@ -1,0 +1,152 @@
+"""Quality at the end: all metrics, by class, and by group."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from dal.report.measures import METRICS, figure_of, number
+from dal.report.parts import Column, Panel, Part, Plot, Said, Section, Table, tabs
+from dal.report.plots.marks import MAX_LINES, marks
+from dal.report.reading import Run
+from dal.report.series import Series, place
+from dal.report.wording import slug
+
+
+def mean(values: Iterable[object]) -> float | None:
+    """The mean of those that are finite numbers; None without any."""
+    numbers = [float(value) for value in values if number(value)]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def at_the_end(run: Run, name: str, key: str) -> float | None:
+    """The mean over the seeds of a strategy of what their last records hold under a key."""
+    return mean(figure_of(cell.last, key) for cell in run.of(name))
+
+
+def section(run: Run) -> Section | None:
+    """Every metric for every strategy, on the test set and on the rows of the pool that nobody has labeled."""
+    places = [(name, where) for name in run.strategies for where in ("", "pool.")]
+    values = {(n, w, key): at_the_end(run, n, w + key) for n, w in places for key in METRICS}
+    kept = [(n, w) for n, w in places if any(values[n, w, key] is not None for key in METRICS)]
+    metrics = [key for key in METRICS if any(values[n, w, key] is not None for n, w in kept)]
+    if not kept:
+        return None
+    pool = any(w for _, w in kept)
+    columns = [Column("metric", "Metric", "text")]
+    for n, w in kept:
+        columns.append(Column(f"{n} {'pool' if w else 'test'}", f"{n}, {'pool' if w else 'test'}" if pool else n))
+    rows = [(METRICS[key], *(values[n, w, key] for n, w in kept)) for key in metrics]
+    parts: list[Part] = [Table("quality", "Quality at the end", tuple(columns), rows, _caption(run))]
+    if pool:
+        parts.append(Said(_pool_words(run)))
+    return Section("quality", "Quality at the end", "Quality", tuple(parts))
+
+
+def _caption(run: Run) -> str:
+    seeds = max(sum(1 for cell in run.of(name) if cell.records) for name in run.strategies)
+    means = f"means over {seeds} seeds" if seeds > 1 else "one seed"
+    lower = "it, the calibration errors and the Brier score are better when lower"
+    return f"After the last round of each seed, {means}. Log loss in nats; {lower}."
+
+
+def _pool_words(run: Run) -> str:
+    counts = [figure_of(cell.last, key) for cell in run.cells for key in ("pool.count", "pool.of")]
+    many = [
+        f"{min(found):,.0f} to {max(found):,.0f}" if min(found) < max(found) else f"{max(found):,.0f}"
+        for found in ([c for c in counts[i::2] if c is not None] for i in (0, 1))
+        if found
+    ]
+    sample = f" ({many[0]} rows, a sample of {many[1]})" if len(many) == 2 else ""
+    return (
+        f"“Pool” is measured on rows that are not labeled yet{sample}: what the model will face if it answers for "
+        "the rest. A strategy that picks the hard rows leaves the easy ones, so it may look better there "
+        "than on the test set."
+    )
+
+
+# -- by class and by group -----------------------------------------------------------------------------------------
+
+
+def classes(run: Run) -> Section | None:
+    """Precision, recall and F1 of every class."""
+    columns = (
+        Column("class", "Class", "text"),
+        Column("count", "Test rows", "whole"),
+        Column("f1", "F1", "bar"),
+        Column("precision", "Precision"),
+        Column("recall", "Recall"),
+    )
+    parts = _broken_down(run, "per_class", columns, "F1 by class", "f1")
+    return Section("classes", "By class", "Classes", parts) if parts else None
+
+
+def groups(run: Run) -> Section | None:
+    """Accuracy and macro-F1 in every group of test rows."""
+    columns = (
+        Column("group", "Group", "text"),
+        Column("count", "Test rows", "whole"),
+        Column("accuracy", "Accuracy", "bar"),
+        Column("macro_f1", "Macro-F1"),
+    )
+    parts = _broken_down(run, "per_group", columns, "Accuracy by group", "accuracy")
+    if not parts:
+        return None
+    note = Said("A score of a few rows says little: look at the counts first.")
+    return Section("groups", "By group", "Groups", (*parts, note))
+
+
+Broken = dict[str, dict[str, float | None]]
+
+
+def _broken_down(run: Run, key: str, columns: Sequence[Column], heading: str, main: str) -> tuple[Part, ...]:
+    """A plot of the main score of every strategy, and a table for each."""
+    found = {name: _by_name(run, name, key, [c.key for c in columns[1:]]) for name in run.strategies}
+    found = {name: values for name, values in found.items() if values}
+    if not found:
+        return ()
+    named = {name: [(each, *values.values()) for each, values in found[name].items()] for name in found}
+    panels = [
+        Panel(name, (Table("", f"{heading} of {name}", tuple(columns), rows, _of(name)),))
+        for name, rows in named.items()
+    ]
+    kind = key.removeprefix("per_")
+    long = [(name, *row) for name, rows in named.items() for row in rows]
+    table = Table(
+        f"{kind}es" if kind == "class" else f"{kind}s",
+        heading,
+        (Column("strategy", "Strategy", "text"), *columns),
+        long,
+        hidden=True,
+    )
+    parts: list[Part] = []
+    plot = _plot(run, found, heading, main, f"{slug(main)}-by-{kind}")
+    if plot is not None:
+        parts.append(plot)
+    most = max(len(values) for values in found.values())
+    if most > MAX_LINES and plot is not None:
+        parts.append(Said(f"The plot shows the {MAX_LINES} lowest; the table has all {most}."))
+    return (*parts, *tabs(kind, "Strategy", panels), table)
+
+
+def _of(name: str) -> str:
+    return f"{name}, after the last round, mean over its seeds."
+
+
+def _by_name(run: Run, name: str, key: str, keys: Sequence[str]) -> Broken:
+    """Class or group -> each figure's mean over the seeds, in the order in which they are first met."""
+    lasts = [cell.last.get(key) for cell in run.of(name)]
+    tables = [table for table in lasts if isinstance(table, Mapping)]
+    names = dict.fromkeys(str(each) for table in tables for each in table)
+    entries = {each: [t[each] for t in tables if isinstance(t.get(each), Mapping)] for each in names}
+    return {each: {k: mean(entry.get(k) for entry in found) for k in keys} for each, found in entries.items()}
+
+
+def _plot(run: Run, found: Mapping[str, Broken], heading: str, main: str, name: str) -> Plot | None:
+    values: dict[str, dict[str, float]] = {}
+    for strategy, broken in found.items():
+        for each, figures in broken.items():
+            score = figures[main]
+            if score is not None:
+                values.setdefault(each, {})[strategy] = score
+    series = [Series(strategy, (), place(run, strategy)) for strategy in found]
+    if not values:
+        return None
+    return Plot(name, marks(values, series, heading, width=720), marks(values, series, heading, width=330))

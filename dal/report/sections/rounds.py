@@ -1,0 +1,83 @@
+"""All figures, round by round."""
+
+from collections.abc import Sequence
+
+from dal.report.measures import METRICS, SECONDS, figure_of
+from dal.report.parts import Column, Fold, Head, Part, Said, Section, Table
+from dal.report.reading import Cell, Record, Run
+from dal.report.sections.quality import mean
+from dal.report.series import paint
+
+_TABLED = ("accuracy", "macro_f1", "log_loss", "ece")
+_TIMED = ("fit_seconds", "pass_seconds", "select_seconds")
+
+
+def section(run: Run) -> Section:
+    """For each strategy the means over its seeds, and each seed folded away."""
+    parts: list[Part] = []
+    for name in run.strategies:
+        parts.append(Head(run.title(name), paint(run, name)))
+        cells = run.of(name)
+        longest = max((len(cell.records) for cell in cells), default=0)
+        if longest:
+            parts.append(_means(name, cells, longest))
+        parts.append(_seeds(cells))
+    return Section("rounds", "Round by round", "Rounds", (*parts, _everything(run)))
+
+
+def _columns(*more: Column) -> tuple[Column, ...]:
+    scores = [Column(key, METRICS[key]) for key in _TABLED]
+    times = [Column(key, f"{SECONDS[key]} (s)", "seconds") for key in _TIMED]
+    return (Column("labels", "Labels", "whole"), *scores, *times, *more)
+
+
+def _means(name: str, cells: Sequence[Cell], longest: int) -> Table:
+    rows = []
+    for i in range(longest):
+        records = [cell.records[i] for cell in cells if i < len(cell.records)]
+        means = [mean(record.get(key) for record in records) for key in ("labels", *_TABLED, *_TIMED)]
+        rows.append((*means, len(records)))
+    caption = "Means over the seeds that have reached the round." if len(cells) > 1 else "One seed."
+    return Table(
+        "", f"Rounds of {name}", _columns(Column("seeds", "seeds", "whole")), rows, f"{caption} Log loss in nats."
+    )
+
+
+def _seeds(cells: Sequence[Cell]) -> Fold:
+    parts: list[Part] = []
+    for cell in cells:
+        if cell.records:
+            rows = [_figures(record) for record in cell.records]
+            where = f"{cell.name}, seed {cell.seed}"
+            parts.append(Table("", f"Rounds of {where}", _columns(), rows, f"{where}: {cell.status}"))
+    unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
+    nothing: tuple[Part, ...] = (Said("Nothing has been evaluated yet."),)
+    return Fold("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
+
+
+def _figures(record: Record) -> tuple[object, ...]:
+    return tuple(figure_of(record, key) for key in ("labels", *_TABLED, *_TIMED))
+
+
+def _everything(run: Run) -> Table:
+    """Every figure of every record, for the exports alone."""
+    keys = [key for key in (*METRICS, *SECONDS) if any(key in r for c in run.cells for r in c.records)]
+    keys += [
+        f"pool.{key}"
+        for key in METRICS
+        if any(figure_of(r, f"pool.{key}") is not None for c in run.cells for r in c.records)
+    ]
+    batch = ("redundancy", "novelty", "coverage_mean", "coverage_p95", "balance", "uncertainty")
+    keys += [
+        f"batch.{key}"
+        for key in batch
+        if any(figure_of(r, f"batch.{key}") is not None for c in run.cells for r in c.records)
+    ]
+    names = (("strategy", "text"), ("seed", "whole"), ("round", "whole"), ("labels", "whole"))
+    columns = (*(Column(name, name, kind) for name, kind in names), *(Column(key, key) for key in keys))
+    rows = [
+        (cell.name, cell.seed, record.get("round"), record.get("labels"), *(figure_of(record, key) for key in keys))
+        for cell in run.cells
+        for record in cell.records
+    ]
+    return Table("rounds", "Round by round", columns, rows, hidden=True)

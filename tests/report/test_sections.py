@@ -1,0 +1,239 @@
+"""The sections of the page: each shows what its keys hold, and is left out where there are none."""
+
+import json
+from statistics import mean
+
+import pytest
+from made_up import measured, record, write_cell, write_map, write_measured_run, write_run
+from test_page import report
+
+from dal.report import write_report
+from dal.report.reading import read
+from dal.report.sections import batches, calibration, chosen, costs, forecast, maps, quality
+from dal.report.sections import curves as learning
+from dal.report.series import of_run
+
+SECTIONS = {
+    "classes": "By class",
+    "groups": "By group",
+    "calibration": "Calibration",
+    "batches": "What the batches were like",
+    "overlap": "What the strategies have in common",
+    "map": "Map of the pool",
+    "chosen": "Rows chosen in each round",
+    "doubts": "Labels worth a second look",
+    "cost": "What it cost",
+    "prediction": "What more labels would bring",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_measured_run(tmp_path_factory.mktemp("measured"), seeds=range(3), answers=False)
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return report(folder)
+
+
+def lasts(folder, name):
+    paths = sorted(folder.glob(f"{name}-seed*/metrics.jsonl"))
+    return [json.loads(path.read_text().splitlines()[-1]) for path in paths]
+
+
+def tables(section):
+    """The tables of a section, shown and exported, by what they are."""
+    from dal.report.parts import Table, leaves
+
+    return {part.label: part for part in leaves(section.parts) if isinstance(part, Table)}
+
+
+def row(table, *names):
+    (found,) = [
+        dict(zip((c.key for c in table.columns), r, strict=True)) for r in table.rows if r[: len(names)] == names
+    ]
+    return found
+
+
+def test_everything_that_was_measured_has_its_section_and_its_place_in_the_contents(page):
+    headings = {a["id"] for tag, a in page.attributes if tag == "h2"}
+    assert headings >= set(SECTIONS)
+    links = {a["href"] for tag, a in page.attributes if tag == "a"}
+    assert {f"#{name}" for name in SECTIONS} <= links
+
+
+def test_sections_without_data_are_left_out_of_the_page_and_the_contents(tmp_path):
+    keep = ("round", "labels", "strategy", "acting", "seed", "accuracy")
+    lines = [{key: record("Margin", 0, r)[key] for key in keep} for r in range(3)]
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    page = report(tmp_path)
+    assert not {a.get("id") for tag, a in page.attributes if tag == "h2"} & set(SECTIONS)
+    assert "By class" not in page.text
+
+
+def test_quality_is_the_mean_of_the_last_rounds_on_test_and_pool(folder):
+    table = tables(quality.section(read(folder)))["Quality at the end"]
+    found = row(table, "accuracy")
+    assert found["Margin test"] == pytest.approx(mean(line["accuracy"] for line in lasts(folder, "Margin")))
+    assert found["Random pool"] == pytest.approx(mean(line["pool"]["accuracy"] for line in lasts(folder, "Random")))
+    assert row(table, "AUROC")["Margin pool"] is None
+    assert row(table, "Matthews correlation")["Margin test"] is not None
+
+
+def test_classes_and_groups_are_means_over_seeds(folder):
+    run = read(folder)
+    found = row(tables(quality.classes(run))["F1 by class"], "Margin", "shipping")
+    each = [line["per_class"]["shipping"] for line in lasts(folder, "Margin")]
+    assert found["f1"] == pytest.approx(mean(e["f1"] for e in each))
+    assert (found["count"], found["precision"]) == (54, pytest.approx(mean(e["precision"] for e in each)))
+    assert row(tables(quality.groups(run))["Accuracy by group"], "Random", "chat")["macro_f1"] is None
+
+
+def test_calibration_stands_before_and_after_scaling(folder):
+    found = row(tables(calibration.section(read(folder)))["Calibration"], "Margin")
+    lines = lasts(folder, "Margin")
+    assert found["ece"] == pytest.approx(mean(line["ece"] for line in lines))
+    assert found["scaled_ece"] == pytest.approx(mean(line["scaled"]["ece"] for line in lines))
+    assert found["temperature"] == pytest.approx(mean(line["scaled"]["temperature"] for line in lines))
+
+
+def test_calibration_without_held_out_labels_has_no_scaled_figures(tmp_path):
+    def without(line):
+        return {key: value for key, value in measured(line).items() if key != "scaled"}
+
+    table = tables(calibration.section(read(write_measured_run(tmp_path, seeds=[0], more=without))))["Calibration"]
+    assert [column.key for column in table.columns] == ["strategy", "ece", "ace", "log_loss", "brier"]
+
+
+def test_batches_are_drawn_over_the_labels_and_say_where_distances_are(folder, page):
+    section = batches.section(read(folder))
+    assert [plot.name for plot in section.parts[0].plots][:2] == ["redundancy-by-labels", "novelty-by-labels"]
+    assert "Distances are between embeddings." in page.text
+
+
+def test_overlap_is_the_jaccard_index_of_the_labeled_rows(tmp_path):
+    rows = {"A": [["a", "b"], ["c"]], "B": [["a", "b"], ["d"]]}
+    for name, batches_ in rows.items():
+        lines = [record(name, 0, i, rows=ids, scores=None) for i, ids in enumerate(batches_)]
+        write_cell(tmp_path / f"{name}-seed0", lines, answers=False)
+    table = tables(batches.overlap(read(tmp_path)))["Rows in common"]
+    assert row(table, "A") == {"strategy": "A", "A": 1.0, "B": 0.5}
+
+
+def test_map_tells_the_id_of_every_row_and_its_text_only_where_allowed(tmp_path):
+    for allowed in (False, True):
+        folder = write_run(tmp_path / str(allowed), gains={"Margin": 0}, seeds=[0], baseline=None, rounds=1)
+        (folder / "config.yaml").write_text(f"show_texts: {str(allowed).lower()}\n")
+        lines = [record("Margin", 0, r, texts=["private"] * 25) for r in range(2)]
+        write_cell(folder / "Margin-seed0", lines, answers=False)
+        write_map(folder / "Margin-seed0", lines, others=3)
+        markup = write_report(folder).read_text()
+        assert f"<title>{lines[1]['rows'][0]}, labeled in round 2" in markup
+        assert "<title>never-0002, never labeled</title>" in markup
+        assert ("private" in markup) is allowed
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"ids": ["a"], "x": [null], "y": [1], "round": [1]}'])
+def test_map_that_cannot_be_read_is_no_reason_to_fail(tmp_path, content):
+    write_cell(tmp_path / "Margin-seed0", [record("Margin", 0, r) for r in range(2)], answers=False)
+    (tmp_path / "Margin-seed0/map.json").write_text(content)
+    assert maps.section(read(tmp_path)) is None
+
+
+def test_only_as_many_maps_are_shown_as_the_page_can_carry(tmp_path, monkeypatch):
+    folder = write_measured_run(tmp_path, seeds=[0, 1], rounds=2)
+    monkeypatch.setattr(maps, "MAX_MAPS", 3)
+    *parts, note = maps.section(read(folder)).parts
+    assert [panel.title for panel in parts[0].panels] == ["Margin, seed 0", "Random, seed 0", "Margin, seed 1"]
+    assert "1 more maps are in the map.json" in note.text
+
+
+def test_row_that_several_runs_doubt_comes_first_and_once(tmp_path):
+    doubts = {0: [("x", 0.9), ("y", 0.6)], 1: [("y", 0.8)]}
+    for seed, found in doubts.items():
+        told = [{"row": r, "given": "billing", "suggested": "access", "confidence": c} for r, c in found]
+        write_cell(tmp_path / f"Margin-seed{seed}", [record("Margin", seed, 0, doubts=told)], answers=False)
+    table = tables(chosen.doubts(read(tmp_path)))["Labels in doubt"]
+    assert [tuple(r) for r in table.rows] == [
+        ("y", "billing", "access", pytest.approx(0.7), 2),
+        ("x", "billing", "access", 0.9, 1),
+    ]
+
+
+def test_nearest_labeled_row_is_shown_with_its_label_where_it_is_known(tmp_path):
+    lines = [record("Margin", 0, 0, rows=["a"], scores=[1.0]), record("Margin", 0, 1, rows=["b"], nearest=["a"])]
+    write_cell(tmp_path / "Margin-seed0", lines)
+    assert "a (billing)" in report(tmp_path).text
+
+
+def test_reason_of_a_batch_is_told(tmp_path):
+    write_cell(tmp_path / "Auto-seed0", [record("Auto", 0, r, why="labels are few") for r in range(2)], answers=False)
+    assert "labels are few; near-duplicates: 4 %" in report(tmp_path).text
+
+
+def test_cost_adds_the_seconds_of_all_rounds_and_takes_the_last_dollars(folder):
+    found = row(tables(costs.section(read(folder)))["What it cost"], "Margin")
+    lines = [json.loads(x) for p in folder.glob("Margin-*/metrics.jsonl") for x in p.read_text().splitlines()]
+    assert found["fit_seconds"] == pytest.approx(sum(line["fit_seconds"] for line in lines) / 3)
+    assert found["labels_dollars"] == 85.0  # 170 labels of 0.5 dollars
+    assert found["annotator_hours"] == pytest.approx(170 * 12 / 3600)
+    assert "llm_dollars" not in found
+
+
+def test_curves_are_drawn_over_labels_money_and_time_where_these_were_spent(folder, tmp_path):
+    run = read(folder)
+    assert [axis.key for axis in learning.axes(run, "accuracy")] == ["labels", "money", "time"]
+    assert learning.axes(run, "accuracy")[2].unit == "minutes of computing"
+    free = [{k: v for k, v in record("Margin", 0, r).items() if not k.endswith("_seconds")} for r in range(3)]
+    write_cell(tmp_path / "Margin-seed0", free, answers=False)
+    assert [axis.key for axis in learning.axes(read(tmp_path), "accuracy")] == ["labels"]
+
+
+def test_seeds_are_compared_at_the_same_labels_where_one_took_longer(tmp_path):
+    for seed, slow in ((0, 5.0), (1, 90.0), (2, 4.0)):
+        score = 0.5 + 0.01 * seed
+        lines = [{"labels": 20 + 10 * r, "accuracy": score + 0.1 * r, "fit_seconds": slow} for r in range(3)]
+        write_cell(tmp_path / f"Margin-seed{seed}", lines, answers=False)
+    (series,) = of_run(read(tmp_path), "accuracy", "time")
+    assert [c.labels for c in series.curves] == [(5.0, 10.0, 15.0)] * 3
+    assert series.band.mean.scores == pytest.approx((0.51, 0.61, 0.71))
+
+
+def test_time_of_a_round_is_all_that_was_spent_so_far():
+    from dal.report.measures import spent
+
+    lines = [{"fit_seconds": 2, "pass_seconds": 1}, {"accuracy": 1}, {"fit_seconds": 3, "select_seconds": 0.5}]
+    assert spent(lines, "time") == [3, None, 6.5]
+    assert spent([{"cost": {"labels": 3, "llm": 1}}, {"cost": {"labels": 4}}, {}], "money") == [4, 4, None]
+
+
+def test_prediction_says_what_more_labels_bring_and_that_it_is_an_extrapolation(page):
+    assert "Margin: the next 100 labels would bring accuracy from 0." in page.text
+    assert "(90 % interval 0." in page.text
+    assert "This is an extrapolation" in page.text
+
+
+def test_target_is_that_of_the_stopping_rule_or_the_next_round_score(tmp_path):
+    folder = write_run(tmp_path / "a", rounds=6, answers=False)
+    assert "For 0.9 it would need" in report(folder).text or "expected to reach 0.9." in report(folder).text
+    stop = {"class_path": "dal.stopping.scores.TargetScore", "init_args": {"metric": "accuracy", "value": 0.87}}
+    folder = write_run(tmp_path / "b", rounds=6, answers=False, config={"stop": stop})
+    assert "0.87" in report(folder).text
+
+
+def test_few_points_are_not_continued(tmp_path):
+    write_cell(tmp_path / "Margin-seed0", [record("Margin", 0, r) for r in range(4)], answers=False)
+    assert forecast.section(read(tmp_path), "accuracy") is None
+
+
+@pytest.mark.parametrize("key", sorted(measured(record("Margin", 0, 0)).keys() - record("Margin", 0, 0).keys()))
+@pytest.mark.parametrize("value", [None, "?", [], {}, {"x": None}, [{"row": None}]])
+def test_key_of_another_shape_is_no_reason_to_fail(tmp_path, key, value):
+    lines = [measured(record("Margin", 0, r)) | {key: value} for r in range(2)]
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    run = read(tmp_path)
+    for section in (quality.section, quality.classes, quality.groups, calibration.section, batches.section):
+        section(run)
+    for section in (chosen.section, chosen.doubts, costs.section):
+        section(run)
