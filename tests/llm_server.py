@@ -68,6 +68,7 @@ class Server:
         self.around: Callable[[str], Misdeed | None] = lambda what: None  # the same for batches
         self.tokens: Callable[[Hit], tuple[int, int]] = lambda hit: (len(json.dumps(hit.body)) // 4, 12)
         self.words: Callable[[Hit], str] = lambda hit: f"answer to {hit.prompt}"
+        self.forms = {"/v1/messages": message, "/v1/chat/completions": completion}
         self.polls = 1  # looks until a batch has ended
         self.batches: dict[str, dict[str, Any]] = {}
         self.files: dict[str, str] = {}
@@ -194,8 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path
-        if path in {"/v1/messages", "/v1/chat/completions"}:
-            return self._answer(json.loads(raw), message if path == "/v1/messages" else completion)
+        if path in self.books.forms:
+            return self._answer(json.loads(raw), self.books.forms[path])
         self.books.others.append(f"POST {path}")
         if path == "/v1/messages/batches":
             return self._begin(json.loads(raw)["requests"], {}, "params", message)

@@ -280,14 +280,6 @@ class ReplyCache:
     # -- the file --------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        application = self._run("PRAGMA application_id").fetchone()[0]
-        version = self._run("PRAGMA user_version").fetchone()[0]
-        if application == 0 and not self._run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self._run("PRAGMA journal_mode = WAL")
-        elif application != _APPLICATION:
-            raise LLMError(f"{self.path} is another program's file, not a response cache: name another with `cache`")
-        elif version > _VERSION:
-            raise LLMError(f"{self.path} was written by a newer version of dal: update dal, or name another `cache`")
         self._run("PRAGMA synchronous = FULL")
         with self._writing():
             if not self._run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -295,7 +287,26 @@ class ReplyCache:
                     self._run(statement)
                 self._run(f"PRAGMA application_id = {_APPLICATION}")
                 self._run(f"PRAGMA user_version = {_VERSION}")
+            self._refuse_strangers()
             self._run("INSERT OR IGNORE INTO ledgers VALUES (?, 0, 0, 0, 0, 0.0)", (self.ledger,))
+        self._use_wal()
+
+    def _refuse_strangers(self) -> None:
+        if self._run("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+            raise LLMError(f"{self.path} is another program's file, not a response cache: name another with `cache`")
+        if self._run("PRAGMA user_version").fetchone()[0] > _VERSION:
+            raise LLMError(f"{self.path} was written by a newer version of dal: update dal, or name another `cache`")
+
+    def _use_wal(self) -> None:
+        """Have the file in WAL mode. SQLite does not wait for others here, however long its timeout."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while self._run("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                self._run("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def _run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         assert self._db is not None

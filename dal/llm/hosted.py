@@ -208,11 +208,7 @@ class HostedClient(Client):
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine; in a thread of its own where a loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    return _run_beside(work)
+    return _run_beside(work) if asyncio._get_running_loop() is not None else asyncio.run(work)
 
 
 def _run_beside(work: Coroutine[Any, Any, T]) -> T:
