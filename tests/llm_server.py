@@ -265,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, hit: Hit, status: int, words: str, headers: Mapping[str, str] = {}) -> None:
         hit.status = status
-        self._say(status, {"type": "error", "error": {"type": "some_error", "message": words}}, headers)
+        self._say(status, {"type": "error", "error": {"type": "api_error", "message": words}}, headers)
 
     def _hang_up(self) -> None:
         self.wfile.flush()
@@ -322,7 +322,7 @@ def _result(books: Server, hit: Hit, name: str, form: Callable[[Server, Hit], di
     misdeed = books.misbehave(hit)
     openai = form is completion
     if misdeed is not None:
-        error = {"type": "some_error", "message": misdeed.message}
+        error = {"type": "api_error", "message": misdeed.message}
         if openai:
             return {"custom_id": name, "response": {"status_code": misdeed.status, "body": {"error": error}}}
         return {"custom_id": name, "result": {"type": "errored", "error": {"type": "error", "error": error}}}

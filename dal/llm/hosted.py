@@ -208,7 +208,15 @@ class HostedClient(Client):
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine; in a thread of its own where a loop is running already, as in a notebook."""
-    return _run_beside(work) if asyncio._get_running_loop() is not None else asyncio.run(work)
+    return _run_beside(work) if _inside_a_loop() else asyncio.run(work)
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _run_beside(work: Coroutine[Any, Any, T]) -> T:

@@ -64,6 +64,7 @@ def run_killed(
         kills += 1
 
 
+@pytest.mark.slow
 def test_a_thousand_texts_are_paid_for_once_but_for_those_on_their_way_at_a_kill(
     asking: Asking, server: Server, processes: Nursery
 ) -> None:
