@@ -138,8 +138,12 @@ class HostedClient(Client):
                 for digest in cache.replies(list(orders)):
                     del orders[digest]
         prices = [rates.price(request) for request in orders.values()]
-        share = HALF if self.batch else 1.0
-        return Price(share * math.fsum(each.low for each in prices), share * math.fsum(each.high for each in prices))
+        share = HALF if self.batch else 1.0  # but for the first, which goes ahead alone
+        low, high = (
+            math.fsum(share * dollars for dollars in each) + (1 - share) * max(each, default=0.0)
+            for each in ([price.low for price in prices], [price.high for price in prices])
+        )
+        return Price(low, high)
 
     def bill(self) -> Bill:
         """What the account `ledger` has spent so far, over all runs."""

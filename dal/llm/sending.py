@@ -27,7 +27,7 @@ _LONGEST_STEP = 60.0  # seconds between two tries, where the server does not ask
 _LONGEST_ASKED = 600.0  # a server that asks for more is taken to be down
 _LOOK_SECONDS = 0.2  # between two looks for an answer that another process awaits
 _GRACE = 5.0  # seconds after the timeout until others take a request for dead
-_TOO_LONG = ("too long", "context length", "context window", "maximum context", "context size", "too large")
+_TOO_LONG = ("too long", "context length", "context window", "maximum context", "context size")
 _CONCEDED = {
     "temperature": "a temperature, so the model's own default is used",
     "tool": "to be forced to a tool, so its own JSON format is asked for",

@@ -301,6 +301,12 @@ def test_a_text_that_is_too_long_gets_an_empty_answer_which_is_not_kept(asking: 
     assert len(server.hits) == 4
 
 
+def test_a_limit_that_the_model_does_not_allow_is_no_text_that_is_too_long(asking: Asking, server: Server) -> None:
+    server.misbehave = lambda hit: Misdeed(400, message="max_output is too large: 256 > 100")
+    with pytest.raises(LLMError, match="max_output is too large"):
+        asking().complete(texts(1))
+
+
 def test_half_of_a_surrogate_pair_does_not_stop_the_work(asking: Asking, server: Server) -> None:
     [reply] = asking().complete([Request("broken \ud83d text")])
     assert reply.text == "answer to broken ? text"
