@@ -35,7 +35,7 @@ Deep active learning for text classifiers: spends your labels where they teach t
   dal autolabel FOLDER --max-error 0.05   label all the rest that the model may label alone, with a guarantee
   dal estimate FOLDER -n 100 -o check.csv draw texts that tell the model's accuracy without a test set
   dal report FOLDER...                    make report.html of runs again, also while they go on
-  dal list [strategies|learners|oracles|stopping|candidates]
+  dal list [strategies|learners|oracles|stopping|candidates|clients]
                                           what is installed
   dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
 

@@ -42,6 +42,14 @@ class BusyError(SessionError):
     """Another process is working in the run folder."""
 
 
+class LLMError(DalError):
+    """A language model that cannot answer: a wrong key, an unknown model, a server that stays down. Never the key."""
+
+
+class CapError(LLMError):
+    """The next request could exceed the cap in dollars. Everything that was bought is in the cache."""
+
+
 class MissingExtraError(DalError):
     """An optional dependency that is not installed."""
 
