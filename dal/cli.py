@@ -30,7 +30,7 @@ Deep active learning for text classifiers: spends your labels where they teach t
                                           choose 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
   dal report FOLDER                       make report.html of a run again
-  dal list [strategies|learners|oracles|stopping|candidates]
+  dal list [strategies|learners|oracles|stopping|candidates|clients]
                                           what is installed
   dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
 

@@ -15,7 +15,7 @@ from dal.errors import ConfigError
 from dal.source import FLAGS, SETS, TEXTS, Source, find
 
 STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
-CANDIDATES = "dal.candidates"
+CANDIDATES, CLIENTS = "dal.candidates", "dal.clients"
 
 #: group -> the base class of what it holds.
 BASES = {
@@ -24,6 +24,7 @@ BASES = {
     ORACLES: "dal.oracles.oracle:Oracle",
     STOPPING: "dal.stopping.rule:StoppingRule",
     CANDIDATES: "dal.candidates:Candidates",
+    CLIENTS: "dal.llm.client:Client",
 }
 NOUNS = {
     STRATEGIES: "strategy",
@@ -31,6 +32,7 @@ NOUNS = {
     ORACLES: "oracle",
     STOPPING: "stopping rule",
     CANDIDATES: "candidate generator",
+    CLIENTS: "language-model client",
 }
 
 #: The distribution whose entry points are the built-in ones.
@@ -43,7 +45,7 @@ class PluginWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Description:
-    """What a listing shows of one strategy, learner, oracle, stopping rule or candidate generator.
+    """What a listing shows of one strategy, learner, oracle, stopping rule, candidate generator or client.
 
     Attributes:
         name: the short name.

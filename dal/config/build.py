@@ -306,6 +306,7 @@ def _example(member: Any) -> str:
         "oracle": "Simulated",
         "stopping rule": "StabilizingPredictions",
         "candidate generator": "SEALS",
+        "language-model client": "AnthropicClient",
     }
     return examples.get(classes.kind_of(base) or "", "my_package.MyClass")
 

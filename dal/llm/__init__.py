@@ -1,5 +1,7 @@
 """Language models: who is asked, what it costs, and what is kept."""
 
-from dal.llm.client import Client, Price, Reply, Request
+from dal.llm.anthropic_client import AnthropicClient
+from dal.llm.client import Bill, Client, LLMWarning, Price, Reply, Request
+from dal.llm.openai_client import OpenAIClient
 
-__all__ = ["Client", "Price", "Reply", "Request"]
+__all__ = ["AnthropicClient", "Bill", "Client", "LLMWarning", "OpenAIClient", "Price", "Reply", "Request"]

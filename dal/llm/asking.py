@@ -44,7 +44,7 @@ class Questioner:
     per_call: int = 1
 
     def verbalized(self, texts: Sequence[str], examples: Examples, *, monitor: Monitor = SILENT) -> list[Parsed]:
-        """One answer per text: label, confidence, alternatives, reason, ambiguity. What cannot be read stays verbatim."""
+        """One answer per text: label, confidence, alternatives, reason, ambiguity."""
         if self.per_call == 1:
             replies = self.ask(self.verbalized_requests(texts, examples), monitor)
             return self._told([parse(reply.text, self.task.labels) for reply in replies])

@@ -1,4 +1,4 @@
-"""A Hugging Face causal model as it is read: prompts to tokens, and one pass over many prompts that keeps their keys."""
+"""A Hugging Face causal model as it is read: prompts as tokens, and one pass over many that keeps their keys."""
 
 import copy
 import io

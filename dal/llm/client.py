@@ -1,11 +1,17 @@
 """The contract of a language model: requests in, replies out, in the same order."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dal.monitor import SILENT, Monitor
+
+
+class LLMWarning(UserWarning):
+    """Something about a language model that changes what its answers mean or cost, but does not stop the work."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +34,25 @@ class Request:
     max_tokens: int = 256
     sample: int = 0
 
+    def digest(self, *context: Any) -> str:
+        """64 hexadecimal digits that stand for this request in a `context` (provider, model, ...).
+
+        The order of the schema's keys counts: a model that is asked for its reasons first answers differently.
+
+        Example:
+            >>> Request("Good?").digest("model-a") == Request("Good?", sample=1).digest("model-a")
+            False
+        """
+        parts = [*context, self.system, self.prompt, self.schema, float(self.temperature), self.max_tokens, self.sample]
+        return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
+
 
 @dataclass(frozen=True)
 class Reply:
     """One answer as it came.
 
     Attributes:
-        text: verbatim; for a structured answer its JSON.
+        text: verbatim; for a structured answer its JSON. Empty where the server refused the request for its length.
         input_tokens, output_tokens: as the server counted them.
         dollars: what it cost when it was bought; a reply from the cache says what it cost then.
         cached: whether it was bought before this call.
@@ -52,10 +70,46 @@ class Reply:
 
 
 class Price(NamedTuple):
-    """What requests would cost, in dollars: an estimate from below and an upper bound."""
+    """What requests would cost, in dollars: an estimate, and an upper bound."""
 
     low: float = 0.0
     high: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What was bought so far.
+
+    Attributes:
+        requests: answers that were paid for.
+        cached: answers that were in the cache already.
+        input_tokens, output_tokens: of those that were paid for.
+        dollars: what those cost.
+        unsettled: dollars set aside for requests whose answer is awaited or was lost, and may have been billed.
+
+    Example:
+        >>> print(Bill(requests=3, cached=2, input_tokens=900, output_tokens=60, dollars=0.0012))
+        3 requests paid for and 2 from the cache; 900 tokens in, 60 out; $0.0012
+    """
+
+    requests: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dollars: float = 0.0
+    unsettled: float = 0.0
+
+    @property
+    def spent(self) -> float:
+        """The most that can have been spent, which is what a cap is held against."""
+        return self.dollars + self.unsettled
+
+    def __str__(self) -> str:
+        lost = f", and up to ${self.unsettled:.4f} for answers that are awaited or were lost" if self.unsettled else ""
+        return (
+            f"{self.requests} requests paid for and {self.cached} from the cache; {self.input_tokens:,} tokens in, "
+            f"{self.output_tokens:,} out; ${self.dollars:.4f}{lost}"
+        )
 
 
 class Client(ABC):
@@ -79,3 +133,7 @@ class Client(ABC):
     def price(self, requests: Sequence[Request]) -> Price:
         """What `complete` would cost now, before anything is sent; nothing for a model of one's own."""
         return Price()
+
+    def bill(self) -> Bill:
+        """What was bought so far; nothing for a model of one's own."""
+        return Bill()

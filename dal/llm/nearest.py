@@ -57,7 +57,8 @@ class Shots:
         vectorizer, held = self._words
         if vectorizer is None:
             return np.zeros((len(texts), len(self.examples)))
-        return np.round((vectorizer.transform(texts) @ held.T).toarray(), 9)
+        likeness: np.ndarray = np.round((vectorizer.transform(texts) @ held.T).toarray(), 9)
+        return likeness
 
     @cached_property
     def _words(self) -> tuple[Any, Any]:

@@ -1,0 +1,149 @@
+"""Claude, through the Messages API."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dal.errors import require
+from dal.llm.client import Request
+from dal.llm.failures import UnreadableError
+from dal.llm.hosted import HostedClient
+from dal.llm.prices import Usage
+from dal.llm.wire import Answer, BatchResult, Wire, merged, readable, sendable
+
+#: Newer versions of the API refuse a temperature for every model, this one only where the model knows none.
+_API_VERSION = "2023-06-01"
+_TOOL = "answer"
+_LOOK_BACK = 300.0  # seconds that two clocks may differ
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class AnthropicClient(HostedClient):
+    """Asks a Claude model, through the Messages API or its batches.
+
+    Structured answers come by a tool that the model must call, or by the API's own JSON format where a model does not
+    let itself be forced. The system prompt is marked for the provider's prompt cache.
+
+    Args:
+        model: its name, as the provider has it.
+        key_variable: the environment variable that holds the key.
+
+    See `HostedClient` for the limits, the cache and the money.
+    """
+
+    model: str = "claude-haiku-4-5-20251001"
+    key_variable: str | None = field(default="ANTHROPIC_API_KEY", kw_only=True)
+
+    def provider(self) -> str:
+        """Whose answers they are."""
+        return "anthropic"
+
+    def wire(self, key: str) -> Wire:
+        """The protocol."""
+        return _MessagesWire(self, key)
+
+
+class _MessagesWire(Wire):
+    concessions: Mapping[str, tuple[str, ...]] = {
+        "temperature": ("temperature",),
+        "tool": ("tool",),
+        "schema": ("output_config", "schema", "format"),
+    }
+
+    def __init__(self, client: AnthropicClient, key: str) -> None:
+        anthropic = require("anthropic", "anthropic")
+        self._model, self._extra = client.model, client.extra_body or {}
+        self._sdk = anthropic.AsyncAnthropic(
+            api_key=key,
+            base_url=client.base_url,
+            timeout=client.timeout,
+            max_retries=0,
+            default_headers={"anthropic-version": _API_VERSION},
+        )
+
+    def body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": request.max_tokens,
+            "messages": [{"role": "user", "content": sendable(request.prompt)}],
+        }
+        if request.system:
+            cache = {"type": "ephemeral"}
+            body["system"] = [{"type": "text", "text": sendable(request.system), "cache_control": cache}]
+        if "temperature" not in without:
+            body["temperature"] = request.temperature
+        if request.schema is not None and "tool" not in without:
+            about = "Give the answer in this form."
+            body["tools"] = [{"name": _TOOL, "description": about, "input_schema": dict(request.schema)}]
+            body["tool_choice"] = {"type": "tool", "name": _TOOL, "disable_parallel_tool_use": True}
+        elif request.schema is not None and "schema" not in without:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
+        return merged(body, self._extra)
+
+    def _applies(self, name: str, request: Request, without: frozenset[str]) -> bool:
+        return super()._applies(name, request, without) and (name != "schema" or "tool" in without)
+
+    async def send(self, body: Mapping[str, Any]) -> Answer:
+        named = {key: body[key] for key in ("model", "max_tokens", "messages")}
+        rest = {key: value for key, value in body.items() if key not in named}
+        return readable(_read, await self._sdk.messages.create(**named, extra_body=rest))
+
+    async def close(self) -> None:
+        await self._sdk.close()
+
+    async def submit(self, name: str, bodies: Mapping[str, Mapping[str, Any]]) -> str:
+        requests = [{"custom_id": digest, "params": dict(body)} for digest, body in bodies.items()]
+        id = (await self._sdk.messages.batches.create(requests=requests)).id
+        if not isinstance(id, str):
+            raise UnreadableError
+        return id
+
+    async def ended(self, id: str) -> bool:
+        status: str = (await self._sdk.messages.batches.retrieve(id)).processing_status
+        return status == "ended"
+
+    async def results(self, id: str) -> AsyncIterator[BatchResult]:
+        async for line in await self._sdk.messages.batches.results(id):
+            kind = line.result.type
+            if kind == "succeeded":
+                yield BatchResult(line.custom_id, readable(_read, line.result.message))
+            else:
+                error = getattr(getattr(line.result, "error", None), "error", None)
+                yield BatchResult(line.custom_id, None, getattr(error, "message", None) or kind)
+
+    async def find(
+        self, name: str, digests: frozenset[str], since: float, rest: Callable[[], Awaitable[None]]
+    ) -> str | None:
+        page = await self._sdk.messages.batches.list(limit=_SHOWN)
+        for batch in page.data:
+            counts = batch.request_counts
+            total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+            if total != len(digests) or batch.created_at.timestamp() < since - _LOOK_BACK:
+                continue
+            while not await self.ended(batch.id):
+                await rest()
+            async for result in self.results(batch.id):
+                if result.digest in digests:
+                    return str(batch.id)
+                break
+        return None
+
+
+def _read(message: Any) -> Answer:
+    """The text of a message, or the JSON that its tool was called with."""
+    blocks = getattr(message, "content", None)
+    used = getattr(message, "usage", None)
+    if not isinstance(blocks, list) or used is None or not isinstance(getattr(used, "output_tokens", None), int):
+        raise UnreadableError
+    called = [block.input for block in blocks if block.type == "tool_use"]
+    text = "".join(block.text for block in blocks if block.type == "text")
+    usage = Usage(
+        used.input_tokens,
+        used.output_tokens,
+        getattr(used, "cache_read_input_tokens", None) or 0,
+        getattr(used, "cache_creation_input_tokens", None) or 0,
+    )
+    truncated = message.stop_reason in {"max_tokens", "model_context_window_exceeded"}
+    return Answer(json.dumps(called[0], ensure_ascii=False) if called else text, usage, truncated)

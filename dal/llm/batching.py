@@ -1,0 +1,195 @@
+"""Batches: half the price, an answer within a day. Whoever is killed meanwhile goes on waiting for the same ones."""
+
+import asyncio
+import logging
+import time
+import uuid
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from dal.errors import CapError, LLMError
+from dal.llm.cache import Batch, ReplyCache, Short
+from dal.llm.client import LLMWarning, Reply, Request
+from dal.llm.failures import Kind, failure_of
+from dal.llm.prices import Rates, size_of
+from dal.llm.sending import Sending, cap_line, place
+from dal.llm.wire import Answer, BatchResult, Wire
+from dal.monitor import Monitor
+
+if TYPE_CHECKING:
+    from dal.llm.hosted import HostedClient
+
+T = TypeVar("T")
+
+_log = logging.getLogger("dal")
+
+HALF = 0.5  # what a request costs in a batch
+_REQUESTS, _BYTES = 10_000, 50_000_000  # in one batch; the providers allow several times as much
+_CREATING = 600.0  # seconds until another process takes a batch that has no name yet for dead
+
+
+class RefusedError(LLMError):
+    """A batch that was certainly not made."""
+
+
+class Batching:
+    """The requests of one call, answered by batches or one by one.
+
+    A batch is noted before it is sent, with the money for it, and its name as soon as the server tells it. Whoever
+    finds one that holds a wanted request waits for it instead of paying again, whether it asks for batches or not.
+    """
+
+    def __init__(
+        self,
+        client: "HostedClient",
+        wire: Wire,
+        cache: ReplyCache,
+        rates: Rates,
+        sending: Sending,
+        monitor: Monitor,
+    ) -> None:
+        self._client, self._wire, self._cache, self._rates = client, wire, cache, rates
+        self._sending, self._monitor = sending, monitor
+        self._errors: dict[str, str] = {}
+
+    async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
+        """A reply for every request, by digest."""
+        replies = await self._collected(orders)
+        if self._client.batch and len(orders) - len(replies) > 1:
+            # The first goes alone: it finds out what the model does not take before a whole batch fails on it.
+            replies |= await self._sending.run(dict(self._left(orders, replies)[:1]))
+            while left := self._left(orders, replies):
+                await self._submit(left)
+                new = await self._collected(dict(left))
+                if not new:
+                    said = next(iter(self._errors.values()), "the batch ended without an answer")
+                    raise LLMError(f"{place(self._client)} answers no request of a batch ({said})")
+                replies |= new
+        elif left := self._left(orders, replies):
+            replies |= await self._sending.run(dict(left))
+        if self._sending.refused:
+            warnings.warn(
+                f"{place(self._client)} refused {self._sending.refused} requests for their length; they count as "
+                "answered by an empty text, and are not kept",
+                LLMWarning,
+                stacklevel=2,
+            )
+        return replies
+
+    def _left(self, orders: Mapping[str, Request], replies: Mapping[str, Reply]) -> list[tuple[str, Request]]:
+        return [(digest, request) for digest, request in orders.items() if digest not in replies]
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def _collected(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
+        """The replies of all open batches that hold a wanted request, once they have ended."""
+        while wanted := [
+            batch for batch in self._cache.batches(self._client.provider()) if not batch.digests.isdisjoint(orders)
+        ]:
+            for batch in wanted:
+                await self._end(batch)
+        found = {key: replace(reply, cached=False) for key, reply in self._cache.replies(list(orders)).items()}
+        if found:
+            self._monitor.advanced(len(found))
+        return found
+
+    async def _end(self, batch: Batch) -> None:
+        id = batch.id
+        if id is None:
+            if not batch.ours:
+                return await self._rest()
+            id = await self._patiently(self._finding(batch.name, batch.digests, batch.at))
+            if id is None:  # it was never made
+                return self._cache.end_batch(batch.name, [], self._client.provider())
+            self._cache.name_batch(batch.name, id)
+        while not await self._patiently(partial(self._wire.ended, id)):
+            await self._rest()
+        results = await self._patiently(partial(self._results, id))
+        self._errors |= {result.digest: result.error for result in results if result.answer is None}
+        self._cache.end_batch(batch.name, self._priced(results), self._client.provider())
+
+    async def _results(self, id: str) -> list[BatchResult]:
+        return [result async for result in self._wire.results(id)]
+
+    def _priced(self, results: Sequence[BatchResult]) -> list[tuple[str, str, Reply]]:
+        return [(each.digest, self._client.model, self._reply(each.answer)) for each in results if each.answer]
+
+    def _reply(self, answer: Answer) -> Reply:
+        usage = answer.usage
+        if usage is None:
+            return Reply(answer.text, truncated=answer.truncated)
+        dollars = HALF * self._rates.dollars(usage)
+        return Reply(answer.text, usage.all_input, usage.output, dollars, truncated=answer.truncated)
+
+    async def _rest(self) -> None:
+        try:
+            await self._sending.rest(self._client.poll_seconds)
+        except asyncio.CancelledError:
+            _log.warning("stopping; the batch goes on, and the same command waits for it again")
+            raise
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    async def _submit(self, left: Sequence[tuple[str, Request]]) -> None:
+        """Send the first of the requests as a batch: as many as one may hold and the cap allows."""
+        some = _within_limits(left)
+        name, orders = uuid.uuid4().hex, dict(some)
+        prices = [(digest, HALF * self._rates.price(request).high) for digest, request in some]
+        until = time.time() + _CREATING
+        taken = self._cache.begin_batch(name, self._client.provider(), prices, self._client.cap, until)
+        if isinstance(taken, Short):
+            raise CapError(cap_line(self._client, taken, prices[0][1]))
+        without = frozenset(self._sending.without)
+        bodies = {digest: self._wire.body(orders[digest], without) for digest in taken}
+        if not bodies:  # another process has sent them all meanwhile
+            return self._cache.end_batch(name, [], self._client.provider())
+        try:
+            id = await self._patiently(partial(self._wire.submit, name, bodies), self._finding(name, taken))
+        except RefusedError:
+            self._cache.end_batch(name, [], self._client.provider())
+            raise
+        except BaseException:
+            self._cache.abandon_batch(name)
+            raise
+        assert id is not None
+        self._cache.name_batch(name, id)
+
+    def _finding(
+        self, name: str, digests: Iterable[str], since: float | None = None
+    ) -> Callable[[], Awaitable[str | None]]:
+        at = time.time() if since is None else since
+        return partial(self._wire.find, name, frozenset(digests), at, self._rest)
+
+    async def _patiently(
+        self, call: Callable[[], Awaitable[T]], after_loss: Callable[[], Awaitable[T]] | None = None
+    ) -> T:
+        """The result of a call that is not billed, tried again like a request. `after_loss` may know a lost result."""
+        tries = 0
+        while True:
+            try:
+                return await call()
+            except LLMError:
+                raise
+            except Exception as error:
+                failure = failure_of(error, self._sending.key)
+            if failure.kind in {Kind.STOP, Kind.REFUSED}:
+                raise RefusedError(self._sending.why(failure))
+            tries += 1
+            await self._sending.back_off(failure, tries)
+            if failure.kind is Kind.UNKNOWN and after_loss is not None and (found := await after_loss()) is not None:
+                return found
+
+
+def _within_limits(left: Sequence[tuple[str, Request]]) -> list[tuple[str, Request]]:
+    """As many of the requests as one batch may hold, at least one."""
+    some: list[tuple[str, Request]] = []
+    room = _BYTES
+    for digest, request in left[:_REQUESTS]:
+        room -= size_of(request)
+        if some and room < 0:
+            break
+        some.append((digest, request))
+    return some

@@ -1,0 +1,242 @@
+"""What all models behind an HTTP API share: limits, retries, the cache and the money."""
+
+import asyncio
+import math
+import os
+import re
+import threading
+import warnings
+from abc import abstractmethod
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dal.errors import ConfigError, LLMError
+from dal.llm.batching import HALF, Batching
+from dal.llm.cache import ReplyCache
+from dal.llm.client import Bill, Client, LLMWarning, Price, Reply, Request
+from dal.llm.prices import FREE, Rates, rates_of
+from dal.llm.sending import Sending
+from dal.llm.wire import Wire
+from dal.monitor import SILENT, Monitor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostedClient(Client):
+    """A model behind an HTTP API.
+
+    Args:
+        base_url: the server's address; None: the provider's own.
+        concurrency: how many requests may be on their way at once.
+        requests_per_minute: how many may be sent in a minute; None for no limit.
+        tokens_per_minute: how many tokens, in and out, may be sent and asked for in a minute; None for no limit.
+        retries: how often a request is tried again after rate limits, server errors, timeouts and cut connections.
+        first_wait: seconds before the first retry where the server does not say; doubled each time, up to a minute.
+        timeout: seconds until an answer is given up.
+        cache: the file that keeps every answer; None: `replies.db` in DAL_CACHE or `~/.cache/dal`.
+        ledger: the account in that file that is charged. A cap is held against it, over all runs and processes.
+        cap: dollars that the account may spend in all; None for no cap.
+        prices: dollars per million tokens by model, as `{my-model: {input: 0.5, output: 2.0}}`, before dal's own table.
+        batch: send requests as batches: half the price, an answer within a day.
+        poll_seconds: how often to ask whether a batch has ended.
+        key_variable: the environment variable that holds the key.
+        extra_body: what else to send with every request, such as `{thinking: {type: disabled}}`.
+    """
+
+    base_url: str | None = None
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    retries: int = 8
+    first_wait: float = 1.0
+    timeout: float = 60.0
+    cache: str | None = None
+    ledger: str = "default"
+    cap: float | None = None
+    prices: Mapping[str, Mapping[str, float]] | None = None
+    batch: bool = False
+    poll_seconds: float = 30.0
+    extra_body: Mapping[str, Any] | None = None
+    key_variable: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be more than 0, got {value}")
+        for name in ("retries", "first_wait", "cap"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ConfigError(f"{name} must not be negative, got {value}")
+        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
+            raise ConfigError("key_variable is the name of an environment variable, such as OPENAI_API_KEY")
+        if self.cap is not None and self.rates() is None:
+            raise ConfigError(f"a cap cannot hold: the price of {self.model} is not known; {self._how_to_price()}")
+
+    # -- what a provider says --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def provider(self) -> str:
+        """Whose answers they are, in the cache."""
+
+    @abstractmethod
+    def wire(self, key: str) -> Wire:
+        """The protocol, through the provider's SDK."""
+
+    def server(self) -> str | None:
+        """The address of the server, None for the provider's own."""
+        return self.base_url
+
+    def key_name(self) -> str | None:
+        """The environment variable that holds the key, None when no key is sent."""
+        return self.key_variable
+
+    # -- the contract ----------------------------------------------------------------------------------------------
+
+    def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
+        """One reply per request, in order. Identical requests are sent once; what is in the cache is not sent.
+
+        Ctrl-C waits for the answers that are on their way, because they are paid for; a second one does not.
+
+        Raises:
+            LLMError: a wrong key, an unknown model, or a server that stays down.
+            CapError: the cap in dollars does not allow the next request.
+        """
+        digests = [self.digest(request) for request in requests]
+        orders = dict(zip(digests, requests, strict=True))
+        monitor.started(f"asking {self.model}", len(requests))
+        with self._open() as cache:
+            here = cache.replies(list(orders))
+            missing = {digest: request for digest, request in orders.items() if digest not in here}
+            hits = sum(digest in here for digest in digests)
+            if hits:
+                cache.count_cached(hits)
+                monitor.advanced(hits)
+            if missing:
+                monitor.advanced(len(digests) - hits - len(missing))
+                here |= _run(self._bought(missing, cache, self._key(), monitor))
+        monitor.finished()
+        return [here[digest] for digest in digests]
+
+    def price(self, requests: Sequence[Request]) -> Price:
+        """What `complete` would cost now: an estimate and an upper bound, without what is in the cache.
+
+        The estimate takes four bytes for a token and a quarter of `max_tokens` for each answer.
+
+        Raises:
+            ConfigError: the price of the model is not known.
+        """
+        rates = self.rates()
+        if rates is None:
+            raise ConfigError(f"the price of {self.model} is not known; {self._how_to_price()}")
+        orders = {self.digest(request): request for request in requests}
+        if self.file().exists():
+            with self._open() as cache:
+                for digest in cache.replies(list(orders)):
+                    del orders[digest]
+        prices = [rates.price(request) for request in orders.values()]
+        share = HALF if self.batch else 1.0
+        return Price(share * math.fsum(each.low for each in prices), share * math.fsum(each.high for each in prices))
+
+    def bill(self) -> Bill:
+        """What the account `ledger` has spent so far, over all runs."""
+        if not self.file().exists():
+            return Bill()
+        with self._open() as cache:
+            return cache.bill()
+
+    # -- parts of it -----------------------------------------------------------------------------------------------
+
+    def digest(self, request: Request) -> str:
+        """The key of a request in the cache."""
+        extra = [self.extra_body] if self.extra_body else []
+        return request.digest(self.provider(), self.model, *extra)
+
+    def rates(self) -> Rates | None:
+        """What the model costs: by `prices`, else nothing on a server of one's own, else by dal's table.
+
+        None when it is not known.
+        """
+        return rates_of(self.model, self.prices or {}) or (FREE if self.is_own() else rates_of(self.model))
+
+    def is_own(self) -> bool:
+        """Whether the server belongs to the user, so that its answers cost nothing."""
+        return False
+
+    def file(self) -> Path:
+        """The file that keeps the answers."""
+        if self.cache is not None:
+            return Path(self.cache)
+        from dal.learners.cache import cache_folder
+
+        return cache_folder() / "replies.db"
+
+    def _open(self) -> ReplyCache:
+        return ReplyCache(self.file(), self.ledger)
+
+    def _key(self) -> str:
+        variable = self.key_name()
+        key = os.environ.get(variable, "") if variable else ""
+        if variable and not key:
+            raise LLMError(f"there is no key: set the environment variable {variable}")
+        return key
+
+    def _how_to_price(self) -> str:
+        return f"give prices={{{self.model}: {{input: dollars per million tokens, output: ...}}}}"
+
+    async def _bought(
+        self, missing: dict[str, Request], cache: ReplyCache, key: str, monitor: Monitor
+    ) -> dict[str, Reply]:
+        rates = self.rates()
+        if rates is None:
+            warnings.warn(
+                f"the price of {self.model} is not known, so the bill says 0; {self._how_to_price()}",
+                LLMWarning,
+                stacklevel=2,
+            )
+            rates = FREE
+        wire = self.wire(key)
+        try:
+            sending = Sending(self, wire, cache, rates, key, monitor)
+            return await Batching(self, wire, cache, rates, sending, monitor).run(missing)
+        finally:
+            await wire.close()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine; in a thread of its own where a loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    return _run_beside(work)
+
+
+def _run_beside(work: Coroutine[Any, Any, T]) -> T:
+    loop = asyncio.new_event_loop()
+    outcome: list[T] = []
+    trouble: list[BaseException] = []
+    task = loop.create_task(work)
+
+    def target() -> None:
+        try:
+            outcome.append(loop.run_until_complete(task))
+        except BaseException as error:
+            trouble.append(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    if trouble:
+        raise trouble[0]
+    return outcome[0]
