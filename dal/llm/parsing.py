@@ -119,7 +119,7 @@ def label_in_prose(text: str, labels: Sequence[str]) -> int | None:
         return whole
     plain = _plain(text[:_LONGEST])
     keys = {key: code for code, key in enumerate(_keys(known, _plain)) if key}
-    if len(keys) < len(known):
+    if not keys or len(keys) < len(known):
         return None
     longest_first = sorted(keys, key=len, reverse=True)
     pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")

@@ -24,8 +24,8 @@ import torch
 
 from dal.data import Rows
 from dal.evaluation.metrics import evaluate
-from dal.llm.client import Request
 from dal.llm.asking import CONTENT_FREE
+from dal.llm.client import Request
 from dal.llm.consistency import consistency
 from dal.llm.learner import LLMLearner
 from dal.llm.likelihood import calibrated
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default=PACKAGE)
     parser.add_argument("--gguf", default=None, help="by default that of the package")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/llm.json"))
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     bench = Bench(options)
     for part in options.parts or PARTS:
         if part not in bench.found:

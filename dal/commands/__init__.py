@@ -1,0 +1,1 @@
+"""The commands of `dal` that have a file of their own."""
