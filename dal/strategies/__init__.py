@@ -18,7 +18,7 @@ from dal.strategies.sampling import LightweightCoreset
 from dal.strategies.stochastic import PowerBALD, Stochastic
 from dal.strategies.text import ALPS
 from dal.strategies.typicality import TypiClust
-from dal.strategies.uncertainty import Entropy, LeastConfidence, Margin
+from dal.strategies.uncertainty import Entropy, LeastConfidence, LowestConfidence, Margin
 
 __all__ = [
     "ALPS",
@@ -46,6 +46,7 @@ __all__ = [
     "KLDivergence",
     "LeastConfidence",
     "LightweightCoreset",
+    "LowestConfidence",
     "Margin",
     "MaxHerding",
     "MeanStd",

@@ -30,6 +30,28 @@ class LeastConfidence(ScoreStrategy):
 
 
 @dataclass(frozen=True)
+class LowestConfidence(ScoreStrategy):
+    """Lowest stated confidence first: `score = 1 - confidence`, as a language model says it of its own answer.
+
+    An answer without any readable confidence counts as 0, so that it is asked first. Models state few different
+    numbers, often 90 and 95: ties are many, and are drawn.
+
+    Tian et al. 2023, "Just Ask for Calibration: Strategies for Eliciting Calibrated Confidence Scores from Language
+    Models Fine-Tuned with Human Feedback"; Xiong et al. 2024, "Can LLMs Express Their Uncertainty?".
+    """
+
+    needs = frozenset({"confidence"})
+    rowwise = True
+    paper = "Tian et al. 2023; Xiong et al. 2024"
+    advice = "For a language model that verbalizes: test first that its confidence says anything (docs/llm.md)."
+
+    def score(self, query: Query) -> Tensor:
+        """One minus the stated confidence, (N,), from 0 to 1."""
+        doubt: Tensor = 1 - query.pool.confidence
+        return doubt
+
+
+@dataclass(frozen=True)
 class Margin(ScoreStrategy):
     """Smallest lead of the top class over the second first: `score = p(c2 | x) - p(c1 | x)`.
 

@@ -149,12 +149,14 @@ def check_provided(trial: Trial) -> str:
                 raise Failure(f"{name!r} must be float32 with {count} rows, got {_shown(tensor)}")
             if not torch.isfinite(tensor).all():
                 raise Failure(f"{name!r} is NaN or infinite somewhere")
-        _expect(name, outputs[name], count, classes)
+        _expect(name, outputs[name], count, classes, trial.learner.unknown)
     lacking = f"; this checkpoint lacks {', '.join(sorted(trial.refused))}" if trial.refused else ""
     return ", ".join(sorted(frozenset(trial.learner.provides) - trial.refused)) + lacking
 
 
-def _expect(name: str, value: Any, count: int, classes: int) -> None:
+def _expect(name: str, value: Any, count: int, classes: int, unknown: bool = False) -> None:
+    if name == "mc_logits" and unknown and value.shape[-1] == classes + 1:
+        classes += 1
     shapes: dict[str, tuple[int | None, ...]] = {
         "logits": (count, classes),
         "features": (count, None),

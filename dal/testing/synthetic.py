@@ -14,7 +14,7 @@ from dal.strategy import Query, Strategy, all_needs
 Extra = Mapping[str, Callable[[int, torch.Generator], Tensor]]
 
 #: The names that `synthetic` makes by itself.
-KNOWN = closure({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits", "surprisal"})
+KNOWN = closure({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits", "surprisal", "confidence"})
 
 _KEEP = 0.8  # share of the features that survive in one MC sample
 _TOKENS, _DRAWN = 12, 0.2  # of a text whose surprisal is made up, and the share of them that is not 0
@@ -37,7 +37,7 @@ def synthetic(
 
     They hang together: `logits` is a linear head on Gaussian `features`; the samples of `mc_logits` (N, K, C) drop
     features, another mask for every row, and those of `joint_mc_logits` one mask for all rows. `surprisal` (N, 12) is
-    not negative, and 0 for most of the tokens.
+    not negative, and 0 for most of the tokens; `confidence` (N,) is uniform on 0 to 1 and hangs together with nothing.
 
     Args:
         names: anything of `KNOWN` or of `extra`.
@@ -79,6 +79,7 @@ def synthetic(
         "mc_logits": lambda: sampled(rows),
         "joint_mc_logits": lambda: sampled(1),
         "surprisal": surprised,
+        "confidence": lambda: torch.rand(rows, generator=generator),
     }
     wanted = frozenset(names)
     held: dict[str, Value] = {}

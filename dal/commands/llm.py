@@ -1,0 +1,81 @@
+"""`dal llm`: look at what a language model is asked."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dal.data import Rows
+    from dal.llm.learner import LLMLearner, LLMPredictor
+
+HELP = """\
+usage: dal llm preview CONFIG [--row ID] [--key value ...]
+
+Shows the very prompt that the LLMLearner of CONFIG asks about one text, and asks nothing. Where labeled rows are shown
+as examples, those of the data are, the text's own left out. All keys of the config can be given as options.
+
+options:
+  --row ID   the text with this id; the first of the pool by default
+  --debug    show the traceback of an error
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see dal llm --help")
+
+
+def llm(arguments: list[str]) -> int:
+    """`dal llm`."""
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(HELP, end="")
+        return 0
+    command, *rest = arguments
+    if command != "preview":
+        raise ConfigError(f"there is no dal llm {command}; there is dal llm preview")
+    return preview(rest)
+
+
+def preview(arguments: list[str]) -> int:
+    """`dal llm preview`."""
+    from dal.cli import _experiment, _split
+
+    parser = _Parser("dal llm preview", add_help=False, allow_abbrev=False)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--row")
+    options, overrides = _split(parser, arguments)
+    experiment = _experiment(options.config, overrides, Path("runs") / options.config.stem)
+    learner = experiment.learner
+    from dal.llm.learner import LLMLearner
+
+    if not isinstance(learner, LLMLearner):
+        raise ConfigError(f"{options.config} has a {type(learner).__name__}, which asks no language model")
+    pool = experiment.data.pool
+    row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
+    requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
+    print(shown(requests[0]))
+    if len(requests) > 1:
+        print(f"dal: sample 1 of {len(requests)}", file=sys.stderr)
+    return 0
+
+
+def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
+    """The learner with the labels in the data as examples, but for the row's own."""
+    known = pool.known.clone()
+    known[row] = False
+    rows = known.nonzero().flatten()
+    return learner.fit(learner.prepare(pool), rows, pool.labels[rows], seed=0)
+
+
+def shown(request: Any) -> str:
+    """A request as a person reads it: system prompt, user's turn, and how the answer is taken."""
+    parts = [f"--- system\n{request.system}"] if request.system else []
+    parts.append(f"--- user\n{request.prompt}")
+    options = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    schema = "structured" if options.pop("schema") is not None else "free text"
+    told = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
+    return "\n\n".join([*parts, f"--- answer\n{schema}, {told}"])

@@ -1,0 +1,124 @@
+"""Answers of a causal model to many prompts at once, each drawn by its own seed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from dal.llm.causal import CausalModel, Prefix, Read
+from dal.llm.client import Request
+
+
+@dataclass(eq=False)
+class Answer:
+    """An answer as it grows.
+
+    Attributes:
+        request: what was asked.
+        generator: of its draws.
+        tokens: so far.
+        ended: by the model itself, or with the last bracket of a structured answer.
+    """
+
+    request: Request
+    generator: torch.Generator
+    tokens: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.ended or len(self.tokens) >= self.request.max_tokens
+
+
+def generate(
+    model: CausalModel, requests: Sequence[Request], prompts: Sequence[Sequence[int]], prefix: Prefix
+) -> list[Answer]:
+    """One answer per request, in order. Equal prompts are read once.
+
+    At temperature 0 the most probable token is taken. Else every token is drawn by a generator that the request and its
+    `sample` number seed, so that neither the other requests nor their order matter, up to rounding: a batch of another
+    shape may round the probabilities otherwise in their last digits, which decides where two tokens come that close.
+
+    Args:
+        model: the causal model.
+        requests: B of them.
+        prompts: theirs, as tokens.
+        prefix: what all prompts begin with.
+    """
+    answers = [Answer(request, torch.Generator().manual_seed(seed_of(request))) for request in requests]
+    distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+    where = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=model.device)
+    read, going = model.read(distinct, prefix).take(where), list(answers)
+    while going:
+        chosen = _chosen(read.log_probs, going)
+        for answer, token in zip(going, chosen.tolist(), strict=True):
+            _take(model, answer, token)
+        left = [row for row, answer in enumerate(going) if not answer.done]
+        if len(left) < len(going):
+            rows = torch.tensor(left, dtype=torch.int64, device=model.device)
+            going, chosen = [going[row] for row in left], chosen[left]
+            read = read.take(rows) if left else read
+        if going:
+            read = _next(model, read, chosen)
+    return answers
+
+
+def seed_of(request: Request) -> int:
+    """A number that all of a request decides, its sample number too."""
+    facts = [request.system, request.prompt, request.schema, request.temperature, request.max_tokens, request.sample]
+    written = json.dumps(facts, sort_keys=True, default=list).encode()
+    return int.from_bytes(blake2b(written, digest_size=8).digest()) >> 1
+
+
+def _chosen(log_probs: Tensor, going: Sequence[Answer]) -> Tensor:
+    """The next token of each row, (B,) int64 on the CPU."""
+    chosen = log_probs.argmax(-1).cpu()
+    for row, answer in enumerate(going):
+        if answer.request.temperature > 0:
+            chosen[row] = _drawn(log_probs[row], answer)
+    return chosen
+
+
+def _drawn(log_probs: Tensor, answer: Answer) -> Tensor:
+    """A token at the request's temperature: the highest of the log-probabilities, a Gumbel number added to each.
+
+    Two roundings of one distribution then almost never draw another token, as they would along a sum over the tokens.
+    """
+    uniform = torch.rand(len(log_probs), dtype=torch.float64, generator=answer.generator)
+    gumbel = -(-uniform.clamp_min(torch.finfo(torch.float64).tiny).log()).log()
+    return (log_probs.double().cpu() / answer.request.temperature + gumbel).argmax()
+
+
+def _take(model: CausalModel, answer: Answer, token: int) -> None:
+    if token in model.ends:
+        answer.ended = True
+        return
+    answer.tokens.append(token)
+    if answer.request.schema is not None and _closes(model.text([token])):
+        answer.ended = is_whole(model.text(answer.tokens))
+
+
+def _next(model: CausalModel, read: Read, tokens: Tensor) -> Read:
+    column = tokens.to(model.device)[:, None]
+    return model.go_on(read, column, torch.ones_like(column))[1]
+
+
+def _closes(text: str) -> bool:
+    return "}" in text or "]" in text
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text holds an object or a list in JSON from its first bracket on, so that nothing more is expected.
+
+    >>> is_whole('Sure: {"label": "a}"'), is_whole('Sure: {"label": "a}"} and')
+    (False, True)
+    """
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    try:
+        return bool(starts) and json.JSONDecoder().raw_decode(text, min(starts)) is not None
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,46 @@
+"""`dal llm preview` shows the prompt of a row and asks nothing."""
+
+import pytest
+
+from dal.cli import main
+
+
+@pytest.fixture
+def config(tmp_path):
+    lines = [
+        f"t{n},{'fruit' if n % 2 else 'vehicles'},{'a red apple' if n % 2 else 'an old bus'} {n}" for n in range(20)
+    ]
+    (tmp_path / "texts.csv").write_text("id,label,text\n" + "\n".join(lines) + "\n")
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"data: {{path: {tmp_path}/texts.csv, id_column: id, test_size: 0.2}}\nstrategy: Margin\n"
+        "learner: {LLMLearner: {client: {LocalClient: {model: nowhere}}, examples: 2}}\n"
+    )
+    return path
+
+
+def test_the_prompt_of_a_row_is_shown(config, capsys):
+    assert main(["llm", "preview", str(config), "--learner.examples", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("--- system\nClassify the text")
+    assert "--- answer\nstructured, temperature 0.0, max_tokens 256, sample 0" in shown
+
+
+def test_examples_are_those_of_the_data_without_the_row_itself(config, capsys):
+    assert main(["llm", "preview", str(config), "--learner.instructions", "Be strict."]) == 0
+    shown = capsys.readouterr().out
+    text = shown.rsplit("<text>\n", 1)[1].split("\n</text>")[0]
+    assert shown.count("\nLabel: ") == 2
+    assert shown.count(text) == 1
+    assert "Be strict." in shown
+
+
+def test_what_there_is_not_is_said(config, capsys):
+    assert main(["llm", "preview", str(config), "--row", "nobody"]) == 2
+    assert "no row with the id 'nobody'" in capsys.readouterr().err
+    assert main(["llm", "show"]) == 2
+    assert "there is dal llm preview" in capsys.readouterr().err
+    assert main(["llm", "preview", str(config), "--learner", "ProbeLearner", "--strategy", "Random"]) == 2
+    assert "asks no language model" in capsys.readouterr().err
+    assert main(["llm"]) == 0
+    assert "dal llm preview CONFIG" in capsys.readouterr().out
