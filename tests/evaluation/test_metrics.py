@@ -13,10 +13,11 @@ from torchmetrics.functional.classification import (
 )
 
 from dal.errors import DataError
-from dal.evaluation import brier_score, calibration_error, evaluate
+from dal.evaluation import auroc, brier_score, calibration_error, evaluate
 from dal.outputs import Outputs
 
 NAMES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "log_loss", "ece", "brier"}
+NAMES |= {"matthews", "auroc", "ace"}
 
 
 def drawn(rows, classes, seed=0, multilabel=False):
@@ -41,6 +42,9 @@ def test_single_label_figures_equal_scikit_learn(classes):
     assert figures["micro_f1"] == pytest.approx(sk.f1_score(true, decided, average="micro"))
     assert figures["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(true, decided))
     assert figures["log_loss"] == pytest.approx(sk.log_loss(true, probs, labels=names), rel=1e-5)
+    assert figures["matthews"] == pytest.approx(sk.matthews_corrcoef(true, decided))
+    areas = [sk.roc_auc_score(true == c, probs[:, c]) for c in np.unique(true)]
+    assert figures["auroc"] == pytest.approx(np.mean(areas))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -68,6 +72,10 @@ def test_multilabel_figures_equal_scikit_learn():
     assert figures["balanced_accuracy"] == pytest.approx(balanced)
     assert figures["log_loss"] == pytest.approx(np.mean([sk.log_loss(true[:, c], probs[:, c]) for c in each]), rel=1e-5)
     assert figures["brier"] == pytest.approx(np.mean([sk.brier_score_loss(true[:, c], probs[:, c]) for c in each]))
+    assert figures["auroc"] == pytest.approx(sk.roc_auc_score(true, probs, average="macro"))
+    assert figures["matthews"] == pytest.approx(
+        np.mean([sk.matthews_corrcoef(true[:, c], decided[:, c]) for c in each])
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 4, 20])
@@ -134,11 +142,41 @@ def test_labels_that_nobody_has_and_nobody_predicts_are_perfect_not_undefined():
 def test_every_figure_is_finite_within_its_range_and_blind_to_the_order_of_rows(rows, classes, seed, multilabel):
     outputs, labels = drawn(rows, classes, seed, multilabel)
     figures = evaluate(outputs, labels)
-    assert all(math.isfinite(value) and value >= 0 for value in figures.values())
+    assert all(math.isfinite(value) for value in figures.values())
+    assert all(value >= (-1 if name == "matthews" else 0) for name, value in figures.items())
     assert all(value <= 1 + 1e-12 for name, value in figures.items() if name not in ("log_loss", "brier"))
     assert figures["brier"] <= 2
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
     assert evaluate(outputs.take(order), labels[order]) == pytest.approx(figures)
+
+
+def test_ties_count_half_in_the_area_and_blocks_of_classes_do_not_matter(monkeypatch):
+    outputs, labels = drawn(200, 9)
+    probs = (outputs.probs * 10).round() / 10
+    expected = np.mean([sk.roc_auc_score(labels == c, probs[:, c]) for c in labels.unique()])
+    assert auroc(probs, labels) == pytest.approx(expected)
+    monkeypatch.setattr("dal.functional.blocks.ELEMENTS", 300)
+    assert auroc(probs, labels) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_correlation_and_area_of_labels_that_are_all_the_same_are_left_out(multilabel):
+    outputs, labels = drawn(20, 3, multilabel=multilabel)
+    figures = evaluate(outputs, torch.ones_like(labels))
+    assert figures.keys() == (NAMES | ({"label_accuracy"} if multilabel else set())) - {"matthews", "auroc"}
+
+
+def test_classes_that_do_not_occur_do_not_count_in_the_area():
+    outputs, labels = drawn(50, 4)
+    few = labels % 2
+    expected = np.mean([sk.roc_auc_score(few == c, outputs.probs[:, c]) for c in (0, 1)])
+    assert evaluate(outputs, few)["auroc"] == pytest.approx(expected)
+
+
+def test_answers_that_are_all_the_same_have_no_correlation_with_the_labels():
+    logits = torch.tensor([[1.0, 0.0]] * 6)
+    figures = evaluate(Outputs({"logits": logits}), torch.tensor([0, 1, 1, 0, 0, 0]))
+    assert (figures["matthews"], figures["auroc"]) == (0.0, 0.5)
 
 
 def test_empty_test_is_refused_with_what_to_do():
