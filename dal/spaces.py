@@ -16,7 +16,7 @@ from dal.outputs import closure
 from dal.session import Session
 
 #: Pool rows that stand for the pool, by space: features cost a pass over the model every round.
-REFERENCE = {"embeddings": 10_000, "features": 2_000}
+REFERENCE = {"embeddings": 5_000, "features": 2_000}
 
 #: Rows of a map, at most.
 MAP = 3_000

@@ -25,7 +25,7 @@ CELLS = ("Margin-seed3", "Random-seed3")
 #: Imports once and forks per run, so that a run starts in milliseconds.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["dal.experiment", "dal.learners.probe", "dal.evaluation.metrics", "torch._dynamo", "numpy.random", "pytest"]
+    ["dal.experiment", "dal.learners.probe", "dal.measuring", "torch._dynamo", "numpy.random", "pytest"]
 )
 
 

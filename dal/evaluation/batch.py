@@ -72,13 +72,16 @@ def redundancy(batch: Tensor, before: Tensor, typical: float | None) -> float | 
     return (nearest <= (typical or 0.0)).double().mean().item()
 
 
-def _to_earlier(points: Tensor) -> Tensor:
-    """Distance of every point to the nearest one before it, (n,); infinite for the first."""
-    nearest = points.new_full((len(points),), torch.inf)
-    number = torch.arange(len(points), device=points.device)
-    for rows in blocks(len(points), len(points), points.device):
-        squared = DensePoints(points[rows]).squared_distances(DensePoints(points))
-        nearest[rows] = squared.masked_fill(number >= number[rows, None], torch.inf).amin(1).sqrt()
+def _to_earlier(batch: Tensor) -> Tensor:
+    """Distance of every point to the nearest one before it, (n,), by differences; infinite for the first."""
+    points = DensePoints(batch)
+    nearest = batch.new_full((len(batch),), torch.inf)
+    number = torch.arange(len(batch), device=batch.device)
+    for rows in blocks(len(batch), len(batch), batch.device):
+        squared = points[rows].squared_distances(points)
+        at = squared.masked_fill_(number >= number[rows, None], torch.inf).argmin(1)
+        nearest[rows] = points.pair_distances(points, number[rows], at).sqrt()
+    nearest[:1] = torch.inf
     return nearest
 
 

@@ -32,7 +32,10 @@ def test_figures_of_a_class_equal_scikit_learn(classes, multilabel):
 
 
 def test_what_a_class_leaves_undefined_is_none():
-    outputs, labels = Outputs({"logits": torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]])}), torch.tensor([0, 1])
+    outputs, labels = (
+        Outputs({"logits": torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 3.0, 0.0]])}),
+        torch.tensor([0, 1]),
+    )
     found = per_class(outputs, labels, ["right", "missed", "claimed", "neither"])
     assert found["right"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "count": 1}
     assert found["missed"] == {"precision": None, "recall": 0.0, "f1": 0.0, "count": 1}

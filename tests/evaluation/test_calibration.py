@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from dal.errors import DataError
-from dal.evaluation import Temperature, adaptive_calibration_error, calibration, calibration_error, evaluate, reliability
+from dal.evaluation import (
+    Temperature,
+    adaptive_calibration_error,
+    calibration,
+    calibration_error,
+    evaluate,
+    reliability,
+)
 from dal.outputs import Outputs
 
 
