@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dal.data.columns import digests
 from dal.data.split import keys
+from dal.errors import LearnerError
 from dal.evaluation.batch import coverage, novelty, redundancy, typical_distance
 from dal.evaluation.projection import principal_plane
 from dal.functional.neighbors import nearest_distance
@@ -52,8 +53,18 @@ class Space:
         return cls(session, "features") if "features" in closure(session.learner.provides) else None
 
     def points(self, rows: Tensor) -> Tensor:
-        """The points of these rows, (n, D) float32, on the CPU."""
+        """The points of these rows, (n, D) float32, on the CPU.
+
+        Raises:
+            LearnerError: some of them are not finite.
+        """
         points: Tensor = self._session.read(rows, {self.name})[self.name].cpu()
+        bad = int((~torch.isfinite(points)).any(1).sum())
+        if bad:
+            raise LearnerError(
+                f"the {self.name} of {bad} of {len(rows)} rows of the pool are NaN or infinite, so that no "
+                "distance can be measured: check the encoder, or set measure_distances: false"
+            )
         return points
 
     def of_batch(self, rows: Tensor) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import torch
 import yaml
 
 from dal.data import Rows, Splits
-from dal.errors import ConfigError
+from dal.errors import ConfigError, LearnerError
 from dal.evaluation import Prices, evaluate
 from dal.experiment import Experiment
 from dal.learners.committee import CommitteeLearner
 from dal.learners.probe import ProbeLearner
+from dal.learners.transformer import TransformerLearner
 from dal.measuring import MAP_FILE, Measures
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
@@ -293,6 +294,29 @@ def test_learner_without_label_free_embeddings_is_measured_in_its_features() -> 
     found = lines(learner=Trained())
     assert {line["batch"]["space"] for line in found} == {"features"}
     assert all(line["batch"]["coverage_mean"] > 0 for line in found)
+
+
+def test_points_that_are_not_numbers_are_refused_with_what_to_do() -> None:
+    inputs, labels = material.clusters(30)
+    inputs[4, 2] = float("nan")
+    session = Session(Splits(Rows.from_inputs(inputs, labels, NAMES)), ProbeLearner(model=None), Random())
+    space = Space.of(session)
+    assert space is not None
+    with pytest.raises(LearnerError, match=r"embeddings of 1 of 30 rows .* NaN.*measure_distances: false"):
+        space.points(torch.arange(30))
+
+
+@pytest.mark.filterwarnings("ignore:.*GradScaler.*")
+def test_fine_tuned_model_is_measured_in_the_embeddings_of_its_pretrained_encoder(tiny_bert: Path) -> None:
+    texts, topics = material.tickets(70)
+    data = Splits(*(Rows.from_inputs(texts[a:b], topics[a:b]) for a, b in ((0, 40), (40, 55), (55, 70))))
+    learner = TransformerLearner(str(tiny_bert), min_steps=1, max_steps=2)
+    found = lines(data=data, learner=learner, strategy=Random(), rounds=1)
+    probed = lines(data=data, learner=ProbeLearner(str(tiny_bert)), strategy=Random(), rounds=1)
+    for line, other in zip(found, probed, strict=True):
+        assert line.keys() >= EVERY_ROUND - {"per_group"}
+        distances = {name: line["batch"][name] for name in BATCH - {"uncertainty"}}
+        assert distances == {name: other["batch"][name] for name in distances}
 
 
 def test_committee_is_measured_in_the_embeddings_of_its_members() -> None:
