@@ -54,7 +54,8 @@ def preview(arguments: list[str]) -> int:
 
     if not isinstance(learner, LLMLearner):
         raise ConfigError(f"{options.config} has a {type(learner).__name__}, which asks no language model")
-    pool = experiment.data.pool
+    data: Any = experiment.data
+    pool = (data.load() if hasattr(data, "load") else data).pool
     row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
     requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
     print(shown(requests[0]))

@@ -31,7 +31,7 @@ from dal.llm.learner import LLMLearner
 from dal.llm.likelihood import calibrated
 from dal.llm.local import LocalClient
 from dal.llm.recalibration import Doubt
-from dal.llm.trust import quality, trust
+from dal.llm.trust import FEWEST, agreement, quality, trust
 from dal.llm.verbalized import confidences_of, logits_of, unparsed_rate
 from dal.outputs import Outputs
 
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--verbalized", type=int, default=200, help="rows of these that are verbalized")
+    parser.add_argument("--repeated", type=int, default=200, help="rows of these that are asked several times")
     parser.add_argument("--ordered", type=int, default=100, help="rows of these that give orders")
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--batch", type=int, default=50)
@@ -76,6 +77,7 @@ class Bench:
         self.rows = Rows.from_inputs(table["text"].tolist(), table["label_name"].tolist())
         gguf = FILE if options.model == PACKAGE else options.gguf
         self.some = self.rows.take(torch.arange(min(options.verbalized, len(self.rows))))
+        self.few = self.rows.take(torch.arange(min(options.repeated, len(self.rows))))
         self.client = LocalClient(options.model, gguf=gguf, batch=options.batch)
         self.found: dict[str, Any] = json.loads(self.out.read_text()) if self.out.is_file() else {}
 
@@ -181,20 +183,20 @@ def verbalized(bench: Bench) -> dict[str, Any]:
 
 def repeated(bench: Bench) -> dict[str, Any]:
     learner = bench.learner(mode="consistency", samples=bench.samples, max_tokens=8)
-    data = learner.prepare(bench.rows)
-    answers, seconds = bench.timed(lambda: learner.untrained(data).answers(data), len(bench.rows))
+    data = learner.prepare(bench.few)
+    answers, seconds = bench.timed(lambda: learner.untrained(data).answers(data), len(bench.few))
     votes = torch.tensor([[-1 if each.label is None else each.label for each in row] for row in answers])
-    said = consistency(votes, bench.rows.classes)
-    mode = said.mode.where(said.mode < len(bench.rows.classes), -1)
+    said = consistency(votes, bench.few.classes)
+    mode = said.mode.where(said.mode < len(bench.few.classes), -1)
     return {
-        "rows": len(bench.rows),
+        "rows": len(bench.few),
         "samples": bench.samples,
         "seconds_per_text": seconds,
         "parse_rate": float((votes >= 0).double().mean()),
         "columns": said.columns,
         "mean_bits": float(said.bits.mean()),
         "mean_normalized": float(said.normalized.mean()),
-        "quality": plain(quality(Doubt(mode, said.consistency), bench.rows.labels)),
+        "quality": plain(quality(Doubt(mode, said.consistency), bench.few.labels)),
         "replies": [[each.verbatim for each in row] for row in answers],
         "votes": votes.tolist(),
     }
@@ -204,11 +206,11 @@ def judged(bench: Bench) -> dict[str, Any]:
     said, stated = bench.found["consistency"], bench.found["verbalized"]
     votes = consistency(torch.tensor(said["votes"]), bench.rows.classes)
     mode = votes.mode.where(votes.mode < len(bench.rows.classes), -1)
-    found = trust(
-        bench.some.labels,
-        Doubt(torch.tensor(stated["codes"]), torch.tensor(stated["confidences"]), torch.tensor(stated["logits"])),
-        Doubt(mode, votes.consistency).take(torch.arange(len(bench.some))),
-    )
+    first = Doubt(torch.tensor(stated["codes"]), torch.tensor(stated["confidences"]), torch.tensor(stated["logits"]))
+    second, both = Doubt(mode, votes.consistency), torch.arange(min(len(first), len(mode)))
+    if len(both) < FEWEST:
+        return {"agreement": vars(agreement(first.take(both), second.take(both)))}
+    found = trust(bench.rows.labels[both], first.take(both), second.take(both))
     assert found.agreement is not None
     return {"agreement": vars(found.agreement), "advice": found.advice}
 

@@ -13,7 +13,7 @@ def config(tmp_path):
     (tmp_path / "texts.csv").write_text("id,label,text\n" + "\n".join(lines) + "\n")
     path = tmp_path / "run.yaml"
     path.write_text(
-        f"data: {{path: {tmp_path}/texts.csv, id_column: id, test_size: 0.2}}\nstrategy: Margin\n"
+        f"data: {{path: {tmp_path}/texts.csv, id: id, test: 0.2}}\nstrategy: Margin\n"
         "learner: {LLMLearner: {client: {LocalClient: {model: nowhere}}, examples: 2}}\n"
     )
     return path
