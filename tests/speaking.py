@@ -58,14 +58,16 @@ class KeywordClient(Client):
     Args:
         keywords: (word, label) pairs; a text without any gets the last label.
         broken: share of the answers at a temperature that are no answers.
+        each: price of an answer, in dollars.
     """
 
     keywords: tuple[tuple[str, str], ...]
     broken: float = 0.0
     model: str = "keywords"
+    each: float = 0.0
 
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
-        return [Reply(self._answer(request)) for request in requests]
+        return [Reply(self._answer(request), dollars=self.each) for request in requests]
 
     def _answer(self, request: Request) -> str:
         text = request.prompt.rsplit("<text>", 1)[1]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,11 +47,14 @@ class Questioner:
         """One answer per text: label, confidence, alternatives, reason, ambiguity."""
         if self.per_call == 1:
             replies = self.ask(self.verbalized_requests(texts, examples), monitor)
-            return self._told([parse(reply.text, self.task.labels) for reply in replies])
+            return self._told([replace(parse(each.text, self.task.labels), dollars=each.dollars) for each in replies])
         starts = range(0, len(texts), self.per_call)
         replies = self.ask(self.verbalized_requests(texts, examples), monitor)
         sizes = [len(texts[start : start + self.per_call]) for start in starts]
-        parts = [parse_many(each.text, self.task.labels, n) for each, n in zip(replies, sizes, strict=True)]
+        parts = [
+            [replace(answer, dollars=each.dollars / n) for answer in parse_many(each.text, self.task.labels, n)]
+            for each, n in zip(replies, sizes, strict=True)
+        ]
         return self._told([answer for part in parts for answer in part])
 
     def verbalized_requests(self, texts: Sequence[str], examples: Examples) -> list[Request]:
@@ -73,7 +76,7 @@ class Questioner:
     ) -> tuple[Tensor, list[list[Parsed]]]:
         """What K answers to each text say, (N, K) int64 codes, -1 where none can be read, and the answers."""
         replies = self.ask(self.consistency_requests(texts, examples, samples), monitor)
-        answers = self._told([parse(reply.text, self.task.labels) for reply in replies])
+        answers = self._told([replace(parse(each.text, self.task.labels), dollars=each.dollars) for each in replies])
         codes = [-1 if each.label is None else each.label for each in answers]
         rows = [answers[start : start + samples] for start in range(0, len(answers), samples)]
         return torch.tensor(codes, dtype=torch.int64).view(len(texts), samples), rows

@@ -27,8 +27,8 @@ from dal.outputs import Outputs
 Mode = Literal["verbalized", "consistency", "likelihood"]
 
 PROVIDES = {
-    "verbalized": frozenset({"logits", "confidence"}),
-    "consistency": frozenset({"logits", "mc_logits"}),
+    "verbalized": frozenset({"logits", "confidence", "dollars"}),
+    "consistency": frozenset({"logits", "mc_logits", "dollars"}),
     "likelihood": frozenset({"logits"}),
 }
 
@@ -140,10 +140,12 @@ class LLMPredictor(Predictor):
         near, asks, C = self.near(texts), self._questioner, len(self.classes)
         if self.learner.mode == "verbalized":
             answers = asks.verbalized(texts, near, monitor=monitor)
-            return {"logits": logits_of(answers, C), "confidence": confidences_of(answers)}
+            dollars = torch.tensor([each.dollars for each in answers])
+            return {"logits": logits_of(answers, C), "confidence": confidences_of(answers), "dollars": dollars}
         if self.learner.mode == "consistency":
-            votes, _ = asks.votes(texts, near, self.learner.samples, monitor=monitor)
-            return {"logits": class_logits(votes, C), "mc_logits": vote_logits(votes, C)}
+            votes, said = asks.votes(texts, near, self.learner.samples, monitor=monitor)
+            dollars = torch.tensor([sum(each.dollars for each in answers) for answers in said])
+            return {"logits": class_logits(votes, C), "mc_logits": vote_logits(votes, C), "dollars": dollars}
         options = {"length_normalized": self.learner.length_normalized, "calibrate": self.learner.calibrate}
         return {"logits": asks.log_probs(texts, near, **options, monitor=monitor)}
 
@@ -152,6 +154,7 @@ class LLMPredictor(Predictor):
         return {
             "logits": torch.zeros(0, C),
             "confidence": torch.zeros(0),
+            "dollars": torch.zeros(0),
             "mc_logits": torch.zeros(0, self.learner.samples, C),
         }
 
@@ -165,6 +168,9 @@ class LLMLearner(Learner):
     - `consistency`: `samples` answers at a temperature, read as votes in `mc_logits`, with a column more than there are
       classes where an answer could not be read, and their shares in `logits` (Wang et al. 2023, "Self-Consistency").
     - `likelihood`: a local model's own probability of each label, read as `logits`; nothing is parsed.
+
+    `dollars` says what the answers to each text cost when they were bought, also where the cache has them or a copy of
+    the text was asked; what was spent in truth is in the client's `bill()`.
 
     All of these are label-free without `examples`. With them, the labels so far are shown in the prompt, so outputs
     must be read from a fitted model and nothing is label-free. Fitting trains nothing.

@@ -31,6 +31,7 @@ class Parsed:
         alternatives: code -> rough probability, 0 to 1, of other labels.
         reason: why, in the model's words.
         ambiguity: what makes the text hard to decide.
+        dollars: what the reply cost, or its share of a reply to several texts.
     """
 
     verbatim: str
@@ -39,6 +40,7 @@ class Parsed:
     alternatives: Mapping[int, float] = field(default_factory=dict)
     reason: str = ""
     ambiguity: str = ""
+    dollars: float = 0.0
 
 
 def parse(reply: str, labels: Sequence[str]) -> Parsed:

@@ -53,8 +53,8 @@ def test_a_local_model_conforms(local, options):
 
 def test_what_each_mode_provides_is_label_free_unless_labels_are_shown(local):
     verbalized, votes = LLMLearner(KEYWORDS), LLMLearner(KEYWORDS, "consistency")
-    assert verbalized.label_free == verbalized.provides == {"logits", "confidence"}
-    assert votes.label_free == votes.provides == {"logits", "mc_logits"}
+    assert verbalized.label_free == verbalized.provides == {"logits", "confidence", "dollars"}
+    assert votes.label_free == votes.provides == {"logits", "mc_logits", "dollars"}
     assert LLMLearner(local, "likelihood").provides == {"logits"}
     assert LLMLearner(KEYWORDS, examples=3).label_free == frozenset()
     assert "joint_mc_logits" not in closure(votes.provides)
@@ -182,3 +182,18 @@ def test_a_config_names_the_client_and_its_options(tmp_path):
     made, _ = building.build(Experiment, tree.read(path), tree.options([("learner.examples", "2")]))
     expected = LLMLearner(LocalClient("x", batch=3), descriptions={"a": "b"}, vary=("order",), examples=2)
     assert dataclasses.replace(made.learner, vary=tuple(made.learner.vary)) == expected
+
+
+@pytest.mark.parametrize(
+    ("learner", "each"),
+    [
+        (LLMLearner(dataclasses.replace(KEYWORDS, each=0.5)), 0.5),
+        (LLMLearner(dataclasses.replace(KEYWORDS, each=0.5), "consistency", samples=3), 1.5),
+        (LLMLearner(dataclasses.replace(KEYWORDS, each=0.5), per_call=2), 0.25),
+    ],
+)
+def test_says_what_the_answers_to_a_text_cost(learner, each):
+    rows = Rows.from_inputs(["an apple", "a bus", "a pear", "the tram"], ["fruit", "vehicles", "fruit", "vehicles"])
+    prepared = learner.prepare(rows)
+    dollars = learner.untrained(prepared).outputs(prepared, None, {"dollars"}).dollars
+    assert dollars.tolist() == [each] * 4
