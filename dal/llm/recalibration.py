@@ -1,12 +1,14 @@
 """From a stated confidence to the probability of being right, learnt on rows whose label is known."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from dal.llm.consistency import consistency
 
 _EDGE = 1e-3  # stated 0 and 1 are read as this far from it, where a logarithm is taken
 
@@ -24,6 +26,16 @@ class Doubt:
     predicted: Tensor
     confidence: Tensor
     logits: Tensor | None = None
+
+    @classmethod
+    def of_votes(cls, votes: Tensor, classes: Sequence[str]) -> "Doubt":
+        """That of K answers to each of N texts, (N, K) codes and -1: the mode and its share of them.
+
+        Where most could not be read there is no label, and the confidence is 0 whatever their share.
+        """
+        found = consistency(votes, classes)
+        given = found.mode < len(classes)
+        return cls(found.mode.where(given, -1), found.consistency.where(given, 0.0))
 
     def __len__(self) -> int:
         return len(self.predicted)

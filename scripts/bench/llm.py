@@ -187,7 +187,6 @@ def repeated(bench: Bench) -> dict[str, Any]:
     answers, seconds = bench.timed(lambda: learner.untrained(data).answers(data), len(bench.few))
     votes = torch.tensor([[-1 if each.label is None else each.label for each in row] for row in answers])
     said = consistency(votes, bench.few.classes)
-    mode = said.mode.where(said.mode < len(bench.few.classes), -1)
     return {
         "rows": len(bench.few),
         "samples": bench.samples,
@@ -196,7 +195,7 @@ def repeated(bench: Bench) -> dict[str, Any]:
         "columns": said.columns,
         "mean_bits": float(said.bits.mean()),
         "mean_normalized": float(said.normalized.mean()),
-        "quality": plain(quality(Doubt(mode, said.consistency), bench.few.labels)),
+        "quality": plain(quality(Doubt.of_votes(votes, bench.few.classes), bench.few.labels)),
         "replies": [[each.verbatim for each in row] for row in answers],
         "votes": votes.tolist(),
     }
@@ -204,10 +203,9 @@ def repeated(bench: Bench) -> dict[str, Any]:
 
 def judged(bench: Bench) -> dict[str, Any]:
     said, stated = bench.found["consistency"], bench.found["verbalized"]
-    votes = consistency(torch.tensor(said["votes"]), bench.rows.classes)
-    mode = votes.mode.where(votes.mode < len(bench.rows.classes), -1)
     first = Doubt(torch.tensor(stated["codes"]), torch.tensor(stated["confidences"]), torch.tensor(stated["logits"]))
-    second, both = Doubt(mode, votes.consistency), torch.arange(min(len(first), len(mode)))
+    second = Doubt.of_votes(torch.tensor(said["votes"]), bench.rows.classes)
+    both = torch.arange(min(len(first), len(second)))
     if len(both) < FEWEST:
         return {"agreement": vars(agreement(first.take(both), second.take(both)))}
     found = trust(bench.rows.labels[both], first.take(both), second.take(both))

@@ -126,3 +126,9 @@ def test_what_cannot_be_judged_is_refused():
     doubt, labels = doubtful(120)
     with pytest.raises(DataError, match="one verbalized answer per label"):
         trust(labels, doubt.take(torch.arange(110)))
+
+
+def test_votes_are_a_doubt_whose_confidence_is_0_where_most_could_not_be_read():
+    found = Doubt.of_votes(torch.tensor([[0, 1, 1], [-1, -1, 0], [0, 0, 0]]), ["a", "b"])
+    assert found.predicted.tolist() == [1, -1, 0]
+    torch.testing.assert_close(found.confidence, torch.tensor([2 / 3, 0.0, 1.0]))
