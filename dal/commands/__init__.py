@@ -1,1 +1,1 @@
-"""The commands of `dal` that have a file of their own."""
+"""The commands of `dal`, one file each, and what they share."""

@@ -1,128 +1,23 @@
-"""`dal audit`: what the audit of a router says of its machines."""
+"""`dal audit`: its options. The work is in `auditing`, which imports what is heavy."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from dal.errors import ConfigError
-from dal.evaluation.audit import Audit, Share, audits, merged
-from dal.labels import LabelStore
-from dal.oracles.oracle import Oracle
-from dal.oracles.router import Router
+from dal.commands.settings import require_folder
+from dal.commands.terminal import Parser
 
 
-@dataclass(frozen=True)
-class _Answering:
-    """The part of a config that says who answers."""
+def audit(arguments: list[str]) -> int:
+    """`dal audit`."""
+    parser = Parser(
+        "dal audit",
+        description="Says how often each machine of a Router is wrong: on the rows that a person answered by lot, with "
+        "exact 95 % intervals, for each class, and on those that the machine was sure of; and what it cost.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, help="of `dal run` or `dal ask` with a Router, or one cell of a run")
+    parser.add_argument("--merge", type=Path, metavar="FILE", help="write what all answers say together, as CSV")
+    options = parser.parse_args(arguments)
+    require_folder(options.folder)
+    from dal.commands.auditing import report
 
-    oracle: Oracle
-
-
-def audit(folder: Path, merge: Path | None = None) -> int:
-    """The exit code; prints what is known of the machines, and writes what all answers say together to `merge`."""
-    router = _router(folder)
-    cells = _cells(folder)
-    if merge is not None and len(cells) > 1:
-        raise ConfigError(f"--merge takes one cell: name one of {', '.join(str(cell) for cell in cells)}")
-    for cell in cells:
-        with LabelStore(cell / "labels.db") as store:
-            print("\n".join(_report(cell, store, router)))
-            if merge is not None:
-                _write(merge, store)
-                print(f"merged answers: {merge}")
-    return 0
-
-
-def _router(folder: Path) -> Router:
-    """The router that the config of the folder, or of the run that it belongs to, names."""
-    from dal.config import tree
-    from dal.config.build import build
-
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise ConfigError(f"{folder} is not a run folder: it has no config.yaml")
-    oracle = tree.read(config).value.get("oracle")
-    if oracle is None or oracle.value is None:
-        raise ConfigError(f"the config of {folder} names no oracle; an audit needs a Router")
-    answering, _ = build(_Answering, tree.Node({"oracle": oracle}))
-    if not isinstance(answering.oracle, Router):
-        raise ConfigError(f"the oracle of {folder} is {type(answering.oracle).__name__}; an audit needs a Router")
-    return answering.oracle
-
-
-def _cells(folder: Path) -> list[Path]:
-    """The folder itself, or its cells."""
-    if (folder / "labels.db").is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob("*/labels.db"))
-    if not found:
-        raise ConfigError(f"{folder} holds no answers yet")
-    return found
-
-
-def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
-    """What is known of the machines, line by line."""
-    sources = _sources(store)
-    total = sum(sources.values())
-    lines = [f"{cell}: {total} answers" + "".join(f", {count} by {name}" for name, count in sources.items())]
-    person = _person(store)
-    drawn = {row for row in person if router.audited(row)}
-    classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
-    for audit in audits(store.proposals, person, drawn, classes, router.threshold):
-        lines += _said(audit, router)
-    return lines
-
-
-def _sources(store: LabelStore) -> dict[str, int]:
-    """source -> how many answers that stand."""
-    last = {event.row: event.source or "person" for event in store.events() if event.kind == "answered"}
-    counts: dict[str, int] = {}
-    for row in store.answers:
-        counts[last[row]] = counts.get(last[row], 0) + 1
-    return counts
-
-
-def _person(store: LabelStore) -> dict[str, str]:
-    """row id -> the answer that stands and is not a machine's.
-
-    Raises:
-        ConfigError: the answers are multi-label.
-    """
-    source = {event.row: event.source for event in store.events() if event.kind == "answered"}
-    found = {}
-    for row, value in store.answers.items():
-        if not isinstance(value, str):
-            raise ConfigError("an audit reads answers of one class each; these are multi-label")
-        if source[row] != "llm":
-            found[row] = value
-    return found
-
-
-def _said(audit: Audit, router: Router) -> list[str]:
-    lines = [f"  {audit.who}: said something of {audit.answered} rows, for {audit.dollars:.2f} dollars"]
-    if not audit.error.of:
-        return [*lines, "    none of them was audited: set `audit` of the Router above 0"]
-    lines.append(f"    wrong on {_words(audit.error)} of the audited rows")
-    if audit.sure.of:
-        lines.append(f"    wrong on {_words(audit.sure)} of those that it was at least {router.threshold:.0%} sure of")
-    for name, share in sorted(audit.per_class.items(), key=lambda item: -item[1].share):
-        lines.append(f"      {name}: {_words(share)}")
-    return lines
-
-
-def _words(share: Share) -> str:
-    return f"{share.found} of {share.of} ({share.share:.0%}; 95 % interval {share.low:.0%} to {share.high:.0%})"
-
-
-def _write(path: Path, store: LabelStore) -> None:
-    """A line for each row that a machine said something of: the merged class and its probability."""
-    from dal.durable import write_whole
-    from dal.sheet import as_csv
-
-    person = _person(store)
-    classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
-    rows, found = merged(store.proposals, person, classes)
-    lines: list[list[str | float]] = [["id", "label", "probability", "by"]]
-    for row, posterior in zip(rows, found.posterior, strict=True):
-        best = int(posterior.argmax())
-        lines.append([row, classes[best], float(posterior[best]), "person" if row in person else "machines"])
-    write_whole(path, "\ufeff" + as_csv(lines))
+    return report(options.folder, options.merge)

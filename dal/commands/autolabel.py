@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dal.cli import _Parser, _wants_help
+from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
 HELP = """\
@@ -34,7 +34,7 @@ options:
 
 def autolabel(arguments: list[str]) -> int:
     """`dal autolabel`."""
-    if _wants_help(arguments):
+    if wants_help(arguments):
         print(HELP, end="")
         return 0
     options = _options(arguments)
@@ -44,7 +44,7 @@ def autolabel(arguments: list[str]) -> int:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser("dal autolabel", add_help=False, allow_abbrev=False)
+    parser = Parser("dal autolabel", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--max-error", "--max_error", type=float, required=True)
     parser.add_argument("--delta", type=float, default=0.05)

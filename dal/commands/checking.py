@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from dal.checks import Check, read_checks
-from dal.cli import _say
 from dal.commands.opening import Model, find, load
+from dal.commands.terminal import say
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.confidence import answers, confidence, temperature
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
@@ -64,7 +64,7 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
     )
     check.save(model.place.folder)  # first: answers without their probabilities would be worth nothing
     write_questions(options.output, session, chosen, force=options.force)
-    _say(
+    say(
         f"{len(chosen)} of {len(rows)} texts without a label were drawn to check the model of {check.labels} labels; "
         f"fill in {options.output} from the top, then: dal estimate {options.folder} {options.output}"
     )
@@ -98,17 +98,17 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
         )
     told = read_answers(options.file, session, correct=True)
     for note in told.notes:
-        _say(note)
+        say(note)
     check = _drawn_as(told, session, folder, options.file).told(_by_id(told, session))
     if not check.answered:
         raise AnswerError(f"{options.file}: the first text drawn, {check.ids[0]!r}, has no answer: answer from the top")
     check.save(folder)
     _report(check, options)
     if check.event != session.store.labels_event:
-        _say("labels have come or changed since it was drawn: this is about the model as it was then")
+        say("labels have come or changed since it was drawn: this is about the model as it was then")
     if options.keep:
         new = session.tell(told.rows, told.values, who=options.who, correct=True)
-        _say(f"{new} answers are labels now: the next model is trained on them, and they cannot judge it")
+        say(f"{new} answers are labels now: the next model is trained on them, and they cannot judge it")
     return 0
 
 
@@ -154,12 +154,12 @@ def _report(check: Check, options: argparse.Namespace) -> None:
         )
     late = len(check.answers) - len(right)
     if late:
-        _say(
+        say(
             f"{late} answers wait for those above them: the text {check.ids[len(right)]!r}, number {len(right) + 1} in "
             "the order of drawing, has none"
         )
     declined = sum(check.answers[name] is None for name in check.ids[: len(right)])
     if declined:
-        _say(f"texts that were declined count as errors ({declined}): the estimate is rather too low than too high")
+        say(f"texts that were declined count as errors ({declined}): the estimate is rather too low than too high")
     if len(right) < 50:
-        _say(f"{len(right)} answers are few: intervals are only known to be right from 50 on")
+        say(f"{len(right)} answers are few: intervals are only known to be right from 50 on")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dal.cli import _Parser, _wants_help
+from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
 HELP = """\
@@ -33,7 +33,7 @@ options:
 
 def estimate(arguments: list[str]) -> int:
     """`dal estimate`."""
-    if _wants_help(arguments):
+    if wants_help(arguments):
         print(HELP, end="")
         return 0
     options = _options(arguments)
@@ -43,7 +43,7 @@ def estimate(arguments: list[str]) -> int:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser("dal estimate", add_help=False, allow_abbrev=False)
+    parser = Parser("dal estimate", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("-n", type=int)

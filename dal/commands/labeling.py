@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dal.checks import read_checks
-from dal.cli import _say
 from dal.commands.opening import Model, Place, find, load
+from dal.commands.terminal import say
 from dal.data.columns import digests
 from dal.data.split import keys
 from dal.durable import write_whole
@@ -71,7 +71,7 @@ def _label(session: Session, model: Model, options: argparse.Namespace) -> int:
     for line in _said(model, held, found, automatic, torch.tensor(rows)):
         print(line)
     for note in held.notes:
-        _say(note)
+        say(note)
     if not options.dry_run:
         write_whole(options.output, "\ufeff" + _csv(session, rows, found, automatic))
         print(f"written: {options.output}")

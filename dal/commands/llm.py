@@ -1,11 +1,11 @@
 """`dal llm`: look at what a language model is asked."""
 
-import argparse
 import dataclasses
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from dal.commands.settings import read_experiment
+from dal.commands.terminal import Parser, say, split, wants_help
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,14 +24,9 @@ options:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see dal llm --help")
-
-
 def llm(arguments: list[str]) -> int:
     """`dal llm`."""
-    if not arguments or "--help" in arguments or "-h" in arguments:
+    if not arguments or wants_help(arguments):
         print(HELP, end="")
         return 0
     command, *rest = arguments
@@ -42,13 +37,11 @@ def llm(arguments: list[str]) -> int:
 
 def preview(arguments: list[str]) -> int:
     """`dal llm preview`."""
-    from dal.cli import _experiment, _split
-
-    parser = _Parser("dal llm preview", add_help=False, allow_abbrev=False)
+    parser = Parser("dal llm preview", add_help=False, allow_abbrev=False)
     parser.add_argument("config", type=Path)
     parser.add_argument("--row")
-    options, overrides = _split(parser, arguments)
-    experiment = _experiment(options.config, overrides, Path("runs") / options.config.stem)
+    options, overrides = split(parser, arguments)
+    experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     learner = experiment.learner
     from dal.llm.learner import LLMLearner
 
@@ -60,7 +53,7 @@ def preview(arguments: list[str]) -> int:
     requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
     print(shown(requests[0]))
     if len(requests) > 1:
-        print(f"dal: sample 1 of {len(requests)}", file=sys.stderr)
+        say(f"sample 1 of {len(requests)}")
     return 0
 
 

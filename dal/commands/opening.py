@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dal.cli import _built, _stored, _stored_comparison
+from dal.commands.compare import stored_comparison
+from dal.commands.settings import build_experiment, stored_config
 from dal.config import tree
 from dal.config.classes import near
 from dal.errors import ConfigError, LearnerError
@@ -85,17 +86,17 @@ def find(folder: Path, cell: str | None = None) -> Place:
     Raises:
         ConfigError: there is none, it has no labels yet, or no cell of this name.
     """
-    settings = tree.read(_stored(folder))
+    settings = tree.read(stored_config(folder))
     if "strategies" in settings.value:
-        comparison = _stored_comparison(folder, 1, None)
+        comparison = stored_comparison(folder, 1, None)
         place = _of_run(folder, comparison.experiment, comparison.cells, cell)
     elif "seed" in settings.value:
         seed = int(settings.value.pop("seed").value)
-        experiment = _built(settings, tree.Override(), folder)
+        experiment = build_experiment(settings, tree.Override(), folder)
         place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
         _refuse_cell(folder, cell)
     else:
-        experiment = _built(settings, tree.Override(), folder)
+        experiment = build_experiment(settings, tree.Override(), folder)
         if (folder / LABELS).is_file():
             _refuse_cell(folder, cell)
             place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)

@@ -1,0 +1,117 @@
+"""`dal ask`: the texts that a person should label next, in a file to fill in."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dal.commands.settings import open_session, settled
+from dal.commands.terminal import Parser, say, split, wants_help
+from dal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dal.experiment import Experiment
+    from dal.session import Session
+
+HELP = """\
+usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]
+       dal ask FOLDER -n 50 -o todo.csv
+
+Chooses the texts that a person should label next and writes them to a CSV file with an empty column `label`. The first
+time, CONFIG says where the texts are and how to choose; it is kept in FOLDER/config.yaml, and FOLDER alone is enough
+afterwards. Class names come from data.classes when the texts have no labels yet:
+  dal ask spam --config config.yaml --data.path mails.csv --data.classes [spam,ham] -n 50 -o todo.csv
+
+Fill in `label` with a class name, or `skip` for a text that you decline; leave it empty to answer later. When a text
+may have several classes, write them as `a|b`, and `none` for no class. Then: dal tell FOLDER todo.csv
+While some texts are still unanswered, those are asked again, whatever -n is.
+
+Where the config has a stopping rule (`stop`), it is judged before new texts are chosen, and what it says is shown. When
+it says stop, nothing is asked and the exit code is 3; --anyway asks all the same.
+
+options:
+  --config CONFIG   start FOLDER with this config; --key value changes it as in `dal run`
+  -n N              how many texts to choose (50)
+  -o FILE           the CSV file to write (todo.csv); - writes to the terminal
+  --force           overwrite FILE
+  --anyway          ask although the stopping rule says stop
+  --debug           show the traceback of an error
+"""
+
+
+def ask(arguments: list[str]) -> int:
+    """`dal ask`."""
+    if wants_help(arguments):
+        print(HELP, end="")
+        return 0
+    parser = Parser("dal ask", add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("-n", type=int, default=50)
+    parser.add_argument("-o", dest="output", default="todo.csv")
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("--anyway", action="store_true")
+    options, overrides = split(parser, arguments)
+    if options.n < 1:
+        raise ConfigError(f"-n must be at least 1, not {options.n}")
+    output = None if options.output == "-" else Path(options.output)
+    if output is not None and output.exists() and not options.force:
+        raise ConfigError(f"{output} is there already and may hold answers: `dal tell` it, or choose another name")
+    experiment = settled(options.folder, options.config, overrides)
+    with open_session(experiment, options.folder) as session:
+        return _ask(session, experiment, options, output)
+
+
+def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
+    from dal.runfolder import describe, write_config
+    from dal.sheet import questions, write_questions
+
+    write_config(options.folder, _kept(describe(experiment)))
+    again = bool(len(session.pending))
+    if not again and _says_stop(session, experiment, options):
+        return 3
+    rows = _to_person(session, experiment, session.ask(options.n, strategy=experiment.start_of(session)))
+    if not len(rows):
+        return 0
+    if output is None:
+        print(questions(session, rows), end="")
+    else:
+        write_questions(output, session, rows, force=options.force)
+    what = "are still to be answered" if again else f"were chosen by {session.last_selection.strategy}"  # type: ignore[union-attr]
+    classes = ", ".join(session.pool.classes[:12]) + (", ..." if len(session.pool.classes) > 12 else "")
+    say(f"{len(rows)} of {len(session.pool)} texts {what}; {len(session.labels)} have a label")
+    if output is not None:
+        say(f"fill in the column label of {output} with: {classes}; then: dal tell {options.folder} {output}")
+    return 0
+
+
+def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> "Tensor":
+    """What is left for a person, once the machines of the config have answered."""
+    if experiment.oracle is None or experiment.oracle.hides_labels:
+        return rows
+    from dal.oracles.storing import let_answer
+
+    let_answer(experiment.oracle, session)
+    left = session.pending
+    say(f"{type(experiment.oracle).__name__} answered {len(rows) - len(left)} of {len(rows)} texts")
+    return left
+
+
+def _says_stop(session: "Session", experiment: "Experiment", options: argparse.Namespace) -> bool:
+    """Whether a stopping rule forbids the next batch. What it says is shown, once it has seen a round."""
+    if experiment.stop is None:
+        return False
+    verdict = session.should_stop(experiment.stop)
+    if verdict.stop and not options.anyway:
+        say(f"the stopping rule says stop: {verdict.text}; nothing was asked (--anyway asks all the same)")
+        return True
+    if session.metrics:
+        say(f"the stopping rule says {'stop' if verdict.stop else 'go on'}: {verdict.text}")
+    return False
+
+
+def _kept(config: dict[str, Any]) -> dict[str, Any]:
+    from dal.experiment import FREE
+
+    return {key: value for key, value in config.items() if key not in FREE}

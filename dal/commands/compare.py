@@ -1,0 +1,126 @@
+"""`dal compare`: a grid of strategies and seeds, from its config or on in its folder."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dal.commands.settings import build_experiment, stored_config
+from dal.commands.terminal import Parser, about_keys, split, wants_help
+from dal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dal.compare import Comparison
+    from dal.config.tree import Node, Override
+
+HELP = """\
+usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
+       dal compare --resume FOLDER [--jobs 2] [--cluster auto]
+
+Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (which the cold
+start of the config chooses, unless --common_start is false), the same initialisation and the same test set. Each cell
+is a run folder of its own. One that fails is named at the end and the others go on; the same command again does what is
+missing. A report is written over the whole grid.
+
+CONFIG is that of `dal run`; its strategy is not used, and its baseline takes part. All its keys can be given as
+options. Without --folder, the comparison is kept in the folder that CONFIG names, or runs/NAME, with -compare added.
+
+options:
+  --strategies LIST short names or import paths with commas between them, or YAML for those with options:
+                    '[Random, {BADGE: {seeding: k-center}}]'
+  --seeds N         so many seeds, from 0 on; or a list: [3,4,5]
+  --jobs N          processes at once (1), each with its share of the threads, and a GPU of its own where there are more
+  --cluster ADDRESS run the jobs on a Ray cluster (extra `ray`): auto is the one that this machine is part of, local a
+                    Ray on this machine alone. All its machines must see the folder and the data under the same paths
+  --successor tfidf another learner, trained on the same labels after each round and scored on the test set: do they
+                    serve it too? tfidf is TfidfLearner; any learner of `dal list`, with options, or an import path
+  --resume FOLDER   go on with the comparison in FOLDER
+  --debug           show the traceback of an error
+"""
+
+
+def compare(arguments: list[str]) -> int:
+    """`dal compare`."""
+    if wants_help(arguments):
+        print(HELP + "\n" + about_keys(), end="")
+        return 0
+    parser = Parser("dal compare", add_help=False, allow_abbrev=False)
+    parser.add_argument("config", nargs="?", type=Path)
+    parser.add_argument("--strategies")
+    parser.add_argument("--seeds")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--cluster")
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
+    options, overrides = split(parser, arguments)
+    if options.cell is not None:
+        from dal.grid.executor import end_with_parent
+
+        end_with_parent()
+        stored_comparison(options.config, 1, None).run_cell(options.cell)
+        return 0
+    if options.resume is not None:
+        if options.config is not None or overrides.inside or options.strategies or options.seeds:
+            raise ConfigError("--resume takes the folder, --jobs and --cluster alone: its config.yaml says the rest")
+        comparison = stored_comparison(options.resume, options.jobs, options.cluster)
+    elif options.config is None or options.strategies is None:
+        raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
+    else:
+        comparison = _comparison(options, overrides)
+    comparison.run()
+    return 0
+
+
+def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparison":
+    """The comparison that a config file and options describe."""
+    from dal.config import tree
+
+    text = options.strategies.strip()
+    listed = tree.option(text if text.startswith("[") else f"[{text}]", "--strategies")
+    if not isinstance(listed.value, list) or not listed.value:
+        raise ConfigError(f"--strategies: expected names with commas between them, got {text!r}")
+    if "strategy" in overrides.inside:
+        raise ConfigError("--strategy: a comparison takes --strategies")
+    successor = overrides.inside.get("successor")
+    if successor is not None and successor.node is not None and successor.node.value == "tfidf":
+        named = tree.option("TfidfLearner", "--successor")
+        overrides.inside["successor"] = tree.Override(named, successor.inside)
+    if options.seeds is not None:
+        count = options.seeds.strip()
+        seeds = str(list(range(int(count)))) if count.isdecimal() and int(count) else count
+        overrides.inside["seeds"] = tree.Override(tree.option(seeds, "--seeds"))
+    settings = tree.read(options.config)
+    place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
+    folder = Path(f"{place}-compare")  # a run of the same config is not in its way
+    return _grid(settings, listed.value, overrides, folder, options.jobs, options.cluster)
+
+
+def stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparison":
+    """The comparison in a folder."""
+    from dal.config import tree
+
+    settings = tree.read(stored_config(folder))
+    strategies = settings.value.pop("strategies", None)
+    if strategies is None or not isinstance(strategies.value, dict):
+        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` goes on with a run")
+    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs, cluster)
+
+
+def _grid(
+    settings: "Node",
+    strategies: "Sequence[Node]",
+    overrides: "Override",
+    folder: Path,
+    jobs: int,
+    cluster: str | None,
+) -> "Comparison":
+    """One experiment is built for each strategy, so that a wrong one is refused as `dal run` refuses it."""
+    from dal.config.tree import Node
+
+    experiments = []
+    for node in strategies:
+        one = Node({**settings.value, "strategy": node}, None, settings.place)
+        experiments.append(build_experiment(one, overrides, folder))
+    from dal.compare import Comparison
+
+    return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs, cluster)

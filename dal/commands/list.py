@@ -1,0 +1,54 @@
+"""`dal list`: what is installed and can be named in a config."""
+
+import shutil
+import textwrap
+from typing import Any
+
+from dal.commands.terminal import Parser
+
+
+def listing(arguments: list[str]) -> int:
+    """`dal list`."""
+    from dal import plugins
+
+    groups = {group.partition(".")[2]: group for group in plugins.NOUNS}
+    parser = Parser("dal list", description="Shows what is installed and can be named in a config.", allow_abbrev=False)
+    parser.add_argument("kind", nargs="?", choices=list(groups))
+    chosen = parser.parse_args(arguments).kind
+    for title, group in groups.items():
+        if chosen in {None, title}:
+            print(title)
+            for each in plugins.describe(group):
+                print(_entry(each))
+    return 0
+
+
+def _entry(each: Any) -> str:
+    lines = [each.summary, _reads(each)]
+    if not each.built_in:
+        lines.append(f"from {each.distribution}: {each.path}")
+    lines += [f"paper: {each.paper}"] if each.paper else []
+    lines += [f"advice: {each.advice}"] if each.advice else []
+    lines = [f"broken: {each.broken}"] if each.broken else [line for line in lines if line]
+    width = max(60, shutil.get_terminal_size((110, 24)).columns - 1)
+    body = "\n".join(textwrap.fill(line, width, initial_indent=" " * 6, subsequent_indent=" " * 8) for line in lines)
+    return f"  {each.name}\n{body}\n"
+
+
+def _reads(each: Any) -> str:
+    from dal.plugins import CANDIDATES, LEARNERS, STRATEGIES, found
+
+    if each.name in found(LEARNERS):
+        provides = "depends on its options" if each.provides is None else ", ".join(sorted(each.provides))
+        free = "depends on its options" if each.label_free is None else ", ".join(sorted(each.label_free)) or "nothing"
+        return f"provides: {provides}; without training: {free}"
+    if each.name in found(CANDIDATES):
+        return f"reads: {', '.join(sorted(each.needs))}, before any training" if each.needs else "reads: nothing"
+    if each.name not in found(STRATEGIES):
+        return ""
+    sets = [("", each.needs), ("labeled ", each.labeled_needs), ("target ", each.target_needs)]
+    if any(names is None for _, names in sets):
+        return "reads: depends on its options"
+    names = [f"{of}{name}" for of, group in sets for name in sorted(group)]
+    multilabel = {True: "; multi-label too", None: "; multi-label depends on its options"}.get(each.multilabel, "")
+    return f"reads: {', '.join(names) or 'nothing'}{multilabel}"

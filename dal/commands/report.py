@@ -1,0 +1,28 @@
+"""`dal report`: the reports of folders, made again."""
+
+from pathlib import Path
+
+from dal.commands.settings import require_folder
+from dal.commands.terminal import Parser
+from dal.errors import DalError, DataError
+
+
+def report(arguments: list[str]) -> int:
+    """`dal report`."""
+    about = "Makes report.html of runs again, also while they go on."
+    parser = Parser("dal report", description=about, allow_abbrev=False)
+    words = "the folders of experiments or comparisons, or of one strategy and seed in them"
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help=words)
+    folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
+    from dal.report import write_report
+
+    failed: list[DalError] = []
+    for folder in folders:
+        try:
+            require_folder(folder)
+            print(write_report(folder))
+        except DalError as error:  # the others are still made
+            failed.append(error)
+    if failed:
+        raise DataError("; ".join(map(str, failed)))
+    return 0

@@ -1,0 +1,66 @@
+"""`dal run`: an experiment, from its config or on in its folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dal.commands.settings import read_experiment, stored_config
+from dal.commands.terminal import Parser, about_keys, split, wants_help
+from dal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dal.experiment import Experiment
+
+HELP = """\
+usage: dal run CONFIG [--key value ...]
+       dal run --resume FOLDER
+
+Runs the experiment that CONFIG (YAML) describes: the strategy against the baseline, over the same seeds, round by
+round, answered by the oracle or by the labels in the data, which are hidden from the run. Everything is kept in its
+folder; running the same config again goes on where the last run stopped.
+
+Every key of the config can be given as an option, dotted where it lies inside another, in any order:
+  --data.path tickets.csv --strategy BADGE --strategy.seeding k-center --learner.epochs 3 --seeds [0,1,2]
+A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an import path, alone or with its options:
+  strategy: Margin
+  strategy: {BADGE: {seeding: k-center}}
+  strategy: {class_path: my_package.MyStrategy, init_args: {weight: 2.0}}
+
+options:
+  --resume FOLDER   go on with the run in FOLDER
+  --print-config    print the config with all its defaults, and do nothing
+  --debug           show the traceback of an error
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """`dal run`."""
+    if wants_help(arguments):
+        print(HELP + "\n" + about_keys(), end="")
+        return 0
+    parser = Parser("dal run", add_help=False, allow_abbrev=False)
+    parser.add_argument("config", nargs="?", type=Path)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--print-config", "--print_config", action="store_true")
+    options, overrides = split(parser, arguments)
+    if options.resume is not None:
+        if options.config is not None or overrides.inside:
+            raise ConfigError("--resume takes the folder alone: its config.yaml says the rest")
+        experiment = read_experiment(stored_config(options.resume), overrides, options.resume)
+    elif options.config is None:
+        raise ConfigError("dal run needs a config file, such as configs/quickstart.yaml, or --resume FOLDER")
+    else:
+        experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
+    if options.print_config:
+        print(_as_yaml(experiment), end="")
+        return 0
+    experiment.run()
+    return 0
+
+
+def _as_yaml(experiment: "Experiment") -> str:
+    import yaml
+
+    from dal.runfolder import describe
+
+    text: str = yaml.safe_dump(describe(experiment), sort_keys=False, allow_unicode=True, width=120)
+    return text

@@ -1,0 +1,102 @@
+"""Experiments and sessions from config files and folders."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dal.commands.terminal import say
+from dal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dal.config.tree import Node, Override
+    from dal.experiment import Experiment
+    from dal.session import Session
+
+
+def read_experiment(config: Path, overrides: "Override", folder: Path) -> "Experiment":
+    """The experiment of a config file, in `folder` unless the config names one."""
+    from dal.config import tree
+
+    return build_experiment(tree.read(config), overrides, folder)
+
+
+def build_experiment(settings: "Node", overrides: "Override", folder: Path) -> "Experiment":
+    """The experiment of settings, in `folder` unless they name one."""
+    from dal.config import static
+
+    static.check(settings, overrides)
+    settings = _placed(settings, overrides, folder)
+    from dal.candidates import as_candidates, check_candidates
+    from dal.choice import check_needs
+    from dal.config.build import build
+    from dal.experiment import Experiment
+
+    experiment, notes = build(Experiment, settings, overrides)
+    for note in notes:
+        say(note)
+    if "transformers" in sys.modules:  # whose bars for every saved file would break up the run's own display
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+    for strategy in (experiment.strategy, experiment.baseline):
+        if strategy is not None:
+            check_needs(strategy, experiment.learner, multilabel=experiment.data.multilabel)
+    check_candidates(as_candidates(experiment.candidates), experiment.learner)
+    return experiment
+
+
+def stored_config(folder: Path) -> Path:
+    """The config in a folder.
+
+    Raises:
+        ConfigError: there is no such folder, or it has none.
+    """
+    require_folder(folder)
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{folder} is not a run folder: it has no config.yaml")
+    return folder / "config.yaml"
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a folder that is not there."""
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}")
+
+
+def settled(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
+    """The experiment of a folder to ask from: of its own config, or of the one that it is started with."""
+    from dal.config.tree import Override
+
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        if config is None:
+            raise ConfigError(f"{folder} has no config.yaml yet: start it with `dal ask {folder} --config CONFIG`")
+        return read_experiment(config, overrides or Override(), folder)
+    if config is not None or (overrides is not None and overrides.inside):
+        given = "--config" if config is not None else overrides.first().place  # type: ignore[union-attr]
+        raise ConfigError(f"{folder} has its config already: leave {given} away, or edit {stored}")
+    return read_experiment(stored, Override(), folder)
+
+
+def open_session(experiment: "Experiment", folder: Path) -> "Session":
+    """The session of a folder to ask from."""
+    from dal.session import Session
+
+    return Session(
+        experiment.data,
+        experiment.learner,
+        experiment.strategy,
+        folder=folder,
+        seed=experiment.seeds[0],
+        candidates=experiment.candidates,
+        save_model=experiment.save_model,
+    )
+
+
+def _placed(settings: "Node", overrides: "Override", folder: Path) -> "Node":
+    from dal.config.tree import Node
+
+    given = overrides.inside.get("folder")
+    if given is None and (settings.value.get("folder") is None or settings.value["folder"].value is None):
+        return Node({**settings.value, "folder": Node(str(folder), str(folder), settings.place)}, None, settings.place)
+    return settings

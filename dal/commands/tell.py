@@ -1,0 +1,38 @@
+"""`dal tell`: the answers in a file that a person filled in, stored."""
+
+from pathlib import Path
+
+from dal.commands.settings import open_session, settled
+from dal.commands.terminal import Parser, say
+from dal.errors import ConfigError
+
+
+def tell(arguments: list[str]) -> int:
+    """`dal tell`."""
+    parser = Parser(
+        "dal tell",
+        description="Stores the answers of a CSV file that `dal ask` wrote and a person filled in. Rows with an empty "
+        "label stay pending; `skip` declines a row. If any line is wrong, nothing is stored.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, help="the folder that the texts were asked from")
+    parser.add_argument("file", type=Path, help="the CSV file; the columns id and label are read")
+    parser.add_argument("--correct", action="store_true", help="take rows that were not asked, and change answers")
+    parser.add_argument("--who", default="", help="who answered, stored with each answer")
+    options = parser.parse_args(arguments)
+    if not options.file.is_file():
+        raise ConfigError(f"{options.file}: there is no such file")
+    with open_session(settled(options.folder, None, None), options.folder) as session:
+        from dal.sheet import read_answers
+
+        answers = read_answers(options.file, session, correct=options.correct)
+        for note in answers.notes:
+            say(note)
+        new = (
+            session.tell(answers.rows, answers.values, who=options.who, correct=options.correct) if answers.rows else 0
+        )
+        print(
+            f"{new} new answers stored, {len(answers.rows) - new} were there already; {len(session.pending)} texts are "
+            f"still to be answered, {len(session.labels)} have a label"
+        )
+    return 0
