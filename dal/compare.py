@@ -8,12 +8,13 @@ from typing import Any
 
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
-from dal.experiment import Cell, Check, Experiment, Results, held, interruptible, sign
+from dal.experiment import Cell, Experiment, Results, sign
 from dal.grid.executor import Ended, Executor, Here, Lines, await_free
 from dal.grid.first_round import FirstRounds
+from dal.interrupts import Check, interruptible
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
-from dal.runfolder import describe, read_metrics
+from dal.runfolder import describe, held, read_metrics
 from dal.strategy import Strategy, name_of
 
 

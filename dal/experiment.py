@@ -1,30 +1,27 @@
 """A whole run: strategies against a baseline over seeds, answered by an oracle, resumable at every instant."""
 
 import math
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import Asked, check_needs, reads_trained
+from dal.choice import check_needs, reads_trained
 from dal.data import Splits, TextData
-from dal.errors import ConfigError, DalError, SessionError
+from dal.errors import ConfigError, SessionError
+from dal.interrupts import Check, interruptible
 from dal.learner import Learner, Prepared
 from dal.loggers import check_loggers, following
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.reporter import Console, Quiet
-from dal.runfolder import Lock, describe, read_metrics, record_environment, write_config
+from dal.runfolder import describe, held, read_metrics, record_environment, write_config
 from dal.session import Session
 from dal.stopping.record import check as check_rule
-from dal.stopping.rule import History, StoppingRule
+from dal.stopping.rule import StoppingRule
 from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
@@ -32,19 +29,13 @@ from dal.weak import LLMWeakLabels
 
 if TYPE_CHECKING:
     from dal.grid.first_round import FirstRounds
-    from dal.measuring import Measures
+    from dal.round_lines import RoundLines
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
 
 #: Fields that decide only what is recorded of a run beside its scores: written down, and free to change.
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
-
-
-class Interrupted(DalError):
-    """Ctrl-C. Everything that was acknowledged is on disk; the message says how to go on."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -199,7 +190,7 @@ class Experiment:
             reporter.say(f"\nreport: {report}")
         return Results(lines, folder, report)
 
-    def _run_cells(self, folder: Path | None, reporter: Quiet, check: "Check") -> dict[str, list[dict[str, Any]]]:
+    def _run_cells(self, folder: Path | None, reporter: Quiet, check: Check) -> dict[str, list[dict[str, Any]]]:
         lines: dict[str, list[dict[str, Any]]] = {}
         splits: Splits | None = None
         prepared: dict[str, Prepared] = {}
@@ -264,7 +255,7 @@ class Experiment:
         splits: Splits,
         prepared: dict[str, Prepared],
         reporter: Quiet,
-        check: "Check",
+        check: Check,
         first: "FirstRounds | None" = None,
     ) -> list[dict[str, Any]]:
         """The lines of a cell's rounds: those that its folder has, and the rest, run now.
@@ -297,7 +288,7 @@ class Experiment:
             ) as session,
             following(self.loggers or (), folder, cell.name, session.metrics) as log,
         ):
-            measures, given = self._measures(session), session.given
+            lines, given = self._lines(session), session.given
             for round in range(len(session.metrics), self.rounds + 1):
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
@@ -306,13 +297,12 @@ class Experiment:
                 let_answer(oracle, session, check)
                 self._answered(session)
                 batch = session.last_selection if asked and session.round == asked else None
-                made = partial(self._line, session, cell, batch, round, measures)
+                made = partial(lines.line, batch, round)
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
-                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, batch)
-                line |= self._judged(session, line)
+                line = lines.completed(line, batch)
                 if self.is_over([*session.metrics, line]):
-                    line |= measures.at_end()
+                    line |= lines.measures.at_end()
                 log(line)  # a kill before it is stored makes the round, and this, anew
                 session.record(line)
                 reporter.round(session.metrics[-1])
@@ -320,36 +310,14 @@ class Experiment:
                     break
             return session.metrics
 
-    def _measures(self, session: Session) -> "Measures":
+    def _lines(self, session: Session) -> "RoundLines":
         from dal.evaluation.cost import Prices
         from dal.measuring import Measures
+        from dal.round_lines import RoundLines
 
         prices = Prices(self.price_per_label, self.price_per_hour, self.seconds_per_label)
-        return Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
-
-    def _judged(self, session: Session, line: Mapping[str, Any]) -> dict[str, Any]:
-        """What the stopping rule reads of the round, and what it says: stored with the round, so that it stands."""
-        if self.stop is None:
-            return {}
-        read = session.observe(self.stop)
-        verdict = self.stop.judge(History((*session.metrics, {**line, **read})))
-        notes = {name: _finite(value) for name, value in verdict.notes.items()}
-        return read | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
-
-    def _texts(self, session: Session, batch: Asked | None) -> dict[str, Any]:
-        """The texts of a round's batch, for the report, where they are wanted."""
-        return {"texts": session.pool.texts(batch.rows)} if self.show_texts and batch is not None else {}
-
-    def _line(
-        self, session: Session, cell: Cell, batch: Asked | None, round: int, measures: "Measures"
-    ) -> dict[str, Any]:
-        """The line of a round: its scores, what was measured, and what another model makes of the same labels."""
-        line = _line(session, cell, batch, round) | measures.of_round(batch)
-        if self.successor is None or not session.can_evaluate:
-            return line
-        from dal.grid.successor import succeeded
-
-        return line | succeeded(session, self.successor)
+        measures = Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
+        return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
     def _ask(self, session: Session, round: int) -> None:
         weakly = self.weak_labels is not None and (self.common_start or session.strategy != self.baseline)
@@ -412,87 +380,3 @@ def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
             f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
             "differ from an uninterrupted run's"
         )
-
-
-def _line(session: Session, cell: Cell, batch: Asked | None, round: int) -> dict[str, Any]:
-    """The line of `metrics.jsonl` for a round whose answers are in."""
-    from dal.measuring import whole
-
-    state = session.state
-    predictor = session.predictor  # fitted before anything else, so that its time is its own
-    figures = whole(session.evaluate()) if session.can_evaluate else {}
-    del predictor
-    return {
-        "round": round,
-        "labels": state.labels,
-        "strategy": name_of(cell.strategy),
-        "acting": None if batch is None else batch.strategy,
-        "why": "" if batch is None else batch.why,
-        "seed": cell.seed,
-        **{name: None if value is None else _finite(value) for name, value in figures.items()},
-        "fit_seconds": session.fit_seconds,
-        "pass_seconds": 0.0 if batch is None else batch.seconds.get("pass", 0.0),
-        "select_seconds": 0.0 if batch is None else batch.seconds.get("select", 0.0),
-        "evaluate_seconds": session.evaluate_seconds,
-        "rows": [] if batch is None else [session.pool.ids[row] for row in batch.rows.tolist()],
-        "scores": None if batch is None or batch.scores is None else [_finite(x) for x in batch.scores.tolist()],
-        "notes": {} if batch is None else {name: _finite(value) for name, value in batch.notes.items()},
-        "near_duplicates": 0.0 if batch is None else batch.near_duplicates,
-        "class_counts": list(state.per_class),
-    }
-
-
-def _finite(value: float) -> float | None:
-    """The number, None where JSON has no word for it."""
-    return value if math.isfinite(value) else None
-
-
-@contextmanager
-def held(folder: Path | None) -> Iterator[None]:
-    """Be the one process that works in the folder meanwhile."""
-    lock = None if folder is None else Lock(folder)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-class Check:
-    """Raises `Interrupted` when Ctrl-C was pressed; called between batches, never in the middle of a write."""
-
-    def __init__(self, folder: Path | None, command: str) -> None:
-        self._folder, self._command = folder, command
-        self.pressed = False
-
-    def __call__(self) -> None:
-        """Raise where Ctrl-C was pressed."""
-        if self.pressed:
-            again = f"go on with: dal {self._command} --resume {self._folder}"
-            how = "nothing was kept" if self._folder is None else again
-            raise Interrupted(f"stopped; {how}")
-
-    def press(self, number: int, frame: FrameType | None) -> None:
-        """The handler: the first Ctrl-C asks for a clean stop, a second one does not wait."""
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-
-
-@contextmanager
-def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Check]:
-    """Own Ctrl-C meanwhile: Lightning would turn it into an exit, and a half-finished fit must not be stored.
-
-    Args:
-        folder: what to go on with, as the message says.
-        command: of `dal`, which does so.
-    """
-    check = Check(folder, command)
-    if threading.current_thread() is not threading.main_thread():
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, check.press)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -69,6 +69,17 @@ class Lock:
             self._file = None
 
 
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """Be the one process that works in the folder meanwhile."""
+    lock = None if folder is None else Lock(folder)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 if sys.platform == "win32":
     import msvcrt
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dal.data import Rows, Splits
 from dal.errors import BusyError, ConfigError, DataError, NeedError
-from dal.experiment import Experiment, Interrupted
+from dal.experiment import Experiment
+from dal.interrupts import Interrupted
 from dal.labels import SKIP, LabelStore
 from dal.learner import Monitor
 from dal.learners.probe import ProbeLearner

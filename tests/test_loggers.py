@@ -12,7 +12,8 @@ from test_experiment import experiment
 
 from dal.compare import Comparison
 from dal.errors import ConfigError
-from dal.experiment import Experiment, Interrupted
+from dal.experiment import Experiment
+from dal.interrupts import Interrupted
 from dal.loggers import figures
 from dal.reporter import Quiet
 from dal.strategies import Margin

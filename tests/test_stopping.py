@@ -16,7 +16,8 @@ from dal.config import build as building
 from dal.config import static, tree
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
-from dal.experiment import Experiment, Interrupted
+from dal.experiment import Experiment
+from dal.interrupts import Interrupted
 from dal.learners.probe import ProbeLearner
 from dal.reporter import Console, Quiet
 from dal.runfolder import append_metrics, describe, read_config, read_metrics

@@ -12,7 +12,7 @@ from dal.commands.terminal import say
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.confidence import answers, confidence, temperature
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
-from dal.experiment import interruptible
+from dal.interrupts import interruptible
 from dal.labels import Value
 from dal.reporter import Console
 from dal.session import Session

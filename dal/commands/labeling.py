@@ -18,7 +18,7 @@ from dal.errors import ConfigError, SessionError
 from dal.evaluation.autolabel import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
-from dal.experiment import interruptible
+from dal.interrupts import interruptible
 from dal.labels import Value
 from dal.reporter import Console
 from dal.runfolder import describe

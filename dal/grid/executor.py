@@ -14,7 +14,8 @@ from subprocess import STDOUT, Popen
 from typing import Any, TypeAlias
 
 from dal.errors import BusyError, DalError
-from dal.experiment import Cell, Check, Experiment, Interrupted
+from dal.experiment import Cell, Experiment
+from dal.interrupts import Check, Interrupted
 from dal.runfolder import Lock, read_metrics
 
 #: What a worker's folder of a cell keeps of what it said.

@@ -12,7 +12,7 @@ from typing import Any
 
 from dal.durable import write_whole
 from dal.errors import BusyError
-from dal.experiment import Check
+from dal.interrupts import Check
 from dal.runfolder import Lock
 from dal.session import Session
 

@@ -11,8 +11,9 @@ from test_compare import figures
 from test_experiment import experiment
 
 from dal.compare import Comparison
-from dal.experiment import Cell, Check, Experiment
+from dal.experiment import Cell, Experiment
 from dal.grid.first_round import FirstRounds
+from dal.interrupts import Check
 from dal.learner import Prepared
 from dal.learners.probe import ProbeLearner
 from dal.oracles.simulated import Simulated
