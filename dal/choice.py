@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +82,18 @@ class Asked:
     seconds: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
     uncertainty: float | None = None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the store keeps beside rows, scores and strategy, by name, as JSON can hold it."""
+        return {
+            "notes": dict(self.notes),
+            "candidates": self.candidates,
+            "near_duplicates": self.near_duplicates,
+            "seconds": dict(self.seconds),
+            "why": self.why,
+            "uncertainty": self.uncertainty,
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.classes import Classes
+from dal.classes import Classes, Given, refuse, shown
 from dal.errors import DataError, SessionError
 from dal.labels import SKIP, LabelStore, Skip, Value
 from dal.proposals import Proposal
@@ -65,6 +65,36 @@ class Progress:
             self.codes[row] = self._classes.code(answers[name])
 
     @property
+    def labeled_rows(self) -> Tensor:
+        """The rows with a label, (L,) int64, ascending."""
+        return self.labeled.nonzero().flatten()
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
+        labels: Tensor = self.codes[self.labeled]
+        return labels
+
+    @property
+    def unasked_rows(self) -> Tensor:
+        """The rows without a label that were never asked, (N,) int64, ascending."""
+        return (~self.labeled & ~self.taken).nonzero().flatten()
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to train on: an answer, or a proposal that counts."""
+        return bool(self.labeled.any()) or bool(len(self.weak))
+
+    @property
+    def training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows, labels and weights (None where all count alike): what was answered, and what was proposed."""
+        rows, labels, weak = self.labeled_rows, self.labels, self.weak
+        if not len(weak):
+            return rows, labels, None
+        weights = torch.cat([torch.ones(len(rows)), self.weights[weak]])
+        return torch.cat([rows, weak]), torch.cat([labels, self.proposed[weak]]), weights
+
+    @property
     def weak(self) -> Tensor:
         """The rows that train by what was proposed: (n,) int64, ascending. None that has an answer or was declined."""
         declined = torch.zeros_like(self.labeled)
@@ -84,6 +114,47 @@ class Progress:
         """Let the rows be pending."""
         self.pending = rows.clone()
         self.taken[rows] = True
+
+    def read(
+        self, rows: Sequence[int], given: Sequence[Given], *, correct: bool
+    ) -> dict[int, tuple[int, Value | Skip]]:
+        """The answers to store, by their place in the call, without those that stand already.
+
+        Args:
+            rows: of the pool.
+            given: one for each.
+            correct: take rows that are not pending too.
+
+        Raises:
+            AnswerError: lists every value that is no class and every row that is not pending.
+        """
+        pending = set(self.pending.tolist())
+        read: dict[int, tuple[int, Value | Skip]] = {}
+        told: dict[int, Value | Skip] = {}
+        mistakes = []
+        for place, (row, item) in enumerate(zip(rows, given, strict=True)):
+            if not 0 <= row < len(self._pool):
+                mistakes.append(f"row {row} is outside the pool of {len(self._pool)}")
+                continue
+            name = f"row {self._pool.ids[row]!r}"
+            try:
+                value = self._classes.read(item)
+            except ValueError as error:
+                mistakes.append(f"{name}: {error}")
+                continue
+            standing = told.get(row, self._store.answer(self._pool.ids[row]))
+            if row in told and told[row] != value:
+                mistakes.append(f"{name}: two answers, {shown(told[row])} and {shown(value)}")
+            elif standing == value:
+                continue
+            elif row not in pending and not correct:
+                before = "never asked" if standing is None else f"answered {shown(standing)} before"
+                mistakes.append(f"{name} is not pending: it was {before}; correct=True stores {shown(value)} anyway")
+            else:
+                read[place] = (row, value)
+                told[row] = value
+        refuse(mistakes)
+        return read
 
     def take(self, row: int, value: Value | Skip) -> None:
         """Let the answer stand."""

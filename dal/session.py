@@ -1,7 +1,5 @@
 """The session: which rows to ask next, what was answered, and the model that follows. The only mutable object."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.candidates import CandidateQuery, Candidates, as_candidates, candidate_rows, check_candidates
-from dal.choice import Asked, Reader, Seeds, Stream, check_needs, listing, reads_trained, timed
-from dal.classes import Classes, Given, one_per_row, refuse, shown, spread
-from dal.duplicates import near_duplicates
+from dal.batch_plan import BatchPlan
+from dal.candidates import Candidates, as_candidates, check_candidates
+from dal.choice import Asked, Stream, check_needs
+from dal.chooser import Chooser
+from dal.classes import Classes, one_per_row, refuse, spread
 from dal.errors import ConfigError, SessionError
-from dal.labels import Answer, LabelStore, Skip, Value
+from dal.labels import Answer, LabelStore
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.memory import SessionMemory
-from dal.outputs import Outputs, closure
+from dal.outputs import Outputs
+from dal.present_model import PresentModel
 from dal.progress import Progress
 from dal.proposals import Proposal
-from dal.runfolder import LABELS, MODEL, Lock, append_metrics, describe, keep_model, read_metrics, trained_on
+from dal.runfolder import LABELS, Lock, append_metrics, read_metrics
 from dal.stopping import record
 from dal.stopping.rule import History, StoppingRule, Verdict
-from dal.strategy import RoundState, Strategy, all_needs, name_of
+from dal.strategy import RoundState, Strategy
 
 __all__ = ["Asked", "Session", "check_needs"]
 
@@ -99,19 +98,12 @@ class Session:
         self.folder = None if folder is None else Path(folder)
         self.seed, self.hide_labels, self.budget = seed, hide_labels, budget
         self.save_model = save_model
-        self.fit_seconds = 0.0
         self.evaluate_seconds = 0.0
         if not self.pool.classes:
             raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
-        self._prepared = {} if prepared is None else prepared
-        self._predictor: Predictor | None = None
-        self._previous: Predictor | None = None
-        self._scored: dict[str, tuple[Outputs, Tensor]] = {}
         self._last: Asked | None = None
-        self._memory = SessionMemory(len(self.pool), frozenset(learner.label_free))
-        self._candidate_memory: dict[Any, Any] = {}
         self._stop_set: record.StopSet | None = None
         self._lock = None if self.folder is None else Lock(self.folder)
         try:
@@ -122,7 +114,27 @@ class Session:
         except BaseException:
             self.close()
             raise
-        self._monitor = _BatchPlan(monitor, self.store)
+        self._monitor = BatchPlan(monitor, self.store)
+        self._model = PresentModel(
+            self.data,
+            learner,
+            self._progress,
+            self.store,
+            folder=self.folder,
+            seed=seed,
+            save=save_model,
+            monitor=self._monitor,
+            prepared={} if prepared is None else prepared,
+        )
+        self._chooser = Chooser(
+            self.pool,
+            learner,
+            self._progress,
+            self._model,
+            candidates=self.candidates,
+            seed=seed,
+            monitor=self._monitor,
+        )
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -134,13 +146,12 @@ class Session:
     @property
     def labeled_rows(self) -> Tensor:
         """The rows with a label, (L,) int64, ascending."""
-        return self._progress.labeled.nonzero().flatten()
+        return self._progress.labeled_rows
 
     @property
     def labels(self) -> Tensor:
         """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
-        labels: Tensor = self._progress.codes[self._progress.labeled]
-        return labels
+        return self._progress.labels
 
     @property
     def weak_rows(self) -> Tensor:
@@ -150,7 +161,7 @@ class Session:
     @property
     def unasked_rows(self) -> Tensor:
         """The rows without a label that were never asked, (N,) int64, ascending."""
-        return (~self._progress.labeled & ~self._progress.taken).nonzero().flatten()
+        return self._progress.unasked_rows
 
     @property
     def given(self) -> int:
@@ -165,7 +176,7 @@ class Session:
     @property
     def trains(self) -> bool:
         """Whether there is something to train on: an answer, or a proposal that counts."""
-        return bool(self._progress.labeled.any()) or bool(len(self.weak_rows))
+        return self._progress.trains
 
     @property
     def round(self) -> int:
@@ -200,7 +211,7 @@ class Session:
     @property
     def prepared(self) -> Prepared:
         """The pool made ready for the learner, once."""
-        return self._prepare("pool")
+        return self._model.prepare("pool")
 
     @property
     def predictor(self) -> Predictor:
@@ -210,9 +221,12 @@ class Session:
             SessionError: nothing is labeled yet.
             LearnerError: the labels cannot train this learner.
         """
-        if self._predictor is None:
-            self._predictor = self._load_current() or self._fit()
-        return self._predictor
+        return self._model.predictor
+
+    @property
+    def fit_seconds(self) -> float:
+        """The seconds that the fit of the latest model took; 0 before the first."""
+        return self._model.fit_seconds
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -233,16 +247,10 @@ class Session:
             raise SessionError(f"ask for at least 1 row, not {n}")
         if len(self._progress.pending):
             return self.pending
-        available = self.unasked_rows
-        if not len(available):
-            raise SessionError(f"nothing is left to ask: all {len(self.pool)} rows have a label or were declined")
-        n = min(n, len(available))
-        strategy = self.strategy if strategy is None else strategy
-        state = self.state
-        acting = strategy.resolve(state)
-        check_needs(acting, self.learner, multilabel=self.pool.multilabel)
-        asked = self._choose(acting, self._candidates(available, n), n)
-        asked = self._measured(asked) if measured and bool(self._progress.labeled.any()) else asked
+        strategy, state = self.strategy if strategy is None else strategy, self.state
+        asked = self._chooser.choose(strategy, n, state)
+        if measured and state.labels:
+            asked = self._chooser.measured(asked, state.round)
         self._store(asked if asked.why else replace(asked, why=strategy.why(state)))
         return self.pending
 
@@ -252,12 +260,7 @@ class Session:
         Raises:
             SessionError: nothing is left, or the strategy reads a trained model and nothing is labeled.
         """
-        available = self.unasked_rows
-        if not len(available):
-            raise SessionError(f"nothing is left to ask: all {len(self.pool)} rows have a label or were declined")
-        acting = strategy.resolve(self.state)
-        check_needs(acting, self.learner, multilabel=self.pool.multilabel)
-        return self._choose(acting, available, min(n, len(available)))
+        return self._chooser.choose(strategy, n, self.state, everywhere=True)
 
     def ask_these(
         self,
@@ -287,85 +290,11 @@ class Session:
         self._store(Asked(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), why=why))
         return self.pending
 
-    def _candidates(self, available: Tensor, n: int) -> Tensor:
-        if self.candidates is None:
-            return available
-        names, seed = frozenset(self.candidates.needs), self._seeds.number(Stream.PASS)
-
-        def read(rows: Tensor) -> Outputs:
-            untrained = self.learner.untrained(self.prepared)
-            outputs = untrained.outputs(self.prepared, rows, names, seed=seed, monitor=self._monitor)
-            return outputs.declare(names)
-
-        return candidate_rows(
-            self.candidates,
-            CandidateQuery(
-                unasked=available,
-                labeled=self.labeled_rows,
-                labels=self.labels,
-                n=n,
-                generator=self._seeds.generator(Stream.CANDIDATES),
-                size=len(self.pool),
-                read=read,
-                memory=self._candidate_memory,
-            ),
-        )
-
-    def _choose(self, acting: Strategy, candidates: Tensor, n: int) -> Asked:
-        predictor, prepared = self._read_by(acting)
-        reader = Reader(predictor, prepared, self.labeled_rows, self.labels, self._seeds, self._monitor, self._memory)
-        chosen = reader.choose(acting, candidates, n)
-        positions, scores = chosen.selection.positions, chosen.selection.scores
-        duplicates = self._seeds.generator(Stream.DUPLICATES)
-        return Asked(
-            round=self.round + 1,
-            rows=candidates[positions],
-            scores=None if scores is None else scores.detach().double().cpu(),
-            notes={name: float(value) for name, value in chosen.selection.notes.items()},
-            strategy=name_of(acting),
-            candidates=len(candidates),
-            near_duplicates=near_duplicates(self.pool.inputs, candidates, positions, chosen.pool, duplicates),
-            seconds=chosen.seconds,
-            why=chosen.selection.why,
-        )
-
-    def _measured(self, asked: Asked) -> Asked:
-        """The same batch, and how unsure the present model is of it."""
-        from dal.evaluation.batch import mean_doubt
-
-        predictor, seconds = self.predictor, dict(asked.seconds)
-        with timed(seconds, "measure"):
-            seed = self._seeds.number(Stream.EVALUATE)
-            outputs = predictor.outputs(self.prepared, asked.rows, {"logits"}, seed=seed, monitor=self._monitor)
-            return replace(asked, uncertainty=mean_doubt(outputs), seconds=seconds)
-
-    def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None]:
-        """Whom the strategy reads: nobody, an untrained model where that is enough, or the trained one."""
-        if not all_needs(acting):
-            return None, None
-        if not reads_trained(acting, self.learner):
-            return self.learner.untrained(self.prepared), self.prepared
-        if not self.trains:
-            name = name_of(acting)
-            raise SessionError(
-                f"{name} reads {listing(all_needs(acting))} of a trained model, and nothing is labeled yet: start with "
-                f"Phases(first=ClusterCenters(), then={name}(), until=20), or label some rows first"
-            )
-        return self.predictor, self.prepared
-
     def _store(self, asked: Asked) -> None:
         before = self.last_selection
-        details = {
-            "notes": dict(asked.notes),
-            "candidates": asked.candidates,
-            "near_duplicates": asked.near_duplicates,
-            "seconds": dict(asked.seconds),
-            "why": asked.why,
-            "uncertainty": asked.uncertainty,
-        }
         ids = [self.pool.ids[row] for row in asked.rows.tolist()]
         scores = None if asked.scores is None else asked.scores.tolist()
-        self.store.ask(ids, scores=scores, strategy=asked.strategy, details=details)
+        self.store.ask(ids, scores=scores, strategy=asked.strategy, details=asked.details)
         self._progress.ask(asked.rows)
         if asked.why and (before is None or before.why.split(":")[0] != asked.why.split(":")[0]):
             _log.info("batch %d: %s", asked.round, asked.why)
@@ -411,7 +340,7 @@ class Session:
             AnswerError: lists every value that is no class and every row that is not pending. Nothing was stored.
         """
         asked = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
-        read = self._read(asked, one_per_row(values, len(asked)), correct)
+        read = self._progress.read(asked, one_per_row(values, len(asked)), correct=correct)
         took, costs = spread(seconds, len(asked), "seconds"), spread(cost, len(asked), "costs")
         sure = spread(confidence, len(asked), "confidences")
         new = [
@@ -422,7 +351,7 @@ class Session:
             self.store.tell(new)
             for row, value in read.values():
                 self._progress.take(row, value)
-            self._drop_predictor()
+            self._model.drop()
         return len(new)
 
     def propose(
@@ -465,7 +394,7 @@ class Session:
         self.store.propose(new)
         self._progress.propose(new)
         if weight:
-            self._drop_predictor()
+            self._model.drop()
 
     def undo(self) -> int:
         """The row whose last answer is hereby retracted; it is asked first again.
@@ -476,43 +405,13 @@ class Session:
             SessionError: there is nothing to undo.
         """
         row = int(self.pool.rows_of([self.store.undo()])[0])
-        self._drop_predictor()
+        self._model.drop()
         value = self.store.answer(self.pool.ids[row])
         if value is None:
             self._progress.release(row)
         else:
             self._progress.take(row, value)
         return row
-
-    def _read(self, rows: list[int], given: list[Given], correct: bool) -> dict[int, tuple[int, Value | Skip]]:
-        """The answers to store, by their place in the call; every mistake is listed at once."""
-        pending = set(self._progress.pending.tolist())
-        read: dict[int, tuple[int, Value | Skip]] = {}
-        told: dict[int, Value | Skip] = {}
-        mistakes = []
-        for place, (row, item) in enumerate(zip(rows, given, strict=True)):
-            if not 0 <= row < len(self.pool):
-                mistakes.append(f"row {row} is outside the pool of {len(self.pool)}")
-                continue
-            name = f"row {self.pool.ids[row]!r}"
-            try:
-                value = self._classes.read(item)
-            except ValueError as error:
-                mistakes.append(f"{name}: {error}")
-                continue
-            standing = told.get(row, self.store.answer(self.pool.ids[row]))
-            if row in told and told[row] != value:
-                mistakes.append(f"{name}: two answers, {shown(told[row])} and {shown(value)}")
-            elif standing == value:
-                continue
-            elif row not in pending and not correct:
-                before = "never asked" if standing is None else f"answered {shown(standing)} before"
-                mistakes.append(f"{name} is not pending: it was {before}; correct=True stores {shown(value)} anyway")
-            else:
-                read[place] = (row, value)
-                told[row] = value
-        refuse(mistakes)
-        return read
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -522,11 +421,10 @@ class Session:
         Raises:
             SessionError: the data has no test rows with labels, or nothing is labeled yet.
         """
-        if not self.can_evaluate:
-            raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
-        self.predictor, self._prepare("test")  # made before the clock starts
+        self._require_test()
+        self.predictor, self._model.prepare("test")  # made before the clock starts
         start = time.perf_counter()
-        figures = self._evaluate("test")
+        figures = self._model.evaluate("test")
         self.evaluate_seconds = time.perf_counter() - start
         return figures
 
@@ -537,62 +435,39 @@ class Session:
             SessionError: the data has no test rows with labels.
             LearnerError: the labels cannot train this learner.
         """
-        from dal.evaluation.metrics import evaluate
+        self._require_test()
+        return self._model.score(learner)
 
+    def _require_test(self) -> None:
         if not self.can_evaluate:
             raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
-        pool, test = (self._prepare(part, learner) for part in ("pool", "test"))
-        start = time.perf_counter()
-        seed = self._model_seeds.number(Stream.FIT)
-        predictor = learner.fit(pool, self.labeled_rows, self.labels, seed=seed, monitor=self._monitor)
-        seconds = time.perf_counter() - start
-        rows = self.data.test.known.nonzero().flatten()
-        outputs = predictor.outputs(test, rows, {"logits"}, seed=self._model_seeds.number(Stream.EVALUATE))
-        return {**evaluate(outputs, self.data.test.labels[rows]), "seconds": seconds}
 
-    def _evaluate(self, part: str) -> dict[str, float]:
-        from dal.evaluation.metrics import evaluate
-
-        figures: dict[str, float] = evaluate(*self.scored(part))
-        return figures
+    @property
+    def marker(self) -> str:
+        """A digest of all that the present model follows from, but for a model that training goes on from."""
+        return self._model.marker
 
     def leave(self, folder: Path) -> None:
         """Save the present model in `folder` for other sessions to adopt, whole or not at all."""
-        predictor = self.predictor
-        with keep_model(folder, self.marker, self.fit_seconds) as target:
-            predictor.save(target)
+        self._model.leave(folder)
 
     def adopt(self, folder: Path) -> bool:
         """Whether another session left in `folder` the model that the present labels make, which is then this one's.
 
         It is loaded as this session's own would be after a restart, with the seconds that its fit took.
         """
-        marker, seconds = trained_on(folder) or ("", 0.0)
-        if marker != self.marker:
-            return False
-        self._predictor = self.learner.load(folder / MODEL, self.prepared)
-        self.fit_seconds = seconds
-        self._keep(self._predictor)
-        return True
+        return self._model.adopt(folder)
 
     def scored(self, part: str) -> tuple[Outputs, Tensor]:
         """The present model's logits for the labeled rows of "test" or "validation", on the CPU, and those labels.
 
         One pass, kept until the labels change.
         """
-        if part not in self._scored:
-            part_rows = getattr(self.data, part)
-            rows = part_rows.known.nonzero().flatten()
-            self._scored[part] = self.read(rows, {"logits"}, part=part).to("cpu"), part_rows.labels[rows]
-        return self._scored[part]
+        return self._model.scored(part)
 
     def read(self, rows: Tensor, names: Iterable[str], *, part: str = "pool") -> Outputs:
         """Outputs for rows of a part of the data: of an untrained model where that has all names, or of the present."""
-        names, prepared = frozenset(names), self._prepare(part)
-        free = names <= closure(self.learner.label_free)
-        model = self.learner.untrained(prepared) if free else self.predictor
-        seed = self._model_seeds.number(Stream.EVALUATE)
-        return model.outputs(prepared, rows, names, seed=seed, monitor=self._monitor)
+        return self._model.read(rows, names, part)
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
@@ -643,7 +518,7 @@ class Session:
         if "spent" in rule.reads:
             found["spent"] = record.spent(self.store.events(), len(self.store.answers), self.store.proposals)
         if "validation" in rule.reads:
-            found["validation"] = {"rows": len(self.data.validation), **self._evaluate("validation")}
+            found["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
         if "stop_set" in rule.reads:
             found["stop_set"] = self._predicted(rule.stop_set)
         return found
@@ -652,103 +527,11 @@ class Session:
         """The present model's predictions for the stop set, in full precision: two models may differ in a row only."""
         if self._stop_set is None or self._stop_set.wanted < size:
             self._stop_set = record.StopSet.draw(self.pool.ids, ~self._progress.given, size, self.seed)
-        rows, seed = self._stop_set.rows, self._model_seeds.number(Stream.EVALUATE)
+        rows, seed = self._stop_set.rows, self._model.seeds.number(Stream.EVALUATE)
         outputs = self.predictor.outputs(self.prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)
         return self._stop_set.record(outputs, self._progress.labeled)
 
-    def _prepare(self, part: str, learner: Learner | None = None) -> Prepared:
-        key = part if learner is None else f"{part} for {describe(learner)}"
-        if key not in self._prepared:
-            self._prepared[key] = (learner or self.learner).prepare(getattr(self.data, part))
-        return self._prepared[key]
-
-    def _fit(self) -> Predictor:
-        if not self.trains:
-            raise SessionError("nothing is labeled yet, so there is no model: ask and tell first")
-        rows, labels, weights = self._training_set()
-        prepared, validation = self.prepared, self._validation()
-        previous = self._last_predictor() if self._continues else None
-        start = time.perf_counter()
-        predictor = self.learner.fit(
-            prepared,
-            rows,
-            labels,
-            seed=self._model_seeds.number(Stream.FIT),
-            weights=weights,
-            validation=validation,
-            previous=previous,
-            monitor=self._monitor,
-        )
-        self.fit_seconds = time.perf_counter() - start
-        self._previous = None
-        self._keep(predictor)
-        return predictor
-
-    def _keep(self, predictor: Predictor) -> None:
-        if self.folder is not None and (self.save_model or self._continues):
-            with keep_model(self.folder, self.marker, self.fit_seconds) as target:
-                predictor.save(target)
-
-    def _training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Rows, labels and weights (None where all count alike): what was answered, and what was proposed."""
-        rows, labels, weak = self.labeled_rows, self.labels, self.weak_rows
-        if not len(weak):
-            return rows, labels, None
-        weights = torch.cat([torch.ones(len(rows)), self._progress.weights[weak]])
-        return torch.cat([rows, weak]), torch.cat([labels, self._progress.proposed[weak]]), weights
-
-    def _validation(self) -> tuple[Prepared, Tensor] | None:
-        rows = self.data.validation
-        if rows is None or not bool(rows.known.all()):
-            return None
-        return self._prepare("validation"), rows.labels
-
-    def _load_current(self) -> Predictor | None:
-        """The saved model, when the present labels made it."""
-        if self.folder is None or not self.trains:
-            return None
-        marker, seconds = trained_on(self.folder) or ("", 0.0)
-        if marker != self.marker:
-            return None
-        self.fit_seconds = seconds
-        return self.learner.load(self.folder / MODEL, self.prepared)
-
-    def _last_predictor(self) -> Predictor | None:
-        """The model that training goes on from: the last that was fitted."""
-        if self._previous is None and self.folder is not None and trained_on(self.folder) is not None:
-            return self.learner.load(self.folder / MODEL, self.prepared)
-        return self._previous
-
-    @property
-    def _continues(self) -> bool:
-        """Whether the learner trains on from its last model."""
-        return bool(getattr(self.learner, "warm_start", False))
-
-    def _drop_predictor(self) -> None:
-        if self._predictor is not None and self._continues:
-            self._previous = self._predictor
-        self._predictor = None
-        self._scored.clear()
-
-    @property
-    def marker(self) -> str:
-        """A digest of all that the present model follows from, but for a model that training goes on from."""
-        facts = [describe(self.learner), self.seed, self.store.labels_round, self.pool.classes, self.pool.fingerprint]
-        digest = hashlib.sha256(json.dumps(facts, default=str).encode())
-        for part in self._training_set():
-            digest.update(b"" if part is None else part.numpy().tobytes())
-        return digest.hexdigest()
-
     # -- opening and closing ---------------------------------------------------------------------------------------
-
-    @property
-    def _seeds(self) -> Seeds:
-        return Seeds(self.seed, self.round)
-
-    @property
-    def _model_seeds(self) -> Seeds:
-        """Those of the round of the latest answer, so that asking alone does not make another model."""
-        return Seeds(self.seed, self.store.labels_round)
 
     def close(self) -> None:
         """Close the store and let others work in the folder. Calling it twice is harmless."""
@@ -762,29 +545,6 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _BatchPlan(Monitor):
-    """Passes on what the work tells, and keeps the batch plan in the store."""
-
-    def __init__(self, watcher: Monitor, store: LabelStore) -> None:
-        self._watcher, self._store = watcher, store
-        self.token_budget = store.token_budget
-
-    def started(self, what: str, total: int) -> None:
-        self._watcher.started(what, total)
-
-    def advanced(self, count: int) -> None:
-        self._watcher.advanced(count)
-
-    def halved(self, token_budget: int) -> None:
-        """Store the smaller budget at once, so that this pass and the next start from it if this process is killed."""
-        self._store.record_budget(token_budget)
-        self.token_budget = token_budget
-        self._watcher.halved(token_budget)
-
-    def finished(self) -> None:
-        self._watcher.finished()
 
 
 def _figures(line: Mapping[str, Any]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from dal.candidates import (
     as_candidates,
     candidate_rows,
 )
+from dal.choice import Seeds, Stream
 from dal.config import build as building
 from dal.config import tree
 from dal.data import Rows, Splits
@@ -248,7 +249,7 @@ def test_a_strategy_chooses_among_the_candidates(candidates):
             session.labeled_rows,
             session.labels,
             4,
-            session._seeds.generator(3),
+            Seeds(session.seed, session.round).generator(Stream.CANDIDATES),
             200,
             lambda rows: Outputs({"embeddings": session.prepared.inputs[rows]}),
         ),
