@@ -14,7 +14,7 @@ from torch import Tensor
 from dal.errors import NeedError
 from dal.learner import Learner, Monitor, Predictor, Prepared
 from dal.memory import SessionMemory
-from dal.outputs import Outputs, closure
+from dal.outputs import Outputs, closure, listing
 from dal.strategy import Query, Selection, Strategy, all_needs, choose, name_of
 
 _RECHECKED = 4  # times n: the rows of a pass in reduced precision that are scored again exactly
@@ -210,11 +210,6 @@ def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = Fals
 def reads_trained(strategy: Strategy, learner: Learner) -> bool:
     """Whether the strategy reads something that only a trained model offers."""
     return not all_needs(strategy) <= closure(learner.label_free)
-
-
-def listing(names: Iterable[str]) -> str:
-    """Names in a message."""
-    return ", ".join(sorted(names)) or "nothing"
 
 
 @contextmanager

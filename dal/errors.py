@@ -54,6 +54,11 @@ class MissingExtraError(DalError):
     """An optional dependency that is not installed."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, without its line breaks, cut where it goes on and on."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def require(module: str, extra: str) -> ModuleType:
     """The imported optional dependency `module`, or a `MissingExtraError` that names the extra to install."""
     try:

@@ -159,7 +159,7 @@ class Outputs:
         if self._declared is not None and name not in self._declared:
             raise NeedError(
                 f"{name!r} was read but not declared: add it to the strategy's needs (pool), labeled_needs or "
-                f"target_needs; declared are {_listing(self._declared)}"
+                f"target_needs; declared are {listing(self._declared)}"
             )
         if name not in self._tensors:
             self._tensors[name] = self._derive(name)
@@ -173,8 +173,8 @@ class Outputs:
     def _derive(self, name: str) -> Value:
         missing = FOLLOWS.get(name, {FOLDS[name]} if name in FOLDS else {name}) - self._tensors.keys()
         if missing:
-            held = _listing(self._tensors)
-            raise NeedError(f"{name!r} was not computed: there is no {_listing(missing)} among {held}")
+            held = listing(self._tensors)
+            raise NeedError(f"{name!r} was not computed: there is no {listing(missing)} among {held}")
         return _DERIVE[name](self)
 
     def declare(self, names: Iterable[str]) -> "Outputs":
@@ -202,7 +202,8 @@ def _as_float32(value: Value) -> Value:
     return value.to(torch.float32) if kind in (torch.float16, torch.bfloat16) else value
 
 
-def _listing(names: Iterable[str]) -> str:
+def listing(names: Iterable[str]) -> str:
+    """Names in a message."""
     return ", ".join(sorted(names)) or "nothing"
 
 

@@ -3,23 +3,22 @@
 import csv
 import difflib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from dal.durable import write_whole
 from dal.errors import AnswerError, ConfigError, DataError
 from dal.labels import SKIP, Skip
 from dal.session import Session
+from dal.spreadsheet import as_csv, write_csv
 
 SKIP_WORD = "skip"  # declines a row
 NONE_WORD = "none"  # no class at all, when multi-label
 SEPARATOR = "|"  # between the classes of a multi-label answer
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 _LISTED = 20  # mistakes shown at once
 
 Answer = str | list[str] | Skip
@@ -55,7 +54,7 @@ def write_questions(path: Path, session: Session, rows: Tensor, *, force: bool =
         raise ConfigError(f"{path} is there already and may hold answers: `dal tell` it first, or choose another name")
     if not path.parent.is_dir():
         raise ConfigError(f"there is no folder {path.parent}")
-    write_whole(path, "\ufeff" + questions(session, rows))
+    write_csv(path, questions(session, rows))
 
 
 def questions(session: Session, rows: Tensor) -> str:
@@ -71,14 +70,6 @@ def questions(session: Session, rows: Tensor) -> str:
         score = [scores.get(row, "")] if scores else []
         lines.append([pool.ids[row], *(text if pairs else (text,)), *score, ""])
     return as_csv(lines)
-
-
-def as_csv(lines: Iterable[Sequence[str | float]]) -> str:
-    """The lines as CSV that a spreadsheet reads as text: a cell that it would run begins with an apostrophe."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerows([inert(cell) if isinstance(cell, str) else f"{cell:.6g}" for cell in line] for line in lines)
-    return written.getvalue()
 
 
 def read_answers(path: Path, session: Session, *, correct: bool = False) -> Answers:
@@ -231,11 +222,6 @@ def _scores(session: Session, rows: list[int]) -> dict[int, float]:
         return {}
     known = dict(zip(asked.rows.tolist(), asked.scores.tolist(), strict=True))
     return {row: known[row] for row in rows if row in known}
-
-
-def inert(cell: str) -> str:
-    """The cell as a spreadsheet shows it and does not run it."""
-    return "'" + cell if cell.startswith(_FORMULA) else cell
 
 
 def _shown(value: Answer) -> str:

@@ -9,6 +9,8 @@ from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.labels import LabelStore
 from dal.oracles.oracle import Oracle
 from dal.oracles.router import Router
+from dal.runfolder import LABELS
+from dal.spreadsheet import as_csv, write_csv
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ def report(folder: Path, merge: Path | None = None) -> int:
     if merge is not None and len(cells) > 1:
         raise ConfigError(f"--merge takes one cell: name one of {', '.join(str(cell) for cell in cells)}")
     for cell in cells:
-        with LabelStore(cell / "labels.db") as store:
+        with LabelStore(cell / LABELS) as store:
             print("\n".join(_report(cell, store, router)))
             if merge is not None:
                 _write(merge, store)
@@ -49,9 +51,9 @@ def _router(folder: Path) -> Router:
 
 def _cells(folder: Path) -> list[Path]:
     """The folder itself, or its cells."""
-    if (folder / "labels.db").is_file():
+    if (folder / LABELS).is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob("*/labels.db"))
+    found = sorted(path.parent for path in folder.glob(f"*/{LABELS}"))
     if not found:
         raise ConfigError(f"{folder} holds no answers yet")
     return found
@@ -113,9 +115,6 @@ def _words(share: Share) -> str:
 
 def _write(path: Path, store: LabelStore) -> None:
     """A line for each row that a machine said something of: the merged class and its probability."""
-    from dal.durable import write_whole
-    from dal.sheet import as_csv
-
     person = _person(store)
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
     rows, found = merged(store.proposals, person, classes)
@@ -123,4 +122,4 @@ def _write(path: Path, store: LabelStore) -> None:
     for row, posterior in zip(rows, found.posterior, strict=True):
         best = int(posterior.argmax())
         lines.append([row, classes[best], float(posterior[best]), "person" if row in person else "machines"])
-    write_whole(path, "\ufeff" + as_csv(lines))
+    write_csv(path, as_csv(lines))

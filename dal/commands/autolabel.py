@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dal.commands.settings import require_folder
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
@@ -59,6 +60,5 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     if not options.dry_run:
         if options.output.exists() and not options.force:
             raise ConfigError(f"{options.output} is there already: choose another name, or overwrite it with --force")
-        if not options.output.parent.is_dir():
-            raise ConfigError(f"there is no folder {options.output.parent}")
+        require_folder(options.output.parent)
     return options

@@ -10,7 +10,8 @@ from dal.checks import Check, read_checks
 from dal.commands.opening import Model, find, load
 from dal.commands.terminal import say
 from dal.errors import AnswerError, ConfigError, SessionError
-from dal.evaluation.confidence import answers, confidence, temperature
+from dal.evaluation.calibration import Temperature
+from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
 from dal.interrupts import interruptible
 from dal.labels import Value
@@ -77,7 +78,7 @@ def _temperature(model: Model) -> float:
     if part is None or not bool(part.known.any()):
         return 1.0
     rows = part.known.nonzero().flatten()
-    return temperature(model.logits("validation", rows), part.labels[rows])
+    return Temperature.fit(model.logits("validation", rows), part.labels[rows]).value
 
 
 def _generator(model: Model) -> torch.Generator:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dal.commands.settings import require_folder
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
@@ -67,6 +68,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         raise ConfigError(f"-n must be at least 2, not {options.n}")
     if options.file is None and options.output.exists() and not options.force:
         raise ConfigError(f"{options.output} is there already and may hold answers: choose another name")
-    if options.file is None and not options.output.parent.is_dir():
-        raise ConfigError(f"there is no folder {options.output.parent}")
+    if options.file is None:
+        require_folder(options.output.parent)
     return options

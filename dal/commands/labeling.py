@@ -13,7 +13,6 @@ from dal.commands.opening import Model, Place, find, load
 from dal.commands.terminal import say
 from dal.data.columns import digests
 from dal.data.split import keys
-from dal.durable import write_whole
 from dal.errors import ConfigError, SessionError
 from dal.evaluation.autolabel import Decisions, decide
 from dal.evaluation.automation import labels_needed
@@ -23,7 +22,8 @@ from dal.labels import Value
 from dal.reporter import Console
 from dal.runfolder import describe
 from dal.session import Session
-from dal.sheet import NONE_WORD, SEPARATOR, as_csv, refuse_separator
+from dal.sheet import NONE_WORD, SEPARATOR, refuse_separator
+from dal.spreadsheet import as_csv, write_csv
 
 _STREAM = 0  # of the random order of held-out rows
 
@@ -73,7 +73,7 @@ def _label(session: Session, model: Model, options: argparse.Namespace) -> int:
     for note in held.notes:
         say(note)
     if not options.dry_run:
-        write_whole(options.output, "\ufeff" + _csv(session, rows, found, automatic))
+        write_csv(options.output, _csv(session, rows, found, automatic))
         print(f"written: {options.output}")
     return 0
 

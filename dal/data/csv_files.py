@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from dal.data.source import TEXT, Source, Wanted, gathered, one_line, refuse_utf16, utf8_fault
-from dal.errors import DataError
+from dal.data.source import TEXT, Source, Wanted, gathered, refuse_utf16, utf8_fault
+from dal.errors import DataError, one_line
 
 #: Bytes that are parsed at a time; a file with a longer row is parsed in one piece.
 CSV_BLOCK = 8 << 20

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from dal.data.classes import text_of
-from dal.data.source import LISTS, TEXT, Source, Wanted, gathered, one_line, refuse_utf16, utf8_fault
-from dal.errors import DataError
+from dal.data.source import LISTS, TEXT, Source, Wanted, gathered, refuse_utf16, utf8_fault
+from dal.errors import DataError, one_line
 
 #: Objects that are turned into Arrow at a time.
 BATCH = 1024

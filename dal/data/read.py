@@ -13,8 +13,8 @@ import pyarrow.parquet
 from dal.data.classes import listing, nearest
 from dal.data.csv_files import read_csv
 from dal.data.json_files import read_json
-from dal.data.source import TEXT, Source, Wanted, gathered, missing, one_line
-from dal.errors import DataError, MissingExtraError
+from dal.data.source import TEXT, Source, Wanted, gathered, missing
+from dal.errors import DataError, MissingExtraError, one_line
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 

@@ -93,11 +93,6 @@ def missing(path: str | Path) -> str:
     return f"{file} does not exist" + (f"; did you mean {str(file.with_name(close[0]))!r}?" if close else "")
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception says, without its line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 def gathered(batches: Iterable[Any], schema: Any) -> Any:
     """A table of the record batches: in memory while small, else in a memory-mapped file that vanishes with it."""
     held: list[Any] = []

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
+from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
 from dal.proposals import Proposal, latest
 
@@ -33,16 +33,12 @@ class Share:
     @property
     def low(self) -> float:
         """The lower end (Clopper and Pearson 1934); 0 of nothing."""
-        if not self.found:
-            return 0.0
-        return float(beta.ppf((1 - self.confidence) / 2, self.found, self.of - self.found + 1))
+        return lower_bound(self.found, self.of, (1 - self.confidence) / 2)
 
     @property
     def high(self) -> float:
         """The upper end; 1 of nothing."""
-        if self.found == self.of:
-            return 1.0
-        return float(beta.ppf((1 + self.confidence) / 2, self.found + 1, self.of - self.found))
+        return upper_bound(self.found, self.of, (1 - self.confidence) / 2)
 
 
 @dataclass(frozen=True, eq=False)

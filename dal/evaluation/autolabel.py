@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from dal.evaluation.automation import Automation, promising, quantiles, threshold
-from dal.evaluation.confidence import answers, confidence, is_right, temperature
+from dal.evaluation.calibration import Temperature
+from dal.evaluation.confidence import answers, confidence, is_right
 
 #: One in so many held-out rows chooses the temperature and where the search begins; the others decide.
 CALIBRATING = 4
@@ -61,18 +62,18 @@ def decide(
         known: (m,) bool; a held-out row that nobody could label counts as an error. None: all are known.
 
     Example:
-        >>> x = torch.linspace(-6, 6, 400)
+        >>> x = torch.linspace(-5, 7, 400)
         >>> logits = torch.stack([x, -x], 1)[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
         >>> found = decide(logits, logits, (logits[:, 0] < 0.5).long(), 0.05)
         >>> int(found.automatic.sum()), found.calibrating, found.testing
-        (392, 100, 300)
+        (384, 100, 300)
     """
     multilabel = held_labels.dim() == 2
     known = torch.ones(len(held_logits), dtype=torch.bool) if known is None else known
     right = (is_right(answers(held_logits, multilabel=multilabel), held_labels) & known).numpy()
     first = len(held_logits) // CALIBRATING
     labeled = known[:first]
-    t = temperature(held_logits[:first][labeled], held_labels[:first][labeled])
+    t = _temperature(held_logits[:first][labeled], held_labels[:first][labeled])
     sure = confidence(logits, t, multilabel=multilabel)
     held = confidence(held_logits, t, multilabel=multilabel).numpy()
     rest = len(held) - first
@@ -80,3 +81,8 @@ def decide(
     result = threshold(held[first:], right[first:], max_error, grid=grid, delta=delta)
     automatic = torch.zeros(len(sure), dtype=torch.bool) if result.threshold is None else sure >= result.threshold
     return Decisions(result, answers(logits, multilabel=multilabel), sure, automatic, t, first, rest)
+
+
+def _temperature(logits: Tensor, labels: Tensor) -> float:
+    """The one that the rows choose; 1 without any."""
+    return Temperature.fit(logits, labels).value if len(labels) else 1.0

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, binom
+from scipy.stats import binom
+
+from dal.evaluation.binomial import upper_bound
 
 Floats = NDArray[np.float64]
 
@@ -59,20 +61,6 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
     return RiskCoverage(kept / len(c), found / kept, -levels, area)
 
 
-def error_bound(errors: int, rows: int, delta: float = 0.05) -> float:
-    """The Clopper-Pearson upper bound of an error rate: at least the true one with probability 1 - delta or more.
-
-    Exact for `rows` independent answers of which `errors` are wrong. 1 without any row.
-
-    Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial".
-
-    Example:
-        >>> round(error_bound(0, 59), 4), round(error_bound(1, 59), 4)
-        (0.0495, 0.0779)
-    """
-    return 1.0 if errors >= rows else float(beta.ppf(1 - delta, errors + 1, rows - errors))
-
-
 def labels_needed(max_error: float, delta: float = 0.05) -> int:
     """How many held-out labels without a single error it takes to bound the error rate by `max_error`.
 
@@ -83,7 +71,7 @@ def labels_needed(max_error: float, delta: float = 0.05) -> int:
     """
     _check_shares(max_error, delta)
     n = max(1, math.floor(math.log(delta) / math.log1p(-max_error)))
-    return next(k for k in range(n, n + 3) if error_bound(0, k, delta) <= max_error)
+    return next(k for k in range(n, n + 3) if upper_bound(0, k, delta) <= max_error)
 
 
 @dataclass(frozen=True)
@@ -170,7 +158,7 @@ def threshold(
     for t in np.asarray(grid, np.float64).tolist():
         kept = c >= t
         rows, errors = int(kept.sum()), int(wrong[kept].sum())
-        tried = Automation(t, rows, errors, error_bound(errors, rows, delta), max_error, delta, needed)
+        tried = Automation(t, rows, errors, upper_bound(errors, rows, delta), max_error, delta, needed)
         if tried.bound > max_error:
             failed = tried
             break

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, norm
+from scipy.stats import norm
 from torch import Tensor
 
+from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.functional.drawing import draw_without_replacement
 
 Floats = NDArray[np.float64]
@@ -193,6 +194,4 @@ def _proportion(value: float, deviation: float, weights: Floats, level: float) -
         rows = p * (1 - p) / deviation**2
     else:
         rows = float(weights.sum() ** 2 / (weights**2).sum())
-    low = 0.0 if p == 0 else float(beta.ppf(tail, p * rows, (1 - p) * rows + 1))
-    high = 1.0 if p == 1 else float(beta.ppf(1 - tail, p * rows + 1, (1 - p) * rows))
-    return low, high
+    return lower_bound(p * rows, rows, tail), upper_bound(p * rows, rows, tail)

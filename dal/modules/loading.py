@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from dal.errors import LearnerError, MissingExtraError
+from dal.errors import LearnerError, MissingExtraError, one_line
 from dal.modules.dropout import seeded
 
 #: Packages that carry a model and come with an extra.
@@ -138,7 +138,7 @@ def _from_checkpoint(
                 output_loading_info=True,
             )
         except (OSError, ValueError, KeyError) as error:
-            raise LearnerError(f"the model {where} could not be loaded: {_one_line(error)}") from error
+            raise LearnerError(f"the model {where} could not be loaded: {one_line(error)}") from error
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = frozenset(set(info["missing_keys"]) | mismatched)
     inside = {f"{loaded.base_model_prefix}.{name}" for name, _ in loaded.base_model.named_parameters()}
@@ -199,10 +199,6 @@ def _set_dropout(config: Any, probability: float, where: str) -> None:
         raise LearnerError(f"the config of {where} has no dropout to set besides that of attention weights")
     for name in found:
         setattr(text, name, probability)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from dal.report.parts import Plot, Section, Table, leaves
 from dal.report.png import png
 from dal.report.svg import svg
 from dal.report.wording import slug
+from dal.spreadsheet import inert
 
 FOLDER = "report"
 INDEX = "index.json"
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 
 
 def names(sections: Sequence[Section]) -> dict[int, str]:
@@ -73,14 +72,10 @@ def _csv(table: Table) -> str:
     """Comma-separated values; an empty field is one that is missing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_inert(column.key) for column in table.columns])
+    writer.writerow([inert(column.key) for column in table.columns])
     for row in table.rows:
-        writer.writerow(["" if value is None else _inert(value) for value in row])
+        writer.writerow(["" if value is None else inert(value) if isinstance(value, str) else value for value in row])
     return out.getvalue()
-
-
-def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _json(table: Table) -> str:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import automation as reference
 
-from dal.evaluation.automation import error_bound, labels_needed, promising, quantiles, risk_coverage, threshold
+from dal.evaluation.automation import labels_needed, promising, quantiles, risk_coverage, threshold
+from dal.evaluation.binomial import upper_bound
 
 Floats = NDArray[np.float64]
 ROWS = st.lists(st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0]), st.booleans()), min_size=1, max_size=12)
@@ -49,31 +50,12 @@ def test_what_makes_no_curve_is_refused(confidence: list[float], right: list[boo
         risk_coverage(confidence, right)
 
 
-@given(
-    st.integers(0, 8),
-    st.integers(0, 30),
-    st.fractions(Fraction(1, 50), Fraction(9, 10), max_denominator=50),
-    st.sampled_from([Fraction(1, 20), Fraction(1, 10), Fraction(1, 3)]),
-)
-def test_bound_is_below_a_rate_exactly_when_so_few_errors_are_improbable_at_it(
-    errors: int, rows: int, rate: Fraction, delta: Fraction
-) -> None:
-    rows += errors
-    bound = error_bound(errors, rows, float(delta))
-    if abs(bound - float(rate)) > 1e-9:
-        assert (bound < rate) == reference.passes(errors, rows, rate, delta)
-
-
-def test_nothing_is_known_without_rows_or_where_all_are_wrong() -> None:
-    assert error_bound(0, 0) == error_bound(4, 4) == 1.0
-
-
 @pytest.mark.parametrize("max_error", [0.5, 0.2, 0.1, 0.05, 0.01, 0.001])
 @pytest.mark.parametrize("delta", [0.2, 0.05, 0.01])
 def test_labels_needed_are_the_fewest(max_error: float, delta: float) -> None:
     n = labels_needed(max_error, delta)
-    assert error_bound(0, n, delta) <= max_error
-    assert error_bound(0, n - 1, delta) > max_error
+    assert upper_bound(0, n, delta) <= max_error
+    assert upper_bound(0, n - 1, delta) > max_error
 
 
 @given(
@@ -193,7 +175,7 @@ def test_each_single_test_is_exact_and_not_merely_careful() -> None:
         right = random.random(300) < 0.95 - 1e-9
         passed += threshold(np.ones(300), right, 0.05, grid=[0.5]).threshold is not None
     stated = float(reference.binomial_cdf(8, 300, Fraction(1, 20)))  # 8 of 300 pass, 9 do not
-    assert error_bound(8, 300) <= 0.05 < error_bound(9, 300)
+    assert upper_bound(8, 300) <= 0.05 < upper_bound(9, 300)
     assert stated > 0.03
     assert abs(passed - 1000 * stated) <= 3 * (1000 * stated * (1 - stated)) ** 0.5
 

@@ -53,6 +53,12 @@ def test_scale_of_the_logits_does_not_matter() -> None:
     assert second.temperature == pytest.approx(5 * first.temperature, rel=1e-3)
 
 
+def test_a_first_quarter_that_nobody_could_label_leaves_the_temperature_at_1() -> None:
+    held, labels = drawn(800, 1)
+    known = torch.arange(800) >= 200
+    assert decide(POOL, held, labels, 0.05, known=known).temperature == 1
+
+
 def test_a_row_that_nobody_could_label_counts_as_an_error() -> None:
     held, labels = drawn(800, 1)
     known = torch.ones(800, dtype=torch.bool)
