@@ -309,7 +309,7 @@ class Experiment:
                 made = partial(self._line, session, cell, batch, round, measures)
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
-                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, batch)
+                line |= {"strategy": name_of(cell.strategy)} | self._texts(session, batch, line)
                 line |= self._judged(session, line)
                 if self.is_over([*session.metrics, line]):
                     line |= measures.at_end()
@@ -336,9 +336,18 @@ class Experiment:
         notes = {name: _finite(value) for name, value in verdict.notes.items()}
         return read | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
 
-    def _texts(self, session: Session, batch: Asked | None) -> dict[str, Any]:
-        """The texts of a round's batch, for the report, where they are wanted."""
-        return {"texts": session.pool.texts(batch.rows)} if self.show_texts and batch is not None else {}
+    def _texts(self, session: Session, batch: Asked | None, line: Mapping[str, Any]) -> dict[str, Any]:
+        """The texts of a round's batch, for the report, where they are wanted.
+
+        Those of their nearest labeled rows are in the lines that chose them; the texts of rows whose label came with
+        the data are added, by id.
+        """
+        if not self.show_texts or batch is None:
+            return {}
+        pool, asked = session.pool, {event.row for event in session.store.events() if event.kind == "asked"}
+        given = [row for row in dict.fromkeys(line.get("nearest", ())) if row is not None and row not in asked]
+        near = dict(zip(given, pool.texts(pool.rows_of(given)), strict=True)) if given else {}
+        return {"texts": pool.texts(batch.rows)} | ({"nearest_texts": near} if near else {})
 
     def _line(
         self, session: Session, cell: Cell, batch: Asked | None, round: int, measures: "Measures"

@@ -63,7 +63,7 @@ class Measures:
         start = time.perf_counter()
         line = self._on_test() if self._session.can_evaluate else {}
         line |= self._on_pool()
-        line["batch"] = self._batch(batch)
+        line |= self._batch(batch)
         line["cost"] = costs(self._session.store.events(), self._prices)
         return line | {"measure_seconds": asked + time.perf_counter() - start}
 
@@ -123,11 +123,14 @@ class Measures:
         session = self._session
         rows = torch.zeros(0, dtype=torch.int64) if batch is None else batch.rows
         answered = session.labels[torch.isin(session.labeled_rows, rows)]
-        return {
-            **({} if self._space is None else self._space.of_batch(rows)),
+        measured: dict[str, Any] = {
             "balance": balance(answered, len(session.pool.classes)),
             "uncertainty": None if batch is None else batch.uncertainty,
         }
+        if self._space is None:
+            return {"batch": measured}
+        distances, nearest = self._space.of_batch(rows)
+        return {"batch": distances | measured, "nearest": nearest}
 
     def _doubts(self) -> list[dict[str, Any]]:
         """The labeled rows whose label confident learning doubts, the most doubtful first."""
