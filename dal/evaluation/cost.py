@@ -61,10 +61,10 @@ def costs(events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal]
         None if prices.per_label is None else prices.per_label * len(unpriced),
         None if prices.per_hour is None or payable is None else prices.per_hour * payable / 3600,
     ]
-    paid = [part for part in parts if part is not None]
+    stored = [event.cost for event in done] + [proposal.cost for proposal in apart(proposals, done)]
     return {
-        "labels": math.fsum(paid) if paid else None,
-        "llm": math.fsum(each.cost for each in (*done, *apart(proposals, done)) if each.cost is not None),
+        "labels": _sum(parts),
+        "llm": _sum(stored) or 0.0,
         "annotator_seconds": seconds,
     }
 

@@ -17,17 +17,21 @@ MAX_ROWS = 5_000
 Row = tuple[object, ...]
 
 
-def section(run: Run) -> Section | None:
-    """For each strategy, what it chose in every round of every seed, folded away."""
+def section(run: Run, most: int = MAX_ROWS) -> Section | None:
+    """For each strategy, what it chose in every round of every seed, folded away.
+
+    At most so many rows are listed, those of the first seeds of all strategies before others.
+    """
     texts = run.config.get("show_texts") is True
     nearest = any("nearest" in record for cell in run.cells for record in cell.records)
     columns = _columns(texts, nearest)
     folds, long = [], []
-    room = MAX_ROWS
+    rooms = _rooms(run, most)
     for name in run.strategies:
         batches: list[Part] = []
         for cell in run.of(name):
             text_of = wordings(cell) if texts else None
+            room = rooms[cell.name, cell.seed]
             for record in cell.records:
                 rows = _rows(record, cell, text_of, nearest)
                 if rows:
@@ -44,6 +48,16 @@ def section(run: Run) -> Section | None:
     if not texts:
         note += " Texts are left out; ids are those of the data."
     return Section("chosen", "Rows chosen in each round", "Chosen rows", (Said(note), *folds, table))
+
+
+def _rooms(run: Run, most: int) -> dict[tuple[str, int], int]:
+    """How many rows of each cell are listed: all of the first seeds, as long as there is room."""
+    rooms = {}
+    for cell in sorted(run.cells, key=lambda cell: cell.seed):
+        chosen = sum(len(_list(record.get("rows"))) for record in cell.records)
+        rooms[cell.name, cell.seed] = min(most, chosen)
+        most -= rooms[cell.name, cell.seed]
+    return rooms
 
 
 def _columns(texts: bool, nearest: bool) -> tuple[Column, ...]:
@@ -71,7 +85,7 @@ def _batch(record: Record, cell: Cell, columns: tuple[Column, ...], rows: list[R
     if rows[:room]:
         parts.append(Table("", f"Rows of {where}", columns, rows[:room], where))
     if len(rows) > room:
-        parts.append(Said(f"{len(rows) - room} more are in metrics.jsonl; this page lists {MAX_ROWS} rows at most."))
+        parts.append(Said(f"{len(rows) - room} more are in metrics.jsonl; this page does not list all rows."))
     return Fold(f"Seed {cell.seed}, round {round}", tuple(parts), status)
 
 
