@@ -30,6 +30,7 @@ from dal.report.sections import (
     needed,
     quality,
     rounds,
+    successor,
 )
 from dal.report.sections import curves as learning
 from dal.report.series import band_words, of_run
@@ -77,6 +78,7 @@ def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int)
         learning.section(run, shown, saving),
         needed.section(run),
         forecast.section(run, shown),
+        successor.section(run),
         quality.section(run),
         quality.classes(run),
         quality.groups(run),

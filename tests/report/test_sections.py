@@ -236,6 +236,15 @@ def test_target_is_that_of_the_stopping_rule_or_the_next_round_score(tmp_path):
     assert "0.87" in report(folder).text
 
 
+def test_successor_without_a_baseline_or_without_figures_is_no_reason_to_fail(tmp_path):
+    one = [record("Margin", 0, r, successor={"learner": "Tfidf", "accuracy": 0.5 + 0.1 * r}) for r in range(2)]
+    write_cell(tmp_path / "a" / "Margin-seed0", one, answers=False)
+    assert "Tfidf was trained on the same labels; there is no baseline" in report(tmp_path / "a").text
+    for told in ({"learner": "Tfidf", "failed": "not with these"}, None, "?", {"accuracy": 0.5}, {"accuracy": "?"}):
+        write_cell(tmp_path / "b" / "Margin-seed0", [record("Margin", 0, 0, successor=told)], answers=False)
+        assert "What another model makes" not in report(tmp_path / "b").text
+
+
 def test_few_points_are_not_continued(tmp_path):
     write_cell(tmp_path / "Margin-seed0", [record("Margin", 0, r) for r in range(4)], answers=False)
     assert forecast.section(read(tmp_path), "accuracy") is None
