@@ -455,6 +455,17 @@ class LabelStore:
         self._pending.pop(row, None)
 
 
+def standing(events: Iterable[Event]) -> dict[str, Event]:
+    """Row id -> the event that stands for it: its last answer or skip that was not retracted."""
+    stacks: dict[str, list[Event]] = {}
+    for event in events:
+        if event.kind == "retracted":
+            stacks[event.row].pop()
+        elif event.kind != "asked":
+            stacks.setdefault(event.row, []).append(event)
+    return {row: stack[-1] for row, stack in stacks.items() if stack}
+
+
 def _event(line: Sequence[Any]) -> Event:
     event = Event(*line)
     if not isinstance(event.value, str):

@@ -17,7 +17,7 @@ from dal.durable import write_whole
 from dal.evaluation.batch import balance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, reliability
-from dal.evaluation.cost import Prices, costs
+from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import doubts
 from dal.learners.held_out import held_out_probs
@@ -63,8 +63,8 @@ class Measures:
         start = time.perf_counter()
         line = self._on_test() if self._session.can_evaluate else {}
         line |= self._on_pool()
-        line["batch"] = self._batch(batch)
-        line["cost"] = costs(self._session.store.events(), self._prices)
+        line |= self._batch(batch)
+        line |= self._spent()
         return line | {"measure_seconds": asked + time.perf_counter() - start}
 
     def at_end(self) -> dict[str, Any]:
@@ -123,11 +123,20 @@ class Measures:
         session = self._session
         rows = torch.zeros(0, dtype=torch.int64) if batch is None else batch.rows
         answered = session.labels[torch.isin(session.labeled_rows, rows)]
-        return {
-            **({} if self._space is None else self._space.of_batch(rows)),
+        measured: dict[str, Any] = {
             "balance": balance(answered, len(session.pool.classes)),
             "uncertainty": None if batch is None else batch.uncertainty,
         }
+        if self._space is None:
+            return {"batch": measured}
+        distances, nearest = self._space.of_batch(rows)
+        return {"batch": distances | measured, "nearest": nearest}
+
+    def _spent(self) -> dict[str, Any]:
+        """What the answers so far cost, and who gave them."""
+        store = self._session.store
+        events, proposals = list(store.events()), store.proposals
+        return {"cost": costs(events, self._prices, proposals), "sources": sources(events, self._prices, proposals)}
 
     def _doubts(self) -> list[dict[str, Any]]:
         """The labeled rows whose label confident learning doubts, the most doubtful first."""

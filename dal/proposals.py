@@ -5,8 +5,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dal.errors import AnswerError
+
+if TYPE_CHECKING:
+    from dal.labels import Event
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (
@@ -81,6 +85,20 @@ def stored(connection: sqlite3.Connection, after: int) -> list[tuple[int, Propos
 def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
     """(row, who) -> what this one said last of the row."""
     return {(proposal.row, proposal.who): proposal for proposal in proposals}
+
+
+def apart(proposals: Iterable[Proposal], answers: Iterable["Event"]) -> list[Proposal]:
+    """What was said beside the answers and is none of them: the last of each source and name on a row.
+
+    A proposal whose row got an answer of the same source and name, with a cost, is that answer, and is paid once.
+
+    Args:
+        proposals: of the label store.
+        answers: the events that are answers or skips.
+    """
+    taken = {(answer.row, answer.who or "", answer.source or "") for answer in answers if answer.cost is not None}
+    last = {(proposal.row, proposal.who, proposal.source): proposal for proposal in proposals}
+    return [proposal for key, proposal in last.items() if key not in taken]
 
 
 def _value(text: str) -> str | tuple[str, ...]:

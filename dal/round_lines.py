@@ -47,10 +47,22 @@ class RoundLines:
 
     def completed(self, line: Mapping[str, Any], batch: Asked | None) -> dict[str, Any]:
         """The line with what is this session's own: its strategy, the texts, and whether to stop here."""
-        line = {**line, "strategy": name_of(self.session.strategy)}
-        if self.texts and batch is not None:
-            line["texts"] = self.session.pool.texts(batch.rows)
+        line = {**line, "strategy": name_of(self.session.strategy)} | self._wordings(line, batch)
         return line | self._judged(line)
+
+    def _wordings(self, line: Mapping[str, Any], batch: Asked | None) -> dict[str, Any]:
+        """The texts of a round's batch, for the report, where they are wanted.
+
+        Those of their nearest labeled rows are in the lines that chose them; the texts of rows whose label came with
+        the data are added, by id.
+        """
+        if not self.texts or batch is None:
+            return {}
+        session = self.session
+        pool, asked = session.pool, {event.row for event in session.store.events() if event.kind == "asked"}
+        given = [row for row in dict.fromkeys(line.get("nearest", ())) if row is not None and row not in asked]
+        near = dict(zip(given, pool.texts(pool.rows_of(given)), strict=True)) if given else {}
+        return {"texts": pool.texts(batch.rows)} | ({"nearest_texts": near} if near else {})
 
     def _judged(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """What the stopping rule reads of the round, and what it says: stored with the round, so that it stands."""

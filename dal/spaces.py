@@ -12,7 +12,7 @@ from dal.data.split import keys
 from dal.errors import LearnerError
 from dal.evaluation.batch import coverage, novelty, redundancy, typical_distance
 from dal.evaluation.projection import principal_plane
-from dal.functional.neighbors import nearest_distance
+from dal.functional.neighbors import k_nearest, nearest_distance
 from dal.outputs import closure
 from dal.session import Session
 
@@ -67,19 +67,32 @@ class Space:
             )
         return points
 
-    def of_batch(self, rows: Tensor) -> dict[str, Any]:
-        """Redundancy, novelty and coverage of the chosen rows (n,), in the order of the choice, by name."""
+    def of_batch(self, rows: Tensor) -> tuple[dict[str, Any], list[str | None]]:
+        """Redundancy, novelty and coverage of the chosen rows (n,), by name, and the nearest labeled row of each.
+
+        The latter are the ids of the rows that had a label before the batch, in the order of the choice; None without
+        any.
+        """
         labeled = self._session.labeled_rows
+        earlier = labeled[~torch.isin(labeled, rows)]
         reference, typical = self._standard()
-        batch, before = self.points(rows), self.points(labeled[~torch.isin(labeled, rows)])
+        batch, before = self.points(rows), self.points(earlier)
         covered = coverage(self._to_labels(reference, labeled)) if len(labeled) else None
-        return {
+        measured = {
             "redundancy": redundancy(batch, before, typical),
             "novelty": novelty(batch, before, typical),
             "coverage_mean": None if covered is None else covered[0],
             "coverage_p95": None if covered is None else covered[1],
             "space": self.name,
         }
+        return measured, self._nearest_ids(batch, before, earlier)
+
+    def _nearest_ids(self, batch: Tensor, before: Tensor, earlier: Tensor) -> list[str | None]:
+        """The id of the row (of `earlier`, whose points are `before`) that is nearest to each point of a batch."""
+        if not len(batch) or not len(before):
+            return [None] * len(batch)
+        found = k_nearest(batch, 1, among=before).indices.flatten()
+        return [self._session.pool.ids[row] for row in earlier[found].tolist()]
 
     def _standard(self) -> tuple[Tensor, float | None]:
         """The reference points, and how far apart neighbours among them typically are: once where training changes

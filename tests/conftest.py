@@ -6,8 +6,12 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hypothesis
 import material
 import pytest
+
+hypothesis.settings.register_profile("dal", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("dal")
 
 
 @pytest.fixture(scope="session")

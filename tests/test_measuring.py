@@ -117,6 +117,56 @@ def test_batch_is_measured_as_two_loops_would() -> None:
     assert [line["batch"]["novelty"] is None for line in found] == [True, False, False]
 
 
+@pytest.mark.parametrize("strategy", [Margin(), BADGE()])
+def test_nearest_labeled_row_of_each_chosen_one_is_that_of_two_loops_and_no_row_of_its_batch(strategy: Any) -> None:
+    pool = splits().pool
+    points = dict(zip(pool.ids, pool.inputs.double().tolist(), strict=True))
+    before: list[str] = []
+    for line in lines(strategy=strategy):
+        expected = [slow.nearest(points[row], {other: points[other] for other in before}) for row in line["rows"]]
+        assert line["nearest"] == expected
+        before += line["rows"]
+    assert len(before) == 20
+
+
+def test_nearest_rows_are_left_out_where_no_distances_are_measured_and_may_be_rows_that_came_labeled() -> None:
+    assert not any("nearest" in line for line in lines(measure_distances=False))
+    data = splits()
+    labels = data.pool.labels.clone()
+    labels[30:] = -1
+    partly: Any = Splits(Rows.from_inputs(data.pool.inputs, labels, NAMES, ids=list(data.pool.ids)), data.test)
+    found = lines(data=partly, oracle=Told())
+    assert found[0]["nearest"] == []
+    assert set(found[1]["nearest"]) <= set(list(data.pool.ids)[:30])
+    assert len(found[1]["nearest"]) == 5
+
+
+def test_texts_of_the_nearest_rows_that_came_labeled_are_stored_where_texts_are(tiny_bert: Path) -> None:
+    texts, topics = material.tickets(60)
+    given = [topic if i < 8 else None for i, topic in enumerate(topics[:40])]
+    names = sorted(set(topics))
+    data = Splits(Rows.from_inputs(texts[:40], given, names), Rows.from_inputs(texts[40:], topics[40:], names))
+    found = lines(data=data, learner=ProbeLearner(str(tiny_bert)), oracle=Sure(tuple(topics)), show_texts=True)
+    wording = dict(zip(data.pool.ids, texts, strict=False))
+    came = set(list(data.pool.ids)[:8])
+    for line in found[1:]:
+        near = {row for row in line["nearest"] if row in came}
+        assert line.get("nearest_texts", {}) == {row: wording[row] for row in near}
+    assert any("nearest_texts" in line for line in found)
+    bare = lines(data=data, learner=ProbeLearner(str(tiny_bert)), oracle=Sure(tuple(topics)))
+    assert not any("nearest_texts" in line for line in bare)
+
+
+@dataclass(frozen=True)
+class Sure(Oracle):
+    """Knows the topic of every row by its place."""
+
+    topics: tuple[str, ...]
+
+    def answer(self, rows: Any, data: Rows) -> Any:
+        return [self.topics[row] for row in rows.tolist()]
+
+
 @pytest.mark.parametrize("strategy", [Margin(), Random()])
 def test_uncertainty_is_that_of_the_model_before_the_answers_whoever_chose(strategy: Any) -> None:
     found = lines(strategy=strategy)
@@ -270,13 +320,13 @@ def test_retracted_answer_no_longer_covers_the_pool() -> None:
     session = labeled_session()
     space, nothing = Space.of(session), torch.zeros(0, dtype=torch.int64)
     assert space is not None
-    before = space.of_batch(nothing)
+    before = space.of_batch(nothing)[0]
     rows = session.ask(5)
     session.tell(rows, session.pool.labels[rows])
-    assert space.of_batch(rows)["coverage_mean"] < before["coverage_mean"]
+    assert space.of_batch(rows)[0]["coverage_mean"] < before["coverage_mean"]
     for _ in range(5):
         session.undo()
-    assert space.of_batch(nothing) == before
+    assert space.of_batch(nothing) == (before, [])
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,8 @@ def test_a_module_of_one_usable_class_is_path_enough(install) -> None:
 
 def test_a_module_of_several_classes_asks_for_one(install) -> None:
     with pytest.raises(
-        ConfigError, match=r"as dal.strategies.uncertainty:Class \(it has Entropy, LeastConfidence, Marg"
+        ConfigError,
+        match=r"as dal.strategies.uncertainty:Class \(it has Entropy, LeastConfidence, LowestConfidence, Marg",
     ):
         plugins.load(STRATEGIES, "dal.strategies.uncertainty")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from dal.commands.settings import stored_config
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
-from dal.labels import LabelStore
+from dal.labels import LabelStore, standing
 from dal.oracles.oracle import Oracle
 from dal.oracles.router import Router
 from dal.runfolder import LABELS
@@ -74,11 +74,8 @@ def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
 
 def _sources(store: LabelStore) -> dict[str, int]:
     """source -> how many answers that stand."""
-    last = {event.row: event.source or "person" for event in store.events() if event.kind == "answered"}
-    counts: dict[str, int] = {}
-    for row in store.answers:
-        counts[last[row]] = counts.get(last[row], 0) + 1
-    return counts
+    found = [event.source or "person" for event in standing(store.events()).values() if event.kind == "answered"]
+    return {name: found.count(name) for name in dict.fromkeys(found)}
 
 
 def _person(store: LabelStore) -> dict[str, str]:
@@ -87,13 +84,12 @@ def _person(store: LabelStore) -> dict[str, str]:
     Raises:
         ConfigError: the answers are multi-label.
     """
-    source = {event.row: event.source for event in store.events() if event.kind == "answered"}
     found = {}
-    for row, value in store.answers.items():
-        if not isinstance(value, str):
+    for row, event in standing(store.events()).items():
+        if isinstance(event.value, tuple):
             raise ConfigError("an audit reads answers of one class each; these are multi-label")
-        if source[row] != "llm":
-            found[row] = value
+        if event.value is not None and event.source != "llm":
+            found[row] = event.value
     return found
 
 

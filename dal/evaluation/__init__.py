@@ -4,7 +4,7 @@ from dal.evaluation.automation import Automation, RiskCoverage, risk_coverage, t
 from dal.evaluation.batch import balance, coverage, mean_doubt, novelty, overlap, redundancy, typical_distance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
-from dal.evaluation.cost import Prices, costs
+from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.curves import Band, Comparison, Curve, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
@@ -56,6 +56,7 @@ __all__ = [
     "redundancy",
     "reliability",
     "risk_coverage",
+    "sources",
     "tally",
     "threshold",
     "typical_distance",

@@ -1,14 +1,19 @@
-"""What the answers of a run cost so far: money and people's time."""
+"""What the answers of a run cost so far, money and people's time, and who gave them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dal.errors import ConfigError
-from dal.labels import Event
+from dal.labels import Event, standing
+from dal.proposals import Proposal, apart
 
-#: The source of answers that no person's time went into.
-_MACHINE = "llm"
+#: The source of answers that no person's time went into, and that of weak labels, which are none.
+MACHINE, WEAK = "llm", "weak"
+
+
+_DONE = ("answered", "skipped")
 
 
 @dataclass(frozen=True)
@@ -35,30 +40,31 @@ class Prices:
                 raise ConfigError(f"{name} must be at least 0, got {value}")
 
 
-def costs(events: Iterable[Event], prices: Prices) -> dict[str, float | None]:
-    """Dollars from the prices, "labels"; dollars stored with the answers, "llm"; and "annotator_seconds".
+def costs(events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = ()) -> dict[str, float | None]:
+    """Dollars from the prices, "labels"; dollars stored with what was said, "llm"; and "annotator_seconds".
 
     Answers and skips count, those that were retracted later too: the work was done. A cost that is stored with an
     answer takes the place of both prices; a stored time takes the place of `seconds_per_label`. Answers of a language
-    model take no person's time, and no price. None where neither a price (a time) is given nor one is stored.
+    model take no person's time, and no price. None where neither a price (a time) is given nor one is stored. What was
+    proposed beside the answers counts, too, but for proposals that an answer repeats (`dal.proposals.apart`).
 
     Example:
         >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
         >>> costs([told], Prices(per_hour=90.0, seconds_per_label=20.0))
         {'labels': 0.5, 'llm': 0.0, 'annotator_seconds': 20.0}
     """
-    done = [event for event in events if event.kind in {"answered", "skipped"}]
-    people = [event for event in done if event.source != _MACHINE]
+    done = [event for event in events if event.kind in _DONE]
+    people = [event for event in done if event.source != MACHINE]
     unpriced = [event for event in people if event.cost is None]
     seconds, payable = _seconds(people, prices), _seconds(unpriced, prices)
     parts = [
         None if prices.per_label is None else prices.per_label * len(unpriced),
         None if prices.per_hour is None or payable is None else prices.per_hour * payable / 3600,
     ]
-    paid = [part for part in parts if part is not None]
+    stored = [event.cost for event in done] + [proposal.cost for proposal in apart(proposals, done)]
     return {
-        "labels": math.fsum(paid) if paid else None,
-        "llm": math.fsum(event.cost for event in done if event.cost is not None),
+        "labels": _sum(parts),
+        "llm": _sum(stored) or 0.0,
         "annotator_seconds": seconds,
     }
 
@@ -68,3 +74,63 @@ def _seconds(events: list[Event], prices: Prices) -> float | None:
     known = [prices.seconds_per_label if event.seconds is None else event.seconds for event in events]
     taken = [value for value in known if value is not None]
     return math.fsum(taken) if taken or not events else None
+
+
+def sources(
+    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = ()
+) -> dict[str, dict[str, float | None]]:
+    """For each source, the "answers" of it that stand, its "proposals", and the "dollars" and "seconds" that it took.
+
+    Dollars are those of `costs`, by whom they were spent on, so that they add up to its "labels" and "llm"; skips and
+    what was retracted later count in them as there. None where nothing is known. Weak labels are a source of their
+    own, with proposals and no answers.
+
+    Example:
+        >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
+        >>> sources([told], Prices(per_label=0.5))
+        {'person': {'answers': 1, 'proposals': 0, 'dollars': 0.5, 'seconds': None}}
+    """
+    log = list(events)
+    done = [event for event in log if event.kind in _DONE]
+    stand = [event for event in standing(log).values() if event.kind == "answered"]
+    beside = apart(proposals, done)
+    names = dict.fromkeys(_source(each) for each in (*done, *beside))
+    return {name: _of_source(name, done, stand, beside, prices) for name in names}
+
+
+def _of_source(
+    name: str, done: Sequence[Event], stand: Sequence[Event], beside: Sequence[Proposal], prices: Prices
+) -> dict[str, float | None]:
+    own = [event for event in done if _source(event) == name]
+    said = [proposal for proposal in beside if proposal.source == name]
+    paid = [*(_dollars(event, prices) for event in own), *(proposal.cost for proposal in said)]
+    took = [*(_seconds_of(event, prices) for event in own), *(proposal.seconds for proposal in said)]
+    return {
+        "answers": sum(_source(event) == name for event in stand),
+        "proposals": len(said),
+        "dollars": _sum(paid),
+        "seconds": _sum(took),
+    }
+
+
+def _source(said: Any) -> str:
+    return said.source or "person"
+
+
+def _dollars(event: Event, prices: Prices) -> float | None:
+    """What an answer or skip cost: as it is stored, else by the prices, which a machine's has none of."""
+    if event.cost is not None or event.source == MACHINE:
+        return event.cost
+    seconds = _seconds_of(event, prices)
+    by_time = None if prices.per_hour is None or seconds is None else prices.per_hour * seconds / 3600
+    return _sum([prices.per_label, by_time])
+
+
+def _seconds_of(event: Event, prices: Prices) -> float | None:
+    return prices.seconds_per_label if event.seconds is None and event.source != MACHINE else event.seconds
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if known else None

@@ -17,6 +17,12 @@ from dal.oracles.oracle import LATER, Oracle, Said
 AUDIT, UNSURE, DISAGREE, MACHINE = "audit", "unsure", "disagree", "machine"
 
 
+def drawn(row: str, share: float, seed: int) -> bool:
+    """Whether the row with this id is among the share, 0 to 1, that a person answers by lot."""
+    digest = hashlib.sha256(f"{seed} {row}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
 @dataclass(frozen=True)
 class Router(Oracle):
     """Takes the machines' answer where all give the same one and are sure of it; otherwise a person's.
@@ -64,8 +70,7 @@ class Router(Oracle):
 
     def audited(self, row: str) -> bool:
         """Whether the row with this id belongs to the audit."""
-        digest = hashlib.sha256(f"{self.seed} {row}".encode("utf-8", "surrogatepass")).digest()
-        return int.from_bytes(digest[:8], "big") < self.audit * 2**64
+        return drawn(row, self.audit, self.seed)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Said]:
         """The answers, without a look at the classifier."""

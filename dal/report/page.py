@@ -18,7 +18,20 @@ from dal.report.parts import Section
 from dal.report.plots.curves import curves
 from dal.report.png import png
 from dal.report.reading import Run, class_name, read
-from dal.report.sections import batches, calibration, chosen, costs, forecast, made, maps, needed, quality, rounds
+from dal.report.sections import (
+    answered,
+    batches,
+    calibration,
+    chosen,
+    costs,
+    forecast,
+    made,
+    maps,
+    needed,
+    quality,
+    rounds,
+    successor,
+)
 from dal.report.sections import curves as learning
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
@@ -27,7 +40,7 @@ from dal.report.wording import WRITERS
 from dal.reporter import duration
 
 
-def write_report(folder: Path | str) -> Path:
+def write_report(folder: Path | str, *, files: bool = True, rows: int = chosen.MAX_ROWS) -> Path:
     """The path of `report.html`, written into `folder` beside `learning_curve.png`, `learning_curve.svg` and `report/`.
 
     The page is self-contained: it opens from disk without a network and runs no script. In `report/` lies every plot as
@@ -38,6 +51,8 @@ def write_report(folder: Path | str) -> Path:
 
     Args:
         folder: of an experiment (one folder `<Strategy>-seed<k>` for each cell), or of a single cell.
+        files: write `report/`, too, and link to it; without, the page stands alone.
+        rows: how many chosen rows the page lists at most, those of the first seeds before others.
 
     Raises:
         DataError: there is no `metrics.jsonl` in it or in a folder of it.
@@ -48,21 +63,22 @@ def write_report(folder: Path | str) -> Path:
     saving = None if shown is None else _best(run, shown, said)
     if shown is not None:
         _picture(run, shown, saving)
-    sections = _sections(run, shown, saving)
-    trouble = export(run.folder, sections)
+    sections = _sections(run, shown, saving, rows)
+    trouble = export(run.folder, sections) if files else ""
     if trouble:
         run = replace(run, remarks=(*run.remarks, trouble))
     page = run.folder / "report.html"
-    write_whole(page, _encodable(_render(run, shown, said, sections, linked=not trouble)))
+    write_whole(page, _encodable(_render(run, shown, said, sections, linked=files and not trouble)))
     return page
 
 
-def _sections(run: Run, shown: str | None, saving: Comparison | None) -> list[Section]:
+def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int) -> list[Section]:
     """Those that have data, in the order of the page."""
     found = (
         learning.section(run, shown, saving),
         needed.section(run),
         forecast.section(run, shown),
+        successor.section(run),
         quality.section(run),
         quality.classes(run),
         quality.groups(run),
@@ -70,8 +86,9 @@ def _sections(run: Run, shown: str | None, saving: Comparison | None) -> list[Se
         batches.section(run),
         batches.overlap(run),
         maps.section(run),
-        chosen.section(run),
+        chosen.section(run, rows),
         chosen.doubts(run),
+        answered.section(run, shown),
         costs.section(run),
         rounds.section(run),
         made.section(run),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dal.evaluation import Efficiency
+from dal.evaluation.cost import MACHINE, WEAK
 from dal.report.measures import figure_of, number
-from dal.report.reading import Run
+from dal.report.reading import Run, sources_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,30 @@ class Price:
         if self.hour is None or self.seconds is None:
             return f"{dollars(self.label or 0.0)} a label"
         return f"{span(self.seconds)} a label and {dollars(self.hour)} an hour"
+
+
+def people_price(run: Run) -> float | None:
+    """Dollars for one answer of a person, as `dal.evaluation.costs` reckons; None when unknown."""
+    label, hour, seconds = (
+        float(v) if number(v := run.config.get(key)) else None
+        for key in ("price_per_label", "price_per_hour", "seconds_per_label")
+    )
+    if seconds is None:
+        seconds = _seconds(run)
+    timed = hour * seconds / 3600 if hour is not None and seconds is not None else None
+    known = [part for part in (label, timed) if part is not None]
+    return sum(known) if known else None
+
+
+def _seconds(run: Run) -> float | None:
+    """What an answer of a person took, on the whole, as far as it is known."""
+    taken = answers = 0.0
+    for cell in run.cells:
+        for name, said in sources_of(cell).items():
+            seconds, count = figure_of(said, "seconds"), figure_of(said, "answers")
+            if name not in (MACHINE, WEAK) and seconds and count:
+                taken, answers = taken + seconds, answers + count
+    return taken / answers if answers else None
 
 
 def _per_label(spent: list[tuple[Mapping[str, Any], float | None]], key: str) -> float | None:

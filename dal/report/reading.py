@@ -11,7 +11,8 @@ import yaml
 
 from dal.errors import DataError, SessionError
 from dal.evaluation import Curve, curve
-from dal.labels import LabelStore
+from dal.labels import LabelStore, Value, standing
+from dal.proposals import Proposal
 from dal.report.measures import figure_of, spent
 
 _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
@@ -28,6 +29,8 @@ class Cell:
         seed: the seed.
         records: the rounds of `metrics.jsonl`, each once, by number of labels.
         given: row id -> the answer that stands, None for a row that was declined; empty without a label store.
+        by: row id -> the source of that answer.
+        proposals: what was said beside the answers.
         planned: how many evaluations the config asks for, None when unknown.
         folder: where it lies; None for one that nobody has begun.
     """
@@ -38,6 +41,8 @@ class Cell:
     given: Mapping[str, str | None] = field(default_factory=dict)
     planned: int | None = None
     folder: Path | None = None
+    by: Mapping[str, str] = field(default_factory=dict)
+    proposals: tuple[Proposal, ...] = ()
 
     @property
     def status(self) -> str:
@@ -137,6 +142,13 @@ class Run:
         return f"{name} ({', then '.join(distinct)})" if later and name not in later else name
 
 
+def sources_of(cell: Cell) -> Mapping[str, Record]:
+    """Source -> what its answers came to at the end; empty where the records do not say."""
+    sources = cell.last.get("sources")
+    found = sources.items() if isinstance(sources, Mapping) else ()
+    return {str(name): said for name, said in found if isinstance(said, Mapping)}
+
+
 def read(folder: Path | str) -> Run:
     """The run in `folder`: that of an experiment, with one folder per cell, or that of a single cell.
 
@@ -188,6 +200,14 @@ def class_name(value: object) -> str | None:
     return value.rsplit(".", 1)[-1] if isinstance(value, str) and value else None
 
 
+def options(value: object) -> Mapping[str, Any]:
+    """The options of a config value, in whichever of the forms it is written; empty without any."""
+    if not isinstance(value, Mapping):
+        return {}
+    given = value.get("init_args") if "class_path" in value else next(iter(value.values()), None)
+    return given if isinstance(given, Mapping) else {}
+
+
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
@@ -233,8 +253,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
     named = _CELL.fullmatch(folder.name)
     name = named["name"] if named else str(last.get("strategy") or folder.name)
     seed = int(named["seed"]) if named else last.get("seed")
-    given = _given(folder / "labels.db", remarks)
-    return Cell(name, seed if isinstance(seed, int) else 0, records, given, planned, folder)
+    given, by, proposals = _answers(folder / "labels.db", remarks)
+    return Cell(name, seed if isinstance(seed, int) else 0, records, given, planned, folder, by, proposals)
 
 
 def _was(count: int) -> str:
@@ -261,14 +281,25 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
     return tuple(rounds[key] for key in sorted(rounds)), torn
 
 
-def _given(path: Path, remarks: list[str]) -> dict[str, str | None]:
+_Answers = tuple[dict[str, str | None], dict[str, str], tuple[Proposal, ...]]
+
+
+def _answers(path: Path, remarks: list[str]) -> _Answers:
+    """The answers that stand, where they came from, and what was said beside them."""
     if not path.is_file():
-        return {}
+        return {}, {}, ()
     try:
         with LabelStore(path) as store:
-            answers, skipped = store.answers, store.skipped
+            stand, proposals = standing(store.events()), tuple(store.proposals)
     except (SessionError, OSError) as error:
         remarks.append(f"The answers of {path.parent.name} could not be read: {error}")
-        return {}
-    given: dict[str, str | None] = dict.fromkeys(skipped)
-    return given | {row: v if isinstance(v, str) else ", ".join(v) or "(none of them)" for row, v in answers.items()}
+        return {}, {}, ()
+    return (
+        {row: _written(event.value) for row, event in stand.items()},
+        {row: event.source or "person" for row, event in stand.items()},
+        proposals,
+    )
+
+
+def _written(value: Value | None) -> str | None:
+    return value if value is None or isinstance(value, str) else ", ".join(value) or "(none of them)"

@@ -75,9 +75,10 @@ def together(run: Run, said: Sequence[Verdict]) -> str:
         )
     within = [v for v in said if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
     whole = "the interval includes 1.0, no saving, for every one of them"
+    if not within:
+        return f"No strategy beats {baseline} here: the leads cannot be told from chance."
     part = f"the interval includes 1.0, no saving, for {listed([v.name for v in within])}"
-    reason = whole if len(within) == len(said) else part if within else "the leads cannot be told from chance"
-    return f"No strategy beats {baseline} here: {reason}."
+    return f"No strategy beats {baseline} here: {whole if len(within) == len(said) else part}."
 
 
 def comparisons(run: Run, metric: str) -> dict[str, Comparison]:
@@ -91,13 +92,18 @@ def comparisons(run: Run, metric: str) -> dict[str, Comparison]:
 
 def trust(run: Run, metric: str = "accuracy") -> str:
     """How far the verdicts can be trusted, given the number of seeds; empty when there are enough, or no comparison."""
-    seeds = min((len(result.seeds) for result in comparisons(run, metric).values()), default=ENOUGH_SEEDS)
-    if seeds >= ENOUGH_SEEDS:
+    compared = comparisons(run, metric)
+    seeds = min((len(result.seeds) for result in compared.values()), default=ENOUGH_SEEDS)
+    if seeds == 1:
+        return "One seed is too few to tell a gain from chance."
+    if seeds < ENOUGH_SEEDS:
+        return f"{count(seeds).capitalize()} seeds are too few to be sure."
+    enough = next(k for k in itertools.count(seeds) if len(compared) * least_p(k) <= ALPHA)
+    if enough == seeds:
         return ""
     return (
-        "One seed is too few to tell a gain from chance."
-        if seeds == 1
-        else (f"{count(seeds).capitalize()} seeds are too few to be sure.")
+        f"{count(seeds).capitalize()} seeds cannot tell any of {count(len(compared))} strategies from chance, even "
+        f"where all seeds agree: {count(enough)} can, or fewer strategies."
     )
 
 

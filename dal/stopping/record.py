@@ -17,7 +17,7 @@ from dal.errors import ConfigError
 from dal.functional.uncertainty import entropy
 from dal.labels import Event
 from dal.outputs import Outputs
-from dal.proposals import Proposal, latest
+from dal.proposals import Proposal, apart
 from dal.stopping.rule import Line, StoppingRule
 
 #: What a rule may read, and how an error calls it.
@@ -63,11 +63,12 @@ def spent(events: Iterable[Event], answers: int, proposals: Iterable[Proposal] =
     Args:
         events: of the label store.
         answers: rows that have an answer now.
-        proposals: of the label store. Their price counts, the time of the machine that made them does not.
+        proposals: of the label store. Their price counts, but for those that an answer repeats; the time of the
+            machine that made them does not.
     """
     done = [event for event in events if event.kind in {"answered", "skipped"}]
     costs = [event.cost for event in done if event.cost is not None]
-    proposed = [proposal.cost for proposal in latest(proposals).values() if proposal.cost is not None]
+    proposed = [proposal.cost for proposal in apart(proposals, done) if proposal.cost is not None]
     seconds = [event.seconds for event in done if event.seconds is not None]
     return {
         "answers": answers,

@@ -1,12 +1,13 @@
 import pytest
 
 from dal.errors import ConfigError
-from dal.evaluation import Prices, costs
-from dal.labels import Event
+from dal.evaluation import Prices, costs, sources
+from dal.labels import Event, standing
+from dal.proposals import Proposal
 
 
-def told(row, kind="answered", source="person", seconds=None, cost=None):
-    return Event(1, kind, 0.0, 1, row, value="a", source=source, seconds=seconds, cost=cost)
+def told(row, kind="answered", source="person", seconds=None, cost=None, who=""):
+    return Event(1, kind, 0.0, 1, row, value="a", who=who, source=source, seconds=seconds, cost=cost)
 
 
 def test_stored_costs_and_times_take_the_place_of_prices():
@@ -37,3 +38,55 @@ def test_before_any_answer_nothing_was_spent():
 def test_price_that_is_none_is_refused(price):
     with pytest.raises(ConfigError, match="price_per_hour must be at least 0"):
         Prices(per_hour=price)
+
+
+def test_proposal_that_became_the_answer_is_paid_once_and_all_others_too():
+    events = [
+        told("own", source="llm", cost=0.5, who="gpt"),
+        told("routed", source="llm", who="gpt"),
+        told("checked", source="person"),
+    ]
+    proposals = [
+        Proposal("own", "a", "gpt", "llm", cost=0.5),  # the same as its answer
+        Proposal("routed", "a", "gpt", "llm", cost=0.25),  # its answer is stored without a cost
+        Proposal("routed", "a", "llama", "llm", cost=0.125),  # another machine
+        Proposal("checked", "b", "gpt", "llm", cost=4.0),  # said once before a kill, and again after it
+        Proposal("checked", "b", "gpt", "llm", cost=4.0),
+        Proposal("own", "a", "gpt", "weak", cost=8.0),  # another question about the same row
+    ]
+    assert costs(events, Prices(), proposals)["llm"] == 0.5 + 0.25 + 0.125 + 4.0 + 8.0
+    found = sources(events, Prices(), proposals)
+    assert found["llm"] == {"answers": 2, "proposals": 3, "dollars": 4.875, "seconds": None}
+    assert found["weak"] == {"answers": 0, "proposals": 1, "dollars": 8.0, "seconds": None}
+    assert found["person"]["answers"] == 1
+
+
+def test_dollars_of_the_sources_add_up_to_what_it_cost():
+    prices = Prices(per_label=1.0, per_hour=36.0, seconds_per_label=10.0)
+    events = [
+        told("a"),
+        told("b", cost=2.0),
+        told("c", seconds=60.0),
+        told("d", "skipped", source="simulated"),
+        told("e", source="llm", cost=0.5, seconds=1.0),
+        told("f", "asked"),
+    ]
+    proposals = [Proposal("a", "x", "m", "llm", cost=0.25, seconds=2.0), Proposal("z", "x", "m", "weak", cost=0.125)]
+    total, found = costs(events, prices, proposals), sources(events, prices, proposals)
+    assert sum(each["dollars"] for each in found.values()) == pytest.approx(total["labels"] + total["llm"])
+    people = found["person"]["seconds"] + found["simulated"]["seconds"]
+    assert people == total["annotator_seconds"]
+    assert {name: each["answers"] for name, each in found.items()} == {"person": 3, "simulated": 0, "llm": 1, "weak": 0}
+    assert found["llm"]["seconds"] == 3.0
+
+
+def test_answers_that_stand_are_those_that_were_not_retracted_but_their_work_was_done():
+    events = [told("a", source="llm", cost=1.0), told("a"), told("b"), told("b", "retracted"), told("a", "retracted")]
+    assert {row: event.source for row, event in standing(events).items()} == {"a": "llm"}
+    found = sources(events, Prices(per_label=2.0))
+    assert {name: each["answers"] for name, each in found.items()} == {"llm": 1, "person": 0}
+    assert found["person"]["dollars"] == 4.0
+
+
+def test_nothing_is_known_of_sources_before_anybody_said_something():
+    assert sources([], Prices(per_label=2.0)) == {}

@@ -16,6 +16,7 @@ from dal.compare import Comparison
 from dal.data import TextData
 from dal.grid.successor import conclusion
 from dal.learners.probe import ProbeLearner
+from dal.report import write_report
 from dal.runfolder import read_config, read_metrics
 from dal.strategies import Margin
 
@@ -46,6 +47,12 @@ def test_every_line_has_the_successors_figures_which_are_those_of_scikit_learn(
         assert line["successor_seconds"] > 0
     stored = json.loads((tmp_path / "grid" / "successor.json").read_text(encoding="utf-8"))
     assert stored["strategies"]["Margin"]["text"] in ended.out.replace("\n", " ")
+    page = write_report(tmp_path / "grid").read_text(encoding="utf-8")
+    assert stored["strategies"]["Margin"]["text"] in page
+    assert "What another model makes of the labels" in page
+    [figures] = json.loads((tmp_path / "grid" / "report" / "successor.json").read_text(encoding="utf-8"))
+    told = stored["strategies"]["Margin"]
+    assert figures == {"strategy": "Margin"} | {key: value for key, value in told.items() if key != "text"}
 
 
 def test_without_a_successor_nothing_is_said_of_one(tmp_path: Path) -> None:

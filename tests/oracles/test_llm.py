@@ -21,6 +21,7 @@ from dal.oracles.storing import let_answer
 from dal.proposals import latest
 from dal.session import Session
 from dal.strategies import Random
+from dal.weak import LLMWeakLabels
 
 
 def rows(n: int = 120) -> Rows:
@@ -146,6 +147,32 @@ def test_a_run_goes_on_with_a_router_and_refuses_one_without_a_person() -> None:
     assert [line["labels"] for line in lines] == [8, 12, 16]
     with pytest.raises(SessionError, match="person"):
         small(oracle=Router([LLMOracle(WordLabeler(unsure=0.9), hide_labels=True)])).run()
+
+
+def test_every_line_says_who_answered_and_what_it_cost_once(tmp_path: Path) -> None:
+    machines = [LLMOracle(WordLabeler(unsure=0.3, price=0.25), "a"), LLMOracle(WordLabeler(salt="x", price=0.5), "b")]
+    router = Router(machines, Simulated(), audit=0.2)
+    weak = LLMWeakLabels(WordLabeler(price=2.0), rows=30)
+    run = small(oracle=router, folder=str(tmp_path), weak_labels=weak, price_per_label=1.0, report=False)
+    for line in run.run().cells["Random-seed0"]:
+        found = line["sources"]
+        assert set(found) == {"llm", "simulated", "weak"}
+        assert found["llm"]["answers"] + found["simulated"]["answers"] == line["labels"]
+        assert found["llm"]["proposals"] == 2 * line["labels"]
+        assert found["llm"]["dollars"] == pytest.approx(0.75 * line["labels"])
+        assert found["simulated"]["dollars"] == found["simulated"]["answers"]
+        assert found["weak"]["answers"] == 0
+        assert found["weak"]["dollars"] == pytest.approx(2.0 * found["weak"]["proposals"])
+        total = line["cost"]["labels"] + line["cost"]["llm"]
+        assert sum(each["dollars"] for each in found.values()) == pytest.approx(total)
+    with LabelStore(tmp_path / "Random-seed0" / "labels.db") as store:
+        assert found["llm"]["answers"] == sum(event.source == "llm" for event in store.events())
+
+
+def test_oracle_of_a_machine_alone_pays_for_each_answer_once() -> None:
+    for line in small(oracle=LLMOracle(WordLabeler(price=0.5), hide_labels=True)).run().cells["Random-seed0"]:
+        assert line["cost"]["llm"] == pytest.approx(0.5 * line["labels"])
+        assert line["sources"]["llm"]["proposals"] == 0
 
 
 def test_later_is_no_answer() -> None:

@@ -1,7 +1,7 @@
 """Slow and obvious versions of what a batch is measured by, in two loops over lists of points."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 Points = Sequence[Sequence[float]]
@@ -23,6 +23,10 @@ def redundancy(batch: Points, before: Points, distance: float) -> float:
 
 def novelty(batch: Points, before: Points, distance: float) -> float:
     return sum(min(math.dist(p, q) for q in before) for p in batch) / len(batch) / distance
+
+
+def nearest(point: Sequence[float], others: Mapping[str, Sequence[float]]) -> str | None:
+    return min(others, key=lambda name: math.dist(point, others[name])) if others else None
 
 
 def coverage(pool: Points, labeled: Points) -> list[float]:

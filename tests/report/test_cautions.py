@@ -1,5 +1,6 @@
 """What a reader is warned of, and what several strategies have in common."""
 
+import json
 import random
 
 import pytest
@@ -28,6 +29,21 @@ def cells(folder, name, course, *, seeds=8, key="ece"):
 
 def test_good_run_of_enough_seeds_warns_of_nothing(tmp_path):
     assert warned(write_run(tmp_path, gains={"Margin": 0.05, "Random": 0}, seeds=range(8), answers=False)) == []
+
+
+def test_leads_that_too_few_seeds_for_several_strategies_can_show_are_no_reason_to_fail(tmp_path):
+    gains = {"BADGE": 0.06, "CoreSet": 0.05, "Margin": 0.07, "Random": 0}
+    folder = write_run(tmp_path, gains=gains, seeds=range(6), answers=False)
+    for path in folder.glob("[BCM]*/metrics.jsonl"):  # ahead from the first round on, so that every interval is
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line | {"accuracy": line["accuracy"] + 0.05}) + "\n" for line in lines))
+    run = read(folder)
+    said = verdicts(run, "accuracy")
+    assert all(v.chance and v.saved.low > 1 for v in said)
+    assert together(run, said) == "No strategy beats random here: the leads cannot be told from chance."
+    assert "Six seeds cannot tell any of three strategies from chance, even where all seeds agree: seven can" in (
+        report(folder).text
+    )
 
 
 def test_strategy_that_is_worse_is_warned_of(tmp_path):

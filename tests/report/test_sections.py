@@ -167,6 +167,20 @@ def test_nearest_labeled_row_is_shown_with_its_label_where_it_is_known(tmp_path)
     assert "a (billing)" in report(tmp_path).text
 
 
+def test_text_of_the_nearest_labeled_row_is_shown_where_texts_are(tmp_path):
+    first = record("Margin", 0, 0, rows=["a"], scores=[1.0], texts=["the earlier one"], nearest=[None])
+    second = record("Margin", 0, 1, rows=["b", "c"], texts=["x", ["y", "z"]], nearest=["a", "given"])
+    lines = [first, second | {"nearest_texts": {"given": "came with a label"}}]
+    for allowed in (True, False):
+        folder = write_run(tmp_path / str(allowed), gains={"Margin": 0}, seeds=[0], baseline=None, rounds=1)
+        (folder / "config.yaml").write_text(f"show_texts: {str(allowed).lower()}\n")
+        write_cell(folder / "Margin-seed0", lines)
+        found = [row for table in tables(chosen.section(read(folder))).values() for row in table.rows if "b" in row]
+        assert found[0][-1] == ("the earlier one" if allowed else "a (billing)")
+        text = report(folder).text
+        assert ("came with a label" in text) is ("the earlier one" in text) is allowed
+
+
 def test_reason_of_a_batch_is_told(tmp_path):
     write_cell(tmp_path / "Auto-seed0", [record("Auto", 0, r, why="labels are few") for r in range(2)], answers=False)
     assert "labels are few; near-duplicates: 4 %" in report(tmp_path).text
@@ -220,6 +234,15 @@ def test_target_is_that_of_the_stopping_rule_or_the_next_round_score(tmp_path):
     stop = {"class_path": "dal.stopping.scores.TargetScore", "init_args": {"metric": "accuracy", "value": 0.87}}
     folder = write_run(tmp_path / "b", rounds=6, answers=False, config={"stop": stop})
     assert "0.87" in report(folder).text
+
+
+def test_successor_without_a_baseline_or_without_figures_is_no_reason_to_fail(tmp_path):
+    one = [record("Margin", 0, r, successor={"learner": "Tfidf", "accuracy": 0.5 + 0.1 * r}) for r in range(2)]
+    write_cell(tmp_path / "a" / "Margin-seed0", one, answers=False)
+    assert "Tfidf was trained on the same labels; there is no baseline" in report(tmp_path / "a").text
+    for told in ({"learner": "Tfidf", "failed": "not with these"}, None, "?", {"accuracy": 0.5}, {"accuracy": "?"}):
+        write_cell(tmp_path / "b" / "Margin-seed0", [record("Margin", 0, 0, successor=told)], answers=False)
+        assert "What another model makes" not in report(tmp_path / "b").text
 
 
 def test_few_points_are_not_continued(tmp_path):

@@ -17,18 +17,23 @@ MAX_ROWS = 5_000
 Row = tuple[object, ...]
 
 
-def section(run: Run) -> Section | None:
-    """For each strategy, what it chose in every round of every seed, folded away."""
+def section(run: Run, most: int = MAX_ROWS) -> Section | None:
+    """For each strategy, what it chose in every round of every seed, folded away.
+
+    At most so many rows are listed, those of the first seeds of all strategies before others.
+    """
     texts = run.config.get("show_texts") is True
     nearest = any("nearest" in record for cell in run.cells for record in cell.records)
     columns = _columns(texts, nearest)
     folds, long = [], []
-    room = MAX_ROWS
+    rooms = _rooms(run, most)
     for name in run.strategies:
         batches: list[Part] = []
         for cell in run.of(name):
+            text_of = wordings(cell) if texts else None
+            room = rooms[cell.name, cell.seed]
             for record in cell.records:
-                rows = _rows(record, cell, texts, nearest)
+                rows = _rows(record, cell, text_of, nearest)
                 if rows:
                     batches.append(_batch(record, cell, columns, rows, room))
                     long += [(name, cell.seed, record.get("round"), *row) for row in rows[:room]]
@@ -45,10 +50,21 @@ def section(run: Run) -> Section | None:
     return Section("chosen", "Rows chosen in each round", "Chosen rows", (Said(note), *folds, table))
 
 
+def _rooms(run: Run, most: int) -> dict[tuple[str, int], int]:
+    """How many rows of each cell are listed: all of the first seeds, as long as there is room."""
+    rooms = {}
+    for cell in sorted(run.cells, key=lambda cell: cell.seed):
+        chosen = sum(len(_list(record.get("rows"))) for record in cell.records)
+        rooms[cell.name, cell.seed] = min(most, chosen)
+        most -= rooms[cell.name, cell.seed]
+    return rooms
+
+
 def _columns(texts: bool, nearest: bool) -> tuple[Column, ...]:
     columns = [Column("row", "Row", "id"), Column("score", "Score"), Column("label", "Label given", "text")]
-    columns += [Column("nearest", "Nearest labeled row", "text")] if nearest else []
     columns += [Column("text", "Text", "words")] if texts else []
+    columns += [Column("nearest", "Nearest labeled row", "text")] if nearest else []
+    columns += [Column("nearest_text", "Text of the nearest", "words")] if nearest and texts else []
     return tuple(columns)
 
 
@@ -69,7 +85,7 @@ def _batch(record: Record, cell: Cell, columns: tuple[Column, ...], rows: list[R
     if rows[:room]:
         parts.append(Table("", f"Rows of {where}", columns, rows[:room], where))
     if len(rows) > room:
-        parts.append(Said(f"{len(rows) - room} more are in metrics.jsonl; this page lists {MAX_ROWS} rows at most."))
+        parts.append(Said(f"{len(rows) - room} more are in metrics.jsonl; this page does not list all rows."))
     return Fold(f"Seed {cell.seed}, round {round}", tuple(parts), status)
 
 
@@ -83,16 +99,19 @@ def _notes(record: Record) -> str:
     return "; ".join(([why] if isinstance(why, str) and why else []) + said)
 
 
-def _rows(record: Record, cell: Cell, texts: bool, nearest: bool) -> list[Row]:
-    scores, texts_, near = (_list(record.get(key)) for key in ("scores", "texts", "nearest"))
+def _rows(record: Record, cell: Cell, text_of: Mapping[str, str] | None, nearest: bool) -> list[Row]:
+    """What is shown of each row of a batch; texts where there is a mapping for them."""
+    scores, texts, near = (_list(record.get(key)) for key in ("scores", "texts", "nearest"))
     rows: list[Row] = []
     for i, row in enumerate(map(str, _list(record.get("rows")))):
         label = cell.given.get(row, "") if row in cell.given else MISSING
         found: list[object] = [row, scores[i] if i < len(scores) else None, "skipped" if label is None else label]
+        if text_of is not None:
+            found.append(_text(texts[i]) if i < len(texts) else "")
         if nearest:
-            found.append(_named(near[i], cell) if i < len(near) and near[i] is not None else None)
-        if texts:
-            found.append(_text(texts_[i]) if i < len(texts_) else "")
+            other = near[i] if i < len(near) else None
+            found.append(None if other is None else _named(other, cell))
+            found += [] if text_of is None else [text_of.get(str(other), "")]
         rows.append(tuple(found))
     return rows
 
@@ -167,10 +186,11 @@ def _doubts_section(rows: list[Row], texts: bool) -> Section:
 
 
 def wordings(cell: Cell) -> dict[str, str]:
-    """Row id -> text, of the rows that were chosen, where the records hold texts."""
-    pairs = [
-        (str(row), _text(wording))
-        for record in cell.records
-        for row, wording in zip(_list(record.get("rows")), _list(record.get("texts")), strict=False)
-    ]
-    return dict(pairs)
+    """Row id -> text, where the records hold texts: of the rows that were chosen, and of those nearest to them."""
+    found: dict[str, str] = {}
+    for record in cell.records:
+        near = record.get("nearest_texts")
+        pairs = [*near.items()] if isinstance(near, Mapping) else []
+        pairs += zip(_list(record.get("rows")), _list(record.get("texts")), strict=False)
+        found |= {str(row): _text(wording) for row, wording in pairs}
+    return found

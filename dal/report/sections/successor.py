@@ -1,0 +1,48 @@
+"""Whether the labels that a strategy chose serve another model, too."""
+
+from collections.abc import Mapping
+
+from dal.grid.successor import KEY, conclusion
+from dal.report.measures import figure_of
+from dal.report.parts import Column, Part, Said, Section, Table
+from dal.report.reading import Record, Run
+
+
+def section(run: Run) -> Section | None:
+    """One sentence for each strategy, and its figures: those of `successor.json`, of the rounds that there are."""
+    cells = {f"{cell.name}-seed{cell.seed}": [r for r in cell.records if _told(r)] for cell in run.cells}
+    found = conclusion(cells, run.baseline)
+    if not found:
+        return None
+    strategies = found["strategies"]
+    parts: list[Part] = [Said(each["text"], "lead") for each in strategies.values()]
+    if strategies:
+        parts.append(_table(strategies, str(run.baseline), found["learner"]))
+    else:
+        parts.append(Said(f"{found['learner']} was trained on the same labels; there is no baseline to compare with."))
+    return Section("successor", "What another model makes of the labels", "Successor", tuple(parts))
+
+
+def _told(record: Record) -> bool:
+    """Whether the record has the successor's figures, in their form."""
+    said = record.get(KEY)
+    return isinstance(said, Mapping) and "learner" in said and figure_of(said, "accuracy") is not None
+
+
+def _table(strategies: dict[str, dict[str, object]], baseline: str, learner: str) -> Table:
+    columns = (
+        Column("strategy", "Labels of", "text"),
+        Column("labels", "Labels", "whole"),
+        Column("accuracy", "Accuracy"),
+        Column("baseline", f"With labels of {baseline}"),
+        Column("difference", "Mean lead", "signed"),
+        Column("p", "p"),
+        Column("seeds", "Seeds", "whole"),
+    )
+    keys = [column.key for column in columns[1:]]
+    rows = [(name, *(figures[key] for key in keys)) for name, figures in strategies.items()]
+    caption = (
+        f"Mean accuracy of {learner} over the seeds, at as many labels; lead over the whole curve, p of a paired "
+        "permutation test with Holm’s correction (Lowell, Lipton and Wallace 2019)."
+    )
+    return Table("successor", f"Accuracy of {learner}", columns, rows, caption)
