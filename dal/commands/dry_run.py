@@ -60,13 +60,18 @@ def askings(experiment: Experiment) -> list[Asking]:
         ConfigError: the price of a model is not known, or the parts of the experiment do not fit each other.
     """
     splits = experiment.load()
-    found = {place: part for place, part in _walk(experiment) if isinstance(part, LLMLearner)}
+    found = learners_of(experiment)
     asked = [_asking(place, learner, calls(experiment, splits, place, learner)) for place, learner in found.items()]
     inside = [learner.client for learner in found.values()]
     for place, part in _walk(experiment):
         if isinstance(part, Client) and not any(part is client for client in inside):
             asked.append(Asking(place, part, 0, 0, Price(math.nan, math.nan)))
     return asked
+
+
+def learners_of(experiment: Experiment) -> dict[str, LLMLearner]:
+    """The learners that ask a language model, by their dotted place in the config."""
+    return {place: part for place, part in _walk(experiment) if isinstance(part, LLMLearner)}
 
 
 def calls(experiment: Experiment, splits: Splits, place: str, learner: LLMLearner) -> list[Call]:
