@@ -5,6 +5,7 @@ from pathlib import Path
 import material
 import pytest
 from command import Command, write_tickets
+from speaking import write_tiny_llama
 
 from dal.config import static, tree
 
@@ -38,10 +39,14 @@ def test_a_config_runs(
     multilabel = settings["data"].get("multilabel", False)
     data = write_tagged(tmp_path / "tagged.csv", 60) if multilabel else write_tickets(tmp_path / "tickets.csv", 60)
     options |= {"data.path": str(data), "data.label": "tags" if multilabel else "label"}
+    if "weak_labels" in settings:  # our own tickets, whose classes it describes
+        options |= {"weak_labels.labeler.client.model": str(write_tiny_llama(tmp_path / "llama"))}
+        options |= {"data.path": str(config.with_name("tickets.csv")), "weak_labels.threshold": "0"}
     if "until" in str(settings["strategy"]):
         options["strategy.until"] = "8"
     if config.stem != "quickstart":
         options["baseline"] = "null"
+    capsys.readouterr()  # what writing the models said
     ended = Command(capsys)("run", config, *[part for key, value in options.items() for part in (f"--{key}", value)])
     assert ended.code == 0, ended.err
     assert ended.err == ""
@@ -66,6 +71,7 @@ def test_a_config_names_installed_classes_and_its_own_folder(config: Path) -> No
 def test_there_is_a_config_for_every_built_in_strategy_family() -> None:
     families = {"uncertainty", "disagreement", "diversity", "gradient", "cold_start"}
     kinds = {"quickstart", "fine_tuning", "frozen_probe", "lora", "multilabel", "auto", "committee", "large_pool"}
+    kinds |= {"llm_tickets"}
     assert families | kinds <= {path.stem for path in CONFIGS}
 
 

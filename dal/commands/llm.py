@@ -10,17 +10,19 @@ from dal.errors import ConfigError
 
 if TYPE_CHECKING:
     from dal.data import Rows
+    from dal.experiment import Experiment
     from dal.llm.learner import LLMLearner, LLMPredictor
 
 HELP = """\
-usage: dal llm preview CONFIG [--row ID] [--key value ...]
+usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]
 
 Shows the very prompt that the LLMLearner of CONFIG asks about one text, and asks nothing. Where labeled rows are shown
 as examples, those of the data are, the text's own left out. All keys of the config can be given as options.
 
 options:
-  --row ID   the text with this id; the first of the pool by default
-  --debug    show the traceback of an error
+  --row ID      the text with this id; the first of the pool by default
+  --place KEY   which of several LLMLearners, such as learner, weak_labels.labeler or oracle.machines.0.labeler
+  --debug       show the traceback of an error
 """
 
 
@@ -40,13 +42,10 @@ def preview(arguments: list[str]) -> int:
     parser = Parser("dal llm preview", add_help=False, allow_abbrev=False)
     parser.add_argument("config", type=Path)
     parser.add_argument("--row")
+    parser.add_argument("--place")
     options, overrides = split(parser, arguments)
     experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
-    learner = experiment.learner
-    from dal.llm.learner import LLMLearner
-
-    if not isinstance(learner, LLMLearner):
-        raise ConfigError(f"{options.config} has a {type(learner).__name__}, which asks no language model")
+    learner = _learner(options.config, experiment, options.place)
     data: Any = experiment.data
     pool = (data.load() if hasattr(data, "load") else data).pool
     row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
@@ -55,6 +54,23 @@ def preview(arguments: list[str]) -> int:
     if len(requests) > 1:
         say(f"sample 1 of {len(requests)}")
     return 0
+
+
+def _learner(config: Path, experiment: "Experiment", place: str | None) -> "LLMLearner":
+    """The language model at a place of the config; the first one by default, and the others are named."""
+    from dal.commands.dry_run import learners_of
+
+    found = learners_of(experiment)
+    if not found:
+        raise ConfigError(
+            f"{config} has a {type(experiment.learner).__name__}, and no part of it asks a language model"
+        )
+    if place is not None and place not in found:
+        raise ConfigError(f"--place {place}: no language model is there; there is one at {', '.join(found)}")
+    taken = next(iter(found)) if place is None else place
+    if place is None and len(found) > 1:
+        print(f"dal: {taken}; --place shows the others: {', '.join(list(found)[1:])}", file=sys.stderr)
+    return found[taken]
 
 
 def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":

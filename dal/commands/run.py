@@ -28,6 +28,7 @@ A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an 
 options:
   --resume FOLDER   go on with the run in FOLDER
   --print-config    print the config with all its defaults, and do nothing
+  --dry-run         say what the language models of the config would cost, and ask nothing
   --debug           show the traceback of an error
 """
 
@@ -41,6 +42,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("config", nargs="?", type=Path)
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--print-config", "--print_config", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     options, overrides = split(parser, arguments)
     if options.resume is not None:
         if options.config is not None or overrides.inside:
@@ -53,6 +55,10 @@ def run(arguments: list[str]) -> int:
     if options.print_config:
         print(_as_yaml(experiment), end="")
         return 0
+    if options.dry_run:
+        from dal.commands.dry_run import dry_run
+
+        return dry_run(experiment)
     experiment.run()
     return 0
 

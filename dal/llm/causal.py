@@ -211,6 +211,8 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
 def load(model: str, gguf: str | None, device: str, precision: str) -> CausalModel:
     """The model and its tokenizer from a hub name, a folder or "package:NAME/FOLDER"; kept while it is used.
 
+    A model that ends in `/FILE.gguf` is that file of what comes before it.
+
     Raises:
         LLMError: it cannot be loaded, or is no causal model.
         MissingExtraError: the package of a "package:" name, or what reads GGUF files, is not installed.
@@ -222,6 +224,9 @@ def load(model: str, gguf: str | None, device: str, precision: str) -> CausalMod
     from dal.learners.embeddings import quiet
     from dal.modules.loading import locate
 
+    folder, slash, file = model.rpartition("/")
+    if gguf is None and slash and file.endswith(".gguf"):
+        model, gguf = folder, file
     where = locate(model, gguf or "config.json")
     more: dict[str, Any] = {} if gguf is None else {"gguf_file": gguf}
     if gguf is not None:

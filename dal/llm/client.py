@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,15 @@ class Client(ABC):
 
     def price(self, requests: Sequence[Request]) -> Price:
         """What `complete` would cost now, before anything is sent; nothing for a model of one's own."""
-        return Price()
+        return self.together(self.price_each(requests))
+
+    def price_each(self, requests: Sequence[Request]) -> list[Price]:
+        """What each of them would cost now if it were asked alone, in order; a repeated one costs the first time."""
+        return [Price()] * len(requests)
+
+    def together(self, prices: Sequence[Price]) -> Price:
+        """What one call costs whose requests have these prices."""
+        return Price(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
 
     def bill(self) -> Bill:
         """What was bought so far; nothing for a model of one's own."""

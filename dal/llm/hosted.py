@@ -121,8 +121,8 @@ class HostedClient(Client):
         monitor.finished()
         return [here[digest] for digest in digests]
 
-    def price(self, requests: Sequence[Request]) -> Price:
-        """What `complete` would cost now: an estimate and an upper bound, without what is in the cache.
+    def price_each(self, requests: Sequence[Request]) -> list[Price]:
+        """What each would cost now if it were asked alone, an estimate and an upper bound; nothing when in the cache.
 
         The estimate takes four bytes for a token and a quarter of `max_tokens` for each answer.
 
@@ -132,13 +132,20 @@ class HostedClient(Client):
         rates = self.rates()
         if rates is None:
             raise ConfigError(f"the price of {self.model} is not known; {self._how_to_price()}")
-        orders = {self.digest(request): request for request in requests}
+        digests = [self.digest(request) for request in requests]
+        paid: set[str] = set()
         if self.file().exists():
             with self._open() as cache:
-                for digest in cache.replies(list(orders)):
-                    del orders[digest]
-        prices = [rates.price(request) for request in orders.values()]
-        share = HALF if self.batch else 1.0  # but for the first, which goes ahead alone
+                paid.update(cache.replies(list(dict.fromkeys(digests))))
+        found = []
+        for digest, request in zip(digests, requests, strict=True):
+            found.append(Price() if digest in paid else rates.price(request))
+            paid.add(digest)
+        return found
+
+    def together(self, prices: Sequence[Price]) -> Price:
+        """What one call costs whose requests have these prices: half in a batch, but for one, which goes alone."""
+        share = HALF if self.batch else 1.0
         low, high = (
             math.fsum(share * dollars for dollars in each) + (1 - share) * max(each, default=0.0)
             for each in ([price.low for price in prices], [price.high for price in prices])

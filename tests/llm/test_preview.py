@@ -41,6 +41,19 @@ def test_what_there_is_not_is_said(config, capsys):
     assert main(["llm", "show"]) == 2
     assert "there is dal llm preview" in capsys.readouterr().err
     assert main(["llm", "preview", str(config), "--learner", "ProbeLearner", "--strategy", "Random"]) == 2
-    assert "asks no language model" in capsys.readouterr().err
+    assert "no part of it asks a language model" in capsys.readouterr().err
     assert main(["llm"]) == 0
     assert "dal llm preview CONFIG" in capsys.readouterr().out
+
+
+def test_a_language_model_is_found_wherever_it_stands(config, capsys):
+    other = "{LLMLearner: {client: {LocalClient: {model: other}}, instructions: Start.}}"
+    assert main(["llm", "preview", str(config), "--weak_labels.labeler", other, "--learner.examples", "0"]) == 0
+    first = capsys.readouterr()
+    assert "Start." not in first.out
+    assert first.err == "dal: learner; --place shows the others: weak_labels.labeler\n"
+    place = ["--place", "weak_labels.labeler"]
+    assert main(["llm", "preview", str(config), "--weak_labels.labeler", other, *place]) == 0
+    assert "Start." in capsys.readouterr().out
+    assert main(["llm", "preview", str(config), "--place", "oracle"]) == 2
+    assert "there is one at learner" in capsys.readouterr().err

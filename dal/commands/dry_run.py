@@ -1,0 +1,218 @@
+"""`dal run --dry-run`: what the calls to language models would cost, before anything is asked."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dal.data import Rows, Splits
+from dal.experiment import Experiment
+from dal.llm.client import Client, Price
+from dal.llm.hosted import HostedClient
+from dal.llm.learner import LLMLearner
+from dal.llm.local import LocalClient
+from dal.llm.prompts import Example, as_text
+from dal.strategy import Strategy, all_needs
+
+_SLICE = 1000  # texts whose prompts are held at once
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What one place of a config would ask of a language model, from its beginning to its last round.
+
+    Attributes:
+        place: in the config, such as "weak_labels.labeler".
+        client: who is asked.
+        texts: the most that are asked about; a text that is asked about again counts once where the answer is kept.
+        requests: the most that are made.
+        price: an estimate and an upper bound, in dollars; answers that are in the cache cost nothing.
+    """
+
+    place: str
+    client: Client
+    texts: int
+    requests: int
+    price: Price
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: so many texts of a part of the data. `anew`: with other examples, so that no answer is kept."""
+
+    rows: Rows
+    texts: int
+    anew: bool = False
+
+
+def dry_run(experiment: Experiment) -> int:
+    """Print what every client and all of them would cost; the exit code."""
+    print("\n".join(shown(askings(experiment))))
+    return 0
+
+
+def askings(experiment: Experiment) -> list[Asking]:
+    """What each place of the experiment that names a language model would ask. Nothing is asked or written.
+
+    Raises:
+        ConfigError: the price of a model is not known, or the parts of the experiment do not fit each other.
+    """
+    splits = experiment.load()
+    found = learners_of(experiment)
+    asked = [_asking(place, learner, calls(experiment, splits, place, learner)) for place, learner in found.items()]
+    inside = [learner.client for learner in found.values()]
+    for place, part in _walk(experiment):
+        if isinstance(part, Client) and not any(part is client for client in inside):
+            asked.append(Asking(place, part, 0, 0, Price(math.nan, math.nan)))
+    return asked
+
+
+def learners_of(experiment: Experiment) -> dict[str, LLMLearner]:
+    """The learners that ask a language model, by their dotted place in the config."""
+    return {place: part for place, part in _walk(experiment) if isinstance(part, LLMLearner)}
+
+
+def calls(experiment: Experiment, splits: Splits, place: str, learner: LLMLearner) -> list[Call]:
+    """The calls that the learner at this place of the config would make at most, in order."""
+    top, pool = place.partition(".")[0], splits.pool
+    given = bool(pool.known.any()) and experiment.oracle is not None and not experiment.oracle.hides_labels
+    batches = [*([] if given else [experiment.start]), *[experiment.batch] * experiment.rounds]
+    if top == "weak_labels" and experiment.weak_labels is not None:
+        return [] if given else [Call(pool, experiment.weak_labels.rows) for _ in experiment.seeds]
+    if top == "oracle":
+        return [Call(pool, n) for _ in experiment.cells for n in batches]
+    anew = bool(learner.examples) or not _keeps(learner.client)
+    fits = len(experiment.cells) * (experiment.rounds + 1) if anew else 1
+    scored = [Call(part, len(part)) for part in (splits.test, splits.validation) if part is not None]
+    read = [] if top == "successor" else [Call(pool, _read(experiment, len(pool), sum(batches)))]
+    return [dataclasses.replace(call, anew=bool(learner.examples)) for call in [*read, *scored] * fits]
+
+
+def shown(found: Sequence[Asking]) -> list[str]:
+    """The lines to print: each place under its client, and all in all."""
+    if not found:
+        return ["nothing in this config asks a language model"]
+    clients = [each.client for i, each in enumerate(found) if each.client not in [e.client for e in found[:i]]]
+    lines = ["nothing was asked; answers that are in the cache cost nothing and are left out"]
+    for client in clients:
+        mine = [each for each in found if each.client == client]
+        lines += [f"\n{type(client).__name__} {client.model}", *(f"  {_line(each)}" for each in mine)]
+        lines += [f"  {text}" for text in _of_cap(client, _sum(mine))]
+    return [*lines, f"\nin all {_dollars(_sum(found))}"]
+
+
+# -- where language models are ------------------------------------------------------------------------------------
+
+
+def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every part of a configurable value with its dotted place, the outermost first."""
+    yield place, value
+    pairs: Sequence[tuple[Any, Any]] = ()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Rows | Splits):
+        pairs = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value) if field.init]
+    elif isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, list | tuple):
+        pairs = list(enumerate(value))
+    elif isinstance(value, partial):
+        pairs = list(value.keywords.items())
+    for key, inner in pairs:
+        if not isinstance(inner, str | int | float | None):
+            yield from _walk(inner, f"{place}.{key}" if place else str(key))
+
+
+def _read(experiment: Experiment, pool: int, answers: int) -> int:
+    """How many rows of the pool a learner's outputs are read for: all where something chooses or stops by them."""
+    strategies = [cell.strategy for cell in experiment.cells] + [experiment.cold_start]
+    if experiment.stop is not None or any(_may_read(strategy) for strategy in strategies):
+        return pool
+    return min(pool, len(experiment.cells) * (experiment.pool_sample + answers))
+
+
+def _may_read(strategy: Any) -> bool:
+    """Whether a strategy, or one inside it that may act later, reads outputs."""
+    return any(bool(all_needs(part)) for _, part in _walk(strategy) if isinstance(part, Strategy)) or (
+        type(strategy).resolve is not Strategy.resolve
+    )
+
+
+# -- what it costs -------------------------------------------------------------------------------------------------
+
+
+def _asking(place: str, learner: LLMLearner, made: Sequence[Call]) -> Asking:
+    texts, requests, low, high = 0, 0, 0.0, 0.0
+    for part in {id(call.rows): call.rows for call in made}.values():
+        mine = [call for call in made if call.rows is part]
+        likely, dear = _units(learner, part, longest=False), _units(learner, part, longest=True)
+        dear.sort(key=lambda price: -price.high)
+        used = 0  # units whose answers are kept
+        for call in mine:
+            start = used if _keeps(learner.client) and not call.anew else 0
+            n = min(math.ceil(call.texts / learner.per_call), len(dear) - start)
+            used = start + n
+            requests += n * _repeats(learner)
+            low += learner.client.together(likely).low * n / max(1, len(likely))
+            high += learner.client.together(dear[start:used]).high
+        texts += min(len(part), sum(call.texts for call in mine))
+    return Asking(place, learner.client, texts, requests, Price(low, high))
+
+
+def _keeps(client: Client) -> bool:
+    """Whether what was answered once is never paid for again."""
+    return isinstance(client, HostedClient)
+
+
+def _repeats(learner: LLMLearner) -> int:
+    return learner.samples if learner.mode == "consistency" else 1
+
+
+def _units(learner: LLMLearner, rows: Rows, *, longest: bool) -> list[Price]:
+    """The price of all requests about each text, or about each `per_call` texts, the longest texts first.
+
+    Examples that nobody knows yet are taken to be the longest texts, or those of middle length.
+    """
+    prepared = learner.prepare(rows)
+    texts = sorted(prepared.texts, key=lambda text: -len(text.encode("utf-8", "replace")))
+    label = max(rows.classes, key=len)
+    middle = 0 if longest else max(0, (len(texts) - learner.examples) // 2)
+    near = [Example(as_text(text), label) for text in texts[middle : middle + learner.examples]]
+    predictor, prices = learner.untrained(prepared), list[Price]()
+    step = _SLICE * learner.per_call
+    for start in range(0, len(texts), step):
+        some = texts[start : start + step]
+        prices += learner.client.price_each(predictor.requests(some, [near] * len(some)))
+    k = _repeats(learner)
+    return [_added(prices[i : i + k]) for i in range(0, len(prices), k)]
+
+
+def _added(prices: Sequence[Price]) -> Price:
+    return Price(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
+
+
+# -- in words ------------------------------------------------------------------------------------------------------
+
+
+def _sum(found: Sequence[Asking]) -> Price:
+    return _added([each.price for each in found if not math.isnan(each.price.high)])
+
+
+def _line(each: Asking) -> str:
+    if math.isnan(each.price.high):
+        return f"{each.place}: asks something that only its own class knows; it is not counted"
+    cost = "on this machine" if isinstance(each.client, LocalClient) else _dollars(each.price)
+    return f"{each.place}: at most {each.requests:,} requests about {each.texts:,} texts; {cost}"
+
+
+def _dollars(price: Price) -> str:
+    return f"about ${price.low:.4f}, at most ${price.high:.4f}"
+
+
+def _of_cap(client: Client, price: Price) -> list[str]:
+    """What the client's cap leaves."""
+    if not isinstance(client, HostedClient) or client.cap is None:
+        return []
+    left = max(0.0, client.cap - client.bill().spent)
+    ends = "; it may end the run" if price.high > left else ""
+    return [f"the cap of ${client.cap:.2f} leaves ${left:.4f} to the ledger {client.ledger!r}{ends}"]
