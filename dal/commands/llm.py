@@ -69,7 +69,7 @@ def _learner(config: Path, experiment: "Experiment", place: str | None) -> "LLML
         raise ConfigError(f"--place {place}: no language model is there; there is one at {', '.join(found)}")
     taken = next(iter(found)) if place is None else place
     if place is None and len(found) > 1:
-        print(f"dal: {taken}; --place shows the others: {', '.join(list(found)[1:])}", file=sys.stderr)
+        say(f"{taken}; --place shows the others: {', '.join(list(found)[1:])}")
     return found[taken]
 
 
