@@ -26,13 +26,13 @@ from dal.report.sections import (
     costs,
     forecast,
     made,
-    maps,
     needed,
     quality,
     rounds,
     successor,
 )
 from dal.report.sections import curves as learning
+from dal.report.sections import maps as pool
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
 from dal.report.verdict import Verdict, comparisons, together, verdicts
@@ -40,7 +40,9 @@ from dal.report.wording import WRITERS
 from dal.reporter import duration
 
 
-def write_report(folder: Path | str, *, files: bool = True, rows: int = chosen.MAX_ROWS) -> Path:
+def write_report(
+    folder: Path | str, *, files: bool = True, rows: int = chosen.MAX_ROWS, maps: int = pool.MAX_MAPS
+) -> Path:
     """The path of `report.html`, written into `folder` beside `learning_curve.png`, `learning_curve.svg` and `report/`.
 
     The page is self-contained: it opens from disk without a network and runs no script. In `report/` lies every plot as
@@ -53,6 +55,7 @@ def write_report(folder: Path | str, *, files: bool = True, rows: int = chosen.M
         folder: of an experiment (one folder `<Strategy>-seed<k>` for each cell), or of a single cell.
         files: write `report/`, too, and link to it; without, the page stands alone.
         rows: how many chosen rows the page lists at most, those of the first seeds before others.
+        maps: how many maps of the pool it shows at most, likewise; None for as many as the page can carry.
 
     Raises:
         DataError: there is no `metrics.jsonl` in it or in a folder of it.
@@ -63,7 +66,7 @@ def write_report(folder: Path | str, *, files: bool = True, rows: int = chosen.M
     saving = None if shown is None else _best(run, shown, said)
     if shown is not None:
         _picture(run, shown, saving)
-    sections = _sections(run, shown, saving, rows)
+    sections = _sections(run, shown, saving, rows, maps)
     trouble = export(run.folder, sections) if files else ""
     if trouble:
         run = replace(run, remarks=(*run.remarks, trouble))
@@ -72,7 +75,7 @@ def write_report(folder: Path | str, *, files: bool = True, rows: int = chosen.M
     return page
 
 
-def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int) -> list[Section]:
+def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int, maps: int | None) -> list[Section]:
     """Those that have data, in the order of the page."""
     found = (
         learning.section(run, shown, saving),
@@ -85,7 +88,7 @@ def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int)
         calibration.section(run),
         batches.section(run),
         batches.overlap(run),
-        maps.section(run),
+        pool.section(run, maps),
         chosen.section(run, rows),
         chosen.doubts(run),
         answered.section(run, shown),

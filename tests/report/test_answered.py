@@ -51,7 +51,7 @@ def test_shares_dollars_and_seconds_are_means_over_the_seeds(tmp_path):
     assert person["share"] == pytest.approx(4 / 7)
     assert (machine["proposals"], machine["dollars"]) == (80, pytest.approx(0.6))
     assert (weak["answers"], weak["share"], weak["proposals"], weak["dollars"]) == (0, 0, 10, 0.2)
-    assert "Margin sent 40 of 70 answers (57%) to people." in report(tmp_path).text
+    assert "Margin sent 40 of 70 answers (57 %) to people." in report(tmp_path).text
 
 
 def test_answers_of_people_alone_are_said_in_one_sentence(tmp_path):

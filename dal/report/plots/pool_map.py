@@ -1,5 +1,6 @@
 """The map of the pool: every row a dot, coloured by the round in which it was labeled."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,8 @@ def _legend(last: int) -> list[Shape]:
     """A dot for never, and a square for each round or for some of many; with room for words twice as large."""
     if not last:
         return []
-    shown = sorted({nearest(1 + i * (last - 1) / 7) for i in range(8)}) if last > 8 else [*range(1, last + 1)]
+    step = 1 if last <= 8 else math.ceil((last - 1) / 7)
+    shown = sorted({*range(1, last + 1, step), last})
     shapes: list[Shape] = [Dot("pool", NEVER, 5, 32, 3), Words("small", "muted", 14, 36, "never labeled")]
     shapes.append(Words("small", "muted", 155, 36, "labeled in round"))
     for i, number in enumerate(shown):

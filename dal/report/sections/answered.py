@@ -15,6 +15,7 @@ from dal.report.price import dollars, people_price
 from dal.report.reading import Record, Run, class_name, options, sources_of
 from dal.report.series import Series, of_run
 from dal.report.verdict import listed
+from dal.report.wording import share
 
 
 def section(run: Run, shown: str | None) -> Section | None:
@@ -29,7 +30,7 @@ def section(run: Run, shown: str | None) -> Section | None:
 
 # -- the sources -----------------------------------------------------------------------------------------------------
 
-Sources = Mapping[str, Mapping[str, float | None]]
+Sources = Mapping[str, dict[str, float | None]]
 
 
 def _sources(run: Run, name: str) -> Sources:
@@ -65,31 +66,36 @@ def _words(told: Mapping[str, Sources]) -> str:
     for name, sources in told.items():
         people, total = _answers(sources, _people(sources)), _answers(sources, sources)
         if total:
-            sentences.append(f"{name} sent {people:,.0f} of {total:,.0f} answers ({people / total:.0%}) to people.")
+            sentences.append(f"{name} sent {people:,.0f} of {total:,.0f} answers ({share(people / total)}) to people.")
     stand_in = " Simulated answers stand for people’s." if "simulated" in kinds else ""
     return " ".join(sentences) + stand_in
 
 
 def _table(told: Mapping[str, Sources]) -> Table:
+    beside = any(said["proposals"] for sources in told.values() for said in sources.values())
+    known = {key for sources in told.values() for said in sources.values() for key in said if said[key] is not None}
     columns = (
         Column("strategy", "Strategy", "text"),
         Column("source", "Source", "text"),
         Column("answers", "Answers", "whole"),
         Column("share", "Share", "share"),
-        Column("proposals", "Said beside", "whole"),
-        Column("dollars", "Dollars", "money"),
-        Column("seconds", "Seconds", "whole"),
+        *((Column("proposals", "Said beside", "whole"),) if beside else ()),
+        *((Column("dollars", "Dollars", "money"),) if "dollars" in known else ()),
+        *((Column("seconds", "Seconds", "whole"),) if "seconds" in known else ()),
     )
     rows: list[tuple[object, ...]] = []
     for name, sources in told.items():
         total = _answers(sources, sources)
         for source, said in sources.items():
-            share = (said["answers"] or 0.0) / total if total else None
-            rows.append((name, source, said["answers"], share, said["proposals"], said["dollars"], said["seconds"]))
+            figures = said | {"share": (said["answers"] or 0.0) / total if total else None}
+            rows.append((name, source, *(figures[column.key] for column in columns[2:])))
     caption = (
-        "One run of each strategy, mean over its seeds. Answers are those that stand; dollars and seconds count all "
-        "work. What is said beside, such as weak labels or a machine’s word where a person’s counts, is no answer."
+        "One run of each strategy, mean over its seeds. Answers are those that stand; dollars and seconds count all."
     )
+    if beside:
+        caption += (
+            " What is said beside, such as weak labels or a machine’s word where a person’s counts, is no answer."
+        )
     return Table("sources", "Answers by source", columns, rows, caption)
 
 
@@ -101,7 +107,7 @@ class _Rules:
     """What a router's config says of its audit."""
 
     threshold: float
-    share: float
+    audit: float
     seed: int
 
     @classmethod
@@ -111,10 +117,10 @@ class _Rules:
         if class_name(oracle) != "Router":
             return None
         given = options(oracle)
-        threshold, share, seed = given.get("threshold", 0.9), given.get("audit", 0.1), given.get("seed", 0)
-        if not (number(threshold) and number(share) and isinstance(seed, int)):
+        threshold, audit, seed = given.get("threshold", 0.9), given.get("audit", 0.1), given.get("seed", 0)
+        if not (number(threshold) and number(audit) and isinstance(seed, int)):
             return None
-        return cls(float(threshold), float(share), seed)
+        return cls(float(threshold), float(audit), seed)
 
 
 def _audit(run: Run) -> list[Part]:
@@ -139,13 +145,13 @@ def _audits(run: Run, name: str, said: Sequence[Proposal], rules: _Rules) -> lis
         for row, label in cell.given.items()
         if label is not None and cell.by.get(row) not in (None, MACHINE)
     }
-    lot = {row for row in person if drawn(row, rules.share, rules.seed)}
+    lot = {row for row in person if drawn(row, rules.audit, rules.seed)}
     classes = sorted({*person.values(), *(str(proposal.value) for proposal in said)})
     return audits(said, person, lot, classes, rules.threshold)
 
 
 def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
-    sure = f"sure ({rules.threshold:.0%})"
+    sure = f"sure ({share(rules.threshold)})"
     columns = (
         Column("strategy", "Strategy", "text"),
         Column("machine", "Machine", "text"),
@@ -157,7 +163,7 @@ def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
         Column("dollars", "Dollars", "money"),
     )
     rows = [
-        (name, a.who, a.answered, a.error.of, *_share(a.error), a.sure.of, *_share(a.sure), a.dollars)
+        (name, a.who, a.answered, a.error.of, *_ends(a.error), a.sure.of, *_ends(a.sure), a.dollars)
         for name, a in found
     ]
     caption = (
@@ -175,7 +181,7 @@ def _by_class(found: Sequence[tuple[str, Audit]]) -> Fold:
         Column("audited", "Audited", "whole"),
         *_columns("wrong", "Wrong"),
     )
-    rows = [(name, a.who, label, s.of, *_share(s)) for name, a in found for label, s in a.per_class.items()]
+    rows = [(name, a.who, label, s.of, *_ends(s)) for name, a in found for label, s in a.per_class.items()]
     return Fold("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
 
 
@@ -184,8 +190,8 @@ def _columns(key: str, head: str) -> tuple[Column, ...]:
     return (Column(key, head, "share"), *ends)
 
 
-def _share(share: Share) -> tuple[float | None, float | None, float | None]:
-    return (share.share, share.low, share.high) if share.of else (None, None, None)
+def _ends(found: Share) -> tuple[float | None, float | None, float | None]:
+    return (found.share, found.low, found.high) if found.of else (None, None, None)
 
 
 # -- people alone ----------------------------------------------------------------------------------------------------
@@ -225,7 +231,8 @@ def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:
     if own is None or not any(len(c) for c in alone.curves):
         return None
     words = f"{METRICS[metric]}, {name}"
-    both = [Series(name, own.curves, 0 if own.color is None else own.color), alone]
+    color = len(run.challengers) if own.color is None else own.color  # grey is for people alone
+    both = [Series(name, own.curves, color), alone]
     return Plot(f"people-alone-{name}", curves(both, words, axis=MONEY, width=456, height=300), None)
 
 

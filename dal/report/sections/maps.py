@@ -21,8 +21,9 @@ MAP = "map.json"
 MAX_TEXT = 300
 
 
-def section(run: Run) -> Section | None:
-    """One map for each strategy and seed that has one, as many as fit."""
+def section(run: Run, most: int | None = None) -> Section | None:
+    """One map for each strategy and seed that has one, as many as fit and at most `most`."""
+    most = MAX_MAPS if most is None else most
     texts = run.config.get("show_texts") is True
     seeds = sorted({cell.seed for cell in run.cells})
     order = sorted(run.cells, key=lambda cell: seeds.index(cell.seed))
@@ -33,7 +34,7 @@ def section(run: Run) -> Section | None:
         if drawn is None:
             continue
         method, spots = drawn
-        if len(spots) > room or len(panels) == MAX_MAPS:
+        if len(spots) > room or len(panels) >= most:
             left += 1
             continue
         room -= len(spots)
