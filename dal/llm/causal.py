@@ -137,7 +137,12 @@ class CausalModel:
     # -- reading
 
     def prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
-        """The beginning that all prompts share, read once; nothing where it is short or there is one prompt."""
+        """The beginning that all prompts share, read once; nothing where it is short or there is one prompt.
+
+        Raises:
+            LLMError: a prompt is longer than what the model can read.
+        """
+        self._refuse_long(prompts)
         shared = _shared(prompts) if len(prompts) > 1 else 0
         if shared < _SHORTEST:
             return Prefix()
@@ -150,8 +155,7 @@ class CausalModel:
         Raises:
             LLMError: a prompt is longer than what the model can read.
         """
-        if (longest := max(map(len, prompts))) > self.longest:
-            raise LLMError(f"a prompt has {longest} tokens, and the model reads {self.longest}: use fewer examples")
+        self._refuse_long(prompts)
         rests = [list(prompt[prefix.tokens :]) for prompt in prompts]
         width = max(map(len, rests))
         tokens = torch.tensor([[self._filler] * (width - len(rest)) + rest for rest in rests], device=self.device)
@@ -171,6 +175,13 @@ class CausalModel:
         logits, cache = self._forward(tokens, mask, read.cache)
         log_probs = logits.float().log_softmax(-1)
         return log_probs, Read(log_probs[:, -1], cache, mask)
+
+    def _refuse_long(self, prompts: Sequence[Sequence[int]]) -> None:
+        if (longest := max(map(len, prompts), default=0)) > self.longest:
+            raise LLMError(
+                f"a prompt has {longest} tokens, and the model reads {self.longest}: use fewer examples, or a smaller "
+                "max_characters"
+            )
 
     def _forward(self, tokens: Tensor, mask: Tensor, cache: Any, last: bool = False) -> tuple[Tensor, Any]:
         more: dict[str, Any] = {}
