@@ -69,7 +69,9 @@ def _learner(config: Path, experiment: "Experiment", place: str | None) -> "LLML
 
     found = learners_of(experiment)
     if not found:
-        raise ConfigError(f"{config} has a {type(experiment.learner).__name__}, and no part of it asks a language model")
+        raise ConfigError(
+            f"{config} has a {type(experiment.learner).__name__}, and no part of it asks a language model"
+        )
     if place is not None and place not in found:
         raise ConfigError(f"--place {place}: no language model is there; there is one at {', '.join(found)}")
     taken = next(iter(found)) if place is None else place
