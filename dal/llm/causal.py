@@ -116,15 +116,19 @@ class CausalModel:
         return text
 
     def _special(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return found
 
     def _inner(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        found: list[int] = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        ).input_ids
         return found
 
     def _plain(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text.rstrip() + "\nAnswer:", split_special_tokens=True).input_ids
+        found: list[int] = self.tokenizer(
+            text.rstrip() + "\nAnswer:", split_special_tokens=True, verbose=False
+        ).input_ids
         if found and found[-1] in self.ends:
             found = found[:-1]
         return found or [self._filler]
