@@ -116,15 +116,19 @@ class CausalModel:
         return text
 
     def _special(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return found
 
     def _inner(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        found: list[int] = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        ).input_ids
         return found
 
     def _plain(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text.rstrip() + "\nAnswer:", split_special_tokens=True).input_ids
+        found: list[int] = self.tokenizer(
+            text.rstrip() + "\nAnswer:", split_special_tokens=True, verbose=False
+        ).input_ids
         if found and found[-1] in self.ends:
             found = found[:-1]
         return found or [self._filler]
@@ -137,7 +141,12 @@ class CausalModel:
     # -- reading
 
     def prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
-        """The beginning that all prompts share, read once; nothing where it is short or there is one prompt."""
+        """The beginning that all prompts share, read once; nothing where it is short or there is one prompt.
+
+        Raises:
+            LLMError: a prompt is longer than what the model can read.
+        """
+        self._refuse_long(prompts)
         shared = _shared(prompts) if len(prompts) > 1 else 0
         if shared < _SHORTEST:
             return Prefix()
@@ -150,8 +159,7 @@ class CausalModel:
         Raises:
             LLMError: a prompt is longer than what the model can read.
         """
-        if (longest := max(map(len, prompts))) > self.longest:
-            raise LLMError(f"a prompt has {longest} tokens, and the model reads {self.longest}: use fewer examples")
+        self._refuse_long(prompts)
         rests = [list(prompt[prefix.tokens :]) for prompt in prompts]
         width = max(map(len, rests))
         tokens = torch.tensor([[self._filler] * (width - len(rest)) + rest for rest in rests], device=self.device)
@@ -171,6 +179,13 @@ class CausalModel:
         logits, cache = self._forward(tokens, mask, read.cache)
         log_probs = logits.float().log_softmax(-1)
         return log_probs, Read(log_probs[:, -1], cache, mask)
+
+    def _refuse_long(self, prompts: Sequence[Sequence[int]]) -> None:
+        if (longest := max(map(len, prompts), default=0)) > self.longest:
+            raise LLMError(
+                f"a prompt has {longest} tokens, and the model reads {self.longest}: use fewer examples, or a smaller "
+                "max_characters"
+            )
 
     def _forward(self, tokens: Tensor, mask: Tensor, cache: Any, last: bool = False) -> tuple[Tensor, Any]:
         more: dict[str, Any] = {}
