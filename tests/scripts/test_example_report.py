@@ -47,7 +47,8 @@ def test_example_is_made_from_nothing_and_goes_on_where_it_was(
         monkeypatch.chdir(tmp_path)
         example.main()
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert page.count('class="id"') == 50
+    chosen = page.partition('<h2 id="chosen">')[2].partition("</section>")[0]
+    assert chosen.count('<th scope="row" class="id">') == 50
     assert "Text of the nearest" in page
     assert 'href="report/' not in page
     assert str(tmp_path / "work") not in page
