@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -75,3 +75,8 @@ class Oracle(ABC):
             predicted: (n,) int64, or (n, C) bool when multi-label; None while there is no model.
         """
         return self.answer(rows, data)
+
+    def said(self, answer: Any) -> Said:
+        """One of its answers with all that is known of it: its own name and kind where the answer names no other."""
+        said = answer if isinstance(answer, Said) else Said(answer)
+        return replace(said, who=said.who or type(self).__name__, source=said.source or self.source)

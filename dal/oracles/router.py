@@ -107,21 +107,13 @@ class Router(Oracle):
 
 def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Said]:
     """What an oracle says, with its name and kind, classes as indices."""
-    found = []
-    for answer in oracle.answer(rows, data):
-        said = answer if isinstance(answer, Said) else Said(answer)
-        who, source = said.who or type(oracle).__name__, said.source or oracle.source
-        found.append(replace(said, value=_index(said.value, data), who=who, source=source))
-    return found
+    said = [oracle.said(answer) for answer in oracle.answer(rows, data)]
+    return [replace(each, value=_index(each.value, data)) for each in said]
 
 
 def _index(value: Any, data: Any) -> Any:
     """The answer as a class index, or a sorted list of them, so that two answers can be compared."""
-    if value is SKIP or value is LATER:
-        return value
-    if data.multilabel:
-        return sorted(int(torch.as_tensor(code)) for code in data.codes_of([value])[0].nonzero().flatten())
-    return int(data.codes_of([value])[0])
+    return value if value is SKIP or value is LATER else _values(data.codes_of([value]))[0]
 
 
 def _values(predicted: Tensor) -> list[Any]:

@@ -23,7 +23,7 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
     rows = session.pending
     if not len(rows):
         return
-    said = [_said(each, oracle) for each in oracle.answer_beside(rows, session.pool, _predicted(oracle, session, rows))]
+    said = [oracle.said(each) for each in oracle.answer_beside(rows, session.pool, _predicted(oracle, session, rows))]
     check()
     beside = [(row, other) for row, each in zip(rows.tolist(), said, strict=True) for other in each.beside]
     for (who, source), group in _grouped(beside):
@@ -35,12 +35,6 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
         sure, took, cost = _details(group)
         places, values = _columns(group)
         session.tell(places, values, who=who, source=source, confidence=sure, seconds=took, cost=cost)
-
-
-def _said(answer: Any, oracle: Oracle) -> Said:
-    said = answer if isinstance(answer, Said) else Said(answer)
-    who, source = said.who or type(oracle).__name__, said.source or oracle.source
-    return Said(said.value, who, source, said.confidence, said.seconds, said.cost, said.beside)
 
 
 def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
