@@ -1,17 +1,14 @@
 """A run that is killed at any instant goes on to the very same choices and figures."""
 
-import multiprocessing
-import os
 import random
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import material
 import pytest
-import torch
+from dying import processes, run_until
 
 from dal.data import Rows, Splits
 from dal.experiment import Experiment
@@ -19,14 +16,7 @@ from dal.learners.probe import ProbeLearner
 from dal.runfolder import read_metrics
 from dal.strategies.uncertainty import Margin
 
-DURABLE = {"execute", "executemany", "fsync", "rename", "replace", "write", "mkdir", "unlink", "rmdir", "truncate"}
 CELLS = ("Margin-seed3", "Random-seed3")
-
-#: Imports once and forks per run, so that a run starts in milliseconds.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(
-    ["dal.experiment", "dal.learners.probe", "dal.measuring", "torch._dynamo", "numpy.random", "pytest"]
-)
 
 
 def experiment(folder: Path) -> Experiment:
@@ -51,22 +41,7 @@ def experiment(folder: Path) -> Experiment:
 
 def run(folder: Path, die_at: int | None = None, before: bool = True, count: Any = None) -> None:
     """Run the experiment; kill this very process at the durable operation number `die_at`, before or after it."""
-    torch.set_num_threads(1)
-    done = 0
-
-    def watch(frame: Any, event: str, argument: Any) -> None:
-        nonlocal done
-        if event != ("c_call" if before else "c_return") or getattr(argument, "__name__", "") not in DURABLE:
-            return
-        done += 1
-        if done == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.setprofile(watch)
-    experiment(folder).run()
-    sys.setprofile(None)
-    if count is not None:
-        count.value = done
+    run_until(experiment(folder).run, die_at, count, before=before)
 
 
 def start(*arguments: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 
 import material
 import pytest
-import torch
 from command import Command, write_tickets
+from dying import processes, run_until
 from test_compare import figures
-from test_kill import DURABLE, finished, processes
+from test_kill import finished
 
 from dal.compare import Comparison
 from dal.data import Rows, Splits
@@ -50,22 +50,7 @@ def comparison(folder: Path) -> Comparison:
 
 def run(folder: Path, die_at: int | None = None, count: Any = None) -> None:
     """Run the comparison; kill this very process at its durable operation number `die_at`."""
-    torch.set_num_threads(1)
-    done = 0
-
-    def watch(frame: Any, event: str, argument: Any) -> None:
-        nonlocal done
-        if event != "c_call" or getattr(argument, "__name__", "") not in DURABLE:
-            return
-        done += 1
-        if done == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.setprofile(watch)
-    comparison(folder).run()
-    sys.setprofile(None)
-    if count is not None:
-        count.value = done
+    run_until(comparison(folder).run, die_at, count)
 
 
 def start(*arguments: Any) -> Any:
