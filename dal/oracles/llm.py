@@ -57,13 +57,18 @@ class LLMOracle(Oracle):
         ]
 
 
+def called(machine: Oracle) -> str:
+    """What a machine's answers are stored under."""
+    return str(getattr(machine, "who", type(machine).__name__))
+
+
 def named_apart(machines: Sequence[Oracle]) -> None:
     """Make sure that the answers of several machines can be told apart.
 
     Raises:
         ConfigError: two have one name.
     """
-    names = [getattr(machine, "who", type(machine).__name__) for machine in machines]
+    names = [called(machine) for machine in machines]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"two machines are called {min(twice)}: give each a `name` of its own")

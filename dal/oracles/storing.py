@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.oracles.oracle import LATER, Oracle, Said
+from dal.labels import standing
+from dal.oracles.oracle import LATER, Oracle, Record, Said
 from dal.session import Session
 
 
@@ -23,7 +24,8 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
     rows = session.pending
     if not len(rows):
         return
-    said = [oracle.said(each) for each in oracle.answer_beside(rows, session.pool, _predicted(oracle, session, rows))]
+    predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
+    said = [oracle.said(each) for each in oracle.answer_beside(rows, session.pool, predicted, record)]
     check()
     beside = [(row, other) for row, each in zip(rows.tolist(), said, strict=True) for other in each.beside]
     for (who, source), group in _grouped(beside):
@@ -44,6 +46,14 @@ def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
     outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
     logits: Tensor = outputs.logits.cpu()
     return logits > 0 if outputs.multilabel else logits.argmax(-1)
+
+
+def _record(oracle: Oracle, session: Session) -> Record | None:
+    """What is stored, where the oracle wants it: answers up to the batch that is asked now."""
+    if not oracle.reads_record:
+        return None
+    before = [event for event in session.store.events() if event.round < session.round]
+    return Record(session.store.proposals, standing(before))
 
 
 _Group = list[tuple[int, Said]]

@@ -15,7 +15,7 @@ from dal.labels import SKIP, LabelStore
 from dal.learners.probe import ProbeLearner
 from dal.oracles.llm import LLMOracle
 from dal.oracles.oracle import LATER, Said
-from dal.oracles.router import AUDIT, DISAGREE, MACHINE, UNSURE, Router
+from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.proposals import latest
@@ -62,7 +62,8 @@ def test_routes_by_doubt_disagreement_and_lot() -> None:
     assert router.route("x", [sure, other]) == DISAGREE
     assert router.route("x", [sure, unsure]) == UNSURE
     assert router.route("x", [sure, Said(SKIP, "b")]) == UNSURE
-    assert router.route("x", [sure, sure], 3) == DISAGREE
+    assert router.route("x", [sure, sure, Said(3, CLASSIFIER, CLASSIFIER)]) == DISAGREE
+    assert router.route("x", [sure, sure, Said(1, CLASSIFIER, CLASSIFIER)]) == MACHINE
     assert Router(router.machines, audit=1.0).route("x", [sure, sure]) == AUDIT
 
 
