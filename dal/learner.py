@@ -1,8 +1,9 @@
 """The contract of a model family: a Learner is an immutable recipe, a Predictor the result of following it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -34,9 +35,13 @@ class Predictor(ABC):
     Attributes:
         approximate: whether a pass runs in reduced precision unless `exact` is asked for. The session then rescores the
             best rows of a `rowwise` strategy exactly.
+        unreadable: place among the rows of the last pass -> what a model that answers in words said there, verbatim,
+            where no answer could be read. Such a model offers `unread` (N,), the share of its answers to each row that
+            could not be read, beside what it makes of the others; records and reports then say how many they were.
     """
 
     approximate: bool = False
+    unreadable: Mapping[int, str] = MappingProxyType({})
 
     @abstractmethod
     def outputs(

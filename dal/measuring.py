@@ -135,8 +135,8 @@ class Measures:
     def _spent(self) -> dict[str, Any]:
         """What the answers so far cost, and who gave them."""
         store = self._session.store
-        events, proposals = list(store.events()), store.proposals
-        return {"cost": costs(events, self._prices, proposals), "sources": sources(events, self._prices, proposals)}
+        said = (list(store.events()), self._prices, store.proposals, store.unread)
+        return {"cost": costs(*said), "sources": sources(*said)}
 
     def _doubts(self) -> list[dict[str, Any]]:
         """The labeled rows whose label confident learning doubts, the most doubtful first."""

@@ -33,6 +33,7 @@ class Said:
         seconds: it took; None when unknown.
         cost: in dollars; None when unknown.
         beside: what others said of the row, whose word does not count: stored as proposals, to be audited.
+        text: of a machine that declines the row because its answer could not be read: that answer, verbatim.
     """
 
     value: Any
@@ -42,6 +43,7 @@ class Said:
     seconds: float | None = None
     cost: float | None = None
     beside: tuple["Said", ...] = ()
+    text: str | None = None
 
 
 @dataclass(frozen=True)

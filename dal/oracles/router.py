@@ -200,9 +200,9 @@ def _vote(said: Said) -> int | None:
 def _answer(said: Sequence[Said], person: Said | None, merged: Merged | None) -> Said:
     """The person's answer where there is one, else the merged one, else the first machine's.
 
-    What a machine's answer cost is kept with what is beside it.
+    What a machine's answer cost is kept with what is beside it, also where it could not be read.
     """
-    beside = tuple(each for each in said if each.value is not SKIP)
+    beside = tuple(said)
     if person is not None:
         return replace(person, beside=beside)
     if merged is not None:

@@ -53,8 +53,8 @@ def test_a_local_model_conforms(local, options):
 
 def test_what_each_mode_provides_is_label_free_unless_labels_are_shown(local):
     verbalized, votes = LLMLearner(KEYWORDS), LLMLearner(KEYWORDS, "consistency")
-    assert verbalized.label_free == verbalized.provides == {"logits", "confidence", "dollars"}
-    assert votes.label_free == votes.provides == {"logits", "mc_logits", "dollars"}
+    assert verbalized.label_free == verbalized.provides == {"logits", "confidence", "dollars", "unread"}
+    assert votes.label_free == votes.provides == {"logits", "mc_logits", "dollars", "unread"}
     assert LLMLearner(local, "likelihood").provides == {"logits"}
     assert LLMLearner(KEYWORDS, examples=3).label_free == frozenset()
     assert "joint_mc_logits" not in closure(votes.provides)
