@@ -9,9 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from dal.monitor import SILENT, Monitor
-from dal.outputs import Outputs
+from dal.outputs import Outputs, closure
 
-__all__ = ["SILENT", "Learner", "Monitor", "Predictor", "Prepared"]
+__all__ = ["SILENT", "UNREAD", "Learner", "Monitor", "Predictor", "Prepared", "watched"]
+
+#: The output of models that answer in words: (N,), the share of the answers to each row that could not be read.
+UNREAD = "unread"
 
 
 class Prepared(ABC):
@@ -36,8 +39,8 @@ class Predictor(ABC):
         approximate: whether a pass runs in reduced precision unless `exact` is asked for. The session then rescores the
             best rows of a `rowwise` strategy exactly.
         unreadable: place among the rows of the last pass -> what a model that answers in words said there, verbatim,
-            where no answer could be read. Such a model offers `unread` (N,), the share of its answers to each row that
-            could not be read, beside what it makes of the others; records and reports then say how many they were.
+            where no answer could be read. Such a model offers `UNREAD` beside what it makes of its answers, from one
+            pass; each round's record and the report then say what share it was.
     """
 
     approximate: bool = False
@@ -121,3 +124,13 @@ class Learner(ABC):
     @abstractmethod
     def load(self, folder: Path, data: Prepared) -> Predictor:
         """The predictor that `Predictor.save` wrote to `folder`."""
+
+
+def watched(names: Iterable[str]) -> frozenset[str]:
+    """What a pass reads beside what is wanted of it, for the record, of a model that provides the names.
+
+    Example:
+        >>> watched({"logits", "unread"}), watched({"logits"})
+        (frozenset({'unread'}), frozenset())
+    """
+    return frozenset({UNREAD}) & closure(names)

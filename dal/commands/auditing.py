@@ -67,7 +67,7 @@ def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
     person = _person(store)
     drawn = {row for row in person if router.audited(row)}
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
-    for audit in audits(store.proposals, person, drawn, classes, router.threshold):
+    for audit in audits(store.proposals, person, drawn, classes, router.threshold, store.unread):
         lines += _said(audit, router)
     return lines
 
@@ -95,6 +95,9 @@ def _person(store: LabelStore) -> dict[str, str]:
 
 def _said(audit: Audit, router: Router) -> list[str]:
     lines = [f"  {audit.who}: said something of {audit.answered} rows, for {audit.dollars:.2f} dollars"]
+    if audit.unread:
+        total = audit.answered + audit.unread
+        lines.append(f"    {audit.unread} of {total} answers could not be read ({audit.unread / total:.0%})")
     if not audit.error.of:
         return [*lines, "    none of them was audited: set `audit` of the Router above 0"]
     lines.append(f"    wrong on {_words(audit.error)} of the audited rows")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import ConfigError
-from dal.learner import Learner
+from dal.learner import UNREAD, Learner
 from dal.outputs import closure
 
 
@@ -46,7 +46,7 @@ def check_labeler(labeler: Learner, who: str) -> None:
 def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
     """What the labeler thinks of the rows of a `dal.data.Rows`, from one pass over them alone."""
     part = labeler.prepare(data.take(rows))
-    names = {"logits"} | ({"confidence", "dollars", "unread"} & closure(labeler.label_free))
+    names = {"logits"} | ({"confidence", "dollars", UNREAD} & closure(labeler.label_free))
     predictor = labeler.untrained(part)
     outputs = predictor.outputs(part, None, names).to("cpu")
     probs: Tensor = outputs.probs
@@ -55,6 +55,6 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
     else:
         sure, codes = probs.max(-1)
     confidence = outputs["confidence"] if "confidence" in names else sure
-    unread = outputs["unread"] >= 1 if "unread" in names else torch.zeros(len(rows), dtype=torch.bool)
+    unread = outputs[UNREAD] >= 1 if UNREAD in names else torch.zeros(len(rows), dtype=torch.bool)
     dollars = outputs["dollars"] if "dollars" in names else None
     return Opinions(codes, confidence, dollars, (confidence <= 0) | unread, predictor.unreadable)
