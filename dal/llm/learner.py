@@ -43,7 +43,10 @@ class PlainTexts(Prepared):
 
     def __init__(self, data: Any, most: int) -> None:
         if data.multilabel:
-            raise LearnerError("LLMLearner reads one label per text, and these rows may have several")
+            raise LearnerError(
+                "LLMLearner reads one label per text, and these rows may have several: take a learner for multi-label "
+                "data, and let people answer, or make one task of each label"
+            )
         self.classes, self.multilabel = tuple(data.classes), False
         self.texts = [as_text(item)[:most] for item in data.texts()]
         self.lengths = torch.tensor([max(1, len(text.split())) for text in self.texts], dtype=torch.int64)

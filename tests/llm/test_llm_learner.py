@@ -12,15 +12,19 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
 from dal.labels import SKIP
+from dal.learners.tfidf import TfidfLearner
 from dal.llm.learner import LLMLearner
 from dal.llm.local import LocalClient
 from dal.llm.nearest import Shots
 from dal.llm.prompts import Example
 from dal.oracles.llm import LLMOracle
+from dal.oracles.router import Router
+from dal.oracles.simulated import Simulated
 from dal.outputs import closure
 from dal.session import Session
-from dal.strategies import LowestConfidence, Margin, VoteEntropy
+from dal.strategies import LowestConfidence, Margin, Random, VoteEntropy
 from dal.testing import check_learner, default_rows
+from dal.weak import LLMWeakLabels
 
 KEYWORDS = speaking.KeywordClient(
     tuple((word, "fruit") for word in ("apple", "pear", "plum", "grape"))
@@ -256,3 +260,22 @@ def test_every_round_says_which_share_of_the_answers_could_not_be_read():
         left = [text for row, text in zip(pool.ids, pool.texts(), strict=True) if row not in asked]
         assert line["notes"]["unread"] == pytest.approx(sum("saw" in text for text in left) / len(left))
         asked |= set(line["rows"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learner": LLMLearner(KEYWORDS)},
+        {"oracle": LLMOracle(LLMLearner(KEYWORDS), hide_labels=True)},
+        {"oracle": Router([LLMOracle(LLMLearner(KEYWORDS))], Simulated())},
+        {"weak_labels": LLMWeakLabels(LLMLearner(KEYWORDS), rows=5)},
+    ],
+    ids=["learner", "oracle", "router", "weak_labels"],
+)
+def test_texts_that_may_have_several_labels_are_refused_in_one_line(options):
+    rows = Rows.from_inputs([f"{text} {i}" for i in range(5) for text in FEW], [["fruit"]] * 20, multilabel=True)
+    splits = Splits(rows.take(torch.arange(12)), rows.take(torch.arange(12, 20)))
+    settings = {"learner": TfidfLearner(), "start": 3, "batch": 2, "rounds": 1, "quiet": True} | options
+    with pytest.raises(LearnerError, match="may have several: take a learner for multi-label") as found:
+        Experiment(splits, strategy=Random(), baseline=None, **settings).run()
+    assert "\n" not in str(found.value)
