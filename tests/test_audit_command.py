@@ -63,6 +63,13 @@ def test_says_how_many_answers_could_not_be_read(dal: Command) -> None:
     assert f"    {60 - heard} of 60 answers could not be read ({(60 - heard) / 60:.0%})" in lines
 
 
+def test_weak_labels_of_the_same_name_are_no_answers_of_the_machine(dal: Command) -> None:
+    weak = "weak_labels: {labeler: {labelers.WordLabeler: {price: 5.0}}, rows: 50, name: first}\n"
+    Path("weak.yaml").write_text(Path("run.yaml").read_text() + weak)
+    assert dal("run", "weak.yaml").code == 0
+    assert "first: said something of 60 rows, for 0.06 dollars" in dal("audit", "out/Random-seed0").out
+
+
 def test_needs_a_router(dal: Command) -> None:
     (Path("plain.yaml")).write_text(Path("run.yaml").read_text().partition("oracle:")[0] + "folder: plain\n")
     assert dal("run", "plain.yaml", "--start", 10, "--batch", 5, "--rounds", 0).code == 0
