@@ -13,6 +13,9 @@ from dal.unread import Unread
 if TYPE_CHECKING:
     from dal.labels import Event
 
+#: The name and source of what several machines say together: no word of its own.
+MERGED = "merged"
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -96,14 +99,14 @@ def apart(said: Iterable[Word], answers: Iterable["Event"]) -> list[Word]:
     """What was said beside the answers and is none of them: the last of each source and name on a row.
 
     What was said of a row that got an answer (or was declined) by the same source and name, with a cost, is that
-    answer, and is paid once.
+    answer, and is paid once. What follows from the words of others (`MERGED`) is left out.
 
     Args:
         said: the proposals of the label store, or its answers that could not be read.
         answers: the events that are answers or skips.
     """
     taken = {(answer.row, answer.who or "", answer.source or "") for answer in answers if answer.cost is not None}
-    last = {(each.row, each.who, each.source): each for each in said}
+    last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
     return [each for key, each in last.items() if key not in taken]
 
 

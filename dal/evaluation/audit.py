@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.proposals import Proposal, latest
+from dal.proposals import MERGED, Proposal, latest
 from dal.unread import Unread
 
 
@@ -132,10 +132,10 @@ def merged(
 ) -> tuple[list[str], Consensus]:
     """The ids of all rows that a machine said something of, and what all answers to them say together.
 
-    A person's answer is taken as the truth, and teaches the machines' error rates.
+    A person's answer is taken as the truth, and teaches the machines' error rates. What was merged before is left out.
     """
     code = {name: i for i, name in enumerate(classes)}
-    said = latest(proposals)
+    said = latest(proposal for proposal in proposals if proposal.source != MERGED)
     rows = list(dict.fromkeys(row for row, _ in said))
     sources = sorted({who for _, who in said})
     votes = np.array(

@@ -13,13 +13,13 @@ from dal.labels import SKIP
 from dal.oracles.llm import called, named_apart
 from dal.oracles.merging import Merged, Merger
 from dal.oracles.oracle import LATER, Oracle, Record, Said
-from dal.proposals import latest
+from dal.proposals import MERGED, latest
 
 #: What happens to a row, in the order in which the reasons are looked at.
 AUDIT, UNSURE, DISAGREE, MACHINE = "audit", "unsure", "disagree", "machine"
 
-#: What the word of the model that is trained, and an answer that several sources give together, are stored under.
-CLASSIFIER, MERGED = "classifier", "merged"
+#: What the word of the model that is trained is stored under.
+CLASSIFIER = "classifier"
 
 
 def drawn(row: str, share: float, seed: int) -> bool:
@@ -72,8 +72,11 @@ class Router(Oracle):
         if self.merge is not None and self.merge < 1:
             raise ConfigError(f"merge of Router must be at least 1, or null for never, got {self.merge}")
         named_apart(self.machines)
-        if self.classifier and CLASSIFIER in self._names:
-            raise ConfigError(f"a machine is called {CLASSIFIER}, as the trained model is: give it another `name`")
+        taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]
+        if taken:
+            raise ConfigError(
+                f"no machine can be called {taken[0]}, a name of the router's own: give it another `name`"
+            )
 
     @property
     def hides_labels(self) -> bool:  # type: ignore[override]
@@ -117,7 +120,7 @@ class Router(Oracle):
         words = self._of_classifier(ids, data, predicted, record)
         beside = [(*each, *word) for *each, word in zip(*machines, words, strict=True)]  # row by row
         merger = self.merger(record, data)
-        merged = [None if merger is None else merger.merge([_vote(word) for word in each]) for each in beside]
+        merged = [self._merged(each, merger) for each in beside]
         ways = [self.route(*each) for each in zip(ids, beside, merged, strict=True)]
         answers = self._of_person(rows, data, torch.tensor([way != MACHINE for way in ways], dtype=torch.bool))
         return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(beside)]
@@ -148,6 +151,12 @@ class Router(Oracle):
         if merged.probability >= self.threshold:
             return MACHINE
         return UNSURE if alike else DISAGREE
+
+    def _merged(self, said: Sequence[Said], merger: Merger | None) -> Merged | None:
+        """What the words on a row come to, where all machines are sure of theirs."""
+        if merger is None or any(self._unsure(each) for each in said):
+            return None
+        return merger.merge([_vote(word) for word in said])
 
     def _unsure(self, said: Said) -> bool:
         """Whether a machine gives no answer, or is not sure enough of it; the classifier states no confidence."""
@@ -200,9 +209,11 @@ def _vote(said: Said) -> int | None:
 def _answer(said: Sequence[Said], person: Said | None, merged: Merged | None) -> Said:
     """The person's answer where there is one, else the merged one, else the first machine's.
 
-    What a machine's answer cost is kept with what is beside it, also where it could not be read.
+    What a machine's answer cost is kept with what is beside it, also where it could not be read. The merged answer is
+    kept there too, so that where a person answers by lot it is audited like the machines it comes from.
     """
-    beside = tuple(said)
+    together = [] if merged is None else [Said(merged.value, MERGED, MERGED, merged.probability)]
+    beside = (*said, *together)
     if person is not None:
         return replace(person, beside=beside)
     if merged is not None:

@@ -12,14 +12,16 @@ from reference.dawid_skene import judged, rates
 
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
+from dal.evaluation import Prices, sources
+from dal.evaluation.audit import audits, merged
 from dal.labels import Event, standing
 from dal.oracles.llm import LLMOracle
 from dal.oracles.merging import Merged, Merger
 from dal.oracles.oracle import Oracle, Record, Said
-from dal.oracles.router import CLASSIFIER, DISAGREE, MACHINE, MERGED, UNSURE, Router
+from dal.oracles.router import CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
-from dal.proposals import Proposal, latest
+from dal.proposals import MERGED, Proposal, latest
 from dal.session import Session
 from dal.strategies import Random
 
@@ -107,6 +109,24 @@ def test_the_better_machine_overrules_the_worse_one_once_the_audit_has_enough_ro
         }
 
 
+def test_the_merged_answer_is_audited_before_the_person_speaks_and_is_nobodys_word():
+    data, router = rows(), Router([BAD, GOOD], Simulated(), audit=0.3, merge=20)
+    with answered(router, data, batches=2) as session:
+        store, late = session.store, {e.row for e in session.store.events() if e.kind == "asked" and e.round == 2}
+        person = {row: told[0] for row, told in stand(session).items() if told[2] == "simulated"}
+        drawn = {row for row in person if router.audited(row)}
+        found = {audit.who: audit for audit in audits(store.proposals, person, drawn, data.classes, 0.9)}
+        assert found[MERGED].answered == len(late)
+        assert found[MERGED].error.of == len(late & drawn) > 20
+        assert found[MERGED].error.share < 0.15 < found["bad"].error.share
+        own = [proposal for proposal in store.proposals if proposal.source != MERGED]
+        assert len(own) == len(store.proposals) - len(late)
+        (ids, all_), (same, without) = (merged(some, person, data.classes) for some in (store.proposals, own))
+        assert ids == same
+        assert np.array_equal(all_.posterior, without.posterior)
+        assert sources(store.events(), Prices(), store.proposals).keys() == {"llm", "simulated"}
+
+
 def test_machines_that_err_together_are_not_believed_because_they_agree():
     data = rows()
     twins = [LLMOracle(WordLabeler(wrong=0.6), name) for name in "ab"]
@@ -178,9 +198,13 @@ def test_the_classifiers_word_is_kept_and_does_not_change_while_the_row_waits():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
-    [({"merge": 0}, "merge of Router must be at least 1"), ({"classifier": True}, "a machine is called classifier")],
+    ("name", "merge", "words"),
+    [
+        ("a", 0, "merge of Router must be at least 1"),
+        (CLASSIFIER, 50, "no machine can be called classifier"),
+        (MERGED, 50, "no machine can be called merged"),
+    ],
 )
-def test_options_that_mean_nothing_are_refused(options, words):
+def test_options_that_mean_nothing_are_refused(name, merge, words):
     with pytest.raises(ConfigError, match=words):
-        Router([LLMOracle(WordLabeler(), CLASSIFIER)], **options)
+        Router([LLMOracle(WordLabeler(), name)], merge=merge)
