@@ -123,6 +123,7 @@ class Reader:
         seeds: this round's random numbers.
         monitor: watches the pass.
         memory: what strategies keep from round to round; None when nothing is kept.
+        watched: names that are read in the same pass for the record, and that no strategy sees.
     """
 
     predictor: Predictor | None
@@ -132,6 +133,7 @@ class Reader:
     seeds: Seeds
     monitor: Monitor
     memory: SessionMemory | None = None
+    watched: frozenset[str] = frozenset()
 
     @property
     def multilabel(self) -> bool:
@@ -166,8 +168,8 @@ class Reader:
         if self.predictor is None:
             return Outputs(length=len(candidates), multilabel=self.multilabel), unread
         if not acting.labeled_needs:
-            return self._pass(candidates, all_needs(acting), exact), unread
-        outputs = self._pass(torch.cat([candidates, self.labeled]), all_needs(acting), exact)
+            return self._pass(candidates, all_needs(acting) | self.watched, exact), unread
+        outputs = self._pass(torch.cat([candidates, self.labeled]), all_needs(acting) | self.watched, exact)
         return outputs.take(slice(len(candidates))), outputs.take(slice(len(candidates), None))
 
     def _pass(self, rows: Tensor, names: Iterable[str], exact: bool) -> Outputs:

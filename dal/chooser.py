@@ -9,7 +9,7 @@ from dal.candidates import CandidateQuery, Candidates, candidate_rows
 from dal.choice import Asked, Reader, Seeds, Stream, check_needs, reads_trained, timed
 from dal.duplicates import near_duplicates
 from dal.errors import SessionError
-from dal.learner import Learner, Monitor, Predictor, Prepared
+from dal.learner import UNREAD, Learner, Monitor, Predictor, Prepared, watched
 from dal.memory import SessionMemory
 from dal.outputs import Outputs, listing
 from dal.present_model import PresentModel
@@ -106,9 +106,9 @@ class Chooser:
         )
 
     def _chosen(self, acting: Strategy, candidates: Tensor, n: int, seeds: Seeds) -> Asked:
-        predictor, prepared = self._read_by(acting)
+        predictor, prepared, offered = self._read_by(acting)
         labeled, labels = self._progress.labeled_rows, self._progress.labels
-        reader = Reader(predictor, prepared, labeled, labels, seeds, self._monitor, self.memory)
+        reader = Reader(predictor, prepared, labeled, labels, seeds, self._monitor, self.memory, watched(offered))
         chosen = reader.choose(acting, candidates, n)
         positions, scores = chosen.selection.positions, chosen.selection.scores
         duplicates = seeds.generator(Stream.DUPLICATES)
@@ -116,7 +116,7 @@ class Chooser:
             round=seeds.round + 1,
             rows=candidates[positions],
             scores=None if scores is None else scores.detach().double().cpu(),
-            notes={name: float(value) for name, value in chosen.selection.notes.items()},
+            notes={name: float(value) for name, value in chosen.selection.notes.items()} | _unread(chosen.pool),
             strategy=name_of(acting),
             candidates=len(candidates),
             near_duplicates=near_duplicates(self._pool.inputs, candidates, positions, chosen.pool, duplicates),
@@ -124,17 +124,22 @@ class Chooser:
             why=chosen.selection.why,
         )
 
-    def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None]:
-        """Whom the strategy reads: nobody, an untrained model where that is enough, or the trained one."""
+    def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None, frozenset[str]]:
+        """Whom the strategy reads, and what that one offers: nobody, an untrained model if it will do, the trained."""
         if not all_needs(acting):
-            return None, None
+            return None, None, frozenset()
         if not reads_trained(acting, self._learner):
             pool = self._model.prepare("pool")
-            return self._learner.untrained(pool), pool
+            return self._learner.untrained(pool), pool, self._learner.label_free
         if not self._progress.trains:
             name = name_of(acting)
             raise SessionError(
                 f"{name} reads {listing(all_needs(acting))} of a trained model, and nothing is labeled yet: start with "
                 f"Phases(first=ClusterCenters(), then={name}(), until=20), or label some rows first"
             )
-        return self._model.predictor, self._model.prepare("pool")
+        return self._model.predictor, self._model.prepare("pool"), self._learner.provides
+
+
+def _unread(pool: Outputs) -> dict[str, float]:
+    """The note on a batch that says which share of a model's answers to the candidates could not be read."""
+    return {UNREAD: float(pool[UNREAD].mean())} if UNREAD in pool.names and len(pool) else {}

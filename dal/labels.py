@@ -11,9 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from dal import proposals
+from dal import proposals, unread
 from dal.errors import SessionError
 from dal.proposals import Proposal
+from dal.unread import Unread
 
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 1
@@ -190,6 +191,12 @@ class LabelStore:
             return list(self._proposals)
 
     @property
+    def unread(self) -> list[Unread]:
+        """The answers of machines that could not be read, in order."""
+        with self._lock:
+            return list(self._unread)
+
+    @property
     def token_budget(self) -> int | None:
         """The last token budget that was recorded for a pass, None when none was."""
         return self._token_budget
@@ -284,6 +291,11 @@ class LabelStore:
         with self._lock, self._writing() as connection:
             proposals.append(connection, given, self._round)
 
+    def keep_unread(self, given: Sequence[Unread]) -> None:
+        """Store answers that could not be read, all of them or none. They answer no question."""
+        with self._lock, self._writing() as connection:
+            unread.append(connection, given, self._round)
+
     def undo(self) -> str:
         """The id of the row whose last answer (or skip) is hereby retracted.
 
@@ -373,7 +385,8 @@ class LabelStore:
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
-        connection.execute(proposals.SCHEMA)  # files of earlier versions have none
+        for schema in (proposals.SCHEMA, unread.SCHEMA):  # files of earlier versions have none
+            connection.execute(schema)
         self._replay(connection)
 
     def _create(self, connection: sqlite3.Connection) -> None:
@@ -417,6 +430,8 @@ class LabelStore:
         self._token_budget: int | None = None
         self._proposed = 0
         self._proposals: list[Proposal] = []
+        self._unread_number = 0
+        self._unread: list[Unread] = []
         self._asked: set[str] = set()
         self._pending: dict[str, None] = {}
         self._stacks: dict[str, list[Value | Skip]] = {}  # id -> its answers that were not retracted, latest last
@@ -430,6 +445,9 @@ class LabelStore:
         for number, proposal in proposals.stored(connection, self._proposed):
             self._proposed = number
             self._proposals.append(proposal)
+        for number, kept in unread.stored(connection, self._unread_number):
+            self._unread_number = number
+            self._unread.append(kept)
         budget = connection.execute("SELECT tokens FROM budgets ORDER BY number DESC LIMIT 1").fetchone()
         self._token_budget = None if budget is None else budget[0]
 

@@ -1,16 +1,20 @@
 """The contract of a model family: a Learner is an immutable recipe, a Predictor the result of following it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
 from dal.monitor import SILENT, Monitor
-from dal.outputs import Outputs
+from dal.outputs import Outputs, closure
 
-__all__ = ["SILENT", "Learner", "Monitor", "Predictor", "Prepared"]
+__all__ = ["SILENT", "UNREAD", "Learner", "Monitor", "Predictor", "Prepared", "watched"]
+
+#: The output of models that answer in words: (N,), the share of the answers to each row that could not be read.
+UNREAD = "unread"
 
 
 class Prepared(ABC):
@@ -34,9 +38,13 @@ class Predictor(ABC):
     Attributes:
         approximate: whether a pass runs in reduced precision unless `exact` is asked for. The session then rescores the
             best rows of a `rowwise` strategy exactly.
+        unreadable: place among the rows of the last pass -> what a model that answers in words said there, verbatim,
+            where no answer could be read. Such a model offers `UNREAD` beside what it makes of its answers, from one
+            pass; each round's record and the report then say what share it was.
     """
 
     approximate: bool = False
+    unreadable: Mapping[int, str] = MappingProxyType({})
 
     @abstractmethod
     def outputs(
@@ -116,3 +124,13 @@ class Learner(ABC):
     @abstractmethod
     def load(self, folder: Path, data: Prepared) -> Predictor:
         """The predictor that `Predictor.save` wrote to `folder`."""
+
+
+def watched(names: Iterable[str]) -> frozenset[str]:
+    """What a pass reads beside what is wanted of it, for the record, of a model that provides the names.
+
+    Example:
+        >>> watched({"logits", "unread"}), watched({"logits"})
+        (frozenset({'unread'}), frozenset())
+    """
+    return frozenset({UNREAD}) & closure(names)

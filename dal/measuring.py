@@ -20,6 +20,7 @@ from dal.evaluation.calibration import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import doubts
+from dal.learner import UNREAD, watched
 from dal.learners.held_out import held_out_probs
 from dal.outputs import Outputs
 from dal.session import Session
@@ -88,7 +89,7 @@ class Measures:
         }
         if test.groups is not None:
             found["per_group"] = per_group(outputs, labels, test.groups.take(test.known.nonzero().flatten()))
-        return found | self._scaled(outputs, labels)
+        return found | _unread(outputs) | self._scaled(outputs, labels)
 
     def _scaled(self, outputs: Outputs, labels: Tensor) -> dict[str, Any]:
         """Calibration on the test at the temperature that is best on the validation part; nothing without one."""
@@ -109,8 +110,9 @@ class Measures:
         rows = first(self._order, left, self._pool_sample)
         if not len(rows):
             return {}
-        figures = evaluate(session.read(rows, {"logits"}), session.pool.labels[rows])
-        return {"pool": {**whole(figures), "count": len(rows), "of": int(left.sum())}}
+        outputs = session.read(rows, {"logits"} | watched(session.learner.provides))
+        figures = evaluate(outputs, session.pool.labels[rows])
+        return {"pool": {**whole(figures), "count": len(rows), "of": int(left.sum()), **_unread(outputs)}}
 
     @cached_property
     def _order(self) -> Tensor:
@@ -135,8 +137,8 @@ class Measures:
     def _spent(self) -> dict[str, Any]:
         """What the answers so far cost, and who gave them."""
         store = self._session.store
-        events, proposals = list(store.events()), store.proposals
-        return {"cost": costs(events, self._prices, proposals), "sources": sources(events, self._prices, proposals)}
+        said = (list(store.events()), self._prices, store.proposals, store.unread)
+        return {"cost": costs(*said), "sources": sources(*said)}
 
     def _doubts(self) -> list[dict[str, Any]]:
         """The labeled rows whose label confident learning doubts, the most doubtful first."""
@@ -165,6 +167,13 @@ class Measures:
         points, classes = self._space.points(rows), len(session.pool.classes)
         probs, judged = held_out_probs(points, labels, classes, seed=session.seed)
         return probs[judged], rows[judged], labels[judged]
+
+
+def _unread(outputs: Outputs) -> dict[str, Any]:
+    """Which share of a model's answers could not be read, and to how many rows; nothing of one that has no words."""
+    if UNREAD not in outputs.names:
+        return {}
+    return {UNREAD: {"share": float(outputs[UNREAD].mean()), "count": len(outputs)}}
 
 
 def whole(figures: Mapping[str, float]) -> dict[str, float | None]:

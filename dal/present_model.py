@@ -12,7 +12,7 @@ from torch import Tensor
 from dal.choice import Seeds, Stream
 from dal.errors import SessionError
 from dal.labels import LabelStore
-from dal.learner import Learner, Monitor, Predictor, Prepared
+from dal.learner import Learner, Monitor, Predictor, Prepared, watched
 from dal.outputs import Outputs, closure
 from dal.progress import Progress
 from dal.runfolder import MODEL, describe, keep_model, trained_on
@@ -115,7 +115,8 @@ class PresentModel:
         """Its logits for the labeled rows of a part, on the CPU, and those labels: one pass until they change."""
         if part not in self._scored:
             rows, labels = self._known(part)
-            self._scored[part] = self.read(rows, {"logits"}, part).to("cpu"), labels
+            names = {"logits"} | watched(self._learner.provides)
+            self._scored[part] = self.read(rows, names, part).to("cpu"), labels
         return self._scored[part]
 
     def evaluate(self, part: str) -> dict[str, float]:

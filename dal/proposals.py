@@ -5,12 +5,16 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dal.errors import AnswerError
+from dal.unread import Unread
 
 if TYPE_CHECKING:
     from dal.labels import Event
+
+#: The name and source of what several machines say together: no word of its own.
+MERGED = "merged"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS proposals (
@@ -55,6 +59,10 @@ class Proposal:
             raise AnswerError(f"the weight of a proposal is a number from 0 to 1, got {self.weight}")
 
 
+#: What may be said of a row beside the answers to it.
+Word = TypeVar("Word", Proposal, Unread)
+
+
 def append(connection: sqlite3.Connection, proposals: Sequence[Proposal], round: int) -> None:
     """Store them, within the transaction that is open."""
     at = time.time()
@@ -87,18 +95,19 @@ def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
     return {(proposal.row, proposal.who): proposal for proposal in proposals}
 
 
-def apart(proposals: Iterable[Proposal], answers: Iterable["Event"]) -> list[Proposal]:
+def apart(said: Iterable[Word], answers: Iterable["Event"]) -> list[Word]:
     """What was said beside the answers and is none of them: the last of each source and name on a row.
 
-    A proposal whose row got an answer of the same source and name, with a cost, is that answer, and is paid once.
+    What was said of a row that got an answer (or was declined) by the same source and name, with a cost, is that
+    answer, and is paid once. What follows from the words of others (`MERGED`) is left out.
 
     Args:
-        proposals: of the label store.
+        said: the proposals of the label store, or its answers that could not be read.
         answers: the events that are answers or skips.
     """
     taken = {(answer.row, answer.who or "", answer.source or "") for answer in answers if answer.cost is not None}
-    last = {(proposal.row, proposal.who, proposal.source): proposal for proposal in proposals}
-    return [proposal for key, proposal in last.items() if key not in taken]
+    last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
+    return [each for key, each in last.items() if key not in taken]
 
 
 def _value(text: str) -> str | tuple[str, ...]:

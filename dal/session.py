@@ -359,7 +359,7 @@ class Session:
         rows: Tensor | Sequence[int],
         values: Any,
         *,
-        weight: float,
+        weight: float | Sequence[float],
         who: str = "",
         source: str = "llm",
         confidence: float | Sequence[float | None] | None = None,
@@ -374,7 +374,7 @@ class Session:
         Args:
             rows: (n,), of the pool.
             values: one per row, as for `tell`, without `SKIP`.
-            weight: in training, 0 (none) to 1 (as much as an answer).
+            weight: in training, 0 (none) to 1 (as much as an answer). One number, or one a row.
             who: the name of the model or person.
             source: what kind of answerer.
             confidence: in [0, 1]; seconds: spent on each row; cost: in dollars, of each row. One number, or one a row.
@@ -387,13 +387,14 @@ class Session:
         refuse(mistakes)
         sure = spread(confidence, len(asked), "confidences")
         took, costs = spread(seconds, len(asked), "seconds"), spread(cost, len(asked), "costs")
+        weights = [each or 0.0 for each in spread(weight, len(asked), "weights")]
         new = [
-            Proposal(self.pool.ids[row], names[i], who, source, weight, sure[i], took[i], costs[i])
+            Proposal(self.pool.ids[row], names[i], who, source, weights[i], sure[i], took[i], costs[i])
             for i, row in enumerate(asked)
         ]
         self.store.propose(new)
         self._progress.propose(new)
-        if weight:
+        if any(weights):
             self._model.drop()
 
     def undo(self) -> int:
@@ -516,7 +517,8 @@ class Session:
         """What the rule reads of the present state, by name, as JSON can hold it: for a line of `metrics.jsonl`."""
         found: dict[str, Any] = {}
         if "spent" in rule.reads:
-            found["spent"] = record.spent(self.store.events(), len(self.store.answers), self.store.proposals)
+            store = self.store
+            found["spent"] = record.spent(store.events(), len(store.answers), store.proposals, store.unread)
         if "validation" in rule.reads:
             found["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
         if "stop_set" in rule.reads:

@@ -3,13 +3,18 @@
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from dal.errors import ConfigError
 from dal.learner import Learner
-from dal.oracles.labeler import check_labeler, opinions
+from dal.oracles.labeler import Opinions, check_labeler, opinions
 from dal.session import Session
 from dal.strategies.random import Random
 from dal.strategy import Strategy
+from dal.unread import Unread
+
+#: The source that weak labels are stored under.
+WEAK = "weak"
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class LLMWeakLabels:
 
     What it is sure of is stored as weak labels: they train the model with a smaller weight, are no ground truth in any
     figure, count as no label anywhere, and give way to a person's answer. What it is least sure of is asked first.
+    What it is not sure enough of is kept for its price, without a weight.
 
     Args:
         labeler: a learner that answers without training, such as `LLMLearner`.
@@ -54,17 +60,8 @@ class LLMWeakLabels:
             return
         share = session.choose(self.choose, self.rows).rows
         found = opinions(self.labeler, session.pool, share)
-        sure = (found.confidence >= self.threshold) & (found.confidence > 0)
-        if bool(sure.any()) and not len(session.weak_rows):
-            session.propose(
-                share[sure],
-                found.codes[sure],
-                weight=self.weight,
-                who=self.name or type(self.labeler).__name__,
-                source="weak",
-                confidence=found.confidence[sure].tolist(),
-                cost=None if found.dollars is None else found.dollars[sure].tolist(),
-            )
+        sure = (found.confidence >= self.threshold) & ~found.silent
+        self._store(session, share, found, sure)
         order = torch.argsort(found.confidence, stable=True)[:n]
         session.ask_these(
             share[order],
@@ -73,3 +70,24 @@ class LLMWeakLabels:
             why=f"least sure of {len(share)} rows, {int(sure.sum())} of which got a weak label",
             notes={"weak_labels": float(sure.sum())},
         )
+
+    def _store(self, session: Session, share: Tensor, found: Opinions, sure: Tensor) -> None:
+        """What was said of the share, once: with a weight where it is sure, for its price alone where it is not."""
+        who, store = self.name or type(self.labeler).__name__, session.store
+        if any(proposal.who == who and proposal.source == WEAK for proposal in store.proposals):
+            return
+        costs = [None] * len(share) if found.dollars is None else found.dollars.tolist()
+        ids, lost = [session.pool.ids[row] for row in share.tolist()], found.silent.nonzero().flatten().tolist()
+        if lost:
+            store.keep_unread([Unread(ids[i], found.verbatim.get(i, ""), who, WEAK, cost=costs[i]) for i in lost])
+        said = (~found.silent).nonzero().flatten()
+        if len(said):
+            session.propose(
+                share[said],
+                found.codes[said],
+                weight=(sure[said] * self.weight).tolist(),
+                who=who,
+                source=WEAK,
+                confidence=found.confidence[said].tolist(),
+                cost=[costs[i] for i in said.tolist()],
+            )

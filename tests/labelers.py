@@ -1,8 +1,8 @@
 """A labeler without a network: knows the tickets' words, is wrong and unsure on stated shares of the rows."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class WordLabeler(Learner):
     price: float = 0.001
     salt: str = ""
 
-    provides = frozenset({"logits", "confidence", "dollars"})
+    provides = frozenset({"logits", "confidence", "dollars", "unread"})
     label_free = provides
 
     def prepare(self, data: Any) -> Texts:
@@ -69,6 +69,7 @@ class WordLabeler(Learner):
 @dataclass(frozen=True)
 class WordPredictor(Predictor):
     labeler: WordLabeler
+    unreadable: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     def outputs(
         self,
@@ -90,7 +91,14 @@ class WordPredictor(Predictor):
         probs.scatter_(1, codes[:, None], sure[:, None])
         mute = torch.tensor([self.labeler.draw(text, "mute") < self.labeler.mute for text in texts], dtype=torch.bool)
         dollars = torch.full((len(texts),), self.labeler.price)
-        found = {"logits": probs.log(), "confidence": sure.masked_fill(mute, 0.0), "dollars": dollars}
+        found = {
+            "logits": probs.log(),
+            "confidence": sure.masked_fill(mute, 0.0),
+            "dollars": dollars,
+            "unread": mute.float(),
+        }
+        lost = {row: f"<b>I cannot say</b> {texts[row]}" for row in mute.nonzero().flatten().tolist()}
+        object.__setattr__(self, "unreadable", lost)
         return Outputs({name: value for name, value in found.items() if name in set(names) | {"logits"}})
 
     def save(self, folder: Path) -> None:

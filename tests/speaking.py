@@ -59,12 +59,14 @@ class KeywordClient(Client):
         keywords: (word, label) pairs; a text without any gets the last label.
         broken: share of the answers at a temperature that are no answers.
         each: price of an answer, in dollars.
+        unsaid: a text with this word gets no answer, whatever the temperature.
     """
 
     keywords: tuple[tuple[str, str], ...]
     broken: float = 0.0
     model: str = "keywords"
     each: float = 0.0
+    unsaid: str = "\0"
 
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
         return [Reply(self._answer(request), dollars=self.each) for request in requests]
@@ -73,7 +75,7 @@ class KeywordClient(Client):
         text = request.prompt.rsplit("<text>", 1)[1]
         found = next((label for word, label in self.keywords if word in text), self.keywords[-1][1])
         drawn = random.Random(f"{request.prompt}|{request.sample}")
-        if request.temperature and drawn.random() < self.broken:
+        if self.unsaid in text or (request.temperature and drawn.random() < self.broken):
             return "I would rather not say."
         if request.temperature and drawn.random() < 0.3:
             found = drawn.choice(self.keywords)[1]

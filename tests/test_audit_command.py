@@ -51,6 +51,25 @@ def test_says_how_often_each_machine_is_wrong_and_merges_what_was_said(dal: Comm
     assert all(0.25 <= float(line["probability"]) <= 1 for line in lines)
 
 
+def test_says_how_many_answers_could_not_be_read(dal: Command) -> None:
+    Path("run.yaml").write_text(Path("run.yaml").read_text().replace("salt: x}", "salt: x, mute: 0.2}"))
+    assert dal("run", "run.yaml").code == 0
+    lines = dal("audit", "out/Random-seed0").out.splitlines()
+    first, second = (next(line for line in lines if line.startswith(f"  {name}")) for name in ("first", "second"))
+    assert "said something of 60 rows" in first
+    heard = int(second.split(" rows")[0].rsplit(" ", 1)[1])
+    assert 40 < heard < 60
+    assert second.endswith("for 0.06 dollars")
+    assert f"    {60 - heard} of 60 answers could not be read ({(60 - heard) / 60:.0%})" in lines
+
+
+def test_weak_labels_of_the_same_name_are_no_answers_of_the_machine(dal: Command) -> None:
+    weak = "weak_labels: {labeler: {labelers.WordLabeler: {price: 5.0}}, rows: 50, name: first}\n"
+    Path("weak.yaml").write_text(Path("run.yaml").read_text() + weak)
+    assert dal("run", "weak.yaml").code == 0
+    assert "first: said something of 60 rows, for 0.06 dollars" in dal("audit", "out/Random-seed0").out
+
+
 def test_needs_a_router(dal: Command) -> None:
     (Path("plain.yaml")).write_text(Path("run.yaml").read_text().partition("oracle:")[0] + "folder: plain\n")
     assert dal("run", "plain.yaml", "--start", 10, "--batch", 5, "--rounds", 0).code == 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
+from dal.evaluation import Prices, costs
 from dal.experiment import Experiment
 from dal.labels import LabelStore
 from dal.learner import Predictor, Prepared
@@ -122,7 +123,29 @@ def test_killed_between_the_labels_and_the_question_the_rest_is_done_once(tmp_pa
         start.begin(session, 10)
         assert (session.pending.tolist(), session.weak_rows.tolist()) == whole
     with LabelStore(tmp_path / "killed" / "labels.db") as store:
-        assert len(store.proposals) == len(whole[1])
+        assert len(store.proposals) == 50
+        assert sum(proposal.weight > 0 for proposal in store.proposals) == len(whole[1])
+
+
+def test_what_was_unsure_or_could_not_be_read_is_paid_for_too(tmp_path: Path) -> None:
+    start, data = LLMWeakLabels(WordLabeler(unsure=0.3, mute=0.2, price=0.5), rows=50), texts()
+    with Session(Splits(data), WordLabeler(), Random(), hide_labels=True, folder=tmp_path) as session:
+        start.begin(session, 10)
+        store = session.store
+        assert len(store.proposals) + len(store.unread) == 50
+        assert 3 < len(store.unread) < 25
+        assert costs(store.events(), Prices(), store.proposals, store.unread)["llm"] == pytest.approx(25.0)
+        assert {each.source for each in (*store.unread, *store.proposals)} == {"weak"}
+        lost = {each.row for each in store.unread}
+        assert not lost & {session.pool.ids[row] for row in session.weak_rows.tolist()}
+
+
+def test_a_row_takes_its_own_weight() -> None:
+    with Session(Splits(vectors()), ProbeLearner(model=None), Random(), hide_labels=True) as session:
+        session.propose([5, 9, 11], ["a", "b", "c"], weight=[0.5, 0.0, 1.0])
+        assert session.weak_rows.tolist() == [5, 11]
+        with pytest.raises(AnswerError, match="3 rows but 2 weights"):
+            session.propose([5, 9, 11], ["a", "b", "c"], weight=[0.5, 0.0])
 
 
 def test_a_run_starts_with_them_and_its_baseline_without(tiny_bert: Path) -> None:

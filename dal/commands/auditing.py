@@ -6,6 +6,7 @@ from pathlib import Path
 from dal.commands.settings import stored_config
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
+from dal.evaluation.cost import WEAK
 from dal.labels import LabelStore, standing
 from dal.oracles.oracle import Oracle
 from dal.oracles.router import Router
@@ -60,14 +61,16 @@ def _cells(folder: Path) -> list[Path]:
 
 
 def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
-    """What is known of the machines, line by line."""
+    """What is known of the machines, line by line. Weak labels, which no router asked for, are left out."""
     sources = _sources(store)
     total = sum(sources.values())
     lines = [f"{cell}: {total} answers" + "".join(f", {count} by {name}" for name, count in sources.items())]
     person = _person(store)
     drawn = {row for row in person if router.audited(row)}
-    classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
-    for audit in audits(store.proposals, person, drawn, classes, router.threshold):
+    said = [proposal for proposal in store.proposals if proposal.source != WEAK]
+    unread = [each for each in store.unread if each.source != WEAK]
+    classes = sorted({*person.values(), *(str(p.value) for p in said)})
+    for audit in audits(said, person, drawn, classes, router.threshold, unread):
         lines += _said(audit, router)
     return lines
 
@@ -95,6 +98,9 @@ def _person(store: LabelStore) -> dict[str, str]:
 
 def _said(audit: Audit, router: Router) -> list[str]:
     lines = [f"  {audit.who}: said something of {audit.answered} rows, for {audit.dollars:.2f} dollars"]
+    if audit.unread:
+        total = audit.answered + audit.unread
+        lines.append(f"    {audit.unread} of {total} answers could not be read ({audit.unread / total:.0%})")
     if not audit.error.of:
         return [*lines, "    none of them was audited: set `audit` of the Router above 0"]
     lines.append(f"    wrong on {_words(audit.error)} of the audited rows")

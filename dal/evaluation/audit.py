@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.proposals import Proposal, latest
+from dal.proposals import MERGED, Proposal, latest
+from dal.unread import Unread
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Audit:
         sure: the same on those that it was sure enough of to be taken at its word.
         per_class: the class that the person gave -> how often the machine said another.
         confusion: (C, C), how often the person gave c and the machine l.
-        dollars: what all its answers cost, audited or not.
+        dollars: what all its answers cost, audited or not, readable or not.
         answered: how many rows it said something of.
+        unread: of how many more its answer could not be read.
     """
 
     who: str
@@ -62,6 +64,7 @@ class Audit:
     confusion: NDArray[np.int64]
     dollars: float
     answered: int
+    unread: int = 0
 
 
 def audits(
@@ -70,6 +73,7 @@ def audits(
     audited: Collection[str],
     classes: Sequence[str],
     threshold: float,
+    unread: Iterable[Unread] = (),
 ) -> list[Audit]:
     """One audit for each machine, in the order of its name.
 
@@ -80,16 +84,24 @@ def audits(
             person was asked because a machine was unsure is harder than the rest.
         classes: C names.
         threshold: the least confidence at which a machine is taken at its word.
+        unread: the machines' answers that could not be read.
     """
     said: dict[str, list[Proposal]] = {}
     for (_, who), proposal in latest(proposals).items():
         said.setdefault(who, []).append(proposal)
-    return [_audit(who, said[who], person, audited, classes, threshold) for who in sorted(said)]
+    lost: dict[str, list[Unread]] = {}
+    for kept in {(each.row, each.who): each for each in unread}.values():
+        lost.setdefault(kept.who, []).append(kept)
+    return [
+        _audit(who, said.get(who, ()), lost.get(who, ()), person, audited, classes, threshold)
+        for who in sorted({*said, *lost})
+    ]
 
 
 def _audit(
     who: str,
     said: Sequence[Proposal],
+    lost: Sequence[Unread],
     person: Mapping[str, str],
     audited: Collection[str],
     classes: Sequence[str],
@@ -109,8 +121,9 @@ def _audit(
         Share(sum(sure), len(sure)),
         per_class,
         confusion,
-        sum(proposal.cost or 0.0 for proposal in said),
+        sum(proposal.cost or 0.0 for proposal in said) + sum(kept.cost or 0.0 for kept in lost),
         len(said),
+        len({each.row for each in lost} - {proposal.row for proposal in said}),
     )
 
 
@@ -119,10 +132,10 @@ def merged(
 ) -> tuple[list[str], Consensus]:
     """The ids of all rows that a machine said something of, and what all answers to them say together.
 
-    A person's answer is taken as the truth, and teaches the machines' error rates.
+    A person's answer is taken as the truth, and teaches the machines' error rates. What was merged before is left out.
     """
     code = {name: i for i, name in enumerate(classes)}
-    said = latest(proposals)
+    said = latest(proposal for proposal in proposals if proposal.source != MERGED)
     rows = list(dict.fromkeys(row for row, _ in said))
     sources = sorted({who for _, who in said})
     votes = np.array(

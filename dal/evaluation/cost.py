@@ -8,6 +8,7 @@ from typing import Any
 from dal.errors import ConfigError
 from dal.labels import Event, standing
 from dal.proposals import Proposal, apart
+from dal.unread import Unread
 
 #: The source of answers that no person's time went into, and that of weak labels, which are none.
 MACHINE, WEAK = "llm", "weak"
@@ -40,76 +41,104 @@ class Prices:
                 raise ConfigError(f"{name} must be at least 0, got {value}")
 
 
-def costs(events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = ()) -> dict[str, float | None]:
-    """Dollars from the prices, "labels"; dollars stored with what was said, "llm"; and "annotator_seconds".
+@dataclass(frozen=True)
+class Charge:
+    """What one thing that was said cost.
+
+    Attributes:
+        source: who said it.
+        by_person: whether it is an answer or a skip that took a person's time.
+        priced: dollars by the prices; None where a cost is stored, for machines, and where no price is known.
+        paid: dollars that are stored with it; None without.
+        seconds: that it took; None when unknown.
+    """
+
+    source: str
+    by_person: bool
+    priced: float | None
+    paid: float | None
+    seconds: float | None
+
+
+def charges(
+    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+) -> list[Charge]:
+    """A charge for each answer and skip, and for all that was said beside them and is no answer.
 
     Answers and skips count, those that were retracted later too: the work was done. A cost that is stored with an
     answer takes the place of both prices; a stored time takes the place of `seconds_per_label`. Answers of a language
-    model take no person's time, and no price. None where neither a price (a time) is given nor one is stored. What was
-    proposed beside the answers counts, too, but for proposals that an answer repeats (`dal.proposals.apart`).
+    model take no person's time, and no price. What was proposed beside the answers, or could not be read, costs what is
+    stored with it, but for what an answer repeats (`dal.proposals.apart`).
+    """
+    done = [event for event in events if event.kind in _DONE]
+    beside: list[Proposal | Unread] = [*apart(proposals, done), *apart(unread, done)]
+    return [
+        *(_charge(event, prices) for event in done),
+        *(Charge(_source(each), False, None, each.cost, each.seconds) for each in beside),
+    ]
+
+
+def _charge(event: Event, prices: Prices) -> Charge:
+    if event.source == MACHINE:
+        return Charge(_source(event), False, None, event.cost, event.seconds)
+    seconds = prices.seconds_per_label if event.seconds is None else event.seconds
+    by_time = None if prices.per_hour is None or seconds is None else prices.per_hour * seconds / 3600
+    priced = _sum([prices.per_label, by_time]) if event.cost is None else None
+    return Charge(_source(event), True, priced, event.cost, seconds)
+
+
+def costs(
+    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+) -> dict[str, float | None]:
+    """Dollars from the prices, "labels"; dollars stored with what was said, "llm"; and "annotator_seconds".
+
+    They are sums over `charges`. None where neither a price (a time) is given nor one is stored.
 
     Example:
         >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
         >>> costs([told], Prices(per_hour=90.0, seconds_per_label=20.0))
         {'labels': 0.5, 'llm': 0.0, 'annotator_seconds': 20.0}
     """
-    done = [event for event in events if event.kind in _DONE]
-    people = [event for event in done if event.source != MACHINE]
-    unpriced = [event for event in people if event.cost is None]
-    seconds, payable = _seconds(people, prices), _seconds(unpriced, prices)
-    parts = [
-        None if prices.per_label is None else prices.per_label * len(unpriced),
-        None if prices.per_hour is None or payable is None else prices.per_hour * payable / 3600,
-    ]
-    stored = [event.cost for event in done] + [proposal.cost for proposal in apart(proposals, done)]
+    found = charges(events, prices, proposals, unread)
+    people = [charge for charge in found if charge.by_person]
+    payable = [charge for charge in people if charge.paid is None]
+    nothing = None if prices.per_label is None and prices.per_hour is None else 0.0
     return {
-        "labels": _sum(parts),
-        "llm": _sum(stored) or 0.0,
-        "annotator_seconds": seconds,
+        "labels": _sum([charge.priced for charge in payable]) if payable else nothing,
+        "llm": _sum([charge.paid for charge in found]) or 0.0,
+        "annotator_seconds": _sum([charge.seconds for charge in people]) if people else 0.0,
     }
 
 
-def _seconds(events: list[Event], prices: Prices) -> float | None:
-    """The time of the events as far as it is known; None where none of it is. 0 without events."""
-    known = [prices.seconds_per_label if event.seconds is None else event.seconds for event in events]
-    taken = [value for value in known if value is not None]
-    return math.fsum(taken) if taken or not events else None
-
-
 def sources(
-    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = ()
+    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
 ) -> dict[str, dict[str, float | None]]:
-    """For each source, the "answers" of it that stand, its "proposals", and the "dollars" and "seconds" that it took.
+    """For each source, the "answers" of it that stand, its "proposals", how many were "unread", "dollars", "seconds".
 
     Dollars are those of `costs`, by whom they were spent on, so that they add up to its "labels" and "llm"; skips and
     what was retracted later count in them as there. None where nothing is known. Weak labels are a source of their
-    own, with proposals and no answers.
+    own, with proposals and no answers. An answer that could not be read counts once, also where it declined its row.
 
     Example:
         >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
         >>> sources([told], Prices(per_label=0.5))
-        {'person': {'answers': 1, 'proposals': 0, 'dollars': 0.5, 'seconds': None}}
+        {'person': {'answers': 1, 'proposals': 0, 'unread': 0, 'dollars': 0.5, 'seconds': None}}
     """
-    log = list(events)
+    log, kept = list(events), list(unread)
     done = [event for event in log if event.kind in _DONE]
-    stand = [event for event in standing(log).values() if event.kind == "answered"]
-    beside = apart(proposals, done)
-    names = dict.fromkeys(_source(each) for each in (*done, *beside))
-    return {name: _of_source(name, done, stand, beside, prices) for name in names}
-
-
-def _of_source(
-    name: str, done: Sequence[Event], stand: Sequence[Event], beside: Sequence[Proposal], prices: Prices
-) -> dict[str, float | None]:
-    own = [event for event in done if _source(event) == name]
-    said = [proposal for proposal in beside if proposal.source == name]
-    paid = [*(_dollars(event, prices) for event in own), *(proposal.cost for proposal in said)]
-    took = [*(_seconds_of(event, prices) for event in own), *(proposal.seconds for proposal in said)]
+    stand = [_source(event) for event in standing(log).values() if event.kind == "answered"]
+    said = [_source(each) for each in apart(proposals, done)]
+    lost = [_source(each) for each in apart(kept, ())]
+    paid = charges(log, prices, proposals, kept)
     return {
-        "answers": sum(_source(event) == name for event in stand),
-        "proposals": len(said),
-        "dollars": _sum(paid),
-        "seconds": _sum(took),
+        name: {
+            "answers": stand.count(name),
+            "proposals": said.count(name),
+            "unread": lost.count(name),
+            "dollars": _sum([_dollars(charge) for charge in paid if charge.source == name]),
+            "seconds": _sum([charge.seconds for charge in paid if charge.source == name]),
+        }
+        for name in dict.fromkeys(charge.source for charge in paid)
     }
 
 
@@ -117,17 +146,8 @@ def _source(said: Any) -> str:
     return said.source or "person"
 
 
-def _dollars(event: Event, prices: Prices) -> float | None:
-    """What an answer or skip cost: as it is stored, else by the prices, which a machine's has none of."""
-    if event.cost is not None or event.source == MACHINE:
-        return event.cost
-    seconds = _seconds_of(event, prices)
-    by_time = None if prices.per_hour is None or seconds is None else prices.per_hour * seconds / 3600
-    return _sum([prices.per_label, by_time])
-
-
-def _seconds_of(event: Event, prices: Prices) -> float | None:
-    return prices.seconds_per_label if event.seconds is None and event.source != MACHINE else event.seconds
+def _dollars(charge: Charge) -> float | None:
+    return charge.priced if charge.paid is None else charge.paid
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

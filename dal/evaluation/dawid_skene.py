@@ -25,6 +25,26 @@ class Consensus:
     prevalence: NDArray[np.float64]
     rounds: int
 
+    def judged(self, votes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The posterior (M, C) of further rows, by these error rates and prevalences; nothing is learnt from them.
+
+        Args:
+            votes: (M, S), the class that each source answered, -1 where it did not.
+
+        Raises:
+            DataError: a vote is no class, or the sources are not S.
+
+        Example:
+            >>> found = dawid_skene(np.array([[0, 0], [1, 1], [0, 1]]), 2, known=[0, 1, 0])
+            >>> found.judged(np.array([[0, 1]])).argmax(1).tolist()
+            [0]
+        """
+        votes, (sources, classes) = np.asarray(votes, dtype=np.int64), self.confusion.shape[:2]
+        _check(votes, np.full(len(votes), -1), classes)
+        if votes.shape[1] != sources:
+            raise DataError(f"votes are (M, {sources}), one for each source, got {votes.shape}")
+        return _posterior(self.prevalence, self.confusion, votes[:, :, None] == np.arange(classes))
+
 
 def dawid_skene(
     votes: NDArray[np.int64],

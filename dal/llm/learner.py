@@ -27,8 +27,8 @@ from dal.outputs import Outputs
 Mode = Literal["verbalized", "consistency", "likelihood"]
 
 PROVIDES = {
-    "verbalized": frozenset({"logits", "confidence", "dollars"}),
-    "consistency": frozenset({"logits", "mc_logits", "dollars"}),
+    "verbalized": frozenset({"logits", "confidence", "dollars", "unread"}),
+    "consistency": frozenset({"logits", "mc_logits", "dollars", "unread"}),
     "likelihood": frozenset({"logits"}),
 }
 
@@ -43,7 +43,10 @@ class PlainTexts(Prepared):
 
     def __init__(self, data: Any, most: int) -> None:
         if data.multilabel:
-            raise LearnerError("LLMLearner reads one label per text, and these rows may have several")
+            raise LearnerError(
+                "LLMLearner reads one label per text, and these rows may have several: take a learner for multi-label "
+                "data, and let people answer, or make one task of each label"
+            )
         self.classes, self.multilabel = tuple(data.classes), False
         self.texts = [as_text(item)[:most] for item in data.texts()]
         self.lengths = torch.tensor([max(1, len(text.split())) for text in self.texts], dtype=torch.int64)
@@ -82,6 +85,7 @@ class LLMPredictor(Predictor):
         The draws are numbered, not seeded: another round that asks about a text again finds the answers in the cache.
         """
         texts = self._texts(data, rows)
+        self.unreadable = {}
         if not self.provides:
             raise NeedError("nothing can be read before anything is fitted: examples come from labeled rows")
         collector = Collector(frozenset(names), len(texts), provides=self.provides, multilabel=False)
@@ -140,12 +144,23 @@ class LLMPredictor(Predictor):
         near, asks, C = self.near(texts), self._questioner, len(self.classes)
         if self.learner.mode == "verbalized":
             answers = asks.verbalized(texts, near, monitor=monitor)
-            dollars = torch.tensor([each.dollars for each in answers])
-            return {"logits": logits_of(answers, C), "confidence": confidences_of(answers), "dollars": dollars}
+            self.unreadable = {row: each.verbatim for row, each in enumerate(answers) if not each.confidence}
+            return {
+                "logits": logits_of(answers, C),
+                "confidence": confidences_of(answers),
+                "dollars": torch.tensor([each.dollars for each in answers]),
+                "unread": torch.tensor([float(each.label is None) for each in answers]),
+            }
         if self.learner.mode == "consistency":
             votes, said = asks.votes(texts, near, self.learner.samples, monitor=monitor)
-            dollars = torch.tensor([sum(each.dollars for each in answers) for answers in said])
-            return {"logits": class_logits(votes, C), "mc_logits": vote_logits(votes, C), "dollars": dollars}
+            lost = {row: said[row] for row in (votes < 0).all(1).nonzero().flatten().tolist()}
+            self.unreadable = {row: "\n\n".join(each.verbatim for each in answers) for row, answers in lost.items()}
+            return {
+                "logits": class_logits(votes, C),
+                "mc_logits": vote_logits(votes, C),
+                "dollars": torch.tensor([sum(each.dollars for each in answers) for answers in said]),
+                "unread": (votes < 0).float().mean(1),
+            }
         options = {"length_normalized": self.learner.length_normalized, "calibrate": self.learner.calibrate}
         return {"logits": asks.log_probs(texts, near, **options, monitor=monitor)}
 
@@ -155,6 +170,7 @@ class LLMPredictor(Predictor):
             "logits": torch.zeros(0, C),
             "confidence": torch.zeros(0),
             "dollars": torch.zeros(0),
+            "unread": torch.zeros(0),
             "mc_logits": torch.zeros(0, self.learner.samples, C),
         }
 
@@ -170,7 +186,8 @@ class LLMLearner(Learner):
     - `likelihood`: a local model's own probability of each label, read as `logits`; nothing is parsed.
 
     `dollars` says what the answers to each text cost when they were bought, also where the cache has them or a copy of
-    the text was asked; what was spent in truth is in the client's `bill()`.
+    the text was asked; what was spent in truth is in the client's `bill()`. `unread` is the share of the answers to
+    each text in which no label could be read; such an answer counts as maximally unsure.
 
     All of these are label-free without `examples`. With them, the labels so far are shown in the prompt, so outputs
     must be read from a fitted model and nothing is label-free. Fitting trains nothing.

@@ -17,9 +17,9 @@ from dal.oracles.oracle import Oracle, Said
 class LLMOracle(Oracle):
     """Answers with the class that a language model finds most probable, and says how sure it is.
 
-    A row that the model gave no readable answer for is declined. Every answer is stored with its confidence and what it
-    cost. Labels that stand in the data are taken as the starting set, unless they are to be hidden, so that the report
-    can say how often the model was wrong.
+    A row that the model gave no readable answer for is declined, and that answer is kept verbatim. Every answer is
+    stored with its confidence and what it cost. Labels that stand in the data are taken as the starting set, unless
+    they are to be hidden, so that the report can say how often the model was wrong.
 
     Args:
         labeler: a learner that answers without training, such as `LLMLearner`.
@@ -52,9 +52,18 @@ class LLMOracle(Oracle):
         dollars: list[float | None] = [None] * len(rows) if found.dollars is None else found.dollars.tolist()
         values = [code.nonzero().flatten().tolist() if data.multilabel else int(code) for code in found.codes]
         return [
-            Said(value if sure > 0 else SKIP, self.who, self.source, min(1.0, sure), cost=cost)
-            for value, sure, cost in zip(values, found.confidence.tolist(), dollars, strict=True)
+            Said(SKIP, self.who, self.source, 0.0, cost=cost, text=found.verbatim.get(i, ""))
+            if silent
+            else Said(value, self.who, self.source, min(1.0, sure), cost=cost)
+            for i, (value, silent, sure, cost) in enumerate(
+                zip(values, found.silent.tolist(), found.confidence.tolist(), dollars, strict=True)
+            )
         ]
+
+
+def called(machine: Oracle) -> str:
+    """What a machine's answers are stored under."""
+    return str(getattr(machine, "who", type(machine).__name__))
 
 
 def named_apart(machines: Sequence[Oracle]) -> None:
@@ -63,7 +72,7 @@ def named_apart(machines: Sequence[Oracle]) -> None:
     Raises:
         ConfigError: two have one name.
     """
-    names = [getattr(machine, "who", type(machine).__name__) for machine in machines]
+    names = [called(machine) for machine in machines]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"two machines are called {min(twice)}: give each a `name` of its own")

@@ -1,12 +1,15 @@
 """The contract of whoever answers the questions without a person at a keyboard."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 
 from torch import Tensor
+
+from dal.labels import Event
+from dal.proposals import Proposal
 
 
 class Later(Enum):
@@ -30,6 +33,7 @@ class Said:
         seconds: it took; None when unknown.
         cost: in dollars; None when unknown.
         beside: what others said of the row, whose word does not count: stored as proposals, to be audited.
+        text: of a machine that declines the row because its answer could not be read: that answer, verbatim.
     """
 
     value: Any
@@ -39,6 +43,23 @@ class Said:
     seconds: float | None = None
     cost: float | None = None
     beside: tuple["Said", ...] = ()
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a session has stored, for an oracle that learns from it.
+
+    The answers end where the present batch begins, so that a batch that was half answered when the process was killed
+    is answered to its end by the same knowledge.
+
+    Attributes:
+        proposals: what was said beside the answers, in order.
+        answers: row id -> the answer that stood when the present batch was asked.
+    """
+
+    proposals: Sequence[Proposal] = ()
+    answers: Mapping[str, Event] = field(default_factory=dict)
 
 
 class Oracle(ABC):
@@ -49,11 +70,13 @@ class Oracle(ABC):
             from them.
         source: what kind of answerer it is, stored with each answer.
         reads_predictions: whether `predicted` is wanted.
+        reads_record: whether `record` is wanted.
     """
 
     hides_labels = False
     source = "oracle"
     reads_predictions = False
+    reads_record = False
 
     @abstractmethod
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
@@ -66,13 +89,16 @@ class Oracle(ABC):
             rows: (n,) int64.
         """
 
-    def answer_beside(self, rows: Tensor, data: Any, predicted: Tensor | None) -> Sequence[Any]:
-        """The same, by an oracle that looks at the present model's predictions too.
+    def answer_beside(
+        self, rows: Tensor, data: Any, predicted: Tensor | None, record: Record | None = None
+    ) -> Sequence[Any]:
+        """The same, by an oracle that looks at the present model's predictions, or at what is stored, too.
 
         Args:
             rows: (n,) int64.
             data: a `dal.data.Rows`.
             predicted: (n,) int64, or (n, C) bool when multi-label; None while there is no model.
+            record: what is stored; None where it is not wanted.
         """
         return self.answer(rows, data)
 

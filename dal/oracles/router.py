@@ -10,11 +10,16 @@ from torch import Tensor
 
 from dal.errors import ConfigError
 from dal.labels import SKIP
-from dal.oracles.llm import named_apart
-from dal.oracles.oracle import LATER, Oracle, Said
+from dal.oracles.llm import called, named_apart
+from dal.oracles.merging import Merged, Merger
+from dal.oracles.oracle import LATER, Oracle, Record, Said
+from dal.proposals import MERGED, latest
 
 #: What happens to a row, in the order in which the reasons are looked at.
 AUDIT, UNSURE, DISAGREE, MACHINE = "audit", "unsure", "disagree", "machine"
+
+#: What the word of the model that is trained is stored under.
+CLASSIFIER = "classifier"
 
 
 def drawn(row: str, share: float, seed: int) -> bool:
@@ -31,12 +36,20 @@ class Router(Oracle):
     bias (`dal audit`), because what is sent for being unsure is harder than the rest. Which rows these are depends on
     `seed` and the row's id alone. Everything that a machine says is stored, also where a person's answer counts.
 
+    Once the audit has `merge` rows, where all machines are sure the answers of several sources (the classifier is one)
+    are merged by the model of Dawid and Skene (1979), with the error rates that the audit found: the class that is
+    most probable then counts if its probability reaches `threshold`, whether they agree or not, and a person answers
+    otherwise. So the better source overrules the worse one, and sources that are often wrong are not believed because
+    they agree. The model takes errors to be independent: sources that err alike make it too sure. Answers of several
+    classes each are not merged.
+
     Args:
         machines: one oracle or more, such as `LLMOracle`.
         person: who answers the rest; null leaves it for `dal ask` and `dal tell`.
         threshold: the least confidence of every machine for its answer to count.
         audit: share of the rows that a person answers as well, 0 to 1.
         classifier: send to the person, too, what the model that is trained predicts differently.
+        merge: rows of the audit on which all machines were sure, at least, for answers to be merged; null for never.
         seed: draws the audit.
     """
 
@@ -45,6 +58,7 @@ class Router(Oracle):
     threshold: float = 0.9
     audit: float = 0.1
     classifier: bool = False
+    merge: int | None = 50
     seed: int = 0
 
     source = "router"
@@ -55,7 +69,14 @@ class Router(Oracle):
         for name in ("threshold", "audit"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} of Router is a number from 0 to 1, got {getattr(self, name)}")
+        if self.merge is not None and self.merge < 1:
+            raise ConfigError(f"merge of Router must be at least 1, or null for never, got {self.merge}")
         named_apart(self.machines)
+        taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]
+        if taken:
+            raise ConfigError(
+                f"no machine can be called {taken[0]}, a name of the router's own: give it another `name`"
+            )
 
     @property
     def hides_labels(self) -> bool:  # type: ignore[override]
@@ -68,34 +89,92 @@ class Router(Oracle):
         """Where the classifier is listened to."""
         return self.classifier
 
+    @property
+    def reads_record(self) -> bool:  # type: ignore[override]
+        """Where answers are merged, or the classifier's word on a row must not change before it is answered."""
+        return self.classifier or self._merges
+
+    @property
+    def _merges(self) -> bool:
+        return self.merge is not None and len(self.machines) + self.classifier > 1
+
+    @property
+    def _names(self) -> list[str]:
+        """What the machines' answers are stored under."""
+        return [called(machine) for machine in self.machines]
+
     def audited(self, row: str) -> bool:
         """Whether the row with this id belongs to the audit."""
         return drawn(row, self.audit, self.seed)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Said]:
-        """The answers, without a look at the classifier."""
+        """The answers, without a look at the classifier or at what is stored."""
         return self.answer_beside(rows, data, None)
 
-    def answer_beside(self, rows: Tensor, data: Any, predicted: Tensor | None) -> Sequence[Said]:
+    def answer_beside(
+        self, rows: Tensor, data: Any, predicted: Tensor | None, record: Record | None = None
+    ) -> Sequence[Said]:
         """One answer per row, with all that the machines said beside it; `LATER` where a person is to answer later."""
-        said = [_full(machine, rows, data) for machine in self.machines]
-        beside = list(zip(*said, strict=True))  # row by row
-        codes = [None] * len(rows) if predicted is None else _values(predicted)
-        to_person = [
-            self.route(data.ids[row], each, code) != MACHINE
-            for row, each, code in zip(rows.tolist(), beside, codes, strict=True)
-        ]
-        answers = self._of_person(rows, data, torch.tensor(to_person, dtype=torch.bool))
-        return [_answer(each, answers.get(i)) for i, each in enumerate(beside)]
+        ids = [data.ids[row] for row in rows.tolist()]
+        machines = [_full(machine, rows, data) for machine in self.machines]
+        words = self._of_classifier(ids, data, predicted, record)
+        beside = [(*each, *word) for *each, word in zip(*machines, words, strict=True)]  # row by row
+        merger = self.merger(record, data)
+        merged = [self._merged(each, merger) for each in beside]
+        ways = [self.route(*each) for each in zip(ids, beside, merged, strict=True)]
+        answers = self._of_person(rows, data, torch.tensor([way != MACHINE for way in ways], dtype=torch.bool))
+        return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(beside)]
 
-    def route(self, row: str, said: Sequence[Said], predicted: Any = None) -> str:
-        """Why the row with this id is answered by whom: one of `AUDIT`, `UNSURE`, `DISAGREE`, `MACHINE`."""
+    def merger(self, record: Record | None, data: Any) -> Merger | None:
+        """Who merges the answers: None while the audit has too few rows, or where nothing is merged."""
+        if self.merge is None or not self._merges or record is None or data.multilabel:
+            return None
+        others = [CLASSIFIER] if self.classifier else []
+        found = Merger.of_audit(record, self.audited, self._names, others, data.classes, self.threshold)
+        return found if found.rows >= self.merge else None
+
+    def route(self, row: str, said: Sequence[Said], merged: Merged | None = None) -> str:
+        """Why the row with this id is answered by whom: one of `AUDIT`, `UNSURE`, `DISAGREE`, `MACHINE`.
+
+        Args:
+            row: its id.
+            said: what the machines say of it, and the classifier where it is heard.
+            merged: what that comes to; None where it is not merged.
+        """
         if self.audited(row):
             return AUDIT
-        if any(each.value is SKIP or each.confidence is None or each.confidence < self.threshold for each in said):
+        if any(self._unsure(each) for each in said):
             return UNSURE
-        values = [each.value for each in said] + ([] if predicted is None else [predicted])
-        return MACHINE if all(value == values[0] for value in values) else DISAGREE
+        alike = all(each.value == said[0].value for each in said)
+        if merged is None:
+            return MACHINE if alike else DISAGREE
+        if merged.probability >= self.threshold:
+            return MACHINE
+        return UNSURE if alike else DISAGREE
+
+    def _merged(self, said: Sequence[Said], merger: Merger | None) -> Merged | None:
+        """What the words on a row come to, where all machines are sure of theirs."""
+        if merger is None or any(self._unsure(each) for each in said):
+            return None
+        return merger.merge([_vote(word) for word in said])
+
+    def _unsure(self, said: Said) -> bool:
+        """Whether a machine gives no answer, or is not sure enough of it; the classifier states no confidence."""
+        if said.source == CLASSIFIER:
+            return False
+        return said.value is SKIP or said.confidence is None or said.confidence < self.threshold
+
+    def _of_classifier(
+        self, ids: Sequence[str], data: Any, predicted: Tensor | None, record: Record | None
+    ) -> list[tuple[Said, ...]]:
+        """The classifier's word on each row: what it said when the row was first seen, else what it predicts now."""
+        if not self.classifier:
+            return [() for _ in ids]
+        before = latest([] if record is None else record.proposals)
+        now = [None] * len(ids) if predicted is None else _values(predicted)
+        stored = [before.get((row, CLASSIFIER)) for row in ids]
+        values = [code if word is None else _index(word.value, data) for word, code in zip(stored, now, strict=True)]
+        return [() if value is None else (Said(value, CLASSIFIER, CLASSIFIER),) for value in values]
 
     def _of_person(self, rows: Tensor, data: Any, asked: Tensor) -> Mapping[int, Said]:
         """Place -> what the person says, for the rows that are asked."""
@@ -122,9 +201,22 @@ def _values(predicted: Tensor) -> list[Any]:
     return [row.nonzero().flatten().tolist() for row in predicted]
 
 
-def _answer(machines: Sequence[Said], person: Said | None) -> Said:
-    """The person's answer where there is one, else the first machine's; its price is kept with what is beside it."""
-    beside = tuple(each for each in machines if each.value is not SKIP)
+def _vote(said: Said) -> int | None:
+    """What counts of a word when answers are merged: a class index."""
+    return said.value if isinstance(said.value, int) else None
+
+
+def _answer(said: Sequence[Said], person: Said | None, merged: Merged | None) -> Said:
+    """The person's answer where there is one, else the merged one, else the first machine's.
+
+    What a machine's answer cost is kept with what is beside it, also where it could not be read. The merged answer is
+    kept there too, so that where a person answers by lot it is audited like the machines it comes from.
+    """
+    together = [] if merged is None else [Said(merged.value, MERGED, MERGED, merged.probability)]
+    beside = (*said, *together)
     if person is not None:
         return replace(person, beside=beside)
-    return replace(machines[0], confidence=min(each.confidence or 0.0 for each in machines), cost=None, beside=beside)
+    if merged is not None:
+        return Said(merged.value, MERGED, said[0].source, merged.probability, beside=beside)
+    sure = min(each.confidence or 0.0 for each in said if each.source != CLASSIFIER)
+    return replace(said[0], confidence=sure, cost=None, beside=beside)

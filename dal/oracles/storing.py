@@ -6,14 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.oracles.oracle import LATER, Oracle, Said
+from dal.labels import SKIP, Skip, standing
+from dal.oracles.oracle import LATER, Later, Oracle, Record, Said
 from dal.session import Session
+from dal.unread import Unread
 
 
 def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
     """Have the oracle answer the pending rows, and store what it says; what it leaves to others stays pending.
 
-    Proposals are stored before the answers, so that nothing that was said of an answered row is missing after a kill.
+    What is said beside the answers, or could not be read, is stored before them, so that nothing of an answered row is
+    missing after a kill.
 
     Args:
         oracle: who answers.
@@ -23,18 +26,32 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
     rows = session.pending
     if not len(rows):
         return
-    said = [oracle.said(each) for each in oracle.answer_beside(rows, session.pool, _predicted(oracle, session, rows))]
+    predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
+    said = [oracle.said(each) for each in oracle.answer_beside(rows, session.pool, predicted, record)]
     check()
-    beside = [(row, other) for row, each in zip(rows.tolist(), said, strict=True) for other in each.beside]
-    for (who, source), group in _grouped(beside):
+    pairs = list(zip(rows.tolist(), said, strict=True))
+    beside = [(row, other) for row, each in pairs for other in each.beside]
+    _keep_unread(session, [*beside, *((row, each) for row, each in pairs if each.text is not None)])
+    for (who, source), group in _grouped(pair for pair in beside if not isinstance(pair[1].value, Skip | Later)):
         sure, took, cost = _details(group)
         places, values = _columns(group)
         session.propose(places, values, weight=0.0, who=who, source=source, confidence=sure, seconds=took, cost=cost)
-    told = [(row, each) for row, each in zip(rows.tolist(), said, strict=True) if each.value is not LATER]
+    told = [(row, each) for row, each in pairs if each.value is not LATER]
     for (who, source), group in _grouped(told):
         sure, took, cost = _details(group)
         places, values = _columns(group)
         session.tell(places, values, who=who, source=source, confidence=sure, seconds=took, cost=cost)
+
+
+def _keep_unread(session: Session, said: Iterable[tuple[int, Said]]) -> None:
+    """Store what could not be read, with its price: the words of machines that decline their rows."""
+    lost = [
+        Unread(session.pool.ids[row], each.text or "", each.who, each.source, each.seconds, each.cost)
+        for row, each in said
+        if each.value is SKIP
+    ]
+    if lost:
+        session.store.keep_unread(lost)
 
 
 def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
@@ -44,6 +61,14 @@ def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
     outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
     logits: Tensor = outputs.logits.cpu()
     return logits > 0 if outputs.multilabel else logits.argmax(-1)
+
+
+def _record(oracle: Oracle, session: Session) -> Record | None:
+    """What is stored, where the oracle wants it: answers up to the batch that is asked now."""
+    if not oracle.reads_record:
+        return None
+    before = [event for event in session.store.events() if event.round < session.round]
+    return Record(session.store.proposals, standing(before))
 
 
 _Group = list[tuple[int, Said]]

@@ -11,9 +11,11 @@ import yaml
 
 from dal.errors import DataError, SessionError
 from dal.evaluation import Curve, curve
-from dal.labels import LabelStore, Value, standing
+from dal.evaluation.cost import MACHINE
+from dal.labels import Event, LabelStore, Value, standing
 from dal.proposals import Proposal
 from dal.report.measures import figure_of, spent
+from dal.unread import Unread
 
 _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 
@@ -31,6 +33,8 @@ class Cell:
         given: row id -> the answer that stands, None for a row that was declined; empty without a label store.
         by: row id -> the source of that answer.
         proposals: what was said beside the answers.
+        unread: answers of machines that could not be read.
+        heard: machine -> how many rows it gave an answer to, readable or not.
         planned: how many evaluations the config asks for, None when unknown.
         folder: where it lies; None for one that nobody has begun.
     """
@@ -43,6 +47,8 @@ class Cell:
     folder: Path | None = None
     by: Mapping[str, str] = field(default_factory=dict)
     proposals: tuple[Proposal, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    heard: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -253,8 +259,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
     named = _CELL.fullmatch(folder.name)
     name = named["name"] if named else str(last.get("strategy") or folder.name)
     seed = int(named["seed"]) if named else last.get("seed")
-    given, by, proposals = _answers(folder / "labels.db", remarks)
-    return Cell(name, seed if isinstance(seed, int) else 0, records, given, planned, folder, by, proposals)
+    stored = _answers(folder / "labels.db", remarks)
+    return Cell(name, seed if isinstance(seed, int) else 0, records, planned=planned, folder=folder, **stored)
 
 
 def _was(count: int) -> str:
@@ -281,24 +287,35 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
     return tuple(rounds[key] for key in sorted(rounds)), torn
 
 
-_Answers = tuple[dict[str, str | None], dict[str, str], tuple[Proposal, ...]]
-
-
-def _answers(path: Path, remarks: list[str]) -> _Answers:
-    """The answers that stand, where they came from, and what was said beside them."""
+def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
+    """What a cell's label store holds, by the names of `Cell`: answers that stand, and what was said beside them."""
     if not path.is_file():
-        return {}, {}, ()
+        return {}
     try:
         with LabelStore(path) as store:
-            stand, proposals = standing(store.events()), tuple(store.proposals)
+            events, proposals, unread = list(store.events()), tuple(store.proposals), tuple(store.unread)
     except (SessionError, OSError) as error:
         remarks.append(f"The answers of {path.parent.name} could not be read: {error}")
-        return {}, {}, ()
-    return (
-        {row: _written(event.value) for row, event in stand.items()},
-        {row: event.source or "person" for row, event in stand.items()},
-        proposals,
-    )
+        return {}
+    stand = standing(events)
+    return {
+        "given": {row: _written(event.value) for row, event in stand.items()},
+        "by": {row: event.source or "person" for row, event in stand.items()},
+        "proposals": proposals,
+        "unread": unread,
+        "heard": _heard(events, proposals, unread),
+    }
+
+
+def _heard(events: Sequence[Event], proposals: Sequence[Proposal], unread: Sequence[Unread]) -> dict[str, int]:
+    """Machine -> how many rows it said something of."""
+    told = [event for event in events if event.source == MACHINE and event.kind in ("answered", "skipped")]
+    said = [(each.who or "", each.row) for each in told]
+    said += [(each.who, each.row) for each in proposals] + [(each.who, each.row) for each in unread]
+    rows: dict[str, set[str]] = {}
+    for who, row in said:
+        rows.setdefault(who, set()).add(row)
+    return {who: len(those) for who, those in rows.items()}
 
 
 def _written(value: Value | None) -> str | None:

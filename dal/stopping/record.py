@@ -19,6 +19,7 @@ from dal.labels import Event
 from dal.outputs import Outputs
 from dal.proposals import Proposal, apart
 from dal.stopping.rule import Line, StoppingRule
+from dal.unread import Unread
 
 #: What a rule may read, and how an error calls it.
 READS = {"spent": "what was spent", "validation": "scores on validation rows", "stop_set": "predictions for the pool"}
@@ -57,7 +58,9 @@ def holds(line: Line, rule: StoppingRule) -> bool:
     return rule.reads <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.reads)
 
 
-def spent(events: Iterable[Event], answers: int, proposals: Iterable[Proposal] = ()) -> dict[str, float]:
+def spent(
+    events: Iterable[Event], answers: int, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+) -> dict[str, float]:
     """What all answers and skips cost and took, those that were retracted later too: the work was done.
 
     Args:
@@ -65,10 +68,12 @@ def spent(events: Iterable[Event], answers: int, proposals: Iterable[Proposal] =
         answers: rows that have an answer now.
         proposals: of the label store. Their price counts, but for those that an answer repeats; the time of the
             machine that made them does not.
+        unread: answers of machines that could not be read, likewise.
     """
     done = [event for event in events if event.kind in {"answered", "skipped"}]
     costs = [event.cost for event in done if event.cost is not None]
-    proposed = [proposal.cost for proposal in apart(proposals, done) if proposal.cost is not None]
+    beside: list[Proposal | Unread] = [*apart(proposals, done), *apart(unread, done)]
+    proposed = [each.cost for each in beside if each.cost is not None]
     seconds = [event.seconds for event in done if event.seconds is not None]
     return {
         "answers": answers,

@@ -123,8 +123,9 @@ class Trial:
 def worth(session: Session) -> dict[str, Any]:
     """How many weak labels there are, how many are right, and how they are spread over the classes."""
     truth = session.pool.labels[session.weak_rows]
-    said = torch.tensor([session.pool.classes.index(each.value) for each in session.store.proposals])
-    rows = session.pool.rows_of([each.row for each in session.store.proposals])
+    weak = [each for each in session.store.proposals if each.weight]
+    said = torch.tensor([session.pool.classes.index(each.value) for each in weak])
+    rows = session.pool.rows_of([each.row for each in weak])
     right = said == session.pool.labels[rows]
     return {
         "weak": len(truth),

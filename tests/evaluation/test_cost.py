@@ -4,6 +4,8 @@ from dal.errors import ConfigError
 from dal.evaluation import Prices, costs, sources
 from dal.labels import Event, standing
 from dal.proposals import Proposal
+from dal.stopping.record import spent
+from dal.unread import Unread
 
 
 def told(row, kind="answered", source="person", seconds=None, cost=None, who=""):
@@ -56,9 +58,28 @@ def test_proposal_that_became_the_answer_is_paid_once_and_all_others_too():
     ]
     assert costs(events, Prices(), proposals)["llm"] == 0.5 + 0.25 + 0.125 + 4.0 + 8.0
     found = sources(events, Prices(), proposals)
-    assert found["llm"] == {"answers": 2, "proposals": 3, "dollars": 4.875, "seconds": None}
-    assert found["weak"] == {"answers": 0, "proposals": 1, "dollars": 8.0, "seconds": None}
+    assert found["llm"] == {"answers": 2, "proposals": 3, "unread": 0, "dollars": 4.875, "seconds": None}
+    assert found["weak"] == {"answers": 0, "proposals": 1, "unread": 0, "dollars": 8.0, "seconds": None}
     assert found["person"]["answers"] == 1
+
+
+def test_what_could_not_be_read_is_paid_once_and_counted():
+    events = [told("own", "skipped", source="llm", cost=0.5, who="gpt"), told("routed"), told("again")]
+    unread = [
+        Unread("own", "?", "gpt", "llm", cost=0.5),  # the same as the row that it declined
+        Unread("routed", "?", "gpt", "llm", cost=0.25, seconds=3.0),
+        Unread("again", "?", "llama", "llm", cost=2.0),  # once before a kill, and again after it
+        Unread("again", "?", "llama", "llm", cost=2.0),
+    ]
+    assert costs(events, Prices(per_label=1.0), unread=unread) == {
+        "labels": 2.0,
+        "llm": 2.75,
+        "annotator_seconds": None,
+    }
+    found = sources(events, Prices(per_label=1.0), unread=unread)
+    assert found["llm"] == {"answers": 0, "proposals": 0, "unread": 3, "dollars": 2.75, "seconds": 3.0}
+    assert found["person"]["dollars"] == 2.0
+    assert spent(events, 2, unread=unread)["dollars"] == 2.75
 
 
 def test_dollars_of_the_sources_add_up_to_what_it_cost():

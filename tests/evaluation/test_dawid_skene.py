@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from reference.dawid_skene import consensus
+from reference.dawid_skene import consensus, judged
 
 from dal.errors import DataError
 from dal.evaluation.dawid_skene import dawid_skene
@@ -45,6 +45,17 @@ def test_known_rows_teach_the_error_rates_that_the_answers_alone_hide():
     found = dawid_skene(votes, 2, known=known)
     assert (found.posterior.argmax(1) == truth).mean() > 0.85
     assert (found.posterior[:60].argmax(1) == truth[:60]).all()
+
+
+def test_further_rows_are_judged_by_what_was_learnt_and_teach_nothing():
+    random = np.random.default_rng(5)
+    found = dawid_skene(told(random.integers(3, size=50), [0.9, 0.6], 3, seed=6), 3)
+    further = random.integers(-1, 3, size=(20, 2))
+    expected = [judged(row, found.prevalence, found.confusion, 3) for row in further.tolist()]
+    np.testing.assert_allclose(found.judged(further), expected, atol=1e-12)
+    np.testing.assert_allclose(found.judged(further[:3]), expected[:3], atol=1e-12)
+    with pytest.raises(DataError, match="one for each source"):
+        found.judged(further[:, :1])
 
 
 def test_a_row_without_answers_has_the_prevalence_as_its_posterior():

@@ -8,17 +8,23 @@ import torch
 
 from dal.config import build as building
 from dal.config import tree
-from dal.data import Rows
+from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
+from dal.labels import SKIP
+from dal.learners.tfidf import TfidfLearner
 from dal.llm.learner import LLMLearner
 from dal.llm.local import LocalClient
 from dal.llm.nearest import Shots
 from dal.llm.prompts import Example
+from dal.oracles.llm import LLMOracle
+from dal.oracles.router import Router
+from dal.oracles.simulated import Simulated
 from dal.outputs import closure
 from dal.session import Session
-from dal.strategies import LowestConfidence, Margin, VoteEntropy
+from dal.strategies import LowestConfidence, Margin, Random, VoteEntropy
 from dal.testing import check_learner, default_rows
+from dal.weak import LLMWeakLabels
 
 KEYWORDS = speaking.KeywordClient(
     tuple((word, "fruit") for word in ("apple", "pear", "plum", "grape"))
@@ -53,8 +59,8 @@ def test_a_local_model_conforms(local, options):
 
 def test_what_each_mode_provides_is_label_free_unless_labels_are_shown(local):
     verbalized, votes = LLMLearner(KEYWORDS), LLMLearner(KEYWORDS, "consistency")
-    assert verbalized.label_free == verbalized.provides == {"logits", "confidence", "dollars"}
-    assert votes.label_free == votes.provides == {"logits", "mc_logits", "dollars"}
+    assert verbalized.label_free == verbalized.provides == {"logits", "confidence", "dollars", "unread"}
+    assert votes.label_free == votes.provides == {"logits", "mc_logits", "dollars", "unread"}
     assert LLMLearner(local, "likelihood").provides == {"logits"}
     assert LLMLearner(KEYWORDS, examples=3).label_free == frozenset()
     assert "joint_mc_logits" not in closure(votes.provides)
@@ -197,3 +203,79 @@ def test_says_what_the_answers_to_a_text_cost(learner, each):
     prepared = learner.prepare(rows)
     dollars = learner.untrained(prepared).outputs(prepared, None, {"dollars"}).dollars
     assert dollars.tolist() == [each] * 4
+
+
+SHY = dataclasses.replace(KEYWORDS, unsaid="pear")
+FEW = ["an apple", "a bus", "a pear", "the tram"]
+
+
+def test_says_whose_answers_could_not_be_read_and_keeps_them_verbatim():
+    learner = LLMLearner(SHY)
+    prepared = learner.prepare(Rows.from_inputs(FEW, classes=["fruit", "vehicles"]))
+    predictor = learner.untrained(prepared)
+    assert predictor.unreadable == {}
+    assert predictor.outputs(prepared, None, {"unread"})["unread"].tolist() == [0, 0, 1, 0]
+    assert predictor.unreadable == {2: "I would rather not say."}
+    assert predictor.outputs(prepared, torch.tensor([2, 0]), {"unread"})["unread"].tolist() == [1, 0]
+    assert predictor.unreadable.keys() == {0}
+    predictor.outputs(prepared, torch.tensor([0]), {"unread"})
+    assert predictor.unreadable == {}
+
+
+def test_of_repeated_answers_it_says_the_share_and_keeps_those_to_texts_without_any():
+    learner = LLMLearner(dataclasses.replace(SHY, broken=0.5), "consistency", samples=4)
+    prepared = learner.prepare(Rows.from_inputs(FEW, classes=["fruit", "vehicles"]))
+    predictor = learner.untrained(prepared)
+    outputs = predictor.outputs(prepared, None, {"unread", "mc_logits"})
+    assert outputs["unread"].tolist() == outputs["mc_logits"].argmax(-1).eq(2).float().mean(1).tolist()
+    assert outputs["unread"][2] == 1
+    assert 0 < outputs["unread"].mean() < 1
+    assert predictor.unreadable.keys() == set((outputs["unread"] == 1).nonzero().flatten().tolist())
+    assert predictor.unreadable[2].count("I would rather not say.") == 4
+
+
+@pytest.mark.parametrize("mode", ["verbalized", "consistency"])
+def test_as_an_oracle_it_declines_what_could_not_be_read(mode):
+    rows = Rows.from_inputs(FEW, classes=["fruit", "vehicles"])
+    said = LLMOracle(LLMLearner(SHY, mode)).answer(torch.arange(4), rows)
+    assert [each.value is SKIP for each in said] == [False, False, True, False]
+    assert "I would rather not say." in said[2].text
+    assert said[0].text is None
+
+
+def test_every_round_says_which_share_of_the_answers_could_not_be_read():
+    rows = default_rows(count=40)
+    test, pool = rows.take(torch.arange(10)), rows.take(torch.arange(10, 40))
+    data = Splits(pool, test)
+    learner = LLMLearner(dataclasses.replace(KEYWORDS, unsaid="saw"))
+    run = Experiment(data, learner, Margin(), baseline=None, start=6, batch=4, rounds=2, quiet=True).run()
+    lines = run.cells["Margin-seed0"]
+    lost = ["saw" in text for text in test.texts()]
+    assert 0 < sum(lost) < 10
+    for line in lines:
+        assert line["unread"] == {"share": pytest.approx(sum(lost) / 10), "count": 10}
+        assert line["pool"]["unread"]["count"] == line["pool"]["count"]
+    asked: set[str] = set()
+    for line in lines:
+        left = [text for row, text in zip(pool.ids, pool.texts(), strict=True) if row not in asked]
+        assert line["notes"]["unread"] == pytest.approx(sum("saw" in text for text in left) / len(left))
+        asked |= set(line["rows"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learner": LLMLearner(KEYWORDS)},
+        {"oracle": LLMOracle(LLMLearner(KEYWORDS), hide_labels=True)},
+        {"oracle": Router([LLMOracle(LLMLearner(KEYWORDS))], Simulated())},
+        {"weak_labels": LLMWeakLabels(LLMLearner(KEYWORDS), rows=5)},
+    ],
+    ids=["learner", "oracle", "router", "weak_labels"],
+)
+def test_texts_that_may_have_several_labels_are_refused_in_one_line(options):
+    rows = Rows.from_inputs([f"{text} {i}" for i in range(5) for text in FEW], [["fruit"]] * 20, multilabel=True)
+    splits = Splits(rows.take(torch.arange(12)), rows.take(torch.arange(12, 20)))
+    settings = {"learner": TfidfLearner(), "start": 3, "batch": 2, "rounds": 1, "quiet": True} | options
+    with pytest.raises(LearnerError, match="may have several: take a learner for multi-label") as found:
+        Experiment(splits, strategy=Random(), baseline=None, **settings).run()
+    assert "\n" not in str(found.value)

@@ -10,17 +10,19 @@ from labelers import WordLabeler
 
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, SessionError
+from dal.evaluation import Prices, costs, sources
 from dal.experiment import Experiment
 from dal.labels import SKIP, LabelStore
 from dal.learners.probe import ProbeLearner
 from dal.oracles.llm import LLMOracle
 from dal.oracles.oracle import LATER, Said
-from dal.oracles.router import AUDIT, DISAGREE, MACHINE, UNSURE, Router
+from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
-from dal.proposals import latest
+from dal.proposals import Proposal, latest
 from dal.session import Session
 from dal.strategies import Random
+from dal.unread import Unread
 from dal.weak import LLMWeakLabels
 
 
@@ -62,7 +64,8 @@ def test_routes_by_doubt_disagreement_and_lot() -> None:
     assert router.route("x", [sure, other]) == DISAGREE
     assert router.route("x", [sure, unsure]) == UNSURE
     assert router.route("x", [sure, Said(SKIP, "b")]) == UNSURE
-    assert router.route("x", [sure, sure], 3) == DISAGREE
+    assert router.route("x", [sure, sure, Said(3, CLASSIFIER, CLASSIFIER)]) == DISAGREE
+    assert router.route("x", [sure, sure, Said(1, CLASSIFIER, CLASSIFIER)]) == MACHINE
     assert Router(router.machines, audit=1.0).route("x", [sure, sure]) == AUDIT
 
 
@@ -102,6 +105,43 @@ def test_the_price_of_a_machine_is_counted_once() -> None:
         let_answer(Router([LLMOracle(WordLabeler(price=0.5))], Simulated(), audit=0.5), asked)
         found = spent(asked.store.events(), len(asked.store.answers), asked.store.proposals)
         assert found["dollars"] == pytest.approx(5.0)
+
+
+def test_an_answer_that_could_not_be_read_is_kept_verbatim_and_paid_for() -> None:
+    data, mute = rows(), WordLabeler(mute=0.3, price=0.5)
+    router = Router([LLMOracle(mute, "a"), LLMOracle(WordLabeler(salt="x", price=0.25), "b")], Simulated(), audit=0.2)
+    with session(data) as asked:
+        chosen = asked.ask(60).tolist()
+        let_answer(router, asked)
+        lost = {data.ids[row] for row in chosen if mute.draw(data[row], "mute") < 0.3}
+        kept = {each.row: each for each in asked.store.unread}
+        assert kept.keys() == lost
+        assert 5 < len(lost) < 40
+        assert {(each.who, each.source, each.cost) for each in kept.values()} == {("a", "llm", 0.5)}
+        assert all(
+            kept[data.ids[row]].text == f"<b>I cannot say</b> {data[row]}" for row in chosen if data.ids[row] in lost
+        )
+        said = (list(asked.store.events()), Prices(), asked.store.proposals, asked.store.unread)
+        assert costs(*said)["llm"] == pytest.approx(60 * 0.75)
+        assert sources(*said)["llm"]["unread"] == len(lost)
+
+
+def test_a_row_that_a_model_alone_declines_keeps_what_it_said_and_is_paid_for_once(tmp_path: Path) -> None:
+    data = rows()
+    with session(data, tmp_path) as asked:
+        asked.ask(60)
+        let_answer(LLMOracle(WordLabeler(mute=0.3, price=0.5)), asked)
+    with LabelStore(tmp_path / "labels.db") as store:
+        assert {each.row for each in store.unread} == store.skipped
+        assert 5 < len(store.unread) < 40
+        assert costs(store.events(), Prices(), store.proposals, store.unread)["llm"] == pytest.approx(30.0)
+
+
+def test_what_no_database_takes_is_written_as_escapes(tmp_path: Path) -> None:
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.keep_unread([Unread("a", "half a pair: \ud83d, and \x00")])
+    with LabelStore(tmp_path / "labels.db") as store:
+        assert store.unread == [Unread("a", "half a pair: \\ud83d, and \x00")]
 
 
 def test_rows_for_a_person_stay_pending_without_one_and_are_kept(tmp_path: Path) -> None:
@@ -194,9 +234,10 @@ def test_a_store_of_an_earlier_version_takes_proposals(tmp_path: Path) -> None:
         store.ask(["a"])
     with sqlite3.connect(tmp_path / "labels.db") as connection:
         connection.execute("DROP TABLE proposals")
+        connection.execute("DROP TABLE unread")
     with LabelStore(tmp_path / "labels.db") as store:
-        from dal.proposals import Proposal
-
         store.propose([Proposal("a", "x")])
+        store.keep_unread([Unread("a", "x")])
     with LabelStore(tmp_path / "labels.db") as store:
         assert [proposal.value for proposal in store.proposals] == ["x"]
+        assert [kept.text for kept in store.unread] == ["x"]

@@ -13,7 +13,7 @@ def consensus(
     for _ in range(turns):
         prevalence, confusion = rates(votes, posterior, classes, smoothing)
         posterior = [
-            _sure(truth, classes) if truth >= 0 else _one(row, prevalence, confusion, classes) for row, truth in rows
+            _sure(truth, classes) if truth >= 0 else judged(row, prevalence, confusion, classes) for row, truth in rows
         ]
     return posterior, rates(votes, posterior, classes, smoothing)[1]
 
@@ -48,7 +48,7 @@ def rates(votes, posterior, classes, smoothing):
     return prevalence, confusion
 
 
-def _one(row, prevalence, confusion, classes):
+def judged(row, prevalence, confusion, classes):
     weights = []
     for c in range(classes):
         weights.append(prevalence[c] * math.prod(confusion[s][c][vote] for s, vote in enumerate(row) if vote >= 0))

@@ -13,6 +13,7 @@ from dal.report.parts import Column, Fold, Part, Plot, Said, Section, Side, Tabl
 from dal.report.plots.curves import curves
 from dal.report.price import dollars, people_price
 from dal.report.reading import Record, Run, class_name, options, sources_of
+from dal.report.sections import unread
 from dal.report.series import Series, of_run
 from dal.report.verdict import listed
 from dal.report.wording import share
@@ -24,7 +25,8 @@ def section(run: Run, shown: str | None) -> Section | None:
     told = {name: sources for name, sources in told.items() if sources}
     if not told:
         return None
-    parts = [Said(_words(told), "lead"), _table(told), *_audit(run), *_people_alone(run, shown, told)]
+    parts = [Said(_words(told), "lead"), _table(told), *unread.parts(run), *_audit(run)]
+    parts += _people_alone(run, shown, told)
     return Section("answered", "Who answered", "Who answered", tuple(parts))
 
 
@@ -147,7 +149,8 @@ def _audits(run: Run, name: str, said: Sequence[Proposal], rules: _Rules) -> lis
     }
     lot = {row for row in person if drawn(row, rules.audit, rules.seed)}
     classes = sorted({*person.values(), *(str(proposal.value) for proposal in said)})
-    return audits(said, person, lot, classes, rules.threshold)
+    lost = [each for cell in run.of(name) for each in cell.unread if each.source != WEAK]
+    return audits(said, person, lot, classes, rules.threshold, lost)
 
 
 def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
