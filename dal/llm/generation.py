@@ -1,15 +1,19 @@
 """Answers of a causal model to many prompts at once, each drawn by its own seed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dal.llm.causal import CausalModel, Prefix, Read
 from dal.llm.client import Request
+
+#: A token without any of these leaves a structured answer as open as it was.
+_ENDING = frozenset('"}],')
 
 
 @dataclass(eq=False)
@@ -19,19 +23,27 @@ class Answer:
     Attributes:
         request: what was asked.
         generator: of its draws.
-        tokens: so far.
-        ended: by the model itself, or with the last bracket of a structured answer.
+        opening: what the model was made to begin with.
+        tokens: those that followed so far.
+        ended: by the model itself, or once a structured answer is whole.
+        closing: what it lacked then.
     """
 
     request: Request
     generator: torch.Generator
+    opening: str
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
+    closing: str = ""
 
     @property
     def done(self) -> bool:
         """Whether nothing more is to come."""
         return self.ended or len(self.tokens) >= self.request.max_tokens
+
+    def text(self, model: CausalModel) -> str:
+        """The whole answer, with its opening and closing."""
+        return self.opening + model.text(self.tokens) + self.closing
 
 
 def generate(
@@ -43,13 +55,19 @@ def generate(
     `sample` number seed, so that neither the other requests nor their order matter, up to rounding: a batch of another
     shape may round the probabilities otherwise in their last digits, which decides where two tokens come that close.
 
+    A request with a schema is answered from its `opening` on, which the model does not choose, until it has all that the
+    schema names.
+
     Args:
         model: the causal model.
         requests: B of them.
-        prompts: theirs, as tokens.
+        prompts: theirs, as tokens, each with its opening.
         prefix: what all prompts begin with.
     """
-    answers = [Answer(request, torch.Generator().manual_seed(seed_of(request))) for request in requests]
+    answers = [
+        Answer(request, torch.Generator().manual_seed(seed_of(request)), opening(request.schema))
+        for request in requests
+    ]
     distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
     where = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=model.device)
     read, going = model.read(distinct, prefix).take(where), list(answers)
@@ -98,8 +116,9 @@ def _take(model: CausalModel, answer: Answer, token: int) -> None:
         answer.ended = True
         return
     answer.tokens.append(token)
-    if answer.request.schema is not None and _closes(model.text([token])):
-        answer.ended = is_whole(model.text(answer.tokens))
+    if answer.request.schema is not None and _ENDING.intersection(model.text([token])):
+        end = closing(answer.text(model), answer.request.schema)
+        answer.ended, answer.closing = end is not None, end or ""
 
 
 def _next(model: CausalModel, read: Read, tokens: Tensor) -> Read:
@@ -107,18 +126,45 @@ def _next(model: CausalModel, read: Read, tokens: Tensor) -> Read:
     return model.go_on(read, column, torch.ones_like(column))[1]
 
 
-def _closes(text: str) -> bool:
-    return "}" in text or "]" in text
+def opening(schema: Mapping[str, Any] | None) -> str:
+    """What every answer to the schema begins with, in JSON, up to where the model has a choice; nothing without one.
+
+    >>> opening({"type": "object", "properties": {"label": {"type": "string"}, "reason": {"type": "string"}}})
+    '{"label": "'
+    """
+    match schema or {}:
+        case {"type": "object", "properties": properties} if properties:
+            name, value = next(iter(properties.items()))
+            return f"{{{json.dumps(name)}: {opening(value)}".rstrip()
+        case {"type": "array", "items": items}:
+            return "[" + opening(items)
+        case {"type": "string"}:
+            return '"'
+    return ""
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text holds an object or a list in JSON from its first bracket on, so that nothing more is expected.
+def closing(text: str, schema: Mapping[str, Any]) -> str | None:
+    """What makes the text a whole answer to the schema: nothing, or a last bracket; None while something is missing.
 
-    >>> is_whole('Sure: {"label": "a}"'), is_whole('Sure: {"label": "a}"} and')
-    (False, True)
+    An object is whole with its last bracket, or as soon as it has all its properties. Text around it does not matter.
+
+    >>> schema = {"type": "object", "properties": {"label": {"type": "string"}}}
+    >>> closing('Sure: {"label": "a}', schema), closing('{"label": "a"', schema), closing('{"label": "a"}', schema)
+    (None, '}', '')
     """
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        return None
+    if _decoded(text, min(starts)) is not None:
+        return ""
+    found = _decoded(text.rstrip(" \n,") + "}", min(starts))
+    wanted = schema.get("properties", {}).keys()
+    return "}" if wanted and isinstance(found, dict) and wanted <= found.keys() else None
+
+
+def _decoded(text: str, start: int) -> Any:
+    """The value in JSON that begins there; None where none does."""
     try:
-        return bool(starts) and json.JSONDecoder().raw_decode(text, min(starts)) is not None
+        return json.JSONDecoder().raw_decode(text, start)[0]
     except (ValueError, RecursionError):
-        return False
+        return None

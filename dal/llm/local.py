@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class LocalClient(Client):
     """A causal language model that runs here: costs nothing, and tells the exact probability of every label.
 
-    Requests are answered in batches, by the tokenizer's chat template where it has one. A request with a schema is not
-    held to it, but ends with its last bracket. The same request gives the same answer, whatever is asked beside it, up
-    to rounding (see `dal.llm.generation.generate`).
+    Requests are answered in batches, by the tokenizer's chat template where it has one. The answer to a request with a
+    schema is begun for the model, such as `{"label": "`, and ends once it has all properties; in between the model is
+    not held to it. The same request gives the same answer, whatever is asked beside it, up to rounding (see
+    `dal.llm.generation.generate`).
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of a causal model with its tokenizer; with `/FILE.gguf` at the
@@ -48,12 +49,12 @@ class LocalClient(Client):
         Raises:
             LLMError: the model cannot be loaded, or a request is longer than what it reads.
         """
-        from dal.llm.generation import generate
+        from dal.llm.generation import generate, opening
 
         if not requests:
             return []
         model = self.loaded()
-        prompts = [model.tokens(request) for request in requests]
+        prompts = [[*model.tokens(request), *model.begun(opening(request.schema))] for request in requests]
         prefix, replies = model.prefix(prompts), {}
         monitor.started("answer", len(requests))
         order = sorted(range(len(requests)), key=lambda row: len(prompts[row]))
@@ -63,7 +64,7 @@ class LocalClient(Client):
             seconds = (time.perf_counter() - began) / len(rows)
             for row, answer in zip(rows, answers, strict=True):
                 replies[row] = Reply(
-                    model.text(answer.tokens),
+                    answer.text(model),
                     input_tokens=len(prompts[row]),
                     output_tokens=len(answer.tokens),
                     truncated=not answer.ended,

@@ -7,7 +7,7 @@ import speaking
 import torch
 
 from dal.llm.client import Request
-from dal.llm.generation import is_whole, seed_of
+from dal.llm.generation import closing, opening, seed_of
 from dal.llm.local import LocalClient
 
 
@@ -77,15 +77,61 @@ def test_every_part_of_a_request_seeds_it():
     assert len({seed_of(request), *(seed_of(replace(request, **change)) for change in changes)}) == 7
 
 
-def test_a_structured_answer_ends_with_its_last_bracket():
-    assert [is_whole(text) for text in ('{"a": [1]}', 'so: {"a": {}} and', '{"a": {}', "no", "[1]", "}")] == [
-        True,
-        True,
-        False,
-        False,
-        True,
-        False,
-    ]
+ONE = {"type": "object", "properties": {"label": {"type": "string"}}}
+TWO = {"type": "object", "properties": {"label": {"type": "string"}, "confidence": {"type": "number"}}}
+MANY = {"type": "object", "properties": {"answers": {"type": "array", "items": TWO}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "begun"),
+    [
+        (None, ""),
+        (ONE, '{"label": "'),
+        (MANY, '{"answers": [{"label": "'),
+        ({"type": "object", "properties": {"n": {"type": "integer"}}}, '{"n":'),
+        ({"type": "object", "properties": {}}, ""),
+        ({"anyOf": [ONE, TWO]}, ""),
+    ],
+)
+def test_a_structured_answer_is_begun_up_to_where_there_is_a_choice(schema, begun):
+    assert opening(schema) == begun
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "lacks"),
+    [
+        ('{"label": "a', ONE, None),
+        ('{"label": "a"', ONE, "}"),
+        ('{"label": "a",', ONE, "}"),
+        ('{"label": "a,"', ONE, "}"),
+        ('so: {"label": {}} and', ONE, ""),
+        ('{"label": "a"', TWO, None),
+        ('{"label": "a", "confidence": 75', TWO, "}"),
+        ('{"answers": [{"label": "a", "confidence": 75}', MANY, None),
+        ('{"answers": [{"label": "a", "confidence": 75}]', MANY, "}"),
+        ('{"other": 1', ONE, None),
+        ('{"other": 1}', ONE, ""),
+        ("[1]", ONE, ""),
+        ("no", ONE, None),
+        ("}", ONE, None),
+        ("[" * 100_000, ONE, None),
+    ],
+)
+def test_a_structured_answer_is_whole_once_it_has_all_properties(text, schema, lacks):
+    assert closing(text, schema) == lacks
+
+
+def test_a_request_with_a_schema_is_answered_from_its_opening_on(client):
+    request = Request("text", schema=ONE, max_tokens=6)
+    reply, free = client.complete([request, replace(request, schema=None)])
+    model = client.loaded()
+    tokens = [*model.tokens(request), *model.begun('{"label": "')]
+    ids = torch.tensor([tokens])
+    whole = model.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=0
+    )
+    assert reply.text == '{"label": "' + model.text(whole[0, len(tokens) :])
+    assert not free.text.startswith("{")
 
 
 def test_an_answer_says_whether_it_was_cut_off(client):
