@@ -189,8 +189,8 @@ def bait(
 
     A row of R factors changes M by rank R, so the objective with it follows from two R x R matrices of that row,
     `V M^-1 V'` and `V M^-1 F M^-1 V'` (Woodbury), which are kept and brought up to date with each choice: N * R * P * R
-    operations. In float64, because what is left of a large number counts: holds 8 bytes * (N R (P + 6 R) + 4 P^2) and blocks
-    (4 MiB on the CPU).
+    operations. In float64, because what is left of a large number counts: holds 8 bytes * (N R (P + 6 R) + 4 P^2)
+    and blocks (4 MiB on the CPU).
 
     No choice waits for the host, which looks once after all were added and once after the removals: whether a matrix
     was so nearly singular that rounding decides. Then that part is done again by eigenvalues, with a look at each.
@@ -253,9 +253,7 @@ def _added(
     return _added(rows, count, known, wanted, careful=True)
 
 
-def _kept(
-    rows: FisherFactors, n: int, known: Tensor, wanted: Tensor, careful: bool = False
-) -> tuple[Tensor, float]:
+def _kept(rows: FisherFactors, n: int, known: Tensor, wanted: Tensor, careful: bool = False) -> tuple[Tensor, float]:
     """Which n of the rows are left when the others are removed one by one, and the objective then."""
     state = _Woodbury(rows, known + _information(rows), wanted, careful)
     kept = torch.ones(len(rows), dtype=torch.bool, device=known.device)
@@ -329,7 +327,6 @@ class _Woodbury:
             self.inside[place] -= sign * a @ a.mT
             self.outside[place] += cross + cross.mT
 
-
     def _inverse_roots(self, matrices: Tensor, counting: Tensor | None = None) -> Tensor:
         """W with W'W the inverse of every one of some symmetric positive matrices, (B, R, R) as they are.
 
@@ -337,10 +334,11 @@ class _Woodbury:
         """
         if self.careful:
             values, vectors = torch.linalg.eigh(matrices)
-            return vectors.mT / values.clamp_min(_SMALLEST).sqrt()[..., None]
+            raised: Tensor = vectors.mT / values.clamp_min(_SMALLEST).sqrt()[..., None]
+            return raised
         lower, failed = torch.linalg.cholesky_ex(matrices)
         eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-        roots = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+        roots: Tensor = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
         clear = (failed == 0) & (roots.square().sum((1, 2)) * _CLEAR <= 1)  # the trace of the inverse
         self.clear &= (clear if counting is None else clear | ~counting).all()
         return roots
