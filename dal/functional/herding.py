@@ -120,10 +120,10 @@ class _Herder:
         while self.made < n:
             rows, bar = self._highest()
             kernel = self._kernel(self.x[rows])  # (W, M)
-            total = self._rounded(kernel @ self.weights)
+            total, room = self._rounded(kernel @ self.weights), torch.empty_like(kernel)
             whole = True
             while self.made < n and whole:
-                whole = self._pick_block(rows, bar, kernel, total, min(self.pace.size, n - self.made))
+                whole = self._pick_block(rows, bar, kernel, total, room, min(self.pace.size, n - self.made))
             if self.made < n:
                 pick = self._search()
                 self._take(pick, self.bounds[pick], self._kernel(self.x[pick]))
@@ -138,7 +138,7 @@ class _Herder:
         bar = found.values[-1] if len(self.bounds) > W else found.values.new_tensor(-1)
         return found.indices[:W].sort().values, bar
 
-    def _pick_block(self, rows: Tensor, bar: Tensor, kernel: Tensor, total: Tensor, count: int) -> bool:
+    def _pick_block(self, rows: Tensor, bar: Tensor, kernel: Tensor, total: Tensor, room: Tensor, count: int) -> bool:
         """Takes `count` picks from the window, or those before the first that a point outside may beat; whether all.
 
         They are made in one go and looked at once; what follows the first that does not hold is taken back.
@@ -147,7 +147,8 @@ class _Herder:
         steps, places = [], torch.empty(count, dtype=torch.int64, device=rows.device)
         holds = torch.empty_like(places)
         for step in range(count):
-            gains = self._rounded((kernel - similarity).clamp_min_(0) @ self.weights).masked_fill_(~free, -1)
+            more = torch.sub(kernel, similarity, out=room).clamp_min_(0)
+            gains = self._rounded(more @ self.weights).masked_fill_(~free, -1)
             best = gains.amax()
             at = _first_of_largest(total.masked_fill(gains < best - _GRAIN, -1))
             places[step : step + 1], holds[step] = at, (best >= bar) & ((bar <= 0) | (best - _GRAIN > bar))
