@@ -6,12 +6,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
 from dal.functional.points import DensePoints, check_finite, checked
 from dal.functional.precision import true_float32
+from dal.functional.window import Pace
 
-#: Rows whose counts are kept up to date from pick to pick.
+#: Rows whose counts are kept up to date from pick to pick, at most.
 WINDOW = 1024
+
+#: Numbers that the table of a window may hold on a CPU: 8 MiB.
+TABLE = 2**21
 
 #: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
 ROUNDING = 16
@@ -51,7 +56,10 @@ def max_coverage(
 
     Every target is counted for all points once, and subtracted from all of them once, after it is covered: 2 N M D
     multiplications at most, whatever n is. Between these passes only the counts of a window of the best points are
-    kept up to date; those of all others are upper bounds. Extra memory: `10 N + (3 M + 1024) D` numbers and blocks.
+    kept up to date; those of all others are upper bounds. Which targets the balls of a window hold is decided once, in
+    a table: a pick is then a few operations on it, and an accelerator makes up to 64 of them between two looks.
+    Extra memory: `10 N + 2 M D` numbers, blocks, and the table, 8 MiB (`64 M` bytes where that is more; 64 MiB on an
+    accelerator).
 
     Nemhauser, Wolsey and Fisher 1978, "An analysis of approximations for maximizing submodular set functions"; for
     active learning Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
@@ -76,32 +84,10 @@ def max_coverage(
     balls = _Balls.of(x if targets is None else _finite(targets), radius)
     free = torch.ones(len(balls.y), dtype=torch.bool, device=x.device)  # (M,) targets not covered
     if centers is not None and len(centers):
-        free = _Balls.count(balls.y, _Balls.of(_finite(centers), radius)) == 0
+        free = _Balls.of(_finite(centers), radius).count(balls.y) == 0
     order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
     turn = len(x) - 1 - order.to(x.device)  # unique: the highest of equals is chosen
-    counts = _Balls.count(x, balls[free])  # (N,)
-    left = int(free.sum())
-    picks: list[Tensor] = []
-    gains: list[Tensor] = []
-    while len(picks) < n and left:
-        window, bar = _highest(counts * len(x) + turn)
-        here, now = x[window], counts[window]
-        before = free.clone()
-        while len(picks) < n and left:
-            key = now * len(x) + turn[window]
-            at = key.argmax().view(1)
-            if int(key[at]) < bar:
-                break
-            picks.append(window[at])
-            gains.append(now[at])
-            reached = free & (balls.excess(here[at])[0] < 0)
-            free = free & ~reached
-            now = now - _Balls.count(here, balls[reached])
-            left -= int(gains[-1])
-        if len(picks) < n and left:
-            counts -= _Balls.count(x, balls[before & ~free])
-    none = torch.empty(0, dtype=torch.int64, device=x.device)
-    return Coverage(torch.cat([none, *picks]), torch.cat([none, *gains]), ~free)
+    return _Coverer(x, balls, free, turn).choose(n)
 
 
 def pure_radius(
@@ -166,7 +152,7 @@ class _Balls:
         return _Balls(self.y[some], self.limit, self.moved[some], self.norms[some], self.shift)
 
     def excess(self, x: Tensor) -> Tensor:
-        """Negative where one of B points lies in a ball, else positive, never 0, (B, M).
+        """Negative where one of B points lies in a ball, else positive, never 0, (B, M): one look at the device.
 
         The expanded squared distance less the squared radius; pairs that rounding could decide take differences.
         """
@@ -177,30 +163,117 @@ class _Balls:
         if not over.numel():
             return over
         unsure = ROUNDING * torch.finfo(x.dtype).eps * (norms.amax() + self.norms.amax() + self.limit)
-        size = over.abs()
-        if bool(size.amin() <= unsure):
-            i, j = (size <= unsure).nonzero(as_tuple=True)
-            for pairs in blocks(len(i), x.shape[1], x.device):
-                exact = (x[i[pairs]] - self.y[j[pairs]]).square_().sum(1)
-                over[i[pairs], j[pairs]] = torch.where(exact <= self.limit, -1.0, 1.0).to(x.dtype)
+        i, j = (over.abs() <= unsure).nonzero(as_tuple=True)
+        for pairs in blocks(len(i), x.shape[1], x.device):
+            exact = (x[i[pairs]] - self.y[j[pairs]]).square_().sum(1)
+            over[i[pairs], j[pairs]] = torch.where(exact <= self.limit, -1.0, 1.0).to(x.dtype)
         return over
 
-    @staticmethod
-    def count(x: Tensor, balls: "_Balls") -> Tensor:
-        """In how many of the balls each of N points lies, (N,) int64."""
+    def count(self, x: Tensor, among: Tensor | None = None) -> Tensor:
+        """In how many of the balls each of N points lies, (N,) int64; of those at `among` (F,) only, where given."""
         counts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        for rows in blocks(len(x), max(x.shape[1], _TILE), x.device):
-            for columns in blocks(len(balls.y), max(x.shape[1], rows.stop - rows.start), x.device):
-                more = balls[columns].excess(x[rows]).sign_().sum(1)  # balls without it less balls with it
-                counts[rows] += (columns.stop - columns.start - more.long()) // 2
+        for columns in blocks(len(self.y) if among is None else len(among), max(x.shape[1], _TILE), x.device):
+            balls = self[columns if among is None else among[columns]]
+            for rows in blocks(len(x), max(x.shape[1], len(balls.y)), x.device):
+                more = balls.excess(x[rows]).sign_().sum(1)  # balls without it less balls with it
+                counts[rows] += (len(balls.y) - more.long()) // 2
         return counts
 
+    def table(self, x: Tensor, among: Tensor) -> Tensor:
+        """1 where one of W points lies in one of the balls at `among`, else 0, (W, F), for sums that are exact."""
+        exact = torch.float32 if len(among) <= 2**24 else torch.float64
+        out = torch.empty(len(x), len(among), dtype=exact, device=x.device)
+        for columns in blocks(len(among), max(x.shape[1], len(x)), x.device):
+            out[:, columns] = self[among[columns]].excess(x) < 0
+        return out
 
-def _highest(keys: Tensor) -> tuple[Tensor, int]:
-    """Positions of the `WINDOW` highest of N unique keys, and the highest key left out, -1 when there is none."""
-    found = keys.topk(min(WINDOW + 1, len(keys)))
-    bar = int(found.values[-1]) if len(keys) > WINDOW else -1
-    return found.indices[:WINDOW], bar
+
+class _Window:
+    """The points with the highest counts, and which of the F targets not covered yet their balls hold.
+
+    Attributes:
+        table: (W, F) ones and zeros.
+        counts: (W,) how many targets that are not covered each ball holds, kept up to date.
+        turn: (W,) which of equals is chosen: that of the highest.
+        bar: (1,) the key, `counts * N + turn`, of the best point outside; -1 when there is none.
+        open: (F,) ones for the targets that are still not covered, else zeros.
+    """
+
+    def __init__(self, table: Tensor, counts: Tensor, turn: Tensor, points: int, bar: Tensor) -> None:
+        self.table, self.counts, self.turn, self.points, self.bar = table, counts, turn, points, bar
+        self.open = table.new_ones(table.shape[1])
+
+    def pick_block(self, count: int) -> tuple[Tensor, Tensor]:
+        """Places and gains of up to `count` picks, fewer where a point outside is better or all is covered.
+
+        They are made in one go and looked at once; what follows the first that does not hold is taken back. The counts
+        are wrong after that, as the window is then of no use.
+        """
+        before, steps = self.open.clone(), []
+        for _ in range(count):
+            best, place = (self.counts * self.points + self.turn).max(0, keepdim=True)
+            holds = (best >= self.bar) & self.open.any()
+            steps.append(torch.cat([place, self.counts[place], holds.long()]))
+            reached = self.table.index_select(0, place).squeeze(0) * self.open
+            self.counts = self.counts - (self.table @ reached).long()
+            self.open = self.open - reached
+        places, gains, hold = torch.stack(steps).T
+        good = int(hold.sum())  # the keys only fall: once one does not hold, none does
+        if good < count:
+            self.open = before * (1 - self.table[places[:good]]).prod(0)
+        return places[:good], gains[:good]
+
+
+class _Coverer:
+    """The greedy choice, window by window.
+
+    Attributes:
+        free: (M,) bool, the targets not covered.
+        turn: (N,) which of equals is chosen: that of the highest.
+    """
+
+    def __init__(self, x: Tensor, balls: _Balls, free: Tensor, turn: Tensor) -> None:
+        self.x, self.balls, self.free, self.turn = x, balls, free, turn
+        self.pace = Pace(x.device)
+        self.picks = [turn[:0]]
+        self.gains = [turn[:0]]
+
+    def choose(self, n: int) -> Coverage:
+        """Up to n picks."""
+        left = self.free.nonzero().flatten()
+        counts = self.balls.count(self.x, left)  # (N,)
+        while len(left):
+            n -= self._pick_in_window(counts, left, n)
+            if not n:
+                break
+            still = self.free[left]
+            counts -= self.balls.count(self.x, left[~still])
+            left = left[still]
+        return Coverage(torch.cat(self.picks), torch.cat(self.gains), ~self.free)
+
+    def _pick_in_window(self, counts: Tensor, left: Tensor, wanted: int) -> int:
+        """Picks from one window until a point outside could be better. How many were made."""
+        elements = TABLE if self.x.device.type == "cpu" else sizes.ACCELERATOR_ELEMENTS
+        rows, bar = _highest(counts * len(self.x) + self.turn, min(WINDOW, max(16, elements // len(left))))
+        window = _Window(self.balls.table(self.x[rows], left), counts[rows], self.turn[rows], len(self.x), bar)
+        made = 0
+        while made < wanted:
+            asked = min(self.pace.size, wanted - made)
+            places, gains = window.pick_block(asked)
+            self.picks.append(rows[places])
+            self.gains.append(gains)
+            made += len(places)
+            if not self.pace.all_held(asked, len(places)):
+                break
+        self.free[left] = window.open > 0
+        return made
+
+
+def _highest(keys: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Positions of the highest of N unique keys, so many, and the highest key left out (1,), -1 if there is none."""
+    found = keys.topk(min(size + 1, len(keys)))
+    bar = found.values[size:] if len(keys) > size else keys.new_full((1,), -1)
+    return found.indices[:size], bar
 
 
 def _foreign_distances(x: Tensor, clusters: Tensor, rows: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from dal.functional.precision import true_float32
 #: Information that all but one row account for less than this share of is taken for rounding.
 _SMALLEST = 1e-12
 
+#: A smallest eigenvalue that may be below this is left to `eigh`: there, rounding decides.
+_CLEAR = 1e-8
+
 #: Stands for 0 where something is divided by it.
 _TINY = 1e-300
 
@@ -186,7 +189,11 @@ def bait(
 
     A row of R factors changes M by rank R, so the objective with it follows from two R x R matrices of that row,
     `V M^-1 V'` and `V M^-1 F M^-1 V'` (Woodbury), which are kept and brought up to date with each choice: N * R * P * R
-    operations. In float64, because what is left of a large number counts: holds 8 bytes * (N R (P + 4 R) + 4 P^2).
+    operations. In float64, because what is left of a large number counts: holds 8 bytes * (N R (P + 6 R) + 4 P^2)
+    and blocks (4 MiB on the CPU).
+
+    No choice waits for the host, which looks once after all were added and once after the removals: whether a matrix
+    was so nearly singular that rounding decides. Then that part is done again by eigenvalues, with a look at each.
 
     Ash, Goel, Krishnamurthy and Kakade 2021, "Gone Fishing: Neural Active Learning with Fisher Embeddings".
 
@@ -226,9 +233,11 @@ def _information(factors: FisherFactors) -> Tensor:
     return total
 
 
-def _added(rows: FisherFactors, count: int, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _added(
+    rows: FisherFactors, count: int, known: Tensor, wanted: Tensor, careful: bool = False
+) -> tuple[Tensor, Tensor]:
     """Positions of the rows added one by one (count,), and by how much each lowered the objective (count,)."""
-    state = _Woodbury(rows, known, wanted)
+    state = _Woodbury(rows, known, wanted, careful)
     free = torch.ones(len(rows), dtype=torch.bool, device=known.device)
     positions = torch.empty(count, dtype=torch.int64, device=known.device)
     gains = known.new_empty(count)
@@ -238,28 +247,36 @@ def _added(rows: FisherFactors, count: int, known: Tensor, wanted: Tensor) -> tu
         positions[step : step + 1], gains[step : step + 1] = pick, gain[pick]
         free[pick] = False
         state.add(pick)
-    return positions, gains
+    if bool(state.clear):
+        return positions, gains
+    del state  # what it holds is held again
+    return _added(rows, count, known, wanted, careful=True)
 
 
-def _kept(rows: FisherFactors, n: int, known: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
+def _kept(rows: FisherFactors, n: int, known: Tensor, wanted: Tensor, careful: bool = False) -> tuple[Tensor, float]:
     """Which n of the rows are left when the others are removed one by one, and the objective then."""
-    state = _Woodbury(rows, known + _information(rows), wanted)
+    state = _Woodbury(rows, known + _information(rows), wanted, careful)
     kept = torch.ones(len(rows), dtype=torch.bool, device=known.device)
     for _ in range(len(rows) - n):
-        pick = torch.where(kept, state.losses(), torch.inf).argmin().view(1)
+        pick = torch.where(kept, state.losses(kept), torch.inf).argmin().view(1)
         kept[pick] = False
         state.remove(pick)
-    return kept.nonzero().flatten(), float((state.inverse * wanted).sum())
+    if bool(state.clear):
+        return kept.nonzero().flatten(), float((state.inverse * wanted).sum())
+    del state
+    return _kept(rows, n, known, wanted, careful=True)
 
 
 class _Woodbury:
     """How the objective would change with each of m rows, kept up to date while rows are added or removed.
 
-    `inside` (m, R, R) is V M^-1 V' of every row, and `outside` (m, R, R) its V M^-1 F M^-1 V'.
+    `inside` (m, R, R) is V M^-1 V' of every row, and `outside` (m, R, R) its V M^-1 F M^-1 V'. `clear` () is whether
+    every matrix so far was far from singular; when `careful`, eigenvalues are used, and those too small are raised.
     """
 
-    def __init__(self, rows: FisherFactors, information: Tensor, wanted: Tensor) -> None:
-        self.rows, self.wanted = rows, wanted
+    def __init__(self, rows: FisherFactors, information: Tensor, wanted: Tensor, careful: bool) -> None:
+        self.rows, self.wanted, self.careful = rows, wanted, careful
+        self.clear = torch.ones((), dtype=torch.bool, device=wanted.device)
         self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
         self.factors = [block.dense().double() for block in rows.blocks()]  # each (B, R, P)
         shape = (len(rows), rows.height, rows.height)
@@ -282,11 +299,10 @@ class _Woodbury:
         solved, _ = torch.linalg.solve_ex(eye + self.inside, self.outside)
         return _trace(solved)
 
-    def losses(self) -> Tensor:
-        """By how much removing each row would raise the objective, (m,)."""
-        values, vectors = torch.linalg.eigh(self.inside)
-        turned = (vectors.mT @ self.outside @ vectors).diagonal(dim1=1, dim2=2)
-        raised: Tensor = (turned / (1 - values).clamp_min(_SMALLEST)).sum(1)
+    def losses(self, kept: Tensor) -> Tensor:
+        """By how much removing each row would raise the objective, (m,); right for those of `kept` (m,) only."""
+        roots = self._inverse_roots(_around(self.inside, -1), kept)
+        raised: Tensor = (roots @ self.outside).mul_(roots).sum((1, 2))
         return raised
 
     def add(self, pick: Tensor) -> None:
@@ -300,8 +316,7 @@ class _Woodbury:
     def _change(self, pick: Tensor, sign: int) -> None:
         """M changes by sign * V'V, so its inverse by -sign * U U' with U = M^-1 V' (1 + sign * V M^-1 V')^-1/2."""
         half = self.rows[pick].dense()[0].double() @ self.inverse  # (R, P)
-        values, vectors = torch.linalg.eigh(_around(self.inside[pick][0], sign))
-        u = half.T @ (vectors / values.clamp_min(_SMALLEST).sqrt())  # (P, R)
+        u = half.T @ self._inverse_roots(_around(self.inside[pick], sign))[0].T  # (P, R)
         pulled = self.wanted @ u
         towards, within = self.inverse @ pulled, u.T @ pulled
         self.inverse -= sign * u @ u.T
@@ -312,9 +327,25 @@ class _Woodbury:
             self.inside[place] -= sign * a @ a.mT
             self.outside[place] += cross + cross.mT
 
+    def _inverse_roots(self, matrices: Tensor, counting: Tensor | None = None) -> Tensor:
+        """W with W'W the inverse of every one of some symmetric positive matrices, (B, R, R) as they are.
+
+        Only those `counting` (B,) can make the search unclear.
+        """
+        if self.careful:
+            values, vectors = torch.linalg.eigh(matrices)
+            raised: Tensor = vectors.mT / values.clamp_min(_SMALLEST).sqrt()[..., None]
+            return raised
+        lower, failed = torch.linalg.cholesky_ex(matrices)
+        eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+        roots: Tensor = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+        clear = (failed == 0) & (roots.square().sum((1, 2)) * _CLEAR <= 1)  # the trace of the inverse
+        self.clear &= (clear if counting is None else clear | ~counting).all()
+        return roots
+
 
 def _around(inside: Tensor, sign: int) -> Tensor:
-    return torch.eye(len(inside), dtype=inside.dtype, device=inside.device) + sign * inside
+    return torch.eye(inside.shape[-1], dtype=inside.dtype, device=inside.device) + sign * inside
 
 
 def _trace(matrices: Tensor) -> Tensor:

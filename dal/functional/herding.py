@@ -12,6 +12,7 @@ from dal.functional.blocks import blocks
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
+from dal.functional.window import Pace
 
 #: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
 ROUNDING = 32
@@ -98,7 +99,7 @@ class _Herder:
     Attributes:
         bounds: (N,) float64, no gain is above it; -1 once chosen.
         seen: (N,) twice the number of picks when the bound was last computed, plus 1 where it was exact.
-        window: the points of highest bound, whose similarities to all targets are held.
+        made: how many points were chosen.
     """
 
     def __init__(self, x: Tensor, y: Tensor, weights: Tensor, similarity: Tensor, sigma: float) -> None:
@@ -107,6 +108,7 @@ class _Herder:
         self.moved = y - self.shift  # nothing cancels far from the origin
         self.norms = self.moved.square().sum(1)  # (M,)
         self.double = y.double() - self.shift.double()
+        self.pace, self.made = Pace(x.device), 0
         self.picks: list[Tensor] = []
         self.gains: list[Tensor] = []
         self.bounds = torch.empty(len(x), dtype=torch.float64, device=x.device)
@@ -115,56 +117,79 @@ class _Herder:
 
     def choose(self, n: int) -> Herd:
         """n picks: from the window as long as its best beats the bounds of all others."""
-        while len(self.picks) < n:
-            window, bar = self._highest()
-            kernel = self._kernel(self.x[window])  # (W, M)
-            total = self._rounded(kernel @ self.weights)
-            free = self.bounds[window] >= 0
-            while len(self.picks) < n:
-                gains = self._gains(kernel).masked_fill_(~free, -1)
-                best = gains.amax()
-                if float(best) < bar or (bar > 0 and float(best) - _GRAIN <= bar):
-                    self.bounds[window] = gains
-                    self.seen[window] = 2 * len(self.picks) + 1
-                    pick = self._search()
-                    self._take(pick, self.bounds[pick], self._kernel(self.x[pick]))
-                    break
-                at = _first_of_largest(total.masked_fill(gains < best - _GRAIN, -1))
-                self._take(window[at], gains[at], kernel[at])
-                free[at] = False
+        while self.made < n:
+            rows, bar = self._highest()
+            kernel = self._kernel(self.x[rows])  # (W, M)
+            total, room = self._rounded(kernel @ self.weights), torch.empty_like(kernel)
+            whole = True
+            while self.made < n and whole:
+                whole = self._pick_block(rows, bar, kernel, total, room, min(self.pace.size, n - self.made))
+            if self.made < n:
+                pick = self._search()
+                self._take(pick, self.bounds[pick], self._kernel(self.x[pick]))
         coverage = float(self.weights @ self.similarity)
         return Herd(torch.cat(self.picks), torch.cat(self.gains).to(self.x.dtype), coverage)
 
-    def _highest(self) -> tuple[Tensor, float]:
-        """The points of highest bound, in order of position, as many as a block has room for; the next bound."""
+    def _highest(self) -> tuple[Tensor, Tensor]:
+        """The points of highest bound, in order of position, as many as a block has room for; the next bound, ()."""
         elements = sizes.ELEMENTS if self.x.device.type == "cpu" else sizes.ACCELERATOR_ELEMENTS
         W = max(16, elements // max(1, len(self.y)))
         found = self.bounds.topk(min(W + 1, len(self.bounds)))
-        bar = float(found.values[-1]) if len(self.bounds) > W else -1.0
+        bar = found.values[-1] if len(self.bounds) > W else found.values.new_tensor(-1)
         return found.indices[:W].sort().values, bar
 
-    def _take(self, pick: Tensor, gain: Tensor, kernel: Tensor) -> None:
-        self.picks.append(pick)
-        self.gains.append(gain.clamp_min(0))
-        self.similarity = torch.maximum(self.similarity, kernel[0])
-        self.bounds[pick] = -1
+    def _pick_block(self, rows: Tensor, bar: Tensor, kernel: Tensor, total: Tensor, room: Tensor, count: int) -> bool:
+        """Takes `count` picks from the window, or those before the first that a point outside may beat; whether all.
+
+        They are made in one go and looked at once; what follows the first that does not hold is taken back.
+        """
+        free, similarity = self.bounds[rows] >= 0, self.similarity
+        steps, places = [], torch.empty(count, dtype=torch.int64, device=rows.device)
+        holds = torch.empty_like(places)
+        for step in range(count):
+            more = torch.sub(kernel, similarity, out=room).clamp_min_(0)
+            gains = self._rounded(more @ self.weights).masked_fill_(~free, -1)
+            best = gains.amax()
+            at = _first_of_largest(total.masked_fill(gains < best - _GRAIN, -1))
+            places[step : step + 1], holds[step] = at, (best >= bar) & ((bar <= 0) | (best - _GRAIN > bar))
+            steps.append(gains)
+            similarity = torch.maximum(similarity, kernel.index_select(0, at).squeeze(0))
+            free = free.index_fill(0, at, False)
+        good = int(holds.cumprod(0).sum())
+        if good:
+            picks = places[:good]
+            self._take(rows[picks], torch.stack(steps[:good]).gather(1, picks[:, None]).squeeze(1), kernel[picks])
+        if good < count:
+            self.bounds[rows] = steps[good]
+            self.seen[rows] = 2 * self.made + 1
+        return self.pace.all_held(count, good)
+
+    def _take(self, picks: Tensor, gains: Tensor, kernel: Tensor) -> None:
+        """The points at these positions are chosen, in this order, each with its gain and its kernel (P, M)."""
+        self.picks.append(picks)
+        self.gains.append(gains.clamp_min(0))
+        self.made += len(picks)
+        self.similarity = torch.maximum(self.similarity, kernel.amax(0))
+        self.bounds[picks] = -1
 
     def _search(self) -> Tensor:
-        """The point of largest gain among all, (1,): looks at the highest bounds, twice as many each time.
+        """The point of largest gain among all, (1,): measures those of highest bound, twice as many each time.
 
         A stale bound is first computed again in the precision of the points; if it still is among the highest, exactly.
         """
-        now, step = 2 * len(self.picks), 2 * sizes.ELEMENTS // max(1, len(self.y)) + 16
+        now, step = 2 * self.made, 2 * sizes.ELEMENTS // max(1, len(self.y)) + 16
         while True:
             exact = self.seen == now + 1
             known = (self.bounds.masked_fill(~exact, -1).amax() - _GRAIN).clamp_min(_GRAIN / 2)
             found = self.bounds.masked_fill(exact, -1).topk(min(step, len(exact)))
-            rows = found.indices[found.values >= known]
-            if not len(rows):
+            likely = found.values >= known  # the first of them
+            stale = likely & (self.seen[found.indices] < now)
+            count, old = torch.stack([likely.sum(), stale.sum()]).tolist()
+            if not count:
                 return self._first_of_equals()
-            stale = self.seen[rows] < now
-            self._bound(rows[stale])
-            self._settle(rows[~stale])
+            rows = found.indices[stale[:count].argsort(descending=True, stable=True)]
+            self._bound(rows[:old])
+            self._settle(rows[old:])
             step *= 2
 
     def _first_of_equals(self) -> Tensor:
@@ -190,13 +215,13 @@ class _Herder:
                 kernel = norms.addmm_(moved, self.moved.T, alpha=2 * scale).clamp_max_(0).exp_()
                 gains = kernel.sub_(now).clamp_min_(0) @ weights
             self.bounds[rows[some]] = gains.double() * (1 + 1e-5) + 1e-7 * self.weights.sum()
-        self.seen[rows] = 2 * len(self.picks)
+        self.seen[rows] = 2 * self.made
 
     def _settle(self, rows: Tensor) -> None:
         """The exact gains of the points at `rows`."""
         for some in blocks(len(rows), max(len(self.y), self.x.shape[1]), self.x.device):
             self.bounds[rows[some]] = self._gains(self._kernel(self.x[rows[some]]))
-        self.seen[rows] = 2 * len(self.picks) + 1
+        self.seen[rows] = 2 * self.made + 1
 
     def _kernel(self, x: Tensor) -> Tensor:
         """Similarity of B points to every target, in float64, (B, M)."""

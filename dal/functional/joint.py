@@ -95,7 +95,8 @@ def greedy_batch(
     their bounds until none left could win (Minoux 1978). In the exact phase that gives the picks of `exhaustive`; among
     drawn labelings a bound may be too low by the error of the estimate, and the two choices are equally good.
     `exhaustive` is what an accelerator does in any case: asking whether to stop costs it more than going on. The host
-    waits for it twice per pick: for the labelings left, and whether anything is left to learn.
+    waits for it twice per pick, for how many labelings matter and whether anything is left to learn: both are found
+    from the data, and a pick is a pass over all rows, beside which two questions are nothing.
 
     Gains within 128 roundings of the best are ties: drawn, more often the more a row tells by itself (as in PowerBALD).
     That also fills the batch once nothing is left to learn, as no batch can tell more than log K.

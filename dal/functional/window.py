@@ -7,8 +7,28 @@ from torch import Tensor
 from dal.functional.centers import Measured, rounding
 from dal.functional.threads import one_thread
 
+#: Picks between two looks at the device's results, at most. On a CPU a look costs nothing, but a wasted pick does.
+BLOCK, ACCELERATOR_BLOCK = 1, 64
+
 #: A pick's squared distance may be off by this share at most, else it is computed by differences.
 CLOSE = 1e-8
+
+
+class Pace:
+    """How many picks a greedy search makes before it looks at the device: one, then twice as many while all hold.
+
+    Attributes:
+        size: so many come next.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.size = 1
+        self._largest = BLOCK if device.type == "cpu" else ACCELERATOR_BLOCK
+
+    def all_held(self, made: int, good: int) -> bool:
+        """Whether all picks made hold, or only the first so many of them: then as many come next."""
+        self.size = min(2 * self.size, self._largest) if good == made else max(1, good)
+        return good == made
 
 
 def doubt_of(near: Measured, squared: Tensor) -> Float[Tensor, " W"]:

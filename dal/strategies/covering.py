@@ -31,7 +31,7 @@ class ProbCover(Strategy):
 
     An approximation for large pools: beyond `targets` rows, as many drawn at random stand for the pool; any row may
     still be chosen. The radius is estimated from 2,000 balls drawn at random, with clusters of 50,000 rows. Extra
-    memory: two copies of the embeddings, three of the targets', and O(N) numbers.
+    memory: two copies of the embeddings, three of the targets', 8 MiB, and O(N) numbers.
 
     Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from reference import coverage as reference
 
 from dal.functional import blocks, coverage
+from dal.functional import window as windows
 from dal.functional.coverage import max_coverage, pure_radius
 from functional.made import GRID, normal, outer, seeded
 
@@ -31,6 +32,15 @@ class TestMaxCoverage:
         x = torch.tensor(rows, dtype=torch.float32) + 1000.0  # far from the origin, where the expanded form cancels
         n = data.draw(st.integers(1, len(x)))
         equals_reference(x, n, radius, x, x[: data.draw(st.integers(0, 2))])
+
+    @settings(max_examples=30, deadline=None)
+    @given(GRID, st.sampled_from([1, 3, 64]), st.sampled_from([1, 4, 1024]), st.data())
+    def test_picks_taken_back_after_a_look_leave_no_trace(self, rows, block, window, data):
+        x = torch.tensor(rows, dtype=torch.float32)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(windows, "BLOCK", block)
+            patch.setattr(coverage, "WINDOW", window)
+            equals_reference(x, data.draw(st.integers(1, len(x))), 1.0, x, x[:0])
 
     @pytest.mark.parametrize("window", [1, 3, 39, 40])
     def test_does_not_depend_on_the_window(self, monkeypatch, window):

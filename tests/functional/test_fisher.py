@@ -3,7 +3,7 @@ import pytest
 import torch
 from reference import fisher as reference
 
-from dal.functional import blocks
+from dal.functional import blocks, fisher
 from dal.functional.fisher import FisherFactors, bait, fisher_factors
 from functional.made import normal, seeded
 
@@ -108,6 +108,27 @@ def test_long_features_leave_no_negative_gain():
     each = informations(rows)
     left = reference.objective(np.eye(12), each, design.positions.tolist(), np.mean(each, axis=0))
     assert design.objective == pytest.approx(left, rel=1e-3)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_eigenvalues_where_rounding_decides_choose_as_cholesky_factors_do(monkeypatch, multilabel):
+    rows = made(40, 4, 5, multilabel=multilabel)
+    quick = bait(rows, 8)
+    monkeypatch.setattr(fisher, "_CLEAR", torch.inf)  # nothing is
+    careful = bait(rows, 8)
+    assert torch.equal(quick.positions, careful.positions)
+    torch.testing.assert_close(quick.gains, careful.gains)
+    assert quick.objective == pytest.approx(careful.objective)
+
+
+def test_only_what_is_nearly_singular_is_left_to_eigenvalues(monkeypatch):
+    asked = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrices: asked.append(1) or eigh(matrices))
+    bait(made(30, 3, 4), 10)
+    assert not asked
+    bait(fisher_factors(normal(6, 3).softmax(1), 1e5 * normal(6, 40, 1), generator=seeded()), 2)  # each on its own
+    assert asked
 
 
 def test_the_size_of_blocks_changes_nothing(monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import herding as reference
 
-from dal.functional import blocks
+from dal.functional import blocks, window
 from dal.functional.herding import closest_distance, max_herding
 from functional.made import GRID, normal, outer, seeded
 
@@ -48,6 +48,19 @@ class TestMaxHerding:
         x = normal(150, 3, dtype=torch.float32)
         monkeypatch.setattr(blocks, "ELEMENTS", 160)
         equals_reference(x, 20, x[:25], x[100 : 100 + L], torch.ones(25), sigma)
+
+    @pytest.mark.parametrize("block", [2, 5, 64])
+    @pytest.mark.parametrize("sigma", [0.3, 2.0])
+    def test_picks_taken_back_after_a_look_leave_no_trace(self, monkeypatch, sigma, block):
+        x = normal(150, 3, dtype=torch.float32).mul(2).round().div(2)  # ties and duplicates
+        one_by_one = max_herding(x, 60, targets=x[:25], sigma=sigma)
+        monkeypatch.setattr(window, "BLOCK", block)
+        for elements in (160, 1000):
+            monkeypatch.setattr(blocks, "ELEMENTS", elements)
+            herd = max_herding(x, 60, targets=x[:25], sigma=sigma)
+            gaining = int((one_by_one.gains > 1e-12).sum())  # once nothing is gained, any will do
+            assert torch.equal(herd.positions[:gaining], one_by_one.positions[:gaining])
+            assert torch.equal(herd.gains, one_by_one.gains)
 
     def test_many_duplicates_outside_the_window_are_no_trouble(self, monkeypatch):
         x = normal(4, 3).repeat(30, 1)
