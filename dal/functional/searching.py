@@ -64,7 +64,7 @@ def searching_order(points: Points, centers: Points, n: int) -> tuple[Int64[Tens
 def _last_distance(squared: Tensor, table: Tensor, steps: int) -> Tensor:
     """The largest squared distance left after so many picks from the sample."""
     for _ in range(steps):
-        squared = torch.minimum(squared, table[squared.argmax()])
+        squared = torch.minimum(squared, table[squared.argmax().view(1)][0])
     return squared.amax()
 
 
@@ -73,9 +73,9 @@ def _most_covering(near: Tensor) -> Int64[Tensor, " S"]:
     left, gains, chosen = near.new_ones(len(near)), [], []
     columns = near.T.contiguous()
     for _ in range(min(SEARCHED, near.shape[1])):
-        gain, best = (columns @ left).max(0)
+        gain, best = (columns @ left).max(0, keepdim=True)
         gains.append(gain)
         chosen.append(best)
-        left = left * (1 - columns[best])
-    worth = int((torch.stack(gains) >= len(near) / WORTH).sum())
-    return torch.stack(chosen)[: max(1, worth)]
+        left = left * (1 - columns[best][0])
+    worth = int((torch.cat(gains) >= len(near) / WORTH).sum())
+    return torch.cat(chosen)[: max(1, worth)]
