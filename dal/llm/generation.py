@@ -55,8 +55,8 @@ def generate(
     `sample` number seed, so that neither the other requests nor their order matter, up to rounding: a batch of another
     shape may round the probabilities otherwise in their last digits, which decides where two tokens come that close.
 
-    A request with a schema is answered from its `opening` on, which the model does not choose, until it has all that the
-    schema names.
+    A request with a schema is answered from its `opening` on, which the model does not choose, until it has all that
+    the schema names.
 
     Args:
         model: the causal model.
