@@ -34,6 +34,7 @@ options:
                     Ray on this machine alone. All its machines must see the folder and the data under the same paths
   --successor tfidf another learner, trained on the same labels after each round and scored on the test set: do they
                     serve it too? tfidf is TfidfLearner; any learner of `dal list`, with options, or an import path
+  --dry-run         say what the language models of the config would cost, and ask nothing
   --resume FOLDER   go on with the comparison in FOLDER
   --debug           show the traceback of an error
 """
@@ -51,6 +52,7 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster")
     parser.add_argument("--resume", type=Path)
+    parser.add_argument("--dry-run", "--dry_run", action="store_true")
     parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
     options, overrides = split(parser, arguments)
     if options.cell is not None:
@@ -67,6 +69,10 @@ def compare(arguments: list[str]) -> int:
         raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
     else:
         comparison = _comparison(options, overrides)
+    if options.dry_run:
+        from dal.commands.dry_run import dry_run
+
+        return dry_run(comparison)
     comparison.run()
     return 0
 

@@ -1,4 +1,4 @@
-"""`dal run --dry-run`: what the calls to language models would cost, before anything is asked."""
+"""`dal run --dry-run` and `dal compare --dry-run`: what the calls to language models would cost, before anything is asked."""
 
 import dataclasses
 import math
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dal.compare import Comparison
 from dal.data import Rows, Splits
-from dal.experiment import Experiment
+from dal.experiment import Cell, Experiment
 from dal.llm.client import Client, Price
 from dal.llm.hosted import HostedClient
 from dal.llm.learner import LLMLearner
@@ -47,21 +48,22 @@ class Call:
     anew: bool = False
 
 
-def dry_run(experiment: Experiment) -> int:
+def dry_run(grid: Experiment | Comparison) -> int:
     """Print what every client and all of them would cost; the exit code."""
-    print("\n".join(shown(askings(experiment))))
+    print("\n".join(shown(askings(grid))))
     return 0
 
 
-def askings(experiment: Experiment) -> list[Asking]:
-    """What each place of the experiment that names a language model would ask. Nothing is asked or written.
+def askings(grid: Experiment | Comparison) -> list[Asking]:
+    """What each place of the config that names a language model would ask. Nothing is asked or written.
 
     Raises:
         ConfigError: the price of a model is not known, or the parts of the experiment do not fit each other.
     """
+    experiment, cells = grid.experiment if isinstance(grid, Comparison) else grid, grid.cells
     splits = experiment.load()
     found = learners_of(experiment)
-    asked = [_asking(place, learner, calls(experiment, splits, place, learner)) for place, learner in found.items()]
+    asked = [_asking(at, each, calls(experiment, cells, splits, at, each)) for at, each in found.items()]
     inside = [learner.client for learner in found.values()]
     for place, part in _walk(experiment):
         if isinstance(part, Client) and not any(part is client for client in inside):
@@ -74,19 +76,19 @@ def learners_of(experiment: Experiment) -> dict[str, LLMLearner]:
     return {place: part for place, part in _walk(experiment) if isinstance(part, LLMLearner)}
 
 
-def calls(experiment: Experiment, splits: Splits, place: str, learner: LLMLearner) -> list[Call]:
-    """The calls that the learner at this place of the config would make at most, in order."""
+def calls(experiment: Experiment, cells: Sequence[Cell], splits: Splits, place: str, learner: LLMLearner) -> list[Call]:
+    """The calls that the learner at this place of the config would make at most in these cells, in order."""
     top, pool = place.partition(".")[0], splits.pool
     given = bool(pool.known.any()) and experiment.oracle is not None and not experiment.oracle.hides_labels
     batches = [*([] if given else [experiment.start]), *[experiment.batch] * experiment.rounds]
     if top == "weak_labels" and experiment.weak_labels is not None:
         return [] if given else [Call(pool, experiment.weak_labels.rows) for _ in experiment.seeds]
     if top == "oracle":
-        return [Call(pool, n) for _ in experiment.cells for n in batches]
+        return [Call(pool, n) for _ in cells for n in batches]
     anew = bool(learner.examples) or not _keeps(learner.client)
-    fits = len(experiment.cells) * (experiment.rounds + 1) if anew else 1
+    fits = len(cells) * (experiment.rounds + 1) if anew else 1
     scored = [Call(part, len(part)) for part in (splits.test, splits.validation) if part is not None]
-    read = [] if top == "successor" else [Call(pool, _read(experiment, len(pool), sum(batches)))]
+    read = [] if top == "successor" else [Call(pool, _read(experiment, cells, len(pool), sum(batches)))]
     return [dataclasses.replace(call, anew=bool(learner.examples)) for call in [*read, *scored] * fits]
 
 
@@ -123,12 +125,12 @@ def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
             yield from _walk(inner, f"{place}.{key}" if place else str(key))
 
 
-def _read(experiment: Experiment, pool: int, answers: int) -> int:
+def _read(experiment: Experiment, cells: Sequence[Cell], pool: int, answers: int) -> int:
     """How many rows of the pool a learner's outputs are read for: all where something chooses or stops by them."""
-    strategies = [cell.strategy for cell in experiment.cells] + [experiment.cold_start]
+    strategies = [cell.strategy for cell in cells] + [experiment.cold_start]
     if experiment.stop is not None or any(_may_read(strategy) for strategy in strategies):
         return pool
-    return min(pool, len(experiment.cells) * (experiment.pool_sample + answers))
+    return min(pool, len(cells) * (experiment.pool_sample + answers))
 
 
 def _may_read(strategy: Any) -> bool:

@@ -230,6 +230,17 @@ def test_the_command_says_it_by_client_and_in_all_and_leaves_nothing_behind(
     assert not (tmp_path / "replies.db").exists()
 
 
+def test_a_comparison_is_priced_over_all_its_cells(
+    tickets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--strategies", "Random,Margin,CoreSet", "--seeds", "1", "--dry-run")
+    ended = Command(capsys)("compare", config(tmp_path, baseline="Random"), *options)
+    assert (ended.code, ended.err) == (0, "")
+    assert "  oracle.machines.0.labeler: at most 48 requests" in ended.out  # 3 cells of 8 + 4 + 4 answers
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run-compare").exists()
+
+
 def test_without_a_language_model_the_command_says_so(
     tickets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
