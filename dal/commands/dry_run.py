@@ -1,4 +1,4 @@
-"""`dal run --dry-run` and `dal compare --dry-run`: what the calls to language models would cost, before anything is asked."""
+"""The `--dry-run` of `dal run` and `dal compare`: what language models would cost, before anything is asked."""
 
 import dataclasses
 import math
