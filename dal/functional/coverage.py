@@ -50,7 +50,7 @@ def max_coverage(
 ) -> Coverage:
     """Up to n of the points, each with the most targets within `radius` that are not covered yet, as a `Coverage`.
 
-    Fewer than n where all targets are covered before. What the greedy choice covers is at least 1 - 1/e of the most
+    Fewer than n where none of the points covers any more. What the greedy choice covers is at least 1 - 1/e of the most
     that so many balls can. Equal counts are decided by the generator (on the CPU), or by position without one. A
     target at the radius exactly is covered.
 
@@ -204,7 +204,7 @@ class _Window:
         self.open = table.new_ones(table.shape[1])
 
     def pick_block(self, count: int) -> tuple[Tensor, Tensor]:
-        """Places and gains of up to `count` picks, fewer where a point outside is better or all is covered.
+        """Places and gains of up to `count` picks, fewer where a point outside is better or none covers more.
 
         They are made in one go and looked at once; what follows the first that does not hold is taken back. The counts
         are wrong after that, as the window is then of no use.
@@ -212,7 +212,7 @@ class _Window:
         before, steps = self.open.clone(), []
         for _ in range(count):
             best, place = (self.counts * self.points + self.turn).max(0, keepdim=True)
-            holds = (best >= self.bar) & self.open.any()
+            holds = best >= self.bar.clamp_min(self.points)  # the key of a ball that covers something new
             steps.append(torch.cat([place, self.counts[place], holds.long()]))
             reached = self.table.index_select(0, place).squeeze(0) * self.open
             self.counts = self.counts - (self.table @ reached).long()
@@ -243,8 +243,9 @@ class _Coverer:
         left = self.free.nonzero().flatten()
         counts = self.balls.count(self.x, left)  # (N,)
         while len(left):
-            n -= self._pick_in_window(counts, left, n)
-            if not n:
+            made = self._pick_in_window(counts, left, n)
+            n -= made
+            if not n or not made:  # no point reaches what is left
                 break
             still = self.free[left]
             counts -= self.balls.count(self.x, left[~still])

@@ -75,6 +75,11 @@ class TestMaxCoverage:
         assert len(found.positions) == len(found.gains) == 0
         assert found.covered.tolist() == [True] * 4
 
+    def test_ends_where_no_point_reaches_what_is_left(self):
+        found = max_coverage(torch.tensor([[0.0], [1.0]]), 2, 0.5, targets=torch.tensor([[0.0], [9.0], [9.1]]))
+        assert (found.positions.tolist(), found.gains.tolist()) == ([0], [1])
+        assert found.covered.tolist() == [True, False, False]
+
     def test_equals_are_decided_by_the_generator(self):
         x = torch.eye(30)
         first, again = (max_coverage(x, 5, 0.1, generator=seeded(1)).positions for _ in range(2))

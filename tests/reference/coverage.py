@@ -17,6 +17,8 @@ def max_coverage(
     while len(picks) < n and not all(covered):
         counts = [sum(d <= radius and not c for d, c in zip(row, covered, strict=True)) for row in table]
         pick = max(range(len(x)), key=lambda i: (counts[i], -i))
+        if not counts[pick]:
+            break
         picks.append(pick)
         gains.append(counts[pick])
         covered = [c or d <= radius for d, c in zip(table[pick], covered, strict=True)]
