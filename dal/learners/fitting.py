@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import lightning
@@ -27,6 +28,8 @@ from dal.learners.labels import checked_weights
 from dal.modules.base import ActiveModule
 
 Factory = Callable[[], lightning.Trainer]
+
+_log = logging.getLogger("dal")
 
 _MIXED = 16  # batches whose rows are mixed before they are sorted by length
 _SPREAD = 0.5  # how far lengths are blurred (log scale): batches that are too alike from epoch to epoch teach badly
@@ -211,7 +214,17 @@ def _trainer(factory: Factory | None, device: torch.device, course: Course) -> l
         raise LearnerError(f"the trainer asks for {devices} devices, but a fit runs on one for now: set devices=1")
     if built.gradient_clip_val is None:
         built.gradient_clip_val = course.clip
+    if built.precision == "bf16-mixed" and not reduces(built.strategy.root_device, "auto"):
+        _say_slow(built.strategy.root_device.type)
     return built
+
+
+@cache  # once is enough
+def _say_slow(device: str) -> None:
+    _log.warning(
+        "the trainer asks for bf16-mixed, but this %s has no units for bfloat16: 32-true is many times faster here",
+        device,
+    )
 
 
 def _default_trainer(device: torch.device) -> lightning.Trainer:

@@ -15,6 +15,7 @@ import torch
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.learner import Monitor
+from dal.learners import fitting
 from dal.learners.probe import ProbeLearner
 from dal.learners.transformer import TransformerLearner
 from dal.modules.adapting import LoRA
@@ -183,6 +184,20 @@ def test_a_factory_whose_callback_remembers_gives_every_round_a_fresh_one(learne
 def test_more_than_one_device_is_refused(learner, rows):
     with pytest.raises(LearnerError, match="asks for 2 devices"):
         fitted(changed(learner, trainer=partial(SILENT_TRAINER, devices=2)), rows)
+
+
+@pytest.mark.parametrize(
+    ("units", "precision", "told"), [(False, "bf16-mixed", 1), (True, "bf16-mixed", 0), (False, "32-true", 0)]
+)
+def test_a_precision_that_is_slow_on_this_machine_is_told_once(
+    learner, rows, monkeypatch, caplog, units, precision, told
+):
+    monkeypatch.setattr(fitting, "reduces", lambda device, precision: units)
+    fitting._say_slow.cache_clear()
+    slow = changed(learner, min_steps=1, max_steps=1, trainer=partial(SILENT_TRAINER, precision=precision))
+    for _ in range(2):
+        fitted(slow, rows)
+    assert caplog.text.count("32-true is many times faster") == told
 
 
 @pytest.fixture
