@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from dal.errors import ConfigError
+from dal.evaluation.cost import WEAK
 from dal.learner import Learner
 from dal.oracles.labeler import Opinions, check_labeler, opinions
 from dal.session import Session
 from dal.strategies.random import Random
 from dal.strategy import Strategy
 from dal.unread import Unread
-
-#: The source that weak labels are stored under.
-WEAK = "weak"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from dal.commands.settings import stored_config
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
-from dal.evaluation.cost import WEAK
+from dal.evaluation.cost import MACHINE, WEAK
 from dal.labels import LabelStore, standing
 from dal.oracles.oracle import Oracle
 from dal.oracles.router import Router
@@ -91,7 +91,7 @@ def _person(store: LabelStore) -> dict[str, str]:
     for row, event in standing(store.events()).items():
         if isinstance(event.value, tuple):
             raise ConfigError("an audit reads answers of one class each; these are multi-label")
-        if event.value is not None and event.source != "llm":
+        if event.value is not None and event.source != MACHINE:
             found[row] = event.value
     return found
 

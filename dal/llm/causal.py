@@ -106,10 +106,6 @@ class CausalModel:
             raise LLMError("the model's chat template leaves out the user's turn")
         return [*self._special(before), *self._inner(request.prompt), *self._special(after)]
 
-    def begun(self, answer: str) -> list[int]:
-        """The tokens of the beginning of an answer; none of an empty one."""
-        return self.label_tokens(answer) if answer else []
-
     def label_tokens(self, label: str) -> list[int]:
         """The tokens of a label as the answer; after plain text it begins with a space."""
         return self._inner(label if self.chats else f" {label}")

@@ -46,6 +46,12 @@ class Answer:
         return self.opening + model.text(self.tokens) + self.closing
 
 
+def asked(model: CausalModel, request: Request) -> list[int]:
+    """The request as the model's tokens, up to where the model goes on by itself: with the opening of its answer."""
+    begun = opening(request.schema)
+    return [*model.tokens(request), *(model.label_tokens(begun) if begun else ())]
+
+
 def generate(
     model: CausalModel, requests: Sequence[Request], prompts: Sequence[Sequence[int]], prefix: Prefix
 ) -> list[Answer]:
@@ -61,7 +67,7 @@ def generate(
     Args:
         model: the causal model.
         requests: B of them.
-        prompts: theirs, as tokens, each with its opening.
+        prompts: theirs, as `asked` gives them.
         prefix: what all prompts begin with.
     """
     answers = [

@@ -49,12 +49,12 @@ class LocalClient(Client):
         Raises:
             LLMError: the model cannot be loaded, or a request is longer than what it reads.
         """
-        from dal.llm.generation import generate, opening
+        from dal.llm.generation import asked, generate
 
         if not requests:
             return []
         model = self.loaded()
-        prompts = [[*model.tokens(request), *model.begun(opening(request.schema))] for request in requests]
+        prompts = [asked(model, request) for request in requests]
         prefix, replies = model.prefix(prompts), {}
         monitor.started("answer", len(requests))
         order = sorted(range(len(requests)), key=lambda row: len(prompts[row]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dal.evaluation.cost import MACHINE
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
 from dal.labels import Event
 from dal.oracles.oracle import Record
@@ -56,17 +57,16 @@ class Merger:
             threshold: the least confidence of a machine that is sure.
         """
         code: dict[Any, int] = {name: i for i, name in enumerate(classes)}
-        said = latest(record.proposals)
+        said, sources = latest(record.proposals), [*sure, *others]
         votes, truth = [], []
         for row, answer in record.answers.items():
-            words = [said.get((row, who)) for who in sure]
-            if not audited(row) or not _by_person(answer) or not all(_sure(word, threshold) for word in words):
+            if not audited(row) or not _by_person(answer):
                 continue
-            codes = [-1 if word is None else code.get(word.value, -1) for word in words]
-            codes += [code.get(said[row, who].value, -1) if (row, who) in said else -1 for who in others]
-            votes.append(codes)
+            if not all(_sure(said.get((row, who)), threshold) for who in sure):
+                continue
+            votes.append([code.get(said[row, who].value, -1) if (row, who) in said else -1 for who in sources])
             truth.append(code.get(answer.value, -1))
-        table = np.array(votes, dtype=np.int64).reshape(len(votes), len(sure) + len(others))
+        table = np.array(votes, dtype=np.int64).reshape(len(votes), len(sources))
         known = np.array(truth, dtype=np.int64)
         held = known >= 0
         return cls(dawid_skene(table[held], len(classes), known=known[held]), int(held.sum()))
@@ -85,7 +85,7 @@ class Merger:
 
 
 def _by_person(answer: Event) -> bool:
-    return answer.kind == "answered" and answer.source != "llm"
+    return answer.kind == "answered" and answer.source != MACHINE
 
 
 def _sure(word: Proposal | None, threshold: float) -> bool:

@@ -221,7 +221,7 @@ class KeptPredictor(Predictor):
         return Outputs({"logits": self.kept.logits(data)})
 
     def save(self, folder: Path) -> None:
-        raise NotImplementedError
+        folder.mkdir(parents=True, exist_ok=True)  # all that it knows is in the file of `kept`
 
 
 if __name__ == "__main__":

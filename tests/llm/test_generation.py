@@ -125,7 +125,7 @@ def test_a_request_with_a_schema_is_answered_from_its_opening_on(client):
     request = Request("text", schema=ONE, max_tokens=6)
     reply, free = client.complete([request, replace(request, schema=None)])
     model = client.loaded()
-    tokens = [*model.tokens(request), *model.begun('{"label": "')]
+    tokens = [*model.tokens(request), *model.label_tokens('{"label": "')]
     ids = torch.tensor([tokens])
     whole = model.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=0
