@@ -67,7 +67,7 @@ class FarthestFirst:
 
     def farthest_left(self) -> float:
         """The largest squared distance of a point that was not picked, 0 where there is none."""
-        if not bool((self.upper >= 0).any()):
+        if not self._left():
             return 0.0
         self._filled_window(1)  # most bounds fall without float64
         while True:
@@ -105,8 +105,7 @@ class FarthestFirst:
             self._take(winner, self.upper[winner])
             torch.minimum(current, table[at[0]], out=current)
             made += 1
-        left = current >= 0
-        self._lower(rows[left], current[left])
+        self._lower(rows, current.where(current >= 0, torch.inf))  # a pick's bound stays as it is
         self.checked[rows] = len(self.centers)
         self._adapt(made, len(rows))
         return made
@@ -116,13 +115,21 @@ class FarthestFirst:
         several = size
         while True:
             self._freshen(size)
-            order = top(self.upper, min(several + 1, len(self.upper)))
-            order = order[self.upper[order] >= 0]
-            rows, outside = order[:size], order[size : size + 1]
-            if not bool(self._behind(self.exact, rows).any()):
-                return rows, float(self.upper[outside]) if len(outside) else -1.0
-            self._make_exact(order[self._behind(self.exact, order)])
+            order = top(self.upper, min(several + 1, self._left()))
+            behind = self._behind(self.exact, order)
+            next_ = self.upper[order[size : size + 1]] if len(order) > size else self.upper.new_full((1,), -1)
+            late, outside = torch.cat([behind[:size].sum(0, keepdim=True).double(), next_]).tolist()
+            if not late:
+                return order[:size], outside
+            self._make_exact(order[behind])
             several = min(2 * several, TIED)
+
+    def _left(self) -> int:
+        """How many points are not picked."""
+        return len(self.upper) - self._picked()
+
+    def _picked(self) -> int:
+        return len(self.centers) - len(self.centers.given)
 
     def _behind(self, counts: Tensor, rows: Tensor) -> Tensor:
         """Which of the rows are not up to date by one of the counts. A bound of 0 always is."""
@@ -133,33 +140,42 @@ class FarthestFirst:
         while True:
             stale = (self.checked < len(self.centers)) & (self.upper > 0)
             largest = self.upper[~stale]
-            largest = largest.topk(min(size, len(largest))).values
-            floor = float(largest[-1]) if len(largest) == size else -1.0
+            enough = len(largest) - self._picked() >= size  # else they cannot tell how far down to go
+            largest = largest.topk(size).values if enough else largest
+            floor = largest[-1] if enough else self.upper.new_tensor(-1.0)
             rows = (stale & (self.upper > floor)).nonzero().flatten()
             if not len(rows):
                 return
-            if floor < 0:  # too few are up to date to tell how far down to go
+            if not enough:
                 self._refresh(rows[self.upper[rows].topk(min(size, len(rows))).indices], floor)
                 continue
-            for batch in rows[self.upper[rows].argsort(descending=True)].split(self._batch):
-                if float(self.upper[batch[0]]) <= floor:
+            for number, batch in enumerate(rows[self.upper[rows].argsort(descending=True)].split(self._batch)):
+                if number and bool(self.upper[batch[0]] <= floor):
                     break
                 self._refresh(batch, floor)
-                fresh = self.upper[batch[self.checked[batch] == len(self.centers)]]
+                fresh = self.upper[batch].where(self.checked[batch] == len(self.centers), -1.0)
                 largest = torch.cat([largest, fresh]).topk(size).values
-                floor = float(largest[-1])
+                floor = largest[-1]
+            return
 
-    def _refresh(self, rows: Int64[Tensor, " R"], floor: float) -> None:
+    def _refresh(self, rows: Int64[Tensor, " R"], floor: Tensor) -> None:
         """Measures rows against centers that they have missed: some, then all, since most fall below `floor` early."""
         while len(rows):
-            for start in self.checked[rows].unique().tolist():
-                group = rows[self.checked[rows] == start]
-                stop = 4 * max(start, 64)
-                stop = len(self.centers) if stop >= len(self.centers) else stop
+            starts, counts = self.checked[rows].unique(return_counts=True)
+            starts, counts = torch.stack([starts.long(), counts]).tolist()
+            groups = rows[self.checked[rows].argsort(stable=True)].split(counts)
+            for start, group in zip(starts, groups, strict=True):
+                stop = self._stop(start)
                 for block in group.split(max(16, TABLE // (stop - start))):
                     self._lower(block, self.centers.bounds(self.points[block], slice(start, stop)).double())
                 self.checked[group] = stop
+            if self._stop(starts[0]) == len(self.centers):
+                return
             rows = rows[(self.upper[rows] > floor) & (self.checked[rows] < len(self.centers))]
+
+    def _stop(self, start: int) -> int:
+        """Up to which center to measure next what has been measured up to `start`."""
+        return min(4 * max(start, 64), len(self.centers))
 
     def _lower(self, rows: Tensor, squared: Tensor) -> None:
         """The bounds of the rows are no larger than these."""
@@ -193,8 +209,7 @@ class FarthestFirst:
 
     def _largest_bounds(self) -> tuple[Int64[Tensor, " R"], Int64[Tensor, " O"]]:
         """The rows, ascending, of the largest bounds, the first among equals; and the next one, if there is one."""
-        order = top(self.upper, min(TIED + 1, len(self.upper)))
-        order = order[self.upper[order] >= 0]
+        order = top(self.upper, min(TIED + 1, self._left()))
         return order[:TIED].sort().values, order[TIED:]
 
     def _precedes(self, row: Tensor, other: Tensor) -> bool:

@@ -95,8 +95,7 @@ def greedy_batch(
     their bounds until none left could win (Minoux 1978). In the exact phase that gives the picks of `exhaustive`; among
     drawn labelings a bound may be too low by the error of the estimate, and the two choices are equally good.
     `exhaustive` is what an accelerator does in any case: asking whether to stop costs it more than going on. The host
-    waits for it twice per pick, for how many labelings matter and whether anything is left to learn: both are found
-    from the data, and a pick is a pass over all rows, beside which two questions are nothing.
+    waits for it once per pick, for how many labelings matter: that is found from the data.
 
     Gains within 128 roundings of the best are ties: drawn, more often the more a row tells by itself (as in PowerBALD).
     That also fills the batch once nothing is left to learn, as no batch can tell more than log K.
@@ -181,17 +180,15 @@ class _Search:
         positions = torch.empty(n, dtype=torch.int64, device=self.log_p.device)
         gains = self.log_p.new_zeros(n)
         for step in range(n):
-            if step:
-                self._refresh(positions[:step])
             best = self.bound.amax()
-            if float(best) <= self.slack:  # nothing is left to learn, and never will be
-                positions[step:] = self._rest(positions[:step], n - step)
-                break
             ties = self.bound >= best - self.slack
             pick = self.priority.where(ties, -torch.inf).argmax().view(1)
             positions[step : step + 1] = pick
-            gains[step : step + 1] = self.bound[pick]
+            gains[step : step + 1] = self.bound[pick].where(best > self.slack, 0.0)
             self.bound[pick] = -torch.inf
+            if step + 1 < n and not self._refresh(positions[: step + 1], best):
+                positions[step + 1 :] = self._rest(positions[: step + 1], n - step - 1)
+                break
         return Batch(positions, gains)
 
     def _rest(self, chosen: Tensor, n: int) -> Tensor:
@@ -210,21 +207,28 @@ class _Search:
             labelings = labelings.extended(log_p, self.generator)
         return labelings
 
-    def _refresh(self, chosen: Tensor) -> None:
-        """Bounds become gains wherever they may be the largest, or everywhere."""
-        labelings, posterior = self._labelings(chosen).undecided(self.slack / 16)
+    def _refresh(self, chosen: Tensor, best: Tensor) -> bool:
+        """Bounds become gains wherever they may be the largest, or everywhere. No if the last gain left nothing."""
+        labelings = self._labelings(chosen)
+        order, count = labelings.by_doubt(self.slack / 16)
+        matter, last = torch.stack([count.double(), best.double()]).tolist()  # the one look at the device per pick
+        if last <= self.slack:  # nothing is left to learn, and never will be
+            return False
+        labelings = labelings.among(order[len(order) - int(matter) :])
         self.labelings = labelings
+        posterior = labelings.posterior()
         doubt = labelings.weight @ posterior  # (K,)
         order = self.bound.argsort(descending=True, stable=True)[: len(self.bound) - len(chosen)]
-        best = -torch.inf
+        largest = -torch.inf
         for some in _row_blocks(len(order), len(posterior) * self.log_p.shape[2], self.log_p.device):
             rows = order[some]
-            if not self.exhaustive and float(self.bound[rows[0]]) < best - 2 * self.slack:
+            if not self.exhaustive and float(self.bound[rows[0]]) < largest - 2 * self.slack:
                 break
             entropy = _expected_entropy(self.log_p[rows], posterior, labelings.weight)
             self.bound[rows] = (entropy - self.entropies[rows] @ doubt).clamp_min_(0)
             if not self.exhaustive:
-                best = max(best, float(self.bound[rows].amax()))
+                largest = max(largest, float(self.bound[rows].amax()))
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,18 +274,26 @@ class _Labelings:
         label = (total <= uniform * total[:, -1:]).sum(1).clamp_max_(C - 1)  # (M,)
         return replace(self, log_likelihood=self.log_likelihood + log_p.T[label])
 
-    def undecided(self, negligible: float) -> tuple["_Labelings", Tensor]:
-        """Those that matter, and the weights of the samples given each, (M, K).
+    def posterior(self) -> Tensor:
+        """The weights of the samples given each labeling, (M, K)."""
+        return self.log_likelihood.softmax(1)
 
-        A gain changes by no more than `negligible`, or among draws by a share `_DROPPED` of what the gains can be.
+    def by_doubt(self, negligible: float) -> tuple[Tensor, Tensor]:
+        """Their places (M,), those that leave least doubt of the sample first, and how many of the last matter.
+
+        Without the others a gain changes by no more than `negligible`, or among draws by a share `_DROPPED` of what the
+        gains can be.
         """
-        posterior = self.log_likelihood.softmax(1)
-        doubt, order = torch.special.entr(posterior).sum(1).mul_(self.weight).sort()  # (M,), ascending
+        doubt, order = torch.special.entr(self.posterior()).sum(1).mul_(self.weight).sort()
         total = doubt.cumsum(0)
         dropped = (total[-1:] * _DROPPED).clamp_min(negligible) if self.draws else negligible
-        kept = order[total > dropped].sort().values  # in the order of the draws, which favours no sample
-        number = self.number[kept] if self.draws else self.number
-        return _Labelings(self.log_likelihood[kept], self.weight[kept], number, self.draws), posterior[kept]
+        return order, (total > dropped).sum()
+
+    def among(self, places: Tensor) -> "_Labelings":
+        """Those at these places, in the order of the draws, which favours no sample."""
+        places = places.sort().values
+        number = self.number[places] if self.draws else self.number
+        return _Labelings(self.log_likelihood[places], self.weight[places], number, self.draws)
 
 
 def _row_blocks(rows: int, width: int, device: torch.device) -> Iterator[slice]:

@@ -20,18 +20,15 @@ def top(scores: Shaped[Tensor, " N"], n: int, *, generator: torch.Generator | No
     >>> top(torch.tensor([0.1, 0.9, 0.4, 0.9]), 3)
     tensor([1, 3, 2])
     """
-    if bool(torch.isnan(scores.amax())):
-        raise ValueError(f"{int(torch.isnan(scores).sum())} of {len(scores)} scores are NaN, which have no rank")
-    positions = _candidates(scores, n)
+    positions, peak = _candidates(scores, n), scores.amax()
     values = scores[positions]
-    threshold = values.topk(n).values[-1]
-    positions = positions[values >= threshold]
+    threshold = torch.where(peak.isnan(), peak, values.topk(n).values[-1])
+    positions = positions[values >= threshold]  # none, where one is NaN
+    if not len(positions):
+        raise ValueError(f"{int(torch.isnan(scores).sum())} of {len(scores)} scores are NaN, which have no rank")
     if generator is not None:
         positions = positions[torch.randperm(len(positions), generator=generator).to(positions.device)]
-    values = scores[positions]
-    above = positions[values > threshold]
-    above = above[scores[above].argsort(descending=True, stable=True)]
-    return torch.cat([above, positions[values == threshold][: n - len(above)]])
+    return positions[scores[positions].argsort(descending=True, stable=True)[:n]]
 
 
 def _candidates(scores: Tensor, n: int) -> Tensor:
@@ -45,6 +42,7 @@ def _candidates(scores: Tensor, n: int) -> Tensor:
         return torch.arange(len(scores), device=scores.device)
     grouped = groups * _GROUP
     maxima = scores[:grouped].reshape(groups, _GROUP).amax(1)
-    high = (maxima >= maxima.topk(n).values[-1]).nonzero()  # (G, 1)
+    low = maxima < maxima.topk(n).values[-1]  # never, where one is NaN
+    high = (~low).nonzero()  # (G, 1)
     inside = (high * _GROUP + torch.arange(_GROUP, device=scores.device)).flatten()
     return torch.cat([inside, torch.arange(grouped, len(scores), device=scores.device)])

@@ -12,6 +12,7 @@ from dal.functional.herding import max_herding
 from dal.functional.joint import batch_bald
 from dal.functional.k_center import farthest_others, k_center_greedy
 from dal.functional.points import OuterPoints
+from dal.functional.ranking import top
 from dal.functional.seeding import kmeans_plusplus
 from functional.looks import looks
 from functional.made import normal, seeded
@@ -64,13 +65,26 @@ def test_a_window_that_is_left_often_takes_fewer_looks_than_picks(monkeypatch, n
     assert looks(lambda: choose(X[:N], 96)) < 96
 
 
-def test_batch_bald_looks_twice_a_pick_at_most():
+def test_batch_bald_looks_once_a_pick():
     log_probs = (2 * normal(100, 10, dtype=torch.float32)).view(100, 5, 2).log_softmax(-1)
 
     def choose(n):
         batch_bald(log_probs, n, generator=seeded(), configurations=64, exhaustive=True)
 
-    assert 0 < looks(lambda: choose(12)) - looks(lambda: choose(4)) <= 2 * 8
+    assert looks(lambda: choose(12)) - looks(lambda: choose(4)) == 8
+
+
+@pytest.mark.parametrize("generator", [None, seeded()])
+@pytest.mark.parametrize(("N", "most"), [(100, 1), (20_000, 2)])
+def test_the_highest_scores_take_two_looks_at_most(N, most, generator):
+    scores = torch.randint(1000, (N,), generator=seeded(1)).float()
+    assert looks(lambda: top(scores, 20, generator=generator)) == most
+
+
+@pytest.mark.parametrize("n", [50, 200])
+def test_k_center_finds_its_windows_in_few_looks(n):
+    x = clustered(20_000, 16).float()
+    assert looks(lambda: k_center_greedy(x, n, centers=x[:100])) <= 75
 
 
 @pytest.mark.parametrize(

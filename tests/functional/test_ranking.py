@@ -73,13 +73,13 @@ def test_infinite_scores_have_their_rank():
     assert top(scores, 4).tolist() == [250, 7, 0, 1]
 
 
-@pytest.mark.parametrize("where", [0, 150, 299])
-def test_a_score_that_is_not_a_number_is_refused(where):
+@pytest.mark.parametrize("where", [[0], [150], [299], [3, 150], list(range(250))])
+@pytest.mark.parametrize("n", [1, 2, 200])
+def test_a_score_that_is_not_a_number_is_refused(where, n):
     scores = torch.zeros(300)
     scores[where] = torch.nan
-    for n in (1, 200):
-        with pytest.raises(ValueError, match="1 of 300 scores are NaN"):
-            top(scores, n)
+    with pytest.raises(ValueError, match=f"{len(where)} of 300 scores are NaN"):
+        top(scores, n)
 
 
 def test_a_column_of_a_table_may_be_ranked():
