@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dal.candidates import SEALS, AnchorAL, Candidates, RandomSubset
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
+    from dal.events import SKIP
     from dal.experiment import Experiment
-    from dal.labels import SKIP
     from dal.learner import Learner
     from dal.learners.committee import CommitteeLearner
     from dal.learners.module import ModuleLearner
@@ -60,7 +60,7 @@ _HOMES = {
     "Query": "dal.strategy",
     "RoundState": "dal.strategy",
     "Rows": "dal.data",
-    "SKIP": "dal.labels",
+    "SKIP": "dal.events",
     "ScoreStrategy": "dal.strategy",
     "Selection": "dal.strategy",
     "Session": "dal.session",

@@ -8,7 +8,7 @@ from typing import Any
 
 from dal.durable import write_whole
 from dal.errors import SessionError
-from dal.labels import SKIP, Skip, Value
+from dal.events import SKIP, Skip, Value
 
 #: Where they are in the folder of a session.
 CHECKS = "checks"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import AnswerError
-from dal.labels import Skip, Value
+from dal.events import Skip, Value
 
 #: What a single answer may be given as.
 Given = str | int | Skip | Sequence[str | int] | Tensor

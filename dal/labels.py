@@ -4,15 +4,14 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Generic, TypeVar
 
-from dal import proposals, unread
+from dal import events, proposals, unread
 from dal.errors import SessionError
+from dal.events import Answer, Batch, Event, Skip, State, Value
 from dal.proposals import Proposal
 from dal.unread import Unread
 
@@ -45,69 +44,20 @@ CREATE TABLE budgets (
 """
 
 
-class Skip(Enum):
-    """What an annotator answers who declines a row; its only member is `SKIP`."""
-
-    SKIP = "skip"
+T = TypeVar("T")
 
 
-SKIP: Final = Skip.SKIP
+class _Kept(Generic[T]):
+    """All that a table beside the events holds, read on from where it was left."""
 
-#: A class name, or several when multi-label.
-Value = str | tuple[str, ...]
+    def __init__(self, stored: Callable[[sqlite3.Connection, int], list[tuple[int, T]]]) -> None:
+        self.items: list[T] = []
+        self._stored, self._last = stored, 0
 
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer as it is stored: class names, or `SKIP`, and where it came from.
-
-    Attributes:
-        row: the row's id.
-        value: a class name; a tuple of them when multi-label (empty: none of them); `SKIP` when declined.
-        who: the name of the person or model.
-        source: what kind of answerer, such as "person", "simulated", "llm".
-        seconds: how long it took, None when unknown.
-        cost: in dollars, None when unknown.
-        confidence: in [0, 1], None when unknown.
-    """
-
-    row: str
-    value: Value | Skip
-    who: str = ""
-    source: str = "person"
-    seconds: float | None = None
-    cost: float | None = None
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of the log. `value` holds class names where `kind` is "answered", else None."""
-
-    event: int
-    kind: str
-    at: float
-    round: int
-    row: str
-    score: float | None = None
-    value: Value | None = None
-    who: str | None = None
-    source: str | None = None
-    seconds: float | None = None
-    cost: float | None = None
-    confidence: float | None = None
-    retracts: int | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch of questions as it was asked: row ids in order, their scores, and what else was known then."""
-
-    round: int
-    strategy: str
-    rows: tuple[str, ...]
-    scores: tuple[float, ...] | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    def read_on(self, connection: sqlite3.Connection) -> None:
+        for number, item in self._stored(connection, self._last):
+            self.items.append(item)
+            self._last = number
 
 
 class LabelStore:
@@ -135,7 +85,9 @@ class LabelStore:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
-        self._reset()
+        self._state = State()
+        self._proposals, self._unread = _Kept(proposals.stored), _Kept(unread.stored)
+        self._token_budget: int | None = None
         try:
             with self._reporting("could not be read"):
                 self._open()
@@ -149,52 +101,52 @@ class LabelStore:
     def answers(self) -> dict[str, Value]:
         """The answer that stands for each answered row: id -> class name, or names when multi-label."""
         with self._lock:
-            return {row: stack[-1] for row, stack in self._stacks.items() if stack and not isinstance(stack[-1], Skip)}
+            standing = self._state.all_standing()
+            return {row: value for row, value in standing.items() if not isinstance(value, Skip)}
 
     def answer(self, row: str) -> Value | Skip | None:
         """What stands for one row: class names, `SKIP`, or None without an answer."""
         with self._lock:
-            stack = self._stacks.get(row)
-            return stack[-1] if stack else None
+            return self._state.standing(row)
 
     @property
     def skipped(self) -> set[str]:
         """The ids of the rows that were declined."""
         with self._lock:
-            return {row for row, stack in self._stacks.items() if stack and isinstance(stack[-1], Skip)}
+            return {row for row, value in self._state.all_standing().items() if isinstance(value, Skip)}
 
     @property
     def pending(self) -> list[str]:
         """The ids that were asked and have no answer, in the order in which to ask them."""
         with self._lock:
-            return list(self._pending)
+            return list(self._state.pending)
 
     @property
     def round(self) -> int:
         """How many batches were ever asked."""
-        return self._round
+        return self._state.round
 
     @property
     def labels_event(self) -> int:
         """The number of the last event that changed an answer, 0 when none did."""
-        return self._labels_event
+        return self._state.labels_event
 
     @property
     def labels_round(self) -> int:
         """How many batches had been asked when an answer last changed."""
-        return self._labels_round
+        return self._state.labels_round
 
     @property
     def proposals(self) -> list[Proposal]:
         """What was proposed beside the answers, in order."""
         with self._lock:
-            return list(self._proposals)
+            return list(self._proposals.items)
 
     @property
     def unread(self) -> list[Unread]:
         """The answers of machines that could not be read, in order."""
         with self._lock:
-            return list(self._unread)
+            return list(self._unread.items)
 
     @property
     def token_budget(self) -> int | None:
@@ -211,7 +163,7 @@ class LabelStore:
             found = self._connection().execute("SELECT strategy, details FROM batches WHERE round = ?", (round,))
             head = found.fetchone()
             if head is None:
-                raise SessionError(f"{self._name} has no round {round}; rounds asked: {self._round}")
+                raise SessionError(f"{self._name} has no round {round}; rounds asked: {self._state.round}")
             query = "SELECT row, score FROM events WHERE kind = 'asked' AND round = ? ORDER BY event"
             asked = self._connection().execute(query, (round,)).fetchall()
         scores = tuple(score for _, score in asked)
@@ -222,7 +174,7 @@ class LabelStore:
         """Every event, oldest first."""
         with self._lock, self._reporting("could not be read"):
             lines = self._connection().execute("SELECT * FROM events ORDER BY event").fetchall()
-        yield from map(_event, lines)
+        yield from map(events.read, lines)
 
     # -- appending -------------------------------------------------------------------------------------------------
 
@@ -246,10 +198,10 @@ class LabelStore:
             SessionError: a row was asked or answered before. Nothing is stored.
         """
         with self._lock:
-            taken = [row for row in rows if row in self._pending or self._stacks.get(row)]
+            taken = [row for row in rows if row in self._state.pending or self._state.stacks.get(row)]
             if taken or len(set(rows)) != len(rows) or not rows:
                 raise SessionError(f"a batch must be rows that were not asked before; asked already: {taken[:5]}")
-            number, at = self._round + 1, time.time()
+            number, at = self._state.round + 1, time.time()
             with self._writing() as connection:
                 connection.execute(
                     "INSERT INTO batches VALUES (?, ?, ?)", (number, strategy, json.dumps(dict(details or {})))
@@ -268,7 +220,7 @@ class LabelStore:
             (
                 "skipped" if isinstance(answer.value, Skip) else "answered",
                 at,
-                self._round,
+                self._state.round,
                 answer.row,
                 None if isinstance(answer.value, Skip) else json.dumps(answer.value, ensure_ascii=False),
                 answer.who,
@@ -289,12 +241,12 @@ class LabelStore:
     def propose(self, given: Sequence[Proposal]) -> None:
         """Store the proposals, all of them or none. They answer no question, and no answer is replaced by them."""
         with self._lock, self._writing() as connection:
-            proposals.append(connection, given, self._round)
+            proposals.append(connection, given, self._state.round)
 
     def keep_unread(self, given: Sequence[Unread]) -> None:
         """Store answers that could not be read, all of them or none. They answer no question."""
         with self._lock, self._writing() as connection:
-            unread.append(connection, given, self._round)
+            unread.append(connection, given, self._state.round)
 
     def undo(self) -> str:
         """The id of the row whose last answer (or skip) is hereby retracted.
@@ -305,20 +257,20 @@ class LabelStore:
             SessionError: there is nothing to undo.
         """
         with self._lock:
-            if not self._standing:
+            if not self._state.given:
                 raise SessionError("there is no answer to undo")
-            event, row = self._standing[-1]
+            event, row = self._state.given[-1]
             with self._writing() as connection:
                 connection.execute(
                     "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', ?, ?, ?, ?)",
-                    (time.time(), self._round, row, event),
+                    (time.time(), self._state.round, row, event),
                 )
         return row
 
     def record_budget(self, tokens: int) -> None:
         """Store the tokens per batch that a pass must start from henceforth."""
         with self._lock, self._writing() as connection:
-            connection.execute("INSERT INTO budgets (round, tokens) VALUES (?, ?)", (self._round, tokens))
+            connection.execute("INSERT INTO budgets (round, tokens) VALUES (?, ?)", (self._state.round, tokens))
 
     def backup(self, path: Path | str) -> None:
         """Write a consistent copy of the store to `path`, even while it is in use."""
@@ -420,73 +372,12 @@ class LabelStore:
         except sqlite3.Error as error:
             raise SessionError(f"{self._name} {trouble}: {error}") from error
 
-    # -- from events to state --------------------------------------------------------------------------------------
-
-    def _reset(self) -> None:
-        self._round = 0
-        self._event = 0
-        self._labels_event = 0
-        self._labels_round = 0
-        self._token_budget: int | None = None
-        self._proposed = 0
-        self._proposals: list[Proposal] = []
-        self._unread_number = 0
-        self._unread: list[Unread] = []
-        self._asked: set[str] = set()
-        self._pending: dict[str, None] = {}
-        self._stacks: dict[str, list[Value | Skip]] = {}  # id -> its answers that were not retracted, latest last
-        self._standing: list[tuple[int, str]] = []  # (event, id) of the same, over all rows
-
     def _replay(self, connection: sqlite3.Connection) -> None:
-        """Take in the events that are newer than the state."""
-        newer = connection.execute("SELECT * FROM events WHERE event > ? ORDER BY event", (self._event,))
+        """Take in what is newer than the state."""
+        newer = connection.execute("SELECT * FROM events WHERE event > ? ORDER BY event", (self._state.event,))
         for line in newer.fetchall():
-            self._apply(_event(line))
-        for number, proposal in proposals.stored(connection, self._proposed):
-            self._proposed = number
-            self._proposals.append(proposal)
-        for number, kept in unread.stored(connection, self._unread_number):
-            self._unread_number = number
-            self._unread.append(kept)
+            self._state.apply(events.read(line))
+        self._proposals.read_on(connection)
+        self._unread.read_on(connection)
         budget = connection.execute("SELECT tokens FROM budgets ORDER BY number DESC LIMIT 1").fetchone()
         self._token_budget = None if budget is None else budget[0]
-
-    def _apply(self, event: Event) -> None:
-        row = event.row
-        self._event = event.event
-        if event.kind == "asked":
-            self._round = event.round
-            self._asked.add(row)
-            self._pending[row] = None
-            return
-        self._labels_event = event.event
-        self._labels_round = event.round
-        stack = self._stacks.setdefault(row, [])
-        if event.kind == "retracted":
-            stack.pop()
-            self._standing.pop()
-            if not stack and row in self._asked:
-                self._pending = {row: None, **self._pending}
-            return
-        stack.append(SKIP if event.value is None else event.value)
-        self._standing.append((event.event, row))
-        self._pending.pop(row, None)
-
-
-def standing(events: Iterable[Event]) -> dict[str, Event]:
-    """Row id -> the event that stands for it: its last answer or skip that was not retracted."""
-    stacks: dict[str, list[Event]] = {}
-    for event in events:
-        if event.kind == "retracted":
-            stacks[event.row].pop()
-        elif event.kind != "asked":
-            stacks.setdefault(event.row, []).append(event)
-    return {row: stack[-1] for row, stack in stacks.items() if stack}
-
-
-def _event(line: Sequence[Any]) -> Event:
-    event = Event(*line)
-    if not isinstance(event.value, str):
-        return event
-    value = json.loads(event.value)
-    return replace(event, value=value if isinstance(value, str) else tuple(value))

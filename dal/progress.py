@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dal.classes import Classes, Given, refuse, shown
 from dal.errors import DataError, SessionError
-from dal.labels import SKIP, LabelStore, Skip, Value
+from dal.events import SKIP, Skip, Value
+from dal.labels import LabelStore
 from dal.proposals import Proposal
 
 _log = logging.getLogger("dal")

@@ -5,13 +5,11 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from dal.errors import AnswerError
+from dal.events import Event
 from dal.unread import Unread
-
-if TYPE_CHECKING:
-    from dal.labels import Event
 
 #: The name and source of what several machines say together: no word of its own.
 MERGED = "merged"
@@ -95,7 +93,7 @@ def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
     return {(proposal.row, proposal.who): proposal for proposal in proposals}
 
 
-def apart(said: Iterable[Word], answers: Iterable["Event"]) -> list[Word]:
+def apart(said: Iterable[Word], answers: Iterable[Event]) -> list[Word]:
     """What was said beside the answers and is none of them: the last of each source and name on a row.
 
     What was said of a row that got an answer (or was declined) by the same source and name, with a cost, is that

@@ -16,7 +16,8 @@ from dal.choice import Asked, Stream, check_needs
 from dal.chooser import Chooser
 from dal.classes import Classes, one_per_row, refuse, spread
 from dal.errors import ConfigError, SessionError
-from dal.labels import Answer, LabelStore
+from dal.events import Answer
+from dal.labels import LabelStore
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
 from dal.present_model import PresentModel

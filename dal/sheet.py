@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dal.errors import AnswerError, ConfigError, DataError
-from dal.labels import SKIP, Skip
+from dal.events import SKIP, Skip
 from dal.session import Session
 from dal.spreadsheet import as_csv, write_csv
 

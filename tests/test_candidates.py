@@ -22,8 +22,8 @@ from dal.config import build as building
 from dal.config import tree
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, NeedError, SelectionError
+from dal.events import SKIP
 from dal.experiment import Experiment
-from dal.labels import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.outputs import Outputs
 from dal.runfolder import describe

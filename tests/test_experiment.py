@@ -14,9 +14,10 @@ from torch import Tensor
 
 from dal.data import Rows, Splits
 from dal.errors import BusyError, ConfigError, DataError, NeedError
+from dal.events import SKIP
 from dal.experiment import Experiment
 from dal.interrupts import Interrupted
-from dal.labels import SKIP, LabelStore
+from dal.labels import LabelStore
 from dal.learner import Monitor
 from dal.learners.probe import ProbeLearner
 from dal.oracles.oracle import Oracle

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dal.errors import SessionError
-from dal.labels import SKIP, Answer, LabelStore
+from dal.events import SKIP, Answer
+from dal.labels import LabelStore
 
 
 @pytest.fixture
@@ -169,7 +170,8 @@ def test_closed_store_says_so(path: Path) -> None:
 def test_acknowledged_answer_survives_a_kill(path: Path) -> None:
     program = f"""
 import sys
-from dal.labels import Answer, LabelStore
+from dal.events import Answer
+from dal.labels import LabelStore
 store = LabelStore({str(path)!r})
 store.ask([str(i) for i in range(100000)])
 for i in range(100000):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dal.data import Rows, Splits
+from dal.events import SKIP
 from dal.functional.k_center import Bounds
-from dal.labels import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.memory import Memory, SessionMemory
 from dal.outputs import Outputs

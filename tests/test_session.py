@@ -16,7 +16,7 @@ from torch import Tensor
 from dal.choice import Seeds, Stream
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedError, SessionError
-from dal.labels import SKIP
+from dal.events import SKIP
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.probe import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs

@@ -62,7 +62,7 @@ def test_give_way_to_an_answer_and_to_a_declined_row() -> None:
         session.tell([5], ["d"], correct=True)
         assert session.weak_rows.tolist() == [9, 11]
         assert session.labels.tolist() == [3]
-        from dal.labels import SKIP
+        from dal.events import SKIP
 
         session.tell([9], [SKIP], correct=True)
         assert session.weak_rows.tolist() == [11]

@@ -7,7 +7,8 @@ from dal.commands.settings import stored_config
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.evaluation.cost import MACHINE, WEAK
-from dal.labels import LabelStore, standing
+from dal.events import standing
+from dal.labels import LabelStore
 from dal.oracles.oracle import Oracle
 from dal.oracles.router import Router
 from dal.runfolder import LABELS

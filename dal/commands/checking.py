@@ -13,8 +13,8 @@ from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
+from dal.events import Value
 from dal.interrupts import interruptible
-from dal.labels import Value
 from dal.reporter import Console
 from dal.session import Session
 from dal.sheet import Answers, read_answers, write_questions

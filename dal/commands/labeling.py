@@ -17,8 +17,8 @@ from dal.errors import ConfigError, SessionError
 from dal.evaluation.autolabel import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
+from dal.events import Value
 from dal.interrupts import interruptible
-from dal.labels import Value
 from dal.reporter import Console
 from dal.runfolder import describe
 from dal.session import Session

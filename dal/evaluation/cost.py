@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dal.errors import ConfigError
-from dal.labels import Event, standing
+from dal.events import Event, standing
 from dal.proposals import Proposal, apart
 from dal.unread import Unread
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from dal.errors import ConfigError
-from dal.labels import SKIP
+from dal.events import SKIP
 from dal.learner import Learner
 from dal.oracles.labeler import check_labeler, opinions
 from dal.oracles.oracle import Oracle, Said

@@ -8,7 +8,7 @@ import numpy as np
 
 from dal.evaluation.cost import MACHINE
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.labels import Event
+from dal.events import Event
 from dal.oracles.oracle import Record
 from dal.proposals import Proposal, latest
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from dal.labels import Event
+from dal.events import Event
 from dal.proposals import Proposal
 
 
@@ -26,7 +26,7 @@ class Said:
     """An answer with what is known of it.
 
     Attributes:
-        value: a class name or index, a list of them when multi-label, `dal.labels.SKIP`, or `LATER`.
+        value: a class name or index, a list of them when multi-label, `dal.events.SKIP`, or `LATER`.
         who: the name of the person or model; empty for the oracle's class.
         source: what kind of answerer; empty for the oracle's own `source`.
         confidence: in [0, 1], None when unknown.
@@ -82,7 +82,7 @@ class Oracle(ABC):
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         """One answer per row of the `dal.data.Rows` `data`, in order.
 
-        An answer is a class name or index, a list of them when multi-label, `dal.labels.SKIP`, or a `Said` around one
+        An answer is a class name or index, a list of them when multi-label, `dal.events.SKIP`, or a `Said` around one
         of these. The same question should get the same answer, or a run that was killed cannot be repeated.
 
         Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import ConfigError
-from dal.labels import SKIP
+from dal.events import SKIP
 from dal.oracles.llm import called, named_apart
 from dal.oracles.merging import Merged, Merger
 from dal.oracles.oracle import LATER, Oracle, Record, Said

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.labels import SKIP, Skip, standing
+from dal.events import SKIP, Skip, standing
 from dal.oracles.oracle import LATER, Later, Oracle, Record, Said
 from dal.session import Session
 from dal.unread import Unread

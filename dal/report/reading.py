@@ -12,7 +12,8 @@ import yaml
 from dal.errors import DataError, SessionError
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import MACHINE
-from dal.labels import Event, LabelStore, Value, standing
+from dal.events import Event, Value, standing
+from dal.labels import LabelStore
 from dal.proposals import Proposal
 from dal.report.measures import figure_of, spent
 from dal.unread import Unread

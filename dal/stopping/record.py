@@ -14,8 +14,8 @@ from torch import Tensor
 from dal.data.columns import digests
 from dal.data.split import keys
 from dal.errors import ConfigError
+from dal.events import Event
 from dal.functional.uncertainty import entropy
-from dal.labels import Event
 from dal.outputs import Outputs
 from dal.proposals import Proposal, apart
 from dal.stopping.rule import Line, StoppingRule

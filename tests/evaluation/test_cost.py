@@ -2,7 +2,7 @@ import pytest
 
 from dal.errors import ConfigError
 from dal.evaluation import Prices, costs, sources
-from dal.labels import Event, standing
+from dal.events import Event, standing
 from dal.proposals import Proposal
 from dal.stopping.record import spent
 from dal.unread import Unread

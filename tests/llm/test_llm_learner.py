@@ -10,8 +10,8 @@ from dal.config import build as building
 from dal.config import tree
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
+from dal.events import SKIP
 from dal.experiment import Experiment
-from dal.labels import SKIP
 from dal.learners.tfidf import TfidfLearner
 from dal.llm.learner import LLMLearner
 from dal.llm.local import LocalClient

@@ -11,8 +11,9 @@ from labelers import WordLabeler
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
+from dal.events import SKIP
 from dal.experiment import Experiment
-from dal.labels import SKIP, LabelStore
+from dal.labels import LabelStore
 from dal.learners.probe import ProbeLearner
 from dal.oracles.llm import LLMOracle
 from dal.oracles.oracle import LATER, Said

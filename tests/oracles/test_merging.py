@@ -14,7 +14,7 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.evaluation import Prices, sources
 from dal.evaluation.audit import audits, merged
-from dal.labels import Event, standing
+from dal.events import Event, standing
 from dal.oracles.llm import LLMOracle
 from dal.oracles.merging import Merged, Merger
 from dal.oracles.oracle import Oracle, Record, Said

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from dal.labels import Answer, LabelStore
+from dal.events import Answer
+from dal.labels import LabelStore
 
 ENVIRONMENT = {
     "python": "3.11.9",

@@ -7,7 +7,8 @@ import torch
 
 from dal.data import Rows
 from dal.errors import ConfigError
-from dal.labels import SKIP, Answer, LabelStore
+from dal.events import SKIP, Answer
+from dal.labels import LabelStore
 from dal.outputs import Outputs
 from dal.stopping.record import StoppingWarning, StopSet, spent
 
