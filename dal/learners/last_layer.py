@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -65,23 +65,6 @@ class LastLayer:
             )
         tensors = load_file(path)
         return cls(tensors["mean"], tensors["scale"], posterior_of(tensors))
-
-
-def last_layer_of(
-    recipe: Any,
-    network: "ActiveModule",
-    data: Prepared,
-    rows: Tensor,
-    targets: Tensor,
-    **course: Any,
-) -> LastLayer | None:
-    """`fit_last_layer` as the fields `mc_mode`, `prior_precision` and `samples` of a learner say; None for dropout."""
-    if recipe.mc_mode not in get_args(DrawnBy):
-        return None
-    precision, samples = recipe.prior_precision, recipe.samples
-    return fit_last_layer(
-        network, data, rows, targets, drawn_by=recipe.mc_mode, precision=precision, samples=samples, **course
-    )
 
 
 def fit_last_layer(

@@ -17,9 +17,9 @@ from dal.errors import ConfigError, LearnerError
 from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
-from dal.learners.fitting import Course, fit_module, own_randomness
-from dal.learners.labels import checked_labels, class_weights_of
-from dal.learners.last_layer import LastLayer, last_layer_of
+from dal.learners.fitting import Course, own_randomness
+from dal.learners.last_layer import LastLayer
+from dal.learners.network import fit_network, load_last_layer
 from dal.learners.predictor import NetworkPredictor
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.modules.base import ActiveModule
@@ -100,31 +100,16 @@ class ModuleLearner(Learner):
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
         """The module trained on these labels by a fresh Lightning trainer."""
-        targets = checked_labels(labels, data.classes, data.multilabel)
-        by_class = class_weights_of(targets, self.class_weights, data.multilabel)
-        module = fit_module(
-            partial(self._start, data, previous, by_class),
+        module, layer = fit_network(
+            self,
+            partial(self._start, data, previous),
             data,
             rows,
-            targets if data.multilabel else labels.cpu().long(),
+            labels,
+            token_budget=self.pass_batch,
             seed=seed,
-            course=Course.of(self),
             weights=weights,
             validation=validation,
-            trainer=self.trainer,
-            device=device_of(self.device),
-            monitor=monitor,
-        )
-        layer = last_layer_of(
-            self,
-            module,
-            data,
-            rows,
-            targets,
-            seed=seed,
-            weights=weights,
-            class_weights=by_class,
-            token_budget=self.pass_batch,
             monitor=monitor,
         )
         return self._predictor(module, layer)
@@ -146,8 +131,7 @@ class ModuleLearner(Learner):
         except RuntimeError as error:
             raise LearnerError(f"{folder} does not fit this module: {' '.join(str(error).split())}") from error
         device = device_of(self.device)
-        layer = LastLayer.load(folder).to(device) if self.mc_mode in ("laplace", "bootstrap") else None
-        return self._predictor(module.to(device).eval(), layer)
+        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device))
 
     def _built(self, data: Prepared) -> ActiveModule:
         module = self.build(len(data.classes), data.multilabel)

@@ -14,9 +14,9 @@ from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
-from dal.learners.fitting import Course, fit_module
-from dal.learners.labels import checked_labels, class_weights_of
-from dal.learners.last_layer import LastLayer, last_layer_of
+from dal.learners.fitting import Course
+from dal.learners.last_layer import LastLayer
+from dal.learners.network import fit_network, load_last_layer
 from dal.learners.predictor import NetworkPredictor
 from dal.learners.surprisal import Surprisal
 from dal.learners.texts import load_tokenizer, locate, prepare_texts
@@ -123,31 +123,16 @@ class TransformerLearner(Learner):
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
         """The model fine-tuned on these labels by a fresh Lightning trainer."""
-        targets = checked_labels(labels, data.classes, data.multilabel)
-        by_class = class_weights_of(targets, self.class_weights, data.multilabel)
-        module = fit_module(
-            partial(self._start, data, previous, seed=seed, class_weights=by_class),
+        module, layer = fit_network(
+            self,
+            partial(self._start, data, previous, seed),
             data,
             rows,
-            targets if data.multilabel else labels.cpu().long(),
+            labels,
+            token_budget=self.token_budget,
             seed=seed,
-            course=Course.of(self),
             weights=weights,
             validation=validation,
-            trainer=self.trainer,
-            device=device_of(self.device),
-            monitor=monitor,
-        )
-        layer = last_layer_of(
-            self,
-            module,
-            data,
-            rows,
-            targets,
-            seed=seed,
-            weights=weights,
-            class_weights=by_class,
-            token_budget=self.token_budget,
             monitor=monitor,
         )
         return self._predictor(module, layer)
@@ -167,15 +152,12 @@ class TransformerLearner(Learner):
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
         device = device_of(self.device)
-        layer = LastLayer.load(folder).to(device) if self.mc_mode in ("laplace", "bootstrap") else None
-        return self._predictor(module.to(device).eval(), layer)
+        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device))
 
     def _start(
-        self, data: Prepared, previous: Predictor | None, *, seed: int, class_weights: Tensor | None
+        self, data: Prepared, previous: Predictor | None, seed: int, by_class: Tensor | None
     ) -> TransformerClassifier:
-        module = self._module(
-            self.model, data, lora=self.lora, freeze=self.freeze, seed=seed, class_weights=class_weights
-        )
+        module = self._module(self.model, data, lora=self.lora, freeze=self.freeze, seed=seed, class_weights=by_class)
         if self.warm_start and isinstance(previous, NetworkPredictor):
             before = previous.module
             same = isinstance(before, TransformerClassifier) and _classes(before) == _classes(module)

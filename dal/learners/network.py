@@ -1,0 +1,82 @@
+"""What the learners that train a network have in common: one fit, and what is believed about the last layer then."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from dal.learner import Monitor, Prepared
+from dal.learners.devices import device_of
+from dal.learners.fitting import Course, fit_module
+from dal.learners.heads import DrawnBy
+from dal.learners.labels import checked_labels, class_weights_of
+from dal.learners.last_layer import LastLayer, fit_last_layer
+from dal.modules.base import ActiveModule
+
+
+def fit_network(
+    recipe: Any,
+    start: Callable[[Tensor | None], ActiveModule],
+    data: Prepared,
+    rows: Tensor,
+    labels: Tensor,
+    *,
+    token_budget: int,
+    seed: int,
+    weights: Tensor | None,
+    validation: tuple[Prepared, Tensor] | None,
+    monitor: Monitor,
+) -> tuple[ActiveModule, LastLayer | None]:
+    """The trained network, and what samples of its last layer are drawn from; None where they are those of dropout.
+
+    Args:
+        recipe: the learner, with the fields of a `Course`, and `class_weights`, `trainer`, `device`, `mc_mode`,
+            `prior_precision` and `samples`.
+        start: makes the untrained network from class weights (C,), None for none.
+        token_budget: of the pass that reads the labeled rows for the last layer.
+    """
+    targets = checked_labels(labels, data.classes, data.multilabel)
+    by_class = class_weights_of(targets, recipe.class_weights, data.multilabel)
+    network = fit_module(
+        partial(start, by_class),
+        data,
+        rows,
+        targets if data.multilabel else labels.cpu().long(),
+        seed=seed,
+        course=Course.of(recipe),
+        weights=weights,
+        validation=validation,
+        trainer=recipe.trainer,
+        device=device_of(recipe.device),
+        monitor=monitor,
+    )
+    if not _draws(recipe):
+        return network, None
+    layer = fit_last_layer(
+        network,
+        data,
+        rows,
+        targets,
+        drawn_by=recipe.mc_mode,
+        precision=recipe.prior_precision,
+        samples=recipe.samples,
+        seed=seed,
+        weights=weights,
+        class_weights=by_class,
+        token_budget=token_budget,
+        monitor=monitor,
+    )
+    return network, layer
+
+
+def load_last_layer(recipe: Any, folder: Path, device: torch.device) -> LastLayer | None:
+    """What `fit_network` gave beside the network, as it was saved."""
+    return LastLayer.load(folder).to(device) if _draws(recipe) else None
+
+
+def _draws(recipe: Any) -> bool:
+    """Whether samples are drawn from a belief about the last layer."""
+    return recipe.mc_mode in get_args(DrawnBy)
