@@ -170,8 +170,9 @@ def _outcome(c: Comparison, name: str, baseline: str, word: str) -> tuple[str, s
         return "worse", f"{beaten} touched {goal} after {c.needed:.0f} labels, but ended at {c.final:.3f}."
     if c.ratio < SAVING:
         return "level", f"{beaten} needed {c.needed:.0f} labels to reach {goal}."
-    own = "" if c.budget - c.baseline_needed < 0.5 else f", which {baseline} first touched at {c.baseline_needed:.0f}"
-    text = f"{name} reached {goal}{own} after {c.needed:.0f} labels {average}: {c.ratio:.1f} times fewer."
+    late = c.budget - c.baseline_needed < 0.5
+    own = "" if late else f" than the {c.baseline_needed:.0f} after which {baseline} first touched it"
+    text = f"{name} reached {goal} after {c.needed:.0f} labels {average}: {c.ratio:.1f} times fewer{own}."
     if c.area_difference < 0:
         return "level", f"{text} Over the whole curve it was behind, though."
     return "better", text
