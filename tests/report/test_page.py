@@ -89,6 +89,15 @@ def test_strategy_that_touched_the_target_and_fell_again_did_not_beat_random(tmp
     assert "but ended at 0.600" in said
 
 
+def test_random_that_had_its_final_score_earlier_is_held_to_its_first_arrival(tmp_path):
+    accuracies = {"Margin": (0.5, 0.7, 0.8, 0.8), "Random": (0.5, 0.6, 0.7, 0.6)}
+    for name, values in accuracies.items():
+        lines = [record(name, 0, r, accuracy=value, start=20, batch=20) for r, value in enumerate(values)]
+        write_cell(tmp_path / f"{name}-seed0", lines)
+    said = verdict(report(tmp_path))
+    assert "after 30 labels with one seed: 1.3 times fewer than the 40 after which random first touched it." in said
+
+
 def test_six_agreeing_seeds_are_reported_without_the_warning(tmp_path):
     page = report(write_run(tmp_path, seeds=range(6), answers=False))
     said = verdict(page)
