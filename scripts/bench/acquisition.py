@@ -360,7 +360,8 @@ def embed(options: argparse.Namespace) -> None:
     prepared = learner.prepare(Rows.from_inputs(texts, classes=["a", "b"]))
     print(f"embedding {len(texts)} texts, once ...", file=sys.stderr)
     vectors = learner.untrained(prepared).outputs(prepared, names={"embeddings"}).embeddings
-    np.save(options.real, vectors.numpy())
+    with options.real.open("wb") as file:  # given a name, NumPy would add an ending to it
+        np.save(file, vectors.numpy())
 
 
 def table(options: argparse.Namespace) -> str:
