@@ -20,6 +20,13 @@ PAIR = 2
 #: Picks made before the host asks how many of them hold. On an accelerator every question stops the queue.
 BLOCK = 32
 
+#: Points of a window, the first whose clocks run out, whose distances to all of it are measured at once. Half of them
+#: are chosen next or so; an accelerator is asked for all at once instead, which costs it less than a question.
+AHEAD, ACCELERATOR_AHEAD = 64, WINDOW
+
+#: Numbers that one thread reads about as soon as two, which have to wait for each other: 32 MiB of float32.
+SMALL = 2**23
+
 #: Work that is as good as none.
 TINY = 1e-300
 
@@ -74,7 +81,8 @@ def kmeans_plusplus(
     points = as_points(points)
     if not 1 <= n <= len(points):
         raise ValueError(f"{n} of {len(points)} points were asked for")
-    norms = finite_norms(points).double()
+    with one_thread() if len(points) * points.width <= SMALL else nullcontext():
+        norms = finite_norms(points).double()
     clock = torch.empty(len(points), dtype=torch.float64).exponential_(generator=generator).to(points.device)
     race = _Race(points, clock, checked_weights(weights, len(points), points.device))
     with one_thread():
@@ -83,7 +91,7 @@ def kmeans_plusplus(
     while left := n - race.count:
         size = int(min(WINDOW, max(64, 1.2 * left / share)))
         with one_thread():
-            found = race.run_window(size, left)
+            found = race.run_window(size, left, whole=share > 0.5)
         if not found and not race.behind:
             race.finish(n)
         elif race.update_pays(size, found, left - found):
@@ -142,24 +150,24 @@ class _Race:
         self.speed[pick] = 0
         self.bound = _ring(self.work, self.speed)
 
-    def run_window(self, size: int, wanted: int) -> int:
+    def run_window(self, size: int, wanted: int, *, whole: bool = False) -> int:
         """Follow the clocks that can run out first until another one may, or enough are chosen; how many were."""
         latest, rows = self.bound.topk(min(size + 1, len(self.bound)), largest=False)
         if len(rows) > size:
             limit, rows = latest[-1] - self.spans.sum(), rows[:-1]
         else:
             limit = latest.new_tensor(torch.inf)
-        work, speed = self._now(rows)
+        points = self.points[rows]
+        work, speed = self._now(points, rows)
         speed = speed.where(latest[: len(rows)].isfinite(), 0)
-        table = self._distances_within(rows)
+        table = _Table(points, None if self.weights is None else self.weights[rows], whole=whole)
         found, spans = _first_to_ring(work, speed, table, limit, wanted)
         if len(found):
             self.picks.append(rows[found])
             self.behind.append(rows[found])
             self.spans[-1] += spans[0]
             self.spans = torch.cat([self.spans, spans[1:], spans.new_zeros(1)])
-            speeds = torch.cat([speed[None], table[found]]).cummin(0).values  # (found + 1, W)
-            work, speed = (work - spans @ speeds[:-1]).clamp_min_(0), speeds[-1]
+            work, speed = _ran(work, speed, table.lines[found], spans)
         self.bound[rows] = self.spans.sum() + _ring(work, speed)
         return len(found)
 
@@ -174,9 +182,9 @@ class _Race:
     def update(self) -> None:
         """Let all points know of all picks, in blocks: matrix products with those they do not know of."""
         self.work, self.speed = self.work.clone(), self.speed.clone()
-        width = max(self.points.width, 4 * max(map(len, self.behind)))
+        width = max(self.points.width, 4 * min(WINDOW, sum(map(len, self.behind))))
         for rows in blocks(len(self.points), width, self.points.device):
-            self.work[rows], self.speed[rows] = self._now(rows)
+            self.work[rows], self.speed[rows] = self._now(self.points[rows], rows)
         self.speed[torch.cat(self.picks)] = 0
         self.behind, self.spans = [], self.spans.new_zeros(1)
         self.bound = _ring(self.work, self.speed)
@@ -190,15 +198,15 @@ class _Race:
             order = order[_ring(self.work, self.weights)[order].argsort(stable=True)]
         self.picks.append(order[~chosen[order]][: n - self.count])
 
-    def _now(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """What is left now on the clocks at R rows, and their speeds, (R,) each.
+    def _now(self, points: Points, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """What is left now on the clocks of the R points at these rows, and their speeds, (R,) each.
 
         Between two picks a clock runs at the smallest of its squared distances to those before.
         """
-        points, speed = self.points[rows], self.speed[rows]
+        speed = self.speed[rows]
         work = self.work[rows] - self.spans[0] * speed
         known = 1
-        for picks in self.behind:
+        for picks in torch.cat(self.behind).split(WINDOW) if self.behind else ():
             squared = points.squared_distances(self.points[picks]).double()  # type: ignore[arg-type]
             if self.weights is not None:
                 squared.mul_(self.weights[rows, None])
@@ -208,41 +216,85 @@ class _Race:
             known += len(picks)
         return work.clamp_min_(0), speed
 
-    def _distances_within(self, rows: Tensor) -> Tensor:
-        """Speed that the point in column j has after the one in line i was chosen, (W, W)."""
-        points = self.points[rows]
-        squared, sums = points.expanded_distances(points)  # type: ignore[arg-type]
-        near = (squared < sums.mul_(NEAR)).fill_diagonal_(False)
-        table = recompute(points, points, squared, near).clamp_min_(0).fill_diagonal_(0).double()
-        return table if self.weights is None else table.mul_(self.weights[rows])
+
+class _Table:
+    """Speeds that W points leave to each other, measured line by line when they are wanted.
+
+    Line i of `lines` (W, W) float64 holds those of all points after point i was chosen, where `known` (W,).
+    """
+
+    def __init__(self, points: Points, weights: Tensor | None, *, whole: bool) -> None:
+        W = len(points)
+        self.points, self.weights = points, weights
+        self.lines = torch.empty(W, W, dtype=torch.float64, device=points.device)
+        self.known = torch.zeros(W, dtype=torch.bool, device=points.device)
+        self._ahead = AHEAD if points.device.type == "cpu" else ACCELERATOR_AHEAD
+        self._whole = whole or W <= 2 * self._ahead
+        if self._whole:
+            self._measure(torch.arange(W, device=points.device))
+
+    def foresee(self, times: Tensor) -> None:
+        """Measure the lines of the points whose clocks run out first, at these times (W,)."""
+        if self._whole:
+            return
+        first = torch.cat([times.min(0, keepdim=True).indices, times.topk(self._ahead, largest=False).indices[1:]])
+        if len(new := first[~self.known[first]]):
+            self._measure(new)
+
+    def _measure(self, at: Tensor) -> None:
+        some, everything = self.points[at], self.points
+        squared, sums = some.expanded_distances(everything)  # type: ignore[arg-type]
+        itself = torch.arange(len(at), device=at.device), at
+        near = squared < sums.mul_(NEAR)
+        near[itself] = False
+        squared = recompute(some, everything, squared, near).clamp_min_(0)
+        squared[itself] = 0
+        self.lines[at] = squared.double() if self.weights is None else squared.double().mul_(self.weights)
+        self.known[at] = True
 
 
-def _first_to_ring(work: Tensor, speed: Tensor, table: Tensor, limit: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+def _first_to_ring(work: Tensor, speed: Tensor, table: _Table, limit: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
     """Which of W clocks run out one after the other before the limit, and how long after the one before, (F,) each.
 
-    Shapes: work and speed (W,), table (W, W) the speeds that each leaves to the others. A block of picks is made on the
-    device before the host asks how many of them hold; what follows the first that does not is thrown away.
+    A block of picks is made on the device before the host asks how many of them hold; what follows the first that does
+    not, or whose line in the table was not measured, is thrown away.
+
+    Args:
+        work: (W,) what is left on the clocks.
+        speed: (W,) theirs.
     """
     found, spans = [work.new_empty(0, dtype=torch.int64)], [work.new_empty(0)]
     passed = torch.zeros_like(limit)
     work = work.clamp_min(TINY)  # over a speed of 0 it is infinite
     while wanted > 0:
-        picks, steps = [], []
+        before, picks, steps = (work, speed), [], []
+        table.foresee(work / speed)
         for _ in range(min(BLOCK, wanted)):
             step, pick = (work / speed).min(0, keepdim=True)
             work = torch.addcmul(work, step, speed, value=-1).clamp_min_(TINY)
-            speed = torch.minimum(speed, table.index_select(0, pick).squeeze(0))
+            speed = torch.minimum(speed, table.lines.index_select(0, pick).squeeze(0))
             picks.append(pick)
             steps.append(step)
-        block = torch.cat(steps)
+        rows, block = torch.cat(picks), torch.cat(steps)
         times = passed + block.cumsum(0)
-        valid = int(((times <= limit) & times.isfinite()).cumprod(0).sum())
-        found.append(torch.cat(picks)[:valid])
-        spans.append(block[:valid])
-        if valid < len(block):
+        holds = ((times <= limit) & times.isfinite()).long().cumprod(0)
+        in_time, valid = torch.stack([holds.sum(), (holds * table.known[rows]).cumprod(0).sum()]).tolist()
+        rows, block = rows[:valid], block[:valid]
+        found.append(rows)
+        spans.append(block)
+        if valid == in_time < len(picks):
             break
-        passed, wanted = times[-1], wanted - valid
+        if valid < in_time:
+            work, speed = _ran(*before, table.lines[rows], block)
+            work.clamp_min_(TINY)
+        passed, wanted = passed + block.sum(), wanted - valid
     return torch.cat(found), torch.cat(spans)
+
+
+def _ran(work: Tensor, speed: Tensor, lines: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left of work and speed (W,) after so many picks, of these lines (F, W) and spans (F,) before each."""
+    speeds = torch.cat([speed[None], lines]).cummin(0).values  # (F + 1, W)
+    return (work - spans @ speeds[:-1]).clamp_min_(0), speeds[-1]
 
 
 def _ring(work: Tensor, speed: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dal.functional import blocks, coverage, farthest, window
+from dal.functional import blocks, coverage, farthest, seeding, window
 from dal.functional.clustering import kmeans
 from dal.functional.contrast import falcun
 from dal.functional.coverage import max_coverage
@@ -23,6 +23,7 @@ def sizes_of_an_accelerator(monkeypatch):
     monkeypatch.setattr(blocks, "ELEMENTS", blocks.ACCELERATOR_ELEMENTS)
     monkeypatch.setattr(coverage, "TABLE", blocks.ACCELERATOR_ELEMENTS)
     monkeypatch.setattr(window, "BLOCK", window.ACCELERATOR_BLOCK)
+    monkeypatch.setattr(seeding, "AHEAD", seeding.ACCELERATOR_AHEAD)
     for name in ("BATCH", "BLOCK", "WINDOW"):
         monkeypatch.setattr(farthest, name, getattr(farthest, f"ACCELERATOR_{name}"))
 
