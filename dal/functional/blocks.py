@@ -1,8 +1,9 @@
 """Cutting rows into blocks, so that what is held for one block stays small whatever the number of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 #: Numbers that a block may hold on the CPU: 1 MiB of float32, about what a core keeps in its own cache.
 ELEMENTS = 2**18
@@ -17,3 +18,19 @@ def blocks(rows: int, width: int, device: torch.device) -> Iterator[slice]:
     step = max(1, elements // max(1, width))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def by_blocks(function: Callable[[slice], Tensor], rows: int, width: int, device: torch.device) -> Tensor:
+    """`function` of every block of `blocks`, whose results have a row for each of its rows, as one tensor.
+
+    A result is written to its place before the next block is made: small results that are kept lie where the next
+    block would, so that memory could grow by a block for each of them.
+    """
+    out = None
+    for block in blocks(rows, width, device):
+        part = function(block)
+        if out is None:
+            out = part.new_empty(rows, *part.shape[1:])
+        out[block] = part
+        del part  # before the next is made
+    return function(slice(0, 0)) if out is None else out

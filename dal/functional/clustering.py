@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import blocks, by_blocks
 from dal.functional.neighbors import k_nearest, nearest
 from dal.functional.points import DensePoints, as_points, finite_norms, row_squares
 from dal.functional.precision import true_float32
@@ -199,7 +199,7 @@ def _greedy(points: DensePoints, mass: Tensor, k: int, generator: torch.Generato
     At every step the best of 2 + log k that are drawn by the k-means++ law, without a question to the host.
     """
     m, trials = len(points), 2 + int(math.log(k))
-    table = torch.cat([points[rows].squared_distances(points) for rows in blocks(m, m, points.device)]).double()
+    table = by_blocks(lambda rows: points[rows].squared_distances(points), m, m, points.device).double()
     clocks = torch.empty(k, m, dtype=torch.float64).exponential_(generator=generator).to(points.device)
     gap = torch.full_like(mass, torch.inf)
     pull, free = mass, torch.ones_like(mass)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import by_blocks
 
 
 def mutual_information(mc_log_probs: Float[Tensor, "N K C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
@@ -63,8 +63,7 @@ def mean_std(mc_log_probs: Float[Tensor, "N K C"]) -> Float[Tensor, " N"]:
 def _by_blocks(function: Callable[[Tensor], Tensor], mc_log_probs: Tensor) -> Tensor:
     """`function` of every block of rows. Beside the result, a few tables of 1 MiB are held on the CPU."""
     N, K, C = mc_log_probs.shape
-    parts = [function(mc_log_probs[block]) for block in blocks(N, K * C, mc_log_probs.device)]
-    return torch.cat(parts) if parts else function(mc_log_probs)
+    return by_blocks(lambda block: function(mc_log_probs[block]), N, K * C, mc_log_probs.device)
 
 
 def _information(log_p: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import blocks, by_blocks
 from dal.functional.points import DensePoints, Points, as_points, finite_norms, recompute, row_squares
 from dal.functional.precision import true_float32
 
@@ -148,10 +148,10 @@ class _Search:
         self.others = others
         if isinstance(others, DensePoints):
             self.mean = others.x.mean(0)
-            parts = [
-                row_squares(others.x[rows] - self.mean) for rows in blocks(len(others), others.width, others.device)
-            ]
-            self.halves = torch.cat(parts).div_(2)
+            squares = by_blocks(
+                lambda rows: row_squares(others.x[rows] - self.mean), len(others), others.width, others.device
+            )
+            self.halves = squares.div_(2)
         else:
             self.halves = others.squared_norms().div_(2)
         self.eps = torch.finfo(self.halves.dtype).eps

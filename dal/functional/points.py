@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import blocks, by_blocks
 from dal.functional.precision import true_float32
 
 #: A pair whose squared distance is below this share of the sum of its squared norms is computed by differences.
@@ -294,8 +294,7 @@ def recompute(
 
 def _by_blocks(points: Points, function: Callable[[slice], Tensor]) -> Tensor:
     """`function` of every block of rows, joined. One number per row."""
-    parts = [function(block) for block in blocks(len(points), points.width, points.device)]
-    return torch.cat(parts) if parts else function(slice(0, 0))
+    return by_blocks(function, len(points), points.width, points.device)
 
 
 def _outer_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

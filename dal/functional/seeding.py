@@ -24,9 +24,6 @@ BLOCK = 32
 #: are chosen next or so; an accelerator is asked for all at once instead, which costs it less than a question.
 AHEAD, ACCELERATOR_AHEAD = 64, WINDOW
 
-#: Numbers that one thread reads about as soon as two, which have to wait for each other: 32 MiB of float32.
-SMALL = 2**23
-
 #: Work that is as good as none.
 TINY = 1e-300
 
@@ -81,8 +78,7 @@ def kmeans_plusplus(
     points = as_points(points)
     if not 1 <= n <= len(points):
         raise ValueError(f"{n} of {len(points)} points were asked for")
-    with one_thread() if len(points) * points.width <= SMALL else nullcontext():
-        norms = finite_norms(points).double()
+    norms = finite_norms(points).double()
     clock = torch.empty(len(points), dtype=torch.float64).exponential_(generator=generator).to(points.device)
     race = _Race(points, clock, checked_weights(weights, len(points), points.device))
     with one_thread():
@@ -229,7 +225,7 @@ class _Table:
         self.lines = torch.empty(W, W, dtype=torch.float64, device=points.device)
         self.known = torch.zeros(W, dtype=torch.bool, device=points.device)
         self._ahead = AHEAD if points.device.type == "cpu" else ACCELERATOR_AHEAD
-        self._whole = whole or W <= 2 * self._ahead
+        self._whole = whole or 2 * self._ahead >= W
         if self._whole:
             self._measure(torch.arange(W, device=points.device))
 

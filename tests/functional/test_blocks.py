@@ -1,8 +1,11 @@
+import weakref
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dal.functional.blocks import ELEMENTS, blocks
+from dal.functional.blocks import ELEMENTS, blocks, by_blocks
 
 CPU = torch.device("cpu")
 
@@ -24,3 +27,22 @@ def test_a_block_of_several_rows_stays_within_its_size(rows, width):
 
 def test_an_accelerator_gets_larger_blocks():
     assert next(blocks(10**9, 10, torch.device("cuda"))).stop > next(blocks(10**9, 10, CPU)).stop
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 12])
+def test_the_results_of_blocks_are_joined(rows):
+    x = torch.arange(3.0 * rows).view(rows, 3)
+    assert torch.equal(by_blocks(lambda block: x[block] + 1, rows, ELEMENTS // 2, CPU), x + 1)
+    assert torch.equal(by_blocks(lambda block: x[block].sum(1).int(), rows, ELEMENTS, CPU), x.sum(1).int())
+
+
+def test_no_result_of_a_block_is_kept_apart():
+    made = []
+
+    def function(block):
+        assert all(part() is None for part in made)
+        part = torch.ones(block.stop - block.start)
+        made.append(weakref.ref(part))
+        return part
+
+    assert by_blocks(function, 4, ELEMENTS, CPU).sum() == len(made) == 4

@@ -34,6 +34,16 @@ def clocks_of(seed: int, N: int) -> np.ndarray:
     return torch.empty(N, dtype=torch.float64).exponential_(generator=seeded(seed)).numpy()
 
 
+def spied(measure, lines: list[int]):
+    """The method, which leaves the number of lines that it measures in `lines`."""
+
+    def measured(table, at):
+        lines.append(len(at))
+        measure(table, at)
+
+    return measured
+
+
 class TestTheRaceIsRunLazily:
     """What is chosen equals, pick for pick, a race that looks at all points at every pick."""
 
@@ -55,6 +65,22 @@ class TestTheRaceIsRunLazily:
         x = normal(500, 5) * torch.rand(500, 1, generator=seeded(), dtype=torch.float64)
         expected = slow.race(x.numpy(), 200, clocks_of(3, 500), "largest")
         assert kmeans_plusplus(x, 200, generator=seeded(3)).tolist() == expected
+
+    @pytest.mark.parametrize("kind", kinds_of_points())
+    @pytest.mark.parametrize("ahead", [1, 6])
+    @pytest.mark.parametrize("block", [1, 32])
+    def test_however_few_lines_of_a_window_are_measured_at_once(self, kind, ahead, block, monkeypatch):
+        monkeypatch.setattr(seeding, "AHEAD", ahead)
+        monkeypatch.setattr(seeding, "BLOCK", block)
+        x = kinds_of_points()[kind]
+        expected = slow.race(x.numpy(), 60, clocks_of(3, 400), "largest")
+        assert kmeans_plusplus(x, 60, generator=seeded(3)).tolist() == expected
+
+    def test_only_lines_that_are_wanted_are_measured(self, monkeypatch):
+        measured = []
+        monkeypatch.setattr(seeding._Table, "_measure", spied(seeding._Table._measure, measured))
+        kmeans_plusplus(normal(5000, 20), 60, generator=seeded(3))
+        assert 60 <= sum(measured) < 3 * 60 + 2 * seeding.AHEAD
 
     @pytest.mark.parametrize("kind", ["gaussian", "duplicates", "zero"])
     def test_until_no_point_is_left(self, kind):
