@@ -81,15 +81,15 @@ class State:
         labels_event: the number of the last that changed an answer.
         labels_round: how many batches had been asked then.
         pending: the ids that were asked and have no answer, in the order in which to ask them.
-        stacks: id -> its answers that were not retracted, latest last.
-        given: (event, id) of the same, over all rows.
+        stacks: id -> its answers and skips that were not retracted, latest last.
+        given: the same, over all rows.
     """
 
     def __init__(self) -> None:
         self.event = self.round = self.labels_event = self.labels_round = 0
         self.pending: dict[str, None] = {}
-        self.stacks: dict[str, list[Value | Skip]] = {}
-        self.given: list[tuple[int, str]] = []
+        self.stacks: dict[str, list[Event]] = {}
+        self.given: list[Event] = []
         self._asked: set[str] = set()
 
     def apply(self, event: Event) -> None:
@@ -110,35 +110,30 @@ class State:
             if not stack and row in self._asked:
                 self.pending = {row: None, **self.pending}
             return
-        stack.append(SKIP if event.value is None else event.value)
-        self.given.append((event.event, row))
+        stack.append(event)
+        self.given.append(event)
         self.pending.pop(row, None)
 
-    def standing(self, row: str) -> Value | Skip | None:
-        """What stands for a row: class names, `SKIP`, or None without an answer."""
-        stack = self.stacks.get(row)
-        return stack[-1] if stack else None
-
-    def all_standing(self) -> dict[str, Value | Skip]:
-        """The same for every row that has an answer or was declined, by its id."""
+    def standing(self) -> dict[str, Event]:
+        """Row id -> the event that stands for it: its last answer or skip that was not retracted."""
         return {row: stack[-1] for row, stack in self.stacks.items() if stack}
 
 
 def standing(events: Iterable[Event]) -> dict[str, Event]:
-    """Row id -> the event that stands for it: its last answer or skip that was not retracted."""
-    stacks: dict[str, list[Event]] = {}
+    """`State.standing` after these events, which are all from the first on."""
+    state = State()
     for event in events:
-        if event.kind == "retracted":
-            stacks[event.row].pop()
-        elif event.kind != "asked":
-            stacks.setdefault(event.row, []).append(event)
-    return {row: stack[-1] for row, stack in stacks.items() if stack}
+        state.apply(event)
+    return state.standing()
 
 
 def read(line: Sequence[Any]) -> Event:
     """The event that a line of the store's table `events` holds."""
     event = Event(*line)
-    if not isinstance(event.value, str):
-        return event
-    value = json.loads(event.value)
-    return replace(event, value=value if isinstance(value, str) else tuple(value))
+    return replace(event, value=read_value(event.value)) if isinstance(event.value, str) else event
+
+
+def read_value(text: str) -> Value:
+    """The class name, or the tuple of them, that a column of the store holds as JSON."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else tuple(value)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from dal import events, proposals, unread
 from dal.errors import SessionError
-from dal.events import Answer, Batch, Event, Skip, State, Value
+from dal.events import SKIP, Answer, Batch, Event, Skip, State, Value
 from dal.proposals import Proposal
 from dal.unread import Unread
 
@@ -101,19 +101,22 @@ class LabelStore:
     def answers(self) -> dict[str, Value]:
         """The answer that stands for each answered row: id -> class name, or names when multi-label."""
         with self._lock:
-            standing = self._state.all_standing()
-            return {row: value for row, value in standing.items() if not isinstance(value, Skip)}
+            standing = self._state.standing()
+            return {row: event.value for row, event in standing.items() if event.value is not None}
 
     def answer(self, row: str) -> Value | Skip | None:
         """What stands for one row: class names, `SKIP`, or None without an answer."""
         with self._lock:
-            return self._state.standing(row)
+            stack = self._state.stacks.get(row)
+            if not stack:
+                return None
+            return SKIP if stack[-1].value is None else stack[-1].value
 
     @property
     def skipped(self) -> set[str]:
         """The ids of the rows that were declined."""
         with self._lock:
-            return {row for row, value in self._state.all_standing().items() if isinstance(value, Skip)}
+            return {row for row, event in self._state.standing().items() if event.value is None}
 
     @property
     def pending(self) -> list[str]:
@@ -259,13 +262,13 @@ class LabelStore:
         with self._lock:
             if not self._state.given:
                 raise SessionError("there is no answer to undo")
-            event, row = self._state.given[-1]
+            last = self._state.given[-1]
             with self._writing() as connection:
                 connection.execute(
                     "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', ?, ?, ?, ?)",
-                    (time.time(), self._state.round, row, event),
+                    (time.time(), self._state.round, last.row, last.event),
                 )
-        return row
+        return last.row
 
     def record_budget(self, tokens: int) -> None:
         """Store the tokens per batch that a pass must start from henceforth."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dal.errors import NeedError
 from dal.functional import disagreement
-from dal.functional.blocks import blocks
+from dal.functional.blocks import blocks, by_blocks
 from dal.functional.points import OuterPoints
 from dal.functional.precision import true_float32
 
@@ -78,8 +78,7 @@ def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False)
 def fold(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
     """The reduction `name` (see `FOLDS`) of mc_logits (N, K, C), in blocks of rows."""
     N, K, C = mc_logits.shape
-    parts = [_fold(name, mc_logits[block], multilabel) for block in blocks(N, K * C, mc_logits.device)]
-    return torch.cat(parts) if parts else _fold(name, mc_logits, multilabel)
+    return by_blocks(lambda block: _fold(name, mc_logits[block], multilabel), N, K * C, mc_logits.device)
 
 
 def _fold(name: str, mc_logits: Tensor, multilabel: bool) -> Tensor:

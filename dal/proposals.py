@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dal.errors import AnswerError
-from dal.events import Event
+from dal.events import Event, Value, read_value
 from dal.unread import Unread
 
 #: The name and source of what several machines say together: no word of its own.
@@ -44,7 +44,7 @@ class Proposal:
     """
 
     row: str
-    value: str | tuple[str, ...]
+    value: Value
     who: str = ""
     source: str = "llm"
     weight: float = 0.0
@@ -85,7 +85,7 @@ def stored(connection: sqlite3.Connection, after: int) -> list[tuple[int, Propos
         " WHERE number > ? ORDER BY number",
         (after,),
     )
-    return [(number, Proposal(row, _value(value), *rest)) for number, row, value, *rest in lines.fetchall()]
+    return [(number, Proposal(row, read_value(value), *rest)) for number, row, value, *rest in lines.fetchall()]
 
 
 def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
@@ -106,8 +106,3 @@ def apart(said: Iterable[Word], answers: Iterable[Event]) -> list[Word]:
     taken = {(answer.row, answer.who or "", answer.source or "") for answer in answers if answer.cost is not None}
     last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
     return [each for key, each in last.items() if key not in taken]
-
-
-def _value(text: str) -> str | tuple[str, ...]:
-    value = json.loads(text)
-    return value if isinstance(value, str) else tuple(value)

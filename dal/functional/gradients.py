@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import by_blocks
 
 
 def expected_gradient_length(
@@ -23,12 +23,13 @@ def expected_gradient_length(
     >>> expected_gradient_length(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.zeros(2, 3))
     tensor([0.7071, 0.0000])
     """
-    lengths = features.new_empty(len(features))
-    for rows in blocks(len(features), 2 * (features.shape[1] + probs.shape[1]), features.device):
+
+    def lengths(rows: slice) -> Tensor:
         p, h = probs[rows].double(), features[rows].double()
         expected = _binary_residual(p) if multilabel else _residual(p)
-        lengths[rows] = (expected * (h.square().sum(1) + 1).sqrt()).to(lengths.dtype)
-    return lengths
+        return (expected * (h.square().sum(1) + 1).sqrt()).to(features.dtype)
+
+    return by_blocks(lengths, len(features), 2 * (features.shape[1] + probs.shape[1]), features.device)
 
 
 def _residual(p: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import blocks, by_blocks
 from dal.functional.disagreement import mutual_information
 from dal.functional.precision import true_float32
 
@@ -186,8 +186,9 @@ class _Search:
             positions[step : step + 1] = pick
             gains[step : step + 1] = self.bound[pick].where(best > self.slack, 0.0)
             self.bound[pick] = -torch.inf
-            if step + 1 < n and not self._refresh(positions[: step + 1], best):
-                positions[step + 1 :] = self._rest(positions[: step + 1], n - step - 1)
+            chosen, left = positions[: step + 1], n - step - 1
+            if left and not self._refresh(chosen, best):
+                positions[step + 1 :] = self._rest(chosen, left)
                 break
         return Batch(positions, gains)
 
@@ -210,13 +211,14 @@ class _Search:
     def _refresh(self, chosen: Tensor, best: Tensor) -> bool:
         """Bounds become gains wherever they may be the largest, or everywhere. No if the last gain left nothing."""
         labelings = self._labelings(chosen)
-        order, count = labelings.by_doubt(self.slack / 16)
+        posterior = labelings.log_likelihood.softmax(1)  # (M, K): the weights of the samples given each
+        order, count = labelings.by_doubt(posterior, self.slack / 16)
         matter, last = torch.stack([count.double(), best.double()]).tolist()  # the one look at the device per pick
         if last <= self.slack:  # nothing is left to learn, and never will be
             return False
-        labelings = labelings.among(order[len(order) - int(matter) :])
+        places = order[len(order) - int(matter) :].sort().values  # in the order of the draws, which favours no sample
+        labelings, posterior = labelings[places], posterior[places]
         self.labelings = labelings
-        posterior = labelings.posterior()
         doubt = labelings.weight @ posterior  # (K,)
         order = self.bound.argsort(descending=True, stable=True)[: len(self.bound) - len(chosen)]
         largest = -torch.inf
@@ -274,24 +276,18 @@ class _Labelings:
         label = (total <= uniform * total[:, -1:]).sum(1).clamp_max_(C - 1)  # (M,)
         return replace(self, log_likelihood=self.log_likelihood + log_p.T[label])
 
-    def posterior(self) -> Tensor:
-        """The weights of the samples given each labeling, (M, K)."""
-        return self.log_likelihood.softmax(1)
-
-    def by_doubt(self, negligible: float) -> tuple[Tensor, Tensor]:
+    def by_doubt(self, posterior: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
         """Their places (M,), those that leave least doubt of the sample first, and how many of the last matter.
 
         Without the others a gain changes by no more than `negligible`, or among draws by a share `_DROPPED` of what the
         gains can be.
         """
-        doubt, order = torch.special.entr(self.posterior()).sum(1).mul_(self.weight).sort()
+        doubt, order = torch.special.entr(posterior).sum(1).mul_(self.weight).sort()
         total = doubt.cumsum(0)
         dropped = (total[-1:] * _DROPPED).clamp_min(negligible) if self.draws else negligible
         return order, (total > dropped).sum()
 
-    def among(self, places: Tensor) -> "_Labelings":
-        """Those at these places, in the order of the draws, which favours no sample."""
-        places = places.sort().values
+    def __getitem__(self, places: Tensor) -> "_Labelings":
         number = self.number[places] if self.draws else self.number
         return _Labelings(self.log_likelihood[places], self.weight[places], number, self.draws)
 
@@ -305,10 +301,7 @@ def _row_blocks(rows: int, width: int, device: torch.device) -> Iterator[slice]:
 def _entropies(log_p: Tensor) -> Tensor:
     """Entropy of every prediction, (N, K)."""
     N, K, C = log_p.shape
-    out = log_p.new_empty(N, K)
-    for rows in blocks(N, K * C, log_p.device):
-        out[rows] = log_p[rows].exp().mul_(log_p[rows]).sum(-1).neg_()
-    return out
+    return by_blocks(lambda rows: log_p[rows].exp().mul_(log_p[rows]).sum(-1).neg_(), N, K * C, log_p.device)
 
 
 def _expected_entropy(log_p: Tensor, posterior: Tensor, weights: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import blocks, by_blocks
 
 
 def mean_similarity(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
@@ -24,7 +24,6 @@ def mean_similarity(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     for rows in blocks(len(x), x.shape[1], x.device):
         total += F.normalize(x[rows].double(), dim=1).sum(0)
     mean = total / max(1, len(x))
-    out = x.new_empty(len(x))
-    for rows in blocks(len(x), x.shape[1], x.device):
-        out[rows] = (F.normalize(x[rows].double(), dim=1) @ mean).to(x.dtype)
-    return out
+    return by_blocks(
+        lambda rows: (F.normalize(x[rows].double(), dim=1) @ mean).to(x.dtype), len(x), x.shape[1], x.device
+    )

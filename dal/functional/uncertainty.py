@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dal.functional.blocks import blocks
+from dal.functional.blocks import by_blocks
 from dal.functional.precision import true_float32
 
 
@@ -55,13 +55,10 @@ def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[T
 def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor) -> Tensor:
     """`score` of every block of rows. Beside the result, a few blocks are held: about 12 MiB on the CPU.
 
-    A block holds four times what `blocks` gives, so that an operation over one class is long enough for all threads.
+    A block holds four times what is usual, so that an operation over one class is long enough for all threads.
     """
-    out = probs.new_empty(len(probs))
     with true_float32():
-        for block in blocks(len(probs), probs.shape[1] // 4, probs.device):
-            out[block] = score(probs[block])
-    return out
+        return by_blocks(lambda block: score(probs[block]), len(probs), probs.shape[1] // 4, probs.device)
 
 
 def _least_confidence(probs: Tensor) -> Tensor:
