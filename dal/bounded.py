@@ -1,0 +1,142 @@
+"""JSON and YAML from files and replies, parsed within limits of depth and size."""
+
+import json
+from typing import Any
+
+import yaml
+
+#: Levels of nesting that a document may have.
+MAX_DEPTH = 64
+#: Values that a YAML document may hold, each alias counted as a copy of what it stands for.
+MAX_YAML_NODES = 200_000
+#: Characters of a YAML document: the parser reads about 100,000 a second.
+MAX_YAML_LENGTH = 1 << 20
+
+
+class BoundsError(ValueError):
+    """A document that is nested too deep or is too large."""
+
+
+def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: the document; bytes are UTF-8, UTF-16 or UTF-32.
+        max_depth: levels of lists and objects inside each other.
+
+    Raises:
+        ValueError: not JSON, not text, nested deeper than `max_depth`, or a number of more than 4,300 digits.
+
+    Example:
+        >>> parse_json('{"a": [1, 2]}')
+        {'a': [1, 2]}
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except json.JSONDecodeError:
+        raise
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8") from None
+    except ValueError:
+        raise BoundsError("a number has more than 4,300 digits") from None
+    # Counting brackets is a hundred times cheaper than walking the value, and deep documents are rare.
+    opening = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if opening > max_depth and _is_deeper(value, max_depth):
+        raise _too_deep(max_depth)
+    return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return any(isinstance(inner, dict | list) for inner in level)
+
+
+def _too_deep(most: int) -> BoundsError:
+    return BoundsError(f"nested deeper than {most} levels")
+
+
+class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
+    """Refuses nodes that are nested too deep, too many, or inside themselves. A base to list before a loader.
+
+    Aliases make a short text into a huge value when it is walked, so that what counts is the size after expansion.
+
+    Raises:
+        yaml.MarkedYAMLError: at the first node beyond a limit.
+    """
+
+    _open = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node and measure what it holds."""
+        extents: dict[int, tuple[int, int]] = self.__dict__.setdefault("_extents", {})  # node -> nodes, levels
+        start = self.peek_event().start_mark
+        if self.check_event(yaml.events.AliasEvent):
+            node = super().compose_node(parent, index)
+            if id(node) not in extents:
+                raise yaml.composer.ComposerError(None, None, "a value that contains itself", start)
+            return node
+        if self._open > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
+        self._open += 1
+        node = super().compose_node(parent, index)
+        self._open -= 1
+        inside: list[Any] = node.value if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            inside = [part for pair in node.value for part in pair]
+        measured = [extents[id(part)] for part in inside]
+        extents[id(node)] = 1 + sum(n for n, _ in measured), 1 + max((levels for _, levels in measured), default=0)
+        nodes, levels = extents[id(node)]
+        if nodes > MAX_YAML_NODES:
+            raise yaml.composer.ComposerError(None, None, f"more than {MAX_YAML_NODES:,} values", start)
+        if levels > MAX_DEPTH + 1:
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
+        return node
+
+
+class BoundedLoader(BoundedComposer, yaml.SafeLoader):
+    """`yaml.SafeLoader` within limits."""
+
+
+class BoundedTextLoader(BoundedComposer, yaml.BaseLoader):
+    """`yaml.BaseLoader` (every scalar is text) within limits."""
+
+
+def parse_yaml(text: str, *, loader: type = BoundedLoader, max_length: int = MAX_YAML_LENGTH) -> Any:
+    """Parse YAML into lists, dicts and scalars.
+
+    Args:
+        text: one document.
+        loader: a loader class that begins with `BoundedComposer`.
+        max_length: characters.
+
+    Raises:
+        ValueError: not YAML, or beyond a limit; the message has the line where it is known.
+
+    Example:
+        >>> parse_yaml("a: [1, 2]")
+        {'a': [1, 2]}
+    """
+    if len(text) > max_length:
+        raise BoundsError(f"{len(text):,} characters of YAML are more than the {max_length:,} that are read")
+    try:
+        return yaml.load(text, loader)  # type: ignore[arg-type]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = " ".join(part for part in (error.context, error.problem) if part)
+        raise ValueError(f"line {mark.line + 1}: {reason}" if mark else reason) from error
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    except (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
+        # Constructors of numbers and dates let these out: "2001-99-99", 5,000 digits, "!!int x".
+        raise ValueError(f"a value cannot be read ({type(error).__name__})") from error
