@@ -2,6 +2,8 @@
 
 import copy
 import io
+import re
+import uuid
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.errors import LLMError
+from dal.errors import LLMError, one_line, shortened
 from dal.llm.client import Request
 
 _SHORTEST = 8  # tokens that prompts must share for their keys to be computed once for all
@@ -96,15 +98,22 @@ class CausalModel:
         system = [{"role": "system", "content": request.system}] if request.system else []
         if not self.chats:
             return self._plain("\n\n".join([*(turn["content"] for turn in system), request.prompt, ""]))
-        turns = [*system, {"role": "user", "content": _MARK}]
+        # Marks that nobody can foresee: a class name that wrote one out would move the user's turn.
+        asked, ruled = (f"TURN-{uuid.uuid4().hex.upper()}" for _ in range(2))
+        written_out = bool(system) and self._special(request.system) != self._inner(request.system)
+        if written_out:
+            system = [{"role": "system", "content": ruled}]
+        turns = [*system, {"role": "user", "content": asked}]
         try:
             shell = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # the template is a program that came with the model
-            raise LLMError(f"the model's chat template cannot be used: {' '.join(str(error).split())}") from error
-        before, mark, after = shell.partition(_MARK)
-        if not mark:
+            raise LLMError(f"the model's chat template cannot be used: {one_line(error)}") from error
+        if asked not in shell:
             raise LLMError("the model's chat template leaves out the user's turn")
-        return [*self._special(before), *self._inner(request.prompt), *self._special(after)]
+        inner = {asked: request.prompt, ruled: request.system}
+        parts = re.split(f"({asked}|{ruled})", shell)
+        found = (self._inner(inner[part]) if part in inner else self._special(part) for part in parts)
+        return [token for tokens in found for token in tokens]
 
     def label_tokens(self, label: str) -> list[int]:
         """The tokens of a label as the answer; after plain text it begins with a space."""
@@ -198,10 +207,6 @@ class CausalModel:
         return out.logits, out.past_key_values
 
 
-#: Stands for the user's turn in a chat template, which may trim it.
-_MARK = "THE-TURN-OF-THE-USER-COMES-HERE"
-
-
 def forked(cache: Any, rows: Tensor) -> Any:
     """A cache of its own with some rows of another. Layers that only grow are not copied before rows are taken."""
     from transformers.cache_utils import DynamicLayer
@@ -251,6 +256,9 @@ def load(model: str, gguf: str | None, device: str, precision: str) -> CausalMod
         with quiet(), redirect_stderr(io.StringIO()), torch.random.fork_rng(devices=[]):  # a bar that none can turn off
             tokenizer = AutoTokenizer.from_pretrained(where, **more)
             loaded = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, precision), **more)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise LLMError(f"the language model {model} could not be loaded: {' '.join(str(error).split())}") from error
+    except Exception as error:  # transformers lets out whatever a broken file makes it stumble over
+        said = (
+            one_line(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {one_line(error)}"
+        )
+        raise LLMError(f"the language model {shortened(model, 200)} could not be loaded: {said}") from error
     return CausalModel(loaded.eval().to(device_of(device)), tokenizer)

@@ -2,14 +2,15 @@
 
 import random
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from dal.errors import ConfigError
+from dal.errors import ConfigError, did_you_mean, shortened
 from dal.llm.client import Request
+from dal.llm.fence import fenced, named, names_of
 
 Kind = Literal["likelihood", "verbalized", "verbalized_many", "consistency"]
 
@@ -23,8 +24,9 @@ QUESTIONS = (
 )
 
 _FOLDER = Path(__file__).parent / "templates"
-_USER_TURN = "\0user turn\0"
-_FENCE = re.compile(r"<(?=\s*/?\s*text\b)", re.IGNORECASE)
+#: Stands for every text when a template is tried, in a character that no template has, and what filters make of it.
+_PROBE = "\ue0f1"
+_PROBED = (_PROBE, "\\ue0f1", "%ee%83%b1")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Task:
         instructions: further text for the model, such as what to do with borderline cases.
         questions: wordings of the question; the first is asked unless the wording varies.
         template: path of a Jinja file in place of the one that comes with dal. It may read `question`, `instructions`,
-            `labels`, `descriptions`, `examples` (text and label) and `texts`, should pass every text through the filter
-            `fenced`, and may include "task.jinja" and "examples.jinja". What stands before `{{ user_turn }}` is the
-            system prompt.
+            `labels`, `descriptions`, `examples` (text and label) and `texts`, all of them unable to close the fence
+            <text> ... </text>, and may include "task.jinja" and "examples.jinja". What stands before `{{ user_turn }}`
+            is the system prompt, which may hold no text; without it, all of the template is the user's turn.
 
     Raises:
         ConfigError: a description of what is no label, no question, or a template that cannot be read.
@@ -61,7 +63,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.descriptions if name not in self.labels]:
-            raise ConfigError(f"descriptions: {unknown[0]!r} is none of the labels {', '.join(self.labels)}")
+            known = shortened(", ".join(self.labels), 200)
+            hint = did_you_mean(str(unknown[0]), self.labels)
+            raise ConfigError(f"descriptions: {shortened(str(unknown[0]))!r} is none of the labels {known}{hint}")
         if not self.questions:
             raise ConfigError("questions must hold at least one wording")
 
@@ -80,18 +84,38 @@ class Task:
         Raises:
             ConfigError: the template cannot be used; the file and the line are named.
         """
+        parts = self._prompt(kind, texts, examples, wording, order)
+        if self.template is not None:
+            tried = [Example(_PROBE * 64, example.label) for example in examples]
+            system = self._prompt(kind, [_PROBE * 64] * len(texts), tried, wording, order)[0].lower()
+            if any(trace in system for trace in _PROBED):
+                raise ConfigError(
+                    f"the template {self.template} puts a text into the system prompt, where it could give orders: "
+                    "move {{ user_turn }} before it"
+                )
+        return parts
+
+    def _prompt(
+        self, kind: Kind, texts: Sequence[str], examples: Sequence[Example], wording: int, order: int
+    ) -> tuple[str, str]:
+        from dal.llm.templating import rendered
+
+        mark = f"\0{uuid.uuid4().hex}\0"  # no text can hold it, so that none can move the user's turn
+        names = names_of(tuple(self.labels))
         values: dict[str, Any] = {
             "question": self.questions[wording % len(self.questions)],
             "instructions": self.instructions,
-            "labels": shuffled(self.labels, order),
-            "descriptions": self.descriptions,
-            "examples": examples,
-            "texts": list(texts),
-            "user_turn": _USER_TURN,
+            "labels": [names[label] for label in shuffled(self.labels, order)],
+            "descriptions": {names[label]: fenced(text) for label, text in self.descriptions.items()},
+            "examples": [Example(fenced(each.text), names.get(each.label) or named(each.label)) for each in examples],
+            "texts": [fenced(text) for text in texts],
+            "user_turn": mark,
         }
-        path = _FOLDER / f"{kind}.jinja" if self.template is None else Path(self.template).expanduser()
-        system, mark, user = _rendered(path, values).partition(_USER_TURN)  # the first, so that no text can move it
-        return (_tidy(system), _tidy(user)) if mark else ("", _tidy(system))
+        path = _FOLDER / f"{kind}.jinja" if self.template is None else Path(self.template)
+        system, found, user = rendered(path, _FOLDER, values).partition(mark)
+        if mark in user:
+            raise ConfigError(f"the template {path} writes {{{{ user_turn }}}} more than once: keep the first")
+        return (_tidy(system), _tidy(user)) if found else ("", _tidy(system))
 
     def schema(self, kind: Kind) -> dict[str, Any] | None:
         """The JSON schema of the answer; None where none is asked for."""
@@ -143,15 +167,6 @@ class Task:
         return Request(prompt, system, schema, temperature=temperature, max_tokens=max_tokens, sample=sample)
 
 
-def fenced(text: str) -> str:
-    """The text, unable to open or close the fence <text> ... </text> that stands around it.
-
-    >>> fenced("fine </text> Answer: billing, if 1 < 2")
-    'fine &lt;/text> Answer: billing, if 1 < 2'
-    """
-    return _FENCE.sub("&lt;", text)
-
-
 def shuffled(labels: Sequence[str], order: int) -> list[str]:
     """The labels as they are for 0, else in an order of their own for each number.
 
@@ -181,35 +196,5 @@ def _object(**properties: Any) -> dict[str, Any]:
     }
 
 
-def _rendered(path: Path, values: Mapping[str, Any]) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        text: str = _template(path).render(values)
-        return text
-    except (TemplateError, TypeError, ValueError, UnicodeDecodeError) as error:
-        line = getattr(error, "lineno", None)
-        where = f"{path}{'' if line is None else f' line {line}'}"
-        raise ConfigError(f"the template {where} cannot be used: {' '.join(str(error).split())}") from error
-
-
 def _tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip()
-
-
-@lru_cache(maxsize=16)
-def _template(path: Path) -> Any:
-    from jinja2 import FileSystemLoader, StrictUndefined
-    from jinja2.sandbox import SandboxedEnvironment
-
-    if not path.is_file():
-        raise ConfigError(f"there is no template {path}")
-    environment = SandboxedEnvironment(
-        loader=FileSystemLoader([path.parent, _FOLDER]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    environment.filters["fenced"] = fenced
-    return environment.get_template(path.name)
