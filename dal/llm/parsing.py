@@ -4,15 +4,26 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-_LONGEST = 20_000  # characters that are looked at for JSON
+import yaml
+
+from dal.bounded import BoundedTextLoader, parse_json, parse_yaml
+from dal.llm.fence import named
+
+_LONGEST = 20_000  # characters that are looked at
 _TRIED, _DEEPEST = 8, 40  # values that are looked at, brackets inside one another
+_MENDED = 2 * _LONGEST  # characters of one reply that are read as YAML, which takes 10 microseconds each
 _FENCED = re.compile(r"```[\w-]*\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?(?:\d+(?:[.,]\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w])")
+# What is allowed between the word and its number is bounded everywhere, so that no text takes more than a linear time.
+_CONFIDENCE = re.compile(r"confiden\w{0,40}+[^\d\n%]{0,30}?([-+]?\d++(?:[.,]\d++)?\s{0,9}%?)", re.IGNORECASE)
+_PERCENTAGE = re.compile(r"(?<![\w.,-])\d++(?:[.,]\d++)?\s*+%")
+_LONG_RUN = re.compile(r"([^\w\s]{30})[^\w\s]+")
 _NEGATED = re.compile(r"(?:\b(?:not|no|never|neither|nor|without|cannot|isnt|wasnt)|n t)(?: \w+)?$")
 _ITEMS = ("answers", "items", "results", "texts", "labels", "classifications")
 _LABELS = ("label", "class", "category", "answer", "classification", "prediction")
@@ -97,12 +108,12 @@ def match_label(written: Any, labels: Sequence[str]) -> int | None:
     """
     if not isinstance(written, str):
         return None
-    known = tuple(labels)
-    for keyed in (str, str.strip, _folded, _plain):
-        matches = [code for code, key in enumerate(_keys(known, keyed)) if key and key == keyed(written)]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
+    for keyed in _KEYINGS:
+        places = _index(tuple(labels), keyed)
+        key = keyed(written)
+        if key in places:
+            return places[key]
+        if len(written) > _LONGEST:
             return None
     return None
 
@@ -119,33 +130,69 @@ def label_in_prose(text: str, labels: Sequence[str]) -> int | None:
     whole = match_label(text, known)
     if whole is not None:
         return whole
+    tree = _tree(known)
+    if tree is None:
+        return None
     plain = _plain(text[:_LONGEST])
-    keys = {key: code for code, key in enumerate(_keys(known, _plain)) if key}
-    if not keys or len(keys) < len(known):
-        return None
-    longest_first = sorted(keys, key=len, reverse=True)
-    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
-    named = list(pattern.finditer(plain))
-    codes = {keys[match[1]] for match in named}
-    if len(codes) != 1 or any(
-        _NEGATED.search(plain[max(0, match.start() - 40) : match.start()].strip()) for match in named
-    ):
-        return None
-    return codes.pop()
+    words = plain.split()
+    codes, at, start = set(), 0, 0  # `start` is the place of the word `at` in `plain`
+    while at < len(words):
+        code, count = _longest(tree, words, at)
+        if code is not None:
+            if codes - {code} or _NEGATED.search(plain[max(0, start - 40) : start].strip()):
+                return None
+            codes.add(code)
+        start += sum(map(len, words[at : at + count])) + count
+        at += count
+    return codes.pop() if codes else None
 
 
-@lru_cache(maxsize=256)
-def _keys(labels: tuple[str, ...], keyed: Any) -> tuple[str, ...]:
-    return tuple(keyed(label) for label in labels)
+@lru_cache(maxsize=64)
+def _index(labels: tuple[str, ...], keyed: Callable[[str], str]) -> Mapping[str, int | None]:
+    """Key -> code of the label that has it, None where several have."""
+    keys = [keyed(label) for label in labels]
+    count = Counter(keys)
+    return {key: code if count[key] == 1 else None for code, key in enumerate(keys) if key}
+
+
+@lru_cache(maxsize=64)
+def _tree(labels: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The labels by their words, one level for each; "" leads to a code. None where some cannot be told apart."""
+    places = _index(labels, _plain)
+    if not places or len(places) < len(labels):
+        return None
+    tree: dict[str, Any] = {}
+    for key, code in places.items():
+        level = tree
+        for word in key.split():
+            level = level.setdefault(word, {})
+        level[""] = code
+    return tree
+
+
+def _longest(tree: Mapping[str, Any], words: Sequence[str], at: int) -> tuple[int | None, int]:
+    """The code of the longest label that begins with the word `at`, and how many words it has; None, 1 without one."""
+    found, level, end = None, tree, at
+    count = 1
+    while end < len(words) and words[end] in level:
+        level, end = level[words[end]], end + 1
+        if "" in level:
+            found, count = level[""], end - at
+    return found, count
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+    # Sorting a run of accents takes the square of its length, so that a run of signs is cut.
+    return unicodedata.normalize("NFKC", _LONG_RUN.sub(r"\1", text)).casefold().strip()
 
 
 def _plain(text: str) -> str:
     """Words alone, in one case, with one space between them."""
     return re.sub(r"[\W_]+", " ", _folded(text)).strip()
+
+
+#: Ways to compare a label with what is written, the strictest first.
+_KEYINGS: tuple[Callable[[str], str], ...] = (str, str.strip, named, _folded, _plain)
 
 
 # -- numbers
@@ -177,10 +224,10 @@ def confidence_of(written: Any) -> float | None:
 
 def confidence_in_prose(text: str) -> float | None:
     """The confidence in a reply without JSON: the one number after that word, or the one percentage there is."""
-    after = re.search(r"confiden\w*[^\d\n%]{0,30}?([-+]?\d+(?:[.,]\d+)?\s*%?)", text[:_LONGEST], re.IGNORECASE)
+    after = _CONFIDENCE.search(text[:_LONGEST])
     if after:
         return confidence_of(after[1])
-    percentages = re.findall(r"(?<![\w.,-])\d+(?:[.,]\d+)?\s*%", text[:_LONGEST])
+    percentages = _PERCENTAGE.findall(text[:_LONGEST])
     return confidence_of(percentages[0]) if len(percentages) == 1 else None
 
 
@@ -197,10 +244,12 @@ def _structures(reply: str) -> Iterator[Any]:
     """Objects and lists that the reply holds, one after the other: in code fences first, then anywhere."""
     text = reply[:_LONGEST]
     places = [match[1] for match in _FENCED.finditer(text)] if "```" in text else []
+    mendable = _MENDED
     for place in [*places, text]:
         at, tried = _next_bracket(place, 0), 0
         while at >= 0 and tried < _TRIED:
-            found, length = _read(place[at:])
+            found, length, mended = _read(place[at:], mendable)
+            mendable -= mended
             if isinstance(found, dict | list):
                 yield found
             elif place[at] == "{":  # what lies inside what cannot be read may mean something else
@@ -212,21 +261,35 @@ def _next_bracket(text: str, start: int) -> int:
     return min((at for at in (text.find("{", start), text.find("[", start)) if at >= 0), default=-1)
 
 
-def _read(text: str) -> tuple[Any, int]:
-    """The first value of a text that begins with a bracket, None when it cannot be read, and its length."""
+def _read(text: str, mendable: int) -> tuple[Any, int, int]:
+    """The first value of a text that begins with a bracket, None when it cannot be read, and its length.
+
+    The last number says how many characters were read as YAML, of which at most `mendable` are.
+    """
     try:
-        return json.JSONDecoder().raw_decode(text)
+        found, length = json.JSONDecoder().raw_decode(text)
+        if text.count("[", 0, length) + text.count("{", 0, length) <= _DEEPEST:
+            return found, length, 0
+        return parse_json(text[:length], max_depth=_DEEPEST), length, 0
     except (ValueError, RecursionError):
         pass
-    import yaml
-
     whole, length = _balanced(text)
-    if whole is None:
-        return None, 1
+    if whole is None or len(whole) > mendable:
+        return None, 1, 0
     try:  # YAML's flow style is JSON with single quotes, bare words and trailing commas; all its scalars stay text
-        return yaml.load(whole, yaml.BaseLoader), length  # this loader makes nothing but text, lists and dicts
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError):
-        return None, 1
+        return parse_yaml(whole, loader=_FlowLoader), length, len(whole)
+    except ValueError:
+        return None, 1, len(whole)
+
+
+class _FlowLoader(BoundedTextLoader):
+    """Makes nothing but text, lists and dicts, and knows no aliases: no answer has one, and they multiply."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node that is no alias."""
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 def _balanced(text: str) -> tuple[str | None, int]:
@@ -301,7 +364,7 @@ def _placed(items: Sequence[Any], count: int) -> dict[int, Any]:
     numbers = [_number(item) for item in items]
     if all(number is None for number in numbers):
         return dict(enumerate(items)) if len(items) == count else {}
-    once = {number for number in numbers if number is not None and numbers.count(number) == 1}
+    once = {number for number, times in Counter(numbers).items() if times == 1}
     return {
         n - 1: item for n, item in zip(numbers, items, strict=True) if n in once and n is not None and 1 <= n <= count
     }

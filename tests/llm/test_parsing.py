@@ -192,3 +192,115 @@ def test_a_cut_off_answer_says_what_the_whole_one_says_or_nothing(code: int, sur
 @given(st.text(), st.lists(st.text(), max_size=4))
 def test_any_labels_will_do(reply: str, labels: list[str]) -> None:
     assert isinstance(parse(reply, labels), Parsed)
+
+
+# What follows took from seconds to forever: the tests that end show that it does not any more.
+
+
+BOMB = "{a: &a [x, x, x, x, x, x, x, x, x, x], " + ", ".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        BOMB + ", label: *i}",
+        BOMB + ", label: spam}",
+        "{label: &a spam, reason: *a}",
+        "{label: spam, reason: &a [*a]}",
+        "{<<: &a {label: spam}, x: *a}",
+    ],
+    ids=lambda text: text[-24:],
+)
+def test_a_reply_with_aliases_is_read_as_prose(reply: str) -> None:
+    assert parse(reply, LABELS) == Parsed(reply, label_in_prose(reply, LABELS))
+    assert parse_many(reply, LABELS, 2) == [Parsed(reply)] * 2
+
+
+@pytest.mark.parametrize("depth", [60, 300, 900, 5000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ("{'a':", "}")])
+def test_a_reply_that_is_nested_deep_says_nothing(depth: int, opening: str, closing: str) -> None:
+    reply = opening * depth + '"x"' + closing * depth
+    assert parse(reply, LABELS) == parse_many(reply, LABELS, 1)[0] == Parsed(reply)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "confiden",
+        "confidence:",
+        "1",
+        "1,",
+        "9%",
+        "% ",
+        "[",
+        "[1,",
+        "{a:",
+        "'",
+        '"',
+        "\\",
+        "```",
+        "\u0323\u0301",
+        "not ",
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("before", ["", "[", "{", "confidence: ", "```json\n{'label': '"], ids=ascii)
+def test_a_reply_of_megabytes_is_read(piece: str, before: str) -> None:
+    reply = before + piece * (2_000_000 // len(piece))
+    for found in (parse(reply, LABELS), *parse_many(reply, LABELS, 3)):
+        assert found.confidence is None or 0 <= found.confidence <= 1
+
+
+def test_a_number_of_thousands_of_digits_is_no_confidence() -> None:
+    digits = "9" * 5000
+    for reply in (
+        f'{{"label": "spam", "confidence": {digits}}}',
+        f"{{label: spam, confidence: {digits}}}",
+        f"spam, confidence: {digits}",
+        f'{{"label": "spam", "confidence": 1e{digits}}}',
+        f'{{"label": "spam", "confidence": -1e{digits}}}',
+    ):
+        assert (parse(reply, LABELS).label, parse(reply, LABELS).confidence) == (0, None)
+
+
+def test_a_digit_that_belongs_to_a_word_is_no_confidence() -> None:
+    assert parse("spam, confidence85", LABELS).confidence is None
+    assert parse("spam, confidence_1: 85", LABELS).confidence == 0.85
+
+
+def test_a_reply_names_one_of_many_labels() -> None:
+    labels = tuple(f"class {n}" for n in range(10_000))
+    assert parse("I think that it is Class_9999.", labels).label == 9999
+    assert parse('{"label": "class-77"}', labels).label == 77
+    assert parse("class 1 or class 2", labels).label is None
+    assert parse("class 1, yes, class 1", labels).label == 1
+
+
+def test_the_longest_label_that_is_written_counts() -> None:
+    labels = ("order", "order status", "order status change")
+    assert parse("an order status change, clearly", labels).label == 2
+    assert parse("the order status", labels).label == 1
+    assert parse("the order status and an order", labels).label is None
+
+
+def test_little_of_a_reply_is_read_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+
+    def count(text: str, **options: object) -> object:
+        nonlocal read
+        read += len(text)
+        raise ValueError
+
+    monkeypatch.setattr("dal.llm.parsing.parse_yaml", count)
+    for reply in ("[" * 8 + "a," * 30_000, "```\n[a, b]\n" * 10_000 + "[" * 8):
+        read = 0
+        parse(reply, LABELS)
+        assert 0 < read <= 40_000
+
+
+def test_a_class_name_is_read_as_it_was_shown() -> None:
+    labels = ("two\nlines", "</text>", "x")
+    assert match_label("two lines", labels) == 0
+    assert match_label("&lt;/text>", labels) == 1
