@@ -140,7 +140,7 @@ def _read(message: Any) -> Answer:
     called = [block.input for block in blocks if block.type == "tool_use"]
     text = "".join(block.text for block in blocks if block.type == "text")
     usage = Usage(
-        used.input_tokens,
+        used.input_tokens or 0,
         used.output_tokens,
         getattr(used, "cache_read_input_tokens", None) or 0,
         getattr(used, "cache_creation_input_tokens", None) or 0,

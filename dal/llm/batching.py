@@ -1,4 +1,4 @@
-"""Batches: half the price, an answer within a day. Whoever is killed meanwhile goes on waiting for the same ones."""
+"""Batches: half the price, an answer within a day. After an interruption the process waits for the same batches."""
 
 import asyncio
 import logging
@@ -15,8 +15,8 @@ from dal.llm.cache import Batch, ReplyCache, Short
 from dal.llm.client import LLMWarning, Reply, Request
 from dal.llm.failures import Kind, failure_of
 from dal.llm.prices import Rates, size_of
-from dal.llm.sending import Sending, cap_line, place
-from dal.llm.wire import Answer, BatchResult, Wire
+from dal.llm.sending import LOOK_SECONDS, Sending, cap_line, place
+from dal.llm.wire import Answer, BatchResult, LostBatchError, Wire
 from dal.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -58,18 +58,15 @@ class Batching:
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
         """A reply for every request, by digest."""
         replies = await self._collected(orders)
-        if self._client.batch and len(orders) - len(replies) > 1:
-            # The first goes alone: it finds out what the model does not take before a whole batch fails on it.
-            replies |= await self._sending.run(dict(self._left(orders, replies)[:1]))
-            while left := self._left(orders, replies):
-                await self._submit(left)
-                new = await self._collected(dict(left))
-                if not new:
-                    said = next(iter(self._errors.values()), "the batch ended without an answer")
-                    raise LLMError(f"{place(self._client)} answers no request of a batch ({said})")
-                replies |= new
-        elif left := self._left(orders, replies):
-            replies |= await self._sending.run(dict(left))
+        batching, tried = self._client.batch and len(orders) - len(replies) > 1, False
+        while left := self._left(orders, replies):
+            if batching and tried:
+                new = await self._by_batch(left)
+            else:
+                # The first of a batch goes alone: it finds out what the model does not take before all fail on it.
+                new = await self._one_by_one(dict(left[:1] if batching else left))
+                tried = True
+            replies |= new or await self._collected(dict(left))
         if self._sending.refused:
             warnings.warn(
                 f"{place(self._client)} refused {self._sending.refused} requests for their length; they count as "
@@ -81,6 +78,25 @@ class Batching:
 
     def _left(self, orders: Mapping[str, Request], replies: Mapping[str, Reply]) -> list[tuple[str, Request]]:
         return [(digest, request) for digest, request in orders.items() if digest not in replies]
+
+    async def _one_by_one(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
+        try:
+            return await self._sending.run(orders)
+        except CapError:
+            if not self._client.batch or not await self._freed():
+                raise
+        return {}
+
+    async def _by_batch(self, left: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
+        """The replies of a batch of some of the requests; none where others have sent or must first settle theirs."""
+        if not await self._submit(left):
+            await self._sending.rest(min(LOOK_SECONDS, self._client.poll_seconds))
+            return {}
+        new = await self._collected(dict(left))
+        if not new:
+            said = next(iter(self._errors.values()), "the batch ended without an answer")
+            raise LLMError(f"{place(self._client)} answers no request of a batch ({said})")
+        return new
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -96,6 +112,15 @@ class Batching:
             self._monitor.advanced(len(found))
         return found
 
+    async def _freed(self) -> bool:
+        """Wait for a batch that holds money of the ledger, whoever has sent it; False when there is none."""
+        batches = self._cache.batches(self._client.provider())
+        held = [batch for batch in batches if batch.ledger == self._client.ledger]
+        if held:
+            _log.info("the cap allows no more before a batch that was sent is settled; waiting for it")
+            await self._end(held[0])
+        return bool(held)
+
     async def _end(self, batch: Batch) -> None:
         id = batch.id
         if id is None:
@@ -105,22 +130,32 @@ class Batching:
             if id is None:  # it was never made
                 return self._cache.end_batch(batch.name, [], self._client.provider())
             self._cache.name_batch(batch.name, id)
-        while not await self._patiently(partial(self._wire.ended, id)):
-            await self._rest()
+        try:
+            while not await self._patiently(partial(self._wire.ended, id)):
+                await self._rest()
+        except LostBatchError:
+            self._cache.end_batch(batch.name, [], self._client.provider())
+            raise
         results = await self._patiently(partial(self._results, id))
         self._errors |= {result.digest: result.error for result in results if result.answer is None}
-        self._cache.end_batch(batch.name, self._priced(results), self._client.provider())
+        self._cache.end_batch(batch.name, self._priced(results, batch.aside), self._client.provider())
 
     async def _results(self, id: str) -> list[BatchResult]:
         return [result async for result in self._wire.results(id)]
 
-    def _priced(self, results: Sequence[BatchResult]) -> list[tuple[str, str, Reply]]:
-        return [(each.digest, self._client.model, self._reply(each.answer)) for each in results if each.answer]
+    def _priced(self, results: Sequence[BatchResult], aside: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
+        model = self._client.model
+        return [
+            (each.digest, model, self._reply(each.answer, aside.get(each.digest, 0.0)))
+            for each in results
+            if each.answer
+        ]
 
-    def _reply(self, answer: Answer) -> Reply:
+    def _reply(self, answer: Answer, worst: float) -> Reply:
+        """The answer with its price: all that was set aside where the server does not count tokens."""
         usage = answer.usage
         if usage is None:
-            return Reply(answer.text, truncated=answer.truncated)
+            return Reply(answer.text, dollars=worst, truncated=answer.truncated)
         dollars = HALF * self._rates.dollars(usage)
         return Reply(answer.text, usage.all_input, usage.output, dollars, truncated=answer.truncated)
 
@@ -133,19 +168,29 @@ class Batching:
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    async def _submit(self, left: Sequence[tuple[str, Request]]) -> None:
-        """Send the first of the requests as a batch: as many as one may hold and the cap allows."""
-        some = _within_limits(left)
+    async def _submit(self, left: Sequence[tuple[str, Request]]) -> bool:
+        """Send the first of the requests as a batch: as many as one may hold and the cap allows.
+
+        Returns:
+            False where none was sent, because others have them on their way, or money that is set aside may come back.
+
+        Raises:
+            CapError: there is no money, and none may come back.
+        """
+        extra = self._client.extra_size
+        some = _within_limits(left, extra)
         name, orders = uuid.uuid4().hex, dict(some)
-        prices = [(digest, HALF * self._rates.price(request).high) for digest, request in some]
+        prices = [(digest, HALF * self._rates.price(request, extra).high) for digest, request in some]
         until = time.time() + _CREATING
         taken = self._cache.begin_batch(name, self._client.provider(), prices, self._client.cap, until)
         if isinstance(taken, Short):
-            raise CapError(cap_line(self._client, taken, prices[0][1]))
+            if not await self._freed() and not taken.awaited:
+                raise CapError(cap_line(self._client, taken, prices[0][1]))
+            return False
+        if not taken:
+            return False
         without = frozenset(self._sending.without)
         bodies = {digest: self._wire.body(orders[digest], without) for digest in taken}
-        if not bodies:  # another process has sent them all meanwhile
-            return self._cache.end_batch(name, [], self._client.provider())
         try:
             id = await self._patiently(partial(self._wire.submit, name, bodies), self._finding(name, taken))
         except RefusedError:
@@ -156,6 +201,7 @@ class Batching:
             raise
         assert id is not None
         self._cache.name_batch(name, id)
+        return True
 
     def _finding(
         self, name: str, digests: Iterable[str], since: float | None = None
@@ -183,12 +229,12 @@ class Batching:
                 return found
 
 
-def _within_limits(left: Sequence[tuple[str, Request]]) -> list[tuple[str, Request]]:
-    """As many of the requests as one batch may hold, at least one."""
+def _within_limits(left: Sequence[tuple[str, Request]], extra: int) -> list[tuple[str, Request]]:
+    """As many of the requests, each with `extra` bytes beside it, as one batch may hold, at least one."""
     some: list[tuple[str, Request]] = []
     room = _BYTES
     for digest, request in left[:_REQUESTS]:
-        room -= size_of(request)
+        room -= size_of(request) + extra
         if some and room < 0:
             break
         some.append((digest, request))

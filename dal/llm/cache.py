@@ -3,13 +3,15 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.errors import LLMError
+from dal.durable import check_output, synchronise, synchronise_folder
+from dal.errors import LLMError, one_line, shortened
 from dal.llm.client import Bill, Reply
 
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
@@ -56,25 +58,52 @@ class Granted:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Another call or process has sent the same request and waits for its answer."""
+    """Another call or process has sent the same request and waits for its answer.
+
+    Attributes:
+        batch: whether it is part of a batch, whose end whoever wants the answer must wait for: the other may be dead.
+    """
+
+    batch: bool = False
 
 
 @dataclass(frozen=True)
 class Short:
-    """The cap does not allow the request now."""
+    """The cap does not allow the request now.
+
+    Attributes:
+        bill: what the ledger says.
+        awaited: whether the answer to some other request is awaited, after which the cap may allow this one.
+    """
 
     bill: Bill
+    awaited: bool = False
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that was sent, or was about to be: `id` is None when the server's answer never came."""
+    """A batch that was sent, or was about to be.
+
+    Attributes:
+        name: ours.
+        at: when it was noted, in seconds since 1970.
+        id: the server's name; None when its answer never came.
+        aside: digest -> dollars that are set aside for it.
+        ours: whether this process may look after it: it has a name, or whoever was about to send it is dead.
+        ledger: whose money it is.
+    """
 
     name: str
     at: float
     id: str | None
-    digests: frozenset[str]
+    aside: Mapping[str, float]
     ours: bool = True
+    ledger: str = ""
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The requests in it."""
+        return frozenset(self.aside)
 
 
 class ReplyCache:
@@ -89,15 +118,20 @@ class ReplyCache:
         ledger: whose money is spent.
 
     Raises:
-        LLMError: the file is no response cache, is damaged, or was written by a newer version.
+        LLMError: the file is no response cache, is empty or damaged, or was written by a newer version.
+        ConfigError: it is a folder or a device, or cannot be written.
     """
 
     def __init__(self, path: Path, ledger: str) -> None:
         self.path, self.ledger = path, ledger
         self._db: sqlite3.Connection | None = None
         with self._reporting("could not be opened"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            _parents(path)
+            final = check_output(path)
+            if not final.exists():
+                _create(final)
+            _refuse_strangers(final)
+            self._db = sqlite3.connect(final, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._prepare()
 
     def __enter__(self) -> "ReplyCache":
@@ -125,6 +159,10 @@ class ReplyCache:
                     f"WHERE digest IN ({', '.join('?' * len(some))})"
                 )
                 for digest, text, tokens_in, tokens_out, dollars, truncated, seconds in self._run(query, some):
+                    kinds = (str, int, int, float, int, float)
+                    row = (text, tokens_in, tokens_out, dollars, truncated, seconds)
+                    if not all(map(isinstance, row, kinds)):
+                        raise sqlite3.DatabaseError(f"the reply {digest} is damaged")
                     found[digest] = Reply(text, tokens_in, tokens_out, dollars, True, bool(truncated), seconds)
         return found
 
@@ -148,10 +186,10 @@ class ReplyCache:
             here = self.replies([digest])
             if here:
                 return here[digest]
-            if self._on_its_way(digest):
-                return Elsewhere()
-            if cap is not None and self._bill().spent + dollars > cap:
-                return Short(self._bill())
+            if found := self._elsewhere(digest):
+                return found
+            if cap is not None and not self._bill().spent + dollars <= cap:
+                return Short(self._bill(), self._awaits())
             return Granted(self._set_aside(digest, dollars, until, None))
 
     def settle(self, number: int, digest: str, provider: str, model: str, reply: Reply) -> None:
@@ -175,21 +213,25 @@ class ReplyCache:
     def begin_batch(
         self, name: str, provider: str, prices: Sequence[tuple[str, float]], cap: float | None, until: float
     ) -> list[str] | Short:
-        """The digests that may be sent as the batch `name`, their money set aside: as many as the cap allows."""
+        """The digests that may be sent as the batch `name`, their money set aside: as many as the cap allows.
+
+        None where all of them are answered or on their way already: then there is no batch of that name.
+        """
         with self._writing():
             left = float("inf") if cap is None else cap - self._bill().spent
-            taken: list[str] = []
+            taken, short = list[str](), False
             here = self.replies([digest for digest, _ in prices])
             for digest, dollars in prices:
-                if digest in here or self._on_its_way(digest):
+                if digest in here or self._elsewhere(digest):
                     continue
-                if dollars > left:
+                short = not dollars <= left
+                if short:
                     break
                 left -= dollars
                 taken.append(digest)
                 self._set_aside(digest, dollars, until, name)
-            if not taken and len(here) < len(prices):
-                return Short(self._bill())
+            if not taken:
+                return Short(self._bill(), self._awaits()) if short else []
             self._run(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, NULL)",
                 (name, provider, self.ledger, os.getpid(), until, time.time()),
@@ -210,11 +252,11 @@ class ReplyCache:
         """The provider's batches that are not settled, oldest first."""
         with self._reporting("could not be read"):
             found = self._run(
-                "SELECT name, at, id, process, until FROM batches WHERE provider = ? ORDER BY at", (provider,)
+                "SELECT name, at, id, process, until, ledger FROM batches WHERE provider = ? ORDER BY at", (provider,)
             ).fetchall()
             return [
-                Batch(name, at, id, self._batch_digests(name), id is not None or not _alive(process, until))
-                for name, at, id, process, until in found
+                Batch(name, at, id, self._set_aside_for(name), id is not None or not _alive(process, until), ledger)
+                for name, at, id, process, until, ledger in found
             ]
 
     def end_batch(self, name: str, replies: Iterable[tuple[str, str, Reply]], provider: str) -> None:
@@ -234,11 +276,22 @@ class ReplyCache:
         line = self._run(query, (self.ledger,)).fetchone()
         aside = self._run("SELECT total(dollars) FROM reservations WHERE ledger = ?", (self.ledger,)).fetchone()[0]
         bought = line or (0, 0, 0, 0, 0.0)
+        if not all(isinstance(each, int | float) for each in (*bought, aside)):
+            raise sqlite3.DatabaseError(f"the ledger {self.ledger} is damaged")
         return replace(Bill(*bought), unsettled=aside)
 
-    def _on_its_way(self, digest: str) -> bool:
-        waiting = self._run("SELECT process, until, batch FROM reservations WHERE digest = ? AND until > 0", (digest,))
-        return any(batch is not None or _alive(process, until) for process, until, batch in waiting.fetchall())
+    def _elsewhere(self, digest: str) -> Elsewhere | None:
+        """Where the request is on its way; None when it is not."""
+        query = "SELECT process, until, batch FROM reservations WHERE digest = ? AND until > 0"
+        for process, until, batch in self._run(query, (digest,)).fetchall():
+            if batch is not None or _alive(process, until):
+                return Elsewhere(batch is not None)
+        return None
+
+    def _awaits(self) -> bool:
+        """Whether a request of this ledger outside of batches is on its way."""
+        query = "SELECT process, until FROM reservations WHERE ledger = ? AND until > ? AND batch IS NULL"
+        return any(_alive(*each) for each in self._run(query, (self.ledger, time.time())).fetchall())
 
     def _set_aside(self, digest: str, dollars: float, until: float, batch: str | None) -> int:
         number = self._run(
@@ -273,29 +326,20 @@ class ReplyCache:
             (reply.input_tokens, reply.output_tokens, reply.dollars, gone[0]),
         )
 
-    def _batch_digests(self, name: str) -> frozenset[str]:
-        found = self._run("SELECT digest FROM reservations WHERE batch = ?", (name,))
-        return frozenset(digest for (digest,) in found.fetchall())
+    def _set_aside_for(self, name: str) -> dict[str, float]:
+        """Digest -> dollars of the requests in a batch."""
+        return dict(self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall())
 
     # -- the file --------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         self._run("PRAGMA synchronous = FULL")
-        with self._writing():
-            if not self._run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _SCHEMA.split(";\n")[:-1]:
-                    self._run(statement)
-                self._run(f"PRAGMA application_id = {_APPLICATION}")
-                self._run(f"PRAGMA user_version = {_VERSION}")
-            self._refuse_strangers()
-            self._run("INSERT OR IGNORE INTO ledgers VALUES (?, 0, 0, 0, 0, 0.0)", (self.ledger,))
+        tables = {name for (name,) in self._run("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+        if missing := {"replies", "ledgers", "reservations", "batches"} - tables:
+            raise sqlite3.DatabaseError(f"it has no table {min(missing)}")
         self._use_wal()
-
-    def _refuse_strangers(self) -> None:
-        if self._run("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-            raise LLMError(f"{self.path} is another program's file, not a response cache: name another with `cache`")
-        if self._run("PRAGMA user_version").fetchone()[0] > _VERSION:
-            raise LLMError(f"{self.path} was written by a newer version of dal: update dal, or name another `cache`")
+        with self._writing():
+            self._run("INSERT OR IGNORE INTO ledgers VALUES (?, 0, 0, 0, 0, 0.0)", (self.ledger,))
 
     def _use_wal(self) -> None:
         """Have the file in WAL mode. SQLite does not wait for others here, however long its timeout."""
@@ -303,6 +347,7 @@ class ReplyCache:
         while self._run("PRAGMA journal_mode").fetchone()[0] != "wal":
             try:
                 self._run("PRAGMA journal_mode = WAL")
+                return  # a file system without shared memory keeps the old mode, which is as safe
             except sqlite3.OperationalError:
                 if time.monotonic() > deadline:
                     raise
@@ -329,8 +374,78 @@ class ReplyCache:
     def _reporting(self, trouble: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise LLMError(f"the response cache {self.path} {trouble}: {error}") from error
+        except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+            shown = shortened(str(self.path), 200)
+            said = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+            raise LLMError(f"the response cache {shown} {trouble}: {said}") from error
+
+
+def _parents(path: Path) -> None:
+    """Make the folders of the file.
+
+    Raises:
+        ConfigError: one of them is a file, may not be made, or has a name that the file system does not take.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        shown = shortened(str(path).encode(errors="backslashreplace").decode().replace("\0", "\\0"), 120)
+        raise LLMError(f"the response cache {shown} could not be opened: {reason}") from error
+
+
+def _create(path: Path) -> None:
+    """Make the file whole, readable by its owner alone, so that a kill leaves none. Another process may be first."""
+    partial = path.with_name(f".dal-{uuid.uuid4().hex[:12]}.new")
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(partial, isolation_level=None)) as file:
+            file.executescript(
+                f"PRAGMA journal_mode = MEMORY; BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; "
+                f"PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
+        synchronise(partial)
+        _take_name(partial, path)
+        synchronise_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    """Give the file its name, unless another process has made one of that name meanwhile."""
+    with suppress(FileExistsError):
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                partial.rename(path)
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Read the head of the file, before SQLite may change anything in it.
+
+    Raises:
+        LLMError: it is empty, no database, another program's, or written by a newer version.
+    """
+    with path.open("rb") as file:
+        head = file.read(100)
+    shown = shortened(str(path), 200)
+    if not head:
+        raise LLMError(
+            f"the response cache {shown} could not be opened: it is empty, which no cache is; move it away, or name "
+            "another with `cache`"
+        )
+    if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
+        raise LLMError(
+            f"the response cache {shown} could not be opened: file is not a database; name another with `cache`"
+        )
+    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
+    if application != _APPLICATION:
+        raise LLMError(f"{shown} is another program's file, not a response cache: name another with `cache`")
+    if version > _VERSION:
+        raise LLMError(f"{shown} was written by a newer version of dal: update dal, or name another `cache`")
 
 
 def _alive(process: int, until: float) -> bool:

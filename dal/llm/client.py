@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dal.errors import ConfigError, shortened
 from dal.monitor import SILENT, Monitor
 
 
@@ -26,6 +27,9 @@ class Request:
         temperature: 0 for the most probable answer.
         max_tokens: the longest answer, in the model's tokens.
         sample: number of the repetition: another number is another draw.
+
+    Raises:
+        ConfigError: no text, a limit below 1, or a temperature below 0 or not finite.
     """
 
     prompt: str
@@ -34,6 +38,14 @@ class Request:
     temperature: float = 0.0
     max_tokens: int = 256
     sample: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not isinstance(self.system, str):
+            raise ConfigError("prompt and system of a Request are text")
+        if type(self.max_tokens) is not int or not 1 <= self.max_tokens < 1 << 31:
+            raise ConfigError(f"max_tokens is a whole number from 1, got {shortened(repr(self.max_tokens), 40)}")
+        if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature is a number from 0, got {shortened(repr(self.temperature), 40)}")
 
     def digest(self, *context: Any) -> str:
         """64 hexadecimal digits that stand for this request in a `context` (provider, model, ...).

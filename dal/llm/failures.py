@@ -1,6 +1,7 @@
 """What an error of an SDK means for a request: whether to try again, when, and whether it may have been billed."""
 
 import email.utils
+import math
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -63,7 +64,7 @@ def failure_of(error: Exception, key: str) -> Failure:
         return Failure(Kind.UNKNOWN, "no answer in time")
     if name == "APIConnectionError":
         return Failure(Kind.UNKNOWN, "the connection was cut")
-    if isinstance(error, UnreadableError | ValueError):  # the latter: broken JSON
+    if isinstance(error, UnreadableError | ValueError | RecursionError):  # the latter two: broken JSON
         return Failure(Kind.UNKNOWN, "an answer that is not of the protocol")
     raise error
 
@@ -94,7 +95,11 @@ def _wait(response: Any) -> float | None:
     headers: Any = getattr(response, "headers", {})
     milliseconds, said = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
-        return float(said) if milliseconds is None else float(milliseconds) / 1000
+        seconds = float(said) if milliseconds is None else float(milliseconds) / 1000
     except (TypeError, ValueError):
-        moment = email.utils.parsedate_tz(said) if said else None
-        return max(0.0, email.utils.mktime_tz(moment) - time.time()) if moment else None
+        try:
+            moment = email.utils.parsedate_tz(said) if said else None
+            seconds = max(0.0, email.utils.mktime_tz(moment) - time.time()) if moment else math.nan
+        except (ValueError, OverflowError, TypeError):  # a date that no calendar has
+            return None
+    return None if math.isnan(seconds) or seconds < 0 else seconds

@@ -11,17 +11,21 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from dal.errors import ConfigError, LLMError
+from dal.errors import ConfigError, LLMError, shortened
 from dal.llm.batching import HALF, Batching
 from dal.llm.cache import ReplyCache
 from dal.llm.client import Bill, Client, LLMWarning, Price, Reply, Request
+from dal.llm.extra_body import check_extra_body, size_of_extra
 from dal.llm.prices import FREE, Rates, rates_of
 from dal.llm.sending import Sending
 from dal.llm.wire import Wire
 from dal.monitor import SILENT, Monitor
 
 T = TypeVar("T")
+
+_LONGEST_WAIT = 1e7  # seconds, of which an event loop can count no end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,11 @@ class HostedClient(Client):
         batch: send requests as batches: half the price, an answer within a day.
         poll_seconds: how often to ask whether a batch has ended.
         key_variable: the environment variable that holds the key.
-        extra_body: what else to send with every request, such as `{thinking: {type: disabled}}`.
+        extra_body: what else to send with every request, such as `{thinking: {type: disabled}}`; nothing that changes
+            what an answer costs.
+
+    Raises:
+        ConfigError: an option that makes no sense, or a cap for a model whose price is not known.
     """
 
     base_url: str | None = None
@@ -65,14 +73,30 @@ class HostedClient(Client):
     def __post_init__(self) -> None:
         for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} must be more than 0, got {value}")
+            if value is not None and not (_is_number(value) and value > 0):
+                raise ConfigError(f"{name} must be more than 0, got {shortened(repr(value), 40)}")
         for name in ("retries", "first_wait", "cap"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ConfigError(f"{name} must not be negative, got {value}")
+            if value is not None and not (_is_number(value) and value >= 0):
+                raise ConfigError(f"{name} must not be negative, got {shortened(repr(value), 40)}")
+        for name in ("concurrency", "retries"):
+            if type(getattr(self, name)) is not int:
+                raise ConfigError(f"{name} is a whole number, got {getattr(self, name)}")
+        for name in ("timeout", "poll_seconds", "first_wait"):
+            if getattr(self, name) > _LONGEST_WAIT:
+                raise ConfigError(f"{name} is in seconds, at most {_LONGEST_WAIT:,.0f}, got {getattr(self, name)}")
+        if not isinstance(self.model, str) or not self.model.strip() or not self.model.isprintable():
+            raise ConfigError(f"model is the name of a model, got {shortened(repr(self.model), 60)}")
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
             raise ConfigError("key_variable is the name of an environment variable, such as OPENAI_API_KEY")
+        if self.base_url is not None:
+            check_address(self.base_url, "base_url")
+        if self.extra_body is not None:
+            check_extra_body(self.extra_body)
+        if self.prices is not None and not isinstance(self.prices, Mapping):
+            raise ConfigError("prices is a mapping such as {my-model: {input: 0.5, output: 2.0}}")
+        for name in self.prices or {}:
+            rates_of(name, self.prices)
         if self.cap is not None and self.rates() is None:
             raise ConfigError(f"a cap cannot hold: the price of {self.model} is not known; {self._how_to_price()}")
 
@@ -139,7 +163,7 @@ class HostedClient(Client):
                 paid.update(cache.replies(list(dict.fromkeys(digests))))
         found = []
         for digest, request in zip(digests, requests, strict=True):
-            found.append(Price() if digest in paid else rates.price(request))
+            found.append(Price() if digest in paid else rates.price(request, self.extra_size))
             paid.add(digest)
         return found
 
@@ -166,6 +190,11 @@ class HostedClient(Client):
         extra = [self.extra_body] if self.extra_body else []
         return request.digest(self.provider(), self.model, *extra)
 
+    @property
+    def extra_size(self) -> int:
+        """How many bytes `extra_body` adds to every request."""
+        return size_of_extra(self.extra_body)
+
     def rates(self) -> Rates | None:
         """What the model costs: by `prices`, else nothing on a server of one's own, else by dal's table.
 
@@ -180,7 +209,13 @@ class HostedClient(Client):
     def file(self) -> Path:
         """The file that keeps the answers."""
         if self.cache is not None:
-            return Path(self.cache)
+            given = Path(self.cache)
+            try:
+                return given if given.is_absolute() or given.exists() else given.expanduser()
+            except RuntimeError as error:
+                raise ConfigError(f"cache {shortened(self.cache, 120)}: there is no home of that name") from error
+            except OSError:  # a name that is too long, which the cache refuses
+                return given
         from dal.learners.cache import cache_folder
 
         return cache_folder() / "replies.db"
@@ -190,7 +225,9 @@ class HostedClient(Client):
 
     def _key(self) -> str:
         variable = self.key_name()
-        key = os.environ.get(variable, "") if variable else ""
+        key = os.environ.get(variable, "").strip() if variable else ""
+        if not (key.isascii() and key.isprintable()):
+            raise LLMError(f"the key in {variable} has a line break or a character that no key has: set it once more")
         if variable and not key:
             raise LLMError(f"there is no key: set the environment variable {variable}")
         return key
@@ -215,6 +252,31 @@ class HostedClient(Client):
             return await Batching(self, wire, cache, rates, sending, monitor).run(missing)
         finally:
             await wire.close()
+
+
+def check_address(url: str, name: str) -> None:
+    """Make sure that `url` is the address of a server, with nothing in it that a server could read as an option.
+
+    Raises:
+        ConfigError: it is not; no part of it is told that may be a password.
+    """
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except (ValueError, AttributeError, TypeError):
+        known = False
+    if not known or not url.isprintable() or any(char.isspace() for char in url):
+        raise ConfigError(f"{name} is the address of a server, such as https://host/v1")
+    if "@" in parts.netloc:
+        raise ConfigError(
+            f"{name} holds a name or a password, which would be written down: name a variable by key_variable"
+        )
+    if "?" in url or "#" in url:
+        raise ConfigError(f"{name} ends before a ? or #: {parts.scheme}://{shortened(parts.netloc + parts.path, 120)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

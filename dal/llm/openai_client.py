@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-from dal.errors import LLMError, require
+from dal.errors import require
 from dal.llm.client import Request
 from dal.llm.failures import UnreadableError
-from dal.llm.hosted import HostedClient
+from dal.llm.hosted import HostedClient, check_address
 from dal.llm.prices import Usage
-from dal.llm.wire import Answer, BatchResult, Wire, merged, readable, sendable
+from dal.llm.wire import Answer, BatchResult, LostBatchError, Wire, merged, readable, sendable
 
 _ENDPOINT = "/v1/chat/completions"
 _MARK = "dal"  # a batch's name in its metadata
@@ -44,7 +44,10 @@ class OpenAIClient(HostedClient):
 
     def server(self) -> str | None:
         """The base address, from the constructor or the environment's OPENAI_BASE_URL; None for OpenAI itself."""
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or None
+        if self.base_url or not (address := os.environ.get("OPENAI_BASE_URL")):
+            return self.base_url or None
+        check_address(address, "OPENAI_BASE_URL")
+        return address
 
     def key_name(self) -> str | None:
         """The variable to read the key from."""
@@ -52,8 +55,8 @@ class OpenAIClient(HostedClient):
 
     def is_own(self) -> bool:
         """Whether the server is on this machine or in a private network."""
-        host = urlsplit(self.server() or "").hostname or ""
         try:
+            host = urlsplit(self.server() or "").hostname or ""
             return host == "localhost" or ipaddress.ip_address(host).is_private
         except ValueError:
             return False
@@ -122,7 +125,9 @@ class _ChatWire(Wire):
         if batch.status == "failed":
             data = getattr(getattr(batch, "errors", None), "data", None) or []
             said = "; ".join(str(each.message) for each in data[:3])
-            raise LLMError(f"the server refused the batch {id}: {said or 'it does not say why'}")
+            raise LostBatchError(
+                f"the server refused the batch {id}: {' '.join(said.split())[:300] or 'it does not say why'}"
+            )
         return batch.status in {"completed", "expired", "cancelled"}
 
     async def results(self, id: str) -> AsyncIterator[BatchResult]:
@@ -130,7 +135,7 @@ class _ChatWire(Wire):
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
                 content = await self._sdk.files.content(file)
-                for line in content.text.splitlines():
+                for line in filter(None, content.text.split("\n")):  # no other line break ends a line of JSON
                     yield _result(json.loads(line, object_hook=lambda found: SimpleNamespace(**found)))
 
     async def find(
@@ -155,10 +160,10 @@ def _read(completion: Any) -> Answer:
         raise UnreadableError
     used = getattr(completion, "usage", None)
     usage = None
-    if used is not None and isinstance(used.prompt_tokens, int) and isinstance(used.completion_tokens, int):
-        details = getattr(used, "prompt_tokens_details", None)
-        cached = getattr(details, "cached_tokens", None) or 0
-        usage = Usage(used.prompt_tokens - cached, used.completion_tokens, cached)
+    counts: list[Any] = [getattr(used, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    if all(isinstance(count, int) for count in counts):
+        cached = getattr(getattr(used, "prompt_tokens_details", None), "cached_tokens", None) or 0
+        usage = Usage(counts[0] - cached, counts[1], cached)
     text = getattr(choices[0].message, "content", None) or getattr(choices[0].message, "refusal", None) or ""
     return Answer(text, usage, choices[0].finish_reason == "length")
 

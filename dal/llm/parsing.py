@@ -135,7 +135,7 @@ def label_in_prose(text: str, labels: Sequence[str]) -> int | None:
         return None
     plain = _plain(text[:_LONGEST])
     words = plain.split()
-    codes, at, start = set(), 0, 0  # `start` is the place of the word `at` in `plain`
+    codes, at, start = set[int](), 0, 0  # `start` is the place of the word `at` in `plain`
     while at < len(words):
         code, count = _longest(tree, words, at)
         if code is not None:

@@ -1,6 +1,7 @@
 """What tokens cost: a table by model, an estimate before a request, a bound for it, and its price afterwards."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dal.bounded import parse_yaml
 from dal.errors import ConfigError
 from dal.llm.client import Price, Request
 
@@ -16,6 +18,10 @@ from dal.llm.client import Price, Request
 _EXTRA_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
 _MILLION = 1e6
+
+
+#: More tokens than any request has: a count beyond it is an error of the server.
+_MOST_TOKENS = 1_000_000_000
 
 
 class Usage(NamedTuple):
@@ -30,6 +36,11 @@ class Usage(NamedTuple):
     def all_input(self) -> int:
         """Every token that went in."""
         return self.input + self.cached + self.written
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether all of them are counts. A negative one would give money back."""
+        return all(type(each) is int and 0 <= each <= _MOST_TOKENS for each in self)
 
 
 @dataclass(frozen=True)
@@ -64,17 +75,21 @@ class Rates:
         is_long = self.long_above is not None and usage.all_input > self.long_above
         return total * (self.long_factor if is_long else 1.0) / _MILLION
 
-    def price(self, request: Request) -> Price:
+    def price(self, request: Request, extra: int = 0) -> Price:
         """What a request costs: an estimate, and a bound.
 
         The estimate takes four bytes for a token and a quarter of `max_tokens` for the answer. The bound takes a token
-        for every byte, 1,024 more for the format, the dearer of reading and writing, and `max_tokens` for the answer.
+        for every byte, 1,024 more for the format, the dearest of the rates for input, and `max_tokens` for the answer.
+
+        Args:
+            request: what is asked.
+            extra: bytes that are sent beside it.
         """
-        size = size_of(request)
+        size = size_of(request) + extra
         likely = Usage(size // _BYTES_PER_TOKEN, request.max_tokens // 4)
         most = Usage(size + _EXTRA_TOKENS, request.max_tokens)
-        written = most._replace(input=0, written=most.input)
-        return Price(self.dollars(likely), max(self.dollars(most), self.dollars(written)))
+        ways = (most, most._replace(input=0, written=most.input), most._replace(input=0, cached=most.input))
+        return Price(self.dollars(likely), max(map(self.dollars, ways)))
 
 
 FREE = Rates(0.0, 0.0)
@@ -86,9 +101,12 @@ def size_of(request: Request) -> int:
     return sum(len(text.encode("utf-8", "replace")) for text in (request.system, request.prompt, schema))
 
 
-def likely_tokens(request: Request) -> int:
-    """How many tokens a request and its answer take from a limit per minute, at four bytes for a token."""
-    return size_of(request) // _BYTES_PER_TOKEN + request.max_tokens
+def likely_tokens(request: Request, extra: int = 0) -> int:
+    """How many tokens a request and its answer take from a limit per minute, at four bytes for a token.
+
+    `extra` bytes are sent beside it.
+    """
+    return (size_of(request) + extra) // _BYTES_PER_TOKEN + request.max_tokens
 
 
 def rates_of(model: str, table: Mapping[str, Mapping[str, float]] | None = None) -> Rates | None:
@@ -111,18 +129,22 @@ def rates_of(model: str, table: Mapping[str, Mapping[str, float]] | None = None)
 def _rates(model: str, given: Any) -> Rates:
     known = [field.name for field in fields(Rates)]
     ok = isinstance(given, Mapping) and {"input", "output"} <= set(given) <= set(known)
-    if not ok or not all(isinstance(value, int | float) and value >= 0 for value in given.values()):
+    values = list(given.values()) if ok else []
+    numbers = all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None
+    )
+    if not ok or not numbers or not all(0 <= value < math.inf for value in values if value is not None):
         raise ConfigError(
             f"prices: {model} takes dollars per million tokens, as in {{input: 0.5, output: 2.0}}; it may have "
             f"{', '.join(known)}"
         )
+    if given["input"] is None or given["output"] is None or not (given.get("long_factor", 1.0) or 0) >= 1:
+        raise ConfigError(f"prices: {model} needs numbers for input and output, and a long_factor of at least 1")
     return Rates(**given)
 
 
 @cache
 def _table() -> Mapping[str, Mapping[str, float]]:
-    import yaml
-
-    read: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
+    read: dict[str, Any] = parse_yaml(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
     models: dict[str, Mapping[str, float]] = read["models"]
     return models

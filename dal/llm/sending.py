@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import time
 import warnings
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dal.errors import CapError, LLMError
-from dal.llm.cache import Granted, ReplyCache, Short
+from dal.llm.cache import Elsewhere, Granted, ReplyCache, Short
 from dal.llm.client import LLMWarning, Reply, Request
 from dal.llm.failures import Failure, Kind, failure_of
 from dal.llm.pacing import Pacer
@@ -25,7 +26,7 @@ _log = logging.getLogger("dal")
 
 _LONGEST_STEP = 60.0  # seconds between two tries, where the server does not ask for more
 _LONGEST_ASKED = 600.0  # a server that asks for more is taken to be down
-_LOOK_SECONDS = 0.2  # between two looks for an answer that another process awaits
+LOOK_SECONDS = 0.2  # between two looks for an answer that another process awaits
 _GRACE = 5.0  # seconds after the timeout until others take a request for dead
 _TOO_LONG = ("too long", "context length", "context window", "maximum context", "context size")
 _CONCEDED = {
@@ -38,6 +39,10 @@ _CONCEDED = {
 
 class Stopped(Exception):
     """Another request has ended the work."""
+
+
+class InBatchError(Exception):
+    """A request that is part of a batch, whose end somebody has to wait for."""
 
 
 class Failed(Exception):
@@ -72,10 +77,10 @@ class Sending:
         self.refused = 0
 
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
-        """A reply for every request, by digest.
+        """A reply for every request, by digest, but for those that are found to be part of an open batch.
 
         When something stops the work, the requests that are on their way are waited for and stored, because they are
-        paid for, and what stopped it is raised.
+        paid for, and what stopped it is raised. It may be called again after that.
         """
         todo, replies = deque(orders.items()), dict[str, Reply]()
         count = min(self._client.concurrency, len(todo))
@@ -89,8 +94,10 @@ class Sending:
                              "does not wait)", self._on_their_way)  # fmt: skip
             await asyncio.wait(workers)
             raise
-        if self._trouble is not None:
-            raise self._trouble
+        trouble, self._trouble = self._trouble, None
+        self._stopping.clear()
+        if trouble is not None:
+            raise trouble
         return replies
 
     async def _work(self, todo: deque[tuple[str, Request]], replies: dict[str, Reply]) -> None:
@@ -101,6 +108,8 @@ class Sending:
                 self._monitor.advanced(1)
             except Stopped:
                 return
+            except InBatchError:
+                continue
             except (Exception, KeyboardInterrupt) as error:  # a monitor may raise the latter
                 self._trouble = self._trouble or error
                 self._stopping.set()
@@ -127,8 +136,9 @@ class Sending:
 
     async def _try(self, digest: str, request: Request, without: frozenset[str]) -> Reply:
         """One attempt, after its turn and with its money set aside."""
-        body, tokens = self._wire.body(request, without), likely_tokens(request)
-        worst = self._rates.price(request).high
+        extra = self._client.extra_size
+        body, tokens = self._wire.body(request, without), likely_tokens(request, extra)
+        worst = self._rates.price(request, extra).high
         leave = await self._leave(digest, worst, tokens)
         if isinstance(leave, Reply):
             return leave
@@ -157,7 +167,12 @@ class Sending:
             self._settled.set()
 
     async def _leave(self, digest: str, dollars: float, tokens: int) -> Granted | Reply:
-        """Leave to send: the request's turn has come, nobody else awaits its answer, and there is money for it."""
+        """Leave to send: the request's turn has come, nobody else awaits its answer, and there is money for it.
+
+        Raises:
+            CapError: there is not, and no other process has a request on its way whose money may come back.
+            InBatchError: the answer comes with a batch.
+        """
         while True:
             await self._turn(tokens)
             until = time.time() + self._client.timeout + _GRACE
@@ -167,9 +182,11 @@ class Sending:
             self._pacer.settle(tokens, 0)
             if isinstance(leave, Reply):
                 return leave
-            if isinstance(leave, Short) and not self._on_their_way:
+            if isinstance(leave, Elsewhere) and leave.batch:
+                raise InBatchError
+            if isinstance(leave, Short) and not leave.awaited and not self._on_their_way:
                 raise CapError(cap_line(self._client, leave, dollars))
-            await self.rest(_LOOK_SECONDS)
+            await self.rest(LOOK_SECONDS)
 
     async def _turn(self, tokens: int) -> None:
         wait = self._pacer.book(time.monotonic(), tokens)
@@ -200,7 +217,7 @@ class Sending:
                 f"{place(client)} asks to wait {failure.wait:.0f} seconds ({failure.text}): go on later; what was "
                 "bought is in the cache"
             )
-        step = min(client.first_wait * 2 ** (tries - 1), _LONGEST_STEP) * random.uniform(0.5, 1.0)
+        step = min(client.first_wait * 2.0 ** min(tries - 1, 60), _LONGEST_STEP) * random.uniform(0.5, 1.0)
         seconds = step if failure.wait is None else failure.wait + random.uniform(0.0, 0.1) * client.first_wait
         if failure.shared:
             self._pacer.pause(time.monotonic(), seconds)
@@ -262,7 +279,8 @@ def cap_line(client: "HostedClient", short: Short, dollars: float) -> str:
     """Why the cap stops the work."""
     bill = short.bill
     aside = f" and up to ${bill.unsettled:.4f} more for answers that are awaited or were lost" * bool(bill.unsettled)
+    cap = math.inf if client.cap is None else client.cap
     return (
-        f"the cap of ${client.cap:.4f} does not allow the next request, which may cost ${dollars:.4f}: the ledger "
+        f"the cap of ${cap:.4f} does not allow the next request, which may cost ${dollars:.4f}: the ledger "
         f"{client.ledger!r} has spent ${bill.dollars:.4f}{aside}; what was bought is in the cache"
     )

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from dal.errors import LLMError
 from dal.llm.client import Request
 from dal.llm.failures import UnreadableError
 from dal.llm.prices import Usage
@@ -83,16 +84,27 @@ class Wire(ABC):
         """
 
 
+class LostBatchError(LLMError):
+    """A batch that the server refused as a whole, so that it was certainly not billed."""
+
+
+#: Characters of an answer that are kept.
+LONGEST_ANSWER = 1_000_000
+
+
 def readable(read: Callable[[Any], Answer], message: Any) -> Answer:
-    """What `read` makes of a message.
+    """What `read` makes of a message: text that can be stored, and a usage only where it can be true.
 
     Raises:
         UnreadableError: it is not of the protocol.
     """
     try:
-        return read(message)
-    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        text, usage, truncated = read(message)
+        whole = sendable(text[:LONGEST_ANSWER])
+    except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError) as error:
         raise UnreadableError from error
+    possible = usage is not None and usage.is_possible
+    return Answer(whole, usage if possible else None, bool(truncated) or len(text) > LONGEST_ANSWER)
 
 
 def merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
