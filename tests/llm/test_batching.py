@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from llm_server import Misdeed, Server
+from llm_server import Hit, Misdeed, Server
 
 from dal.errors import LLMError
-from dal.llm import AnthropicClient, Request
+from dal.llm import AnthropicClient, Reply, Request
 from dal.llm.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
+Answered = tuple[threading.Thread, list[Reply]]
 
 
 def texts(count: int) -> list[Request]:
@@ -107,3 +108,77 @@ def test_a_batch_of_somebody_else_is_not_taken_for_a_lost_one(asking: Asking, se
 def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("cap", [None, 1.0])
+def test_two_that_want_the_same_batch_share_it(asking: Asking, server: Server, cap: float | None) -> None:
+    server.polls = 10**9
+    threads = [answered(asking(batch=True, cap=cap), texts(6)) for _ in range(3)]
+    wait_until(lambda: any("GET" in line for line in server.others))
+    time.sleep(0.3)
+    server.polls = 1
+    for thread, replies in threads:
+        thread.join()
+        assert [reply.text for reply in replies] == [f"answer to text {i}" for i in range(6)]
+    assert created(server) == 1
+    assert set(server.answered().values()) == {1}
+    assert (asking().bill().requests, asking().bill().unsettled) == (6, 0)
+
+
+def test_two_batches_that_overlap_pay_for_each_text_once(asking: Asking, server: Server) -> None:
+    server.polls = 10**9
+    first = answered(asking(batch=True, cap=1.0), texts(6))
+    wait_until(lambda: created(server) == 1)
+    second = answered(asking(batch=True, cap=1.0), texts(9)[3:])
+    wait_until(lambda: created(server) == 2 or not second[0].is_alive())
+    server.polls = 1
+    for (thread, replies), start in zip((first, second), (0, 3), strict=True):
+        thread.join()
+        assert [reply.text for reply in replies] == [f"answer to text {i}" for i in range(start, start + 6)]
+    assert set(server.answered().values()) == {1}
+
+
+def test_a_call_without_batches_waits_for_a_batch_that_began_after_it_had_looked(
+    asking: Asking, server: Server
+) -> None:
+    """The answers of two of its texts come with a batch that is sent while it asks for the first one."""
+    server.polls = 10**9
+    begun: list[Answered] = []
+
+    def misbehave(hit: Hit) -> None:
+        if hit.prompt == "slow" and not begun:
+            begun.append(answered(asking(batch=True), texts(5)))
+            wait_until(lambda: created(server) == 1)
+            server.polls = 1
+
+    server.misbehave = misbehave
+    replies = asking(concurrency=1).complete([Request("slow", max_tokens=100), *texts(5)[3:]])
+    assert [reply.text for reply in replies] == ["answer to slow", "answer to text 3", "answer to text 4"]
+    begun[0][0].join()
+    assert set(server.answered().values()) == {1}
+
+
+def test_a_batch_that_the_server_refuses_after_a_while_is_given_up(
+    asking: Asking, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import llm_server
+
+    client = asking(batch=True)
+    if isinstance(client, AnthropicClient):
+        pytest.skip("Anthropic's batches do not fail as a whole")
+    shown = llm_server._shown
+    failed = {"status": "failed", "errors": {"object": "list", "data": [{"message": "too\nlarge", "code": "x"}]}}
+    monkeypatch.setattr(llm_server, "_shown", lambda batch: shown(batch) | failed)
+    with pytest.raises(LLMError, match=r"the server refused the batch batch_1: too large"):
+        client.complete(texts(4))
+    assert client.bill().unsettled == 0
+    monkeypatch.setattr(llm_server, "_shown", shown)
+    assert [reply.text for reply in client.complete(texts(4))] == [f"answer to text {i}" for i in range(4)]
+
+
+def answered(client: HostedClient, requests: list[Request]) -> Answered:
+    """A thread that asks, and its replies once it has ended."""
+    replies: list[Reply] = []
+    thread = threading.Thread(target=lambda: replies.extend(client.complete(requests)))
+    thread.start()
+    return thread, replies

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import sqlite3
 import time
 from contextlib import closing
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dal.errors import LLMError
+from dal.errors import ConfigError, DalError, LLMError
+from dal.llm import OpenAIClient, Request
 from dal.llm.cache import Elsewhere, Granted, ReplyCache, Short
 from dal.llm.client import Reply
 
@@ -160,3 +162,171 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LLMError, match="could not be opened"):
         ReplyCache(tmp_path / "file" / "replies.db", "mine")
+
+
+def test_a_new_file_is_private_and_whole(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with opened(tmp_path / "new" / "folder") as cache:
+            settle(cache, granted(cache, "a"), "a")
+            found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new" / "folder").iterdir()}
+    finally:
+        os.umask(before)
+    assert found == {"replies.db": 0o600, "replies.db-wal": 0o600, "replies.db-shm": 0o600}
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "replies.db").chmod(0o640)
+    opened(tmp_path).close()
+    assert (tmp_path / "replies.db").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("moment", ["sqlite3.connect", "cache.synchronise", "os.link"])
+def test_a_file_whose_making_is_interrupted_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"dal.llm.{moment}" if moment.startswith("cache") else f"dal.llm.cache.{moment}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            opened(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    opened(tmp_path).close()
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("dal.llm.cache.os.link", refuse)
+    with opened(tmp_path) as cache:
+        granted(cache, "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["replies.db"]
+
+
+def test_a_file_that_another_process_made_first_is_kept(tmp_path: Path) -> None:
+    from dal.llm.cache import _create
+
+    with opened(tmp_path) as cache:
+        settle(cache, granted(cache, "a"), "a")
+        _create(tmp_path / "replies.db")
+        assert "a" in cache.replies(["a"])
+    with opened(tmp_path) as cache:
+        assert "a" in cache.replies(["a"])
+    assert [path.name for path in tmp_path.iterdir()] == ["replies.db"]
+
+
+def test_a_link_leads_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "replies.db").symlink_to(tmp_path / "far" / "own.db")
+    with opened(tmp_path) as cache:
+        settle(cache, granted(cache, "a"), "a")
+    assert (tmp_path / "replies.db").is_symlink()
+    with ReplyCache(tmp_path / "far" / "own.db", "mine") as cache:
+        assert "a" in cache.replies(["a"])
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_another_program_s_file_stays_what_it_was_to_the_byte(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "replies.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute("CREATE TABLE replies (x)")
+        other.commit()
+    before, files = path.read_bytes(), set(tmp_path.iterdir())
+    with pytest.raises(LLMError, match="another program's file"):
+        opened(tmp_path)
+    assert (path.read_bytes(), set(tmp_path.iterdir())) == (before, files)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"SQLite format 3\0", b"SQLite format 3\0" + b"\0" * 200, b"x" * 5000])
+def test_an_empty_or_broken_file_is_refused_in_one_line_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "replies.db").write_bytes(content)
+    with pytest.raises(LLMError) as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "replies.db").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["replies.db"]
+
+
+def test_a_file_that_is_damaged_anywhere_is_one_line_or_gives_what_was_stored(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        for n in range(40):
+            settle(cache, granted(cache, f"{n:064}"), f"{n:064}")
+    path, names = tmp_path / "replies.db", [f"{n:064}" for n in range(40)]
+    whole = path.read_bytes()
+    drawn = random.Random(0)
+    damaged = [whole[: len(whole) * part // 12] for part in range(12)]
+    for _ in range(300):
+        copy = bytearray(whole)
+        for _ in range(drawn.randint(1, 20)):
+            copy[drawn.randrange(len(copy))] = drawn.randrange(256)
+        damaged.append(bytes(copy))
+    refused = 0
+    for content in damaged:
+        for other in tmp_path.iterdir():
+            other.unlink()
+        path.write_bytes(content)
+        try:
+            with opened(tmp_path) as cache:
+                cache.replies(names)
+                cache.bill()
+                cache.batches("provider")
+                reserve(cache, "new", cap=1.0)
+        except LLMError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert "replies.db" in str(error)
+    assert refused > 20
+
+
+@pytest.mark.parametrize("name", ["", ".", "folder", "file/replies.db", "no\0where", "x" * 300, "\ud800" * 300, "pipe"])
+def test_a_path_that_can_be_no_file_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    client = OpenAIClient("small", base_url="http://127.0.0.1:9/v1", cache=name)
+    for ask in (client.bill, lambda: client.price([Request("a")]), lambda: client.complete([Request("a")])):
+        try:
+            ask()
+        except DalError as error:
+            assert "\n" not in str(error)
+            assert len(str(error)) < 400
+    with pytest.raises(DalError):
+        client.complete([Request("a")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_home_of_nobody_is_one_line_and_that_of_the_user_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert OpenAIClient("small", cache="~/own.db").file() == tmp_path / "own.db"
+    with pytest.raises(ConfigError, match="no home of that name"):
+        OpenAIClient("small", cache="~nobody-by-that-name/own.db").file()
+
+
+def test_a_name_that_means_memory_to_sqlite_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ReplyCache(Path(":memory:"), "mine") as cache:
+        settle(cache, granted(cache, "a"), "a")
+    with ReplyCache(Path(":memory:"), "mine") as cache:
+        assert "a" in cache.replies(["a"])
+
+
+def test_a_reply_is_looked_up_and_never_read_with_all_others(tmp_path: Path) -> None:
+    """The work of a request does not grow with what the file holds."""
+    with opened(tmp_path) as cache:
+        seen: list[str] = []
+        cache._db.set_trace_callback(seen.append)  # type: ignore[union-attr]
+        settle(cache, granted(cache, "a"), "a")
+        for statement in [each for each in seen if each.startswith(("SELECT", "UPDATE", "DELETE"))]:
+            plan = " ".join(row[3] for row in cache._run("EXPLAIN QUERY PLAN " + statement).fetchall())
+            assert "SCAN" not in plan.replace("SCAN CONSTANT ROW", "")

@@ -11,7 +11,7 @@ import pytest
 from llm_process import CAPPED, INTERRUPTED, Nursery, nursery
 from llm_server import Hit, Misdeed, Server
 
-from dal.llm import Request
+from dal.llm import Reply, Request
 from dal.llm.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
@@ -159,3 +159,33 @@ def test_a_killed_process_goes_on_with_the_batch_that_it_has_sent(
     assert len(server.batches) == 1
     assert set(server.answered().values()) == {1}
     assert client.bill().unsettled == 0
+
+
+@pytest.mark.parametrize("moment", ["before its name is known", "while it is waited for"])
+def test_who_waits_for_the_batch_of_a_process_that_is_killed_gets_it(
+    asking: Asking, server: Server, processes: Nursery, moment: str
+) -> None:
+    hanging, left = threading.Event(), threading.Event()
+
+    def around(what: str) -> Misdeed | None:
+        hanging.set()
+        if moment == "before its name is known":
+            left.wait(100)
+        return None
+
+    server.polls, server.around = 10**9, around
+    client = asking(batch=True, cap=1.0)
+    processes.start(client, texts(8))
+    hanging.wait()
+    replies: list[Reply] = []
+    other = threading.Thread(target=lambda: replies.extend(client.complete(texts(8))))
+    other.start()
+    time.sleep(0.5)
+    processes.kill()
+    assert processes.ended() == -signal.SIGKILL
+    left.set()
+    server.polls = 1
+    other.join()
+    assert [reply.text for reply in replies] == [f"answer to text {i}" for i in range(8)]
+    assert set(server.answered().values()) == {1}
+    assert (client.bill().requests, client.bill().unsettled) == (8, 0)

@@ -1,5 +1,6 @@
 """The cap in dollars, from the server's own books: never exceeded, whatever goes wrong."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -164,3 +165,93 @@ def test_the_price_is_of_what_would_be_sent(asking: Asking, server: Server) -> N
     client.complete(texts(3))
     assert client.price(texts(4)) == pytest.approx((low, high))
     assert client.price(texts(3)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": -1000, "output_tokens": 5, "prompt_tokens": -1000, "completion_tokens": 5},
+        {"input_tokens": 5, "output_tokens": -1000, "prompt_tokens": 5, "completion_tokens": -1000},
+        {
+            "input_tokens": 5,
+            "output_tokens": 5,
+            "cache_read_input_tokens": -900,
+            "prompt_tokens": 5,
+            "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 900},
+        },
+        {"input_tokens": 1 << 80, "output_tokens": 5, "prompt_tokens": 1 << 80, "completion_tokens": 5},
+    ],
+)
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_count_that_cannot_be_true_costs_the_most(
+    asking: Asking, server: Server, usage: dict[str, object], batch: bool
+) -> None:
+    forms = dict(server.forms)
+
+    def lying(path: str) -> Callable[[Server, Hit], dict[str, object]]:
+        return lambda server, hit: forms[path](server, hit) | {"usage": usage}
+
+    server.forms = {path: lying(path) for path in forms}  # type: ignore[assignment]
+    client = asking(cap=1.0)
+    [reply] = client.complete(texts(1))
+    assert reply.dollars == client.price([Request("text 2", max_tokens=100)]).high
+    assert client.bill().unsettled == 0
+
+
+def test_a_batch_without_a_count_of_tokens_costs_all_that_was_set_aside(
+    asking: Asking, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import llm_server
+
+    client = asking(batch=True)
+    name = "message" if isinstance(client, AnthropicClient) else "completion"
+    form = getattr(llm_server, name)
+
+    def silent(server: Server, hit: Hit) -> dict:
+        usage = {"input_tokens": -1, "output_tokens": 0, "prompt_tokens": -1, "completion_tokens": 0}
+        return form(server, hit) | {"usage": usage}
+
+    original = llm_server._result
+
+    def result(books: Server, hit: Hit, custom_id: str, _: object) -> dict:
+        found = original(books, hit, custom_id, form)
+        part = found["result"]["message"] if "result" in found else found["response"]["body"]
+        part["usage"] = silent(books, hit)["usage"]
+        return found
+
+    monkeypatch.setattr(llm_server, "_result", result)
+    replies = client.complete(texts(4))
+    high = asking(ledger="other").price([Request("text 9", max_tokens=100)]).high
+    assert [reply.dollars for reply in replies[1:]] == [0.5 * high] * 3
+    assert client.bill().unsettled == 0
+    assert client.bill().dollars > 1.5 * high
+
+
+def test_a_cap_waits_for_money_that_another_process_may_get_back(asking: Asking, server: Server) -> None:
+    """What is set aside for requests on their way is more than they cost: only what is spent is a cap."""
+    server.tokens = lambda hit: (10, 2)
+    server.misbehave = lambda hit: Misdeed(seconds=0.3) if hit.prompt == "text 0" else None
+    high = asking().price([Request("text 1", max_tokens=100)]).high
+    client = asking(cap=1.5 * high)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda n: client.complete([Request(f"text {n}", max_tokens=100)]), range(2)))
+    assert [reply.text for [reply] in both] == ["answer to text 0", "answer to text 1"]
+
+
+def test_a_cap_of_a_batch_waits_for_money_that_another_batch_holds(asking: Asking, server: Server) -> None:
+    server.tokens = lambda hit: (10, 2)
+    server.polls = 10**9
+    high = asking().price([Request("text 10", max_tokens=100)]).high
+    client = asking(cap=4.0 * high, batch=True)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.complete, [Request(f"text {n}", max_tokens=100) for n in range(8)])
+        while not any("GET" in line for line in server.others):
+            time.sleep(0.005)
+        second = pool.submit(client.complete, [Request(f"word {n}", max_tokens=100) for n in range(8)])
+        time.sleep(0.3)
+        server.polls = 1
+        assert [reply.text for reply in second.result()] == [f"answer to word {n}" for n in range(8)]
+        assert [reply.text for reply in first.result()] == [f"answer to text {n}" for n in range(8)]
+    assert set(server.answered().values()) == {1}
+    assert client.bill().unsettled == 0
