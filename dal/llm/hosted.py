@@ -158,7 +158,7 @@ class HostedClient(Client):
             raise ConfigError(f"the price of {self.model} is not known; {self._how_to_price()}")
         digests = [self.digest(request) for request in requests]
         paid: set[str] = set()
-        if self.file().exists():
+        if self._is_there():
             with self._open() as cache:
                 paid.update(cache.replies(list(dict.fromkeys(digests))))
         found = []
@@ -178,7 +178,7 @@ class HostedClient(Client):
 
     def bill(self) -> Bill:
         """What the account `ledger` has spent so far, over all runs."""
-        if not self.file().exists():
+        if not self._is_there():
             return Bill()
         with self._open() as cache:
             return cache.bill()
@@ -219,6 +219,13 @@ class HostedClient(Client):
         from dal.learners.cache import cache_folder
 
         return cache_folder() / "replies.db"
+
+    def _is_there(self) -> bool:
+        """Whether there is something where the answers are kept; a name that no file can have is refused by the cache."""
+        try:
+            return self.file().exists()
+        except OSError:
+            return True
 
     def _open(self) -> ReplyCache:
         return ReplyCache(self.file(), self.ledger)

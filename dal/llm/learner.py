@@ -1,6 +1,7 @@
 """A language model as a learner: its doubt is known before anything is labeled."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dal.bounded import parse_json
 from dal.durable import replacing
-from dal.errors import ConfigError, LearnerError, NeedError
+from dal.errors import ConfigError, LearnerError, NeedError, one_line, shortened
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.labels import checked_weights
@@ -236,6 +238,8 @@ class LLMLearner(Learner):
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"{name} must be at least {bound}, got {getattr(self, name)}")
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"temperature is a number from 0, got {self.temperature}")
         if self.mode == "consistency" and not self.temperature > 0 and not self.vary:
             raise ConfigError("at temperature 0 all answers are alike: raise it, or set vary")
         if self.mode == "likelihood" and not isinstance(self.client, LocalClient):
@@ -296,10 +300,13 @@ class LLMLearner(Learner):
         Raises:
             LearnerError: they are of other classes.
         """
-        facts = json.loads((Path(folder) / "llm.json").read_text(encoding="utf-8"))
-        if tuple(facts["classes"]) != data.classes:
-            raise LearnerError(
-                f"{folder} was made for the classes {facts['classes']}, the data has {list(data.classes)}"
-            )
-        held = tuple(Example(text, label) for text, label in facts["examples"])
+        try:
+            facts = parse_json((Path(folder) / "llm.json").read_bytes())
+            classes = tuple(facts["classes"])
+            held = tuple(Example(str(text), str(label)) for text, label in facts["examples"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise LearnerError(f"{folder} holds no labeled examples that can be read: {one_line(error)}") from error
+        if classes != data.classes:
+            made, here = (shortened(str(list(names)), 120) for names in (classes, data.classes))
+            raise LearnerError(f"{folder} was made for the classes {made}, the data has {here}")
         return LLMPredictor(self, data.classes, Shots(held, self.examples, self.encoder))

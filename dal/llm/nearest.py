@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Shots:
         chosen = []
         for row, text in enumerate(texts):
             order = np.argsort(-likeness[row], kind="stable")
-            fit = [int(at) for at in order if held[at] != text][: self.k]
+            fit = list(islice((int(at) for at in order if held[at] != text), self.k))
             chosen.append([self.examples[at] for at in reversed(fit)])
         return chosen
 

@@ -56,7 +56,7 @@ class Simulated(Oracle):
                 flipped = label.numpy() ^ (random.random(len(label)) < self.noise)
                 answers.append(flipped.nonzero()[0].tolist())
             else:
-                wrong = random.random() < self.noise
+                wrong = random.random() < self.noise and len(data.classes) > 1
                 shift = int(random.integers(1, len(data.classes))) if wrong else 0
                 answers.append((int(label) + shift) % len(data.classes))
         return answers

@@ -130,7 +130,7 @@ def test_two_batches_that_overlap_pay_for_each_text_once(asking: Asking, server:
     first = answered(asking(batch=True, cap=1.0), texts(6))
     wait_until(lambda: created(server) == 1)
     second = answered(asking(batch=True, cap=1.0), texts(9)[3:])
-    wait_until(lambda: created(server) == 2 or not second[0].is_alive())
+    time.sleep(0.3)  # it waits for the first one, which has some of its texts
     server.polls = 1
     for (thread, replies), start in zip((first, second), (0, 3), strict=True):
         thread.join()

@@ -1,5 +1,6 @@
 """What may be sent beside a request, and what it costs: nothing passes the bound that a cap sets aside."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +130,8 @@ def test_the_bytes_of_the_extra_body_count_in_the_bound(asking: Asking, server: 
     assert more.low > plain.low
 
     def all_of_it(hit: Hit) -> tuple[int, int]:
-        return len(str(hit.body).encode()) + 1024, 100
+        beside = json.dumps(extra, ensure_ascii=False).encode()
+        return len(hit.prompt.encode()) + len(beside) + 1024, 100
 
     server.tokens = all_of_it
     requests = [Request(f"text {n}", max_tokens=100) for n in range(20)]
@@ -137,7 +139,7 @@ def test_the_bytes_of_the_extra_body_count_in_the_bound(asking: Asking, server: 
     for options in ({}, {"batch": True, "ledger": "other"}):
         before = server.dollars(1.0, 5.0)
         with pytest.raises(CapError):
-            asking(extra_body=extra, cap=cap, **options).complete([Request(str(options))] + requests)
+            asking(extra_body=extra, cap=cap, **options).complete([Request(str(options)), *requests])
         assert 0 < server.dollars(1.0, 5.0) - before <= cap
 
 

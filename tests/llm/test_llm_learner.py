@@ -279,3 +279,17 @@ def test_texts_that_may_have_several_labels_are_refused_in_one_line(options):
     with pytest.raises(LearnerError, match="may have several: take a learner for multi-label") as found:
         Experiment(splits, strategy=Random(), baseline=None, **settings).run()
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -1.0])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ConfigError, match="temperature is a number from 0"):
+        LLMLearner(speaking.KeywordClient(()), mode="consistency", temperature=temperature, vary=("wording",))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 5000, b'{"classes": 3, "examples": 1}'])
+def test_examples_that_cannot_be_read_are_one_line(tmp_path, content):
+    (tmp_path / "llm.json").write_bytes(content)
+    with pytest.raises(LearnerError, match="holds no labeled examples that can be read") as caught:
+        LLMLearner(speaking.KeywordClient(())).load(tmp_path, None)
+    assert "\n" not in str(caught.value)

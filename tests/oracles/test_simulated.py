@@ -60,3 +60,8 @@ def test_impossible_noise_is_refused() -> None:
 
 def _rows(labels: torch.Tensor) -> Rows:
     return Rows.from_inputs(torch.randn(len(labels), 2), labels, NAMES)
+
+
+def test_with_one_class_there_is_no_wrong_answer():
+    data = Rows.from_inputs(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64), ["only"])
+    assert Simulated(noise=1.0).answer(torch.arange(4), data) == [0, 0, 0, 0]
