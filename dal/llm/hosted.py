@@ -221,7 +221,7 @@ class HostedClient(Client):
         return cache_folder() / "replies.db"
 
     def _is_there(self) -> bool:
-        """Whether there is something where the answers are kept; a name that no file can have is refused by the cache."""
+        """Whether something is where answers are kept; a name that no file can have is refused when it is opened."""
         try:
             return self.file().exists()
         except OSError:

@@ -287,7 +287,9 @@ def test_a_temperature_that_is_none_is_refused(temperature):
         LLMLearner(speaking.KeywordClient(()), mode="consistency", temperature=temperature, vary=("wording",))
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 5000, b'{"classes": 3, "examples": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 5000, b'{"classes": 3, "examples": 1}']
+)
 def test_examples_that_cannot_be_read_are_one_line(tmp_path, content):
     (tmp_path / "llm.json").write_bytes(content)
     with pytest.raises(LearnerError, match="holds no labeled examples that can be read") as caught:
