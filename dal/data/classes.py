@@ -273,7 +273,8 @@ def _as_lists(column: Any, separator: str, known: set[str], where: Where) -> Any
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not _is_text(kind):
-        column = pa.array([text_of(value) for value in column.to_pylist()], pa.large_string())
+        places, texts = _distinct(column, where)
+        column = pa.array([*texts, None], pa.large_string()).take(pa.array(places % (len(texts) + 1)))  # -1: the None
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     separator = separator.strip() or separator  # cells and pieces are trimmed anyway
     lists: list[list[str] | None] = []

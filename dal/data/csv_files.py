@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -165,7 +165,7 @@ def _delimiter(head: str, suffix: str, wanted: Wanted) -> str:
 def _first_record(head: str, delimiter: str) -> list[str]:
     if delimiter == "\t":
         first = re.split(r"[\r\n]", head, maxsplit=1)[0]
-        return [cell.strip('"') for cell in first.split("\t")]
+        return [cell.strip('"') for cell in first.split("\t")] if first else []
     limit = csv.field_size_limit(sys.maxsize)
     try:
         return next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
@@ -223,7 +223,7 @@ def _csv_fault(file: Path, form: _Form, error: Exception) -> str:
 def line_of_row(file: Path, form: _Form, row: int) -> int | None:
     """The line where data row `row` starts: rows may hold line breaks, and empty lines are no rows."""
     limit = csv.field_size_limit(sys.maxsize)
-    quoting = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
             reader = csv.reader(lines, delimiter=form.delimiter, quoting=quoting)

@@ -152,7 +152,7 @@ def test_a_value_of_a_million_characters_is_not_printed_whole(folder):
         with pytest.raises(DataError) as caught:
             make()
         assert len(str(caught.value)) < 600
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="is not a class") as caught:
         Classes(["x", long], multilabel=False).read("y")
     assert len(str(caught.value)) < 600
     assert len(str(TextData.from_lists(["a", "b"], ["x", long]).summary)) < 600
@@ -178,7 +178,7 @@ def test_the_nearest_of_many_classes_is_looked_for_once_per_word(monkeypatch):
                 classes.read(word)
     assert len(looked) == 2
     for word in range(5_000):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="is not a class"):
             classes.read(f"word {word}")
     assert len(looked) <= 1_000
 

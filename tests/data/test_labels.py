@@ -455,3 +455,9 @@ def test_a_session_refuses_a_pool_that_is_not_finite_before_anything_is_asked():
     pool = Rows(bad, made.ids, made.labels, made.known, made.classes)
     with pytest.raises(DataError, match="row 4 of inputs"):
         Session(_of(pool), ProbeLearner(model=None), Random())
+
+
+@pytest.mark.parametrize("form", ["parquet", "list", "array", "series", "inputs"])
+def test_single_numbers_for_several_labels_are_lists_of_one(form, tmp_path):
+    assert loaded(form, [2, 0, 1], tmp_path, multilabel=True, classes=["x", "y", "z"])[0] == [["z"], ["x"], ["y"]]
+    assert "not finite" in str(loaded(form, [2.0, float("inf")], tmp_path, multilabel=True, classes=["x", "y", "z"]))
