@@ -1,6 +1,6 @@
 """From what people and programs give as answers to class names, with every mistake listed at once."""
 
-import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,13 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.errors import AnswerError
+from dal.data.columns import in_rows
+from dal.data.values import ClassIndex, UnknownValueError, listing, normal
+from dal.data.values import shown as written
+from dal.errors import AnswerError, DataError, did_you_mean, shortened
 from dal.events import Skip, Value
 
 #: What a single answer may be given as.
 Given = str | int | Skip | Sequence[str | int] | Tensor
 
 _LISTED = 20  # mistakes or classes shown in one error
+_HINTS = 1_000  # wrong names whose nearest class is looked for
 _UNSTORED = " (no answer of this call was stored)"
 
 
@@ -31,7 +35,9 @@ class Classes:
     def __init__(self, names: Sequence[str], multilabel: bool) -> None:
         self.names = tuple(names)
         self.multilabel = multilabel
-        self._code = {name: code for code, name in enumerate(self.names)}
+        self._index = ClassIndex(self.names)
+        self._code = self._index.by_name
+        self._hints: dict[str, str] = {}  # wrong name -> what to say: finding the nearest of many classes takes long
 
     @property
     def blank(self) -> Tensor:
@@ -40,33 +46,46 @@ class Classes:
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those of the names that are no class, sorted."""
-        return sorted(set(names) - self._code.keys())
+        return sorted(name for name in set(names) if normal(name) not in self._code)
 
     def code(self, value: Value | Skip) -> Tensor:
         """The code of a stored answer: an index (), or (C,) bool when multi-label."""
         coded = self.blank
         if isinstance(value, str):
-            return torch.tensor(self._code[value])
+            return torch.tensor(self._code[normal(value)])
         if not isinstance(value, Skip):
-            coded[[self._code[name] for name in value]] = True
+            coded[[self._code[normal(name)] for name in value]] = True
         return coded
 
     def read(self, given: Any) -> Value | Skip:
         """The class name that was given by name or index; a tuple of names, in class order, when multi-label.
 
+        Numbers mean what they mean in a file: an index, or a class name where class names are numbers.
+
         Raises:
-            ValueError: it means no class. The message says why, and names the nearest class.
+            ValueError: it means no class, or could mean two. The message says why, and names the nearest class.
         """
         if isinstance(given, Skip):
             return given
-        if isinstance(given, Tensor | np.ndarray):
-            given = self._from_array(given)
-        if not self.multilabel:
-            return self._name(given)
-        if isinstance(given, str) or not isinstance(given, Iterable):
-            raise ValueError(f"{given!r} is not a list of classes, which multi-label answers are")
-        codes = {self._code[self._name(each)] for each in given}
-        return tuple(self.names[code] for code in sorted(codes))
+        try:
+            if self.multilabel:
+                return tuple(self.names[code] for code in self._index.codes(given))
+            return self.names[self._index.code(given)]
+        except UnknownValueError as error:
+            raise ValueError(self._unknown(error.args[0])) from None
+
+    def _unknown(self, value: Any) -> str:
+        """Why a value is no class."""
+        if isinstance(value, str):
+            if value not in self._hints and len(self._hints) < _HINTS:
+                near = did_you_mean(value, self.names).removeprefix("; ")
+                self._hints[value] = near or f"classes are {listing(self.names, _LISTED)}"
+            return f"{written(value)} is not a class" + (f"; {self._hints[value]}" if value in self._hints else "")
+        if isinstance(value, int) and not isinstance(value, bool):
+            if self._index.numbered:
+                return f"{written(value)} is not a class; numbers are class names here: {listing(self.names, _LISTED)}"
+            return f"{written(value)} is not a class index: there are {len(self.names)} classes"
+        return f"{written(value)} is not a class name or index"
 
     def read_all(self, given: Sequence[Any], ids: Sequence[str]) -> tuple[list[Value], list[str]]:
         """The class names that were given for rows, and every mistake among them."""
@@ -76,60 +95,89 @@ class Classes:
             try:
                 value = self.read(item)
             except ValueError as error:
-                mistakes.append(f"row {row!r}: {error}")
+                mistakes.append(f"row {written(row)}: {error}")
                 continue
             if isinstance(value, Skip):
-                mistakes.append(f"row {row!r}: a proposal names a class")
+                mistakes.append(f"row {written(row)}: a proposal names a class")
             else:
                 names.append(value)
         return names, mistakes
 
-    def _from_array(self, given: Any) -> Any:
-        array = np.asarray(given)
-        if array.dtype != np.dtype(bool):
-            return array.tolist()
-        if array.shape != (len(self.names),):
-            raise ValueError(f"bools of shape {array.shape} for {len(self.names)} classes")
-        return array.nonzero()[0].tolist()
 
-    def _name(self, given: Any) -> str:
-        if isinstance(given, Tensor | np.generic) and given.ndim == 0:
-            given = given.item()
-        if isinstance(given, str):
-            if given in self._code:
-                return given
-            near = difflib.get_close_matches(given, self.names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"classes are {', '.join(self.names[:_LISTED])}"
-            raise ValueError(f"{given!r} is not a class; {hint}")
-        if isinstance(given, int) and not isinstance(given, bool):
-            if 0 <= given < len(self.names):
-                return self.names[given]
-            raise ValueError(f"{given} is not a class index: there are {len(self.names)} classes")
-        raise ValueError(f"{given!r} is not a class name or index")
+def by_index(value: Any, names: Sequence[str]) -> Any:
+    """Class names for class indices: of an int its name, of a list of ints a list of names; all else as it is.
+
+    For answers that are indices by contract, also where class names are numbers.
+
+    Example:
+        >>> by_index(0, ["5", "7"]), by_index([1], ["5", "7"]), by_index("5", ["5", "7"])
+        ('5', ['7'], '5')
+    """
+    if isinstance(value, list | tuple):
+        return [by_index(item, names) for item in value]
+    if isinstance(value, Tensor | np.generic) and value.ndim == 0:
+        value = value.item()
+    within = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names)
+    return names[value] if within else value
 
 
 def one_per_row(values: Any, rows: int) -> list[Given]:
-    """The values as a list of one per row; a single value will do for a single row."""
-    given = [values] if rows == 1 and isinstance(values, str | Skip | int) else list(values)
+    """The values as a list of one per row; a single value will do for a single row.
+
+    Raises:
+        AnswerError: they are as many as other rows, or have no order.
+    """
+    single = isinstance(values, str | bytes | Skip | int | float) or getattr(values, "ndim", 1) == 0
+    if single:
+        given = [values]
+    else:
+        try:
+            given = _each(in_rows(values, "values"))
+        except DataError as error:
+            raise AnswerError(f"{error}{_UNSTORED}") from None
     if len(given) != rows:
         raise AnswerError(f"{rows} rows but {len(given)} values{_UNSTORED}")
     return given
 
 
-def spread(value: float | Sequence[float | None] | None, rows: int, name: str) -> list[float | None]:
-    """One number per row, from one for all or from as many as rows."""
-    if value is None or isinstance(value, int | float):
-        return [value] * rows
-    if len(value) != rows:
-        raise AnswerError(f"{rows} rows but {len(value)} {name}{_UNSTORED}")
-    return list(value)
+def _each(values: Any) -> list[Any]:
+    """The items; those of an array (n, C) of zeros and ones as rows of bools, as in data."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    vectors = isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "iuf"
+    if vectors and bool(((values == 0) | (values == 1)).all()):
+        values = values.astype(np.bool_)
+    return list(values)
+
+
+def spread(value: Any, rows: int, name: str) -> list[float | None]:
+    """One number per row, from one for all or from as many as rows.
+
+    Raises:
+        AnswerError: they are as many as other rows, or one is no finite number.
+    """
+    if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        each = [value] * rows
+    else:
+        each = value.tolist() if isinstance(value, Tensor | np.ndarray) else list(value)
+    if len(each) != rows:
+        raise AnswerError(f"{rows} rows but {len(each)} {name}{_UNSTORED}")
+    try:
+        numbers = [None if number is None else float(number) for number in each]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AnswerError(f"{name} are numbers: {error}{_UNSTORED}") from None
+    wrong = [number for number in numbers if number is not None and not math.isfinite(number)]
+    if wrong:
+        raise AnswerError(f"{name} are finite numbers, not {wrong[0]}{_UNSTORED}")
+    return numbers
 
 
 def shown(value: Value | Skip) -> str:
     """An answer as messages show it."""
     if isinstance(value, Skip):
         return "SKIP"
-    return repr(value) if isinstance(value, str) else repr(list(value))
+    return shortened(repr(value if isinstance(value, str) else list(value)), 200)
 
 
 def refuse(mistakes: Sequence[str]) -> None:

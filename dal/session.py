@@ -15,6 +15,7 @@ from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import Asked, Stream, check_needs
 from dal.chooser import Chooser
 from dal.classes import Classes, one_per_row, refuse, spread
+from dal.data.rows import Rows
 from dal.errors import ConfigError, SessionError
 from dal.events import Answer
 from dal.labels import LabelStore
@@ -100,6 +101,9 @@ class Session:
         self.seed, self.hide_labels, self.budget = seed, hide_labels, budget
         self.save_model = save_model
         self.evaluate_seconds = 0.0
+        for part in (self.data.pool, self.data.test, self.data.validation):
+            if isinstance(part, Rows):
+                part.require_finite()
         if not self.pool.classes:
             raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
         check_needs(strategy, learner, multilabel=self.pool.multilabel)

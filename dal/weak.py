@@ -82,7 +82,7 @@ class LLMWeakLabels:
         if len(said):
             session.propose(
                 share[said],
-                found.codes[said],
+                session.pool.names_of(found.codes[said]),
                 weight=(sure[said] * self.weight).tolist(),
                 who=who,
                 source=WEAK,

@@ -348,8 +348,8 @@ def test_learner_without_label_free_embeddings_is_measured_in_its_features() -> 
 
 def test_points_that_are_not_numbers_are_refused_with_what_to_do() -> None:
     inputs, labels = material.clusters(30)
-    inputs[4, 2] = float("nan")
     session = Session(Splits(Rows.from_inputs(inputs, labels, NAMES)), ProbeLearner(model=None), Random())
+    inputs[4, 2] = float("nan")  # as an encoder may compute it; rows with such inputs are refused before
     space = Space.of(session)
     assert space is not None
     with pytest.raises(LearnerError, match=r"embeddings of 1 of 30 rows .* NaN.*measure_distances: false"):

@@ -1,9 +1,7 @@
-"""Between what people write as labels and the codes that models train on."""
+"""Between what people write as labels and the codes that models train on: whole columns at once."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dal.data.values import (
+    SEPARATORS,
+    ClassIndex,
+    UnknownValueError,
+    in_order,
+    index_of,
+    listing,
+    looks_like_list,
+    normal,
+    outside,
+    shown,
+    text_of,
+    two_readings,
+    whole,
+    written_list,
+)
 from dal.errors import DataError
 
 #: More distinct labels than this are a mistake in the name of the column.
 MOST_CLASSES = 10_000
-
-_INTEGER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?")
 
 Where = Callable[[int], str]
 
@@ -36,45 +48,45 @@ class UnknownLabelError(DataError):
     """A label outside the classes."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the nearest known word, or nothing."""
-    known = list(known)
-    lowered = {name.lower(): name for name in reversed(known)}
-    close = get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
-    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
+    """Declared class names in Unicode's form NFC.
 
-
-def listing(names: Sequence[str], most: int = 20) -> str:
-    """Names for an error message, the first `most` of them."""
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "") or "nothing"
-
-
-def _outside(value: object, classes: Sequence[str]) -> str:
-    return f"the label {value!r} is not one of the classes {listing(classes)}{nearest(str(value), classes)}"
+    Raises:
+        DataError: a name is no text, empty, has a space at an end, or is repeated.
+    """
+    if isinstance(names, str | dict | set | frozenset):
+        raise DataError(f"classes: expected a list of names, not {shown(names)}")
+    seen: dict[str, str] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"classes: {shown(name)} is not text: class names are")
+        if not name.strip() or name != name.strip():
+            raise DataError("classes: a name is empty, or begins or ends with a space")
+        if normal(name) in seen:
+            same = "" if seen[normal(name)] == name else " (once with composed and once with decomposed accents)"
+            raise DataError(f"classes: {shown(name)} is named twice{same}")
+        seen[normal(name)] = name
+    return tuple(seen)
 
 
 def codes_of_values(values: Sequence[Any], classes: tuple[str, ...], multilabel: bool) -> Tensor:
     """Codes (n,) int64 of class names or indices; (n, C) bool of lists of those when multi-label."""
-    index = {name: code for code, name in enumerate(classes)}
-
-    def code(value: Any, place: int) -> int:
-        if isinstance(value, str) and value in index:
-            return index[value]
-        if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < len(classes):
-            raise DataError(f"answer {place + 1}: {_outside(value, classes)}")
-        return int(value.__index__())
-
+    index = ClassIndex(classes)
+    codes = []
+    for place, value in enumerate(values, 1):
+        try:
+            codes.append(index.codes(value) if multilabel else index.code(value))
+        except UnknownValueError as error:
+            raise DataError(f"answer {place}: {outside(error.args[0], classes)}") from None
+        except ValueError as error:
+            listed = multilabel and (isinstance(value, str) or not hasattr(value, "__iter__"))
+            problem = f"{shown(value)} must be a list of classes, for the data are multi-label" if listed else error
+            raise DataError(f"answer {place}: {problem}") from None
     if not multilabel:
-        return torch.tensor([code(value, place) for place, value in enumerate(values)], dtype=torch.int64)
-    out = torch.zeros(len(values), len(classes), dtype=torch.bool)
-    for place, value in enumerate(values):
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise DataError(f"answer {place + 1}: {value!r} must be a list of classes, for the data are multi-label")
-        items = value.tolist() if isinstance(value, Tensor | np.ndarray) else list(value)
-        if items and len(items) == len(classes) and all(isinstance(item, bool) for item in items):
-            out[place] = torch.tensor(items)
-        else:
-            out[place, [code(item, place) for item in items]] = True
+        return torch.tensor(codes, dtype=torch.int64)
+    out = torch.zeros(len(codes), len(classes), dtype=torch.bool)
+    for place, chosen in enumerate(codes):
+        out[place, chosen] = True
     return out
 
 
@@ -91,7 +103,7 @@ def encode(
     """Labels of `length` rows as codes.
 
     Args:
-        values: None, an Arrow column, a tensor or array of codes, or a Python sequence.
+        values: None, an Arrow column, a tensor, an array, or a Python sequence.
         length: N.
         classes: the declared names; None: `names`, or else the sorted names found.
         multilabel: whether a row may have several classes.
@@ -100,38 +112,149 @@ def encode(
         names: what the codes 0, 1, ... of the column are called in its file; -1 is unlabeled there.
 
     Raises:
-        DataError: a label outside `classes`, or one that cannot be read.
+        DataError: a label outside `classes`, one that can mean two things, or one that cannot be read.
     """
     if values is None:
         return _unlabeled(length, classes or (), multilabel)
-    if isinstance(values, Tensor | np.ndarray) and not (isinstance(values, np.ndarray) and values.dtype.kind in "OUS"):
-        return _from_codes(torch.as_tensor(values).cpu(), classes, multilabel, where)
+    if isinstance(values, Tensor) and not multilabel:
+        refuse_two_meanings(values, classes, where)
+    array = isinstance(values, Tensor | np.ndarray)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         values, found = from_python(values, where)
         classes = classes if classes is not None else found
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
-    if multilabel:
-        return _encode_lists(_as_lists(column, separator, where), classes, names, where)
-    if _is_list(column.type):
-        raise DataError(f"{where(0)}: the column holds lists; set multilabel to true if a row may have several classes")
-    codes, classes = _codes(_as_strings(column, where), classes, names, where)
-    return Encoded(torch.from_numpy(codes), torch.from_numpy(codes >= 0), classes)
+    if not multilabel:
+        if _is_list(column.type):
+            raise DataError(
+                f"{where(0)}: the column holds lists; set multilabel to true if a row may have several classes"
+            )
+        codes, classes = _codes(column, classes, names, where, single=True, array=array)
+        return Encoded(torch.from_numpy(codes), torch.from_numpy(codes >= 0), classes)
+    if not _is_list(column.type):
+        column = _as_lists(column, separator, {*(classes or ()), *(names or ())}, where)
+    if pa.types.is_boolean(column.type.value_type):
+        return _encode_vectors(column, classes if classes is not None else names, where)
+    return _encode_lists(column, classes, names, where)
+
+
+def refuse_two_meanings(codes: Tensor, classes: tuple[str, ...] | None, where: Where) -> None:
+    """Nothing, unless codes in a tensor can be told from class names that are numbers only by a guess."""
+    if codes.dim() != 1 or codes.is_floating_point() or codes.dtype == torch.bool or not len(codes):
+        return
+    if classes is not None:
+        if not ClassIndex(classes).aligned:
+            raise DataError(
+                f"{where(0)}: numbers in a tensor can be indices of the classes {listing(classes)} or their names: "
+                "give the names, as text (`names_of` of the data turns indices into names)"
+            )
+        return
+    unlabeled = (codes == -1).nonzero().flatten()
+    if len(unlabeled):
+        raise DataError(
+            f"{where(int(unlabeled[0]))}: -1 in a tensor can be a class of that name or no label: declare `classes` "
+            "for no label, or give a list (with None where there is no label)"
+        )
+
+
+# -- one label a row ---------------------------------------------------------------------------------------------------
 
 
 def _codes(
-    column: Any, classes: tuple[str, ...] | None, names: tuple[str, ...] | None, where: Where
+    column: Any,
+    classes: tuple[str, ...] | None,
+    names: tuple[str, ...] | None,
+    where: Where,
+    *,
+    single: bool = False,
+    array: bool = False,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The code of each string of a column, -1 for null, and the classes."""
+    """The code of each value of a column, -1 where it is missing, and the classes."""
     places, found = _distinct(column, where)
 
     def first(place: int) -> str:
         return where(int(np.argmax(places == place)))
 
-    found = _named(found, names, first)
-    lookup, classes = _lookup(found, classes if classes is not None else names, first)
+    if single:
+        known = {*(classes or ()), *(names or ())}
+        for place, text in enumerate(found):
+            if text is not None and looks_like_list(text) and text not in known:
+                raise DataError(
+                    f"{first(place)}: {shown(text)} looks like a list of labels; set multilabel to true if a row may "
+                    "have several classes, or name it in `classes` if it is one"
+                )
+    if names is not None:
+        names = tuple(map(normal, names))
+        found = _named(found, names, first, numbers=pa.types.is_integer(column.type))
+    lookup, classes = _lookup(found, classes if classes is not None else names, first, array=array)
     return np.append(lookup, -1)[places], classes
+
+
+def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str | None]]:
+    """The place of each value among the distinct ones, -1 for null; and their texts, None for a missing one."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    try:
+        if not (_is_text(kind) or any(check(kind) for check in plain)):
+            column = column.cast(pa.large_string())
+        encoded = column.dictionary_encode()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise DataError(f"{where(0)}: values of type {shown(str(kind))[1:-1]} are no labels") from None
+    if len(encoded.dictionary) > MOST_CLASSES:
+        raise DataError(f"{where(0)}: {len(encoded.dictionary):,} distinct labels: is this the label column?")
+    places = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    floats = pa.types.is_floating(kind)
+    texts: list[str | None] = []
+    for place, value in enumerate(encoded.dictionary.to_numpy(False) if floats else encoded.dictionary.to_pylist()):
+        try:
+            text = text_of(value)
+        except TypeError as error:
+            raise DataError(f"{where(int(np.argmax(places == place)))}: {error}") from None
+        texts.append(None if text is None else normal(text).strip() or None)
+    return places, texts
+
+
+def _lookup(
+    texts: list[str | None], classes: tuple[str, ...] | None, where: Where, *, array: bool
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The code of each distinct label (-1 for a missing one), and the classes."""
+    present = {text for text in texts if text is not None}
+    numbers = {text: number for text in present if (number := whole(text)) is not None}
+    if len(numbers) == len(present):
+        texts = [None if text is None else numbers[text] for text in texts]  # "1.0" is 1
+    else:
+        numbers = {}
+    if classes is None:
+        classes = in_order(numbers.values()) if numbers else tuple(sorted(present))
+    index = ClassIndex(classes)
+    codes = np.full(len(texts), -1, np.int64)
+    for place, text in enumerate(texts):
+        if text is None:
+            continue
+        code = index_of(text, len(classes)) if numbers and not index.numbered else index.by_name.get(text)
+        if code is None:
+            value = int(text) if array and numbers and len(text) < 19 else text
+            raise UnknownLabelError(f"{where(place)}: {outside(value, classes)}")
+        codes[place] = code
+    return codes, classes
+
+
+def _named(found: list[str | None], names: tuple[str, ...], where: Where, *, numbers: bool) -> list[str | None]:
+    """The distinct labels of a column whose file calls its codes `names`; -1 is unlabeled."""
+    if not numbers and all(text is None or text in names for text in found):
+        return found
+    out: list[str | None] = []
+    for place, text in enumerate(found):
+        number = None if text is None else whole(text)
+        index = None if number is None else index_of(number, len(names))
+        if text is not None and index is None:
+            raise UnknownLabelError(f"{where(place)}: {outside(text, names)}")
+        out.append(None if index is None or index < 0 else names[index])
+    return out
 
 
 def _unlabeled(length: int, classes: tuple[str, ...], multilabel: bool) -> Encoded:
@@ -140,163 +263,217 @@ def _unlabeled(length: int, classes: tuple[str, ...], multilabel: bool) -> Encod
     return Encoded(labels, torch.zeros(length, dtype=torch.bool), classes)
 
 
-def _from_codes(codes: Tensor, classes: tuple[str, ...] | None, multilabel: bool, where: Where) -> Encoded:
-    if multilabel:
-        if codes.dim() != 2:
-            raise DataError(f"{where(0)}: multi-label codes have the shape (N, C), not {tuple(codes.shape)}")
-        names = classes if classes is not None else tuple(str(code) for code in range(codes.shape[1]))
-        if codes.shape[1] != len(names):
-            raise DataError(f"{where(0)}: {codes.shape[1]} columns of labels for {len(names)} classes")
-        return Encoded(codes.bool(), torch.ones(len(codes), dtype=torch.bool), names)
-    if codes.dim() != 1 or codes.is_floating_point() or codes.dtype == torch.bool:
-        raise DataError(f"{where(0)}: codes are whole numbers of shape (N,), not {codes.dtype} {tuple(codes.shape)}")
-    codes = codes.long()
-    names = classes if classes is not None else _numbered(int(codes.max()) + 1 if len(codes) else 0)
-    wrong = ((codes < -1) | (codes >= len(names))).nonzero().flatten()
-    if len(wrong):
-        raise UnknownLabelError(f"{where(int(wrong[0]))}: {_outside(int(codes[wrong[0]]), names)}")
-    return Encoded(codes, codes >= 0, names)
+# -- several labels a row ----------------------------------------------------------------------------------------------
 
 
-def _numbered(count: int) -> tuple[str, ...]:
-    return tuple(str(code) for code in range(count))
+def _as_lists(column: Any, separator: str, known: set[str], where: Where) -> Any:
+    """Any column as lists of strings: null stays null (unlabeled), an empty list stays (none of the classes).
+
+    In a column of strings an empty cell is null, and a cell with nothing but the separator (or "[]") an empty list.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not _is_text(kind):
+        places, texts = _distinct(column, where)
+        column = pa.array([*texts, None], pa.large_string()).take(pa.array(places % (len(texts) + 1)))  # -1: the None
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    separator = separator.strip() or separator  # cells and pieces are trimmed anyway
+    lists: list[list[str] | None] = []
+    for place, cell in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            lists.append(None if cell is None else _cut(normal(cell).strip(), separator, known))
+        except ValueError as error:
+            row = int(pc.index(encoded.indices, place).as_py())
+            raise DataError(f"{where(row)}: {error}") from None
+    return pa.array(lists, pa.large_list(pa.large_string())).take(encoded.indices)
 
 
-def text_of(value: Any) -> Any:
-    """A label as JSON or Python gives it, as strings: None, a string, or a list of strings.
+def _cut(cell: str, separator: str, known: set[str]) -> list[str] | None:
+    """The labels of a cell, None where it is empty.
 
     Raises:
-        TypeError: something that is no label.
+        ValueError: a label may be several.
     """
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value)).lower()
-    if hasattr(value, "__index__"):
-        return str(value.__index__())
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, Iterable) and not isinstance(value, dict):
-        items = [text_of(item) for item in value]
-        if all(isinstance(item, str) for item in items):
-            return items
-    raise TypeError(f"{value!r} is not a label: expected a class name, a whole number, or a list of those")
+    if not cell or cell in known:
+        return [cell] if cell else None
+    try:
+        found = written_list(cell)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: write the labels with {separator!r} between them, or name it in `classes` if it is one"
+        ) from None
+    if found is not None:
+        return found
+    pieces = [piece for each in cell.split(separator) if (piece := each.strip())]
+    for piece in pieces:
+        held = [mark for mark in SEPARATORS if mark in piece and mark not in separator]
+        if held and piece not in known:
+            raise ValueError(
+                f"the label {shown(piece)} holds {held[0]!r} and may be several: set label_separator to {held[0]!r} "
+                "(labels are cut at " + repr(separator) + "), or name it in `classes` if it is one"
+            )
+    return pieces
 
 
-def from_python(values: Sequence[Any], where: Where) -> tuple[Any, tuple[str, ...] | None]:
-    """Python labels as Arrow strings; and when all are codes, the names "0", "1", ... up to the largest."""
-    out, largest, numbers = [], -1, True
+def _encode_lists(column: Any, classes: tuple[str, ...] | None, names: tuple[str, ...] | None, where: Where) -> Encoded:
+    known = np.asarray(column.is_valid())
+    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    rows = np.repeat(np.arange(len(column)), counts)
+    flat = column.flatten()
+    nulls = np.flatnonzero(np.asarray(flat.is_null()))
+    if len(nulls):
+        raise DataError(f"{where(int(rows[nulls[0]]))}: an empty value within a list of labels")
+
+    def of_item(item: int) -> str:
+        return where(int(rows[item]) if len(rows) else 0)
+
+    if names is None:  # names in the file say that its numbers are those of classes
+        _refuse_vectors(flat, column, counts, classes, where, of_item)
+    codes, classes = _codes(flat, classes, names, of_item)
+    labels = np.zeros((len(column), len(classes)), np.bool_)
+    held = codes >= 0
+    labels[rows[held], codes[held]] = True
+    return Encoded(torch.from_numpy(labels), torch.from_numpy(known), classes)
+
+
+def _refuse_vectors(
+    flat: Any, column: Any, counts: NDArray[np.int64], classes: tuple[str, ...] | None, where: Where, of_item: Where
+) -> None:
+    """Nothing, unless the items of a row may be zeros and ones, one per class, just as well as numbers of classes."""
+    places, texts = _distinct(flat, of_item)
+    numbers = [None if text is None else whole(text) or text for text in texts]
+    digit = np.array([{"0": 0, "1": 1}.get(number or "", 2) for number in numbers] + [2])[places]
+    size = len(classes) if classes is not None else len(set(numbers) - {None})
+    ends = np.cumsum(counts)
+    zeros, ones = (np.diff(np.r_[0, np.cumsum(digit == value)][np.r_[0, ends]]) for value in (0, 1))  # of each row
+    repeated = (zeros > 1) | (ones > 1)
+    wrong = np.flatnonzero((counts > 0) & (zeros + ones == counts) & (repeated | (counts == size)))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(f"{where(row)}: {two_readings(column[row].as_py(), classes or ())}")
+
+
+def _encode_vectors(column: Any, classes: tuple[str, ...] | None, where: Where) -> Encoded:
+    """Lists of C bools, or none of a row that is unlabeled."""
+    known = np.asarray(column.is_valid())
+    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    flat = column.flatten()
+    size = len(classes) if classes is not None else int(counts.max(initial=0))
+    wrong = np.flatnonzero(known & (counts != size))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(f"{where(row)}: {counts[row]} columns of labels for {size} classes")
+    if flat.null_count:
+        item = int(np.argmax(np.asarray(flat.is_null())))
+        raise DataError(f"{where(int(np.repeat(np.arange(len(column)), counts)[item]))}: an empty value within labels")
+    labels = np.zeros((len(column), size), np.bool_)
+    labels[known] = flat.to_numpy(zero_copy_only=False).reshape(int(known.sum()), size)
+    names = classes if classes is not None else _numbered(size, where)
+    return Encoded(torch.from_numpy(labels), torch.from_numpy(known), names)
+
+
+# -- Python ------------------------------------------------------------------------------------------------------------
+
+
+def from_python(values: Any, where: Where) -> tuple[Any, tuple[str, ...] | None]:
+    """Python labels as an Arrow column; and when all are indices, the names "0", "1", ... up to the largest."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return _from_array(values, where)
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    out, largest, indices = [], -1, True
     for row, value in enumerate(values):
+        if type(value) is str:
+            out.append(value)
+            indices = False
+            continue
         try:
             text = text_of(value)
         except TypeError as error:
             raise DataError(f"{where(row)}: {error}") from None
-        out.append(None if text == "-1" and not isinstance(value, str) else text)
-        for item in (value if isinstance(text, list) else [value]) if text is not None else []:
-            numbers = numbers and not isinstance(item, str | bool) and hasattr(item, "__index__")
-            largest = max(largest, int(item)) if numbers else largest
-    lists = any(isinstance(item, list) for item in out)
-    if lists and not all(item is None or isinstance(item, list) for item in out):
-        row = next(row for row, item in enumerate(out) if isinstance(item, str))
-        raise DataError(f"{where(row)}: a single label among lists of labels")
-    array = pa.array(out, pa.large_list(pa.large_string()) if lists else pa.large_string())
-    return array, _numbered(largest + 1) if numbers and largest >= 0 else None
+        out.append(text)
+        if indices and text is not None:
+            for item in value if isinstance(text, list) else (value,):
+                indices = not isinstance(item, str | bool | np.bool_ | float) and hasattr(item, "__index__")
+                number = int(item) if indices else -1
+                indices = number >= 0
+                largest = max(largest, number)
+                if not indices:
+                    break
+    array = _column(out, where)
+    if pa.types.is_large_list(array.type) and pa.types.is_boolean(array.type.value_type):
+        return array, None
+    return array, _numbered(largest + 1, where) if indices and largest >= 0 else None
+
+
+def _column(texts: list[Any], where: Where) -> Any:
+    """An Arrow column of strings, of lists of strings, or of lists of bools."""
+    kinds = {
+        row: ("vector" if text and isinstance(text[0], bool) else "list" if text else "empty")
+        if isinstance(text, list)
+        else "single"
+        for row, text in enumerate(texts)
+        if text is not None
+    }
+    lists = {kind for kind in kinds.values() if kind != "single"}
+    for kind, message in (("single", "a single label among lists of labels"),
+                          ("vector", "true and false for all classes, among lists of labels")):  # fmt: skip
+        others = set(kinds.values()) - {kind} - ({"empty"} if kind == "vector" else set())
+        if kind in kinds.values() and others:
+            row = next(row for row, found in kinds.items() if found == kind)
+            raise DataError(f"{where(row)}: {message}")
+    if "vector" in lists:
+        return pa.array(texts, pa.large_list(pa.bool_()))
+    try:
+        return pa.array(texts, pa.large_list(pa.large_string()) if lists else pa.large_string())
+    except UnicodeEncodeError:
+        row = next(row for row, text in enumerate(texts) if not _writable(text))
+        raise DataError(f"{where(row)}: {shown(texts[row])} cannot be written as UTF-8") from None
+
+
+def _writable(text: Any) -> bool:
+    try:
+        for item in text if isinstance(text, list) else [text or ""]:
+            str(item).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _from_array(array: NDArray[Any], where: Where) -> tuple[Any, tuple[str, ...] | None]:
+    """A column from an array of numbers: (N,) labels, or (N, C) zeros and ones."""
+    if array.ndim == 2:
+        wrong = np.argwhere((array != 0) & (array != 1))
+        if len(wrong):
+            row, column = (int(place) for place in wrong[0])
+            raise DataError(
+                f"{where(row)}: {array[row, column]} in an array of shape {array.shape}: expected zeros and ones, one "
+                "per class, or a list of the classes of each row"
+            )
+        offsets = pa.array(np.arange(len(array) + 1) * array.shape[1], pa.int64())
+        flat = pa.array(array.astype(np.bool_).reshape(-1))
+        return pa.LargeListArray.from_arrays(offsets, flat), _numbered(array.shape[1], where)
+    if array.ndim != 1:
+        raise DataError(f"{where(0)}: labels have the shape (N,), or (N, C) when multi-label, not {array.shape}")
+    if array.dtype.kind not in "iu" or not len(array) or int(array.min()) < 0:
+        return pa.array(array), None
+    return pa.array(array), _numbered(int(array.max()) + 1, where)
+
+
+def _numbered(count: int, where: Where) -> tuple[str, ...]:
+    if count > MOST_CLASSES:
+        raise DataError(
+            f"{where(0)}: whole numbers up to {shown(count - 1)} would be as many classes: is this the label column? "
+            "Otherwise name the `classes`"
+        )
+    return tuple(str(code) for code in range(count))
 
 
 def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _as_strings(column: Any, where: Where) -> Any:
-    """Any scalar column as trimmed strings, null where empty; whole numbers written as such."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if pa.types.is_floating(kind):
-        column = pc.if_else(pc.is_nan(column), None, column)
-        odd = np.flatnonzero(np.asarray(pc.fill_null(pc.not_equal(column, pc.floor(column)), False)))
-        if len(odd):
-            raise DataError(
-                f"{where(int(odd[0]))}: {column[int(odd[0])].as_py()} is not a label: expected a whole number"
-            )
-        column = column.cast(pa.int64())
-    try:
-        column = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(f"{where(0)}: values of type {kind} are no labels") from None
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.large_string()), column)
-
-
-def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str]]:
-    """The place of each string among the distinct ones, -1 for null; and those."""
-    encoded = column.dictionary_encode()
-    if len(encoded.dictionary) > MOST_CLASSES:
-        raise DataError(f"{where(0)}: {len(encoded.dictionary):,} distinct labels: is this the label column?")
-    names: list[str] = encoded.dictionary.to_pylist()
-    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64), names
-
-
-def _lookup(
-    names: list[str], classes: tuple[str, ...] | None, where: Where
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The code of each distinct label (-1 for an empty one), and the classes."""
-    present = [name for name in names if name]
-    numbers = [match.group(1) for name in present if (match := _INTEGER.fullmatch(name))]
-    whole = len(numbers) == len(present)
-    if whole:
-        written = dict(zip(present, numbers, strict=True))  # "1.0" is 1
-        names = [written.get(name, "") for name in names]
-        present = numbers
-    if classes is None:
-        classes = tuple(sorted(set(present), key=int)) if whole else tuple(sorted(set(present)))
-    index = {name: code for code, name in enumerate(classes)}
-    if whole and not any(_INTEGER.fullmatch(name) for name in classes):
-        index = {str(code): code for code in range(len(classes))}
-    for place, name in enumerate(names):
-        if name and name not in index:
-            raise UnknownLabelError(f"{where(place)}: {_outside(name, classes)}")
-    return np.array([index[name] if name else -1 for name in names], np.int64), classes
-
-
-def _named(found: list[str], names: tuple[str, ...] | None, where: Where) -> list[str]:
-    """The distinct labels of a column whose file calls its codes `names`; an empty one is unlabeled."""
-    if names is None or all(name in names for name in found):
-        return found
-    out = []
-    for place, code in enumerate(found):
-        if not (_INTEGER.fullmatch(code) and -1 <= int(float(code)) < len(names)):
-            raise UnknownLabelError(f"{where(place)}: {_outside(code, names)}")
-        out.append(names[int(float(code))] if int(float(code)) >= 0 else "")
-    return out
-
-
-def _as_lists(column: Any, separator: str, where: Where) -> Any:
-    """Any column as lists of strings: null stays null (unlabeled), an empty list stays (none of the classes).
-
-    In a column of strings an empty cell is null, and a cell with nothing but the separator (or "[]") an empty list.
-    """
-    if _is_list(column.type):
-        return column.cast(pa.large_list(column.type.value_type))
-    strings = _as_strings(column, where)
-    separator = separator.strip() or separator  # cells and pieces are trimmed anyway
-    strings = pc.if_else(pc.equal(strings, "[]"), separator, strings)
-    return pc.split_pattern(strings, separator).cast(pa.large_list(pa.large_string()))
-
-
-def _encode_lists(column: Any, classes: tuple[str, ...] | None, names: tuple[str, ...] | None, where: Where) -> Encoded:
-    known = np.asarray(column.is_valid())
-    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    rows = np.repeat(np.arange(len(column)), counts)
-    flat = column.flatten()
-    nulls = np.flatnonzero(np.asarray(flat.is_null()))
-    if len(nulls):
-        raise DataError(f"{where(int(rows[nulls[0]]))}: an empty value within a list of labels")
-    codes, classes = _codes(_as_strings(flat, lambda item: where(int(rows[item]) if len(rows) else 0)), classes, names,
-                            lambda item: where(int(rows[item])))  # fmt: skip
-    labels = np.zeros((len(column), len(classes)), np.bool_)
-    held = codes >= 0
-    labels[rows[held], codes[held]] = True
-    return Encoded(torch.from_numpy(labels), torch.from_numpy(known), classes)
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dal.data.values import is_missing
 from dal.errors import DataError
 
 #: Rows that are turned into Python objects at a time.
@@ -53,13 +54,14 @@ class Column(Sequence[str]):
         ('two', ['three', 'one'])
     """
 
-    __slots__ = ("_array", "_index", "_starts")
+    __slots__ = ("_array", "_digests", "_index", "_starts")
 
     def __init__(self, array: Any, index: NDArray[np.int64] | None = None) -> None:
         chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
         self._array = chunked if chunked.type == pa.large_string() else chunked.cast(pa.large_string())
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._array.chunks)])
         self._index = index
+        self._digests: NDArray[np.uint64] | None = None
 
     @classmethod
     def of(cls, values: Iterable[str]) -> "Column":
@@ -90,7 +92,16 @@ class Column(Sequence[str]):
     def take(self, rows: Positions) -> "Column":
         """The strings at `rows`, in that order; nothing is copied but the row numbers."""
         index = positions(rows, len(self))
-        return Column(self._array, index if self._index is None else self._index[index])
+        taken = Column(self._array, index if self._index is None else self._index[index])
+        taken._digests = None if self._digests is None else self._digests[index]
+        return taken
+
+    @property
+    def digests(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of each string, (N,), computed once."""
+        if self._digests is None:
+            self._digests = np.frombuffer(b"".join(_digested(block) for block in self.blocks()), "<u8")
+        return self._digests
 
     def arrow(self, rows: Positions | None = None) -> Any:
         """The strings at `rows` (all when None) as one Arrow array."""
@@ -131,11 +142,12 @@ class Pairs(Sequence[tuple[str, str]]):
         ('a', 'b')
     """
 
-    __slots__ = ("first", "second")
+    __slots__ = ("_digests", "first", "second")
 
     def __init__(self, first: Column, second: Column) -> None:
         self.first = first
         self.second = second
+        self._digests: NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -155,20 +167,77 @@ class Pairs(Sequence[tuple[str, str]]):
 
     def take(self, rows: Positions) -> "Pairs":
         """The pairs at `rows`, in that order."""
-        return Pairs(self.first.take(rows), self.second.take(rows))
+        taken = Pairs(self.first.take(rows), self.second.take(rows))
+        taken._digests = None if self._digests is None else self._digests[positions(rows, len(self))]
+        return taken
+
+    @property
+    def digests(self) -> NDArray[np.uint64]:
+        """A 64-bit hash of each pair, (N,), computed once."""
+        if self._digests is None:
+            self._digests = _hashed(_items(self))
+        return self._digests
 
 
 Texts = Column | Pairs
 
 
+def in_rows(values: Any, what: str) -> Any:
+    """Values in the order of the rows: a list, tensor, array or column as it came, one of pandas without its index.
+
+    A missing value of pandas becomes None.
+
+    Raises:
+        DataError: they have no order or no length, such as a set.
+    """
+    if isinstance(values, Tensor | np.ndarray | Column | Pairs | pa.Array | pa.ChunkedArray | list | tuple):
+        return values
+    if hasattr(values, "isna") and hasattr(values, "to_numpy"):  # a Series, a DataFrame, an Index or an array of pandas
+        return _of_pandas(values)
+    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
+        raise DataError(f"{what} must be a list, an array, a tensor or a column, not {type(values).__name__}")
+    return values if isinstance(values, Sequence) else list(values)
+
+
+def labels_in_rows(values: Any, what: str) -> Any:
+    """`in_rows` for labels.
+
+    Raises:
+        DataError: they are a table, whose names of columns would be lost.
+    """
+    if hasattr(values, "columns") and getattr(values, "ndim", 0) == 2:
+        raise DataError(
+            f"{what} are a table: give one column of it, or when multi-label `table.to_numpy()` as labels and "
+            "`list(table.columns)` as `classes`"
+        )
+    return in_rows(values, what)
+
+
+def _of_pandas(values: Any) -> Any:
+    """The values of a Series as a list, the rows of a DataFrame as tuples, or as an array where all are numbers."""
+    array = values.to_numpy()
+    if array.ndim == 2 and array.dtype.kind in "biuf":
+        return array
+    if array.ndim == 2:
+        return [tuple(None if is_missing(item) else item for item in row) for row in array.tolist()]
+    return [None if is_missing(item) else item for item in values.tolist()]
+
+
 def as_inputs(inputs: Any) -> Any:
-    """The inputs in the form that `Rows` holds: texts as `Column` or `Pairs`, everything else as it came."""
-    if isinstance(inputs, Column | Pairs | Tensor | np.ndarray):
-        return inputs
+    """The inputs in the form that `Rows` holds: texts as `Column` or `Pairs`, everything else as it came.
+
+    Raises:
+        DataError: they are no sequence, or a text cannot be written as UTF-8.
+    """
     if isinstance(inputs, pa.Array | pa.ChunkedArray):
         return Column(inputs)
-    if not isinstance(inputs, Sequence) or isinstance(inputs, str):
-        raise DataError(f"inputs must be a sequence of texts, a tensor or an array, not {type(inputs).__name__}")
+    inputs = in_rows(inputs, "inputs")
+    if isinstance(inputs, Tensor | np.ndarray) and not inputs.ndim:
+        raise DataError("inputs must be a sequence of texts, a tensor or an array, not a single number")
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "OU":
+        inputs = inputs.tolist()
+    if isinstance(inputs, Column | Pairs | Tensor | np.ndarray):
+        return inputs
     try:
         if len(inputs) and all(isinstance(item, str) for item in inputs):
             return Column.of(inputs)
@@ -181,6 +250,30 @@ def as_inputs(inputs: Any) -> Any:
 
 def _is_pair(item: Sequence[Any]) -> bool:
     return len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str)
+
+
+def first_not_finite(inputs: Any) -> int | None:
+    """The first row that holds a NaN or an infinite number; None where all are finite, or are no numbers."""
+    if isinstance(inputs, Column | Pairs):
+        return None
+    if isinstance(inputs, Tensor | np.ndarray):
+        for start in range(0, len(inputs) if inputs.ndim and _is_float(inputs) else 0, BLOCK):
+            finite = _isfinite(inputs[start : start + BLOCK])
+            if not finite.all():
+                return start + int(np.argmin(finite.reshape(len(finite), -1).all(1)))
+        return None
+    return next((row for row, item in enumerate(inputs) if _is_float(item) and not _isfinite(item).all()), None)
+
+
+def _is_float(item: Any) -> bool:
+    if isinstance(item, Tensor):
+        return item.is_floating_point() or item.is_complex()
+    return isinstance(item, float) or (isinstance(item, np.ndarray | np.generic) and item.dtype.kind in "fc")
+
+
+def _isfinite(item: Any) -> NDArray[np.bool_]:
+    """Which numbers of a tensor, an array or a float are finite, on the CPU."""
+    return np.asarray(torch.isfinite(item.detach()).cpu() if isinstance(item, Tensor) else np.isfinite(item))
 
 
 def select(inputs: Any, rows: NDArray[np.int64]) -> Any:
@@ -236,10 +329,18 @@ def _raw(item: Any) -> bytes:
 
 def digests(inputs: Any) -> NDArray[np.uint64]:
     """A 64-bit hash of every row, (N,): the same row has the same hash in every file, order and process."""
-    out = bytearray()
-    for item in _items(inputs):
-        out += blake2b(item, digest_size=8).digest()
-    return np.frombuffer(out, "<u8")
+    return inputs.digests if isinstance(inputs, Column | Pairs) else _hashed(_items(inputs))
+
+
+def _hashed(items: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
+    return np.frombuffer(b"".join([blake2b(item, digest_size=8).digest() for item in items]), "<u8")
+
+
+def _digested(block: Any) -> bytes:
+    """The hashes of the strings of an Arrow block, one after the other."""
+    offsets, data = _bytes_of(block)
+    hashed = blake2b  # a local name, looked up a million times
+    return b"".join([hashed(data[start:end], digest_size=8).digest() for start, end in pairwise(offsets.tolist())])
 
 
 def hash_ids(digest: NDArray[np.uint64]) -> Column:

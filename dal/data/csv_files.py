@@ -1,55 +1,201 @@
 """CSV and TSV files as Arrow tables of strings, and where in the file a fault is."""
 
 import csv
+import io
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
 
-from dal.data.source import TEXT, Source, Wanted, gathered, refuse_utf16, utf8_fault
-from dal.errors import DataError, one_line
+from dal.data.quotes import Contradiction, contradiction, is_quoted
+from dal.data.source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
+from dal.data.values import SEPARATORS, printable, reason, shown
+from dal.errors import DataError
 
 #: Bytes that are parsed at a time; a file with a longer row is parsed in one piece.
 CSV_BLOCK = 8 << 20
 
+_MOST_BLOCK = (1 << 31) - 1
+_HEAD = 1 << 20  # bytes in which the names of the columns are looked for
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_WRITTEN = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
+
+
+def delimiter_of(text: str | None) -> str | None:
+    """The separator that an option names: one character, or its name.
+
+    Raises:
+        DataError: it is none.
+    """
+    if text is None:
+        return None
+    mark = _WRITTEN.get(text, text)
+    if len(mark) != 1 or not mark.isascii() or mark in '"\r\n\0':
+        raise DataError(f"delimiter: {shown(text)} separates no cells: expected one character, such as ; or tab")
+    return mark
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a file is written.
+
+    Attributes:
+        delimiter: separates its cells.
+        quoted: whether quotes enclose cells.
+        skipped: lines before the names of the columns.
+    """
+
+    delimiter: str
+    quoted: bool = True
+    skipped: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the delimiter is called."""
+        return _NAMES.get(self.delimiter, shown(self.delimiter))
+
+    @property
+    def cut(self) -> str:
+        """What errors say of it."""
+        return f" (each {self.name} ends a cell; data.delimiter sets another separator)"
+
+    def parsing(self, **options: Any) -> Any:
+        """For Arrow."""
+        quote = '"' if self.quoted else False
+        return pa.csv.ParseOptions(
+            delimiter=self.delimiter, quote_char=quote, newlines_in_values=self.quoted, **options
+        )
+
+    def reading(self, block: int, **options: Any) -> Any:
+        """For Arrow."""
+        return pa.csv.ReadOptions(block_size=min(block, _MOST_BLOCK), skip_rows=self.skipped, **options)
+
 
 def read_csv(file: Path, wanted: Wanted) -> Source:
-    """The wanted columns of a .csv or .tsv file, as strings: "NA" and "null" are texts like any other."""
+    """The wanted columns of a .csv or .tsv file, as strings: "NA" and "null" are texts like any other.
+
+    Cells are separated by what the option says, or else by what gives the wanted columns: a comma (in a .tsv file a
+    tab), semicolon, tab or bar.
+    """
     size = file.stat().st_size
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    refuse_utf16(file)
+    refuse_other_encodings(file)
+    form = _form(file, wanted)
     try:
-        table = _read_csv(file, wanted, delimiter, min(size + 1, CSV_BLOCK))
+        table = _read_csv(file, wanted, form, min(size + 1, CSV_BLOCK))
+    except UnicodeDecodeError as error:
+        raise DataError(utf8_fault(file) or f"{_name(file)} is not UTF-8: save it as UTF-8") from error
     except pa.ArrowInvalid as error:
         if size < CSV_BLOCK or "straddling" not in str(error):
-            raise DataError(_csv_fault(file, delimiter, error)) from error
+            raise DataError(_csv_fault(file, form, error)) from error
         try:
-            table = _read_csv(file, wanted, delimiter, min(size + 1, (1 << 31) - 1))
+            table = _read_csv(file, wanted, form, size + 1)
         except pa.ArrowInvalid as whole:
-            raise DataError(_csv_fault(file, delimiter, whole)) from whole
-    return Source(str(file), table, line_of=lambda row: line_of_row(file, delimiter, row))
+            raise DataError(_csv_fault(file, form, whole)) from whole
+    return Source(_name(file), table, line_of=lambda row: line_of_row(file, form, row))
 
 
-def _read_csv(file: Path, wanted: Wanted, delimiter: str, block: int) -> Any:
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+def _name(file: Path) -> str:
+    return printable(str(file), 200)
+
+
+# -- how a file is written -------------------------------------------------------------------------------------------
+
+
+def _form(file: Path, wanted: Wanted) -> _Form:
+    """How the file is written.
+
+    Raises:
+        DataError: its quotes contradict each other.
+    """
+    head, said = _head(file)
+    delimiter = wanted.delimiter or said or _delimiter(head, file.suffix.lower(), wanted)
+    skipped = int(said is not None)
+    names = _first_record(head, delimiter)
+    if names and not set(wanted.required) <= set(names):  # before anything is said of the rows
+        if fault := utf8_fault(file):
+            raise DataError(fault)
+        wanted.among(names, _name(file), cut=_Form(delimiter).cut)
+    if delimiter == "\t":
+        found = is_quoted(file, delimiter)
+        if isinstance(found, Contradiction):
+            raise DataError(
+                f"{_name(file)}: line {found.line}: {found.problem}: cells cut by tabs are not quoted, or all are that "
+                "hold a quote or a line break; mend the line, or save the file as CSV"
+            )
+        return _Form(delimiter, found, skipped)
+    wrong = contradiction(file, delimiter)
+    form = _Form(delimiter, True, skipped)
+    if wrong is not None:
+        if fault := utf8_fault(file):
+            raise DataError(fault)
+        raise DataError(
+            f"{_name(file)}: line {wrong.line}: {wrong.problem}: is a quote or a {form.name} out of place? A text that "
+            "begins with a quote stands in quotes, and the quotes within it are doubled"
+        )
+    return form
+
+
+def _head(file: Path) -> tuple[str, str | None]:
+    """The first lines, and the separator that a line `sep=;` before them names."""
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD).decode("utf-8-sig", "replace").lstrip("\r\n")
+    first, _, rest = head.partition("\n")
+    first = first.rstrip("\r")
+    if first.lower().startswith("sep=") and len(first) == 5 and first[4].isascii() and first[4] != '"':
+        return rest, first[4]
+    return head, None
+
+
+def _delimiter(head: str, suffix: str, wanted: Wanted) -> str:
+    """The separator by which the first line names the wanted columns; the usual one of the kind of file otherwise."""
+    usual = "\t" if suffix == ".tsv" else ","
+    columns = {mark: _first_record(head, mark) for mark in (usual, *SEPARATORS)}
+    fitting = [mark for mark, names in columns.items() if set(wanted.required) <= set(names)]
+    if usual in fitting:
+        return usual
+    if not fitting and len(columns[usual]) > 1:
+        return usual
+    return max(fitting or columns, key=lambda mark: len(columns[mark]))
+
+
+def _first_record(head: str, delimiter: str) -> list[str]:
+    if delimiter == "\t":
+        first = re.split(r"[\r\n]", head, maxsplit=1)[0]
+        return [cell.strip('"') for cell in first.split("\t")] if first else []
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        return next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
+    except csv.Error:
+        return []
+    finally:
+        csv.field_size_limit(limit)
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read_csv(file: Path, wanted: Wanted, form: _Form, block: int) -> Any:
     names = pa.csv.open_csv(
         file,
-        read_options=pa.csv.ReadOptions(block_size=block),
-        parse_options=parse,
+        read_options=form.reading(block),
+        parse_options=form.parsing(),
         convert_options=pa.csv.ConvertOptions(check_utf8=False),
     ).schema.names
-    columns = wanted.among(names, str(file))
+    columns = wanted.among(names, _name(file), cut=form.cut)
     convert = pa.csv.ConvertOptions(
         include_columns=columns, column_types=dict.fromkeys(columns, TEXT), strings_can_be_null=False
     )
-    reading = pa.csv.ReadOptions(block_size=block)
-    with pa.csv.open_csv(file, read_options=reading, parse_options=parse, convert_options=convert) as reader:
+    with pa.csv.open_csv(
+        file, read_options=form.reading(block), parse_options=form.parsing(), convert_options=convert
+    ) as reader:
         return gathered(reader, reader.schema)
 
 
-def _csv_fault(file: Path, delimiter: str, error: Exception) -> str:
+def _csv_fault(file: Path, form: _Form, error: Exception) -> str:
     if fault := utf8_fault(file):
         return fault
     broken: list[Any] = []
@@ -58,31 +204,30 @@ def _csv_fault(file: Path, delimiter: str, error: Exception) -> str:
         broken.append(row)
         return "error"
 
-    size = max(file.stat().st_size + 1, 1 << 20)
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=keep)
-    reading = pa.csv.ReadOptions(block_size=min(size, (1 << 31) - 1), use_threads=False)
+    reading = form.reading(max(file.stat().st_size + 1, 1 << 20), use_threads=False)
     try:
-        pa.csv.read_csv(file, read_options=reading, parse_options=parse)
+        pa.csv.read_csv(file, read_options=reading, parse_options=form.parsing(invalid_row_handler=keep))
     except pa.ArrowInvalid:
         if broken:
             row = broken[0]
-            at = (
-                f"row {row.number - 1} (line {line_of_row(file, delimiter, row.number - 2)})" if row.number else "a row"
-            )
+            line = line_of_row(file, form, row.number - 2 - form.skipped) if row.number else None
+            at = f"row {row.number - 1 - form.skipped} (line {line})" if row.number else "a row"
+            quote = "quote or a " if form.quoted else ""
             return (
-                f"{file}: {at} has {row.actual_columns} columns, expected {row.expected_columns}: "
-                f"is a quote or a {'tab' if delimiter != ',' else 'comma'} out of place?"
+                f"{_name(file)}: {at} has {row.actual_columns} columns, expected {row.expected_columns}: "
+                f"is a {quote}{form.name} out of place?{form.cut}"
             )
-    return f"{file} cannot be read as {file.suffix[1:].upper()}: {one_line(error)}"
+    return f"{_name(file)} cannot be read as {file.suffix[1:].upper()}: {reason(error)}"
 
 
-def line_of_row(file: Path, delimiter: str, row: int) -> int | None:
+def line_of_row(file: Path, form: _Form, row: int) -> int | None:
     """The line where data row `row` starts: rows may hold line breaks, and empty lines are no rows."""
     limit = csv.field_size_limit(sys.maxsize)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-            reader = csv.reader(lines, delimiter=delimiter)
-            before, count = 0, -2
+            reader = csv.reader(lines, delimiter=form.delimiter, quoting=quoting)
+            before, count = 0, -2 - form.skipped
             for record in reader:
                 count += bool(record)
                 if record and count == row:

@@ -1,30 +1,37 @@
 """JSON files (lines, or one array of objects) as Arrow tables, read a few thousand objects at a time."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dal.data.classes import text_of
-from dal.data.source import LISTS, TEXT, Source, Wanted, gathered, refuse_utf16, utf8_fault
-from dal.errors import DataError, one_line
+from dal.bounded import MAX_DEPTH, parse_json
+from dal.data.source import LISTS, TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
+from dal.data.values import printable, reason, shown, text_of
+from dal.errors import DataError
 
 #: Objects that are turned into Arrow at a time.
 BATCH = 1024
 
+_SPACE = re.compile(r"[ \n\r\t]*")
+
 
 def read_json(file: Path, wanted: Wanted) -> Source:
     """The wanted columns of a .jsonl file, or of a .json file that holds lines or one array of objects."""
-    refuse_utf16(file)
+    refuse_other_encodings(file)
     objects = _json_array if _starts_array(file) else _json_lines
     records = _Records(file, objects(file), wanted)
     table = records.table()
     if len(table):
-        wanted.among([*records.seen], str(file))
-    return Source(str(file), table, line_of=lambda row: next(islice(objects(file), row, None))[0])
+        wanted.among([*records.seen], printable(str(file), 200))
+    return Source(
+        printable(str(file), 200), table, line_of=lambda row: next(islice(objects(file), row, None), (None,))[0]
+    )
 
 
 def _starts_array(file: Path) -> bool:
@@ -40,11 +47,11 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line.strip():
                 try:
-                    yield number, json.loads(line)
+                    yield number, parse_json(line.decode())
                 except UnicodeDecodeError:
                     raise DataError(utf8_fault(file)) from None
                 except ValueError as error:
-                    raise DataError(f"{file}: line {number} is not JSON: {one_line(error)}") from None
+                    raise _fault(file, number, error) from None
 
 
 def _json_array(file: Path) -> Iterator[tuple[int, Any]]:
@@ -52,7 +59,6 @@ def _json_array(file: Path) -> Iterator[tuple[int, Any]]:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(utf8_fault(file)) from None
-    decode = json.JSONDecoder().raw_decode
     line, counted, at = 1, 0, text.index("[") + 1
     separator = ","
     while True:
@@ -60,9 +66,9 @@ def _json_array(file: Path) -> Iterator[tuple[int, Any]]:
         if separator == "," and text[at : at + 1] == "]":
             return
         try:
-            item, end = decode(text, at)
+            item, end = _decoded(text, at)
         except ValueError as error:
-            raise DataError(f"{file}: line {1 + text.count(chr(10), 0, at)} is not JSON: {one_line(error)}") from None
+            raise _fault(file, 1 + text.count("\n", 0, at), error) from None
         line, counted = line + text.count("\n", counted, at), at
         yield line, item
         at = _skip_space(text, end)
@@ -70,27 +76,50 @@ def _json_array(file: Path) -> Iterator[tuple[int, Any]]:
         if separator == "]":
             return
         if separator != ",":
-            raise DataError(f"{file}: line {1 + text.count(chr(10), 0, at)} is not JSON: expected a comma or ]")
+            raise _fault(file, 1 + text.count("\n", 0, at), ValueError("expected a comma or ]"))
         at += 1
+
+
+def _decoded(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins at a place of a text, parsed within bounds, and where it ends.
+
+    Raises:
+        ValueError: it is not JSON, or beyond a bound.
+    """
+    try:
+        item, end = json.JSONDecoder().raw_decode(text, at)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        raise ValueError("a number has more than 4,300 digits") from None
+    if text.count("[", at, end) + text.count("{", at, end) > MAX_DEPTH:
+        item = parse_json(text[at:end])
+    return item, end
 
 
 def _skip_space(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\n", "\r", "\t") and at < len(text):
-        at += 1
-    return at
+    match = _SPACE.match(text, at)
+    return at if match is None else match.end()
+
+
+def _fault(file: Path, line: int, error: ValueError) -> DataError:
+    return DataError(f"{printable(str(file), 200)}: line {line} is not JSON: {reason(error)}")
 
 
 class _Records:
     """Objects on their way into Arrow: which columns they had, and whether their labels are lists."""
 
     def __init__(self, file: Path, objects: Iterator[tuple[int, Any]], wanted: Wanted) -> None:
-        self.file = file
+        self.file = printable(str(file), 200)
         self.objects = objects
         self.wanted = wanted
         self.label = wanted.label if wanted.label not in wanted.texts else None
         self.columns = wanted.columns
         self.seen: dict[str, None] = {}  # in the order of the file
         self.lists: bool | None = None  # unknown until a label is seen
+        self.vectors: bool | None = None  # of bools, one per class; unknown until a list that is not empty is seen
         self.row = 0
 
     def table(self) -> Any:
@@ -104,7 +133,11 @@ class _Records:
         label_type = LISTS if self.lists else TEXT
         schema = pa.schema([(column, label_type if column == self.label else TEXT) for column in self.columns])
         table = gathered((batch.cast(schema) for batch in chain(held, batches)), schema)
-        return table.select([column for column in self.columns if column in self.seen])
+        table = table.select([column for column in self.columns if column in self.seen])
+        if not self.vectors or self.label is None:
+            return table
+        bools = pa.chunked_array([_as_bools(chunk) for chunk in table[self.label].chunks], pa.large_list(pa.bool_()))
+        return table.set_column(table.column_names.index(self.label), self.label, bools)
 
     def _batches(self) -> Iterator[Any]:
         while chunk := list(islice(self.objects, BATCH)):
@@ -118,31 +151,56 @@ class _Records:
         at = f"{self.file}: row {self.row} (line {line})"
         if not isinstance(record, dict):
             raise DataError(f"{at} is a {type(record).__name__}, expected an object with columns")
-        self.seen.update(dict.fromkeys(record))
+        few = len(self.seen) < _MOST_COLUMNS
+        self.seen.update(dict.fromkeys(record if few else (column for column in self.columns if column in record)))
         for column, values in data.items():
             try:
                 values.append(self._value(column, record.get(column)))
             except (TypeError, UnicodeEncodeError) as error:
-                raise DataError(f"{at}, column {column!r}: {one_line(error)}") from None
+                raise DataError(f"{at}, column {shown(column)}: {reason(error)}") from None
 
     def _value(self, column: str, item: Any) -> Any:
         if column in self.wanted.texts:
             if item is not None and not isinstance(item, str):
-                raise TypeError(f"expected text, not {item!r}")
+                raise TypeError(f"expected text, not {shown(item)}")
         else:
             item = text_of(item)
-        for text in item if isinstance(item, list) else [item or ""]:
-            text.encode()  # half of a surrogate pair cannot be written
-        if item is not None and column == self.label:
-            if self.lists is None:
-                self.lists = isinstance(item, list)
-            if isinstance(item, list) != self.lists:
-                raise TypeError("single labels and lists of labels are mixed")
+        if column == self.label and item is not None:
+            item = self._labels(item)
         elif isinstance(item, list):
             raise TypeError("expected one value, not a list")
+        for text in item if isinstance(item, list) else [item or ""]:
+            text.encode()  # half of a surrogate pair cannot be written
         return item
+
+    def _labels(self, item: Any) -> Any:
+        """A label or a list of them, of the same kind as those before; bools as "true" and "false"."""
+        if self.lists is None:
+            self.lists = isinstance(item, list)
+        if isinstance(item, list) != self.lists:
+            raise TypeError("single labels and lists of labels are mixed")
+        if not isinstance(item, list) or not item:
+            return item
+        vector = isinstance(item[0], bool)
+        if self.vectors is None:
+            self.vectors = vector
+        if vector != self.vectors:
+            raise TypeError("lists of true and false, one per class, and lists of labels are mixed")
+        return [str(on).lower() for on in item] if vector else item
 
     def _array(self, column: str, values: list[Any]) -> Any:
         if all(item is None for item in values):
             return pa.nulls(len(values))
         return pa.array(values, LISTS if self.lists and column == self.label else TEXT)
+
+
+#: Names of columns that are remembered for errors.
+_MOST_COLUMNS = 10_000
+
+
+def _as_bools(lists: Any) -> Any:
+    """Lists of "true" and "false" as lists of bools, null where they are."""
+    counts = pc.list_value_length(lists)
+    offsets = pc.fill_null(pc.cumulative_sum(pc.fill_null(counts, 0)), 0)
+    offsets = pa.concat_arrays([pa.array([0], offsets.type), offsets]).cast(pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, pc.equal(lists.flatten(), "true"), mask=lists.is_null())

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from dal.data.classes import Encoded, UnknownLabelError, encode, from_python
+from dal.data.classes import Encoded, UnknownLabelError, checked_classes, encode, from_python, refuse_two_meanings
 from dal.data.columns import Column, Pairs, digests, hash_ids
-from dal.data.rows import Rows, Splits, strings, unique_ids
+from dal.data.rows import Rows, Splits, named_ids, strings, unique_ids
 from dal.data.source import Source
-from dal.data.split import Keys, keys, sample, share, strata
+from dal.data.split import Keys, distinct, keys, sample, share, strata
 from dal.data.summary import Summary
+from dal.data.values import reason, shown
 from dal.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ class _Part:
 
     Attributes:
         rows: the rows with a text.
-        digest: a hash of the text of each.
         kept: where each stood in the source. Not kept up to date by `take`.
         empty: how many rows had no text.
         named: whether the ids are the user's.
@@ -45,14 +45,18 @@ class _Part:
     """
 
     rows: Rows
-    digest: Keys
     kept: NDArray[np.int64]
     empty: int
     named: bool
     where: Callable[[int], str]
 
     def take(self, index: NDArray[np.int64]) -> "_Part":
-        return replace(self, rows=self.rows.take(index), digest=self.digest[index])
+        return replace(self, rows=self.rows.take(index))
+
+    @property
+    def digest(self) -> Keys:
+        """A hash of the text of each row."""
+        return digests(self.rows.inputs)
 
     def keys(self, seed: int, stream: int) -> Keys:
         return keys(digests(self.rows.ids), seed, stream)
@@ -66,21 +70,20 @@ def _part(source: Source, recipe: "TextData", classes: tuple[str, ...] | None) -
         empty |= np.asarray(pc.fill_null(blank, True))
     kept = np.flatnonzero(~empty)
     if not len(kept):
-        raise DataError(f"{source.name}: every text is empty ({len(empty):,} rows), column {recipe.text!r}")
+        raise DataError(f"{source.name}: every text is empty ({len(empty):,} rows), column {shown(recipe.text)}")
     index = kept if empty.any() else None
     columns = [Column(column.fill_null("") if column.null_count else column, index) for column in texts]
     inputs = columns[0] if len(columns) == 1 else Pairs(columns[0], columns[1])
-    digest = digests(inputs)
     named = recipe.id is not None and recipe.id in source.table.column_names
     rows = Rows(
         inputs=inputs,
-        ids=_named_ids(source, str(recipe.id), kept) if named else hash_ids(digest),
+        ids=_named_ids(source, str(recipe.id), kept) if named else hash_ids(digests(inputs)),
         groups=_groups(source, recipe.group, index),
         multilabel=recipe.multilabel,
         source=source.name,
         **vars(_labels(source, recipe, kept, classes)),
     )
-    return _Part(rows, digest, kept, int(empty.sum()), named, source.where(recipe.id))
+    return _Part(rows, kept, int(empty.sum()), named, source.where(recipe.id))
 
 
 def _named_ids(source: Source, column: str, kept: NDArray[np.int64]) -> Column:
@@ -115,7 +118,7 @@ def _labels(source: Source, recipe: "TextData", kept: NDArray[np.int64], classes
     )
 
 
-def listed(name: str, texts: Sequence[Any], columns: dict[str, Any], pair: bool) -> Source:
+def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> Source:
     """Python lists as a source."""
     if not len(texts):
         raise DataError(f"{name} are empty: there are no rows")
@@ -123,44 +126,40 @@ def listed(name: str, texts: Sequence[Any], columns: dict[str, Any], pair: bool)
     for place, column in enumerate(("text", "text_pair") if pair else ("text",)):
         try:
             values = [text if text is None or not pair else text[place] for text in texts] if pair else texts
-            table[column] = pa.array(values, pa.large_string())
+            table[column] = pa.array(values, pa.large_string(), from_pandas=True)  # NaN and NA are missing, too
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, IndexError, UnicodeEncodeError) as error:
-            raise DataError(f"{name}: {'pairs of texts' if pair else 'texts'} expected: {error}") from error
+            expected = "pairs of texts" if pair else "texts"
+            raise DataError(f"{name}: {expected} expected: {reason(error)}") from error
     for column, values in columns.items():
         if values is not None:
             if len(values) != len(texts):
                 raise DataError(f"{name}: {len(texts)} rows but {len(values)} in {column!r}")
+            if column == "id":
+                values = named_ids(values, name)
             table[column] = values if column == "label" else strings(values).arrow()
     return Source(name, pa.table(table))
 
 
 def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tuple[list[str] | None, list[Any]]:
-    """Arrow columns of Python labels by source, and the classes: those given, or "0", "1", ... when all are codes."""
+    """Arrow columns of Python labels by source, and the classes: those given, or "0", "1", ... when all are indices."""
+    names = None if classes is None else checked_classes(classes)
     columns: list[Any] = []
     sizes: list[int | None] = []
     for name, values in labels.items():
+        where = Source(name, None).where("label")
         if values is None:
             columns.append(None)
             continue
-        values, size = _listed_labels(values)
-        column, numbered = from_python(values, Source(name, None).where("label"))
+        if isinstance(values, torch.Tensor):
+            refuse_two_meanings(values, names, where)
+        column, numbered = from_python(values, where)
         columns.append(column)
         if column.null_count == len(column):
             continue
-        sizes.append(size if size is not None else None if numbered is None else len(numbered))
-    if classes is not None or not sizes or None in sizes:
-        return (None if classes is None else list(classes)), columns
+        sizes.append(None if numbered is None else len(numbered))
+    if names is not None or not sizes or None in sizes:
+        return (None if names is None else list(names)), columns
     return [str(code) for code in range(max(size for size in sizes if size is not None))], columns
-
-
-def _listed_labels(values: Any) -> tuple[Any, int | None]:
-    """Labels as a list, and the number of classes where they are the zeros and ones of (N, C)."""
-    if not isinstance(values, torch.Tensor | np.ndarray):
-        return values, None
-    array = values.numpy(force=True) if isinstance(values, torch.Tensor) else values
-    if array.ndim == 2 and array.dtype.kind in "biuf":
-        return [np.flatnonzero(row).tolist() for row in array], array.shape[1]
-    return array.tolist(), None
 
 
 def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -> Splits:
@@ -188,7 +187,7 @@ def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -
         rows=len(pool_source.table),
         pool=len(pool.rows),
         labeled=int(pool.rows.known.sum()),
-        duplicates=len(pool.rows) - len(np.unique(pool.digest)),
+        duplicates=len(pool.rows) - distinct(pool.digest),
         test=0 if test is None else len(test.rows),
         test_source="" if test_source is None else test_source.name,
         validation=0 if validation is None else len(validation.rows),
@@ -201,7 +200,7 @@ def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -
 
 def _parts(recipe: "TextData", pool_source: Source, test_source: Source | None) -> tuple[_Part, _Part | None]:
     """All rows of the pool and of a given test, with the same classes: declared, found in the pool, or in the test."""
-    declared = None if recipe.classes is None else tuple(recipe.classes)
+    declared = None if recipe.classes is None else checked_classes(recipe.classes)
     pool = _part(pool_source, recipe, declared)
     test = None
     if test_source is not None:
@@ -232,14 +231,15 @@ def _refuse_one_class(recipe: "TextData", pool: _Part, test: _Part | None) -> No
     rows = pool.rows
     if recipe.multilabel:
         return
-    column = f"column {recipe.label!r}"
+    column = f"column {shown(recipe.label)}"
     if len(rows.classes) == 1:
         where = rows.source if rows.known.any() or test is None else test.rows.source
         hint = "; name all classes with `classes` if the others are still to be found"
-        raise DataError(f"{where}: {column} has one class only ({rows.classes[0]!r}): a classifier needs two{hint}")
+        only = shown(rows.classes[0])
+        raise DataError(f"{where}: {column} has one class only ({only}): a classifier needs two{hint}")
     if len(rows) > 1 and bool(rows.known.all()) and bool((rows.labels == rows.labels[0]).all()):
         name = rows.classes[int(rows.labels[0])]
-        raise DataError(f"{rows.source}: {column} has one class only ({name!r}) in all {len(rows):,} rows")
+        raise DataError(f"{rows.source}: {column} has one class only ({shown(name)}) in all {len(rows):,} rows")
 
 
 def _refuse_shared_ids(pool: _Part, test: _Part) -> None:
@@ -253,8 +253,8 @@ def _refuse_shared_ids(pool: _Part, test: _Part) -> None:
         more = f" (and {len(rows) - 1:,} more)" if len(rows) > 1 else ""
         where = test.where(int(test.kept[first]))
         raise DataError(
-            f"{where}: the id {test.rows.ids[first]!r} also stands in the pool, {pool.rows.source} row {other}{more}; "
-            "a test must not share rows with the pool"
+            f"{where}: the id {shown(test.rows.ids[first])} also stands in the pool, {pool.rows.source} row {other}"
+            f"{more}; a test must not share rows with the pool"
         )
 
 
@@ -286,7 +286,9 @@ def _held_out(part: _Part, fraction: float, seed: int, stream: int, what: str) -
     chosen = labeled[
         share(part.keys(seed, stream)[labeled], strata(part.rows.labels[torch.from_numpy(labeled)]), fraction)
     ]
-    left = np.setdiff1d(np.arange(len(part.rows)), chosen)
+    mask = np.ones(len(part.rows), np.bool_)
+    mask[chosen] = False
+    left = np.flatnonzero(mask)
     if not len(left):
         raise DataError(f"{part.rows.source}: a {what} share of {fraction} leaves no rows in the pool")
     return part.take(left), part.take(chosen)
@@ -294,7 +296,8 @@ def _held_out(part: _Part, fraction: float, seed: int, stream: int, what: str) -
 
 def _without(pool: _Part, other: _Part, left_out: Counter[str]) -> _Part:
     """The pool less the rows whose text also stands in the other part."""
-    left = np.flatnonzero(~np.isin(pool.digest, other.digest))
+    stands = pc.is_in(pa.array(pool.digest), value_set=pa.array(other.digest))  # hashed: faster than numpy's isin
+    left = np.flatnonzero(~np.asarray(stands))
     if not len(left):
         source = other.rows.source
         raise DataError(f"{pool.rows.source}: every text of the pool also stands in {source}: nothing is left")

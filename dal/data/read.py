@@ -1,7 +1,6 @@
 """From a path to a table: files, `datasets` folders, the Hugging Face hub, the packaged demo."""
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from dal.data.classes import listing, nearest
+from dal.bounded import parse_json
 from dal.data.csv_files import read_csv
 from dal.data.json_files import read_json
 from dal.data.source import TEXT, Source, Wanted, gathered, missing
-from dal.errors import DataError, MissingExtraError, one_line
+from dal.data.values import listing, printable, reason, shown
+from dal.errors import DalError, DataError, MissingExtraError, did_you_mean
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -29,30 +29,67 @@ def read(path: str, wanted: Wanted, *, split: str | None = None) -> Source:
     """
     if path == "demo":
         return _demo(wanted)
-    file = Path(path).expanduser()
+    name = printable(path, 200)
+    try:
+        return _read(path, wanted, split)
+    except DalError:
+        raise
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or reason(error)}") from error
+    except MemoryError as error:
+        raise DataError(f"{name} cannot be read: it needs more memory than there is") from error
+    except RecursionError as error:
+        raise DataError(f"{name} cannot be read: something in it is nested too deep") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError, pa.ArrowException) as error:
+        raise DataError(f"{name} cannot be read: {reason(error)}") from error  # a file that is not what it says
+
+
+def _read(path: str, wanted: Wanted, split: str | None) -> Source:
+    if not path.strip():
+        raise DataError("the path of the data is empty: name a file, a folder or a hub data set")
+    file = path_of(path)
     if file.is_dir():
         return _folder(file, wanted, split)
     if not file.is_file():
+        if file.exists():
+            raise DataError(f"{printable(str(file), 200)} is a device, a pipe or a socket, not a file")
         if not _may_be_hub(path):
             raise DataError(missing(file))
         return _hub(path, wanted, split)
+    name = printable(str(file), 200)
     if file.suffix.lower() not in FILE_TYPES:
-        raise DataError(f"{file}: unknown file type {file.suffix!r}: expected {', '.join(FILE_TYPES)}")
+        raise DataError(f"{name}: unknown file type {shown(file.suffix)}: expected {', '.join(FILE_TYPES)}")
     if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty")
+        raise DataError(f"{name} is empty")
     readers = {".csv": read_csv, ".tsv": read_csv, ".jsonl": read_json, ".json": read_json, ".parquet": _parquet}
-    try:
-        source = readers[file.suffix.lower()](file, wanted)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {one_line(error)}") from error
+    source = readers[file.suffix.lower()](file, wanted)
     if not len(source.table):
-        raise DataError(f"{file} is empty: it has no rows")
+        raise DataError(f"{name} is empty: it has no rows")
     return source
+
+
+def path_of(path: str) -> Path:
+    """A path with `~` replaced by the home folder.
+
+    Raises:
+        DataError: it names none that the system could have.
+    """
+    if "\0" in path:
+        raise DataError(f"{printable(path, 200)} is no path: it holds a character of code 0")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(f"{printable(path, 200)} does not exist: there is no such user") from None
 
 
 def is_file_name(path: str) -> bool:
     """Whether a string names a file or folder rather than a split: it exists, or looks like a path."""
-    return Path(path).expanduser().exists() or "/" in path or Path(path).suffix.lower() in FILE_TYPES
+    if "/" in path or Path(path).suffix.lower() in FILE_TYPES:
+        return True
+    try:
+        return path_of(path).exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _may_be_hub(path: str) -> bool:
@@ -65,51 +102,85 @@ def _may_be_hub(path: str) -> bool:
 
 
 def _parquet(file: Path, wanted: Wanted) -> Source:
+    name = printable(str(file), 200)
+    with file.open("rb"):
+        pass  # a file that may not be read is told from one that is damaged
     try:
         reader = pa.parquet.ParquetFile(file, memory_map=True)
-        columns = wanted.among(reader.schema_arrow.names, str(file))
-        schema = pa.schema([reader.schema_arrow.field(column) for column in columns])
-        table = gathered(
-            (batch.select(columns) for batch in reader.iter_batches(columns=columns)), schema.remove_metadata()
-        )
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file} is not a whole Parquet file (was it truncated?): {one_line(error)}") from error
-    return _typed(str(file), table, wanted, _declared_classes(reader.schema_arrow))
-
-
-def _declared_classes(schema: Any) -> dict[str, tuple[str, ...]]:
-    """Class names that the `datasets` library wrote beside a column."""
+        schema = reader.schema_arrow
+        names = schema.names
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: the name of a column is not UTF-8") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{name} is not a whole Parquet file (was it truncated?): {reason(error)}") from error
+    columns = wanted.among(names, name)
+    classes = _declared_classes(name, schema, wanted.label)
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    except ValueError:
+        wanted_schema = pa.schema([schema.field(column) for column in columns])
+        table = gathered(
+            (batch.select(columns) for batch in reader.iter_batches(columns=columns)), wanted_schema.remove_metadata()
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{name} is not a whole Parquet file (was it truncated?): {reason(error)}") from error
+    return _typed(name, table, wanted, classes)
+
+
+def _declared_classes(name: str, schema: Any, label: str | None) -> dict[str, tuple[str, ...]]:
+    """Class names that the `datasets` library wrote next to the label.
+
+    Raises:
+        DataError: what it wrote cannot be read.
+    """
+    written = (schema.metadata or {}).get(b"huggingface")
+    if label is None or written is None:
         return {}
-    out = {}
-    for column, feature in features.items():
-        inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
-        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
-            out[column] = tuple(inner["names"])
-    return out
+    try:
+        found = parse_json(written)
+    except ValueError as error:
+        raise DataError(f"{name}: its metadata of `datasets` cannot be read: {reason(error)}") from None
+    for key in ("info", "features", label):
+        found = found.get(key) if isinstance(found, dict) else None
+    if isinstance(found, list) and len(found) == 1:  # an older way to write a list
+        found = found[0]
+    feature = found.get("feature", found) if isinstance(found, dict) else None
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel" or not feature.get("names"):
+        return {}
+    return {label: _checked_names(name, label, feature["names"])}
+
+
+def _checked_names(name: str, label: str, names: Any) -> tuple[str, ...]:
+    """The class names of a column as its file declares them.
+
+    Raises:
+        DataError: they are no list of distinct texts.
+    """
+    if not isinstance(names, list | tuple) or not all(isinstance(each, str) and each.strip() for each in names):
+        raise DataError(f"{name}: the class names declared for column {shown(label)} are no list of texts")
+    if len(set(names)) < len(names):
+        raise DataError(f"{name}: a class name declared for column {shown(label)} is repeated")
+    return tuple(names)
 
 
 def _typed(name: str, table: Any, wanted: Wanted, class_names: Mapping[str, tuple[str, ...]]) -> Source:
     """A source whose texts, ids and groups are checked to be valid strings."""
     source = Source(name, table, class_names)
     for column in table.column_names:
-        if column == wanted.label:
-            continue
         values = table[column]
         kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
         textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
         if column in wanted.texts and not textual and not pa.types.is_null(kind):
-            raise DataError(f"{source.where(column)(0)}: expected text, the column holds {kind}")
+            raise DataError(f"{source.where(column)(0)}: expected text, the column holds {shown(str(kind))[1:-1]}")
         try:
+            if column == wanted.label and column not in wanted.texts:
+                values.validate(full=True)
+                continue
             if pa.types.is_dictionary(values.type):
                 values = values.cast(kind)
             values = values.cast(TEXT)
             values.validate(full=True)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            row = _first_invalid(values) if textual else 0
-            problem = "is not UTF-8" if textual else f"cannot be read as text: {one_line(error)}"
+            row = _first_invalid(values)
+            problem = "is not UTF-8" if "UTF8" in str(error).upper() else f"cannot be read as text: {reason(error)}"
             raise DataError(f"{source.where(column)(row)} {problem}") from error
         table = table.set_column(table.column_names.index(column), column, values)
     return Source(name, table, class_names)
@@ -128,30 +199,45 @@ def _first_invalid(values: Any) -> int:
 
 
 def _folder(folder: Path, wanted: Wanted, split: str | None) -> Source:
+    name = printable(str(folder), 200)
     if not ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
-        raise DataError(f"{folder} is a folder, but not one that `datasets` wrote with save_to_disk")
+        raise DataError(f"{name} is a folder, but not one that `datasets` wrote with save_to_disk: name a file in it")
     from datasets import load_from_disk
 
     try:
         loaded = load_from_disk(str(folder))
     except Exception as error:
-        raise DataError(f"{folder} cannot be read as a `datasets` folder: {one_line(error)}") from error
-    return _from_datasets(str(folder), loaded, wanted, split)
+        raise DataError(f"{name} cannot be read as a `datasets` folder: {reason(error)}") from error
+    return _from_datasets(name, loaded, wanted, split)
 
 
 def _hub(path: str, wanted: Wanted, split: str | None) -> Source:
     from datasets import load_dataset
 
     name, _, config = path.partition(":")
+    if name in _builders():
+        raise DataError(
+            f"{name!r} is no file or folder here, and no data set but a kind of file: give the path of the file"
+        )
     try:
         loaded = load_dataset(name, config or None)
     except Exception as error:
         near = missing(Path(path)).partition(";")[2]
         raise DataError(
             f"{path!r} is no file or folder here{';' + near if near else ''}, "
-            f"and the Hugging Face hub does not give it: {one_line(error)}"
+            f"and the Hugging Face hub does not give it: {reason(error)}"
         ) from error
     return _from_datasets(path, loaded, wanted, split)
+
+
+def _builders() -> frozenset[str]:
+    """The names that `datasets` takes for a kind of file: it would read every such file of the current folder."""
+    known = {"csv", "json", "parquet", "arrow", "text", "pandas", "xml", "imagefolder", "audiofolder", "webdataset"}
+    try:
+        from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as packaged
+    except ImportError:  # not a public name
+        return frozenset(known)
+    return frozenset(known | set(packaged))
 
 
 def _from_datasets(name: str, loaded: Any, wanted: Wanted, split: str | None) -> Source:
@@ -160,12 +246,12 @@ def _from_datasets(name: str, loaded: Any, wanted: Wanted, split: str | None) ->
         splits = tuple(str(key) for key in loaded)
         chosen = split or ("train" if "train" in splits else splits[0] if len(splits) == 1 else None)
         if chosen not in splits:
-            raise DataError(f"{name} has no split {chosen or 'train'!r}{nearest(chosen or 'train', splits)}; "
+            raise DataError(f"{name} has no split {shown(chosen or 'train')}{did_you_mean(chosen or 'train', splits)}; "
                             f"its splits are {listing(splits)}")  # fmt: skip
         loaded = loaded[chosen]
         name = f"{name}[{chosen}]"
     elif split is not None:
-        raise DataError(f"{name} has no split {split!r}: it was saved as one part")
+        raise DataError(f"{name} has no split {shown(split)}: it was saved as one part")
     columns = wanted.among(loaded.column_names, name)
     if not len(loaded):
         raise DataError(f"{name} is empty: it has no rows")
@@ -174,8 +260,8 @@ def _from_datasets(name: str, loaded: Any, wanted: Wanted, split: str | None) ->
     for column in columns:
         feature = loaded.features[column]
         names = getattr(getattr(feature, "feature", feature), "names", None)
-        if names:
-            class_names[column] = tuple(names)
+        if names and column == wanted.label:
+            class_names[column] = _checked_names(name, column, names)
     source = _typed(name, table, wanted, class_names)
     return Source(source.name, source.table, source.class_names, splits=splits)
 

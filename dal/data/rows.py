@@ -11,9 +11,23 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.data.classes import codes_of_values, encode
-from dal.data.columns import Column, Pairs, Positions, as_inputs, digests, fingerprint, hash_ids, positions, select
+from dal.data.classes import checked_classes, codes_of_values, encode
+from dal.data.columns import (
+    Column,
+    Pairs,
+    Positions,
+    as_inputs,
+    digests,
+    fingerprint,
+    first_not_finite,
+    hash_ids,
+    in_rows,
+    labels_in_rows,
+    positions,
+    select,
+)
 from dal.data.summary import Summary
+from dal.data.values import is_missing, shown
 from dal.errors import DataError
 
 
@@ -68,26 +82,38 @@ class Rows:
 
         Args:
             inputs: N inputs.
-            labels: None, or N of: class names or codes, None (or -1) where unlabeled; sequences of those when
-                multi-label. Or a tensor: (N,) of codes, (N, C) of zeros and ones when multi-label.
-            classes: the class names; by default the sorted names found, or "0", "1", ... for codes.
+            labels: None, or N labels: class names or whole numbers, None where unlabeled. When multi-label, N lists of
+                those or of C bools, or a tensor or array (N, C) of zeros and ones. They mean what they mean in a file
+                (see `TextData`): whole numbers are indices of `classes`, where -1 is unlabeled, or class names where
+                `classes` has numbers or is not given.
+            classes: the class names; by default the sorted names found, or "0", "1", ... up to the largest index.
             multilabel: whether a row may have several classes.
             ids: N unique ids; by default a hash of the input and an occurrence number.
             groups: N group names.
             source: how errors call these rows.
 
         Raises:
-            DataError: a label outside the classes, an id used twice, or lengths that differ.
+            DataError: a label outside the classes or one that can mean two things, an id used twice, a number in the
+                inputs that is not finite, or lengths that differ.
         """
         inputs = as_inputs(inputs)
-        names = None if classes is None else tuple(classes)
+        names = None if classes is None else checked_classes(classes)
+        labels, ids, groups = (
+            None if column is None else as_rows(column, f"{source}: {what}")
+            for what, column, as_rows in (
+                ("labels", labels, labels_in_rows),
+                ("ids", ids, in_rows),
+                ("groups", groups, in_rows),
+            )
+        )
         for what, column in (("labels", labels), ("ids", ids), ("groups", groups)):
             if column is not None and len(column) != len(inputs):
                 raise DataError(f"{source}: {len(inputs)} inputs but {len(column)} {what}")
         encoded = encode(labels, len(inputs), names, multilabel=multilabel, where=_where(source))
-        return cls(
+        refuse_not_finite(inputs, source)
+        rows = cls(
             inputs=inputs,
-            ids=hash_ids(digests(inputs)) if ids is None else unique_ids(strings(ids), _where(source, "ids")),
+            ids=hash_ids(digests(inputs)) if ids is None else unique_ids(named_ids(ids, source), _where(source, "ids")),
             labels=encoded.labels,
             known=encoded.known,
             classes=encoded.classes,
@@ -95,6 +121,8 @@ class Rows:
             groups=None if groups is None else strings(groups),
             source=source,
         )
+        rows.__dict__["_finite"] = True
+        return rows
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,11 +138,24 @@ class Rows:
         """A hash of the inputs in their order: the key of caches. The same however the rows were loaded."""
         return fingerprint(self.inputs)
 
+    @cached_property
+    def _finite(self) -> bool:
+        refuse_not_finite(self.inputs, self.source)
+        return True
+
+    def require_finite(self) -> None:
+        """Nothing, when all numbers of the inputs are finite.
+
+        Raises:
+            DataError: one is not; its row is named.
+        """
+        assert self._finite
+
     def take(self, rows: Positions) -> "Rows":
         """The given rows, in that order, as a table of their own. Texts are not copied."""
         index = positions(rows, len(self))
         tensor = torch.from_numpy(index)
-        return Rows(
+        taken = Rows(
             inputs=select(self.inputs, index),
             ids=self.ids.take(index),
             labels=self.labels[tensor],
@@ -124,6 +165,9 @@ class Rows:
             groups=None if self.groups is None else self.groups.take(index),
             source=self.source,
         )
+        if "_finite" in self.__dict__:
+            taken.__dict__["_finite"] = True
+        return taken
 
     def rows_of(self, ids: Sequence[str]) -> Tensor:
         """Where the ids stand, (n,) int64, in their order.
@@ -140,9 +184,9 @@ class Rows:
         where[hits.drop_null().to_numpy(zero_copy_only=False)] = found
         unknown = np.flatnonzero(where < 0)
         if len(unknown):
-            shown = ", ".join(repr(wanted.dictionary[int(i)].as_py()) for i in unknown[:5])
+            names = ", ".join(shown(wanted.dictionary[int(i)].as_py()) for i in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise DataError(f"{self.source} has no row with the id {shown}{more}")
+            raise DataError(f"{self.source} has no row with the id {names}{more}")
         return torch.from_numpy(where[wanted.indices.to_numpy(zero_copy_only=False)])
 
     def texts(self, rows: Positions | None = None) -> list[Any]:
@@ -174,10 +218,12 @@ class Rows:
     def codes_of(self, values: Sequence[Any]) -> Tensor:
         """Codes of answers: class names or class indices -> (n,) int64; lists of those when multi-label -> (n, C) bool.
 
-        A row of C bools is taken as it is when multi-label; an empty list is an answer.
+        A row of C bools is taken as it is when multi-label; an empty list is an answer. Where class names are numbers,
+        numbers are names, as in files.
 
         Raises:
-            DataError: a value that is not one of the classes; its place among `values` and the nearest name are named.
+            DataError: a value that is not one of the classes, or could be two; its place among `values` and the nearest
+                name are named.
 
         Example:
             >>> rows = Rows.from_inputs(["a", "b"], [["x"], ["x", "y"]], multilabel=True)
@@ -215,13 +261,47 @@ class Splits:
     summary: Summary = field(default_factory=Summary)
 
 
-def strings(values: Sequence[Any]) -> Column:
-    """A column of strings from strings, or from numbers."""
+def refuse_not_finite(inputs: Any, source: str) -> None:
+    """Nothing, when all numbers of the inputs are finite.
+
+    Raises:
+        DataError: one is not; its row is named.
+    """
+    row = first_not_finite(inputs)
+    if row is not None:
+        raise DataError(
+            f"{source}: row {row + 1} of inputs (index {row}) holds a number that is NaN or infinite: leave the row "
+            "out, or mend what computed it"
+        )
+
+
+def strings(values: Any, empty: str = "") -> Column:
+    """A column of strings from strings, or from numbers; `empty` where a value is missing."""
     if isinstance(values, Column):
         return values
-    if isinstance(values, Tensor):
+    if isinstance(values, Tensor | np.ndarray | pa.Array | pa.ChunkedArray):
         values = values.tolist()
-    return Column.of([str(value) for value in values])
+    try:
+        return Column.of([empty if is_missing(value) else str(_scalar(value)) for value in values])
+    except UnicodeEncodeError as error:
+        raise DataError(f"an id or a group cannot be written as UTF-8: {error}") from error
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
+
+
+def named_ids(values: Any, source: str) -> Column:
+    """The ids as a column of strings.
+
+    Raises:
+        DataError: one is missing or empty.
+    """
+    ids = strings(values)
+    empty = np.flatnonzero(np.asarray(pc.equal(pc.binary_length(ids.arrow()), 0)))
+    if len(empty):
+        raise DataError(f"{_where(source, 'ids')(int(empty[0]))}: the id is empty")
+    return ids
 
 
 def _where(source: str, column: str = "labels") -> Any:
@@ -243,4 +323,5 @@ def unique_ids(ids: Column, where: Any, rows: Any = None) -> Column:
     other = int(first[codes[second]])
     if rows is not None:
         other = int(rows[other])
-    raise DataError(f"{where(second)}: the id {ids[second]!r} is already used by row {other + 1}; ids must be unique")
+    name = shown(ids[second])
+    raise DataError(f"{where(second)}: the id {name} is already used by row {other + 1}; ids must be unique")

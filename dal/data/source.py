@@ -3,15 +3,14 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dal.data.classes import listing, nearest
-from dal.errors import DataError
+from dal.data.values import listing, printable, shown
+from dal.errors import DataError, did_you_mean
 
 #: Tables larger than this live in a memory-mapped temporary file instead of in memory.
 SPILL_BYTES = 64 << 20
@@ -44,27 +43,48 @@ class Source:
         def place(row: int) -> str:
             line = self.line_of(row)
             at = f"{self.name}: row {row + 1}" + (f" (line {line})" if line is not None else "")
-            return at if column is None else f"{at}, column {column!r}"
+            return at if column is None else f"{at}, column {shown(column)}"
 
         return place
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns to read. All of them must be there but those in `optional`."""
+    """The columns to read. All of them must be there but those in `optional`.
+
+    Attributes:
+        texts: one column, or two for pairs.
+        label: the column of the label.
+        others: further columns.
+        optional: those that may be missing.
+        options: column -> the option that names it, for errors.
+        delimiter: what separates the cells of a text file; None to find out.
+    """
 
     texts: tuple[str, ...]
     label: str | None = None
     others: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
+    options: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str | None = None
 
     @property
     def columns(self) -> list[str]:
         """All of them, each once."""
         return list(dict.fromkeys((*self.texts, *([] if self.label is None else [self.label]), *self.others)))
 
-    def among(self, columns: Sequence[str], name: str) -> list[str]:
+    @property
+    def required(self) -> list[str]:
+        """Those that must be there."""
+        return [column for column in self.columns if column not in self.optional]
+
+    def among(self, columns: Sequence[str], name: str, *, cut: str = "") -> list[str]:
         """The wanted columns that `columns` has.
+
+        Args:
+            columns: the names of the columns that are there.
+            name: how errors call their source.
+            cut: how errors say what separates the cells.
 
         Raises:
             DataError: one that must be there is missing, or stands there twice.
@@ -73,24 +93,31 @@ class Wanted:
         for column in self.columns:
             count = list(columns).count(column)
             if count > 1:
-                raise DataError(f"{name} has {count} columns named {column!r}")
+                raise DataError(f"{name} has {count} columns named {shown(column)}")
             if count:
                 found.append(column)
             elif column not in self.optional:
-                hint = "; for a pool without labels set label to null" if column == self.label else ""
-                has = f"; its columns are {listing(list(columns))}"
-                raise DataError(f"{name} has no column {column!r}{nearest(column, columns)}{has}{hint}")
+                has = f"; its columns are {listing(list(columns))}{cut}"
+                raise DataError(
+                    f"{name} has no column {shown(column)}{did_you_mean(column, columns)}{has}{self._way_out(column)}"
+                )
         return found
+
+    def _way_out(self, column: str) -> str:
+        """Which option names the column."""
+        if column not in self.options:
+            return ""
+        hint = "; for a pool without labels set label to null" if column == self.label else ""
+        return f"; {self.options[column]} says which column to read{hint}"
 
 
 def missing(path: str | Path) -> str:
-    """That a file does not exist, and which file beside it is named nearly so."""
-    file = Path(path).expanduser()
+    """That a file does not exist, and which file next to it is named nearly so."""
+    file = Path(path)
     if not file.parent.is_dir():
-        return f"{file} does not exist: there is no folder {file.parent}"
+        return f"{printable(str(file), 200)} does not exist: there is no folder {printable(str(file.parent), 200)}"
     names = [entry.name for entry in islice(file.parent.iterdir(), 10_000)]
-    close = get_close_matches(file.name, names, n=1, cutoff=0.5)
-    return f"{file} does not exist" + (f"; did you mean {str(file.with_name(close[0]))!r}?" if close else "")
+    return f"{printable(str(file), 200)} does not exist{did_you_mean(file.name, names)}"
 
 
 def gathered(batches: Iterable[Any], schema: Any) -> Any:
@@ -121,15 +148,48 @@ def _spilled(held: list[Any], rest: Iterator[Any], schema: Any) -> Any:
 # -- Encodings ---------------------------------------------------------------------------------------------------------
 
 
-def refuse_utf16(file: Path) -> None:
-    """Nothing, unless the file begins as UTF-16 does.
+def refuse_other_encodings(file: Path) -> None:
+    """Nothing, unless the file begins as UTF-16 or UTF-32 does, with or without its mark, or as a workbook or archive.
 
     Raises:
         DataError: it does.
     """
     with file.open("rb") as stream:
-        if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{file}: line 1, byte 1 is not UTF-8; the file looks like UTF-16: save it as UTF-8")
+        head = stream.read(512)
+    name = _wide_encoding(head)
+    if name:
+        raise DataError(
+            f"{printable(str(file), 200)}: line 1, byte 1 is not UTF-8; the file looks like {name}: save it as UTF-8"
+        )
+    for start, kind in _OTHER_FILES.items():
+        if head.startswith(start):
+            raise DataError(f"{printable(str(file), 200)} is {kind}, not a text file: expected UTF-8 text")
+
+
+_OTHER_FILES = {
+    b"PK\x03\x04": "a workbook or a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\xd0\xcf\x11\xe0": "a workbook",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF",
+    b"SQLite format 3\0": "a database",
+}
+
+
+def _wide_encoding(head: bytes) -> str:
+    """ "UTF-16" or "UTF-32" where the first bytes of a file are in it, by their mark or by where their zeros stand."""
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "UTF-32"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    for piece in (head[:8], head):  # the name of a column in ASCII, or all of a text in a Western language
+        zeros = [piece[start::4].count(0) / max(1, len(piece[start::4])) for start in range(4)]
+        if len(piece) >= 8 and (min(zeros[1:]) > 0.9 > 0.1 > zeros[0] or min(zeros[:3]) > 0.9 > 0.1 > zeros[3]):
+            return "UTF-32"
+        pairs = [piece[start::2].count(0) / max(1, len(piece[start::2])) for start in range(2)]
+        if len(piece) >= 8 and max(pairs) > 0.4 and min(pairs) < 0.05:
+            return "UTF-16"
+    return ""
 
 
 def utf8_fault(file: Path) -> str:
@@ -140,5 +200,8 @@ def utf8_fault(file: Path) -> str:
                 line.decode()
             except UnicodeDecodeError as error:
                 byte = line[error.start]
-                return f"{file}: line {number}, byte {error.start + 1} (0x{byte:02x}) is not UTF-8: save it as UTF-8"
+                return (
+                    f"{printable(str(file), 200)}: line {number}, byte {error.start + 1} (0x{byte:02x}) is not UTF-8: "
+                    "save it as UTF-8"
+                )
     return ""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dal.data.values import printable
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -54,7 +56,7 @@ class Summary:
         parts += [f"{count:,} {what}" for count, what in left_out if count]
         lines = ["; ".join(parts)]
         if self.classes:
-            shown = [f"{name} {count:,}" for name, count in list(self.classes.items())[:20]]
+            shown = [f"{printable(name)} {count:,}" for name, count in list(self.classes.items())[:20]]
             more = f", and {len(self.classes) - 20} more" if len(self.classes) > 20 else ""
             lines.append(f"{len(self.classes)} classes: " + ", ".join(shown) + more)
         return "\n".join(lines)

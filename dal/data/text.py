@@ -6,12 +6,15 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import Any
 
-from dal.data.classes import listing
+from dal.data.classes import checked_classes
+from dal.data.columns import in_rows, labels_in_rows
+from dal.data.csv_files import delimiter_of
 from dal.data.parts import codes_as_names, listed, split
-from dal.data.read import is_file_name, read
+from dal.data.read import is_file_name, path_of, read
 from dal.data.rows import Splits
 from dal.data.source import Source, Wanted, missing
 from dal.data.summary import Summary
+from dal.data.values import listing
 from dal.errors import DataError
 
 
@@ -30,15 +33,20 @@ class TextData:
         id: the column of unique row ids; by default a hash of the text and an occurrence number.
         group: the column that says which rows belong together (a document, a patient).
         classes: the class names, in the order of the codes; by default the sorted names found. Whole numbers count
-            from 0 in this list; without it they are class names themselves ("0", "1", ...).
+            from 0 in this list, and -1 is unlabeled; without it, or where it has numbers, they are class names
+            themselves ("-1", "0", ...). Names are compared in Unicode's form NFC.
         multilabel: whether a row may have several classes: a list column, or strings cut at `label_separator`. An empty
-            list is an answer ("none of them"), null is unlabeled.
+            list is an answer ("none of them"), null is unlabeled. A list of bools, one per class, is a vector; a list
+            of zeros and ones that could be either is refused.
         label_separator: cuts a string into several labels; a cell with nothing else is an empty list.
         test: a file, the name of a split of `path`, or a share of the labeled rows held out, 0 < share < 1.
         validation: a share of the pool's labeled rows set aside, never trained on or selected.
         limit: take at most so many rows for the pool, a seeded sample.
         test_limit: the same for the test.
         seed: decides shares and samples, which do not depend on the order of the rows.
+        delimiter: what separates the cells of .csv and .tsv files: one character or "tab"; by default a comma (.tsv: a
+            tab), or a semicolon, tab or bar where that gives the named columns. Cells cut by tabs are not quoted,
+            unless the file shows that they are.
 
     Raises:
         DataError: a share, limit or list of classes that makes no sense; at `load`, data that cannot be used. One line
@@ -64,6 +72,7 @@ class TextData:
     limit: int | None = None
     test_limit: int | None = None
     seed: int = 0
+    delimiter: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("path", "test"):
@@ -71,6 +80,9 @@ class TextData:
                 object.__setattr__(self, name, fspath(value))
         if isinstance(self.test, str) and _number(self.test) is not None:
             object.__setattr__(self, "test", _number(self.test))
+        for name in ("path", "test"):
+            if isinstance(value := getattr(self, name), str) and not value.strip():
+                raise DataError(f"{name} is empty: name a file, a folder or a hub data set")
         if isinstance(self.test, float | int) and not 0 < self.test < 1:
             raise DataError(f"test: {self.test} is no share: it lies between 0 and 1, or names a file or split")
         if not 0 <= self.validation < 1:
@@ -82,14 +94,9 @@ class TextData:
             raise DataError(f"seed: {self.seed} is negative")
         if self.multilabel and not self.label_separator:
             raise DataError("label_separator is empty")
-        if self.classes is not None:
-            repeated = sorted({name for name in self.classes if self.classes.count(name) > 1})
-            if repeated:
-                raise DataError(f"classes: {repeated[0]!r} is named twice")
-            if any(not name.strip() or name != name.strip() for name in self.classes):
-                raise DataError("classes: a name is empty, or begins or ends with a space")
-            if len(self.classes) < (1 if self.multilabel else 2):
-                raise DataError(f"classes: {listing(self.classes)} is too few: a classifier needs two")
+        delimiter_of(self.delimiter)
+        if self.classes is not None and len(checked_classes(self.classes)) < (1 if self.multilabel else 2):
+            raise DataError(f"classes: {listing(self.classes)} is too few: a classifier needs two")
 
     def load(self) -> Splits:
         """The pool, the test and the validation share, read once.
@@ -116,7 +123,15 @@ class TextData:
     def _wanted(self, optional: frozenset[str | None]) -> Wanted:
         texts = (self.text,) if self.text_pair is None else (self.text, self.text_pair)
         others = tuple(column for column in (self.id, self.group) if column is not None)
-        return Wanted(texts, self.label, others, frozenset(column for column in optional if column is not None))
+        named = {getattr(self, name): f"data.{name}" for name in ("group", "id", "label", "text_pair", "text")}
+        return Wanted(
+            texts,
+            self.label,
+            others,
+            frozenset(column for column in optional if column is not None),
+            {column: option for column, option in named.items() if column is not None},
+            delimiter_of(self.delimiter),
+        )
 
     def _test_source(self, pool: Source) -> Source | None:
         if not isinstance(self.test, str):
@@ -127,7 +142,7 @@ class TextData:
         if self.test in pool.splits or (pool.splits and not is_file_name(self.test)):
             return read(self.path, wanted, split=self.test)
         if "/" not in self.test and not is_file_name(self.test):
-            raise DataError(f"test: {missing(self.test)}, and {pool.name} has no splits")
+            raise DataError(f"test: {missing(path_of(self.test))}, and {pool.name} has no splits")
         return read(self.test, wanted)
 
     @classmethod
@@ -150,10 +165,11 @@ class TextData:
 
         Args:
             texts: N texts, or N pairs of texts.
-            labels: None, or N of: class names or codes, None where unlabeled; lists of those when multi-label.
+            labels: None, or N labels: class names or whole numbers, None where unlabeled; when multi-label lists of
+                those or of bools, or an array or tensor (N, C) of zeros and ones. They mean what they mean in a file.
             ids: N unique ids.
             groups: N group names.
-            classes: the class names; by default the sorted names found, or "0", "1", ... for codes.
+            classes: the class names; by default the sorted names found, or "0", "1", ... up to the largest number.
             multilabel: whether a row may have several classes.
             test: a share held out, or a tuple (texts, labels).
             validation: see the class, as for `limit`, `test_limit` and `seed`.
@@ -161,14 +177,20 @@ class TextData:
         Raises:
             DataError: as for a file; rows are counted from 1.
         """
-        pair = bool(len(texts)) and not isinstance(texts[0], str)
-        columns = {"label": labels, "id": ids, "group": groups}
+        texts = in_rows(texts, "texts")
+        pair = bool(len(texts)) and not isinstance(texts[0], str | None)
+        columns: dict[str, Any] = {
+            "label": None if labels is None else labels_in_rows(labels, "labels"),
+            "id": None if ids is None else in_rows(ids, "ids"),
+            "group": None if groups is None else in_rows(groups, "groups"),
+        }
         if isinstance(test, tuple):
-            given, test_labels = test
+            given, test_labels = in_rows(test[0], "the test"), test[1]
+            test_labels = None if test_labels is None else labels_in_rows(test_labels, "labels of the test")
             if labels is None and test_labels is None:
                 raise DataError("test: evaluating on a test needs its labels")
         names, found = codes_as_names(
-            classes, {"texts": labels, "the test": test[1] if isinstance(test, tuple) else None}
+            classes, {"texts": columns["label"], "the test": test_labels if isinstance(test, tuple) else None}
         )
         recipe = cls(
             path="texts",

@@ -19,7 +19,7 @@ from dal.durable import replacing
 from dal.errors import LearnerError
 from dal.inference import Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor
-from dal.learners.cache import cache_folder
+from dal.learners.cache import cache_folder, verified
 from dal.learners.tensors import TensorPrepared
 from dal.learners.tokens import TextPrepared
 
@@ -166,6 +166,7 @@ def _read(folder: Path, rows: int) -> Tensor | None:
         if not rows:
             return torch.zeros(shape)
         vectors = np.memmap(path, dtype=np.float32, mode="c", shape=shape)  # private: nothing is ever written back
-        return torch.from_numpy(vectors) if zlib.crc32(vectors.data) == facts["checksum"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = verified(folder, lambda: zlib.crc32(vectors.data) == facts["checksum"])
+        return torch.from_numpy(vectors) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
         return None

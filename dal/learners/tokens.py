@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from dal.durable import replacing
 from dal.errors import DataError
 from dal.learner import Prepared
-from dal.learners.cache import cache_folder
+from dal.learners.cache import cache_folder, verified
 
 _CHUNK = 8192  # texts tokenized at once
 _FORMAT = 1  # of the cached files
@@ -84,6 +84,7 @@ def tokenize(rows: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, 
     folder = cache_folder() / "tokens" / key
     if not _intact(folder, len(rows.inputs)):
         _write(folder, rows.inputs, encoder)
+        _intact(folder, len(rows.inputs))  # checked once, while what was written is still in memory
     return TextPrepared(
         folder,
         classes=rows.classes,
@@ -129,7 +130,7 @@ class _Encoder:
 
 def _write(folder: Path, inputs: Sequence[Any], encoder: _Encoder) -> None:
     offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
-    checksum, typed = 0, False
+    checksum, types_checksum, typed = 0, 0, False
     with replacing(folder) as target:
         with (target / "tokens.int32").open("wb") as tokens, (target / "types.uint8").open("wb") as types:
             for start in range(0, len(inputs), _CHUNK):
@@ -140,12 +141,14 @@ def _write(folder: Path, inputs: Sequence[Any], encoder: _Encoder) -> None:
                 checksum = zlib.crc32(flat.data, checksum)
                 flat.tofile(tokens)
                 kinds = np.concatenate([np.asarray(k or [0] * len(ids), dtype=np.uint8) for ids, k in encoded])
+                types_checksum = zlib.crc32(kinds.data, types_checksum)
                 kinds.tofile(types)
                 typed = typed or bool(kinds.any())
         if not typed:
             (target / "types.uint8").unlink()
         np.save(target / "offsets.npy", offsets.cumsum())
         facts = {"rows": len(inputs), "tokens": int(offsets.sum()), "typed": typed, "checksum": checksum}
+        facts |= {"types_checksum": types_checksum, "offsets_checksum": zlib.crc32(offsets.cumsum().data)}
         (target / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -166,9 +169,12 @@ def _intact(folder: Path, rows: int) -> bool:
         types = _memory_map(folder / "types.uint8", np.uint8) if facts["typed"] else tokens
         total = facts["tokens"]
         sizes = (facts["rows"], len(offsets) - 1, len(tokens), len(types), int(offsets[-1]))
-        ordered = bool((np.diff(offsets) > 0).all())
-        return sizes == (rows, rows, total, total, total) and ordered and zlib.crc32(tokens.data) == facts["checksum"]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        if sizes != (rows, rows, total, total, total) or not bool((np.diff(offsets) > 0).all()):
+            return False
+        sums = [(facts["checksum"], tokens), (facts.get("offsets_checksum"), offsets)]  # older caches have the first
+        sums += [(facts.get("types_checksum"), types)] if facts["typed"] else []
+        return verified(folder, lambda: all(crc is None or zlib.crc32(held.data) == crc for crc, held in sums))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError, AttributeError):
         return False
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.classes import by_index
 from dal.errors import ConfigError
 from dal.events import SKIP
 from dal.oracles.llm import called, named_apart
@@ -192,7 +193,7 @@ def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Said]:
 
 def _index(value: Any, data: Any) -> Any:
     """The answer as a class index, or a sorted list of them, so that two answers can be compared."""
-    return value if value is SKIP or value is LATER else _values(data.codes_of([value]))[0]
+    return value if value is SKIP or value is LATER else _values(data.codes_of([by_index(value, data.classes)]))[0]
 
 
 def _values(predicted: Tensor) -> list[Any]:

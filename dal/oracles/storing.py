@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.classes import by_index
 from dal.events import SKIP, Skip, standing
 from dal.oracles.oracle import LATER, Later, Oracle, Record, Said
 from dal.session import Session
@@ -34,12 +35,12 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
     _keep_unread(session, [*beside, *((row, each) for row, each in pairs if each.text is not None)])
     for (who, source), group in _grouped(pair for pair in beside if not isinstance(pair[1].value, Skip | Later)):
         sure, took, cost = _details(group)
-        places, values = _columns(group)
+        places, values = _columns(group, session.pool.classes)
         session.propose(places, values, weight=0.0, who=who, source=source, confidence=sure, seconds=took, cost=cost)
     told = [(row, each) for row, each in pairs if each.value is not LATER]
     for (who, source), group in _grouped(told):
         sure, took, cost = _details(group)
-        places, values = _columns(group)
+        places, values = _columns(group, session.pool.classes)
         session.tell(places, values, who=who, source=source, confidence=sure, seconds=took, cost=cost)
 
 
@@ -82,8 +83,10 @@ def _grouped(said: Iterable[tuple[int, Said]]) -> list[tuple[tuple[str, str], _G
     return list(groups.items())
 
 
-def _columns(group: _Group) -> tuple[Tensor, Sequence[Any]]:
-    return torch.tensor([row for row, _ in group], dtype=torch.int64), [each.value for _, each in group]
+def _columns(group: _Group, classes: Sequence[str]) -> tuple[Tensor, Sequence[Any]]:
+    """Rows, and what an oracle says of them: its numbers are indices, whatever the classes are called."""
+    rows = torch.tensor([row for row, _ in group], dtype=torch.int64)
+    return rows, [by_index(each.value, classes) for _, each in group]
 
 
 def _details(group: _Group) -> tuple[list[float | None], list[float | None], list[float | None]]:

@@ -190,9 +190,9 @@ def test_a_label_within_a_list_is_placed(folder):
     assert "row 3, column 'label': the label 'z'" in message
 
 
-def test_a_label_that_is_no_whole_number_is_placed(folder):
-    parquet(text=list("abc"), label=[0.0, 1.0, 0.5])
-    assert "row 3, column 'label': 0.5 is not a label" in refused(None, "rows.parquet")
+def test_a_label_that_is_not_finite_is_placed(folder):
+    parquet(text=list("abc"), label=[0.0, 1.0, float("inf")])
+    assert "row 3, column 'label': inf is not a label" in refused(None, "rows.parquet")
 
 
 def test_lists_of_labels_without_multilabel_are_explained(folder):

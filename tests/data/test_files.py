@@ -269,7 +269,7 @@ def test_lists_go_the_same_way_as_files():
 
 
 def test_codes_in_lists_keep_their_values_in_pool_and_test():
-    splits = TextData.from_lists(["a", "b"], [0, 3], test=(["c", "d"], [4, -1]))
+    splits = TextData.from_lists(["a", "b"], [0, 3], test=(["c", "d"], [4, None]))
     assert splits.pool.classes == ("0", "1", "2", "3", "4")
     assert splits.pool.labels.tolist() == [0, 3]
     assert splits.test.labels.tolist() == [4]

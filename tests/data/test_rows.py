@@ -1,5 +1,7 @@
 """Rows: what a table of inputs, ids and labels does."""
 
+from hashlib import blake2b
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dal.data import Column, Pairs, Rows
+from dal.data.columns import digests
 from dal.errors import DataError
 
 TEXTS = ["the parcel is late", "wrong invoice", "the parcel is late", "naïve 😀 \x00 text"]
@@ -43,10 +46,12 @@ def test_declared_classes_give_the_codes_their_order():
 
 @pytest.mark.parametrize("form", [list, np.array, torch.tensor])
 def test_codes_in_a_list_an_array_or_a_tensor_keep_their_values(form):
-    rows = Rows.from_inputs(torch.zeros(4, 2), form([3, 0, -1, 1]))
-    assert rows.classes == ("0", "1", "2", "3")
+    rows = Rows.from_inputs(torch.zeros(4, 2), form([3, 0, -1, 1]), ["a", "b", "c", "d"])
     assert rows.labels.tolist() == [3, 0, -1, 1]
     assert rows.known.tolist() == [True, True, False, True]
+    rows = Rows.from_inputs(torch.zeros(3, 2), form([3, 0, 1]))
+    assert rows.classes == ("0", "1", "2", "3")
+    assert rows.labels.tolist() == [3, 0, 1]
 
 
 def test_a_code_beyond_the_classes_is_refused():
@@ -228,3 +233,23 @@ def test_any_text_survives_any_take_from_any_chunks(texts, data):
     assert list(column.take(rows)) == [texts[row] for row in rows]
     assert column.arrow(rows).to_pylist() == [texts[row] for row in rows]
     assert list(Rows.from_inputs(column).ids) == list(Rows.from_inputs(texts).ids)
+
+
+def test_ids_and_fingerprints_keep_their_values():
+    texts = ["one", "two", "one"]
+    hashes = [blake2b(text.encode(), digest_size=8).hexdigest() for text in texts]
+    assert list(Rows.from_inputs(texts).ids) == [hashes[0], hashes[1], hashes[0] + "-2"]
+    lengths = blake2b(b"".join(len(text).to_bytes(8, "little") for text in texts), digest_size=16).digest()
+    whole = blake2b("".join(texts).encode(), digest_size=16).digest()
+    assert Rows.from_inputs(texts).fingerprint == blake2b(lengths + whole, digest_size=16).hexdigest()
+
+
+def test_hashes_are_computed_once_and_follow_the_rows(monkeypatch):
+    rows = Rows.from_inputs(["a", "b", "c", "a"], ids=list("wxyz"))
+    expected = digests(rows.inputs).tolist(), digests(rows.ids).tolist()
+    monkeypatch.setattr("dal.data.columns.blake2b", None)
+    for index in ([3, 1], [0, 0, 2], slice(1, 3), torch.tensor([False, True, True, False])):
+        part = rows.take(index)
+        kept = np.arange(4)[index.numpy() if isinstance(index, torch.Tensor) else index]
+        assert digests(part.inputs).tolist() == [expected[0][row] for row in kept]
+        assert digests(part.take([0]).ids).tolist() == [expected[1][kept[0]]]

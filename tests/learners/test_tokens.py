@@ -1,5 +1,6 @@
 """Tokenized rows: kept whole on disk, padded per batch."""
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,3 +109,45 @@ def test_a_text_without_tokens_still_makes_a_row(cache: Path):
     data = tokenize(rows_of(["late late", " "]), tokenizer, max_length=12)
     assert data.batch([1, 0])["input_ids"].tolist() == [[1, 1], [0, 0]]
     assert data.batch([1, 0])["attention_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+def test_a_cache_that_has_not_changed_is_not_read_whole_again(cache: Path, tokenizer, monkeypatch: pytest.MonkeyPatch):
+    texts, _ = material.tickets(20)
+    tokenize(rows_of(texts), tokenizer, max_length=12)
+    summed = []
+    monkeypatch.setattr("dal.learners.tokens.zlib.crc32", lambda *args: summed.append(args) or 0)
+    tokenize(rows_of(texts), tokenizer, max_length=12)
+    assert not summed
+
+
+def test_a_cache_of_before_is_checked_once_and_kept(cache: Path, tokenizer):
+    texts, _ = material.tickets(20)
+    tokenize(rows_of(texts), tokenizer, max_length=12)
+    (facts,) = cache.glob("tokens/*/facts.json")
+    written = json.loads(facts.read_text())
+    facts.write_text(json.dumps({name: written[name] for name in ("rows", "tokens", "typed", "checksum")}))
+    (facts.parent / "verified.json").unlink()
+    before = (facts.parent / "tokens.int32").stat().st_ino
+    tokenize(rows_of(texts), tokenizer, max_length=12)
+    assert (facts.parent / "tokens.int32").stat().st_ino == before
+    assert (facts.parent / "verified.json").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", "[" * 100_000, '{"rows": {}}', "\xff"])
+def test_facts_and_stamps_that_are_damaged_are_made_again(cache: Path, tokenizer, content: str):
+    texts, _ = material.tickets(20)
+    whole = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))
+    for name in ("verified.json", "facts.json"):
+        (path,) = cache.glob(f"tokens/*/{name}")
+        path.write_text(content, encoding="latin-1")
+        again = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))
+        assert torch.equal(again["input_ids"], whole["input_ids"])
+
+
+def test_damaged_token_types_and_offsets_are_made_again(cache: Path, tokenizer):
+    pairs = [("my parcel is late", "courier"), ("refund", "the invoice is wrong again")]
+    whole = tokenize(rows_of(pairs), tokenizer, max_length=32).batch([0, 1])
+    (path,) = cache.glob("tokens/*/types.uint8")
+    path.write_bytes(bytes(len(path.read_bytes())))
+    assert torch.equal(tokenize(rows_of(pairs), tokenizer, max_length=32).batch([0, 1])["token_type_ids"],
+                       whole["token_type_ids"])  # fmt: skip

@@ -1,0 +1,280 @@
+"""What one value means as a label: the same wherever it comes from, a file, a list, an array or an answer."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from reprlib import Repr
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from dal.bounded import parse_json
+from dal.errors import did_you_mean, one_line, shortened
+
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
+_ITEM = re.compile(r"\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(-?[0-9]+(?:\.[0-9]*)?))\s*(,|\Z)")
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+#: What people separate the labels of a cell with.
+SEPARATORS = (",", ";", "|", "\t")
+
+
+class UnknownValueError(ValueError):
+    """A value that is no class, without an explanation of its own."""
+
+
+# -- for messages ------------------------------------------------------------------------------------------------------
+
+_repr = Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 80
+_repr.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its `repr`, bounded in length and depth."""
+    try:
+        return " ".join(_repr.repr(value).split())
+    except ValueError:  # a number of more digits than Python prints
+        return f"a {type(value).__name__} of too many digits"
+
+
+def printable(text: str, most: int = 80) -> str:
+    """A name for a message of one line: control characters and halves of surrogate pairs escaped, its middle cut."""
+    text = shortened(text, most)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line that can be printed."""
+    return printable(one_line(error), 300)
+
+
+def listing(names: Sequence[str], most: int = 20) -> str:
+    """Names for an error message, the first `most` of them."""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more or "nothing"
+
+
+def outside(value: Any, classes: Sequence[str]) -> str:
+    """That a value is not one of the classes, with the nearest one."""
+    near = did_you_mean(value, classes) if isinstance(value, str) else ""
+    return f"the label {shown(value)} is not one of the classes {listing(classes)}{near}"
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+
+def normal(name: str) -> str:
+    """A class name in Unicode's form NFC, so that composed and decomposed accents are one name."""
+    return unicodedata.normalize("NFC", name)
+
+
+def whole(text: str) -> str | None:
+    """The whole number that a text writes ("3", "3.0", "-0") in its plain form, None where it writes none."""
+    match = _WHOLE.fullmatch(text)
+    return None if match is None else "0" if match.group(1) == "-0" else match.group(1)
+
+
+def index_of(number: str, count: int) -> int | None:
+    """The whole number as an index from -1 to `count` - 1, None outside of it."""
+    index = int(number) if len(number) < 19 else count
+    return index if -1 <= index < count else None
+
+
+def in_order(numbers: Iterable[str]) -> tuple[str, ...]:
+    """Distinct whole numbers of any length, ascending."""
+    return tuple(sorted(set(numbers), key=Decimal))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, NaN, and the markers of pandas."""
+    if value is None or (isinstance(value, float) and value != value):
+        return True
+    return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas")
+
+
+def text_of(value: Any) -> Any:
+    """A label as text.
+
+    Returns:
+        None where the value is missing; a string for a name, number or bool; for several labels a list of strings, or
+        a list of bools, one per class.
+
+    Raises:
+        TypeError: something that is no label.
+    """
+    value = _plain(value)
+    text = _scalar(value)
+    if text is not None or is_missing(value):
+        return text
+    if isinstance(value, Iterable) and not isinstance(value, dict | bytes | bytearray | memoryview):
+        items = [_plain(item) for item in value]
+        if items and all(isinstance(item, bool) for item in items):
+            return items
+        if any(isinstance(item, bool) for item in items):
+            raise TypeError(f"{shown(value)} mixes true and false with other labels")
+        texts = [_scalar(item) for item in items]
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise TypeError(f"{shown(value)} is not a label: expected a class name, a whole number, or a list of those")
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of an array library as Python's own; float32 by its shortest digits."""
+    if isinstance(value, np.floating):
+        return float(str(value))
+    if isinstance(value, np.generic | Tensor | np.ndarray) and value.ndim == 0:
+        return value.item()
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def _scalar(value: Any) -> str | None:
+    """The text of one label; None where the value is missing or no single label."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float | Decimal) and not is_missing(value):
+        if not math.isfinite(value):
+            raise TypeError(f"{value!r} is not a label: it is not finite")
+        return repr(value) if isinstance(value, float) else format(value, "f")
+    if hasattr(value, "__index__"):
+        try:
+            return str(value.__index__())
+        except ValueError:
+            raise TypeError(f"{shown(value)} is not a label") from None
+    return None
+
+
+def written_list(cell: str) -> list[str] | None:
+    """The labels of a cell that holds a list as Python or JSON write it, None where it holds none.
+
+    Example:
+        >>> written_list("['x', 'y']"), written_list("x")
+        (['x', 'y'], None)
+
+    Raises:
+        ValueError: it begins and ends as a list does, and cannot be read as one.
+    """
+    if cell == "set()":
+        return []
+    if _BRACKETS.get(cell[:1]) != cell[-1:] or len(cell) < 2:
+        return None
+    inside = cell[1:-1]
+    if cell[0] == "[":
+        try:
+            items = parse_json(cell, max_depth=1)
+        except ValueError:
+            pass
+        else:
+            if all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
+                return [str(text_of(item)) for item in items]
+    found, at = [], 0
+    while at < len(inside) and (match := _ITEM.match(inside, at)):
+        found.append(next(part for part in match.groups()[:3] if part is not None))
+        at = match.end()
+    if at == len(inside) or not inside.strip():
+        return found
+    if cell[0] != "[":
+        return None
+    raise ValueError(f"{shown(cell)} looks like a list, and cannot be read as one")
+
+
+def looks_like_list(cell: str) -> bool:
+    """Whether a cell for one label holds several as Python or JSON write them."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return False
+    return "," in cell or not cell[1:-1].strip() or bool(_ITEM.fullmatch(cell[1:-1]))
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+class ClassIndex:
+    """The codes of class names, and of what else an answer may be given as.
+
+    Numbers mean what they mean in a file: an index, or a class name where class names are numbers.
+
+    Example:
+        >>> ClassIndex(["cat", "dog"]).code(1), ClassIndex(["1", "2", "5"]).code(5)
+        (1, 2)
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.by_name = {normal(name): code for code, name in enumerate(self.names)}
+        self.numbered = any(whole(name) is not None for name in self.names)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether a number means the same class as an index and as a name."""
+        return not self.numbered or all(name == str(code) for code, name in enumerate(self.names))
+
+    def code(self, value: Any) -> int:
+        """The code of a name, an index, or a bool where "true" and "false" are classes.
+
+        Raises:
+            ValueError: it is no class, or could be two.
+        """
+        if isinstance(value, str):
+            found = self.by_name.get(value)
+            found = self.by_name.get(normal(value).strip()) if found is None else found
+            if found is None:
+                raise UnknownValueError(value)
+            return found
+        try:
+            text = None if isinstance(value, list | tuple | set | dict) else text_of(value)
+        except TypeError:
+            text = None
+        number = whole(text) if isinstance(text, str) else None
+        if number is None or isinstance(value, bool | np.bool_):
+            if not isinstance(text, str) or text not in self.by_name:
+                raise UnknownValueError(value)
+            return self.by_name[text]
+        named, index = self.by_name.get(number), index_of(number, len(self.names))
+        index = None if index == -1 else index
+        if not self.numbered:
+            named = index
+        elif named is not None and index is not None and named != index:
+            raise ValueError(
+                f"{number} can be the class {number!r} or the class of that index, {shown(self.names[index])}: give "
+                "the name as text (`names_of` of the data turns indices into names)"
+            )
+        if named is None:
+            raise UnknownValueError(value)
+        return named
+
+    def codes(self, value: Any) -> list[int]:
+        """The codes of several classes, ascending: from a list of names or indices, or of C bools.
+
+        Raises:
+            ValueError: it is no list, one is no class, or zeros and ones can be two things.
+        """
+        value = _plain(value)
+        if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
+            raise ValueError(f"{shown(value)} is not a list of classes, which multi-label answers are")
+        items = [_plain(item) for item in value]
+        if items and all(isinstance(item, bool) for item in items):
+            if len(items) != len(self.names):
+                raise ValueError(f"bools of shape ({len(items)},) for {len(self.names)} classes")
+            return [code for code, on in enumerate(items) if on]
+        if _may_be_vector(items, len(self.names)):
+            raise ValueError(two_readings(items, self.names))
+        return sorted({self.code(item) for item in items})
+
+
+def _may_be_vector(items: Sequence[Any], classes: int) -> bool:
+    """Whether numbers may be meant as zeros and ones, one per class."""
+    if not items or not all(isinstance(item, int | float) and item in (0, 1) for item in items):
+        return False
+    return len(items) == classes or len(set(items)) < len(items)
+
+
+def two_readings(items: Sequence[Any], classes: Sequence[str]) -> str:
+    """That a list of zeros and ones can be two things, and the way out."""
+    return (
+        f"{shown(list(items))} can be a vector of zeros and ones, one per class, or a list of the numbers of classes: "
+        f"write true and false (or an array with {len(classes) or 'one'} columns) for a vector, class names for a list"
+    )
