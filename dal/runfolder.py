@@ -18,7 +18,7 @@ from typing import IO, Any
 import torch
 import yaml
 
-from dal.durable import synchronise, write_whole
+from dal.durable import recover, replacing, write_whole
 from dal.errors import BusyError, ConfigError, SessionError
 
 CONFIG = "config.yaml"
@@ -301,23 +301,18 @@ def trained_on(folder: Path) -> tuple[str, float] | None:
 
 @contextmanager
 def keep_model(folder: Path, marker: str, seconds: float = 0.0) -> Iterator[Path]:
-    """A new folder to save a model in; it becomes `folder/model` whole, in the place of the last one, or not at all."""
+    """An empty folder to save a model in; it becomes `folder/model`, whole, or nothing changes."""
     _recover(folder)
-    new, old, final = folder / f"{MODEL}.new", folder / f"{MODEL}.old", folder / MODEL
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    yield new
-    write_whole(new / _MARKER, json.dumps({"trained_on": marker, "seconds": seconds}) + "\n")
-    synchronise(new)
-    if final.exists():
-        final.rename(old)
-    new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing(folder / MODEL) as new:
+        yield new
+        write_whole(new / _MARKER, json.dumps({"trained_on": marker, "seconds": seconds}) + "\n")
 
 
 def _recover(folder: Path) -> None:
-    """Put back the last model when a kill struck between its removal and its replacement."""
-    old, final = folder / f"{MODEL}.old", folder / MODEL
-    if old.exists() and not final.exists():
+    """Put back the last model when a kill struck during its replacement."""
+    new, old, final = folder / f"{MODEL}.new", folder / f"{MODEL}.old", folder / MODEL
+    if old.exists() and not final.exists():  # as an earlier version called it
         old.rename(final)
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    recover(final)
