@@ -34,7 +34,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     make_folder(folder.parent)
     recover(folder)
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{_named(folder)} is a file, where a folder is to be written: choose another name")
+        raise ConfigError(f"{named(folder)} is a file, where a folder is to be written: choose another name")
     partial, previous = (folder.with_name(temporary_name(folder.name, end)) for end in ("new", "old"))
     partial.mkdir()
     try:
@@ -62,7 +62,7 @@ def recover(path: Path) -> None:
     head = f".{_short(path.name)}."
     try:
         names = [name for name in os.listdir(path.parent) if name.startswith(head)]
-    except OSError:
+    except (OSError, ValueError):  # what cannot be read is told by what comes next
         return
     left = [path.with_name(name) for name in names if _is_leftover(path.with_name(name), name[len(head) :])]
     old = sorted((each for each in left if each.name.endswith(".old")), key=_age)
@@ -183,24 +183,25 @@ def check_output(path: Path) -> Path:
     try:
         final = Path(os.path.realpath(path))
         if not path.name or final.is_dir():
-            raise ConfigError(f"{_named(path)} is a folder, not a file to write to")
+            raise ConfigError(f"{named(path)} is a folder, not a file to write to")
         try:
             mode = final.stat().st_mode
         except FileNotFoundError:
             if not final.parent.is_dir():
-                raise ConfigError(f"there is no folder {_named(path.parent)}") from None
+                raise ConfigError(f"there is no folder {named(path.parent)}") from None
             mode = None
         if mode is not None and not stat.S_ISREG(mode):
-            raise ConfigError(f"{_named(path)} is a device, a pipe or a socket, not a file to write to")
+            raise ConfigError(f"{named(path)} is a device, a pipe or a socket, not a file to write to")
         if not os.access(final.parent, os.W_OK | os.X_OK) or (mode is not None and not os.access(final, os.W_OK)):
-            raise ConfigError(f"{_named(path)} cannot be written: permission denied")
+            raise ConfigError(f"{named(path)} cannot be written: permission denied")
     except (OSError, ValueError) as error:  # a name that is too long, a NUL, a loop of links, a file among the folders
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"{_named(path)} cannot be written: {reason}") from error
+        raise ConfigError(f"{named(path)} cannot be written: {reason}") from error
     return final
 
 
-def _named(path: Path) -> str:
+def named(path: Path) -> str:
+    """A path as messages show it."""
     return shortened(str(path).encode(errors="backslashreplace").decode().replace("\0", "\\0"), 120)
 
 
