@@ -238,12 +238,12 @@ def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = Fals
         )
 
 
-def require_kind(value: Any, kind: type, name: str, example: str) -> None:
+def require_kind(value: Any, kind: Any, name: str, example: str) -> None:
     """Make sure that an argument is of its kind.
 
     Args:
         value: what was given.
-        kind: what it must be an instance of.
+        kind: the class that it must be an instance of, or a union of some.
         name: of the argument.
         example: of what would do.
 
@@ -255,7 +255,13 @@ def require_kind(value: Any, kind: type, name: str, example: str) -> None:
     got = type(value).__name__
     if isinstance(value, type):
         got = f"the class {value.__name__}" + (f": give {value.__name__}()" if issubclass(value, kind) else "")
-    raise ConfigError(f"{name} must be a {kind.__name__}, such as {example}, got {got}")
+    wanted = " or ".join(each.__name__ for each in getattr(kind, "__args__", (kind,)))
+    raise ConfigError(f"{name} must be {wanted}, such as {example}, got {got}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, which True is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def reads_trained(strategy: Strategy, learner: Learner) -> bool:

@@ -681,7 +681,7 @@ def loaded(data: Any) -> Any:
 
 def _whole(value: Any, name: str) -> int:
     """A whole number."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):  # NumPy's numbers will do
         raise ConfigError(f"{name} must be a whole number, got {value!r}")
     return int(value)
 
