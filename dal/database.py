@@ -10,6 +10,7 @@ from dal.durable import synchronise, synchronise_folder, temporary_name
 
 _MAGIC = b"SQLite format 3\0"
 _HEAD = 108  # bytes of the first page: the header, and the head of the table of tables
+_FORMATS = 18  # where the header says how the file is written and read
 _LOG_MAGICS = (0x377F0682, 0x377F0683)
 
 
@@ -110,6 +111,9 @@ def create(path: Path, schema: str, *, application: int, version: int) -> None:
             connection.execute("COMMIT")
         finally:
             connection.close()
+        with partial.open("r+b") as file:  # write-ahead logging from the start: to switch it on later needs a lock
+            file.seek(_FORMATS)
+            file.write(b"\x02\x02")
         synchronise(partial)
         _publish(partial, path)
         synchronise_folder(path.parent)

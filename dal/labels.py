@@ -428,10 +428,13 @@ class LabelStore:
             raise SessionError(f"{self._name} cannot be a file: a name has no NUL")
         try:
             recover(path)
+            if not path.name:
+                raise database.NoDatabaseError("it is not a regular file")
             log = database.log_of(path)
+            logged = log.exists() and log.stat().st_size > 0  # before the file: another process may create both
             if os.path.lexists(path):
                 header = database.read_header(path)
-            elif log.exists() and log.stat().st_size:
+            elif logged:
                 raise SessionError(f"{self._name} is missing, and {log.name} beside it holds answers: put it back")
             else:
                 database.create(path, _WHOLE, application=_APPLICATION, version=_VERSION)
@@ -475,7 +478,7 @@ class LabelStore:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
+                if not self._closed and connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
             finally:

@@ -429,7 +429,7 @@ class Session:
         """
         try:
             given = torch.as_tensor(rows).flatten()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise AnswerError(f"rows are whole numbers, one or several: {one_line(error)}") from error
         if not len(given):
             return []

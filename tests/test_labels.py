@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -302,10 +303,7 @@ def test_kill_between_any_two_calls_of_the_creation_leaves_a_whole_store_or_none
             assert os.listdir(folder) == ["labels.db"]
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_store_is_created_whole_where_the_file_system_has_no_links(
-    path: Path, before: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_is_created_whole_where_the_file_system_has_no_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise OSError(1, "Operation not permitted")
 
@@ -361,7 +359,9 @@ def test_store_that_never_reached_its_file_is_known_by_its_log(path: Path, tmp_p
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     with LabelStore() as made:
-        schema = [sql for (sql,) in made._connection().execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%'")]
+        schema = [
+            sql for (sql,) in made._connection().execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%'")
+        ]
     for statement in ("BEGIN", *schema, "PRAGMA application_id = 1684106289", "PRAGMA user_version = 1", "COMMIT"):
         connection.execute(statement)
     connection.execute("INSERT INTO batches VALUES (1, 'Random', '{}')")
@@ -430,7 +430,12 @@ def test_store_keeps_the_mode_that_its_group_was_given(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("", "not a regular file"), ("a\0b", "has no NUL"), ("x" * 300, "too long"), ("file/labels.db", "Not a directory")],
+    [
+        ("", "not a regular file"),
+        ("a\0b", "has no NUL"),
+        ("x" * 300, "too long"),
+        ("file/labels.db", "Not a directory"),
+    ],
 )
 def test_path_that_is_no_file_is_refused_in_one_line(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").touch()
@@ -502,7 +507,7 @@ def damage(path: Path, statement: str) -> None:
         ("UPDATE events SET kind = 'sung' WHERE event = 2", "event 2: its kind is 'sung'"),
         ("UPDATE events SET kind = NULL WHERE event = 2", "event 2: its kind is None"),
         ("UPDATE events SET row = NULL WHERE event = 1", "event 1: its row is None"),
-        ("UPDATE events SET row = 5 WHERE event = 1", "event 1: its row is"),
+        ("UPDATE events SET row = x'05' WHERE event = 1", "event 1: its row is"),
         ("UPDATE events SET at = 'noon' WHERE event = 1", "event 1: its time is 'noon'"),
         ("UPDATE events SET round = -1 WHERE event = 3", "event 3: its round is -1"),
         ("UPDATE events SET round = 0 WHERE event = 1", "event 1: its round is 0"),
@@ -512,7 +517,7 @@ def damage(path: Path, statement: str) -> None:
         ("UPDATE events SET round = 'one' WHERE event = 6", "event 6: its round is 'one'"),
         ("UPDATE events SET cost = 'much' WHERE event = 3", "event 3: its cost is 'much'"),
         ("UPDATE events SET confidence = x'00' WHERE event = 3", "event 3: its confidence is"),
-        ("UPDATE events SET who = 3.5 WHERE event = 3", "event 3: its who is"),
+        ("UPDATE events SET who = x'05' WHERE event = 3", "event 3: its who is"),
         ("UPDATE events SET kind = 'retracted', retracts = 1 WHERE event = 6", "event 6: it retracts"),
         ("UPDATE events SET kind = 'retracted' WHERE event = 6", "event 6: its retracts is None"),
         ("UPDATE events SET kind = 'retracted', retracts = 3 WHERE event = 2", "event 2: it retracts an answer"),
@@ -546,7 +551,7 @@ def test_damage_is_told_in_one_line_that_names_the_event(path: Path, statement: 
         ("UPDATE batches SET details = '{' WHERE round = 1", "details of round 1"),
         ("UPDATE batches SET details = '[]' WHERE round = 1", "details of round 1"),
         ("UPDATE batches SET details = NULL WHERE round = 1", "details of round 1"),
-        ("UPDATE batches SET strategy = 5.5 WHERE round = 1", "details of round 1"),
+        ("UPDATE batches SET strategy = x'05' WHERE round = 1", "details of round 1"),
         ("DELETE FROM batches WHERE round = 1", "no round 1"),
     ],
 )
@@ -559,7 +564,7 @@ def test_damage_of_a_batch_is_told_by_its_round(path: Path, statement: str, wher
 
 def test_any_bytes_that_are_changed_or_cut_off_are_a_one_line_error_or_change_nothing(path: Path) -> None:
     filled(path)
-    whole, point = path.read_bytes(), random.Random(0)
+    whole, point, said = path.read_bytes(), random.Random(0), list[str]()
     for trial in range(150):
         content = bytearray(whole)
         if trial % 3 == 0:
@@ -575,7 +580,9 @@ def test_any_bytes_that_are_changed_or_cut_off_are_a_one_line_error_or_change_no
                 list(store.events())
                 store.batch(1)
         except SessionError as error:
-            assert "\n" not in str(error)
+            said.append(str(error))
+    assert len(said) > 30
+    assert not any("\n" in each for each in said)
 
 
 # -- several stores on one file ------------------------------------------------------------------------------------
@@ -604,7 +611,7 @@ def test_calls_within_a_change_are_stored_together_or_not_at_all(path: Path) -> 
             store.tell([Answer("b", "y")])
             assert store.answers == {}
         assert store.answers == {"a": "x", "b": "y"}
-        with pytest.raises(RuntimeError), store.changing():
+        with suppress(RuntimeError), store.changing():
             store.undo()
             raise RuntimeError
         assert store.answers == {"a": "x", "b": "y"}

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from dal import runfolder
-
 from dal.errors import BusyError, ConfigError, SessionError
 from dal.runfolder import (
     Lock,
@@ -186,7 +185,9 @@ def test_file_system_without_locks_is_told_as_such(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(runfolder, "_lock", refuse)
-    with pytest.raises(SessionError, match="on a file system without locks .*work in a folder on a local disk") as error:
+    with pytest.raises(
+        SessionError, match=r"on a file system without locks .*work in a folder on a local disk"
+    ) as error:
         Lock(tmp_path)
     assert not isinstance(error.value, BusyError)
 
