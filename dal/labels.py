@@ -456,6 +456,12 @@ class LabelStore:
     def _damaged(self, fault: str) -> SessionError:
         return SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
 
+    def refresh(self) -> None:
+        """Take in what other stores and processes have written to the file. `changing` begins with it."""
+        with self._lock, self._reporting("could not be read"):
+            if not self._joined:
+                self._catch_up(self._connection())
+
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: no thread and no process writes between what is read in it and what is stored.

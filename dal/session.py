@@ -415,6 +415,7 @@ class Session:
 
     def _follow(self) -> bool:
         """Take in what another process has written to the store; whether there was anything."""
+        self.store.refresh()
         if not self._progress.follow():
             return False
         self._model.drop()
