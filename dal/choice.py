@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.errors import NeedError
+from dal.errors import ConfigError, NeedError, shortened
 from dal.learner import Learner, Monitor, Predictor, Prepared
 from dal.memory import SessionMemory
 from dal.outputs import Outputs, closure, listing
@@ -94,6 +94,35 @@ class Asked:
             "why": self.why,
             "uncertainty": self.uncertainty,
         }
+
+    @classmethod
+    def restored(
+        cls, round: int, rows: Tensor, scores: Tensor | None, strategy: str, details: Mapping[str, Any]
+    ) -> "Asked":
+        """The batch whose `details` these are, as the store kept them.
+
+        Raises:
+            ValueError: they are those of no batch.
+        """
+        asked = cls(round, rows, scores, strategy=strategy)
+        for name, value in details.items():
+            kinds = _DETAILS.get(name)
+            if kinds is None or isinstance(value, bool) or not isinstance(value, kinds):
+                raise ValueError(f"its detail {name!r} is {shortened(repr(value))}")
+            if isinstance(value, dict) and not all(isinstance(each, int | float | None) for each in value.values()):
+                raise ValueError(f"its detail {name!r} holds more than numbers")
+        return replace(asked, **details)
+
+
+#: What the details of a batch are, by name.
+_DETAILS: dict[str, tuple[type, ...]] = {
+    "notes": (dict,),
+    "candidates": (int,),
+    "near_duplicates": (int, float),
+    "seconds": (dict,),
+    "why": (str,),
+    "uncertainty": (int, float, type(None)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +236,32 @@ def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = Fals
         raise NeedError(
             f"{name} needs {listing(missing)}, which {model} does not provide; it provides {listing(provided)}"
         )
+
+
+def require_kind(value: Any, kind: Any, name: str, example: str) -> None:
+    """Make sure that an argument is of its kind.
+
+    Args:
+        value: what was given.
+        kind: the class that it must be an instance of, or a union of some.
+        name: of the argument.
+        example: of what would do.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(value, kind):
+        return
+    got = type(value).__name__
+    if isinstance(value, type):
+        got = f"the class {value.__name__}" + (f": give {value.__name__}()" if issubclass(value, kind) else "")
+    wanted = " or ".join(each.__name__ for each in getattr(kind, "__args__", (kind,)))
+    raise ConfigError(f"{name} must be {wanted}, such as {example}, got {got}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, which True is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def reads_trained(strategy: Strategy, learner: Learner) -> bool:

@@ -1,11 +1,12 @@
 """Strategies side by side over the same seeds: a grid of runs, here, in processes or on a cluster, resumable."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dal.choice import is_whole, require_kind
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiment import Cell, Experiment, Results, sign
@@ -14,7 +15,7 @@ from dal.grid.first_round import FirstRounds
 from dal.interrupts import Check, interruptible
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
-from dal.runfolder import describe, held, read_metrics
+from dal.runfolder import CONFIG, check_folder, describe, held, read_metrics
 from dal.strategy import Strategy, name_of
 
 
@@ -52,16 +53,23 @@ class Comparison:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
+        require_kind(self.experiment, Experiment, "experiment", "Experiment(data, learner)")
+        if isinstance(self.strategies, str | Strategy) or not isinstance(self.strategies, Iterable):
+            raise ConfigError(f"strategies must be several, such as (Margin(), Random()), got {self.strategies!r}")
         object.__setattr__(self, "strategies", tuple(self.strategies))
         if not self.strategies:
             raise ConfigError("a comparison needs at least one strategy")
+        for strategy in self.strategies:
+            require_kind(strategy, Strategy, "each of the strategies", "Margin()")
+        if self.cluster is not None:
+            require_kind(self.cluster, str, "cluster", "'auto'")
         start = self.experiment.common_start is None or self.experiment.common_start
         # what the experiment's own strategy reads must not matter
         object.__setattr__(
             self, "experiment", replace(self.experiment, strategy=self.strategies[0], common_start=start)
         )
-        if self.jobs < 1:
-            raise ConfigError(f"jobs must be at least 1, got {self.jobs}")
+        if not is_whole(self.jobs) or self.jobs < 1:
+            raise ConfigError(f"jobs must be at least 1, got {self.jobs!r}")
         if self._beside and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
             raise ConfigError("several jobs need a folder, and data that a config can name (a TextData)")
 
@@ -92,6 +100,15 @@ class Comparison:
             for name, strategy in self.named.items()
         ]
 
+    def _place(self) -> Path | None:
+        """The folder, None in memory, once it is sure that every cell can have its own in it."""
+        if self.experiment.folder is None:
+            return None
+        folder = check_folder(self.experiment.folder)
+        for cell in self.cells:
+            check_folder(folder / cell.name)
+        return folder
+
     def described(self) -> dict[str, Any]:
         """What `config.yaml` says of it."""
         config = self.experiment.described()
@@ -110,9 +127,9 @@ class Comparison:
         if self.cluster is not None:
             require("ray", "ray")
         reporter = reporter or (Quiet() if self.experiment.quiet else Console())
-        folder = None if self.experiment.folder is None else Path(self.experiment.folder)
+        folder = self._place()
         shared = _Shared(self, folder)
-        if folder is None or not folder.exists():
+        if folder is None or not (folder / CONFIG).exists():
             shared.load()  # what cannot be run is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:

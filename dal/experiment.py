@@ -1,25 +1,28 @@
 """A whole run: strategies against a baseline over seeds, answered by an oracle, resumable at every instant."""
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import check_needs, reads_trained
-from dal.data import Splits, TextData
-from dal.errors import ConfigError, SessionError
+from dal.choice import check_needs, is_whole, reads_trained, require_kind
+from dal.data import Rows, Splits, TextData
+from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.interrupts import Check, interruptible
-from dal.learner import Learner, Prepared
+from dal.learner import SILENT, Learner, Monitor, Prepared
 from dal.loggers import check_loggers, following
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.reporter import Console, Quiet
-from dal.runfolder import describe, held, read_metrics, record_environment, write_config
-from dal.session import Session
+from dal.runfolder import CONFIG, check_folder, describe, held, read_metrics, record_environment, write_config
+from dal.session import Session, loaded
 from dal.stopping.record import check as check_rule
 from dal.stopping.rule import StoppingRule
 from dal.strategies.auto import Auto
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
+
+#: What is said where an experiment has weak labels and its data has labels to start from.
+UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from"
 
 #: Fields that decide only what is recorded of a run beside its scores: written down, and free to change.
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
@@ -141,16 +147,46 @@ class Experiment:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not is_whole(value) or value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value!r}")
         for name in MEASURED[2:]:
             price = getattr(self, name)
-            if price is not None and not 0 <= price < math.inf:
-                raise ConfigError(f"{name} must be at least 0, got {price}")
+            if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
+                raise ConfigError(f"{name} must be at least 0, got {price!r}")
         as_candidates(self.candidates)
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
-            raise ConfigError(f"seeds must be distinct numbers that are not negative, at least one, got {self.seeds}")
+        seeds = list(self.seeds) if isinstance(self.seeds, Iterable) and not isinstance(self.seeds, str) else []
+        if not seeds or not all(map(is_whole, seeds)) or min(seeds) < 0 or len(set(seeds)) != len(seeds):
+            raise ConfigError(
+                f"seeds must be distinct numbers that are not negative, at least one, got {shortened(repr(self.seeds))}"
+            )
+        object.__setattr__(self, "seeds", seeds)
+
+    def _check_kinds(self) -> None:
+        """Make sure that every part is what it should be, so that no mistake is found in the middle of a run."""
+        data: Any = self.data
+        if isinstance(data, type) or not (hasattr(data, "load") or hasattr(data, "pool")):
+            loaded(data)  # says what is wrong
+        require_kind(self.learner, Learner, "learner", "ProbeLearner()")
+        require_kind(self.strategy, Strategy, "strategy", "Margin()")
+        require_kind(self.cold_start, Strategy, "cold_start", "Random()")
+        optional: tuple[tuple[str, Any, str], ...] = (
+            ("baseline", Strategy, "Random()"),
+            ("oracle", Oracle, "Simulated()"),
+            ("weak_labels", LLMWeakLabels, "LLMWeakLabels(labeler)"),
+            ("stop", StoppingRule, "Labels(most=200)"),
+            ("successor", Learner, "TfidfLearner()"),
+            ("candidates", int | Candidates, "1000"),
+            ("folder", str | os.PathLike, "'my-run'"),
+        )
+        for name, kind, example in optional:
+            value = getattr(self, name)
+            if value is not None:
+                require_kind(value, kind, name, example)
+        if self.folder is not None and not str(self.folder):
+            raise ConfigError("folder is empty: name a folder, or leave it out to keep everything in memory")
 
     @property
     def cells(self) -> list[Cell]:
@@ -176,23 +212,38 @@ class Experiment:
             Interrupted: Ctrl-C.
         """
         reporter = reporter or (Quiet() if self.quiet else Console())
-        folder = None if self.folder is None else Path(self.folder)
-        if folder is not None and not folder.exists():
-            self.load()  # what cannot be run is refused before anything is written
+        folder = self._place()
+        splits = None
+        if folder is not None and not (folder / CONFIG).exists():
+            splits = self.load()  # what cannot be run is refused before anything is written
         with held(folder), interruptible(folder) as check:
             if folder is not None:
                 sign(folder, dict(config or self.described()), reporter)
             whole = self._finished(folder)
-            lines = self._run_cells(folder, reporter, check)
+            lines = self._run_cells(folder, reporter, check, splits)
             report = self._report(folder, current=whole)
         reporter.summary(lines)
         if report is not None:
             reporter.say(f"\nreport: {report}")
         return Results(lines, folder, report)
 
-    def _run_cells(self, folder: Path | None, reporter: Quiet, check: Check) -> dict[str, list[dict[str, Any]]]:
+    def _place(self) -> Path | None:
+        """The folder, None in memory.
+
+        Raises:
+            ConfigError: it or that of a cell is no folder and cannot become one.
+        """
+        if self.folder is None:
+            return None
+        folder = check_folder(self.folder)
+        for cell in self.cells:
+            check_folder(folder / cell.name)
+        return folder
+
+    def _run_cells(
+        self, folder: Path | None, reporter: Quiet, check: Check, splits: Splits | None
+    ) -> dict[str, list[dict[str, Any]]]:
         lines: dict[str, list[dict[str, Any]]] = {}
-        splits: Splits | None = None
         prepared: dict[str, Prepared] = {}
         for cell in self.cells:
             place = None if folder is None else folder / cell.name
@@ -210,7 +261,8 @@ class Experiment:
 
     def is_over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a cell has all its rounds, or was ended by the stopping rule."""
-        return len(lines) > self.rounds or bool(lines and lines[-1].get("stopping", {}).get("stop"))
+        said = lines[-1].get("stopping") if lines else None
+        return len(lines) > self.rounds or bool(isinstance(said, Mapping) and said.get("stop"))
 
     def load(self) -> Splits:
         """The data, once it is sure that the run can be made with it.
@@ -219,8 +271,7 @@ class Experiment:
             ConfigError: the parts do not fit each other, or nobody can answer.
             DataError: fewer rows than labels asked for.
         """
-        data: Any = self.data
-        splits: Splits = data.load() if hasattr(data, "load") else data
+        splits: Splits = loaded(self.data)
         pool, oracle = splits.pool, self._oracle(splits)
         for strategy in (self.strategy, self.baseline, self.cold_start):
             if strategy is not None:
@@ -230,13 +281,36 @@ class Experiment:
             check_loggers(self.loggers)
         if self.stop is not None:
             check_rule(self.stop, splits)
-        if oracle.hides_labels:
-            if splits.test is None or not bool(splits.test.known.any()):
-                raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
-            pool.require(self.start + self.rounds * self.batch)
-        else:
-            pool.take(~pool.known).require(self.rounds * self.batch + (0 if bool(pool.known.any()) else self.start))
+        if oracle.hides_labels and (splits.test is None or not bool(splits.test.known.any())):
+            raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
+        self._require_rows(pool, oracle)
         return splits
+
+    def _require_rows(self, pool: Rows, oracle: Oracle) -> None:
+        """Make sure that there are as many rows to ask as the run asks for."""
+        fewer = "lower start, batch or rounds, or give more rows"
+        if oracle.hides_labels:
+            wanted = self.start + self.rounds * self.batch
+            if len(pool) < wanted:
+                raise DataError(
+                    f"{pool.source} has {len(pool)} rows, fewer than the {wanted} labels asked for: {fewer}"
+                )
+            return
+        given = int(pool.known.sum())
+        wanted, left = self.rounds * self.batch + (0 if given else self.start), len(pool) - given
+        if left >= wanted:
+            return
+        answerer = type(oracle).__name__
+        if not left:
+            raise DataError(
+                f"all {len(pool)} rows of {pool.source} have a label already, and {answerer} is only asked for rows "
+                f"without one: give rows without a label, hide the labels (hide_labels: true, where {answerer} has "
+                "it), or leave out the oracle, so that the labels in the data are hidden and answer"
+            )
+        raise DataError(
+            f"{pool.source} has {left} rows without a label, fewer than the {wanted} labels asked for of {answerer}: "
+            f"{fewer}"
+        )
 
     def _oracle(self, splits: Splits) -> Oracle:
         missing = int((~splits.pool.known).sum())
@@ -247,6 +321,55 @@ class Experiment:
                 "an oracle, or let a person answer with `dal ask` and `dal tell`"
             )
         return self.oracle or Simulated()
+
+    def session(
+        self,
+        cell: Cell,
+        folder: Path | None,
+        *,
+        simulated: bool = True,
+        data: Any = None,
+        monitor: Monitor = SILENT,
+        prepared: dict[str, Prepared] | None = None,
+    ) -> Session:
+        """The session of a cell: the same for a run, a comparison and every command that opens its folder.
+
+        Args:
+            cell: the strategy and the seed.
+            folder: of this cell; None keeps it in memory.
+            simulated: whether the oracle answers, and so decides whether the labels in the data are hidden; false where
+                a person is asked.
+            data: from `load`; by default it is loaded now.
+            monitor: watches long work.
+            prepared: the parts that were made ready before.
+        """
+        return Session(
+            self.data if data is None else data,
+            self.learner,
+            cell.strategy,
+            folder=folder,
+            seed=cell.seed,
+            candidates=self.candidates,
+            hide_labels=simulated and (self.oracle is None or self.oracle.hides_labels),
+            budget=self.start + self.rounds * self.batch,
+            save_model=self.save_model,
+            monitor=monitor,
+            prepared=prepared,
+        )
+
+    def ask(self, session: Session, n: int, *, weakly: bool = True, measured: bool = False) -> Tensor:
+        """The next rows to label, (n,) int64: the first ones by weak labels or the cold start, where they are wanted.
+
+        Args:
+            session: from `session`.
+            n: how many.
+            weakly: begin with `weak_labels` where the experiment has them.
+            measured: see `Session.ask`.
+        """
+        if weakly and self.weak_labels is not None and not session.round and not session.given:
+            self.weak_labels.begin(session, n)
+            return session.pending
+        return session.ask(n, strategy=self.start_of(session), measured=measured)
 
     def run_cell(
         self,
@@ -272,23 +395,14 @@ class Experiment:
         oracle = self._oracle(splits)
         if folder is not None:
             write_config(folder, self._cell_config(cell), ignored=MEASURED)
+        monitor = reporter.monitor(check)
         with (
-            Session(
-                splits,
-                self.learner,
-                cell.strategy,
-                folder=folder,
-                seed=cell.seed,
-                candidates=self.candidates,
-                hide_labels=oracle.hides_labels,
-                budget=self.start + self.rounds * self.batch,
-                save_model=self.save_model,
-                monitor=reporter.monitor(check),
-                prepared=prepared,
-            ) as session,
+            self.session(cell, folder, data=splits, monitor=monitor, prepared=prepared) as session,
             following(self.loggers or (), folder, cell.name, session.metrics) as log,
         ):
             lines, given = self._lines(session), session.given
+            if given and self.weak_labels is not None:
+                reporter.say(UNUSED_WEAK_LABELS)
             for round in range(len(session.metrics), self.rounds + 1):
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
@@ -320,12 +434,8 @@ class Experiment:
         return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
     def _ask(self, session: Session, round: int) -> None:
-        weakly = self.weak_labels is not None and (self.common_start or session.strategy != self.baseline)
-        if weakly and session.round == 0 and not session.given:
-            assert self.weak_labels is not None
-            self.weak_labels.begin(session, self.start)
-        else:
-            session.ask(self.start if round == 0 else self.batch, strategy=self.start_of(session), measured=True)
+        weakly = self.common_start or session.strategy != self.baseline
+        self.ask(session, self.start if round == 0 else self.batch, weakly=weakly, measured=True)
 
     def _answered(self, session: Session) -> None:
         """Make sure that nobody is to answer later: a run goes on at once."""

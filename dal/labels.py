@@ -1,6 +1,7 @@
 """Every question and every answer, append-only, in one SQLite file that never loses an answer."""
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -9,15 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from dal import events, proposals, unread
-from dal.errors import SessionError
-from dal.events import SKIP, Answer, Batch, Event, Skip, State, Value
+from dal import database, events, proposals, unread
+from dal.bounded import parse_json
+from dal.durable import check_output, named, recover, synchronise, synchronise_folder, temporary_name
+from dal.errors import SessionError, one_line, shortened
+from dal.events import SKIP, Answer, Batch, Event, Skip, State, Value, Work
 from dal.proposals import Proposal
 from dal.unread import Unread
 
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 1
 _BUSY_SECONDS = 30.0
+_PAGE = 10_000  # lines that are read at a time
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -44,20 +48,24 @@ CREATE TABLE budgets (
 """
 
 
+_WHOLE = ";".join((_SCHEMA.rstrip().removesuffix(";"), proposals.SCHEMA, unread.SCHEMA)) + ";"
+
 T = TypeVar("T")
 
 
 class _Kept(Generic[T]):
-    """All that a table beside the events holds, read on from where it was left."""
+    """All that a table beside the events holds, read on from where it was left.
 
-    def __init__(self, stored: Callable[[sqlite3.Connection, int], list[tuple[int, T]]]) -> None:
+    Args:
+        table: its name.
+        columns: of it, separated by commas.
+        read: one of its lines, or a ValueError.
+    """
+
+    def __init__(self, table: str, columns: str, read: Callable[[Sequence[Any]], T]) -> None:
+        self.table, self.columns, self.read = table, columns, read
         self.items: list[T] = []
-        self._stored, self._last = stored, 0
-
-    def read_on(self, connection: sqlite3.Connection) -> None:
-        for number, item in self._stored(connection, self._last):
-            self.items.append(item)
-            self._last = number
+        self.last = 0
 
 
 class LabelStore:
@@ -85,8 +93,10 @@ class LabelStore:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
+        self._joined = False  # whether a transaction is open that further calls belong to
         self._state = State()
-        self._proposals, self._unread = _Kept(proposals.stored), _Kept(unread.stored)
+        self._proposals = _Kept("proposals", proposals.COLUMNS, proposals.read)
+        self._unread = _Kept("unread", unread.COLUMNS, unread.read)
         self._token_budget: int | None = None
         try:
             with self._reporting("could not be read"):
@@ -104,13 +114,20 @@ class LabelStore:
             standing = self._state.standing()
             return {row: event.value for row, event in standing.items() if event.value is not None}
 
+    @property
+    def answered(self) -> int:
+        """How many rows have an answer."""
+        return self._state.answered
+
     def answer(self, row: str) -> Value | Skip | None:
         """What stands for one row: class names, `SKIP`, or None without an answer."""
         with self._lock:
-            stack = self._state.stacks.get(row)
-            if not stack:
-                return None
-            return SKIP if stack[-1].value is None else stack[-1].value
+            return _said(self._state.last.get(row))
+
+    def answers_to(self, rows: Iterable[str]) -> list[Value | Skip | None]:
+        """`answer` of each of the rows."""
+        with self._lock:
+            return [_said(self._state.last.get(row)) for row in rows]
 
     @property
     def skipped(self) -> set[str]:
@@ -130,6 +147,11 @@ class LabelStore:
         return self._state.round
 
     @property
+    def written(self) -> tuple[int, int]:
+        """The numbers of the last event and the last proposal: they change with all that a session goes by."""
+        return self._state.event, self._proposals.last
+
+    @property
     def labels_event(self) -> int:
         """The number of the last event that changed an answer, 0 when none did."""
         return self._state.labels_event
@@ -138,6 +160,21 @@ class LabelStore:
     def labels_round(self) -> int:
         """How many batches had been asked when an answer last changed."""
         return self._state.labels_round
+
+    @property
+    def work(self) -> Work:
+        """What the answers cost and who gave them. Not to be changed."""
+        return self._state.work
+
+    @property
+    def standing_before_batch(self) -> dict[str, Event]:
+        """Row id -> the answer or skip that stood for it when the latest batch was asked."""
+        with self._lock:
+            return self._state.standing_before_batch()
+
+    def was_asked(self, row: str) -> bool:
+        """Whether the row was ever asked."""
+        return row in self._state.asked
 
     @property
     def proposals(self) -> list[Proposal]:
@@ -163,21 +200,44 @@ class LabelStore:
             SessionError: there was no such round.
         """
         with self._lock, self._reporting("could not be read"):
-            found = self._connection().execute("SELECT strategy, details FROM batches WHERE round = ?", (round,))
+            if not 1 <= round <= self._state.round:
+                raise SessionError(f"{self._name} has no round {round}; rounds asked: {self._state.round}")
+            connection, begin = self._connection(), self._state.begins[round - 1]
+            found = connection.execute("SELECT strategy, details FROM batches WHERE round = ?", (round,))
             head = found.fetchone()
             if head is None:
-                raise SessionError(f"{self._name} has no round {round}; rounds asked: {self._state.round}")
-            query = "SELECT row, score FROM events WHERE kind = 'asked' AND round = ? ORDER BY event"
-            asked = self._connection().execute(query, (round,)).fetchall()
+                raise self._damaged(f"its table batches has no round {round}, which was asked")
+            query = "SELECT row, score FROM events WHERE event >= ? AND event < ? AND kind = 'asked' ORDER BY event"
+            end = self._state.begins[round] if round < self._state.round else self._state.event + 1
+            asked = connection.execute(query, (begin, end)).fetchall()
+        strategy, details = head
+        try:
+            facts = parse_json(details) if isinstance(details, str | bytes) else None
+        except ValueError as error:
+            raise self._damaged(f"the details of round {round} cannot be read: {one_line(error)}") from error
+        if not isinstance(strategy, str) or not isinstance(facts, dict):
+            raise self._damaged(f"the details of round {round} are not those of a batch")
         scores = tuple(score for _, score in asked)
         known = None if any(score is None for score in scores) else scores
-        return Batch(round, head[0], tuple(row for row, _ in asked), known, json.loads(head[1]))
+        return Batch(round, strategy, tuple(row for row, _ in asked), known, facts)
 
-    def events(self) -> Iterator[Event]:
-        """Every event, oldest first."""
-        with self._lock, self._reporting("could not be read"):
-            lines = self._connection().execute("SELECT * FROM events ORDER BY event").fetchall()
-        yield from map(events.read, lines)
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """Every event, oldest first.
+
+        Args:
+            after: the number of an event: only later ones.
+        """
+        last = self._state.event
+        while after < last:
+            with self._lock, self._reporting("could not be read"):
+                lines = self._lines(self._connection(), "events", events.COLUMNS, after)
+            for number, line in lines:
+                if number > last:
+                    return
+                after = number
+                yield self._read("event", number, events.read, line)
+            if not lines:
+                raise self._damaged(f"event {after + 1} is missing")
 
     # -- appending -------------------------------------------------------------------------------------------------
 
@@ -200,41 +260,41 @@ class LabelStore:
         Raises:
             SessionError: a row was asked or answered before. Nothing is stored.
         """
-        with self._lock:
-            taken = [row for row in rows if row in self._state.pending or self._state.stacks.get(row)]
+        scored: Iterable[float | None] = [None] * len(rows) if scores is None else scores
+        with self.changing() as connection:
+            taken = [row for row in rows if row in self._state.pending or self._state.last.get(row)]
             if taken or len(set(rows)) != len(rows) or not rows:
-                raise SessionError(f"a batch must be rows that were not asked before; asked already: {taken[:5]}")
+                twice = f"; asked already: {taken[:5]}" if taken else ", each of them once, at least one"
+                raise SessionError(f"a batch must be rows that were not asked before{twice}")
             number, at = self._state.round + 1, time.time()
-            with self._writing() as connection:
-                connection.execute(
-                    "INSERT INTO batches VALUES (?, ?, ?)", (number, strategy, json.dumps(dict(details or {})))
-                )
-                scored: Iterable[float | None] = [None] * len(rows) if scores is None else scores
-                connection.executemany(
-                    "INSERT INTO events (kind, at, round, row, score) VALUES ('asked', ?, ?, ?, ?)",
-                    [(at, number, row, score) for row, score in zip(rows, scored, strict=True)],
-                )
+            connection.execute(
+                "INSERT INTO batches VALUES (?, ?, ?)", (number, strategy, json.dumps(dict(details or {})))
+            )
+            connection.executemany(
+                "INSERT INTO events (kind, at, round, row, score) VALUES ('asked', ?, ?, ?, ?)",
+                [(at, number, row, score) for row, score in zip(rows, scored, strict=True)],
+            )
         return number
 
     def tell(self, answers: Sequence[Answer]) -> None:
         """Store the answers, all of them or none. A later answer to the same row takes the place of the earlier one."""
         at = time.time()
-        lines = [
-            (
-                "skipped" if isinstance(answer.value, Skip) else "answered",
-                at,
-                self._state.round,
-                answer.row,
-                None if isinstance(answer.value, Skip) else json.dumps(answer.value, ensure_ascii=False),
-                answer.who,
-                answer.source,
-                answer.seconds,
-                answer.cost,
-                answer.confidence,
-            )
-            for answer in answers
-        ]
-        with self._lock, self._writing() as connection:
+        with self.changing() as connection:
+            lines = [
+                (
+                    "skipped" if isinstance(answer.value, Skip) else "answered",
+                    at,
+                    self._state.round,
+                    answer.row,
+                    None if isinstance(answer.value, Skip) else json.dumps(answer.value, ensure_ascii=False),
+                    answer.who,
+                    answer.source,
+                    answer.seconds,
+                    answer.cost,
+                    answer.confidence,
+                )
+                for answer in answers
+            ]
             connection.executemany(
                 "INSERT INTO events (kind, at, round, row, value, who, source, seconds, cost, confidence)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -243,46 +303,72 @@ class LabelStore:
 
     def propose(self, given: Sequence[Proposal]) -> None:
         """Store the proposals, all of them or none. They answer no question, and no answer is replaced by them."""
-        with self._lock, self._writing() as connection:
+        with self.changing() as connection:
             proposals.append(connection, given, self._state.round)
 
     def keep_unread(self, given: Sequence[Unread]) -> None:
         """Store answers that could not be read, all of them or none. They answer no question."""
-        with self._lock, self._writing() as connection:
+        with self.changing() as connection:
             unread.append(connection, given, self._state.round)
 
+    @property
+    def last_given(self) -> tuple[str, Value | Skip | None] | None:
+        """The row whose answer `undo` retracts, and what then stands for it; None when there is nothing to undo."""
+        with self._lock:
+            if not self._state.given:
+                return None
+            row = self._state.given[-1].row
+            return row, _said(self._state.before(row))
+
     def undo(self) -> str:
-        """The id of the row whose last answer (or skip) is hereby retracted.
+        """Retract the last answer (or skip) and return its row's id.
 
         An earlier answer to that row stands again; a row without one is asked first again.
 
         Raises:
             SessionError: there is nothing to undo.
         """
-        with self._lock:
+        with self.changing() as connection:
             if not self._state.given:
                 raise SessionError("there is no answer to undo")
             last = self._state.given[-1]
-            with self._writing() as connection:
-                connection.execute(
-                    "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', ?, ?, ?, ?)",
-                    (time.time(), self._state.round, last.row, last.event),
-                )
+            connection.execute(
+                "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', ?, ?, ?, ?)",
+                (time.time(), self._state.round, last.row, last.event),
+            )
         return last.row
 
     def record_budget(self, tokens: int) -> None:
         """Store the tokens per batch that a pass must start from henceforth."""
-        with self._lock, self._writing() as connection:
+        with self.changing() as connection:
             connection.execute("INSERT INTO budgets (round, tokens) VALUES (?, ?)", (self._state.round, tokens))
 
     def backup(self, path: Path | str) -> None:
-        """Write a consistent copy of the store to `path`, even while it is in use."""
+        """Write a consistent copy of the store to `path`, even while it is in use: whole, and for its owner alone.
+
+        Raises:
+            ConfigError: `path` is no file that can be written.
+            SessionError: it is the store itself, or the copy fails.
+        """
+        final = check_output(Path(path))
+        if self.path is not None and final == Path(os.path.realpath(self.path)):
+            raise SessionError(f"a backup of {self._name} must go to another file")
+        recover(final)
+        partial = final.with_name(temporary_name(final.name, "new"))
         with self._lock, self._reporting("could not be backed up"):
-            target = sqlite3.connect(path)
             try:
-                self._connection().backup(target)
+                os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                target = sqlite3.connect(partial)
+                try:
+                    target.execute("PRAGMA journal_mode = MEMORY")
+                    self._connection().backup(target)
+                finally:
+                    target.close()
+                synchronise(partial)
+                partial.replace(final)
+                synchronise_folder(final.parent)
             finally:
-                target.close()
+                partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file. Calling it twice is harmless."""
@@ -302,7 +388,7 @@ class LabelStore:
 
     @property
     def _name(self) -> str:
-        return "the label store in memory" if self.path is None else str(self.path)
+        return "the label store in memory" if self.path is None else named(self.path)
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection (the only one, when the store is in memory)."""
@@ -324,63 +410,178 @@ class LabelStore:
         return connection
 
     def _open(self) -> None:
+        if self.path is not None:
+            self._recognise(self.path)
         connection = self._connection()
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != _APPLICATION:
-            if tables or application:
-                raise SessionError(f"{self._name} is another program's database, not a label store")
-            self._create(connection)
-        elif version > _VERSION:
-            raise SessionError(
-                f"{self._name} was written by a newer version of dal (its format is {version}, this version reads up "
-                f"to {_VERSION}): update dal"
-            )
+        if self.path is None:
+            connection.executescript(_WHOLE)
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
-            raise SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
+            raise self._damaged(one_line(ValueError(fault)))
         for schema in (proposals.SCHEMA, unread.SCHEMA):  # files of earlier versions have none
             connection.execute(schema)
-        self._replay(connection)
+        self._catch_up(connection)
 
-    def _create(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _SCHEMA.split(";")[:-1]:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
+    def _recognise(self, path: Path) -> None:
+        """Create the store, or make sure that the file is one, without letting SQLite touch it."""
+        if "\0" in str(path):
+            raise SessionError(f"{self._name} cannot be a file: a name has no NUL")
+        try:
+            recover(path)
+            if not path.name:
+                raise database.NoDatabaseError("it is not a regular file")
+            log = database.log_of(path)
+            logged = log.exists() and log.stat().st_size > 0  # before the file: another process may create both
+            if os.path.lexists(path):
+                header = database.read_header(path)
+            elif logged:
+                raise SessionError(f"{self._name} is missing, and {log.name} beside it holds answers: put it back")
+            else:
+                database.create(path, _WHOLE, application=_APPLICATION, version=_VERSION)
+                return
+        except database.NoDatabaseError as error:
+            raise SessionError(f"{self._name} could not be read: {error}") from None
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
+        if header.is_empty and header.application in (0, _APPLICATION):
+            raise self._damaged("it holds no table")
+        if header.application != _APPLICATION:
+            raise SessionError(f"{self._name} is another program's database, not a label store")
+        if header.version > _VERSION:
+            raise SessionError(
+                f"{self._name} was written by a newer version of dal (its format is {header.version}, this version "
+                f"reads up to {_VERSION}): update dal"
+            )
+
+    def _damaged(self, fault: str) -> SessionError:
+        return SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
+
+    def refresh(self) -> None:
+        """Take in what other stores and processes have written to the file. `changing` begins with it."""
+        with self._lock, self._reporting("could not be read"):
+            if not self._joined:
+                self._catch_up(self._connection())
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, and the state after it."""
-        with self._reporting("could not be written; nothing of this call was stored"):
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: no thread and no process writes between what is read in it and what is stored.
+
+        The state is current when it begins. Calls of this store that are made in it belong to it: all of them are on
+        disk at its end, or none after an error. The state has them from then on.
+
+        Raises:
+            SessionError: the file cannot be written, or is damaged.
+        """
+        with self._lock, self._reporting("could not be written; nothing of this call was stored"):
             connection = self._connection()
+            if self._joined:
+                yield connection
+                return
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._joined = True
+                self._catch_up(connection)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
+                if not self._closed and connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self._replay(connection)
+            finally:
+                self._joined = False
+            self._catch_up(connection)
 
     @contextmanager
     def _reporting(self, trouble: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            raise SessionError(f"{self._name} {trouble}: {error}") from error
+        except UnicodeEncodeError as error:
+            word = shortened(repr(error.object), 60)
+            raise SessionError(f"{self._name} {trouble}: {word} is not text that can be stored") from error
+        except OverflowError as error:
+            raise SessionError(f"{self._name} {trouble}: a number is too large") from error
+        except (sqlite3.Error, OSError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise SessionError(f"{self._name} {trouble}: {said}") from error
 
-    def _replay(self, connection: sqlite3.Connection) -> None:
-        """Take in what is newer than the state."""
-        newer = connection.execute("SELECT * FROM events WHERE event > ? ORDER BY event", (self._state.event,))
-        for line in newer.fetchall():
-            self._state.apply(events.read(line))
-        self._proposals.read_on(connection)
-        self._unread.read_on(connection)
-        budget = connection.execute("SELECT tokens FROM budgets ORDER BY number DESC LIMIT 1").fetchone()
-        self._token_budget = None if budget is None else budget[0]
+    # -- reading on ------------------------------------------------------------------------------------------------
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        """Take in what is newer than the state. What cannot be taken in whole closes the store."""
+        try:
+            self._take_events(connection)
+            for kept in (self._proposals, self._unread):
+                self._take_beside(connection, kept)
+            budget = connection.execute("SELECT number, tokens FROM budgets ORDER BY number DESC LIMIT 1").fetchone()
+            if budget is not None and not (isinstance(budget[1], int) and budget[1] > 0):
+                raise self._damaged(f"budget {budget[0]} is {shortened(repr(budget[1]))}, not a number of tokens")
+            self._token_budget = None if budget is None else budget[1]
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_events(self, connection: sqlite3.Connection) -> None:
+        state = self._state
+        while lines := self._lines(connection, "events", events.COLUMNS, state.event):
+            for number, line in lines:
+                if number != state.event + 1:
+                    raise self._damaged(f"event {state.event + 1} is missing, the next is {number}")
+                self._read("event", number, self._take_event, line)
+
+    def _take_event(self, line: Sequence[Any]) -> None:
+        event, state = events.read(line), self._state
+        if event.round not in (
+            (state.round or 1, state.round + 1) if event.kind == "asked" else range(state.round + 1)
+        ):
+            raise ValueError(f"its round is {event.round}, and {state.round} were asked before")
+        state.apply(event)
+
+    def _take_beside(self, connection: sqlite3.Connection, kept: _Kept[Any]) -> None:
+        while lines := self._lines(connection, kept.table, f"number, {kept.columns}", kept.last):
+            for number, line in lines:
+                kept.items.append(self._read(f"line of {kept.table}", number, kept.read, line[1:]))
+                kept.last = number
+
+    def _lines(
+        self, connection: sqlite3.Connection, table: str, columns: str, after: int
+    ) -> list[tuple[int, tuple[Any, ...]]]:
+        """The next lines of a table, with their numbers."""
+        key = "event" if table == "events" else "number"
+        query = f"SELECT {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?"
+        if not after:
+            first = connection.execute(f"SELECT min({key}) FROM {table}").fetchone()[0]
+            if first is not None and not (isinstance(first, int) and first > 0):
+                raise self._damaged(f"{table} begin with number {shortened(repr(first))}")
+        try:
+            lines = connection.execute(query, (after, _PAGE)).fetchall()
+        except sqlite3.OperationalError as error:
+            if "UTF-8" in str(error):
+                self._name_torn_text(connection, query, after, table)
+            raise
+        return [(line[0], line) for line in lines]
+
+    def _name_torn_text(self, connection: sqlite3.Connection, query: str, after: int, table: str) -> None:
+        """Raise the error that names the line whose text is not UTF-8."""
+        try:
+            connection.text_factory = bytes
+            lines = connection.execute(query, (after, _PAGE)).fetchall()
+        finally:
+            connection.text_factory = str
+        for line in lines:
+            try:
+                [word.decode() for word in line if isinstance(word, bytes)]
+            except UnicodeDecodeError:
+                raise self._damaged(f"line {line[0]} of {table} holds text that is not UTF-8") from None
+
+    def _read(self, what: str, number: int, read: Callable[[Sequence[Any]], T], line: Sequence[Any]) -> T:
+        try:
+            return read(line)
+        except ValueError as error:
+            raise self._damaged(f"{what} {number}: {one_line(error)}") from error
+
+
+def _said(event: Event | None) -> Value | Skip | None:
+    """What an event says of its row."""
+    if event is None:
+        return None
+    return SKIP if event.value is None else event.value

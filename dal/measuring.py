@@ -23,6 +23,7 @@ from dal.evaluation.noise import doubts
 from dal.learner import UNREAD, watched
 from dal.learners.held_out import held_out_probs
 from dal.outputs import Outputs
+from dal.runfolder import writing
 from dal.session import Session
 from dal.spaces import Space, first, shuffled
 
@@ -75,7 +76,9 @@ class Measures:
         """
         folder = self._session.folder
         if self._space is not None and folder is not None:
-            write_whole(folder / MAP_FILE, json.dumps(self._space.map(), ensure_ascii=False) + "\n")
+            text = json.dumps(self._space.map(), ensure_ascii=False) + "\n"
+            with writing(folder / MAP_FILE):
+                write_whole(folder / MAP_FILE, text, private=True)
         return {"doubts": self._doubts()}
 
     # -- the model -------------------------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ class Measures:
     def _spent(self) -> dict[str, Any]:
         """What the answers so far cost, and who gave them."""
         store = self._session.store
-        said = (list(store.events()), self._prices, store.proposals, store.unread)
+        said = (store.work, self._prices, store.proposals, store.unread)
         return {"cost": costs(*said), "sources": sources(*said)}
 
     def _doubts(self) -> list[dict[str, Any]]:

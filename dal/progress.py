@@ -1,6 +1,7 @@
 """Where each row of a pool stands: labeled, pending, declined or never asked. Derived from the store, kept in step."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,10 +32,10 @@ class Progress:
         given: (N,) bool: the label came with the data.
         labeled: (N,) bool: has a label.
         taken: (N,) bool: was asked or told at some time, so that it is not asked again.
+        declined: (N,) bool: the answer that stands is `SKIP`.
         codes: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
         weights: (N,) float32: what a proposal for the row counts in training while it has no answer; 0 for nothing.
         proposed: what was proposed, where `weights` is above 0; coded like `codes`.
-        pending: (n,) int64, the rows to answer, in order.
 
     Raises:
         SessionError: the stored answers do not fit the classes of the data.
@@ -42,28 +43,72 @@ class Progress:
 
     def __init__(self, pool: Any, classes: Classes, store: LabelStore, *, hide_labels: bool) -> None:
         self._pool, self._classes, self._store = pool, classes, store
-        size = len(pool)
-        self.given = torch.zeros(size, dtype=torch.bool) if hide_labels else pool.known.clone()
-        self.codes: Tensor = pool.labels.clone()
-        self.codes[~self.given] = classes.blank
+        self._code = {name: code for code, name in enumerate(classes.names)}
+        self.given = torch.zeros(len(pool), dtype=torch.bool) if hide_labels else pool.known.clone()
+        self._restore()
+
+    def _restore(self) -> None:
+        """Read it all from the store."""
+        size, store, blank = len(self._pool), self._store, self._classes.blank
+        seen = store.written
+        self.codes: Tensor = self._pool.labels.clone()
+        self.codes[~self.given] = blank
         self.labeled = self.given.clone()
-        self.taken = torch.zeros(size, dtype=torch.bool)
+        self.taken, self.declined = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
         self.weights = torch.zeros(size)
-        self.proposed: Tensor = classes.blank.expand(size, *classes.blank.shape).clone()
+        self.proposed: Tensor = blank.expand(size, *blank.shape).clone()
+        self._pending: OrderedDict[int, None] = OrderedDict.fromkeys(self.rows_of(store.pending).tolist())
+        pending = self.pending
+        self.taken[pending], self.labeled[pending] = True, False
         self._restore_answers(store.answers)
-        self.propose(store.proposals)
-        self.pending = self.rows_of(store.pending)
-        for rows in (self.pending, self.rows_of(list(store.skipped))):
-            self.labeled[rows] = False
-            self.taken[rows] = True
+        skipped = self.rows_of(list(store.skipped))
+        self.taken[skipped], self.labeled[skipped], self.declined[skipped] = True, False, True
+        self._let_train(store.proposals)
+        self._seen = seen
 
     def _restore_answers(self, answers: Mapping[str, Value]) -> None:
-        self._refuse_strangers(answers)
+        self.refuse_strangers(answers)
         present, rows = self._present(list(answers))
         self.labeled[rows] = True
         self.taken[rows] = True
-        for row, name in zip(rows.tolist(), present, strict=True):
-            self.codes[row] = self._classes.code(answers[name])
+        self.codes[rows] = self._codes([answers[name] for name in present])
+
+    def _codes(self, values: Sequence[Value | Skip]) -> Tensor:
+        """`Classes.code` of each of the values."""
+        if not self._classes.multilabel:
+            code: dict[Any, int] = {**self._code, SKIP: -1}
+            return torch.tensor([code[value] for value in values], dtype=torch.int64)
+        coded = torch.zeros(len(values), len(self._code), dtype=torch.bool)
+        named = [(i, self._code[name]) for i, value in enumerate(values) if value is not SKIP for name in value]
+        if named:
+            coded[tuple(torch.tensor(named).T)] = True
+        return coded
+
+    def follow(self) -> bool:
+        """Take in what another process or store has written to the same file; whether there was anything."""
+        if self._seen == self._store.written:
+            return False
+        self._restore()
+        return True
+
+    def _wrote(self, events: int = 0, proposals: int = 0) -> bool:
+        """Whether the store has got this since the last look and nothing else; otherwise all is read again."""
+        then = self._seen[0] + events, self._seen[1] + proposals
+        if self._store.written != then:
+            self._restore()
+            return False
+        self._seen = then
+        return True
+
+    @property
+    def pending(self) -> Tensor:
+        """The rows to answer, (n,) int64, in order."""
+        return torch.tensor(list(self._pending), dtype=torch.int64)
+
+    @property
+    def waiting(self) -> int:
+        """How many rows are to be answered."""
+        return len(self._pending)
 
     @property
     def labeled_rows(self) -> Tensor:
@@ -98,23 +143,30 @@ class Progress:
     @property
     def weak(self) -> Tensor:
         """The rows that train by what was proposed: (n,) int64, ascending. None that has an answer or was declined."""
-        declined = torch.zeros_like(self.labeled)
-        declined[self.rows_of(list(self._store.skipped))] = True
-        return (~self.labeled & ~declined & (self.weights > 0)).nonzero().flatten()
+        return (~self.labeled & ~self.declined & (self.weights > 0)).nonzero().flatten()
 
-    def propose(self, proposals: Sequence[Proposal]) -> None:
+    def propose(self, proposals: Sequence[Proposal]) -> bool:
+        """Let proposals stand that the store has just got; whether it has got nothing else."""
+        alone = self._wrote(proposals=len(proposals))
+        if alone:
+            self._let_train(proposals)
+        return alone
+
+    def _let_train(self, proposals: Sequence[Proposal]) -> None:
         """Let the proposals stand; of two for a row the later one, unless it has no weight."""
         counting = {proposal.row: proposal for proposal in proposals if proposal.weight}
-        self._refuse_strangers({name: proposal.value for name, proposal in counting.items()})
+        self.refuse_strangers({name: proposal.value for name, proposal in counting.items()})
         present, rows = self._present(list(counting))
-        for row, name in zip(rows.tolist(), present, strict=True):
-            self.weights[row] = counting[name].weight
-            self.proposed[row] = self._classes.code(counting[name].value)
+        self.weights[rows] = torch.tensor([counting[name].weight for name in present], dtype=torch.float32)
+        self.proposed[rows] = self._codes([counting[name].value for name in present])
 
-    def ask(self, rows: Tensor) -> None:
-        """Let the rows be pending."""
-        self.pending = rows.clone()
-        self.taken[rows] = True
+    def ask(self, rows: Tensor) -> bool:
+        """Let rows be pending that the store has just got as asked; whether it has got nothing else."""
+        alone = self._wrote(events=len(rows))
+        if alone:
+            self._pending.update(dict.fromkeys(rows.tolist()))
+            self.taken[rows] = True
+        return alone
 
     def read(
         self, rows: Sequence[int], given: Sequence[Given], *, correct: bool
@@ -129,48 +181,66 @@ class Progress:
         Raises:
             AnswerError: lists every value that is no class and every row that is not pending.
         """
-        pending = set(self.pending.tolist())
         read: dict[int, tuple[int, Value | Skip]] = {}
         told: dict[int, Value | Skip] = {}
         mistakes = []
+        inside = [row for row in rows if 0 <= row < len(self._pool)]
+        ids = list(self._pool.ids.take(inside))
+        stands = dict(zip(inside, zip(ids, self._store.answers_to(ids), strict=True), strict=True))
         for place, (row, item) in enumerate(zip(rows, given, strict=True)):
-            if not 0 <= row < len(self._pool):
+            if row not in stands:
                 mistakes.append(f"row {row} is outside the pool of {len(self._pool)}")
                 continue
-            name = f"row {self._pool.ids[row]!r}"
+            id, before = stands[row]
             try:
                 value = self._classes.read(item)
             except ValueError as error:
-                mistakes.append(f"{name}: {error}")
+                mistakes.append(f"row {id!r}: {error}")
                 continue
-            standing = told.get(row, self._store.answer(self._pool.ids[row]))
+            standing = told.get(row, before)
             if row in told and told[row] != value:
-                mistakes.append(f"{name}: two answers, {shown(told[row])} and {shown(value)}")
+                mistakes.append(f"row {id!r}: two answers, {shown(told[row])} and {shown(value)}")
             elif standing == value:
                 continue
-            elif row not in pending and not correct:
-                before = "never asked" if standing is None else f"answered {shown(standing)} before"
-                mistakes.append(f"{name} is not pending: it was {before}; correct=True stores {shown(value)} anyway")
+            elif row not in self._pending and not correct:
+                was = "never asked" if standing is None else f"answered {shown(standing)} before"
+                mistakes.append(f"row {id!r} is not pending: it was {was}; correct=True stores {shown(value)} anyway")
             else:
                 read[place] = (row, value)
                 told[row] = value
         refuse(mistakes)
         return read
 
-    def take(self, row: int, value: Value | Skip) -> None:
-        """Let the answer stand."""
-        self.pending = self.pending[self.pending != row]
-        self.taken[row] = True
-        self.labeled[row] = value is not SKIP
-        self.codes[row] = self._classes.code(value)
+    def take(self, answers: Mapping[int, Value | Skip]) -> None:
+        """Let the answers to these rows stand, which the store has just got."""
+        if not self._wrote(events=len(answers)):
+            return
+        rows, values = torch.tensor(list(answers), dtype=torch.int64), list(answers.values())
+        declined = torch.tensor([value is SKIP for value in values])
+        for row in answers:
+            self._pending.pop(row, None)
+        self.taken[rows], self.labeled[rows], self.declined[rows] = True, ~declined, declined
+        self.codes[rows] = self._codes(values)
 
-    def release(self, row: int) -> None:
-        """Let the row be as it was before it was answered: pending if it was asked, else as the data has it."""
-        given = bool(self.given[row])
-        self.labeled[row] = given
+    def undo(self, row: int) -> None:
+        """Let the row be as it was before its last answer, which the store has just retracted.
+
+        Its earlier answer stands again; without one it is pending if it was asked, else as the data has it.
+        """
+        if not self._wrote(events=1):
+            return
+        id = self._pool.ids[row]
+        value = self._store.answer(id)
+        if value is not None:
+            self.labeled[row], self.declined[row] = value is not SKIP, value is SKIP
+            self.codes[row] = self._codes([value])[0]
+            return
+        asked, given = self._store.was_asked(id), bool(self.given[row])
+        self.taken[row], self.labeled[row], self.declined[row] = asked, given and not asked, False
         self.codes[row] = self._pool.labels[row] if given else self._classes.blank
-        self.pending = self.rows_of(self._store.pending)
-        self.taken[row] = bool((self.pending == row).any())
+        if asked:
+            self._pending[row] = None
+            self._pending.move_to_end(row, last=False)
 
     def rows_of(self, ids: Sequence[str]) -> Tensor:
         """The rows with these ids, (n,) int64, without those that are not in the pool."""
@@ -186,8 +256,12 @@ class Progress:
             _log.warning("%d rows with questions or answers are not in the pool any more", len(ids) - len(present))
             return self._present(present)
 
-    def _refuse_strangers(self, answers: Mapping[str, Value]) -> None:
-        """Answers that name no class of the data, or are of the other kind."""
+    def refuse_strangers(self, answers: Mapping[str, Value]) -> None:
+        """Make sure of answers by row id.
+
+        Raises:
+            SessionError: one names no class of the data, or is of the other kind.
+        """
         kind, where = tuple if self._classes.multilabel else str, self._store.path or "the store"
         if not all(isinstance(value, kind) for value in answers.values()):
             kinds = ("multi-label", "single-label")

@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dal.errors import AnswerError
-from dal.events import Event, Value, read_value
+from dal.events import Value, check_columns, check_figures, read_value
 from dal.unread import Unread
 
 #: The name and source of what several machines say together: no word of its own.
@@ -78,14 +79,22 @@ def _details(proposal: Proposal) -> tuple[float | None, ...]:
     return proposal.weight, proposal.confidence, proposal.seconds, proposal.cost
 
 
-def stored(connection: sqlite3.Connection, after: int) -> list[tuple[int, Proposal]]:
-    """Those whose number is above `after`, in order, with their numbers."""
-    lines = connection.execute(
-        "SELECT number, row, value, who, source, weight, confidence, seconds, cost FROM proposals"
-        " WHERE number > ? ORDER BY number",
-        (after,),
-    )
-    return [(number, Proposal(row, read_value(value), *rest)) for number, row, value, *rest in lines.fetchall()]
+COLUMNS = "at, round, row, value, who, source, weight, confidence, seconds, cost"
+
+
+def read(line: Sequence[Any]) -> Proposal:
+    """The proposal that a line of the store's table `proposals` holds, in the order of `COLUMNS`.
+
+    Raises:
+        ValueError: it cannot have been written by a label store; the message says why.
+    """
+    at, round, row, value, who, source, weight, *figures = line
+    check_columns(at, round, row, who=who, source=source)
+    check_figures(weight=weight)
+    check_figures(**dict(zip(("confidence", "seconds", "cost"), figures, strict=True)))
+    if weight is None or not 0 <= weight <= 1:
+        raise ValueError(f"its weight is {weight}, not a number from 0 to 1")
+    return Proposal(sys.intern(row), read_value(value), sys.intern(who), sys.intern(source), weight, *figures)
 
 
 def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
@@ -93,7 +102,7 @@ def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
     return {(proposal.row, proposal.who): proposal for proposal in proposals}
 
 
-def apart(said: Iterable[Word], answers: Iterable[Event]) -> list[Word]:
+def apart(said: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[Word]:
     """What was said beside the answers and is none of them: the last of each source and name on a row.
 
     What was said of a row that got an answer (or was declined) by the same source and name, with a cost, is that
@@ -101,8 +110,7 @@ def apart(said: Iterable[Word], answers: Iterable[Event]) -> list[Word]:
 
     Args:
         said: the proposals of the label store, or its answers that could not be read.
-        answers: the events that are answers or skips.
+        paid: (row, who, source) of the answers and skips that have a cost: `dal.events.Work.paid`.
     """
-    taken = {(answer.row, answer.who or "", answer.source or "") for answer in answers if answer.cost is not None}
     last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
-    return [each for key, each in last.items() if key not in taken]
+    return [each for key, each in last.items() if key not in paid] if paid else list(last.values())

@@ -59,8 +59,8 @@ class RoundLines:
         if not self.texts or batch is None:
             return {}
         session = self.session
-        pool, asked = session.pool, {event.row for event in session.store.events() if event.kind == "asked"}
-        given = [row for row in dict.fromkeys(line.get("nearest", ())) if row is not None and row not in asked]
+        pool, store = session.pool, session.store
+        given = [row for row in dict.fromkeys(line.get("nearest", ())) if row is not None and not store.was_asked(row)]
         near = dict(zip(given, pool.texts(pool.rows_of(given)), strict=True)) if given else {}
         return {"texts": pool.texts(batch.rows)} | ({"nearest_texts": near} if near else {})
 

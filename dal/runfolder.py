@@ -2,13 +2,17 @@
 
 import dataclasses
 import enum
+import errno
 import functools
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
+import stat
 import sys
+import time
+import weakref
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +22,9 @@ from typing import IO, Any
 import torch
 import yaml
 
-from dal.durable import synchronise, write_whole
-from dal.errors import BusyError, ConfigError, SessionError
+from dal.bounded import parse_json, parse_yaml
+from dal.durable import is_alive, make_folder, named, recover, replacing, synchronise_folder, write_whole
+from dal.errors import BusyError, ConfigError, SessionError, one_line, shortened
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -32,41 +37,133 @@ _MARKER = "trained_on.json"
 _PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "datasets", "numpy", "scikit-learn", "peft")
 
 
+def check_folder(folder: Path | str) -> Path:
+    """The path of a folder to work in, which need not be there yet.
+
+    Raises:
+        ConfigError: it is no folder and cannot become one.
+    """
+    if not isinstance(folder, str | os.PathLike) or not str(folder):
+        raise ConfigError(f"a folder is named by its path, got {folder!r}")
+    path = Path(folder)
+    if "\0" in str(path):
+        raise ConfigError(f"{named(path)} cannot be a folder: a name has no NUL")
+    try:
+        for each in (path, *path.absolute().parents):
+            try:
+                there = each.stat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not stat.S_ISDIR(there):
+                raise ConfigError(f"{named(each)} is a file, where a folder is wanted: choose another folder")
+            if not os.access(each, os.W_OK | os.X_OK):
+                raise ConfigError(f"{named(path)} cannot be written: permission denied in {named(each)}")
+            break
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{named(path)} cannot be a folder: {_reason(error)}") from error
+    return path
+
+
+def _reason(error: Exception) -> str:
+    """Why the system refused."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+
+
 class Lock:
     """The right to work in a folder, held by one process at a time. Released when the process ends, however it ends.
 
     Raises:
-        BusyError: another process (or another session of this one) holds it. It is named.
+        BusyError: another process (or another session of this one) holds it. It is named, if it is still there.
+        SessionError: the file system has no locks.
+        ConfigError: this is no folder, and cannot become one.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] | None = open(folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115
+        folder = check_folder(folder)
         try:
-            _lock(self._file)
+            make_folder(folder)
+            self._file: IO[bytes] | None = _open_lock(folder / _LOCK)
         except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            who = "this very process" if holder == str(os.getpid()) else f"another process (pid {holder})"
-            raise BusyError(
-                f"{folder} is in use by {who}: wait until it has finished, or choose another folder"
-            ) from error
+            raise ConfigError(f"{named(folder)} cannot be worked in: {_reason(error)}") from error
+        for patience in (*_PATIENCE, 0.0):
+            try:
+                _lock(self._file)
+                break
+            except OSError as error:
+                holder = _holder(self._file)
+                if error.errno in _BUSY and patience and (holder is None or not is_alive(holder)):
+                    time.sleep(patience)  # it may have ended in this moment, or not have signed yet
+                    continue
+                self._let_go()
+                raise _refusal(folder, holder, error) from error
         self._file.truncate(0)
-        self._file.write(str(os.getpid()))
+        self._file.write(str(os.getpid()).encode())
         self._file.flush()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._let_go)
+        _held.add(self)
 
     def release(self) -> None:
         """Let others work in the folder. Calling it twice is harmless."""
         self._let_go()
+        _held.discard(self)
 
     def _let_go(self) -> None:
         """Close the file; a forked worker does so too, or the lock would outlive the process that took it."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+#: The locks of this process.
+_held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+
+_PATIENCE = (0.02, 0.05, 0.1)  # seconds between looks at a lock whose holder is not there
+_BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+
+def _let_go_of_all() -> None:
+    for lock in list(_held):
+        lock._let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_all)
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    """The file of a lock. What stands there instead, such as a link or a pipe, is not touched."""
+    only = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | only, 0o666)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, f"{path.name} is not a regular file")
+    return open(opened, "a+b")
+
+
+def _holder(file: IO[bytes]) -> int | None:
+    """The process that signed a lock last; None when nobody has."""
+    file.seek(0)
+    signed = file.read(20).strip()
+    return int(signed) if signed.isdigit() else None
+
+
+def _refusal(folder: Path, holder: int | None, error: OSError) -> SessionError:
+    if error.errno not in _BUSY:
+        return SessionError(
+            f"{named(folder)} is on a file system without locks ({_reason(error)}), so that nothing would keep two "
+            "processes from writing there at once: work in a folder on a local disk, and copy it there afterwards"
+        )
+    if holder == os.getpid():
+        who = "this very process: wait until it has finished"
+    elif holder is None:
+        who = "another process: wait until it has finished"
+    elif is_alive(holder):
+        who = f"another process (pid {holder}): wait until it has finished"
+    else:
+        who = (
+            f"a process that pid {holder}, which has ended, left behind, or by one on another computer: end that one, "
+            "wait"
+        )
+    return BusyError(f"{named(folder)} is in use by {who}, or choose another folder")
 
 
 @contextmanager
@@ -83,14 +180,14 @@ def held(folder: Path | None) -> Iterator[None]:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[str]) -> None:
+    def _lock(file: IO[bytes]) -> None:
         file.seek(1 << 20)  # beyond the pid, which others must be able to read
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> None:
+    def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -145,7 +242,7 @@ def write_config(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[s
         ConfigError: it says something else; the first key that differs is named.
     """
     path = folder / CONFIG
-    if path.exists():
+    if os.path.lexists(path):
         difference = _difference(read_config(folder), _plain(config), ignored)
         if difference is not None:
             key, before, now = difference
@@ -154,8 +251,10 @@ def write_config(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[s
                 "folder"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=120))
+    text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=120)
+    with writing(path):
+        make_folder(check_folder(folder))
+        write_whole(path, text, private=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -168,9 +267,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{folder} is not a run folder: it has no {CONFIG}")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        config = parse_yaml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{named(path)} cannot be read: {_reason(error)}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} does not hold keys and values")
     return config
@@ -186,7 +285,8 @@ _MISSING = object()
 
 def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") -> tuple[str, Any, Any] | None:
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        return None if before == now else (key, before, now)
+        same = before == now or (_MISSING not in (before, now) and json.dumps(before) == json.dumps(now))  # two NaN
+        return None if same else (key, before, now)
     for name in [*now, *(name for name in before if name not in now)]:
         if not key and name in ignored:
             continue
@@ -200,8 +300,7 @@ def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") ->
 
 
 def _shown(value: Any) -> str:
-    text = "absent" if value is _MISSING else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return "absent" if value is _MISSING else shortened(json.dumps(value, ensure_ascii=False))
 
 
 # -- environment.json ----------------------------------------------------------------------------------------------
@@ -241,9 +340,12 @@ def record_environment(folder: Path) -> list[str]:
     """What has changed since `environment.json` was written to `folder` (nothing, when it is written now)."""
     path, now = folder / ENVIRONMENT, environment()
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        write_whole(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
+        before = None
+    if not isinstance(before, dict):
+        with writing(path):
+            write_whole(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n", private=True)
         return []
     return [key for key, value in now.items() if before.get(key) != value]
 
@@ -252,35 +354,86 @@ def record_environment(folder: Path) -> list[str]:
 
 
 def append_metrics(folder: Path, line: Mapping[str, Any]) -> None:
-    """Append one JSON line to `metrics.jsonl`, on disk when this returns. A torn last line is cut off first."""
-    with open(folder / METRICS, "a+b") as file:
-        file.seek(0)
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
-        file.write(json.dumps(dict(line), ensure_ascii=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append one JSON line to `metrics.jsonl`, on disk when this returns. A torn last line is cut off first.
+
+    Raises:
+        SessionError: it cannot be written.
+    """
+    path = folder / METRICS
+    try:
+        content = json.dumps(dict(line), ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can hold
+        content = json.dumps(dict(line)).encode() + b"\n"
+    with writing(path):
+        new = not path.exists()
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            file.truncate(_end_of_lines(file))
+            file.seek(0, os.SEEK_END)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            synchronise_folder(folder)
+
+
+_BLOCK = 1 << 16  # bytes of a file that are read at a time from its end
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Where the last whole line of a file ends, read from its end."""
+    place = file.seek(0, os.SEEK_END)
+    while place > 0:
+        start = max(0, place - _BLOCK)
+        file.seek(start)
+        found = file.read(place - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        place = start
+    return 0
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl` in `folder`, oldest first; none without the file. A torn last line is dropped.
 
     Raises:
-        SessionError: another line is not JSON.
+        SessionError: another line is no JSON object, or the file cannot be read.
     """
     path = folder / METRICS
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is torn, or empty
+    try:
+        if not path.exists():
+            return []
+        if not path.is_file():
+            raise SessionError(f"{named(path)} is not a regular file: remove it")
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is torn, or empty
+    except (OSError, ValueError) as error:
+        raise SessionError(f"{named(path)} cannot be read: {_reason(error)}") from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(dict(json.loads(line)))
+            read = parse_json(line)
         except ValueError as error:
-            raise SessionError(f"{path}, line {number} is not JSON: remove the line or restore the file") from error
+            raise SessionError(
+                f"{named(path)}, line {number} is not JSON: remove the line or restore the file"
+            ) from error
+        if not isinstance(read, dict):
+            raise SessionError(
+                f"{named(path)}, line {number} is not a JSON object: remove the line or restore the file"
+            )
+        found.append(read)
     return found
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell in one line why a file of a run folder cannot be written.
+
+    Raises:
+        SessionError: the disk is full, the file is a folder, or something of that kind.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SessionError(f"{named(path)} could not be written: {_reason(error)}") from error
 
 
 # -- the saved model -----------------------------------------------------------------------------------------------
@@ -293,7 +446,7 @@ def trained_on(folder: Path) -> tuple[str, float] | None:
     """
     _recover(folder)
     try:
-        marker = json.loads((folder / MODEL / _MARKER).read_text(encoding="utf-8"))
+        marker = parse_json((folder / MODEL / _MARKER).read_text(encoding="utf-8"))
         return str(marker["trained_on"]), float(marker["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -301,23 +454,18 @@ def trained_on(folder: Path) -> tuple[str, float] | None:
 
 @contextmanager
 def keep_model(folder: Path, marker: str, seconds: float = 0.0) -> Iterator[Path]:
-    """A new folder to save a model in; it becomes `folder/model` whole, in the place of the last one, or not at all."""
+    """An empty folder to save a model in; it becomes `folder/model`, whole, or nothing changes."""
     _recover(folder)
-    new, old, final = folder / f"{MODEL}.new", folder / f"{MODEL}.old", folder / MODEL
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    yield new
-    write_whole(new / _MARKER, json.dumps({"trained_on": marker, "seconds": seconds}) + "\n")
-    synchronise(new)
-    if final.exists():
-        final.rename(old)
-    new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    with writing(folder / MODEL), replacing(folder / MODEL) as new:
+        yield new
+        write_whole(new / _MARKER, json.dumps({"trained_on": marker, "seconds": seconds}) + "\n")
 
 
 def _recover(folder: Path) -> None:
-    """Put back the last model when a kill struck between its removal and its replacement."""
-    old, final = folder / f"{MODEL}.old", folder / MODEL
-    if old.exists() and not final.exists():
+    """Put back the last model when a kill struck during its replacement."""
+    new, old, final = folder / f"{MODEL}.new", folder / f"{MODEL}.old", folder / MODEL
+    if old.exists() and not final.exists():  # as an earlier version called it
         old.rename(final)
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    recover(final)

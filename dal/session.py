@@ -1,30 +1,33 @@
 """The session: which rows to ask next, what was answered, and the model that follows. The only mutable object."""
 
 import logging
+import math
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from dal.batch_plan import BatchPlan
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import Asked, Stream, check_needs
+from dal.choice import Asked, Stream, check_needs, require_kind
 from dal.chooser import Chooser
 from dal.classes import Classes, one_per_row, refuse, spread
 from dal.data.rows import Rows
-from dal.errors import ConfigError, SessionError
-from dal.events import Answer
+from dal.errors import AnswerError, ConfigError, SessionError, one_line
+from dal.events import Answer, Skip
 from dal.labels import LabelStore
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
 from dal.present_model import PresentModel
 from dal.progress import Progress
 from dal.proposals import Proposal
-from dal.runfolder import LABELS, Lock, append_metrics, read_metrics
+from dal.runfolder import LABELS, METRICS, Lock, append_metrics, check_folder, read_metrics
 from dal.stopping import record
 from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.strategy import RoundState, Strategy
@@ -33,9 +36,23 @@ __all__ = ["Asked", "Session", "check_needs"]
 
 _log = logging.getLogger("dal")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_turn(method: "Callable[Concatenate[Session, P], R]") -> "Callable[Concatenate[Session, P], R]":
+    """A method that other threads wait for, as it waits for them."""
+
+    @wraps(method)
+    def waiting(self: "Session", *arguments: P.args, **options: P.kwargs) -> R:
+        with self._turn:
+            return method(self, *arguments, **options)
+
+    return cast("Callable[Concatenate[Session, P], R]", waiting)
+
 
 class Session:
-    """Asks for labels, takes answers, and fits the model they make. For one thread at a time.
+    """Asks for labels, takes answers, and fits the model they make. Threads may share it: one call runs at a time.
 
     With a `folder`, everything is stored there before a call returns, and a session made again on that folder goes on
     where the last one stopped, however it stopped: stored questions are never recomputed, and the model is fitted again
@@ -91,14 +108,19 @@ class Session:
         monitor: Monitor = SILENT,
         prepared: dict[str, Prepared] | None = None,
     ) -> None:
-        if seed < 0:
+        require_kind(learner, Learner, "learner", "ProbeLearner()")
+        require_kind(strategy, Strategy, "strategy", "Margin()")
+        require_kind(monitor, Monitor, "monitor", "SILENT")
+        if _whole(seed, "seed") < 0:
             raise ConfigError(f"seed must not be negative, got {seed}")
+        if budget is not None and _whole(budget, "budget") < 0:
+            raise ConfigError(f"budget must not be negative, got {budget}")
         self.candidates = as_candidates(candidates)
-        self.data = data.load() if hasattr(data, "load") else data
-        self.pool = self.data.pool
+        self.data = loaded(data)
+        self.pool: Rows = self.data.pool
         self.learner, self.strategy = learner, strategy
-        self.folder = None if folder is None else Path(folder)
-        self.seed, self.hide_labels, self.budget = seed, hide_labels, budget
+        self.folder = None if folder is None else check_folder(folder)
+        self.seed, self.hide_labels, self.budget = int(seed), hide_labels, budget
         self.save_model = save_model
         self.evaluate_seconds = 0.0
         for part in (self.data.pool, self.data.test, self.data.validation):
@@ -110,10 +132,16 @@ class Session:
         check_candidates(self.candidates, learner)
         self._last: Asked | None = None
         self._stop_set: record.StopSet | None = None
+        self._turn = threading.RLock()
         self._lock = None if self.folder is None else Lock(self.folder)
         try:
-            self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
             self.metrics = [] if self.folder is None else read_metrics(self.folder)
+            if self.folder is not None and self.metrics and not (self.folder / LABELS).exists():
+                raise SessionError(
+                    f"{self.folder / LABELS} is missing, and {METRICS} beside it has {len(self.metrics)} lines of its "
+                    "answers: put it back, or choose another folder"
+                )
+            self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
             self._classes = Classes(self.pool.classes, self.pool.multilabel)
             self._progress = Progress(self.pool, self._classes, self.store, hide_labels=hide_labels)
         except BaseException:
@@ -144,9 +172,10 @@ class Session:
     # -- what is known ---------------------------------------------------------------------------------------------
 
     @property
+    @_in_turn
     def pending(self) -> Tensor:
         """The rows that were asked and are not answered, (n,) int64, in the order in which to ask them."""
-        return self._progress.pending.clone()
+        return self._progress.pending
 
     @property
     def labeled_rows(self) -> Tensor:
@@ -189,36 +218,46 @@ class Session:
         return self.store.round
 
     @property
+    @_in_turn
     def state(self) -> RoundState:
         """What a schedule may know before the next batch."""
         labels = self.labels
         multilabel, classes = self.pool.multilabel, len(self.pool.classes)
         counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
-        asked = len(self.store.answers) + len(self._progress.pending)
+        asked = self.store.answered + self._progress.waiting
         return RoundState(
             round=self.round,
             labels=len(labels),
             per_class=tuple(counts.tolist()),
             budget=None if self.budget is None else max(0, self.budget - asked),
-            metrics=tuple(_figures(line) for line in self.metrics),
+            metrics=tuple(_numbers(line) for line in self.metrics),
         )
 
     @property
+    @_in_turn
     def last_selection(self) -> Asked | None:
         """The latest batch of questions and why it was chosen; None before the first."""
         if self._last is None and self.round:
             batch = self.store.batch(self.round)
             rows = self._progress.rows_of(batch.rows)
             scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
-            self._last = Asked(batch.round, rows, scores, strategy=batch.strategy, **batch.details)
+            try:
+                self._last = Asked.restored(batch.round, rows, scores, batch.strategy, batch.details)
+            except ValueError as error:
+                where = self.store.path or "the store"
+                raise SessionError(
+                    f"{where} is damaged (round {batch.round}: {error}): put a backup in its place"
+                ) from error
         return self._last
 
     @property
+    @_in_turn
     def prepared(self) -> Prepared:
         """The pool made ready for the learner, once."""
         return self._model.prepare("pool")
 
     @property
+    @_in_turn
     def predictor(self) -> Predictor:
         """The model that the present labels make: fitted when first wanted, dropped as soon as they change.
 
@@ -235,6 +274,7 @@ class Session:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
+    @_in_turn
     def ask(self, n: int, *, strategy: Strategy | None = None, measured: bool = False) -> Tensor:
         """The next rows to label, (n,) int64, best first, stored as asked.
 
@@ -248,9 +288,9 @@ class Session:
         Raises:
             SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
         """
-        if n < 1:
-            raise SessionError(f"ask for at least 1 row, not {n}")
-        if len(self._progress.pending):
+        n = _count(n)
+        self._follow()
+        if self._progress.waiting:
             return self.pending
         strategy, state = self.strategy if strategy is None else strategy, self.state
         asked = self._chooser.choose(strategy, n, state)
@@ -259,14 +299,18 @@ class Session:
         self._store(asked if asked.why else replace(asked, why=strategy.why(state)))
         return self.pending
 
+    @_in_turn
     def choose(self, strategy: Strategy, n: int) -> Asked:
         """What the strategy would ask now, with nothing stored: at most n of the rows that were never asked.
 
         Raises:
             SessionError: nothing is left, or the strategy reads a trained model and nothing is labeled.
         """
+        n = _count(n)
+        self._follow()
         return self._chooser.choose(strategy, n, self.state, everywhere=True)
 
+    @_in_turn
     def ask_these(
         self,
         rows: Tensor,
@@ -288,8 +332,12 @@ class Session:
         Raises:
             SessionError: some are pending, or a row was asked before.
         """
-        if len(self._progress.pending):
-            raise SessionError(f"{len(self._progress.pending)} rows are still to be answered")
+        rows = torch.tensor(self._rows(rows), dtype=torch.int64)
+        if scores is not None and len(scores) != len(rows):
+            raise SessionError(f"{len(rows)} rows but {len(scores)} scores")
+        self._follow()
+        if self._progress.waiting:
+            raise SessionError(f"{self._progress.waiting} rows are still to be answered")
         if not len(rows) or bool((self._progress.labeled | self._progress.taken)[rows].any()):
             raise SessionError("ask for rows that have no label and were never asked")
         self._store(Asked(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), why=why))
@@ -297,10 +345,14 @@ class Session:
 
     def _store(self, asked: Asked) -> None:
         before = self.last_selection
-        ids = [self.pool.ids[row] for row in asked.rows.tolist()]
+        ids = list(self.pool.ids.take(asked.rows))
         scores = None if asked.scores is None else asked.scores.tolist()
-        self.store.ask(ids, scores=scores, strategy=asked.strategy, details=asked.details)
-        self._progress.ask(asked.rows)
+        with self.store.changing():
+            if self._follow():
+                raise SessionError(f"{self.folder or 'the store'} was changed meanwhile by another process: ask again")
+            self.store.ask(ids, scores=scores, strategy=asked.strategy, details=asked.details)
+        if not self._progress.ask(asked.rows):
+            self._model.drop()
         if asked.why and (before is None or before.why.split(":")[0] != asked.why.split(":")[0]):
             _log.info("batch %d: %s", asked.round, asked.why)
         self._last = asked
@@ -316,6 +368,7 @@ class Session:
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
+    @_in_turn
     def tell(
         self,
         rows: Tensor | Sequence[int] | int,
@@ -344,21 +397,56 @@ class Session:
         Raises:
             AnswerError: lists every value that is no class and every row that is not pending. Nothing was stored.
         """
-        asked = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
-        read = self._progress.read(asked, one_per_row(values, len(asked)), correct=correct)
-        took, costs = spread(seconds, len(asked), "seconds"), spread(cost, len(asked), "costs")
-        sure = spread(confidence, len(asked), "confidences")
-        new = [
-            Answer(self.pool.ids[row], value, who, source, took[i], costs[i], sure[i])
-            for i, (row, value) in read.items()
-        ]
+        asked = self._rows(rows, inside=False)
+        given = one_per_row(values, len(asked))
+        took, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
+        sure = _figures(confidence, len(asked), "confidences")
+        with self.store.changing():  # what is checked holds until it is stored
+            self._follow()
+            read = self._progress.read(asked, given, correct=correct)
+            ids = self.pool.ids.take([row for row, _ in read.values()])
+            new = [
+                Answer(id, value, who, source, took[i], costs[i], sure[i])
+                for id, (i, (_, value)) in zip(ids, read.items(), strict=True)
+            ]
+            if new:
+                self.store.tell(new)
         if new:
-            self.store.tell(new)
-            for row, value in read.values():
-                self._progress.take(row, value)
             self._model.drop()
+            self._progress.take(dict(read.values()))
         return len(new)
 
+    def _follow(self) -> bool:
+        """Take in what another process has written to the store; whether there was anything."""
+        self.store.refresh()
+        if not self._progress.follow():
+            return False
+        self._model.drop()
+        self._last = None
+        return True
+
+    def _rows(self, rows: Any, *, inside: bool = True) -> list[int]:
+        """Rows of the pool, from a tensor, an array, a list or a number.
+
+        Raises:
+            AnswerError: they are no whole numbers, or outside the pool where `inside`.
+        """
+        try:
+            given = torch.as_tensor(rows).flatten()
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise AnswerError(f"rows are whole numbers, one or several: {one_line(error)}") from error
+        if not len(given):
+            return []
+        if given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
+            hint = ": give mask.nonzero().flatten()" if given.dtype == torch.bool else ""
+            raise AnswerError(f"rows are whole numbers, the places of rows in the pool, not {given.dtype}{hint}")
+        numbers: list[int] = given.tolist()
+        outside = [row for row in numbers if not 0 <= row < len(self.pool)] if inside else []
+        if outside:
+            raise AnswerError(f"row {outside[0]} is outside the pool of {len(self.pool)}")
+        return numbers
+
+    @_in_turn
     def propose(
         self,
         rows: Tensor | Sequence[int],
@@ -387,40 +475,52 @@ class Session:
         Raises:
             AnswerError: lists every value that is no class. Nothing was stored.
         """
-        asked = [int(row) for row in torch.as_tensor(rows).flatten().tolist()]
-        names, mistakes = self._classes.read_all(one_per_row(values, len(asked)), [self.pool.ids[row] for row in asked])
+        asked = self._rows(rows)
+        ids = list(self.pool.ids.take(asked))
+        names, mistakes = self._classes.read_all(one_per_row(values, len(asked)), ids)
         refuse(mistakes)
-        sure = spread(confidence, len(asked), "confidences")
-        took, costs = spread(seconds, len(asked), "seconds"), spread(cost, len(asked), "costs")
-        weights = [each or 0.0 for each in spread(weight, len(asked), "weights")]
-        new = [
-            Proposal(self.pool.ids[row], names[i], who, source, weights[i], sure[i], took[i], costs[i])
-            for i, row in enumerate(asked)
-        ]
-        self.store.propose(new)
-        self._progress.propose(new)
+        sure = _figures(confidence, len(asked), "confidences")
+        took, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
+        weights = [each or 0.0 for each in _figures(weight, len(asked), "weights")]
+        new = [Proposal(id, names[i], who, source, weights[i], sure[i], took[i], costs[i]) for i, id in enumerate(ids)]
+        with self.store.changing():
+            self._follow()
+            self.store.propose(new)
         if any(weights):
             self._model.drop()
+        if not self._progress.propose(new):
+            self._model.drop()
 
+    @_in_turn
     def undo(self) -> int:
-        """The row whose last answer is hereby retracted; it is asked first again.
+        """Retract the last answer and return its row, which is asked first again.
 
         An earlier answer to the same row stands again instead, where there was one.
 
         Raises:
-            SessionError: there is nothing to undo.
+            SessionError: there is nothing to undo; or the row has left the data, or its earlier answer is of a class
+                that the data does not have. Nothing was retracted then.
         """
-        row = int(self.pool.rows_of([self.store.undo()])[0])
+        with self.store.changing():  # what is checked holds until it is stored
+            self._follow()
+            last = self.store.last_given
+            if last is not None:
+                id, before = last
+                if not len(self._progress.rows_of([id])):
+                    raise SessionError(
+                        f"the last answer is to row {id!r}, which is not in the data any more: nothing was undone; put "
+                        "the row back to retract its answer"
+                    )
+                if before is not None and not isinstance(before, Skip):
+                    self._progress.refuse_strangers({id: before})
+            row = int(self._progress.rows_of([self.store.undo()])[0])
         self._model.drop()
-        value = self.store.answer(self.pool.ids[row])
-        if value is None:
-            self._progress.release(row)
-        else:
-            self._progress.take(row, value)
+        self._progress.undo(row)
         return row
 
     # -- the model -------------------------------------------------------------------------------------------------
 
+    @_in_turn
     def evaluate(self) -> dict[str, float]:
         """The figures of `dal.evaluation.metrics.evaluate` for the present model on the labeled test rows.
 
@@ -434,6 +534,7 @@ class Session:
         self.evaluate_seconds = time.perf_counter() - start
         return figures
 
+    @_in_turn
     def score(self, learner: Learner) -> dict[str, float]:
         """The figures of `evaluate` for another learner, trained on the present labels, and the `seconds` of its fit.
 
@@ -449,14 +550,17 @@ class Session:
             raise SessionError("there is no labeled test set to evaluate on: give the data a test split")
 
     @property
+    @_in_turn
     def marker(self) -> str:
         """A digest of all that the present model follows from, but for a model that training goes on from."""
         return self._model.marker
 
+    @_in_turn
     def leave(self, folder: Path) -> None:
         """Save the present model in `folder` for other sessions to adopt, whole or not at all."""
         self._model.leave(folder)
 
+    @_in_turn
     def adopt(self, folder: Path) -> bool:
         """Whether another session left in `folder` the model that the present labels make, which is then this one's.
 
@@ -464,6 +568,7 @@ class Session:
         """
         return self._model.adopt(folder)
 
+    @_in_turn
     def scored(self, part: str) -> tuple[Outputs, Tensor]:
         """The present model's logits for the labeled rows of "test" or "validation", on the CPU, and those labels.
 
@@ -471,10 +576,12 @@ class Session:
         """
         return self._model.scored(part)
 
+    @_in_turn
     def read(self, rows: Tensor, names: Iterable[str], *, part: str = "pool") -> Outputs:
         """Outputs for rows of a part of the data: of an untrained model where that has all names, or of the present."""
         return self._model.read(rows, names, part)
 
+    @_in_turn
     def record(self, line: Mapping[str, Any]) -> None:
         """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
         if self.folder is not None:
@@ -483,6 +590,7 @@ class Session:
 
     # -- when to stop ----------------------------------------------------------------------------------------------
 
+    @_in_turn
     def should_stop(self, rule: StoppingRule) -> Verdict:
         """Whether the rule says to stop asking: true in an `if` when it does; its `text` says why, or how far it is.
 
@@ -509,8 +617,9 @@ class Session:
             '40 of 30 labels were bought'
         """
         record.check(rule, self.data)
+        self._follow()
         event = self.store.labels_event
-        if not len(self._progress.pending) and bool(self._progress.labeled.any()):
+        if not self._progress.waiting and bool(self._progress.labeled.any()):
             present = [line for line in self.metrics if line.get("event") == event]
             if not any(record.holds(line, rule) for line in present):
                 state = self.state
@@ -518,12 +627,13 @@ class Session:
                 self.record(head | {"event": event, **self.observe(rule)})
         return rule.judge(History(tuple(self.metrics)))
 
+    @_in_turn
     def observe(self, rule: StoppingRule) -> dict[str, Any]:
         """What the rule reads of the present state, by name, as JSON can hold it: for a line of `metrics.jsonl`."""
         found: dict[str, Any] = {}
         if "spent" in rule.reads:
             store = self.store
-            found["spent"] = record.spent(store.events(), len(store.answers), store.proposals, store.unread)
+            found["spent"] = record.spent(store.work, store.answered, store.proposals, store.unread)
         if "validation" in rule.reads:
             found["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
         if "stop_set" in rule.reads:
@@ -554,5 +664,49 @@ class Session:
         self.close()
 
 
-def _figures(line: Mapping[str, Any]) -> dict[str, float]:
+def loaded(data: Any) -> Any:
+    """The parts of a data set: a `dal.data.Splits`, or what the `load` of a `TextData` gives.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    wanted = "data must be a TextData or a Splits, such as Splits(pool=Rows.from_inputs(texts, classes=names))"
+    if isinstance(data, type):
+        raise ConfigError(f"{wanted}, got the class {data.__name__}")
+    splits = data.load() if hasattr(data, "load") else data
+    if not isinstance(getattr(splits, "pool", None), Rows):
+        what = "; wrap it: Splits(pool=rows)" if isinstance(splits, Rows) else ""
+        raise ConfigError(f"{wanted}, got {type(data).__name__}{what}")
+    for part in ("test", "validation"):
+        if not isinstance(getattr(splits, part, None), Rows | None):
+            raise ConfigError(f"the {part} part of the data must be Rows, got {type(getattr(splits, part)).__name__}")
+    return splits
+
+
+def _whole(value: Any, name: str) -> int:
+    """A whole number."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):  # NumPy's numbers will do
+        raise ConfigError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
+
+
+def _count(n: Any) -> int:
+    """How many rows to ask for."""
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise SessionError(f"ask for a whole number of rows, not {n!r}")
+    if n < 1:
+        raise SessionError(f"ask for at least 1 row, not {n}")
+    return int(n)
+
+
+def _figures(value: Any, rows: int, name: str) -> list[float | None]:
+    """One figure per row, as `spread` gives them, each of them finite."""
+    given = spread(value.tolist() if hasattr(value, "tolist") else value, rows, name)
+    for each in given:
+        if each is not None and not (hasattr(each, "__float__") and math.isfinite(each)):
+            raise AnswerError(f"{name} are finite numbers, got {each!r} (no answer of this call was stored)")
+    return [None if each is None else float(each) for each in given]
+
+
+def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in line.items() if isinstance(value, int | float)}

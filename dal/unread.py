@@ -4,6 +4,9 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from dal.events import check_columns, check_figures
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS unread (
@@ -53,9 +56,16 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def stored(connection: sqlite3.Connection, after: int) -> list[tuple[int, Unread]]:
-    """Those whose number is above `after`, in order, with their numbers."""
-    lines = connection.execute(
-        "SELECT number, row, text, who, source, seconds, cost FROM unread WHERE number > ? ORDER BY number", (after,)
-    )
-    return [(number, Unread(*rest)) for number, *rest in lines.fetchall()]
+COLUMNS = "at, round, row, text, who, source, seconds, cost"
+
+
+def read(line: Sequence[Any]) -> Unread:
+    """The answer that a line of the store's table `unread` holds, in the order of `COLUMNS`.
+
+    Raises:
+        ValueError: it cannot have been written by a label store; the message says why.
+    """
+    at, round, row, text, who, source, seconds, cost = line
+    check_columns(at, round, row, who=who, source=source, text=text)
+    check_figures(seconds=seconds, cost=cost)
+    return Unread(row, text, who, source, seconds, cost)

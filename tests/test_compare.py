@@ -191,3 +191,20 @@ def test_mistakes_are_told_in_one_line(dal: Command, arguments: list[str], said:
     assert ended.code == 2
     assert said in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((Margin(), (Margin(),)), "experiment must be Experiment.*got Margin"),
+        ((None, Margin()), "strategies must be several"),
+        ((None, "Margin"), "strategies must be several"),
+        ((None, 7), "strategies must be several"),
+        ((None, (Margin,)), r"each of the strategies must be Strategy.*give Margin\(\)"),
+        ((None, (Margin(),), "2"), "jobs must be at least 1, got '2'"),
+        ((None, (Margin(),), 1, 5), "cluster must be str"),
+    ],
+)
+def test_wrong_parts_of_a_comparison_are_refused_with_what_to_give(arguments: tuple, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Comparison(experiment() if arguments[0] is None else arguments[0], *arguments[1:])

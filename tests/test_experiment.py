@@ -327,3 +327,84 @@ def test_memory_holds_one_preparation_for_all_cells() -> None:
     experiment(learner=Once(), seeds=[0, 1]).run()
     assert sorted(prepared) == [60, 150]
     assert torch.get_num_threads() >= 1
+
+
+def test_folder_that_exists_and_holds_no_run_gets_nothing_of_one_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="150 rows, fewer than the 5010 labels asked for: lower start, batch or rounds"):
+        experiment(tmp_path, rounds=1000).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Open(Oracle):
+    """Answers, and hides nothing."""
+
+    def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
+        return [0] * len(rows)
+
+
+def test_data_whose_rows_all_have_a_label_is_told_what_to_do() -> None:
+    with pytest.raises(DataError, match=r"all 150 rows of the data have a label already, and Open is only asked for"):
+        experiment(oracle=Open()).run()
+    data = splits()
+    labels = data.pool.labels.clone()
+    labels[:3] = -1
+    few = Splits(Rows.from_inputs(data.pool.inputs, labels, NAMES), data.test)
+    with pytest.raises(DataError, match="3 rows without a label, fewer than the 10 labels asked for of Open"):
+        experiment(data=few, oracle=Open()).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": torch.zeros(3, 2)}, "data must be a TextData or a Splits"),
+        ({"data": Splits}, "got the class Splits"),
+        ({"learner": ProbeLearner}, "learner must be Learner.*the class ProbeLearner"),
+        ({"strategy": "Margin"}, "strategy must be Strategy.*got str"),
+        ({"baseline": Random}, r"baseline must be Strategy.*give Random\(\)"),
+        ({"oracle": Random()}, "oracle must be Oracle"),
+        ({"weak_labels": 3}, "weak_labels must be LLMWeakLabels"),
+        ({"stop": 200}, "stop must be StoppingRule"),
+        ({"successor": "tfidf"}, "successor must be Learner"),
+        ({"candidates": "all"}, "candidates must be int or Candidates"),
+        ({"start": "20"}, "start must be at least 1, got '20'"),
+        ({"start": 2.5}, "start must be at least 1, got 2.5"),
+        ({"rounds": True}, "rounds must be at least 0, got True"),
+        ({"seeds": 3}, "seeds must be distinct numbers"),
+        ({"seeds": ["a"]}, "seeds must be distinct numbers"),
+        ({"seeds": "01"}, "seeds must be distinct numbers"),
+        ({"price_per_label": "1"}, "price_per_label must be at least 0, got '1'"),
+        ({"folder": ""}, "folder is empty"),
+        ({"folder": 5}, "folder must be str or PathLike"),
+    ],
+)
+def test_wrong_parts_are_refused_with_what_to_give(changes: dict[str, Any], message: str) -> None:
+    fields = {"data": splits(), "learner": ProbeLearner(model=None), "strategy": Margin(), **changes}
+    with pytest.raises(ConfigError, match=message):
+        Experiment(**fields)
+
+
+def test_seeds_are_any_sequence_and_written_as_a_list() -> None:
+    assert experiment(seeds=range(2)).described()["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "x" * 300, "a\0b"])
+def test_folder_that_cannot_be_one_is_refused_in_one_line(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ConfigError) as error:
+        replace(experiment(), folder=folder).run()
+    assert "\n" not in str(error.value)
+    assert os.listdir() == ["file"]
+
+
+def test_session_of_a_cell_is_the_same_wherever_it_is_opened(tmp_path: Path) -> None:
+    from dal.commands.settings import open_session
+
+    shared = experiment(candidates=30, save_model=False)
+    with shared.session(shared.cells[0], None) as ours, open_session(shared, tmp_path) as theirs:
+        names = ("learner", "strategy", "seed", "budget", "save_model", "candidates")
+        assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
+        assert (ours.hide_labels, theirs.hide_labels) == (True, False)  # a person is not asked from the data

@@ -1,6 +1,10 @@
+import errno
 import functools
 import json
 import os
+import stat
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from dal import runfolder
 from dal.errors import BusyError, ConfigError, SessionError
 from dal.runfolder import (
     Lock,
@@ -157,3 +162,136 @@ def test_environment_is_recorded_once_and_then_compared(tmp_path: Path) -> None:
     assert record_environment(tmp_path) == []
     (tmp_path / "environment.json").write_text(json.dumps(environment() | {"python": "2.7"}))
     assert record_environment(tmp_path) == ["python"]
+
+
+def test_lock_names_no_process_that_is_gone(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lock = Lock(tmp_path)
+    (tmp_path / ".lock").write_text(str(gone.pid))
+    with pytest.raises(BusyError, match=rf"a process that pid {gone.pid}, which has ended, left behind"):
+        Lock(tmp_path)
+    (tmp_path / ".lock").write_bytes(b"\xff\x00 nonsense")
+    with pytest.raises(BusyError, match="in use by another process: wait"):
+        Lock(tmp_path)
+    lock.release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
+def test_file_system_without_locks_is_told_as_such(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(runfolder, "_lock", refuse)
+    with pytest.raises(
+        SessionError, match=r"on a file system without locks .*work in a folder on a local disk"
+    ) as error:
+        Lock(tmp_path)
+    assert not isinstance(error.value, BusyError)
+
+
+def test_lock_leaves_alone_what_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / ".lock").symlink_to("mine")
+    with pytest.raises(ConfigError, match="cannot be worked in"):
+        Lock(tmp_path)
+    assert (tmp_path / "mine").read_text() == "precious"
+    (tmp_path / ".lock").unlink()
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        Lock(tmp_path)
+
+
+def test_files_of_a_run_are_for_their_owner_and_keep_the_mode_that_they_are_given(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_config(tmp_path, {"a": 1})
+        record_environment(tmp_path)
+        append_metrics(tmp_path, {"round": 0})
+        names = ("config.yaml", "environment.json", "metrics.jsonl")
+        assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names} == {0o600}
+        (tmp_path / "metrics.jsonl").chmod(0o660)
+        append_metrics(tmp_path, {"round": 1})
+        assert stat.S_IMODE((tmp_path / "metrics.jsonl").stat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+
+
+def test_appending_reads_the_end_of_the_metrics_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 0}\n' * 100_000 + b'{"torn')
+    read = []
+    real = runfolder._end_of_lines
+
+    class Watched:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def seek(self, *place: int) -> int:
+            found: int = self.file.seek(*place)
+            return found
+
+        def read(self, count: int) -> bytes:
+            read.append(count)
+            content: bytes = self.file.read(count)
+            return content
+
+    monkeypatch.setattr(runfolder, "_end_of_lines", lambda file: real(Watched(file)))  # type: ignore[arg-type]
+    append_metrics(tmp_path, {"round": 1})
+    assert sum(read) <= 1 << 16
+    assert read_metrics(tmp_path)[-1] == {"round": 1}
+    assert len(read_metrics(tmp_path)) == 100_001
+
+
+def test_torn_line_longer_than_what_is_read_at_a_time_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"round": 0}\n' + b"x" * 300_000)
+    append_metrics(tmp_path, {"round": 1})
+    assert read_metrics(tmp_path) == [{"round": 0}, {"round": 1}]
+    (tmp_path / "metrics.jsonl").write_bytes(b"x" * 300_000)
+    append_metrics(tmp_path, {"round": 1})
+    assert read_metrics(tmp_path) == [{"round": 1}]
+
+
+@pytest.mark.parametrize("line", ["[1]", '["ab"]', "null", "7", "[" * 100_000, "1" * 5000, "\udcff"])
+def test_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b"{}\n" + line.encode(errors="surrogateescape") + b"\n{}\n")
+    with pytest.raises(SessionError, match=r"metrics\.jsonl, line 2"):
+        read_metrics(tmp_path)
+
+
+def test_metrics_that_cannot_be_written_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(SessionError, match=r"metrics\.jsonl could not be written: Is a directory"):
+        append_metrics(tmp_path, {"round": 0})
+    with pytest.raises(SessionError, match="not a regular file"):
+        read_metrics(tmp_path)
+
+
+def test_half_a_pair_of_surrogates_in_a_text_is_kept_as_an_escape(tmp_path: Path) -> None:
+    append_metrics(tmp_path, {"texts": ["\ud83d", "\u00e9"]})
+    assert read_metrics(tmp_path) == [{"texts": ["\ud83d", "\u00e9"]}]
+
+
+def test_config_with_an_option_that_is_no_number_is_the_same_again(tmp_path: Path) -> None:
+    write_config(tmp_path, {"a": float("nan")})
+    write_config(tmp_path, {"a": float("nan")})
+    with pytest.raises(ConfigError, match="a is NaN there and 1 here"):
+        write_config(tmp_path, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [1,1,1,1]\nb: &b [*a,*a,*a,*a]\nc: [*b,*b]\nd: *d", "[" * 5000, "a: " + "[" * 100 + "]" * 100]
+)
+def test_config_that_is_a_bomb_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="cannot be read") as error:
+        read_config(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "[" * 100_000, "{"])
+def test_environment_that_cannot_be_read_is_written_again(tmp_path: Path, content: str) -> None:
+    (tmp_path / "environment.json").write_text(content)
+    assert record_environment(tmp_path) == []
+    assert json.loads((tmp_path / "environment.json").read_text()) == environment()

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor
 from dal.choice import Seeds, Stream
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedError, SessionError
-from dal.events import SKIP
+from dal.events import SKIP, Answer
+from dal.labels import LabelStore
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.probe import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs
@@ -681,3 +683,277 @@ def test_target_is_a_sample_of_the_candidates_without_another_pass(counts: dict[
     session.ask(3)
     assert counts["targets"] == [1000]
     assert isinstance(session.learner.untrained(session.prepared), Predictor)
+
+
+# -- undo ----------------------------------------------------------------------------------------------------------
+
+
+def named(n: int = 20, classes: list[str] = NAMES) -> Rows:
+    return Rows.from_inputs(material.clusters(n)[0], classes=classes, ids=[f"row {i}" for i in range(n)])
+
+
+def test_undo_of_a_row_that_left_the_pool_retracts_nothing_however_often_it_is_called(tmp_path: Path) -> None:
+    with Session(Splits(named()), Counting(), Random(), folder=tmp_path) as session:
+        session.tell([3], ["billing"], correct=True)
+        session.tell([7], ["access"], correct=True)
+    with Session(Splits(named().take(range(7))), Counting(), Random(), folder=tmp_path) as session:
+        for _ in range(2):
+            with pytest.raises(
+                SessionError, match="row 'row 7', which is not in the data any more: nothing was undone"
+            ):
+                session.undo()
+        assert session.store.answers == {"row 3": "billing", "row 7": "access"}
+        assert session.labeled_rows.tolist() == [3]
+    with Session(Splits(named()), Counting(), Random(), folder=tmp_path) as session:
+        assert [session.undo(), session.undo()] == [7, 3]
+
+
+def test_undo_that_would_bring_back_an_answer_of_no_class_retracts_nothing(tmp_path: Path) -> None:
+    with Session(Splits(named(classes=[*NAMES, "other"])), Counting(), Random(), folder=tmp_path) as session:
+        session.tell([3], ["other"], correct=True)
+        session.tell([3], ["billing"], correct=True)
+    with Session(Splits(named()), Counting(), Random(), folder=tmp_path) as session:
+        with pytest.raises(SessionError, match="answers of the classes other"):
+            session.undo()
+        assert session.store.answers == {"row 3": "billing"}
+
+
+def test_undo_drops_the_model_and_a_restart_says_the_same(data: Splits, tmp_path: Path) -> None:
+    with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as session:
+        rows = answered(session)
+        before = session.predictor
+        assert session.undo() == int(rows[-1])
+        assert session.predictor is not before
+        live = (session.pending.tolist(), session.labeled_rows.tolist(), session.labels.tolist())
+    with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as session:
+        assert (session.pending.tolist(), session.labeled_rows.tolist(), session.labels.tolist()) == live
+
+
+# -- several at once -----------------------------------------------------------------------------------------------
+
+
+def test_threads_that_answer_the_same_rows_differently_never_overwrite_each_other(data: Splits) -> None:
+    session = Session(data, Counting(), Random(), hide_labels=True)
+    rows = session.ask(100)
+    refused, told = [], []
+
+    def tell(answer: int) -> None:
+        for row in rows.tolist():
+            try:
+                told.append(session.tell(row, answer))
+            except AnswerError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=tell, args=(answer,)) for answer in (0, 1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (sum(told), len(refused)) == (100, 200)
+    assert all("is not pending: it was answered" in each for each in refused)
+    assert sum(event.kind == "answered" for event in session.store.events()) == 100
+    values = [session.store.answers[data.pool.ids[row]] for row in session.labeled_rows.tolist()]
+    assert [NAMES[code] for code in session.labels.tolist()] == values
+
+
+def unlocked(folder: Path) -> None:
+    """As where the file system has no locks: another session may open the folder."""
+    (folder / ".lock").unlink()
+
+
+def test_sessions_on_one_file_never_overwrite_each_other(data: Splits, tmp_path: Path) -> None:
+    with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as one:
+        rows = one.ask(6)
+        unlocked(tmp_path)
+        with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as other:
+            one.tell(rows[:3], [0, 0, 0])
+            with pytest.raises(AnswerError, match="answered 'billing' before"):
+                other.tell(rows[:3], [1, 1, 1])
+            assert other.tell(rows[:3], [0, 0, 0]) == 0
+            assert other.tell(rows[3:], [1, 1, 1]) == 3
+            assert other.undo() == int(rows[5])
+            assert one.tell(rows[5], "access") == 1
+            assert one.labeled_rows.tolist() == sorted(rows.tolist())
+            assert len(one.pending) == 0
+            taken = one.ask(4)
+            assert torch.equal(other.ask(2), taken)
+
+
+def test_model_is_made_again_when_another_session_has_answered(data: Splits, tmp_path: Path) -> None:
+    with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as one:
+        answered(one)
+        before = one.predictor
+        unlocked(tmp_path)
+        with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as other:
+            answered(other)
+        one.ask(5)
+        assert one.predictor is not before
+        assert len(one.labels) == 40
+
+
+def test_answers_that_were_stored_beside_the_session_are_seen(data: Splits) -> None:
+    session = Session(data, Counting(), Random(), hide_labels=True)
+    rows = session.ask(3)
+    session.store.tell([Answer(data.pool.ids[int(rows[0])], "access"), Answer("a row that has left", "access")])
+    assert torch.equal(session.ask(1), rows[1:])
+    assert session.labels.tolist() == [1]
+
+
+# -- what is read and how much -------------------------------------------------------------------------------------
+
+
+def test_rounds_replay_no_event(data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dal import events
+    from dal.evaluation import Prices
+    from dal.measuring import Measures
+    from dal.stopping import Labels
+
+    read, seen = events.read, []
+    monkeypatch.setattr(events, "read", lambda line: (seen.append(line[0]), read(line))[1])
+    with Session(data, Counting(), Margin(), hide_labels=True, folder=tmp_path) as session:
+        measures = Measures(session, pool_sample=0, distances=False, prices=Prices(per_label=1.0))
+        answered(session)
+        for _ in range(3):
+            rows = session.ask(5)
+            session.tell(rows, session.pool.labels[rows])
+            measures.of_round(session.last_selection)
+            session.should_stop(Labels(most=100))
+        assert seen == list(range(1, 2 * (20 + 15) + 1))
+
+
+def test_telling_many_rows_looks_at_each_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of Python functions grow as the rows do, not as their square."""
+
+    def calls(rows: int) -> int:
+        session = Session(Splits(named(rows)), Counting(), Random())
+        asked, made = session.ask(rows), 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal made
+            made += event == "call"
+
+        sys.setprofile(count)
+        session.tell(asked, ["billing"] * rows)
+        sys.setprofile(None)
+        return made
+
+    assert calls(2000) < 12 * calls(200)
+
+
+# -- arguments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((torch.randn(5, 3), Counting(), Random()), "data must be a TextData or a Splits.*, got Tensor"),
+        ((["text"], Counting(), Random()), "data must be a TextData or a Splits.*, got list"),
+        (("mails.csv", Counting(), Random()), "data must be a TextData or a Splits.*, got str"),
+        ((None, Counting(), Random()), "data must be a TextData or a Splits.*, got NoneType"),
+        ((named(), Counting(), Random()), r"got Rows; wrap it: Splits\(pool=rows\)"),
+        ((Splits, Counting(), Random()), "got the class Splits"),
+        ((Splits(named(), ["x"]), Counting(), Random()), "the test part of the data must be Rows, got list"),  # type: ignore[arg-type]
+        ((Splits(named()), Counting, Random()), r"learner must be Learner.*the class Counting: give Counting\(\)"),
+        ((Splits(named()), torch.nn.Linear(2, 2), Random()), "learner must be Learner.*got Linear"),
+        ((Splits(named()), Counting(), Margin), r"strategy must be Strategy.*the class Margin: give Margin\(\)"),
+        ((Splits(named()), Counting(), "Margin"), "strategy must be Strategy.*got str"),
+        ((Splits(named()), Random(), Counting()), "learner must be Learner.*got Random"),
+    ],
+)
+def test_wrong_parts_are_named_with_what_to_give(wrong: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Session(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": "1"}, "seed must be a whole number, got '1'"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"budget": "all"}, "budget must be a whole number"),
+        ({"budget": -1}, "budget must not be negative"),
+        ({"folder": ""}, "a folder is named by its path, got ''"),
+        ({"folder": 7}, "a folder is named by its path, got 7"),
+        ({"folder": "a\0b"}, "has no NUL"),
+        ({"folder": "x" * 300}, "cannot be a folder: File name too long"),
+        ({"folder": "file"}, "is a file, where a folder is wanted"),
+        ({"folder": "file/below"}, "is a file, where a folder is wanted"),
+        ({"folder": "loop"}, "cannot be a folder|cannot be worked in"),
+        ({"monitor": print}, "monitor must be Monitor"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line_with_nothing_written(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    with pytest.raises(ConfigError, match=message) as error:
+        Session(Splits(named()), Counting(), Random(), **options)
+    assert "\n" not in str(error.value)
+    assert sorted(os.listdir()) == ["file", "loop"]
+
+
+@pytest.mark.parametrize("n", [2.0, "2", True, None])
+def test_a_number_of_rows_is_whole(n: Any, data: Splits) -> None:
+    session = Session(data, Counting(), Random(), hide_labels=True)
+    with pytest.raises(SessionError, match="whole number of rows"):
+        session.ask(n)
+    with pytest.raises(SessionError, match="whole number of rows"):
+        session.choose(Random(), n)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.zeros(120, dtype=torch.bool), r"not torch.bool: give mask.nonzero\(\).flatten\(\)"),
+        ([0.5], "rows are whole numbers"),
+        ([float("nan")], "rows are whole numbers"),
+        ("row", "rows are whole numbers"),
+        ([[1], [2, 3]], "rows are whole numbers"),
+        ([-1], "outside the pool"),
+        ([120], "outside the pool"),
+        ([2**70], "rows are whole numbers"),
+    ],
+)
+def test_what_names_no_rows_is_refused_wherever_rows_are_given(rows: Any, message: str, data: Splits) -> None:
+    session = Session(data, Counting(), Random(), hide_labels=True)
+    values = ["billing"] * (len(rows) if isinstance(rows, list | Tensor) else 1)
+    with pytest.raises(AnswerError, match=message):
+        session.tell(rows, values, correct=True)
+    with pytest.raises(AnswerError, match=message):
+        session.propose(rows, values, weight=0.5)
+    with pytest.raises(AnswerError, match=message):
+        session.ask_these(rows, strategy="mine")
+    assert list(session.store.events()) == []
+
+
+@pytest.mark.parametrize("figure", ["seconds", "cost", "confidence"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "much"])
+def test_figures_of_an_answer_are_finite(figure: str, value: Any, data: Splits) -> None:
+    session = Session(data, Counting(), Random(), hide_labels=True)
+    rows = session.ask(2)
+    with pytest.raises(AnswerError, match=r"are finite numbers|2 rows but"):
+        session.tell(rows, [0, 1], **{figure: value if isinstance(value, str) else [1.0, value]})
+    assert len(session.pending) == 2
+
+
+def test_metrics_without_their_answers_are_not_continued(data: Splits, tmp_path: Path) -> None:
+    with Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as session:
+        answered(session)
+        session.record({"labels": 20})
+    (tmp_path / "labels.db").unlink()
+    with pytest.raises(SessionError, match=r"labels\.db is missing, and metrics\.jsonl beside it has 1 lines"):
+        Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path)
+    assert not (tmp_path / "labels.db").exists()
+
+
+def test_damaged_details_of_the_last_batch_are_told_by_their_round(data: Splits, tmp_path: Path) -> None:
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.ask([data.pool.ids[0]], details={"notes": {"radius": []}})
+    with (
+        Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path) as session,
+        pytest.raises(SessionError, match=r"is damaged \(round 1: its detail 'notes'"),
+    ):
+        session.last_selection  # noqa: B018

@@ -6,6 +6,7 @@ from typing import Any
 import material
 import pytest
 import torch
+from command import Command, write_tickets
 from labelers import WordLabeler
 from torch import Tensor
 
@@ -173,3 +174,33 @@ def test_a_run_starts_with_them_and_its_baseline_without(tiny_bert: Path) -> Non
 def test_wrong_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="LLMWeakLabels"):
         LLMWeakLabels(WordLabeler(), **wrong)
+
+
+ASKED = """\
+data: {path: tickets.csv, id: id, label: LABEL, classes: [billing, access, shipping, feedback]}
+learner: {ProbeLearner: {model: MODEL, max_length: 16}}
+strategy: Random
+weak_labels: {labeler: {class_path: labelers.WordLabeler}, rows: 30}
+"""
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_asking_a_person_begins_with_them_or_says_why_not(
+    labels: bool, tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_tickets(tmp_path / "tickets.csv", 60, labels=labels)
+    if labels:  # of the first half
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(lines[:31] + [line.rpartition(",")[0] + "," for line in lines[31:]]) + "\n")
+    text = ASKED.replace("MODEL", str(tiny_bert)).replace("LABEL", "label" if labels else "null")
+    (tmp_path / "pool.yaml").write_text(text)
+    dal = Command(capsys)
+    ended = dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "-o", "todo.csv")
+    assert ended.code == 0, ended.err
+    with LabelStore(tmp_path / "mine" / "labels.db") as store:
+        assert store.batch(1).strategy == ("Random" if labels else "LLMWeakLabels")
+        assert len(store.proposals) == (0 if labels else 30)
+    assert ("weak_labels is not used: the data has labels to start from" in ended.out + ended.err) is labels
+    assert dal("ask", "mine", "-n", 6, "-o", "again.csv").code == 0
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "todo.csv").read_text()

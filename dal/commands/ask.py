@@ -64,6 +64,7 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
+    from dal.experiment import UNUSED_WEAK_LABELS
     from dal.runfolder import describe, write_config
     from dal.sheet import questions, write_questions
 
@@ -71,7 +72,9 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     again = bool(len(session.pending))
     if not again and _says_stop(session, experiment, options):
         return 3
-    rows = _to_person(session, experiment, session.ask(options.n, strategy=experiment.start_of(session)))
+    if experiment.weak_labels is not None and session.given:
+        say(UNUSED_WEAK_LABELS)
+    rows = _to_person(session, experiment, experiment.ask(session, options.n))
     if not len(rows):
         return 0
     if output is None:

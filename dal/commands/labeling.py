@@ -191,7 +191,7 @@ def _said(model: Model, held: Held, found: Decisions, automatic: Tensor, rows: T
             f"{worst:.4f} of the automatic labels are wrong"
         )
     known = session.pool.known[rows] & automatic
-    if count and model.place.hides_labels and bool(known.any()):
+    if count and model.session.hide_labels and bool(known.any()):
         right = is_right(found.answers[known], session.pool.labels[rows[known]])
         wrong = 1 - right.double().mean().item()
         yield f"the labels hidden from this run say: {wrong:.4f} of the automatic labels are wrong"

@@ -33,12 +33,6 @@ class Place:
     cell: Cell
     simulated: bool
 
-    @property
-    def hides_labels(self) -> bool:
-        """Whether the labels in the data are hidden from the session."""
-        oracle = self.experiment.oracle
-        return self.simulated and (oracle is None or oracle.hides_labels)
-
 
 @dataclass(eq=False)
 class Model:
@@ -115,18 +109,9 @@ def load(place: Place, monitor: Monitor = SILENT) -> Model:
     Raises:
         BusyError: another process works in the folder.
     """
-    experiment, prepared = place.experiment, dict[str, Prepared]()
-    session = Session(
-        experiment.data,
-        experiment.learner,
-        place.cell.strategy,
-        folder=place.folder,
-        seed=place.cell.seed,
-        candidates=experiment.candidates,
-        hide_labels=place.hides_labels,
-        save_model=experiment.save_model,
-        monitor=monitor,
-        prepared=prepared,
+    prepared = dict[str, Prepared]()
+    session = place.experiment.session(
+        place.cell, place.folder, simulated=place.simulated, monitor=monitor, prepared=prepared
     )
     return Model(session, place, monitor, prepared)
 

@@ -80,17 +80,9 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
 
 def open_session(experiment: "Experiment", folder: Path) -> "Session":
     """The session of a folder to ask from."""
-    from dal.session import Session
+    from dal.experiment import Cell
 
-    return Session(
-        experiment.data,
-        experiment.learner,
-        experiment.strategy,
-        folder=folder,
-        seed=experiment.seeds[0],
-        candidates=experiment.candidates,
-        save_model=experiment.save_model,
-    )
+    return experiment.session(Cell(folder.name, experiment.strategy, experiment.seeds[0]), folder, simulated=False)
 
 
 def _placed(settings: "Node", overrides: "Override", folder: Path) -> "Node":

@@ -1,20 +1,18 @@
 """What the answers of a run cost so far, money and people's time, and who gave them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, repeat
 
 from dal.errors import ConfigError
-from dal.events import Event, standing
+from dal.events import Event, Work, work
 from dal.proposals import Proposal, apart
 from dal.unread import Unread
 
 #: The source of answers that no person's time went into, and that of weak labels, which are none.
 MACHINE, WEAK = "llm", "weak"
-
-
-_DONE = ("answered", "skipped")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Charge:
-    """What one thing that was said cost.
+    """What things that were said cost, each of them the same.
 
     Attributes:
         source: who said it.
@@ -51,6 +49,7 @@ class Charge:
         priced: dollars by the prices; None where a cost is stored, for machines, and where no price is known.
         paid: dollars that are stored with it; None without.
         seconds: that it took; None when unknown.
+        count: how many there are.
     """
 
     source: str
@@ -58,60 +57,66 @@ class Charge:
     priced: float | None
     paid: float | None
     seconds: float | None
+    count: int = 1
 
 
 def charges(
-    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
 ) -> list[Charge]:
-    """A charge for each answer and skip, and for all that was said beside them and is no answer.
+    """The charges for all answers and skips, and for all that was said beside them and is no answer.
 
     Answers and skips count, those that were retracted later too: the work was done. A cost that is stored with an
     answer takes the place of both prices; a stored time takes the place of `seconds_per_label`. Answers of a language
     model take no person's time, and no price. What was proposed beside the answers, or could not be read, costs what is
     stored with it, but for what an answer repeats (`dal.proposals.apart`).
     """
-    done = [event for event in events if event.kind in _DONE]
-    beside: list[Proposal | Unread] = [*apart(proposals, done), *apart(unread, done)]
+    counted = done if isinstance(done, Work) else work(done)
+    beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
     return [
-        *(_charge(event, prices) for event in done),
-        *(Charge(_source(each), False, None, each.cost, each.seconds) for each in beside),
+        *(_charge(*each, count, prices) for each, count in counted.done.items()),
+        *(Charge(_source(each.source), False, None, each.cost, each.seconds) for each in beside),
     ]
 
 
-def _charge(event: Event, prices: Prices) -> Charge:
-    if event.source == MACHINE:
-        return Charge(_source(event), False, None, event.cost, event.seconds)
-    seconds = prices.seconds_per_label if event.seconds is None else event.seconds
+def _charge(source: str, cost: float | None, seconds: float | None, count: int, prices: Prices) -> Charge:
+    if source == MACHINE:
+        return Charge(_source(source), False, None, cost, seconds, count)
+    seconds = prices.seconds_per_label if seconds is None else seconds
     by_time = None if prices.per_hour is None or seconds is None else prices.per_hour * seconds / 3600
-    priced = _sum([prices.per_label, by_time]) if event.cost is None else None
-    return Charge(_source(event), True, priced, event.cost, seconds)
+    priced = _sum([(prices.per_label, 1), (by_time, 1)]) if cost is None else None
+    return Charge(_source(source), True, priced, cost, seconds, count)
 
 
 def costs(
-    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
 ) -> dict[str, float | None]:
     """Dollars from the prices, "labels"; dollars stored with what was said, "llm"; and "annotator_seconds".
 
     They are sums over `charges`. None where neither a price (a time) is given nor one is stored.
+
+    Args:
+        done: all events of a label store, or its `work`, which is faster.
+        prices: of answers that were stored without a cost of their own.
+        proposals, unread: of the label store.
 
     Example:
         >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
         >>> costs([told], Prices(per_hour=90.0, seconds_per_label=20.0))
         {'labels': 0.5, 'llm': 0.0, 'annotator_seconds': 20.0}
     """
-    found = charges(events, prices, proposals, unread)
+    found = charges(done, prices, proposals, unread)
     people = [charge for charge in found if charge.by_person]
     payable = [charge for charge in people if charge.paid is None]
     nothing = None if prices.per_label is None and prices.per_hour is None else 0.0
     return {
-        "labels": _sum([charge.priced for charge in payable]) if payable else nothing,
-        "llm": _sum([charge.paid for charge in found]) or 0.0,
-        "annotator_seconds": _sum([charge.seconds for charge in people]) if people else 0.0,
+        "labels": _sum((charge.priced, charge.count) for charge in payable) if payable else nothing,
+        "llm": _sum((charge.paid, charge.count) for charge in found) or 0.0,
+        "annotator_seconds": _sum((charge.seconds, charge.count) for charge in people) if people else 0.0,
     }
 
 
 def sources(
-    events: Iterable[Event], prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
 ) -> dict[str, dict[str, float | None]]:
     """For each source, the "answers" of it that stand, its "proposals", how many were "unread", "dollars", "seconds".
 
@@ -124,33 +129,36 @@ def sources(
         >>> sources([told], Prices(per_label=0.5))
         {'person': {'answers': 1, 'proposals': 0, 'unread': 0, 'dollars': 0.5, 'seconds': None}}
     """
-    log, kept = list(events), list(unread)
-    done = [event for event in log if event.kind in _DONE]
-    stand = [_source(event) for event in standing(log).values() if event.kind == "answered"]
-    said = [_source(each) for each in apart(proposals, done)]
-    lost = [_source(each) for each in apart(kept, ())]
-    paid = charges(log, prices, proposals, kept)
+    counted, kept = done if isinstance(done, Work) else work(done), list(unread)
+    stand = Counter[str]()
+    for source, count in counted.standing.items():
+        stand[_source(source)] += count
+    said = Counter(_source(each.source) for each in apart(proposals, counted.paid))
+    lost = Counter(_source(each.source) for each in apart(kept, ()))
+    paid: dict[str, list[Charge]] = {}
+    for charge in charges(counted, prices, proposals, kept):
+        paid.setdefault(charge.source, []).append(charge)
     return {
         name: {
-            "answers": stand.count(name),
-            "proposals": said.count(name),
-            "unread": lost.count(name),
-            "dollars": _sum([_dollars(charge) for charge in paid if charge.source == name]),
-            "seconds": _sum([charge.seconds for charge in paid if charge.source == name]),
+            "answers": stand[name],
+            "proposals": said[name],
+            "unread": lost[name],
+            "dollars": _sum((_dollars(charge), charge.count) for charge in of),
+            "seconds": _sum((charge.seconds, charge.count) for charge in of),
         }
-        for name in dict.fromkeys(charge.source for charge in paid)
+        for name, of in paid.items()
     }
 
 
-def _source(said: Any) -> str:
-    return said.source or "person"
+def _source(name: str) -> str:
+    return name or "person"
 
 
 def _dollars(charge: Charge) -> float | None:
     return charge.priced if charge.paid is None else charge.paid
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    """Of those that are known; None where none is."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) if known else None
+def _sum(values: Iterable[tuple[float | None, int]]) -> float | None:
+    """Of those that are known, each so many times; None where none is. Rounded once, as the sum of all of them is."""
+    known = [repeat(value, count) for value, count in values if value is not None]
+    return math.fsum(chain.from_iterable(known)) if known else None

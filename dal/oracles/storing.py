@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dal.classes import by_index
-from dal.events import SKIP, Skip, standing
+from dal.events import SKIP, Skip
 from dal.oracles.oracle import LATER, Later, Oracle, Record, Said
 from dal.session import Session
 from dal.unread import Unread
@@ -68,8 +68,7 @@ def _record(oracle: Oracle, session: Session) -> Record | None:
     """What is stored, where the oracle wants it: answers up to the batch that is asked now."""
     if not oracle.reads_record:
         return None
-    before = [event for event in session.store.events() if event.round < session.round]
-    return Record(session.store.proposals, standing(before))
+    return Record(session.store.proposals, session.store.standing_before_batch)
 
 
 _Group = list[tuple[int, Said]]

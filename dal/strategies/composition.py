@@ -46,9 +46,9 @@ class Composed(Strategy):
 class Phases(Composed):
     """`first` until there are labels enough, then `then`: the way to write a cold start.
 
-    `then` acts once `until` rows have a label and at least `classes` classes have one. How many classes have one is
-    not asked where it is not counted (`RoundState.per_class` is empty, as for multi-label). Either may be `Phases`
-    itself.
+    `then` acts once `until` rows have a label and at least `classes` classes have one; when multi-label, a row counts
+    for each of its classes. Where the classes are not counted (`RoundState.per_class` is empty), `until` alone decides.
+    Either may be `Phases` itself.
 
     Args:
         first: acts at the start; one that needs no trained model, such as `ClusterCenters` or `Random`.
@@ -251,6 +251,6 @@ def _tells(strategy: Strategy, query: Query, found: Selection) -> bool:
 
 def state_of(query: Query) -> RoundState:
     """What the query itself tells of the round."""
-    counted = query.labels.dim() == 1  # (L,) class indices, not (L, C) sets of classes
-    per_class = tuple(torch.bincount(query.labels, minlength=1).tolist()) if counted else ()
-    return RoundState(labels=len(query.labels), per_class=per_class)
+    labels = query.labels
+    counts = torch.bincount(labels, minlength=1) if labels.dim() == 1 else labels.sum(0)  # (L,) indices or (L, C) bool
+    return RoundState(labels=len(labels), per_class=tuple(counts.tolist()))

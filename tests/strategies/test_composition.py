@@ -82,6 +82,16 @@ def test_unresolved_it_counts_classes_unless_multilabel():
     assert torch.equal(choose(COLD_START, multilabel).positions, expected.positions)
 
 
+def test_unresolved_it_counts_the_classes_of_multilabel_rows_as_a_session_does():
+    labels = torch.zeros(30, 4, dtype=torch.bool)
+    labels[:, 2] = True  # thirty rows, of one class
+    one_class = replace(query(8, labeled=30, multilabel=True), labels=labels)
+    state = RoundState(labels=30, per_class=tuple(labels.sum(0).tolist()))
+    by_session = choose(COLD_START.resolve(state), replace(query(8, labeled=30, multilabel=True), labels=labels))
+    assert COLD_START.resolve(state) == ClusterCenters()
+    assert torch.equal(choose(COLD_START, one_class).positions, by_session.positions)
+
+
 def test_unresolved_with_nothing_labeled_the_first_acts_even_without_a_least_number():
     start = Phases(ClusterCenters(), Margin(), until=0)
     assert torch.equal(choose(start, query(8, labeled=0)).positions, choose(ClusterCenters(), query(8)).positions)
