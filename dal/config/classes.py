@@ -108,7 +108,9 @@ def import_path(path: str, base: type | None = None, *, functions: bool = False)
         wanted = None if base is None else f"{base.__module__}.{base.__qualname__}"
         refused = refusal(name, attribute, wanted, functions=functions or base is None)
         if refused is not None:
-            kind = "" if base is None or refused.startswith("there") else f"{shown} is not a {base.__name__}: "
+            if refused.startswith("there"):
+                raise ConfigError(refused.replace("'", "") + importing.hidden(name))
+            kind = "" if base is None else f"{shown} is not a {base.__name__}: "
             raise ConfigError(f"{kind}{refused}{importing.hidden(name)}")
     try:
         module = importlib.import_module(name)
