@@ -7,6 +7,18 @@
 True
 """
 
+import sys
+
+# `python -m dal` puts the current folder first on the import path, where its files would take the place of the standard
+# library's before any command begins.
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.orig_argv[-len(sys.argv)].endswith("dal")
+    and not sys.flags.safe_path
+    and sys.path[0] != __file__.replace("\\", "/").rpartition("/dal/")[0]  # the source folder of this very package
+):
+    del sys.path[0]
+
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,7 @@
 """The `dal` command. Nothing heavy is imported before a command needs it."""
 
 import contextlib
+import io
 import os
 import sys
 import warnings
@@ -19,8 +20,10 @@ from dal.commands.llm import llm
 from dal.commands.report import report
 from dal.commands.run import run
 from dal.commands.tell import tell
-from dal.commands.terminal import say
-from dal.errors import ConfigError, DalError
+from dal.commands.terminal import printable, say
+from dal.commands.troubles import trouble
+from dal.config.importing import isolated
+from dal.errors import ConfigError, DalError, shortened
 
 HELP = """\
 Deep active learning for text classifiers: spends your labels where they teach the model most.
@@ -43,6 +46,8 @@ Deep active learning for text classifiers: spends your labels where they teach t
 
   dal COMMAND --help                      more about a command
   dal --version                           the version
+  --allow-code FOLDER                     with any command: the config of a run folder may name classes in FOLDER, whose
+                                          code is then run; your own config may name those of the current folder
   --debug                                 with any command: show the traceback of an error"""
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -59,6 +64,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "llm": llm,
 }
 
+_ALLOW = "--allow-code"
+_LONGEST = 10_000  # characters of a message
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command.
@@ -68,13 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    _print_anything()
     try:
         with _one_line_warnings():
-            code = _dispatch(arguments)
-            sys.stdout.flush()
+            folder, arguments = _code_folder(arguments)
+            with isolated(folder):
+                code = _dispatch(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return code
-    except SystemExit as ended:  # argparse leaves so after its help
-        return int(ended.code or 0)
+    except SystemExit as ended:  # argparse leaves so after its help; a plugin may leave with words
+        return ended.code or 0 if isinstance(ended.code, int | None) else _complain(str(ended.code), 1)
     except BrokenPipeError:
         return _closed_pipe()
     except DalError as error:
@@ -88,7 +100,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        known = trouble(error)
+        if known is not None:
+            _drop_output()
+            return _complain(f"{known} (--debug shows where)", 2)
         return _complain(f"{type(error).__name__}: {_first_line(error)} (--debug shows where)", 1)
+
+
+def _code_folder(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder of `--allow-code`, and the other arguments."""
+    folder: Path | None = None
+    others: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        key, equals, value = argument.partition("=")
+        if key != _ALLOW:
+            others.append(argument)
+            continue
+        value = value if equals else next(left, "")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"{_ALLOW} needs a folder, such as {_ALLOW} .")
+        if folder is not None:
+            raise ConfigError(f"{_ALLOW} is given twice: name one folder")
+        folder = Path(value)
+    return folder, others
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -104,20 +139,26 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         from dal.config.classes import near
 
-        raise ConfigError(f"no command {name!r}{near(name, COMMANDS)}; commands are {', '.join(COMMANDS)}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # so that a strategy of one's own beside the config is found
+        known = f"commands are {', '.join(COMMANDS)}"
+        raise ConfigError(f"no command {shortened(name)!r}{near(name, COMMANDS)}; {known}")
     return COMMANDS[name](rest)
 
 
+def _print_anything() -> None:
+    """Let what the terminal's encoding lacks, such as a byte of a file name, be printed as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _complain(text: str, code: int) -> int:
+    text = shortened(printable(text), _LONGEST)
     say(f"error: {text}" if code != 130 else text)
     return code
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+    return shortened((str(error).splitlines() or [""])[0], 500)
 
 
 @contextlib.contextmanager
@@ -141,6 +182,14 @@ def _one_line_warnings() -> Iterator[None]:
 
 def _closed_pipe() -> int:
     """Nobody reads any more, as in `dal list | head`: leave in silence."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_output()
     return 141
+
+
+def _drop_output() -> None:
+    """Send what stdout did not take nowhere: it is closed or full, and Python would fail on it again at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.choice import is_whole, require_kind
+from dal.config.importing import code_folder
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiment import Cell, Experiment, Results, sign
@@ -179,13 +180,14 @@ class Comparison:
         if not self._beside:
             return Here(lambda cell, check: shared.shown(cell, reporter, check))
         assert shared.folder is not None
+        code = code_folder(self.described())
         if self.cluster is None:
             from dal.grid.processes import Processes
 
-            return Processes(self.experiment, shared.folder, jobs)
+            return Processes(self.experiment, shared.folder, jobs, code)
         from dal.grid.cluster import Cluster
 
-        return Cluster(self.experiment, shared.folder, jobs, self.cluster)
+        return Cluster(self.experiment, shared.folder, jobs, self.cluster, code)
 
     def run_cell(self, name: str, *, reporter: Quiet | None = None) -> list[dict[str, Any]]:
         """The lines of one cell alone, as a worker runs it.

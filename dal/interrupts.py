@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from dal.config.importing import allow_option
 from dal.errors import DalError
 
 
@@ -26,7 +27,7 @@ class Check:
     def __call__(self) -> None:
         """Raise where Ctrl-C was pressed."""
         if self.pressed:
-            again = f"go on with: dal {self._command} --resume {self._folder}"
+            again = f"go on with: dal {self._command} --resume {self._folder}{allow_option()}"
             how = "nothing was kept" if self._folder is None else again
             raise Interrupted(f"stopped; {how}")
 

@@ -1,18 +1,19 @@
 """What is built in or installed, by entry points: strategies, learners, oracles, ... Imports nothing heavy."""
 
-import difflib
 import importlib
 import importlib.metadata
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from dal.errors import ConfigError
-from dal.source import FLAGS, SETS, TEXTS, Source, find
+from dal.config import importing
+from dal.errors import ConfigError, did_you_mean, one_line, shortened
+from dal.source import FLAGS, SETS, TEXTS, Source, find, missing, refusal
 
 STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
 CANDIDATES, CLIENTS = "dal.candidates", "dal.clients"
@@ -35,8 +36,20 @@ NOUNS = {
     CLIENTS: "language-model client",
 }
 
+#: How `refusal` begins where something is of the wrong kind.
+_IT_IS = "it is "
+
 #: The distribution whose entry points are the built-in ones.
 OWN = "deep-active-learning"
+
+
+class WrongKindError(ConfigError):
+    """A class path that names something else than was expected. `got` says what, in words."""
+
+    def __init__(self, path: str, group: str, got: str) -> None:
+        noun = NOUNS[group]
+        super().__init__(f"{shortened(path)} is not {'an' if noun[0] in 'aeiou' else 'a'} {noun}: it is {got}")
+        self.got = got
 
 
 class PluginWarning(UserWarning):
@@ -79,10 +92,11 @@ class Description:
 def found(group: str) -> dict[str, EntryPoint]:
     """Every installed entry point of the group (`dal.strategies`, `dal.learners`, ...: see `BASES`), by short name.
 
-    Nothing is imported. When two packages give the same name, dal's own wins, else the alphabetically first package; a
-    `PluginWarning` says so, and the other stays reachable by its import path.
+    Nothing is imported, and nothing is read from the current folder, which may hold anybody's files. When two packages
+    give the same name, dal's own wins, else the alphabetically first package; a `PluginWarning` says so, and the other
+    stays reachable by its import path.
     """
-    every = importlib.metadata.entry_points(group=group)
+    every = [entry for entry in _entry_points() if entry.group == group]
     chosen: dict[str, EntryPoint] = {}
     for entry in sorted(every, key=lambda entry: (entry.name, _package(entry) != OWN, _package(entry))):
         first = chosen.setdefault(entry.name, entry)
@@ -92,6 +106,15 @@ def found(group: str) -> dict[str, EntryPoint]:
                 f"name it {entry.value} to use it"
             )
     return chosen
+
+
+def _entry_points() -> list[EntryPoint]:
+    """Those of all installed distributions, one of each name: the first on the import path hides others."""
+    installed: dict[str, list[EntryPoint]] = {}
+    for each in importlib.metadata.distributions(path=importing.without_current_folder(sys.path)):
+        if "dal." in (each.read_text("entry_points.txt") or ""):  # reading the names of all others takes long
+            installed.setdefault(_normal(each.name or ""), list(each.entry_points))
+    return [entry for entries in installed.values() for entry in entries]
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -140,6 +163,7 @@ def load(group: str, name_or_path: str) -> type:
         entry = entries[text]
         module, name = _split(entry.value)
         return _usable(group, _attribute(_import(module, f"{text} of {_package(entry)}"), name), text)
+    importing.admit(text)
     if not re.fullmatch(r"[\w.]+(:[\w.]+)?", text) or not ("." in text or ":" in text or find(text)):
         raise ConfigError(_unknown(group, text, entries))
     return _usable(group, _at(group, text, entries), text)
@@ -169,12 +193,17 @@ def _at(group: str, path: str, entries: Iterable[str]) -> Any:
     """The class, or whatever else, at an import path."""
     if ":" in path:
         module, name = _split(path)
-        return _attribute(_import(module, path), name)
-    if find(path) is not None:
+    elif find(path) is not None:
         return _only(group, _import(path, path))
-    module, _, name = path.rpartition(".")
-    if not module or find(module) is None:
-        raise ConfigError(_unknown(group, path, entries))
+    else:
+        module, _, name = path.rpartition(".")
+        if not module or find(module) is None:
+            raise ConfigError(_unknown(group, path, entries) + importing.hidden(path))
+    refused = refusal(module, name, BASES[group].replace(":", "."))
+    if refused is not None:
+        if refused.startswith(_IT_IS):
+            raise WrongKindError(path, group, refused.removeprefix(_IT_IS) + importing.hidden(path))
+        raise ConfigError(f"{refused}{importing.hidden(path)}")
     return _attribute(_import(module, path), name)
 
 
@@ -182,14 +211,15 @@ def _import(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{what} cannot be imported: {_said(error)}") from error
+        raise ConfigError(f"{shortened(what)} cannot be imported: {_said(error)}") from error
 
 
 def _attribute(owner: Any, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(owner, part):
-            near = _nearest(part, [each for each in vars(owner) if inspect.isclass(vars(owner)[each])])
-            raise ConfigError(f"there is no {part} in {getattr(owner, '__name__', owner)}{near}")
+            classes = [each for each in vars(owner) if inspect.isclass(vars(owner)[each])]
+            known = getattr(owner, "__name__", str(owner))
+            raise ConfigError(missing(part, known, classes) + importing.hidden(known))
         owner = getattr(owner, part)
     return owner
 
@@ -204,7 +234,9 @@ def _only(group: str, module: Any) -> type:
     }
     if len(usable) == 1:
         return usable.pop()
-    listing = ", ".join(sorted(each.__name__ for each in usable)) or "none"
+    if not usable:
+        raise WrongKindError(module.__name__, group, f"a module without any {NOUNS[group]}")
+    listing = ", ".join(sorted(each.__name__ for each in usable))
     raise ConfigError(
         f"{module.__name__} is a module: name one {NOUNS[group]} in it, as {module.__name__}:Class (it has {listing})"
     )
@@ -213,26 +245,29 @@ def _only(group: str, module: Any) -> type:
 def _usable(group: str, thing: Any, what: str) -> type:
     kind, noun = base(group), NOUNS[group]
     if not inspect.isclass(thing) or not issubclass(thing, kind):
-        got = f"the class {thing.__name__}" if inspect.isclass(thing) else f"a {type(thing).__name__}"
-        raise ConfigError(f"{what} is not a {noun}: it is {got}, which does not derive from {kind.__name__}")
+        raise WrongKindError(what, group, f"{_what(thing)}, which does not derive from {kind.__name__}")
     if inspect.isabstract(thing):
         missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))
         raise ConfigError(f"{what} is an abstract {noun}: it does not define {missing}")
     return thing
 
 
+def _what(thing: Any) -> str:
+    if inspect.isclass(thing):
+        return f"the class {thing.__name__}"
+    if inspect.ismodule(thing):
+        return "a module"
+    return "a function" if inspect.isroutine(thing) else f"an instance of {type(thing).__name__}"
+
+
 def _unknown(group: str, text: str, entries: Iterable[str]) -> str:
     listing = ", ".join(sorted(entries)) or "none"
-    near = _nearest(text.split(".")[-1].split(":")[-1], entries)
+    near = did_you_mean(text.split(".")[-1].split(":")[-1], entries, cutoff=0.65).removeprefix("; ")
     return (
-        f"unknown {NOUNS[group]} {text!r}{near}; installed: {listing}; an import path (my_package:MyClass) will do too"
+        f"unknown {NOUNS[group]} {shortened(text)!r}"
+        + f" ({near})" * bool(near)
+        + f"; installed: {listing}; an import path (my_package:MyClass) will do too"
     )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    folded = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.65)
-    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
 # Describing
@@ -275,13 +310,15 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _package(entry: EntryPoint) -> str:
-    name = entry.dist.name if entry.dist else "an unknown package"
+    return _normal(entry.dist.name if entry.dist else "an unknown package")
+
+
+def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _said(error: BaseException) -> str:
-    first = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
 
 
 def _warn(message: str) -> None:

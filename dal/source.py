@@ -3,14 +3,14 @@
 import ast
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from dal.errors import ConfigError
+from dal.errors import ConfigError, did_you_mean, one_line, shortened
 
 #: Class attributes that hold a set of names, a text, a flag.
 SETS = ("needs", "labeled_needs", "target_needs", "provides", "label_free")
@@ -41,8 +41,8 @@ class Source:
             raise KeyError(module)
         try:
             return cls(module, spec.origin, _parsed(spec.origin))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ConfigError(f"{module} cannot be read: {type(error).__name__}: {error}") from error
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise ConfigError(f"{module} cannot be read: {type(error).__name__}: {one_line(error)}") from error
 
     def traits(self, name: str, base: str) -> dict[str, Any]:
         """What a listing shows of the class `name`: its summary, and those of SETS, TEXTS and FLAGS that it sets.
@@ -61,26 +61,47 @@ class Source:
             traits |= source.assigned(node)
         return traits
 
-    def lineage(self, name: str) -> "Iterator[tuple[Source, ast.ClassDef]]":
-        """The class and its bases as far as their source can be found, nearest first."""
+    def lineage(self, name: str, below: Collection[ast.ClassDef] = ()) -> "Iterator[tuple[Source, ast.ClassDef]]":
+        """The class and its bases as far as their source can be found, nearest first. `below` were passed already."""
         source, node = self.definition(name)
+        if node in below:  # a class whose base has its own name
+            raise KeyError(name)
         yield source, node
         for parent in node.bases:
             try:
-                yield from source.lineage(ast.unparse(parent))
+                yield from source.lineage(ast.unparse(parent), (*below, node))
             except KeyError:
                 continue
 
-    def definition(self, name: str) -> "tuple[Source, ast.ClassDef]":
-        """Where a class is defined, imports followed."""
+    def definition(self, name: str, passed: Collection[tuple[str, str]] = ()) -> "tuple[Source, ast.ClassDef]":
+        """Where a class is defined, imports followed. `passed` are the modules and names on the way."""
+        if (self.module, name) in passed:  # two modules that import the name from each other
+            raise KeyError(name)
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return self, node
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        return self.imported(node).definition(alias.name)
+                        return self.imported(node).definition(alias.name, (*passed, (self.module, name)))
         raise KeyError(name)
+
+    def function(self, name: str) -> ast.FunctionDef | None:
+        """The function of this name, where the module defines nothing else that has it."""
+        bound = [node for node in _statements(self.tree) if name in _bound_by(node)]
+        return bound[0] if len(bound) == 1 and isinstance(bound[0], ast.FunctionDef) else None
+
+    def names(self) -> frozenset[str] | None:
+        """All names that the module binds; None where that is only known when it runs."""
+        found: set[str] = set()
+        for node in _statements(self.tree):
+            found |= _bound_by(node)
+        words: set[str] = set()
+        for inner in ast.walk(self.tree):
+            if isinstance(inner, ast.Global):  # a function of the module may bind them
+                found |= set(inner.names)
+            words |= {str(getattr(inner, "id", "")), str(getattr(inner, "attr", ""))}
+        return None if found & {"*", "__getattr__"} or words & _DYNAMIC else frozenset(found)
 
     def imported(self, node: ast.ImportFrom) -> "Source":
         """The module that an import statement of this one imports from."""
@@ -127,6 +148,38 @@ class Source:
         return sorted(top for top in tops if top not in sys.modules and find(top) is None)
 
 
+def missing(name: str, module: str, names: Iterable[str]) -> str:
+    """What is said of a name that a module does not have, with the nearest that it has."""
+    near = did_you_mean(name, names, cutoff=0.65).removeprefix("; ")
+    return f"there is no {shortened(name)} in {shortened(module)}" + f" ({near})" * bool(near)
+
+
+def refusal(module: str, name: str, base: str | None = None, *, functions: bool = False) -> str | None:
+    """Why `name` of a module can be no class that derives from `base`, from its source alone; None where it may be one.
+
+    Args:
+        module: the module, which is not imported.
+        name: what is looked for in it.
+        base: `package.module.Class`; None for any.
+        functions: whether a function will do as well.
+
+    Raises:
+        ConfigError: the source is no Python.
+    """
+    try:
+        source = Source.at(module)
+        names = source.names()
+        if names is not None and name not in names and find(f"{module}.{name}") is None:
+            return missing(name, module, [each for each in names if each[:1].isupper()] or names)
+        if not functions and source.function(name) is not None:
+            return "it is a function"
+        if base is not None and not _reaches(base, list(source.lineage(name))):
+            return f"it is the class {name}, which does not derive from {base.rpartition('.')[2]}"
+    except KeyError:  # made at run time, compiled, or brought in by an import that cannot be followed
+        pass
+    return None
+
+
 def _reaches(base: str, lineage: list[tuple[Source, ast.ClassDef]]) -> bool:
     """Whether the classes lead to `base`. True also where a base cannot be followed: loading decides then."""
     if base in {f"{source.module}.{node.name}" for source, node in lineage}:
@@ -139,6 +192,34 @@ def _reaches(base: str, lineage: list[tuple[Source, ast.ClassDef]]) -> bool:
 @cache
 def _parsed(path: str) -> ast.Module:
     return ast.parse(Path(path).read_bytes())
+
+
+#: Names whose use may bind others that no statement shows.
+_DYNAMIC = frozenset({"globals", "vars", "locals", "setattr", "exec", "eval", "modules", "__dict__"})
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements that run when the module is imported, those inside `if`, `try` and `with` too."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        for inner in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(inner, ast.stmt):
+                yield inner
+            if not isinstance(inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                waiting.append(inner)
+
+
+def _bound_by(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds itself; "*" for those of a whole module."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+    if isinstance(statement, ast.ImportFrom):
+        return {alias.asname or alias.name for alias in statement.names}
+    inside = list(ast.walk(statement))
+    stored = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {node.name for node in inside if isinstance(node, ast.MatchAs | ast.MatchStar) and node.name}
 
 
 def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:

@@ -1,5 +1,6 @@
 """Config files and options against constructors."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from dal.config import build as building
 from dal.config import static, tree
 from dal.config.factory import Factory
 from dal.config.signatures import spoken
-from dal.errors import ConfigError
+from dal.errors import ConfigError, DalError
 from dal.oracles.simulated import Simulated
 from dal.runfolder import describe
 
@@ -263,3 +264,116 @@ def test_the_source_tells_the_same_fields_as_the_class() -> None:
     assert list(static.experiment()) == [each.name for each in dataclasses.fields(Experiment)]
     assert list(static.data()) == [each.name for each in dataclasses.fields(TextData)]
     assert all(each.help for each in (*static.experiment().values(), *static.data().values()))
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+ALIASES = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(20)
+)
+BOMBS = {
+    "aliases": ALIASES,
+    "aliases as merges": "a: &a {x: 1}\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{','.join(['*' + chr(97 + i)] * 9)}]}}\n" for i in range(20)),
+    "an alias of itself": "strategy: &a [*a]\n",
+    "brackets": "strategy: " + "[" * 5000 + "\n",
+    "braces": "strategy: " + "{a: " * 5000 + "\n",
+    "indentation": "".join(f"{' ' * i}a:\n" for i in range(600)),
+    "dotted key": "a." * 5000 + "b: 1\n",
+    "a long number": f"batch: {'9' * 5000}\n",
+    "a long number with underscores": f"batch: {'9_' * 5000}9\n",
+    "a long name": f"strategy: {'a' * 900_000}\n",
+    "a long dotted name": f"strategy: {'a.' * 400_000}b\n",
+    "a long key": f"{'k' * 900_000}: 1\n",
+    "a long tag": f"strategy: !{'t' * 10_000} x\n",
+    "a long option of a class": f"strategy: {{Margin: {{{'k' * 100_000}: 1}}}}\n",
+    "a long value of the wrong type": f"batch: {'v' * 900_000}\n",
+    "many keys": "".join(f"k{i}: 1\n" for i in range(20_000)),
+    "many dotted keys": "".join(f"data.k{i}: 1\n" for i in range(20_000)),
+    "many values": "seeds: [" + "1," * 300_000 + "1]\n",
+    "more than a config": "# " + "x" * (2 << 20) + "\n",
+    "a NUL": 'folder: "a\\0b"\n',
+    "aliases within a text": f"seeds: {ALIASES!r}\n".replace("'", '"'),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS, ids=[name.replace(" ", "_") for name in BOMBS])
+def test_a_config_beyond_the_limits_is_refused_in_one_short_line(case: str, read: Read) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read("data: {path: a.csv}\nlearner: ProbeLearner\n" * ("learner" not in BOMBS[case]) + BOMBS[case])
+    assert "run.yaml" in str(refused.value)
+    assert len(str(refused.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5000, "{a: " * 5000, "9" * 5000, "v" * 900_000, "{" + ALIASES.replace("\n", ", ") + "}", ALIASES],
+    ids=["brackets", "braces", "number", "text", "aliases in braces", "aliases"],
+)
+@pytest.mark.parametrize("key", ["strategy", "batch", "seeds", "data__classes", "strategy__seeding", "data__text"])
+def test_an_option_beyond_the_limits_is_refused_in_one_short_line_or_is_text(key: str, text: str, read: Read) -> None:
+    if key in _TEXTS:
+        with contextlib.suppress(DalError):
+            read(BASE + "strategy: Margin\n", **{key: text})
+        return
+    with pytest.raises(ConfigError) as refused:
+        read(BASE + "strategy: Margin\n", **{key: text})
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1500
+
+
+_TEXTS = {"data__text", "data__classes"}
+
+
+@pytest.mark.parametrize("key", ["a." * 5000 + "b", "k" * 1_000_000, "--" * 1000, "strategy" + ".then" * 70])
+def test_an_endless_key_is_refused_in_one_short_line(key: str, read: Read) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(BASE + "strategy: Margin\n", **{key: "1"})
+    assert len(str(refused.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("batch: 3\n".encode("utf-16"), "not UTF-8 text but UTF-16 or binary"),
+        ("batch: 3\n".encode("utf-16-le"), "not UTF-8 text but UTF-16 or binary"),
+        ("batch: 3\n".encode("utf-32"), "not UTF-8 text but UTF-16 or binary"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8 text"),
+        (b"batch: 3\x00\n", "not valid YAML"),
+        (b"batch: caf\xe9\n", "not UTF-8 text (byte 10)"),
+        (b"", "found nothing"),
+        (b"\n\n# nothing\n", "found nothing"),
+        (b"PK\x03\x04" + bytes(range(128, 256)) * 100, "not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_by_its_name(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        tree.read(tmp_path / "run.yaml")
+    assert str(refused.value).startswith(str(tmp_path / "run.yaml"))
+    assert said in str(refused.value)
+
+
+def test_a_key_that_stands_twice_among_many_is_found_in_one_pass(tmp_path: Path) -> None:
+    class Counted(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str(self) == other
+
+        __hash__ = str.__hash__
+
+    import yaml
+
+    pairs = [
+        (yaml.ScalarNode("tag:yaml.org,2002:str", Counted(f"k{i}")), yaml.ScalarNode("tag:yaml.org,2002:str", "v"))
+        for i in range(5000)
+    ]
+    for node in (each for pair in pairs for each in pair):
+        node.start_mark = yaml.Mark("x", 0, 0, 0, None, None)
+    mapping = yaml.MappingNode("tag:yaml.org,2002:map", pairs)
+    mapping.start_mark = pairs[0][0].start_mark
+    found, _, _ = tree._convert(tree._Loader(""), mapping, lambda mark: "here")
+    assert len(found) == 5000
+    assert Counted.compared < 50_000

@@ -1,10 +1,9 @@
 """`dal check`: a strategy or learner against the contract."""
 
-import contextlib
 from typing import Any
 
 from dal.commands.terminal import Parser, split, wants_help
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 
 
 def check(arguments: list[str]) -> int:
@@ -20,10 +19,13 @@ def check(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     options, overrides = split(parser, arguments)
+    from dal.config import importing
+
+    importing.allow_current_folder()
+    found = _strategy_or_learner(options.name)
     from dal.config.build import build
     from dal.config.tree import Node
 
-    found = _strategy_or_learner(options.name)
     subject: Any = build(found, Node({}, None, options.name), overrides)[0] if overrides.inside else found
     from dal.learner import Learner
     from dal.testing import learner_report, strategy_report
@@ -35,12 +37,22 @@ def check(arguments: list[str]) -> int:
 
 def _strategy_or_learner(name: str) -> type:
     from dal import plugins
+    from dal.config.classes import article
 
+    if not any(name in plugins.found(group) for group in _CHECKED):
+        for group, noun in plugins.NOUNS.items():
+            if name in plugins.found(group):
+                raise ConfigError(f"{name} is {article(noun)}: {_EXPECTED}")
     if name in plugins.found(plugins.LEARNERS):
         return plugins.load(plugins.LEARNERS, name)
     try:
         return plugins.load(plugins.STRATEGIES, name)
-    except ConfigError:
-        with contextlib.suppress(ConfigError):
+    except plugins.WrongKindError as error:
+        try:
             return plugins.load(plugins.LEARNERS, name)
-        raise
+        except plugins.WrongKindError:
+            raise ConfigError(f"{shortened(name)} is {error.got}: {_EXPECTED}") from error
+
+
+_CHECKED = ("dal.strategies", "dal.learners")
+_EXPECTED = "dal check takes a class that derives from dal.Strategy, dal.ScoreStrategy or dal.Learner"

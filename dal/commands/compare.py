@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.settings import build_experiment, stored_config
+from dal.commands.settings import build_experiment, is_stored, stored_config
 from dal.commands.terminal import Parser, about_keys, split, wants_help
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
+
+#: More seeds than anybody runs: the list of them is written out.
+_MOST_SEEDS = 10_000
 
 if TYPE_CHECKING:
     from dal.compare import Comparison
@@ -36,6 +39,7 @@ options:
                     serve it too? tfidf is TfidfLearner; any learner of `dal list`, with options, or an import path
   --dry-run         say what the language models of the config would cost, and ask nothing
   --resume FOLDER   go on with the comparison in FOLDER
+  --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
   --debug           show the traceback of an error
 """
 
@@ -55,6 +59,8 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", "--dry_run", action="store_true")
     parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
     options, overrides = split(parser, arguments)
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs must be at least 1, not {options.jobs}")
     if options.cell is not None:
         from dal.grid.executor import end_with_parent
 
@@ -79,12 +85,9 @@ def compare(arguments: list[str]) -> int:
 
 def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparison":
     """The comparison that a config file and options describe."""
-    from dal.config import tree
+    from dal.config import importing, tree
 
-    text = options.strategies.strip()
-    listed = tree.option(text if text.startswith("[") else f"[{text}]", "--strategies")
-    if not isinstance(listed.value, list) or not listed.value:
-        raise ConfigError(f"--strategies: expected names with commas between them, got {text!r}")
+    strategies = _listed(options.strategies)
     if "strategy" in overrides.inside:
         raise ConfigError("--strategy: a comparison takes --strategies")
     successor = overrides.inside.get("successor")
@@ -92,13 +95,45 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
         named = tree.option("TfidfLearner", "--successor")
         overrides.inside["successor"] = tree.Override(named, successor.inside)
     if options.seeds is not None:
-        count = options.seeds.strip()
-        seeds = str(list(range(int(count)))) if count.isdecimal() and int(count) else count
-        overrides.inside["seeds"] = tree.Override(tree.option(seeds, "--seeds"))
+        overrides.inside["seeds"] = tree.Override(tree.option(_seeds(options.seeds), "--seeds"))
+    if not is_stored(options.config):
+        importing.allow_current_folder()
     settings = tree.read(options.config)
     place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
     folder = Path(f"{place}-compare")  # a run of the same config is not in its way
-    return _grid(settings, listed.value, overrides, folder, options.jobs, options.cluster)
+    return _grid(settings, strategies, overrides, folder, options.jobs, options.cluster)
+
+
+def _listed(text: str) -> "list[Node]":
+    """The strategies of `--strategies`: names with commas between them, or a YAML list."""
+    from dal.config import tree
+
+    text = text.strip()
+    try:
+        found = tree.option(text if text.startswith("[") else f"[{text}]", "--strategies").value
+    except ConfigError as error:
+        if text.startswith("["):
+            raise
+        raise _no_names(text) from error
+    if not isinstance(found, list) or not found or any(tree.is_empty(node) or node.raw == "" for node in found):
+        raise _no_names(text)
+    return found
+
+
+def _no_names(text: str) -> ConfigError:
+    return ConfigError(f"--strategies: expected names with commas between them, got {shortened(repr(text))}")
+
+
+def _seeds(text: str) -> str:
+    """The seeds of `--seeds`: of a number N, those from 0 to N - 1."""
+    text = text.strip()
+    if not text.removeprefix("-").isdecimal():
+        return text
+    count = int(text) if len(text) < 10 else _MOST_SEEDS + 1
+    if not 1 <= count <= _MOST_SEEDS or text.startswith("-"):
+        wanted = f"how many, 1 to {_MOST_SEEDS}, or a list such as [3,4,5]"
+        raise ConfigError(f"--seeds takes {wanted}, not {shortened(text)}")
+    return str(list(range(count)))
 
 
 def stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparison":

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.settings import read_experiment, stored_config
+from dal.commands.settings import read_experiment, stored_experiment
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
 
@@ -27,6 +27,7 @@ A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an 
 
 options:
   --resume FOLDER   go on with the run in FOLDER
+  --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
   --print-config    print the config with all its defaults, and do nothing
   --dry-run         say what the language models of the config would cost, and ask nothing
   --debug           show the traceback of an error
@@ -47,7 +48,7 @@ def run(arguments: list[str]) -> int:
     if options.resume is not None:
         if options.config is not None or overrides.inside:
             raise ConfigError("--resume takes the folder alone: its config.yaml says the rest")
-        experiment = read_experiment(stored_config(options.resume), overrides, options.resume)
+        experiment = stored_experiment(options.resume)
     elif options.config is None:
         raise ConfigError("dal run needs a config file, such as configs/quickstart.yaml, or --resume FOLDER")
     else:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.terminal import say
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from dal.config.tree import Node, Override
@@ -13,11 +13,32 @@ if TYPE_CHECKING:
     from dal.session import Session
 
 
+#: Files that a run folder or one of its cells has.
+_OF_RUNS = ("environment.json", "labels.db", "metrics.jsonl", "successor.json", "model")
+
+
 def read_experiment(config: Path, overrides: "Override", folder: Path) -> "Experiment":
-    """The experiment of a config file, in `folder` unless the config names one."""
+    """The experiment of the user's own config file, in `folder` unless the config names one.
+
+    Its class paths may name code in the current folder, unless the file is one that a run folder keeps.
+    """
+    from dal.config import importing, tree
+
+    if not is_stored(config):
+        importing.allow_current_folder()
+    return build_experiment(tree.read(config), overrides, folder)
+
+
+def is_stored(config: Path) -> bool:
+    """Whether a config is that of a run folder, which may be somebody else's."""
+    return config.name == "config.yaml" and any((config.parent / name).exists() for name in _OF_RUNS)
+
+
+def stored_experiment(folder: Path) -> "Experiment":
+    """The experiment of the config in a run folder, whose class paths may name installed packages alone."""
     from dal.config import tree
 
-    return build_experiment(tree.read(config), overrides, folder)
+    return build_experiment(tree.read(stored_config(folder)), tree.Override(), folder)
 
 
 def build_experiment(settings: "Node", overrides: "Override", folder: Path) -> "Experiment":
@@ -32,6 +53,7 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path) -> "
     from dal.experiment import Experiment
 
     experiment, notes = build(Experiment, settings, overrides)
+    _check(experiment, settings.place)
     for note in notes:
         say(note)
     if "transformers" in sys.modules:  # whose bars for every saved file would break up the run's own display
@@ -43,6 +65,14 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path) -> "
             check_needs(strategy, experiment.learner, multilabel=experiment.data.multilabel)
     check_candidates(as_candidates(experiment.candidates), experiment.learner)
     return experiment
+
+
+def _check(experiment: "Experiment", place: str) -> None:
+    """Raises `ConfigError` for a folder without a name, or seeds that are too large."""
+    if experiment.folder is not None and not experiment.folder.strip():
+        raise ConfigError(f"{place}: folder is empty: name one, such as runs/first")
+    if max(experiment.seeds) >= 1 << 63:
+        raise ConfigError(f"{place}: seeds must be smaller than 2^63, got {shortened(str(max(experiment.seeds)))}")
 
 
 def stored_config(folder: Path) -> Path:
@@ -75,7 +105,7 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
     if config is not None or (overrides is not None and overrides.inside):
         given = "--config" if config is not None else overrides.first().place  # type: ignore[union-attr]
         raise ConfigError(f"{folder} has its config already: leave {given} away, or edit {stored}")
-    return read_experiment(stored, Override(), folder)
+    return stored_experiment(folder)
 
 
 def open_session(experiment: "Experiment", folder: Path) -> "Session":
@@ -89,6 +119,8 @@ def _placed(settings: "Node", overrides: "Override", folder: Path) -> "Node":
     from dal.config.tree import Node
 
     given = overrides.inside.get("folder")
+    if given is not None and given.node is not None and not (given.node.raw or "").strip():
+        raise ConfigError("--folder is empty: name one, such as runs/first, or null to keep nothing")
     if given is None and (settings.value.get("folder") is None or settings.value["folder"].value is None):
         return Node({**settings.value, "folder": Node(str(folder), str(folder), settings.place)}, None, settings.place)
     return settings

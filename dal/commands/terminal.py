@@ -1,11 +1,12 @@
 """What is typed after `dal`, and what is said back."""
 
 import argparse
+import re
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from dal.config.tree import Override
@@ -16,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error that `main` shows."""
-        raise ConfigError(f"{message} (see {self.prog} --help)")
+        raise ConfigError(f"{shortened(message, 500)} (see {self.prog} --help)")
 
 
 def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, "Override"]:
@@ -35,6 +36,7 @@ def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
         if not equals:
             value = next(left, "--")
             if value.startswith("--"):
+                key = shortened(key)
                 raise ConfigError(f"{key} needs a value, as in {key} VALUE or {key}=VALUE")
         pairs.append((key[2:], value))
     return parser.parse_args(own), options(pairs)
@@ -56,6 +58,12 @@ def about_keys() -> str:
             for inner in static.data().values():
                 lines += _key_help(inner, "data.")
     return "\n".join(lines) + "\n"
+
+
+def printable(text: str) -> str:
+    """A message in one line, or one for each item of its list; control characters become escapes."""
+    items = [re.sub(r"\s*[\r\n]\s*", " ", item) for item in text.split("\n  ")]
+    return "\n  ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in item) for item in items)
 
 
 def say(text: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dal.config import classes
-from dal.config.factory import Factory
+from dal.config import classes, importing
+from dal.config.factory import Factory, new_parser
 from dal.config.signatures import (
     SEQUENCES,
     handed_over,
@@ -22,7 +22,7 @@ from dal.config.signatures import (
     spoken,
 )
 from dal.config.tree import Node, Override, is_empty, option, plain
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 
 T = TypeVar("T")
 NOTHING = Override()
@@ -35,11 +35,13 @@ def build(cls: type[T], settings: Node, overrides: Override = NOTHING) -> tuple[
         ConfigError: an unknown or missing key, a value of the wrong type, a class of the wrong kind or one that is not
             installed. The message begins with the place: file and line, or option.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
     resolver = _Resolver()
     tree = resolver.constructor(cls, settings, overrides, "")
-    parser = ArgumentParser(exit_on_error=False, default_env=False)
+    for class_path in importing.class_paths(tree):  # those that jsonargparse itself would import
+        _admit(class_path, settings.place)
+    parser = new_parser()
     parser.add_class_arguments(cls, as_group=False)
     try:
         config = parser.parse_object(tree)
@@ -111,7 +113,8 @@ class _Resolver:
                     return slot(member, node, override, path, at, default)
         if override.inside and not (current is not None and isinstance(current.value, dict)):
             key, inner = next(iter(override.inside.items()))
-            raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; it has no option {key!r}")
+            it = f"it has no option {shortened(key)!r}"
+            raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; {it}")
         assert current is not None
         self.leaves[path] = (annotation, current)
         found = self.leaf(annotation, current, path, at)
@@ -179,7 +182,7 @@ class _Resolver:
         if before is not None and options.value:
             self.notes.append(
                 f"{named.place} {cls.__name__} replaces {before.__name__}; its options in the config no longer apply: "
-                + ", ".join(options.value)
+                + shortened(", ".join(options.value), 500)
             )
         return cls, given
 
@@ -196,7 +199,8 @@ class _Resolver:
         if is_empty(options):
             options = Node({}, None, options.place)
         if not isinstance(options.value, dict):
-            raise ConfigError(f"{options.place}: the options of {name} are `key: value`, not {options.shown}")
+            it = f"the options of {shortened(name)} are `key: value`, not {options.shown}"
+            raise ConfigError(f"{options.place}: {it}")
         try:
             found = classes.factory(base, name) if is_factory(member) else classes.find(base, name)
         except ConfigError as error:
@@ -219,6 +223,8 @@ class _Resolver:
         if isinstance(node.value, dict):
             inner = next((typing.get_args(m)[1] for m in members if len(typing.get_args(m)) == 2), Any)
             return {k: self.value(inner, v, NOTHING, f"{path}.{k}", f"{at}.{k}") for k, v in node.value.items()}
+        if isinstance(node.value, str) and not accepts_text and _IMPORT_PATH.fullmatch(node.value):
+            _admit(node.value, node.at(path))  # a function or class by its import path
         return node.value if isinstance(node.value, str) or _takes(members, node) else _as_text(members, node)
 
     def explain(self, error: Exception) -> ConfigError:
@@ -227,7 +233,7 @@ class _Resolver:
         path = ".".join(key for key in re.findall(r'(?:Parser|Config) key "([^"]+)"', text) if key)
         path = path.replace(".init_args", "")
         if path not in self.leaves:
-            return ConfigError(f"{path}: {_one_line(error)}" if path else _one_line(error))
+            return ConfigError(f"{shortened(path)}: {_one_line(error)}" if path else _one_line(error))
         annotation, node = self.leaves[path]
         return ConfigError(f"{node.at(path)} takes {spoken(annotation)}, not {node.shown}")
 
@@ -239,7 +245,7 @@ def refuse_unknown(given: Mapping[str, Node], override: Override, known: Collect
     for key, place in places.items():
         if key not in known:
             hint = classes.near(key, known) or f"; there are {', '.join(known)}" * bool(known)
-            raise ConfigError(f"{place}: {what.format(key)}{hint}")
+            raise ConfigError(f"{place}: {what.format(shortened(key))}{hint}")
 
 
 def _named(node: Node, base: type, factory: bool) -> tuple[str | None, Node]:
@@ -320,5 +326,16 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+#: What may be the import path of a function or class.
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def _admit(path: str, place: str) -> None:
+    try:
+        importing.admit(path)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()), 500) or type(error).__name__

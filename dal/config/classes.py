@@ -1,13 +1,16 @@
 """Which class a name in a config means."""
 
-import difflib
 import importlib
 import inspect
+import typing
 from collections.abc import Iterable
 from typing import Any
 
 from dal import plugins
-from dal.errors import ConfigError
+from dal.config import importing
+from dal.errors import ConfigError, did_you_mean, one_line, shortened
+from dal.source import find as find_module
+from dal.source import refusal
 
 GROUPS = {noun: group for group, noun in plugins.NOUNS.items()}
 
@@ -30,7 +33,7 @@ def check_name(kind: str, name: str) -> None:
     for other in GROUPS:
         if is_short_name(other, name):
             raise ConfigError(f"{name} is {article(other)}, but {article(kind)} is wanted; {installed(kind)}")
-    raise ConfigError(f"unknown {kind} {name!r}{near(name, plugins.names(GROUPS[kind]))}; {installed(kind)}")
+    raise ConfigError(f"unknown {kind} {shortened(name)!r}{near(name, plugins.names(GROUPS[kind]))}; {installed(kind)}")
 
 
 def find(base: type, name: str) -> type:
@@ -41,7 +44,7 @@ def find(base: type, name: str) -> type:
     """
     kind = kind_of(base)
     if kind is None:
-        return _of_kind(import_path(name), base, name)
+        return _of_kind(import_path(name, base), base, name)
     check_name(kind, name)
     found = plugins.load(GROUPS[kind], name)
     return found if issubclass(found, base) else _of_kind(found, base, name)
@@ -51,48 +54,89 @@ def factory(product: type, name: str) -> Any:
     """The class or function that makes a `product`, by the product's own name or by import path.
 
     Raises:
-        ConfigError: no such thing, or it makes something else.
+        ConfigError: no such thing, it makes something else, or it is a function of an installed package that does not
+            say what it returns: any function of any library could be called so.
     """
     if name == product.__name__:
         return product
-    found = import_path(name)
-    return _of_kind(found, product, name) if inspect.isclass(found) or not callable(found) else found
+    found = import_path(name, product, functions=True)
+    if inspect.isclass(found) or not callable(found):
+        return _of_kind(found, product, name)
+    returned = _returned_by(found)
+    if returned is None and importing.is_own(name):
+        return found
+    if not (inspect.isclass(returned) and issubclass(returned, product)):
+        says = (
+            "does not say what it returns" if returned is None else f"returns {getattr(returned, '__name__', returned)}"
+        )
+        raise ConfigError(
+            f"{shortened(name)} is a function that {says}, but a {product.__name__} is wanted: annotate it with "
+            f"`-> {product.__name__}` if it makes one"
+        )
+    return found
 
 
-def import_path(path: str) -> Any:
+def _returned_by(function: Any) -> Any:
+    """The annotation of what a function returns; None where there is none that can be read."""
+    try:
+        return typing.get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):
+        return None
+
+
+def import_path(path: str, base: type | None = None, *, functions: bool = False) -> Any:
     """What an import path such as `my_package.parts:Spread` names.
 
+    The source is read before the module is imported, so that what can be seen to be wrong runs nothing.
+
+    Args:
+        path: of a module and a name in it.
+        base: the class that it must derive from; None for any.
+        functions: whether a function will do as well.
+
     Raises:
-        ConfigError: no such module or attribute, or the module fails when it is imported.
+        ConfigError: no such module or attribute, it is not a `base`, the code may not be imported, or the module fails
+            when it is.
     """
+    shown = shortened(path)
     dotted = path.replace(":", ".")
     name, _, attribute = dotted.rpartition(".")
     if not name or not all(part.isidentifier() for part in dotted.split(".")):
-        raise ConfigError(f"{path!r} is not an import path such as my_package.MyClass")
+        raise ConfigError(f"{shown!r} is not an import path such as my_package.MyClass")
+    importing.admit(path)
+    if find_module(name) is not None:
+        wanted = None if base is None else f"{base.__module__}.{base.__qualname__}"
+        refused = refusal(name, attribute, wanted, functions=functions or base is None)
+        if refused is not None:
+            if refused.startswith("there"):
+                raise ConfigError(refused.replace("'", "") + importing.hidden(name))
+            kind = "" if base is None else f"{shown} is not a {base.__name__}: "
+            raise ConfigError(f"{kind}{refused}{importing.hidden(name)}")
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(f"{path} cannot be imported: {error}") from error
-    except Exception as error:
-        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{shown} cannot be imported: {one_line(error)}{importing.hidden(name)}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{shown} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
     if not hasattr(module, attribute):
-        raise ConfigError(f"the module {name} has no {attribute}{near(attribute, vars(module))}")
+        raise ConfigError(
+            f"the module {name} has no {attribute}{near(attribute, vars(module))}{importing.hidden(name)}"
+        )
     return getattr(module, attribute)
 
 
 def _of_kind(found: Any, base: type, name: str) -> type:
     if not inspect.isclass(found):
-        raise ConfigError(f"{name} is a {type(found).__name__}, but a {base.__name__} is wanted")
+        raise ConfigError(f"{shortened(name)} is a {type(found).__name__}, but a {base.__name__} is wanted")
     if not issubclass(found, base):
-        raise ConfigError(f"{name} is not a {base.__name__}")
+        raise ConfigError(f"{shortened(name)} is not a {base.__name__}")
     return found
 
 
 def near(name: str, among: Iterable[str]) -> str:
     """`, did you mean X?` when one of the names is near, else nothing."""
-    folded = {other.lower(): other for other in among}
-    found = difflib.get_close_matches(name.lower(), folded, 1, 0.55)
-    return f", did you mean {folded[found[0]]}?" if found else ""
+    hint = did_you_mean(name, among, cutoff=0.55)
+    return hint.replace("; ", ", ", 1).replace("'", "")
 
 
 def installed(kind: str) -> str:

@@ -5,6 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dal.config.classes import import_path
+from dal.config.tree import read_value
+from dal.errors import ConfigError
+
+_MODE = "dal"
+
+
+def new_parser() -> Any:
+    """A parser of jsonargparse that reads text within limits where a value is no text."""
+    from jsonargparse import ArgumentParser, set_loader
+
+    set_loader(_MODE, read_value, exceptions=(ConfigError,))
+    return ArgumentParser(exit_on_error=False, default_env=False, parser_mode=_MODE)
 
 
 @dataclass(frozen=True)
@@ -22,11 +34,13 @@ class Factory:
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        # The values of the arguments may be lists and dicts; equal factories have equal names of them all the same.
+        return hash((self.class_path, frozenset(self.init_args)))
+
     def __call__(self, *arguments: Any) -> Any:
         """A new object; `arguments` are what the caller of the factory hands over."""
-        from jsonargparse import ArgumentParser
-
-        parser = ArgumentParser(exit_on_error=False, default_env=False)
+        parser = new_parser()
         made = import_path(self.class_path)
         skip: set[str | int] = set(list(inspect.signature(made).parameters)[: len(arguments)])
         add = parser.add_class_arguments if inspect.isclass(made) else parser.add_function_arguments

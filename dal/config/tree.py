@@ -1,5 +1,6 @@
 """Settings as they were written: a tree of values that each know their place, from YAML files and command lines."""
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +9,15 @@ from typing import Any
 
 import yaml
 
-from dal.errors import ConfigError
+from dal.bounded import MAX_DEPTH, MAX_YAML_LENGTH, BoundedComposer
+from dal.errors import ConfigError, did_you_mean, shortened
 
 _STANDARD = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_STANDARD + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge", "value")}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `yes` and `no` are class names, 1e-3 is a number and 2024-01-01 is text."""
+class _Loader(BoundedComposer, yaml.SafeLoader):
+    """YAML 1.2 scalars within limits: `yes` and `no` are class names, 1e-3 is a number and 2024-01-01 is text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag.split(":")[-1] in {"null", "merge"}]
@@ -53,7 +55,7 @@ class Node:
     @property
     def shown(self) -> str:
         """The value as a message shows it."""
-        return repr(plain(self) if self.raw is None else self.raw)
+        return shortened(repr(plain(self) if self.raw is None else self.raw[:_SHOWN]))
 
     def at(self, path: str) -> str:
         """Where and what, for the head of a message: `run.yaml:12: learner.epochs`, or the option alone."""
@@ -83,19 +85,30 @@ def read(path: Path) -> Node:
     Raises:
         ConfigError: the file is missing, is not UTF-8, is not YAML, or is not a mapping without double keys.
     """
-    if not path.is_file():
-        kind = "a folder, not a file" if path.is_dir() else "not there"
-        raise ConfigError(f"{path}: this config file is {kind}{_similar(path)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    root = _compose(text, str(path))
+    place = shortened(str(path).encode(errors="backslashreplace").decode(), 200)
+    root = _compose(_text_of(path, place), place)
     if not isinstance(root.value, dict):
-        raise ConfigError(f"{path}: expected `key: value` lines such as `strategy: Margin`, found {_kind(root)}")
-    return Node(_undotted(root.value), place=str(path))
+        raise ConfigError(f"{place}: expected `key: value` lines such as `strategy: Margin`, found {_kind(root)}")
+    return Node(_undotted(root.value), place=place)
+
+
+def _text_of(path: Path, place: str) -> str:
+    try:
+        if not path.is_file():
+            kind = "a folder, not a file" if path.is_dir() else "no regular file" if path.exists() else "not there"
+            raise ConfigError(f"{place}: this config file is {kind}{_similar(path)}")
+        with path.open("rb") as file:
+            content = file.read(MAX_YAML_LENGTH + 1)
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise ConfigError(f"{place}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > MAX_YAML_LENGTH:
+        raise ConfigError(f"{place}: more than {MAX_YAML_LENGTH:,} bytes are no config: is it a data file?")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
+        raise ConfigError(f"{place}: not UTF-8 text but UTF-16 or binary; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{place}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
 def options(pairs: Sequence[tuple[str, str]]) -> Override:
@@ -107,19 +120,20 @@ def options(pairs: Sequence[tuple[str, str]]) -> Override:
     root = Override()
     for key, text in pairs:
         names = key.replace("-", "_").split(".")
-        if not all(names):
-            raise ConfigError(f"--{key}: not a key such as --strategy or --data.path")
+        if not all(names) or len(names) > MAX_DEPTH:
+            raise ConfigError(f"--{shortened(key)}: not a key such as --strategy or --data.path")
         at = root
         for name in names:
             at = at.inside.setdefault(name, Override())
         if at.node is not None:
-            raise ConfigError(f"--{key} is given twice: {at.node.raw!r} and {text!r}")
+            raise ConfigError(f"--{shortened(key)} is given twice: {at.node.shown} and {shortened(repr(text))}")
         at.node = option(text, f"--{key}")
     return root
 
 
 def option(text: str, place: str) -> Node:
     """A value from the command line. What is not YAML is text."""
+    place = shortened(place)
     try:
         node = _compose(text, place)
     except ConfigError:
@@ -129,49 +143,70 @@ def option(text: str, place: str) -> Node:
     return Node(node.value, text, place)
 
 
+def read_value(text: str) -> Any:
+    """The value that a text stands for as YAML, without places; `word:` alone is text.
+
+    Raises:
+        ConfigError: it is not YAML, or beyond the limits.
+    """
+    value = plain(_compose(text, "the text"))
+    return text if isinstance(value, dict) and all(inner is None for inner in value.values()) else value
+
+
 def _compose(text: str, source: str) -> Node:
     def at(mark: Any) -> str:
         return source if source.startswith("--") else f"{source}:{mark.line + 1}"
 
+    if len(text) > MAX_YAML_LENGTH:
+        raise ConfigError(f"{source}: {len(text):,} characters are more than the {MAX_YAML_LENGTH:,} that are read")
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         if root is None:
             return Node(None, "", source)
-        return Node(*_convert(loader, root, at, frozenset()))
+        return Node(*_convert(loader, root, at))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        reason = " ".join(part for part in (error.context, error.problem) if part)
+        reason = shortened(" ".join(part for part in (error.context, error.problem) if part), 200)
         raise ConfigError(f"{at(mark) if mark else source}: not valid YAML: {reason}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{source}: not valid YAML: {shortened(str(error).splitlines()[0], 200)}") from error
 
 
-def _convert(loader: _Loader, node: yaml.Node, at: Any, around: frozenset[int]) -> tuple[Any, str | None, str]:
+def _convert(loader: _Loader, node: yaml.Node, at: Any) -> tuple[Any, str | None, str]:
     place = at(node.start_mark)
     if node.tag not in _PLAIN_TAGS:
-        raise ConfigError(f"{place}: the tag {node.tag} is not allowed: write the class as class_path and init_args")
-    if id(node) in around:
-        raise ConfigError(f"{place}: a value that contains itself")
-    around |= {id(node)}
+        tag = shortened(node.tag)
+        raise ConfigError(f"{place}: the tag {tag} is not allowed: write the class as class_path and init_args")
     if isinstance(node, yaml.ScalarNode):
-        return loader.construct_object(node), node.value, place
+        return _scalar(loader, node, place), node.value, place
     if isinstance(node, yaml.SequenceNode):
-        return [Node(*_convert(loader, item, at, around)) for item in node.value], None, place
+        return [Node(*_convert(loader, item, at)) for item in node.value], None, place
     assert isinstance(node, yaml.MappingNode)
-    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    first: dict[str, Any] = {}
     for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1 and key.value != "<<":
-            again = [at(k.start_mark) for k, _ in node.value if k.value == key.value]
-            raise ConfigError(f"{again[1]}: the key {key.value!r} stands twice (first at {again[0]})")
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            before = first.setdefault(key.value, key)
+            if before is not key:
+                places = f"{at(key.start_mark)}: the key {shortened(key.value)!r} stands twice"
+                raise ConfigError(f"{places} (first at {at(before.start_mark)})")
     loader.flatten_mapping(node)
     found: dict[str, Node] = {}
     for key, item in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{at(key.start_mark)}: a key must be a plain word")
-        value, raw, _ = _convert(loader, item, at, around)
+        value, raw, _ = _convert(loader, item, at)
         found[key.value] = Node(value, raw, at(key.start_mark))
     return found, None, place
+
+
+def _scalar(loader: _Loader, node: yaml.ScalarNode, place: str) -> Any:
+    if "\0" in node.value:
+        raise ConfigError(f"{place}: a value with a NUL character: {shortened(repr(node.value))}")
+    try:
+        return loader.construct_object(node)
+    except ValueError as error:  # of more digits than Python converts
+        raise ConfigError(f"{place}: {shortened(node.value)} is no number that can be read") from error
 
 
 def _undotted(nodes: dict[str, Node]) -> dict[str, Node]:
@@ -181,15 +216,16 @@ def _undotted(nodes: dict[str, Node]) -> dict[str, Node]:
         *outer, last = key.split(".")
         if not outer:
             continue
+        if len(outer) > MAX_DEPTH:
+            raise ConfigError(f"{node.place}: the key {shortened(key)!r} is nested deeper than {MAX_DEPTH} levels")
         at = found
         for name in outer:
-            inner = at.get(name, Node({}, place=node.place))
+            inner = at.setdefault(name, Node({}, place=node.place))
             if not isinstance(inner.value, dict):
-                inner = Node({"class_path": inner}, place=inner.place)
-            at[name] = Node(dict(inner.value), place=inner.place)
-            at = at[name].value
+                inner = at[name] = Node({"class_path": inner}, place=inner.place)
+            at = inner.value
         if last in at:
-            raise ConfigError(f"{node.place}: the key {key!r} stands twice (first at {at[last].place})")
+            raise ConfigError(f"{node.place}: the key {shortened(key)!r} stands twice (first at {at[last].place})")
         at[last] = node
     return found
 
@@ -227,11 +263,12 @@ def _kind(node: Node) -> str:
 
 
 def _similar(path: Path) -> str:
-    from difflib import get_close_matches
-
     folder = path.parent
     if not folder.is_dir():
-        return f" (nor is the folder {folder})"
-    names = [entry.name for entry in folder.iterdir() if entry.suffix in {".yaml", ".yml"}]
-    near = get_close_matches(path.name, names, 1, 0.5)
-    return f"; did you mean {folder / near[0]}?" if near else ""
+        return f" (nor is the folder {shortened(str(folder))})"
+    hint = did_you_mean(path.name, [entry.name for entry in folder.iterdir() if entry.suffix in {".yaml", ".yml"}])
+    return hint.replace("'", f"{folder}/" if str(folder) != "." else "", 1).replace("'", "")
+
+
+#: Characters of a value that a message looks at.
+_SHOWN = 1000

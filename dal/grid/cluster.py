@@ -1,7 +1,10 @@
 """The cells of a grid as tasks of a Ray cluster."""
 
+import contextlib
 import os
+import shutil
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,13 @@ class Cluster(Beside):
         ConfigError: there is no cluster at that address.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, jobs: int, address: str) -> None:
-        super().__init__(experiment, folder.absolute(), jobs)
+    def __init__(self, experiment: Experiment, folder: Path, jobs: int, address: str, code: Path | None = None) -> None:
+        super().__init__(experiment, folder, jobs, code)
         self._ray: Any = require("ray", "ray")
         self._owned = not self._ray.is_initialized()
+        self._empty = tempfile.mkdtemp(prefix="dal-ray-")
         if self._owned:
-            _join(self._ray, address)
+            _join(self._ray, address, self._empty)
         self._threads = threads(jobs)
         self._running: set[Any] = set()
         self._guard = threading.Lock()
@@ -45,7 +49,7 @@ class Cluster(Beside):
         """Run the cell on a machine that is free."""
         from ray.exceptions import RayError
 
-        task = self._task().remote(self._folder, name, limited_to(self._threads), Path.cwd())
+        task = self._task().remote(self._folder, name, limited_to(self._threads), self._code, Path.cwd())
         with self._guard:
             self._running.add(task)
         try:
@@ -67,6 +71,7 @@ class Cluster(Beside):
         """End the Ray, or leave the cluster, that was joined for the grid."""
         if self._owned:
             self._ray.shutdown()
+        shutil.rmtree(self._empty, ignore_errors=True)
 
     def _task(self) -> Any:
         gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
@@ -75,13 +80,16 @@ class Cluster(Beside):
         return self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
 
 
-def _join(ray: Any, address: str) -> None:
+def _join(ray: Any, address: str, empty: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        # Ray puts the folder that it is started in on the import path of its workers, and anybody may have filled ours.
+        with contextlib.chdir(empty):
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, ValueError, RuntimeError) as error:
+        shutil.rmtree(empty, ignore_errors=True)
         raise ConfigError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
 
 

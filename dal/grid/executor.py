@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import STDOUT, Popen
 from typing import Any, TypeAlias
 
+from dal.config.importing import safe_environment
 from dal.errors import BusyError, DalError
 from dal.experiment import Cell, Experiment
 from dal.interrupts import Check, Interrupted
@@ -81,10 +82,11 @@ class Beside(Executor):
         experiment: what the cells share.
         folder: of the grid; the workers read and write it.
         jobs: how many at once.
+        code: the folder, outside of installed packages, from which this process has classes of the grid.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, jobs: int) -> None:
-        self._experiment, self._folder, self.jobs = experiment, folder, jobs
+    def __init__(self, experiment: Experiment, folder: Path, jobs: int, code: Path | None = None) -> None:
+        self._experiment, self._folder, self.jobs, self._code = experiment, folder.absolute(), jobs, code
 
     @abstractmethod
     def work(self, name: str) -> str:
@@ -115,21 +117,27 @@ class Beside(Executor):
         return Ended(cell, lines if self._experiment.is_over(lines) else None, said)
 
 
-def run_worker(folder: Path, name: str, environment: Mapping[str, str], where: Path | None = None) -> str:
+def run_worker(
+    folder: Path, name: str, environment: Mapping[str, str], code: Path | None, where: Path | None = None
+) -> str:
     """Run one cell of the grid in `folder` in a process of its own; what it said last, when it failed.
 
     Args:
         environment: added to this process's own.
+        code: the folder, outside of installed packages, from which this process has classes of the grid.
         where: the folder that it works in, which relative paths of the config count from.
     """
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "dal", "compare", "--cell", name, str(folder)]
+    # -P: the folder that it works in, whose files anybody may have written, is not on its import path
+    command = [sys.executable, "-P", "-m", "dal", "compare", "--cell", name, str(folder)]
+    command += [] if code is None else ["--allow-code", str(code)]
     with open(place / LOG, "w+", encoding="utf-8", errors="replace") as log:
-        code = _finished(Popen(command, stdout=log, stderr=STDOUT, env={**os.environ, **environment}, cwd=where))
+        inherited = {**safe_environment(), **environment}
+        ended = _finished(Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=where))
         log.seek(0)
         last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "")
-    return "" if code == 0 else last.removeprefix("dal: error: ") or f"its process ended with {code}"
+    return "" if ended == 0 else last.removeprefix("dal: error: ") or f"its process ended with {ended}"
 
 
 def _finished(process: "Popen[bytes]") -> int:

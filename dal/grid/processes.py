@@ -11,8 +11,8 @@ from dal.grid.executor import Beside, limited_to, run_worker, threads
 class Processes(Beside):
     """Each cell in a process of its own, with its share of the threads and a GPU of its own where there are several."""
 
-    def __init__(self, experiment: Experiment, folder: Path, jobs: int) -> None:
-        super().__init__(experiment, folder, jobs)
+    def __init__(self, experiment: Experiment, folder: Path, jobs: int, code: Path | None = None) -> None:
+        super().__init__(experiment, folder, jobs, code)
         self._slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(jobs):
             self._slots.put(slot)
@@ -21,7 +21,7 @@ class Processes(Beside):
         """Run the cell in a free slot."""
         slot = self._slots.get()
         try:
-            return run_worker(self._folder, name, {**limited_to(threads(self.jobs)), **_gpu(slot)})
+            return run_worker(self._folder, name, {**limited_to(threads(self.jobs)), **_gpu(slot)}, self._code)
         finally:
             self._slots.put(slot)
 

@@ -1,5 +1,6 @@
 """Any ActiveModule on rows that are tensors: images, vectors, series."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dal.durable import replacing
-from dal.errors import ConfigError, LearnerError
+from dal.errors import ConfigError, LearnerError, shortened
 from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
@@ -77,6 +78,7 @@ class ModuleLearner(Learner):
     advice = "For anything that is not text: images, vectors, series."
 
     def __post_init__(self) -> None:
+        _check_factory(self.build)
         Course.of(self)
         if self.samples < 2:
             raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
@@ -135,6 +137,10 @@ class ModuleLearner(Learner):
 
     def _built(self, data: Prepared) -> ActiveModule:
         module = self.build(len(data.classes), data.multilabel)
+        if not isinstance(module, ActiveModule):
+            raise LearnerError(
+                f"build made a {type(module).__name__}, but ModuleLearner trains an ActiveModule: {_HOW}"
+            )
         if self.mc_mode == "head" or self.mc_mode == "full":
             module.mc_mode = self.mc_mode
         return module
@@ -158,6 +164,34 @@ class ModuleLearner(Learner):
             token_budget=self.pass_batch,
             layer=layer,
         )
+
+
+_HOW = "derive your module from dal.modules.ActiveModule"
+
+
+def _check_factory(build: Any) -> None:
+    """Raises `ConfigError` for what cannot make modules, so that it is not found out in the first fit."""
+    name = getattr(build, "__name__", type(build).__name__)
+    if isinstance(build, torch.nn.Module):
+        raise ConfigError(
+            f"ModuleLearner takes what makes a module, not a module: a new one is built in every round. Write "
+            f"ModuleLearner({name}) without the brackets after {name}, or `lambda classes, multilabel: {name}(...)`"
+        )
+    if not callable(build):
+        raise ConfigError(f"build must make a module from (classes, multilabel), not be {shortened(repr(build))}")
+    if inspect.isclass(build) and not issubclass(build, ActiveModule):
+        raise ConfigError(f"{name} is not an ActiveModule: {_HOW}")
+    if inspect.isabstract(build):
+        lacks = ", ".join(sorted(build.__abstractmethods__))
+        raise ConfigError(f"{name} does not define {lacks}: define it in a class derived from ActiveModule")
+    try:
+        inspect.signature(build).bind(2, False)
+    except TypeError as error:
+        raise ConfigError(
+            f"{name} is called as {name}(classes, multilabel) in every round, such as {name}(3, False): {error}"
+        ) from error
+    except ValueError:  # compiled, without a signature
+        pass
 
 
 def _flattened(data: Prepared, monitor: Monitor) -> Tensor:

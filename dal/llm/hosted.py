@@ -8,7 +8,7 @@ import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -64,10 +64,10 @@ class HostedClient(Client):
     cache: str | None = None
     ledger: str = "default"
     cap: float | None = None
-    prices: Mapping[str, Mapping[str, float]] | None = None
+    prices: Mapping[str, Mapping[str, float]] | None = field(default=None, hash=False)
     batch: bool = False
     poll_seconds: float = 30.0
-    extra_body: Mapping[str, Any] | None = None
+    extra_body: Mapping[str, Any] | None = field(default=None, hash=False)
     key_variable: str | None = None
 
     def __post_init__(self) -> None:

@@ -62,6 +62,24 @@ def test_tasks_of_a_cluster_give_the_same_figures_and_a_dead_worker_costs_its_ow
         assert json.dumps(found) == json.dumps(expected)
 
 
+def test_workers_of_a_ray_that_is_started_here_do_not_import_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
+    from dal.grid.cluster import Cluster
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry)))
+    cluster = Cluster(experiment(tmp_path), tmp_path, 1, "local")
+    try:
+        path = found.get(found.remote(lambda: __import__("sys").path).remote())
+    finally:
+        cluster.close()
+    assert Path.cwd() == tmp_path
+    assert path
+    assert str(tmp_path) not in path
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
 def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")

@@ -7,9 +7,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from dal.config import tree
+from dal.config.build import build
 from dal.data import Rows
+from dal.errors import ConfigError, LearnerError
 from dal.learners.module import ModuleLearner
 from dal.modules.base import ActiveModule
+from dal.modules.linear import LinearClassifier
+from dal.testing import learner_report
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
 
@@ -85,3 +90,58 @@ def test_continued_training_keeps_the_weights(trained, digits):
     warm = short.fit(data, torch.arange(200), digits.labels[:200], seed=1, previous=predictor)
     agreement = warm.outputs(data).logits.argmax(1) == predictor.outputs(data).logits.argmax(1)
     assert agreement.float().mean() > 0.8
+
+
+class Plain(nn.Module):
+    """A module that is no ActiveModule."""
+
+    def __init__(self, classes: int, multilabel: bool) -> None:
+        super().__init__()
+
+
+class Narrow(Net):
+    """A module that is not told whether rows may have several classes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, False)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Net(3, False), "a new one is built in every round. Write ModuleLearner(Net) without the brackets"),
+        (lambda: Plain(3, False), "not a module"),
+        (lambda: Plain, "Plain is not an ActiveModule: derive your module from dal.modules.ActiveModule"),
+        (lambda: ActiveModule, "ActiveModule does not define"),
+        (lambda: Narrow, "Narrow is called as Narrow(classes, multilabel)"),
+        (lambda: lambda: Net(3, False), "is called as <lambda>(classes, multilabel)"),
+        (lambda: "Net", "build must make a module from (classes, multilabel), not be 'Net'"),
+        (lambda: None, "not be None"),
+    ],
+)
+def test_what_makes_no_module_is_refused_at_once(build, said: str):
+    with pytest.raises(ConfigError) as refused:
+        ModuleLearner(build())
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_function_that_makes_another_module_is_refused_in_the_first_fit(digits):
+    learner = ModuleLearner(lambda classes, multilabel: Plain(classes, multilabel))
+    with pytest.raises(LearnerError, match="build made a Plain, but ModuleLearner trains an ActiveModule"):
+        learner.fit(learner.prepare(digits), torch.arange(20), digits.labels[:20], seed=0)
+
+
+def small_net(classes: int, multilabel: bool, width: int = 12, sizes: dict[str, int] | None = None) -> ActiveModule:
+    return LinearClassifier(width, classes, multilabel=multilabel)
+
+
+def test_a_learner_made_from_a_config_is_a_value_like_one_made_in_python():
+    made = "{class_path: test_module.small_net, init_args: {width: 12, sizes: {a: 1}}}"
+    written = f"{{build: {made}, max_steps: 5, min_steps: 5}}"
+    settings = tree.Node(tree.option(written, "learner.yaml").value, None, "learner.yaml")
+    one, other = (build(ModuleLearner, settings)[0] for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert {one: 1}[other] == 1
+    assert learner_report(one)["value"].verdict == "passed"

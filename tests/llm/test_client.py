@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,16 @@ from dal.errors import MissingExtraError
 from dal.llm import AnthropicClient, Bill, Client, OpenAIClient, Price, Reply, Request
 from dal.monitor import SILENT
 from dal.runfolder import describe
+
+
+@pytest.mark.parametrize(
+    "options", [{"prices": {"small": {"input": 0.5, "output": 1.0}}}, {"extra_body": {"top_k": 1}}]
+)
+def test_a_client_with_options_in_a_table_is_a_value(options: dict[str, Any]) -> None:
+    one, other = (OpenAIClient("s", **options) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != OpenAIClient("s")
 
 
 def test_the_order_of_a_schema_s_keys_makes_another_request() -> None:
