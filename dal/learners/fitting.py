@@ -253,8 +253,8 @@ class _Progress(lightning.Callback):
         if trainer.global_step > self._steps:
             self._monitor.advanced(trainer.global_step - self._steps)
             self._steps = trainer.global_step
-        if self._stop_below is not None:
-            self._losses.append(outputs["loss"].detach())
+        if self._stop_below is not None:  # Lightning divides the loss of each of several batches per step
+            self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._stop_below is not None and float(torch.stack(self._losses).mean()) < self._stop_below:
@@ -263,28 +263,48 @@ class _Progress(lightning.Callback):
 
 
 class _Best(lightning.Callback):
-    """Remembers the weights of the smallest validation loss, and stops when it has not been beaten for long."""
+    """Remembers the module of the smallest validation loss, and stops when it has not been beaten for long.
+
+    What was scored is parameters and buffers: running statistics decide what a network answers as much as weights do.
+    """
 
     def __init__(self, patience: int) -> None:
         self._patience, self._since, self._loss = patience, 0, math.inf
-        self._weights: dict[str, Tensor] = {}
+        self._state: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.sanity_checking:  # of the untrained module, on a few batches
+            return
+        if "val_loss" not in trainer.callback_metrics:
+            raise LearnerError(
+                f"patience needs a module that logs 'val_loss' in its validation_step, which "
+                f"{type(pl_module).__name__} does not: log it, or set patience to null"
+            )
         loss = float(trainer.callback_metrics["val_loss"])
         self._since += 1
         if loss < self._loss:
             self._loss, self._since = loss, 0
             trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
-            self._weights = {name: p.detach().clone() for name, p in trained.items()}
+            held = trained | dict(pl_module.named_buffers())
+            self._state = {name: value.detach().clone() for name, value in held.items()}
         if self._since >= self._patience:
             trainer.should_stop = True
 
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if not self._state:
+            return
+        for name, parameter in pl_module.named_parameters():
+            if parameter.requires_grad and name not in self._state:  # frozen until now, by a callback of the trainer's
+                self._state[name] = parameter.detach().clone()
+
     def restore(self, module: lightning.LightningModule) -> None:
-        """Put the best weights back."""
+        """Put the best parameters and buffers back."""
         with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                if name in self._weights:
-                    parameter.copy_(self._weights[name])
+            for name, value in [*module.named_parameters(), *module.named_buffers()]:
+                if name in self._state:
+                    value.copy_(self._state[name])
 
 
 @contextmanager

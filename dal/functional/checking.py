@@ -1,0 +1,215 @@
+"""What every kernel and every constructor refuses: sizes and numbers out of their range, tensors without a meaning.
+
+One rule for tensors: integers, bools and half precision become float32. A tensor that requires grad is read, and no
+gradient is recorded. Complex numbers, another number of dimensions, no columns, and values that are NaN or infinite are
+refused; the latter by the numbers of their rows.
+"""
+
+import math
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.errors import shortened
+
+#: Rows that an error names at most.
+_NAMED = 5
+
+
+def whole(
+    value: Any,
+    name: str,
+    least: int | None = None,
+    most: int | None = None,
+    *,
+    error: type[Exception] = ValueError,
+) -> int:
+    """The value as an int, once it is sure that it is a whole number within the bounds.
+
+    Args:
+        value: an int, or a whole number of another library; no bool and no float, whatever its value.
+        name: of the parameter, as the error shows it.
+        least: the lower bound; None for none.
+        most: the upper bound; None for none.
+        error: what is raised.
+
+    >>> whole(3, "k", 1)
+    3
+    """
+    given = as_whole(value)
+    if given is None or (least is not None and given < least) or (most is not None and given > most):
+        kind = "a whole number" if given is None else ""
+        raise error(f"{name} must be {_range(kind, least, most)}, not {shown(value)}")
+    return given
+
+
+def as_whole(value: Any) -> int | None:
+    """The value as an int; None where it is a bool or no whole number by its type."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def number(
+    value: Any,
+    name: str,
+    least: int | float | None = None,
+    most: int | float | None = None,
+    *,
+    above: int | float | None = None,
+    below: int | float | None = None,
+    infinite: bool = False,
+    error: type[Exception] = ValueError,
+) -> float:
+    """The value as a float, once it is sure that it is a real number within the bounds.
+
+    Args:
+        value: an int, a float or a number of another library; neither a bool nor NaN.
+        name: of the parameter, as the error shows it.
+        least: the lower bound, itself allowed; None for none.
+        most: the upper bound, itself allowed; None for none.
+        above: the lower bound, itself excluded; None for none.
+        below: the upper bound, itself excluded; None for none.
+        infinite: whether infinity is allowed, within the bounds.
+        error: what is raised.
+
+    >>> number(1, "sigma", above=0)
+    1.0
+    """
+    try:
+        given = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        given = math.nan
+    inside = (
+        (least is None or given >= least)
+        and (most is None or given <= most)
+        and (above is None or given > above)
+        and (below is None or given < below)
+    )
+    if math.isnan(given) or (math.isinf(given) and not infinite) or not inside:
+        kind = "a number" if math.isnan(given) else ""
+        words = _range(kind, least, most, above, below)
+        open_ = "" if infinite or most is not None or below is not None else " and finite"
+        raise error(f"{name} must be {words}{open_}, not {shown(value)}")
+    return given
+
+
+def chosen(n: Any, rows: int, what: str = "points", name: str = "n") -> int:
+    """How many of so many rows are to be chosen, once it is sure that there are as many.
+
+    >>> chosen(2, 3)
+    2
+    """
+    given = whole(n, name)
+    if not 1 <= given <= rows:
+        possible = f"{name} must be from 1 to {rows}" if rows else f"there are no {what}"
+        raise ValueError(f"{given} of {rows} {what} were asked for: {possible}")
+    return given
+
+
+def shown(value: Any) -> str:
+    """A value for a message, on one line."""
+    try:
+        return shortened(" ".join(repr(value).split()))
+    except ValueError:  # an int of more than 4,300 digits
+        return f"a number of type {type(value).__name__} that is too long to show"
+
+
+def _range(
+    kind: str,
+    least: int | float | None,
+    most: int | float | None,
+    above: int | float | None = None,
+    below: int | float | None = None,
+) -> str:
+    """The words for a range, such as "a whole number, from 1 to 5"."""
+    if least is not None and most is not None:
+        words = f"from {least} to {most}"
+    elif above is not None and below is not None:
+        words = f"between {above} and {below}, both excluded"
+    else:
+        low = f"{least} or more" if least is not None else f"above {above}" if above is not None else ""
+        high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
+        words = " and ".join(filter(None, (low, high)))
+    return ", ".join(filter(None, (kind, words))) or "a number"
+
+
+# Tensors
+
+
+def floats(x: Any, name: str, dimensions: int | None = None, *, columns: bool = True) -> Tensor:
+    """The tensor in float32 or float64, without a history, once it is sure that it holds real numbers.
+
+    Args:
+        x: as it was given.
+        name: of the parameter.
+        dimensions: how many it must have; None: any.
+        columns: whether all dimensions but the first must have a length.
+
+    Raises:
+        ValueError: it is no dense tensor of real numbers, or has another shape.
+
+    >>> floats(torch.tensor([1, 2]), "scores", 1)
+    tensor([1., 2.])
+    """
+    given = dense(x, name, dimensions)
+    if columns and 0 in given.shape[1:]:
+        raise ValueError(f"{name} must have columns, but its shape is {tuple(given.shape)}")
+    return given if given.dtype in (torch.float32, torch.float64) else given.float()
+
+
+def dense(x: Any, name: str, dimensions: int | None = None) -> Tensor:
+    """The tensor as it is, without a history, once it is sure that it is dense and real (ValueError)."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} must be a tensor, not {type(x).__name__}")
+    if x.is_complex() or x.layout is not torch.strided or x.is_quantized:
+        raise ValueError(f"{name} must be a dense tensor of real numbers, not {x.dtype} in layout {x.layout}")
+    if dimensions is not None and x.dim() != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions, but its shape is {tuple(x.shape)}")
+    return x.detach() if x.requires_grad else x
+
+
+def integers(x: Any, name: str, low: int = 0, high: int | None = None, dimensions: int = 1) -> Tensor:
+    """The tensor as int64, once it is sure that all its numbers are whole and from `low` to below `high` (ValueError).
+
+    >>> integers(torch.tensor([0, 2]), "labels", 0, 3)
+    tensor([0, 2])
+    """
+    given = dense(x, name, dimensions)
+    if given.is_floating_point() or given.dtype == torch.bool:
+        raise ValueError(f"{name} must be whole numbers, not {given.dtype}")
+    whole_numbers = given.long()
+    if not given.numel():
+        return whole_numbers
+    lowest, highest = torch.stack(whole_numbers.aminmax()).tolist()
+    if lowest < low or (high is not None and highest >= high):
+        limit = f"at least {low}" if high is None else f"from {low} to {high - 1}"
+        raise ValueError(f"{name} must be {limit}, but range from {lowest} to {highest}")
+    return whole_numbers
+
+
+def finite(x: Tensor, name: str) -> Tensor:
+    """The tensor itself, once it is sure that all its values are finite (ValueError)."""
+    if not bool(torch.isfinite(x.sum())):
+        refuse_rows(x, name)
+    return x
+
+
+def refuse_rows(x: Tensor, name: str) -> None:
+    """Raise a `ValueError` that names the rows which hold NaN or infinite values, where there are any."""
+    bad = ~torch.isfinite(x)
+    rows = (bad.flatten(1).any(1) if bad.dim() > 1 else bad).nonzero().flatten().tolist()
+    if rows:
+        raise ValueError(f"{name} must be finite; {len(rows)} rows are not: {listed(rows)}")
+
+
+def listed(rows: list[int]) -> str:
+    """The first of some rows for a message.
+
+    >>> listed([1, 2, 3, 4, 5, 6])
+    '1, 2, 3, 4, 5, ...'
+    """
+    return ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
