@@ -7,12 +7,14 @@ refused; the latter by the numbers of their rows.
 
 import math
 import operator
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dal.errors import shortened
+from dal.errors import ConfigError, shortened
 
 #: Rows that an error names at most.
 _NAMED = 5
@@ -24,6 +26,7 @@ def whole(
     least: int | None = None,
     most: int | None = None,
     *,
+    said: str = "",
     error: type[Exception] = ValueError,
 ) -> int:
     """The value as an int, once it is sure that it is a whole number within the bounds.
@@ -33,6 +36,7 @@ def whole(
         name: of the parameter, as the error shows it.
         least: the lower bound; None for none.
         most: the upper bound; None for none.
+        said: the bounds in other words.
         error: what is raised.
 
     >>> whole(3, "k", 1)
@@ -41,7 +45,8 @@ def whole(
     given = as_whole(value)
     if given is None or (least is not None and given < least) or (most is not None and given > most):
         kind = "a whole number" if given is None else ""
-        raise error(f"{name} must be {_range(kind, least, most)}, not {shown(value)}")
+        words = ", ".join(filter(None, (kind, said or _range(least, most)))) or "a whole number"
+        raise error(f"{name} must be {words}, not {shown(value)}")
     return given
 
 
@@ -62,6 +67,7 @@ def number(
     above: int | float | None = None,
     below: int | float | None = None,
     infinite: bool = False,
+    said: str = "",
     error: type[Exception] = ValueError,
 ) -> float:
     """The value as a float, once it is sure that it is a real number within the bounds.
@@ -74,27 +80,34 @@ def number(
         above: the lower bound, itself excluded; None for none.
         below: the upper bound, itself excluded; None for none.
         infinite: whether infinity is allowed, within the bounds.
+        said: the bounds in other words.
         error: what is raised.
 
     >>> number(1, "sigma", above=0)
     1.0
     """
-    try:
-        given = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        given = math.nan
+    given = as_number(value)
+    known = math.nan if given is None else given
     inside = (
-        (least is None or given >= least)
-        and (most is None or given <= most)
-        and (above is None or given > above)
-        and (below is None or given < below)
+        (least is None or known >= least)
+        and (most is None or known <= most)
+        and (above is None or known > above)
+        and (below is None or known < below)
     )
-    if math.isnan(given) or (math.isinf(given) and not infinite) or not inside:
-        kind = "a number" if math.isnan(given) else ""
-        words = _range(kind, least, most, above, below)
-        open_ = "" if infinite or most is not None or below is not None else " and finite"
-        raise error(f"{name} must be {words}{open_}, not {shown(value)}")
-    return given
+    if given is None or math.isnan(known) or (math.isinf(known) and not infinite) or not inside:
+        kind = "a number" if given is None else ""
+        open_ = "" if infinite or most is not None or below is not None else "finite"
+        words = said or " and ".join(filter(None, (_range(least, most, above, below), open_)))
+        raise error(f"{name} must be {', '.join(filter(None, (kind, words)))}, not {shown(value)}")
+    return known
+
+
+def as_number(value: Any) -> float | None:
+    """The value as a float, which may be NaN; None where it is a bool, a text or no number."""
+    try:
+        return None if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
 
 
 def chosen(n: Any, rows: int, what: str = "points", name: str = "n") -> int:
@@ -119,22 +132,105 @@ def shown(value: Any) -> str:
 
 
 def _range(
-    kind: str,
     least: int | float | None,
     most: int | float | None,
     above: int | float | None = None,
     below: int | float | None = None,
 ) -> str:
-    """The words for a range, such as "a whole number, from 1 to 5"."""
+    """The words for a range, such as "from 1 to 5"; empty for none."""
     if least is not None and most is not None:
-        words = f"from {least} to {most}"
-    elif above is not None and below is not None:
-        words = f"between {above} and {below}, both excluded"
-    else:
-        low = f"{least} or more" if least is not None else f"above {above}" if above is not None else ""
-        high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
-        words = " and ".join(filter(None, (low, high)))
-    return ", ".join(filter(None, (kind, words))) or "a number"
+        return f"from {least} to {most}"
+    if above is not None and below is not None:
+        return f"between {above} and {below}, both excluded"
+    low = f"{least} or more" if least is not None else f"above {above}" if above is not None else ""
+    high = f"at most {most}" if most is not None else f"below {below}" if below is not None else ""
+    return " and ".join(filter(None, (low, high)))
+
+
+def model_name(model: Any, *, error: type[Exception] = ValueError) -> None:
+    """Make sure that a model is named by some printable text or a path, before anything is looked for."""
+    if not isinstance(model, str | os.PathLike) or not str(model).strip():
+        raise error(f"model must be a hub name, a folder or package:NAME/FOLDER, not {shown(model)}")
+    if not str(model).isprintable():
+        raise error(f"model holds characters that no name has: {shown(str(model))}")
+
+
+class Options:
+    """Checks the options of an object when it is made, so that nothing is begun with one that has no meaning.
+
+    Args:
+        owner: whose attributes they are.
+        named: what errors call it; its class where not given, and nothing where empty.
+
+    Every method raises a `ConfigError`. `optional` allows None.
+    """
+
+    def __init__(self, owner: Any, named: str | None = None) -> None:
+        self._owner = owner
+        self._of = type(owner).__name__ if named is None else named
+
+    def _given(self, names: Any, optional: bool) -> Any:  # unchecked: beartype draws an item from Python's generator
+        for name in names:
+            value = getattr(self._owner, name)
+            if not (optional and value is None):
+                yield self._named(name), value
+
+    def _named(self, option: str) -> str:
+        return f"{option} of {self._of}" if self._of else option
+
+    def whole(
+        self, *names: str, least: int | None = None, most: int | None = None, optional: bool = False, said: str = ""
+    ) -> "Options":
+        """They are whole numbers within the bounds."""
+        for name, value in self._given(names, optional):
+            whole(value, name, least, most, said=_or_null(said or _range(least, most), optional), error=ConfigError)
+        return self
+
+    def number(
+        self,
+        *names: str,
+        least: int | float | None = None,
+        most: int | float | None = None,
+        above: int | float | None = None,
+        below: int | float | None = None,
+        infinite: bool = False,
+        optional: bool = False,
+        said: str = "",
+    ) -> "Options":
+        """They are numbers within the bounds."""
+        for name, value in self._given(names, optional):
+            number(
+                value,
+                name,
+                least,
+                most,
+                above=above,
+                below=below,
+                infinite=infinite,
+                said=said,
+                error=ConfigError,
+            )
+        return self
+
+    def one_of(self, name: str, allowed: Iterable[Any]) -> "Options":
+        """It is one of some values."""
+        for named, value in self._given((name,), False):
+            possible = list(allowed)
+            if not any(type(value) is type(each) and value == each for each in possible):
+                words = " or ".join("null" if each is None else repr(each) for each in possible)
+                raise ConfigError(f"{named} must be {words}, not {shown(value)}")
+        return self
+
+    def flag(self, *names: str) -> "Options":
+        """They are true or false."""
+        for name, value in self._given(names, False):
+            if not isinstance(value, bool):
+                raise ConfigError(f"{name} must be true or false, not {shown(value)}")
+        return self
+
+
+def _or_null(words: str, optional: bool) -> str:
+    return f"{words} or null" if optional and words else words
 
 
 # Tensors
@@ -206,7 +302,7 @@ def refuse_rows(x: Tensor, name: str) -> None:
         raise ValueError(f"{name} must be finite; {len(rows)} rows are not: {listed(rows)}")
 
 
-def listed(rows: list[int]) -> str:
+def listed(rows: list) -> str:
     """The first of some rows for a message.
 
     >>> listed([1, 2, 3, 4, 5, 6])

@@ -22,6 +22,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError
+from dal.functional.checking import Options
 from dal.inference import reduces
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.labels import checked_weights
@@ -68,20 +69,22 @@ class Course:
     patience: int | None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.min_steps < 0:
-            raise ConfigError(f"min_steps must not be negative, got {self.min_steps}")
-        if self.max_steps is not None and self.max_steps < max(1, self.min_steps):
+        options = Options(self, named="")  # a learner's own options, as users see them
+        options.whole("epochs", "batch_size", least=1)
+        options.whole("min_steps", least=0)
+        options.whole("max_steps", "patience", least=1, optional=True)
+        options.number("clip", above=0, optional=True)
+        options.number("stop_below", least=0, infinite=True, optional=True)
+        if self.max_steps is not None and self.max_steps < self.min_steps:
             raise ConfigError(f"max_steps must be at least 1 and min_steps={self.min_steps}, got {self.max_steps}")
-        for name in ("clip", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive or null, got {getattr(self, name)}")
 
     @classmethod
     def of(cls, learner: Any) -> "Course":
-        """The course that a learner's fields of the same names describe."""
+        """The course that a learner's fields of the same names describe.
+
+        Raises:
+            ConfigError: one of them has no meaning.
+        """
         return cls(**{field.name: getattr(learner, field.name) for field in fields(cls)})
 
     def steps(self, batches: int) -> int:
