@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from dal.functional.checking import as_number, number
 
 #: Metrics where less is better. For all others more is.
 LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
@@ -22,6 +25,14 @@ class Curve:
 
     labels: tuple[float, ...]
     scores: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.scores):
+            raise ValueError(f"a curve of {len(self.labels)} numbers of labels has {len(self.scores)} scores")
+        if not all(map(math.isfinite, (*self.labels, *self.scores))):
+            raise ValueError("labels and scores of a curve must be finite")
+        if any(later <= earlier for earlier, later in pairwise(self.labels)):
+            raise ValueError("labels of a curve must be strictly increasing")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,8 +63,8 @@ def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
 
 
 def _finite(record: Mapping[str, Any], *names: str) -> bool:
-    values = [record.get(name) for name in names]
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    values = [as_number(record.get(name)) for name in names]
+    return all(value is not None and math.isfinite(value) for value in values)
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,7 @@ def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = Fals
         >>> labels_to_reach(Curve((20, 40), (0.5, 0.7)), 0.6)
         30.0
     """
+    target = number(target, "target")
     sign = -1 if lower_is_better else 1
     scores = [sign * score for score in curve.scores]
     target *= sign

@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError, SelectionError, shortened
 
 #: Rows that an error names at most.
 _NAMED = 5
+
+
+class NotFiniteError(SelectionError, ValueError):
+    """Values that are NaN or infinite, of which nothing can be computed or chosen. Names the rows."""
 
 
 def whole(
@@ -178,12 +182,16 @@ class Options:
     def _named(self, option: str) -> str:
         return f"{option} of {self._of}" if self._of else option
 
-    def whole(
+    class NotFiniteError(SelectionError, ValueError):
+    """Values that are NaN or infinite, of which nothing can be computed or chosen. Names the rows."""
+
+
+def whole(
         self, *names: str, least: int | None = None, most: int | None = None, optional: bool = False, said: str = ""
     ) -> "Options":
         """They are whole numbers within the bounds."""
         for name, value in self._given(names, optional):
-            whole(value, name, least, most, said=_or_null(said or _range(least, most), optional), error=ConfigError)
+            whole(value, name, least, most, said=said or _or_null(_range(least, most), optional), error=ConfigError)
         return self
 
     def number(
@@ -219,6 +227,13 @@ class Options:
             if not any(type(value) is type(each) and value == each for each in possible):
                 words = " or ".join("null" if each is None else repr(each) for each in possible)
                 raise ConfigError(f"{named} must be {words}, not {shown(value)}")
+        return self
+
+    def text(self, *names: str) -> "Options":
+        """They are texts, and not empty."""
+        for name, value in self._given(names, False):
+            if not isinstance(value, str) or not value:
+                raise ConfigError(f"{name} must be a name, not {shown(value)}")
         return self
 
     def flag(self, *names: str) -> "Options":
@@ -287,6 +302,14 @@ def integers(x: Any, name: str, low: int = 0, high: int | None = None, dimension
     return whole_numbers
 
 
+def aligned(**tensors: Any) -> None:
+    """Make sure that tensors have as many rows each (ValueError)."""
+    rows = {name: len(tensor) for name, tensor in tensors.items()}
+    if len(set(rows.values())) > 1:
+        listed_rows = ", ".join(f"{name} {count}" for name, count in rows.items())
+        raise ValueError(f"{' and '.join(rows)} must have as many rows as each other, but have: {listed_rows}")
+
+
 def finite(x: Tensor, name: str) -> Tensor:
     """The tensor itself, once it is sure that all its values are finite (ValueError)."""
     if not bool(torch.isfinite(x.sum())):
@@ -294,12 +317,22 @@ def finite(x: Tensor, name: str) -> Tensor:
     return x
 
 
+def not_negative(x: Any, name: str, dimensions: int = 1) -> Tensor:
+    """The tensor as `floats`, once it is sure that all its values are finite and none is negative (ValueError)."""
+    given = floats(x, name, dimensions)
+    wrong = ~(torch.isfinite(given) & (given >= 0))
+    if bool(wrong.any()):
+        rows = (wrong.flatten(1).any(1) if wrong.dim() > 1 else wrong).nonzero().flatten().tolist()
+        raise ValueError(f"{name} must be finite and not negative; {len(rows)} rows are not: {listed(rows)}")
+    return given
+
+
 def refuse_rows(x: Tensor, name: str) -> None:
     """Raise a `ValueError` that names the rows which hold NaN or infinite values, where there are any."""
     bad = ~torch.isfinite(x)
     rows = (bad.flatten(1).any(1) if bad.dim() > 1 else bad).nonzero().flatten().tolist()
     if rows:
-        raise ValueError(f"{name} must be finite; {len(rows)} rows are not: {listed(rows)}")
+        raise NotFiniteError(f"{name} must be finite; {len(rows)} rows are not: {listed(rows)}")
 
 
 def listed(rows: list) -> str:

@@ -22,6 +22,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError
+from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options
 from dal.inference import reduces
 from dal.learner import SILENT, Monitor, Prepared
@@ -168,7 +169,7 @@ def fit_module(
         device: where the default trainer runs.
 
     Raises:
-        LearnerError: the trainer wants more than one device, or sample weights do not fit.
+        LearnerError: the trainer wants more than one device, sample weights do not fit, or memory ran out.
         KeyboardInterrupt: Ctrl-C. Nothing half-fitted is returned.
     """
     checked = None if weights is None else checked_weights(weights, len(rows))
@@ -191,7 +192,7 @@ def fit_module(
             built.callbacks.append(best)  # type: ignore[attr-defined]
         module = make()
         monitor.started("fit", steps)
-        with _deterministic(where), _interruptible():
+        with _deterministic(where), _interruptible(), _explaining_memory(course):
             built.fit(module, batches, held_out)
         if best is not None:
             best.restore(module)
@@ -344,6 +345,19 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         torch.backends.cuda.enable_cudnn_sdp(attention[0])
         torch.backends.cuda.enable_mem_efficient_sdp(attention[1])
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def _explaining_memory(course: Course) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise LearnerError(
+            f"training ran out of memory with batches of {course.batch_size} rows: lower batch_size or max_length, take a "
+            "smaller model, or set device to cpu"
+        ) from error
 
 
 class _Interrupted(BaseException):

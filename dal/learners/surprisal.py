@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from dal.errors import LearnerError, one_line
-from dal.inference import Precision, run_pass
+from dal.inference import Precision, on_one_device, placed, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.embeddings import quiet
 from dal.learners.texts import load_tokenizer, locate
@@ -69,8 +69,8 @@ class Surprisal:
         if others:
             read = predictor.outputs(data, rows, others, seed=seed, exact=exact, monitor=monitor)
             tensors, device = {name: read[name] for name in sources(others)}, read.device
-        surprisal = self.read(data, rows, seed=seed, exact=exact, monitor=monitor)
-        return Outputs({**tensors, "surprisal": surprisal.to(device)}, multilabel=data.multilabel)
+        surprisal = placed(self.read(data, rows, seed=seed, exact=exact, monitor=monitor), device)
+        return Outputs(on_one_device({**tensors, "surprisal": surprisal}), multilabel=data.multilabel)
 
     def read(
         self,
