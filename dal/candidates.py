@@ -193,7 +193,9 @@ def as_candidates(given: int | Candidates | None) -> Candidates | None:
         return given
     count = as_whole(given)
     if count is None:
-        raise ConfigError(f"candidates must be a number of rows, a generator such as RandomSubset or null, not {shown(given)}")
+        raise ConfigError(
+            f"candidates must be a number of rows, a generator such as RandomSubset or null, not {shown(given)}"
+        )
     if count < 1:
         raise ConfigError(f"candidates must be at least 1, got {shown(given)}")
     return RandomSubset(count)

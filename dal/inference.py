@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dal.errors import LearnerError, NeedError
-from dal.learner import SILENT, Monitor, Prepared
 from dal.functional.blocks import out_of_memory
+from dal.learner import SILENT, Monitor, Prepared
 from dal.outputs import FOLDS, Outputs, closure, fold, sources
 
 if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
@@ -100,8 +100,8 @@ class Collector:
                 if not out_of_memory(error):
                     raise
         raise LearnerError(
-            f"{name} of {self.length:,} rows, {size / 2**30:.1f} GiB, does not fit into memory: set `candidates` to score "
-            "a random part of the pool, or take a strategy that reads less"
+            f"{name} of {self.length:,} rows, {size / 2**30:.1f} GiB, does not fit into memory: set `candidates` to "
+            "score a random part of the pool, or take a strategy that reads less"
         )
 
     def outputs(self) -> Outputs:

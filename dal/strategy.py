@@ -209,8 +209,8 @@ def _selected(strategy: Strategy, query: Query) -> Tensor | Selection:
         if not out_of_memory(error):
             raise
         raise LearnerError(
-            f"{name_of(strategy)} ran out of memory on {query.pool.device} with {len(query.pool):,} rows to choose from: "
-            "set `candidates` to choose from a part of the pool, or set the learner's device to cpu"
+            f"{name_of(strategy)} ran out of memory on {query.pool.device} with {len(query.pool):,} rows to choose "
+            "from: set `candidates` to choose from a part of the pool, or set the learner's device to cpu"
         ) from error
 
 

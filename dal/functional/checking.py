@@ -182,11 +182,7 @@ class Options:
     def _named(self, option: str) -> str:
         return f"{option} of {self._of}" if self._of else option
 
-    class NotFiniteError(SelectionError, ValueError):
-    """Values that are NaN or infinite, of which nothing can be computed or chosen. Names the rows."""
-
-
-def whole(
+    def whole(
         self, *names: str, least: int | None = None, most: int | None = None, optional: bool = False, said: str = ""
     ) -> "Options":
         """They are whole numbers within the bounds."""

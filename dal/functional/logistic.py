@@ -46,10 +46,10 @@ def separate(
     >>> round(float(-plane.bias / plane.weight), 6)
     2.0
     """
+    first, second = floats(first, "first", 2), floats(second, "second", 2)
     if not len(first) or not len(second):
         raise ValueError("both sides need points")
     penalty = number(penalty, "penalty", above=0)
-    first, second = floats(first, "first", 2), floats(second, "second", 2)
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"both sides need points of one width, not {first.shape[1]} and {second.shape[1]}")
     check_finite(as_points(first))

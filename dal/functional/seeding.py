@@ -103,9 +103,10 @@ def checked_weights(weights: Tensor | None, count: int, device: torch.device) ->
     """The weights as float64 on the device, once it is sure that there are so many, finite and not negative."""
     if weights is None:
         return None
-    if weights.shape != (count,):
-        raise ValueError(f"{count} points need as many weights, not a tensor of shape {tuple(weights.shape)}")
-    return not_negative(weights, "weights").to(device, torch.float64)
+    weights = not_negative(weights, "weights")
+    if len(weights) != count:
+        raise ValueError(f"{count} points need as many weights, not {len(weights)}")
+    return weights.to(device, torch.float64)
 
 
 class _Race:
