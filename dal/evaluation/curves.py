@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,6 @@ class Curve:
     labels: tuple[float, ...]
     scores: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.labels) != len(self.scores):
-            raise ValueError(f"a curve of {len(self.labels)} numbers of labels has {len(self.scores)} scores")
-        if not all(map(math.isfinite, (*self.labels, *self.scores))):
-            raise ValueError("labels and scores of a curve must be finite")
-        if any(later <= earlier for earlier, later in pairwise(self.labels)):
-            raise ValueError("labels of a curve must be strictly increasing")
-
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -50,6 +41,14 @@ class Curve:
         if score is not None and kept[-1][0] < labels:
             kept.append((labels, score))
         return Curve(tuple(x for x, _ in kept), tuple(y for _, y in kept))
+
+
+def check_curve(curve: Curve) -> None:
+    """Make sure that a curve has as many scores as numbers of labels, all of them finite (ValueError)."""
+    if len(curve.labels) != len(curve.scores):
+        raise ValueError(f"a curve of {len(curve.labels)} numbers of labels has {len(curve.scores)} scores")
+    if not all(map(math.isfinite, (*curve.labels, *curve.scores))):
+        raise ValueError("labels and scores of a curve must be finite")
 
 
 def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
@@ -93,6 +92,8 @@ def band(curves: Sequence[Curve]) -> Band:
     curve ends, so that its mean is over the same seeds everywhere. Empty curves are left out.
     """
     curves = [c for c in curves if len(c)]
+    for each in curves:
+        check_curve(each)
     if not curves:
         return Band(Curve((), ()), (), (), (), 0)
     start, end = max(c.labels[0] for c in curves), min(c.labels[-1] for c in curves)
@@ -119,6 +120,7 @@ def area(curve: Curve) -> float:
     """
     if not len(curve):
         raise ValueError("an empty learning curve has no area")
+    check_curve(curve)
     width = curve.labels[-1] - curve.labels[0]
     return float(np.trapezoid(curve.scores, curve.labels) / width) if width else curve.scores[0]
 
@@ -132,6 +134,7 @@ def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = Fals
         >>> labels_to_reach(Curve((20, 40), (0.5, 0.7)), 0.6)
         30.0
     """
+    check_curve(curve)
     target = number(target, "target")
     sign = -1 if lower_is_better else 1
     scores = [sign * score for score in curve.scores]

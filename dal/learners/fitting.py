@@ -355,8 +355,8 @@ def _explaining_memory(course: Course) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise LearnerError(
-            f"training ran out of memory with batches of {course.batch_size} rows: lower batch_size or max_length, take "
-            "a smaller model, or set device to cpu"
+            f"training ran out of memory with batches of {course.batch_size} rows: lower batch_size or max_length, "
+            "take a smaller model, or set device to cpu"
         ) from error
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from dal.errors import DataError
-from dal.evaluation import agreement, automation, batch, calibration, confidence, curves, extrapolation, unbiased
+from dal.evaluation import agreement, automation, batch, confidence, curves, extrapolation, unbiased
 from dal.evaluation.breakdown import per_group
+from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
 from dal.evaluation.curves import Curve
 from dal.evaluation.dawid_skene import dawid_skene
 from dal.evaluation.efficiency import label_efficiency
@@ -26,9 +27,9 @@ N, S = (10, 20, 40, 80), (0.5, 0.6, 0.7, 0.75)
 NO_COUNT = [0, -1, 2.0, math.nan, True, "2"]
 COUNTS = {
     "bins": [
-        lambda n: calibration.calibration_error(PROBS, LABELS, bins=n),
-        lambda n: calibration.adaptive_calibration_error(PROBS, LABELS, bins=n),
-        lambda n: calibration.reliability(OUTPUTS, LABELS, bins=n),
+        lambda n: calibration_error(PROBS, LABELS, bins=n),
+        lambda n: adaptive_calibration_error(PROBS, LABELS, bins=n),
+        lambda n: reliability(OUTPUTS, LABELS, bins=n),
     ],
     "queries": [lambda n: batch.typical_distance(PROBS, queries=n)],
     "classes": [
@@ -88,14 +89,15 @@ def test_a_share_that_cannot_be_is_refused_by_its_name(name, value):
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, True])
 def test_a_temperature_that_cannot_be_is_refused(value):
     refused(lambda t: confidence.confidence(PROBS, t), value, "temperature")
-    refused(calibration.Temperature, value, "value")
+    refused(Temperature, value, "value")
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: curves.Curve((10, 20), (0.5, x)),
-        lambda x: curves.Curve((10, x), (0.5, 0.6)),
+        lambda x: curves.area(Curve((10, 20), (0.5, x))),
+        lambda x: curves.band([Curve((10, x), (0.5, 0.6))]),
+        lambda x: curves.labels_to_reach(Curve((10, 20), (0.5, x)), 0.6),
         lambda x: curves.labels_to_reach(Curve((10, 20), (0.5, 0.6)), x),
         lambda x: automation.risk_coverage([0.5, x], [True, False]),
         lambda x: automation.threshold([0.5, x], [True, False], 0.1, grid=[0.5]),
@@ -152,16 +154,17 @@ def test_labels_that_are_no_classes_are_refused():
 
 
 def test_numbers_too_large_for_a_float_are_left_out_of_a_curve():
-    records = [{"labels": 10, "accuracy": 0.5}, {"labels": 10**400, "accuracy": 0.6}, {"labels": 20, "accuracy": 10**400}]
+    records = [
+        {"labels": 10, "accuracy": 0.5},
+        {"labels": 10**400, "accuracy": 0.6},
+        {"labels": 20, "accuracy": 10**400},
+    ]
     assert curves.curve(records, "accuracy") == Curve((10,), (0.5,))
 
 
-def test_a_curve_whose_labels_do_not_rise_is_refused():
-    for labels in ((20, 10), (10, 10)):
-        with pytest.raises(ValueError, match="strictly increasing"):
-            Curve(labels, (0.5, 0.6))
+def test_a_curve_with_fewer_scores_than_labels_is_refused():
     with pytest.raises(ValueError, match="has 1 scores"):
-        Curve((10, 20), (0.5,))
+        curves.area(Curve((10, 20), (0.5,)))
 
 
 def test_a_map_without_dimensions_is_a_point():
