@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.errors import ConfigError, NeedError, SelectionError
+from dal.functional.checking import as_whole, shown
 from dal.functional.neighbors import k_nearest
 from dal.functional.seeding import kmeans_plusplus
 from dal.learner import Learner
@@ -188,11 +189,16 @@ def as_candidates(given: int | Candidates | None) -> Candidates | None:
     Raises:
         ConfigError: a number below 1.
     """
-    if isinstance(given, int):
-        if given < 1:
-            raise ConfigError(f"candidates must be at least 1, got {given}")
-        return RandomSubset(given)
-    return given
+    if given is None or isinstance(given, Candidates):
+        return given
+    count = as_whole(given)
+    if count is None:
+        raise ConfigError(
+            f"candidates must be a number of rows, a generator such as RandomSubset or null, not {shown(given)}"
+        )
+    if count < 1:
+        raise ConfigError(f"candidates must be at least 1, got {shown(given)}")
+    return RandomSubset(count)
 
 
 def check_candidates(candidates: Candidates | None, learner: Learner) -> None:
@@ -240,7 +246,7 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
 
 def _at_least_one(candidates: Candidates, name: str) -> None:
     value = getattr(candidates, name)
-    if value < 1:
+    if (as_whole(value) or 0) < 1:
         raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {value}")
 
 

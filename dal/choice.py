@@ -216,7 +216,7 @@ class Reader:
 
     def _recheck(self, acting: Strategy, candidates: Tensor, pool: Outputs, labeled: Outputs, n: int) -> Selection:
         best = choose(acting, self._query(acting, pool, labeled, _RECHECKED * n)).positions.cpu().sort().values
-        exact = self._pass(candidates[best], all_needs(acting), exact=True)
+        exact = self._pass(candidates[best], all_needs(acting), exact=True).to(pool.device)
         chosen = choose(acting, self._query(acting, exact, labeled, n))
         return replace(chosen, positions=best[chosen.positions.cpu()])
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.errors import LearnerError, NeedError
+from dal.functional.blocks import out_of_memory
 from dal.learner import SILENT, Monitor, Prepared
 from dal.outputs import FOLDS, Outputs, closure, fold, sources
 
@@ -26,6 +27,8 @@ LARGEST_SAMPLES = 2 * 2**30  # bytes
 
 class Collector:
     """Gathers what batches computed into preallocated float32 tensors, in row order, folding samples on the way.
+
+    Where the device has no room for all rows, everything is gathered on the CPU instead.
 
     Args:
         names: what shall be readable in the end; anything of `dal.outputs.closure(provides)`.
@@ -63,14 +66,13 @@ class Collector:
 
     def put(self, index: Tensor, computed: Mapping[str, Tensor]) -> None:
         """Store the raw tensors of one batch, whose rows belong at the positions `index` (B,)."""
-        index = index.to(self._device)
         for name in self.gathered:
             value = computed[FOLDS.get(name, name)].float()
             if name in FOLDS:
                 value = fold(name, value, self._multilabel)
             if name not in self._tensors:
                 self._tensors[name] = self._allocate(name, value)
-            self._tensors[name][index] = value.to(self._device)
+            self._tensors[name][index.to(self._device)] = value.to(self._device)
 
     def _allocate(self, name: str, like: Tensor) -> Tensor:
         shape = (self.length, *like.shape[1:])
@@ -83,7 +85,24 @@ class Collector:
                 "set `candidates` to score a random part of the pool"
             )
         with torch.inference_mode(False):  # so that what is gathered behaves like any other tensor
-            return torch.empty(shape, device=self._device)
+            if self._device.type != "cpu":
+                try:
+                    return torch.empty(shape, device=self._device)
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                self._device = torch.device("cpu")
+                self._tensors = {gathered: tensor.cpu() for gathered, tensor in self._tensors.items()}
+                torch.cuda.empty_cache()
+            try:
+                return torch.empty(shape)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+        raise LearnerError(
+            f"{name} of {self.length:,} rows, {size / 2**30:.1f} GiB, does not fit into memory: set `candidates` to "
+            "score a random part of the pool, or take a strategy that reads less"
+        )
 
     def outputs(self) -> Outputs:
         """What was gathered."""
@@ -127,44 +146,59 @@ def run_pass(
     )
     lengths = prepared.lengths[rows]
     order = lengths.argsort(descending=True, stable=True)  # the longest first: memory runs out early or never
-    costs, placed = lengths[order].tolist(), order.to(device)
+    costs = lengths[order].tolist()
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
     with evaluating(module), torch.inference_mode(), lowered(device, precision):
         while start < len(rows):
             stop = min(len(rows), start + max(1, budget // max(1, costs[start])))
             batch = prepared.batch(rows[order[start:stop]].tolist())
-            computed = _computed(module, batch, collector.raw, samples, _generator(seed, start, collector.raw))
-            if computed is None:
+            generator = _generator(seed, start, collector.raw)
+            if not _gathered(module, batch, collector, order[start:stop], samples, generator):
                 budget = _smaller(stop - start, costs[start])
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
                 monitor.halved(budget)
                 continue
-            collector.put(placed[start:stop], computed)
             monitor.advanced(stop - start)
             start = stop
     monitor.finished()
     return collector.outputs()
 
 
-def _computed(
-    module: "ActiveModule", batch: dict[str, Tensor], names: frozenset[str], samples: int, generator: torch.Generator
-) -> dict[str, Tensor] | None:
-    """What the module computes for one batch, None when memory ran out."""
+def _gathered(
+    module: "ActiveModule",
+    batch: dict[str, Tensor],
+    collector: Collector,
+    index: Tensor,
+    samples: int,
+    generator: torch.Generator,
+) -> bool:
+    """Compute one batch and put it to the rows at `index`. No when memory ran out."""
     try:
         batch = {name: value.to(module.device, non_blocking=True) for name, value in batch.items()}
-        return module.compute(batch, names, samples=samples, generator=generator)
+        collector.put(index, module.compute(batch, collector.raw, samples=samples, generator=generator))
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    return False  # outside the handler, which would keep the failed pass's tensors alive
+
+
+def on_one_device(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors where they are; all on the CPU, where a device had no room for some."""
+    devices = {tensor.device for tensor in tensors.values()}
+    return {name: tensor.cpu() if len(devices) > 1 else tensor for name, tensor in tensors.items()}
+
+
+def placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device, or on the CPU where that has no room for it."""
+    try:
+        return tensor.to(device)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-    return None  # outside the handler, which would keep the failed pass's tensors alive
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the host, has no memory left."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in words)
+    return tensor.cpu()
 
 
 def _smaller(rows: int, length: int) -> int:

@@ -75,6 +75,7 @@ def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False)
     return OuterPoints(a.scatter_(-1, predicted, a.gather(-1, predicted) - 1), features)
 
 
+@torch.no_grad()
 def fold(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
     """The reduction `name` (see `FOLDS`) of mc_logits (N, K, C), in blocks of rows."""
     N, K, C = mc_logits.shape
@@ -87,9 +88,13 @@ def _fold(name: str, mc_logits: Tensor, multilabel: bool) -> Tensor:
     if name == "vote_shares":
         return _votes(mc_logits, multilabel) / mc_logits.shape[1]
     mc_log_probs = log_probs(mc_logits, multilabel)
-    if name == "mutual_information":
-        return disagreement.mutual_information(mc_log_probs, multilabel=multilabel)
-    return {"consensus": disagreement.consensus, "mean_std": disagreement.mean_std}[name](mc_log_probs)
+    if name == "consensus":
+        return disagreement.block_consensus(mc_log_probs)
+    if name == "mean_std":
+        found = disagreement.block_mean_std(mc_log_probs)
+    else:
+        found = disagreement.block_information(mc_log_probs, multilabel=multilabel)
+    return disagreement.without_rounding(found, mc_logits)  # equal logits need not have equal logarithms
 
 
 def _votes(mc_logits: Tensor, multilabel: bool) -> Tensor:

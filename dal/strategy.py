@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dal.errors import NeedError, SelectionError
+from dal.errors import LearnerError, NeedError, SelectionError
+from dal.functional.blocks import out_of_memory
 from dal.functional.points import OuterPoints
 from dal.functional.ranking import top
 from dal.memory import Memory
@@ -179,6 +180,7 @@ def choose(strategy: Strategy, query: Query) -> Selection:
     Raises:
         NeedError: it read a name that it did not declare, or it is not right for multi-label outputs.
         SelectionError: it returned something else, or a value it reads is NaN or infinite.
+        LearnerError: it ran out of memory.
     """
     name = name_of(strategy)
     if not 1 <= query.n <= len(query.pool):
@@ -195,9 +197,21 @@ def choose(strategy: Strategy, query: Query) -> Selection:
         generator=query.generator,
         memory=query.memory,
     )
-    chosen = strategy.select(query)
+    chosen = _selected(strategy, query)
     selection = chosen if isinstance(chosen, Selection) else Selection(chosen)
     return _checked(selection, query, name)
+
+
+def _selected(strategy: Strategy, query: Query) -> Tensor | Selection:
+    try:
+        return strategy.select(query)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise LearnerError(
+            f"{name_of(strategy)} ran out of memory on {query.pool.device} with {len(query.pool):,} rows to choose "
+            "from: set `candidates` to choose from a part of the pool, or set the learner's device to cpu"
+        ) from error
 
 
 def _declared(outputs: Outputs, names: frozenset[str], where: str, check: bool) -> Outputs:

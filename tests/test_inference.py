@@ -8,7 +8,7 @@ from torch import nn
 
 from dal import inference
 from dal.errors import LearnerError, NeedError
-from dal.inference import Collector, run_pass
+from dal.inference import COMPUTED, Collector, run_pass
 from dal.learner import Monitor, Prepared
 from dal.learners.tensors import TensorPrepared
 from dal.modules.base import ActiveModule
@@ -259,3 +259,42 @@ def test_tensor_rows_are_batched_as_they_are():
     rows = SimpleNamespace(inputs=torch.arange(12.0).reshape(4, 3), classes=("a", "b"), multilabel=False)
     data = TensorPrepared(rows.inputs, rows.classes)
     assert torch.equal(data.batch([2, 0])["inputs"], rows.inputs[[2, 0]])
+
+
+class Full:
+    """Stands for a device without room: from some size on, `torch.empty` there says that memory ran out."""
+
+    def __init__(self, monkeypatch, most: int) -> None:
+        self.device, self.refused, whole = torch.device("meta"), 0, torch.empty
+
+        def empty(*shape, device=None, **options):
+            if device is None or torch.device(device).type != "meta":
+                return whole(*shape, device=device, **options)
+            if torch.Size(*shape).numel() > most:
+                self.refused += 1
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+            return whole(*shape, **options)  # what a device would hold
+
+        monkeypatch.setattr(torch, "empty", empty)
+
+
+def test_what_a_device_has_no_room_for_is_gathered_on_the_cpu(monkeypatch):
+    full = Full(monkeypatch, most=0)
+    collector = Collector({"features", "logits"}, 6, provides=COMPUTED, multilabel=False, device="meta")
+    for rows in (torch.tensor([5, 0, 3]), torch.tensor([1, 2, 4])):
+        table = rows[:, None].float()
+        collector.put(rows, {"features": table.expand(-1, 4), "logits": table.expand(-1, 2)})
+    found = collector.outputs()
+    assert full.refused == 1  # asked once, then everything is on the CPU
+    assert found.device.type == "cpu"
+    assert found.features[:, 0].tolist() == found.logits[:, 1].tolist() == list(range(6))
+
+
+def test_what_no_memory_has_room_for_is_said_in_one_line(monkeypatch):
+    def empty(*shape, **options):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    collector = Collector({"features"}, 6, provides=COMPUTED, multilabel=False)
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(LearnerError, match=r"features of 6 rows, .* does not fit into memory: set `candidates`"):
+        collector.put(torch.arange(6), {"features": torch.zeros(6, 4)})

@@ -1,5 +1,7 @@
 """Cohen's kappa of two classifiers, its sampling variance, and what it says about their F-measures."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -58,7 +60,7 @@ def f_change_bound(agreement: float) -> float:
     """How far apart the F-measures of two binary classifiers with this kappa can be at most: 4 (1 - k) / k.
 
     On the rows that kappa was measured on, whatever their true labels are. Useless (above 1) below k = .8; infinite at
-    k <= 0.
+    k <= 0, and NaN where kappa is.
 
     Bloodgood and Grothendieck 2013, as for `kappa_variance`.
 
@@ -66,12 +68,15 @@ def f_change_bound(agreement: float) -> float:
         >>> round(f_change_bound(0.99), 4)
         0.0404
     """
+    if math.isnan(agreement):
+        return agreement
     return 4 * (1 - agreement) / agreement if agreement > 0 else float("inf")
 
 
 def _shares(table: ArrayLike) -> NDArray[np.float64]:
     counts = np.asarray(table, np.float64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.sum() <= 0 or (counts < 0).any():
+    square = counts.ndim == 2 and counts.shape[0] == counts.shape[1]
+    if not square or not np.isfinite(counts).all() or counts.sum() <= 0 or (counts < 0).any():
         raise ValueError(f"a square table of counts is wanted, at least one of them positive, not {counts.shape}")
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

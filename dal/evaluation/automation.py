@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
 from dal.evaluation.binomial import upper_bound
+from dal.functional.checking import whole
 
 Floats = NDArray[np.float64]
 
@@ -155,7 +156,10 @@ def threshold(
     c, wrong = _checked(confidence, right)
     needed = labels_needed(max_error, delta)
     best = failed = None
-    for t in np.asarray(grid, np.float64).tolist():
+    tested = np.asarray(grid, np.float64)
+    if tested.ndim != 1 or not np.isfinite(tested).all():
+        raise ValueError("grid must be finite thresholds in one dimension")
+    for t in tested.tolist():
         kept = c >= t
         rows, errors = int(kept.sum()), int(wrong[kept].sum())
         tried = Automation(t, rows, errors, upper_bound(errors, rows, delta), max_error, delta, needed)
@@ -178,7 +182,10 @@ def quantiles(confidence: ArrayLike, *, steps: int = 100) -> Floats:
         >>> quantiles([0.1, 0.2, 0.3, 0.4], steps=2).tolist()
         [0.3, 0.1]
     """
+    steps = whole(steps, "steps", 1)
     c = np.sort(np.asarray(confidence, np.float64))[::-1]
+    if c.ndim != 1 or not np.isfinite(c).all():
+        raise ValueError("confidence must be finite, and one number for each row")
     if not len(c):
         return np.zeros(0)
     shares = np.arange(1, steps + 1) / steps
@@ -205,6 +212,8 @@ def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: 
         >>> promising(np.linspace(0.9, 0, 10), sure, sure > 0.5, 0.1, rows=400).tolist()[0]
         0.5
     """
+    _check_shares(max_error, 0.5)
+    rows = whole(rows, "rows", 0)
     c, wrong = _checked(confidence, right)
     kept = c[None, :] >= grid[:, None]  # (G, h)
     seen = kept.sum(1)
@@ -215,7 +224,10 @@ def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: 
 
 def _checked(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:
     """Confidences, and 1 where the answer is wrong."""
-    c, correct = np.asarray(confidence, np.float64), np.asarray(right, np.bool_)
+    c, given = np.asarray(confidence, np.float64), np.asarray(right)
+    if not np.isin(given, (0, 1)).all():
+        raise ValueError("right must be true or false for each row")
+    correct = given.astype(np.bool_)
     if c.ndim != 1 or c.shape != correct.shape:
         raise ValueError(f"confidence and right must be (N,) both, not {c.shape} and {correct.shape}")
     if not np.isfinite(c).all():
@@ -225,5 +237,5 @@ def _checked(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:
 
 def _check_shares(max_error: float, delta: float) -> None:
     for name, value in (("max_error", max_error), ("delta", delta)):
-        if not 0 < value < 1:
+        if isinstance(value, bool) or not 0 < value < 1:
             raise ValueError(f"{name} must be between 0 and 1, both excluded, not {value}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.functional.blocks import blocks
+from dal.functional.checking import finite, integers, number, whole
 from dal.functional.neighbors import nearest_distance
 from dal.functional.points import DensePoints, check_finite
 from dal.functional.uncertainty import entropy
@@ -34,6 +35,7 @@ def typical_distance(points: Tensor, *, queries: int = QUERIES) -> float | None:
         >>> typical_distance(torch.tensor([[0.0], [1.0], [5.0]]))
         1.0
     """
+    queries = whole(queries, "queries", 1)
     if len(points) < 2:
         check_finite(DensePoints(points))
         return None
@@ -64,6 +66,7 @@ def redundancy(batch: Tensor, before: Tensor, typical: float | None) -> float | 
         >>> redundancy(torch.tensor([[0.0], [0.5], [9.0]]), torch.zeros(0, 1), 1.0)
         0.3333333333333333
     """
+    typical = None if typical is None else number(typical, "typical", 0)
     check_finite(DensePoints(batch))
     if not len(batch):
         return None
@@ -92,6 +95,7 @@ def novelty(batch: Tensor, before: Tensor, typical: float | None) -> float | Non
     None where nothing was labeled before, the batch is empty or there is no typical distance. Shapes and errors as for
     `redundancy`.
     """
+    typical = None if typical is None else number(typical, "typical", above=0)
     if not len(batch) or not len(before) or typical is None:
         return None
     return nearest_distance(batch, among=before).double().mean().item() / typical
@@ -101,6 +105,7 @@ def coverage(distances: Tensor) -> tuple[float, float] | None:
     """Mean and 95th percentile of the distances (N,) of pool rows to their nearest label; None without any."""
     if not len(distances):
         return None
+    finite(distances, "distances")
     values = distances.double().cpu().numpy()
     return float(values.mean()), float(np.percentile(values, 95))
 
@@ -118,6 +123,9 @@ def balance(labels: Tensor, classes: int) -> float | None:
         >>> balance(torch.tensor([0, 1, 0, 1]), 2)
         1.0
     """
+    classes = whole(classes, "classes", 1)
+    if labels.dim() == 1:
+        labels = integers(labels, "labels", 0, classes)
     counts = labels.sum(0) if labels.dim() == 2 else torch.bincount(labels, minlength=classes)
     total = int(counts.sum())
     if min(total, classes) < 2:
@@ -128,8 +136,11 @@ def balance(labels: Tensor, classes: int) -> float | None:
 
 
 def mean_doubt(outputs: Outputs) -> float | None:
-    """How unsure a model is of some rows, 0 to 1: the mean entropy over the greatest possible; None without rows."""
-    if not len(outputs):
+    """How unsure a model is of some rows, 0 to 1: the mean entropy over the greatest possible.
+
+    None without rows, and where a probability is NaN or infinite.
+    """
+    if not len(outputs) or not bool(torch.isfinite(outputs.probs).all()):
         return None
     greatest = math.log(2 if outputs.multilabel else max(2, outputs.probs.shape[1]))
     return min(1.0, entropy(outputs.probs, multilabel=outputs.multilabel).double().mean().item() / greatest)

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.errors import DataError
 from dal.evaluation.checked import checked, decisions, distributions
 from dal.evaluation.counts import Counts
+from dal.functional.checking import whole
 from dal.outputs import Outputs
 
 #: Groups that are kept at most, the largest ones.
@@ -34,6 +36,8 @@ def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[
         DataError: as `evaluate`.
     """
     decided, labels = _decided(outputs, labels)
+    if len(classes) != outputs.probs.shape[-1]:
+        raise DataError(f"classes has {len(classes)} names for {outputs.probs.shape[-1]} classes of outputs")
     counts = Counts.of(decided, labels, len(classes))
     columns = (counts.precision(), counts.recall(), counts.f1(), counts.true)
     return {
@@ -56,7 +60,10 @@ def per_group(
     Raises:
         DataError: as `evaluate`.
     """
+    most = whole(most, "most", 1)
     decided, labels = _decided(outputs, labels)
+    if len(groups) != len(labels):
+        raise DataError(f"groups has {len(groups)} names for {len(labels)} rows")
     names = np.asarray(list(groups), dtype=object)
     sizes = sorted(Counter(names.tolist()).items(), key=lambda item: (-item[1], item[0]))[:most]
     found: dict[str, Figures] = {}

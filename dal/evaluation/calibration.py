@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dal.evaluation.checked import checked, decisions
 from dal.functional.blocks import blocks
+from dal.functional.checking import number, whole
 from dal.outputs import Outputs, log_probs
 
 #: Bins of confidence.
@@ -33,7 +34,7 @@ def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> flo
         >>> round(calibration_error(probs, torch.tensor([0, 1])), 3)
         0.3
     """
-    sums = _Binned.of(probs, labels, bins)
+    sums = _Binned.of(probs, labels, whole(bins, "bins", 1))
     return (sums.confidence - sums.right).abs().sum().item() / sums.count.sum().item()
 
 
@@ -56,10 +57,10 @@ def adaptive_calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BIN
         >>> round(adaptive_calibration_error(probs, torch.tensor([0, 1])), 3)
         0.3
     """
-    probs = probs.double()
+    probs = probs.detach().double()
     labels = checked(labels, probs, labels.dim() == 2)
     rows, classes = probs.shape
-    parts = min(bins, rows)
+    parts = min(whole(bins, "bins", 1), rows)
     sizes = torch.full((parts,), rows // parts) + (torch.arange(parts) < rows % parts)
     part = torch.arange(parts).repeat_interleave(sizes)  # (N,) which part the sorted rows fall into
     total = 0.0
@@ -94,7 +95,7 @@ def reliability(outputs: Outputs, labels: Tensor, *, bins: int = BINS) -> dict[s
 
     DeGroot and Fienberg 1983, "The Comparison and Evaluation of Forecasters"; Niculescu-Mizil and Caruana 2005.
     """
-    sums = _Binned.of(outputs.to("cpu").probs, labels, bins)
+    sums = _Binned.of(outputs.to("cpu").probs, labels, whole(bins, "bins", 1))
 
     def means(of: Tensor) -> list[float | None]:
         return [total / n if n else None for total, n in zip(of.tolist(), sums.count.tolist(), strict=True)]
@@ -113,7 +114,7 @@ class _Binned:
 
     @classmethod
     def of(cls, probs: Tensor, labels: Tensor, bins: int) -> "_Binned":
-        probs = probs.double()
+        probs = probs.detach().double()
         multilabel = labels.dim() == 2
         labels = checked(labels, probs, multilabel)
         right = (decisions(probs, multilabel) == labels).flatten().double()
@@ -140,6 +141,9 @@ class Temperature:
     """
 
     value: float = 1.0
+
+    def __post_init__(self) -> None:
+        number(self.value, "value", above=0)
 
     @classmethod
     def fit(cls, logits: Tensor, labels: Tensor) -> "Temperature":

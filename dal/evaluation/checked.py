@@ -54,7 +54,11 @@ def checked(labels: Tensor, probs: Tensor, multilabel: bool, what: str = "test r
         bad = int((~torch.isfinite(probs)).any(1).sum())
         raise DataError(f"the model's outputs are NaN or infinite for {bad} of {rows} {what}")
     labels = labels.to(probs.device)
+    if not bool((labels == labels.round() if labels.is_floating_point() else torch.ones(())).all()):
+        raise DataError(f"labels of {what} must be whole numbers, but some are not")
     if multilabel:
+        if not bool(((labels == 0) | (labels == 1)).all()):
+            raise DataError(f"labels of {what} must be zeros and ones, or bools, where a row may have several classes")
         return labels.bool()
     outside = int(((labels < 0) | (labels >= classes)).sum())
     if outside:

@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.functional.checking import number
+
 
 def confidence(logits: Tensor, temperature: float = 1.0, *, multilabel: bool = False) -> Tensor:
     """The probability that the model gives to its whole answer, (N,) float64, 0 to 1.
@@ -22,7 +24,7 @@ def confidence(logits: Tensor, temperature: float = 1.0, *, multilabel: bool = F
         >>> confidence(torch.tensor([[0.0, 0.0]])).item(), confidence(torch.zeros(1, 2), multilabel=True).item()
         (0.5, 0.25)
     """
-    scaled = logits.detach().double() / temperature
+    scaled = logits.detach().double() / number(temperature, "temperature", above=0)
     if multilabel:
         return F.logsigmoid(scaled.abs()).sum(-1).exp()
     return scaled.softmax(-1).amax(-1)

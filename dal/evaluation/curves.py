@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dal.functional.checking import as_number, number
+
 #: Metrics where less is better. For all others more is.
 LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
 
@@ -41,6 +43,14 @@ class Curve:
         return Curve(tuple(x for x, _ in kept), tuple(y for _, y in kept))
 
 
+def check_curve(curve: Curve) -> None:
+    """Make sure that a curve has as many scores as numbers of labels, all of them finite (ValueError)."""
+    if len(curve.labels) != len(curve.scores):
+        raise ValueError(f"a curve of {len(curve.labels)} numbers of labels has {len(curve.scores)} scores")
+    if not all(map(math.isfinite, (*curve.labels, *curve.scores))):
+        raise ValueError("labels and scores of a curve must be finite")
+
+
 def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
     """The learning curve of one cell from its records of `metrics.jsonl`.
 
@@ -52,8 +62,8 @@ def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
 
 
 def _finite(record: Mapping[str, Any], *names: str) -> bool:
-    values = [record.get(name) for name in names]
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    values = [as_number(record.get(name)) for name in names]
+    return all(value is not None and math.isfinite(value) for value in values)
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,8 @@ def band(curves: Sequence[Curve]) -> Band:
     curve ends, so that its mean is over the same seeds everywhere. Empty curves are left out.
     """
     curves = [c for c in curves if len(c)]
+    for each in curves:
+        check_curve(each)
     if not curves:
         return Band(Curve((), ()), (), (), (), 0)
     start, end = max(c.labels[0] for c in curves), min(c.labels[-1] for c in curves)
@@ -108,6 +120,7 @@ def area(curve: Curve) -> float:
     """
     if not len(curve):
         raise ValueError("an empty learning curve has no area")
+    check_curve(curve)
     width = curve.labels[-1] - curve.labels[0]
     return float(np.trapezoid(curve.scores, curve.labels) / width) if width else curve.scores[0]
 
@@ -121,6 +134,8 @@ def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = Fals
         >>> labels_to_reach(Curve((20, 40), (0.5, 0.7)), 0.6)
         30.0
     """
+    check_curve(curve)
+    target = number(target, "target")
     sign = -1 if lower_is_better else 1
     scores = [sign * score for score in curve.scores]
     target *= sign

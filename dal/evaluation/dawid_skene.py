@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dal.errors import DataError
+from dal.functional.checking import number, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Consensus:
             >>> found.judged(np.array([[0, 1]])).argmax(1).tolist()
             [0]
         """
-        votes, (sources, classes) = np.asarray(votes, dtype=np.int64), self.confusion.shape[:2]
+        votes, (sources, classes) = _codes(votes, "votes"), self.confusion.shape[:2]
         _check(votes, np.full(len(votes), -1), classes)
         if votes.shape[1] != sources:
             raise DataError(f"votes are (M, {sources}), one for each source, got {votes.shape}")
@@ -81,8 +82,10 @@ def dawid_skene(
         >>> dawid_skene(votes, 2).posterior.argmax(1).tolist()
         [0, 1, 0, 1]
     """
-    votes = np.asarray(votes, dtype=np.int64)
-    truth = np.full(len(votes), -1) if known is None else np.asarray(known, dtype=np.int64)
+    classes, most = whole(classes, "classes", 1), whole(most, "most", 1)
+    smoothing, tolerance = number(smoothing, "smoothing", above=0), number(tolerance, "tolerance", 0)
+    votes = _codes(votes, "votes")
+    truth = np.full(len(votes), -1) if known is None else _codes(known, "known classes")
     _check(votes, truth, classes)
     said = votes[:, :, None] == np.arange(classes)  # (N, S, C): all False where a source did not answer
     anchors = truth[:, None] == np.arange(classes)  # (N, C)
@@ -94,6 +97,13 @@ def dawid_skene(
         rounds, change = rounds + 1, np.abs(posterior - before).max(initial=0.0)
     prevalence, confusion = _rates(posterior, said, smoothing)
     return Consensus(posterior, confusion, prevalence, rounds)
+
+
+def _codes(given: Sequence[int] | NDArray[np.int64], what: str) -> NDArray[np.int64]:
+    codes = np.asarray(given)
+    if codes.size and (codes.dtype == np.bool_ or not np.issubdtype(codes.dtype, np.integer)):
+        raise DataError(f"{what} must be whole numbers, not {codes.dtype}")
+    return codes.astype(np.int64)
 
 
 def _check(votes: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> None:

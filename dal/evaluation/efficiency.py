@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from dal.evaluation.curves import LOWER_IS_BETTER, Curve, band, labels_to_reach, paired
+from dal.functional.checking import number, whole
 
 #: Fewer seeds than this give no interval: of three, one of 95 % held the truth in 75 % of simulated comparisons.
 LEAST = 5
@@ -62,6 +63,8 @@ def label_efficiency(
     Returns:
         None for fewer than `LEAST` seeds in common, or curves that do not overlap.
     """
+    confidence, samples = number(confidence, "confidence", above=0, below=1), whole(samples, "samples", 1)
+    seed = whole(seed, "seed", 0)
     pairs = paired(strategy, baseline)
     if pairs is None or len(pairs.seeds) < LEAST or pairs.budget == pairs.start:
         return None

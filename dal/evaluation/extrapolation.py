@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dal.functional.checking import number, whole
+
 #: Exponents that a learning curve may have: from nearly logarithmic to gone after one doubling.
 EXPONENTS: NDArray[np.float64] = np.geomspace(0.05, 5.0, 93)
 
@@ -68,8 +70,8 @@ def fit_power_law(labels: Sequence[float], scores: Sequence[float]) -> PowerLaw:
         >>> round(law.ceiling, 2), round(law.gain(100, 100), 3)
         (0.9, 0.029)
     """
-    n = np.asarray(labels, np.float64)
-    ceiling, rise, best = _fits(n, np.asarray(scores, np.float64)[None])
+    n, s = _points(labels, scores)
+    ceiling, rise, best = _fits(n, s[None])
     exponent = float(EXPONENTS[best[0]])
     return PowerLaw(float(ceiling[0]), float(rise[0] * n[-1] ** exponent), exponent)
 
@@ -101,6 +103,7 @@ def predicted_gain(
     Raises:
         ValueError: fewer than four points.
     """
+    more, confidence = number(more, "more", 0), number(confidence, "confidence", above=0, below=1)
     law, (_, rises, best), _ = _drawn(labels, scores, samples, seed)
     gains = rises * (1 - (1 + more / float(labels[-1])) ** -EXPONENTS[best])
     low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -161,6 +164,7 @@ def predicted_score(
         >>> round(forecast.value, 3)
         0.838
     """
+    more, confidence = number(more, "more", 0), number(confidence, "confidence", above=0, below=1)
     law, (ceilings, rises, best), noise = _drawn(labels, scores, samples, seed)
     reached = ceilings - rises * (1 + more / float(labels[-1])) ** -EXPONENTS[best] + noise
     low, high = np.quantile(reached.clip(0, 1), [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -186,6 +190,7 @@ def predicted_labels(
         >>> round(predicted_labels(n, [0.9 - x**-0.5 for x in n], 0.85).value, -1)  # 0.9 - 400^-0.5 is 0.85
         240.0
     """
+    target, confidence = number(target, "target"), number(confidence, "confidence", above=0, below=1)
     law, (ceilings, rises, best), _ = _drawn(labels, scores, samples, seed)
     last = float(labels[-1])
     needed = _needed(ceilings, rises * last ** EXPONENTS[best], EXPONENTS[best], target)
@@ -207,8 +212,8 @@ def _drawn(
     labels: Sequence[float], scores: Sequence[float], samples: int, seed: int
 ) -> tuple[PowerLaw, tuple[Floats, Floats, NDArray[np.int64]], Floats]:
     """The fitted law, the laws fitted to curves of redrawn residuals, and one more residual for each of these."""
-    n, s = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
-    m = len(n)
+    n, s = _points(labels, scores)
+    m, samples, seed = len(n), whole(samples, "samples", 1), whole(seed, "seed", 0)
     if m < 4:
         raise ValueError(f"a power law with its interval needs at least 4 points, not {m}")
     law = fit_power_law(labels, scores)
@@ -218,6 +223,16 @@ def _drawn(
     random = np.random.default_rng(seed)
     drawn = residuals[random.integers(m, size=(samples, m))]
     return law, _fits(n, np.clip(fitted + drawn, 0, 1)), residuals[random.integers(m, size=samples)]
+
+
+def _points(labels: Sequence[float], scores: Sequence[float]) -> tuple[Floats, Floats]:
+    """The points of a learning curve, once it is sure that a law can be fitted to them (ValueError)."""
+    n, s = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if n.ndim != 1 or n.shape != s.shape or len(n) < 2:
+        raise ValueError(f"labels and scores must be at least 2 numbers each, not {n.shape} and {s.shape}")
+    if not (np.isfinite(n).all() and np.isfinite(s).all() and (n > 0).all() and (np.diff(n) >= 0).all()):
+        raise ValueError("labels must be positive, finite and ascending, and scores finite")
+    return n, s
 
 
 def _fits(n: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:

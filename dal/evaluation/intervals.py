@@ -7,6 +7,7 @@ import numpy as np
 
 from dal.evaluation.curves import Band, Curve, band
 from dal.evaluation.efficiency import LEAST, expanded
+from dal.functional.checking import number, whole
 
 
 def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples: int = 2000, seed: int = 0) -> Band:
@@ -29,6 +30,8 @@ def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples:
         >>> found.low[0], found.high[0], 0.60 < found.low[1] < 0.625 < found.high[1] < 0.65
         (0.5, 0.5, True)
     """
+    confidence, samples = number(confidence, "confidence", above=0, below=1), whole(samples, "samples", 1)
+    seed = whole(seed, "seed", 0)
     spread = band(curves)
     if spread.seeds < LEAST or not len(spread.mean):
         return spread

@@ -89,7 +89,7 @@ def auroc(probs: Tensor, labels: Tensor) -> float | None:
         >>> auroc(torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]), torch.tensor([0, 1, 1]))
         1.0
     """
-    probs = probs.double()
+    probs = probs.detach().cpu().double()
     labels = checked(labels, probs, labels.dim() == 2)
     areas = []
     for block in blocks(probs.shape[1], len(probs), probs.device):
@@ -108,7 +108,7 @@ def brier_score(probs: Tensor, labels: Tensor) -> float:
 
     Summed over the classes (0 to 2) for labels (N,); mean over the labels (0 to 1) when multi-label, (N, C) bool.
     """
-    probs = probs.double()
+    probs = probs.detach().cpu().double()
     labels = checked(labels, probs, labels.dim() == 2)
     if labels.dim() == 2:
         return (probs - labels.double()).square().mean().item()

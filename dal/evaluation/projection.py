@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from dal.functional.checking import finite
+
 
 def principal_plane(points: Tensor) -> Tensor:
     """The points seen along their two directions of greatest variance, (N, 2) float64, centred.
@@ -20,8 +22,9 @@ def principal_plane(points: Tensor) -> Tensor:
         [[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]
     """
     seen = torch.zeros(len(points), 2, dtype=torch.float64)
-    if len(points) < 2:
+    if len(points) < 2 or not points.shape[1]:
         return seen
+    finite(points, "points")
     centred = points.detach().cpu().double()
     centred = centred - centred.mean(0)
     variances, directions = torch.linalg.eigh(centred.T @ centred)  # ascending

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dal.functional.checking import number, shown, whole
+
 #: Up to so many pairs every assignment of signs is counted; beyond, random ones are.
 EXACT = 16
 
@@ -33,9 +35,7 @@ def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
         >>> paired_p([0.02, 0.01, 0.03, 0.02, 0.01, 0.04])
         0.03125
     """
-    d = np.asarray(differences, np.float64)
-    if not np.isfinite(d).all():
-        raise ValueError("differences must be finite")
+    d, seed = _finite(differences), whole(seed, "seed", 0)
     if not len(d):
         return 1.0
     seen = abs(d.sum()) - 1e-12 * np.abs(d).sum()  # sums of the same numbers in another order differ in the last bits
@@ -52,25 +52,39 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """The p-values corrected for being several: reject those below alpha, and any false rejection has at most alpha.
 
     In order of size, p_(i) becomes max over j <= i of min(1, (m - j + 1) p_(j)); nothing is assumed of how they depend
-    on each other.
+    on each other. NaN stands for a test that was not made: it stays NaN, and is not one of the m.
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+
+    Raises:
+        ValueError: a p-value is not within 0..1.
 
     Example:
         >>> holm({"BADGE": 0.01, "Margin": 0.04, "CoreSet": 0.03})
         {'BADGE': 0.03, 'Margin': 0.06, 'CoreSet': 0.06}
     """
-    m = len(p_values)
-    highest, corrected = 0.0, {}
-    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        highest = max(highest, min(1.0, (m - place) * p_values[name]))
+    for name, p in p_values.items():
+        if not (0 <= p <= 1 or math.isnan(p)):
+            raise ValueError(f"the p-value of {shown(name)} must be from 0 to 1 or NaN, not {shown(p)}")
+    tested = sorted((name for name, p in p_values.items() if not math.isnan(p)), key=lambda name: p_values[name])
+    highest, corrected = 0.0, dict.fromkeys(p_values, math.nan)
+    for place, name in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - place) * p_values[name]))
         corrected[name] = highest
-    return {name: corrected[name] for name in p_values}
+    return corrected
 
 
 def least_p(pairs: int) -> float:
     """The smallest p-value that `paired_p` can give with so many pairs."""
+    pairs = whole(pairs, "pairs")
     return math.ldexp(1.0, 1 - pairs) if 0 < pairs <= EXACT else 1.0 if pairs <= 0 else 1 / (1 + _DRAWS)
+
+
+def _finite(differences: Sequence[float]) -> np.ndarray:
+    d = np.asarray(differences, np.float64)
+    if d.ndim != 1 or not np.isfinite(d).all():
+        raise ValueError("differences must be finite, and a number for each pair")
+    return d
 
 
 def _sums(d: np.ndarray) -> np.ndarray:
@@ -84,10 +98,15 @@ def _sums(d: np.ndarray) -> np.ndarray:
 def tally(differences: Sequence[float], *, level: float = 0.0) -> tuple[int, int, int]:
     """Wins, draws and losses; a difference of at most `level` either way is a draw.
 
+    Raises:
+        ValueError: a difference is not finite, or `level` is negative.
+
     Example:
         >>> tally([0.02, -0.01, 0.0], level=0.005)
         (1, 1, 1)
     """
+    level = number(level, "level", 0)
+    _finite(differences)
     wins = sum(d > level for d in differences)
     losses = sum(d < -level for d in differences)
     return wins, len(differences) - wins - losses, losses

@@ -9,6 +9,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from dal.evaluation.binomial import lower_bound, upper_bound
+from dal.functional.checking import number, whole
 from dal.functional.drawing import draw_without_replacement
 
 Floats = NDArray[np.float64]
@@ -50,7 +51,7 @@ def draw(proposal: Tensor, n: int, generator: torch.Generator, *, uniform: float
         >>> drawn.positions.sort().values.tolist(), drawn.probabilities[-1].item()
         ([0, 1, 2], 1.0)
     """
-    if not 0 < uniform <= 1:
+    if isinstance(uniform, bool) or not 0 < uniform <= 1:
         raise ValueError(f"the uniform share must be above 0 and at most 1, not {uniform}")
     p = proposal.detach().cpu().double()
     if not bool((torch.isfinite(p) & (p >= 0)).all()):
@@ -76,7 +77,7 @@ def lure_weights(probabilities: ArrayLike, of: int) -> Floats:
         >>> lure_weights([0.5, 0.25], 4).tolist()
         [0.6666666666666667, 1.3333333333333333]
     """
-    q = np.asarray(probabilities, np.float64)
+    q, of = np.asarray(probabilities, np.float64), whole(of, "of", 0)
     M = len(q)
     if not 1 <= M <= of or not (np.isfinite(q) & (q > 0)).all():
         raise ValueError(f"there must be 1 to {of} probabilities, finite and above 0")
@@ -140,6 +141,7 @@ def estimate(losses: ArrayLike, probabilities: ArrayLike, of: int, *, level: flo
         >>> round(found.value, 3), found.plain
         (0.258, 0.5)
     """
+    level, of = number(level, "level", above=0, below=1), whole(of, "of", 0)
     L, q = np.asarray(losses, np.float64), np.asarray(probabilities, np.float64)
     if L.shape != q.shape or not np.isfinite(L).all():
         raise ValueError("losses must be finite, one for each probability")

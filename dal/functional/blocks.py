@@ -12,6 +12,12 @@ ELEMENTS = 2**18
 ACCELERATOR_ELEMENTS = 2**24
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the host, has no memory left."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
+
+
 def blocks(rows: int, width: int, device: torch.device) -> Iterator[slice]:
     """Consecutive slices that cover `rows`, each of as many rows as `width` numbers per row leave room for."""
     elements = ELEMENTS if device.type == "cpu" else ACCELERATOR_ELEMENTS

@@ -7,6 +7,7 @@ from torch import Tensor
 from dal.functional.clustering import Clusters, distinct_medoids
 
 
+@torch.no_grad()
 def central_rows(x: Float[Tensor, "N D"], clusters: Clusters) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
     """Positions of k distinct rows (k,), one for every cluster, and the clusters' sizes (k,), the largest first.
 

@@ -8,8 +8,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
+from dal.functional.checking import chosen, number, whole
+from dal.functional.checking import dense as as_dense
 from dal.functional.neighbors import k_nearest, nearest
-from dal.functional.points import DensePoints, as_points, finite_norms, row_squares
+from dal.functional.points import DensePoints, as_points, check_finite, finite_norms, row_squares
 from dal.functional.precision import true_float32
 from dal.functional.seeding import checked_weights, kmeans_plusplus
 
@@ -43,6 +45,7 @@ class Clusters:
     inertia: float
 
 
+@torch.no_grad()
 def kmeans(
     points: DensePoints | Float[Tensor, "N D"],
     k: int,
@@ -88,8 +91,8 @@ def kmeans(
     dense = as_points(points)
     if not isinstance(dense, DensePoints):
         raise TypeError("k-means needs dense points: the mean of outer products is not an outer product")
-    if not 1 <= k <= len(dense):
-        raise ValueError(f"{k} clusters of {len(dense)} points were asked for")
+    k, iterations = chosen(k, len(dense), name="k"), whole(iterations, "iterations", 0)
+    tolerance = number(tolerance, "tolerance", 0)
     finite_norms(dense)
     weights = checked_weights(weights, len(dense), dense.device)
     if init is None:
@@ -107,6 +110,7 @@ def kmeans(
     return Clusters(centers, assignment, squared.sqrt(), float(total.sum()))
 
 
+@torch.no_grad()
 def medoids(points: DensePoints | Float[Tensor, "N D"], clusters: Clusters) -> Int64[Tensor, " k"]:
     """The row nearest the center of every cluster among its members (k,), the first of equals; N where it has none.
 
@@ -117,6 +121,7 @@ def medoids(points: DensePoints | Float[Tensor, "N D"], clusters: Clusters) -> I
     >>> medoids(x, kmeans(x, 2, generator=torch.Generator().manual_seed(0), init=torch.tensor([0, 3])))
     tensor([1, 3])
     """
+    check_finite(as_points(points))
     N, k = len(points), len(clusters.centers)
     if len(clusters.assignment) != N:
         raise ValueError(f"the clusters are of {len(clusters.assignment)} points, not of these {N}")
@@ -130,6 +135,7 @@ def medoids(points: DensePoints | Float[Tensor, "N D"], clusters: Clusters) -> I
     return first.scatter_reduce(0, clusters.assignment, rows.where(wins, rows.new_tensor(N)), "amin")
 
 
+@torch.no_grad()
 def distinct_medoids(points: DensePoints | Float[Tensor, "N D"], clusters: Clusters) -> Int64[Tensor, " k"]:
     """k different rows (k,), one for every cluster: its medoid, or without members the nearest row not yet taken.
 
@@ -139,8 +145,7 @@ def distinct_medoids(points: DensePoints | Float[Tensor, "N D"], clusters: Clust
     >>> distinct_medoids(x, kmeans(x, 3, generator=torch.Generator().manual_seed(0), init=torch.tensor([0, 1, 2])))
     tensor([0, 1, 2])
     """
-    N = len(points)
-    rows = medoids(points, clusters)
+    rows, N = medoids(points, clusters), len(points)
     empty = (rows == N).nonzero().flatten()
     if not len(empty):
         return rows
@@ -154,7 +159,7 @@ def distinct_medoids(points: DensePoints | Float[Tensor, "N D"], clusters: Clust
 
 def _given(points: DensePoints, k: int, init: Tensor) -> Tensor:
     """The centers (k, D) that a caller wants to start from."""
-    centers = init.to(points.device)
+    centers = as_dense(init, "init").to(points.device)
     if not centers.is_floating_point():
         if centers.numel() and not bool(((centers >= 0) & (centers < len(points))).all()):
             raise ValueError(f"init must hold positions among the {len(points)} points")

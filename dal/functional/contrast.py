@@ -7,9 +7,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
+from dal.functional.checking import chosen, finite, floats, integers, number
 from dal.functional.uncertainty import margin
 
 
+@torch.no_grad()
 def neighbor_divergence(
     log_probs: Float[Tensor, "N C"],
     others: Float[Tensor, "L C"],
@@ -30,6 +32,12 @@ def neighbor_divergence(
     >>> neighbor_divergence(torn, sure, torch.zeros(1, 1, dtype=torch.int64))
     tensor([0.1927])
     """
+    log_probs = finite(floats(log_probs, "log_probs", 2), "log_probs")
+    others = finite(floats(others, "others", 2), "others").to(log_probs.dtype)
+    indices = integers(indices, "indices", 0, len(others), 2)
+    if others.shape[1] != log_probs.shape[1] or len(indices) != len(log_probs) or not indices.shape[1]:
+        shapes = f"{tuple(log_probs.shape)}, {tuple(others.shape)} and {tuple(indices.shape)}"
+        raise ValueError(f"log_probs, others and indices must be (N, C), (L, C) and (N, k), not {shapes}")
     divergence = _binary_divergence if multilabel else _divergence
     out = log_probs.new_empty(len(log_probs))
     for rows in blocks(len(log_probs), indices.shape[1] * log_probs.shape[1], log_probs.device):
@@ -53,6 +61,7 @@ def _log_complement(log_p: Tensor) -> Tensor:
     return (-torch.expm1(log_p)).clamp_min(floor).log().clamp_min(math.log(floor))
 
 
+@torch.no_grad()
 def falcun(
     probs: Float[Tensor, "N C"],
     n: int,
@@ -75,14 +84,14 @@ def falcun(
     Gilhuber, Beer, Ma and Seidl 2024, "FALCUN: A Simple and Efficient Deep Active Learning Strategy".
 
     Raises:
-        ValueError: n is not within 1..N.
+        ValueError: n is not within 1..N, gamma is negative, or a probability is not finite.
 
     >>> probs = torch.tensor([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
     >>> falcun(probs, 1, generator=torch.Generator().manual_seed(0))
     (tensor([1]), tensor([2.]))
     """
-    if not 1 <= n <= len(probs):
-        raise ValueError(f"{n} of {len(probs)} rows were asked for")
+    probs, gamma = finite(floats(probs, "probs", 2), "probs"), number(gamma, "gamma", 0)
+    n = chosen(n, len(probs), "rows")
     clock = torch.empty(len(probs), dtype=torch.float64).exponential_(generator=generator).to(probs.device)
     columns = probs.T.contiguous()  # (C, N): sums over the classes run along the rows
     free = torch.ones_like(clock, dtype=torch.bool)

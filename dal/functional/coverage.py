@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
-from dal.functional.points import DensePoints, check_finite, checked
+from dal.functional.checking import aligned, chosen, integers, number
+from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
 from dal.functional.window import Pace
 
@@ -39,6 +40,7 @@ class Coverage:
     covered: Bool[Tensor, " M"]
 
 
+@torch.no_grad()
 def max_coverage(
     points: DensePoints | Float[Tensor, "N D"],
     n: int,
@@ -79,17 +81,17 @@ def max_coverage(
     tensor([3, 1])
     """
     x = _dense(checked(points, n))
-    if not radius >= 0:
-        raise ValueError(f"the radius must be 0 or more, not {radius}")
-    balls = _Balls.of(x if targets is None else _finite(targets), radius)
+    n, radius = chosen(n, len(x)), number(radius, "radius", 0, infinite=True)
+    balls = _Balls.of(x if targets is None else _finite(targets, x), radius)
     free = torch.ones(len(balls.y), dtype=torch.bool, device=x.device)  # (M,) targets not covered
     if centers is not None and len(centers):
-        free = _Balls.of(_finite(centers), radius).count(balls.y) == 0
+        free = _Balls.of(_finite(centers, x), radius).count(balls.y) == 0
     order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
     turn = len(x) - 1 - order.to(x.device)  # unique: the highest of equals is chosen
     return _Coverer(x, balls, free, turn).choose(n)
 
 
+@torch.no_grad()
 def pure_radius(
     points: DensePoints | Float[Tensor, "N D"],
     clusters: Int64[Tensor, " N"],
@@ -112,10 +114,14 @@ def pure_radius(
     >>> round(pure_radius(torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([0, 0, 1]), purity=0.6), 4)
     3.0
     """
-    if not 0 < purity <= 1:
-        raise ValueError(f"purity must be above 0 and at most 1, not {purity}")
-    x = _dense(checked(points, 1))
-    rows = torch.arange(len(x), device=x.device) if rows is None else rows.to(x.device)
+    purity, x = number(purity, "purity", above=0, most=1), _dense(checked(points, 1))
+    clusters = integers(clusters, "clusters", torch.iinfo(torch.int64).min)
+    aligned(points=x, clusters=clusters)
+    if rows is None:
+        rows = torch.arange(len(x), device=x.device)
+    rows = integers(rows, "rows", 0, len(x)).to(x.device)
+    if not len(rows):
+        raise ValueError("rows must name at least one point")
     distances = _foreign_distances(x, clusters.to(x.device), rows).sort().values  # (S,)
     impure = int((1 - purity) * len(rows) + 1e-9)  # so many balls may be
     if impure == len(rows):
@@ -308,7 +314,7 @@ def _dense(points: object) -> Tensor:
     return points.x
 
 
-def _finite(x: Tensor) -> Tensor:
-    points = checked(x, 1) if len(x) else DensePoints(x)
+def _finite(x: Tensor, like: Tensor) -> Tensor:
+    points = as_points(x)
     check_finite(points)
-    return _dense(points)
+    return _dense(points).to(like.dtype)

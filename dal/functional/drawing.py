@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from dal.functional.checking import chosen, not_negative, whole
 from dal.functional.points import Points, as_points, check_finite
 
 
@@ -15,11 +16,13 @@ def some_rows(rows: int, at_most: int, *, generator: torch.Generator) -> Int64[T
     >>> some_rows(3, 5, generator=torch.Generator())
     tensor([0, 1, 2])
     """
+    rows, at_most = whole(rows, "rows", 0), whole(at_most, "at_most", 0)
     if rows <= at_most:
         return torch.arange(rows)
     return torch.randperm(rows, generator=generator)[:at_most]
 
 
+@torch.no_grad()
 def draw_without_replacement(
     weights: Float[Tensor, " N"], n: int, *, generator: torch.Generator
 ) -> Int64[Tensor, " n"]:
@@ -38,11 +41,9 @@ def draw_without_replacement(
     >>> draw_without_replacement(torch.tensor([0.0, 1.0]), 2, generator=torch.Generator())
     tensor([1, 0])
     """
+    weights = not_negative(weights, "weights")
     N = len(weights)
-    if not 1 <= n <= N:
-        raise ValueError(f"{n} of {N} rows were to be drawn")
-    if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
-        raise ValueError("weights must be finite, and none may be negative")
+    n = chosen(n, N, "rows")
     clock = torch.empty(N, dtype=torch.float64).exponential_(generator=generator).to(weights.device)
     rings = weights > 0
     some, others = rings.nonzero().flatten(), (~rings).nonzero().flatten()
@@ -50,6 +51,7 @@ def draw_without_replacement(
     return torch.cat([some[time.argsort(stable=True)], others[clock[others].argsort(stable=True)]])[:n]
 
 
+@torch.no_grad()
 def lightweight_law(points: Points | Float[Tensor, "N D"]) -> Float64[Tensor, " N"]:
     """How probable each point is as a member of a lightweight coreset, (N,), in all 1.
 

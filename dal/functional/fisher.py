@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
+from dal.functional.checking import aligned, chosen, finite, floats, number, whole
 from dal.functional.precision import true_float32
 
 #: Information that all but one row account for less than this share of is taken for rounding.
@@ -95,6 +96,7 @@ class FisherFactors:
         return projected
 
 
+@torch.no_grad()
 def fisher_factors(
     probs: Float[Tensor, "N C"],
     features: Float[Tensor, "N D"],
@@ -112,6 +114,10 @@ def fisher_factors(
     >>> fisher_factors(probs, features, generator=torch.Generator()).dense().abs()
     tensor([[[1., 0., 1., 0.]]])
     """
+    dimensions, rank = whole(dimensions, "dimensions", 1), whole(rank, "rank", 1)
+    probs = finite(floats(probs, "probs", 2), "probs")
+    features = finite(floats(features, "features", 2), "features")
+    aligned(probs=probs, features=features)
     C, D = probs.shape[1], features.shape[1]
     if dimensions >= C * D:
         return FisherFactors(probs, features, rank, None, multilabel)
@@ -172,6 +178,7 @@ class Design:
     objective: float
 
 
+@torch.no_grad()
 def bait(
     rows: FisherFactors,
     n: int,
@@ -206,14 +213,17 @@ def bait(
         oversampling: at least 1; 1 removes nothing.
 
     Raises:
-        ValueError: n is not within 1..N.
+        ValueError: n is not within 1..N, a number is out of its range, or there is no target row.
 
     >>> probs, features = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[2.0], [2.0]])
     >>> bait(fisher_factors(probs, features, generator=torch.Generator()), 1)
     Design(positions=tensor([0]), gains=tensor([0.6667]), objective=0.3333333333333333)
     """
-    if not 1 <= n <= len(rows):
-        raise ValueError(f"{n} of {len(rows)} rows were asked for")
+    n = chosen(n, len(rows), "rows")
+    regularisation = number(regularisation, "regularisation", above=0)
+    oversampling = number(oversampling, "oversampling", 1)
+    if target is not None and not len(target):
+        raise ValueError("target must have at least one row")
     known = regularisation * torch.eye(rows.width, dtype=torch.float64, device=rows.probs.device)
     if labeled is not None and len(labeled):
         known = known + _information(labeled)

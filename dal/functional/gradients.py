@@ -1,11 +1,14 @@
 """How long the gradients are that the labels a model expects would give it."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dal.functional.blocks import by_blocks
+from dal.functional.checking import aligned, finite, floats
 
 
+@torch.no_grad()
 def expected_gradient_length(
     probs: Float[Tensor, "N C"], features: Float[Tensor, "N D"], *, multilabel: bool = False
 ) -> Float[Tensor, " N"]:
@@ -23,13 +26,18 @@ def expected_gradient_length(
     >>> expected_gradient_length(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.zeros(2, 3))
     tensor([0.7071, 0.0000])
     """
+    probs, features = floats(probs, "probs", 2), floats(features, "features", 2)
+    aligned(probs=probs, features=features)
 
     def lengths(rows: slice) -> Tensor:
         p, h = probs[rows].double(), features[rows].double()
         expected = _binary_residual(p) if multilabel else _residual(p)
         return (expected * (h.square().sum(1) + 1).sqrt()).to(features.dtype)
 
-    return by_blocks(lengths, len(features), 2 * (features.shape[1] + probs.shape[1]), features.device)
+    found = by_blocks(lengths, len(features), 2 * (features.shape[1] + probs.shape[1]), features.device)
+    finite(probs, "probs")
+    finite(features, "features")
+    return found
 
 
 def _residual(p: Tensor) -> Tensor:

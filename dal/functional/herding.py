@@ -1,6 +1,5 @@
 """Choosing points so that every target resembles one of them: generalised coverage with a Gaussian kernel."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
+from dal.functional.checking import aligned, chosen, not_negative, number
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
@@ -38,6 +38,7 @@ class Herd:
     coverage: float
 
 
+@torch.no_grad()
 def max_herding(
     points: DensePoints | Float[Tensor, "N D"],
     n: int,
@@ -76,16 +77,17 @@ def max_herding(
     tensor([1, 3])
     """
     x = _dense(checked(points, n))
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise ValueError(f"sigma must be above 0 and finite, not {sigma}")
-    y = x if targets is None else _dense(as_points(targets))
+    n, sigma = chosen(n, len(x)), number(sigma, "sigma", above=0)
+    y = x if targets is None else _dense(as_points(targets)).to(x.dtype)
     check_finite(DensePoints(y))
     if weights is None:
         weights = y.new_ones(len(y))
-    elif not bool((torch.isfinite(weights) & (weights >= 0)).all()):
-        raise ValueError("weights must be finite, and none may be negative")
+    else:
+        weights = not_negative(weights, "weights")
+        aligned(weights=weights, targets=y)
     similarity = torch.zeros(len(y), dtype=torch.float64, device=x.device)  # (M,)
     if centers is not None and len(centers):
+        centers = _dense(as_points(centers)).to(x.dtype)
         nearest = k_nearest(y, 1, among=centers).indices.squeeze(1)
         for rows in blocks(len(y), y.shape[1], y.device):
             squared = (y[rows].double() - centers[nearest[rows]].double()).square_().sum(1)
@@ -244,6 +246,7 @@ def _first_of_largest(rounded: Tensor) -> Tensor:
     return (rounded >= rounded.amax() - _GRAIN).to(torch.uint8).argmax().view(1)
 
 
+@torch.no_grad()
 def closest_distance(points: DensePoints | Float[Tensor, "N D"], *, beyond: float = 0.0) -> float:
     """The smallest distance of two of the points that is larger than `beyond`; infinite where there is none.
 
@@ -255,7 +258,7 @@ def closest_distance(points: DensePoints | Float[Tensor, "N D"], *, beyond: floa
     >>> closest_distance(torch.tensor([[0.0], [0.0], [3.0], [7.0]]))
     3.0
     """
-    dense = as_points(points)
+    dense, beyond = as_points(points), number(beyond, "beyond", 0)
     check_finite(dense)
     best = _dense(dense).new_full((), torch.inf)
     for rows in blocks(len(dense), max(len(dense), dense.width), dense.device):

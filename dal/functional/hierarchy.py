@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
+from dal.functional.checking import chosen, integers, whole
 from dal.functional.clustering import kmeans
 from dal.functional.points import DensePoints, checked
 
@@ -15,6 +16,7 @@ PAIRED = 4_000
 SUMMARIES = 2_000
 
 
+@torch.no_grad()
 def average_linkage(
     x: Float[Tensor, "N D"],
     k: int,
@@ -40,7 +42,9 @@ def average_linkage(
     >>> average_linkage(torch.tensor([[0.0], [9.0], [1.0]]), 2, generator=torch.Generator()).tolist()
     [0, 1, 0]
     """
-    checked(x, k)
+    points = checked(x, k, "k")
+    assert isinstance(points, DensePoints)
+    x, paired, summaries = points.x, whole(paired, "paired", 0), whole(summaries, "summaries", 1)
     if len(x) <= paired or k == len(x):
         return _numbered(_joined(x, k))
     if k >= summaries:
@@ -82,6 +86,7 @@ def _numbered(clusters: Tensor) -> Tensor:
     return first.argsort().argsort()[inverse]
 
 
+@torch.no_grad()
 def round_robin(assignment: Int64[Tensor, " N"], n: int) -> Int64[Tensor, " n"]:
     """Positions of n rows taken from their clusters in turns, the smallest cluster first, (n,).
 
@@ -96,8 +101,8 @@ def round_robin(assignment: Int64[Tensor, " N"], n: int) -> Int64[Tensor, " n"]:
     >>> round_robin(torch.tensor([0, 0, 0, 1, 0, 1]), 4)
     tensor([3, 0, 5, 1])
     """
-    if not 1 <= n <= len(assignment):
-        raise ValueError(f"{n} of {len(assignment)} rows were asked for")
+    assignment = integers(assignment, "assignment", torch.iinfo(torch.int64).min)
+    n = chosen(n, len(assignment), "rows")
     assignment = _numbered(assignment)
     sizes = torch.bincount(assignment)
     turn = sizes.argsort(stable=True).argsort()[assignment]  # (N,) the place of the row's cluster in every round

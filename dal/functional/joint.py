@@ -13,7 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
-from dal.functional.disagreement import mutual_information
+from dal.functional.checking import chosen, dense, finite, floats, refuse_rows, whole
+from dal.functional.disagreement import agree, mutual_information, without_rounding
 from dal.functional.precision import true_float32
 
 _DROPPED = 0.01  # share of the doubt left that drawn labelings are dropped for
@@ -35,6 +36,7 @@ class Batch:
     gains: Float[Tensor, " n"]
 
 
+@torch.no_grad()
 def batch_bald(
     joint_mc_log_probs: Float[Tensor, "N K C"],
     n: int,
@@ -71,6 +73,7 @@ def batch_bald(
     ).positions
 
 
+@torch.no_grad()
 def greedy_batch(
     joint_mc_log_probs: Float[Tensor, "N K C"],
     n: int,
@@ -102,15 +105,13 @@ def greedy_batch(
 
     Beside the input, this holds N*K + 4*N + 4*M*K + 2*B numbers, M = `configurations` and B a block (1 MiB on the CPU).
     """
-    N = len(joint_mc_log_probs)
-    if not 1 <= n <= N:
-        raise ValueError(f"{n} of {N} rows were asked for")
-    if configurations < 1:
-        raise ValueError(f"configurations must be 1 or more, not {configurations}")
+    log_p = floats(joint_mc_log_probs, "joint_mc_log_probs", 3)
+    n, configurations = chosen(n, len(log_p), "rows"), whole(configurations, "configurations", 1)
     with true_float32():
-        return _Search(joint_mc_log_probs, configurations, generator, exhaustive).batch(n)
+        return _Search(log_p, configurations, generator, exhaustive).batch(n)
 
 
+@torch.no_grad()
 def epig(
     joint_mc_log_probs: Float[Tensor, "N K C"],
     target: Float[Tensor, "M _ _"],
@@ -121,8 +122,9 @@ def epig(
 
     `mean_m I(y_x; y_m)` with `p(y_x, y_m) = mean_k p(y_x | k) p(y_m | k)`: the expected predictive information gain. It
     is at most the mutual information of the label and the model: what a label tells of the model counts only so far as
-    it changes a prediction for the targets. With `multilabel`, each class is a problem of its own: the mean over the
-    classes of the binary quantity, between the same class of both rows.
+    it changes a prediction for the targets. Exactly 0 where all samples of the row, or of every target, are the same.
+    With `multilabel`, each class is a problem of its own: the mean over the classes of the binary quantity, between the
+    same class of both rows.
 
     N*M*C*C joint probabilities are computed, in blocks: beside the input this holds 2*M*K*C + 2*B numbers, B a block
     (1 MiB on the CPU).
@@ -135,24 +137,31 @@ def epig(
         multilabel: whether they are those of C independent Bernoullis.
 
     Raises:
-        ValueError: the two differ in their samples or classes, or there is no target.
+        ValueError: the two differ in their samples or classes, there is no target, or a log-probability is not finite.
 
     >>> opposed, same = [[0.999, 0.001], [0.001, 0.999]], [[0.9, 0.1], [0.9, 0.1]]
     >>> epig(torch.tensor([same, opposed]).log(), torch.tensor([opposed]).log())
     tensor([0.0000, 0.6787])
     """
-    N, _, C = joint_mc_log_probs.shape
-    if target.shape[1:] != joint_mc_log_probs.shape[1:] or not len(target):
-        shapes = f"{tuple(target.shape)} and {tuple(joint_mc_log_probs.shape)}"
+    pool = dense(joint_mc_log_probs, "joint_mc_log_probs", 3)
+    target = finite(floats(target, "target", 3), "target")
+    N, _, C = pool.shape
+    if target.shape[1:] != pool.shape[1:] or not len(target):
+        shapes = f"{tuple(target.shape)} and {tuple(pool.shape)}"
         raise ValueError(f"target and pool need the same samples and classes, and a target at least; got {shapes}")
+    count, target = len(target), target[~agree(target)]  # what no sample doubts, nothing tells anything of
     problems = range(C) if multilabel else [None]
-    out = joint_mc_log_probs.new_zeros(N)
+    out = floats(pool[:0], "joint_mc_log_probs").new_zeros(N)
     with true_float32():
-        targets = [_Targets.of(_outcomes(target, problem)) for problem in problems]
-        for rows in blocks(N, _TILE * C, joint_mc_log_probs.device):
+        targets = [_Targets.of(_outcomes(target.to(out.dtype), problem), count) for problem in problems]
+        for rows in blocks(N, _TILE * C, pool.device):
+            log_p = floats(pool[rows], "joint_mc_log_probs")
+            if not bool(torch.isfinite(log_p.sum())):
+                refuse_rows(pool, "joint_mc_log_probs")
             for problem, towards in zip(problems, targets, strict=True):
-                out[rows] += towards.information(_outcomes(joint_mc_log_probs[rows], problem))
-    return out.clamp_min_(0).div_(len(problems))
+                out[rows] += towards.information(_outcomes(log_p, problem))
+            out[rows] = without_rounding(out[rows].clamp_min_(0).div_(len(problems)), log_p)
+    return out
 
 
 # BatchBALD
@@ -167,9 +176,9 @@ class _Search:
         self.exhaustive = exhaustive or log_p.device.type != "cpu"
         self.labelings = _Labelings.none(log_p)
         self.entropies = _entropies(log_p)  # (N, K): H(y | k), which no other label changes
+        if not bool(torch.isfinite(self.entropies.sum())):
+            refuse_rows(log_p, "joint_mc_log_probs")  # floor the log-probability of impossible outcomes
         self.bound = mutual_information(log_p)  # (N,), of the first pick the gain itself
-        if not bool(torch.isfinite(self.bound.sum() + self.entropies.sum())):
-            raise ValueError("joint_mc_log_probs must be finite: floor the log-probability of impossible outcomes")
         uniform = torch.rand(N, generator=generator, dtype=torch.float64).clamp_min_(1e-300)
         gumbel = -(-uniform.log()).log()
         self.priority = self.bound.double().clamp_min(1e-30).log() + gumbel.to(log_p.device)  # decides between equals
@@ -326,9 +335,9 @@ class _Targets:
     """The targets of one problem.
 
     Attributes:
-        ratio: (K, M*C) probability under each sample over the mean probability, divided by K.
-        mean: (M*C,) the mean probability.
-        count: M.
+        ratio: (K, m*C) probability under each sample over the mean probability, divided by K.
+        mean: (m*C,) the mean probability.
+        count: M, those with samples that are all the same included.
     """
 
     ratio: Tensor
@@ -336,11 +345,11 @@ class _Targets:
     count: int
 
     @classmethod
-    def of(cls, p: Tensor) -> "_Targets":
-        """From their probabilities (M, K, C)."""
+    def of(cls, p: Tensor, count: int) -> "_Targets":
+        """From the probabilities (m, K, C) of those that are not sure, and how many there are in all."""
         mean = p.mean(1, keepdim=True).clamp_min_(torch.finfo(p.dtype).tiny)  # (M, 1, C)
         ratio = (p / mean).div_(p.shape[1]).permute(1, 0, 2).flatten(1)
-        return cls(ratio, mean.flatten(), len(p))
+        return cls(ratio, mean.flatten(), count)
 
     def information(self, p: Tensor) -> Tensor:
         """Mean over the targets of the mutual information of labels, of rows p (B, K, C), (B,).

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dal.functional.blocks import blocks
 from dal.functional.centers import Centers, rounding
+from dal.functional.checking import as_whole
+from dal.functional.checking import chosen as checked_count
 from dal.functional.farthest import FarthestFirst
 from dal.functional.points import DensePoints, Points, as_points, check_finite
 from dal.functional.precision import true_float32
@@ -50,6 +52,7 @@ class Cover:
     bounds: Float[Tensor, " N"]
 
 
+@torch.no_grad()
 def k_center_greedy(
     points: Points | Float[Tensor, "N D"],
     n: int,
@@ -87,21 +90,21 @@ def k_center_greedy(
     (tensor([2, 1]), tensor([9., 1.]), 0.0)
     """
     points = as_points(points)
-    if not 1 <= n <= len(points):
-        raise ValueError(f"{n} of {len(points)} points were asked for")
+    n = checked_count(n, len(points))
     given = points[:0] if centers is None else as_points(centers)
     kind = torch.promote_types(points.dtype, given.dtype)
     points, given = points.to(kind), given.to(kind)
     check_finite(given)
     _check(bounds, len(points), len(given))
-    if any(rows is not None and rows < 1 for rows in (window, chunk)):
+    if any(rows is not None and (as_whole(rows) or 0) < 1 for rows in (window, chunk)):
         raise ValueError(f"window and chunk are numbers of rows, at least 1, not {window} and {chunk}")
-    with torch.no_grad(), true_float32():
+    with true_float32():
         found, squared = _farthest_first(points, given, n, bounds, window, chunk)
         radius = found.farthest_left() ** 0.5
     return Cover(found.centers.picks, squared.sqrt().to(kind), radius, found.upper.clamp_min(0))
 
 
+@torch.no_grad()
 def farthest_others(
     x: Float[Tensor, "N D"], chosen: Int64[Tensor, " M"], n: int, *, centers: Float[Tensor, "L D"] | None = None
 ) -> Int64[Tensor, " n"]:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.functional.checking import floats, number
 from dal.functional.points import as_points, check_finite
 from dal.functional.precision import true_float32
 
@@ -27,6 +28,7 @@ class Plane:
     bias: Float[Tensor, ""]
 
 
+@torch.no_grad()
 def separate(
     first: Float[Tensor, "A D"], second: Float[Tensor, "B D"], *, penalty: float = 0.01, start: Plane | None = None
 ) -> Plane:
@@ -44,10 +46,12 @@ def separate(
     >>> round(float(-plane.bias / plane.weight), 6)
     2.0
     """
+    first, second = floats(first, "first", 2), floats(second, "second", 2)
     if not len(first) or not len(second):
         raise ValueError("both sides need points")
-    if not penalty > 0:
-        raise ValueError(f"penalty must be above 0, not {penalty}")
+    penalty = number(penalty, "penalty", above=0)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"both sides need points of one width, not {first.shape[1]} and {second.shape[1]}")
     check_finite(as_points(first))
     check_finite(as_points(second))
     problem = _Problem.of(first, second, penalty)

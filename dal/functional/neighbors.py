@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
+from dal.functional.checking import whole
 from dal.functional.points import DensePoints, Points, as_points, finite_norms, recompute, row_squares
 from dal.functional.precision import true_float32
 
@@ -33,6 +34,7 @@ class Neighbors:
     indices: Int64[Tensor, "N k"]
 
 
+@torch.no_grad()
 def k_nearest(
     points: Points | Float[Tensor, "N D"], k: int, *, among: Points | Float[Tensor, "M D"] | None = None
 ) -> Neighbors:
@@ -57,8 +59,12 @@ def k_nearest(
     points = as_points(points)
     others = points if among is None else as_points(among)
     available = len(others) - (among is None)
+    k = whole(k, "k")
     if not 1 <= k <= available:
-        raise ValueError(f"{k} nearest neighbours were asked for among {available}")
+        possible = f"k must be from 1 to {available}" if available > 0 else "there are no others"
+        raise ValueError(f"{k} nearest neighbours were asked for among {available}: {possible}")
+    if others.dtype != points.dtype:
+        points, others = points.to(torch.float64), others.to(torch.float64)
     finite_norms(points)
     if among is not None:
         finite_norms(others)
@@ -66,6 +72,7 @@ def k_nearest(
     return Neighbors(squared.sqrt(), indices)
 
 
+@torch.no_grad()
 def nearest_distance(
     points: Points | Float[Tensor, "N D"], *, among: Points | Float[Tensor, "M D"] | None = None
 ) -> Float[Tensor, " N"]:
@@ -76,9 +83,10 @@ def nearest_distance(
     >>> nearest_distance(torch.tensor([[0.0], [1.0], [5.0]]))
     tensor([1., 1., 4.])
     """
+    points = as_points(points)
     available = len(points) - 1 if among is None else len(among)
     if available < 1:
-        return as_points(points).squared_norms().fill_(torch.inf)
+        return finite_norms(points).fill_(torch.inf)
     return k_nearest(points, 1, among=among).distances.squeeze(1)
 
 

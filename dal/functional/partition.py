@@ -4,11 +4,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dal.functional.checking import whole
 from dal.functional.clustering import kmeans
 from dal.functional.drawing import some_rows
 from dal.functional.neighbors import k_nearest
+from dal.functional.points import DensePoints, checked
 
 
+@torch.no_grad()
 def partition(
     x: Float[Tensor, "N D"], k: int, *, at_most: int = 50_000, generator: torch.Generator
 ) -> Int64[Tensor, " N"]:
@@ -23,7 +26,10 @@ def partition(
     >>> partition(torch.tensor([[0.0], [1.0], [9.0]]), 1, generator=torch.Generator())
     tensor([0, 0, 0])
     """
-    some = some_rows(len(x), max(at_most, k), generator=generator)
+    points = checked(x, k, "k")
+    assert isinstance(points, DensePoints)
+    x = points.x
+    some = some_rows(len(x), max(whole(at_most, "at_most", 1), k), generator=generator)
     if len(some) == len(x):
         return kmeans(x, k, generator=generator).assignment
     centers = kmeans(x[some.to(x.device)], k, generator=generator).centers

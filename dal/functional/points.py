@@ -7,12 +7,14 @@ computed again by differences, so that equal points are at distance 0 exactly.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
+from dal.functional.checking import NotFiniteError, chosen, floats, listed
 from dal.functional.precision import true_float32
 
 #: A pair whose squared distance is below this share of the sum of its squared norms is computed by differences.
@@ -244,26 +246,32 @@ Points = DensePoints | OuterPoints
 
 
 def as_points(points: Points | Float[Tensor, "N D"]) -> Points:
-    """The points, a plain tensor (N, D) wrapped. Half precision becomes float32."""
-    if isinstance(points, Tensor):
-        points = DensePoints(points)
-    kind = points.x.dtype if isinstance(points, DensePoints) else points.b.dtype
-    return points if kind in (torch.float32, torch.float64) else points.to(torch.float32)
+    """The points, a plain tensor (N, D) wrapped. Integers, bools and half precision become float32, without a history.
+
+    Raises:
+        ValueError: they are no dense tensor of real numbers with columns.
+    """
+    if isinstance(points, OuterPoints):
+        a, b = floats(points.a, "points.a", 2), floats(points.b, "points.b", 2)
+        if a.dtype != b.dtype:
+            a, b = a.double(), b.double()
+        return points if a is points.a and b is points.b else OuterPoints(a, b)
+    x = points.x if isinstance(points, DensePoints) else points
+    kept = floats(x, "points", 2)
+    return points if isinstance(points, DensePoints) and kept is x else DensePoints(kept)
 
 
 def check_finite(points: Points) -> None:
     """Raises a `ValueError` that names the rows which hold NaN, infinite or too large numbers."""
     bad = (~torch.isfinite(points.squared_norms())).nonzero().flatten().tolist()
     if bad:
-        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-        raise ValueError(f"points must be finite and of finite length; {len(bad)} rows are not: {shown}")
+        raise NotFiniteError(f"points must be finite and of finite length; {len(bad)} rows are not: {listed(bad)}")
 
 
-def checked(points: Points | Float[Tensor, "N D"], n: int) -> Points:
+def checked(points: Points | Float[Tensor, "N D"], n: Any, name: str = "n") -> Points:
     """The points, wrapped, once it is sure that they are finite and that n can be chosen of them (ValueError)."""
     points = as_points(points)
-    if not 1 <= n <= len(points):
-        raise ValueError(f"{n} of {len(points)} points were asked for")
+    chosen(n, len(points), name=name)
     check_finite(points)
     return points
 

@@ -4,9 +4,12 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
+from dal.functional.checking import NotFiniteError, chosen, dense
+
 _GROUP = 64  # scores whose maximum stands for all of them until it is known which can be among the highest
 
 
+@torch.no_grad()
 def top(scores: Shaped[Tensor, " N"], n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
     """Positions of the n highest scores (N,), highest first, as (n,) int64.
 
@@ -15,17 +18,21 @@ def top(scores: Shaped[Tensor, " N"], n: int, *, generator: torch.Generator | No
     there are scores at the threshold and above it, whatever N is.
 
     Raises:
-        ValueError: a score is NaN, which has no rank.
+        ValueError: n is not within 1..N, or a score is NaN, which has no rank.
 
     >>> top(torch.tensor([0.1, 0.9, 0.4, 0.9]), 3)
     tensor([1, 3, 2])
     """
+    scores = dense(scores, "scores", 1)
+    n = chosen(n, len(scores), "scores")
+    if scores.dtype == torch.bool:
+        scores = scores.to(torch.uint8)  # which can be sorted
     positions, peak = _candidates(scores, n), scores.amax()
     values = scores[positions]
     threshold = torch.where(peak.isnan(), peak, values.topk(n).values[-1])
     positions = positions[values >= threshold]  # none, where one is NaN
     if not len(positions):
-        raise ValueError(f"{int(torch.isnan(scores).sum())} of {len(scores)} scores are NaN, which have no rank")
+        raise NotFiniteError(f"{int(torch.isnan(scores).sum())} of {len(scores)} scores are NaN, which have no rank")
     if generator is not None:
         positions = positions[torch.randperm(len(positions), generator=generator).to(positions.device)]
     return positions[scores[positions].argsort(descending=True, stable=True)[:n]]

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.points import NEAR, Points, as_points, finite_norms, recompute
+from dal.functional.checking import chosen, not_negative
+from dal.functional.points import NEAR, Points, as_points, check_finite, finite_norms, recompute
 from dal.functional.threads import one_thread
 
 #: Points whose clocks are followed exactly between two looks at the bounds of all others.
@@ -31,6 +32,7 @@ TINY = 1e-300
 MARGIN = 1 + 1e-4
 
 
+@torch.no_grad()
 def kmeans_plusplus(
     points: Points | Float[Tensor, "N D"],
     n: int,
@@ -76,8 +78,7 @@ def kmeans_plusplus(
     if first not in ("largest", "uniform"):
         raise ValueError(f"first must be 'largest' or 'uniform', not {first!r}")
     points = as_points(points)
-    if not 1 <= n <= len(points):
-        raise ValueError(f"{n} of {len(points)} points were asked for")
+    n = chosen(n, len(points))
     norms = finite_norms(points).double()
     clock = torch.empty(len(points), dtype=torch.float64).exponential_(generator=generator).to(points.device)
     race = _Race(points, clock, checked_weights(weights, len(points), points.device))
@@ -102,10 +103,9 @@ def checked_weights(weights: Tensor | None, count: int, device: torch.device) ->
     """The weights as float64 on the device, once it is sure that there are so many, finite and not negative."""
     if weights is None:
         return None
-    if weights.shape != (count,):
-        raise ValueError(f"{count} points need as many weights, not a tensor of shape {tuple(weights.shape)}")
-    if not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise ValueError("weights must be finite and not negative")
+    weights = not_negative(weights, "weights")
+    if len(weights) != count:
+        raise ValueError(f"{count} points need as many weights, not {len(weights)}")
     return weights.to(device, torch.float64)
 
 
@@ -302,6 +302,7 @@ def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
     return values if weights is None else values * weights
 
 
+@torch.no_grad()
 def distances_at_selection(points: Points | Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
     """Distance of every point to the nearest of those before it in order, (n,); the first's is that to the origin.
 
@@ -311,6 +312,7 @@ def distances_at_selection(points: Points | Float[Tensor, "n D"]) -> Float[Tenso
     tensor([3.0000, 2.0000, 0.5000])
     """
     points = as_points(points)
+    check_finite(points)
     with one_thread() if len(points) <= WINDOW else nullcontext():
         return _squared_at_selection(points).sqrt()
 

@@ -6,10 +6,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dal.functional.checking import aligned, integers
 from dal.functional.neighbors import k_nearest
-from dal.functional.points import Points
+from dal.functional.points import Points, as_points, check_finite
 
 
+@torch.no_grad()
 def neighbor_agreement(points: Points | Float[Tensor, "L D"], labels: Int64[Tensor, " L"]) -> tuple[float, float]:
     """How often the nearest other point has the same label, from 0 to 1, and how many standard errors that is above
     chance.
@@ -23,6 +25,9 @@ def neighbor_agreement(points: Points | Float[Tensor, "L D"], labels: Int64[Tens
     >>> neighbor_agreement(torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 0, 1, 1]))[0]
     1.0
     """
+    points, labels = as_points(points), integers(labels, "labels")
+    aligned(points=points, labels=labels)
+    check_finite(points)
     L = len(labels)
     if L < 2:
         return 0.0, 0.0

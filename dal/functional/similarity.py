@@ -6,8 +6,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.functional.blocks import blocks, by_blocks
+from dal.functional.checking import finite, floats
 
 
+@torch.no_grad()
 def mean_similarity(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     """Mean cosine similarity of every row to all rows, itself included, (N,), between -1 and 1.
 
@@ -20,6 +22,7 @@ def mean_similarity(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     >>> mean_similarity(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]]))
     tensor([0.6667, 0.6667, 0.3333])
     """
+    x = finite(floats(x, "x", 2), "x")
     total = x.new_zeros(x.shape[1], dtype=torch.float64)
     for rows in blocks(len(x), x.shape[1], x.device):
         total += F.normalize(x[rows].double(), dim=1).sum(0)

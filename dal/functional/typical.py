@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dal.functional.checking import integers, whole
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import Points, as_points, check_finite
 
@@ -11,6 +12,7 @@ from dal.functional.points import Points, as_points, check_finite
 SOFTENING = 1e-5
 
 
+@torch.no_grad()
 def typicality(
     points: Points | Float[Tensor, "N D"], neighbors: int = 20, *, among: Int64[Tensor, " M"] | None = None
 ) -> Float[Tensor, " N"]:
@@ -32,11 +34,10 @@ def typicality(
     >>> typicality(torch.tensor([[0.0], [1.0], [5.0]]), 1)
     tensor([1.0000, 1.0000, 0.2500])
     """
-    if neighbors < 1:
-        raise ValueError(f"neighbors must be 1 or more, not {neighbors}")
-    points = as_points(points)
+    neighbors, points = whole(neighbors, "neighbors", 1), as_points(points)
     if among is None:
         return _typicality(points, neighbors, None)
+    among = integers(among, "among", 0, len(points))
     inside = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     inside[among] = True
     chosen = points[inside.nonzero().flatten()]

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dal.functional.blocks import by_blocks
+from dal.functional.checking import dense, floats, refuse_rows
 from dal.functional.precision import true_float32
 
 
+@torch.no_grad()
 def least_confidence(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
     """One minus the probability of the most probable class, (N,); high means unsure.
 
@@ -24,11 +26,12 @@ def least_confidence(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -
     return _by_blocks(_binary_least_confidence if multilabel else _least_confidence, probs)
 
 
+@torch.no_grad()
 def margin(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
     """The most probable class's probability minus the second's, (N,), between 0 and 1; low means unsure.
 
-    With `multilabel`, probs are C independent Bernoullis and the result is the mean over the classes of the binary
-    margin `|p - (1 - p)|`.
+    With one class it is that one's probability. With `multilabel`, probs are C independent Bernoullis and the result is
+    the mean over the classes of the binary margin `|p - (1 - p)|`.
 
     Scheffer, Decomain and Wrobel 2001, "Active Hidden Markov Models for Information Extraction".
 
@@ -38,6 +41,7 @@ def margin(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Te
     return _by_blocks(_binary_margin if multilabel else _margin, probs)
 
 
+@torch.no_grad()
 def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
     """Entropy of the probabilities in nats, (N,), between 0 and log C; high means unsure.
 
@@ -57,12 +61,22 @@ def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor) -> Tensor:
 
     A block holds four times what is usual, so that an operation over one class is long enough for all threads.
     """
+    given = dense(probs, "probs", 2)
+
+    def scored(block: slice) -> Tensor:
+        p = floats(given[block], "probs")
+        scores = score(p)
+        if not bool(torch.isfinite(p.sum())):
+            refuse_rows(given, "probs")
+        return scores
+
     with true_float32():
-        return by_blocks(lambda block: score(probs[block]), len(probs), probs.shape[1] // 4, probs.device)
+        return by_blocks(scored, len(given), given.shape[1] // 4, given.device)
 
 
 def _least_confidence(probs: Tensor) -> Tensor:
-    return 1 - probs.amax(-1)
+    half = (probs.shape[1] + 1) // 2  # the larger of two halves first: reductions along short rows are slow
+    return torch.maximum(probs[:, :half], probs[:, -half:]).amax(-1).neg_().add_(1)
 
 
 def _binary_least_confidence(probs: Tensor) -> Tensor:
@@ -71,6 +85,8 @@ def _binary_least_confidence(probs: Tensor) -> Tensor:
 
 def _margin(probs: Tensor) -> Tensor:
     """Two running maxima over the classes, each class lying together: a sort per row costs several times as much."""
+    if probs.shape[1] == 1:
+        return probs[:, 0].clone()
     first, other, *rest = probs.T.contiguous().unbind(0)  # C of (B,)
     best, second = torch.maximum(first, other), torch.minimum(first, other)
     lesser = torch.empty_like(best)

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
+from dal.functional.checking import Options, shown
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads import resamples, spawned
 from dal.learners.labels import checked_labels, checked_weights
+from dal.learners.saved import read_facts
 from dal.outputs import FOLDS, Outputs, closure, log_probs, sources
 
 #: What a committee computes of its members' logits.
@@ -137,8 +139,11 @@ class CommitteeLearner(Learner):
     advice = "Doubt of any model, at K times its price; a network's mc_mode 'laplace' or 'bootstrap' costs one pass."
 
     def __post_init__(self) -> None:
-        if self.members < 2:
-            raise ConfigError(f"members must be at least 2 to show any disagreement, got {self.members}")
+        if not isinstance(self.learner, Learner):
+            raise ConfigError(f"learner of CommitteeLearner must be a learner, not {shown(self.learner)}")
+        options = Options(self)
+        options.whole("members", least=2, said="at least 2 to show any disagreement")
+        options.flag("bootstrap")
         if "logits" not in self.learner.provides:
             raise ConfigError(f"{type(self.learner).__name__} provides no logits, so no committee of it can vote")
 
@@ -224,9 +229,9 @@ class CommitteeLearner(Learner):
         """The members that `save` wrote.
 
         Raises:
-            LearnerError: there are not as many as this committee has.
+            LearnerError: there are not as many as this committee has, or what was saved is damaged.
         """
-        facts = json.loads((Path(folder) / "committee.json").read_text(encoding="utf-8"))
+        facts = read_facts(folder, "committee.json", {"members": int})
         if facts["members"] != self.members:
             raise LearnerError(f"{folder} holds {facts['members']} members, this committee has {self.members}")
         members = [self.learner.load(_place(Path(folder), number), data) for number in range(self.members)]

@@ -22,6 +22,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError
+from dal.functional.blocks import out_of_memory
+from dal.functional.checking import Options
 from dal.inference import reduces
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.labels import checked_weights
@@ -68,20 +70,22 @@ class Course:
     patience: int | None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.min_steps < 0:
-            raise ConfigError(f"min_steps must not be negative, got {self.min_steps}")
-        if self.max_steps is not None and self.max_steps < max(1, self.min_steps):
+        options = Options(self, named="")  # a learner's own options, as users see them
+        options.whole("epochs", "batch_size", least=1)
+        options.whole("min_steps", least=0)
+        options.whole("max_steps", "patience", least=1, optional=True)
+        options.number("clip", above=0, optional=True)
+        options.number("stop_below", least=0, infinite=True, optional=True)
+        if self.max_steps is not None and self.max_steps < self.min_steps:
             raise ConfigError(f"max_steps must be at least 1 and min_steps={self.min_steps}, got {self.max_steps}")
-        for name in ("clip", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive or null, got {getattr(self, name)}")
 
     @classmethod
     def of(cls, learner: Any) -> "Course":
-        """The course that a learner's fields of the same names describe."""
+        """The course that a learner's fields of the same names describe.
+
+        Raises:
+            ConfigError: one of them has no meaning.
+        """
         return cls(**{field.name: getattr(learner, field.name) for field in fields(cls)})
 
     def steps(self, batches: int) -> int:
@@ -165,7 +169,7 @@ def fit_module(
         device: where the default trainer runs.
 
     Raises:
-        LearnerError: the trainer wants more than one device, or sample weights do not fit.
+        LearnerError: the trainer wants more than one device, sample weights do not fit, or memory ran out.
         KeyboardInterrupt: Ctrl-C. Nothing half-fitted is returned.
     """
     checked = None if weights is None else checked_weights(weights, len(rows))
@@ -188,7 +192,7 @@ def fit_module(
             built.callbacks.append(best)  # type: ignore[attr-defined]
         module = make()
         monitor.started("fit", steps)
-        with _deterministic(where), _interruptible():
+        with _deterministic(where), _interruptible(), _explaining_memory(course):
             built.fit(module, batches, held_out)
         if best is not None:
             best.restore(module)
@@ -253,8 +257,8 @@ class _Progress(lightning.Callback):
         if trainer.global_step > self._steps:
             self._monitor.advanced(trainer.global_step - self._steps)
             self._steps = trainer.global_step
-        if self._stop_below is not None:
-            self._losses.append(outputs["loss"].detach())
+        if self._stop_below is not None:  # Lightning divides the loss of each of several batches per step
+            self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._stop_below is not None and float(torch.stack(self._losses).mean()) < self._stop_below:
@@ -263,28 +267,48 @@ class _Progress(lightning.Callback):
 
 
 class _Best(lightning.Callback):
-    """Remembers the weights of the smallest validation loss, and stops when it has not been beaten for long."""
+    """Remembers the module of the smallest validation loss, and stops when it has not been beaten for long.
+
+    What was scored is parameters and buffers: running statistics decide what a network answers as much as weights do.
+    """
 
     def __init__(self, patience: int) -> None:
         self._patience, self._since, self._loss = patience, 0, math.inf
-        self._weights: dict[str, Tensor] = {}
+        self._state: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.sanity_checking:  # of the untrained module, on a few batches
+            return
+        if "val_loss" not in trainer.callback_metrics:
+            raise LearnerError(
+                f"patience needs a module that logs 'val_loss' in its validation_step, which "
+                f"{type(pl_module).__name__} does not: log it, or set patience to null"
+            )
         loss = float(trainer.callback_metrics["val_loss"])
         self._since += 1
         if loss < self._loss:
             self._loss, self._since = loss, 0
             trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
-            self._weights = {name: p.detach().clone() for name, p in trained.items()}
+            held = trained | dict(pl_module.named_buffers())
+            self._state = {name: value.detach().clone() for name, value in held.items()}
         if self._since >= self._patience:
             trainer.should_stop = True
 
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if not self._state:
+            return
+        for name, parameter in pl_module.named_parameters():
+            if parameter.requires_grad and name not in self._state:  # frozen until now, by a callback of the trainer's
+                self._state[name] = parameter.detach().clone()
+
     def restore(self, module: lightning.LightningModule) -> None:
-        """Put the best weights back."""
+        """Put the best parameters and buffers back."""
         with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                if name in self._weights:
-                    parameter.copy_(self._weights[name])
+            for name, value in [*module.named_parameters(), *module.named_buffers()]:
+                if name in self._state:
+                    value.copy_(self._state[name])
 
 
 @contextmanager
@@ -321,6 +345,19 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         torch.backends.cuda.enable_cudnn_sdp(attention[0])
         torch.backends.cuda.enable_mem_efficient_sdp(attention[1])
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def _explaining_memory(course: Course) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise LearnerError(
+            f"training ran out of memory with batches of {course.batch_size} rows: lower batch_size or max_length, "
+            "take a smaller model, or set device to cpu"
+        ) from error
 
 
 class _Interrupted(BaseException):

@@ -1,6 +1,6 @@
 """What is believed about a last linear layer: draws of it fill `mc_logits` at the price of one model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,6 +107,13 @@ class Bootstrap:
 
 
 Posterior = Laplace | Bootstrap
+
+
+def posterior_shapes(names: Collection[str]) -> dict[str, str]:
+    """The dimensions of the fields of the posterior that has these names, for `dal.learners.saved.read_tensors`."""
+    if "deviation" in names:
+        return {"class_basis": "C C", "feature_basis": "D+1 R", "deviation": "C R", "rest": ""}
+    return {"weight": "K C D", "bias": "K C", "seen": "K C"}
 
 
 def posterior_of(tensors: Mapping[str, Tensor]) -> Posterior:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dal.errors import LearnerError
 from dal.inference import run_pass
 from dal.learner import SILENT, Monitor, Prepared
-from dal.learners.heads import DrawnBy, Draws, Posterior, fit_posterior, moved, posterior_of
+from dal.learners.heads import DrawnBy, Draws, Posterior, fit_posterior, moved, posterior_of, posterior_shapes
 from dal.learners.labels import checked_weights
+from dal.learners.saved import read_tensors
 
 if TYPE_CHECKING:
     from dal.modules.base import ActiveModule
@@ -55,7 +56,7 @@ class LastLayer:
         """What `save` wrote.
 
         Raises:
-            LearnerError: there is none.
+            LearnerError: there is none, or it is damaged.
         """
         path = Path(folder) / FILE
         if not path.is_file():
@@ -63,7 +64,7 @@ class LastLayer:
                 f"{folder} was saved without samples of its last layer: train again, or load it with mc_mode='head' or "
                 "'full'"
             )
-        tensors = load_file(path)
+        tensors = read_tensors(folder, FILE, lambda names: {"mean": "D", "scale": ""} | posterior_shapes(names), {})
         return cls(tensors["mean"], tensors["scale"], posterior_of(tensors))
 
 

@@ -8,13 +8,32 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from dal.errors import ConfigError
+from dal.functional.checking import Options, shown
+from dal.inference import Precision
 from dal.learner import Monitor, Prepared
-from dal.learners.devices import device_of
+from dal.learners.devices import device_of, named_device
 from dal.learners.fitting import Course, fit_module
 from dal.learners.heads import DrawnBy
 from dal.learners.labels import checked_labels, class_weights_of
 from dal.learners.last_layer import LastLayer, fit_last_layer
 from dal.modules.base import ActiveModule
+
+
+def check_network(recipe: Any) -> None:
+    """Make sure that the options that learners of networks share have a meaning, when one is made.
+
+    Raises:
+        ConfigError: one has none.
+    """
+    options = Options(recipe)
+    options.one_of("class_weights", (None, "balanced"))
+    options.one_of("precision", get_args(Precision))
+    options.one_of("mc_mode", ("head", "full", *get_args(DrawnBy), *([None] if type(recipe).mc_mode is None else [])))
+    if recipe.trainer is not None and not callable(recipe.trainer):
+        raise ConfigError(f"trainer of {type(recipe).__name__} must be callable or null, not {shown(recipe.trainer)}")
+    if recipe.device != "auto":
+        named_device(recipe.device)
 
 
 def fit_network(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dal.durable import replacing
 from dal.errors import LearnerError, NeedError
-from dal.inference import COMPUTED, Precision, reduces, run_pass
+from dal.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.last_layer import DrawnNetwork, LastLayer
 from dal.learners.surprisal import SURPRISAL, Surprisal
@@ -77,7 +77,7 @@ class NetworkPredictor(Predictor):
         tensors = {}
         if names & EMBEDDINGS:
             device = torch.device("cpu") if self.module is None else self.module.device
-            tensors["embeddings"] = self._embed(data, monitor)[index].to(device)
+            tensors["embeddings"] = placed(self._embed(data, monitor)[index], device)
         if self.module is not None and names - EMBEDDINGS:
             drawn = None if self.layer is None else DrawnNetwork(self.module, self.layer, self._samples, seed)
             passed = run_pass(
@@ -92,7 +92,7 @@ class NetworkPredictor(Predictor):
                 monitor=monitor,
             )
             tensors |= {name: passed[name] for name in sources(names - EMBEDDINGS)}
-        return Outputs(tensors, length=len(index), multilabel=data.multilabel)
+        return Outputs(on_one_device(tensors), length=len(index), multilabel=data.multilabel)
 
     def save(self, folder: Path) -> None:
         """Write the model so that `Learner.load` reads it back, whole or not at all."""

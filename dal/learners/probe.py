@@ -4,21 +4,23 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
-from dal.inference import Collector
+from dal.functional.checking import Options, model_name
+from dal.inference import Collector, Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.devices import device_of
+from dal.learners.devices import device_of, named_device
 from dal.learners.embeddings import Embedder
-from dal.learners.heads import DrawnBy, Draws, Posterior, fit_heads, fit_posterior, posterior_of
+from dal.learners.heads import DrawnBy, Draws, Posterior, fit_heads, fit_posterior, posterior_of, posterior_shapes
 from dal.learners.labels import checked_labels, row_weights
+from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors
 from dal.learners.surprisal import SURPRISAL, Surprisal
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.learners.texts import locate, prepare_texts
@@ -178,6 +180,29 @@ class ProbePredictor(Predictor):
             (target / "probe.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+def _shapes(names: set[str]) -> dict[str, str]:
+    """The dimensions of all that a head holds."""
+    inner = {name.removeprefix("posterior.") for name in names if name.startswith("posterior.")}
+    own = {"mean": "D", "scale": "D", "weight": "C D", "bias": "C"}
+    return own | {f"posterior.{name}": dimensions for name, dimensions in posterior_shapes(inner).items()}
+
+
+def check_encoder(recipe: Any) -> None:
+    """Make sure that the options that learners on embeddings share have a meaning, when one is made.
+
+    Raises:
+        ConfigError: one has none.
+    """
+    if recipe.model is not None:
+        model_name(recipe.model, error=ConfigError)
+    options = Options(recipe)
+    options.whole("max_length", "token_budget", least=1)
+    options.one_of("class_weights", (None, "balanced"))
+    options.one_of("precision", get_args(Precision))
+    if recipe.device != "auto":
+        named_device(recipe.device)
+
+
 def prepare_vectors(data: Any, model: str | None, max_length: int) -> Prepared:
     """The rows tokenized for the encoder `model`; without one, as vectors (N, D).
 
@@ -250,10 +275,11 @@ class ProbeLearner(Learner):
     advice = "Seconds per round on a CPU; good embeddings decide how far it gets."
 
     def __post_init__(self) -> None:
-        if self.l2 <= 0:
-            raise ConfigError(f"l2 must be positive, got {self.l2}")
-        if self.samples < 2:
-            raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
+        check_encoder(self)
+        options = Options(self)
+        options.number("l2", above=0)
+        options.whole("samples", least=2)
+        options.one_of("posterior", get_args(DrawnBy))
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
@@ -307,14 +333,18 @@ class ProbeLearner(Learner):
         return self._predictor(None, data)
 
     def load(self, folder: Path, data: Prepared) -> ProbePredictor:
-        """The head that `save` wrote."""
-        facts = json.loads((Path(folder) / "probe.json").read_text(encoding="utf-8"))
-        if tuple(facts["classes"]) != data.classes:
-            raise LearnerError(
-                f"{folder} was trained for the classes {facts['classes']}, the data has {list(data.classes)}"
-            )
-        head = LinearHead.of(load_file(Path(folder) / "head.safetensors"))
-        return self._predictor(head, data)
+        """The head that `save` wrote.
+
+        Raises:
+            LearnerError: it was trained for other classes, or is damaged.
+        """
+        facts = read_facts(folder, "probe.json", {"classes": list, "multilabel": bool})
+        check_classes(folder, facts["classes"], data.classes)
+        check_kind(folder, facts["multilabel"], data.multilabel)
+        sizes = {"C": len(data.classes)}
+        if isinstance(data, TensorPrepared):
+            sizes["D"] = data.inputs.shape[1]
+        return self._predictor(LinearHead.of(read_tensors(folder, "head.safetensors", _shapes, sizes)), data)
 
     def _predictor(self, head: LinearHead | None, data: Prepared) -> ProbePredictor:
         placed = None if head is None else head.to(device_of(self.device))

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dal.durable import replacing
-from dal.errors import ConfigError, LearnerError, NeedError
+from dal.errors import ConfigError, LearnerError, NeedError, shortened
+from dal.functional.checking import Options, shown
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.committee import COMPUTED, consensus
@@ -23,12 +24,22 @@ from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
 from dal.learners.heads import FLOOR, resamples, spawned
 from dal.learners.labels import checked_labels, row_weights
-from dal.learners.probe import embedded, prepare_vectors
+from dal.learners.probe import check_encoder, embedded, prepare_vectors
+from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.texts import locate
 from dal.outputs import Outputs, closure
 
 _log = logging.getLogger("dal")
 
+_FACTS = {
+    "classes": list,
+    "multilabel": bool,
+    "estimators": list,
+    "bootstrap": bool,
+    "seed": int,
+    "scikit-learn": str,
+}
+_SHAPES = {"mean": "D", "scale": "D", "vectors": "L D", "targets": "L C", "weights": "L"}
 _ROWS = 1 << 14  # predicted at once
 _EMBEDDINGS = frozenset({"embeddings"})
 
@@ -346,8 +357,12 @@ class SklearnCommittee(Learner):
     advice = "Different kinds of models that disagree where the embeddings alone do not decide; seconds per round."
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ConfigError(f"repeats must be at least 1, got {self.repeats}")
+        check_encoder(self)
+        options = Options(self)
+        options.whole("repeats", least=1)
+        options.flag("bootstrap")
+        if isinstance(self.estimators, str) or not all(isinstance(name, str) for name in self.estimators):
+            raise ConfigError(f"estimators of SklearnCommittee must be a list of names, not {shown(self.estimators)}")
         if len(self.names) < 2:
             raise ConfigError("a committee needs at least 2 members: name more estimators, or raise repeats")
         if self.repeats > 1 and not self.bootstrap:
@@ -405,17 +420,16 @@ class SklearnCommittee(Learner):
         """The members that were saved, trained again on what they had been trained on.
 
         Raises:
-            LearnerError: they were trained for other classes, or by another learner.
+            LearnerError: they were trained for other classes or by another learner, or what was saved is damaged.
         """
         import sklearn
 
-        facts = json.loads((Path(folder) / "sklearn.json").read_text(encoding="utf-8"))
-        if tuple(facts["classes"]) != data.classes:
-            raise LearnerError(
-                f"{folder} was trained for the classes {facts['classes']}, the data has {list(data.classes)}"
-            )
+        facts = read_facts(folder, "sklearn.json", _FACTS)
+        check_classes(folder, facts["classes"], data.classes)
+        check_kind(folder, facts["multilabel"], data.multilabel)
         if facts["estimators"] != list(self.names) or facts["bootstrap"] != self.bootstrap:
-            raise LearnerError(f"{folder} holds the members {', '.join(facts['estimators'])}, not this learner's")
+            held = shortened(", ".join(map(str, facts["estimators"])), 200)
+            raise LearnerError(f"{folder} holds the members {held}, not this learner's")
         if facts["scikit-learn"] != sklearn.__version__:
             _log.warning(
                 "%s was trained by scikit-learn %s and is trained again by %s: choices may differ",
@@ -423,8 +437,13 @@ class SklearnCommittee(Learner):
                 facts["scikit-learn"],
                 sklearn.__version__,
             )
-        training = Training(**load_file(Path(folder) / "training.safetensors"))
-        return self._trained(training, data, facts["seed"], SILENT)
+        sizes = {"C": len(data.classes)}
+        training = Training(**read_tensors(folder, "training.safetensors", lambda names: _SHAPES, sizes))
+        with refusing_damage(folder, "training.safetensors"):
+            binary = (training.targets == 0) | (training.targets == 1)
+            if not bool(binary.all()) or bool((training.weights < 0).any()):
+                raise ValueError("targets are not zeros and ones, or a weight is negative")
+            return self._trained(training, data, facts["seed"], SILENT)
 
     def _trained(self, training: Training, data: Prepared, seed: int, monitor: Monitor) -> SklearnPredictor:
         members = fit_members(

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from dal.errors import LearnerError
-from dal.inference import Precision, run_pass
+from dal.errors import LearnerError, one_line
+from dal.inference import Precision, on_one_device, placed, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.embeddings import quiet
 from dal.learners.texts import load_tokenizer, locate
@@ -69,8 +69,8 @@ class Surprisal:
         if others:
             read = predictor.outputs(data, rows, others, seed=seed, exact=exact, monitor=monitor)
             tensors, device = {name: read[name] for name in sources(others)}, read.device
-        surprisal = self.read(data, rows, seed=seed, exact=exact, monitor=monitor)
-        return Outputs({**tensors, "surprisal": surprisal.to(device)}, multilabel=data.multilabel)
+        surprisal = placed(self.read(data, rows, seed=seed, exact=exact, monitor=monitor), device)
+        return Outputs(on_one_device({**tensors, "surprisal": surprisal}), multilabel=data.multilabel)
 
     def read(
         self,
@@ -204,9 +204,10 @@ def _load(model: str) -> nn.Module:
             loaded, info = AutoModelForMaskedLM.from_pretrained(
                 where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise LearnerError(f"the masked-language model {model} could not be loaded: {reason}") from error
+    except LearnerError:
+        raise
+    except Exception as error:  # whatever the readers of a damaged checkpoint let out
+        raise LearnerError(f"the masked-language model {model} could not be loaded: {one_line(error)}") from error
     missing = sorted({*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])})
     if missing:
         raise LearnerError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import DataError
+from dal.functional.blocks import blocks
 from dal.learner import Prepared
 
 
@@ -38,12 +39,11 @@ class TensorPrepared(Prepared):
         """
         size, width = self.inputs.shape
         total, squares = torch.zeros(2, width, dtype=torch.float64)
-        chunks = max(1, (1 << 22) // max(1, width))
-        for chunk in self.inputs.split(chunks):
-            total += chunk.double().sum(0)
+        for rows in blocks(size, 2 * width, self.inputs.device):
+            total += self.inputs[rows].sum(0, dtype=torch.float64)
         mean = total / max(1, size)
-        for chunk in self.inputs.split(chunks):
-            squares += (chunk.double() - mean).square_().sum(0)
+        for rows in blocks(size, 2 * width, self.inputs.device):
+            squares += (self.inputs[rows] - mean).square_().sum(0)
         deviation = (squares / max(1, size)).sqrt()
         floor = 1e-6 * deviation.max().clamp_min(1e-30) if width else 0.0
         varies = deviation > floor

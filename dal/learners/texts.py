@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from dal.errors import LearnerError
+from dal.errors import LearnerError, one_line
 from dal.learners.tokens import TextPrepared, tokenize
 
 _OFFSET = 2  # positions that these families count past the padding token
@@ -30,8 +30,8 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     where = locate(model)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError) as error:
-        raise LearnerError(f"the tokenizer of {model} could not be loaded: {' '.join(str(error).split())}") from error
+    except Exception as error:  # tokenizers raises bare exceptions for damaged files
+        raise LearnerError(f"the tokenizer of {model} could not be loaded: {one_line(error)}") from error
     choose_pad_token(tokenizer)
     return tokenizer
 
@@ -47,7 +47,10 @@ def prepare_texts(rows: Any, model: str, max_length: int) -> TextPrepared:
 @lru_cache(maxsize=16)
 def _facts(where: str) -> tuple[int, bool]:
     """How many tokens the model can read, and whether it reads a row's last position and so wants padding first."""
-    config = AutoConfig.from_pretrained(where).get_text_config()
+    try:
+        config = AutoConfig.from_pretrained(where).get_text_config()
+    except Exception as error:  # whatever a damaged config.json causes
+        raise LearnerError(f"the config of the model {where} could not be loaded: {one_line(error)}") from error
     positions = getattr(config, "max_position_embeddings", None)
     longest = positions if isinstance(positions, int) and positions > 0 else 1 << 30
     if config.model_type in _OFFSET_FAMILIES:

@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from dal.durable import replacing
-from dal.errors import ConfigError, DataError, LearnerError, NeedError
+from dal.errors import DataError, LearnerError, NeedError
+from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.labels import checked_labels, row_weights
+from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.sklearn import Member, fit_estimator
 from dal.outputs import Outputs, closure
 
@@ -116,10 +118,10 @@ class TfidfLearner(Learner):
     advice = "No encoder at all: a cheap baseline, and a second opinion on a labeled set."
 
     def __post_init__(self) -> None:
-        if self.C <= 0:
-            raise ConfigError(f"C must be positive, got {self.C}")
-        if self.ngrams < 1:
-            raise ConfigError(f"ngrams must be at least 1, got {self.ngrams}")
+        options = Options(self, named="")
+        options.number("C", above=0, said="positive and finite")
+        options.whole("ngrams", least=1)
+        options.one_of("class_weights", (None, "balanced"))
 
     def prepare(self, data: Any) -> WordsPrepared:
         """The texts as they are.
@@ -160,17 +162,22 @@ class TfidfLearner(Learner):
         """The regression that `save` wrote.
 
         Raises:
-            LearnerError: it was trained for other classes.
+            LearnerError: it was trained for other classes, or is damaged.
         """
-        facts = json.loads((Path(folder) / "tfidf.json").read_text(encoding="utf-8"))
-        if tuple(facts["classes"]) != data.classes:
-            raise LearnerError(
-                f"{folder} was trained for the classes {facts['classes']}, the data has {list(data.classes)}"
-            )
-        tensors = load_file(Path(folder) / "tfidf.safetensors")
-        vectorizer = self._vectorizer(vocabulary=facts["terms"])
-        vectorizer.idf_ = tensors["idf"]
-        seen = tuple(tensors[f"seen.{number}"] for number in range(sum(name.startswith("seen.") for name in tensors)))
+        facts = read_facts(folder, "tfidf.json", {"classes": list, "multilabel": bool, "terms": list})
+        check_classes(folder, facts["classes"], data.classes)
+        check_kind(folder, facts["multilabel"], data.multilabel)
+        count = len(data.classes) if data.multilabel else 1
+        sizes = {"V": len(facts["terms"])}
+        read = read_tensors(folder, "tfidf.safetensors", lambda names: _shapes(names, count), sizes)
+        tensors = {name: value.numpy() for name, value in read.items()}
+        with refusing_damage(folder, "tfidf.json"):
+            vectorizer = self._vectorizer(vocabulary=[str(term) for term in facts["terms"]])
+            vectorizer.idf_ = tensors["idf"]
+        seen = tuple(tensors[f"seen.{number}"] for number in range(count))
+        with refusing_damage(folder, "tfidf.safetensors"):
+            for number, codes in enumerate(seen):
+                _check_member(number, codes, tensors, 2 if data.multilabel else len(data.classes))
         estimators = tuple(self._restored(tensors, number) for number in range(len(seen)))
         member = Member(len(data.classes), facts["multilabel"], estimators, seen)
         return TfidfPredictor(vectorizer, member, data.classes)
@@ -204,6 +211,27 @@ class TfidfLearner(Learner):
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(C=self.C, max_iter=1000)
+
+
+def _shapes(names: set[str], count: int) -> dict[str, str]:
+    """The dimensions of what the regressions of a saved model hold."""
+    wanted = {"idf": "V"}
+    for number in range(count):
+        wanted[f"seen.{number}"] = f"S{number}"
+        if f"weight.{number}" in names:
+            wanted |= {f"weight.{number}": f"B{number} V", f"bias.{number}": f"B{number}"}
+    return wanted
+
+
+def _check_member(number: int, seen: np.ndarray, tensors: dict[str, np.ndarray], classes: int) -> None:
+    """Make sure that a regression tells the classes apart that it says it has seen (ValueError)."""
+    if not len(seen) or not np.issubdtype(seen.dtype, np.integer) or seen.min() < 0 or seen.max() >= classes:
+        raise ValueError(f"seen.{number} holds no classes")
+    if len(np.unique(seen)) != len(seen) or (len(seen) > 1) != (f"weight.{number}" in tensors):
+        raise ValueError(f"seen.{number} does not fit the weights")
+    expected = 1 if len(seen) == 2 else len(seen)
+    if len(seen) > 1 and len(tensors[f"weight.{number}"]) != expected:
+        raise ValueError(f"weight.{number} is not of {len(seen)} classes")
 
 
 def _text(given: Any) -> str:

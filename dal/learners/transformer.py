@@ -10,14 +10,16 @@ import lightning
 from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError
+from dal.functional.checking import Options, model_name, shown
 from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
 from dal.learners.embeddings import Embedder
 from dal.learners.fitting import Course
 from dal.learners.last_layer import LastLayer
-from dal.learners.network import fit_network, load_last_layer
+from dal.learners.network import check_network, fit_network, load_last_layer
 from dal.learners.predictor import NetworkPredictor
+from dal.learners.saved import refusing_damage
 from dal.learners.surprisal import Surprisal
 from dal.learners.texts import load_tokenizer, locate, prepare_texts
 from dal.learners.tokens import TextPrepared
@@ -99,12 +101,22 @@ class TransformerLearner(Learner):
 
     def __post_init__(self) -> None:
         Course.of(self)
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.samples < 2:
-            raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
-        if self.prior_precision <= 0:
-            raise ConfigError(f"prior_precision must be positive, got {self.prior_precision}")
+        model_name(self.model, error=ConfigError)
+        options = Options(self)
+        options.whole("max_length", "token_budget", least=1)
+        options.whole("freeze", least=0)
+        options.whole("samples", least=2)
+        options.number("learning_rate", "prior_precision", above=0)
+        options.number("head_learning_rate", above=0, optional=True)
+        options.number("weight_decay", least=0)
+        options.number("warmup_ratio", least=0, most=1)
+        options.number("dropout", least=0, most=1, optional=True)
+        options.flag("warm_start", "attention_dropout")
+        check_network(self)
+        if self.lora is not None and not isinstance(self.lora, LoRA):
+            raise ConfigError(f"lora of TransformerLearner must be a LoRA or null, not {shown(self.lora)}")
+        if self.freeze and self.lora is not None:
+            raise ConfigError("freeze and lora exclude each other: LoRA keeps every pretrained weight as it is")
 
     def prepare(self, data: Any) -> TextPrepared:
         """The rows tokenized, from the cache when they were before."""
@@ -145,9 +157,10 @@ class TransformerLearner(Learner):
         """The model in a Hugging Face folder, such as `save` wrote.
 
         Raises:
-            LearnerError: it was trained for other classes.
+            LearnerError: it was trained for other classes, or is damaged.
         """
-        module = self._module(str(folder), data, lora=None, freeze=0)
+        with refusing_damage(folder):
+            module = self._module(str(Path(folder).absolute()), data, lora=None, freeze=0)
         held = set(module.model.config.id2label.values())
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")

@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from dal.errors import LearnerError, require
+from dal.errors import ConfigError, LearnerError, require
+from dal.functional.checking import Options, shown
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,16 @@ class LoRA:
     alpha: float = 16.0
     dropout: float = 0.0
     layers: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        options = Options(self)
+        options.whole("rank", least=1)
+        options.number("alpha", above=0)
+        options.number("dropout", least=0, below=1)
+        if self.layers is not None and (
+            isinstance(self.layers, str) or not self.layers or not all(isinstance(each, str) for each in self.layers)
+        ):
+            raise ConfigError(f"layers of LoRA must be a list of names or null, not {shown(self.layers)}")
 
 
 def add_lora(model: PreTrainedModel, lora: LoRA, new: frozenset[str]) -> None:

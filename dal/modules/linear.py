@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dal.bounded import parse_json
 from dal.durable import replacing
-from dal.errors import LearnerError
+from dal.errors import LearnerError, one_line
 from dal.modules.base import ActiveModule, Batch
 from dal.modules.dropout import seeded
 
@@ -97,9 +97,14 @@ class LinearClassifier(ActiveModule):
             LearnerError: the folder does not hold one.
         """
         try:
-            facts: dict[str, Any] = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+            facts: Any = parse_json((Path(folder) / "config.json").read_text(encoding="utf-8"))
+            weights = load_file(Path(folder) / "model.safetensors")
+            if weights["weight"].shape != (len(facts["classes"]), facts["inputs"]):
+                raise ValueError("its weights are not of the shape that its config says")
+            if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+                raise ValueError("its weights are NaN or infinite")
             module = cls(facts["inputs"], facts["classes"], multilabel=facts["multilabel"], dropout=facts["dropout"])
-            module.linear.load_state_dict(load_file(Path(folder) / "model.safetensors"))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise LearnerError(f"{folder} does not hold a linear classifier: {error}") from error
+            module.linear.load_state_dict(weights)
+        except Exception as error:  # a damaged file can be of any shape, and its readers let out errors of their own
+            raise LearnerError(f"{folder} does not hold a linear classifier: {one_line(error)}") from error
         return module.eval()

@@ -12,7 +12,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from dal.errors import LearnerError, MissingExtraError, one_line
+from dal.errors import LearnerError, MissingExtraError, one_line, shortened
+from dal.functional.checking import model_name
 from dal.modules.dropout import seeded
 
 #: Packages that carry a model, and what to give to pip for them where that is not their name.
@@ -30,20 +31,27 @@ def locate(model: str | Path, holds: str = "config.json") -> str:
 
     Raises:
         MissingExtraError: the package is not installed.
-        LearnerError: the folder does not exist, or lacks that file.
+        LearnerError: it names nothing, or a folder that does not exist, cannot be read or lacks that file.
 
     Example:
         >>> locate("google-bert/bert-base-uncased")
         'google-bert/bert-base-uncased'
     """
+    model_name(model, error=LearnerError)
     text = str(model)
-    if text.startswith("package:"):
-        return _model_folder(_in_package(text.removeprefix("package:")), text, holds)
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return _model_folder(path, text, holds)
+    try:
+        if text.startswith("package:"):
+            return _model_folder(_in_package(text.removeprefix("package:")), text, holds)
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return _model_folder(path, text, holds)
+        if path.is_file():
+            raise LearnerError(f"the model {shortened(text, 120)} is a file: name the folder that it lies in")
+    except (OSError, RuntimeError) as error:  # a name that is too long, no permission, "~nobody"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise LearnerError(f"the model {shortened(text, 120)} cannot be read: {reason}") from error
     if isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
-        raise LearnerError(f"the model folder {text} does not exist")
+        raise LearnerError(f"the model folder {shortened(text, 120)} does not exist")
     return text
 
 
@@ -137,7 +145,9 @@ def _from_checkpoint(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except LearnerError:
+            raise
+        except Exception as error:  # whatever the readers of a damaged checkpoint let out
             raise LearnerError(f"the model {where} could not be loaded: {one_line(error)}") from error
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = frozenset(set(info["missing_keys"]) | mismatched)

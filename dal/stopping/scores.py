@@ -114,7 +114,7 @@ class Plateau(StoppingRule):
 
     def judge(self, history: History) -> Verdict:
         """The predicted gain of the next labels against the least that is worth them."""
-        points = _points(history, self.metric)
+        points = {labels: score for labels, score in _points(history, self.metric).items() if labels > 0}
         if len(points) < self.least_rounds:
             return Verdict(
                 False, f"{count(len(points), 'score')} on validation rows so far, {self.least_rounds} are needed"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.signal import neighbor_agreement
 from dal.strategies.batches import Diversified
 from dal.strategies.composition import Composed, Mixture
@@ -51,8 +51,7 @@ class Auto(Composed):
     advice = "The default. Typical rows while labels are few, then unsure and different ones; says why when it changes."
 
     def __post_init__(self) -> None:
-        if not self.per_class >= 0:
-            raise ConfigError(f"per_class of Auto must be 0 or more, not {self.per_class}")
+        Options(self).number("per_class", least=0)
 
     @property
     def parts(self) -> tuple[Strategy, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.clustering import kmeans, medoids
 from dal.functional.ranking import top
 from dal.strategies.composition import Composed
@@ -41,8 +41,7 @@ class Diversified(Composed):
 
     def __post_init__(self) -> None:
         check_scores(self)
-        if self.factor < 1:
-            raise ConfigError(f"factor of Diversified must be 1 or more, not {self.factor}")
+        Options(self).whole("factor", least=1).text("space")
 
     @property
     def title(self) -> str:

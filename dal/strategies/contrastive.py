@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.contrast import falcun, neighbor_divergence
 from dal.functional.neighbors import k_nearest
 from dal.strategy import Query, ScoreStrategy, Selection, Strategy
@@ -32,8 +32,7 @@ class CAL(ScoreStrategy):
     advice = "Fine-tuned models with a hundred labels or more, also out of domain. Blind to redundancy; weak early."
 
     def __post_init__(self) -> None:
-        if self.neighbors < 1:
-            raise ConfigError(f"neighbors of CAL must be at least 1, not {self.neighbors}")
+        Options(self).whole("neighbors", least=1, said="at least 1").text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -76,8 +75,7 @@ class FALCUN(Strategy):
     advice = "BADGE's balance for the price of Margin. Two classes leave it little to spread over."
 
     def __post_init__(self) -> None:
-        if self.gamma < 0:
-            raise ConfigError(f"gamma of FALCUN must be 0 or more, not {self.gamma}")
+        Options(self).number("gamma", least=0, said="0 or more")
 
     def select(self, query: Query) -> Selection:
         """n positions in the order of their draw."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.coverage import max_coverage, pure_radius
 from dal.functional.drawing import some_rows
 from dal.functional.k_center import farthest_others
@@ -55,14 +55,11 @@ class ProbCover(Strategy):
     advice = "Very few labels on embeddings with dense topics. Hangs on its radius: MaxHerding is the safer choice."
 
     def __post_init__(self) -> None:
-        if self.delta is not None and not 0 <= self.delta <= 2:
-            raise ConfigError(f"delta of ProbCover must be within 0..2 or null, not {self.delta}")
-        if not 0 < self.purity <= 1:
-            raise ConfigError(f"purity of ProbCover must be above 0 and at most 1, not {self.purity}")
-        if self.clusters is not None and self.clusters < 1:
-            raise ConfigError(f"clusters of ProbCover must be 1 or more or null, not {self.clusters}")
-        if self.targets < 1:
-            raise ConfigError(f"targets of ProbCover must be 1 or more, not {self.targets}")
+        options = Options(self)
+        options.number("delta", least=0, most=2, optional=True)
+        options.number("purity", above=0, most=1)
+        options.whole("clusters", least=1, optional=True)
+        options.whole("targets", least=1).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -1,13 +1,12 @@
 """Strategies that ask for what does not look labeled yet."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError
 from dal.functional.blocks import blocks
+from dal.functional.checking import Options
 from dal.functional.drawing import some_rows
 from dal.functional.logistic import Plane, separate
 from dal.functional.ranking import top
@@ -45,11 +44,7 @@ class Discriminative(Strategy):
     advice = "Large batches that shall look like the pool as a whole. Blind to the classes; weak with very few labels."
 
     def __post_init__(self) -> None:
-        for name in ("sub_batches", "sample"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} of Discriminative must be 1 or more, not {getattr(self, name)}")
-        if not (self.penalty > 0 and math.isfinite(self.penalty)):
-            raise ConfigError(f"penalty of Discriminative must be above 0 and finite, not {self.penalty}")
+        Options(self).whole("sub_batches", "sample", least=1).number("penalty", above=0).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

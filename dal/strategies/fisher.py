@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.fisher import bait, fisher_factors
 from dal.functional.ranking import top
 from dal.strategy import Query, Selection, Strategy
@@ -47,11 +47,10 @@ class BAIT(Strategy):
     advice = "Strong in any batch size, and the dearest: seconds to minutes a batch. Trusts the model's probabilities."
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "dimensions", "rank", "oversampling"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} of BAIT must be at least 1, not {getattr(self, name)}")
-        if self.regularisation <= 0:
-            raise ConfigError(f"regularisation of BAIT must be positive, not {self.regularisation}")
+        options = Options(self)
+        options.whole("candidates", "dimensions", "rank", least=1, said="at least 1")
+        options.number("oversampling", least=1, said="at least 1")
+        options.number("regularisation", above=0, said="positive")
 
     def select(self, query: Query) -> Selection:
         """n positions in the order in which they were added."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.drawing import some_rows
 from dal.functional.herding import Herd, closest_distance, max_herding
 from dal.functional.uncertainty import margin
@@ -48,7 +48,7 @@ class MaxHerding(Strategy):
     advice = "The first tens of labels: representative and spread out, no model needed. Later, uncertainty pays more."
 
     def __post_init__(self) -> None:
-        _check_above_zero("MaxHerding", sigma=self.sigma, targets=self.targets)
+        Options(self).number("sigma", above=0).whole("targets", least=1).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -101,9 +101,9 @@ class UHerding(Strategy):
     )
 
     def __post_init__(self) -> None:
-        _check_above_zero("UHerding", temperature=self.temperature, targets=self.targets)
-        if self.sigma is not None:
-            _check_above_zero("UHerding", sigma=self.sigma)
+        options = Options(self)
+        options.number("temperature", above=0).number("sigma", above=0, optional=True)
+        options.whole("targets", least=1).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -143,9 +143,3 @@ def _bandwidth(labeled: Tensor) -> float:
 
 def _selection(herd: Herd, **notes: float) -> Selection:
     return Selection(herd.positions, herd.gains, {**notes, "coverage": herd.coverage})
-
-
-def _check_above_zero(name: str, **options: float) -> None:
-    for option, value in options.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{option} of {name} must be above 0 and finite, not {value}")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError
 from dal.functional.central import central_rows
+from dal.functional.checking import Options
 from dal.functional.clustering import kmeans
 from dal.functional.consistency import inconsistency
 from dal.functional.hierarchy import average_linkage, round_robin
@@ -47,10 +47,9 @@ class ClusterMargin(Strategy):
     advice = "Margin for large batches and pools full of near-copies; with small batches it is Margin for more money."
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ConfigError(f"factor of ClusterMargin must be at least 1, not {self.factor}")
-        if self.clusters is not None and self.clusters < 1:
-            raise ConfigError(f"clusters of ClusterMargin must be at least 1, not {self.clusters}")
+        options = Options(self)
+        options.number("factor", least=1, said="at least 1")
+        options.whole("clusters", least=1, optional=True, said="at least 1").text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -92,8 +91,7 @@ class CLUE(Strategy):
     advice = "Pools unlike the labeled rows, large batches. Costs a k-means with k = n; ignores what is labeled."
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature of CLUE must be positive, not {self.temperature}")
+        Options(self).number("temperature", above=0, said="positive").text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -137,8 +135,7 @@ class DropQuery(Strategy):
     advice = "Frozen foundation models with head-only dropout. Where dropout changes nothing, the choice is random."
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"threshold of DropQuery must be above 0 and at most 1, not {self.threshold}")
+        Options(self).number("threshold", above=0, most=1).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -180,8 +177,7 @@ class InformationDensity(ScoreStrategy):
     advice = "Noisy pools whose outliers uncertainty would ask for. Misses rare classes; batches may be redundant."
 
     def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise ConfigError(f"beta of InformationDensity must be 0 or more, not {self.beta}")
+        Options(self).number("beta", least=0, said="0 or more").text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.disagreement import mutual_information
 from dal.functional.joint import epig, greedy_batch
 from dal.functional.ranking import top
@@ -40,7 +40,7 @@ class BatchBALD(Strategy):
     )
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "candidates", "configurations")
+        Options(self).whole("candidates", "configurations", least=1)
 
     def select(self, query: Query) -> Selection:
         """n positions in greedy order."""
@@ -76,7 +76,7 @@ class EPIG(ScoreStrategy):
     advice = "Pools full of odd rows, or unlike the rows that count. Needs joint samples; batches may be redundant."
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "targets", "candidates")
+        Options(self).whole("targets", "candidates", least=1)
 
     def score(self, query: Query) -> Tensor:
         """The information about the targets in nats, (N,); 0 for rows that are no candidates."""
@@ -97,10 +97,3 @@ def _informative(pool: Outputs, count: int, generator: torch.Generator) -> Tenso
         return torch.arange(len(pool), device=pool.device)
     information = mutual_information(pool.joint_mc_log_probs, multilabel=pool.multilabel)
     return top(information, count, generator=generator)
-
-
-def _at_least_one(strategy: Strategy, *options: str) -> None:
-    for option in options:
-        value = getattr(strategy, option)
-        if value < 1:
-            raise ConfigError(f"{option} of {type(strategy).__name__} must be 1 or more, not {value}")

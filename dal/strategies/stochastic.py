@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import ConfigError, SelectionError
+from dal.functional.checking import Options
 from dal.functional.ranking import top
 from dal.strategies.composition import Composed
 from dal.strategies.disagreement import BALD
@@ -56,8 +57,7 @@ class Stochastic(Composed):
         if self.mode not in get_args(Mode):
             allowed = " or ".join(map(repr, get_args(Mode)))
             raise ConfigError(f"mode of Stochastic must be {allowed}, not {self.mode!r}")
-        if not (0 < self.beta < math.inf):
-            raise ConfigError(f"beta of Stochastic must be above 0 and finite, not {self.beta}")
+        Options(self).number("beta", above=0)
         if self.mode == "power" and not math.isfinite(self.strategy.lowest):
             raise ConfigError(
                 f"mode 'power' needs scores with a lowest value, which those of {self.strategy.title} have not: "
@@ -113,8 +113,7 @@ class PowerBALD(Strategy):
     )
 
     def __post_init__(self) -> None:
-        if not (0 < self.beta < math.inf):
-            raise ConfigError(f"beta of PowerBALD must be above 0 and finite, not {self.beta}")
+        Options(self).number("beta", above=0)
 
     def select(self, query: Query) -> Selection:
         """n positions in the order of their draw."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.errors import ConfigError
+from dal.functional.checking import Options
 from dal.functional.drawing import some_rows
 from dal.functional.partition import partition
 from dal.functional.typical import typicality
@@ -49,9 +49,7 @@ class TypiClust(Strategy):
     advice = "The first labels: typical rows of every topic, no model needed. Falls behind once a model can be trusted."
 
     def __post_init__(self) -> None:
-        for name in ("neighbors", "max_clusters", "min_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} of TypiClust must be 1 or more, not {getattr(self, name)}")
+        Options(self).whole("neighbors", "max_clusters", "min_size", least=1).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

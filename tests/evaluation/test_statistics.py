@@ -1,6 +1,7 @@
 """The paired test and its correction: against exact references, and against what they promise."""
 
 from fractions import Fraction
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -69,3 +70,31 @@ def test_any_false_rejection_among_many_is_as_rare_as_stated() -> None:
 def test_wins_draws_and_losses() -> None:
     assert tally([0.2, 0.01, -0.01, -0.2, -0.3], level=0.01) == (1, 2, 2)
     assert tally([]) == (0, 0, 0)
+
+
+def test_a_test_that_was_not_made_changes_no_other_wherever_it_stands() -> None:
+    given = {"n": float("nan"), "m": float("nan"), "a": 0.01, "b": 0.2, "c": 0.04}
+    for order in permutations(given):
+        corrected = holm({name: given[name] for name in order})
+        assert tuple(corrected) == order
+        assert np.isnan(corrected.pop("n"))
+        assert np.isnan(corrected.pop("m"))
+        assert corrected == holm({"a": 0.01, "b": 0.2, "c": 0.04}) == {"a": 0.03, "b": 0.2, "c": 0.08}
+
+
+def test_no_test_at_all_has_nothing_to_correct() -> None:
+    assert holm({}) == {}
+    assert list(map(np.isnan, holm({"only": float("nan")}).values())) == [True]
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.01, float("inf")])
+def test_what_is_no_probability_is_no_p_value(p: float) -> None:
+    with pytest.raises(ValueError, match="the p-value of 'Margin' must be from 0 to 1 or NaN"):
+        holm({"Margin": p, "BADGE": 0.2})
+
+
+def test_a_difference_that_is_not_known_is_no_draw() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        tally([0.2, float("nan")])
+    with pytest.raises(ValueError, match="level must be"):
+        tally([0.2], level=float("nan"))

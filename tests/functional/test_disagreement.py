@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from reference import uncertainty as reference
 
 from dal.functional import blocks
 from dal.functional.disagreement import consensus, mean_std, mutual_information
-from dal.outputs import log_probs
+from dal.outputs import fold, log_probs
 
 
 def random_logits(N: int, K: int, C: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -125,3 +126,38 @@ def test_no_rows_give_no_figures():
     nothing = torch.zeros(0, 4, 3)
     assert mutual_information(nothing).shape == mean_std(nothing).shape == (0,)
     assert consensus(nothing).shape == (0, 3)
+
+
+@pytest.mark.parametrize("K", [1, 2, 7, 20, 50])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16])
+def test_samples_that_are_all_the_same_disagree_by_exactly_nothing(K, kind):
+    same = random_logits(500, 1, 6).log_softmax(-1).to(kind).repeat(1, K, 1)
+    differ = random_logits(500, K, 6, seed=1).log_softmax(-1).to(kind)
+    for function in (mutual_information, mean_std, partial(mutual_information, multilabel=True)):
+        assert (function(same) == 0).all()
+        assert (function(torch.cat([differ, same]))[500:] == 0).all()  # whatever else is in the block
+        assert K == 1 or (function(differ) > 0).all()
+
+
+def test_samples_that_differ_in_the_last_place_are_not_taken_for_the_same():
+    log_p = random_logits(200, 1, 4, dtype=torch.float64).log_softmax(-1).repeat(1, 5, 1)
+    log_p[:, 3] += 1e-7
+    assert (mean_std(log_p) > 0).all()
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("name", ["mutual_information", "mean_std"])
+def test_folded_samples_that_are_all_the_same_disagree_by_exactly_nothing(name, multilabel):
+    logits = random_logits(301, 1, 5).repeat(1, 9, 1)
+    assert (fold(name, logits, multilabel) == 0).all()
+    assert (fold(name, logits * torch.tensor([1e5]), multilabel) == 0).all()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("function", [mutual_information, consensus, mean_std])
+def test_values_that_are_not_finite_are_refused_by_their_rows(function, value, monkeypatch):
+    monkeypatch.setattr(blocks, "ELEMENTS", 40)
+    log_p = random_logits(50, 4, 3).log_softmax(-1)
+    log_p[[17, 40], 1, 2] = value
+    with pytest.raises(ValueError, match="mc_log_probs must be finite; 2 rows are not: 17, 40"):
+        function(log_p)

@@ -219,3 +219,36 @@ def test_targets_that_do_not_fit_the_pool_are_refused():
     for wrong in (samples(5, 3, 3), samples(5, 4, 2), samples(5, 4, 3)[:0]):
         with pytest.raises(ValueError, match="same samples and classes"):
             epig(pool, wrong)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_rows_and_targets_whose_samples_are_the_same_tell_exactly_nothing(multilabel):
+    same = samples(400, 1, 4, dtype=torch.float32).repeat(1, 12, 1)
+    differ = samples(100, 12, 4, 1, dtype=torch.float32)
+    found = epig(torch.cat([differ, same]), torch.cat([same[:5], differ[:3]]), multilabel=multilabel)
+    assert (found[100:] == 0).all()
+    assert (found[:100] > 0).all()
+    assert (epig(differ, same[:7], multilabel=multilabel) == 0).all()
+
+
+def test_the_same_samples_everywhere_are_a_batch_by_chance_alone():
+    log_p = samples(30, 1, 3, dtype=torch.float32).repeat(1, 20, 1)
+    counts = torch.zeros(30)
+    for seed in range(900):
+        found = greedy_batch(log_p, 2, generator=seeded(seed))
+        assert (found.gains == 0).all()
+        counts[found.positions] += 1
+    assert ((counts - 60) ** 2 / 60).sum() < 58.3  # chi-square with 29 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_not_finite_are_refused_by_their_rows(value):
+    log_p, broken = samples(20, 3, 2), samples(20, 3, 2)
+    broken[[3, 19], 1] = value
+    for call in (
+        lambda: greedy_batch(broken, 2, generator=seeded()),
+        lambda: epig(broken, log_p),
+        lambda: epig(log_p, broken),
+    ):
+        with pytest.raises(ValueError, match=r"(joint_mc_log_probs|target) must be finite; 2 rows are not: 3, 19"):
+            call()

@@ -130,7 +130,17 @@ def test_the_probabilities_are_not_written_to(function, slow, multilabel):
 
 
 @pytest.mark.parametrize(("function", "slow"), FUNCTIONS)
-def test_a_row_that_is_not_a_number_stays_one(function, slow):
-    probs = random_probs(5, 4, seed=6)
-    probs[3, 2] = torch.nan
-    assert torch.isnan(function(probs)).tolist() == [False, False, False, True, False]
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_not_finite_are_refused_by_their_rows(function, slow, value, multilabel, monkeypatch):
+    monkeypatch.setattr(blocks, "ELEMENTS", 2)
+    probs = random_probs(9, 4, seed=6)
+    probs[[3, 7], 2] = value
+    with pytest.raises(ValueError, match="probs must be finite; 2 rows are not: 3, 7"):
+        function(probs, multilabel=multilabel)
+
+
+def test_one_class_leaves_no_doubt():
+    probs = torch.ones(4, 1)
+    assert margin(probs).tolist() == [1.0] * 4
+    assert least_confidence(probs).tolist() == entropy(probs).tolist() == [0.0] * 4

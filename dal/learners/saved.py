@@ -1,0 +1,117 @@
+"""What a saved model's files hold, read within limits and checked: damage is said in one line."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.bounded import parse_json
+from dal.errors import LearnerError, one_line, shortened
+
+
+def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """The JSON object in a file of a saved model.
+
+    Args:
+        folder: where the model was saved.
+        name: of the file.
+        kinds: keys that it must hold, and what their values are.
+
+    Raises:
+        LearnerError: there is no such file, or it is damaged.
+    """
+    with refusing_damage(folder, name):
+        facts = parse_json((Path(folder) / name).read_text(encoding="utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError("it holds no object")
+        for key, kind in kinds.items():
+            if key not in facts:
+                raise ValueError(f"'{key}' is missing")
+            if not isinstance(facts[key], kind) or (isinstance(facts[key], bool) and kind is int):
+                raise ValueError(f"'{key}' is a {type(facts[key]).__name__}")
+    return facts
+
+
+def read_tensors(
+    folder: Path | str, name: str, shapes: Callable[[set[str]], Mapping[str, str]], sizes: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """The tensors in a file of a saved model, on the CPU, all of them finite.
+
+    Args:
+        folder: where the model was saved.
+        name: of the file.
+        shapes: from the names that the file holds to those that it must hold and their dimensions, such as
+            `{"weight": "C D"}`. A dimension is a name, which stands for one size everywhere, perhaps with "+1".
+        sizes: of the dimensions that are known.
+
+    Raises:
+        LearnerError: there is no such file, or it is damaged or of another model.
+    """
+    from safetensors.torch import load_file
+
+    with refusing_damage(folder, name):
+        tensors = load_file(Path(folder) / name)
+        wanted, known = shapes(set(tensors)), dict(sizes)
+        if missing := sorted(set(wanted) - set(tensors)):
+            raise ValueError(f"it does not hold {missing[0]}")
+        for key, dimensions in wanted.items():
+            _check(key, tensors[key], dimensions.split(), known)
+    return {key: tensors[key] for key in wanted}
+
+
+def _check(key: str, tensor: Tensor, dimensions: Sequence[str], known: dict[str, int]) -> None:
+    if tensor.dim() != len(dimensions):
+        raise ValueError(f"{key} has shape {tuple(tensor.shape)}, expected ({', '.join(dimensions)})")
+    for size, dimension in zip(tensor.shape, dimensions, strict=True):
+        base, _, more = dimension.partition("+")
+        expected = known.setdefault(base, size - int(more or 0)) + int(more or 0)
+        if size != expected:
+            raise ValueError(f"{key} has shape {tuple(tensor.shape)}, but {dimension} is {expected}")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{key} holds NaN or infinite values")
+
+
+def check_classes(folder: Path | str, held: Sequence[str], classes: Sequence[str]) -> None:
+    """Make sure that a saved model was trained for the classes of the data.
+
+    Raises:
+        LearnerError: it was not.
+    """
+    if list(held) != list(classes):
+        ours, theirs = shortened(str(list(classes)), 200), shortened(str(list(held)), 200)
+        raise LearnerError(f"{folder} was trained for the classes {theirs}, the data has {ours}")
+
+
+def check_kind(folder: Path | str, held: bool, multilabel: bool) -> None:
+    """Make sure that a saved model was trained for as many classes per row as the data has.
+
+    Raises:
+        LearnerError: it was not.
+    """
+    if held != multilabel:
+        names = {True: "several classes per row", False: "one class per row"}
+        raise LearnerError(f"{folder} was trained for {names[held]}, the data has {names[multilabel]}")
+
+
+@contextmanager
+def refusing_damage(folder: Path | str, name: str = "") -> Iterator[None]:
+    """Turn whatever a damaged file of a saved model causes into a `LearnerError` of one line."""
+    try:
+        yield
+    except LearnerError:
+        raise
+    except Exception as error:  # readers of foreign formats let out anything, their own classes too
+        where = shortened(str(folder), 120) + (f" ({name})" if name else "")
+        raise LearnerError(
+            f"the saved model in {where} is missing or damaged: {_reason(error)}. Delete that folder, and the model is "
+            "fitted again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(error)
