@@ -23,16 +23,18 @@ def tell(arguments: list[str]) -> int:
     if not options.file.is_file():
         raise ConfigError(f"{options.file}: there is no such file")
     with open_session(settled(options.folder, None, None), options.folder) as session:
-        from dal.sheet import read_answers
+        from dal.sheet import keep_absent, read_answers
 
         answers = read_answers(options.file, session, correct=options.correct)
         for note in answers.notes:
             say(note)
-        new = (
-            session.tell(answers.rows, answers.values, who=options.who, correct=options.correct) if answers.rows else 0
-        )
+        new = 0
+        if answers.rows:
+            new = session.tell(answers.rows, answers.values, who=options.who, correct=options.correct)
+        new += keep_absent(session, answers.absent, who=options.who)
+        before = len(answers.rows) + len(answers.absent) - new
         print(
-            f"{new} new answers stored, {len(answers.rows) - new} were there already; {len(session.pending)} texts are "
+            f"{new} new answers stored, {before} were there already; {len(session.pending)} texts are "
             f"still to be answered, {len(session.labels)} have a label"
         )
     return 0

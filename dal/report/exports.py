@@ -1,7 +1,5 @@
 """Every plot as PNG and SVG and every table as CSV and JSON, in a folder beside the page."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from dal.report.parts import Plot, Section, Table, leaves
 from dal.report.png import png
 from dal.report.svg import svg
 from dal.report.wording import slug
-from dal.spreadsheet import inert
+from dal.spreadsheet import as_csv
 
 FOLDER = "report"
 INDEX = "index.json"
@@ -70,12 +68,7 @@ def _table(table: Table) -> Mapping[str, bytes]:
 
 def _csv(table: Table) -> str:
     """Comma-separated values; an empty field is one that is missing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([inert(column.key) for column in table.columns])
-    for row in table.rows:
-        writer.writerow(["" if value is None else inert(value) if isinstance(value, str) else value for value in row])
-    return out.getvalue()
+    return as_csv([[column.key for column in table.columns], *table.rows], digits=None)
 
 
 def _json(table: Table) -> str:
