@@ -68,7 +68,7 @@ def write_questions(path: Path, session: Session, rows: Tensor, *, force: bool =
 
 def questions(session: Session, rows: Tensor) -> str:
     """The CSV of the rows to ask, without a byte-order mark."""
-    check_classes(session)
+    check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     pool, chosen = session.pool, rows.tolist()
     scores = _scores(session, chosen)
     texts = pool.texts(rows)
@@ -81,13 +81,13 @@ def questions(session: Session, rows: Tensor) -> str:
     return as_csv(lines)
 
 
-def check_classes(session: Session) -> None:
+def check_classes(classes: Sequence[str], *, multilabel: bool = False) -> None:
     """Nothing, unless a class name cannot stand in a cell of a file: a `ConfigError`."""
-    blank = [name for name in session.pool.classes if not name.strip()]
+    blank = [name for name in classes if not name.strip()]
     if blank:
         raise ConfigError(f"the class {blank[0]!r} is blank, which stands for no answer in the file: rename it")
-    wrong = [name for name in session.pool.classes if SEPARATOR in name]
-    if session.pool.multilabel and wrong:
+    wrong = [name for name in classes if SEPARATOR in name]
+    if multilabel and wrong:
         raise ConfigError(
             f"the class {shortened(wrong[0])!r} holds {SEPARATOR!r}, which separates classes in the file: rename it"
         )
@@ -124,7 +124,7 @@ def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: 
         AnswerError: lists, by line, ids that the pool does not have, rows that were not asked, ids and texts of
             different rows, labels that are no class, and answers that contradict each other or one that is stored.
     """
-    check_classes(session)
+    check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     sheet = read_sheet(path, ("id", "label"))
     lines = [_Line(number, dict(zip(sheet.head, cells, strict=True))) for number, cells in sheet.lines]
     answered = [line for line in lines if line.label.strip()]

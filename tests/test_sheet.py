@@ -122,10 +122,10 @@ def test_class_names_that_a_spreadsheet_would_run_are_answers(tmp_path: Path) ->
 
 def test_blank_classes_and_classes_with_a_bar_are_refused_before_a_file_is_written() -> None:
     with pytest.raises(ConfigError, match="is blank"):
-        check_classes(session_of(classes=[" ", "b"]))
+        check_classes([" ", "b"])
     with pytest.raises(ConfigError, match="separates classes"):
-        check_classes(session_of(classes=["a|b", "b"], multilabel=True))
-    check_classes(session_of(classes=["a|b", "b"]))
+        check_classes(["a|b", "b"], multilabel=True)
+    check_classes(["a|b", "b"])
 
 
 # -- which row -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import torch
 
 from dal.checks import Check, read_checks
 from dal.commands.opening import Model, find, load
+from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
@@ -25,7 +26,9 @@ _STREAM = 104729  # the drawing's own random numbers, apart from all that a sess
 def draw_check(options: argparse.Namespace) -> int:
     """The exit code of `dal estimate FOLDER` with these options."""
     with interruptible(None) as check:
-        model = load(find(options.folder, options.cell), Console().monitor(check))
+        place = find(options.folder, options.cell)
+        check_sources(options.output, sources_of(place.experiment))
+        model = load(place, Console().monitor(check))
         with model.session as session:
             return _draw(session, model, options)
 

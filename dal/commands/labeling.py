@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dal.checks import read_checks
 from dal.commands.opening import Model, Place, find, load
+from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.data.columns import digests
 from dal.data.split import keys
@@ -52,13 +53,16 @@ class Held:
 def label(options: argparse.Namespace) -> int:
     """The exit code of `dal autolabel` with these options."""
     with interruptible(None) as check:
-        model = load(find(options.folder, options.cell), Console().monitor(check))
+        place = find(options.folder, options.cell)
+        if not options.dry_run:
+            check_sources(options.output, sources_of(place.experiment))
+        model = load(place, Console().monitor(check))
         with model.session as session:
             return _label(session, model, options)
 
 
 def _label(session: Session, model: Model, options: argparse.Namespace) -> int:
-    check_classes(session)
+    check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     answered = {name for check in read_checks(model.place.folder) for name in check.answers}
     rows = [row for row in _unlabeled(session).tolist() if session.pool.ids[row] not in answered]
     if not rows:
