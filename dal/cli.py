@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from dal.commands.run import run
 from dal.commands.tell import tell
 from dal.commands.terminal import say
 from dal.errors import ConfigError, DalError
+from dal.interrupts import terminable
 
 HELP = """\
 Deep active learning for text classifiers: spends your labels where they teach the model most.
@@ -68,8 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    again = f"go on with: {shlex.join(['dal', *arguments])}"
     try:
-        with _one_line_warnings():
+        with _one_line_warnings(), terminable(again):
             code = _dispatch(arguments)
             sys.stdout.flush()
             return code
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
-        return _complain("stopped; every answer that was acknowledged is stored", 130)
+        return _complain(f"stopped; every answer that was acknowledged is stored; {again}", 130)
     except Exception as error:
         if debug:
             raise
