@@ -20,13 +20,15 @@ def names(sections: Sequence[Section]) -> dict[int, str]:
     """A name for every plot and every exported table, by the identity of the part; no two are alike."""
     found: dict[int, str] = {}
     taken: set[str] = set()
+    places: dict[str, int] = {}  # the number that was last given to a name
     for part in leaves([part for section in sections for part in section.parts]):
         kind, name = part.part, slug(part.name)
         if isinstance(part, Table) and not part.name:
             continue
-        place = 2
+        first = f"{kind} {name.lower()}"
         while f"{kind} {name.lower()}" in taken:
-            name, place = f"{slug(part.name)}-{place}", place + 1
+            places[first] = places.get(first, 1) + 1
+            name = f"{slug(part.name)}-{places[first]}"
         taken.add(f"{kind} {name.lower()}")
         found[id(part)] = name
     return found
@@ -59,7 +61,7 @@ def export(folder: Path, sections: Sequence[Section]) -> str:
 
 def _plot(plot: Plot, name: str) -> Mapping[str, bytes]:
     whole = str(svg(plot.drawing, name=name, standalone=True))
-    return {"png": png(plot.drawing), "svg": whole.encode("utf-8", "replace")}
+    return {"png": png(plot.drawing), "svg": whole.encode()}
 
 
 def _table(table: Table) -> Mapping[str, bytes]:
