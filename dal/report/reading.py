@@ -150,7 +150,10 @@ class Run:
 
         A strategy that acts itself is none, though a cold start may have chosen its first batch.
         """
-        acting = [[r["acting"] for r in c.records if isinstance(r.get("acting"), str)] for c in self.of(name)]
+        acting = [
+            [shortened(r["acting"], MAX_NAME) for r in c.records if isinstance(r.get("acting"), str)]
+            for c in self.of(name)
+        ]
         later = {a for each in acting for a in each[1:]}
         distinct = dict.fromkeys(a for each in acting for a in each)
         return f"{name} ({', then '.join(distinct)})" if later and name not in later else name

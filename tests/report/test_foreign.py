@@ -24,9 +24,11 @@ ODD = [None, True, "", "x", CONTROL, -1, 0, 1.5, float("nan"), float("inf"), 10*
 def test_control_characters_leave_every_picture_and_the_page_well_formed(tmp_path):
     name = f"Mar{CONTROL}gin"
     lines = [
-        measured(record(name, 0, r, stopping={"stop": True, "text": CONTROL}, texts=[CONTROL] * 25)) for r in range(3)
+        measured(record("Margin", 0, r, stopping={"stop": True, "text": CONTROL}, texts=[CONTROL] * 25))
+        for r in range(3)
     ]
     for line in lines:
+        line["strategy"] = line["acting"] = name
         line["per_class"][CONTROL] = {"precision": 0.1, "recall": 0.2, "f1": 0.3, "count": 4}
         line["rows"] = [f"{row}{CONTROL}" for row in line["rows"]]
         line["why"] = CONTROL
@@ -63,9 +65,7 @@ def test_names_of_a_million_characters_are_shown_cut_and_exported_whole(tmp_path
     "config",
     [
         "a: &a [x, x, x, x, x, x, x, x, x]\n"
-        + "".join(
-            f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
-        ),
+        + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)),
         "strategy: " + "[" * 5000,
         "strategy: " + "{a: " * 300,
         "rounds: " + "9" * 5000,
