@@ -57,13 +57,13 @@ def never(value: object) -> str:
 #: Characters of a value on the page; the exported tables have all of it.
 LONGEST = 2000
 
-# What XML forbids, control characters that HTML does, and lone surrogates, which no encoding has.
+# What XML forbids, and control characters that HTML does.
 _NO_MARKUP = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def in_markup(text: str) -> str:
-    """The text with a replacement character for each that HTML, XML or UTF-8 cannot hold."""
-    return _NO_MARKUP.sub("\ufffd", text)
+    """The text with a replacement character for each that HTML or XML forbids; "?" for lone surrogates."""
+    return _NO_MARKUP.sub("\ufffd", text.encode("utf-8", "replace").decode())
 
 
 def words(value: object) -> str:
