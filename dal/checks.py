@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dal.bounded import parse_json
 from dal.durable import write_whole
 from dal.errors import SessionError
 from dal.events import SKIP, Skip, Value
@@ -62,7 +63,9 @@ class Check:
         """Write it into the folder of a session, whole or not at all."""
         place = folder / CHECKS
         place.mkdir(exist_ok=True)
-        write_whole(place / f"{self.number}.json", json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
+        write_whole(
+            place / f"{self.number}.json", json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", private=True
+        )
 
 
 def read_checks(folder: Path) -> list[Check]:
@@ -74,8 +77,8 @@ def read_checks(folder: Path) -> list[Check]:
     found = []
     for path in (folder / CHECKS).glob("[0-9]*.json"):
         try:
-            found.append(_check(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            found.append(_check(parse_json(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
             raise SessionError(f"{path} cannot be read: restore the file, or remove it and draw again") from error
     return sorted(found, key=lambda check: check.number)
 
@@ -86,11 +89,21 @@ def _check(stored: dict[str, Any]) -> Check:
     stored["answers"] = {name: None if value is None else _value(value) for name, value in stored["answers"].items()}
     if not len(stored["ids"]) == len(stored["probabilities"]) == len(stored["guesses"]):
         raise ValueError("the columns differ in length")
+    if not all(isinstance(name, str) for name in (*stored["ids"], *stored["answers"])):
+        raise TypeError("ids are texts")
+    if any(type(stored[name]) is not int for name in ("number", "labels", "event", "of")):
+        raise TypeError("counts are whole numbers")
+    if not all(0 < each <= 1 for each in (*stored["probabilities"], float(stored["uniform"]))):
+        raise ValueError("probabilities lie between 0 and 1")
     return Check(**stored)
 
 
-def _value(stored: str | list[str]) -> Value:
-    return stored if isinstance(stored, str) else tuple(stored)
+def _value(stored: object) -> Value:
+    if isinstance(stored, str):
+        return stored
+    if not isinstance(stored, list) or not all(isinstance(name, str) for name in stored):
+        raise TypeError("answers are class names, or lists of them")
+    return tuple(stored)
 
 
 def _alike(answer: Value | None, guess: Value) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from dal.commands.terminal import printable, say
 from dal.commands.troubles import trouble
 from dal.config.importing import isolated
 from dal.errors import ConfigError, DalError, shortened
+from dal.interrupts import terminable
 
 HELP = """\
 Deep active learning for text classifiers: spends your labels where they teach the model most.
@@ -77,8 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     _print_anything()
+    again = f"go on with: {shlex.join(['dal', *arguments])}"
     try:
-        with _one_line_warnings():
+        with _one_line_warnings(), terminable(again):
             folder, arguments = _code_folder(arguments)
             with isolated(folder):
                 code = _dispatch(arguments)
@@ -96,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
-        return _complain("stopped; every answer that was acknowledged is stored", 130)
+        return _complain(f"stopped; every answer that was acknowledged is stored; {again}", 130)
     except Exception as error:
         if debug:
             raise

@@ -205,14 +205,14 @@ def named(path: Path) -> str:
     return shortened(str(path).encode(errors="backslashreplace").decode().replace("\0", "\\0"), 120)
 
 
-def write_whole(path: Path, text: str, *, private: bool = False) -> None:
+def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     A symbolic link stays a link: the file that it leads to is replaced. A file that exists keeps its mode and owner.
 
     Args:
         path: the file.
-        text: written as UTF-8.
+        text: written as UTF-8; bytes as they are.
         private: create a file that is new for its owner alone (mode 0600).
 
     Raises:
@@ -224,8 +224,8 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
     partial = final.with_name(temporary_name(final.name, "new"))
     try:
         opened = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-        with open(opened, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(opened, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
             file.flush()
             if final.exists():
                 before = final.stat()

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dal.bounded import parse_json
 from dal.durable import write_whole
 from dal.errors import ConfigError
+from dal.spreadsheet import inert
 
 #: What a cell's folder keeps of loggers that are no files: which run it is there, and the labels of its last round.
 LOGGED = "logged.json"
@@ -46,8 +48,7 @@ def following(
         [_Files(recipe, folder, cell) if _is_files(recipe) else _Service(recipe, folder, cell) for recipe in recipes]
     )
     try:
-        for line in lines:
-            every(line)
+        every.replay(lines)
         yield every
     finally:
         every.close()
@@ -61,8 +62,15 @@ class Following:
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """Log the figures of one round."""
+        self.replay([line])
+
+    def replay(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Log the figures of several rounds, written once: a logger may write all that it has each time."""
         for logger in self._loggers:
-            logger.log(figures(line), int(line["labels"]))
+            for line in lines:
+                logger.log(figures(line), int(line["labels"]))
+            if lines:
+                logger.flush()
 
     def close(self) -> None:
         """Have all that was logged written."""
@@ -82,7 +90,7 @@ def figures(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         if isinstance(value, Mapping):
             found |= figures(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found[f"{prefix}{name}"] = float(value)
+            found[inert(f"{prefix}{name}")] = float(value)  # loggers write CSV, and classes have any name
     return found
 
 
@@ -97,8 +105,11 @@ class _Files:
                 file.unlink()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log the figures, on disk when this returns."""
+        """Log the figures; on disk after `flush`."""
         self.logger.log_metrics(dict(metrics), step)
+
+    def flush(self) -> None:
+        """Have what was logged on disk."""
         self.logger.save()
         flush = getattr(self.logger.experiment, "flush", None)
         if flush is not None:
@@ -131,8 +142,11 @@ class _Service:
         self._labels = step
         if self._file is not None:
             stored = self._all() | {self._key: {"run": self._run(), "labels": step}}
-            write_whole(self._file, json.dumps(stored) + "\n")
+            write_whole(self._file, json.dumps(stored) + "\n", private=True)
         self.logger.log_metrics(dict(metrics), step)
+
+    def flush(self) -> None:
+        """Have what was logged sent."""
         self.logger.save()
 
     def _run(self) -> str | None:
@@ -140,10 +154,18 @@ class _Service:
         return None if self.logger.version is None else str(self.logger.version)
 
     def _stored(self) -> dict[str, Any]:
-        return dict(self._all().get(self._key, {}))
+        stored = self._all().get(self._key, {})
+        if not isinstance(stored, dict) or not isinstance(stored.get("labels", -1), int):
+            raise ConfigError(f"{self._file} does not say what was logged: restore it, or remove it to log again")
+        return dict(stored)
 
     def _all(self) -> dict[str, Any]:
-        return {} if self._file is None or not self._file.exists() else dict(json.loads(self._file.read_text()))
+        if self._file is None or not self._file.exists():
+            return {}
+        try:
+            return dict(parse_json(self._file.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{self._file} cannot be read: restore it, or remove it to log again") from error
 
 
 def _is_files(recipe: Recipe) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
 from typing import Any
 
+from dal.errors import shortened
 from dal.learner import Monitor
 
 _COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -57,14 +58,16 @@ class Console(Quiet):
     def cell(self, name: str, seed: int) -> None:
         """Print the heads of the table's columns."""
         self._why = ""
-        self._console.print(f"\n[bold]{name}[/bold], seed {seed}")
+        from rich.text import Text
+
+        self._console.print(Text.assemble("\n", (_plain(name), "bold"), f", seed {seed}"))
         heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in _COLUMNS]
         self._console.print(" ".join(heads), style="dim", soft_wrap=True)
 
     def round(self, line: Mapping[str, Any]) -> None:
         """Print one row of the table."""
         cells = [_cell(line.get(key), title, kind) for key, title, kind in _COLUMNS]
-        self._console.print(" ".join(cells), soft_wrap=True)
+        self._console.print(" ".join(cells), soft_wrap=True, markup=False)
         why = line.get("why") or ""
         if why.split(":")[0] != self._why:
             self._why = why.split(":")[0]
@@ -88,7 +91,8 @@ class Console(Quiet):
         self._table(f"accuracy of the successor {learner}", followed)
 
     def _table(self, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        from rich.table import Table
+        from rich.table import Column, Table
+        from rich.text import Text
 
         curves: dict[str, dict[int, list[float]]] = {}
         for lines in cells.values():
@@ -98,7 +102,7 @@ class Console(Quiet):
                     curve.setdefault(int(line["labels"]), []).append(float(line["accuracy"]))
         if not curves:
             return
-        table = Table("labels", *curves)
+        table = Table("labels", *(Column(Text(_plain(name))) for name in curves))
         for labels in sorted({labels for curve in curves.values() for labels in curve}):
             table.add_row(str(labels), *(_spread(curve.get(labels, [])) for curve in curves.values()))
         self._console.print(f"\n{title} by number of labels, mean ± standard deviation over the seeds", soft_wrap=True)
@@ -170,8 +174,17 @@ def _width(title: str) -> int:
 
 def _cell(value: Any, title: str, kind: str) -> str:
     if kind == "s":
-        return str(value or "-")[:_WIDE].ljust(_WIDE)
-    return ("-" if value is None else format(value, kind)).rjust(_width(title))
+        return _plain(str(value or "-"))[:_WIDE].ljust(_WIDE)
+    try:
+        shown = format(int(value) if kind == "d" else value, kind) if isinstance(value, int | float) else "-"
+    except (ValueError, OverflowError):  # no number, or one without end
+        shown = "-"
+    return shown.rjust(_width(title))
+
+
+def _plain(name: str) -> str:
+    """A name without what a terminal would obey, and not too long for a line."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in shortened(name, 60))
 
 
 def _spread(values: Sequence[float]) -> str:

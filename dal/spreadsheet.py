@@ -1,33 +1,298 @@
-"""CSV files that a spreadsheet shows as they are, and runs nothing of."""
+"""CSV files that go to a spreadsheet and come back: cells of which it runs nothing, and reading what it saved."""
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dal.durable import write_whole
+from dal.errors import AnswerError, shortened
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
+# -- cells -----------------------------------------------------------------------------------------------------------
+
+# What begins a formula, in every width that Unicode has of it.
+_FORMULA = r"=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207c\u207a\u207b\u208c\u208a\u208b\ufb29"
+# What ends a cell or a line under some separator.
+_BOUNDARY = r",;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029\uff0c\uff1b\uff5c"
+# What a spreadsheet may drop in front of a formula: spaces, control and invisible characters, quote marks.
+_UNSEEN = (
+    r"\"\x00-\x08\x0e-\x1b\x1f \x7f-\x84\x86-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u180b-\u180e\u2000-\u200f"
+    r"\u202a-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
+_SUSPECT = re.compile(rf"[\t\r{_FORMULA}]")
+# Each run between two boundaries is looked at once, so that both take time in proportion to the cell.
+_FRONT = re.compile(rf"\A('*+)(?=[\t\r]|[{_UNSEEN}{_BOUNDARY}]*+[{_FORMULA}])")
+_INNER = re.compile(rf"([{_BOUNDARY}])('*+)(?=[{_UNSEEN}]*+[{_FORMULA}])")
+_QUOTED = re.compile(r"[\",;|\t\r\n]|\A\s|\s\Z")
 
 
 def inert(cell: str) -> str:
-    """The cell as a spreadsheet shows it and does not run it: one that it would run begins with an apostrophe.
+    """The cell with an apostrophe in front of everything that a spreadsheet would run.
+
+    That is a formula at its beginning, or after a comma, semicolon, tab, bar or line break, where a cell begins once
+    the file is read with another separator; spaces and quote marks before it do not count. `original` removes the
+    apostrophes.
 
     Example:
-        >>> inert("=1+1"), inert("1+1")
-        ("'=1+1", '1+1')
+        >>> inert("=1+1"), inert("1+1"), inert("a;=1")
+        ("'=1+1", '1+1', "a;'=1")
     """
-    return "'" + cell if cell.startswith(_FORMULA) else cell
+    if not _SUSPECT.search(cell):
+        return cell
+    return _INNER.sub(r"\1'\2", _FRONT.sub(r"'\1", cell))
 
 
-def as_csv(lines: Iterable[Sequence[str | float]]) -> str:
-    """The lines as CSV, every text in them inert and every number with 6 digits."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerows([inert(cell) if isinstance(cell, str) else f"{cell:.6g}" for cell in line] for line in lines)
-    return written.getvalue()
+def original(cell: str) -> str:
+    """The cell that `inert` was given; a cell without apostrophes of that kind as it is.
+
+    Example:
+        >>> original("'=1+1"), original("a;'=1"), original("'tis")
+        ('=1+1', 'a;=1', "'tis")
+    """
+    if "'" not in cell:
+        return cell
+    inner = _INNER.sub(lambda found: found[1] + found[2][1:], cell)
+    return _FRONT.sub(lambda found: found[1][1:], inner)
+
+
+def without_apostrophes(cell: str) -> str:
+    """The cell without any apostrophe in front of a formula, whoever wrote it: alike for `cell` and `inert(cell)`."""
+    if "'" not in cell:
+        return cell
+    return _FRONT.sub("", _INNER.sub(r"\1", cell))
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def as_csv(lines: Iterable[Sequence[object]], *, digits: int | None = 6) -> str:
+    r"""The lines as CSV, every text in them inert. What is None or no finite number is an empty cell.
+
+    Args:
+        lines: of texts and numbers.
+        digits: that numbers are written with; None for all.
+
+    Example:
+        >>> as_csv([["id", "score"], ["=a", 0.123456789]])
+        "id,score\n'=a,0.123457\n"
+    """
+    return "".join(",".join(_cell(value, digits) for value in line) + "\n" for line in lines)
+
+
+def _cell(value: object, digits: int | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if digits is None else f"{value:.{digits}g}"
+    text = inert(str(value))
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
 def write_csv(path: Path, text: str) -> None:
     """Write a CSV whole or not at all: UTF-8 with a byte-order mark, so that spreadsheets read it right."""
     write_whole(path, "\ufeff" + text)
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MAX_SIZE = 1 << 30  # bytes
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The records of a CSV file that a spreadsheet or a person saved.
+
+    Attributes:
+        head: the column names, in lower case.
+        lines: for each record the line that it begins on, counted from 1, and its cells, one for each column.
+        notes: what the user should know of how the file was read.
+    """
+
+    head: tuple[str, ...]
+    lines: tuple[tuple[int, tuple[str, ...]], ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_sheet(path: Path, wanted: Sequence[str]) -> Sheet:
+    """The records of a CSV file. Commas, semicolons, tabs and bars separate cells; empty lines are no records.
+
+    UTF-8, UTF-16, UTF-32 and Windows-1252 are read. A file with tabs may be without quotes, as most such files are.
+
+    Args:
+        path: the file.
+        wanted: columns that must be there once, in lower case.
+
+    Raises:
+        AnswerError: it is no such file, a column is missing, or a record contradicts the head.
+    """
+    text, notes = _decoded(path)
+    text, separator, first_line = _after_sep(text)
+    found = separator or _separator(text, wanted)
+    with _long_cells():
+        head, lines = _parsed(path, text, found, wanted, first_line)
+    return Sheet(head, tuple(lines), tuple(notes))
+
+
+def _decoded(path: Path) -> tuple[str, list[str]]:
+    """The text of the file, and a note where it is not UTF-8."""
+    content = _content(path)
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise AnswerError(f"{path} is a workbook, not a CSV file: save it as CSV UTF-8")
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    notes = []
+    if encoding is None and (encoding := _utf16(content)):
+        notes.append(f"{path} is UTF-16 without a byte-order mark; it was read as such")
+    if encoding is not None:
+        try:
+            return content.decode(encoding), notes
+        except UnicodeDecodeError as error:
+            name = encoding.upper()[:6]
+            raise AnswerError(
+                f"{path} is not whole {name} text (byte {error.start + 1}): save it as CSV UTF-8"
+            ) from error
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError as error:
+        if b"\0" in content:
+            raise AnswerError(f"{path} is a binary file, not a CSV file: save it as CSV UTF-8") from error
+        return content.decode("cp1252", "replace"), [f"{path} is not UTF-8; it was read as Windows-1252"]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise AnswerError(f"{path} is a folder, not a CSV file")
+        if path.exists() and not path.is_file():
+            raise AnswerError(f"{path} is a device, a pipe or a socket, not a CSV file")
+        size = path.stat().st_size
+        if size > _MAX_SIZE:
+            raise AnswerError(f"{path} has {size:,} bytes; at most {_MAX_SIZE:,} are read: tell it in parts")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise AnswerError(f"{shortened(ascii(str(path))[1:-1], 120)} cannot be read: {reason}") from error
+
+
+def _utf16(content: bytes) -> str | None:
+    """The encoding of a file whose first two characters are ASCII in UTF-16 without a mark, None for others."""
+    if len(content) < 4 or len(content) % 2:
+        return None
+    zeros = [byte == 0 for byte in content[:4]]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else None
+
+
+def _after_sep(text: str) -> tuple[str, str, int]:
+    """What follows a line such as `sep=;`, the separator that it names ("" without one), and the line it begins on."""
+    first, _, rest = text.partition("\n")
+    if not first.lower().startswith("sep="):
+        return text, "", 1
+    return rest, first[4:].rstrip("\r")[:1], 2
+
+
+def _separator(text: str, wanted: Sequence[str]) -> str:
+    """The separator under which the head has the wanted columns; the most frequent one where there is none such."""
+    heads = {separator: _first_record(text, separator) for separator in _SEPARATORS}
+    fitting = [separator for separator, head in heads.items() if all(head.count(name) == 1 for name in wanted)]
+    return max(fitting or heads, key=lambda separator: len(heads[separator]))
+
+
+def _first_record(text: str, separator: str) -> list[str]:
+    with _long_cells():
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        cells: list[str] = next((cells for cells in reader if any(cells)), [])
+    return _names(cells)
+
+
+def _names(cells: Sequence[str]) -> list[str]:
+    return [cell.strip().lower() for cell in cells]
+
+
+def _parsed(
+    path: Path, text: str, separator: str, wanted: Sequence[str], first_line: int
+) -> tuple[tuple[str, ...], list[tuple[int, tuple[str, ...]]]]:
+    """The head and the records, in which every cell that is missing at the end is empty."""
+    words = _SEPARATORS.get(separator, repr(separator))
+    records = _unquoted(text, first_line) if separator == "\t" else None
+    head: tuple[str, ...] | None = None
+    lines = []
+    for line, cells in records or _records(path, text, separator, first_line):
+        if not any(cells):
+            continue
+        if head is None:
+            head = tuple(_head(path, line, cells, wanted, words))
+            continue
+        if any(cell.strip() for cell in cells[len(head) :]):
+            raise AnswerError(
+                f"{path}, line {line} has {len(cells)} cells, expected {len(head)} (separated by {words}): is a quote "
+                "mark missing around a cell?"
+            )
+        lines.append((line, (*cells[: len(head)], *[""] * (len(head) - len(cells)))))
+    if head is None:
+        raise AnswerError(f"{path} is empty: it needs the columns {' and '.join(wanted)}")
+    return head, lines
+
+
+def _head(path: Path, line: int, cells: Sequence[str], wanted: Sequence[str], words: str) -> list[str]:
+    head = _names(cells)
+    for name in wanted:
+        if head.count(name) != 1:
+            problem = "no column" if name not in head else "more than one column"
+            there = shortened(", ".join(cells), 80)
+            raise AnswerError(f"{path}, line {line}: {problem} {name!r} among {there} (separated by {words})")
+    return head
+
+
+def _records(path: Path, text: str, separator: str, first_line: int) -> Iterator[tuple[int, list[str]]]:
+    """Each record of a file with quotes, and the line that it begins on."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    while True:
+        start = reader.line_num + first_line
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise AnswerError(
+                f"{path}, line {start}: a quote mark is not closed, or not doubled within a cell ({error})"
+            ) from error
+        if cells is None:
+            return
+        yield start, cells
+
+
+def _unquoted(text: str, first_line: int) -> list[tuple[int, list[str]]] | None:
+    """The records of a file with tabs read line by line, None where they differ in length: its cells are quoted."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    records = [(line, cells) for line, cells in enumerate(reader, first_line) if any(cells)]
+    if len({len(cells) for _, cells in records}) > 1:
+        return None
+    return [(line, [_dequoted(cell) for cell in cells]) for line, cells in records]
+
+
+def _dequoted(cell: str) -> str:
+    inner = cell[1:-1]
+    whole = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if whole else cell
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Cells of any length, which the csv module limits to 128 KiB."""
+    before = csv.field_size_limit(_MAX_SIZE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

@@ -1,5 +1,6 @@
 """Draws and their answers, as they are kept."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,4 +38,35 @@ def test_a_file_that_is_no_check_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "checks").mkdir()
     (tmp_path / "checks" / "1.json").write_text(content)
     with pytest.raises(SessionError, match=r"1\.json cannot be read"):
+        read_checks(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"number": "2"},
+        {"ids": ["a", 1, "c"]},
+        {"probabilities": [0.1, 10**400, 0.3]},
+        {"probabilities": [0.1, 0, 0.3]},
+        {"uniform": None},
+        {"guesses": [1, 2, 3]},
+        {"answers": {"a": {"b": 1}}},
+        {"answers": []},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_named(change: dict[str, object], tmp_path: Path) -> None:
+    CHECK.save(tmp_path)
+    path = tmp_path / "checks" / "2.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SessionError, match=r"2\.json cannot be read"):
+        read_checks(tmp_path)
+
+
+def test_a_deep_file_is_named_and_a_new_one_is_for_its_owner_alone(tmp_path: Path) -> None:
+    CHECK.save(tmp_path)
+    assert (tmp_path / "checks" / "2.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "checks" / "3.json").write_text("[" * 100_000)
+    with pytest.raises(SessionError, match=r"3\.json cannot be read"):
         read_checks(tmp_path)

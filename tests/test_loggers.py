@@ -14,7 +14,7 @@ from dal.compare import Comparison
 from dal.errors import ConfigError
 from dal.experiment import Experiment
 from dal.interrupts import Interrupted
-from dal.loggers import figures
+from dal.loggers import LOGGED, figures, following
 from dal.reporter import Quiet
 from dal.strategies import Margin
 
@@ -139,3 +139,16 @@ def test_a_config_and_the_command_line_name_loggers(
     assert Command(capsys)("run", "grid.yaml", "--loggers", "CSVLogger", "--folder", "other").code == 0
     assert len(list((tmp_path / "other" / "logs").rglob("metrics.csv"))) == 1
     assert Command(capsys)("run", "--resume", "other").code == 0
+
+
+def test_a_class_that_is_called_like_a_formula_is_no_head_of_a_table() -> None:
+    assert list(figures({"per_class": {"a;=1": {"f1": 0.5}}})) == ["per_class/a;'=1/f1"]
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "[1]", '{"Sends": 3}', '{"Sends": {"labels": "x"}}'])
+def test_a_damaged_record_of_what_was_logged_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / LOGGED).write_text(content)
+    recipes = ["test_loggers.Sends"]
+    with pytest.raises(ConfigError, match=r"logged\.json") as error, following(recipes, tmp_path, "c", []):
+        pass
+    assert "\n" not in str(error.value)

@@ -66,3 +66,16 @@ def test_figures_that_are_missing_are_shown_as_such(capsys: pytest.CaptureFixtur
     head, line = capsys.readouterr().out.splitlines()[2:]
     assert len(head) <= 80
     assert line.split()[:4] == ["0", "30", "-", "-"]
+
+
+def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    name = "[/bold] [red]\x1b[31m" + "x" * 10_000
+    console.cell(name, 0)
+    console.round({"round": 1, "labels": 20.0, "acting": "[/x]", "accuracy": "high", "strategy": name})
+    console.summary({"a": [{"labels": 20, "accuracy": 0.5, "strategy": name}]})
+    shown = capsys.readouterr().out
+    assert "[/bold] [red]" in shown
+    assert "[/x]" in shown
+    assert "\x1b" not in shown
+    assert len(shown) < 3000

@@ -1,12 +1,14 @@
 """`dal ask`: the texts that a person should label next, in a file to fill in."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dal.commands.places import check_sheet, check_sources, path_of, sources_of
 from dal.commands.settings import open_session, settled
 from dal.commands.terminal import Parser, say, split, wants_help
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +48,8 @@ def ask(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     parser = Parser("dal ask", add_help=False, allow_abbrev=False)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--config", type=Path)
+    parser.add_argument("folder", type=path_of)
+    parser.add_argument("--config", type=path_of)
     parser.add_argument("-n", type=int, default=50)
     parser.add_argument("-o", dest="output", default="todo.csv")
     parser.add_argument("--force", action="store_true")
@@ -56,9 +58,14 @@ def ask(arguments: list[str]) -> int:
     if options.n < 1:
         raise ConfigError(f"-n must be at least 1, not {options.n}")
     output = None if options.output == "-" else Path(options.output)
-    if output is not None and output.exists() and not options.force:
-        raise ConfigError(f"{output} is there already and may hold answers: `dal tell` it, or choose another name")
+    if output is not None:
+        check_sheet(output, options.folder, force=options.force)
     experiment = settled(options.folder, options.config, overrides)
+    if output is not None:
+        check_sources(output, [options.config, *sources_of(experiment)])
+    from dal.sheet import check_classes
+
+    check_classes(experiment.data.classes or (), multilabel=experiment.data.multilabel)
     with open_session(experiment, options.folder) as session:
         return _ask(session, experiment, options, output)
 
@@ -66,8 +73,9 @@ def ask(arguments: list[str]) -> int:
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
     from dal.experiment import UNUSED_WEAK_LABELS
     from dal.runfolder import describe, write_config
-    from dal.sheet import questions, write_questions
+    from dal.sheet import check_classes, questions, write_questions
 
+    check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     write_config(options.folder, _kept(describe(experiment)))
     again = bool(len(session.pending))
     if not again and _says_stop(session, experiment, options):
@@ -82,10 +90,12 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     else:
         write_questions(output, session, rows, force=options.force)
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.strategy}"  # type: ignore[union-attr]
-    classes = ", ".join(session.pool.classes[:12]) + (", ..." if len(session.pool.classes) > 12 else "")
+    shown = [shortened(name, 40) for name in session.pool.classes[:12]]
+    classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
     say(f"{len(rows)} of {len(session.pool)} texts {what}; {len(session.labels)} have a label")
     if output is not None:
-        say(f"fill in the column label of {output} with: {classes}; then: dal tell {options.folder} {output}")
+        then = shlex.join(["dal", "tell", str(options.folder), str(output)])
+        say(f"fill in the column label of {output} with: {classes}; then: {then}")
     return 0
 
 

@@ -1,7 +1,6 @@
 """`dal audit`: its options. The work is in `auditing`, which imports what is heavy."""
 
-from pathlib import Path
-
+from dal.commands.places import check_sheet, path_of
 from dal.commands.settings import require_folder
 from dal.commands.terminal import Parser
 
@@ -14,10 +13,12 @@ def audit(arguments: list[str]) -> int:
         "exact 95 % intervals, for each class, and on those that the machine was sure of; and what it cost.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, help="of `dal run` or `dal ask` with a Router, or one cell of a run")
-    parser.add_argument("--merge", type=Path, metavar="FILE", help="write what all answers say together, as CSV")
+    parser.add_argument("folder", type=path_of, help="of `dal run` or `dal ask` with a Router, or one cell of a run")
+    parser.add_argument("--merge", type=path_of, metavar="FILE", help="write what all answers say together, as CSV")
     options = parser.parse_args(arguments)
     require_folder(options.folder)
+    if options.merge is not None:
+        check_sheet(options.merge, options.folder, force=True)
     from dal.commands.auditing import report
 
     return report(options.folder, options.merge)

@@ -121,7 +121,7 @@ def _write(path: Path, store: LabelStore) -> None:
     person = _person(store)
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
     rows, found = merged(store.proposals, person, classes)
-    lines: list[list[str | float]] = [["id", "label", "probability", "by"]]
+    lines: list[list[object]] = [["id", "label", "probability", "by"]]
     for row, posterior in zip(rows, found.posterior, strict=True):
         best = int(posterior.argmax())
         lines.append([row, classes[best], float(posterior[best]), "person" if row in person else "machines"])

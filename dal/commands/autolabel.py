@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dal.commands.settings import require_folder
+from dal.commands.places import check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
@@ -46,10 +46,10 @@ def autolabel(arguments: list[str]) -> int:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("dal autolabel", add_help=False, allow_abbrev=False)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=path_of)
     parser.add_argument("--max-error", "--max_error", type=float, required=True)
     parser.add_argument("--delta", type=float, default=0.05)
-    parser.add_argument("-o", dest="output", type=Path, default=Path("labels.csv"))
+    parser.add_argument("-o", dest="output", type=path_of, default=Path("labels.csv"))
     parser.add_argument("--cell")
     parser.add_argument("--dry-run", "--dry_run", action="store_true")
     parser.add_argument("--force", action="store_true")
@@ -58,7 +58,5 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         if not 0 < getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is a share between 0 and 1, not {getattr(options, name)}")
     if not options.dry_run:
-        if options.output.exists() and not options.force:
-            raise ConfigError(f"{options.output} is there already: choose another name, or overwrite it with --force")
-        require_folder(options.output.parent)
+        check_sheet(options.output, options.folder, force=options.force)
     return options

@@ -8,16 +8,17 @@ import torch
 
 from dal.checks import Check, read_checks
 from dal.commands.opening import Model, find, load
+from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
-from dal.events import Value
+from dal.events import Skip, Value
 from dal.interrupts import interruptible
 from dal.reporter import Console
 from dal.session import Session
-from dal.sheet import Answers, read_answers, write_questions
+from dal.sheet import Answers, keep_absent, read_answers, write_questions
 
 _STREAM = 104729  # the drawing's own random numbers, apart from all that a session draws
 
@@ -25,7 +26,9 @@ _STREAM = 104729  # the drawing's own random numbers, apart from all that a sess
 def draw_check(options: argparse.Namespace) -> int:
     """The exit code of `dal estimate FOLDER` with these options."""
     with interruptible(None) as check:
-        model = load(find(options.folder, options.cell), Console().monitor(check))
+        place = find(options.folder, options.cell)
+        check_sources(options.output, sources_of(place.experiment))
+        model = load(place, Console().monitor(check))
         with model.session as session:
             return _draw(session, model, options)
 
@@ -97,7 +100,8 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--keep: {folder} belongs to a run, whose labels are its own; it is for folders of `dal ask`"
         )
-    told = read_answers(options.file, session, correct=True)
+    drawn = {name for check in read_checks(folder) for name in check.ids}
+    told = read_answers(options.file, session, correct=True, drawn=drawn)
     for note in told.notes:
         say(note)
     check = _drawn_as(told, session, folder, options.file).told(_by_id(told, session))
@@ -108,7 +112,8 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
     if check.event != session.store.labels_event:
         say("labels have come or changed since it was drawn: this is about the model as it was then")
     if options.keep:
-        new = session.tell(told.rows, told.values, who=options.who, correct=True)
+        new = session.tell(told.rows, told.values, who=options.who, correct=True) if told.rows else 0
+        new += keep_absent(session, told.absent, who=options.who)
         say(f"{new} answers are labels now: the next model is trained on them, and they cannot judge it")
     return 0
 
@@ -118,7 +123,7 @@ def _drawn_as(told: Answers, session: Session, folder: Path, file: Path) -> Chec
     checks = read_checks(folder)
     if not checks:
         raise ConfigError(f"{folder} has no sample to check a model by: draw one with `dal estimate {folder} -n 100`")
-    names = {session.pool.ids[row] for row in told.rows}
+    names = {session.pool.ids[row] for row in told.rows} | told.absent.keys()
     if not names:
         raise AnswerError(f"{file} has no answers yet: fill in the column label, from the top")
     for check in reversed(checks):
@@ -131,11 +136,9 @@ def _drawn_as(told: Answers, session: Session, folder: Path, file: Path) -> Chec
     )
 
 
-def _by_id(told: Answers, session: Session) -> dict[str, Value]:
-    return {
-        session.pool.ids[row]: tuple(value) if isinstance(value, list) else value  # type: ignore[misc]
-        for row, value in zip(told.rows, told.values, strict=True)
-    }
+def _by_id(told: Answers, session: Session) -> dict[str, Value | Skip]:
+    given = {session.pool.ids[row]: value for row, value in zip(told.rows, told.values, strict=True)} | {**told.absent}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _report(check: Check, options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dal.commands.places import check_folder
 from dal.commands.settings import build_experiment, is_stored, stored_config
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError, shortened
@@ -79,6 +80,8 @@ def compare(arguments: list[str]) -> int:
         from dal.commands.dry_run import dry_run
 
         return dry_run(comparison)
+    if comparison.experiment.folder is not None:
+        check_folder(Path(comparison.experiment.folder))
     comparison.run()
     return 0
 

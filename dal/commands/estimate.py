@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dal.commands.settings import require_folder
+from dal.commands.places import check_input, check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
@@ -45,10 +45,10 @@ def estimate(arguments: list[str]) -> int:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("dal estimate", add_help=False, allow_abbrev=False)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("folder", type=path_of)
+    parser.add_argument("file", type=path_of, nargs="?")
     parser.add_argument("-n", type=int)
-    parser.add_argument("-o", dest="output", type=Path)
+    parser.add_argument("-o", dest="output", type=path_of)
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--cell")
     parser.add_argument("--keep", action="store_true")
@@ -60,14 +60,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         raise ConfigError(f"{options.file} is read: -n, -o, --random and --force are for drawing a new sample")
     if options.file is None and (options.keep or options.who):
         raise ConfigError("--keep and --who are for reading answers: name the file that was filled in")
-    if options.file is not None and not options.file.is_file():
-        raise ConfigError(f"{options.file}: there is no such file")
+    if options.file is not None:
+        check_input(options.file)
     options.n = 100 if options.n is None else options.n
     options.output = Path("check.csv") if options.output is None else options.output
     if options.n < 2:
         raise ConfigError(f"-n must be at least 2, not {options.n}")
-    if options.file is None and options.output.exists() and not options.force:
-        raise ConfigError(f"{options.output} is there already and may hold answers: choose another name")
     if options.file is None:
-        require_folder(options.output.parent)
+        check_sheet(options.output, options.folder, force=options.force)
     return options

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dal.checks import read_checks
 from dal.commands.opening import Model, Place, find, load
+from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.data.columns import digests
 from dal.data.split import keys
@@ -22,7 +23,7 @@ from dal.interrupts import interruptible
 from dal.reporter import Console
 from dal.runfolder import describe
 from dal.session import Session
-from dal.sheet import NONE_WORD, SEPARATOR, refuse_separator
+from dal.sheet import cell_of, check_classes, rows_by_id
 from dal.spreadsheet import as_csv, write_csv
 
 _STREAM = 0  # of the random order of held-out rows
@@ -52,13 +53,16 @@ class Held:
 def label(options: argparse.Namespace) -> int:
     """The exit code of `dal autolabel` with these options."""
     with interruptible(None) as check:
-        model = load(find(options.folder, options.cell), Console().monitor(check))
+        place = find(options.folder, options.cell)
+        if not options.dry_run:
+            check_sources(options.output, sources_of(place.experiment))
+        model = load(place, Console().monitor(check))
         with model.session as session:
             return _label(session, model, options)
 
 
 def _label(session: Session, model: Model, options: argparse.Namespace) -> int:
-    refuse_separator(session)
+    check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     answered = {name for check in read_checks(model.place.folder) for name in check.answers}
     rows = [row for row in _unlabeled(session).tolist() if session.pool.ids[row] not in answered]
     if not rows:
@@ -131,10 +135,10 @@ def _random_sample(model: Model) -> Held | None:
     told: dict[int, Value | None] = {}
     checks = [check for check in read_checks(model.place.folder) if check.uniform == 1 and check.answered]
     for check in checks:
-        names = check.ids[: check.answered]
-        for row, name in zip(session.pool.rows_of(names).tolist(), names, strict=True):
-            if row in unlabeled:
-                told[row] = check.answers[name]
+        rows_of = rows_by_id(session.pool, check.ids[: check.answered])  # without those that have left the data
+        for name in check.ids[: check.answered]:
+            if rows_of.get(name) in unlabeled:
+                told[rows_of[name]] = check.answers[name]
     if not told:
         return None
     rows, values = torch.tensor(list(told)), list(told.values())
@@ -204,18 +208,10 @@ def _csv(session: Session, rows: Sequence[int], found: Decisions, automatic: Ten
     texts, guesses = session.pool.texts(rows), session.pool.names_of(found.answers[order])
     pairs = isinstance(texts[0], tuple)
     head = ["id", *(["text", "text_pair"] if pairs else ["text"]), "label", "guess", "confidence", "decision"]
-    lines: list[list[str | float]] = [[*head]]
+    lines: list[list[object]] = [[*head]]
     decided = zip(rows, texts, guesses, found.confidence[order].tolist(), automatic[order].tolist(), strict=True)
     for row, text, guess, sure, alone in decided:
-        cell, decision = _cell(guess, session.pool.classes), "automatic" if alone else "person"
+        cell, decision = cell_of(guess, session.pool.classes), "automatic" if alone else "person"
         cells = text if pairs else (text,)
         lines.append([session.pool.ids[row], *cells, cell if alone else "", cell, sure, decision])
     return as_csv(lines)
-
-
-def _cell(guess: str | list[str], classes: Sequence[str]) -> str:
-    """A class name; names with bars between them, or the word for no class, when multi-label."""
-    if isinstance(guess, str):
-        return guess
-    none = f"[{NONE_WORD}]" if NONE_WORD in {name.lower() for name in classes} else NONE_WORD
-    return SEPARATOR.join(guess) or none

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from dal.commands.compare import stored_comparison
+from dal.commands.places import ASKED, CELL, COMPARISON, kind_of
 from dal.commands.settings import build_experiment, stored_config
 from dal.config import tree
 from dal.config.classes import near
-from dal.errors import ConfigError, LearnerError
+from dal.errors import ConfigError, LearnerError, shortened
 from dal.experiment import Cell, Experiment
 from dal.learner import SILENT, Monitor, Prepared
 from dal.runfolder import LABELS
@@ -81,17 +82,18 @@ def find(folder: Path, cell: str | None = None) -> Place:
         ConfigError: there is none, it has no labels yet, or no cell of this name.
     """
     settings = tree.read(stored_config(folder))
-    if "strategies" in settings.value:
+    kind = kind_of(folder)
+    if kind == COMPARISON:
         comparison = stored_comparison(folder, 1, None)
         place = _of_run(folder, comparison.experiment, comparison.cells, cell)
-    elif "seed" in settings.value:
-        seed = int(settings.value.pop("seed").value)
+    elif kind == CELL:
+        seed = _seed(settings.value.pop("seed").value, folder)
         experiment = build_experiment(settings, tree.Override(), folder)
         place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
         _refuse_cell(folder, cell)
     else:
         experiment = build_experiment(settings, tree.Override(), folder)
-        if (folder / LABELS).is_file():
+        if kind == ASKED:
             _refuse_cell(folder, cell)
             place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)
         else:
@@ -119,9 +121,19 @@ def load(place: Place, monitor: Monitor = SILENT) -> Model:
 def _of_run(folder: Path, experiment: Experiment, cells: list[Cell], name: str | None) -> Place:
     found = {cell.name: cell for cell in cells}
     if name is not None and name not in found:
-        raise ConfigError(f"{folder} has no cell {name!r}{near(name, found)}; cells are {', '.join(found)}")
+        raise ConfigError(
+            f"{folder} has no cell {shortened(name)!r}{near(shortened(name), found)}; cells are {', '.join(found)}"
+        )
     cell = cells[0] if name is None else found[name]
     return Place(folder / cell.name, experiment, cell, True)
+
+
+def _seed(value: object, folder: Path) -> int:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        return int(value)
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise ConfigError(f"{folder}/config.yaml: seed takes a whole number, not {shortened(repr(value))}")
 
 
 def _refuse_cell(folder: Path, cell: str | None) -> None:

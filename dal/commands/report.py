@@ -1,7 +1,6 @@
 """`dal report`: the reports of folders, made again."""
 
-from pathlib import Path
-
+from dal.commands.places import path_of
 from dal.commands.settings import require_folder
 from dal.commands.terminal import Parser
 from dal.errors import DalError, DataError
@@ -12,7 +11,7 @@ def report(arguments: list[str]) -> int:
     about = "Makes report.html of runs again, also while they go on."
     parser = Parser("dal report", description=about, allow_abbrev=False)
     words = "the folders of experiments or comparisons, or of one strategy and seed in them"
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help=words)
+    parser.add_argument("folders", type=path_of, nargs="+", metavar="FOLDER", help=words)
     folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
     from dal.report import write_report
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dal.commands.places import check_folder, require_run
 from dal.commands.settings import read_experiment, stored_experiment
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
@@ -48,6 +49,7 @@ def run(arguments: list[str]) -> int:
     if options.resume is not None:
         if options.config is not None or overrides.inside:
             raise ConfigError("--resume takes the folder alone: its config.yaml says the rest")
+        require_run(options.resume)
         experiment = stored_experiment(options.resume)
     elif options.config is None:
         raise ConfigError("dal run needs a config file, such as configs/quickstart.yaml, or --resume FOLDER")
@@ -60,6 +62,9 @@ def run(arguments: list[str]) -> int:
         from dal.commands.dry_run import dry_run
 
         return dry_run(experiment)
+    if experiment.folder is not None:
+        check_folder(Path(experiment.folder))
+        require_run(Path(experiment.folder))
     experiment.run()
     return 0
 

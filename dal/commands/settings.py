@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dal.commands.places import check_folder, printable, require_asked
 from dal.commands.terminal import say
 from dal.errors import ConfigError, shortened
 
@@ -83,25 +84,39 @@ def stored_config(folder: Path) -> Path:
     """
     require_folder(folder)
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder} is not a run folder: it has no config.yaml")
+        raise ConfigError(f"{printable(folder)} is not a run folder: it has no config.yaml")
     return folder / "config.yaml"
 
 
 def require_folder(folder: Path) -> None:
     """Refuse a folder that is not there."""
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}")
+    try:
+        if folder.is_dir():
+            return
+        file = folder.exists()
+    except OSError as error:
+        raise ConfigError(f"{printable(folder)} cannot be a folder: {error.strerror}") from error
+    raise ConfigError(
+        f"{printable(folder)} is a file, not a folder" if file else f"there is no folder {printable(folder)}"
+    )
 
 
 def settled(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
-    """The experiment of a folder to ask from: of its own config, or of the one that it is started with."""
+    """The experiment of a folder to ask from: of its own config, or of the one that it is started with.
+
+    Raises:
+        ConfigError: the folder is none, or belongs to a run or comparison.
+    """
     from dal.config.tree import Override
 
+    check_folder(folder)
     stored = folder / "config.yaml"
     if not stored.exists():
         if config is None:
-            raise ConfigError(f"{folder} has no config.yaml yet: start it with `dal ask {folder} --config CONFIG`")
+            name = printable(folder)
+            raise ConfigError(f"{name} has no config.yaml yet: start it with `dal ask {name} --config CONFIG`")
         return read_experiment(config, overrides or Override(), folder)
+    require_asked(folder)
     if config is not None or (overrides is not None and overrides.inside):
         given = "--config" if config is not None else overrides.first().place  # type: ignore[union-attr]
         raise ConfigError(f"{folder} has its config already: leave {given} away, or edit {stored}")

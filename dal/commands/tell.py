@@ -1,10 +1,8 @@
 """`dal tell`: the answers in a file that a person filled in, stored."""
 
-from pathlib import Path
-
+from dal.commands.places import check_input, path_of
 from dal.commands.settings import open_session, settled
 from dal.commands.terminal import Parser, say
-from dal.errors import ConfigError
 
 
 def tell(arguments: list[str]) -> int:
@@ -15,24 +13,25 @@ def tell(arguments: list[str]) -> int:
         "label stay pending; `skip` declines a row. If any line is wrong, nothing is stored.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, help="the folder that the texts were asked from")
-    parser.add_argument("file", type=Path, help="the CSV file; the columns id and label are read")
+    parser.add_argument("folder", type=path_of, help="the folder that the texts were asked from")
+    parser.add_argument("file", type=path_of, help="the CSV file; the columns id and label are read")
     parser.add_argument("--correct", action="store_true", help="take rows that were not asked, and change answers")
     parser.add_argument("--who", default="", help="who answered, stored with each answer")
     options = parser.parse_args(arguments)
-    if not options.file.is_file():
-        raise ConfigError(f"{options.file}: there is no such file")
+    check_input(options.file)
     with open_session(settled(options.folder, None, None), options.folder) as session:
-        from dal.sheet import read_answers
+        from dal.sheet import keep_absent, read_answers
 
         answers = read_answers(options.file, session, correct=options.correct)
         for note in answers.notes:
             say(note)
-        new = (
-            session.tell(answers.rows, answers.values, who=options.who, correct=options.correct) if answers.rows else 0
-        )
+        new = 0
+        if answers.rows:
+            new = session.tell(answers.rows, answers.values, who=options.who, correct=options.correct)
+        new += keep_absent(session, answers.absent, who=options.who)
+        before = len(answers.rows) + len(answers.absent) - new
         print(
-            f"{new} new answers stored, {len(answers.rows) - new} were there already; {len(session.pending)} texts are "
+            f"{new} new answers stored, {before} were there already; {len(session.pending)} texts are "
             f"still to be answered, {len(session.labels)} have a label"
         )
     return 0

@@ -1,7 +1,5 @@
 """Every plot as PNG and SVG and every table as CSV and JSON, in a folder beside the page."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from dal.report.parts import Plot, Section, Table, leaves
 from dal.report.png import png
 from dal.report.svg import svg
 from dal.report.wording import slug
-from dal.spreadsheet import inert
+from dal.spreadsheet import as_csv
 
 FOLDER = "report"
 INDEX = "index.json"
@@ -22,13 +20,15 @@ def names(sections: Sequence[Section]) -> dict[int, str]:
     """A name for every plot and every exported table, by the identity of the part; no two are alike."""
     found: dict[int, str] = {}
     taken: set[str] = set()
+    places: dict[str, int] = {}  # the number that was last given to a name
     for part in leaves([part for section in sections for part in section.parts]):
         kind, name = part.part, slug(part.name)
         if isinstance(part, Table) and not part.name:
             continue
-        place = 2
+        first = f"{kind} {name.lower()}"
         while f"{kind} {name.lower()}" in taken:
-            name, place = f"{slug(part.name)}-{place}", place + 1
+            places[first] = places.get(first, 1) + 1
+            name = f"{slug(part.name)}-{places[first]}"
         taken.add(f"{kind} {name.lower()}")
         found[id(part)] = name
     return found
@@ -61,7 +61,7 @@ def export(folder: Path, sections: Sequence[Section]) -> str:
 
 def _plot(plot: Plot, name: str) -> Mapping[str, bytes]:
     whole = str(svg(plot.drawing, name=name, standalone=True))
-    return {"png": png(plot.drawing), "svg": whole.encode("utf-8", "replace")}
+    return {"png": png(plot.drawing), "svg": whole.encode()}
 
 
 def _table(table: Table) -> Mapping[str, bytes]:
@@ -70,12 +70,7 @@ def _table(table: Table) -> Mapping[str, bytes]:
 
 def _csv(table: Table) -> str:
     """Comma-separated values; an empty field is one that is missing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([inert(column.key) for column in table.columns])
-    for row in table.rows:
-        writer.writerow(["" if value is None else inert(value) if isinstance(value, str) else value for value in row])
-    return out.getvalue()
+    return as_csv([[column.key for column in table.columns], *table.rows], digits=None)
 
 
 def _json(table: Table) -> str:

@@ -1,7 +1,7 @@
 """The figures that a record may hold: their names, and where in it they are found."""
 
 import itertools
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -76,8 +76,10 @@ def time_axis(longest: float) -> Axis:
 
 
 def number(value: object) -> TypeGuard[float]:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number, as large as a float can be."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN, and exact for whole numbers without end
 
 
 def figure_of(record: Mapping[str, Any], key: str) -> float | None:

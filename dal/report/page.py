@@ -1,7 +1,6 @@
 """The report of a run: one HTML file that opens from disk, its main picture, and all plots and tables as files."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from dal.report.sections import maps as pool
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
 from dal.report.verdict import Verdict, comparisons, together, verdicts
-from dal.report.wording import WRITERS
+from dal.report.wording import WRITERS, in_markup
 from dal.reporter import duration
 
 
@@ -71,7 +70,7 @@ def write_report(
     if trouble:
         run = replace(run, remarks=(*run.remarks, trouble))
     page = run.folder / "report.html"
-    write_whole(page, _encodable(_render(run, shown, said, sections, linked=files and not trouble)))
+    write_whole(page, in_markup(_render(run, shown, said, sections, linked=files and not trouble)))
     return page
 
 
@@ -103,23 +102,14 @@ def _picture(run: Run, shown: str, saving: Comparison | None) -> None:
     """The learning curves as files of their own."""
     series = of_run(run, shown)
     drawing = curves(series, METRICS[shown], width=720, height=420, note=band_words(series), saving=saving)
-    text = str(svg(drawing, name="curve", standalone=True))
-    write_whole(run.folder / "learning_curve.svg", _encodable(text))
-    path = run.folder / "learning_curve.png"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(png(drawing))
-    partial.replace(path)
+    write_whole(run.folder / "learning_curve.svg", str(svg(drawing, name="curve", standalone=True)))
+    write_whole(run.folder / "learning_curve.png", png(drawing))
 
 
 def _best(run: Run, metric: str, said: Sequence[Verdict]) -> Comparison | None:
     """The comparison to draw: only one that was won, and only when there is no second one to confuse it with."""
     results = list(comparisons(run, metric).values())
     return results[0] if len(results) == 1 and said[0].kind == "better" else None
-
-
-def _encodable(text: str) -> str:
-    """The text without lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @functools.cache

@@ -1,26 +1,29 @@
 """What a run folder holds, read with care: a torn line, a missing file or an unfinished cell is no reason to fail."""
 
-import json
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dal.errors import DataError, SessionError
+from dal.bounded import parse_json, parse_yaml
+from dal.errors import DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import MACHINE
 from dal.events import Event, Value, standing
 from dal.labels import LabelStore
 from dal.proposals import Proposal
 from dal.report.measures import figure_of, spent
+from dal.report.measures import number as is_number
 from dal.unread import Unread
 
 _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 
 Record = Mapping[str, Any]
+
+#: Characters of a config and an environment that are read, of a strategy's name, and cells that are told as not begun.
+MAX_TEXT, MAX_NAME, MAX_ABSENT = 1 << 20, 200, 1000
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,11 @@ class Cell:
     def stopped(self) -> str:
         """Why a stopping rule ended the cell; empty when none did."""
         last = self.records[-1].get("stopping") if self.records else None
-        return str(last.get("text") or "its rule said so") if isinstance(last, Mapping) and last.get("stop") else ""
+        return (
+            shortened(str(last.get("text") or "its rule said so"), 500)
+            if isinstance(last, Mapping) and last.get("stop")
+            else ""
+        )
 
     def curve(self, metric: str) -> Curve:
         """The learning curve of a metric such as "accuracy" or "batch.novelty"."""
@@ -143,7 +150,10 @@ class Run:
 
         A strategy that acts itself is none, though a cold start may have chosen its first batch.
         """
-        acting = [[r["acting"] for r in c.records if isinstance(r.get("acting"), str)] for c in self.of(name)]
+        acting = [
+            [shortened(r["acting"], MAX_NAME) for r in c.records if isinstance(r.get("acting"), str)]
+            for c in self.of(name)
+        ]
         later = {a for each in acting for a in each[1:]}
         distinct = dict.fromkeys(a for each in acting for a in each)
         return f"{name} ({', then '.join(distinct)})" if later and name not in later else name
@@ -167,7 +177,8 @@ def read(folder: Path | str) -> Run:
     config_text = _text(folder / "config.yaml")
     config = _config(config_text, remarks)
     single = (folder / "metrics.jsonl").is_file()
-    folders = [folder] if single else sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
+    found = () if single else folder.glob("*/metrics.jsonl")
+    folders = [folder] if single else sorted(path.parent for path in found if path.is_file())
     if not folders:
         raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
     planned = _planned(config)
@@ -181,7 +192,7 @@ def read(folder: Path | str) -> Run:
     if not single and "baseline" in config:
         compared = config.get("strategies")
         listed = list(compared) if isinstance(compared, Mapping) else [strategy, baseline]
-        promised = [str(name) for name in listed if name and not str(name).endswith("-baseline")]
+        promised = [shortened(str(n), MAX_NAME) for n in listed if n and not str(n).endswith("-baseline")]
         cells += _absent(cells, promised, config.get("seeds"), planned)
     names = {cell.name for cell in cells}
     baseline = baseline if baseline in names and len(names) > 1 else None
@@ -204,7 +215,7 @@ def class_name(value: object) -> str | None:
     """The class that a config value names, without its module: a short name, an import path or a `class_path`."""
     if isinstance(value, Mapping):
         value = value.get("class_path", next(iter(value), None) if len(value) == 1 else None)
-    return value.rsplit(".", 1)[-1] if isinstance(value, str) and value else None
+    return shortened(value.rsplit(".", 1)[-1], MAX_NAME) if isinstance(value, str) and value else None
 
 
 def options(value: object) -> Mapping[str, Any]:
@@ -215,22 +226,29 @@ def options(value: object) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _text(path: Path, most: int = MAX_TEXT) -> str:
+    """What a file says, as far as it is read; nothing without a file that can be."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return file.read(most + 1).decode("utf-8", "replace")  # one more, so that a parser sees what is too long
+    except OSError:
+        return ""
 
 
 def _config(text: str, remarks: list[str]) -> Mapping[str, Any]:
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError:
-        remarks.append("config.yaml is not valid YAML; it is shown as it stands.")
+        config = parse_yaml(text)
+    except ValueError as error:
+        remarks.append(f"config.yaml is not valid YAML; it is shown as it stands ({shortened(str(error), 200)}).")
         return {}
     return config if isinstance(config, Mapping) else {}
 
 
 def _environment(text: str, remarks: list[str]) -> Mapping[str, Any]:
     try:
-        environment = json.loads(text) if text else {}
+        environment = parse_json(text) if text else {}
     except ValueError:
         remarks.append("environment.json could not be read.")
         return {}
@@ -239,7 +257,7 @@ def _environment(text: str, remarks: list[str]) -> Mapping[str, Any]:
 
 def _planned(config: Mapping[str, Any]) -> int | None:
     rounds = config.get("rounds")
-    return rounds + 1 if isinstance(rounds, int) else None
+    return rounds + 1 if is_number(rounds) and isinstance(rounds, int) else None
 
 
 def _absent(cells: Sequence[Cell], names: Sequence[str], seeds: object, planned: int | None) -> list[Cell]:
@@ -247,7 +265,8 @@ def _absent(cells: Sequence[Cell], names: Sequence[str], seeds: object, planned:
     if not isinstance(seeds, Sequence) or isinstance(seeds, str):
         return []
     present = {(cell.name, cell.seed) for cell in cells}
-    promised = {(name, seed): None for name in names for seed in seeds if isinstance(seed, int)}
+    whole = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 10**18]
+    promised = itertools.islice(itertools.product(dict.fromkeys(names), dict.fromkeys(whole)), MAX_ABSENT)
     return [Cell(name, seed, planned=planned) for name, seed in promised if (name, seed) not in present]
 
 
@@ -258,8 +277,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
         remarks.append(f"{lines} of {folder.name}/metrics.jsonl could not be read and {_was(torn)} left out.")
     last = records[-1] if records else {}
     named = _CELL.fullmatch(folder.name)
-    name = named["name"] if named else str(last.get("strategy") or folder.name)
-    seed = int(named["seed"]) if named else last.get("seed")
+    name = named["name"] if named else shortened(str(last.get("strategy") or folder.name), MAX_NAME)
+    seed = int(named["seed"][:18]) if named else last.get("seed")
     stored = _answers(folder / "labels.db", remarks)
     return Cell(name, seed if isinstance(seed, int) else 0, records, planned=planned, folder=folder, **stored)
 
@@ -272,18 +291,22 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
     """The rounds by number of labels, the later of two with the same, and how many lines could not be read."""
     rounds: dict[tuple[float, int], Record] = {}
     torn = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")):
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate(text.split("\n")):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             record = None
         if not isinstance(record, Mapping):
             torn += 1
             continue
         labels = record.get("labels")
-        key = (labels, 0) if isinstance(labels, int | float) else (float("inf"), number)
+        key = (labels, 0) if is_number(labels) else (float("inf"), number)
         rounds[key] = record
     return tuple(rounds[key] for key in sorted(rounds)), torn
 

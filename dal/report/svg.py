@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
+from dal.errors import shortened
 from dal.report.drawing import LOOKS, Area, Dot, Drawing, Line, Shape, Words
+from dal.report.wording import LONGEST, in_markup
 
 _STANDALONE = """
 .plot { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -42,8 +44,8 @@ def svg(drawing: Drawing, *, name: str, standalone: bool = False) -> Markup:
         name: unique within the page; the title and the description are referred to by it.
         standalone: with its own colours, light and dark, a margin and a namespace.
     """
-    parts = [f'<title id="{name}-t">{escape(drawing.title)}</title>']
-    parts.append(f'<desc id="{name}-d">{escape(drawing.description)}</desc>')
+    parts = [f'<title id="{name}-t">{_escaped(drawing.title)}</title>']
+    parts.append(f'<desc id="{name}-d">{_escaped(drawing.description)}</desc>')
     parts += [f"<style>{_STANDALONE}{STYLE}</style>" if standalone else ""]
     for common, group in itertools.groupby(drawing.shapes, _common):
         inner = "".join(_element(shape) if common is None else _spot(shape) for shape in group)
@@ -55,7 +57,7 @@ def svg(drawing: Drawing, *, name: str, standalone: bool = False) -> Markup:
         f'<svg{namespace} class="plot" role="img" aria-labelledby="{name}-t {name}-d" '
         f'viewBox="{-margin} {-margin} {wide:g} {high:g}" width="{wide:g}" height="{high:g}"{limit}>'
     )
-    return Markup(head + "".join(parts) + "</svg>")
+    return Markup(in_markup(head + "".join(parts) + "</svg>"))
 
 
 def _color(color: str) -> str:
@@ -88,7 +90,7 @@ def _element(shape: Shape) -> str:
             return f'<circle class="{kind}" fill="{color}" cx="{x:.1f}" cy="{y:.1f}" r="{r:g}">{_tip(tip)}</circle>'
         case Words(x=x, y=y, text=text, anchor=anchor):
             end = "" if anchor == "start" else f' text-anchor="{anchor}"'
-            return f'<text class="{kind}" style="fill:{color}" x="{x:.1f}" y="{y:.1f}"{end}>{escape(text)}</text>'
+            return f'<text class="{kind}" style="fill:{color}" x="{x:.1f}" y="{y:.1f}"{end}>{_escaped(text)}</text>'
 
 
 def _points(points: Iterable[tuple[float, float]]) -> str:
@@ -96,4 +98,8 @@ def _points(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _tip(tip: str) -> str:
-    return f"<title>{escape(tip)}</title>" if tip else ""
+    return f"<title>{_escaped(tip)}</title>" if tip else ""
+
+
+def _escaped(text: str) -> Markup:
+    return escape(shortened(text, LONGEST))

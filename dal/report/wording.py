@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dal.errors import shortened
 from dal.report.measures import number
 
 MISSING = "–"
@@ -53,16 +54,28 @@ def never(value: object) -> str:
     return "never" if value is None else whole(value)
 
 
+#: Characters of a value on the page; the exported tables have all of it.
+LONGEST = 2000
+
+# What XML forbids, and control characters that HTML does.
+_NO_MARKUP = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def in_markup(text: str) -> str:
+    """The text with a replacement character for each that HTML or XML forbids; "?" for lone surrogates."""
+    return _NO_MARKUP.sub("\ufffd", text.encode("utf-8", "replace").decode())
+
+
 def words(value: object) -> str:
-    """Text as it stands."""
-    return MISSING if value is None else str(value)
+    """Text as it stands, its middle left out where it is very long."""
+    return MISSING if value is None else shortened(str(value), LONGEST)
 
 
 #: By the kinds of columns.
 WRITERS: dict[str, Callable[[object], str]] = {
     "text": words,
     "id": words,
-    "words": lambda value: "" if value is None else str(value),
+    "words": lambda value: "" if value is None else words(value),
     "figure": figure,
     "signed": signed,
     "seconds": seconds,
@@ -77,7 +90,7 @@ WRITERS: dict[str, Callable[[object], str]] = {
 
 def slug(words: str) -> str:
     """The words as part of a file's name or an id."""
-    return re.sub(r"[^A-Za-z0-9_.~-]+", "_", words)[:80].strip("._") or "unnamed"
+    return re.sub(r"[^A-Za-z0-9_.~-]+", "_", words[:1000])[:80].strip("._") or "unnamed"
 
 
 def flat(value: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

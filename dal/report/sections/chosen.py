@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dal.errors import shortened
 from dal.report.measures import number
 from dal.report.parts import Column, Fold, Part, Said, Section, Table
 from dal.report.reading import Cell, Record, Run
 from dal.report.sections.quality import mean
-from dal.report.wording import MISSING, figure, share, whole
+from dal.report.wording import LONGEST, MISSING, figure, share, whole
 
 #: More chosen rows than this are left to `metrics.jsonl`, so that the page stays light.
 MAX_ROWS = 5_000
@@ -77,7 +78,7 @@ def _batch(record: Record, cell: Cell, columns: tuple[Column, ...], rows: list[R
         status += f", {whole(record['labels'])} labels with them"
     acting = record.get("acting")
     if acting and acting != cell.name:
-        status += f", by {acting}"
+        status += f", by {shortened(str(acting), 200)}"
     parts: list[Part] = []
     said = _notes(record)
     if said:
@@ -96,7 +97,7 @@ def _notes(record: Record) -> str:
     if number(record.get("near_duplicates")):
         said.append(f"near-duplicates: {share(record['near_duplicates'])}")
     why = record.get("why")
-    return "; ".join(([why] if isinstance(why, str) and why else []) + said)
+    return shortened("; ".join(([why] if isinstance(why, str) and why else []) + said), LONGEST)
 
 
 def _rows(record: Record, cell: Cell, text_of: Mapping[str, str] | None, nearest: bool) -> list[Row]:

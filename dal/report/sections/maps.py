@@ -1,10 +1,10 @@
 """The pool as a map."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dal.bounded import parse_json
 from dal.report.measures import number
 from dal.report.parts import Panel, Plot, Said, Section, tabs
 from dal.report.plots.pool_map import Spot, pool_map
@@ -71,7 +71,7 @@ def _read(cell: Cell, texts: bool) -> tuple[str, list[Spot]] | None:
 
 def _json(path: Path) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        found = parse_json(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
     except (OSError, ValueError):
         return None
     return found if isinstance(found, Mapping) else None

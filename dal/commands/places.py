@@ -1,0 +1,193 @@
+"""Whether the files and folders of a command line are what the command needs: checked before anything is opened."""
+
+import argparse
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dal.durable import check_output
+from dal.errors import ConfigError, shortened
+
+if TYPE_CHECKING:
+    from dal.experiment import Experiment
+
+#: What a folder is: of `dal ask`, of `dal run`, of `dal compare`, one strategy with one seed of these, or only begun.
+ASKED, RUN, COMPARISON, CELL, BEGUN = "ask", "run", "compare", "cell", "begun"
+
+_CONFIG, _LABELS, _ENVIRONMENT = "config.yaml", "labels.db", "environment.json"
+_FILES = {_CONFIG, _LABELS, _ENVIRONMENT, "metrics.jsonl", ".lock", "logged.json", "map.json", "successor.json"}
+_FILES |= {f"{_LABELS}{side}" for side in ("-wal", "-shm", "-journal")} | {"report.html", "worker.log"}
+_FOLDERS = {"model", "checks", "report", "logs"}
+_MAX_NAME = 255  # bytes, on all usual file systems
+_CELL = re.compile(r".+-seed\d+")
+
+
+def path_of(text: str) -> Path:
+    """The path that an argument names, for argparse. An empty one would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return Path(text)
+
+
+def printable(path: Path) -> str:
+    """A path for a message: on one line, not too long, and in characters that a terminal takes."""
+    return shortened("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path)), 120)
+
+
+# -- folders ---------------------------------------------------------------------------------------------------------
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a name that is no folder and that none can be made under.
+
+    Raises:
+        ConfigError: says why.
+    """
+    above = folder
+    try:
+        while not above.exists() and above != above.parent:
+            above = above.parent
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{printable(folder)} cannot be a folder: {reason}") from error
+    wrong = "holds a null character" if "\0" in str(folder) else ""
+    if any(len(os.fsencode(part)) > _MAX_NAME for part in folder.parts):
+        wrong = f"is longer than {_MAX_NAME} bytes"
+    if wrong or (above != folder and folder.is_symlink()):
+        raise ConfigError(f"{printable(folder)} cannot be: its name {wrong or 'is that of a link that leads nowhere'}")
+    if not above.is_dir():
+        what = "is a file, not a folder" if above == folder else f"cannot be made: {printable(above)} is a file"
+        raise ConfigError(f"{printable(folder)} {what}")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"{printable(folder)} cannot be written to: permission denied")
+
+
+def kind_of(folder: Path) -> str:
+    """What the folder, which has a config.yaml, is.
+
+    Raises:
+        ConfigError: its config cannot be read.
+    """
+    from dal.config import tree
+
+    config = tree.read(folder / _CONFIG).value
+    if "strategies" in config:
+        return COMPARISON
+    if "seed" in config:
+        return CELL
+    if (folder / _ENVIRONMENT).is_file() or any(
+        _CELL.fullmatch(each.name) and (each / _CONFIG).is_file() for each in folder.iterdir()
+    ):
+        return RUN
+    return ASKED if (folder / _LABELS).is_file() else BEGUN
+
+
+def require_asked(folder: Path) -> None:
+    """Refuse a folder of a run, whose questions and answers are its own."""
+    _refuse(folder, (ASKED, BEGUN), "`dal ask` and `dal tell` need a folder of their own")
+
+
+def require_run(folder: Path) -> None:
+    """Refuse a folder that has a config and is not that of a run."""
+    if (folder / _CONFIG).is_file():
+        _refuse(folder, (RUN, BEGUN), "`dal run` needs a folder of its own")
+
+
+def _refuse(folder: Path, kinds: tuple[str, ...], otherwise: str) -> None:
+    kind, name = kind_of(folder), printable(folder)
+    if kind in kinds:
+        return
+    told = {
+        RUN: f"{name} belongs to `dal run`, which answers its own questions: {otherwise}",
+        COMPARISON: f"{name} belongs to `dal compare` (`dal compare --resume {name}` goes on with it): {otherwise}",
+        CELL: f"{name} is one strategy and seed of a run, which answers its own questions: {otherwise}",
+        ASKED: f"{name} belongs to `dal ask` and `dal tell`, where a person answers: {otherwise}",
+    }
+    raise ConfigError(told[kind])
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def check_input(file: Path) -> None:
+    """Refuse a name that is no file to read."""
+    try:
+        if file.is_file():
+            return
+        what = "a folder" if file.is_dir() else "a device or a pipe" if file.exists() else ""
+    except OSError as error:
+        raise ConfigError(f"{printable(file)} cannot be read: {error.strerror}") from error
+    if what:
+        raise ConfigError(f"{printable(file)} is {what}, not a file to read")
+    raise ConfigError(f"{printable(file)}: there is no such file")
+
+
+def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
+    """Refuse a file that cannot be written, or should not be replaced.
+
+    Args:
+        output: where a CSV file is to be written.
+        folder: that the command works in; it may be made only then.
+        force: replace the file if it is there.
+
+    Raises:
+        ConfigError: says why.
+    """
+    check_folder(folder)
+    if output.parent.absolute() == folder.absolute() and not folder.exists():
+        check_folder(output)
+    else:
+        check_output(output)
+    final = Path(os.path.realpath(output))
+    if _is_kept(final, folder):
+        raise ConfigError(f"{printable(output)} is a file that dal keeps itself: choose another name")
+    if final.exists() and not force:
+        raise ConfigError(
+            f"{printable(output)} is there already and may hold answers: `dal tell` it, choose another name, or "
+            "overwrite it with --force"
+        )
+
+
+def _is_kept(final: Path, folder: Path) -> bool:
+    """Whether the file belongs to a folder of ours, or is a database."""
+    place = final.parent
+    ours = place == Path(os.path.realpath(folder)) or (place / _CONFIG).is_file() or (place / _LABELS).is_file()
+    if final.name == _CONFIG or (ours and final.name in _FILES):
+        return True
+    if place.name in _FOLDERS and (place.parent / _LABELS).is_file():
+        return True
+    if not final.is_file():
+        return False
+    with final.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def check_sources(output: Path, sources: Iterable[str | Path | None]) -> None:
+    """Refuse to write into what is read: a config, a file of the data, or a folder of it.
+
+    Raises:
+        ConfigError: names it.
+    """
+    final = Path(os.path.realpath(output))
+    for source in sources:
+        if source is None:
+            continue
+        try:
+            read = Path(os.path.realpath(Path(source).expanduser()))
+            within = read.is_dir() and read in final.parents
+            same = read == final or (read.is_file() and final.is_file() and read.samefile(final))
+        except (OSError, ValueError, RuntimeError):  # no path, or a home that nobody has
+            continue
+        if same or within:
+            what = "lies in the data" if within else "is read by this command"
+            raise ConfigError(f"{printable(output)} {what}: choose another name")
+
+
+def sources_of(experiment: "Experiment") -> Iterator[str]:
+    """The files and folders that the data is read from."""
+    for name in ("path", "test"):
+        value = getattr(experiment.data, name, None)
+        if isinstance(value, str):
+            yield value
