@@ -31,6 +31,7 @@ ASKED = (
     "data: {path: pool.csv, id: id, label: null, classes: [access, billing, praise, shipping]}\n"
     "learner: TfidfLearner\nstrategy: {Phases: {first: Random, then: Margin, until: 10}}\n"
 )
+PAIR = ("compare", "run.yaml", "--strategies", "Margin", "--seeds", "1", "--folder", "work")  # and the baseline
 GRID = ("compare", "run.yaml", "--strategies", "Margin,Entropy", "--seeds", "2", "--folder", "work")
 
 
@@ -58,7 +59,7 @@ class Victim:
 VICTIMS = (
     Victim("run", ("run", "run.yaml", "--folder", "work"), None, 0.26),
     Victim("compare", GRID, None, 0.16),
-    Victim("compare --jobs 2", (*GRID, "--jobs", "2"), None, 0.06, ("worker", "process", "all")),
+    Victim("compare --jobs 2", (*PAIR, "--jobs", "2"), None, 0.06, ("worker", "process", "all")),
     Victim("ask, first", ("ask", "work", "--config", "ask.yaml", "-n", "12", "-o", "todo.csv", "--force"), None, 0.14),
     Victim("tell, first", ("tell", "work", "todo.csv"), "ask, first", 0.12, filled=True),
     Victim("ask, later", ("ask", "work", "-n", "10", "-o", "todo.csv", "--force"), "tell, first", 0.14),

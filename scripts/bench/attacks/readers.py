@@ -77,11 +77,18 @@ class Data:
     @staticmethod
     def _rows(point: random.Random, multilabel: bool, *, lists: bool) -> list[dict[str, Any]]:
         found = []
+        vectors = multilabel and point.random() < 0.2
         for number in range(point.randint(2, 8)):
             label: Any = point.choice("abc")
             if multilabel:
                 label = point.sample("abc", point.randrange(3))
-                label = label if lists and point.random() < 0.8 else ";".join(label)
+                if vectors:
+                    label = [int(name in label) for name in "abc"]
+                    label = label if lists else str(label)
+                elif point.random() < 0.05:
+                    label = str(label)
+                else:
+                    label = label if lists and point.random() < 0.8 else ";".join(label)
             elif point.random() < 0.1:
                 label = point.choice((None, 0, 1, ""))
             text = " ".join(point.choice(folders.FILLING) for _ in range(point.randint(1, 6)))
@@ -106,6 +113,7 @@ class Data:
                 *_of_rows(first.pool, first.test),
                 *(["reading twice gives other rows"] if _facts(first.pool) != _facts(again.pool) else []),
                 *_of_text(first.pool, kind, content, options),
+                *(_of_vectors(first.pool, content) if kind == "jsonl" and options["multilabel"] else []),
             ]
         finally:
             if path.is_dir():
@@ -172,6 +180,8 @@ def _of_rows(*parts: Any) -> list[str]:
             faults.append("two classes are the same but for their accents' form")
         if any(not name.strip() for name in rows.classes):
             faults.append("a class is empty")
+        if rows.multilabel and any(name.startswith(("['", '["', "[0", "[1")) for name in rows.classes):
+            faults.append("a list that is written as text has become a class")
         shape = (len(names), len(rows.classes)) if rows.multilabel else (len(names),)
         if tuple(rows.labels.shape) != shape:
             faults.append("labels have another shape than rows and classes")
@@ -214,6 +224,26 @@ def _of_text(pool: Any, kind: str, content: bytes, options: dict[str, Any]) -> l
     if wanted == given:
         return []
     return ["the texts are not those that the file holds"]
+
+
+def _of_vectors(pool: Any, content: bytes) -> list[str]:
+    """Whether labels that are vectors of zeros and ones, one for each class, were read as anything else."""
+    try:
+        rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+    except (ValueError, RecursionError):
+        return []
+    count = len(pool.classes)
+    said = {}
+    for row in rows:
+        label = row.get("label") if isinstance(row, dict) else None
+        if isinstance(label, list) and len(label) == count > 1 and all(type(each) is int for each in label):
+            said[_plain(str(row.get("text")))] = label
+    if not said or any(max(label) > 1 or min(label) < 0 for label in said.values()):
+        return []
+    for text, label in zip(pool.texts(), pool.labels.int().tolist(), strict=True):
+        if _plain(text) in said and said[_plain(text)] != label:
+            return ["a vector of zeros and ones is read as numbers of classes"]
+    return []
 
 
 def _csv_texts(decoded: str) -> list[str] | None:
