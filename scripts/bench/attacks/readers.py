@@ -303,6 +303,11 @@ class Sheets:
     def __call__(self, point: random.Random) -> Trial:
         from dal.sheet import questions
 
+        how = point.random()
+        if how < 0.1:
+            return self._whole(point)
+        if how < 0.2:
+            return self._written(point)
         session = self._sessions[multilabel := int(point.random() < 0.3)]
         rows = list(csv.reader(io.StringIO(questions(session, session.pending), newline="")))
         head, lines = rows[0], rows[1:]
@@ -331,6 +336,39 @@ class Sheets:
         return Trial(
             "sheet of several" if multilabel else "sheet", content, lambda: self._read(session, content, correct)
         )
+
+    def _whole(self, point: random.Random) -> Trial:
+        """A sheet filled in as it should be, its lines in another order: every answer must be taken."""
+        from dal.sheet import questions, read_answers
+
+        session = self._sessions[0]
+        head, *lines = csv.reader(io.StringIO(questions(session, session.pending), newline=""))
+        lines = point.sample(lines, point.randint(1, len(lines)))
+        wanted = {}
+        for line in lines:
+            line[-1] = wanted[line[0]] = point.choice((*self.CLASSES, "skip"))
+        written = io.StringIO()
+        csv.writer(written, delimiter=point.choice(",,;\t"), lineterminator="\r\n").writerows([head, *lines])
+        content = b"\xef\xbb\xbf" + written.getvalue().encode()
+
+        def read() -> list[str]:
+            self._path.write_bytes(content)
+            told = read_answers(self._path, session)
+            ids = [session.pool.ids[int(row)] for row in told.rows]
+            given = [value if isinstance(value, str) else "skip" for value in told.values]
+            found = {_plain(name): value for name, value in zip(ids, given, strict=True)}
+            return [] if found == {_plain(name): value for name, value in wanted.items()} else ["answers are not taken"]
+
+        return Trial("sheet as it should be", content, read)
+
+    @staticmethod
+    def _written(point: random.Random) -> Trial:
+        """Cells as dal writes them: no spreadsheet may run one, whatever it takes for the separator."""
+        from dal.spreadsheet import as_csv
+
+        cells = [_formula(point) for _ in range(point.randint(1, 4))]
+        content = as_csv([["id", "text", "label"], *([f"t{i}", cell, cell] for i, cell in enumerate(cells))])
+        return Trial("sheet as written", content.encode("utf-8", "surrogatepass"), lambda: _formulas(content))
 
     @staticmethod
     def _rearranged(lines: list[dict[str, str]], point: random.Random) -> list[dict[str, str]]:
@@ -389,6 +427,28 @@ class Sheets:
         return []
 
 
+def _formula(point: random.Random) -> str:
+    """A text with a formula somewhere."""
+    before = point.choice(("", "a", '"', "'", "a b", "é", "1"))
+    apart = point.choice(
+        ("", " ", "\u00a0", "\u3000", "\u200b", "\ufeff", ";", "; ", "\t", "|", ",", "\n", "\r", "\r\n", '"')
+    )
+    sign = point.choice(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
+    return before + apart * point.choice((1, 1, 2)) + sign + point.choice(("1+1", "cmd|' /C calc'!A0", "SUM(A1)", "x"))
+
+
+def _formulas(content: str) -> list[str]:
+    """Whether a cell begins as a formula does for a spreadsheet that takes one of the usual separators."""
+    for delimiter in ",;\t|":
+        for row in csv.reader(io.StringIO(content, newline=""), delimiter=delimiter):
+            for cell in row:
+                if cell.lstrip(" \t\r\n\u00a0\u3000\u200b\ufeff").startswith(
+                    ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+                ):
+                    return [f"a cell that is a formula where {delimiter!r} separates is written"]
+    return []
+
+
 def _readings(content: bytes, delimiter: str) -> list[dict[str, str]]:
     """The lines of a sheet as an independent reader has them; none when it has no head."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -428,13 +488,33 @@ class Replies:
         tuple(f"class {i}" for i in range(50)),
     )
 
+    #: Small replies that take a careless reader minutes.
+    BOMBS = (
+        "{a0: &a0 [x, x, x, x, x, x, x, x, x], "
+        + ", ".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))
+        + ", label: spam}",
+        "{label: &x {label: *x}}",
+        "confidence " * 1800,
+        "confiden" + "confiden" * 2400,
+        "confidence: " + " " * 19_000 + "%",
+        "[" * 19_000,
+        '{"a": ' * 3000,
+        "```" * 6000,
+        "{'" * 9000,
+        '{"label": "spam", "confidence": ' + "9" * 15_000 + "}",
+        "not " * 5000 + "spam",
+        "{a: b, " * 2800,
+        "{? " * 3000,
+        "- " * 9000,
+    )
+
     def __init__(self, folder: Path) -> None:
         pass
 
     def __call__(self, point: random.Random) -> Trial:
         labels = point.choice(self.LABELS)
         count = point.choice((0, 0, 0, 1, 2, 5))
-        text = self._reply(labels, count, point)
+        text = self._reply(labels, count, point) if point.random() < 0.98 else point.choice(self.BOMBS)
         content = mutated(text.encode("utf-8", "surrogatepass"), point) if point.random() < 0.9 else text.encode()
         reply = content.decode("utf-8", "replace" if point.random() < 0.5 else "surrogateescape")
         kind = f"reply to {'several texts' if count else 'one text'}"
