@@ -22,6 +22,7 @@ Exit code 1 when anything did not hold. Linux only. Nothing is read from the net
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     children.preload()
     tally = Tally(options.out)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also in the background, where Ctrl-C is ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         for part in options.only:
             tally.begin(part)

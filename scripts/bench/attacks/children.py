@@ -161,6 +161,7 @@ def command(arguments: Iterable[str]) -> Callable[[], int]:
 def _settle(folder: Path, logs: Path, limits: Limits) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number, path in ((0, Path(os.devnull)), (1, logs.with_suffix(".out")), (2, logs.with_suffix(".err"))):
         opened = os.open(path, os.O_RDWR | (0 if number == 0 else os.O_CREAT | os.O_APPEND), 0o644)
         os.dup2(opened, number)

@@ -129,6 +129,7 @@ def _helper(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid:
         return pid
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         work()
     except BaseException:

@@ -439,8 +439,14 @@ def _formula(point: random.Random) -> str:
 
 def _formulas(content: str) -> list[str]:
     """Whether a cell begins as a formula does for a spreadsheet that takes one of the usual separators."""
+    try:
+        rows = list(csv.reader(io.StringIO(content, newline="")))
+    except csv.Error:
+        return ["a sheet is written that is no CSV"]
+    if any(len(row) != len(rows[0]) for row in rows):
+        return ["a sheet is written whose lines have more or fewer cells than its head"]
     for delimiter in ",;\t|":
-        for row in csv.reader(io.StringIO(content, newline=""), delimiter=delimiter):
+        for row in csv.reader(content.splitlines(keepends=True), delimiter=delimiter):
             for cell in row:
                 if cell.lstrip(" \t\r\n\u00a0\u3000\u200b\ufeff").startswith(
                     ("=", "+", "-", "@", "＝", "＋", "－", "＠")
