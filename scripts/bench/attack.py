@@ -40,7 +40,7 @@ SHOWN = 40  # violations on the terminal; all are in the file
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=1500, help="bad inputs, spread over all; 0 for all (1500)")
+    parser.add_argument("--inputs", type=int, default=1000, help="bad inputs, spread over all; 0 for all (1000)")
     parser.add_argument("--mutations", type=int, default=10_000, help="mutated items of each kind (10000)")
     parser.add_argument("--kills", type=int, default=300, help="kills (300)")
     parser.add_argument("--seed", type=int, default=0, help="of mutations and of the instants of kills")
