@@ -43,7 +43,6 @@ class Progress:
 
     def __init__(self, pool: Any, classes: Classes, store: LabelStore, *, hide_labels: bool) -> None:
         self._pool, self._classes, self._store = pool, classes, store
-        self._code = {name: code for code, name in enumerate(classes.names)}
         self.given = torch.zeros(len(pool), dtype=torch.bool) if hide_labels else pool.known.clone()
         self._restore()
 
@@ -71,18 +70,7 @@ class Progress:
         present, rows = self._present(list(answers))
         self.labeled[rows] = True
         self.taken[rows] = True
-        self.codes[rows] = self._codes([answers[name] for name in present])
-
-    def _codes(self, values: Sequence[Value | Skip]) -> Tensor:
-        """`Classes.code` of each of the values."""
-        if not self._classes.multilabel:
-            code: dict[Any, int] = {**self._code, SKIP: -1}
-            return torch.tensor([code[value] for value in values], dtype=torch.int64)
-        coded = torch.zeros(len(values), len(self._code), dtype=torch.bool)
-        named = [(i, self._code[name]) for i, value in enumerate(values) if value is not SKIP for name in value]
-        if named:
-            coded[tuple(torch.tensor(named).T)] = True
-        return coded
+        self.codes[rows] = self._classes.codes([answers[name] for name in present])
 
     def follow(self) -> bool:
         """Take in what another process or store has written to the same file; whether there was anything."""
@@ -158,7 +146,7 @@ class Progress:
         self.refuse_strangers({name: proposal.value for name, proposal in counting.items()})
         present, rows = self._present(list(counting))
         self.weights[rows] = torch.tensor([counting[name].weight for name in present], dtype=torch.float32)
-        self.proposed[rows] = self._codes([counting[name].value for name in present])
+        self.proposed[rows] = self._classes.codes([counting[name].value for name in present])
 
     def ask(self, rows: Tensor) -> bool:
         """Let rows be pending that the store has just got as asked; whether it has got nothing else."""
@@ -197,7 +185,7 @@ class Progress:
             except ValueError as error:
                 mistakes.append(f"row {id!r}: {error}")
                 continue
-            standing = told.get(row, before)
+            standing = told.get(row, self._classes.spelled(before))
             if row in told and told[row] != value:
                 mistakes.append(f"row {id!r}: two answers, {shown(told[row])} and {shown(value)}")
             elif standing == value:
@@ -220,7 +208,7 @@ class Progress:
         for row in answers:
             self._pending.pop(row, None)
         self.taken[rows], self.labeled[rows], self.declined[rows] = True, ~declined, declined
-        self.codes[rows] = self._codes(values)
+        self.codes[rows] = self._classes.codes(values)
 
     def undo(self, row: int) -> None:
         """Let the row be as it was before its last answer, which the store has just retracted.
@@ -233,7 +221,7 @@ class Progress:
         value = self._store.answer(id)
         if value is not None:
             self.labeled[row], self.declined[row] = value is not SKIP, value is SKIP
-            self.codes[row] = self._codes([value])[0]
+            self.codes[row] = self._classes.codes([value])[0]
             return
         asked, given = self._store.was_asked(id), bool(self.given[row])
         self.taken[row], self.labeled[row], self.declined[row] = asked, given and not asked, False

@@ -957,3 +957,15 @@ def test_damaged_details_of_the_last_batch_are_told_by_their_round(data: Splits,
         pytest.raises(SessionError, match=r"is damaged \(round 1: its detail 'notes'"),
     ):
         session.last_selection  # noqa: B018
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_answers_stored_with_decomposed_accents_name_the_composed_class(tmp_path: Path, multilabel: bool) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    pool = Rows.from_inputs(torch.randn(4, 3), None, [composed, "tea"], multilabel=multilabel, ids=list("abcd"))
+    with LabelStore(tmp_path / "labels.db") as store:
+        store.ask(["a"])
+        store.tell([Answer("a", (decomposed,) if multilabel else decomposed)])
+    with Session(Splits(pool), ProbeLearner(model=None), Random(), folder=tmp_path) as session:
+        assert session.labels.tolist() == ([[True, False]] if multilabel else [0])
+        assert session.tell(0, [[composed]] if multilabel else composed) == 0  # it stands already
