@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.data.columns import in_rows
-from dal.data.values import ClassIndex, UnknownValueError, listing, normal
+from dal.data.values import ClassIndex, UnknownValueError, listing
 from dal.data.values import shown as written
 from dal.errors import AnswerError, DataError, did_you_mean, shortened
 from dal.events import Skip, Value
@@ -46,27 +46,18 @@ class Classes:
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those of the names that are no class, sorted."""
-        return sorted(name for name in set(names) if normal(name) not in self._code)
+        return sorted(name for name in set(names) if name not in self._code)
 
     def codes(self, values: Sequence[Value | Skip]) -> Tensor:
         """Codes of stored answers: (n,) int64, -1 for `SKIP`; (n, C) bool when multi-label, all False for `SKIP`."""
         if not self.multilabel:
-            code = {value: -1 if isinstance(value, Skip) else self._code[normal(str(value))] for value in set(values)}
+            code = {value: -1 if isinstance(value, Skip) else self._code[str(value)] for value in set(values)}
             return torch.tensor([code[value] for value in values], dtype=torch.int64)
         coded = torch.zeros(len(values), len(self.names), dtype=torch.bool)
         held = [(i, name) for i, value in enumerate(values) if not isinstance(value, Skip) for name in value]
-        code = {name: self._code[normal(name)] for name in {name for _, name in held}}
         if held:
-            coded[tuple(torch.tensor([(i, code[name]) for i, name in held]).T)] = True
+            coded[tuple(torch.tensor([(i, self._code[name]) for i, name in held]).T)] = True
         return coded
-
-    def spelled(self, value: Value | Skip | None) -> Value | Skip | None:
-        """A stored answer with the names spelled as these classes are, whichever way its accents were composed."""
-        if isinstance(value, str):
-            return self.names[self._code[normal(value)]] if normal(value) in self._code else value
-        if isinstance(value, tuple):
-            return tuple(str(self.spelled(name)) for name in value)
-        return value
 
     def read(self, given: Any) -> Value | Skip:
         """The class name that was given by name or index; a tuple of names, in class order, when multi-label.

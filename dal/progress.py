@@ -185,7 +185,7 @@ class Progress:
             except ValueError as error:
                 mistakes.append(f"row {id!r}: {error}")
                 continue
-            standing = told.get(row, self._classes.spelled(before))
+            standing = told.get(row, before)
             if row in told and told[row] != value:
                 mistakes.append(f"row {id!r}: two answers, {shown(told[row])} and {shown(value)}")
             elif standing == value:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from dal.classes import Classes
 from dal.data import Rows
 from dal.errors import AnswerError, ConfigError, DataError, did_you_mean, shortened
 from dal.events import SKIP, Skip, Value
@@ -205,7 +204,6 @@ class _Reading:
         self.session, self.correct = session, correct
         self.pending = set(session.pending.tolist())
         self.labels = Labels(session.pool.classes, session.pool.multilabel)
-        self._classes = Classes(session.pool.classes, session.pool.multilabel)
         self.found: dict[int, tuple[Answer, int]] = {}
         self.absent: dict[str, tuple[Answer, int]] = {}
         self.mistakes: list[str] = []
@@ -237,7 +235,7 @@ class _Reading:
 
     def _allowed(self, name: str, value: Answer, line: int, asked: bool) -> bool:
         """Whether the row may be answered so. An answer that is stored already is harmless and not stored again."""
-        stored = self._classes.spelled(self.session.store.answer(name))
+        stored = self.session.store.answer(name)
         told = list(stored) if isinstance(stored, tuple) else stored
         if self.correct or told == value or (asked and told is None):
             return True

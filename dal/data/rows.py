@@ -27,7 +27,7 @@ from dal.data.columns import (
     select,
 )
 from dal.data.summary import Summary
-from dal.data.values import is_missing, shown
+from dal.data.values import is_missing, normal, shown
 from dal.errors import DataError
 
 
@@ -61,6 +61,7 @@ class Rows:
     source: str = "the data"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(map(normal, self.classes)))
         lengths = {"inputs": len(self.inputs), "ids": len(self.ids), "labels": len(self.labels)}
         lengths |= {"known": len(self.known)} | ({} if self.groups is None else {"groups": len(self.groups)})
         if len(set(lengths.values())) > 1:
