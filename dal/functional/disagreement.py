@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-from dal.functional.blocks import by_blocks
+from dal.functional.blocks import blocks, by_blocks
 from dal.functional.checking import dense, floats, refuse_rows
 
 
@@ -32,10 +32,10 @@ def mutual_information(mc_log_probs: Float[Tensor, "N K C"], *, multilabel: bool
     >>> mutual_information(sure_but_opposed)
     tensor([0.6931])
     """
-    information = _by_blocks(lambda log_p: block_information(log_p, multilabel=multilabel), mc_log_probs)
+    information = _by_blocks(_binary_information if multilabel else _information, mc_log_probs)
     if not bool(torch.isfinite(information.sum())):  # a value that is not finite leaves no finite information
         refuse_rows(mc_log_probs, "mc_log_probs")
-    return information
+    return without_rounding(information, mc_log_probs)
 
 
 @torch.no_grad()
@@ -101,8 +101,9 @@ def without_rounding(values: Float[Tensor, " N"], samples: Num[Tensor, "N K C"])
     if values.device.type != "cpu":  # a look at the device costs more than comparing all
         return values.masked_fill_((values <= largest) & agree(samples), 0)
     near = (values <= largest).nonzero().flatten()
-    if len(near):
-        values[near[agree(samples if len(near) == len(values) else samples[near])]] = 0
+    for some in blocks(len(near), K * C, values.device):
+        rows = near[some]
+        values[rows[agree(samples[rows])]] = 0
     return values
 
 

@@ -38,7 +38,7 @@ def margin(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Te
     >>> margin(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.5, 0.0]]))
     tensor([0.5000, 0.0000])
     """
-    return _by_blocks(_binary_margin if multilabel else _margin, probs)
+    return _by_blocks(_binary_margin if multilabel else _margin, probs, times=2)
 
 
 @torch.no_grad()
@@ -53,30 +53,35 @@ def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[T
     >>> entropy(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
     tensor([0.6931, 0.0000])
     """
-    return _by_blocks(_binary_entropy if multilabel else _entropy, probs)
+    total = _by_blocks(_binary_total if multilabel else _total, probs, shows=True)
+    found = (0 - total).clamp_min_(0)  # a probability may be rounded to above 1
+    return found.div_(probs.shape[1]) if multilabel else found
 
 
-def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor) -> Tensor:
+def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor, *, times: int = 4, shows: bool = False) -> Tensor:
     """`score` of every block of rows. Beside the result, a few blocks are held: about 12 MiB on the CPU.
 
-    A block holds four times what is usual, so that an operation over one class is long enough for all threads.
+    A block holds some `times` what is usual, so that an operation over one class is long enough for all threads. Values
+    that are not finite are refused; `shows` says that they show in the scores, so that no look at them is needed.
     """
     given = dense(probs, "probs", 2)
 
     def scored(block: slice) -> Tensor:
         p = floats(given[block], "probs")
         scores = score(p)
-        if not bool(torch.isfinite(p.sum())):
+        if not bool(torch.isfinite((scores if shows else p).sum())):  # afterwards: the block is in the cache then
             refuse_rows(given, "probs")
         return scores
 
     with true_float32():
-        return by_blocks(scored, len(given), given.shape[1] // 4, given.device)
+        return by_blocks(scored, len(given), given.shape[1] // times, given.device)
 
 
 def _least_confidence(probs: Tensor) -> Tensor:
-    half = (probs.shape[1] + 1) // 2  # the larger of two halves first: reductions along short rows are slow
-    return torch.maximum(probs[:, :half], probs[:, -half:]).amax(-1).neg_().add_(1)
+    if 4 < probs.shape[1] <= 32:  # the larger of two halves first: reductions along short rows are slow
+        half = (probs.shape[1] + 1) // 2
+        probs = torch.maximum(probs[:, :half], probs[:, -half:])
+    return probs.amax(-1).neg_().add_(1)
 
 
 def _binary_least_confidence(probs: Tensor) -> Tensor:
@@ -101,15 +106,13 @@ def _binary_margin(probs: Tensor) -> Tensor:
     return (2 * probs - 1).abs_().mean(-1)
 
 
-def _entropy(probs: Tensor) -> Tensor:
-    ones = probs.new_ones(probs.shape[1])
-    return (0 - _p_log_p(probs).mv(ones)).clamp_min_(0)  # a probability may be rounded to above 1
+def _total(probs: Tensor) -> Tensor:
+    """The sum of p log p, (B,)."""
+    return _p_log_p(probs).mv(probs.new_ones(probs.shape[1]))
 
 
-def _binary_entropy(probs: Tensor) -> Tensor:
-    ones = probs.new_ones(probs.shape[1])
-    total = _p_log_p(probs).add_(_p_log_p(1 - probs)).mv(ones)
-    return (0 - total).clamp_min_(0).div_(probs.shape[1])
+def _binary_total(probs: Tensor) -> Tensor:
+    return _p_log_p(probs).add_(_p_log_p(1 - probs)).mv(probs.new_ones(probs.shape[1]))
 
 
 def _p_log_p(probs: Tensor) -> Tensor:
