@@ -66,13 +66,17 @@ def _too_deep(most: int) -> BoundsError:
     return BoundsError(f"nested deeper than {most} levels")
 
 
+class LimitError(yaml.composer.ComposerError):
+    """A node of a YAML document beyond a limit."""
+
+
 class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
     """Refuses nodes that are nested too deep, too many, or inside themselves. A base to list before a loader.
 
     Aliases make a short text into a huge value when it is walked, so that what counts is the size after expansion.
 
     Raises:
-        yaml.MarkedYAMLError: at the first node beyond a limit.
+        LimitError: at the first node beyond a limit.
     """
 
     _open = 0
@@ -84,10 +88,10 @@ class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
         if self.check_event(yaml.events.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in extents:
-                raise yaml.composer.ComposerError(None, None, "a value that contains itself", start)
+                raise LimitError(None, None, "a value that contains itself", start)
             return node
         if self._open > MAX_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
+            raise LimitError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
         self._open += 1
         node = super().compose_node(parent, index)
         self._open -= 1
@@ -98,9 +102,9 @@ class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
         extents[id(node)] = 1 + sum(n for n, _ in measured), 1 + max((levels for _, levels in measured), default=0)
         nodes, levels = extents[id(node)]
         if nodes > MAX_YAML_NODES:
-            raise yaml.composer.ComposerError(None, None, f"more than {MAX_YAML_NODES:,} values", start)
+            raise LimitError(None, None, f"more than {MAX_YAML_NODES:,} values", start)
         if levels > MAX_DEPTH + 1:
-            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
+            raise LimitError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
         return node
 
 

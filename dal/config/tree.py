@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dal.bounded import MAX_DEPTH, MAX_YAML_LENGTH, BoundedComposer
+from dal.bounded import MAX_DEPTH, MAX_YAML_LENGTH, BoundedComposer, LimitError
 from dal.errors import ConfigError, did_you_mean, shortened
 
 _STANDARD = "tag:yaml.org,2002:"
@@ -139,6 +139,7 @@ def option(text: str, place: str) -> Node:
     except ConfigError:
         if text.lstrip().startswith(("{", "[")):
             raise
+        _refuse_hidden(text, place)
         return Node(text, text, place)
     return Node(node.value, text, place)
 
@@ -200,11 +201,26 @@ def _convert(loader: _Loader, node: yaml.Node, at: Any) -> tuple[Any, str | None
     return found, None, place
 
 
+def _refuse_hidden(text: str, place: str) -> None:
+    """Refuse a text that jsonargparse, which reads texts of options as YAML once more, could not read within limits."""
+    if not ("&" in text and "*" in text) and text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    try:
+        _Loader(text).get_single_node()
+    except LimitError as error:
+        raise ConfigError(f"{place}: a text that is a value of {error.problem}, once it is read") from error
+    except yaml.YAMLError:
+        return
+
+
 def _scalar(loader: _Loader, node: yaml.ScalarNode, place: str) -> Any:
     if "\0" in node.value:
         raise ConfigError(f"{place}: a value with a NUL character: {shortened(repr(node.value))}")
     try:
-        return loader.construct_object(node)
+        value = loader.construct_object(node)
+        if isinstance(value, str):
+            _refuse_hidden(value, place)
+        return value
     except ValueError as error:  # of more digits than Python converts
         raise ConfigError(f"{place}: {shortened(node.value)} is no number that can be read") from error
 
