@@ -60,11 +60,15 @@ def recover(path: Path) -> None:
     asked, because it ran on another computer.
     """
     head = f".{_short(path.name)}."
+    nested = f".{head}"  # of what was written whole inside a folder that was itself being written
     try:
-        names = [name for name in os.listdir(path.parent) if name.startswith(head)]
-    except (OSError, ValueError):  # what cannot be read is told by what comes next
+        names = os.listdir(path.parent)
+    except OSError:
         return
-    left = [path.with_name(name) for name in names if _is_leftover(path.with_name(name), name[len(head) :])]
+    left = [path.with_name(name) for name in names if name.startswith(head) and _is_leftover(path.parent, name, head)]
+    for name in names:
+        if name.startswith(nested) and _is_leftover(path.parent, name, nested):
+            _remove(path.with_name(name))
     old = sorted((each for each in left if each.name.endswith(".old")), key=_age)
     if old and not os.path.lexists(path):
         with contextlib.suppress(OSError):  # another process has put it back in this very moment
@@ -97,19 +101,22 @@ def make_folder(folder: Path) -> None:
         synchronise_folder(each.parent)
 
 
-_LEFTOVER = re.compile(r"(?:(?P<computer>[0-9a-f]{8})-(?P<pid>\d+)-)?[0-9a-f]{12}\.(?:new|old)")
+_MARK = r"[0-9a-f]{12}\.(?:new|old)"
+_LEFTOVER = re.compile(
+    rf"(?:(?:[0-9a-f]{{8}}-[0-9]+-)?{_MARK}\.)?(?:(?P<computer>[0-9a-f]{{8}})-(?P<pid>[0-9]+)-)?{_MARK}"
+)
 _DAY = 24 * 3600.0  # seconds after which nobody is writing any more
 
 
-def _is_leftover(path: Path, rest: str) -> bool:
-    """Whether a sibling of this name is what a process left that has ended."""
-    found = _LEFTOVER.fullmatch(rest)
+def _is_leftover(folder: Path, name: str, head: str) -> bool:
+    """Whether an entry of a folder is what a process left that has ended; the last process counts where two wrote."""
+    found = _LEFTOVER.fullmatch(name, len(head))
     if found is None:
         return False
     if found["computer"] == _computer():
         return not is_alive(int(found["pid"]))
     # An earlier version wrote no process; "old" is what it was about to remove.
-    return (found["pid"] is None and rest.endswith("old")) or _age(path) > _DAY
+    return (found["pid"] is None and name.endswith("old")) or _age(folder / name) > _DAY
 
 
 def _age(path: Path) -> float:

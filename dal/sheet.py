@@ -23,7 +23,8 @@ SKIP_WORD = "skip"  # declines a row
 NONE_WORD = "none"  # no class at all, when multi-label
 SEPARATOR = "|"  # between the classes of a multi-label answer
 
-_LISTED = 20  # mistakes shown at once
+_LISTED = 20  # mistakes shown at once, and
+_LENGTH = 1_500  # characters of them
 _BLOCK = 8192  # rows of the pool whose texts are held at once
 _CELL_LIMIT = 32_000  # characters of a cell beyond which spreadsheets cut it
 
@@ -252,10 +253,17 @@ class _Reading:
         """Raise an `AnswerError` that lists the mistakes, when there are any."""
         if not self.mistakes:
             return
-        shown = "\n  ".join(self.mistakes[:_LISTED])
-        more = f"\n  and {len(self.mistakes) - _LISTED} more" if len(self.mistakes) > _LISTED else ""
+        shown: list[str] = []
+        length = 0
+        for mistake in self.mistakes[:_LISTED]:
+            length += len(mistake)
+            if shown and length > _LENGTH:
+                break
+            shown.append(mistake)
+        if len(shown) < len(self.mistakes):
+            shown.append(f"and {len(self.mistakes) - len(shown)} more")
         count = "one mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
-        raise AnswerError(f"{path} has {count}; nothing was stored\n  {shown}{more}")
+        raise AnswerError("\n  ".join([f"{path} has {count}; nothing was stored", *shown]))
 
 
 # -- which row a line is about ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,9 @@ def test_checking_writes_nothing(place: Path) -> None:
 # -- folders -------------------------------------------------------------------------------------------------------
 
 
-def write_folder(folder: Path, text: str) -> None:
-    with replacing(folder) as partial:
+def write_folder(folder: Path, text: str, *, twice: bool = False) -> None:
+    """Write a folder whole; `twice`: as a learner does that saves whole what is being written whole."""
+    with replacing(folder) as outer, replacing(outer) if twice else nullcontext(outer) as partial:
         (partial / "one").write_text(text)
         (partial / "inner").mkdir()
         (partial / "inner" / "two").write_text(text)
@@ -100,10 +101,10 @@ def content(folder: Path) -> set[str]:
     return {(folder / name).read_text() for name in ("one", "inner/two")}
 
 
-def replaced_until(folder: Path, die_at: int | None, before: bool, exchanges: bool, count: Any) -> None:
+def replaced_until(folder: Path, die_at: int | None, before: bool, exchanges: bool, twice: bool, count: Any) -> None:
     if not exchanges:
         durable._exchange = lambda one, other: False
-    run_until(lambda: write_folder(folder, "new"), die_at, count, before=before)
+    run_until(lambda: write_folder(folder, "new", twice=twice), die_at, count, before=before)
 
 
 def in_a_process(work: Callable[..., None], *arguments: Any) -> int | None:
@@ -117,14 +118,15 @@ def in_a_process(work: Callable[..., None], *arguments: Any) -> int | None:
 
 @pytest.mark.parametrize("exchanges", [True, False])
 @pytest.mark.parametrize("there_before", [True, False])
+@pytest.mark.parametrize("twice", [False, True])
 def test_folder_is_whole_after_a_kill_between_any_two_system_calls(
-    tmp_path: Path, there_before: bool, exchanges: bool
+    tmp_path: Path, there_before: bool, exchanges: bool, twice: bool
 ) -> None:
     count = processes.Value("i", 0)
     (tmp_path / "counted").mkdir()
     if there_before:
         write_folder(tmp_path / "counted" / "folder", "old")
-    assert in_a_process(replaced_until, tmp_path / "counted" / "folder", None, True, exchanges, count) == 0
+    assert in_a_process(replaced_until, tmp_path / "counted" / "folder", None, True, exchanges, twice, count) == 0
     assert count.value > 8
     for die_at in range(1, count.value + 1):
         for before in (True, False):
@@ -133,7 +135,7 @@ def test_folder_is_whole_after_a_kill_between_any_two_system_calls(
             folder = place / "folder"
             if there_before:
                 write_folder(folder, "old")
-            code = in_a_process(replaced_until, folder, die_at, before, exchanges, None)
+            code = in_a_process(replaced_until, folder, die_at, before, exchanges, twice, None)
             assert code == -signal.SIGKILL or (code == 0 and not before)  # a call that raises never returns
             recover(folder)
             assert os.listdir(place) in (["folder"], [] if not there_before else ["folder"])

@@ -72,12 +72,14 @@ def _line(cells: Sequence[object]) -> str:
 
 WORDS = st.text(max_size=8) | st.text(st.sampled_from("=+-@'\";,| \t\n\r\uff1da\u0301skipno[]"), max_size=8)
 
+CLASS = WORDS.map(lambda name: unicodedata.normalize("NFC", name).strip()).filter(bool)
+
 
 @settings(max_examples=60)
 @given(
     st.lists(WORDS.filter(bool), min_size=2, max_size=5, unique=True),
     st.lists(WORDS, min_size=2, max_size=5),
-    st.lists(WORDS.filter(str.strip), min_size=2, max_size=5, unique=True),
+    st.lists(CLASS, min_size=2, max_size=5, unique=True),
 )
 def test_any_id_text_and_class_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], texts: list[str], classes: list[str]
@@ -94,7 +96,7 @@ def test_any_id_text_and_class_is_read_as_it_was_written(
 
 
 @settings(max_examples=60)
-@given(st.lists(WORDS.filter(str.strip), min_size=1, max_size=4, unique=True), st.data())
+@given(st.lists(CLASS, min_size=1, max_size=4, unique=True), st.data())
 def test_any_set_of_classes_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], data: st.DataObject
 ) -> None:
@@ -102,8 +104,6 @@ def test_any_set_of_classes_is_read_as_it_was_written(
     classes = session.pool.classes
     chosen = data.draw(st.sets(st.sampled_from(classes)))
     value = [name for name in classes if name in chosen]
-    if any(name != name.strip() for name in classes):
-        value = value[:1]
     path = tmp_path_factory.getbasetemp() / "several.csv"
     write_csv(path, as_csv([["id", "label"], ["t0", cell_of(value, classes)]]))
     assert read_answers(path, session).values == [value]

@@ -111,8 +111,8 @@ def _parquet(file: Path, wanted: Wanted) -> Source:
         names = schema.names
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: the name of a column is not UTF-8") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{name} is not a whole Parquet file (was it truncated?): {reason(error)}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # whose words are those of a C++ library
+        raise DataError(f"{name} is not a whole Parquet file (was it truncated?)") from error
     columns = wanted.among(names, name)
     classes = _declared_classes(name, schema, wanted.label)
     try:
@@ -121,7 +121,7 @@ def _parquet(file: Path, wanted: Wanted) -> Source:
             (batch.select(columns) for batch in reader.iter_batches(columns=columns)), wanted_schema.remove_metadata()
         )
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{name} is not a whole Parquet file (was it truncated?): {reason(error)}") from error
+        raise DataError(f"{name} is not a whole Parquet file (was it truncated?)") from error
     return _typed(name, table, wanted, classes)
 
 

@@ -301,13 +301,13 @@ class _Story:
                 self.faults.append(f"after the kill, a {fault}")
         said = (self.place / "x.err").read_text(encoding="utf-8", errors="replace")
         self.notes.append(f"[{signal.Signals(number).name}: exit code {ended.code}] {said.strip()[-300:]}")
-        if number == signal.SIGINT:
-            if ended.code not in (0, 130):
-                self.faults.append(f"{victim.name}: exit code {ended.code} after Ctrl-C")
-            elif ended.code == 130 and not re.search(r"go on|again|resume", said):
-                self.faults.append(f"{victim.name}: after Ctrl-C it is not said how to go on")
-        if number != signal.SIGINT and target == "all" and ended.code not in (0, -number):
-            self.faults.append(f"{victim.name}: exit code {ended.code} after {signal.Signals(number).name}")
+        # 128 + number: the line that says how to go on was written; -number: the signal struck before or was SIGKILL
+        farewell = 128 + number
+        if target == "all" or number == signal.SIGINT:
+            if ended.code not in (0, farewell, -number):
+                self.faults.append(f"{victim.name}: exit code {ended.code} after {signal.Signals(number).name}")
+            elif ended.code == farewell and not re.search(r"go on|again|resume", said):
+                self.faults.append(f"{victim.name}: it is not said how to go on after {signal.Signals(number).name}")
         (self.place / "x.err").unlink()
 
     def _compare(self, victim: Victim) -> None:

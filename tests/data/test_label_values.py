@@ -14,6 +14,7 @@ import torch
 from dal.classes import Classes, by_index, one_per_row, spread
 from dal.data import Rows, TextData
 from dal.errors import AnswerError, DataError
+from dal.events import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
@@ -296,8 +297,8 @@ def test_texts_keep_their_form():
 def test_answers_are_composed():
     classes = Classes([COMPOSED, "tea"], multilabel=False)
     assert classes.read(DECOMPOSED) == COMPOSED
-    assert classes.code(DECOMPOSED) == 0
-    assert classes.unknown([DECOMPOSED, "x"]) == ["x"]
+    assert classes.codes([COMPOSED, SKIP, "tea"]).tolist() == [0, -1, 1]
+    assert classes.unknown([COMPOSED, "x"]) == ["x"]
     assert Classes([COMPOSED, "tea"], multilabel=True).read([DECOMPOSED]) == (COMPOSED,)
     assert Rows.from_inputs(["a", "b"], [COMPOSED, "x"]).codes_of([DECOMPOSED]).tolist() == [0]
 
