@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError, printable
 
 
 @contextmanager
@@ -208,8 +208,8 @@ def check_output(path: Path) -> Path:
 
 
 def named(path: Path) -> str:
-    """A path as messages show it."""
-    return shortened(str(path).encode(errors="backslashreplace").decode().replace("\0", "\\0"), 120)
+    """A path for a message: control characters escaped, its middle left out where it is long."""
+    return printable(str(path), 120)
 
 
 def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None:

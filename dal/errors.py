@@ -58,8 +58,11 @@ class MissingExtraError(DalError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, without its line breaks, cut where it goes on and on."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """What an exception says, without line breaks and error numbers, cut where it goes on and on."""
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return " ".join(said.split())[:300] or type(error).__name__
 
 
 def shortened(text: str, most: int = 80) -> str:
@@ -73,6 +76,12 @@ def shortened(text: str, most: int = 80) -> str:
         return text
     tail = (most - 3) // 2
     return f"{text[: most - 3 - tail]}...{text[len(text) - tail :]}"
+
+
+def printable(text: str, most: int = 80) -> str:
+    """A name for a message of one line: control characters and halves of surrogate pairs escaped, its middle cut."""
+    text = shortened(text, most)
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:

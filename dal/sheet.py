@@ -127,9 +127,12 @@ def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: 
     """
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     sheet = read_sheet(path, ("id", "label"))
+    for name in ("text", "text_pair"):
+        if sheet.head.count(name) > 1:
+            raise AnswerError(f"{path}: more than one column {name!r}: keep the one that `dal ask` wrote")
     lines = [_Line(number, dict(zip(sheet.head, cells, strict=True))) for number, cells in sheet.lines]
     answered = [line for line in lines if line.label.strip()]
-    columns = tuple(name for name in ("text", "text_pair") if sheet.head.count(name) == 1)
+    columns = tuple(name for name in ("text", "text_pair") if name in sheet.head)
     reading = _Reading(session, correct)
     found = _Places(session, columns, drawn).of(answered)
     for line, place in zip(answered, found, strict=True):

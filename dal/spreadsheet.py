@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dal.durable import write_whole
-from dal.errors import AnswerError, shortened
+from dal.errors import AnswerError, printable, shortened
 
 # -- cells -----------------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ def _head(path: Path, line: int, cells: Sequence[str], wanted: Sequence[str], wo
     for name in wanted:
         if head.count(name) != 1:
             problem = "no column" if name not in head else "more than one column"
-            there = shortened(", ".join(cells), 80)
+            there = printable(", ".join(cells))
             raise AnswerError(f"{path}, line {line}: {problem} {name!r} among {there} (separated by {words})")
     return head
 

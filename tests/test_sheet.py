@@ -355,3 +355,11 @@ def test_no_class_is_written_so_that_it_is_read_as_none() -> None:
     for classes in (["a"], ["a", "none"], ["a", "None", "[none]"]):
         assert parse(cell_of([], classes), classes, multilabel=True) == []
     assert marker("none", ["None", "[none]"]) == "[[none]]"
+
+
+@pytest.mark.parametrize("name", ["text", "text_pair"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text(f"id,label,{name},{name} \nt0,a,text 0,other\n")
+    with pytest.raises(AnswerError, match=f"more than one column '{name}'"):
+        read_answers(path, session_of(["text 0"]))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.durable import check_output
-from dal.errors import ConfigError, shortened
+from dal.durable import check_output, named
+from dal.errors import ConfigError
 
 if TYPE_CHECKING:
     from dal.experiment import Experiment
@@ -31,14 +31,6 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
-def printable(path: Path) -> str:
-    """A path for a message: on one line, not too long, and in characters that a terminal takes."""
-    return shortened("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path)), 120)
-
-
-# -- folders ---------------------------------------------------------------------------------------------------------
-
-
 def check_folder(folder: Path) -> None:
     """Refuse a name that is no folder and that none can be made under.
 
@@ -51,17 +43,17 @@ def check_folder(folder: Path) -> None:
             above = above.parent
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{printable(folder)} cannot be a folder: {reason}") from error
+        raise ConfigError(f"{named(folder)} cannot be a folder: {reason}") from error
     wrong = "holds a null character" if "\0" in str(folder) else ""
     if any(len(os.fsencode(part)) > _MAX_NAME for part in folder.parts):
         wrong = f"is longer than {_MAX_NAME} bytes"
     if wrong or (above != folder and folder.is_symlink()):
-        raise ConfigError(f"{printable(folder)} cannot be: its name {wrong or 'is that of a link that leads nowhere'}")
+        raise ConfigError(f"{named(folder)} cannot be: its name {wrong or 'is that of a link that leads nowhere'}")
     if not above.is_dir():
-        what = "is a file, not a folder" if above == folder else f"cannot be made: {printable(above)} is a file"
-        raise ConfigError(f"{printable(folder)} {what}")
+        what = "is a file, not a folder" if above == folder else f"cannot be made: {named(above)} is a file"
+        raise ConfigError(f"{named(folder)} {what}")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError(f"{printable(folder)} cannot be written to: permission denied")
+        raise ConfigError(f"{named(folder)} cannot be written to: permission denied")
 
 
 def kind_of(folder: Path) -> str:
@@ -96,7 +88,7 @@ def require_run(folder: Path) -> None:
 
 
 def _refuse(folder: Path, kinds: tuple[str, ...], otherwise: str) -> None:
-    kind, name = kind_of(folder), printable(folder)
+    kind, name = kind_of(folder), named(folder)
     if kind in kinds:
         return
     told = {
@@ -118,10 +110,10 @@ def check_input(file: Path) -> None:
             return
         what = "a folder" if file.is_dir() else "a device or a pipe" if file.exists() else ""
     except OSError as error:
-        raise ConfigError(f"{printable(file)} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{named(file)} cannot be read: {error.strerror}") from error
     if what:
-        raise ConfigError(f"{printable(file)} is {what}, not a file to read")
-    raise ConfigError(f"{printable(file)}: there is no such file")
+        raise ConfigError(f"{named(file)} is {what}, not a file to read")
+    raise ConfigError(f"{named(file)}: there is no such file")
 
 
 def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
@@ -142,10 +134,10 @@ def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
         check_output(output)
     final = Path(os.path.realpath(output))
     if _is_kept(final, folder):
-        raise ConfigError(f"{printable(output)} is a file that dal keeps itself: choose another name")
+        raise ConfigError(f"{named(output)} is a file that dal keeps itself: choose another name")
     if final.exists() and not force:
         raise ConfigError(
-            f"{printable(output)} is there already and may hold answers: `dal tell` it, choose another name, or "
+            f"{named(output)} is there already and may hold answers: `dal tell` it, choose another name, or "
             "overwrite it with --force"
         )
 
@@ -182,7 +174,7 @@ def check_sources(output: Path, sources: Iterable[str | Path | None]) -> None:
             continue
         if same or within:
             what = "lies in the data" if within else "is read by this command"
-            raise ConfigError(f"{printable(output)} {what}: choose another name")
+            raise ConfigError(f"{named(output)} {what}: choose another name")
 
 
 def sources_of(experiment: "Experiment") -> Iterator[str]:

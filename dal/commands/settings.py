@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.places import check_folder, printable, require_asked
+from dal.commands.places import check_folder, require_asked
 from dal.commands.terminal import say
+from dal.durable import named
 from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def stored_config(folder: Path) -> Path:
     """
     require_folder(folder)
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{printable(folder)} is not a run folder: it has no config.yaml")
+        raise ConfigError(f"{named(folder)} is not a run folder: it has no config.yaml")
     return folder / "config.yaml"
 
 
@@ -95,10 +96,8 @@ def require_folder(folder: Path) -> None:
             return
         file = folder.exists()
     except OSError as error:
-        raise ConfigError(f"{printable(folder)} cannot be a folder: {error.strerror}") from error
-    raise ConfigError(
-        f"{printable(folder)} is a file, not a folder" if file else f"there is no folder {printable(folder)}"
-    )
+        raise ConfigError(f"{named(folder)} cannot be a folder: {error.strerror}") from error
+    raise ConfigError(f"{named(folder)} is a file, not a folder" if file else f"there is no folder {named(folder)}")
 
 
 def settled(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
@@ -113,7 +112,7 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
     stored = folder / "config.yaml"
     if not stored.exists():
         if config is None:
-            name = printable(folder)
+            name = named(folder)
             raise ConfigError(f"{name} has no config.yaml yet: start it with `dal ask {name} --config CONFIG`")
         return read_experiment(config, overrides or Override(), folder)
     require_asked(folder)

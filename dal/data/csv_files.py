@@ -13,8 +13,8 @@ import pyarrow.csv
 
 from dal.data.quotes import Contradiction, contradiction, is_quoted
 from dal.data.source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
-from dal.data.values import SEPARATORS, printable, reason, shown
-from dal.errors import DataError
+from dal.data.values import SEPARATORS, reason, shown
+from dal.errors import DataError, printable
 
 #: Bytes that are parsed at a time; a file with a longer row is parsed in one piece.
 CSV_BLOCK = 8 << 20

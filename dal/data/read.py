@@ -13,8 +13,8 @@ from dal.bounded import parse_json
 from dal.data.csv_files import read_csv
 from dal.data.json_files import read_json
 from dal.data.source import TEXT, Source, Wanted, gathered, missing
-from dal.data.values import listing, printable, reason, shown
-from dal.errors import DalError, DataError, MissingExtraError, did_you_mean
+from dal.data.values import listing, reason, shown
+from dal.errors import DalError, DataError, MissingExtraError, did_you_mean, printable
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from dal.data.values import listing, printable, shown
-from dal.errors import DataError, did_you_mean
+from dal.data.values import listing, shown
+from dal.errors import DataError, did_you_mean, printable
 
 #: Tables larger than this live in a memory-mapped temporary file instead of in memory.
 SPILL_BYTES = 64 << 20

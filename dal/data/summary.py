@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dal.data.values import printable
+from dal.errors import printable
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from dal.bounded import parse_json
-from dal.errors import did_you_mean, one_line, shortened
+from dal.errors import did_you_mean, one_line, printable
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _ITEM = re.compile(r"\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(-?[0-9]+(?:\.[0-9]*)?))\s*(,|\Z)")
@@ -38,12 +38,6 @@ def shown(value: Any) -> str:
         return " ".join(_repr.repr(value).split())
     except ValueError:  # a number of more digits than Python prints
         return f"a {type(value).__name__} of too many digits"
-
-
-def printable(text: str, most: int = 80) -> str:
-    """A name for a message of one line: control characters and halves of surrogate pairs escaped, its middle cut."""
-    text = shortened(text, most)
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def reason(error: BaseException) -> str:
@@ -276,5 +270,5 @@ def two_readings(items: Sequence[Any], classes: Sequence[str]) -> str:
     """That a list of zeros and ones can be two things, and the way out."""
     return (
         f"{shown(list(items))} can be a vector of zeros and ones, one per class, or a list of the numbers of classes: "
-        f"write true and false (or an array with {len(classes) or 'one'} columns) for a vector, class names for a list"
+        f"write true and false (or an array with one column per class) for a vector, class names for a list"
     )

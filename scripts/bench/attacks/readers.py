@@ -240,8 +240,8 @@ def _of_vectors(pool: Any, content: bytes) -> list[str]:
             said[_plain(str(row.get("text")))] = label
     if not said or any(max(label) > 1 or min(label) < 0 for label in said.values()):
         return []
-    for text, label in zip(pool.texts(), pool.labels.int().tolist(), strict=True):
-        if _plain(text) in said and said[_plain(text)] != label:
+    for text, label, known in zip(pool.texts(), pool.labels.int().tolist(), pool.known.tolist(), strict=True):
+        if known and _plain(text) in said and said[_plain(text)] != label:
             return ["a vector of zeros and ones is read as numbers of classes"]
     return []
 
