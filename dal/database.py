@@ -101,7 +101,7 @@ def create(path: Path, schema: str, *, application: int, version: int) -> None:
     partial = path.with_name(temporary_name(path.name, "new"))
     try:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(partial, isolation_level=None)
+        connection = sqlite3.connect(os.path.abspath(partial), isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = MEMORY")  # no file beside this one, which a kill would leave
             for statement in ("BEGIN", *schema.split(";")[:-1]):

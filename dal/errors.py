@@ -81,7 +81,7 @@ def shortened(text: str, most: int = 80) -> str:
 def printable(text: str, most: int = 80) -> str:
     """A name for a message of one line: control characters and halves of surrogate pairs escaped, its middle cut."""
     text = shortened(text, most)
-    return text if text.isprintable() else repr(text)[1:-1]
+    return text if text.isprintable() else shortened(repr(text)[1:-1], most)  # an escape is up to ten characters
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:

@@ -44,6 +44,10 @@ UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
 
+#: More seeds than anyone runs: each is a cell with a folder of its own.
+MAX_SEEDS = 10_000
+
+
 @dataclass(frozen=True)
 class Cell:
     """One strategy with one seed: a run folder of its own, called `name`."""
@@ -158,6 +162,8 @@ class Experiment:
                 raise ConfigError(f"{name} must be at least 0, got {price!r}")
         as_candidates(self.candidates)
         seeds = list(self.seeds) if isinstance(self.seeds, Iterable) and not isinstance(self.seeds, str) else []
+        if len(seeds) > MAX_SEEDS:
+            raise ConfigError(f"seeds: {len(seeds):,} are more than the {MAX_SEEDS:,} that a run may have")
         if not seeds or not all(map(is_whole, seeds)) or min(seeds) < 0 or len(set(seeds)) != len(seeds):
             raise ConfigError(
                 f"seeds must be distinct numbers that are not negative, at least one, got {shortened(repr(self.seeds))}"

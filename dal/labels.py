@@ -398,7 +398,7 @@ class LabelStore:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", shared) or shared
         if connection is None:
             connection = sqlite3.connect(
-                ":memory:" if self.path is None else self.path,
+                ":memory:" if self.path is None else os.path.abspath(self.path),  # "file:..." would be an address
                 timeout=_BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dal.classes import Classes, Given, refuse, shown
+from dal.data.values import listing
 from dal.errors import DataError, SessionError
 from dal.events import SKIP, Skip, Value
 from dal.labels import LabelStore
@@ -259,6 +260,6 @@ class Progress:
         unknown = self._classes.unknown(names)
         if unknown:
             raise SessionError(
-                f"{where} holds answers of the classes {', '.join(unknown)}, which the data does not have; it has "
-                f"{', '.join(self._classes.names[:20])}"
+                f"{where} holds answers of the classes {listing(unknown)}, which the data does not have; it has "
+                f"{listing(self._classes.names)}"
             )

@@ -419,8 +419,31 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             raise SessionError(
                 f"{named(path)}, line {number} is not a JSON object: remove the line or restore the file"
             )
+        for key, value in read.items():
+            if not _fits(key, value):
+                raise SessionError(
+                    f"{named(path)}, line {number}: {shortened(key)} is {shortened(repr(value))}: restore the file"
+                )
         found.append(read)
     return found
+
+
+_COUNTS = {"round", "labels", "seed"}
+_WORDS = {"strategy", "acting", "why"}
+_FIGURES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "matthews", "auroc", "log_loss", "near_duplicates"}
+_TABLES = {"successor", "stopping", "notes", "cost", "sources", "per_class", "pool", "batch"}
+_LARGEST = 1 << 53  # of a whole number that every reader of JSON keeps
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value of a line is of the kind that a resumed run and its summary read under this name."""
+    if key in _COUNTS:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+    if key in _FIGURES or key.endswith("_seconds"):
+        return value is None or (isinstance(value, int | float) and abs(value) <= _LARGEST) or value != value
+    if key in _TABLES:
+        return value is None or isinstance(value, dict)
+    return key not in _WORDS or isinstance(value, str)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dal.errors import did_you_mean, shortened
+from dal.errors import did_you_mean, printable, shortened
 
 
 def test_the_most_similar_name_is_suggested_regardless_of_case() -> None:
@@ -33,3 +33,9 @@ def test_nothing_is_suggested_for_a_word_of_a_million_letters() -> None:
 def test_a_long_text_is_shortened_in_its_middle() -> None:
     assert shortened("ab", 2) == "ab"
     assert len(shortened("x" * 10**6)) == 80
+
+
+def test_escapes_do_not_make_a_name_longer_than_the_limit() -> None:
+    assert printable("caf\u00e9") == "caf\u00e9"
+    assert printable("a\nb") == r"a\nb"
+    assert len(printable("\ud800" * 1000, 120)) <= 120

@@ -686,3 +686,14 @@ def test_process_that_is_gone_is_known_as_such() -> None:
     gone.wait()
     assert not durable.is_alive(gone.pid)
     assert durable.is_alive(os.getpid())
+
+
+def test_a_folder_named_like_an_address_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("file:elsewhere")
+    folder.mkdir()
+    with LabelStore(folder / "labels.db") as store:
+        store.ask(["a"])
+    with LabelStore(folder / "labels.db") as store:
+        assert store.pending == ["a"]
+    assert (tmp_path / folder / "labels.db").is_file()

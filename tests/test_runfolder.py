@@ -295,3 +295,25 @@ def test_environment_that_cannot_be_read_is_written_again(tmp_path: Path, conten
     (tmp_path / "environment.json").write_text(content)
     assert record_environment(tmp_path) == []
     assert json.loads((tmp_path / "environment.json").read_text()) == environment()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("round", "word"),
+        ("labels", -1),
+        ("labels", 10**300),
+        ("labels", True),
+        ("labels", 1.5),
+        ("accuracy", "high"),
+        ("accuracy", [1]),
+        ("fit_seconds", {}),
+        ("strategy", 3),
+        ("stopping", "yes"),
+    ],
+)
+def test_a_line_whose_values_are_of_another_kind_is_named(tmp_path: Path, key: str, value: object) -> None:
+    append_metrics(tmp_path, {"round": 0, "labels": 4, "accuracy": None, "own": "anything"})
+    append_metrics(tmp_path, {key: value})
+    with pytest.raises(SessionError, match=f"line 2: {key} is .*: restore the file"):
+        read_metrics(tmp_path)

@@ -120,6 +120,8 @@ def _write(path: Path, store: LabelStore) -> None:
     """A line for each row that a machine said something of: the merged class and its probability."""
     person = _person(store)
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
+    if not classes:
+        raise ConfigError(f"{store.path} holds no answer of a person or a model: there is nothing to merge")
     rows, found = merged(store.proposals, person, classes)
     lines: list[list[object]] = [["id", "label", "probability", "by"]]
     for row, posterior in zip(rows, found.posterior, strict=True):

@@ -18,7 +18,7 @@ from dal.events import Skip, Value
 from dal.interrupts import interruptible
 from dal.reporter import Console
 from dal.session import Session
-from dal.sheet import Answers, keep_absent, read_answers, write_questions
+from dal.sheet import Answers, keep_absent, questions, read_answers, write_questions
 
 _STREAM = 104729  # the drawing's own random numbers, apart from all that a session draws
 
@@ -66,6 +66,7 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
         probabilities=tuple(drawn.probabilities.tolist()),
         guesses=tuple(guess if isinstance(guess, str) else tuple(guess) for guess in guesses),
     )
+    questions(session, chosen)  # damage that it meets is met before anything is written
     check.save(model.place.folder)  # first: answers without their probabilities would be worth nothing
     write_questions(options.output, session, chosen, force=options.force)
     say(

@@ -138,4 +138,4 @@ def _seed(value: object, folder: Path) -> int:
 
 def _refuse_cell(folder: Path, cell: str | None) -> None:
     if cell is not None:
-        raise ConfigError(f"--cell {cell}: {folder} is itself one cell")
+        raise ConfigError(f"--cell {shortened(cell)}: {folder} is itself one cell")

@@ -399,7 +399,7 @@ def _create(path: Path) -> None:
     partial = path.with_name(f".dal-{uuid.uuid4().hex[:12]}.new")
     try:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with closing(sqlite3.connect(partial, isolation_level=None)) as file:
+        with closing(sqlite3.connect(os.path.abspath(partial), isolation_level=None)) as file:
             file.executescript(
                 f"PRAGMA journal_mode = MEMORY; BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; "
                 f"PRAGMA user_version = {_VERSION}; COMMIT;"

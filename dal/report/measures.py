@@ -1,7 +1,6 @@
 """The figures that a record may hold: their names, and where in it they are found."""
 
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -75,11 +74,15 @@ def time_axis(longest: float) -> Axis:
     return Axis("time", "By time", "seconds of computing", 1.0, 1)
 
 
+#: Of any figure of a run.
+LARGEST = 1e15
+
+
 def number(value: object) -> TypeGuard[float]:
-    """Whether it is a finite number, as large as a float can be."""
+    """Whether it is a finite number, of a size that figures have and that NumPy reads as an integer or a float."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= sys.float_info.max  # false for NaN, and exact for whole numbers without end
+    return abs(value) <= LARGEST  # false for NaN
 
 
 def figure_of(record: Mapping[str, Any], key: str) -> float | None:
