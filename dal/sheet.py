@@ -415,7 +415,7 @@ def _plain(text: str) -> str:
 
 
 def _filler(keys: Iterable[_Key], elsewhere: Mapping[_Key, Any]) -> _Key | None:
-    """The one text that stands on several lines in the place of theirs, which says nothing; None without one."""
+    """The one text that stands on several lines instead of theirs, which says nothing; None without one."""
     foreign = Counter(key for key in keys if key and key not in elsewhere)
     return next(iter(foreign)) if len(foreign) == 1 and foreign.total() > 1 else None
 

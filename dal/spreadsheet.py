@@ -60,7 +60,7 @@ def original(cell: str) -> str:
 
 
 def without_apostrophes(cell: str) -> str:
-    """The cell without any apostrophe in front of a formula, whoever wrote it: alike for `cell` and `inert(cell)`."""
+    """The cell without any apostrophe in front of a formula: alike for `cell` and `inert(cell)`."""
     if "'" not in cell:
         return cell
     return _FRONT.sub("", _INNER.sub(r"\1", cell))

@@ -3,14 +3,14 @@
 import os
 import sqlite3
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.durable import check_output, synchronise, synchronise_folder
+from dal.database import create
+from dal.durable import check_output, named
 from dal.errors import LLMError, one_line, shortened
 from dal.llm.client import Bill, Reply
 
@@ -36,7 +36,7 @@ CREATE TABLE reservations (           -- money set aside for a request that was 
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     ledger TEXT NOT NULL, digest TEXT NOT NULL, dollars REAL NOT NULL,
     process INTEGER NOT NULL,         -- whose request it is
-    until REAL NOT NULL,              -- when its answer is given up; 0: it was lost
+    until REAL NOT NULL,              -- when its answer is given up, or 0: it was lost
     batch TEXT                        -- the batch that it is part of
 ) STRICT;
 CREATE INDEX reservations_by_ledger ON reservations (ledger, dollars);
@@ -61,7 +61,7 @@ class Elsewhere:
     """Another call or process has sent the same request and waits for its answer.
 
     Attributes:
-        batch: whether it is part of a batch, whose end whoever wants the answer must wait for: the other may be dead.
+        batch: whether it is part of a batch, whose end others that want the answer must wait for: it may be dead.
     """
 
     batch: bool = False
@@ -89,7 +89,7 @@ class Batch:
         at: when it was noted, in seconds since 1970.
         id: the server's name; None when its answer never came.
         aside: digest -> dollars that are set aside for it.
-        ours: whether this process may look after it: it has a name, or whoever was about to send it is dead.
+        ours: whether this process may look after it: it has a name, or the process that was about to send it is dead.
         ledger: whose money it is.
     """
 
@@ -129,7 +129,7 @@ class ReplyCache:
             _parents(path)
             final = check_output(path)
             if not final.exists():
-                _create(final)
+                create(final, _SCHEMA, application=_APPLICATION, version=_VERSION)
             _refuse_strangers(final)
             self._db = sqlite3.connect(final, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._prepare()
@@ -390,37 +390,7 @@ def _parents(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        shown = shortened(str(path).encode(errors="backslashreplace").decode().replace("\0", "\\0"), 120)
-        raise LLMError(f"the response cache {shown} could not be opened: {reason}") from error
-
-
-def _create(path: Path) -> None:
-    """Make the file whole, readable by its owner alone, so that a kill leaves none. Another process may be first."""
-    partial = path.with_name(f".dal-{uuid.uuid4().hex[:12]}.new")
-    try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with closing(sqlite3.connect(os.path.abspath(partial), isolation_level=None)) as file:
-            file.executescript(
-                f"PRAGMA journal_mode = MEMORY; BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; "
-                f"PRAGMA user_version = {_VERSION}; COMMIT;"
-            )
-        synchronise(partial)
-        _take_name(partial, path)
-        synchronise_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _take_name(partial: Path, path: Path) -> None:
-    """Give the file its name, unless another process has made one of that name meanwhile."""
-    with suppress(FileExistsError):
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if not path.exists():
-                partial.rename(path)
+        raise LLMError(f"the response cache {named(path)} could not be opened: {reason}") from error
 
 
 def _refuse_strangers(path: Path) -> None:

@@ -79,7 +79,7 @@ class Rates:
         """What a request costs: an estimate, and a bound.
 
         The estimate takes four bytes for a token and a quarter of `max_tokens` for the answer. The bound takes a token
-        for every byte, 1,024 more for the format, the dearest of the rates for input, and `max_tokens` for the answer.
+        for every byte, 1,024 more for the format, the highest of the rates for input, and `max_tokens` for the answer.
 
         Args:
             request: what is asked.

@@ -183,7 +183,7 @@ def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
     assert (tmp_path / "replies.db").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("moment", ["sqlite3.connect", "cache.synchronise", "os.link"])
+@pytest.mark.parametrize("moment", ["sqlite3.connect", "synchronise", "os.link"])
 def test_a_file_whose_making_is_interrupted_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_file_whose_making_is_interrupted_is_not_there(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"dal.llm.{moment}" if moment.startswith("cache") else f"dal.llm.cache.{moment}", interrupt)
+        patch.setattr(f"dal.database.{moment}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             opened(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -202,18 +202,18 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
     def refuse(*paths: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("dal.llm.cache.os.link", refuse)
+    monkeypatch.setattr("dal.database.os.link", refuse)
     with opened(tmp_path) as cache:
         granted(cache, "a")
     assert [path.name for path in tmp_path.iterdir()] == ["replies.db"]
 
 
 def test_a_file_that_another_process_made_first_is_kept(tmp_path: Path) -> None:
-    from dal.llm.cache import _create
+    from dal.database import create
 
     with opened(tmp_path) as cache:
         settle(cache, granted(cache, "a"), "a")
-        _create(tmp_path / "replies.db")
+        create(tmp_path / "replies.db", "CREATE TABLE other (x);", application=1, version=1)
         assert "a" in cache.replies(["a"])
     with opened(tmp_path) as cache:
         assert "a" in cache.replies(["a"])
