@@ -8,6 +8,8 @@ from typing import Any
 
 from dal.choice import is_whole, require_kind
 from dal.config.importing import code_folder
+from dal.config.kinds import COMPARISON
+from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiment import Cell, Experiment, Results, sign
@@ -16,7 +18,7 @@ from dal.grid.first_round import FirstRounds
 from dal.interrupts import Check, interruptible
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
-from dal.runfolder import CONFIG, check_folder, describe, held, read_metrics
+from dal.runfolder import check_folder, held, read_metrics
 from dal.strategy import Strategy, name_of
 
 
@@ -134,7 +136,7 @@ class Comparison:
             shared.load()  # what cannot be run is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
-                sign(folder, self.described(), reporter)
+                sign(folder, self.described(), COMPARISON, reporter)
             grid = _Grid(self, folder, reporter)
             self._run_cells(grid, shared, check)
             report = None

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, is_whole, reads_trained, require_kind
+from dal.config.kinds import CELL, RUN
+from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.interrupts import Check, interruptible
@@ -21,7 +23,7 @@ from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.reporter import Console, Quiet
-from dal.runfolder import CONFIG, check_folder, describe, held, read_metrics, record_environment, write_config
+from dal.runfolder import check_folder, held, read_metrics, record_environment
 from dal.session import Session, loaded
 from dal.stopping.record import check as check_rule
 from dal.stopping.rule import StoppingRule
@@ -224,7 +226,7 @@ class Experiment:
             splits = self.load()  # what cannot be run is refused before anything is written
         with held(folder), interruptible(folder) as check:
             if folder is not None:
-                sign(folder, dict(config or self.described()), reporter)
+                sign(folder, dict(config or self.described()), RUN, reporter)
             whole = self._finished(folder)
             lines = self._run_cells(folder, reporter, check, splits)
             report = self._report(folder, current=whole)
@@ -400,7 +402,7 @@ class Experiment:
         """
         oracle = self._oracle(splits)
         if folder is not None:
-            write_config(folder, self._cell_config(cell), ignored=MEASURED)
+            write_config(folder, self._cell_config(cell), kind=CELL, ignored=MEASURED)
         monitor = reporter.monitor(check)
         with (
             self.session(cell, folder, data=splits, monitor=monitor, prepared=prepared) as session,
@@ -483,13 +485,14 @@ class Experiment:
         return Path(write_report(folder))
 
 
-def sign(folder: Path, config: Mapping[str, Any], reporter: Quiet) -> None:
+def sign(folder: Path, config: Mapping[str, Any], kind: str, reporter: Quiet) -> None:
     """Write what is run, and on what, into the folder, or make sure that it is the same as before.
 
     Raises:
         ConfigError: the folder holds something else.
     """
-    write_config(folder, {key: value for key, value in config.items() if key not in FREE}, ignored=(*FREE, *MEASURED))
+    kept = {key: value for key, value in config.items() if key not in FREE}
+    write_config(folder, kept, kind=kind, ignored=(*FREE, *MEASURED))
     changed = record_environment(folder)
     if changed:
         reporter.say(

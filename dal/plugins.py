@@ -123,6 +123,15 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted(entries, key=lambda name: (_package(entries[name]) != OWN, name)))
 
 
+def declared_name(path: str) -> str:
+    """The short name that an installed package gives the class at an import path with dots; the path without one."""
+    for group in BASES:
+        for name, entry in found(group).items():
+            if ".".join(_split(entry.value)) == path:
+                return name
+    return path
+
+
 def describe(group: str) -> list[Description]:
     """What there is in the group, for a listing: dal's own first, then the others, by name.
 

@@ -10,12 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from dal.choice import Seeds, Stream
+from dal.config import moved
+from dal.config.stored import describe
 from dal.errors import SessionError
 from dal.labels import LabelStore
 from dal.learner import Learner, Monitor, Predictor, Prepared, watched
 from dal.outputs import Outputs, closure
 from dal.progress import Progress
-from dal.runfolder import MODEL, describe, keep_model, trained_on
+from dal.runfolder import MODEL, keep_model, trained_on
 
 
 class PresentModel:
@@ -80,8 +82,15 @@ class PresentModel:
     @property
     def marker(self) -> str:
         """A digest of all that the model follows from, but for a model that training goes on from."""
+        return self._digest(describe(self._learner))
+
+    def _is_of_these_labels(self, marker: str) -> bool:
+        """Whether the model with a marker, of this version or of the first one, is that of the present labels."""
+        return marker == self.marker or marker == self._digest(moved.first(describe(self._learner, named=False)))
+
+    def _digest(self, learner: Any) -> str:
         pool = self._data.pool
-        facts = [describe(self._learner), self._seed, self._store.labels_round, pool.classes, pool.fingerprint]
+        facts = [learner, self._seed, self._store.labels_round, pool.classes, pool.fingerprint]
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
         for part in self._progress.training_set:
             digest.update(b"" if part is None else part.numpy().tobytes())
@@ -165,7 +174,7 @@ class PresentModel:
     def _load(self, folder: Path) -> Predictor | None:
         """The model in a folder, where the present labels made it, with the seconds that its fit took."""
         marker, seconds = trained_on(folder) or ("", 0.0)
-        if marker != self.marker:
+        if not self._is_of_these_labels(marker):
             return None
         self.fit_seconds = seconds
         return self._learner.load(folder / MODEL, self.prepare("pool"))

@@ -1,9 +1,6 @@
-"""A run folder: who works in it, what made it, where, and the metrics of its rounds."""
+"""A run folder: its lock, the environment of the run, the metrics of its rounds and the latest model."""
 
-import dataclasses
-import enum
 import errno
-import functools
 import importlib.metadata
 import json
 import os
@@ -13,20 +10,17 @@ import stat
 import sys
 import time
 import weakref
-from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-import yaml
 
-from dal.bounded import parse_json, parse_yaml
+from dal.bounded import parse_json
 from dal.durable import is_alive, make_folder, named, recover, replacing, synchronise_folder, write_whole
 from dal.errors import BusyError, ConfigError, SessionError, one_line, shortened
 
-CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"
 MODEL = "model"
@@ -60,11 +54,11 @@ def check_folder(folder: Path | str) -> Path:
                 raise ConfigError(f"{named(path)} cannot be written: permission denied in {named(each)}")
             break
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{named(path)} cannot be a folder: {_reason(error)}") from error
+        raise ConfigError(f"{named(path)} cannot be a folder: {reason_of(error)}") from error
     return path
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Why the system refused."""
     return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
 
@@ -84,7 +78,7 @@ class Lock:
             make_folder(folder)
             self._file: IO[bytes] | None = _open_lock(folder / _LOCK)
         except OSError as error:
-            raise ConfigError(f"{named(folder)} cannot be worked in: {_reason(error)}") from error
+            raise ConfigError(f"{named(folder)} cannot be worked in: {reason_of(error)}") from error
         for patience in (*_PATIENCE, 0.0):
             try:
                 _lock(self._file)
@@ -149,7 +143,7 @@ def _holder(file: IO[bytes]) -> int | None:
 def _refusal(folder: Path, holder: int | None, error: OSError) -> SessionError:
     if error.errno not in _BUSY:
         return SessionError(
-            f"{named(folder)} is on a file system without locks ({_reason(error)}), so that nothing would keep two "
+            f"{named(folder)} is on a file system without locks ({reason_of(error)}), so that nothing would keep two "
             "processes from writing there at once: work in a folder on a local disk, and copy it there afterwards"
         )
     if holder == os.getpid():
@@ -189,118 +183,6 @@ else:
 
     def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-# -- config.yaml ---------------------------------------------------------------------------------------------------
-
-
-def describe(value: Any) -> Any:
-    """What made `value`, as plain lists, dicts, strings and numbers: the form of `config.yaml`.
-
-    A plain dataclass becomes the dict of its fields. One with an abstract base, which a config must choose by class,
-    becomes `{"class_path": ..., "init_args": {...}}`, and so does a `functools.partial`. A function or class becomes
-    its import path.
-
-    Example:
-        >>> from dal.oracles.simulated import Simulated
-        >>> describe(Simulated(noise=0.1))
-        {'class_path': 'dal.oracles.simulated.Simulated', 'init_args': {'noise': 0.1, 'seed': 0}}
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [describe(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if isinstance(value, functools.partial):
-        return {"class_path": _path(value.func), "init_args": describe(value.keywords)}
-    if hasattr(value, "fingerprint") and hasattr(value, "__len__"):
-        return {"rows": len(value), "fingerprint": value.fingerprint}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
-        return {"class_path": _path(type(value)), "init_args": fields} if isinstance(value, ABC) else fields
-    if callable(value) and hasattr(value, "__qualname__"):
-        return _path(value)
-    return {"class_path": _path(type(value))} if type(value).__module__ != "torch" else str(value)
-
-
-def _path(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
-
-
-def write_config(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> None:
-    """Write `config.yaml` into `folder`, or make sure that the one there says the same.
-
-    Args:
-        ignored: keys that may differ.
-
-    Raises:
-        ConfigError: it says something else; the first key that differs is named.
-    """
-    path = folder / CONFIG
-    if os.path.lexists(path):
-        difference = _difference(read_config(folder), _plain(config), ignored)
-        if difference is not None:
-            key, before, now = difference
-            raise ConfigError(
-                f"{folder} holds another run: {key} is {_shown(before)} there and {_shown(now)} here; choose another "
-                "folder"
-            )
-        return
-    text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=120)
-    with writing(path):
-        make_folder(check_folder(folder))
-        write_whole(path, text, private=True)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """What `config.yaml` in `folder` says.
-
-    Raises:
-        ConfigError: there is none, or it is no YAML mapping.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ConfigError(f"{folder} is not a run folder: it has no {CONFIG}")
-    try:
-        config = parse_yaml(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{named(path)} cannot be read: {_reason(error)}") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} does not hold keys and values")
-    return config
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as reading it back would give it."""
-    return dict(json.loads(json.dumps(describe(config))))
-
-
-_MISSING = object()
-
-
-def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") -> tuple[str, Any, Any] | None:
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        same = before == now or (_MISSING not in (before, now) and json.dumps(before) == json.dumps(now))  # two NaN
-        return None if same else (key, before, now)
-    for name in [*now, *(name for name in before if name not in now)]:
-        if not key and name in ignored:
-            continue
-        path = f"{key}.{name}" if key else str(name)
-        if name not in before and now[name] is None:
-            continue  # an option that is younger than the folder, and not used
-        found = _difference(before.get(name, _MISSING), now.get(name, _MISSING), ignored, path)
-        if found is not None:
-            return found
-    return None
-
-
-def _shown(value: Any) -> str:
-    return "absent" if value is _MISSING else shortened(json.dumps(value, ensure_ascii=False))
 
 
 # -- environment.json ----------------------------------------------------------------------------------------------
@@ -406,7 +288,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             raise SessionError(f"{named(path)} is not a regular file: remove it")
         lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is torn, or empty
     except (OSError, ValueError) as error:
-        raise SessionError(f"{named(path)} cannot be read: {_reason(error)}") from error
+        raise SessionError(f"{named(path)} cannot be read: {reason_of(error)}") from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
@@ -456,7 +338,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SessionError(f"{named(path)} could not be written: {_reason(error)}") from error
+        raise SessionError(f"{named(path)} could not be written: {reason_of(error)}") from error
 
 
 # -- the saved model -----------------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from dal.candidates import (
 from dal.choice import Seeds, Stream
 from dal.config import build as building
 from dal.config import tree
+from dal.config.stored import describe
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, NeedError, SelectionError
 from dal.events import SKIP
 from dal.experiment import Experiment
 from dal.learners.probe import ProbeLearner
 from dal.outputs import Outputs
-from dal.runfolder import describe
 from dal.session import Session
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random

@@ -191,7 +191,7 @@ def test_options_that_no_longer_apply_are_told(dal: Command, tmp_path: Path) -> 
 
 def test_the_config_can_be_printed_with_its_defaults(dal: Command, tmp_path: Path) -> None:
     shown = dal("run", "run.yaml", "--print-config").out
-    assert "class_path: dal.strategies.uncertainty.Margin" in shown
+    assert "class_path: Margin" in shown
     assert "rounds: 1" in shown
     assert not (tmp_path / "runs").exists()
 

@@ -13,9 +13,9 @@ from dal.config import build as building
 from dal.config import static, tree
 from dal.config.factory import Factory
 from dal.config.signatures import spoken
+from dal.config.stored import describe
 from dal.errors import ConfigError, DalError
 from dal.oracles.simulated import Simulated
-from dal.runfolder import describe
 
 BASE = "data: {path: tickets.csv}\nlearner: ProbeLearner\n"
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dal.config.stored import read_config
 from dal.data import Rows, Splits
 from dal.errors import BusyError, ConfigError, DataError, NeedError
 from dal.events import SKIP
@@ -23,7 +24,7 @@ from dal.learners.probe import ProbeLearner
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.reporter import Console, Quiet
-from dal.runfolder import Lock, read_config, read_metrics
+from dal.runfolder import Lock, read_metrics
 from dal.strategies.composition import Phases
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random
@@ -164,14 +165,14 @@ def test_moved_folder_goes_on(tmp_path: Path) -> None:
     assert experiment(tmp_path / "there").run().cells == first.cells
 
 
-def test_config_of_the_folder_names_every_class_by_path(tmp_path: Path) -> None:
+def test_config_of_the_folder_names_every_class_by_its_declared_name(tmp_path: Path) -> None:
     experiment(tmp_path, oracle=Simulated(noise=0.1), rounds=0).run()
     config = read_config(tmp_path)
-    assert config["strategy"] == {"class_path": "dal.strategies.uncertainty.Margin", "init_args": {}}
-    assert config["learner"]["class_path"] == "dal.learners.probe.ProbeLearner"
+    assert config["strategy"] == {"class_path": "Margin", "init_args": {}}
+    assert config["learner"]["class_path"] == "ProbeLearner"
     assert config["oracle"]["init_args"] == {"noise": 0.1, "seed": 0}
     assert "folder" not in config
-    assert read_config(tmp_path / "Random-seed0")["strategy"]["class_path"] == "dal.strategies.random.Random"
+    assert read_config(tmp_path / "Random-seed0")["strategy"]["class_path"] == "Random"
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert {"python", "packages", "cores", "threads", "gpus"} <= set(environment)
 

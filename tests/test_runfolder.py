@@ -16,19 +16,9 @@ import pytest
 import torch
 
 from dal import runfolder
+from dal.config.stored import describe, read_config, write_config
 from dal.errors import BusyError, ConfigError, SessionError
-from dal.runfolder import (
-    Lock,
-    append_metrics,
-    describe,
-    environment,
-    keep_model,
-    read_config,
-    read_metrics,
-    record_environment,
-    trained_on,
-    write_config,
-)
+from dal.runfolder import Lock, append_metrics, environment, keep_model, read_metrics, record_environment, trained_on
 
 
 class Shape(ABC):
@@ -64,18 +54,18 @@ def test_plain_dataclass_is_its_fields_and_a_chosen_class_names_itself() -> None
 
 def test_description_survives_yaml(tmp_path: Path) -> None:
     config = {"data": describe(Plain(Circle())), "seeds": (1, 2), "folder": None}
-    write_config(tmp_path, config)
-    write_config(tmp_path, config)
+    write_config(tmp_path, config, kind="run")
+    write_config(tmp_path, config, kind="run")
     assert read_config(tmp_path)["seeds"] == [1, 2]
 
 
 def test_config_that_differs_is_refused_by_key_both_ways(tmp_path: Path) -> None:
-    write_config(tmp_path, {"a": {"b": 1, "c": "x"}, "free": 1})
+    write_config(tmp_path, {"a": {"b": 1, "c": "x"}, "free": 1}, kind="run")
     with pytest.raises(ConfigError, match=r"a\.b is 1 there and 2 here"):
-        write_config(tmp_path, {"a": {"b": 2, "c": "x"}, "free": 1})
+        write_config(tmp_path, {"a": {"b": 2, "c": "x"}, "free": 1}, kind="run")
     with pytest.raises(ConfigError, match=r"a\.c is \"x\" there and absent here"):
-        write_config(tmp_path, {"a": {"b": 1}, "free": 1})
-    write_config(tmp_path, {"a": {"b": 1, "c": "x"}, "free": 2}, ignored=["free"])
+        write_config(tmp_path, {"a": {"b": 1}, "free": 1}, kind="run")
+    write_config(tmp_path, {"a": {"b": 1, "c": "x"}, "free": 2}, kind="run", ignored=["free"])
     assert read_config(tmp_path)["free"] == 1
 
 
@@ -207,7 +197,7 @@ def test_lock_leaves_alone_what_is_no_lock(tmp_path: Path) -> None:
 def test_files_of_a_run_are_for_their_owner_and_keep_the_mode_that_they_are_given(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        write_config(tmp_path, {"a": 1})
+        write_config(tmp_path, {"a": 1}, kind="run")
         record_environment(tmp_path)
         append_metrics(tmp_path, {"round": 0})
         names = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -274,10 +264,10 @@ def test_half_a_pair_of_surrogates_in_a_text_is_kept_as_an_escape(tmp_path: Path
 
 
 def test_config_with_an_option_that_is_no_number_is_the_same_again(tmp_path: Path) -> None:
-    write_config(tmp_path, {"a": float("nan")})
-    write_config(tmp_path, {"a": float("nan")})
+    write_config(tmp_path, {"a": float("nan")}, kind="run")
+    write_config(tmp_path, {"a": float("nan")}, kind="run")
     with pytest.raises(ConfigError, match="a is NaN there and 1 here"):
-        write_config(tmp_path, {"a": 1})
+        write_config(tmp_path, {"a": 1}, kind="run")
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ from command import Command, fill, write_tickets
 from dal import plugins
 from dal.config import build as building
 from dal.config import static, tree
+from dal.config.stored import describe, read_config
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.experiment import Experiment
 from dal.interrupts import Interrupted
 from dal.learners.probe import ProbeLearner
 from dal.reporter import Console, Quiet
-from dal.runfolder import append_metrics, describe, read_config, read_metrics
+from dal.runfolder import append_metrics, read_metrics
 from dal.session import Session
 from dal.stopping import (
     All,

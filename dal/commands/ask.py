@@ -71,12 +71,13 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
+    from dal.config.kinds import ASKED
+    from dal.config.stored import describe, write_config
     from dal.experiment import UNUSED_WEAK_LABELS
-    from dal.runfolder import describe, write_config
     from dal.sheet import check_classes, questions, write_questions
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
-    write_config(options.folder, _kept(describe(experiment)))
+    write_config(options.folder, _kept(describe(experiment)), kind=ASKED)
     again = bool(len(session.pending))
     if not again and _says_stop(session, experiment, options):
         return 3

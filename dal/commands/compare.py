@@ -147,7 +147,7 @@ def stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparis
     strategies = settings.value.pop("strategies", None)
     if strategies is None or not isinstance(strategies.value, dict):
         raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` goes on with a run")
-    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs, cluster)
+    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs, cluster, stored=True)
 
 
 def _grid(
@@ -157,6 +157,8 @@ def _grid(
     folder: Path,
     jobs: int,
     cluster: str | None,
+    *,
+    stored: bool = False,
 ) -> "Comparison":
     """One experiment is built for each strategy, so that a wrong one is refused as `dal run` refuses it."""
     from dal.config.tree import Node
@@ -164,7 +166,7 @@ def _grid(
     experiments = []
     for node in strategies:
         one = Node({**settings.value, "strategy": node}, None, settings.place)
-        experiments.append(build_experiment(one, overrides, folder))
+        experiments.append(build_experiment(one, overrides, folder, stored=stored))
     from dal.compare import Comparison
 
     return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs, cluster)

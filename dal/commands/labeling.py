@@ -12,6 +12,7 @@ from dal.checks import read_checks
 from dal.commands.opening import Model, Place, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
+from dal.config.stored import describe
 from dal.data.columns import digests
 from dal.data.split import keys
 from dal.errors import ConfigError, SessionError
@@ -21,7 +22,6 @@ from dal.evaluation.confidence import is_right
 from dal.events import Value
 from dal.interrupts import interruptible
 from dal.reporter import Console
-from dal.runfolder import describe
 from dal.session import Session
 from dal.sheet import cell_of, check_classes, rows_by_id
 from dal.spreadsheet import as_csv, write_csv

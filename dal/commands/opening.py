@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from dal.commands.compare import stored_comparison
-from dal.commands.places import ASKED, CELL, COMPARISON, kind_of
+from dal.commands.places import kind_of
 from dal.commands.settings import build_experiment, stored_config
 from dal.config import tree
 from dal.config.classes import near
+from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
 from dal.experiment import Cell, Experiment
 from dal.learner import SILENT, Monitor, Prepared
@@ -88,11 +89,11 @@ def find(folder: Path, cell: str | None = None) -> Place:
         place = _of_run(folder, comparison.experiment, comparison.cells, cell)
     elif kind == CELL:
         seed = _seed(settings.value.pop("seed").value, folder)
-        experiment = build_experiment(settings, tree.Override(), folder)
+        experiment = build_experiment(settings, tree.Override(), folder, stored=True)
         place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
         _refuse_cell(folder, cell)
     else:
-        experiment = build_experiment(settings, tree.Override(), folder)
+        experiment = build_experiment(settings, tree.Override(), folder, stored=True)
         if kind == ASKED:
             _refuse_cell(folder, cell)
             place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)

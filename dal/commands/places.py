@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dal.config.kinds import ASKED, CELL, COMPARISON, KIND, RUN, check_kind
 from dal.durable import check_output, named
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
     from dal.experiment import Experiment
 
-#: What a folder is: of `dal ask`, of `dal run`, of `dal compare`, one strategy with one seed of these, or only begun.
-ASKED, RUN, COMPARISON, CELL, BEGUN = "ask", "run", "compare", "cell", "begun"
+#: What a folder of version 0.1 may be as well: of a run or to ask from, while nothing but its config is there.
+BEGUN = "begun"
 
 _CONFIG, _LABELS, _ENVIRONMENT = "config.yaml", "labels.db", "environment.json"
 _FILES = {_CONFIG, _LABELS, _ENVIRONMENT, "metrics.jsonl", ".lock", "logged.json", "map.json", "successor.json"}
@@ -57,7 +58,7 @@ def check_folder(folder: Path) -> None:
 
 
 def kind_of(folder: Path) -> str:
-    """What the folder, which has a config.yaml, is.
+    """What the folder, which has a config.yaml, is: as the config says, or by its contents where version 0.1 made it.
 
     Raises:
         ConfigError: its config cannot be read.
@@ -65,6 +66,8 @@ def kind_of(folder: Path) -> str:
     from dal.config import tree
 
     config = tree.read(folder / _CONFIG).value
+    if KIND in config:
+        return check_kind(config[KIND])
     if "strategies" in config:
         return COMPARISON
     if "seed" in config:

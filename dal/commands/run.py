@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> int:
 def _as_yaml(experiment: "Experiment") -> str:
     import yaml
 
-    from dal.runfolder import describe
+    from dal.config.stored import describe
 
     text: str = yaml.safe_dump(describe(experiment), sort_keys=False, allow_unicode=True, width=120)
     return text

@@ -28,7 +28,7 @@ def read_experiment(config: Path, overrides: "Override", folder: Path) -> "Exper
 
     if not is_stored(config):
         importing.allow_current_folder()
-    return build_experiment(tree.read(config), overrides, folder)
+    return build_experiment(tree.read(config), overrides, folder, stored=is_stored(config))
 
 
 def is_stored(config: Path) -> bool:
@@ -40,13 +40,18 @@ def stored_experiment(folder: Path) -> "Experiment":
     """The experiment of the config in a run folder, whose class paths may name installed packages alone."""
     from dal.config import tree
 
-    return build_experiment(tree.read(stored_config(folder)), tree.Override(), folder)
+    return build_experiment(tree.read(stored_config(folder)), tree.Override(), folder, stored=True)
 
 
-def build_experiment(settings: "Node", overrides: "Override", folder: Path) -> "Experiment":
-    """The experiment of settings, in `folder` unless they name one."""
+def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, stored: bool = False) -> "Experiment":
+    """The experiment of settings, in `folder` unless they name one. `stored`: whether they are those of a folder."""
     from dal.config import static
+    from dal.config.kinds import KIND, check_kind
+    from dal.config.tree import Node
 
+    if KIND in settings.value:
+        check_kind(settings.value[KIND])
+        settings = Node({key: node for key, node in settings.value.items() if key != KIND}, None, settings.place)
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
     from dal.candidates import as_candidates, check_candidates
@@ -54,7 +59,7 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path) -> "
     from dal.config.build import build
     from dal.experiment import Experiment
 
-    experiment, notes = build(Experiment, settings, overrides)
+    experiment, notes = build(Experiment, settings, overrides, stored=stored)
     _check(experiment, settings.place)
     for note in notes:
         say(note)

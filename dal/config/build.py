@@ -3,11 +3,11 @@
 import inspect
 import re
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dal.config import classes, importing
+from dal.config import classes, importing, moved
 from dal.config.factory import Factory, new_parser
 from dal.config.signatures import (
     SEQUENCES,
@@ -25,11 +25,20 @@ from dal.config.tree import Node, Override, is_empty, option, plain
 from dal.errors import ConfigError, shortened
 
 T = TypeVar("T")
+V = TypeVar("V", Node, Override)
 NOTHING = Override()
 
 
-def build(cls: type[T], settings: Node, overrides: Override = NOTHING) -> tuple[T, tuple[str, ...]]:
+def build(
+    cls: type[T], settings: Node, overrides: Override = NOTHING, *, stored: bool = False
+) -> tuple[T, tuple[str, ...]]:
     """The object that `cls` makes of the settings and the command line's overrides, and notes for the user.
+
+    Args:
+        cls: the class.
+        settings: its options.
+        overrides: options from the command line, which take precedence.
+        stored: whether the settings are those of an existing folder, where names of earlier versions need no note.
 
     Raises:
         ConfigError: an unknown or missing key, a value of the wrong type, a class of the wrong kind or one that is not
@@ -37,7 +46,7 @@ def build(cls: type[T], settings: Node, overrides: Override = NOTHING) -> tuple[
     """
     from jsonargparse import ArgumentError
 
-    resolver = _Resolver()
+    resolver = _Resolver(stored)
     tree = resolver.constructor(cls, settings, overrides, "")
     for class_path in importing.class_paths(tree):  # those that jsonargparse itself would import
         _admit(class_path, settings.place)
@@ -60,11 +69,13 @@ class _Resolver:
     """Walks settings along constructor signatures and remembers where each leaf came from.
 
     Attributes:
+        stored: whether names of earlier versions need no note.
         leaves: dotted path -> the annotation and the node.
         factories: path in jsonargparse's config -> the factory that takes its place.
         notes: what the user should know.
     """
 
+    stored: bool = False
     leaves: dict[str, tuple[Any, Node]] = field(default_factory=dict)
     factories: dict[str, Factory] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -74,6 +85,8 @@ class _Resolver:
     ) -> dict[str, Any]:
         """The arguments of `cls` but for the first `skipped`, resolved. `at` is the path in jsonargparse's config."""
         given: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
+        given = self._current(cls, given, lambda option: option.place)
+        override = Override(override.node, self._current(cls, override.inside, lambda option: option.first().place))
         parameters, hints = dict(list(parameters_of(cls).items())[skipped:]), hints_of(cls)
         self._refuse_unknown(cls, given, override, path, parameters)
         arguments: dict[str, Any] = {}
@@ -89,6 +102,28 @@ class _Resolver:
                 owner = cls.__name__ if path else "the config"
                 raise ConfigError(f"{node.place}: {owner} needs {inner_path}: {spoken(annotation)}")
         return arguments | {key: plain(inner) for key, inner in given.items() if key not in parameters}
+
+    def _current(self, cls: Any, options: dict[str, V], place: Callable[[V], str]) -> dict[str, V]:
+        """Options under their present names, with a note for each that has an old one.
+
+        Raises:
+            ConfigError: an option is given under both names.
+        """
+        renamed = moved.renamed_options(cls)
+        found: dict[str, V] = {}
+        for key, given in options.items():
+            now = renamed.get(key, key)
+            if now != key and now in options:
+                raise ConfigError(f"{place(given)}: {key} was renamed to {now}, which is given as well")
+            if now != key:
+                self._note_renamed(place(given), f"the option {key} of {cls.__name__}", now)
+            found[now] = given
+        return found
+
+    def _note_renamed(self, place: str, before: str, now: str) -> None:
+        note = f"{place}: {before} is called {now} from version 0.2 on; the old name ends with 0.3"
+        if not self.stored and note not in self.notes:
+            self.notes.append(note)
 
     def _refuse_unknown(
         self, cls: Any, given: dict[str, Node], override: Override, path: str, parameters: Collection[str]
@@ -196,6 +231,10 @@ class _Resolver:
                 return base, node
             how = f"write `{path}: {_example(member)}`, or class_path and init_args"
             raise ConfigError(f"{node.at(path)} takes {spoken(member)}, not {node.shown}; {how}")
+        now = moved.current_name(classes.kind_of(base), name)
+        if now != name:
+            self._note_renamed(node.place, name, now)
+            name = now
         if is_empty(options):
             options = Node({}, None, options.place)
         if not isinstance(options.value, dict):

@@ -1,16 +1,18 @@
 """What the source code says of a config, without importing it: help and the errors that need no model library."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from dal.config import classes
+from dal.config import classes, moved
 from dal.config.build import refuse_unknown
 from dal.config.tree import Node, Override
 from dal.errors import ConfigError
 from dal.source import find
+
+EXPERIMENT, DATA = ("dal.experiment", "Experiment"), ("dal.data.text", "TextData")
 
 #: Top-level keys that name a class, and its kind.
 SLOTS = {
@@ -54,24 +56,30 @@ def fields(module: str, name: str) -> Mapping[str, Field]:
 
 def experiment() -> Mapping[str, Field]:
     """The fields of `Experiment`: the top-level keys of a config."""
-    return fields("dal.experiment", "Experiment")
+    return fields(*EXPERIMENT)
 
 
 def data() -> Mapping[str, Field]:
     """The fields of `TextData`: the keys under `data`."""
-    return fields("dal.data.text", "TextData")
+    return fields(*DATA)
 
 
 def check(settings: Node, overrides: Override) -> None:
     """Raises `ConfigError` for what is wrong without knowing any class: unknown keys, names that are not installed."""
-    refuse_unknown(settings.value, overrides, experiment(), "unknown key {!r}")
+    refuse_unknown(settings.value, overrides, [*experiment(), *_before(EXPERIMENT)], "unknown key {!r}")
     inner = settings.value.get("data", Node({})).value
     if isinstance(inner, dict) and "class_path" not in inner:
-        refuse_unknown(inner, overrides.inside.get("data", Override()), data(), "TextData has no option {!r}")
+        known = [*data(), *_before(DATA)]
+        refuse_unknown(inner, overrides.inside.get("data", Override()), known, "TextData has no option {!r}")
     for slot, kind in SLOTS.items():
         node = overrides.inside.get(slot, Override()).node or settings.value.get(slot)
         if node is not None:
             _check_class(node, kind, slot)
+
+
+def _before(path: tuple[str, str]) -> Collection[str]:
+    """The names that options of a class had in earlier versions."""
+    return moved.OPTIONS.get(".".join(path), {}).keys()
 
 
 def _check_class(node: Node, kind: str, slot: str) -> None:
@@ -80,7 +88,7 @@ def _check_class(node: Node, kind: str, slot: str) -> None:
         name = name["class_path"].value if "class_path" in name else next(iter(name), None) if len(name) == 1 else None
     if isinstance(name, str) and name:
         try:
-            classes.check_name(kind, name)
+            classes.check_name(kind, moved.current_name(kind, name))
         except ConfigError as error:
             raise ConfigError(f"{node.at(slot)}: {error}") from error
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from dal.config.stored import describe, write_config
 from dal.data import TextData
 from dal.data.quotes import contradiction
 from dal.errors import ConfigError, DataError
-from dal.runfolder import describe, write_config
 
 ROWS = [("hallo welt", "a"), ("guten tag, du", "b"), ("x y", "a")]
 MARKS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
@@ -201,7 +201,7 @@ def test_names_of_columns_that_are_not_utf8_are_refused_with_their_line(tmp_path
 def test_a_folder_from_before_the_option_holds_the_same_run(tmp_path):
     before = describe(TextData("a.csv"))
     del before["delimiter"]
-    write_config(tmp_path, {"data": before})
-    write_config(tmp_path, {"data": TextData("a.csv")})
+    write_config(tmp_path, {"data": before}, kind="run")
+    write_config(tmp_path, {"data": TextData("a.csv")}, kind="run")
     with pytest.raises(ConfigError, match=r"data\.delimiter is absent there and \";\" here"):
-        write_config(tmp_path, {"data": TextData("a.csv", delimiter=";")})
+        write_config(tmp_path, {"data": TextData("a.csv", delimiter=";")}, kind="run")

@@ -13,11 +13,12 @@ from test_compare import CONFIG
 from test_experiment import experiment
 
 from dal.compare import Comparison
+from dal.config.stored import read_config
 from dal.data import TextData
 from dal.grid.successor import conclusion
 from dal.learners.probe import ProbeLearner
 from dal.report import write_report
-from dal.runfolder import read_config, read_metrics
+from dal.runfolder import read_metrics
 from dal.strategies import Margin
 
 

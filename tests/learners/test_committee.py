@@ -12,6 +12,7 @@ from torch import nn
 
 from dal.config import build as building
 from dal.config import tree
+from dal.config.stored import describe
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
@@ -22,7 +23,6 @@ from dal.learners.probe import ProbeLearner
 from dal.learners.transformer import TransformerLearner
 from dal.modules.base import ActiveModule
 from dal.outputs import log_probs
-from dal.runfolder import describe
 from dal.testing import check_learner
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")

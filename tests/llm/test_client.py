@@ -8,11 +8,11 @@ import pytest
 
 from dal import plugins
 from dal.config.build import build
+from dal.config.stored import describe
 from dal.config.tree import Node
 from dal.errors import MissingExtraError
 from dal.llm import AnthropicClient, Bill, Client, OpenAIClient, Price, Reply, Request
 from dal.monitor import SILENT
-from dal.runfolder import describe
 
 
 @pytest.mark.parametrize(

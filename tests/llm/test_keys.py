@@ -11,10 +11,10 @@ import pytest
 import yaml
 from llm_server import KEY, Hit, Misdeed, Server
 
+from dal.config.stored import describe
 from dal.errors import LLMError
 from dal.llm import LLMWarning, OpenAIClient, Request
 from dal.llm.hosted import HostedClient
-from dal.runfolder import describe
 
 Asking = Callable[..., HostedClient]
 

@@ -6,10 +6,10 @@ import torch
 
 from dal.config import build as building
 from dal.config import tree
+from dal.config.stored import describe
 from dal.errors import ConfigError, NeedError, SelectionError
 from dal.experiment import Experiment
 from dal.outputs import Outputs
-from dal.runfolder import describe
 from dal.strategies.composition import Fallback, Mixture, Phases, split
 from dal.strategies.disagreement import BALD
 from dal.strategies.diversity import ClusterCenters, CoreSet

@@ -641,7 +641,7 @@ class Configs:
 
         from dal.commands.settings import read_experiment
         from dal.config import tree
-        from dal.runfolder import describe
+        from dal.config.stored import describe
 
         described = describe(experiment)
         stored = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)

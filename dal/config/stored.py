@@ -1,0 +1,155 @@
+"""`config.yaml` of a folder: the plain values that made its contents, written once and compared from then on."""
+
+import dataclasses
+import enum
+import functools
+import json
+import os
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dal import plugins
+from dal.bounded import parse_yaml
+from dal.config import moved
+from dal.config.kinds import KIND
+from dal.durable import make_folder, named, write_whole
+from dal.errors import ConfigError, shortened
+from dal.runfolder import check_folder, reason_of, writing
+
+CONFIG = "config.yaml"
+
+
+def describe(value: Any, *, named: bool = True) -> Any:
+    """What made `value`, as plain lists, dicts, strings and numbers: the form of `config.yaml`.
+
+    A plain dataclass becomes the dict of its fields. One with an abstract base, which a config must choose by class,
+    becomes `{"class_path": ..., "init_args": {...}}`, and so does a `functools.partial`.
+
+    Args:
+        value: a part of an experiment.
+        named: call a class by the short name under which an installed package declares it, such as `Margin`, which
+            stays when its module moves; else, and where there is none, by its import path.
+
+    Example:
+        >>> from dal.oracles.simulated import Simulated
+        >>> describe(Simulated(noise=0.1))
+        {'class_path': 'Simulated', 'init_args': {'noise': 0.1, 'seed': 0}}
+    """
+    inner = functools.partial(describe, named=named)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(key): inner(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [inner(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, functools.partial):
+        return {"class_path": _path(value.func), "init_args": inner(value.keywords)}
+    if hasattr(value, "fingerprint") and hasattr(value, "__len__"):
+        return {"rows": len(value), "fingerprint": value.fingerprint}
+    if callable(value) and hasattr(value, "__qualname__"):
+        return _path(value)
+    cls = type(value)
+    name = plugins.declared_name(_path(cls)) if named else _path(cls)
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: inner(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        return {"class_path": name, "init_args": fields} if isinstance(value, ABC) else fields
+    return {"class_path": name} if cls.__module__ != "torch" else str(value)
+
+
+def _path(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def canonical(config: Any) -> Any:
+    """A stored config under present names, short where there are some, so that configs of all versions compare."""
+    if isinstance(config, list):
+        return [canonical(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    found = {key: canonical(item) for key, item in moved.current(config).items()}
+    if isinstance(found.get("class_path"), str):
+        found["class_path"] = plugins.declared_name(found["class_path"].replace(":", "."))
+    return found
+
+
+def write_config(folder: Path, config: Any, *, kind: str, ignored: Sequence[str] = ()) -> None:
+    """Write `config.yaml` into `folder`, or make sure that the one there says the same.
+
+    Args:
+        folder: made where it is not there.
+        config: what `describe` can describe: a mapping, or a dataclass.
+        kind: one of `KINDS`. A folder of an earlier version does not say its kind.
+        ignored: keys that may differ.
+
+    Raises:
+        ConfigError: it says something else; the first key that differs is named.
+    """
+    path, now = folder / CONFIG, {KIND: kind, **_plain(config)}
+    if os.path.lexists(path):
+        before = canonical(read_config(folder))
+        difference = _difference({KIND: kind} | before, now, ignored)
+        if difference is not None:
+            key, was, wanted = difference
+            raise ConfigError(
+                f"{folder} holds another run: {key} is {_shown(was)} there and {_shown(wanted)} here; choose another "
+                "folder"
+            )
+        return
+    text = yaml.safe_dump(now, sort_keys=False, allow_unicode=True, width=120)
+    with writing(path):
+        make_folder(check_folder(folder))
+        write_whole(path, text, private=True)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.yaml` in `folder` says, under the names that stand there.
+
+    Raises:
+        ConfigError: there is none, or it is no YAML mapping.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{folder} is not a run folder: it has no {CONFIG}")
+    try:
+        config = parse_yaml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{named(path)} cannot be read: {reason_of(error)}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} does not hold keys and values")
+    return config
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The config as reading it back would give it."""
+    return dict(json.loads(json.dumps(describe(config))))
+
+
+_MISSING = object()
+
+
+def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") -> tuple[str, Any, Any] | None:
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        same = before == now or (_MISSING not in (before, now) and json.dumps(before) == json.dumps(now))  # two NaN
+        return None if same else (key, before, now)
+    for name in [*now, *(name for name in before if name not in now)]:
+        if not key and name in ignored:
+            continue
+        path = f"{key}.{name}" if key else str(name)
+        if name not in before and now[name] is None:
+            continue  # an option that is younger than the folder, and not used
+        found = _difference(before.get(name, _MISSING), now.get(name, _MISSING), ignored, path)
+        if found is not None:
+            return found
+    return None
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is _MISSING else shortened(json.dumps(value, ensure_ascii=False))

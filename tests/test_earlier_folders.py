@@ -1,0 +1,179 @@
+"""Folders that version 0.1 made: they resume to what it would have chosen, report, and take answers."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import yaml
+from command import Command, fill
+
+from dal.commands.settings import stored_experiment
+from dal.config import moved
+from dal.config.stored import read_config
+from dal.data import TextData
+from dal.experiment import Cell
+from dal.learners.tfidf import TfidfLearner
+
+FIXTURE = Path(__file__).parent / "fixtures" / "v0_1"
+CELL = "ClassBalancedMargin-seed0"
+
+#: What version 0.1 found where it was not interrupted after its second round.
+UNINTERRUPTED = {
+    "labels": [6, 11, 16, 21],
+    "accuracy": [0.5333333333333333, 0.6, 0.9333333333333333, 1.0],
+    "macro_f1": [0.44607843137254904, 0.47863247863247865, 0.9326599326599326, 1.0],
+}
+
+
+@pytest.fixture
+def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command, in a folder with a run that was killed after its second round, and one that was asked from."""
+    shutil.copytree(FIXTURE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return Command(capsys)
+
+
+def check_resumed(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / CELL / "metrics.jsonl").read_text().splitlines()]
+    for name, values in UNINTERRUPTED.items():
+        assert [line[name] for line in lines] == pytest.approx(values), name
+
+
+def test_run_resumes_from_its_folder_without_a_word_about_names(dal: Command) -> None:
+    ended = dal("run", "--resume", "run")
+    assert ended.code == 0, ended.err
+    assert "0.2" not in ended.err
+    check_resumed(Path("run"))
+    assert Path("run/report.html").is_file()
+
+
+def test_run_resumes_by_its_config_under_the_names_of_version_0_1(dal: Command) -> None:
+    ended = dal("run", "run.yaml", "--folder", "run")
+    assert ended.code == 0, ended.err
+    check_resumed(Path("run"))
+    assert "kind" not in read_config(Path("run"))  # what is there is not written again
+
+
+def test_model_that_version_0_1_kept_is_not_fitted_again(dal: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = stored_experiment(Path("run"))
+    monkeypatch.setattr(TfidfLearner, "fit", lambda *args, **kwargs: pytest.fail("the model was fitted again"))
+    with experiment.session(Cell(CELL, experiment.strategy, 0), Path("run") / CELL) as session:
+        assert session.predictor is not None
+
+
+def test_report_of_a_run_of_version_0_1(dal: Command) -> None:
+    ended = dal("report", "run")
+    assert ended.code == 0, ended.err
+    assert "ClassBalanced" in Path("run/report.html").read_text(encoding="utf-8")
+
+
+def test_folder_to_ask_from_takes_answers_and_asks_on(dal: Command) -> None:
+    ended = dal("ask", "ask", "-o", "rest.csv")
+    assert "2 of 60 texts are still to be answered; 4 have a label" in ended.err
+    fill(Path("rest.csv"), ["billing", "billing"])
+    told = dal("tell", "ask", "rest.csv")
+    assert told.code == 0, told.err
+    with sqlite3.connect("ask/labels.db") as store:
+        [(stored,)] = store.execute("SELECT count(*) FROM events WHERE kind = 'answered'").fetchall()
+    store.close()
+    assert stored == 6
+    ended = dal("ask", "ask", "-n", 3, "-o", "next.csv")
+    assert ended.code == 0, ended.err
+    assert "3 of 60 texts were chosen by Margin; 6 have a label" in ended.err
+
+
+def test_commands_know_what_made_a_folder_of_version_0_1(dal: Command) -> None:
+    refused = dal("run", "run.yaml", "--folder", "ask")
+    assert (refused.code, "belongs to `dal ask`" in refused.err) == (2, True)
+    refused = dal("ask", "run", "-o", "more.csv")
+    assert (refused.code, "belongs to `dal run`" in refused.err) == (2, True)
+
+
+def test_new_folder_says_its_kind_and_declared_names(dal: Command) -> None:
+    assert dal("run", "run.yaml", "--folder", "new", "--rounds", 0, "--stop", "null").code == 0
+    config = yaml.safe_load(Path("new/config.yaml").read_text())
+    assert next(iter(config)) == "kind"
+    assert config["kind"] == "run"
+    assert config["learner"]["class_path"] == "TfidfLearner"
+    assert yaml.safe_load(Path("new", CELL, "config.yaml").read_text())["kind"] == "cell"
+    assert yaml.safe_load(dal("run", "--print-config", "run.yaml", "--folder", "other").out)["strategy"] == {
+        "class_path": "ClassBalanced",
+        "init_args": {"strategy": {"class_path": "Margin", "init_args": {}}},
+    }
+    wrong = Path("new/config.yaml")
+    wrong.write_text(wrong.read_text().replace("kind: run", "kind: walk"))
+    refused = dal("run", "--resume", "new")
+    assert refused.code == 2
+    assert "kind takes run, compare, cell, ask, not 'walk'" in refused.err
+
+
+# -- the table of moved names ----------------------------------------------------------------------------------------
+
+
+def test_old_names_in_a_config_of_ones_own_work_and_are_named_once(
+    dal: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(moved.CLASSES, "dal.strategies.old.Margin", "dal.strategies.uncertainty.Margin")
+    monkeypatch.setitem(moved.NAMES, "learner", {"Words": "TfidfLearner"})
+    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
+    Path("old.yaml").write_text(
+        "data: {path: tickets.csv, id: id, test: 0.25}\n"
+        "learner: {Words: {grams: 1}}\n"
+        "strategy: dal.strategies.old.Margin\n"
+        "baseline: dal.strategies.old.Margin\n"
+        "start: 6\nbatch: 5\nrounds: 0\nreport: false\nfolder: made\n"
+    )
+    ended = dal("run", "old.yaml")
+    assert ended.code == 0, ended.err
+    assert ended.err.count("old.yaml:2: Words is called TfidfLearner from version 0.2 on") == 1
+    assert ended.err.count("old.yaml:2: the option grams of TfidfLearner is called ngrams") == 1
+    assert ended.err.count("dal.strategies.old.Margin is called dal.strategies.uncertainty.Margin") == 2  # of two lines
+    assert read_config(Path("made"))["learner"]["init_args"]["ngrams"] == 1
+    both = dal("run", "old.yaml", "--learner.ngrams", 2, "--learner.grams", 2)
+    assert (both.code, "grams was renamed to ngrams, which is given as well" in both.err) == (2, True)
+
+
+def test_stored_names_that_moved_are_read_without_a_word(dal: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dal("run", "run.yaml", "--folder", "new", "--rounds", 0, "--stop", "null", "--learner.C", 3).code == 0
+    config = Path("new/config.yaml")
+    for file in (config, Path("new", CELL, "config.yaml")):
+        text = file.read_text().replace("class_path: TfidfLearner", "class_path: dal.learners.old.Words")
+        file.write_text(text.replace("ngrams: 1", "grams: 1"))
+    monkeypatch.setitem(moved.CLASSES, "dal.learners.old.Words", "dal.learners.tfidf.TfidfLearner")
+    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
+    ended = dal("run", "--resume", "new")
+    assert ended.code == 0, ended.err
+    assert "0.2" not in ended.err
+    again = dal("run", "run.yaml", "--folder", "new", "--rounds", 0, "--stop", "null", "--learner.C", 3)
+    assert again.code == 0, again.err
+    other = dal("run", "run.yaml", "--folder", "new", "--rounds", 0, "--stop", "null", "--learner.C", 4)
+    assert (other.code, "C is 3.0 there and 4.0 here" in other.err) == (2, True)
+
+
+def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(moved.CLASSES, "dal.old.Words", "dal.learners.tfidf.TfidfLearner")
+    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
+    before = {"class_path": "dal.old.Words", "init_args": {"C": 1.0, "grams": [1, {"class_path": "other.Thing"}]}}
+    now = moved.current(before)
+    assert now["class_path"] == "dal.learners.tfidf.TfidfLearner"
+    assert list(now["init_args"]) == ["C", "ngrams"]
+    assert moved.first(now) == before
+
+
+def test_every_moved_class_exists_and_is_no_old_name_of_another() -> None:
+    from dal.config.classes import import_path
+
+    for old, now in moved.CLASSES.items():
+        assert import_path(now) is not None, old
+        assert now not in moved.CLASSES, f"{old} moved twice"
+    for path, options in moved.OPTIONS.items():
+        fields = import_path(path).__dataclass_fields__
+        assert set(options.values()) <= set(fields), path
+        assert not set(options) & set(fields), path
+
+
+def test_data_of_the_fixture_is_ours_and_small() -> None:
+    assert len(TextData(str(FIXTURE / "tickets.csv"), id="id").load().pool) == 60
+    assert sum(file.stat().st_size for file in FIXTURE.rglob("*") if file.is_file()) < 100_000
