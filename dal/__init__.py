@@ -22,6 +22,8 @@ if (
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from dal.config.moved import OldModules
+
 if TYPE_CHECKING:
     from dal.candidates import SEALS, AnchorAL, Candidates, RandomSubset
     from dal.data import Rows, Splits, TextData
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy
 
     __version__: str
+
+sys.meta_path.append(OldModules())
 
 _HOMES = {
     "AnchorAL": "dal.candidates",

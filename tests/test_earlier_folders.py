@@ -3,6 +3,8 @@
 import json
 import shutil
 import sqlite3
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -152,9 +154,31 @@ def test_stored_names_that_moved_are_read_without_a_word(dal: Command, monkeypat
     assert (other.code, "C is 3.0 there and 4.0 here" in other.err) == (2, True)
 
 
+def test_old_import_works_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(moved.MODULES, "dal.old", "dal.strategies")
+    monkeypatch.setitem(moved.MODULES, "dal.old.parts", "dal.strategies.uncertainty")
+    monkeypatch.setitem(moved.CLASSES, "dal.old.parts.Gap", "dal.strategies.uncertainty.Margin")
+    for name in ("dal.old", "dal.old.parts"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.warns(moved.RenamedWarning, match=r"dal\.old\.parts\.Gap is called dal\.\S+\.Margin from") as warned:
+        from dal.old.parts import Gap  # type: ignore[import-not-found]
+    assert [Path(each.filename).name for each in warned] == [Path(__file__).name]
+    with pytest.warns(moved.RenamedWarning, match=r"dal\.old\.parts\.Entropy is called"):
+        from dal.old.parts import Entropy
+    assert (Gap.__name__, Entropy.__name__) == ("Margin", "Entropy")
+    warnings.simplefilter("ignore", moved.RenamedWarning)
+    with pytest.raises(ImportError, match="Nothing"):
+        from dal.old.parts import Nothing  # noqa: F401
+    with pytest.raises(ModuleNotFoundError):
+        import dal.older  # type: ignore[import-not-found]  # noqa: F401
+
+
 def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(moved.CLASSES, "dal.old.Words", "dal.learners.tfidf.TfidfLearner")
+    monkeypatch.setitem(moved.MODULES, "dal.heads", "dal.learners.heads")
     monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
+    assert moved.current_name("learner", "dal.heads:Draws") == "dal.learners.heads.Draws"
+    assert moved.first_name("dal.learners.heads.Draws") == "dal.heads.Draws"
     before = {"class_path": "dal.old.Words", "init_args": {"C": 1.0, "grams": [1, {"class_path": "other.Thing"}]}}
     now = moved.current(before)
     assert now["class_path"] == "dal.learners.tfidf.TfidfLearner"

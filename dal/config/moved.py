@@ -1,13 +1,21 @@
-"""What classes and options were called in earlier versions, and what they are called now.
+"""What modules, classes and options were called in earlier versions, and what they are called now.
 
 Stored files of existing folders are read under both names, without a word. In a user's own config and code an old name
 works until version 0.3, and warns once.
 """
 
-from collections.abc import Mapping
+import importlib
+import importlib.abc
+import importlib.machinery
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
-#: Import path in version 0.1 -> import path now, of classes and functions that a config can name.
+#: Module in version 0.1 -> module now.
+MODULES: dict[str, str] = {}
+
+#: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.
 CLASSES: dict[str, str] = {}
 
 #: What a short name stands for, such as "stopping rule" -> short name in version 0.1 -> short name now.
@@ -17,9 +25,29 @@ NAMES: dict[str, dict[str, str]] = {}
 OPTIONS: dict[str, dict[str, str]] = {}
 
 
+class RenamedWarning(FutureWarning):
+    """A name of version 0.1 in a user's own code, which ends with version 0.3."""
+
+
 def current_name(kind: str | None, name: str) -> str:
-    """The present short name or import path of what an earlier version called `name`; any other name as it is."""
-    return NAMES.get(kind or "", {}).get(name) or CLASSES.get(name.replace(":", "."), name)
+    """The present short name or import path of what version 0.1 called `name`; any other name as it is."""
+    short = NAMES.get(kind or "", {}).get(name)
+    if short is not None:
+        return short
+    path = name.replace(":", ".")
+    module, _, attribute = path.rpartition(".")
+    if path in CLASSES:
+        return CLASSES[path]
+    return f"{MODULES[module]}.{attribute}" if module in MODULES else name
+
+
+def first_name(path: str) -> str:
+    """What version 0.1 called the thing at a present import path: the inverse of `current_name`."""
+    for before, now in CLASSES.items():
+        if now == path:
+            return before
+    module, _, attribute = path.rpartition(".")
+    return next((f"{before}.{attribute}" for before, now in MODULES.items() if now == module), path)
 
 
 def renamed_options(cls: Any) -> Mapping[str, str]:
@@ -55,7 +83,59 @@ def first(config: Any) -> Any:
     if isinstance(found.get("class_path"), str):
         path = found["class_path"]
         old = {now: before for before, now in OPTIONS.get(path, {}).items()}
-        found["class_path"] = next((before for before, now in CLASSES.items() if now == path), path)
+        found["class_path"] = first_name(path)
         if isinstance(found.get("init_args"), dict):
             found["init_args"] = {old.get(key, key): item for key, item in found["init_args"].items()}
     return found
+
+
+# -- imports ---------------------------------------------------------------------------------------------------------
+
+
+def renamed_attributes(module: str) -> Callable[[str], Any]:
+    """A `__getattr__` for a module that still exists, with the old names of what it holds or held."""
+
+    def attribute(name: str) -> Any:
+        path = f"{module}.{name}"
+        if path not in CLASSES:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return _renamed(path)
+
+    return attribute
+
+
+def _renamed(path: str, stacklevel: int = 3) -> Any:
+    """The thing that version 0.1 called `path`."""
+    now = current_name(None, path)
+    warnings.warn(f"{path} is called {now} from version 0.2 on; the old name ends with 0.3", RenamedWarning, stacklevel)
+    module, _, attribute = now.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class _OldModule(ModuleType):
+    """A module of version 0.1, whose names are looked up where they are now."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return _renamed(f"{self.__name__}.{name}")
+
+
+class OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the modules of `MODULES`, where no file has the name."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The specification of an old module; None for any other."""
+        if fullname not in MODULES:
+            return None
+        is_package = any(name.startswith(f"{fullname}.") for name in MODULES)
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """A module that looks its names up when they are read."""
+        return _OldModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is to be run."""
