@@ -17,7 +17,7 @@ from dal.batch_plan import BatchPlan
 from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import Asked, Stream, check_needs, require_kind
 from dal.chooser import Chooser
-from dal.classes import Classes, one_per_row, refuse, spread
+from dal.classes import Classes, one_per_row, spread
 from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
 from dal.events import Answer, Skip
@@ -477,8 +477,7 @@ class Session:
         """
         asked = self._rows(rows)
         ids = list(self.pool.ids.take(asked))
-        names, mistakes = self._classes.read_all(one_per_row(values, len(asked)), ids)
-        refuse(mistakes)
+        names = self._classes.read_all(one_per_row(values, len(asked)), ids)
         sure = _figures(confidence, len(asked), "confidences")
         took, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
         weights = [each or 0.0 for each in _figures(weight, len(asked), "weights")]

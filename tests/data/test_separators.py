@@ -205,3 +205,18 @@ def test_a_folder_from_before_the_option_holds_the_same_run(tmp_path):
     write_config(tmp_path, {"data": TextData("a.csv")})
     with pytest.raises(ConfigError, match=r"data\.delimiter is absent there and \";\" here"):
         write_config(tmp_path, {"data": TextData("a.csv", delimiter=";")})
+
+
+# -- files that have no cells ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["rows.jsonl", "rows.json", "rows.parquet", "A.JSONL", "demo", "owner/name", "saved"])
+def test_a_separator_for_a_file_without_cells_is_refused(path):
+    with pytest.raises(DataError, match=f"^delimiter: {path} has no cells that it could separate") as caught:
+        TextData(path, delimiter=";")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "test"), [("rows.csv", "test.jsonl"), ("rows.jsonl", "test.csv"), ("ROWS.TSV", None)])
+def test_a_separator_is_taken_where_one_of_the_files_has_cells(path, test):
+    assert TextData(path, test=test, delimiter=";").delimiter == ";"
