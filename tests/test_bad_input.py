@@ -5,22 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import Command, write_tickets
+from command import Command, probe, running
 
-GOOD = """\
-data: {path: tickets.csv, id: id, test: 0.3}
-learner: {ProbeLearner: {model: null}}
-strategy: Margin
-"""
+GOOD = running(probe(None))
 START = "data: {path: tickets.csv, id: id, test: 0.3}\nlearner: ProbeLearner\n"
 
 
 @pytest.fixture
-def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "run.yaml").write_text(GOOD)
-    return Command(capsys)
+def dal(with_tickets: Command) -> Command:
+    return with_tickets.configured(run=GOOD)
 
 
 # arguments after `dal run run.yaml`, and what the message must say

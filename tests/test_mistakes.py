@@ -49,9 +49,7 @@ def test_the_nearest_class_is_looked_for_only_where_it_is_shown(propose: bool, m
     pool = Rows.from_inputs(torch.zeros(300, 2), classes=["a", "b"])
     with Session(Splits(pool=pool), ProbeLearner(model=None), Random()) as session:
         rows, values = range(300), [f"word {row}" for row in range(300)]
-        with pytest.raises(
-            AnswerError, match=r"'word 19' is not a class; .*; and 280 more \(no answer"
-        ):
+        with pytest.raises(AnswerError, match=r"'word 19' is not a class; .*; and 280 more \(no answer"):
             session.propose(rows, values, weight=1) if propose else session.tell(rows, values, correct=True)
         assert looked == values[:20]
         assert not session.store.answered

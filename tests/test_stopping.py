@@ -9,7 +9,7 @@ from typing import Any
 
 import material
 import pytest
-from command import Command, fill, write_tickets
+from command import Command, asking, fill, probe
 
 from dal import plugins
 from dal.config import build as building
@@ -385,21 +385,9 @@ def test_every_built_in_rule_is_listed_with_its_advice() -> None:
         assert each.advice
 
 
-POOL = """\
-data: {path: tickets.csv, id: id, label: null, classes: [billing, access, shipping, feedback]}
-learner: {ProbeLearner: {model: MODEL, max_length: 16}}
-strategy: Margin
-"""
-
-
 @pytest.fixture
-def dal(
-    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "pool.yaml").write_text(POOL.replace("MODEL", str(tiny_bert)))
-    return Command(capsys)
+def dal(with_tickets: Command, tiny_bert: Path) -> Command:
+    return with_tickets.configured(pool=asking(probe(tiny_bert), "Margin"))
 
 
 def test_asking_ends_when_the_rule_says_so_and_goes_on_anyway_when_told(dal: Command) -> None:
