@@ -139,7 +139,7 @@ class AnchorAL(Candidates):
 
     Each class with a label gets up to `anchors` of its labeled rows as anchors, drawn by k-means++. A row's score for
     the class is its mean cosine similarity to these in `embeddings`; the candidates are the best of every class, the
-    second best, and so on, until there are `size` different ones. Anchors are drawn anew in every round, which spares
+    second best, and so on, until there are `size` different ones. Anchors are drawn again in every round, which spares
     the choice a look at one corner only. While nothing is labeled, `size` random rows. Costs one matrix product of the
     unasked rows with C vectors, and holds C * size scores.
 

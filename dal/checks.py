@@ -1,4 +1,4 @@
-"""Rows that were drawn to check a model on: kept beside the labels of a session, and never among them."""
+"""Rows that were drawn to check a model on: kept next to the labels of a session, and never among them."""
 
 import json
 from collections.abc import Mapping

@@ -85,7 +85,7 @@ class Asked:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the store keeps beside rows, scores and strategy, by name, as JSON can hold it."""
+        """What the store keeps besides rows, scores and strategy, by name, as JSON can hold it."""
         return {
             "notes": dict(self.notes),
             "candidates": self.candidates,

@@ -95,7 +95,7 @@ def figures(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 class _Files:
-    """A logger that writes files, such as CSV and TensorBoard: they are written anew when a cell goes on."""
+    """A logger that writes files, such as CSV and TensorBoard: they are rewritten when a cell goes on."""
 
     def __init__(self, recipe: Recipe, folder: Path | None, cell: str) -> None:
         options = {} if folder is None else {"save_dir": str(folder.parent / "logs")}

@@ -138,7 +138,7 @@ class Session:
             self.metrics = [] if self.folder is None else read_metrics(self.folder)
             if self.folder is not None and self.metrics and not (self.folder / LABELS).exists():
                 raise SessionError(
-                    f"{self.folder / LABELS} is missing, and {METRICS} beside it has {len(self.metrics)} lines of its "
+                    f"{self.folder / LABELS} is missing, and {METRICS} next to it has {len(self.metrics)} lines of its "
                     "answers: put it back, or choose another folder"
                 )
             self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
@@ -283,7 +283,7 @@ class Session:
         Args:
             n: how many, at least 1.
             strategy: chooses this batch in the place of the session's.
-            measured: keep with the batch how unsure the present model is of it, whoever chooses. Changes no choice.
+            measured: keep with the batch how unsure the present model is of it, whatever chooses. Changes no choice.
 
         Raises:
             SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
@@ -459,7 +459,7 @@ class Session:
         seconds: float | Sequence[float | None] | None = None,
         cost: float | Sequence[float | None] | None = None,
     ) -> None:
-        """Store what somebody says of the rows beside the answers: weak labels, or a machine's word to be audited.
+        """Store what somebody says of the rows next to the answers: weak labels, or a machine's word to be audited.
 
         A proposal answers no question and counts as no label in any figure. With a weight it trains the model while
         its row has no answer, in the place of one.

@@ -68,7 +68,7 @@ def kmeans(
     more than `CANDIDATES`, for k above 682, it is the plain one.)
 
     Within the iterations the expanded form of the distances decides; the clusters returned are by exact distances, of
-    equally near centers the first. Beside the points it holds about 48 bytes per point, 32 bytes * k * D and 32 MiB.
+    equally near centers the first. Besides the points it holds about 48 bytes per point, 32 bytes * k * D and 32 MiB.
 
     Lloyd 1982, "Least squares quantization in PCM"; Arthur and Vassilvitskii 2007, "k-means++: The Advantages of
     Careful Seeding"; for the candidates Bahmani et al. 2012, "Scalable K-Means++".

@@ -38,7 +38,7 @@ class FirstRounds:
     def line(self, session: Session, compute: Callable[[], dict[str, Any]], check: Check) -> dict[str, Any]:
         """The line of the first round: taken over, with its model and a mark `shared`, or computed and left here.
 
-        The seconds in a line that was taken over are those of whoever computed it.
+        The seconds in a line that was taken over are those of the cell that computed it.
 
         Args:
             session: at the end of its first round, with all answers; it gets the model.
@@ -57,7 +57,7 @@ class FirstRounds:
             return line
 
     def forget(self) -> None:
-        """Remove them all; a cell that is made anew computes its own."""
+        """Remove them all; a cell that is made again computes its own."""
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
 

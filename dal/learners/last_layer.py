@@ -21,7 +21,7 @@ from dal.learners.saved import read_tensors
 if TYPE_CHECKING:
     from dal.modules.base import ActiveModule
 
-#: Where it is kept beside a network's own weights.
+#: Where it is kept next to a network's own weights.
 FILE = "last_layer.safetensors"
 
 _SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
@@ -47,7 +47,7 @@ class LastLayer:
         return LastLayer(self.mean.to(device), self.scale.to(device), moved(self.posterior, device))
 
     def save(self, folder: Path) -> None:
-        """Write it beside the network's weights."""
+        """Write it next to the network's weights."""
         tensors = {"mean": self.mean, "scale": self.scale} | vars(self.posterior)
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / FILE)
 

@@ -28,7 +28,7 @@ from dal.modules.base import ActiveModule
 
 @dataclass(frozen=True)
 class ModuleLearner(Learner):
-    """Your own `ActiveModule`, built anew in every round and trained like any other. Batches are `{"inputs": ...}`.
+    """Your own `ActiveModule`, built new in every round and trained like any other. Batches are `{"inputs": ...}`.
 
     `embeddings` are the rows themselves, flattened. How fast it learns (`learning_rate`, `weight_decay`, ...) is the
     module's own matter.

@@ -92,7 +92,7 @@ def fit_network(
 
 
 def load_last_layer(recipe: Any, folder: Path, device: torch.device) -> LastLayer | None:
-    """What `fit_network` gave beside the network, as it was saved."""
+    """What `fit_network` gave besides the network, as it was saved."""
     return LastLayer.load(folder).to(device) if _draws(recipe) else None
 
 

@@ -38,8 +38,8 @@ class RefusedError(LLMError):
 class Batching:
     """The requests of one call, answered by batches or one by one.
 
-    A batch is noted before it is sent, with the money for it, and its name as soon as the server tells it. Whoever
-    finds one that holds a wanted request waits for it instead of paying again, whether it asks for batches or not.
+    A batch is noted before it is sent, with the money for it, and its name as soon as the server tells it. A process
+    that finds one that holds a wanted request waits for it instead of paying again, whether it asks for batches or not.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Batching:
         return found
 
     async def _freed(self) -> bool:
-        """Wait for a batch that holds money of the ledger, whoever has sent it; False when there is none."""
+        """Wait for a batch that holds money of the ledger, whatever process sent it; False when there is none."""
         batches = self._cache.batches(self._client.provider())
         held = [batch for batch in batches if batch.ledger == self._client.ledger]
         if held:
@@ -230,7 +230,7 @@ class Batching:
 
 
 def _within_limits(left: Sequence[tuple[str, Request]], extra: int) -> list[tuple[str, Request]]:
-    """As many of the requests, each with `extra` bytes beside it, as one batch may hold, at least one."""
+    """As many of the requests, each with `extra` bytes in addition, as one batch may hold, at least one."""
     some: list[tuple[str, Request]] = []
     room = _BYTES
     for digest, request in left[:_REQUESTS]:

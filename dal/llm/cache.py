@@ -244,7 +244,7 @@ class ReplyCache:
             self._run("UPDATE batches SET id = ? WHERE name = ?", (id, name))
 
     def abandon_batch(self, name: str) -> None:
-        """Give up waiting for the server's name of a batch; whoever wants it next looks for it at the server."""
+        """Give up waiting for the server's name of a batch; the next that wants it looks for it at the server."""
         with self._writing():
             self._run("UPDATE batches SET until = 0 WHERE name = ?", (name,))
 

@@ -21,7 +21,7 @@ class LocalClient(Client):
 
     Requests are answered in batches, by the tokenizer's chat template where it has one. The answer to a request with a
     schema is begun for the model, such as `{"label": "`, and ends once it has all properties; in between the model is
-    not held to it. The same request gives the same answer, whatever is asked beside it, up to rounding (see
+    not held to it. The same request gives the same answer, whatever is asked with it, up to rounding (see
     `dal.llm.generation.generate`).
 
     Args:

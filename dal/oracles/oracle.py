@@ -1,4 +1,4 @@
-"""The contract of whoever answers the questions without a person at a keyboard."""
+"""The contract of what answers the questions without a person at a keyboard."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class Record:
     is answered to its end by the same knowledge.
 
     Attributes:
-        proposals: what was said beside the answers, in order.
+        proposals: what was said next to the answers, in order.
         answers: row id -> the answer that stood when the present batch was asked.
     """
 

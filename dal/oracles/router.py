@@ -24,7 +24,7 @@ CLASSIFIER = "classifier"
 
 
 def drawn(row: str, share: float, seed: int) -> bool:
-    """Whether the row with this id is among the share, 0 to 1, that a person answers by lot."""
+    """Whether the row with this id is among the share, 0 to 1, that a person answers at random."""
     digest = hashlib.sha256(f"{seed} {row}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -115,7 +115,7 @@ class Router(Oracle):
     def answer_beside(
         self, rows: Tensor, data: Any, predicted: Tensor | None, record: Record | None = None
     ) -> Sequence[Said]:
-        """One answer per row, with all that the machines said beside it; `LATER` where a person is to answer later."""
+        """One answer per row, with all that the machines said; `LATER` where a person is to answer later."""
         ids = [data.ids[row] for row in rows.tolist()]
         machines = [_full(machine, rows, data) for machine in self.machines]
         words = self._of_classifier(ids, data, predicted, record)
@@ -210,8 +210,8 @@ def _vote(said: Said) -> int | None:
 def _answer(said: Sequence[Said], person: Said | None, merged: Merged | None) -> Said:
     """The person's answer where there is one, else the merged one, else the first machine's.
 
-    What a machine's answer cost is kept with what is beside it, also where it could not be read. The merged answer is
-    kept there too, so that where a person answers by lot it is audited like the machines it comes from.
+    What a machine's answer cost is kept with what else was said, also where it could not be read. The merged answer is
+    kept there too, so that where a person answers at random it is audited like the machines it comes from.
     """
     together = [] if merged is None else [Said(merged.value, MERGED, MERGED, merged.probability)]
     beside = (*said, *together)

@@ -16,7 +16,7 @@ from dal.unread import Unread
 def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
     """Have the oracle answer the pending rows, and store what it says; what it leaves to others stays pending.
 
-    What is said beside the answers, or could not be read, is stored before them, so that nothing of an answered row is
+    What is said next to the answers, or could not be read, is stored before them, so that nothing of an answered row is
     missing after a kill.
 
     Args:

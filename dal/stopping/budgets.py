@@ -20,7 +20,7 @@ class Labels(StoppingRule):
     most: int
 
     reads = frozenset({"spent"})
-    advice = "always, beside a rule that may never stop"
+    advice = "always, together with a rule that may never stop"
 
     def __post_init__(self) -> None:
         require(self.most >= 1, "most", "at least 1", self.most)

@@ -45,7 +45,7 @@ class StabilizingPredictions(StopSetRule):
 
     Bloodgood and Vijay-Shanker 2009, "A Method for Stopping Active Learning Based on Stabilizing Predictions and the
     Need for User-Adjustable Stopping": stop set of 2,000, mean of three kappas, .99. The verdict's notes give the
-    sampling deviation of that mean (from the variance of each kappa, as if the sets were drawn anew) and, for two
+    sampling deviation of that mean (from the variance of each kappa, as if the sets were drawn again) and, for two
     classes, how far the F-measures of the last two models can be apart: 4 (1 - kappa) / kappa (Bloodgood and
     Grothendieck 2013).
 

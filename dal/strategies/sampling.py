@@ -12,7 +12,7 @@ class LightweightCoreset(Strategy):
 
     `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`: every row can be drawn, those far out more often. The
     score is N q_i: how many times likelier the row was than by pure chance, at least 1/2. Two passes over the pool,
-    whatever n is, and O(N) numbers beside it. Looks at no label, nor at what is labeled.
+    whatever n is, and O(N) numbers besides it. Looks at no label, nor at what is labeled.
 
     Bachem, Lucic and Krause 2018, "Scalable k-Means Clustering via Lightweight Coresets".
 

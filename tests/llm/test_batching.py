@@ -1,4 +1,4 @@
-"""Batches: half the price, and whoever was killed or cut off goes on with the same ones."""
+"""Batches: half the price, and a process that was killed or cut off goes on with the same ones."""
 
 import threading
 import time
