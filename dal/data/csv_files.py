@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv
 
-from dal.data.quotes import Contradiction, contradiction, is_quoted
+from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_return
 from dal.data.source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
 from dal.data.values import SEPARATORS, reason, shown
 from dal.errors import DataError, printable
@@ -88,6 +88,12 @@ def read_csv(file: Path, wanted: Wanted) -> Source:
     size = file.stat().st_size
     refuse_other_encodings(file)
     form = _form(file, wanted)
+    stray = stray_return(file, form.delimiter, quoted=form.quoted)
+    if stray is not None:
+        raise DataError(
+            f"{_name(file)}: line {stray} holds a carriage return outside of quotes, where it would end the row: put "
+            "the cell in quotes, or leave the character out"
+        )
     try:
         table = _read_csv(file, wanted, form, min(size + 1, CSV_BLOCK))
     except UnicodeDecodeError as error:
