@@ -178,26 +178,31 @@ class Session:
         return self._progress.pending
 
     @property
+    @_in_turn
     def labeled_rows(self) -> Tensor:
         """The rows with a label, (L,) int64, ascending."""
         return self._progress.labeled_rows
 
     @property
+    @_in_turn
     def labels(self) -> Tensor:
         """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
         return self._progress.labels
 
     @property
+    @_in_turn
     def weak_rows(self) -> Tensor:
         """The rows without an answer that train by what was proposed for them, (n,) int64, ascending."""
         return self._progress.weak
 
     @property
+    @_in_turn
     def unasked_rows(self) -> Tensor:
         """The rows without a label that were never asked, (N,) int64, ascending."""
         return self._progress.unasked_rows
 
     @property
+    @_in_turn
     def given(self) -> int:
         """How many labels came with the data and are not hidden: the starting set."""
         return int(self._progress.given.sum())
@@ -208,6 +213,7 @@ class Session:
         return self.data.test is not None and bool(self.data.test.known.any())
 
     @property
+    @_in_turn
     def trains(self) -> bool:
         """Whether there is something to train on: an answer, or a proposal that counts."""
         return self._progress.trains
