@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import check_needs, is_whole, reads_trained, require_kind
+from dal.choice import check_needs, is_whole, reads_trained, require_classes, require_kind
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.interrupts import Check, interruptible
@@ -279,6 +279,7 @@ class Experiment:
         """
         splits: Splits = loaded(self.data)
         pool, oracle = splits.pool, self._oracle(splits)
+        require_classes(pool.classes)
         for strategy in (self.strategy, self.baseline, self.cold_start):
             if strategy is not None:
                 check_needs(strategy, self.learner, multilabel=pool.multilabel)

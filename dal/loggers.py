@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.bounded import parse_json
-from dal.durable import write_whole
+from dal.durable import read_regular, write_whole
 from dal.errors import ConfigError
 from dal.spreadsheet import inert
 
@@ -163,7 +163,7 @@ class _Service:
         if self._file is None or not self._file.exists():
             return {}
         try:
-            return dict(parse_json(self._file.read_bytes()))
+            return dict(parse_json(read_regular(self._file)))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{self._file} cannot be read: restore it, or remove it to log again") from error
 

@@ -23,7 +23,17 @@ import torch
 import yaml
 
 from dal.bounded import parse_json, parse_yaml
-from dal.durable import is_alive, make_folder, named, recover, replacing, synchronise_folder, write_whole
+from dal.durable import (
+    check_regular,
+    is_alive,
+    make_folder,
+    named,
+    read_regular,
+    recover,
+    replacing,
+    synchronise_folder,
+    write_whole,
+)
 from dal.errors import BusyError, ConfigError, SessionError, one_line, shortened
 
 CONFIG = "config.yaml"
@@ -33,6 +43,8 @@ MODEL = "model"
 ENVIRONMENT = "environment.json"
 
 _LOCK = ".lock"
+_FILES = (CONFIG, METRICS, ENVIRONMENT, *(f"{LABELS}{side}" for side in ("", "-wal", "-shm", "-journal")))
+_FILES += ("logged.json", "map.json", "report.html", "successor.json", "worker.log")
 _MARKER = "trained_on.json"
 _PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "datasets", "numpy", "scikit-learn", "peft")
 
@@ -41,7 +53,8 @@ def check_folder(folder: Path | str) -> Path:
     """The path of a folder to work in, which need not be there yet.
 
     Raises:
-        ConfigError: it is no folder and cannot become one.
+        ConfigError: it is no folder and cannot become one, or has a pipe, a folder or a link that leads nowhere in the
+            place of one of its files.
     """
     if not isinstance(folder, str | os.PathLike) or not str(folder):
         raise ConfigError(f"a folder is named by its path, got {folder!r}")
@@ -59,6 +72,7 @@ def check_folder(folder: Path | str) -> Path:
             if not os.access(each, os.W_OK | os.X_OK):
                 raise ConfigError(f"{named(path)} cannot be written: permission denied in {named(each)}")
             break
+        check_regular(path, _FILES)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{named(path)} cannot be a folder: {_reason(error)}") from error
     return path
@@ -243,18 +257,27 @@ def write_config(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[s
     """
     path = folder / CONFIG
     if os.path.lexists(path):
-        difference = _difference(read_config(folder), _plain(config), ignored)
+        difference = first_difference(folder, config, ignored=ignored)
         if difference is not None:
-            key, before, now = difference
-            raise ConfigError(
-                f"{folder} holds another run: {key} is {_shown(before)} there and {_shown(now)} here; choose another "
-                "folder"
-            )
+            raise ConfigError(f"{named(folder)} holds another run: {difference}; choose another folder")
         return
     text = yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=120)
     with writing(path):
         make_folder(check_folder(folder))
         write_whole(path, text, private=True)
+
+
+def first_difference(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> str | None:
+    """The first key in which `config.yaml` in `folder` differs from a config, with both values; None for no difference.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    found = _difference(read_config(folder), _plain(config), ignored)
+    if found is None:
+        return None
+    key, before, now = found
+    return f"{shortened(key)} is {_shown(before)} there and {_shown(now)} here"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -340,7 +363,7 @@ def record_environment(folder: Path) -> list[str]:
     """What has changed since `environment.json` was written to `folder` (nothing, when it is written now)."""
     path, now = folder / ENVIRONMENT, environment()
     try:
-        before = parse_json(path.read_text(encoding="utf-8"))
+        before = parse_json(read_regular(path))
     except (OSError, ValueError):
         before = None
     if not isinstance(before, dict):
@@ -400,7 +423,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / METRICS
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             return []
         if not path.is_file():
             raise SessionError(f"{named(path)} is not a regular file: remove it")
@@ -469,7 +492,9 @@ def trained_on(folder: Path) -> tuple[str, float] | None:
     """
     _recover(folder)
     try:
-        marker = parse_json((folder / MODEL / _MARKER).read_text(encoding="utf-8"))
+        marker = parse_json(read_regular(folder / MODEL / _MARKER))
+        if not all(each.is_file() or each.is_dir() for each in (folder / MODEL).rglob("*")):
+            return None  # opening a pipe might never end
         return str(marker["trained_on"]), float(marker["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dal.batch_plan import BatchPlan
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import Asked, Stream, check_needs, require_kind
+from dal.choice import Asked, Stream, check_needs, require_classes, require_kind
 from dal.chooser import Chooser
 from dal.classes import Classes, one_per_row, spread
 from dal.data.rows import Rows
@@ -126,8 +126,7 @@ class Session:
         for part in (self.data.pool, self.data.test, self.data.validation):
             if isinstance(part, Rows):
                 part.require_finite()
-        if not self.pool.classes:
-            raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
+        require_classes(self.pool.classes)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
         self._last: Asked | None = None

@@ -372,7 +372,7 @@ def test_questions_can_be_written_to_the_terminal(dal: Command) -> None:
     assert ended.out.count("\n") == 3
 
 
-def test_the_config_of_a_folder_is_given_once(asked: Command) -> None:
-    ended = asked("ask", "mine", "--config", "pool.yaml", "-o", "again.csv")
+def test_the_config_of_a_folder_that_is_given_again_must_be_the_same(asked: Command) -> None:
+    ended = asked("ask", "mine", "--config", "pool.yaml", "--batch", 7, "-o", "again.csv")
     assert ended.code == 2
     assert "mine has its config already" in ended.err

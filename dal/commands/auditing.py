@@ -30,10 +30,11 @@ def report(folder: Path, merge: Path | None = None) -> int:
         raise ConfigError(f"--merge takes one cell: name one of {', '.join(str(cell) for cell in cells)}")
     for cell in cells:
         with LabelStore(cell / LABELS) as store:
-            print("\n".join(_report(cell, store, router)))
-            if merge is not None:
+            lines = _report(cell, store, router)
+            if merge is not None:  # before anything is printed, since there may be nothing to merge
                 _write(merge, store)
-                print(f"merged answers: {merge}")
+                lines.append(f"merged answers: {merge}")
+            print("\n".join(lines))
     return 0
 
 

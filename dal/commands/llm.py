@@ -46,8 +46,11 @@ def preview(arguments: list[str]) -> int:
     options, overrides = split(parser, arguments)
     experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     learner = _learner(options.config, experiment, options.place)
+    from dal.choice import require_classes
+
     data: Any = experiment.data
     pool = (data.load() if hasattr(data, "load") else data).pool
+    require_classes(pool.classes)
     row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
     requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
     print(shown(requests[0]))

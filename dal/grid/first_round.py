@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dal.durable import write_whole
+from dal.durable import read_regular, write_whole
 from dal.errors import BusyError
 from dal.interrupts import Check
 from dal.runfolder import Lock
@@ -49,7 +49,7 @@ class FirstRounds:
         with _alone(place, check):
             written = place / _LINE
             if written.exists() and session.adopt(place):
-                found: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+                found: dict[str, Any] = json.loads(read_regular(written))
                 return found | {"shared": True}
             line = compute()
             session.leave(place)

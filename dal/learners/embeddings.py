@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dal.durable import replacing
+from dal.durable import read_regular, replacing
 from dal.errors import LearnerError
 from dal.inference import Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor
@@ -159,7 +159,7 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 def _read(folder: Path, rows: int) -> Tensor | None:
     """The cached vectors, None when they are missing or damaged."""
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        facts = json.loads(read_regular(folder / "facts.json"))
         path, shape = folder / "vectors.float32", (facts["rows"], facts["width"])
         if facts["rows"] != rows or path.stat().st_size != 4 * shape[0] * shape[1]:
             return None

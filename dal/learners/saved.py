@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.bounded import parse_json
+from dal.durable import read_regular
 from dal.errors import LearnerError, one_line, shortened
 
 
@@ -24,7 +25,7 @@ def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[t
         LearnerError: there is no such file, or it is damaged.
     """
     with refusing_damage(folder, name):
-        facts = parse_json((Path(folder) / name).read_text(encoding="utf-8"))
+        facts = parse_json(read_regular(Path(folder) / name))
         if not isinstance(facts, dict):
             raise ValueError("it holds no object")
         for key, kind in kinds.items():

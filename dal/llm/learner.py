@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dal.bounded import parse_json
-from dal.durable import replacing
+from dal.durable import read_regular, replacing
 from dal.errors import ConfigError, LearnerError, NeedError, one_line, shortened
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
@@ -301,7 +301,7 @@ class LLMLearner(Learner):
             LearnerError: they are of other classes.
         """
         try:
-            facts = parse_json((Path(folder) / "llm.json").read_bytes())
+            facts = parse_json(read_regular(Path(folder) / "llm.json"))
             classes = tuple(facts["classes"])
             held = tuple(Example(str(text), str(label)) for text, label in facts["examples"])
         except (OSError, ValueError, TypeError, KeyError) as error:
