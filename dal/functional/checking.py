@@ -16,6 +16,9 @@ from torch import Tensor
 
 from dal.errors import ConfigError, SelectionError, shortened
 
+#: The range of bandwidths, temperatures and the like by which float32 can be divided without overflow or zeros.
+LEAST_SCALE, MOST_SCALE = 1e-16, 1e16
+
 #: Rows that an error names at most.
 _NAMED = 5
 

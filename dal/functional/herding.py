@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
-from dal.functional.checking import aligned, chosen, not_negative, number
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, not_negative, number
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
@@ -68,16 +68,16 @@ def max_herding(
         targets: M points to cover; the candidates themselves when not given.
         centers: L points that are chosen already.
         weights: of the targets, 0 or more; 1 for all when not given.
-        sigma: bandwidth of the kernel, above 0.
+        sigma: bandwidth of the kernel, from 1e-16 to 1e16.
 
     Raises:
-        ValueError: n is not within 1..N, sigma is not above 0, a weight is negative, or a number is not finite.
+        ValueError: n is not within 1..N, sigma is out of range, a weight is negative, or a number is not finite.
 
     >>> max_herding(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2).positions
     tensor([1, 3])
     """
     x = _dense(checked(points, n))
-    n, sigma = chosen(n, len(x)), number(sigma, "sigma", above=0)
+    n, sigma = chosen(n, len(x)), number(sigma, "sigma", LEAST_SCALE, MOST_SCALE)
     y = x if targets is None else _dense(as_points(targets)).to(x.dtype)
     check_finite(DensePoints(y))
     if weights is None:

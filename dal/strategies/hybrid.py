@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dal.functional.central import central_rows
-from dal.functional.checking import Options
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
 from dal.functional.clustering import kmeans
 from dal.functional.consistency import inconsistency
 from dal.functional.hierarchy import average_linkage, round_robin
@@ -91,7 +91,7 @@ class CLUE(Strategy):
     advice = "Pools unlike the labeled rows, large batches. Costs a k-means with k = n; ignores what is labeled."
 
     def __post_init__(self) -> None:
-        Options(self).number("temperature", above=0, said="positive").text("space")
+        Options(self).number("temperature", least=LEAST_SCALE, most=MOST_SCALE).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
