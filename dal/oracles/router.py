@@ -14,7 +14,7 @@ from dal.events import SKIP
 from dal.functional.checking import Options
 from dal.oracles.llm import called, named_apart
 from dal.oracles.merging import Merged, Merger
-from dal.oracles.oracle import LATER, Oracle, Record, Said
+from dal.oracles.oracle import LATER, Oracle, Record, Said, one_said_per_row
 from dal.proposals import MERGED, latest
 
 #: What happens to a row, in the order in which the reasons are looked at.
@@ -188,7 +188,7 @@ class Router(Oracle):
 
 def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Said]:
     """What an oracle says, with its name and kind, classes as indices."""
-    said = [oracle.said(answer) for answer in oracle.answer(rows, data)]
+    said = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
     return [replace(each, value=_index(each.value, data)) for each in said]
 
 

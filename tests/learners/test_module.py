@@ -168,9 +168,9 @@ def test_shared_weights_and_infinite_buffers_come_back_from_a_folder(digits, tmp
 
 
 def test_a_saved_module_of_another_shape_is_refused(trained, tmp_path: Path):
-    learner, data, predictor = trained
+    _, data, predictor = trained
     predictor.save(tmp_path / "model")
-    for build in (Tied, lambda classes, multilabel: LinearClassifier(64, classes)):
+    for other in (Tied, lambda classes, multilabel: LinearClassifier(64, classes)):
         with pytest.raises(LearnerError, match=r"\(module.safetensors\) is missing or damaged: it .*hold") as caught:
-            ModuleLearner(build).load(tmp_path / "model", data)
+            ModuleLearner(other).load(tmp_path / "model", data)
         assert "\n" not in str(caught.value)
