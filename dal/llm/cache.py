@@ -18,6 +18,7 @@ _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a respons
 _VERSION = 1
 _BUSY_SECONDS = 30.0
 _VARIABLES = 500  # in one statement
+_GONE = -1.0  # the `until` of a batch that has the server's name, and that the server did not have when it was asked
 
 _SCHEMA = """
 CREATE TABLE replies (
@@ -247,6 +248,24 @@ class ReplyCache:
         """Give up waiting for the server's name of a batch; whoever wants it next looks for it at the server."""
         with self._writing():
             self._run("UPDATE batches SET until = 0 WHERE name = ?", (name,))
+
+    def give_up_batch(self, name: str) -> bool:
+        """Give up a batch that the server does not have, at the second call: the first one only notes that it is gone.
+
+        Its requests may be sent again, and its money stays set aside, because it may have been billed.
+
+        Returns:
+            Whether it is given up, by this call or by another process.
+        """
+        with self._writing():
+            until = self._run("SELECT until FROM batches WHERE name = ?", (name,)).fetchone()
+            if until is not None and until[0] != _GONE:
+                self._run("UPDATE batches SET until = ? WHERE name = ?", (_GONE, name))
+                return False
+            self._run("DELETE FROM reservations WHERE batch = ? AND dollars = 0", (name,))
+            self._run("UPDATE reservations SET until = 0, batch = NULL WHERE batch = ?", (name,))
+            self._run("DELETE FROM batches WHERE name = ?", (name,))
+        return True
 
     def batches(self, provider: str) -> list[Batch]:
         """The provider's batches that are not settled, oldest first."""
