@@ -172,9 +172,9 @@ class Batching:
         sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(batch.at))
         raise LLMError(
             f"{where} no longer has the batch {id} of {count} requests, sent {sent} (404). All other answers are in "
-            f"the cache, and {aside} stays set aside for the batch, because it may have been billed. If it was sent with "
-            "another key or base_url, set that again; otherwise run the same command again, which gives the batch up "
-            "and asks its requests again"
+            f"the cache, and {aside} stays set aside for the batch, because it may have been billed. If it was sent "
+            "with another key or base_url, set that again; otherwise run the same command again, which gives the batch "
+            "up and asks its requests again"
         )
 
     async def _results(self, id: str) -> list[BatchResult]:
