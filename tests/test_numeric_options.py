@@ -120,3 +120,24 @@ def test_a_huge_or_tiny_number_is_refused_by_its_name_or_works(name, option, val
     except (ConfigError, SelectionError) as error:
         refused = str(error)
     assert option in refused or len(set(positions)) == 5
+
+
+SPACES = sorted(name for name in STRATEGIES & set(OWN) if "space" in OWN[name].__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("value", ["", 3, None, True, ["features"]])
+def test_a_space_that_is_no_name_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"space of {name} must be a name"):
+        OWN[name](**GIVEN.get(name, {}) | {"space": value})
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_factors_of_gradients_are_a_space_or_refused_by_its_name(name):
+    refused, positions = "", []
+    try:
+        strategy = OWN[name](**GIVEN.get(name, {}) | {"space": "grads"})
+        positions = choose(strategy, Setting(rows=60, n=5).query(strategy)).positions.tolist()
+    except ConfigError as error:
+        refused = str(error)
+    assert refused.startswith(f"space of {name} must be plain vectors") or len(set(positions)) == 5

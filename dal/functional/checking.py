@@ -235,6 +235,14 @@ class Options:
                 raise ConfigError(f"{name} must be a name, not {shown(value)}")
         return self
 
+    def vectors(self, *names: str) -> "Options":
+        """They name outputs that are plain vectors, which the factors of gradients are not."""
+        self.text(*names)
+        for name, value in self._given(names, False):
+            if value == "grads":
+                raise ConfigError(f"{name} must be plain vectors, such as embeddings or features, not grads")
+        return self
+
     def flag(self, *names: str) -> "Options":
         """They are true or false."""
         for name, value in self._given(names, False):

@@ -48,7 +48,7 @@ class MaxHerding(Strategy):
     advice = "The first tens of labels: representative and spread out, no model needed. Later, uncertainty pays more."
 
     def __post_init__(self) -> None:
-        Options(self).number("sigma", least=LEAST_SCALE, most=MOST_SCALE).whole("targets", least=1).text("space")
+        Options(self).number("sigma", least=LEAST_SCALE, most=MOST_SCALE).whole("targets", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -104,7 +104,7 @@ class UHerding(Strategy):
         options = Options(self)
         options.number("temperature", least=LEAST_SCALE, most=MOST_SCALE)
         options.number("sigma", least=LEAST_SCALE, most=MOST_SCALE, optional=True)
-        options.whole("targets", least=1).text("space")
+        options.whole("targets", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
