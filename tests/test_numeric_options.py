@@ -11,6 +11,7 @@ import pytest
 
 from dal import plugins
 from dal.errors import ConfigError, SelectionError
+from dal.functional.checking import shown
 from dal.learners.probe import ProbeLearner
 from dal.llm.learner import LLMLearner
 from dal.llm.local import LocalClient
@@ -25,7 +26,7 @@ from dal.weak import LLMWeakLabels
 
 NO_NUMBER = [math.nan, -math.inf, True, "3", [1], 1j]
 REFUSED = {
-    int: [math.inf, -1, -(10**30), 2.5, 2.0, *NO_NUMBER],
+    int: [math.inf, -1, -(10**30), -(10**5000), 2.5, 2.0, *NO_NUMBER],
     float: [-1, -1e-300, 10**400, *NO_NUMBER],
     bool: [0, 1, "yes", math.nan],
 }
@@ -64,7 +65,7 @@ def numbers(kind: type) -> dict[str, tuple[type, bool]]:
 
 
 CASES = [
-    pytest.param(name, option, value, id=f"{name}-{option}-{str(value)[:9]}")
+    pytest.param(name, option, value, id=f"{name}-{option}-{shown(value)[:9]}")
     for name, kind in sorted(OWN.items())
     for option, (of, optional) in numbers(kind).items()
     for value in [*REFUSED[of], *([] if optional else [None])]
@@ -104,7 +105,7 @@ def test_a_mixture_of_no_strategies_is_refused(strategies):
 
 STRATEGIES = {entry.name for entry in metadata.entry_points(group=plugins.STRATEGIES)}
 LARGE = [
-    pytest.param(name, option, value, id=f"{name}-{option}-{str(value)[:9]}")
+    pytest.param(name, option, value, id=f"{name}-{option}-{shown(value)[:9]}")
     for name in sorted(STRATEGIES & set(OWN))
     for option, (of, _) in numbers(OWN[name]).items()
     for value in ({int: [10**30], float: [1e300, 1e16, 1e-16, 1e-300]}.get(of, []))

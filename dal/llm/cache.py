@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.database import create
-from dal.durable import check_output, named
+from dal.database import NoDatabaseError, create, read_header
+from dal.durable import check_output, is_alive, named
 from dal.errors import LLMError, one_line, shortened
 from dal.llm.client import Bill, Reply
 
@@ -413,40 +413,26 @@ def _parents(path: Path) -> None:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Read the head of the file, before SQLite may change anything in it.
+    """Read the header of the file, before SQLite may change anything in it.
 
     Raises:
-        LLMError: it is empty, no database, another program's, or written by a newer version.
+        LLMError: it is empty, damaged, no database, another program's, or written by a newer version.
     """
-    with path.open("rb") as file:
-        head = file.read(100)
     shown = shortened(str(path), 200)
-    if not head:
+    try:
+        header = read_header(path)
+    except NoDatabaseError as error:
+        raise LLMError(f"the response cache {shown} could not be opened: {error}; name another with `cache`") from error
+    except ValueError as error:
         raise LLMError(
-            f"the response cache {shown} could not be opened: it is empty, which no cache is; move it away, or name "
-            "another with `cache`"
-        )
-    if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
-        raise LLMError(
-            f"the response cache {shown} could not be opened: file is not a database; name another with `cache`"
-        )
-    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
-    if application != _APPLICATION:
+            f"the response cache {shown} could not be opened: {error}; move it away, or name another with `cache`"
+        ) from error
+    if header.application != _APPLICATION:
         raise LLMError(f"{shown} is another program's file, not a response cache: name another with `cache`")
-    if version > _VERSION:
+    if header.version > _VERSION:
         raise LLMError(f"{shown} was written by a newer version of dal: update dal, or name another `cache`")
 
 
 def _alive(process: int, until: float) -> bool:
     """Whether a process still waits for an answer that it gives up at `until`."""
-    if time.time() > until:
-        return False
-    if os.name != "posix":  # signal 0 is Ctrl-C elsewhere
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return time.time() <= until and is_alive(process)
