@@ -247,7 +247,7 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
 def _at_least_one(candidates: Candidates, name: str) -> None:
     value = getattr(candidates, name)
     if (as_whole(value) or 0) < 1:
-        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {value}")
+        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {shown(value)}")
 
 
 def _rows_of_classes(labels: Tensor) -> list[Tensor]:

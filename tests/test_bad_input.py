@@ -67,7 +67,10 @@ OPTIONS = {
     "value out of range": (["--batch", "0"], "batch must be at least 1"),
     "seeds that repeat": (["--seeds", "[1,1]"], "seeds must be distinct"),
     "share that is none": (["--data.test", "1.5"], "1.5 is no share"),
-    "probability that is none": (["--oracle", "Simulated", "--oracle.noise", "2"], "noise is a probability"),
+    "probability that is none": (
+        ["--oracle", "Simulated", "--oracle.noise", "2"],
+        "noise of Simulated must be a",
+    ),
     "nobody to answer": (
         ["--data.label", "null", "--data.classes", "[a,b]", "--data.test", "null"],
         "`dal ask` and `dal tell`",

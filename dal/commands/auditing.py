@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dal.commands.settings import stored_config
+from dal.commands.terminal import visible
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.evaluation.cost import MACHINE, WEAK
@@ -34,7 +35,7 @@ def report(folder: Path, merge: Path | None = None) -> int:
             if merge is not None:  # before anything is printed, since there may be nothing to merge
                 _write(merge, store)
                 lines.append(f"merged answers: {merge}")
-            print("\n".join(lines))
+            print(visible("\n".join(lines)))
     return 0
 
 

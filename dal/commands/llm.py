@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dal.commands.settings import read_experiment
-from dal.commands.terminal import Parser, say, split, wants_help
+from dal.commands.terminal import Parser, say, split, visible, wants_help
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,10 +85,13 @@ def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
 
 
 def shown(request: Any) -> str:
-    """A request as a person reads it: system prompt, user's turn, and how the answer is taken."""
+    """A request as a person reads it: system prompt, user's turn, and how the answer is taken.
+
+    Control characters are escaped: a text may hold what a terminal would obey.
+    """
     parts = [f"--- system\n{request.system}"] if request.system else []
     parts.append(f"--- user\n{request.prompt}")
     options = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     schema = "structured" if options.pop("schema") is not None else "free text"
     told = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
-    return "\n\n".join([*parts, f"--- answer\n{schema}, {told}"])
+    return visible("\n\n".join([*parts, f"--- answer\n{schema}, {told}"]))

@@ -11,7 +11,7 @@ from dal.functional.blocks import blocks, by_blocks
 from dal.functional.checking import chosen, number, whole
 from dal.functional.checking import dense as as_dense
 from dal.functional.neighbors import k_nearest, nearest
-from dal.functional.points import DensePoints, as_points, check_finite, finite_norms, row_squares
+from dal.functional.points import DensePoints, as_points, check_finite, finite_norms, row_squares, vectors
 from dal.functional.precision import true_float32
 from dal.functional.seeding import checked_weights, kmeans_plusplus
 
@@ -88,9 +88,7 @@ def kmeans(
     >>> kmeans(torch.tensor([[0.0], [2.0], [9.0]]), 2, generator=torch.Generator().manual_seed(0)).inertia
     2.0
     """
-    dense = as_points(points)
-    if not isinstance(dense, DensePoints):
-        raise TypeError("k-means needs dense points: the mean of outer products is not an outer product")
+    dense = DensePoints(vectors(as_points(points), "k-means"))
     k, iterations = chosen(k, len(dense), name="k"), whole(iterations, "iterations", 0)
     tolerance = number(tolerance, "tolerance", 0)
     finite_norms(dense)

@@ -52,8 +52,8 @@ class LastLayer:
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> "LastLayer":
-        """What `save` wrote.
+    def load(cls, folder: Path, classes: int) -> "LastLayer":
+        """What `save` wrote for a network of so many classes.
 
         Raises:
             LearnerError: there is none, or it is damaged.
@@ -64,7 +64,8 @@ class LastLayer:
                 f"{folder} was saved without samples of its last layer: train again, or load it with mc_mode='head' or "
                 "'full'"
             )
-        tensors = read_tensors(folder, FILE, lambda names: {"mean": "D", "scale": ""} | posterior_shapes(names), {})
+        sizes = {"C": classes}
+        tensors = read_tensors(folder, FILE, lambda names: {"mean": "D", "scale": ""} | posterior_shapes(names), sizes)
         return cls(tensors["mean"], tensors["scale"], posterior_of(tensors))
 
 

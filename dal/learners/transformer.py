@@ -165,7 +165,7 @@ class TransformerLearner(Learner):
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
         device = device_of(self.device)
-        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device))
+        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, len(data.classes)))
 
     def _start(
         self, data: Prepared, previous: Predictor | None, seed: int, by_class: Tensor | None

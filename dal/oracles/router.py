@@ -11,9 +11,10 @@ from torch import Tensor
 from dal.classes import by_index
 from dal.errors import ConfigError
 from dal.events import SKIP
+from dal.functional.checking import Options
 from dal.oracles.llm import called, named_apart
 from dal.oracles.merging import Merged, Merger
-from dal.oracles.oracle import LATER, Oracle, Record, Said
+from dal.oracles.oracle import LATER, Oracle, Record, Said, one_said_per_row
 from dal.proposals import MERGED, latest
 
 #: What happens to a row, in the order in which the reasons are looked at.
@@ -67,11 +68,11 @@ class Router(Oracle):
     def __post_init__(self) -> None:
         if not self.machines:
             raise ConfigError("Router needs at least one machine, such as LLMOracle")
-        for name in ("threshold", "audit"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} of Router is a number from 0 to 1, got {getattr(self, name)}")
-        if self.merge is not None and self.merge < 1:
-            raise ConfigError(f"merge of Router must be at least 1, or null for never, got {self.merge}")
+        options = Options(self)
+        options.number("threshold", "audit", least=0, most=1)
+        options.flag("classifier")
+        options.whole("merge", least=1, optional=True, said="at least 1, or null for never")
+        options.whole("seed", least=0)
         named_apart(self.machines)
         taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]
         if taken:
@@ -187,7 +188,7 @@ class Router(Oracle):
 
 def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Said]:
     """What an oracle says, with its name and kind, classes as indices."""
-    said = [oracle.said(answer) for answer in oracle.answer(rows, data)]
+    said = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
     return [replace(each, value=_index(each.value, data)) for each in said]
 
 

@@ -44,7 +44,7 @@ class Discriminative(Strategy):
     advice = "Large batches that shall look like the pool as a whole. Blind to the classes; weak with very few labels."
 
     def __post_init__(self) -> None:
-        Options(self).whole("sub_batches", "sample", least=1).number("penalty", above=0).text("space")
+        Options(self).whole("sub_batches", "sample", least=1).number("penalty", above=0).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dal.functional.checking import Options
 from dal.functional.drawing import draw_without_replacement, lightweight_law
 from dal.strategy import Query, Selection, Strategy
 
@@ -24,6 +25,9 @@ class LightweightCoreset(Strategy):
     multilabel = True
     paper = "Bachem et al. 2018"
     advice = "Diversity at the price of Random, for pools of millions. Batches may be redundant; outliers come early."
+
+    def __post_init__(self) -> None:
+        Options(self).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
