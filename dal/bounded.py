@@ -107,6 +107,12 @@ class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
             raise LimitError(None, None, f"nested deeper than {MAX_DEPTH} levels", start)
         return node
 
+    def flatten_mapping(self, node: Any) -> None:
+        """Put what merge keys (`<<`) bring into the mapping, each key once: repeated merges would double them."""
+        super().flatten_mapping(node)  # type: ignore[misc]
+        kept = {(key.value if isinstance(key, yaml.ScalarNode) else id(key)): (key, value) for key, value in node.value}
+        node.value = list(kept.values())
+
 
 class BoundedLoader(BoundedComposer, yaml.SafeLoader):
     """`yaml.SafeLoader` within limits."""

@@ -139,7 +139,7 @@ class AnchorAL(Candidates):
 
     Each class with a label gets up to `anchors` of its labeled rows as anchors, drawn by k-means++. A row's score for
     the class is its mean cosine similarity to these in `embeddings`; the candidates are the best of every class, the
-    second best, and so on, until there are `size` different ones. Anchors are drawn anew in every round, which spares
+    second best, and so on, until there are `size` different ones. Anchors are drawn again in every round, which spares
     the choice a look at one corner only. While nothing is labeled, `size` random rows. Costs one matrix product of the
     unasked rows with C vectors, and holds C * size scores.
 
@@ -247,7 +247,7 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
 def _at_least_one(candidates: Candidates, name: str) -> None:
     value = getattr(candidates, name)
     if (as_whole(value) or 0) < 1:
-        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {value}")
+        raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {shown(value)}")
 
 
 def _rows_of_classes(labels: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Rows that were drawn to check a model on: kept beside the labels of a session, and never among them."""
+"""Rows that were drawn to check a model on: kept next to the labels of a session, and never among them."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.bounded import parse_json
-from dal.durable import write_whole
+from dal.durable import read_regular, write_whole
 from dal.errors import SessionError
 from dal.events import SKIP, Skip, Value
 
@@ -77,7 +77,7 @@ def read_checks(folder: Path) -> list[Check]:
     found = []
     for path in (folder / CHECKS).glob("[0-9]*.json"):
         try:
-            found.append(_check(parse_json(path.read_text(encoding="utf-8"))))
+            found.append(_check(parse_json(read_regular(path))))
         except (OSError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
             raise SessionError(f"{path} cannot be read: restore the file, or remove it and draw again") from error
     return sorted(found, key=lambda check: check.number)

@@ -1,7 +1,7 @@
 """One choice of rows: from a model and a strategy, in one pass, to the questions to ask."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -85,7 +85,7 @@ class Asked:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the store keeps beside rows, scores and strategy, by name, as JSON can hold it."""
+        """What the store keeps besides rows, scores and strategy, by name, as JSON can hold it."""
         return {
             "notes": dict(self.notes),
             "candidates": self.candidates,
@@ -236,6 +236,12 @@ def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = Fals
         raise NeedError(
             f"{name} needs {listing(missing)}, which {model} does not provide; it provides {listing(provided)}"
         )
+
+
+def require_classes(classes: Sequence[str]) -> None:
+    """Raises `ConfigError` for data without classes: no label is there to take them from, and none are given."""
+    if not classes:
+        raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
 
 
 def require_kind(value: Any, kind: Any, name: str, example: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.data.columns import in_rows
-from dal.data.values import ClassIndex, UnknownValueError, listing
+from dal.data.columns import labels_in_rows
+from dal.data.values import ClassIndex, UnknownValueError, array_of, listing
 from dal.data.values import shown as written
 from dal.errors import AnswerError, DataError, did_you_mean, shortened
 from dal.events import Skip, Value
@@ -59,10 +59,14 @@ class Classes:
             coded[tuple(torch.tensor([(i, self._code[name]) for i, name in held]).T)] = True
         return coded
 
-    def read(self, given: Any) -> Value | Skip:
+    def read(self, given: Any, *, hint: bool = True) -> Value | Skip:
         """The class name that was given by name or index; a tuple of names, in class order, when multi-label.
 
         Numbers mean what they mean in a file: an index, or a class name where class names are numbers.
+
+        Args:
+            given: an answer.
+            hint: name the nearest class in the error, or the classes.
 
         Raises:
             ValueError: it means no class, or could mean two. The message says why, and names the nearest class.
@@ -74,7 +78,7 @@ class Classes:
                 return tuple(self.names[code] for code in self._index.codes(given))
             return self.names[self._index.code(given)]
         except UnknownValueError as error:
-            raise ValueError(self._unknown(error.args[0])) from None
+            raise ValueError(self._unknown(error.args[0]) if hint else "no class") from None
 
     def _unknown(self, value: Any) -> str:
         """Why a value is no class."""
@@ -89,21 +93,26 @@ class Classes:
             return f"{written(value)} is not a class index: there are {len(self.names)} classes"
         return f"{written(value)} is not a class name or index"
 
-    def read_all(self, given: Sequence[Any], ids: Sequence[str]) -> tuple[list[Value], list[str]]:
-        """The class names that were given for rows, and every mistake among them."""
+    def read_all(self, given: Sequence[Any], ids: Sequence[str]) -> list[Value]:
+        """The class names that were given for rows.
+
+        Raises:
+            AnswerError: lists the values that are none.
+        """
         names: list[Value] = []
-        mistakes = []
+        mistakes = Mistakes()
         for item, row in zip(given, ids, strict=True):
             try:
-                value = self.read(item)
+                value = self.read(item, hint=mistakes.listed)
             except ValueError as error:
-                mistakes.append(f"row {written(row)}: {error}")
+                mistakes.add("row {}: {}", row, error)
                 continue
             if isinstance(value, Skip):
-                mistakes.append(f"row {written(row)}: a proposal names a class")
+                mistakes.add("row {}: a proposal names a class", row)
             else:
                 names.append(value)
-        return names, mistakes
+        mistakes.refuse()
+        return names
 
 
 def by_index(value: Any, names: Sequence[str]) -> Any:
@@ -134,8 +143,8 @@ def one_per_row(values: Any, rows: int) -> list[Given]:
         given = [values]
     else:
         try:
-            given = _each(in_rows(values, "values"))
-        except DataError as error:
+            given = _each(labels_in_rows(values, "values"))
+        except (DataError, ValueError) as error:
             raise AnswerError(f"{error}{_UNSTORED}") from None
     if len(given) != rows:
         raise AnswerError(f"{rows} rows but {len(given)} values{_UNSTORED}")
@@ -145,8 +154,7 @@ def one_per_row(values: Any, rows: int) -> list[Given]:
 def _each(values: Any) -> list[Any]:
     """The items; those of an array (n, C) of zeros and ones as rows of bools, as in data."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        values = array_of(values)
     vectors = isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "iuf"
     if vectors and bool(((values == 0) | (values == 1)).all()):
         values = values.astype(np.bool_)
@@ -182,8 +190,32 @@ def shown(value: Value | Skip) -> str:
     return shortened(repr(value if isinstance(value, str) else list(value)), 200)
 
 
-def refuse(mistakes: Sequence[str]) -> None:
-    """Raise one `AnswerError` that lists the mistakes, when there are any."""
-    if mistakes:
-        more = f"; and {len(mistakes) - _LISTED} more" if len(mistakes) > _LISTED else ""
-        raise AnswerError("; ".join(mistakes[:_LISTED]) + more + _UNSTORED)
+class Mistakes:
+    """What is wrong with answers: the first mistakes in words, and how many there are. A million cost no more text.
+
+    Attributes:
+        count: of all mistakes.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shown: list[str] = []
+
+    @property
+    def listed(self) -> bool:
+        """Whether the next mistake would be shown."""
+        return self.count < _LISTED
+
+    def add(self, text: str, *parts: str | int | Value | Skip | Exception) -> None:
+        """Count a mistake, and format its text while it is listed: names and answers as messages show them."""
+        if self.listed:
+            self._shown.append(
+                text.format(*(each if isinstance(each, int | Exception) else shown(each) for each in parts))
+            )
+        self.count += 1
+
+    def refuse(self) -> None:
+        """Raise one `AnswerError` that lists the mistakes, when there are any."""
+        if self.count:
+            more = f"; and {self.count - len(self._shown)} more" if self.count > len(self._shown) else ""
+            raise AnswerError("; ".join(self._shown) + more + _UNSTORED)

@@ -27,7 +27,7 @@ class Comparison:
     """Several strategies and a baseline over the same seeds, each cell a run folder of its own.
 
     Cells of one seed start from the same labels (those that the experiment's `cold_start` chooses, unless its
-    `common_start` is false), the same initialisation and the same test set, whoever runs them and in whatever order. A
+    `common_start` is false), the same initialisation and the same test set, whatever runs them, in any order. A
     cell that fails is named at the end and the others go on; running again does what is missing.
 
     Args:

@@ -34,7 +34,7 @@ class NoDatabaseError(ValueError):
 
 
 def read_header(path: Path) -> Header:
-    """The header of a database, read without opening it: SQLite would write beside and into the file.
+    """The header of a database, read without opening it: SQLite would write next to and into the file.
 
     Raises:
         NoDatabaseError: it is something else.
@@ -103,7 +103,7 @@ def create(path: Path, schema: str, *, application: int, version: int) -> None:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(os.path.abspath(partial), isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = MEMORY")  # no file beside this one, which a kill would leave
+            connection.execute("PRAGMA journal_mode = MEMORY")  # no file next to this one, which a kill would leave
             for statement in ("BEGIN", *schema.split(";")[:-1]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {application}")

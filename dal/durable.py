@@ -1,6 +1,7 @@
 """Folders and files that are written whole or not at all."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -11,7 +12,7 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -244,6 +245,29 @@ def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None
         synchronise_folder(final.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_regular(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder in which one of these names is that of a pipe, a folder or a link that leads nowhere.
+
+    Raises:
+        ConfigError: names it.
+    """
+    for name in names:
+        path = folder / name
+        if os.path.lexists(path) and not path.is_file():
+            raise ConfigError(f"{named(path)} is not a regular file: remove it")
+
+
+def read_regular(path: Path) -> bytes:
+    """What a regular file holds.
+
+    Raises:
+        OSError: it cannot be read, or is something else, such as a pipe, from which reading might never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
 
 
 def synchronise(path: Path) -> None:

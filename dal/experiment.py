@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import check_needs, is_whole, reads_trained, require_kind
+from dal.choice import check_needs, is_whole, reads_trained, require_classes, require_kind
 from dal.config.kinds import CELL, RUN
 from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
@@ -42,7 +42,7 @@ FREE = ("folder", "quiet", "report")
 #: What is said where an experiment has weak labels and its data has labels to start from.
 UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from"
 
-#: Fields that decide only what is recorded of a run beside its scores: written down, and free to change.
+#: Fields that decide only what is recorded of a run besides its scores: written down, and free to change.
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
 
@@ -281,6 +281,7 @@ class Experiment:
         """
         splits: Splits = loaded(self.data)
         pool, oracle = splits.pool, self._oracle(splits)
+        require_classes(pool.classes)
         for strategy in (self.strategy, self.baseline, self.cold_start):
             if strategy is not None:
                 check_needs(strategy, self.learner, multilabel=pool.multilabel)
@@ -425,7 +426,7 @@ class Experiment:
                 line = lines.completed(line, batch)
                 if self.is_over([*session.metrics, line]):
                     line |= lines.measures.at_end()
-                log(line)  # a kill before it is stored makes the round, and this, anew
+                log(line)  # a kill before it is stored repeats the round, and this
                 session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):
@@ -475,7 +476,7 @@ class Experiment:
         return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
 
     def _report(self, folder: Path | None, *, current: bool) -> Path | None:
-        """The report, written anew unless the one that is there is of these very figures."""
+        """The report, rewritten unless the one that is there is of these very figures."""
         if folder is None or not self.report:
             return None
         if current and (folder / "report.html").exists():

@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class _Kept(Generic[T]):
-    """All that a table beside the events holds, read on from where it was left.
+    """All that a table next to the events holds, read on from where it was left.
 
     Args:
         table: its name.
@@ -178,7 +178,7 @@ class LabelStore:
 
     @property
     def proposals(self) -> list[Proposal]:
-        """What was proposed beside the answers, in order."""
+        """What was proposed next to the answers, in order."""
         with self._lock:
             return list(self._proposals.items)
 
@@ -435,7 +435,7 @@ class LabelStore:
             if os.path.lexists(path):
                 header = database.read_header(path)
             elif logged:
-                raise SessionError(f"{self._name} is missing, and {log.name} beside it holds answers: put it back")
+                raise SessionError(f"{self._name} is missing, and {log.name} next to it holds answers: put it back")
             else:
                 database.create(path, _WHOLE, application=_APPLICATION, version=_VERSION)
                 return

@@ -39,7 +39,7 @@ class Predictor(ABC):
         approximate: whether a pass runs in reduced precision unless `exact` is asked for. The session then rescores the
             best rows of a `rowwise` strategy exactly.
         unreadable: place among the rows of the last pass -> what a model that answers in words said there, verbatim,
-            where no answer could be read. Such a model offers `UNREAD` beside what it makes of its answers, from one
+            where no answer could be read. Such a model offers `UNREAD` besides what it makes of its answers, from one
             pass; each round's record and the report then say what share it was.
     """
 
@@ -127,7 +127,7 @@ class Learner(ABC):
 
 
 def watched(names: Iterable[str]) -> frozenset[str]:
-    """What a pass reads beside what is wanted of it, for the record, of a model that provides the names.
+    """What a pass reads besides what is wanted of it, for the record, of a model that provides the names.
 
     Example:
         >>> watched({"logits", "unread"}), watched({"logits"})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.bounded import parse_json
-from dal.durable import write_whole
+from dal.durable import read_regular, write_whole
 from dal.errors import ConfigError
 from dal.spreadsheet import inert
 
@@ -95,7 +95,7 @@ def figures(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 class _Files:
-    """A logger that writes files, such as CSV and TensorBoard: they are written anew when a cell goes on."""
+    """A logger that writes files, such as CSV and TensorBoard: they are rewritten when a cell goes on."""
 
     def __init__(self, recipe: Recipe, folder: Path | None, cell: str) -> None:
         options = {} if folder is None else {"save_dir": str(folder.parent / "logs")}
@@ -163,7 +163,7 @@ class _Service:
         if self._file is None or not self._file.exists():
             return {}
         try:
-            return dict(parse_json(self._file.read_bytes()))
+            return dict(parse_json(read_regular(self._file)))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{self._file} cannot be read: restore it, or remove it to log again") from error
 

@@ -1,4 +1,4 @@
-"""What is recorded of each round beside its scores on the test: where the model errs, what the batch was worth, cost.
+"""What is recorded of each round besides its scores on the test: where the model errs, what the batch was worth, cost.
 
 Nothing here changes a choice: models are only read, and every sample is drawn by the hashes of the ids.
 """
@@ -55,7 +55,7 @@ class Measures:
         self._space = Space.of(session) if distances else None
 
     def of_round(self, batch: Asked | None) -> dict[str, Any]:
-        """What a round's line has beside its scores, as JSON can hold it.
+        """What a round's line has besides its scores, as JSON can hold it.
 
         Args:
             batch: what was chosen in this round; None when nothing was.
@@ -70,7 +70,7 @@ class Measures:
         return line | {"measure_seconds": asked + time.perf_counter() - start}
 
     def at_end(self) -> dict[str, Any]:
-        """What the last line has beside: the rows to look at again. The map is written first, if there is a folder.
+        """What the last line has besides: the rows to look at again. The map is written first, if there is a folder.
 
         A run that is killed between the map and the line writes the same map again.
         """

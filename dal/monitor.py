@@ -1,8 +1,8 @@
-"""What long work tells whoever watches. Imports nothing, so that work without tensors can be watched too."""
+"""What long work tells those who watch. Imports nothing, so that work without tensors can be watched too."""
 
 
 class Monitor:
-    """What long work tells whoever watches. This one is silent; the session's draws a bar and keeps the batch plan.
+    """What long work tells those who watch. This one is silent; the session's draws a bar and keeps the batch plan.
 
     Attributes:
         token_budget: the tokens per batch that a pass must start from, None for its own default. Recorded by the

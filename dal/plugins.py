@@ -3,12 +3,14 @@
 import importlib
 import importlib.metadata
 import inspect
+import os
 import re
 import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
 from dal.config import importing
@@ -108,13 +110,31 @@ def found(group: str) -> dict[str, EntryPoint]:
     return chosen
 
 
-def _entry_points() -> list[EntryPoint]:
+def _entry_points() -> tuple[EntryPoint, ...]:
     """Those of all installed distributions, one of each name: the first on the import path hides others."""
+    path = importing.without_current_folder(sys.path)
+    return _read_entry_points(tuple(path), tuple(map(_written, path)))
+
+
+@lru_cache(maxsize=8)
+def _read_entry_points(path: tuple[str, ...], written: tuple[int, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of the distributions in the folders `path`, which were last `written` to then.
+
+    Installing or removing a distribution changes its folder's time, and so the key of the cache.
+    """
     installed: dict[str, list[EntryPoint]] = {}
-    for each in importlib.metadata.distributions(path=importing.without_current_folder(sys.path)):
+    for each in importlib.metadata.distributions(path=list(path)):
         if "dal." in (each.read_text("entry_points.txt") or ""):  # reading the names of all others takes long
             installed.setdefault(_normal(each.name or ""), list(each.entry_points))
-    return [entry for entries in installed.values() for entry in entries]
+    return tuple(entry for entries in installed.values() for entry in entries)
+
+
+def _written(folder: str) -> int:
+    """When an entry of the import path was last written to, in nanoseconds; 0 where there is none."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -319,7 +339,13 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _package(entry: EntryPoint) -> str:
-    return _normal(entry.dist.name if entry.dist else "an unknown package")
+    return _name_of(entry.dist) if entry.dist else "an unknown package"
+
+
+@lru_cache(maxsize=256)
+def _name_of(distribution: Distribution) -> str:
+    """The normalised name, which every look parses out of the whole metadata."""
+    return _normal(distribution.name)
 
 
 def _normal(name: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.classes import Classes, Given, refuse, shown
+from dal.classes import Classes, Given, Mistakes
 from dal.data.values import listing
 from dal.errors import DataError, SessionError
 from dal.events import SKIP, Skip, Value
@@ -172,32 +172,33 @@ class Progress:
         """
         read: dict[int, tuple[int, Value | Skip]] = {}
         told: dict[int, Value | Skip] = {}
-        mistakes = []
+        mistakes = Mistakes()
         inside = [row for row in rows if 0 <= row < len(self._pool)]
         ids = list(self._pool.ids.take(inside))
         stands = dict(zip(inside, zip(ids, self._store.answers_to(ids), strict=True), strict=True))
         for place, (row, item) in enumerate(zip(rows, given, strict=True)):
             if row not in stands:
-                mistakes.append(f"row {row} is outside the pool of {len(self._pool)}")
+                mistakes.add("row {} is outside the pool of {}", row, len(self._pool))
                 continue
             id, before = stands[row]
             try:
-                value = self._classes.read(item)
+                value = self._classes.read(item, hint=mistakes.listed)
             except ValueError as error:
-                mistakes.append(f"row {id!r}: {error}")
+                mistakes.add("row {}: {}", id, error)
                 continue
             standing = told.get(row, before)
             if row in told and told[row] != value:
-                mistakes.append(f"row {id!r}: two answers, {shown(told[row])} and {shown(value)}")
+                mistakes.add("row {}: two answers, {} and {}", id, told[row], value)
             elif standing == value:
                 continue
             elif row not in self._pending and not correct:
-                was = "never asked" if standing is None else f"answered {shown(standing)} before"
-                mistakes.append(f"row {id!r} is not pending: it was {was}; correct=True stores {shown(value)} anyway")
+                was = "was never asked" if standing is None else "was answered {} before"
+                parts = [value] if standing is None else [standing, value]
+                mistakes.add("row {} is not pending: it " + was + "; correct=True stores {} anyway", id, *parts)
             else:
                 read[place] = (row, value)
                 told[row] = value
-        refuse(mistakes)
+        mistakes.refuse()
         return read
 
     def take(self, answers: Mapping[int, Value | Skip]) -> None:

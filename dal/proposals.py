@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS proposals (
 
 @dataclass(frozen=True)
 class Proposal:
-    """What somebody or something says of a row, beside the answer that counts.
+    """What somebody or something says of a row, next to the answer that counts.
 
     Attributes:
         row: the row's id.
@@ -58,7 +58,7 @@ class Proposal:
             raise AnswerError(f"the weight of a proposal is a number from 0 to 1, got {self.weight}")
 
 
-#: What may be said of a row beside the answers to it.
+#: What may be said of a row next to the answers to it.
 Word = TypeVar("Word", Proposal, Unread)
 
 
@@ -103,7 +103,7 @@ def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
 
 
 def apart(said: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[Word]:
-    """What was said beside the answers and is none of them: the last of each source and name on a row.
+    """What was said next to the answers and is none of them: the last of each source and name on a row.
 
     What was said of a row that got an answer (or was declined) by the same source and name, with a cost, is that
     answer, and is paid once. What follows from the words of others (`MERGED`) is left out.

@@ -19,7 +19,7 @@ class RoundLines:
 
     Args:
         session: whose.
-        measures: what is recorded beside the scores.
+        measures: what is recorded besides the scores.
         successor: another learner that is trained on the same labels.
         stop: judges each round.
         texts: whether the texts of each batch are kept.
@@ -32,7 +32,7 @@ class RoundLines:
     texts: bool = False
 
     def line(self, batch: Asked | None, round: int) -> dict[str, Any]:
-        """What a round's line says that is the same for whoever has the same labels and chose the same batch.
+        """What a round's line says that is the same for every cell that has the same labels and chose the same batch.
 
         Args:
             batch: what was chosen in this round, and is answered; None when nothing was.

@@ -18,7 +18,17 @@ from typing import IO, Any
 import torch
 
 from dal.bounded import parse_json
-from dal.durable import is_alive, make_folder, named, recover, replacing, synchronise_folder, write_whole
+from dal.durable import (
+    check_regular,
+    is_alive,
+    make_folder,
+    named,
+    read_regular,
+    recover,
+    replacing,
+    synchronise_folder,
+    write_whole,
+)
 from dal.errors import BusyError, ConfigError, SessionError, one_line, shortened
 
 METRICS = "metrics.jsonl"
@@ -27,6 +37,8 @@ MODEL = "model"
 ENVIRONMENT = "environment.json"
 
 _LOCK = ".lock"
+_FILES = ("config.yaml", METRICS, ENVIRONMENT, *(f"{LABELS}{side}" for side in ("", "-wal", "-shm", "-journal")))
+_FILES += ("logged.json", "map.json", "report.html", "successor.json", "worker.log")
 _MARKER = "trained_on.json"
 _PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "datasets", "numpy", "scikit-learn", "peft")
 
@@ -35,7 +47,8 @@ def check_folder(folder: Path | str) -> Path:
     """The path of a folder to work in, which need not be there yet.
 
     Raises:
-        ConfigError: it is no folder and cannot become one.
+        ConfigError: it is no folder and cannot become one, or has a pipe, a folder or a link that leads nowhere in the
+            place of one of its files.
     """
     if not isinstance(folder, str | os.PathLike) or not str(folder):
         raise ConfigError(f"a folder is named by its path, got {folder!r}")
@@ -53,6 +66,7 @@ def check_folder(folder: Path | str) -> Path:
             if not os.access(each, os.W_OK | os.X_OK):
                 raise ConfigError(f"{named(path)} cannot be written: permission denied in {named(each)}")
             break
+        check_regular(path, _FILES)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{named(path)} cannot be a folder: {reason_of(error)}") from error
     return path
@@ -222,7 +236,7 @@ def record_environment(folder: Path) -> list[str]:
     """What has changed since `environment.json` was written to `folder` (nothing, when it is written now)."""
     path, now = folder / ENVIRONMENT, environment()
     try:
-        before = parse_json(path.read_text(encoding="utf-8"))
+        before = parse_json(read_regular(path))
     except (OSError, ValueError):
         before = None
     if not isinstance(before, dict):
@@ -282,7 +296,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / METRICS
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             return []
         if not path.is_file():
             raise SessionError(f"{named(path)} is not a regular file: remove it")
@@ -351,7 +365,9 @@ def trained_on(folder: Path) -> tuple[str, float] | None:
     """
     _recover(folder)
     try:
-        marker = parse_json((folder / MODEL / _MARKER).read_text(encoding="utf-8"))
+        marker = parse_json(read_regular(folder / MODEL / _MARKER))
+        if not all(each.is_file() or each.is_dir() for each in (folder / MODEL).rglob("*")):
+            return None  # opening a pipe might never end
         return str(marker["trained_on"]), float(marker["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

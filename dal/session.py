@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dal.batch_plan import BatchPlan
 from dal.candidates import Candidates, as_candidates, check_candidates
-from dal.choice import Asked, Stream, check_needs, require_kind
+from dal.choice import Asked, Stream, check_needs, require_classes, require_kind
 from dal.chooser import Chooser
-from dal.classes import Classes, one_per_row, refuse, spread
+from dal.classes import Classes, one_per_row, spread
 from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
 from dal.events import Answer, Skip
@@ -126,8 +126,7 @@ class Session:
         for part in (self.data.pool, self.data.test, self.data.validation):
             if isinstance(part, Rows):
                 part.require_finite()
-        if not self.pool.classes:
-            raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
+        require_classes(self.pool.classes)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
         self._last: Asked | None = None
@@ -138,7 +137,7 @@ class Session:
             self.metrics = [] if self.folder is None else read_metrics(self.folder)
             if self.folder is not None and self.metrics and not (self.folder / LABELS).exists():
                 raise SessionError(
-                    f"{self.folder / LABELS} is missing, and {METRICS} beside it has {len(self.metrics)} lines of its "
+                    f"{self.folder / LABELS} is missing, and {METRICS} next to it has {len(self.metrics)} lines of its "
                     "answers: put it back, or choose another folder"
                 )
             self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
@@ -178,26 +177,31 @@ class Session:
         return self._progress.pending
 
     @property
+    @_in_turn
     def labeled_rows(self) -> Tensor:
         """The rows with a label, (L,) int64, ascending."""
         return self._progress.labeled_rows
 
     @property
+    @_in_turn
     def labels(self) -> Tensor:
         """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
         return self._progress.labels
 
     @property
+    @_in_turn
     def weak_rows(self) -> Tensor:
         """The rows without an answer that train by what was proposed for them, (n,) int64, ascending."""
         return self._progress.weak
 
     @property
+    @_in_turn
     def unasked_rows(self) -> Tensor:
         """The rows without a label that were never asked, (N,) int64, ascending."""
         return self._progress.unasked_rows
 
     @property
+    @_in_turn
     def given(self) -> int:
         """How many labels came with the data and are not hidden: the starting set."""
         return int(self._progress.given.sum())
@@ -208,6 +212,7 @@ class Session:
         return self.data.test is not None and bool(self.data.test.known.any())
 
     @property
+    @_in_turn
     def trains(self) -> bool:
         """Whether there is something to train on: an answer, or a proposal that counts."""
         return self._progress.trains
@@ -283,7 +288,7 @@ class Session:
         Args:
             n: how many, at least 1.
             strategy: chooses this batch in the place of the session's.
-            measured: keep with the batch how unsure the present model is of it, whoever chooses. Changes no choice.
+            measured: keep with the batch how unsure the present model is of it, whatever chooses. Changes no choice.
 
         Raises:
             SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
@@ -459,7 +464,7 @@ class Session:
         seconds: float | Sequence[float | None] | None = None,
         cost: float | Sequence[float | None] | None = None,
     ) -> None:
-        """Store what somebody says of the rows beside the answers: weak labels, or a machine's word to be audited.
+        """Store what somebody says of the rows next to the answers: weak labels, or a machine's word to be audited.
 
         A proposal answers no question and counts as no label in any figure. With a weight it trains the model while
         its row has no answer, in the place of one.
@@ -477,8 +482,7 @@ class Session:
         """
         asked = self._rows(rows)
         ids = list(self.pool.ids.take(asked))
-        names, mistakes = self._classes.read_all(one_per_row(values, len(asked)), ids)
-        refuse(mistakes)
+        names = self._classes.read_all(one_per_row(values, len(asked)), ids)
         sure = _figures(confidence, len(asked), "confidences")
         took, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
         weights = [each or 0.0 for each in _figures(weight, len(asked), "weights")]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from dal.data import Rows
+from dal.data.values import encodable, whole
 from dal.errors import AnswerError, ConfigError, DataError, did_you_mean, shortened
 from dal.events import SKIP, Skip, Value
 from dal.events import Answer as Stored
@@ -377,7 +378,7 @@ class _Places:
 
 def rows_by_id(pool: Rows, names: Iterable[str]) -> dict[str, int]:
     """The rows of those of the names that are ids of the pool."""
-    wanted = pa.array(sorted({name for name in names if _encodable(name)}), pa.large_string())
+    wanted = pa.array(sorted({name for name in names if encodable(name)}), pa.large_string())
     hits = pc.index_in(pool.ids.arrow(), value_set=wanted)
     rows = np.flatnonzero(np.asarray(hits.is_valid())).tolist()
     return dict(zip(wanted.take(hits.drop_null()).to_pylist(), rows, strict=True))
@@ -392,10 +393,6 @@ def _names(cell: str) -> list[str]:
 
 def _as_tuple(text: Any) -> tuple[str, ...]:
     return text if isinstance(text, tuple) else (text,)
-
-
-def _encodable(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _agree(cells: Sequence[str], own: Sequence[str]) -> bool:
@@ -479,19 +476,19 @@ class Labels:
             >>> labels.read(" access | Billing "), labels.read("skip")
             (['billing', 'access'], <Skip.SKIP: 'skip'>)
         """
-        whole = self._named([original(label), label, original(label.strip()), label.strip()])
-        if whole is None and self._is(label, SKIP_WORD, self._skip):
+        named = self._named(_forms(label))
+        if named is None and self._is(label, SKIP_WORD, self._skip):
             return SKIP
         if not self._multilabel:
-            return whole if whole is not None else self._refuse(label, hint)
-        if whole is not None:
-            return [whole]
+            return named if named is not None else self._refuse(label, hint)
+        if named is not None:
+            return [named]
         if self._is(label, NONE_WORD, self._none) or label.strip() == "[]":
             return []
         chosen = set()
         for part in original(label).split(SEPARATOR):
             if part.strip():
-                name = self._named([part, part.strip(), original(part.strip())])
+                name = self._named(_forms(part))
                 chosen.add(name if name is not None else self._refuse(part, hint))
         if not chosen:
             raise ValueError(f"{shortened(label)!r} names no class; write {NONE_WORD} for no class")
@@ -550,6 +547,12 @@ def marker(word: str, classes: Sequence[str]) -> str:
     while word in names:
         word = f"[{word}]"
     return word
+
+
+def _forms(cell: str) -> list[str]:
+    """What a cell may stand for, the likeliest first: with and without apostrophes, spaces, and the zeros of 1.0."""
+    stripped = cell.strip()
+    return [original(cell), cell, original(stripped), stripped, whole(stripped) or stripped]
 
 
 def _folded(name: str) -> str:

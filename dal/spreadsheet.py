@@ -66,6 +66,33 @@ def without_apostrophes(cell: str) -> str:
     return _FRONT.sub("", _INNER.sub(r"\1", cell))
 
 
+# The columns of files with texts that `dal ask`, `dal estimate` and `dal autolabel` write. Files of other origin often
+# have those of _QUESTIONS, too.
+_QUESTIONS = re.compile(r"id,text(,text_pair)?,label")
+_OWN = re.compile(r"id,text(,text_pair)?(,score,label|,label,guess,confidence,decision)")
+
+
+def may_be_own(head: Sequence[str], *, marked: bool) -> bool:
+    """Whether a file with these columns, in this order, may be one that a command of `dal` wrote with `as_csv`.
+
+    Args:
+        head: its column names.
+        marked: whether it begins with a byte-order mark, as `write_csv` writes it.
+    """
+    names = ",".join(head)
+    return _OWN.fullmatch(names) is not None or (marked and _QUESTIONS.fullmatch(names) is not None)
+
+
+def is_inert(cell: str) -> bool:
+    """Whether the cell is one that `inert` may have made: all that a spreadsheet would run has its apostrophe.
+
+    Example:
+        >>> is_inert("'=1+1"), is_inert("=1+1"), is_inert("1+1")
+        (True, False, True)
+    """
+    return inert(original(cell)) == cell
+
+
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError
 from dal.evaluation.cost import WEAK
+from dal.functional.checking import Options
 from dal.learner import Learner
 from dal.oracles.labeler import Opinions, check_labeler, opinions
 from dal.session import Session
@@ -42,12 +42,10 @@ class LLMWeakLabels:
 
     def __post_init__(self) -> None:
         check_labeler(self.labeler, type(self).__name__)
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold of LLMWeakLabels is a number from 0 to 1, got {self.threshold}")
-        if not 0 < self.weight <= 1:
-            raise ConfigError(f"weight of LLMWeakLabels is above 0 and at most 1, got {self.weight}")
-        if self.rows < 1:
-            raise ConfigError(f"rows of LLMWeakLabels must be at least 1, got {self.rows}")
+        options = Options(self)
+        options.number("threshold", least=0, most=1)
+        options.number("weight", above=0, most=1)
+        options.whole("rows", least=1, said="at least 1")
 
     def begin(self, session: Session, n: int) -> None:
         """Store the weak labels and ask the n rows of the share that the labeler is least sure of.

@@ -4,7 +4,7 @@
     python scripts/example_report.py --tickets tickets.csv      write the tickets alone
 
 About six minutes on two busy cores; needs the extra `demo`. The tickets are sentences of our own with gaps that are
-filled by lot, so nobody's words and nobody's data are in them. They are of six classes, some of them rare; one in six
+filled at random, so nobody's words or data are in them. They are of six classes, some of them rare; one in six
 speaks of a second matter, too, and the simulated person errs on one in twenty. The run stays in --folder, and goes on
 there.
 """

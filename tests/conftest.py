@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import hypothesis
 import material
 import pytest
+from command import Command, write_tickets
 
 hypothesis.settings.register_profile("dal", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("dal")
@@ -24,6 +25,14 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens and embeddings of a test are cached in a folder of the test run, never in the user's."""
     monkeypatch.setenv("DAL_CACHE", str(tmp_path_factory.getbasetemp() / "dal-cache"))
+
+
+@pytest.fixture
+def with_tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The `dal` command in a folder of its own that holds 60 tickets with labels, `tickets.csv`."""
+    monkeypatch.chdir(tmp_path)
+    write_tickets(tmp_path / "tickets.csv", 60)
+    return Command(capsys)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A fresh environment with the little package of tests/plugin_package installed beside everything that is here."""
+"""A fresh environment with the little package of tests/plugin_package installed next to everything that is here."""
 
 import os
 import shutil

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from command import Command, write_tickets
 
+from dal.labels import LabelStore
+
 RUN = """\
 data: {path: tickets.csv, id: id, test: 0.3}
 learner: {ProbeLearner: {model: MODEL, max_length: 16}}
@@ -49,6 +51,18 @@ def test_says_how_often_each_machine_is_wrong_and_merges_what_was_said(dal: Comm
     assert len(lines) == 60
     assert {line["by"] for line in lines} == {"person", "machines"}
     assert all(0.25 <= float(line["probability"]) <= 1 for line in lines)
+
+
+def test_an_audit_with_nothing_to_merge_prints_and_writes_nothing(dal: Command) -> None:
+    assert dal("run", "run.yaml").code == 0
+    store = Path("out/Random-seed0/labels.db")
+    for each in store.parent.glob("labels.db*"):
+        each.unlink()
+    LabelStore(store).close()
+    ended = dal("audit", "out/Random-seed0", "--merge", "merged.csv")
+    assert (ended.code, ended.out) == (2, "")
+    assert "nothing to merge" in ended.err
+    assert not Path("merged.csv").exists()
 
 
 def test_says_how_many_answers_could_not_be_read(dal: Command) -> None:

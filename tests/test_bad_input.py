@@ -5,22 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import Command, write_tickets
+from command import Command, probe, running
 
-GOOD = """\
-data: {path: tickets.csv, id: id, test: 0.3}
-learner: {ProbeLearner: {model: null}}
-strategy: Margin
-"""
+GOOD = running(probe(None))
 START = "data: {path: tickets.csv, id: id, test: 0.3}\nlearner: ProbeLearner\n"
 
 
 @pytest.fixture
-def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "run.yaml").write_text(GOOD)
-    return Command(capsys)
+def dal(with_tickets: Command) -> Command:
+    return with_tickets.configured(run=GOOD)
 
 
 # arguments after `dal run run.yaml`, and what the message must say
@@ -74,7 +67,10 @@ OPTIONS = {
     "value out of range": (["--batch", "0"], "batch must be at least 1"),
     "seeds that repeat": (["--seeds", "[1,1]"], "seeds must be distinct"),
     "share that is none": (["--data.test", "1.5"], "1.5 is no share"),
-    "probability that is none": (["--oracle", "Simulated", "--oracle.noise", "2"], "noise is a probability"),
+    "probability that is none": (
+        ["--oracle", "Simulated", "--oracle.noise", "2"],
+        "noise of Simulated must be a",
+    ),
     "nobody to answer": (
         ["--data.label", "null", "--data.classes", "[a,b]", "--data.test", "null"],
         "`dal ask` and `dal tell`",

@@ -1,6 +1,7 @@
 """Draws and their answers, as they are kept."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_a_declined_row_is_not_right_and_several_classes_have_no_order() -> None
 def test_a_file_that_is_no_check_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "checks").mkdir()
     (tmp_path / "checks" / "1.json").write_text(content)
+    with pytest.raises(SessionError, match=r"1\.json cannot be read"):
+        read_checks(tmp_path)
+
+
+def test_a_pipe_among_the_checks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checks").mkdir()
+    os.mkfifo(tmp_path / "checks" / "1.json")
     with pytest.raises(SessionError, match=r"1\.json cannot be read"):
         read_checks(tmp_path)
 

@@ -1,6 +1,5 @@
 """The `dal` command: what it answers, and what a person does with ask and tell."""
 
-import csv
 import signal
 import subprocess
 import sys
@@ -8,35 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from command import Command, fill, write_tickets
+from command import Command, asking, fill, probe, read_rows, running
 
 import dal as package
 
-POOL = """\
-data: {path: tickets.csv, id: id, label: null, classes: [billing, access, shipping, feedback]}
-learner: {ProbeLearner: {model: MODEL, max_length: 16}}
-strategy: Margin
-"""
-RUN = """\
-data: {path: tickets.csv, id: id, test: 0.3}
-learner: {ProbeLearner: {model: MODEL, max_length: 16}}
-strategy: Margin
-start: 6
-batch: 4
-rounds: 1
-report: false
-"""
-
 
 @pytest.fixture
-def dal(
-    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "pool.yaml").write_text(POOL.replace("MODEL", str(tiny_bert)))
-    (tmp_path / "run.yaml").write_text(RUN.replace("MODEL", str(tiny_bert)))
-    return Command(capsys)
+def dal(with_tickets: Command, tiny_bert: Path) -> Command:
+    run = running(probe(tiny_bert), start=6, batch=4, rounds=1, report=False)
+    return with_tickets.configured(pool=asking(probe(tiny_bert), "Margin"), run=run)
 
 
 @pytest.fixture
@@ -44,11 +23,6 @@ def asked(dal: Command) -> Command:
     """A folder `mine` with six questions in todo.csv."""
     assert dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "-o", "todo.csv").code == 0
     return dal
-
-
-def rows(path: str) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
 
 
 # -- what needs no model library -------------------------------------------------------------------------------------
@@ -262,7 +236,7 @@ def test_debug_shows_where(dal: Command) -> None:
 
 
 def test_questions_come_as_a_csv_with_an_empty_label(asked: Command) -> None:
-    found = rows("todo.csv")
+    found = read_rows("todo.csv")
     assert list(found[0]) == ["id", "text", "label"]
     assert len(found) == 6
     assert all(row["text"] and not row["label"] for row in found)
@@ -275,15 +249,15 @@ def test_answers_are_stored_and_the_next_questions_are_chosen_by_the_model(asked
     assert told.out.startswith("6 new answers stored")
     ended = asked("ask", "mine", "-n", 3, "-o", "next.csv")
     assert "chosen by Margin" in ended.err
-    assert list(rows("next.csv")[0]) == ["id", "text", "score", "label"]
-    assert not {row["id"] for row in rows("next.csv")} & {row["id"] for row in rows("todo.csv")}
+    assert list(read_rows("next.csv")[0]) == ["id", "text", "score", "label"]
+    assert not {row["id"] for row in read_rows("next.csv")} & {row["id"] for row in read_rows("todo.csv")}
 
 
 def test_unanswered_rows_stay_pending_and_are_asked_again(asked: Command) -> None:
     fill(Path("todo.csv"), ["billing", "access", "", "", "", ""])
     assert "4 texts are still to be answered" in asked("tell", "mine", "todo.csv").out
     asked("ask", "mine", "-o", "again.csv")
-    assert [row["id"] for row in rows("again.csv")] == [row["id"] for row in rows("todo.csv")[2:]]
+    assert [row["id"] for row in read_rows("again.csv")] == [row["id"] for row in read_rows("todo.csv")[2:]]
 
 
 def test_skip_declines_a_row(asked: Command) -> None:
@@ -299,7 +273,7 @@ def test_telling_the_same_file_twice_stores_nothing_twice(asked: Command) -> Non
 
 
 def test_every_mistake_is_listed_by_line_and_nothing_is_stored(asked: Command) -> None:
-    found = rows("todo.csv")
+    found = read_rows("todo.csv")
     lines = [
         "id,label",
         f"{found[0]['id']},bilings",
@@ -335,7 +309,7 @@ def test_another_answer_to_an_answered_row_needs_correct(asked: Command) -> None
     [("utf-8-sig", ";", "\r\n"), ("utf-16", "\t", "\r\n"), ("cp1252", ";", "\r\n"), ("utf-8", ",", "\n")],
 )
 def test_files_of_spreadsheets_are_read(encoding: str, separator: str, end: str, asked: Command) -> None:
-    lines = ["id;Text;Label", *(f'{row["id"]};"caf\xe9; two\nlines";BILLING' for row in rows("todo.csv"))]
+    lines = ["id;Text;Label", *(f'{row["id"]};"caf\xe9; two\nlines";BILLING' for row in read_rows("todo.csv"))]
     text = end.join(lines).replace(";", separator)
     Path("sheet.csv").write_bytes(text.encode(encoding))
     ended = asked("tell", "mine", "sheet.csv")
@@ -344,7 +318,7 @@ def test_files_of_spreadsheets_are_read(encoding: str, separator: str, end: str,
 
 
 def test_an_id_that_a_spreadsheet_changed_is_found_by_its_text(asked: Command) -> None:
-    first = rows("todo.csv")[0]
+    first = read_rows("todo.csv")[0]
     Path("sheet.csv").write_text(f'id,text,label\n1.2E+15,"{first["text"]}",billing\n')
     ended = asked("tell", "mine", "sheet.csv")
     assert ended.out.startswith("1 new answers stored")
@@ -380,7 +354,7 @@ def test_texts_that_a_spreadsheet_would_run_are_made_harmless(dal: Command, tmp_
     texts = ["=HYPERLINK(1)", "+1 for this", "-2 stars", "@home we wait", "plain words", "more words"]
     Path("tickets.csv").write_text("\n".join(["id,text", *(f"={i},{text}" for i, text in enumerate(texts))]))
     assert dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "-o", "todo.csv").code == 0
-    cells = [cell for row in rows("todo.csv") for cell in row.values() if cell]
+    cells = [cell for row in read_rows("todo.csv") for cell in row.values() if cell]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
     fill(Path("todo.csv"), ["billing"] * 6)
     assert dal("tell", "mine", "todo.csv").out.startswith("6 new answers stored")
@@ -398,7 +372,7 @@ def test_questions_can_be_written_to_the_terminal(dal: Command) -> None:
     assert ended.out.count("\n") == 3
 
 
-def test_the_config_of_a_folder_is_given_once(asked: Command) -> None:
-    ended = asked("ask", "mine", "--config", "pool.yaml", "-o", "again.csv")
+def test_the_config_of_a_folder_that_is_given_again_must_be_the_same(asked: Command) -> None:
+    ended = asked("ask", "mine", "--config", "pool.yaml", "--batch", 7, "-o", "again.csv")
     assert ended.code == 2
     assert "mine has its config already" in ended.err

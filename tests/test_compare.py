@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Command, write_tickets
+from command import Command
 from test_experiment import experiment, without_seconds
 
 from dal.compare import CellsFailed, Comparison
@@ -120,12 +120,7 @@ def test_another_comparison_is_refused_in_the_same_folder(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def dal(
-    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "grid.yaml").write_text(CONFIG.replace("MODEL", str(tiny_bert)))
+def dal(with_tickets: Command, tmp_path: Path, tiny_bert: Path) -> Command:
     (tmp_path / "fails.py").write_text(
         "from dataclasses import dataclass\n"
         "from dal import Strategy\n"
@@ -137,7 +132,7 @@ def dal(
         "        import os\n"
         "        os.kill(os.getpid(), 9)\n"
     )
-    return Command(capsys)
+    return with_tickets.configured(grid=CONFIG.replace("MODEL", str(tiny_bert)))
 
 
 def test_jobs_give_the_same_figures_and_a_dead_worker_costs_its_own_cell(dal: Command, tmp_path: Path) -> None:

@@ -377,3 +377,20 @@ def test_a_key_that_stands_twice_among_many_is_found_in_one_pass(tmp_path: Path)
     found, _, _ = tree._convert(tree._Loader(""), mapping, lambda mark: "here")
     assert len(found) == 5000
     assert Counted.compared < 50_000
+
+
+def test_a_merged_mapping_may_be_used_again(read: Read) -> None:
+    text = BASE + "baseline: {BADGE: &options {seeding: k-center}}\n"
+    text += "strategy: {BADGE: &c {<<: *options, seeding: kmeans++}}\n"
+    assert read(text + "cold_start: {BADGE: *c}\n").cold_start == BADGE()
+
+
+def test_merge_keys_do_not_double_what_they_merge(tmp_path: Path) -> None:
+    lines = ["a0: &a0 {k: 1, l: 2}", *(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 13))]
+    (tmp_path / "run.yaml").write_text("\n".join(lines))
+    assert tree.plain(tree.read(tmp_path / "run.yaml"))["a12"] == {"k": 1, "l": 2}
+    loader = tree._Loader("\n".join(lines))
+    root = loader.get_single_node()
+    last = root.value[-1][1]
+    loader.flatten_mapping(last)
+    assert len(last.value) == 2

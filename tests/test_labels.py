@@ -347,7 +347,7 @@ def test_a_database_without_tables_is_damage(path: Path) -> None:
 
 def test_a_log_without_its_store_is_not_written_over(path: Path) -> None:
     path.with_name("labels.db-wal").write_bytes(b"answers")
-    with pytest.raises(SessionError, match=r"labels\.db is missing, and labels\.db-wal beside it holds answers"):
+    with pytest.raises(SessionError, match=r"labels\.db is missing, and labels\.db-wal next to it holds answers"):
         LabelStore(path)
     assert path.with_name("labels.db-wal").read_bytes() == b"answers"
 

@@ -1,10 +1,12 @@
 """Strategies, learners and oracles are found, described, loaded; broken ones say why and stop nothing else."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import material
 import plugin_environment
@@ -95,6 +97,35 @@ def test_the_built_in_ones_come_first() -> None:
     assert set(names) == plugins.found(STRATEGIES).keys()
     own = [described(name).built_in for name in names]
     assert own == sorted(own, reverse=True)
+
+
+def test_installed_distributions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    original = plugins.importlib.metadata.distributions
+
+    def counted(**options: Any) -> Any:
+        reads.append(1)
+        return original(**options)
+
+    plugins.found(STRATEGIES)
+    monkeypatch.setattr(plugins.importlib.metadata, "distributions", counted)
+    first = plugins.found(STRATEGIES)
+    first.clear()  # the caller's own
+    assert "Margin" in plugins.found(STRATEGIES)
+    assert plugins.found(LEARNERS)
+    assert reads == []
+
+
+def test_a_distribution_that_is_installed_later_is_found(install) -> None:
+    install("late-plugin", {"EarlySpread": "late_spread:Spread"}, {"late_spread.py": "class Spread: ..."})
+    assert "LateSpread" not in plugins.found(STRATEGIES)
+    site = Path(sys.path[0])
+    info = site / "later-1.0.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1.0\n")
+    info.joinpath("entry_points.txt").write_text("[dal.strategies]\nLateSpread = late_spread:Spread\n")
+    os.utime(site, ns=(1, 1))  # a clock of coarse ticks might not show the change
+    assert "LateSpread" in plugins.found(STRATEGIES)
 
 
 @pytest.mark.parametrize("group", [STRATEGIES, LEARNERS, ORACLES])

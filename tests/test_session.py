@@ -944,7 +944,7 @@ def test_metrics_without_their_answers_are_not_continued(data: Splits, tmp_path:
         answered(session)
         session.record({"labels": 20})
     (tmp_path / "labels.db").unlink()
-    with pytest.raises(SessionError, match=r"labels\.db is missing, and metrics\.jsonl beside it has 1 lines"):
+    with pytest.raises(SessionError, match=r"labels\.db is missing, and metrics\.jsonl next to it has 1 lines"):
         Session(data, Counting(), Random(), hide_labels=True, folder=tmp_path)
     assert not (tmp_path / "labels.db").exists()
 

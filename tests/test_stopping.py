@@ -9,7 +9,7 @@ from typing import Any
 
 import material
 import pytest
-from command import Command, fill, write_tickets
+from command import Command, asking, fill, probe
 
 from dal import plugins
 from dal.config import build as building
@@ -362,8 +362,8 @@ def test_rule_of_a_run_reads_back_to_the_same(tmp_path: Path) -> None:
         ("Labels", "run.yaml:4: Labels needs stop.most: a whole number"),
         ("{Labels: {most: many}}", "run.yaml:4: stop.most takes a whole number, not 'many'"),
         ("{Labels: {mots: 3}}", "run.yaml:4: Labels has no option 'mots', did you mean most?"),
-        ("{Labels: {most: 0}}", "most must be at least 1, got 0"),
-        ("{StabilizingPredictions: {size: 20}}", "size must be at least 100, got 20"),
+        ("{Labels: {most: 0}}", "most of Labels must be at least 1, not 0"),
+        ("{StabilizingPredictions: {size: 20}}", "size of StabilizingPredictions must be at least 100, not 20"),
         ("{TargetScore: {metric: acuracy}}", "run.yaml:4: stop.metric takes one of accuracy, macro_f1, "),
         ("{Any: {rules: [Labls]}}", "run.yaml:4: stop.rules.0: unknown stopping rule 'Labls', did you mean Labels?"),
         ("{Any: {rules: []}}", "Any takes a list of at least one stopping rule, got none"),
@@ -386,21 +386,9 @@ def test_every_built_in_rule_is_listed_with_its_advice() -> None:
         assert each.advice
 
 
-POOL = """\
-data: {path: tickets.csv, id: id, label: null, classes: [billing, access, shipping, feedback]}
-learner: {ProbeLearner: {model: MODEL, max_length: 16}}
-strategy: Margin
-"""
-
-
 @pytest.fixture
-def dal(
-    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "pool.yaml").write_text(POOL.replace("MODEL", str(tiny_bert)))
-    return Command(capsys)
+def dal(with_tickets: Command, tiny_bert: Path) -> Command:
+    return with_tickets.configured(pool=asking(probe(tiny_bert), "Margin"))
 
 
 def test_asking_ends_when_the_rule_says_so_and_goes_on_anyway_when_told(dal: Command) -> None:

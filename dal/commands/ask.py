@@ -3,10 +3,10 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dal.commands.places import check_sheet, check_sources, path_of, sources_of
-from dal.commands.settings import open_session, settled
+from dal.commands.settings import kept_config, open_session, settled
 from dal.commands.terminal import Parser, say, split, wants_help
 from dal.errors import ConfigError, shortened
 
@@ -22,7 +22,7 @@ usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]
 
 Chooses the texts that a person should label next and writes them to a CSV file with an empty column `label`. The first
 time, CONFIG says where the texts are and how to choose; it is kept in FOLDER/config.yaml, and FOLDER alone is enough
-afterwards. Class names come from data.classes when the texts have no labels yet:
+afterwards (the same CONFIG may be given again). Class names come from data.classes when the texts have no labels yet:
   dal ask spam --config config.yaml --data.path mails.csv --data.classes [spam,ham] -n 50 -o todo.csv
 
 Fill in `label` with a class name, or `skip` for a text that you decline; leave it empty to answer later. When a text
@@ -71,13 +71,14 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
+    from dal.config import importing
     from dal.config.kinds import ASKED
-    from dal.config.stored import describe, write_config
+    from dal.config.stored import write_config
     from dal.experiment import UNUSED_WEAK_LABELS
     from dal.sheet import check_classes, questions, write_questions
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
-    write_config(options.folder, _kept(describe(experiment)), kind=ASKED)
+    write_config(options.folder, kept_config(experiment), kind=ASKED)
     again = bool(len(session.pending))
     if not again and _says_stop(session, experiment, options):
         return 3
@@ -95,7 +96,7 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
     say(f"{len(rows)} of {len(session.pool)} texts {what}; {len(session.labels)} have a label")
     if output is not None:
-        then = shlex.join(["dal", "tell", str(options.folder), str(output)])
+        then = shlex.join(["dal", "tell", str(options.folder), str(output)]) + importing.allow_option()
         say(f"fill in the column label of {output} with: {classes}; then: {then}")
     return 0
 
@@ -123,9 +124,3 @@ def _says_stop(session: "Session", experiment: "Experiment", options: argparse.N
     if session.metrics:
         say(f"the stopping rule says {'stop' if verdict.stop else 'go on'}: {verdict.text}")
     return False
-
-
-def _kept(config: dict[str, Any]) -> dict[str, Any]:
-    from dal.experiment import FREE
-
-    return {key: value for key, value in config.items() if key not in FREE}

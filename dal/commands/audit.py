@@ -9,8 +9,8 @@ def audit(arguments: list[str]) -> int:
     """`dal audit`."""
     parser = Parser(
         "dal audit",
-        description="Says how often each machine of a Router is wrong: on the rows that a person answered by lot, with "
-        "exact 95 % intervals, for each class, and on those that the machine was sure of; and what it cost.",
+        description="Says how often each machine of a Router is wrong: on the rows that a person answered at random, "
+        "with exact 95 % intervals, for each class, and on those that the machine was sure of; and what it cost.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=path_of, help="of `dal run` or `dal ask` with a Router, or one cell of a run")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dal.commands.settings import stored_config
+from dal.commands.terminal import visible
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.evaluation.cost import MACHINE, WEAK
@@ -30,10 +31,11 @@ def report(folder: Path, merge: Path | None = None) -> int:
         raise ConfigError(f"--merge takes one cell: name one of {', '.join(str(cell) for cell in cells)}")
     for cell in cells:
         with LabelStore(cell / LABELS) as store:
-            print("\n".join(_report(cell, store, router)))
-            if merge is not None:
+            lines = _report(cell, store, router)
+            if merge is not None:  # before anything is printed, since there may be nothing to merge
                 _write(merge, store)
-                print(f"merged answers: {merge}")
+                lines.append(f"merged answers: {merge}")
+            print(visible("\n".join(lines)))
     return 0
 
 

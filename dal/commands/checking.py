@@ -1,6 +1,7 @@
 """`dal estimate`: the accuracy of the latest model on all that remains, from a few answers and without a test set."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from dal.checks import Check, read_checks
 from dal.commands.opening import Model, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
+from dal.config import importing
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
@@ -69,9 +71,11 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
     questions(session, chosen)  # damage that it meets is met before anything is written
     check.save(model.place.folder)  # first: answers without their probabilities would be worth nothing
     write_questions(options.output, session, chosen, force=options.force)
+    cell = [] if options.cell is None else ["--cell", options.cell]
+    then = shlex.join(["dal", "estimate", str(options.folder), str(options.output), *cell]) + importing.allow_option()
     say(
         f"{len(chosen)} of {len(rows)} texts without a label were drawn to check the model of {check.labels} labels; "
-        f"fill in {options.output} from the top, then: dal estimate {options.folder} {options.output}"
+        f"fill in {options.output} from the top, then: {then}"
     )
     return 0
 

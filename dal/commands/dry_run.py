@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dal.commands.terminal import visible
 from dal.compare import Comparison
 from dal.data import Rows, Splits
 from dal.experiment import Cell, Experiment
@@ -50,7 +51,7 @@ class Call:
 
 def dry_run(grid: Experiment | Comparison) -> int:
     """Print what every client and all of them would cost; the exit code."""
-    print("\n".join(shown(askings(grid))))
+    print(visible("\n".join(shown(askings(grid)))))
     return 0
 
 

@@ -113,7 +113,7 @@ def _held_out(model: Model, max_error: float, delta: float) -> Held:
     place = model.place.folder
     raise ConfigError(
         f"{place} has no held-out labels to choose a threshold by: label a random sample (dal estimate {place} "
-        f"-n {wanted} --random -o check.csv), or, where the data has labels, start anew with data.validation: 0.2"
+        f"-n {wanted} --random -o check.csv), or, where the data has labels, start again with data.validation: 0.2"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dal.commands.settings import read_experiment
-from dal.commands.terminal import Parser, say, split, wants_help
+from dal.commands.terminal import Parser, say, split, visible, wants_help
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,8 +46,11 @@ def preview(arguments: list[str]) -> int:
     options, overrides = split(parser, arguments)
     experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     learner = _learner(options.config, experiment, options.place)
+    from dal.choice import require_classes
+
     data: Any = experiment.data
     pool = (data.load() if hasattr(data, "load") else data).pool
+    require_classes(pool.classes)
     row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
     requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
     print(shown(requests[0]))
@@ -82,10 +85,13 @@ def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
 
 
 def shown(request: Any) -> str:
-    """A request as a person reads it: system prompt, user's turn, and how the answer is taken."""
+    """A request as a person reads it: system prompt, user's turn, and how the answer is taken.
+
+    Control characters are escaped: a text may hold what a terminal would obey.
+    """
     parts = [f"--- system\n{request.system}"] if request.system else []
     parts.append(f"--- user\n{request.prompt}")
     options = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     schema = "structured" if options.pop("schema") is not None else "free text"
     told = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
-    return "\n\n".join([*parts, f"--- answer\n{schema}, {told}"])
+    return visible("\n\n".join([*parts, f"--- answer\n{schema}, {told}"]))

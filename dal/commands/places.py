@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 BEGUN = "begun"
 
 _CONFIG, _LABELS, _ENVIRONMENT = "config.yaml", "labels.db", "environment.json"
-_FILES = {_CONFIG, _LABELS, _ENVIRONMENT, "metrics.jsonl", ".lock", "logged.json", "map.json", "successor.json"}
-_FILES |= {f"{_LABELS}{side}" for side in ("-wal", "-shm", "-journal")} | {"report.html", "worker.log"}
+#: Files of ours in the folder of a session, run or comparison.
+FILES = {_CONFIG, _LABELS, _ENVIRONMENT, "metrics.jsonl", ".lock", "logged.json", "map.json", "successor.json"}
+FILES |= {f"{_LABELS}{side}" for side in ("-wal", "-shm", "-journal")} | {"report.html", "worker.log"}
 _FOLDERS = {"model", "checks", "report", "logs"}
 _MAX_NAME = 255  # bytes, on all usual file systems
 _CELL = re.compile(r".+-seed\d+")
@@ -149,7 +150,7 @@ def _is_kept(final: Path, folder: Path) -> bool:
     """Whether the file belongs to a folder of ours, or is a database."""
     place = final.parent
     ours = place == Path(os.path.realpath(folder)) or (place / _CONFIG).is_file() or (place / _LABELS).is_file()
-    if final.name == _CONFIG or (ours and final.name in _FILES):
+    if final.name == _CONFIG or (ours and final.name in FILES):
         return True
     if place.name in _FOLDERS and (place.parent / _LABELS).is_file():
         return True

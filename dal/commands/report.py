@@ -5,6 +5,9 @@ from dal.commands.settings import require_folder
 from dal.commands.terminal import Parser
 from dal.errors import DalError, DataError
 
+#: Folders that failed whose reasons are shown.
+_SHOWN = 5
+
 
 def report(arguments: list[str]) -> int:
     """`dal report`."""
@@ -23,5 +26,6 @@ def report(arguments: list[str]) -> int:
         except DalError as error:  # the others are still made
             failed.append(error)
     if failed:
-        raise DataError("; ".join(map(str, failed)))
+        more = f"; and {len(failed) - _SHOWN} more of {len(folders)}" * (len(failed) > _SHOWN)
+        raise DataError("; ".join(map(str, failed[:_SHOWN])) + more)
     return 0

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dal.commands.places import check_folder, require_asked
+from dal.commands.places import FILES, check_folder, require_asked
 from dal.commands.terminal import say
-from dal.durable import named
+from dal.durable import check_regular, named
 from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
@@ -109,11 +109,12 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
     """The experiment of a folder to ask from: of its own config, or of the one that it is started with.
 
     Raises:
-        ConfigError: the folder is none, or belongs to a run or comparison.
+        ConfigError: the folder is none, belongs to a run or comparison, or has another config than the one given.
     """
     from dal.config.tree import Override
 
     check_folder(folder)
+    check_regular(folder, sorted(FILES))
     stored = folder / "config.yaml"
     if not stored.exists():
         if config is None:
@@ -121,10 +122,32 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
             raise ConfigError(f"{name} has no config.yaml yet: start it with `dal ask {name} --config CONFIG`")
         return read_experiment(config, overrides or Override(), folder)
     require_asked(folder)
-    if config is not None or (overrides is not None and overrides.inside):
-        given = "--config" if config is not None else overrides.first().place  # type: ignore[union-attr]
-        raise ConfigError(f"{folder} has its config already: leave {given} away, or edit {stored}")
+    if config is not None:  # as where the command that began the folder is given again
+        experiment = read_experiment(config, overrides or Override(), folder)
+        _require_same(experiment, folder)
+        return experiment
+    if overrides is not None and overrides.inside:
+        given = overrides.first().place
+        raise ConfigError(f"{named(folder)} has its config already: leave {given} away, or edit {named(stored)}")
     return stored_experiment(folder)
+
+
+def _require_same(experiment: "Experiment", folder: Path) -> None:
+    """Refuse an experiment that is not the one in the folder's own config."""
+    from dal.config.stored import first_difference
+
+    difference = first_difference(folder, kept_config(experiment))
+    if difference is not None:
+        or_edit = f"leave --config away, or edit {named(folder / 'config.yaml')}"
+        raise ConfigError(f"{named(folder)} has its config already, and another: {difference}; {or_edit}")
+
+
+def kept_config(experiment: "Experiment") -> dict[str, Any]:
+    """What the config of a folder to ask from says of its experiment."""
+    from dal.config.stored import describe
+    from dal.experiment import FREE
+
+    return {key: value for key, value in describe(experiment).items() if key not in FREE}
 
 
 def open_session(experiment: "Experiment", folder: Path) -> "Session":

@@ -66,9 +66,21 @@ def printable(text: str) -> str:
     return "\n  ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in item) for item in items)
 
 
+def visible(text: str) -> str:
+    """A text for the terminal: line breaks and tabs as they are, all else that does not print as an escape.
+
+    What comes from data may hold sequences that clear the screen, set its title or hide what follows.
+
+    Example:
+        >>> print(visible("a \x1b[2J"))
+        a \\x1b[2J
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+
+
 def say(text: str) -> None:
     """Tell the user something that is not the command's result: on stderr, after "dal:"."""
-    print(f"dal: {text}", file=sys.stderr)
+    print(f"dal: {visible(text)}", file=sys.stderr)
 
 
 def _key_help(field: Any, prefix: str = "") -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dal.config import classes, importing, moved
+from dal.config import classes, moved
 from dal.config.factory import Factory, new_parser
+from dal.config.parts import Part, admit_at, check_left, plain_arguments, ready
 from dal.config.signatures import (
     SEQUENCES,
     handed_over,
@@ -28,6 +29,11 @@ T = TypeVar("T")
 V = TypeVar("V", Node, Override)
 NOTHING = Override()
 
+#: Classes that a config may name; each takes about ten milliseconds.
+_MAX_PARTS = 300
+#: Items of a list that is left to jsonargparse, which copies the list for each of them.
+_MAX_ITEMS = 500
+
 
 def build(
     cls: type[T], settings: Node, overrides: Override = NOTHING, *, stored: bool = False
@@ -44,24 +50,11 @@ def build(
         ConfigError: an unknown or missing key, a value of the wrong type, a class of the wrong kind or one that is not
             installed. The message begins with the place: file and line, or option.
     """
-    from jsonargparse import ArgumentError
-
     resolver = _Resolver(stored)
     tree = resolver.constructor(cls, settings, overrides, "")
-    for class_path in importing.class_paths(tree):  # those that jsonargparse itself would import
-        _admit(class_path, settings.place)
-    parser = new_parser()
-    parser.add_class_arguments(cls, as_group=False)
-    try:
-        config = parser.parse_object(tree)
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise resolver.explain(error) from error
-    for path, factory in resolver.factories.items():
-        _put(config, path.split("."), factory)
-    try:
-        return cls(**parser.instantiate(config).as_dict()), tuple(resolver.notes)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{settings.place}: {_one_line(error)}") from error
+    check_left(tree, settings.place)
+    made = resolver.construct(Part(cls, tree, ""), settings.place)
+    return made, tuple(resolver.notes)
 
 
 @dataclass
@@ -71,19 +64,61 @@ class _Resolver:
     Attributes:
         stored: whether names of earlier versions need no note.
         leaves: dotted path -> the annotation and the node.
-        factories: path in jsonargparse's config -> the factory that takes its place.
         notes: what the user should know.
+        parts: how many classes were named.
     """
 
     stored: bool = False
     leaves: dict[str, tuple[Any, Node]] = field(default_factory=dict)
-    factories: dict[str, Factory] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    parts: int = 0
 
-    def constructor(
-        self, cls: Any, node: Node, override: Override, path: str, at: str = "", skipped: int = 0
-    ) -> dict[str, Any]:
-        """The arguments of `cls` but for the first `skipped`, resolved. `at` is the path in jsonargparse's config."""
+    def construct(self, part: Part, place: str) -> Any:
+        """The object of a part, after the objects inside it.
+
+        jsonargparse parses what is left: values that are of the right type already are kept from it, since it parses
+        what is inside a class several times at every level, and copies a list for each of its items.
+        """
+        from jsonargparse import ArgumentError
+
+        if part.factory and not inspect.isclass(part.cls):
+            return Factory(part.class_path, plain_arguments(part.arguments))
+        done: dict[str, Any] = {}
+        left: dict[str, Any] = plain_arguments(part.arguments) if part.factory else {}
+        hints = hints_of(part.cls)
+        for name, value in () if part.factory else part.arguments.items():
+            made, convert = self._constructed(value, place), ready(hints.get(name), value)
+            if convert is not None:
+                done[name] = convert(made)
+            else:
+                left[name] = made
+        for name, value in left.items():
+            if isinstance(value, list) and len(value) > _MAX_ITEMS:
+                raise ConfigError(f"{place}: {_join(part.path, name)} holds more than {_MAX_ITEMS} items")
+        parser = new_parser()
+        skip: set[str | int] = {*list(parameters_of(part.cls))[: part.skipped], *done}
+        parser.add_class_arguments(part.cls, as_group=False, skip=skip)
+        try:
+            config = parser.parse_object(left)
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise self.explain(error, part.path) from error
+        if part.factory:  # jsonargparse has changed the arguments that it was given
+            return Factory(part.class_path, plain_arguments(part.arguments))
+        try:
+            return part.cls(**parser.instantiate(config).as_dict(), **done)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{place}: {_one_line(error)}") from error
+
+    def _constructed(self, value: Any, place: str) -> Any:
+        """A resolved value with the objects of its parts."""
+        if isinstance(value, Part):
+            return self.construct(value, place)
+        if isinstance(value, dict):
+            return {key: self._constructed(inner, place) for key, inner in value.items()}
+        return [self._constructed(inner, place) for inner in value] if isinstance(value, list) else value
+
+    def constructor(self, cls: Any, node: Node, override: Override, path: str, skipped: int = 0) -> dict[str, Any]:
+        """The arguments of `cls` but for the first `skipped`, resolved."""
         given: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
         given = self._current(cls, given, lambda option: option.place)
         override = Override(override.node, self._current(cls, override.inside, lambda option: option.first().place))
@@ -95,9 +130,9 @@ class _Resolver:
             annotation, inner_path = hints.get(name, Any), _join(path, name)
             if inner is not None or over is not NOTHING:
                 default = None if parameter.default is parameter.empty else parameter.default
-                arguments[name] = self.value(annotation, inner, over, inner_path, _join(at, name), default)
+                arguments[name] = self.value(annotation, inner, over, inner_path, default)
             elif _is_recipe(annotation, parameter.default):
-                arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, _join(at, name), None)
+                arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, None)
             elif parameter.default is parameter.empty:
                 owner = cls.__name__ if path else "the config"
                 raise ConfigError(f"{node.place}: {owner} needs {inner_path}: {spoken(annotation)}")
@@ -134,9 +169,7 @@ class _Resolver:
             given, override, parameters, f"{cls.__name__} has no option {{!r}}" if path else "unknown key {!r}"
         )
 
-    def value(
-        self, annotation: Any, node: Node | None, override: Override, path: str, at: str = "", default: Any = None
-    ) -> Any:
+    def value(self, annotation: Any, node: Node | None, override: Override, path: str, default: Any = None) -> Any:
         """One argument: a class with its own arguments, a list of values, or a leaf."""
         current = override.node or node
         members = members_of(annotation)
@@ -145,19 +178,19 @@ class _Resolver:
             for member in members:
                 if made_by(member) is not None and not _is_plain(members, current):
                     slot = self.fixed if is_fixed(member) else self.chosen
-                    return slot(member, node, override, path, at, default)
+                    return slot(member, node, override, path, default)
         if override.inside and not (current is not None and isinstance(current.value, dict)):
             key, inner = next(iter(override.inside.items()))
             it = f"it has no option {shortened(key)!r}"
             raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; {it}")
         assert current is not None
         self.leaves[path] = (annotation, current)
-        found = self.leaf(annotation, current, path, at)
+        found = self.leaf(annotation, current, path)
         return (
             found | {key: plain(inner.first()) for key, inner in override.inside.items()} if override.inside else found
         )
 
-    def fixed(self, member: Any, node: Node | None, override: Override, path: str, at: str, default: Any) -> Any:
+    def fixed(self, member: Any, node: Node | None, override: Override, path: str, default: Any) -> Any:
         """A slot that only one class fits, given by its keys."""
         current = override.node or node or Node({}, None, override.first().place)
         if not isinstance(current.value, dict):
@@ -167,10 +200,10 @@ class _Resolver:
             )
         if "class_path" in current.value:
             current = current.value.get("init_args", Node({}, None, current.place))
-        return self.constructor(member, current, override, path, at)
+        return self._part(member, self.constructor(member, current, override, path), path, current, fixed=True)
 
-    def chosen(self, member: Any, node: Node | None, override: Override, path: str, at: str, default: Any) -> Any:
-        """A slot that several classes fit: an abstract base, or a factory. `{"class_path": ..., "init_args": ...}`."""
+    def chosen(self, member: Any, node: Node | None, override: Override, path: str, default: Any) -> Any:
+        """A slot that several classes fit: an abstract base, or a factory."""
         inside = dict(override.inside)
         named = inside.pop("class_path", NOTHING).node or override.node
         inside |= inside.pop("init_args", NOTHING).inside
@@ -180,14 +213,15 @@ class _Resolver:
         if cls is None:
             place = next(iter(inside.values())).first().place if inside else "the config"
             raise ConfigError(f"{place}: say which class {path} is as well, such as --{path} {_example(member)}")
-        full = f"{cls.__module__}.{cls.__qualname__}"
         skipped = handed_over(member) if is_factory(member) else 0
-        arguments = self.constructor(cls, options, Override(None, inside), path, _join(at, "init_args"), skipped)
-        if is_factory(member):
-            self.factories[at] = Factory(full, arguments)
-        if not inspect.isclass(cls):
-            return full
-        return {"class_path": full, "init_args": arguments}
+        arguments = self.constructor(cls, options, Override(None, inside), path, skipped)
+        return self._part(cls, arguments, path, options, skipped=skipped, factory=is_factory(member))
+
+    def _part(self, cls: Any, arguments: dict[str, Any], path: str, node: Node, **kind: Any) -> Part:
+        self.parts += 1
+        if self.parts > _MAX_PARTS:
+            raise ConfigError(f"{node.place}: a config names at most {_MAX_PARTS} classes")
+        return Part(cls, arguments, path, **kind)
 
     def _written(self, member: Any, node: Node | None, path: str, default: Any, replaced: bool) -> tuple[Any, Node]:
         """What the file says, else the default's class. A mistake in what the command line replaces does not matter."""
@@ -246,7 +280,7 @@ class _Resolver:
             raise ConfigError(f"{node.at(path)}: {error}") from error
         return found, options
 
-    def leaf(self, annotation: Any, node: Node, path: str, at: str) -> Any:
+    def leaf(self, annotation: Any, node: Node, path: str) -> Any:
         """A value without a class of its own, as the annotation wants it."""
         members = members_of(annotation)
         accepts_text = str in members or Any in members
@@ -254,22 +288,22 @@ class _Resolver:
         if node.from_command_line and accepts_text and isinstance(node.value, list | dict) and not lists:
             return node.raw
         if lists and not accepts_text and node.from_command_line and not isinstance(node.value, list | dict | None):
-            return self.leaf(annotation, option(f"[{node.raw}]", node.place), path, at)
+            return self.leaf(annotation, option(f"[{node.raw}]", node.place), path)
         if isinstance(node.value, list):
             inner = (*typing.get_args(lists[0]), Any)[0] if lists else Any
             values = enumerate(node.value)
-            return [self.value(inner, item, NOTHING, f"{path}.{i}", f"{at}.{i}") for i, item in values]
+            return [self.value(inner, item, NOTHING, f"{path}.{i}") for i, item in values]
         if isinstance(node.value, dict):
             inner = next((typing.get_args(m)[1] for m in members if len(typing.get_args(m)) == 2), Any)
-            return {k: self.value(inner, v, NOTHING, f"{path}.{k}", f"{at}.{k}") for k, v in node.value.items()}
+            return {k: self.value(inner, v, NOTHING, f"{path}.{k}") for k, v in node.value.items()}
         if isinstance(node.value, str) and not accepts_text and _IMPORT_PATH.fullmatch(node.value):
-            _admit(node.value, node.at(path))  # a function or class by its import path
+            admit_at(node.value, node.at(path))  # a function or class by its import path
         return node.value if isinstance(node.value, str) or _takes(members, node) else _as_text(members, node)
 
-    def explain(self, error: Exception) -> ConfigError:
-        """jsonargparse's error as one line: place, key, what was expected, what came."""
+    def explain(self, error: Exception, within: str) -> ConfigError:
+        """jsonargparse's error about the part at `within` as one line: place, key, what was expected, what came."""
         text = str(error)
-        path = ".".join(key for key in re.findall(r'(?:Parser|Config) key "([^"]+)"', text) if key)
+        path = ".".join(key for key in (within, *re.findall(r'(?:Parser|Config) key "([^"]+)"', text)) if key)
         path = path.replace(".init_args", "")
         if path not in self.leaves:
             return ConfigError(f"{shortened(path)}: {_one_line(error)}" if path else _one_line(error))
@@ -301,14 +335,6 @@ def _named(node: Node, base: type, factory: bool) -> tuple[str | None, Node]:
         if name[:1].isupper() or "." in name or ":" in name or classes.is_short_name(classes.kind_of(base), name):
             return name, inner
     return (value, options) if isinstance(value, str) and value else (None, options)
-
-
-def _put(config: Any, path: list[str], value: Any) -> None:
-    """Put a value in the place of jsonargparse's, whose factories share their callbacks between calls."""
-    *outer, last = path
-    for name in outer:
-        config = config[int(name) if isinstance(config, list) else name]
-    config[int(last) if isinstance(config, list) else last] = value
 
 
 def _is_recipe(annotation: Any, default: Any) -> bool:
@@ -367,13 +393,6 @@ def _join(path: str, name: str) -> str:
 
 #: What may be the import path of a function or class.
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-
-
-def _admit(path: str, place: str) -> None:
-    try:
-        importing.admit(path)
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """A recipe for an object, such as a Trainer, that is made afresh at every call."""
 
+import copy
 import inspect
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,4 +46,5 @@ class Factory:
         skip: set[str | int] = set(list(inspect.signature(made).parameters)[: len(arguments)])
         add = parser.add_class_arguments if inspect.isclass(made) else parser.add_function_arguments
         add(made, as_group=False, skip=skip)
-        return made(*arguments, **parser.instantiate(parser.parse_object(self.init_args)).as_dict())
+        given = copy.deepcopy(self.init_args)  # jsonargparse changes the lists that it is given
+        return made(*arguments, **parser.instantiate(parser.parse_object(given)).as_dict())

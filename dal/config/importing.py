@@ -25,6 +25,8 @@ from dal.errors import ConfigError, shortened
 
 #: Source files of one package that are searched for imports.
 _MOST_FILES = 1000
+#: Characters and dots of an import path.
+_LONGEST, _MOST_DOTS = 1000, 50
 
 
 class _Folder(MetaPathFinder):
@@ -124,8 +126,10 @@ def admit(path: str) -> None:
         path: such as `my_package.parts.Spread` or `my_package.parts:Spread`.
 
     Raises:
-        ConfigError: it is in the standard library, or in no installed package while the config is a stored one.
+        ConfigError: it is too long, in the standard library, or in no installed package while the config is stored.
     """
+    if len(path) > _LONGEST or path.count(".") > _MOST_DOTS:  # importing takes a call for each package
+        raise ConfigError(f"{shortened(path)} is too long for an import path")
     top = re.split("[.:]", path.strip(), maxsplit=1)[0]
     if top in sys.stdlib_module_names:
         raise ConfigError(f"{shortened(path)} is in Python's standard library, which has no class for a config")
@@ -179,15 +183,6 @@ def code_folder(config: object) -> Path | None:
             if str(folder) in map(os.path.abspath, sys.path) and not _is_of_python(folder):
                 return folder
     return None
-
-
-def class_paths(config: object) -> Iterator[str]:
-    """Every value of a key `class_path` in plain lists and dicts."""
-    if isinstance(config, dict) and isinstance(config.get("class_path"), str):
-        yield config["class_path"]
-    if isinstance(config, dict | list | tuple):
-        for value in config.values() if isinstance(config, dict) else config:
-            yield from class_paths(value)
 
 
 def _texts(config: object) -> Iterator[str]:

@@ -94,19 +94,32 @@ def write_config(folder: Path, config: Any, *, kind: str, ignored: Sequence[str]
     """
     path, now = folder / CONFIG, {KIND: kind, **_plain(config)}
     if os.path.lexists(path):
-        before = canonical(read_config(folder))
-        difference = _difference({KIND: kind} | before, now, ignored)
+        difference = first_difference(folder, now, ignored=ignored)
         if difference is not None:
-            key, was, wanted = difference
-            raise ConfigError(
-                f"{folder} holds another run: {key} is {_shown(was)} there and {_shown(wanted)} here; choose another "
-                "folder"
-            )
+            raise ConfigError(f"{named(folder)} holds another run: {difference}; choose another folder")
         return
     text = yaml.safe_dump(now, sort_keys=False, allow_unicode=True, width=120)
     with writing(path):
         make_folder(check_folder(folder))
         write_whole(path, text, private=True)
+
+
+def first_difference(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> str | None:
+    """The first key in which `config.yaml` in `folder` differs from a config, with both values; None for no difference.
+
+    The kind counts where both say one.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    before, now = canonical(read_config(folder)), _plain(config)
+    if KIND not in before or KIND not in now:
+        ignored = (*ignored, KIND)
+    found = _difference(before, now, ignored)
+    if found is None:
+        return None
+    key, was, wanted = found
+    return f"{shortened(key)} is {_shown(was)} there and {_shown(wanted)} here"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

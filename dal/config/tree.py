@@ -165,6 +165,7 @@ def _compose(text: str, source: str) -> Node:
         root = loader.get_single_node()
         if root is None:
             return Node(None, "", source)
+        _refuse_twice(root, at)
         return Node(*_convert(loader, root, at))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -172,6 +173,28 @@ def _compose(text: str, source: str) -> Node:
         raise ConfigError(f"{at(mark) if mark else source}: not valid YAML: {reason}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {shortened(str(error).splitlines()[0], 200)}") from error
+
+
+def _refuse_twice(root: yaml.Node, at: Any) -> None:
+    """Refuse a mapping with a key twice, before merge keys, which may repeat a key, are followed."""
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += reversed(node.value)
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        first: dict[str, Any] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                before = first.setdefault(key.value, key)
+                if before is not key:
+                    places = f"{at(key.start_mark)}: the key {shortened(key.value)!r} stands twice"
+                    raise ConfigError(f"{places} (first at {at(before.start_mark)})")
+        waiting += [value for _, value in reversed(node.value)]
 
 
 def _convert(loader: _Loader, node: yaml.Node, at: Any) -> tuple[Any, str | None, str]:
@@ -184,13 +207,6 @@ def _convert(loader: _Loader, node: yaml.Node, at: Any) -> tuple[Any, str | None
     if isinstance(node, yaml.SequenceNode):
         return [Node(*_convert(loader, item, at)) for item in node.value], None, place
     assert isinstance(node, yaml.MappingNode)
-    first: dict[str, Any] = {}
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-            before = first.setdefault(key.value, key)
-            if before is not key:
-                places = f"{at(key.start_mark)}: the key {shortened(key.value)!r} stands twice"
-                raise ConfigError(f"{places} (first at {at(before.start_mark)})")
     loader.flatten_mapping(node)
     found: dict[str, Node] = {}
     for key, item in node.value:

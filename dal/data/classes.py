@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.data.values import (
+    NOT_ENCODABLE,
     SEPARATORS,
     ClassIndex,
     UnknownValueError,
+    array_of,
+    encodable,
     in_order,
     index_of,
     listing,
@@ -52,7 +55,7 @@ def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
     """Declared class names in Unicode's form NFC.
 
     Raises:
-        DataError: a name is no text, empty, has a space at an end, or is repeated.
+        DataError: a name is no text, empty, has a space at an end, cannot be written as UTF-8, or is repeated.
     """
     if isinstance(names, str | dict | set | frozenset):
         raise DataError(f"classes: expected a list of names, not {shown(names)}")
@@ -62,6 +65,8 @@ def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
             raise DataError(f"classes: {shown(name)} is not text: class names are")
         if not name.strip() or name != name.strip():
             raise DataError("classes: a name is empty, or begins or ends with a space")
+        if not encodable(name):
+            raise DataError(f"classes: {shown(name)} {NOT_ENCODABLE}")
         if normal(name) in seen:
             same = "" if seen[normal(name)] == name else " (once with composed and once with decomposed accents)"
             raise DataError(f"classes: {shown(name)} is named twice{same}")
@@ -125,6 +130,8 @@ def encode(
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
+    if pa.types.is_dictionary(column.type) and _is_list(column.type.value_type):
+        column = column.dictionary_decode()
     if not multilabel:
         if _is_list(column.type):
             raise DataError(
@@ -200,6 +207,8 @@ def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str | 
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
     try:
         if not (_is_text(kind) or any(check(kind) for check in plain)):
+            if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):  # such as dates, in a list no labels
+                raise pa.ArrowInvalid
             column = column.cast(pa.large_string())
         encoded = column.dictionary_encode()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -224,7 +233,8 @@ def _lookup(
     """The code of each distinct label (-1 for a missing one), and the classes."""
     present = {text for text in texts if text is not None}
     numbers = {text: number for text in present if (number := whole(text)) is not None}
-    if len(numbers) == len(present):
+    named = classes is not None and present <= {normal(name) for name in classes}  # a class "1.0" is not a class "1"
+    if len(numbers) == len(present) and not named:
         texts = [None if text is None else numbers[text] for text in texts]  # "1.0" is 1
     else:
         numbers = {}
@@ -330,8 +340,18 @@ def _encode_lists(column: Any, classes: tuple[str, ...] | None, names: tuple[str
         _refuse_vectors(flat, column, counts, classes, where, of_item)
     codes, classes = _codes(flat, classes, names, of_item)
     labels = np.zeros((len(column), len(classes)), np.bool_)
-    held = codes >= 0
-    labels[rows[held], codes[held]] = True
+    unlabeled = np.flatnonzero(codes < 0)
+    if len(unlabeled):
+        item = int(unlabeled[0])
+        given = flat[item].as_py()
+        blank = isinstance(given, str) and not given.strip()
+        raise DataError(
+            f"{of_item(item)}: an empty value within a list of labels"
+            if blank
+            else f"{of_item(item)}: {shown(given)} among labels can be no label or none of the classes: leave the row "
+            "empty (null) for no label, write an empty list for none of them"
+        )
+    labels[rows, codes] = True
     return Encoded(torch.from_numpy(labels), torch.from_numpy(known), classes)
 
 
@@ -377,8 +397,10 @@ def _encode_vectors(column: Any, classes: tuple[str, ...] | None, where: Where) 
 def from_python(values: Any, where: Where) -> tuple[Any, tuple[str, ...] | None]:
     """Python labels as an Arrow column; and when all are indices, the names "0", "1", ... up to the largest."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        try:
+            values = array_of(values)
+        except ValueError as error:
+            raise DataError(f"{where(0)}: {error}") from None
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return _from_array(values, where)
     if isinstance(values, np.ndarray):
@@ -429,17 +451,9 @@ def _column(texts: list[Any], where: Where) -> Any:
     try:
         return pa.array(texts, pa.large_list(pa.large_string()) if lists else pa.large_string())
     except UnicodeEncodeError:
-        row = next(row for row, text in enumerate(texts) if not _writable(text))
-        raise DataError(f"{where(row)}: {shown(texts[row])} cannot be written as UTF-8") from None
-
-
-def _writable(text: Any) -> bool:
-    try:
-        for item in text if isinstance(text, list) else [text or ""]:
-            str(item).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        each = (text if isinstance(text, list) else [text or ""] for text in texts)
+        row = next(row for row, items in enumerate(each) if not all(map(encodable, items)))
+        raise DataError(f"{where(row)}: {shown(texts[row])} {NOT_ENCODABLE}") from None
 
 
 def _from_array(array: NDArray[Any], where: Where) -> tuple[Any, tuple[str, ...] | None]:

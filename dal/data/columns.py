@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.data.values import is_missing
+from dal.data.values import NOT_ENCODABLE, first_not_encodable, is_missing, shown
 from dal.errors import DataError
 
 #: Rows that are turned into Python objects at a time.
@@ -190,6 +190,8 @@ def in_rows(values: Any, what: str) -> Any:
     Raises:
         DataError: they have no order or no length, such as a set.
     """
+    if getattr(values, "ndim", 1) == 0:
+        raise DataError(f"{what} must be a list, an array, a tensor or a column, not a single value")
     if isinstance(values, Tensor | np.ndarray | Column | Pairs | pa.Array | pa.ChunkedArray | list | tuple):
         return values
     if hasattr(values, "isna") and hasattr(values, "to_numpy"):  # a Series, a DataFrame, an Index or an array of pandas
@@ -238,14 +240,28 @@ def as_inputs(inputs: Any) -> Any:
         inputs = inputs.tolist()
     if isinstance(inputs, Column | Pairs | Tensor | np.ndarray):
         return inputs
-    try:
-        if len(inputs) and all(isinstance(item, str) for item in inputs):
-            return Column.of(inputs)
-        if len(inputs) and all(isinstance(item, tuple | list) and _is_pair(item) for item in inputs):
-            return Pairs(Column.of([item[0] for item in inputs]), Column.of([item[1] for item in inputs]))
-    except UnicodeEncodeError as error:
-        raise DataError(f"a text cannot be written as UTF-8: {error}") from error
+    if len(inputs) and all(isinstance(item, str) for item in inputs):
+        return texts_in_utf8(inputs, "inputs: row {} of the texts")
+    if len(inputs) and all(isinstance(item, tuple | list) and _is_pair(item) for item in inputs):
+        return Pairs(*(texts_in_utf8([item[i] for item in inputs], "inputs: row {} of the texts") for i in (0, 1)))
     return inputs
+
+
+def texts_in_utf8(texts: Sequence[str], where: str) -> Column:
+    """A column of the texts.
+
+    Args:
+        texts: Python strings.
+        where: how errors call a row, with {} where its number goes, counted from 1.
+
+    Raises:
+        DataError: one cannot be written as UTF-8; its row is named.
+    """
+    try:
+        return Column.of(texts)
+    except UnicodeEncodeError:
+        row = first_not_encodable(texts) or 0
+        raise DataError(f"{where.format(row + 1)}: {shown(texts[row])} {NOT_ENCODABLE}") from None
 
 
 def _is_pair(item: Sequence[Any]) -> bool:

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv
 
-from dal.data.quotes import Contradiction, contradiction, is_quoted
+from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_return
 from dal.data.source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
 from dal.data.values import SEPARATORS, reason, shown
 from dal.errors import DataError, printable
+from dal.spreadsheet import is_inert, may_be_own, original
 
 #: Bytes that are parsed at a time; a file with a longer row is parsed in one piece.
 CSV_BLOCK = 8 << 20
@@ -47,11 +48,13 @@ class _Form:
         delimiter: separates its cells.
         quoted: whether quotes enclose cells.
         skipped: lines before the names of the columns.
+        own: whether its columns are those of a file that a command of `dal` writes.
     """
 
     delimiter: str
     quoted: bool = True
     skipped: int = 0
+    own: bool = False
 
     @property
     def name(self) -> str:
@@ -79,11 +82,18 @@ def read_csv(file: Path, wanted: Wanted) -> Source:
     """The wanted columns of a .csv or .tsv file, as strings: "NA" and "null" are texts like any other.
 
     Cells are separated by what the option says, or else by what gives the wanted columns: a comma (in a .tsv file a
-    tab), semicolon, tab or bar.
+    tab), semicolon, tab or bar. A file that a command of `dal` wrote is read without the apostrophes that it put in
+    front of formulas.
     """
     size = file.stat().st_size
     refuse_other_encodings(file)
     form = _form(file, wanted)
+    stray = stray_return(file, form.delimiter, quoted=form.quoted)
+    if stray is not None:
+        raise DataError(
+            f"{_name(file)}: line {stray} holds a carriage return outside of quotes, where it would end the row: put "
+            "the cell in quotes, or leave the character out"
+        )
     try:
         table = _read_csv(file, wanted, form, min(size + 1, CSV_BLOCK))
     except UnicodeDecodeError as error:
@@ -95,7 +105,8 @@ def read_csv(file: Path, wanted: Wanted) -> Source:
             table = _read_csv(file, wanted, form, size + 1)
         except pa.ArrowInvalid as whole:
             raise DataError(_csv_fault(file, form, whole)) from whole
-    return Source(_name(file), table, line_of=lambda row: line_of_row(file, form, row))
+    table, notes = _without_apostrophes(table, _name(file), form)
+    return Source(_name(file), table, line_of=lambda row: line_of_row(file, form, row), notes=notes)
 
 
 def _name(file: Path) -> str:
@@ -119,6 +130,7 @@ def _form(file: Path, wanted: Wanted) -> _Form:
         if fault := utf8_fault(file):
             raise DataError(fault)
         wanted.among(names, _name(file), cut=_Form(delimiter).cut)
+    own = may_be_own([name.strip() for name in names], marked=_is_marked(file))
     if delimiter == "\t":
         found = is_quoted(file, delimiter)
         if isinstance(found, Contradiction):
@@ -126,9 +138,9 @@ def _form(file: Path, wanted: Wanted) -> _Form:
                 f"{_name(file)}: line {found.line}: {found.problem}: cells cut by tabs are not quoted, or all are that "
                 "hold a quote or a line break; mend the line, or save the file as CSV"
             )
-        return _Form(delimiter, found, skipped)
+        return _Form(delimiter, found, skipped, own)
     wrong = contradiction(file, delimiter)
-    form = _Form(delimiter, True, skipped)
+    form = _Form(delimiter, True, skipped, own)
     if wrong is not None:
         if fault := utf8_fault(file):
             raise DataError(fault)
@@ -137,6 +149,11 @@ def _form(file: Path, wanted: Wanted) -> _Form:
             "begins with a quote stands in quotes, and the quotes within it are doubled"
         )
     return form
+
+
+def _is_marked(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(3) == b"\xef\xbb\xbf"
 
 
 def _head(file: Path) -> tuple[str, str | None]:
@@ -193,6 +210,34 @@ def _read_csv(file: Path, wanted: Wanted, form: _Form, block: int) -> Any:
         file, read_options=form.reading(block), parse_options=form.parsing(), convert_options=convert
     ) as reader:
         return gathered(reader, reader.schema)
+
+
+def _without_apostrophes(table: Any, name: str, form: _Form) -> tuple[Any, tuple[str, ...]]:
+    """The table without the apostrophes that `dal` put in front of formulas, and a note where there were any.
+
+    Somebody else's file is known by a cell that would be a formula and has none.
+    """
+    changed: dict[int, Any] = {}
+    count = 0
+    for place in range(table.num_columns if form.own else 0):
+        chunks, before = [], count
+        for chunk in table.column(place).chunks:
+            cells = chunk.to_pylist()
+            if not all(map(is_inert, cells)):
+                return table, ()
+            chunks.append([original(cell) for cell in cells])
+            count += sum(old != new for old, new in zip(cells, chunks[-1], strict=True))
+        if count > before:
+            changed[place] = pa.chunked_array(chunks, TEXT)
+    if not count:
+        return table, ()
+    for place, column in changed.items():
+        table = table.set_column(place, table.field(place), column)
+    cells = "1 cell has" if count == 1 else f"{count:,} cells have"
+    return table, (
+        f"{name} was written by dal: {cells} been read without the apostrophe that keeps spreadsheets from running a "
+        "formula (to keep it in a file of your own, rename or add a column)",
+    )
 
 
 def _csv_fault(file: Path, form: _Form, error: Exception) -> str:

@@ -18,7 +18,7 @@ from dal.data.rows import Rows, Splits, named_ids, strings, unique_ids
 from dal.data.source import Source
 from dal.data.split import Keys, distinct, keys, sample, share, strata
 from dal.data.summary import Summary
-from dal.data.values import reason, shown
+from dal.data.values import NOT_ENCODABLE, first_not_encodable, reason, shown
 from dal.errors import DataError
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> Source
         try:
             values = [text if text is None or not pair else text[place] for text in texts] if pair else texts
             table[column] = pa.array(values, pa.large_string(), from_pandas=True)  # NaN and NA are missing, too
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, IndexError, UnicodeEncodeError) as error:
+        except UnicodeEncodeError:
+            row = first_not_encodable(values) or 0
+            raise DataError(f"{name}: row {row + 1}: {shown(values[row])} {NOT_ENCODABLE}") from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, IndexError) as error:
             expected = "pairs of texts" if pair else "texts"
             raise DataError(f"{name}: {expected} expected: {reason(error)}") from error
     for column, values in columns.items():
@@ -136,7 +139,8 @@ def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> Source
                 raise DataError(f"{name}: {len(texts)} rows but {len(values)} in {column!r}")
             if column == "id":
                 values = named_ids(values, name)
-            table[column] = values if column == "label" else strings(values).arrow()
+            where = Source(name, None).where(column)
+            table[column] = values if column == "label" else strings(values, where).arrow()
     return Source(name, pa.table(table))
 
 
@@ -165,6 +169,8 @@ def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tup
 def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -> Splits:
     """The pool, test and validation rows that the recipe makes of the tables."""
     pool, test = _parts(recipe, pool_source, test_source)
+    for note in (*pool_source.notes, *(() if test_source is None else test_source.notes)):
+        warnings.warn(note, DataWarning, stacklevel=4)
     left_out = Counter(empty=pool.empty + (0 if test is None else test.empty))
     if left_out["empty"]:
         message = f"{pool.rows.source}: {left_out['empty']:,} rows with an empty text were skipped"

@@ -87,6 +87,26 @@ def is_quoted(file: Path, delimiter: str) -> bool | Contradiction:
     return Contradiction(_line(data, plain.start), problem)
 
 
+def stray_return(file: Path, delimiter: str, *, quoted: bool) -> int | None:
+    """The first line of a file with a carriage return that neither ends a line nor stands in quotes; None without one.
+
+    Readers take it for the end of a row, so that a text becomes two rows, or loses its first character. In a file whose
+    first line ends with a carriage return they all do.
+    """
+    data = _content(file)
+    first = re.search(rb"[\r\n]+", data)
+    if first is None or b"\n" not in first.group():
+        return None
+    cells = _quoted_cells(data, delimiter) if quoted else iter(())
+    cell = None
+    for found in re.finditer(rb"\r(?=[^\r\n])", data):
+        while cell is None or cell.end <= found.start():
+            cell = next(cells, _Cell(len(data), len(data) + 1, True))
+        if found.start() < cell.start:
+            return _line(data, found.start())
+    return None
+
+
 @dataclass(frozen=True)
 class _Cell:
     """A cell that begins with a quote: where it begins and ends, and whether it ends with its closing quote."""

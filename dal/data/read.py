@@ -13,7 +13,7 @@ from dal.bounded import parse_json
 from dal.data.csv_files import read_csv
 from dal.data.json_files import read_json
 from dal.data.source import TEXT, Source, Wanted, gathered, missing
-from dal.data.values import listing, reason, shown
+from dal.data.values import NOT_ENCODABLE, encodable, listing, reason, shown
 from dal.errors import DalError, DataError, MissingExtraError, did_you_mean, printable
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -156,6 +156,8 @@ def _checked_names(name: str, label: str, names: Any) -> tuple[str, ...]:
     """
     if not isinstance(names, list | tuple) or not all(isinstance(each, str) and each.strip() for each in names):
         raise DataError(f"{name}: the class names declared for column {shown(label)} are no list of texts")
+    if not all(map(encodable, names)):
+        raise DataError(f"{name}: a class name declared for column {shown(label)} {NOT_ENCODABLE}")
     if len(set(names)) < len(names):
         raise DataError(f"{name}: a class name declared for column {shown(label)} is repeated")
     return tuple(names)

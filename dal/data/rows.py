@@ -1,6 +1,6 @@
 """A pool, a test set: an immutable table of inputs, ids and labels, row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,7 @@ from dal.data.columns import (
     select,
 )
 from dal.data.summary import Summary
-from dal.data.values import is_missing, normal, shown
+from dal.data.values import NOT_ENCODABLE, first_not_encodable, is_missing, normal, shown
 from dal.errors import DataError
 
 
@@ -62,6 +62,9 @@ class Rows:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(normal, self.classes)))
+        wrong = first_not_encodable(self.classes)
+        if wrong is not None:
+            raise DataError(f"{self.source}: the class {shown(self.classes[wrong])} {NOT_ENCODABLE}")
         lengths = {"inputs": len(self.inputs), "ids": len(self.ids), "labels": len(self.labels)}
         lengths |= {"known": len(self.known)} | ({} if self.groups is None else {"groups": len(self.groups)})
         if len(set(lengths.values())) > 1:
@@ -119,7 +122,7 @@ class Rows:
             known=encoded.known,
             classes=encoded.classes,
             multilabel=multilabel,
-            groups=None if groups is None else strings(groups),
+            groups=None if groups is None else strings(groups, _where(source, "groups")),
             source=source,
         )
         rows.__dict__["_finite"] = True
@@ -176,9 +179,11 @@ class Rows:
         Raises:
             DataError: an id that no row has; the nearest ones are suggested.
         """
-        wanted = (
-            ids.arrow() if isinstance(ids, Column) else pa.array(list(ids), pa.large_string())
-        ).dictionary_encode()
+        ids = ids if isinstance(ids, Column) else list(ids)
+        wrong = None if isinstance(ids, Column) else first_not_encodable(ids)
+        if wrong is not None:
+            raise DataError(f"{self.source} has no row with the id {shown(ids[wrong])}, which {NOT_ENCODABLE}")
+        wanted = (ids.arrow() if isinstance(ids, Column) else pa.array(ids, pa.large_string())).dictionary_encode()
         hits = pc.index_in(self.ids.arrow(), value_set=wanted.dictionary)
         found = np.flatnonzero(np.asarray(hits.is_valid()))
         where = np.full(len(wanted.dictionary), -1, np.int64)
@@ -212,6 +217,9 @@ class Rows:
             ['yes', None]
         """
         values = codes.tolist() if isinstance(codes, Tensor | np.ndarray) else list(codes)
+        wrong = [] if self.multilabel else [code for code in values if not -1 <= code < len(self.classes)]
+        if wrong:
+            raise DataError(f"{self.source} has {len(self.classes)} classes: there is no code {shown(wrong[0])}")
         if self.multilabel:
             return [[name for name, on in zip(self.classes, row, strict=True) if on] for row in values]
         return [None if code == -1 else self.classes[code] for code in values]
@@ -276,16 +284,21 @@ def refuse_not_finite(inputs: Any, source: str) -> None:
         )
 
 
-def strings(values: Any, empty: str = "") -> Column:
-    """A column of strings from strings, or from numbers; `empty` where a value is missing."""
+def strings(values: Any, where: Callable[[int], str]) -> Column:
+    """A column of strings from strings, or from numbers; empty where a value is missing.
+
+    Raises:
+        DataError: one cannot be written as UTF-8; `where(row)` is shown.
+    """
     if isinstance(values, Column):
         return values
     if isinstance(values, Tensor | np.ndarray | pa.Array | pa.ChunkedArray):
         values = values.tolist()
-    try:
-        return Column.of([empty if is_missing(value) else str(_scalar(value)) for value in values])
-    except UnicodeEncodeError as error:
-        raise DataError(f"an id or a group cannot be written as UTF-8: {error}") from error
+    texts = ["" if is_missing(value) else str(_scalar(value)) for value in values]
+    wrong = first_not_encodable(texts)
+    if wrong is not None:
+        raise DataError(f"{where(wrong)}: {shown(texts[wrong])} {NOT_ENCODABLE}")
+    return Column.of(texts)
 
 
 def _scalar(value: Any) -> Any:
@@ -298,7 +311,7 @@ def named_ids(values: Any, source: str) -> Column:
     Raises:
         DataError: one is missing or empty.
     """
-    ids = strings(values)
+    ids = strings(values, _where(source, "ids"))
     empty = np.flatnonzero(np.asarray(pc.equal(pc.binary_length(ids.arrow()), 0)))
     if len(empty):
         raise DataError(f"{_where(source, 'ids')(int(empty[0]))}: the id is empty")

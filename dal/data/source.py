@@ -29,6 +29,7 @@ class Source:
         class_names: names of the codes of a column, where the file declares them.
         line_of: the line of the file where a row starts, for files of lines.
         splits: the names of the parts it came with.
+        notes: what a person should know of how it was read.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Source:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     line_of: Callable[[int], int | None] = lambda row: None
     splits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def where(self, column: str | None = None) -> Callable[[int], str]:
         """A function that names a row (counted from 0 here, from 1 in the text), for errors."""

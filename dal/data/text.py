@@ -15,7 +15,7 @@ from dal.data.rows import Splits
 from dal.data.source import Source, Wanted, missing
 from dal.data.summary import Summary
 from dal.data.values import listing
-from dal.errors import DataError
+from dal.errors import DataError, printable
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TextData:
         seed: decides shares and samples, which do not depend on the order of the rows.
         delimiter: what separates the cells of .csv and .tsv files: one character or "tab"; by default a comma (.tsv: a
             tab), or a semicolon, tab or bar where that gives the named columns. Cells cut by tabs are not quoted,
-            unless the file shows that they are.
+            unless the file shows that they are. Refused where neither `path` nor `test` is such a file.
 
     Raises:
         DataError: a share, limit or list of classes that makes no sense; at `load`, data that cannot be used. One line
@@ -95,6 +95,12 @@ class TextData:
         if self.multilabel and not self.label_separator:
             raise DataError("label_separator is empty")
         delimiter_of(self.delimiter)
+        files = [self.path, *([self.test] if isinstance(self.test, str) else [])]
+        if self.delimiter is not None and not any(file.lower().endswith((".csv", ".tsv")) for file in files):
+            raise DataError(
+                f"delimiter: {printable(self.path, 200)} has no cells that it could separate, which only .csv and .tsv "
+                "files have: leave it out, or give the file that name"
+            )
         if self.classes is not None and len(checked_classes(self.classes)) < (1 if self.multilabel else 2):
             raise DataError(f"classes: {listing(self.classes)} is too few: a classifier needs two")
 

@@ -9,6 +9,9 @@ from reprlib import Repr
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.bounded import parse_json
@@ -16,6 +19,7 @@ from dal.errors import did_you_mean, one_line, printable
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _ITEM = re.compile(r"\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(-?[0-9]+(?:\.[0-9]*)?))\s*(,|\Z)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 #: What people separate the labels of a cell with.
 SEPARATORS = (",", ";", "|", "\t")
@@ -63,6 +67,20 @@ def outside(value: Any, classes: Sequence[str]) -> str:
 def normal(name: str) -> str:
     """A class name in Unicode's form NFC, so that composed and decomposed accents are one name."""
     return unicodedata.normalize("NFC", name)
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8, as every file and store does: no half of a surrogate pair is in it."""
+    return text.isascii() or not _SURROGATE.search(text)
+
+
+def first_not_encodable(texts: Iterable[Any]) -> int | None:
+    """The place of the first text that cannot be written as UTF-8; None where all can. What is no text can."""
+    return next((place for place, text in enumerate(texts) if isinstance(text, str) and not encodable(text)), None)
+
+
+#: What errors say of a text that is not `encodable`.
+NOT_ENCODABLE = "holds half of a surrogate pair, which cannot be written as UTF-8: mend what read or wrote it"
 
 
 def whole(text: str) -> str | None:
@@ -115,13 +133,31 @@ def text_of(value: Any) -> Any:
     raise TypeError(f"{shown(value)} is not a label: expected a class name, a whole number, or a list of those")
 
 
+def array_of(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as an array, also a sparse one; bfloat16 as float32, for NumPy has none.
+
+    Raises:
+        ValueError: it is on the device "meta", which holds no values.
+    """
+    if tensor.is_meta:
+        raise ValueError("a tensor on the device 'meta' holds no values")
+    dense = (tensor if tensor.layout == torch.strided else tensor.to_dense()).detach().cpu()
+    array: NDArray[Any] = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+    return array
+
+
 def _plain(value: Any) -> Any:
     """A scalar of an array library as Python's own; float32 by its shortest digits."""
+    if isinstance(value, pa.Scalar):
+        single = value.is_valid and pa.types.is_float32(value.type)
+        value = np.float32(value.as_py()) if single else value.as_py()
+    if isinstance(value, Tensor):
+        value = array_of(value)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     if isinstance(value, np.floating):
         return float(str(value))
-    if isinstance(value, np.generic | Tensor | np.ndarray) and value.ndim == 0:
-        return value.item()
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _scalar(value: Any) -> str | None:
@@ -134,7 +170,7 @@ def _scalar(value: Any) -> str | None:
         if not math.isfinite(value):
             raise TypeError(f"{value!r} is not a label: it is not finite")
         return repr(value) if isinstance(value, float) else format(value, "f")
-    if hasattr(value, "__index__"):
+    if hasattr(value, "__index__") and not isinstance(value, np.ndarray):  # which has it, whatever its shape
         try:
             return str(value.__index__())
         except ValueError:
@@ -212,6 +248,7 @@ class ClassIndex:
         Raises:
             ValueError: it is no class, or could be two.
         """
+        value = _plain(value)
         if isinstance(value, str):
             found = self.by_name.get(value)
             found = self.by_name.get(normal(value).strip()) if found is None else found
@@ -223,17 +260,19 @@ class ClassIndex:
         except TypeError:
             text = None
         number = whole(text) if isinstance(text, str) else None
-        if number is None or isinstance(value, bool | np.bool_):
+        if number is None or isinstance(value, bool):
             if not isinstance(text, str) or text not in self.by_name:
                 raise UnknownValueError(value)
             return self.by_name[text]
-        named, index = self.by_name.get(number), index_of(number, len(self.names))
+        exact = self.by_name.get(str(text))  # a class "1.0" is not a class "1"
+        named, index = self.by_name.get(number) if exact is None else exact, index_of(number, len(self.names))
         index = None if index == -1 else index
         if not self.numbered:
             named = index
         elif named is not None and index is not None and named != index:
             raise ValueError(
-                f"{number} can be the class {number!r} or the class of that index, {shown(self.names[index])}: give "
+                f"{number} can be the class {shown(self.names[named])} or the class of that index, "
+                f"{shown(self.names[index])}: give "
                 "the name as text (`names_of` of the data turns indices into names)"
             )
         if named is None:

@@ -1,4 +1,4 @@
-"""How often each machine is wrong, measured on the rows that a person answered by lot."""
+"""How often each machine is wrong, measured on the rows that a person answered at random."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def audits(
     Args:
         proposals: what the machines said.
         person: row id -> the class that a person gave.
-        audited: ids of the rows that were drawn by lot for the person, sure or not. No others count here: what a
+        audited: ids of the rows that were drawn at random for the person, sure or not. No others count here: what a
             person was asked because a machine was unsure is harder than the rest.
         classes: C names.
         threshold: the least confidence at which a machine is taken at its word.

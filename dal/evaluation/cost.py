@@ -63,12 +63,12 @@ class Charge:
 def charges(
     done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
 ) -> list[Charge]:
-    """The charges for all answers and skips, and for all that was said beside them and is no answer.
+    """The charges for all answers and skips, and for all that was said in addition and is no answer.
 
     Answers and skips count, those that were retracted later too: the work was done. A cost that is stored with an
     answer takes the place of both prices; a stored time takes the place of `seconds_per_label`. Answers of a language
-    model take no person's time, and no price. What was proposed beside the answers, or could not be read, costs what is
-    stored with it, but for what an answer repeats (`dal.proposals.apart`).
+    model take no person's time, and no price. What was proposed next to the answers, or could not be read, costs what
+    is stored with it, but for what an answer repeats (`dal.proposals.apart`).
     """
     counted = done if isinstance(done, Work) else work(done)
     beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]

@@ -47,7 +47,7 @@ def label_efficiency(
     """The label efficiency at the score that the baseline ends with, and its bootstrap interval over paired seeds.
 
     Pairs are drawn with replacement, and in each draw both mean curves, the baseline's final score and the labels that
-    each needed for it are computed anew. Percentiles of few pairs are too narrow; the level is widened as for a mean,
+    each needed for it are recomputed. Percentiles of few pairs are too narrow; the level is widened as for a mean,
     from the normal quantile to Student's with n - 1 degrees of freedom times sqrt(n / (n - 1)) (Hesterberg 2015, "What
     Teachers Should Know About the Bootstrap", expanded percentiles). On simulated curves, intervals of .95 held the
     true ratio in .92 to .96 of the cases, from 5 to 20 seeds.

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from dal.errors import ConfigError, SelectionError, shortened
 
+#: The range of bandwidths, temperatures and the like by which float32 can be divided without overflow or zeros.
+LEAST_SCALE, MOST_SCALE = 1e-16, 1e16
+
 #: Rows that an error names at most.
 _NAMED = 5
 
@@ -230,6 +233,14 @@ class Options:
         for name, value in self._given(names, False):
             if not isinstance(value, str) or not value:
                 raise ConfigError(f"{name} must be a name, not {shown(value)}")
+        return self
+
+    def vectors(self, *names: str) -> "Options":
+        """They name outputs that are plain vectors, which the factors of gradients are not."""
+        self.text(*names)
+        for name, value in self._given(names, False):
+            if value == "grads":
+                raise ConfigError(f"{name} must be plain vectors, such as embeddings or features, not grads")
         return self
 
     def flag(self, *names: str) -> "Options":

@@ -11,7 +11,7 @@ from dal.functional.blocks import blocks, by_blocks
 from dal.functional.checking import chosen, number, whole
 from dal.functional.checking import dense as as_dense
 from dal.functional.neighbors import k_nearest, nearest
-from dal.functional.points import DensePoints, as_points, check_finite, finite_norms, row_squares
+from dal.functional.points import DensePoints, as_points, check_finite, finite_norms, row_squares, vectors
 from dal.functional.precision import true_float32
 from dal.functional.seeding import checked_weights, kmeans_plusplus
 
@@ -68,7 +68,7 @@ def kmeans(
     more than `CANDIDATES`, for k above 682, it is the plain one.)
 
     Within the iterations the expanded form of the distances decides; the clusters returned are by exact distances, of
-    equally near centers the first. Beside the points it holds about 48 bytes per point, 32 bytes * k * D and 32 MiB.
+    equally near centers the first. Besides the points it holds about 48 bytes per point, 32 bytes * k * D and 32 MiB.
 
     Lloyd 1982, "Least squares quantization in PCM"; Arthur and Vassilvitskii 2007, "k-means++: The Advantages of
     Careful Seeding"; for the candidates Bahmani et al. 2012, "Scalable K-Means++".
@@ -88,9 +88,7 @@ def kmeans(
     >>> kmeans(torch.tensor([[0.0], [2.0], [9.0]]), 2, generator=torch.Generator().manual_seed(0)).inertia
     2.0
     """
-    dense = as_points(points)
-    if not isinstance(dense, DensePoints):
-        raise TypeError("k-means needs dense points: the mean of outer products is not an outer product")
+    dense = DensePoints(vectors(as_points(points), "k-means"))
     k, iterations = chosen(k, len(dense), name="k"), whole(iterations, "iterations", 0)
     tolerance = number(tolerance, "tolerance", 0)
     finite_norms(dense)

@@ -24,7 +24,7 @@ def neighbor_divergence(
     `1/k sum_j KL(p(neighbour j) || p(row))`, with neighbour j the row `indices[:, j]` of `others`: 0 where all predict
     alike. With `multilabel`, log_probs are those of C independent Bernoullis and the result is the mean over the
     classes of the binary divergence. Log-probabilities must be finite (`dal.outputs.log_probs` floors them). Holds O(N)
-    numbers and a block beside its arguments.
+    numbers and a block besides its arguments.
 
     Margatina, Vernikos, Barrault and Aletras 2021, "Active Learning by Acquiring Contrastive Examples".
 

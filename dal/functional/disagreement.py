@@ -113,7 +113,7 @@ def agree(samples: Num[Tensor, "N K C"]) -> Bool[Tensor, " N"]:
 
 
 def _by_blocks(function: Callable[[Tensor], Tensor], mc_log_probs: Tensor, *, check: bool = False) -> Tensor:
-    """`function` of every block of rows. Beside the result, a few tables of 1 MiB are held on the CPU.
+    """`function` of every block of rows. Besides the result, a few tables of 1 MiB are held on the CPU.
 
     With `check`, values that are not finite are refused.
     """

@@ -31,7 +31,7 @@ def draw_without_replacement(
     Every row has a clock, exponentially distributed with its weight as rate, and the first n to ring are taken in
     their order: the smallest of independent exponential times is that of row i with probability
     `weight_i / sum of weights`, and what is left of the others is exponential again. Rows of weight 0 come last, in
-    random order. Takes N numbers from the generator (on the CPU), and holds O(N) numbers beside the weights.
+    random order. Takes N numbers from the generator (on the CPU), and holds O(N) numbers besides the weights.
 
     Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir".
 

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dal.errors import SelectionError
 from dal.functional.blocks import blocks
-from dal.functional.checking import aligned, chosen, finite, floats, number, whole
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, finite, floats, number, whole
 from dal.functional.precision import true_float32
 
 #: Information that all but one row account for less than this share of is taken for rounding.
@@ -209,18 +210,19 @@ def bait(
         n: how many, 1 <= n <= N.
         target: the rows that the labels should serve; the rows themselves by default.
         labeled: the rows with a label already.
-        regularisation: positive; what is known about every parameter without any label.
+        regularisation: from 1e-16 to 1e16; what is known about every parameter without any label.
         oversampling: at least 1; 1 removes nothing.
 
     Raises:
         ValueError: n is not within 1..N, a number is out of its range, or there is no target row.
+        SelectionError: the information is singular up to rounding, because `regularisation` is too small for it.
 
     >>> probs, features = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[2.0], [2.0]])
     >>> bait(fisher_factors(probs, features, generator=torch.Generator()), 1)
     Design(positions=tensor([0]), gains=tensor([0.6667]), objective=0.3333333333333333)
     """
     n = chosen(n, len(rows), "rows")
-    regularisation = number(regularisation, "regularisation", above=0)
+    regularisation = number(regularisation, "regularisation", LEAST_SCALE, MOST_SCALE)
     oversampling = number(oversampling, "oversampling", 1)
     if target is not None and not len(target):
         raise ValueError("target must have at least one row")
@@ -287,7 +289,10 @@ class _Woodbury:
     def __init__(self, rows: FisherFactors, information: Tensor, wanted: Tensor, careful: bool) -> None:
         self.rows, self.wanted, self.careful = rows, wanted, careful
         self.clear = torch.ones((), dtype=torch.bool, device=wanted.device)
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
+        lower, failed = torch.linalg.cholesky_ex(information)
+        if bool(failed):
+            raise SelectionError("the Fisher information is singular up to rounding: raise regularisation")
+        self.inverse = torch.cholesky_inverse(lower)
         self.factors = [block.dense().double() for block in rows.blocks()]  # each (B, R, P)
         shape = (len(rows), rows.height, rows.height)
         self.inside, self.outside = wanted.new_empty(shape), wanted.new_empty(shape)

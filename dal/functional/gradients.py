@@ -18,7 +18,7 @@ def expected_gradient_length(
     bias, so its expected length has a closed form: `sum_c p_c |p - e_c| |[h; 1]|`. With `multilabel`, probs are C
     independent Bernoullis; the expected length would be a sum over 2^C sets of labels, so the root of the expected
     square stands for it, which has a closed form and is never less: `sqrt(sum_c p_c (1 - p_c)) |[h; 1]|`. Holds O(N)
-    numbers and a block beside its arguments.
+    numbers and a block besides its arguments.
 
     Settles, Craven and Ray 2007, "Multiple-Instance Active Learning".
 

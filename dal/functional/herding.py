@@ -8,9 +8,9 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
-from dal.functional.checking import aligned, chosen, not_negative, number
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, not_negative, number
 from dal.functional.neighbors import k_nearest
-from dal.functional.points import DensePoints, as_points, check_finite, checked
+from dal.functional.points import DensePoints, as_points, check_finite, checked, vectors
 from dal.functional.precision import true_float32
 from dal.functional.window import Pace
 
@@ -68,17 +68,17 @@ def max_herding(
         targets: M points to cover; the candidates themselves when not given.
         centers: L points that are chosen already.
         weights: of the targets, 0 or more; 1 for all when not given.
-        sigma: bandwidth of the kernel, above 0.
+        sigma: bandwidth of the kernel, from 1e-16 to 1e16.
 
     Raises:
-        ValueError: n is not within 1..N, sigma is not above 0, a weight is negative, or a number is not finite.
+        ValueError: n is not within 1..N, sigma is out of range, a weight is negative, or a number is not finite.
 
     >>> max_herding(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2).positions
     tensor([1, 3])
     """
-    x = _dense(checked(points, n))
-    n, sigma = chosen(n, len(x)), number(sigma, "sigma", above=0)
-    y = x if targets is None else _dense(as_points(targets)).to(x.dtype)
+    x = vectors(checked(points, n), "herding")
+    n, sigma = chosen(n, len(x)), number(sigma, "sigma", LEAST_SCALE, MOST_SCALE)
+    y = x if targets is None else vectors(as_points(targets), "herding").to(x.dtype)
     check_finite(DensePoints(y))
     if weights is None:
         weights = y.new_ones(len(y))
@@ -87,7 +87,7 @@ def max_herding(
         aligned(weights=weights, targets=y)
     similarity = torch.zeros(len(y), dtype=torch.float64, device=x.device)  # (M,)
     if centers is not None and len(centers):
-        centers = _dense(as_points(centers)).to(x.dtype)
+        centers = vectors(as_points(centers), "herding").to(x.dtype)
         nearest = k_nearest(y, 1, among=centers).indices.squeeze(1)
         for rows in blocks(len(y), y.shape[1], y.device):
             squared = (y[rows].double() - centers[nearest[rows]].double()).square_().sum(1)
@@ -260,14 +260,8 @@ def closest_distance(points: DensePoints | Float[Tensor, "N D"], *, beyond: floa
     """
     dense, beyond = as_points(points), number(beyond, "beyond", 0)
     check_finite(dense)
-    best = _dense(dense).new_full((), torch.inf)
+    best = vectors(dense, "herding").new_full((), torch.inf)
     for rows in blocks(len(dense), max(len(dense), dense.width), dense.device):
         squared = dense[rows].squared_distances(dense)  # type: ignore[arg-type]
         best = torch.minimum(best, squared.masked_fill_(squared <= beyond**2, torch.inf).amin())
     return float(best.sqrt())
-
-
-def _dense(points: object) -> Tensor:
-    if not isinstance(points, DensePoints):
-        raise TypeError("herding needs dense points")
-    return points.x

@@ -7,7 +7,7 @@ from torch import Tensor
 from dal.functional.blocks import blocks
 from dal.functional.checking import chosen, integers, whole
 from dal.functional.clustering import kmeans
-from dal.functional.points import DensePoints, checked
+from dal.functional.points import DensePoints, checked, vectors
 
 #: Up to so many rows the distances of all pairs are held, and a copy: 16 bytes for each of 4,000^2 / 2, 128 MB.
 PAIRED = 4_000
@@ -38,13 +38,13 @@ def average_linkage(
 
     Raises:
         ValueError: k is not within 1..N, or a row is not finite.
+        TypeError: the rows are no plain vectors.
 
     >>> average_linkage(torch.tensor([[0.0], [9.0], [1.0]]), 2, generator=torch.Generator()).tolist()
     [0, 1, 0]
     """
-    points = checked(x, k, "k")
-    assert isinstance(points, DensePoints)
-    x, paired, summaries = points.x, whole(paired, "paired", 0), whole(summaries, "summaries", 1)
+    x = vectors(checked(x, k, "k"), "average linkage")
+    paired, summaries = whole(paired, "paired", 0), whole(summaries, "summaries", 1)
     if len(x) <= paired or k == len(x):
         return _numbered(_joined(x, k))
     if k >= summaries:

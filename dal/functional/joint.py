@@ -1,6 +1,6 @@
 """What the labels of rows tell together: of the sampled model, or of the labels of other rows.
 
-Everything here reads joint samples: sample k must be one and the same function for every row. With samples drawn anew
+Everything here reads joint samples: sample k must be one and the same function for every row. With samples drawn again
 for every row the same formulas give numbers without meaning.
 """
 
@@ -103,7 +103,7 @@ def greedy_batch(
     Gains within 128 roundings of the best are ties: drawn, more often the more a row tells by itself (as in PowerBALD).
     That also fills the batch once nothing is left to learn, as no batch can tell more than log K.
 
-    Beside the input, this holds N*K + 4*N + 4*M*K + 2*B numbers, M = `configurations` and B a block (1 MiB on the CPU).
+    Besides its input it holds N*K + 4*N + 4*M*K + 2*B numbers, M = `configurations` and B a block (1 MiB on the CPU).
     """
     log_p = floats(joint_mc_log_probs, "joint_mc_log_probs", 3)
     n, configurations = chosen(n, len(log_p), "rows"), whole(configurations, "configurations", 1)
@@ -126,7 +126,7 @@ def epig(
     With `multilabel`, each class is a problem of its own: the mean over the classes of the binary quantity, between the
     same class of both rows.
 
-    N*M*C*C joint probabilities are computed, in blocks: beside the input this holds 2*M*K*C + 2*B numbers, B a block
+    N*M*C*C joint probabilities are computed, in blocks: besides the input this holds 2*M*K*C + 2*B numbers, B a block
     (1 MiB on the CPU).
 
     Bickford Smith, Kirsch, Farquhar, Gal, Foster and Rainforth 2023, "Prediction-Oriented Bayesian Active Learning".

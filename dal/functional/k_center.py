@@ -70,7 +70,7 @@ def k_center_greedy(
 
     One pass over the points bounds all distances from above by those to the few centers that rule out most points (to
     the new ones, given `bounds`); after that only points which may win are read. A float32 bound is raised by what
-    rounding can have done at most, and picks compare float64. Bytes held beside float32 points, for W numbers per
+    rounding can have done at most, and picks compare float64. Bytes held besides float32 points, for W numbers per
     point (D, or C + D for factors), windows of at most 512 rows and chunks of 2 MiB on a CPU:
     `64 N + 4 (L + n) (W + 2) + 2 chunk + 16 window (window + W) + 24 * 2**20`.
 

@@ -114,7 +114,7 @@ class _Problem:
     def newton_step(self, gradient: Tensor, curvature: Tensor) -> Tensor:
         """Where a quadratic of this gradient and curvature has its minimum, (D + 1,)."""
         factor, failed = torch.linalg.cholesky_ex(self._hessian(self.rough, curvature))
-        if int(failed):  # a penalty so small that float32 cannot see it beside the largest points
+        if int(failed):  # a penalty so small that float32 cannot see it next to the largest points
             factor = torch.linalg.cholesky(self._hessian(self.x, curvature))
         return -torch.cholesky_solve(gradient[:, None], factor).squeeze(1)
 

@@ -44,7 +44,7 @@ def k_nearest(
     own. Distances are compared as computed by differences, in the type of the points.
 
     Matrix products give the expanded distances, of which the k + 4 smallest are computed again by differences. Only
-    where rounding leaves open whether another is nearer are all that may be looked at. Beside the points and what is
+    where rounding leaves open whether another is nearer are all that may be looked at. Besides the points and what is
     returned it holds 8 bytes per point and 32 * `blocks.ELEMENTS` numbers, 32 MiB (an accelerator: 64 times that),
     whatever N, M and k up to 500.
 

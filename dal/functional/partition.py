@@ -8,7 +8,7 @@ from dal.functional.checking import whole
 from dal.functional.clustering import kmeans
 from dal.functional.drawing import some_rows
 from dal.functional.neighbors import k_nearest
-from dal.functional.points import DensePoints, checked
+from dal.functional.points import checked, vectors
 
 
 @torch.no_grad()
@@ -22,13 +22,12 @@ def partition(
 
     Raises:
         ValueError: k is not within 1..N, or a point is not finite.
+        TypeError: the points are no plain vectors.
 
     >>> partition(torch.tensor([[0.0], [1.0], [9.0]]), 1, generator=torch.Generator())
     tensor([0, 0, 0])
     """
-    points = checked(x, k, "k")
-    assert isinstance(points, DensePoints)
-    x = points.x
+    x = vectors(checked(x, k, "k"), "partition")
     some = some_rows(len(x), max(whole(at_most, "at_most", 1), k), generator=generator)
     if len(some) == len(x):
         return kmeans(x, k, generator=generator).assignment

@@ -261,6 +261,13 @@ def as_points(points: Points | Float[Tensor, "N D"]) -> Points:
     return points if isinstance(points, DensePoints) and kept is x else DensePoints(kept)
 
 
+def vectors(points: Points, what: str) -> Float[Tensor, "N D"]:
+    """The points as plain vectors (N, D), for what cannot be done on factors (TypeError)."""
+    if not isinstance(points, DensePoints):
+        raise TypeError(f"{what} needs plain vectors: the mean of outer products is not an outer product")
+    return points.x
+
+
 def check_finite(points: Points) -> None:
     """Raises a `ValueError` that names the rows which hold NaN, infinite or too large numbers."""
     bad = (~torch.isfinite(points.squared_norms())).nonzero().flatten().tolist()

@@ -56,7 +56,7 @@ def kmeans_plusplus(
     It does not look at all points at every pick. Speeds only fall, so an old one tells the earliest moment at which a
     clock can run out; only the `WINDOW` clocks that can be first are followed, until one of the others may be before
     them. The speeds start from `(|x| + |first|)^2`, which takes the norms alone: a choice of a few hundred points often
-    reads the pool once. Beside the points it holds about 48 bytes per point and 16 MiB + 16 bytes * WINDOW * width,
+    reads the pool once. Besides the points it holds about 48 bytes per point and 16 MiB + 16 bytes * WINDOW * width,
     where the width is D, or C + D of factors.
 
     Arthur and Vassilvitskii 2007, "k-means++: The Advantages of Careful Seeding"; for active learning Ash et al. 2020,
@@ -306,7 +306,7 @@ def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 def distances_at_selection(points: Points | Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
     """Distance of every point to the nearest of those before it in order, (n,); the first's is that to the origin.
 
-    Holds about 8 * `blocks.ELEMENTS` numbers beside the points: 8 MiB on a CPU.
+    Holds about 8 * `blocks.ELEMENTS` numbers besides the points: 8 MiB on a CPU.
 
     >>> distances_at_selection(torch.tensor([[3.0], [1.0], [0.5]]))
     tensor([3.0000, 2.0000, 0.5000])

@@ -59,7 +59,7 @@ def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[T
 
 
 def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor, *, times: int = 4, shows: bool = False) -> Tensor:
-    """`score` of every block of rows. Beside the result, a few blocks are held: about 12 MiB on the CPU.
+    """`score` of every block of rows. Besides the result, a few blocks are held: about 12 MiB on the CPU.
 
     A block holds some `times` what is usual, so that an operation over one class is long enough for all threads. Values
     that are not finite are refused; `shows` says that they show in the scores, so that no look at them is needed.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dal.durable import write_whole
+from dal.durable import read_regular, write_whole
 from dal.errors import BusyError
 from dal.interrupts import Check
 from dal.runfolder import Lock
@@ -38,7 +38,7 @@ class FirstRounds:
     def line(self, session: Session, compute: Callable[[], dict[str, Any]], check: Check) -> dict[str, Any]:
         """The line of the first round: taken over, with its model and a mark `shared`, or computed and left here.
 
-        The seconds in a line that was taken over are those of whoever computed it.
+        The seconds in a line that was taken over are those of the cell that computed it.
 
         Args:
             session: at the end of its first round, with all answers; it gets the model.
@@ -49,7 +49,7 @@ class FirstRounds:
         with _alone(place, check):
             written = place / _LINE
             if written.exists() and session.adopt(place):
-                found: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+                found: dict[str, Any] = json.loads(read_regular(written))
                 return found | {"shared": True}
             line = compute()
             session.leave(place)
@@ -57,7 +57,7 @@ class FirstRounds:
             return line
 
     def forget(self) -> None:
-        """Remove them all; a cell that is made anew computes its own."""
+        """Remove them all; a cell that is made again computes its own."""
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
 

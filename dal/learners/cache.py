@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dal.durable import write_whole
+from dal.durable import read_regular, write_whole
 from dal.errors import ConfigError
 
 _VERIFIED = "verified.json"
@@ -28,7 +28,7 @@ def verified(folder: Path, check: Callable[[], bool]) -> bool:
     """
     stamps = _stamps(folder)
     try:
-        if json.loads((folder / _VERIFIED).read_text(encoding="utf-8")) == stamps:
+        if json.loads(read_regular(folder / _VERIFIED)) == stamps:
             return True
     except (OSError, ValueError, RecursionError):
         pass  # never checked, or changed since

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
+from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options, shown
-from dal.inference import Collector
+from dal.inference import Collector, on_one_device
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads import resamples, spawned
 from dal.learners.labels import checked_labels, checked_weights
@@ -80,26 +81,32 @@ class CommitteePredictor(Predictor):
         collector: Collector | None = None
         monitor.started("pass", len(index) * len(self.members))
         for positions in torch.arange(len(index)).split(_ROWS):
-            computed = self._computed(data, index[positions], raw, seed=seed, exact=exact, monitor=_Part(monitor))
+            read = self._read(data, index[positions], raw, seed=seed, exact=exact, monitor=_Part(monitor))
             if collector is None:
-                where = computed["mc_logits"].device
+                where = next(iter(read.values())).device
                 collector = Collector(
                     names, len(index), provides=self.provides, multilabel=data.multilabel, device=where
                 )
-            collector.put(positions, computed)
+            if not _gathered(collector, positions, read, raw, data.multilabel):
+                read = {name: value.cpu() for name, value in read.items()}  # where there may be room for all members
+                if not _gathered(collector, positions, read, raw, data.multilabel):
+                    raise LearnerError(
+                        f"the logits of {len(self.members)} members on {len(positions):,} rows do not fit into memory: "
+                        "take fewer members, or set `candidates` to score a random part of the pool"
+                    )
         monitor.finished()
         assert collector is not None  # no rows at all are one block as well
         return collector.outputs()
 
-    def _computed(self, data: Prepared, rows: Tensor, raw: frozenset[str], **options: Any) -> dict[str, Tensor]:
-        """The raw names for one block of rows."""
+    def _read(self, data: Prepared, rows: Tensor, raw: frozenset[str], **options: Any) -> dict[str, Tensor]:
+        """Each member's logits for one block of rows, by "member 0", ..., and the names that need no training."""
         free = raw - COMPUTED
         first, *others = self.members
-        read = [first.outputs(data, rows, {"logits"} | free, **options)]
-        read += [member.outputs(data, rows, {"logits"}, **options) for member in others]
-        mc_logits = torch.stack([outputs.logits for outputs in read], 1)  # (N, K, C)
-        computed = {name: read[0][name] for name in free} | dict.fromkeys(COMPUTED, mc_logits)
-        return computed | ({"logits": consensus(mc_logits, data.multilabel)} if "logits" in raw else {})
+        outputs = first.outputs(data, rows, {"logits"} | free, **options)
+        read = {_member(0): outputs.logits} | {name: outputs[name] for name in free}
+        for number, member in enumerate(others, 1):
+            read[_member(number)] = member.outputs(data, rows, {"logits"}, **options).logits
+        return on_one_device(read)
 
     def save(self, folder: Path) -> None:
         """Write each member into a folder of its own."""
@@ -236,6 +243,30 @@ class CommitteeLearner(Learner):
             raise LearnerError(f"{folder} holds {facts['members']} members, this committee has {self.members}")
         members = [self.learner.load(_place(Path(folder), number), data) for number in range(self.members)]
         return CommitteePredictor(members, members[0], self.label_free)
+
+
+def _member(number: int) -> str:
+    return f"member {number}"
+
+
+def _gathered(
+    collector: Collector, positions: Tensor, read: Mapping[str, Tensor], raw: frozenset[str], multilabel: bool
+) -> bool:
+    """Compute the raw names from what the members gave, and put them to their rows. No when memory ran out."""
+    members = [value for name, value in read.items() if name.startswith(_member(0)[:-1])]
+    try:
+        mc_logits = torch.stack(members, 1)  # (N, K, C)
+        computed = {name: read[name] for name in raw - COMPUTED} | dict.fromkeys(COMPUTED, mc_logits)
+        if "logits" in raw:
+            computed["logits"] = consensus(mc_logits, multilabel)
+        collector.put(positions, computed)
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False  # outside the handler, which would keep the tensors alive
 
 
 class _Part(Monitor):

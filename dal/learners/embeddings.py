@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dal.durable import replacing
-from dal.errors import LearnerError
+from dal.durable import read_regular, replacing
+from dal.errors import LearnerError, one_line, shortened
 from dal.inference import Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor
 from dal.learners.cache import cache_folder, verified
@@ -91,16 +91,16 @@ class _Encoder(nn.Module):
         super().__init__()
         from transformers import AutoModel
 
-        with (
-            torch.random.fork_rng(devices=[]),
-            quiet(),
-        ):  # a pooler that the checkpoint lacks is initialised, and never used
-            try:
-                loaded = AutoModel.from_pretrained(model, dtype=torch.float32)
-            except (OSError, ValueError, KeyError) as error:
-                reason = " ".join(str(error).split())
-                raise LearnerError(f"the encoder {model} could not be loaded: {reason}") from error
-        self.encoder = loaded.get_encoder() if loaded.config.is_encoder_decoder else loaded
+        # A pooler that the checkpoint lacks is initialised, and never used.
+        with refusing_encoder(model), torch.random.fork_rng(devices=[]), quiet():
+            loaded, info = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+            count = sum(1 for _ in loaded.named_parameters())
+            if (missing := len(info["missing_keys"])) > count / 2:
+                raise ValueError(f"it holds only {count - missing} of the {count} weights that its config says it has")
+            for name, weight in loaded.named_parameters():
+                if not bool(torch.isfinite(weight).all()):
+                    raise ValueError(f"the weights {name} are NaN or infinite")
+            self.encoder = loaded.get_encoder() if loaded.config.is_encoder_decoder else loaded
         self._accepted = frozenset(signature(self.encoder.forward).parameters)
 
     @property
@@ -114,6 +114,17 @@ class _Encoder(nn.Module):
         hidden = self.encoder(**inputs).last_hidden_state.float()  # (B, T, E)
         mask = batch["attention_mask"][:, :, None].to(hidden.dtype)
         return {"embeddings": (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)}
+
+
+@contextmanager
+def refusing_encoder(model: str) -> Iterator[None]:
+    """Turn whatever the files of an encoder cause when they are read into a `LearnerError` of one line."""
+    try:
+        yield
+    except LearnerError:
+        raise
+    except Exception as error:  # readers of damaged checkpoints let out anything, their own classes too
+        raise LearnerError(f"the encoder {shortened(model, 120)} could not be loaded: {one_line(error)}") from error
 
 
 @contextmanager
@@ -133,16 +144,21 @@ def quiet() -> Iterator[None]:
 
 
 def fingerprint(model: str) -> str:
-    """A hash of a model folder's weights and config, or the revision of a hub model that stands in the local cache."""
-    folder = Path(model)
-    if not folder.is_dir():
-        from transformers.utils.hub import cached_file
+    """A hash of a model folder's weights and config, or of those of a hub model in the local cache.
 
-        config = cached_file(model, "config.json")
-        assert config is not None
-        folder = Path(config).parent
-    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
-    return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+    Raises:
+        LearnerError: there is no such model, or its files cannot be read.
+    """
+    folder = Path(model)
+    with refusing_encoder(model):
+        if not folder.is_dir():
+            from transformers.utils.hub import cached_file
+
+            config = cached_file(model, "config.json")
+            assert config is not None
+            folder = Path(config).parent
+        files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
+        return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 
 @lru_cache(maxsize=64)
@@ -159,7 +175,7 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 def _read(folder: Path, rows: int) -> Tensor | None:
     """The cached vectors, None when they are missing or damaged."""
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        facts = json.loads(read_regular(folder / "facts.json"))
         path, shape = folder / "vectors.float32", (facts["rows"], facts["width"])
         if facts["rows"] != rows or path.stat().st_size != 4 * shape[0] * shape[1]:
             return None

@@ -165,7 +165,7 @@ def fit_module(
 
     Args:
         labels: (L,) int64, or (L, C) when multi-label.
-        trainer: makes the Lightning trainer, anew for every fit. Its limits on epochs do not count: `course` does.
+        trainer: makes the Lightning trainer, a new one for every fit. Its limits on epochs do not count: `course` does.
         device: where the default trainer runs.
 
     Raises:

@@ -21,7 +21,7 @@ from dal.learners.saved import read_tensors
 if TYPE_CHECKING:
     from dal.modules.base import ActiveModule
 
-#: Where it is kept beside a network's own weights.
+#: Where it is kept next to a network's own weights.
 FILE = "last_layer.safetensors"
 
 _SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
@@ -47,13 +47,13 @@ class LastLayer:
         return LastLayer(self.mean.to(device), self.scale.to(device), moved(self.posterior, device))
 
     def save(self, folder: Path) -> None:
-        """Write it beside the network's weights."""
+        """Write it next to the network's weights."""
         tensors = {"mean": self.mean, "scale": self.scale} | vars(self.posterior)
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> "LastLayer":
-        """What `save` wrote.
+    def load(cls, folder: Path, classes: int) -> "LastLayer":
+        """What `save` wrote for a network of so many classes.
 
         Raises:
             LearnerError: there is none, or it is damaged.
@@ -64,7 +64,8 @@ class LastLayer:
                 f"{folder} was saved without samples of its last layer: train again, or load it with mc_mode='head' or "
                 "'full'"
             )
-        tensors = read_tensors(folder, FILE, lambda names: {"mean": "D", "scale": ""} | posterior_shapes(names), {})
+        sizes = {"C": classes}
+        tensors = read_tensors(folder, FILE, lambda names: {"mean": "D", "scale": ""} | posterior_shapes(names), sizes)
         return cls(tensors["mean"], tensors["scale"], posterior_of(tensors))
 
 

@@ -10,25 +10,27 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dal.durable import replacing
-from dal.errors import ConfigError, LearnerError, shortened
+from dal.errors import ConfigError, LearnerError, printable, shortened
+from dal.functional.checking import Options
 from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.devices import device_of
 from dal.learners.fitting import Course, own_randomness
 from dal.learners.last_layer import LastLayer
-from dal.learners.network import fit_network, load_last_layer
+from dal.learners.network import check_network, fit_network, load_last_layer
 from dal.learners.predictor import NetworkPredictor
+from dal.learners.saved import check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.modules.base import ActiveModule
 
 
 @dataclass(frozen=True)
 class ModuleLearner(Learner):
-    """Your own `ActiveModule`, built anew in every round and trained like any other. Batches are `{"inputs": ...}`.
+    """Your own `ActiveModule`, built new in every round and trained like any other. Batches are `{"inputs": ...}`.
 
     `embeddings` are the rows themselves, flattened. How fast it learns (`learning_rate`, `weight_decay`, ...) is the
     module's own matter.
@@ -80,10 +82,12 @@ class ModuleLearner(Learner):
     def __post_init__(self) -> None:
         _check_factory(self.build)
         Course.of(self)
-        if self.samples < 2:
-            raise ConfigError(f"samples must be at least 2 to show any disagreement, got {self.samples}")
-        if self.prior_precision <= 0:
-            raise ConfigError(f"prior_precision must be positive, got {self.prior_precision}")
+        options = Options(self)
+        options.whole("samples", least=2, said="at least 2 to show any disagreement")
+        options.whole("pass_batch", least=1)
+        options.number("prior_precision", above=0)
+        options.flag("warm_start")
+        check_network(self)
 
     def prepare(self, data: Any) -> TensorPrepared:
         """The rows as one tensor (N, ...)."""
@@ -124,16 +128,24 @@ class ModuleLearner(Learner):
         """The module that `save` wrote.
 
         Raises:
-            LearnerError: its weights do not fit what `build` makes for this data.
+            LearnerError: its weights do not fit what `build` makes for this data, or what was saved is damaged.
         """
+        facts = read_facts(folder, "module.json", {"classes": int, "multilabel": bool})
+        if facts["classes"] != len(data.classes):
+            raise LearnerError(f"{folder} was trained for {facts['classes']} classes, the data has {len(data.classes)}")
+        check_kind(folder, facts["multilabel"], data.multilabel)
         with own_randomness(0, torch.device("cpu")):
             module = self._built(data)
-        try:
-            module.load_state_dict(load_file(Path(folder) / "module.safetensors"))
-        except RuntimeError as error:
-            raise LearnerError(f"{folder} does not fit this module: {' '.join(str(error).split())}") from error
+        state = module.state_dict()
+        learned = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+        shapes = {name: " ".join(map(str, value.shape)) for name, value in state.items()}
+        weights = read_tensors(
+            folder, "module.safetensors", lambda names: _all_of(shapes, names), {}, infinite=set(state) - learned
+        )
+        with refusing_damage(folder, "module.safetensors"):
+            module.load_state_dict(weights)
         device = device_of(self.device)
-        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device))
+        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, len(data.classes)))
 
     def _built(self, data: Prepared) -> ActiveModule:
         module = self.build(len(data.classes), data.multilabel)
@@ -200,9 +212,17 @@ def _flattened(data: Prepared, monitor: Monitor) -> Tensor:
     return data.inputs.flatten(1).float()
 
 
+def _all_of(shapes: dict[str, str], names: set[str]) -> dict[str, str]:
+    """The dimensions of a module's weights, once it is sure that a file holds no others (ValueError)."""
+    if others := sorted(names - set(shapes)):
+        raise ValueError(f"it holds {printable(others[0])}, which the module that build makes does not have")
+    return shapes
+
+
 def _write(module: ActiveModule, folder: Path) -> None:
     with replacing(folder) as target:
-        weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+        # Clones, since the format takes no two tensors that share memory, as tied weights do.
+        weights = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
         save_file(weights, target / "module.safetensors")
         facts = {"classes": module.num_classes, "multilabel": module.multilabel}
         (target / "module.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")

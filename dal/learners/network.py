@@ -91,9 +91,9 @@ def fit_network(
     return network, layer
 
 
-def load_last_layer(recipe: Any, folder: Path, device: torch.device) -> LastLayer | None:
-    """What `fit_network` gave beside the network, as it was saved."""
-    return LastLayer.load(folder).to(device) if _draws(recipe) else None
+def load_last_layer(recipe: Any, folder: Path, device: torch.device, classes: int) -> LastLayer | None:
+    """What `fit_network` gave besides the network, as it was saved for so many classes."""
+    return LastLayer.load(folder, classes).to(device) if _draws(recipe) else None
 
 
 def _draws(recipe: Any) -> bool:

@@ -1,6 +1,6 @@
 """What a saved model's files hold, read within limits and checked: damage is said in one line."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.bounded import parse_json
+from dal.durable import read_regular
 from dal.errors import LearnerError, one_line, shortened
 
 
@@ -24,7 +25,7 @@ def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[t
         LearnerError: there is no such file, or it is damaged.
     """
     with refusing_damage(folder, name):
-        facts = parse_json((Path(folder) / name).read_text(encoding="utf-8"))
+        facts = parse_json(read_regular(Path(folder) / name))
         if not isinstance(facts, dict):
             raise ValueError("it holds no object")
         for key, kind in kinds.items():
@@ -36,7 +37,12 @@ def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[t
 
 
 def read_tensors(
-    folder: Path | str, name: str, shapes: Callable[[set[str]], Mapping[str, str]], sizes: Mapping[str, int]
+    folder: Path | str,
+    name: str,
+    shapes: Callable[[set[str]], Mapping[str, str]],
+    sizes: Mapping[str, int],
+    *,
+    infinite: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """The tensors in a file of a saved model, on the CPU, all of them finite.
 
@@ -44,8 +50,10 @@ def read_tensors(
         folder: where the model was saved.
         name: of the file.
         shapes: from the names that the file holds to those that it must hold and their dimensions, such as
-            `{"weight": "C D"}`. A dimension is a name, which stands for one size everywhere, perhaps with "+1".
+            `{"weight": "C D"}`. A dimension is a number, or a name, which stands for one size everywhere, perhaps with
+            "+1".
         sizes: of the dimensions that are known.
+        infinite: names of the tensors that need not be finite.
 
     Raises:
         LearnerError: there is no such file, or it is damaged or of another model.
@@ -58,20 +66,24 @@ def read_tensors(
         if missing := sorted(set(wanted) - set(tensors)):
             raise ValueError(f"it does not hold {missing[0]}")
         for key, dimensions in wanted.items():
-            _check(key, tensors[key], dimensions.split(), known)
+            _check_shape(key, tensors[key], dimensions.split(), known)
+            if key not in infinite and not bool(torch.isfinite(tensors[key]).all()):
+                raise ValueError(f"{key} holds NaN or infinite values")
     return {key: tensors[key] for key in wanted}
 
 
-def _check(key: str, tensor: Tensor, dimensions: Sequence[str], known: dict[str, int]) -> None:
+def _check_shape(key: str, tensor: Tensor, dimensions: Sequence[str], known: dict[str, int]) -> None:
     if tensor.dim() != len(dimensions):
         raise ValueError(f"{key} has shape {tuple(tensor.shape)}, expected ({', '.join(dimensions)})")
     for size, dimension in zip(tensor.shape, dimensions, strict=True):
         base, _, more = dimension.partition("+")
+        if base.isdecimal():
+            if size != int(base):
+                raise ValueError(f"{key} has shape {tuple(tensor.shape)}, expected ({', '.join(dimensions)})")
+            continue
         expected = known.setdefault(base, size - int(more or 0)) + int(more or 0)
         if size != expected:
             raise ValueError(f"{key} has shape {tuple(tensor.shape)}, but {dimension} is {expected}")
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{key} holds NaN or infinite values")
 
 
 def check_classes(folder: Path | str, held: Sequence[str], classes: Sequence[str]) -> None:

@@ -156,7 +156,7 @@ def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _probabilities(estimator: Any, seen: np.ndarray, vectors: Any) -> np.ndarray:
-    """(N, S) of the classes that were seen; whoever has seen one is sure of it."""
+    """(N, S) of the classes that were seen; a model that has seen one is sure of it."""
     if len(seen) == 1:
         return np.ones((vectors.shape[0], 1))
     found: np.ndarray = estimator.predict_proba(vectors)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from dal.durable import replacing
+from dal.durable import read_regular, replacing
 from dal.errors import DataError
 from dal.learner import Prepared
 from dal.learners.cache import cache_folder, verified
@@ -163,7 +163,7 @@ def _checked(text: Any, row: int) -> Any:
 def _intact(folder: Path, rows: int) -> bool:
     """Whether the cached files are there, whole and of so many rows."""
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        facts = json.loads(read_regular(folder / "facts.json"))
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         tokens = _memory_map(folder / "tokens.int32", np.int32)
         types = _memory_map(folder / "types.uint8", np.uint8) if facts["typed"] else tokens

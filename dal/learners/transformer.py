@@ -30,7 +30,7 @@ from dal.modules.transformer import TransformerClassifier
 
 @dataclass(frozen=True)
 class TransformerLearner(Learner):
-    """A transformer fine-tuned anew in every round, from a pretrained or already fine-tuned model.
+    """A transformer fine-tuned from scratch in every round, from a pretrained or already fine-tuned model.
 
     The defaults suit small encoders and 20 to some hundred labels. `embeddings` are those of the pretrained encoder:
     masked means of its last layer, cached on disk, and the same in every round. `surprisal` is read off the
@@ -165,7 +165,7 @@ class TransformerLearner(Learner):
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
         device = device_of(self.device)
-        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device))
+        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, len(data.classes)))
 
     def _start(
         self, data: Prepared, previous: Predictor | None, seed: int, by_class: Tensor | None
@@ -174,7 +174,7 @@ class TransformerLearner(Learner):
         if self.warm_start and isinstance(previous, NetworkPredictor):
             before = previous.module
             same = isinstance(before, TransformerClassifier) and _classes(before) == _classes(module)
-            if before is not None and same:  # else a class was added: start anew
+            if before is not None and same:  # else a class was added: start from scratch
                 module.load_state_dict(before.state_dict())
         return module
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 import warnings
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dal.errors import CapError, LLMError
 from dal.llm.cache import Batch, ReplyCache, Short
 from dal.llm.client import LLMWarning, Reply, Request
-from dal.llm.failures import Kind, failure_of
+from dal.llm.failures import Failure, Kind, failure_of
 from dal.llm.prices import Rates, size_of
 from dal.llm.sending import LOOK_SECONDS, Sending, cap_line, place
 from dal.llm.wire import Answer, BatchResult, LostBatchError, Wire
@@ -32,14 +33,22 @@ _CREATING = 600.0  # seconds until another process takes a batch that has no nam
 
 
 class RefusedError(LLMError):
-    """A batch that was certainly not made."""
+    """A batch that was certainly not made, or that the server does not have.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, text: str, status: int | None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Batching:
     """The requests of one call, answered by batches or one by one.
 
-    A batch is noted before it is sent, with the money for it, and its name as soon as the server tells it. Whoever
-    finds one that holds a wanted request waits for it instead of paying again, whether it asks for batches or not.
+    A batch is noted before it is sent, with the money for it, and its name as soon as the server tells it. A process
+    that finds one that holds a wanted request waits for it instead of paying again, whether it asks for batches or not.
     """
 
     def __init__(
@@ -113,7 +122,7 @@ class Batching:
         return found
 
     async def _freed(self) -> bool:
-        """Wait for a batch that holds money of the ledger, whoever has sent it; False when there is none."""
+        """Wait for a batch that holds money of the ledger, whatever process sent it; False when there is none."""
         batches = self._cache.batches(self._client.provider())
         held = [batch for batch in batches if batch.ledger == self._client.ledger]
         if held:
@@ -133,12 +142,40 @@ class Batching:
         try:
             while not await self._patiently(partial(self._wire.ended, id)):
                 await self._rest()
+            results = await self._patiently(partial(self._results, id))
         except LostBatchError:
             self._cache.end_batch(batch.name, [], self._client.provider())
             raise
-        results = await self._patiently(partial(self._results, id))
+        except RefusedError as error:
+            if error.status == 404:
+                return self._missing(batch, id)
+            raise
         self._errors |= {result.digest: result.error for result in results if result.answer is None}
         self._cache.end_batch(batch.name, self._priced(results, batch.aside), self._client.provider())
+
+    def _missing(self, batch: Batch, id: str) -> None:
+        """Give up a batch that the server does not have, once the user was told: another key may find it.
+
+        Raises:
+            LLMError: the user was not told yet.
+        """
+        where, count = place(self._client), len(batch.aside)
+        aside = f"up to ${math.fsum(batch.aside.values()):.4f}"
+        if self._cache.give_up_batch(batch.name):
+            warnings.warn(
+                f"{where} still has no batch {id}: it is given up, its {count} requests are asked again, and {aside} "
+                "stays counted for it in the ledger, because it may have been billed",
+                LLMWarning,
+                stacklevel=2,
+            )
+            return
+        sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(batch.at))
+        raise LLMError(
+            f"{where} no longer has the batch {id} of {count} requests, sent {sent} (404). All other answers are in "
+            f"the cache, and {aside} stays set aside for the batch, because it may have been billed. If it was sent "
+            "with another key or base_url, set that again; otherwise run the same command again, which gives the batch "
+            "up and asks its requests again"
+        )
 
     async def _results(self, id: str) -> list[BatchResult]:
         return [result async for result in self._wire.results(id)]
@@ -203,6 +240,15 @@ class Batching:
         self._cache.name_batch(name, id)
         return True
 
+    def _why(self, failure: Failure) -> str:
+        """One line about a call on batches that is refused: no model is named in it that could be unknown."""
+        if failure.status != 404:
+            return self._sending.why(failure)
+        return (
+            f"{place(self._client)} takes no batches at this address ({failure.text}): set batch to false, or check "
+            "base_url"
+        )
+
     def _finding(
         self, name: str, digests: Iterable[str], since: float | None = None
     ) -> Callable[[], Awaitable[str | None]]:
@@ -222,7 +268,7 @@ class Batching:
             except Exception as error:
                 failure = failure_of(error, self._sending.key)
             if failure.kind in {Kind.STOP, Kind.REFUSED}:
-                raise RefusedError(self._sending.why(failure))
+                raise RefusedError(self._why(failure), failure.status)
             tries += 1
             await self._sending.back_off(failure, tries)
             if failure.kind is Kind.UNKNOWN and after_loss is not None and (found := await after_loss()) is not None:
@@ -230,7 +276,7 @@ class Batching:
 
 
 def _within_limits(left: Sequence[tuple[str, Request]], extra: int) -> list[tuple[str, Request]]:
-    """As many of the requests, each with `extra` bytes beside it, as one batch may hold, at least one."""
+    """As many of the requests, each with `extra` bytes in addition, as one batch may hold, at least one."""
     some: list[tuple[str, Request]] = []
     room = _BYTES
     for digest, request in left[:_REQUESTS]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.database import create
-from dal.durable import check_output, named
+from dal.database import NoDatabaseError, create, read_header
+from dal.durable import check_output, is_alive, named
 from dal.errors import LLMError, one_line, shortened
 from dal.llm.client import Bill, Reply
 
@@ -18,6 +18,7 @@ _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a respons
 _VERSION = 1
 _BUSY_SECONDS = 30.0
 _VARIABLES = 500  # in one statement
+_GONE = -1.0  # the `until` of a batch that has the server's name, and that the server did not have when it was asked
 
 _SCHEMA = """
 CREATE TABLE replies (
@@ -244,9 +245,27 @@ class ReplyCache:
             self._run("UPDATE batches SET id = ? WHERE name = ?", (id, name))
 
     def abandon_batch(self, name: str) -> None:
-        """Give up waiting for the server's name of a batch; whoever wants it next looks for it at the server."""
+        """Give up waiting for the server's name of a batch; the next that wants it looks for it at the server."""
         with self._writing():
             self._run("UPDATE batches SET until = 0 WHERE name = ?", (name,))
+
+    def give_up_batch(self, name: str) -> bool:
+        """Give up a batch that the server does not have, at the second call: the first one only notes that it is gone.
+
+        Its requests may be sent again, and its money stays set aside, because it may have been billed.
+
+        Returns:
+            Whether it is given up, by this call or by another process.
+        """
+        with self._writing():
+            until = self._run("SELECT until FROM batches WHERE name = ?", (name,)).fetchone()
+            if until is not None and until[0] != _GONE:
+                self._run("UPDATE batches SET until = ? WHERE name = ?", (_GONE, name))
+                return False
+            self._run("DELETE FROM reservations WHERE batch = ? AND dollars = 0", (name,))
+            self._run("UPDATE reservations SET until = 0, batch = NULL WHERE batch = ?", (name,))
+            self._run("DELETE FROM batches WHERE name = ?", (name,))
+        return True
 
     def batches(self, provider: str) -> list[Batch]:
         """The provider's batches that are not settled, oldest first."""
@@ -394,40 +413,26 @@ def _parents(path: Path) -> None:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Read the head of the file, before SQLite may change anything in it.
+    """Read the header of the file, before SQLite may change anything in it.
 
     Raises:
-        LLMError: it is empty, no database, another program's, or written by a newer version.
+        LLMError: it is empty, damaged, no database, another program's, or written by a newer version.
     """
-    with path.open("rb") as file:
-        head = file.read(100)
     shown = shortened(str(path), 200)
-    if not head:
+    try:
+        header = read_header(path)
+    except NoDatabaseError as error:
+        raise LLMError(f"the response cache {shown} could not be opened: {error}; name another with `cache`") from error
+    except ValueError as error:
         raise LLMError(
-            f"the response cache {shown} could not be opened: it is empty, which no cache is; move it away, or name "
-            "another with `cache`"
-        )
-    if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
-        raise LLMError(
-            f"the response cache {shown} could not be opened: file is not a database; name another with `cache`"
-        )
-    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
-    if application != _APPLICATION:
+            f"the response cache {shown} could not be opened: {error}; move it away, or name another with `cache`"
+        ) from error
+    if header.application != _APPLICATION:
         raise LLMError(f"{shown} is another program's file, not a response cache: name another with `cache`")
-    if version > _VERSION:
+    if header.version > _VERSION:
         raise LLMError(f"{shown} was written by a newer version of dal: update dal, or name another `cache`")
 
 
 def _alive(process: int, until: float) -> bool:
     """Whether a process still waits for an answer that it gives up at `until`."""
-    if time.time() > until:
-        return False
-    if os.name != "posix":  # signal 0 is Ctrl-C elsewhere
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return time.time() <= until and is_alive(process)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 _WORD = "text"
-#: What a model may take for the characters of a mark, beside what Unicode itself folds into them.
+#: What a model may take for the characters of a mark, besides what Unicode itself folds into them.
 _ALIKE = {
     "<": "‹〈〈⟨❬❮❰˂ᐸᚲ⧼≺⋖𝈶⦑⪻",
     ">": "›〉〉⟩❭❯❱˃ᐳ⧽≻⋗⦒⪼",

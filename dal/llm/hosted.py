@@ -71,20 +71,9 @@ class HostedClient(Client):
     key_variable: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
-                raise ConfigError(f"{name} must be more than 0, got {shortened(repr(value), 40)}")
-        for name in ("retries", "first_wait", "cap"):
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value >= 0):
-                raise ConfigError(f"{name} must not be negative, got {shortened(repr(value), 40)}")
-        for name in ("concurrency", "retries"):
-            if type(getattr(self, name)) is not int:
-                raise ConfigError(f"{name} is a whole number, got {getattr(self, name)}")
-        for name in ("timeout", "poll_seconds", "first_wait"):
-            if getattr(self, name) > _LONGEST_WAIT:
-                raise ConfigError(f"{name} is in seconds, at most {_LONGEST_WAIT:,.0f}, got {getattr(self, name)}")
+        self._check_numbers()
+        if not isinstance(self.batch, bool):
+            raise ConfigError(f"batch must be true or false, got {_shown(self.batch)}")
         if not isinstance(self.model, str) or not self.model.strip() or not self.model.isprintable():
             raise ConfigError(f"model is the name of a model, got {shortened(repr(self.model), 60)}")
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
@@ -99,6 +88,26 @@ class HostedClient(Client):
             rates_of(name, self.prices)
         if self.cap is not None and self.rates() is None:
             raise ConfigError(f"a cap cannot hold: the price of {self.model} is not known; {self._how_to_price()}")
+
+    def _check_numbers(self) -> None:
+        """Raises `ConfigError` for a number that is none or out of its range. Written out to load without PyTorch."""
+        optional = {"requests_per_minute", "tokens_per_minute", "cap"}
+        for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if not (value is None and name in optional) and not (_is_number(value) and value > 0):
+                raise ConfigError(f"{name} must be more than 0, got {_shown(value)}")
+        for name in ("retries", "first_wait", "cap"):
+            value = getattr(self, name)
+            if not (value is None and name in optional) and not (_is_number(value) and value >= 0):
+                raise ConfigError(f"{name} must not be negative, got {_shown(value)}")
+        for name in ("concurrency", "retries"):
+            if type(getattr(self, name)) is not int:
+                raise ConfigError(f"{name} is a whole number, got {_shown(getattr(self, name))}")
+        for name in ("timeout", "poll_seconds", "first_wait"):
+            if getattr(self, name) > _LONGEST_WAIT:
+                raise ConfigError(
+                    f"{name} is in seconds, at most {_LONGEST_WAIT:,.0f}, got {_shown(getattr(self, name))}"
+                )
 
     # -- what a provider says --------------------------------------------------------------------------------------
 
@@ -283,7 +292,19 @@ def check_address(url: str, name: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number that a float can hold, and no bool."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    except OverflowError:
+        return False
+
+
+def _shown(value: object) -> str:
+    """A value for a message."""
+    try:
+        return shortened(repr(value), 40)
+    except ValueError:  # an int of more than 4,300 digits
+        return "a number that is too long to show"
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,6 @@
 """A language model as a learner: its doubt is known before anything is labeled."""
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dal.bounded import parse_json
 from dal.durable import replacing
-from dal.errors import ConfigError, LearnerError, NeedError, one_line, shortened
+from dal.errors import ConfigError, LearnerError, NeedError
+from dal.functional.checking import Options
 from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.labels import checked_weights
+from dal.learners.saved import check_classes, read_facts, refusing_damage
 from dal.llm.asking import Questioner
 from dal.llm.client import Client, Request
 from dal.llm.consistency import class_logits, vote_logits
@@ -234,12 +234,12 @@ class LLMLearner(Learner):
     advice = "A start without labels, or the doubt of a large model. Test first whether its confidence says anything."
 
     def __post_init__(self) -> None:
+        options = Options(self)
         least = {"samples": 2, "per_call": 1, "max_tokens": 1, "max_characters": 1, "examples": 0}
         for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ConfigError(f"{name} must be at least {bound}, got {getattr(self, name)}")
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"temperature is a number from 0, got {self.temperature}")
+            options.whole(name, least=bound, said=f"at least {bound}")
+        options.number("temperature", least=0)
+        options.flag("length_normalized", "calibrate")
         if self.mode == "consistency" and not self.temperature > 0 and not self.vary:
             raise ConfigError("at temperature 0 all answers are alike: raise it, or set vary")
         if self.mode == "likelihood" and not isinstance(self.client, LocalClient):
@@ -298,15 +298,12 @@ class LLMLearner(Learner):
         """The examples that were saved, with the model that this learner names.
 
         Raises:
-            LearnerError: they are of other classes.
+            LearnerError: they are of other classes, or the file is missing or damaged.
         """
-        try:
-            facts = parse_json((Path(folder) / "llm.json").read_bytes())
-            classes = tuple(facts["classes"])
-            held = tuple(Example(str(text), str(label)) for text, label in facts["examples"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise LearnerError(f"{folder} holds no labeled examples that can be read: {one_line(error)}") from error
-        if classes != data.classes:
-            made, here = (shortened(str(list(names)), 120) for names in (classes, data.classes))
-            raise LearnerError(f"{folder} was made for the classes {made}, the data has {here}")
+        facts = read_facts(folder, "llm.json", {"classes": list, "examples": list})
+        check_classes(folder, facts["classes"], data.classes)
+        with refusing_damage(folder, "llm.json"):
+            held = tuple(Example(text, label) for text, label in facts["examples"])
+            if not all(isinstance(each.text, str) and each.label in data.classes for each in held):
+                raise ValueError("an example is not a text and one of the classes")
         return LLMPredictor(self, data.classes, Shots(held, self.examples, self.encoder))

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 from dal.llm.client import Client, Reply, Request
 from dal.monitor import SILENT, Monitor
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from dal.llm.causal import CausalModel
 
+Precision = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True)
 class LocalClient(Client):
@@ -21,7 +23,7 @@ class LocalClient(Client):
 
     Requests are answered in batches, by the tokenizer's chat template where it has one. The answer to a request with a
     schema is begun for the model, such as `{"label": "`, and ends once it has all properties; in between the model is
-    not held to it. The same request gives the same answer, whatever is asked beside it, up to rounding (see
+    not held to it. The same request gives the same answer, whatever is asked with it, up to rounding (see
     `dal.llm.generation.generate`).
 
     Args:
@@ -36,12 +38,14 @@ class LocalClient(Client):
     model: str
     gguf: str | None = None
     batch: int = 16
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ConfigError(f"batch must be at least 1, got {self.batch}")
+        if type(self.batch) is not int or self.batch < 1:
+            raise ConfigError(f"batch must be at least 1 and whole, got {shortened(repr(self.batch), 40)}")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision must be float32 or bfloat16, got {shortened(repr(self.precision), 40)}")
 
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
         """One reply per request, in order.

@@ -83,7 +83,7 @@ class Rates:
 
         Args:
             request: what is asked.
-            extra: bytes that are sent beside it.
+            extra: bytes that are sent with it.
         """
         size = size_of(request) + extra
         likely = Usage(size // _BYTES_PER_TOKEN, request.max_tokens // 4)
@@ -104,7 +104,7 @@ def size_of(request: Request) -> int:
 def likely_tokens(request: Request, extra: int = 0) -> int:
     """How many tokens a request and its answer take from a limit per minute, at four bytes for a token.
 
-    `extra` bytes are sent beside it.
+    `extra` bytes are sent with it.
     """
     return (size_of(request) + extra) // _BYTES_PER_TOKEN + request.max_tokens
 

@@ -154,7 +154,7 @@ class Task:
             kind, texts, examples: as in `prompt`.
             sample: number of the repetition.
             temperature, max_tokens: of the answer.
-            vary: "wording" asks sample k by question k, "order" shuffles the labels anew for each sample but the first.
+            vary: "wording" asks sample k by question k, "order" shuffles the labels for each sample but the first.
         """
         system, prompt = self.prompt(
             kind,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dal.bounded import parse_json
-from dal.durable import replacing
+from dal.durable import read_regular, replacing
 from dal.errors import LearnerError, one_line
 from dal.modules.base import ActiveModule, Batch
 from dal.modules.dropout import seeded
@@ -97,7 +97,7 @@ class LinearClassifier(ActiveModule):
             LearnerError: the folder does not hold one.
         """
         try:
-            facts: Any = parse_json((Path(folder) / "config.json").read_text(encoding="utf-8"))
+            facts: Any = parse_json(read_regular(Path(folder) / "config.json"))
             weights = load_file(Path(folder) / "model.safetensors")
             if weights["weight"].shape != (len(facts["classes"]), facts["inputs"]):
                 raise ValueError("its weights are not of the shape that its config says")

@@ -154,6 +154,9 @@ def _from_checkpoint(
     inside = {f"{loaded.base_model_prefix}.{name}" for name, _ in loaded.base_model.named_parameters()}
     if mismatched & inside:
         raise LearnerError(f"{where}: {len(mismatched & inside)} weights do not have the shape that its config says")
+    for name, weight in loaded.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise LearnerError(f"{where}: the weights {name} are NaN or infinite")
     if len(new & inside) > len(inside) / 2:
         raise LearnerError(
             f"{where} holds only {len(inside - new)} of the {len(inside)} weights that its config says it has"

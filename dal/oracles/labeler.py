@@ -1,15 +1,18 @@
 """A learner that needs no training as somebody who answers: its most probable class, and how sure it is."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError
+from dal.errors import ConfigError, LearnerError, printable
 from dal.learner import UNREAD, Learner
 from dal.outputs import closure
+
+_ROUNDING = 1e-4  # by which a probability may exceed 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,11 @@ def check_labeler(labeler: Learner, who: str) -> None:
 
 
 def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
-    """What the labeler thinks of the rows of a `dal.data.Rows`, from one pass over them alone."""
+    """What the labeler thinks of the rows of a `dal.data.Rows`, from one pass over them alone.
+
+    Raises:
+        LearnerError: it gives numbers that are NaN or out of range.
+    """
     part = labeler.prepare(data.take(rows))
     names = {"logits"} | ({"confidence", "dollars", UNREAD} & closure(labeler.label_free))
     predictor = labeler.untrained(part)
@@ -57,4 +64,23 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
     confidence = outputs["confidence"] if "confidence" in names else sure
     unread = outputs[UNREAD] >= 1 if UNREAD in names else torch.zeros(len(rows), dtype=torch.bool)
     dollars = outputs["dollars"] if "dollars" in names else None
+    ids = [data.ids[row] for row in rows.tolist()]
+    _check_range(labeler, ids, "probability", probs.flatten(1), 1.0)
+    _check_range(labeler, ids, "confidence", confidence, 1.0)
+    if dollars is not None:
+        _check_range(labeler, ids, "price", dollars, math.inf)
     return Opinions(codes, confidence, dollars, (confidence <= 0) | unread, predictor.unreadable)
+
+
+def _check_range(labeler: Learner, ids: Sequence[str], what: str, values: Tensor, most: float) -> None:
+    """Make sure that the numbers (n,) or (n, C) of a labeler, which may be anybody's, lie between 0 and `most`."""
+    if len(values) != len(ids):
+        raise LearnerError(f"{type(labeler).__name__} gave {len(values)} numbers as {what} of {len(ids)} rows")
+    bad = ~((values >= 0) & (values <= most + _ROUNDING) & torch.isfinite(values))
+    rows = (bad.any(1) if bad.dim() > 1 else bad).nonzero().flatten().tolist()
+    if rows:
+        value = values[rows[0]][bad[rows[0]]][0] if bad.dim() > 1 else values[rows[0]]
+        raise LearnerError(
+            f"{type(labeler).__name__} gave row {printable(ids[rows[0]])!r} a {what} of {float(value):g} "
+            f"({len(rows)} of {len(ids)} rows): it must be {'from 0 to 1' if most == 1 else 'finite and not negative'}"
+        )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dal.errors import ConfigError
 from dal.events import SKIP
+from dal.functional.checking import Options
 from dal.learner import Learner
 from dal.oracles.labeler import check_labeler, opinions
 from dal.oracles.oracle import Oracle, Said
@@ -35,6 +36,7 @@ class LLMOracle(Oracle):
 
     def __post_init__(self) -> None:
         check_labeler(self.labeler, type(self).__name__)
+        Options(self).flag("hide_labels")
 
     @property
     def hides_labels(self) -> bool:  # type: ignore[override]

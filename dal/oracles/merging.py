@@ -45,12 +45,12 @@ class Merger:
     ) -> "Merger":
         """What the audit says of the sources, on rows such as those that are to be merged.
 
-        Only rows count that a person answered by lot and on which every machine was sure of its answer: what is
+        Only rows count that a person answered at random and on which every machine was sure of its answer: what is
         merged is such a row, too, while the machines err more often where they are unsure.
 
         Args:
             record: what is stored.
-            audited: whether the row with this id was drawn by lot.
+            audited: whether the row with this id was drawn at random.
             sure: names of the machines.
             others: names of further sources, which state no confidence and may be silent.
             classes: C names.

@@ -1,14 +1,18 @@
-"""The contract of whoever answers the questions without a person at a keyboard."""
+"""The contract of what answers the questions without a person at a keyboard."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 from torch import Tensor
 
+from dal.errors import AnswerError, printable
 from dal.events import Event
+from dal.functional.checking import as_number, shown
 from dal.proposals import Proposal
 
 
@@ -54,7 +58,7 @@ class Record:
     is answered to its end by the same knowledge.
 
     Attributes:
-        proposals: what was said beside the answers, in order.
+        proposals: what was said next to the answers, in order.
         answers: row id -> the answer that stood when the present batch was asked.
     """
 
@@ -106,3 +110,38 @@ class Oracle(ABC):
         """One of its answers with all that is known of it: its own name and kind where the answer names no other."""
         said = answer if isinstance(answer, Said) else Said(answer)
         return replace(said, who=said.who or type(self).__name__, source=said.source or self.source)
+
+
+def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[Said]:
+    """The answers of an oracle, perhaps a plugin, to the rows with these ids, once it is sure that they can be stored.
+
+    Raises:
+        AnswerError: it is not one answer per row, or a figure beside an answer is none.
+    """
+    name = type(oracle).__name__
+    if isinstance(answers, str | bytes | Mapping) or not isinstance(answers, Iterable):
+        raise AnswerError(f"{name} must give a list of answers, one per row, not {shown(answers)} (nothing was stored)")
+    given = list(islice(answers, len(ids) + 1))  # a generator may have no end
+    if len(given) != len(ids):
+        count = len(answers) if isinstance(answers, Sized) else f"{len(given)}{' or more' * (len(given) > len(ids))}"
+        raise AnswerError(
+            f"{name} gave {count} answers to {len(ids)} rows: an oracle gives one answer per row, in their order "
+            "(nothing was stored)"
+        )
+    said = [oracle.said(answer) for answer in given]
+    for row, each in zip(ids, said, strict=True):
+        for word in (each, *each.beside):
+            _check_figures(name, row, word)
+    return said
+
+
+def _check_figures(name: str, row: str, said: Said) -> None:
+    for figure, most in (("confidence", 1.0), ("seconds", math.inf), ("cost", math.inf)):
+        value = getattr(said, figure)
+        known = as_number(value)
+        if value is not None and (known is None or not 0 <= known <= most or math.isinf(known)):
+            wanted = "from 0 to 1" if most == 1 else "finite and not negative"
+            raise AnswerError(
+                f"{name} gave the answer to row {printable(row)!r} with a {figure} of {shown(value)}: it must be a "
+                f"number {wanted}, or None (nothing was stored)"
+            )

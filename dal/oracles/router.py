@@ -11,9 +11,10 @@ from torch import Tensor
 from dal.classes import by_index
 from dal.errors import ConfigError
 from dal.events import SKIP
+from dal.functional.checking import Options
 from dal.oracles.llm import called, named_apart
 from dal.oracles.merging import Merged, Merger
-from dal.oracles.oracle import LATER, Oracle, Record, Said
+from dal.oracles.oracle import LATER, Oracle, Record, Said, one_said_per_row
 from dal.proposals import MERGED, latest
 
 #: What happens to a row, in the order in which the reasons are looked at.
@@ -24,7 +25,7 @@ CLASSIFIER = "classifier"
 
 
 def drawn(row: str, share: float, seed: int) -> bool:
-    """Whether the row with this id is among the share, 0 to 1, that a person answers by lot."""
+    """Whether the row with this id is among the share, 0 to 1, that a person answers at random."""
     digest = hashlib.sha256(f"{seed} {row}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -67,11 +68,11 @@ class Router(Oracle):
     def __post_init__(self) -> None:
         if not self.machines:
             raise ConfigError("Router needs at least one machine, such as LLMOracle")
-        for name in ("threshold", "audit"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} of Router is a number from 0 to 1, got {getattr(self, name)}")
-        if self.merge is not None and self.merge < 1:
-            raise ConfigError(f"merge of Router must be at least 1, or null for never, got {self.merge}")
+        options = Options(self)
+        options.number("threshold", "audit", least=0, most=1)
+        options.flag("classifier")
+        options.whole("merge", least=1, optional=True, said="at least 1, or null for never")
+        options.whole("seed", least=0)
         named_apart(self.machines)
         taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]
         if taken:
@@ -115,7 +116,7 @@ class Router(Oracle):
     def answer_beside(
         self, rows: Tensor, data: Any, predicted: Tensor | None, record: Record | None = None
     ) -> Sequence[Said]:
-        """One answer per row, with all that the machines said beside it; `LATER` where a person is to answer later."""
+        """One answer per row, with all that the machines said; `LATER` where a person is to answer later."""
         ids = [data.ids[row] for row in rows.tolist()]
         machines = [_full(machine, rows, data) for machine in self.machines]
         words = self._of_classifier(ids, data, predicted, record)
@@ -187,7 +188,7 @@ class Router(Oracle):
 
 def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Said]:
     """What an oracle says, with its name and kind, classes as indices."""
-    said = [oracle.said(answer) for answer in oracle.answer(rows, data)]
+    said = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
     return [replace(each, value=_index(each.value, data)) for each in said]
 
 
@@ -210,8 +211,8 @@ def _vote(said: Said) -> int | None:
 def _answer(said: Sequence[Said], person: Said | None, merged: Merged | None) -> Said:
     """The person's answer where there is one, else the merged one, else the first machine's.
 
-    What a machine's answer cost is kept with what is beside it, also where it could not be read. The merged answer is
-    kept there too, so that where a person answers by lot it is audited like the machines it comes from.
+    What a machine's answer cost is kept with what else was said, also where it could not be read. The merged answer is
+    kept there too, so that where a person answers at random it is audited like the machines it comes from.
     """
     together = [] if merged is None else [Said(merged.value, MERGED, MERGED, merged.probability)]
     beside = (*said, *together)

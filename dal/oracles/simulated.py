@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dal.errors import ConfigError, DataError
+from dal.errors import DataError
+from dal.functional.checking import Options
 from dal.oracles.oracle import Oracle
 
 
@@ -32,10 +33,9 @@ class Simulated(Oracle):
     source = "simulated"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise <= 1:
-            raise ConfigError(f"noise is a probability from 0 to 1, got {self.noise}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative, got {self.seed}")
+        options = Options(self)
+        options.number("noise", least=0, most=1, said="a probability from 0 to 1")
+        options.whole("seed", least=0)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[int | list[int]]:
         """The class index of each row (a list of indices when multi-label).

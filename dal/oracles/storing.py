@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dal.classes import by_index
 from dal.events import SKIP, Skip
-from dal.oracles.oracle import LATER, Later, Oracle, Record, Said
+from dal.oracles.oracle import LATER, Later, Oracle, Record, Said, one_said_per_row
 from dal.session import Session
 from dal.unread import Unread
 
@@ -16,19 +16,23 @@ from dal.unread import Unread
 def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
     """Have the oracle answer the pending rows, and store what it says; what it leaves to others stays pending.
 
-    What is said beside the answers, or could not be read, is stored before them, so that nothing of an answered row is
+    What is said next to the answers, or could not be read, is stored before them, so that nothing of an answered row is
     missing after a kill.
 
     Args:
         oracle: who answers.
         session: whose pending rows.
         check: called before anything is stored; raises to end the run.
+
+    Raises:
+        AnswerError: what it says is not one answer per row, or cannot be stored.
     """
     rows = session.pending
     if not len(rows):
         return
     predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
-    said = [oracle.said(each) for each in oracle.answer_beside(rows, session.pool, predicted, record)]
+    answers = oracle.answer_beside(rows, session.pool, predicted, record)
+    said = one_said_per_row(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
     check()
     pairs = list(zip(rows.tolist(), said, strict=True))
     beside = [(row, other) for row, each in pairs for other in each.beside]

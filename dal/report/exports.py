@@ -1,4 +1,4 @@
-"""Every plot as PNG and SVG and every table as CSV and JSON, in a folder beside the page."""
+"""Every plot as PNG and SVG and every table as CSV and JSON, in a folder next to the page."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -42,7 +42,7 @@ from dal.reporter import duration
 def write_report(
     folder: Path | str, *, files: bool = True, rows: int = chosen.MAX_ROWS, maps: int = pool.MAX_MAPS
 ) -> Path:
-    """The path of `report.html`, written into `folder` beside `learning_curve.png`, `learning_curve.svg` and `report/`.
+    """The path of `report.html`, written to `folder` next to `learning_curve.png`, `learning_curve.svg` and `report/`.
 
     The page is self-contained: it opens from disk without a network and runs no script. In `report/` lies every plot as
     PNG and SVG and every table as CSV and JSON; the page links to them and does not need them. Each file, and `report/`

@@ -91,7 +91,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Side:
-    """Plots beside each other, as many as fit."""
+    """Plots next to each other, as many as fit."""
 
     plots: tuple[Plot, ...]
     small: bool = False

@@ -36,7 +36,7 @@ class Cell:
         records: the rounds of `metrics.jsonl`, each once, by number of labels.
         given: row id -> the answer that stands, None for a row that was declined; empty without a label store.
         by: row id -> the source of that answer.
-        proposals: what was said beside the answers.
+        proposals: what was said next to the answers.
         unread: answers of machines that could not be read.
         heard: machine -> how many rows it gave an answer to, readable or not.
         planned: how many evaluations the config asks for, None when unknown.
@@ -312,7 +312,7 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
 
 
 def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
-    """What a cell's label store holds, by the names of `Cell`: answers that stand, and what was said beside them."""
+    """What a cell's label store holds, by the names of `Cell`: answers that stand, and what was said next to them."""
     if not path.is_file():
         return {}
     try:

@@ -113,7 +113,7 @@ def band_words(series: Sequence[Series]) -> str:
 
 
 def short(label: str) -> str:
-    """The name, cut to what fits beside a curve."""
+    """The name, cut to what fits next to a curve."""
     return label if len(label) <= 24 else label[:23] + "…"
 
 

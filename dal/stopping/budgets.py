@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given, number, require
+from dal.functional.checking import Options
+from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given, number
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Labels(StoppingRule):
     most: int
 
     reads = frozenset({"spent"})
-    advice = "always, beside a rule that may never stop"
+    advice = "always, together with a rule that may never stop"
 
     def __post_init__(self) -> None:
-        require(self.most >= 1, "most", "at least 1", self.most)
+        Options(self).whole("most", least=1, said="at least 1")
 
     def judge(self, history: History) -> Verdict:
         """Labels bought against the budget."""
@@ -54,9 +55,9 @@ class Dollars(StoppingRule):
     advice = "language models and paid annotators"
 
     def __post_init__(self) -> None:
-        require(self.most > 0, "most", "positive", self.most)
-        for name, price in (("per_label", self.per_label), ("per_hour", self.per_hour)):
-            require(price >= 0, name, "at least 0", price)
+        options = Options(self)
+        options.number("most", above=0, said="positive")
+        options.number("per_label", "per_hour", least=0, said="at least 0")
 
     def judge(self, history: History) -> Verdict:
         """Money spent against the budget."""
@@ -87,8 +88,9 @@ class Hours(StoppingRule):
     advice = "people's time; give per_label where answers come from a file"
 
     def __post_init__(self) -> None:
-        require(self.most > 0, "most", "positive", self.most)
-        require(self.per_label >= 0, "per_label", "at least 0", self.per_label)
+        options = Options(self)
+        options.number("most", above=0, said="positive")
+        options.number("per_label", least=0, said="at least 0")
 
     def judge(self, history: History) -> Verdict:
         """Hours worked against the budget."""

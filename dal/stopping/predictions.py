@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dal.evaluation.agreement import f_change_bound, kappa, kappa_variance
-from dal.stopping.rule import History, StoppingRule, Verdict, count, given, number, require
+from dal.functional.checking import Options
+from dal.stopping.rule import History, StoppingRule, Verdict, count, given, number
 
 #: A stop set of fewer rows than this is refused: agreement on it says too little.
 LEAST_ROWS = 100
@@ -25,8 +26,9 @@ class StopSetRule(StoppingRule):
 
     def __post_init__(self) -> None:
         """Refuse a window or a stop set that says nothing."""
-        require(self.window >= 1, "window", "at least 1", self.window)
-        require(self.size >= LEAST_ROWS, "size", f"at least {LEAST_ROWS}", self.size)
+        options = Options(self)
+        options.whole("window", least=1, said="at least 1")
+        options.whole("size", least=LEAST_ROWS, said=f"at least {LEAST_ROWS}")
 
     @property
     def stop_set(self) -> int:  # type: ignore[override]
@@ -45,7 +47,7 @@ class StabilizingPredictions(StopSetRule):
 
     Bloodgood and Vijay-Shanker 2009, "A Method for Stopping Active Learning Based on Stabilizing Predictions and the
     Need for User-Adjustable Stopping": stop set of 2,000, mean of three kappas, .99. The verdict's notes give the
-    sampling deviation of that mean (from the variance of each kappa, as if the sets were drawn anew) and, for two
+    sampling deviation of that mean (from the variance of each kappa, as if the sets were drawn again) and, for two
     classes, how far the F-measures of the last two models can be apart: 4 (1 - kappa) / kappa (Bloodgood and
     Grothendieck 2013).
 
@@ -64,7 +66,7 @@ class StabilizingPredictions(StopSetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.threshold <= 1, "threshold", "above 0 and at most 1", self.threshold)
+        Options(self).number("threshold", above=0, most=1)
 
     def judge(self, history: History) -> Verdict:
         """The mean kappa of the last pairs of models against the threshold."""
@@ -111,7 +113,7 @@ class ClassificationChange(StopSetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.most < 1, "most", "at least 0 and below 1", self.most)
+        Options(self).number("most", least=0, below=1, said="at least 0 and below 1")
 
     def judge(self, history: History) -> Verdict:
         """The share of predictions that changed in the last rounds against the most allowed."""
@@ -155,7 +157,7 @@ class OverallUncertainty(StopSetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.threshold < 1, "threshold", "between 0 and 1", self.threshold)
+        Options(self).number("threshold", above=0, below=1, said="between 0 and 1")
 
     def judge(self, history: History) -> Verdict:
         """The mean uncertainty of the last rounds against the threshold."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dal.errors import ConfigError
-
 Line = Mapping[str, Any]
 
 
@@ -91,16 +89,6 @@ class StoppingRule(ABC):
 def _parts(rule: StoppingRule, kind: type) -> tuple[StoppingRule, ...]:
     """The parts of a rule that is of this kind already, else the rule itself: `a | b | c` is one `Any` of three."""
     return rule.rules if isinstance(rule, kind) else (rule,)  # type: ignore[attr-defined,no-any-return]
-
-
-def require(holds: bool, name: str, wanted: str, got: object) -> None:
-    """Nothing when an option makes sense.
-
-    Raises:
-        ConfigError: it does not: "threshold must be between 0 and 1, got 3".
-    """
-    if not holds:
-        raise ConfigError(f"{name} must be {wanted}, got {got}")
 
 
 def number(value: float, digits: int = 3, against: float | None = None) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from dal.errors import ConfigError
 from dal.evaluation.curves import LOWER_IS_BETTER
 from dal.evaluation.extrapolation import predicted_gain
-from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given, number, require
+from dal.functional.checking import Options
+from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given, number
 
 Metric = Literal[
     "accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "label_accuracy", "log_loss", "ece", "brier"
@@ -44,13 +45,15 @@ class TargetScore(StoppingRule):
     advice = "you know how good is good enough, and have labels to hold out"
 
     def __post_init__(self) -> None:
-        require(self.patience >= 1, "patience", "at least 1", self.patience)
-        if self.metric != "log_loss":
-            require(0 <= self.value <= 1, "value", "between 0 and 1", self.value)
-        if self.confidence is not None:
-            require(0.5 < self.confidence < 1, "confidence", "above 0.5 and below 1", self.confidence)
-            if self.metric != "accuracy":
-                raise ConfigError(f"confidence is known for the metric accuracy alone, not for {self.metric}")
+        options = Options(self)
+        options.whole("patience", least=1, said="at least 1")
+        if self.metric == "log_loss":
+            options.number("value")
+        else:
+            options.number("value", least=0, most=1, said="between 0 and 1")
+        options.number("confidence", above=0.5, below=1, optional=True, said="above 0.5 and below 1")
+        if self.confidence is not None and self.metric != "accuracy":
+            raise ConfigError(f"confidence is known for the metric accuracy alone, not for {self.metric}")
 
     def judge(self, history: History) -> Verdict:
         """The last scores against the target."""
@@ -105,12 +108,11 @@ class Plateau(StoppingRule):
     advice = "labels have a price; misled by a curve that is flat at first and rises later: set a floor with `Labels`"
 
     def __post_init__(self) -> None:
-        require(self.least_gain > 0, "least_gain", "positive", self.least_gain)
-        require(self.labels >= 1, "labels", "at least 1", self.labels)
-        require(0 < self.confidence < 1, "confidence", "between 0 and 1", self.confidence)
-        require(self.least_rounds >= 5, "least_rounds", "at least 5", self.least_rounds)
-        require(self.samples >= 100, "samples", "at least 100", self.samples)
-        require(self.seed >= 0, "seed", "at least 0", self.seed)
+        options = Options(self)
+        options.number("least_gain", above=0, said="positive")
+        options.number("confidence", above=0, below=1, said="between 0 and 1")
+        for name, least in (("labels", 1), ("least_rounds", 5), ("samples", 100), ("seed", 0)):
+            options.whole(name, least=least, said=f"at least {least}")
 
     def judge(self, history: History) -> Verdict:
         """The predicted gain of the next labels against the least that is worth them."""

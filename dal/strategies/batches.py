@@ -41,7 +41,7 @@ class Diversified(Composed):
 
     def __post_init__(self) -> None:
         check_scores(self)
-        Options(self).whole("factor", least=1).text("space")
+        Options(self).whole("factor", least=1).vectors("space")
 
     @property
     def title(self) -> str:

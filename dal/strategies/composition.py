@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from dal.errors import ConfigError, SelectionError
+from dal.functional.checking import Options, as_number, shown
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin
 from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, choose
@@ -64,9 +65,7 @@ class Phases(Composed):
     advice = "A cold start: a label-free strategy until there are labels enough to train on, then another."
 
     def __post_init__(self) -> None:
-        for name in ("until", "classes"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} of Phases must be 0 or more, not {getattr(self, name)}")
+        Options(self).whole("until", "classes", least=0)
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
@@ -108,16 +107,19 @@ class Mixture(Composed):
     advice = "To hedge: a share at random or for coverage costs little where the other is right, and saves where not."
 
     def __post_init__(self) -> None:
+        if not isinstance(self.strategies, list | tuple):
+            raise ConfigError(f"Mixture takes a list of strategies, got {shown(self.strategies)}")
         wrong = [part for part in self.strategies if not isinstance(part, Strategy)]
         if wrong or not self.strategies:
-            raise ConfigError(f"Mixture takes a list of strategies, got {repr(wrong[0]) if wrong else 'none'}")
+            raise ConfigError(f"Mixture takes a list of strategies, got {shown(wrong[0]) if wrong else 'none'}")
         object.__setattr__(self, "strategies", tuple(self.strategies))
         if self.shares is not None:
-            shares = tuple(map(float, self.shares))
+            listed = isinstance(self.shares, list | tuple)
+            shares = tuple(as_number(share) or 0.0 for share in self.shares) if listed else ()
             if len(shares) != len(self.strategies) or not all(0 < share < float("inf") for share in shares):
                 raise ConfigError(
                     f"shares of Mixture must be {len(self.strategies)} positive numbers, one for each strategy, not "
-                    f"{list(self.shares)}"
+                    f"{shown(self.shares)}"
                 )
             object.__setattr__(self, "shares", shares)
 

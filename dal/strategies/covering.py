@@ -59,7 +59,7 @@ class ProbCover(Strategy):
         options.number("delta", least=0, most=2, optional=True)
         options.number("purity", above=0, most=1)
         options.whole("clusters", least=1, optional=True)
-        options.whole("targets", least=1).text("space")
+        options.whole("targets", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

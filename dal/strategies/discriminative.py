@@ -23,7 +23,7 @@ class Discriminative(Strategy):
     the one nearest the mean of the pool, with score 1.
 
     Published with a small network; a linear one is convex, so the choice does not hang on its training. It learns on
-    features about their mean and divided by their mean length, and on at most `sample` rows of each side, drawn anew
+    features about their mean and divided by their mean length, and on at most `sample` rows of each side, drawn again
     for every sub-batch. Extra memory: `6 sample D + 3 D^2 + O(N)` numbers.
 
     Gissin and Shalev-Shwartz 2019, "Discriminative Active Learning".
@@ -44,7 +44,7 @@ class Discriminative(Strategy):
     advice = "Large batches that shall look like the pool as a whole. Blind to the classes; weak with very few labels."
 
     def __post_init__(self) -> None:
-        Options(self).whole("sub_batches", "sample", least=1).number("penalty", above=0).text("space")
+        Options(self).whole("sub_batches", "sample", least=1).number("penalty", above=0).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

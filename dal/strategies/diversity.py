@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from dal.functional.checking import Options
 from dal.functional.clustering import kmeans, medoids
 from dal.functional.k_center import farthest_others, k_center_greedy
 from dal.strategy import Query, Selection, Strategy
@@ -29,6 +30,9 @@ class CoreSet(Strategy):
     multilabel = True
     paper = "Sener and Savarese 2018"
     advice = "Large batches over many classes or topics. Seeks outliers: weak on noisy pools and with very few labels."
+
+    def __post_init__(self) -> None:
+        Options(self).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -69,6 +73,9 @@ class ClusterCenters(Strategy):
     multilabel = True
     paper = "Xu et al. 2003; Yuan et al. 2020"
     advice = "The cold start: typical rows of every topic before there is a model. Do not repeat it round after round."
+
+    def __post_init__(self) -> None:
+        Options(self).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

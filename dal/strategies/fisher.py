@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dal.functional.checking import Options
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
 from dal.functional.fisher import bait, fisher_factors
 from dal.functional.ranking import top
 from dal.strategy import Query, Selection, Strategy
@@ -50,7 +50,7 @@ class BAIT(Strategy):
         options = Options(self)
         options.whole("candidates", "dimensions", "rank", least=1, said="at least 1")
         options.number("oversampling", least=1, said="at least 1")
-        options.number("regularisation", above=0, said="positive")
+        options.number("regularisation", least=LEAST_SCALE, most=MOST_SCALE)
 
     def select(self, query: Query) -> Selection:
         """n positions in the order in which they were added."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.functional.checking import Options
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
 from dal.functional.drawing import some_rows
 from dal.functional.herding import Herd, closest_distance, max_herding
 from dal.functional.uncertainty import margin
@@ -48,7 +48,7 @@ class MaxHerding(Strategy):
     advice = "The first tens of labels: representative and spread out, no model needed. Later, uncertainty pays more."
 
     def __post_init__(self) -> None:
-        Options(self).number("sigma", above=0).whole("targets", least=1).text("space")
+        Options(self).number("sigma", least=LEAST_SCALE, most=MOST_SCALE).whole("targets", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -102,8 +102,9 @@ class UHerding(Strategy):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("temperature", above=0).number("sigma", above=0, optional=True)
-        options.whole("targets", least=1).text("space")
+        options.number("temperature", least=LEAST_SCALE, most=MOST_SCALE)
+        options.number("sigma", least=LEAST_SCALE, most=MOST_SCALE, optional=True)
+        options.whole("targets", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

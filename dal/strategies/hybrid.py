@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dal.functional.central import central_rows
-from dal.functional.checking import Options
+from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
 from dal.functional.clustering import kmeans
 from dal.functional.consistency import inconsistency
 from dal.functional.hierarchy import average_linkage, round_robin
@@ -49,7 +49,7 @@ class ClusterMargin(Strategy):
     def __post_init__(self) -> None:
         options = Options(self)
         options.number("factor", least=1, said="at least 1")
-        options.whole("clusters", least=1, optional=True, said="at least 1").text("space")
+        options.whole("clusters", least=1, optional=True, said="at least 1").vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -91,7 +91,7 @@ class CLUE(Strategy):
     advice = "Pools unlike the labeled rows, large batches. Costs a k-means with k = n; ignores what is labeled."
 
     def __post_init__(self) -> None:
-        Options(self).number("temperature", above=0, said="positive").text("space")
+        Options(self).number("temperature", least=LEAST_SCALE, most=MOST_SCALE).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -135,7 +135,7 @@ class DropQuery(Strategy):
     advice = "Frozen foundation models with head-only dropout. Where dropout changes nothing, the choice is random."
 
     def __post_init__(self) -> None:
-        Options(self).number("threshold", above=0, most=1).text("space")
+        Options(self).number("threshold", above=0, most=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -177,7 +177,7 @@ class InformationDensity(ScoreStrategy):
     advice = "Noisy pools whose outliers uncertainty would ask for. Misses rare classes; batches may be redundant."
 
     def __post_init__(self) -> None:
-        Options(self).number("beta", least=0, said="0 or more").text("space")
+        Options(self).number("beta", least=0, said="0 or more").vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

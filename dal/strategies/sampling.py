@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dal.functional.checking import Options
 from dal.functional.drawing import draw_without_replacement, lightweight_law
 from dal.strategy import Query, Selection, Strategy
 
@@ -12,7 +13,7 @@ class LightweightCoreset(Strategy):
 
     `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`: every row can be drawn, those far out more often. The
     score is N q_i: how many times likelier the row was than by pure chance, at least 1/2. Two passes over the pool,
-    whatever n is, and O(N) numbers beside it. Looks at no label, nor at what is labeled.
+    whatever n is, and O(N) numbers besides it. Looks at no label, nor at what is labeled.
 
     Bachem, Lucic and Krause 2018, "Scalable k-Means Clustering via Lightweight Coresets".
 
@@ -24,6 +25,9 @@ class LightweightCoreset(Strategy):
     multilabel = True
     paper = "Bachem et al. 2018"
     advice = "Diversity at the price of Random, for pools of millions. Batches may be redundant; outliers come early."
+
+    def __post_init__(self) -> None:
+        Options(self).text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

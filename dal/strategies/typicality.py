@@ -49,7 +49,7 @@ class TypiClust(Strategy):
     advice = "The first labels: typical rows of every topic, no model needed. Falls behind once a model can be trusted."
 
     def __post_init__(self) -> None:
-        Options(self).whole("neighbors", "max_clusters", "min_size", least=1).text("space")
+        Options(self).whole("neighbors", "max_clusters", "min_size", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

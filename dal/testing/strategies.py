@@ -43,7 +43,7 @@ class Bench:
         return replace(Setting(device=self.device, extra=self.extra), **changes)
 
     def choices(self, strategy: Strategy, setting: Setting) -> "Choices":
-        """The checked selections of whoever acts for the strategy."""
+        """The checked selections of what acts for the strategy."""
         return Choices(strategy, setting)
 
 
@@ -227,7 +227,7 @@ def _scores_follow(strategy: ScoreStrategy, query: Query, shuffled: Query, order
 
 
 def check_rowwise(strategy: Strategy, bench: Bench) -> None:
-    """What claims `rowwise` scores a row alike whichever rows stand beside it."""
+    """What claims `rowwise` scores a row alike whichever rows stand next to it."""
     if not strategy.rowwise:
         raise Skipped("does not claim rowwise")
     if not isinstance(strategy, ScoreStrategy):
@@ -237,7 +237,7 @@ def check_rowwise(strategy: Strategy, bench: Bench) -> None:
     whole = strategy.score(_seeded(query, 1))
     part = strategy.score(_seeded(replace(query, pool=permuted(query.pool, some), n=1), 1))
     if not _close(part, whole[some.to(whole.device)]):
-        raise Failure("claims rowwise = True, but a row's score changes with the rows beside it")
+        raise Failure("claims rowwise = True, but a row's score changes with the rows next to it")
 
 
 def check_finite(strategy: Strategy, bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""The selection step alone, beside the peers and beside a plain loop: seconds, ratio and peak extra memory.
+"""The selection step alone, next to the peers and next to a plain loop: seconds, ratio and peak extra memory.
 
     python scripts/bench/acquisition.py [--cases coreset-20k ...] [--systems dal plain ...] [--data FOLDER]
     python scripts/bench/acquisition.py --report --out acquisition.jsonl
@@ -196,7 +196,7 @@ class Memory:
             import ctypes
 
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
         except OSError:
             pass
         self.before = self._status("VmRSS")
@@ -270,7 +270,7 @@ def smaller(case: Case, system: str) -> int | None:
 
 def extrapolated(case: Case, system: str, seconds: float, n: int) -> float:
     """What n = case.n would take, by the number of distances computed."""
-    if system == "small-text":  # it computes the distances to all centers anew for every pick
+    if system == "small-text":  # it computes the distances to all centers again for every pick
         return seconds * sum(case.L + i for i in range(case.n)) / sum(case.L + i for i in range(n))
     return seconds * (case.L + case.n) / (case.L + n) if system == "bmdal-reg" else seconds * case.n / n
 

@@ -6,8 +6,9 @@
 
 DATA is the folder that holds `mr/test.parquet`. The rows are a seeded sample. What is asked, and how it is judged, is
 that of `LLMLearner` and `dal.llm.trust`. `orders` appends to each text an order to answer the label that the model did
-not give, and measures by label likelihood how often it obeys, beside a sentence of no content and with a closing fence.
-Finished parts are kept in the file, so that a killed run goes on with the next.
+not give, and measures by label likelihood how often it obeys; the
+controls are a sentence of no content, and a closing fence. Finished parts are kept in the file, so that a killed run
+goes on with the next.
 """
 
 import argparse

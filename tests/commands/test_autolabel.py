@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from command import Command, Finished, fill, write_tickets
+from command import Command, Finished, fill, read_rows, write_tickets
 
 from dal.cli import main
 from dal.runfolder import Lock
+from dal.spreadsheet import may_be_own
 
 MAX_ERROR = 0.25
 RUN = """\
@@ -43,11 +44,6 @@ def dal(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return Command(capsys)
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
-
-
 def numbers(ended: Finished, pattern: str) -> list[float]:
     found = re.search(pattern, ended.out)
     assert found, ended
@@ -57,12 +53,13 @@ def numbers(ended: Finished, pattern: str) -> list[float]:
 def test_every_row_without_a_label_is_decided_and_the_hidden_labels_judge_it(dal: Command, tmp_path: Path) -> None:
     ended = dal("autolabel", "runs/run", "--max-error", MAX_ERROR, "-o", tmp_path / "labels.csv")
     assert (ended.code, ended.err) == (0, "")
-    written = rows(tmp_path / "labels.csv")
+    written = read_rows(tmp_path / "labels.csv")
+    assert may_be_own(list(written[0]), marked=False)
     automatic, of = numbers(ended, r"automatic: (\d+) of (\d+) texts")
     assert len(written) == of == 1200 - 120 - 540 - 300
     alone = [row for row in written if row["decision"] == "automatic"]
     assert len(alone) == automatic > 0
-    truth = {row["id"]: row["label"] for row in rows(Path("tickets.csv"))}
+    truth = {row["id"]: row["label"] for row in read_rows(Path("tickets.csv"))}
     wrong = sum(truth[row["id"]] != row["label"] for row in alone) / len(alone)
     assert numbers(ended, r"hidden from this run say: ([\d.]+)") == [pytest.approx(wrong, abs=5e-5)]
     [least] = numbers(ended, r"from a confidence of ([\d.]+) on")
@@ -96,7 +93,7 @@ def test_too_strict_an_error_sends_all_to_a_person_and_says_what_it_takes(dal: C
     assert ended.code == 0
     assert "at least 2995 held-out labels" in ended.out
     assert "automatic: 0 of 240" in ended.out
-    assert {row["decision"] for row in rows(tmp_path / "labels.csv")} == {"person"}
+    assert {row["decision"] for row in read_rows(tmp_path / "labels.csv")} == {"person"}
 
 
 @pytest.mark.parametrize(
@@ -133,12 +130,12 @@ def test_without_a_validation_part_the_test_is_used_up_and_that_is_said(dal: Com
 
 def test_a_pool_without_held_out_labels_is_refused_and_a_random_sample_helps(dal: Command, tmp_path: Path) -> None:
     write_tickets(tmp_path / "bare.csv", 700, labels=False, seed=1)
-    truth = {row["id"]: row["label"] for row in rows(write_tickets(tmp_path / "truth.csv", 700, seed=1))}
+    truth = {row["id"]: row["label"] for row in read_rows(write_tickets(tmp_path / "truth.csv", 700, seed=1))}
     data = ["--data.path", tmp_path / "bare.csv", "--data.label", "null", "--data.test", "null"]
     data += ["--data.validation", "0", "--data.classes", "[access,billing,feedback,shipping]"]
     mine, todo, sample = tmp_path / "mine", tmp_path / "todo.csv", tmp_path / "sample.csv"
     assert dal("ask", mine, "--config", "run.yaml", *data, "-n", 60, "-o", todo).code == 0
-    fill(todo, [truth[row["id"]] for row in rows(todo)])
+    fill(todo, [truth[row["id"]] for row in read_rows(todo)])
     assert dal("tell", mine, todo).code == 0
     refused = dal("autolabel", mine, "--max-error", MAX_ERROR, "--dry-run")
     assert refused.code == 2
@@ -147,17 +144,17 @@ def test_a_pool_without_held_out_labels_is_refused_and_a_random_sample_helps(dal
     drawing = command[1].split()
     drawing[3] = "200"
     assert dal(*drawing, "-o", sample).code == 0
-    fill(sample, [truth[row["id"]] for row in rows(sample)])
+    fill(sample, [truth[row["id"]] for row in read_rows(sample)])
     assert dal("estimate", mine, sample).code == 0
     ended = dal("autolabel", mine, "--max-error", MAX_ERROR, "-o", tmp_path / "labels.csv")
     assert "200 rows of the random sample" in ended.out, ended
-    written = rows(tmp_path / "labels.csv")
+    written = read_rows(tmp_path / "labels.csv")
     assert len(written) == 700 - 60 - 200
-    assert not {row["id"] for row in written} & {row["id"] for row in rows(sample)}
+    assert not {row["id"] for row in written} & {row["id"] for row in read_rows(sample)}
 
 
 def test_multilabel_rows_are_decided_whole(dal: Command, tmp_path: Path) -> None:
-    texts = rows(Path("tickets.csv"))
+    texts = read_rows(Path("tickets.csv"))
     with (tmp_path / "multi.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text", "label"])
@@ -170,11 +167,11 @@ def test_multilabel_rows_are_decided_whole(dal: Command, tmp_path: Path) -> None
     assert ended.code == 0, ended.err
     ended = dal("autolabel", tmp_path / "run", "--max-error", 0.3, "-o", tmp_path / "labels.csv")
     assert ended.code == 0, ended.err
-    written = rows(tmp_path / "labels.csv")
+    written = read_rows(tmp_path / "labels.csv")
     guesses = {row["guess"] for row in written}
     assert {"none", "'=late|shipping"} <= guesses
     assert not [guess for guess in guesses if guess.startswith("=")]
-    truth = {row["id"]: set(row["label"].split(";")) - {""} for row in rows(tmp_path / "multi.csv")}
+    truth = {row["id"]: set(row["label"].split(";")) - {""} for row in read_rows(tmp_path / "multi.csv")}
     alone = [row for row in written if row["decision"] == "automatic"]
     found = [set(row["label"].lstrip("'").split("|")) - {"none"} for row in alone]
     wrong = [truth[row["id"]] != names for row, names in zip(alone, found, strict=True)]

@@ -1,44 +1,28 @@
 """`dal estimate`: draw, answer, read; what is kept, and what becomes a label."""
 
-import csv
 import json
 import re
 from pathlib import Path
 
 import pytest
-from command import Command, fill, write_tickets
-
-POOL = """\
-data: {path: tickets.csv, id: id, label: null, classes: [billing, access, shipping, feedback]}
-learner: {ProbeLearner: {model: MODEL, max_length: 16}}
-strategy: Random
-"""
+from command import Command, asking, fill, probe, read_rows, write_tickets
 
 
 @pytest.fixture
-def dal(
-    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def dal(with_tickets: Command, tiny_bert: Path) -> Command:
     """A folder `mine` with 40 labels."""
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 300)
-    (tmp_path / "pool.yaml").write_text(POOL.replace("MODEL", str(tiny_bert)))
-    command = Command(capsys)
+    write_tickets(Path("tickets.csv"), 300)
+    command = with_tickets.configured(pool=asking(probe(tiny_bert)))
     assert command("ask", "mine", "--config", "pool.yaml", "-n", 40, "-o", "todo.csv").code == 0
     answer("todo.csv")
     assert command("tell", "mine", "todo.csv").code == 0
     return command
 
 
-def rows(path: str) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
-
-
 def answer(path: str, only: int | None = None) -> None:
     """Fill in the true labels of all or of the first rows."""
-    truth = {row["id"]: row["label"] for row in rows("tickets.csv")}
-    asked = rows(path)
+    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
+    asked = read_rows(path)
     fill(Path(path), [truth[row["id"]] if only is None or i < only else "" for i, row in enumerate(asked)])
 
 
@@ -52,7 +36,7 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
     drawn = dal("estimate", "mine", "-n", 80, "-o", "check.csv")
     assert drawn.code == 0
     assert "80 of 260 texts without a label were drawn to check the model of 40 labels" in drawn.err
-    assert list(rows("check.csv")[0]) == ["id", "text", "label"]
+    assert list(read_rows("check.csv")[0]) == ["id", "text", "label"]
     before = labels(dal)
     answer("check.csv")
     ended = dal("estimate", "mine", "check.csv")
@@ -63,8 +47,8 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
     assert found, ended.out
     value, low, high = map(float, found.groups())
     kept = json.loads(Path("mine/checks/1.json").read_text())
-    assert kept["ids"] == [row["id"] for row in rows("check.csv")]
-    truth = {row["id"]: row["label"] for row in rows("tickets.csv")}
+    assert kept["ids"] == [row["id"] for row in read_rows("check.csv")]
+    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
     wrong = [truth[name] != guess for name, guess in zip(kept["ids"], kept["guesses"], strict=True)]
     weights = [
         1 + (260 - 80) / (260 - m) * (1 / ((260 - m + 1) * q) - 1) for m, q in enumerate(kept["probabilities"], 1)
@@ -78,8 +62,8 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
 def test_answers_count_from_the_top_and_the_rest_waits(dal: Command) -> None:
     dal("estimate", "mine", "-n", 60)
     answer("check.csv", only=55)
-    sheet = rows("check.csv")
-    truth = {row["id"]: row["label"] for row in rows("tickets.csv")}
+    sheet = read_rows("check.csv")
+    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
     values = [row["label"] for row in sheet]
     values[52], values[59] = "", truth[sheet[59]["id"]]
     fill(Path("check.csv"), values)
@@ -95,7 +79,7 @@ def test_a_declined_text_counts_as_an_error_and_that_is_said(dal: Command) -> No
     dal("estimate", "mine", "-n", 50)
     answer("check.csv")
     first = dal("estimate", "mine", "check.csv").out
-    fill(Path("check.csv"), [*[row["label"] for row in rows("check.csv")][:49], "skip"])
+    fill(Path("check.csv"), [*[row["label"] for row in read_rows("check.csv")][:49], "skip"])
     ended = dal("estimate", "mine", "check.csv")
     assert "texts that were declined count as errors (1)" in ended.err
     assert float(ended.out.split()[1].rstrip(",")) <= float(first.split()[1].rstrip(","))
@@ -115,7 +99,7 @@ def test_answers_become_labels_only_when_told(dal: Command) -> None:
 def test_every_draw_is_another_one_and_answers_find_theirs(dal: Command) -> None:
     dal("estimate", "mine", "-n", 50, "-o", "first.csv")
     dal("estimate", "mine", "-n", 50, "-o", "second.csv", "--random")
-    assert [row["id"] for row in rows("first.csv")] != [row["id"] for row in rows("second.csv")]
+    assert [row["id"] for row in read_rows("first.csv")] != [row["id"] for row in read_rows("second.csv")]
     answer("first.csv")
     answer("second.csv")
     assert "plain averaging" in dal("estimate", "mine", "first.csv").out
@@ -127,12 +111,12 @@ def test_a_draw_does_not_change_what_is_asked_next(dal: Command) -> None:
     Path("copy").mkdir()
     dal("estimate", "mine", "-n", 50)
     dal("ask", "mine", "-n", 10, "-o", "next.csv")
-    with_draw = [row["id"] for row in rows("next.csv")]
+    with_draw = [row["id"] for row in read_rows("next.csv")]
     dal("ask", "other", "--config", "pool.yaml", "-n", 40, "-o", "other.csv")
     answer("other.csv")
     dal("tell", "other", "other.csv")
     dal("ask", "other", "-n", 10, "-o", "after.csv")
-    assert with_draw == [row["id"] for row in rows("after.csv")]
+    assert with_draw == [row["id"] for row in read_rows("after.csv")]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +142,9 @@ def test_rows_that_were_not_drawn_are_refused(dal: Command) -> None:
     dal("estimate", "mine", "-n", 50)
     ended = dal("estimate", "mine", "check.csv")
     assert "check.csv has no answers yet" in ended.err
-    stranger = next(iter({row["id"] for row in rows("tickets.csv")} - {row["id"] for row in rows("check.csv")}))
+    stranger = next(
+        iter({row["id"] for row in read_rows("tickets.csv")} - {row["id"] for row in read_rows("check.csv")})
+    )
     Path("other.csv").write_text(f"id,label\n{stranger},billing\n")
     ended = dal("estimate", "mine", "other.csv")
     assert (ended.code, f"the row '{stranger}' was not drawn" in ended.err) == (2, True)

@@ -5,35 +5,16 @@ import stat
 from pathlib import Path
 
 import pytest
-from command import Command, fill, write_tickets
-
-POOL = """\
-data: {path: tickets.csv, id: id, label: null, classes: [billing, access, shipping, feedback]}
-learner: TfidfLearner
-strategy: Random
-"""
-RUN = """\
-data: {path: tickets.csv, id: id, test: 0.3}
-learner: TfidfLearner
-strategy: Random
-baseline: null
-start: 10
-rounds: 0
-report: false
-quiet: true
-"""
+from command import Command, asking, fill, running
 
 
 @pytest.fixture
-def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "pool.yaml").write_text(POOL)
-    (tmp_path / "run.yaml").write_text(RUN)
+def dal(with_tickets: Command, tmp_path: Path) -> Command:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    return Command(capsys)
+    run = running(strategy="Random", baseline=None, start=10, rounds=0, report=False, quiet=True)
+    return with_tickets.configured(pool=asking(), run=run)
 
 
 @pytest.fixture

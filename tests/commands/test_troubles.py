@@ -11,29 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Command, write_tickets
+from command import Command, running
 
 from dal.cli import COMMANDS
 from dal.commands.terminal import printable
 from dal.commands.troubles import trouble
 
-RUN = """\
-data: {path: tickets.csv, id: id, test: 0.3}
-learner: TfidfLearner
-strategy: Margin
-start: 6
-batch: 4
-rounds: 1
-report: false
-"""
-
 
 @pytest.fixture
-def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_tickets(tmp_path / "tickets.csv", 60)
-    (tmp_path / "run.yaml").write_text(RUN)
-    return Command(capsys)
+def dal(with_tickets: Command) -> Command:
+    return with_tickets.configured(run=running(start=6, batch=4, rounds=1, report=False))
 
 
 def deep() -> None:

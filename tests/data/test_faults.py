@@ -383,7 +383,7 @@ def test_options_that_make_no_sense_are_refused_before_reading(options, message)
         (["a", "b"], ["x", "y"], {"ids": ["k", "k"]}, "texts: row 2, column 'id': the id 'k' is already used by row 1"),
         (["a", "b"], ["x", "y"], {"test": (["c"], ["z"])}, "the test: row 1, column 'label': the label 'z'"),
         (["a", "b"], None, {"test": (["c"], None)}, "a test needs its labels"),
-        (["a", "\ud83d"], None, {}, "texts: texts expected"),
+        (["a", "\ud83d"], None, {}, "texts: row 2: '\\ud83d' holds half of a surrogate pair"),
     ],
 )
 def test_lists_that_cannot_be_used_are_refused(texts, labels, options, message):

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from dal.classes import Classes, by_index, one_per_row, spread
-from dal.data import Rows, TextData
+from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
 from dal.events import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.session import Session
+from dal.sheet import parse
 from dal.strategies.random import Random
 
 FORMS = ["csv", "jsonl", "parquet", "list", "array", "series", "inputs"]
@@ -462,3 +463,130 @@ def test_a_session_refuses_a_pool_that_is_not_finite_before_anything_is_asked():
 def test_single_numbers_for_several_labels_are_lists_of_one(form, tmp_path):
     assert loaded(form, [2, 0, 1], tmp_path, multilabel=True, classes=["x", "y", "z"])[0] == [["z"], ["x"], ["y"]]
     assert "not finite" in str(loaded(form, [2.0, float("inf")], tmp_path, multilabel=True, classes=["x", "y", "z"]))
+
+
+# -- arrays, tensors and columns as single values ----------------------------------------------------------------------
+
+
+ITEMS = {
+    "arrays": np.array,
+    "tensors": torch.tensor,
+    "tuples": tuple,
+    "columns": pa.array,
+}
+
+
+@pytest.mark.parametrize("kind", ITEMS.values(), ids=ITEMS)
+def test_the_classes_of_a_row_may_be_an_array(kind):
+    classes = ["x", "y", "z"]
+    rows = Rows.from_inputs(["a", "b"], [kind([1]), kind([0, 2])], classes, multilabel=True)
+    assert rows.names_of(rows.labels) == [["y"], ["x", "z"]]
+    vectors = Rows.from_inputs(["a"], [kind([True, False, True])], classes, multilabel=True)
+    assert vectors.names_of(vectors.labels) == [["x", "z"]]
+    answers = Classes(classes, multilabel=True)
+    assert answers.read(kind([0, 2])) == ("x", "z")
+    assert answers.read(kind([True, False, True])) == ("x", "z")
+    with pytest.raises(DataError, match="zeros and ones"):
+        Rows.from_inputs(["a"], [kind([0, 1, 0])], classes, multilabel=True)
+    with pytest.raises(ValueError, match="zeros and ones"):
+        answers.read(kind([0, 1, 0]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array(["b", "a"]),
+        pa.chunked_array([["b"], ["a"]]),
+        pa.array(["b", "a"]).dictionary_encode(),
+        pa.array([1, 0]),
+        [pa.scalar("b"), pa.scalar(0)],
+        pd.Series(["b", "a"], dtype="category"),
+        torch.tensor([1, 0]).to_sparse(),
+    ],
+    ids=lambda values: f"{type(values).__name__} {getattr(values, 'type', '')}",
+)
+def test_answers_may_be_a_column(values):
+    pool = Rows.from_inputs(torch.zeros(2, 3), classes=["a", "b"])
+    with Session(Splits(pool=pool), ProbeLearner(model=None), Random()) as session:
+        assert session.tell(session.ask(2).sort().values, values) == 2
+        assert pool.names_of(session.labels) == ["b", "a"]
+    assert pool.codes_of(values if isinstance(values, list) else list(values)).tolist() == [1, 0]
+
+
+def test_numbers_of_single_precision_are_the_classes_that_they_print_as():
+    rows = Rows.from_inputs(["a", "b"], classes=["0.1", "0.2"])
+    for values in (torch.tensor([0.1, 0.2]), np.array([0.1, 0.2], np.float32), pa.array([0.1, 0.2], pa.float32())):
+        assert rows.codes_of(list(values)).tolist() == [0, 1]
+
+
+def test_a_table_of_answers_is_refused_since_its_columns_have_names():
+    """Their order need not be that of the classes."""
+    table = pd.DataFrame({"y": [True, False], "x": [False, True]})
+    with pytest.raises(AnswerError, match=r"values are a table: .*no answer of this call was stored"):
+        one_per_row(table, 2)
+    with pytest.raises(DataError, match="labels are a table"):
+        Rows.from_inputs(["a", "b"], table, ["x", "y"], multilabel=True)
+
+
+@pytest.mark.parametrize("make", [lambda v: Rows.from_inputs(["a", "b"], v), lambda v: TextData.from_lists(["a"], v)])
+@pytest.mark.parametrize("value", [np.array(1), torch.tensor(1), torch.zeros(2, device="meta")], ids=str)
+def test_labels_without_values_are_refused(make, value):
+    with pytest.raises(DataError, match=r"not a single value|on the device 'meta' holds no values|1 rows but 2"):
+        make(value)
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("s"), pa.duration("s"), pa.time32("s")], ids=str)
+def test_dates_are_no_labels_in_a_file_as_in_a_list(kind, tmp_path):
+    column = pa.array([1, 2], kind)
+    pa.parquet.write_table(pa.table({"text": ["a", "b"], "label": column}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="are no labels"):
+        TextData(str(tmp_path / "rows.parquet")).load()
+    with pytest.raises(DataError, match="is not a label"):
+        Rows.from_inputs(["a", "b"], column.to_pylist())
+
+
+# -- names that are numbers, and -1 among several labels ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("values", [["1.0", "2.0", "1.0"], [1.0, 2.0, 1.0]], ids=["texts", "numbers"])
+def test_a_label_that_is_a_class_to_the_letter_is_that_class(form, values, tmp_path):
+    names = ["1.0", "2.0", "1.0"]
+    assert loaded(form, values, tmp_path, classes=["1.0", "2.0"]) == (names, [True] * 3)
+    assert loaded(form, values, tmp_path, classes=["1", "2"]) == (["1", "2", "1"], [True] * 3)
+
+
+def test_a_number_that_is_a_name_to_the_letter_is_answered_so():
+    assert Classes(["0.0", "1.0"], multilabel=False).read(1.0) == "1.0"
+    with pytest.raises(ValueError, match=r"1 can be the class '1.0' or the class of that index, '2.0'"):
+        Classes(["1.0", "2.0"], multilabel=False).read(1.0)
+
+
+def test_a_cell_of_a_sheet_may_have_decimals_that_a_spreadsheet_added():
+    assert parse("1.0", ["1", "2"]) == "1"
+    assert parse("1.0 | 2", ["1", "2"], multilabel=True) == ["1", "2"]
+    assert parse("1.0", ["1", "1.0"]) == "1.0"
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "array"])
+@pytest.mark.parametrize("values", [[[-1], [0]], [[0, -1], [1]], [["-1"], ["1"]]], ids=str)
+def test_minus_one_among_several_labels_is_refused(form, values, tmp_path):
+    """It could be no label, or none of the classes: the row counted as answered with none of them before."""
+    error = loaded(form, values, tmp_path, classes=["x", "y"], multilabel=True)
+    assert isinstance(error, DataError)
+    assert "can be no label or none of the classes: leave the row empty (null) for no label" in str(error)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "list", "series", "inputs"])
+@pytest.mark.parametrize("values", [[["x", " "], ["y"]], [[""], ["y"]]], ids=str)
+def test_an_empty_text_within_a_list_is_refused_as_null_is(form, values, tmp_path):
+    error = loaded(form, values, tmp_path, classes=["x", "y"], multilabel=True)
+    assert isinstance(error, DataError)
+    assert "an empty value within a list of labels" in str(error)
+
+
+def test_a_code_that_no_class_has_is_refused():
+    rows = Rows.from_inputs(["a", "b"], ["x", "y"])
+    for code in (2, -2):
+        with pytest.raises(DataError, match=f"has 2 classes: there is no code {code}"):
+            rows.names_of([0, code])

@@ -205,3 +205,46 @@ def test_a_folder_from_before_the_option_holds_the_same_run(tmp_path):
     write_config(tmp_path, {"data": TextData("a.csv")}, kind="run")
     with pytest.raises(ConfigError, match=r"data\.delimiter is absent there and \";\" here"):
         write_config(tmp_path, {"data": TextData("a.csv", delimiter=";")}, kind="run")
+
+
+# -- files that have no cells ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["rows.jsonl", "rows.json", "rows.parquet", "A.JSONL", "demo", "owner/name", "saved"])
+def test_a_separator_for_a_file_without_cells_is_refused(path):
+    with pytest.raises(DataError, match=f"^delimiter: {path} has no cells that it could separate") as caught:
+        TextData(path, delimiter=";")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "test"), [("rows.csv", "test.jsonl"), ("rows.jsonl", "test.csv"), ("ROWS.TSV", None)])
+def test_a_separator_is_taken_where_one_of_the_files_has_cells(path, test):
+    assert TextData(path, test=test, delimiter=";").delimiter == ";"
+
+
+# -- carriage returns --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("text\none\rtwo\nthree\n", 2),  # one column: two rows of one
+        ("id,text,label\n1,x,a\n\r2,y,b\n", 3),  # an empty line, and an id without its first character
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_a_carriage_return_outside_of_quotes_is_refused(tmp_path, content, line, name):
+    content = content.replace(",", "\t") if name == "rows.tsv" else content
+    options = {} if "label" in content else {"label": None}
+    assert f"line {line} holds a carriage return outside of quotes" in refused(tmp_path, content, name, **options)
+
+
+def test_a_carriage_return_is_looked_for_outside_of_quotes(tmp_path):
+    message = refused(tmp_path, 'id,text,label\r\n"1","x\ry",a\r\n2,z\r,b\r\n')
+    assert "line 3 holds a carriage return outside of quotes" in message
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
+def test_lines_may_end_with_carriage_returns_and_quotes_may_hold_them(tmp_path, end):
+    content = end.join(["id,text,label", '1,"x\ry",a', "2,z,b", ""])
+    assert load(tmp_path, content) == [("x\ry", "a"), ("z", "b")]

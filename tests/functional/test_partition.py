@@ -1,12 +1,21 @@
+import inspect
+
 import pytest
 import torch
 
 from dal.functional.clustering import kmeans
+from dal.functional.hierarchy import average_linkage
 from dal.functional.partition import partition
-from functional.made import normal, seeded
+from functional.made import normal, outer, seeded
 
 
 class TestPartition:
+    @pytest.mark.parametrize("function", [partition, average_linkage])
+    def test_outer_products_are_refused_in_one_line(self, function):
+        plain = inspect.unwrap(function)  # without the check of types, which users do not have
+        with pytest.raises(TypeError, match="needs plain vectors: the mean of outer products is not an outer product"):
+            plain(outer(5, 2, 2), 2, generator=seeded())
+
     def test_is_k_means_where_the_points_are_few(self):
         x = normal(60, 3)
         expected = kmeans(x, 5, generator=seeded()).assignment

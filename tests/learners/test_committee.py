@@ -224,3 +224,46 @@ def test_a_config_names_a_committee_and_its_recipe(tmp_path: Path):
     recipe = TransformerLearner(mc_mode="laplace", epochs=2, prior_precision=0.5)
     assert made.learner == CommitteeLearner(recipe, members=4, bootstrap=True)
     assert describe(made.learner)["init_args"]["learner"]["init_args"]["mc_mode"] == "laplace"
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch, times: int, words: str = "CUDA out of memory. Tried to allocate 3 GiB"):
+    """Stands for a device that has no room to put the members' logits together, so many times."""
+    whole, left = torch.stack, [times]
+
+    def stack(*arguments, **options):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError(words)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(torch, "stack", stack)
+
+
+def trained_probes():
+    rows = Rows.from_inputs(*material.clusters(80))
+    data = PROBES.prepare(rows)
+    return data, PROBES.fit(data, torch.arange(40), rows.labels[:40], seed=0)
+
+
+def test_members_that_a_device_has_no_room_for_together_are_put_together_on_the_cpu(monkeypatch):
+    data, predictor = trained_probes()
+    names = {"logits", "mc_logits", "mutual_information", "embeddings"}
+    expected = predictor.outputs(data, names=names)
+    no_room(monkeypatch, 1)
+    got = predictor.outputs(data, names=names)
+    for name in names:
+        torch.testing.assert_close(got[name], expected[name])
+
+
+def test_members_that_no_memory_has_room_for_are_said_in_one_line(monkeypatch):
+    data, predictor = trained_probes()
+    no_room(monkeypatch, 10)
+    with pytest.raises(LearnerError, match="the logits of 3 members on 80 rows do not fit into memory: take fewer"):
+        predictor.outputs(data)
+
+
+def test_another_error_of_the_members_is_not_taken_for_lack_of_memory(monkeypatch):
+    data, predictor = trained_probes()
+    no_room(monkeypatch, 1, "stack expects each tensor to be equal size")
+    with pytest.raises(RuntimeError, match="equal size"):
+        predictor.outputs(data)

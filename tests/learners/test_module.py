@@ -145,3 +145,32 @@ def test_a_learner_made_from_a_config_is_a_value_like_one_made_in_python():
     assert hash(one) == hash(other)
     assert {one: 1}[other] == 1
     assert learner_report(one)["value"].verdict == "passed"
+
+
+class Tied(Net):
+    """A network with a weight that two layers share, and a buffer that is infinite for a reason."""
+
+    def __init__(self, classes: int, multilabel: bool) -> None:
+        super().__init__(classes, multilabel)
+        self.same = nn.Linear(self.last.in_features, classes)
+        self.same.weight = self.last.weight
+        self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+
+def test_shared_weights_and_infinite_buffers_come_back_from_a_folder(digits, tmp_path: Path):
+    learner = ModuleLearner(Tied, max_steps=2, min_steps=1, samples=5)
+    data = learner.prepare(digits)
+    predictor = learner.fit(data, torch.arange(20), digits.labels[:20], seed=0)
+    predictor.save(tmp_path / "model")
+    again = learner.load(tmp_path / "model", data)
+    assert torch.equal(again.outputs(data, exact=True).logits, predictor.outputs(data, exact=True).logits)
+    assert again.module.same.weight is again.module.last.weight
+
+
+def test_a_saved_module_of_another_shape_is_refused(trained, tmp_path: Path):
+    _, data, predictor = trained
+    predictor.save(tmp_path / "model")
+    for other in (Tied, lambda classes, multilabel: LinearClassifier(64, classes)):
+        with pytest.raises(LearnerError, match=r"\(module.safetensors\) is missing or damaged: it .*hold") as caught:
+            ModuleLearner(other).load(tmp_path / "model", data)
+        assert "\n" not in str(caught.value)

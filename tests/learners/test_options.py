@@ -9,11 +9,13 @@ import pytest
 from dal.errors import ConfigError, LearnerError
 from dal.learners.committee import CommitteeLearner
 from dal.learners.devices import device_of
+from dal.learners.module import ModuleLearner
 from dal.learners.probe import ProbeLearner
 from dal.learners.sklearn import SklearnCommittee
 from dal.learners.tfidf import TfidfLearner
 from dal.learners.transformer import TransformerLearner
 from dal.modules.adapting import LoRA
+from dal.modules.linear import LinearClassifier
 from dal.modules.loading import locate
 
 NO_NUMBER = [math.nan, True, "3", [1]]
@@ -72,6 +74,25 @@ REFUSED = {
         "token_budget": COUNT,
         "device": NO_DEVICE,
     },
+    ModuleLearner: {
+        "build": [3, "Net", None],
+        "epochs": COUNT,
+        "min_steps": [-1, 2.0, *NO_NUMBER],
+        "max_steps": COUNT,
+        "batch_size": COUNT,
+        "clip": POSITIVE,
+        "stop_below": [-1.0, *NO_NUMBER],
+        "patience": COUNT,
+        "class_weights": ["even", True, 1],
+        "warm_start": [1, "yes", None],
+        "samples": [1, *COUNT],
+        "mc_mode": ["", "Head", 1],
+        "prior_precision": POSITIVE,
+        "precision": ["bf16", None, 32],
+        "pass_batch": COUNT,
+        "trainer": [3, "trainer"],
+        "device": NO_DEVICE,
+    },
     TfidfLearner: {"C": POSITIVE, "ngrams": COUNT, "class_weights": ["even"]},
     LoRA: {
         "rank": COUNT,
@@ -80,6 +101,7 @@ REFUSED = {
         "layers": ["query", [], [3]],
     },
 }
+GIVEN = {ModuleLearner: {"build": lambda classes, multilabel: LinearClassifier(4, classes, multilabel=multilabel)}}
 CASES = [
     (kind, name, value) for kind, options in REFUSED.items() for name, values in options.items() for value in values
 ]
@@ -93,7 +115,7 @@ def test_every_option_has_values_that_are_refused(kind):
 @pytest.mark.parametrize(("kind", "name", "value"), CASES)
 def test_an_option_without_a_meaning_is_refused_by_its_name(kind, name, value):
     with pytest.raises(ConfigError) as caught:
-        kind(**{name: value})
+        kind(**GIVEN.get(kind, {}) | {name: value})
     message = str(caught.value)
     assert name in message or (name in ("estimators", "repeats") and "members" in message)
     assert "\n" not in message

@@ -14,12 +14,21 @@ from safetensors.torch import load_file, save_file
 from dal.data import Rows
 from dal.errors import LearnerError
 from dal.learners.committee import CommitteeLearner
+from dal.learners.module import ModuleLearner
 from dal.learners.probe import ProbeLearner
 from dal.learners.sklearn import SklearnCommittee
 from dal.learners.tfidf import TfidfLearner
 from dal.learners.transformer import TransformerLearner
+from dal.modules.linear import LinearClassifier
+
+
+def plain_module(classes: int, multilabel: bool) -> LinearClassifier:
+    return LinearClassifier(16, classes, multilabel=multilabel, dropout=0.1)
+
 
 MADE = {
+    "module": lambda: ModuleLearner(plain_module, max_steps=2, min_steps=1),
+    "module with draws": lambda: ModuleLearner(plain_module, max_steps=2, min_steps=1, mc_mode="laplace"),
     "probe": lambda: ProbeLearner(model=None),
     "probe of resamples": lambda: ProbeLearner(model=None, posterior="bootstrap", samples=3),
     "committee": lambda: CommitteeLearner(ProbeLearner(model=None), members=2, bootstrap=True),

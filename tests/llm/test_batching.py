@@ -1,4 +1,4 @@
-"""Batches: half the price, and whoever was killed or cut off goes on with the same ones."""
+"""Batches: half the price, and a process that was killed or cut off goes on with the same ones."""
 
 import threading
 import time
@@ -9,6 +9,7 @@ from llm_server import Hit, Misdeed, Server
 
 from dal.errors import LLMError
 from dal.llm import AnthropicClient, Reply, Request
+from dal.llm.client import LLMWarning
 from dal.llm.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
@@ -182,3 +183,62 @@ def answered(client: HostedClient, requests: list[Request]) -> Answered:
     thread = threading.Thread(target=lambda: replies.extend(client.complete(requests)))
     thread.start()
     return thread, replies
+
+
+def test_a_batch_that_the_provider_no_longer_has_is_named_and_given_up_the_next_time(
+    asking: Asking, server: Server
+) -> None:
+    client = asking(batch=True)
+    server.polls = 10**9
+
+    def remove() -> None:
+        wait_until(lambda: any("GET" in line and "batch_1" in line for line in server.others))
+        server.batches.clear()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    with pytest.raises(LLMError, match=r"no longer has the batch batch_1 of 5 requests, sent 20.* \(404\)") as caught:
+        client.complete(texts(6))
+    thread.join()
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "model" not in said
+    assert "run the same command again" in said
+    aside = client.bill().unsettled
+    assert aside > 0
+    assert f"up to ${aside:.4f} stays set aside" in said
+    assert client.complete(texts(1))[0].cached  # what was bought before is there
+    server.polls = 1
+    with pytest.warns(LLMWarning, match="still has no batch batch_1: it is given up, its 5 requests are asked again"):
+        replies = client.complete(texts(6))
+    assert [reply.text for reply in replies] == [f"answer to text {i}" for i in range(6)]
+    assert client.bill().unsettled == aside
+
+
+def test_a_batch_that_was_missing_once_is_waited_for_where_it_comes_back(asking: Asking, server: Server) -> None:
+    client = asking(batch=True)
+    server.polls = 10**9
+    held: dict[str, object] = {}
+
+    def remove() -> None:
+        wait_until(lambda: any("GET" in line and "batch_1" in line for line in server.others))
+        held.update(server.batches)
+        server.batches.clear()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    with pytest.raises(LLMError, match="no longer has the batch batch_1"):
+        client.complete(texts(6))
+    thread.join()
+    server.polls = 1
+    server.batches.update(held)
+    assert [reply.text for reply in client.complete(texts(6))] == [f"answer to text {i}" for i in range(6)]
+    assert created(server) == 1
+    assert client.bill().unsettled == 0
+
+
+def test_a_server_without_batches_says_so(asking: Asking, server: Server) -> None:
+    server.around = lambda what: Misdeed(404, message="no such path")
+    with pytest.raises(LLMError, match=r"takes no batches at this address \(404: no such path\): set batch to false"):
+        asking(batch=True).complete(texts(6))
+    assert asking().bill().unsettled == 0

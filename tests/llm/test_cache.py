@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -334,3 +336,32 @@ def test_a_reply_is_looked_up_and_never_read_with_all_others(tmp_path: Path) -> 
         for statement in [each for each in seen if each.startswith(("SELECT", "UPDATE", "DELETE"))]:
             plan = " ".join(row[3] for row in cache._run("EXPLAIN QUERY PLAN " + statement).fetchall())
             assert "SCAN" not in plan.replace("SCAN CONSTANT ROW", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="where a process that has ended cannot be told apart")
+def test_a_request_of_a_process_that_has_ended_is_not_awaited_before_its_parent_has_asked(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    while b") Z " not in Path(f"/proc/{ended.pid}/stat").read_bytes():
+        time.sleep(0.01)
+    with ReplyCache(tmp_path / "replies.db", "default") as cache:
+        granted = cache.reserve("a digest", 0.5, None, time.time() + 600)
+        assert isinstance(cache.reserve("a digest", 0.5, None, time.time() + 600), Elsewhere)
+        with closing(sqlite3.connect(tmp_path / "replies.db")) as other, other:
+            other.execute("UPDATE reservations SET process = ? WHERE number = ?", (ended.pid, granted.number))
+        assert isinstance(cache.reserve("a digest", 0.5, None, time.time() + 600), Granted)
+    ended.wait()
+
+
+@pytest.mark.parametrize(("kept", "words"), [(0, "it is empty"), (50, "ends after 50 bytes"), (104, "ends after 104")])
+def test_a_file_that_was_cut_is_left_as_it_is(tmp_path, kept, words):
+    path = tmp_path / "replies.db"
+    ReplyCache(path, "default").close()
+    content = path.read_bytes()[:kept]
+    path.write_bytes(content)
+    with pytest.raises(
+        LLMError, match=f"could not be opened: .*{words}.*; move it away, or name another with"
+    ) as caught:
+        ReplyCache(path, "default")
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == ["replies.db"]

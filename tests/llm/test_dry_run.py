@@ -145,7 +145,7 @@ def test_a_model_of_ones_own_costs_nothing(tickets: Path) -> None:
     assert found.price == (0.0, 0.0)
 
 
-# -- beside real runs ----------------------------------------------------------------------------------------------
+# -- next to real runs ---------------------------------------------------------------------------------------------
 
 
 def saying(form: Callable[[Server, Hit], dict[str, Any]]) -> Callable[[Server, Hit], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What may be sent beside a request, and what it costs: nothing passes the bound that a cap sets aside."""
+"""What may be sent with a request, and what it costs: nothing passes the bound that a cap sets aside."""
 
 import json
 from collections import OrderedDict

@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused_in_one_line(local):
         LLMLearner(KEYWORDS).prepare(rows)
     with pytest.raises(ConfigError, match="needs a LocalClient, not KeywordClient"):
         LLMLearner(KEYWORDS, "likelihood")
-    with pytest.raises(ConfigError, match="samples must be at least 2"):
+    with pytest.raises(ConfigError, match="samples of LLMLearner must be at least 2"):
         LLMLearner(KEYWORDS, samples=1)
     with pytest.raises(ConfigError, match="all answers are alike"):
         LLMLearner(KEYWORDS, "consistency", temperature=0)
@@ -283,15 +283,32 @@ def test_texts_that_may_have_several_labels_are_refused_in_one_line(options):
 
 @pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -1.0])
 def test_a_temperature_that_is_none_is_refused(temperature):
-    with pytest.raises(ConfigError, match="temperature is a number from 0"):
+    with pytest.raises(ConfigError, match="temperature of LLMLearner must be 0 or more"):
         LLMLearner(speaking.KeywordClient(()), mode="consistency", temperature=temperature, vary=("wording",))
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 5000, b'{"classes": 3, "examples": 1}']
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 5000,
+        b'{"classes": ["fruit"], "examples": ' + b"9" * 5000 + b"}",
+        b'{"classes": 3, "examples": 1}',
+        b'{"classes": ["fruit"], "examples": [["a pear"]]}',
+        b'{"classes": ["fruit"], "examples": [["a pear", "vehicles"]]}',
+        b'{"classes": ["fruit"], "examples": [["a pear", ["fruit"]]]}',
+        b'{"classes": ["fruit"], "examples": [[null, "fruit"]]}',
+    ],
 )
 def test_examples_that_cannot_be_read_are_one_line(tmp_path, content):
     (tmp_path / "llm.json").write_bytes(content)
-    with pytest.raises(LearnerError, match="holds no labeled examples that can be read") as caught:
-        LLMLearner(speaking.KeywordClient(())).load(tmp_path, None)
+    learner = LLMLearner(speaking.KeywordClient(()))
+    data = learner.prepare(Rows.from_inputs(["a pear"], ["fruit"]))
+    with pytest.raises(LearnerError, match=r"saved model in .*\(llm.json\) is missing or damaged: ") as caught:
+        learner.load(tmp_path, data)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700

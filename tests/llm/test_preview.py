@@ -1,5 +1,7 @@
 """`dal llm preview` shows the prompt of a row and asks nothing."""
 
+import json
+
 import pytest
 
 from dal.cli import main
@@ -57,3 +59,35 @@ def test_a_language_model_is_found_wherever_it_stands(config, capsys):
     assert "Start." in capsys.readouterr().out
     assert main(["llm", "preview", str(config), "--place", "oracle"]) == 2
     assert "there is one at learner" in capsys.readouterr().err
+
+
+HOSTILE = {
+    "\x1b[2J\x1b[31m": r"\x1b[2J\x1b[31m",
+    "\x1b]0;title\x07": r"\x1b]0;title\x07",
+    "\x9b2J": r"\x9b2J",
+    "\u202e": r"\u202e",
+    "\r": r"\r",
+    "\x7f": r"\x7f",
+    "\ud800": r"\ud800",
+}
+
+
+@pytest.mark.parametrize("written", HOSTILE, ids=ascii)
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(tmp_path, capsysbinary, written):
+    """In a text, an example and the instructions; a line break and a tab stay."""
+    in_data = "" if written == "\ud800" else written  # which data files may not hold
+    lines = [
+        json.dumps({"id": f"t{n}", "label": "fruit" if n % 2 else "bus", "text": f"one\ttwo {n} {in_data}.\nthree"})
+        for n in range(20)
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    learner = {"LLMLearner": {"client": {"LocalClient": {"model": "nowhere"}}, "instructions": f"x {written} y"}}
+    learner["LLMLearner"]["examples"] = 2
+    config = {"data": {"path": f"{tmp_path}/texts.jsonl", "id": "id", "test": 0.2}, "learner": learner}
+    (tmp_path / "run.yaml").write_text(json.dumps(config | {"strategy": "Margin"}))
+    assert main(["llm", "preview", str(tmp_path / "run.yaml")]) == 0
+    shown = capsysbinary.readouterr().out.decode("utf-8")
+    assert f"x {HOSTILE[written]} y" in shown
+    assert shown.count(f"{HOSTILE[written] if in_data else ''}.\nthree") >= 3
+    assert "one\ttwo" in shown
+    assert all(char.isprintable() or char in "\n\t" for char in shown)

@@ -1,4 +1,4 @@
-"""The files beside the page: every plot as PNG and SVG, every table as CSV and JSON, whole or not at all."""
+"""The files next to the page: every plot as PNG and SVG, every table as CSV and JSON, whole or not at all."""
 
 import csv
 import json

@@ -151,18 +151,18 @@ def test_overall_uncertainty_concludes_nothing_without_a_model_or_an_open_row() 
 
 @pytest.mark.parametrize("rule", [StabilizingPredictions, ClassificationChange, OverallUncertainty])
 def test_stop_set_that_says_nothing_is_refused(rule: Callable) -> None:
-    with pytest.raises(ConfigError, match="size must be at least 100, got 99"):
+    with pytest.raises(ConfigError, match=r"size of .* must be at least 100, not 99"):
         rule(size=99)
-    with pytest.raises(ConfigError, match="window must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match=r"window of .* must be at least 1, not 0"):
         rule(window=0)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StabilizingPredictions(threshold=0), "threshold must be above 0 and at most 1, got 0"),
-        (lambda: ClassificationChange(most=1), "most must be at least 0 and below 1, got 1"),
-        (lambda: OverallUncertainty(threshold=1), "threshold must be between 0 and 1, got 1"),
+        (lambda: StabilizingPredictions(threshold=0), "threshold of StabilizingPredictions must be above 0 and"),
+        (lambda: ClassificationChange(most=1), "most of ClassificationChange must be at least 0 and below 1, not 1"),
+        (lambda: OverallUncertainty(threshold=1), "threshold of OverallUncertainty must be between 0 and 1, not 1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make: Callable, message: str) -> None:

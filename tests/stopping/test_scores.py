@@ -104,16 +104,16 @@ def test_plateau_judges_the_metric_it_is_told() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TargetScore(patience=0), "patience must be at least 1, got 0"),
-        (lambda: TargetScore(value=1.5), "value must be between 0 and 1, got 1.5"),
-        (lambda: TargetScore(confidence=0.4), "confidence must be above 0.5 and below 1, got 0.4"),
+        (lambda: TargetScore(patience=0), "patience of TargetScore must be at least 1, not 0"),
+        (lambda: TargetScore(value=1.5), "value of TargetScore must be between 0 and 1, not 1.5"),
+        (lambda: TargetScore(confidence=0.4), "confidence of TargetScore must be above 0.5 and below 1, not 0.4"),
         (lambda: TargetScore("macro_f1", confidence=0.9), "the metric accuracy alone, not for macro_f1"),
-        (lambda: Plateau(least_gain=0), "least_gain must be positive, got 0"),
-        (lambda: Plateau(labels=0), "labels must be at least 1, got 0"),
-        (lambda: Plateau(confidence=1), "confidence must be between 0 and 1, got 1"),
-        (lambda: Plateau(least_rounds=4), "least_rounds must be at least 5, got 4"),
-        (lambda: Plateau(samples=10), "samples must be at least 100, got 10"),
-        (lambda: Plateau(seed=-1), "seed must be at least 0, got -1"),
+        (lambda: Plateau(least_gain=0), "least_gain of Plateau must be positive, not 0"),
+        (lambda: Plateau(labels=0), "labels of Plateau must be at least 1, not 0"),
+        (lambda: Plateau(confidence=1), "confidence of Plateau must be between 0 and 1, not 1"),
+        (lambda: Plateau(least_rounds=4), "least_rounds of Plateau must be at least 5, not 4"),
+        (lambda: Plateau(samples=10), "samples of Plateau must be at least 100, not 10"),
+        (lambda: Plateau(seed=-1), "seed of Plateau must be at least 0, not -1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make: Callable, message: str) -> None:

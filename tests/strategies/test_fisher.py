@@ -81,7 +81,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_pool():
         ({"candidates": 0}, "candidates of BAIT must be at least 1, not 0"),
         ({"rank": 0}, "rank of BAIT must be at least 1"),
         ({"oversampling": 0.5}, "oversampling of BAIT must be at least 1"),
-        ({"regularisation": 0.0}, "regularisation of BAIT must be positive, not 0.0"),
+        ({"regularisation": 0.0}, "regularisation of BAIT must be from 1e-16 to"),
     ],
 )
 def test_senseless_options_are_refused(options, message):

@@ -111,7 +111,7 @@ class TestInformationDensity:
     [
         (lambda: ClusterMargin(factor=0.5), "factor of ClusterMargin must be at least 1, not 0.5"),
         (lambda: ClusterMargin(clusters=0), "clusters of ClusterMargin must be at least 1, not 0"),
-        (lambda: CLUE(temperature=0.0), "temperature of CLUE must be positive, not 0.0"),
+        (lambda: CLUE(temperature=0.0), "temperature of CLUE must be from 1e-16 to"),
         (lambda: DropQuery(threshold=0.0), "threshold of DropQuery must be above 0 and at most 1, not 0.0"),
         (lambda: InformationDensity(beta=-1.0), "beta of InformationDensity must be 0 or more, not -1.0"),
     ],

@@ -36,7 +36,7 @@ def ahead(lines: Sequence[Ahead], metric: str, more: float, *, width: float = 72
         steps = [last + more * j / 20 for j in range(21)]
         shapes.append(Line("ahead", color, frame.path([(x, line.law(x)) for x in steps]), "3 5"))
         x, y = frame.at(end, line.law(end))
-        x += 4 * i - 2 * (len(lines) - 1)  # intervals at the same number of labels stand beside each other
+        x += 4 * i - 2 * (len(lines) - 1)  # intervals at the same number of labels stand next to each other
         low, high = (frame.at(end, value)[1] for value in (line.low, line.high))
         shapes.append(Line("ahead", color, ((x, low), (x, high))))
         tip = f"{line.series.name}, {end:.0f} labels: {line.law(end):.3f} predicted, {line.low:.3f} to {line.high:.3f}"

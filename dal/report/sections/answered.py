@@ -81,7 +81,7 @@ def _table(told: Mapping[str, Sources]) -> Table:
         Column("source", "Source", "text"),
         Column("answers", "Answers", "whole"),
         Column("share", "Share", "share"),
-        *((Column("proposals", "Said beside", "whole"),) if beside else ()),
+        *((Column("proposals", "Proposed", "whole"),) if beside else ()),
         *((Column("dollars", "Dollars", "money"),) if "dollars" in known else ()),
         *((Column("seconds", "Seconds", "whole"),) if "seconds" in known else ()),
     )
@@ -95,9 +95,7 @@ def _table(told: Mapping[str, Sources]) -> Table:
         "One run of each strategy, mean over its seeds. Answers are those that stand; dollars and seconds count all."
     )
     if beside:
-        caption += (
-            " What is said beside, such as weak labels or a machine’s word where a person’s counts, is no answer."
-        )
+        caption += " What is proposed, such as weak labels or a machine’s word where a person’s counts, is no answer."
     return Table("sources", "Answers by source", columns, rows, caption)
 
 
@@ -126,7 +124,7 @@ class _Rules:
 
 
 def _audit(run: Run) -> list[Part]:
-    """What the rows that people answered by lot say of each machine, by strategy."""
+    """What the rows that people answered at random say of each machine, by strategy."""
     rules = _Rules.of(run)
     said = {name: [p for cell in run.of(name) for p in cell.proposals if p.source != WEAK] for name in run.strategies}
     if rules is None or not any(said.values()):
@@ -170,7 +168,7 @@ def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
         for name, a in found
     ]
     caption = (
-        "How often each machine was wrong on the rows that people answered by lot, over all seeds, each row once; "
+        "How often each machine was wrong on the rows that people answered at random, over all seeds, each row once; "
         "exact 95 % intervals (Clopper and Pearson)."
     )
     return Table("audit", "What the audit says of each machine", columns, rows, caption)
@@ -201,7 +199,7 @@ def _ends(found: Share) -> tuple[float | None, float | None, float | None]:
 
 
 def _people_alone(run: Run, shown: str | None, told: Mapping[str, Sources]) -> list[Part]:
-    """The curves over money beside those that people's price for every label would make, where a machine answered."""
+    """The curves over money next to those that people's price for every label would make, where a machine answered."""
     price = people_price(run)
     if not price or not any(MACHINE in sources or WEAK in sources for sources in told.values()):
         return []

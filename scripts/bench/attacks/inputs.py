@@ -22,7 +22,7 @@ RAW = re.compile(r"\b(?!BusyError)(?:[A-Z]\w*(?:Error|Exception|Warning)|Arrow[A
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SURPRISE = re.compile(r"<[\w.]+ object at|Traceback")
 
-#: Files that are no result: locks, and what SQLite keeps beside a store that is open.
+#: Files that are no result: locks, and what SQLite keeps next to a store that is open.
 _INCIDENTAL = re.compile(r"(^|/)(\.lock|labels\.db-(wal|shm)|replies\.db-(wal|shm))$")
 
 

@@ -1,4 +1,4 @@
-"""Part three: commands that are killed at random instants and given again, beside one that was not."""
+"""Part three: commands that are killed at random instants and given again, next to one that was not."""
 
 import argparse
 import contextlib

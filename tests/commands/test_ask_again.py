@@ -1,0 +1,169 @@
+"""`dal ask` given again, what it says to do next, and folders whose files are something else."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from command import Command, write_tickets
+
+POOL = "data: {path: tickets.csv, id: id, label: null, classes: [billing, access]}\nlearner: TfidfLearner\n"
+RUN = (
+    "data: {path: hidden.csv, id: id, test: 0.3}\nlearner: TfidfLearner\nstart: 4\nbatch: 2\nrounds: 0\nreport: false\n"
+)
+PLUGIN = """\
+from dataclasses import dataclass
+from dal.strategies import Random
+
+@dataclass(frozen=True)
+class Mine(Random):
+    '''Random, by another name.'''
+"""
+
+
+@pytest.fixture
+def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.chdir(tmp_path)
+    write_tickets(tmp_path / "tickets.csv", 30, labels=False)
+    write_tickets(tmp_path / "hidden.csv", 30)
+    (tmp_path / "pool.yaml").write_text(POOL + "strategy: Random\n")
+    (tmp_path / "run.yaml").write_text(RUN + "strategy: Random\n")
+    return Command(capsys)
+
+
+ASK = ("ask", "mine", "--config", "pool.yaml", "-n", 3, "-o", "todo.csv")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refused(ended, *words: str) -> None:
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1, ended.err
+    assert all(word in ended.err for word in words), ended.err
+
+
+def test_the_same_command_after_a_kill_asks_the_same_questions(dal: Command) -> None:
+    assert dal(*ASK).code == 0
+    first = Path("todo.csv").read_text()
+    Path("todo.csv").unlink()  # as though the command had ended before it was written
+    assert dal(*ASK).code == 0
+    assert Path("todo.csv").read_text() == first
+
+
+def test_a_config_that_says_the_same_in_other_words_is_accepted(dal: Command) -> None:
+    assert dal(*ASK).code == 0
+    path = "data.path: tickets.csv\ndata.id: id\ndata.label: null\ndata.classes: [billing, access]\n"
+    Path("pool.yaml").write_text(path + "strategy: {class_path: dal.Random}\nlearner: {TfidfLearner: }\nbatch: 25\n")
+    assert dal(*ASK, "--force").code == 0
+
+
+def test_another_config_is_refused_with_the_first_key_that_differs(dal: Command) -> None:
+    assert dal(*ASK).code == 0
+    before = contents(Path())
+    refused(dal(*ASK, "--force", "--learner.C", "3"), "mine has its config already", "learner.init_args.C is", "3")
+    refused(dal(*ASK, "--force", "--batch", "7"), "batch is 25 there and 7 here", "leave --config away")
+    refused(dal("ask", "mine", "--batch", "7", "-o", "new.csv"), "leave --batch away")
+    assert contents(Path()) == before
+
+
+def test_what_to_do_next_names_the_folder_whose_code_is_needed(dal: Command, tmp_path: Path) -> None:
+    Path("mine_plugin.py").write_text(PLUGIN)
+    Path("pool.yaml").write_text(POOL + "strategy: mine_plugin.Mine\n")
+    said = dal(*ASK).err
+    then = shlex.split(said.strip().rpartition("then: ")[2])
+    assert then == ["dal", "tell", "mine", "todo.csv", "--allow-code", str(tmp_path)]
+    assert dal(*then[1:]).code == 0  # nothing is filled in yet; without the folder it would be refused
+    refused(dal(*then[1:4]), "--allow-code")
+
+
+def test_without_code_of_a_folder_no_option_is_named(dal: Command) -> None:
+    assert dal(*ASK).err.endswith("then: dal tell mine todo.csv\n")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "labels.db", "config.yaml", "labels.db-wal", "environment.json"])
+@pytest.mark.parametrize("inside", ["", "Random-seed0"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_file_of_a_grid_that_is_none_is_found_before_any_work(
+    name: str, inside: str, kind: str, dal: Command
+) -> None:
+    place = Path("grid") / inside
+    place.mkdir(parents=True)
+    if kind == "link":
+        (place / name).symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(place / name)
+    else:
+        (place / name).mkdir()
+    before = sorted(Path().rglob("*"))
+    given = ("compare", "run.yaml", "--strategies", "Random,Margin", "--folder", "grid")
+    refused(dal(*given), name)
+    refused(dal("run", "run.yaml", "--folder", "grid"), name)
+    if not inside:
+        refused(dal("ask", "grid", "--config", "pool.yaml", "-o", "todo.csv"), name)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_grid_that_is_gone_on_with_looks_at_all_cells_first(dal: Command) -> None:
+    given = ("compare", "run.yaml", "--strategies", "Random,Margin", "--folder", "grid")
+    assert dal(*given).code == 0
+    for name in ("Random-seed0", "Margin-seed0"):
+        for file in Path("grid", name).glob("[ml]*"):
+            if file.is_file():
+                file.unlink()
+    Path("grid/Margin-seed0/metrics.jsonl").symlink_to("nowhere")
+    before = contents(Path())
+    refused(dal("compare", "--resume", "grid"), "metrics.jsonl is not a regular file")
+    assert contents(Path()) == before
+
+
+def test_a_run_does_not_go_on_with_a_folder_to_ask_from(dal: Command) -> None:
+    assert dal(*ASK).code == 0
+    before = contents(Path())
+    refused(dal("run", "--resume", "mine"), "belongs to `dal ask`")
+    refused(dal("compare", "--resume", "mine"), "holds no comparison")
+    assert contents(Path()) == before
+
+
+def test_a_report_of_many_missing_folders_names_some(dal: Command) -> None:
+    ended = dal("report", *[f"m{i}" for i in range(2000)])
+    refused(ended, "there is no folder m0", "and 1995 more of 2000")
+    assert len(ended.err) < 500
+
+
+def test_data_without_classes_are_refused_before_anything_is_written(dal: Command) -> None:
+    client = "{OpenAIClient: {model: gpt-4o-mini}}"
+    Path("llm.yaml").write_text(
+        "data: {path: tickets.csv, id: id, label: null}\nbatch: 2\nstart: 3\nrounds: 1\nstrategy: Random\n"
+        f"learner: TfidfLearner\noracle: {{LLMOracle: {{labeler: {{LLMLearner: {{client: {client}}}}}}}}}\n"
+    )
+    before = contents(Path())
+    for given in (
+        ("run", "llm.yaml", "--dry-run"),
+        ("run", "llm.yaml"),
+        ("compare", "llm.yaml", "--strategies", "Random", "--dry-run"),
+        ("ask", "mine", "--config", "llm.yaml", "-o", "todo.csv"),
+    ):
+        refused(dal(*given), "the data names no classes")
+    ended = dal("llm", "preview", "llm.yaml")
+    assert (ended.code, "the data names no classes" in ended.err) == (2, True)
+    assert contents(Path()) == before
+
+
+@pytest.mark.parametrize("option", ["--strategy", "--learner", "--loggers"])
+def test_an_import_path_of_a_thousand_packages_is_refused(option: str, dal: Command) -> None:
+    value = "a." * 20_000 + "b"
+    ended = dal("run", "run.yaml", option, f"[{value}]" if option == "--loggers" else value)
+    refused(ended, "too long for an import path")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("path", ["this.that", "antigravity.x"])
+def test_modules_of_python_itself_are_not_imported(path: str, dal: Command) -> None:
+    for name in ("this", "antigravity"):
+        sys.modules.pop(name, None)
+    for option, value in (("--strategy", path), ("--learner", path), ("--loggers", f"[{path}]")):
+        refused(dal("run", "run.yaml", option, value), "standard library")
+    assert not {"this", "antigravity"} & sys.modules.keys()
