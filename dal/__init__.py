@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from dal.candidates import SEALS, AnchorAL, Candidates, RandomSubset
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
-    from dal.events import SKIP
     from dal.experiment import Experiment
     from dal.learner import Learner
     from dal.learners.committee import CommitteeLearner
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from dal.outputs import Outputs
     from dal.session import Session
     from dal.stopping import StoppingRule
+    from dal.store.events import SKIP
     from dal.strategies import *  # noqa: F403
     from dal.strategies import (
         BADGE,
@@ -76,7 +76,7 @@ _HOMES = {
     "Query": "dal.strategy",
     "RoundState": "dal.strategy",
     "Rows": "dal.data",
-    "SKIP": "dal.events",
+    "SKIP": "dal.store.events",
     "ScoreStrategy": "dal.strategy",
     "Selection": "dal.strategy",
     "Session": "dal.session",

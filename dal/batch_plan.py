@@ -1,7 +1,7 @@
 """How passes are cut into batches, kept with the labels, so that a resumed pass is cut in the same way."""
 
-from dal.labels import LabelStore
 from dal.learner import Monitor
+from dal.store.label_store import LabelStore
 
 
 class BatchPlan(Monitor):

@@ -12,7 +12,7 @@ from dal.data.columns import labels_in_rows
 from dal.data.values import ClassIndex, UnknownValueError, array_of, listing
 from dal.data.values import shown as written
 from dal.errors import AnswerError, DataError, did_you_mean, shortened
-from dal.events import Skip, Value
+from dal.store.events import Skip, Value
 
 #: What a single answer may be given as.
 Given = str | int | Skip | Sequence[str | int] | Tensor

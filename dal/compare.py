@@ -18,7 +18,7 @@ from dal.grid.first_round import FirstRounds
 from dal.interrupts import Check, interruptible
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
-from dal.runfolder import check_folder, held, read_metrics
+from dal.store.run_folder import check_folder, held, read_metrics
 from dal.strategy import Strategy, name_of
 
 

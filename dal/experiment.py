@@ -23,10 +23,10 @@ from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.reporter import Console, Quiet
-from dal.runfolder import check_folder, held, read_metrics, record_environment
 from dal.session import Session, loaded
 from dal.stopping.record import check as check_rule
 from dal.stopping.rule import StoppingRule
+from dal.store.run_folder import check_folder, held, read_metrics, record_environment
 from dal.strategies.auto import Auto
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dal.bounded import parse_json
-from dal.durable import read_regular, write_whole
 from dal.errors import ConfigError
-from dal.spreadsheet import inert
+from dal.store.atomic_files import read_regular, write_whole
+from dal.store.spreadsheet import inert
 
 #: What a cell's folder keeps of loggers that are no files: which run it is there, and the labels of its last round.
 LOGGED = "logged.json"

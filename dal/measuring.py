@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from dal.choice import Asked
-from dal.durable import write_whole
 from dal.evaluation.batch import balance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, reliability
@@ -23,9 +22,10 @@ from dal.evaluation.noise import doubts
 from dal.learner import UNREAD, watched
 from dal.learners.held_out import held_out_probs
 from dal.outputs import Outputs
-from dal.runfolder import writing
 from dal.session import Session
 from dal.spaces import Space, first, shuffled
+from dal.store.atomic_files import write_whole
+from dal.store.run_folder import writing
 
 #: Rows to look at again that are kept, and labeled rows that are looked at for them, at most.
 DOUBTED, JUDGED = 50, 20_000

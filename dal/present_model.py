@@ -13,11 +13,11 @@ from dal.choice import Seeds, Stream
 from dal.config import moved
 from dal.config.stored import describe
 from dal.errors import SessionError
-from dal.labels import LabelStore
 from dal.learner import Learner, Monitor, Predictor, Prepared, watched
 from dal.outputs import Outputs, closure
 from dal.progress import Progress
-from dal.runfolder import MODEL, keep_model, trained_on
+from dal.store.label_store import LabelStore
+from dal.store.run_folder import MODEL, keep_model, trained_on
 
 
 class PresentModel:

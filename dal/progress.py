@@ -13,9 +13,9 @@ from torch import Tensor
 from dal.classes import Classes, Given, Mistakes
 from dal.data.values import listing
 from dal.errors import DataError, SessionError
-from dal.events import SKIP, Skip, Value
-from dal.labels import LabelStore
-from dal.proposals import Proposal
+from dal.store.events import SKIP, Skip, Value
+from dal.store.label_store import LabelStore
+from dal.store.proposals import Proposal
 
 _log = logging.getLogger("dal")
 

@@ -20,16 +20,16 @@ from dal.chooser import Chooser
 from dal.classes import Classes, one_per_row, spread
 from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
-from dal.events import Answer, Skip
-from dal.labels import LabelStore
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
 from dal.present_model import PresentModel
 from dal.progress import Progress
-from dal.proposals import Proposal
-from dal.runfolder import LABELS, METRICS, Lock, append_metrics, check_folder, read_metrics
 from dal.stopping import record
 from dal.stopping.rule import History, StoppingRule, Verdict
+from dal.store.events import Answer, Skip
+from dal.store.label_store import LabelStore
+from dal.store.proposals import Proposal
+from dal.store.run_folder import LABELS, METRICS, Lock, append_metrics, check_folder, read_metrics
 from dal.strategy import RoundState, Strategy
 
 __all__ = ["Asked", "Session", "check_needs"]

@@ -15,10 +15,10 @@ from torch import Tensor
 from dal.data import Rows
 from dal.data.values import encodable, whole
 from dal.errors import AnswerError, ConfigError, DataError, did_you_mean, shortened
-from dal.events import SKIP, Skip, Value
-from dal.events import Answer as Stored
 from dal.session import Session
-from dal.spreadsheet import as_csv, original, read_sheet, without_apostrophes, write_csv
+from dal.store.events import SKIP, Skip, Value
+from dal.store.events import Answer as Stored
+from dal.store.spreadsheet import as_csv, original, read_sheet, without_apostrophes, write_csv
 
 SKIP_WORD = "skip"  # declines a row
 NONE_WORD = "none"  # no class at all, when multi-label

@@ -10,9 +10,9 @@ from dal.functional.checking import Options
 from dal.learner import Learner
 from dal.oracles.labeler import Opinions, check_labeler, opinions
 from dal.session import Session
+from dal.store.unread_answers import Unread
 from dal.strategies.random import Random
 from dal.strategy import Strategy
-from dal.unread import Unread
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from command import Command, write_tickets
 
-from dal.labels import LabelStore
+from dal.store.label_store import LabelStore
 
 RUN = """\
 data: {path: tickets.csv, id: id, test: 0.3}

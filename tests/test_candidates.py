@@ -23,11 +23,11 @@ from dal.config import tree
 from dal.config.stored import describe
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, NeedError, SelectionError
-from dal.events import SKIP
 from dal.experiment import Experiment
 from dal.learners.probe import ProbeLearner
 from dal.outputs import Outputs
 from dal.session import Session
+from dal.store.events import SKIP
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin

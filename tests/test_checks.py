@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dal.checks import Check, read_checks
 from dal.errors import SessionError
-from dal.events import SKIP
+from dal.store.accuracy_samples import Check, read_checks
+from dal.store.events import SKIP
 
 CHECK = Check(2, 30, 41, 100, 0.5, ("a", "b", "c"), (0.1, 0.2, 1 / 3), ("x", "y", "x"))
 SEVERAL = Check(1, 3, 4, 9, 1.0, ("a", "b", "c"), (0.1, 0.2, 0.3), ((), ("x", "y"), ("x",)))

@@ -19,7 +19,7 @@ from test_experiment import experiment, without_seconds
 from dal.compare import CellsFailed, Comparison
 from dal.errors import ConfigError, NeedError
 from dal.grid.executor import LOG
-from dal.runfolder import read_metrics
+from dal.store.run_folder import read_metrics
 from dal.strategies import ALPS, BADGE, ClusterCenters, Entropy, Margin, Random
 from dal.strategy import Query, Selection, Strategy
 

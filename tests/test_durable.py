@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from dying import processes, run_until
 
-from dal import durable
-from dal.durable import check_output, recover, replacing, temporary_name, write_whole
 from dal.errors import ConfigError
+from dal.store import atomic_files as durable
+from dal.store.atomic_files import check_output, recover, replacing, temporary_name, write_whole
 
 
 @pytest.fixture

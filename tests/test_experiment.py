@@ -15,16 +15,16 @@ from torch import Tensor
 from dal.config.stored import read_config
 from dal.data import Rows, Splits
 from dal.errors import BusyError, ConfigError, DataError, NeedError
-from dal.events import SKIP
 from dal.experiment import Experiment
 from dal.interrupts import Interrupted
-from dal.labels import LabelStore
 from dal.learner import Monitor
 from dal.learners.probe import ProbeLearner
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.reporter import Console, Quiet
-from dal.runfolder import Lock, read_metrics
+from dal.store.events import SKIP
+from dal.store.label_store import LabelStore
+from dal.store.run_folder import Lock, read_metrics
 from dal.strategies.composition import Phases
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random

@@ -15,12 +15,13 @@ from dying import processes, run_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal import database, durable, events
 from dal.errors import ConfigError, SessionError
-from dal.events import SKIP, Answer
-from dal.labels import LabelStore
-from dal.proposals import Proposal
-from dal.unread import Unread
+from dal.store import atomic_files as durable
+from dal.store import database, events
+from dal.store.events import SKIP, Answer
+from dal.store.label_store import LabelStore
+from dal.store.proposals import Proposal
+from dal.store.unread_answers import Unread
 
 
 @pytest.fixture
@@ -178,8 +179,8 @@ def test_closed_store_says_so(path: Path) -> None:
 def test_acknowledged_answer_survives_a_kill(path: Path) -> None:
     program = f"""
 import sys
-from dal.events import Answer
-from dal.labels import LabelStore
+from dal.store.events import Answer
+from dal.store.label_store import LabelStore
 store = LabelStore({str(path)!r})
 store.ask([str(i) for i in range(100000)])
 for i in range(100000):

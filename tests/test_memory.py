@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from dal.data import Rows, Splits
-from dal.events import SKIP
 from dal.functional.k_center import Bounds
 from dal.learners.probe import ProbeLearner
 from dal.memory import Memory, SessionMemory
 from dal.outputs import Outputs
 from dal.session import Session
+from dal.store.events import SKIP
 from dal.strategies.diversity import CoreSet
 from dal.strategies.random import Random
 from dal.strategy import Query, choose

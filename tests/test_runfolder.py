@@ -15,10 +15,18 @@ from typing import Any
 import pytest
 import torch
 
-from dal import runfolder
 from dal.config.stored import describe, read_config, write_config
 from dal.errors import BusyError, ConfigError, SessionError
-from dal.runfolder import Lock, append_metrics, environment, keep_model, read_metrics, record_environment, trained_on
+from dal.store import run_folder as runfolder
+from dal.store.run_folder import (
+    Lock,
+    append_metrics,
+    environment,
+    keep_model,
+    read_metrics,
+    record_environment,
+    trained_on,
+)
 
 
 class Shape(ABC):

@@ -17,12 +17,12 @@ from torch import Tensor
 from dal.choice import Seeds, Stream
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedError, SessionError
-from dal.events import SKIP, Answer
-from dal.labels import LabelStore
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.probe import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs
 from dal.session import Session
+from dal.store.events import SKIP, Answer
+from dal.store.label_store import LabelStore
 from dal.strategies.composition import Phases
 from dal.strategies.diversity import ClusterCenters, CoreSet
 from dal.strategies.random import Random
@@ -603,7 +603,7 @@ def test_another_process_on_the_folder_is_named_until_it_is_killed(data: Splits,
     program = f"""
 import time
 from pathlib import Path
-from dal.runfolder import Lock
+from dal.store.run_folder import Lock
 lock = Lock(Path({str(tmp_path)!r}))
 print("held", flush=True)
 time.sleep(600)
@@ -803,10 +803,10 @@ def test_answers_that_were_stored_beside_the_session_are_seen(data: Splits) -> N
 
 
 def test_rounds_replay_no_event(data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dal import events
     from dal.evaluation import Prices
     from dal.measuring import Measures
     from dal.stopping import Labels
+    from dal.store import events
 
     read, seen = events.read, []
     monkeypatch.setattr(events, "read", lambda line: (seen.append(line[0]), read(line))[1])

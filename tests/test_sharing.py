@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import Command, asking, fill
 
-from dal.labels import LabelStore
+from dal.store.label_store import LabelStore
 
 # In a process of its own: a torn read of a mask ended in corrupted memory.
 THREADS = """\
@@ -15,7 +15,7 @@ import random, sys, threading
 import torch
 from dal.data import Rows, Splits
 from dal.errors import DalError
-from dal.events import SKIP
+from dal.store.events import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.progress import Progress
 from dal.session import Session

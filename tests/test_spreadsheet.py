@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dal.errors import AnswerError
-from dal.spreadsheet import Sheet, as_csv, inert, original, read_sheet, without_apostrophes, write_csv
+from dal.store.spreadsheet import Sheet, as_csv, inert, original, read_sheet, without_apostrophes, write_csv
 
 # Characters that decide how a cell is cut, quoted and run, among letters.
 AWKWARD = st.text(st.sampled_from("=+-@'\";,|\t\n\r ab\u00a0\uff1d\uff0b\ufe63\u200b\u2028\x0b\x00"), max_size=12)

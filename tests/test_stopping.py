@@ -21,7 +21,6 @@ from dal.experiment import Experiment
 from dal.interrupts import Interrupted
 from dal.learners.probe import ProbeLearner
 from dal.reporter import Console, Quiet
-from dal.runfolder import append_metrics, read_metrics
 from dal.session import Session
 from dal.stopping import (
     All,
@@ -40,6 +39,7 @@ from dal.stopping import (
     backtest,
 )
 from dal.stopping import Any as AnyRule
+from dal.store.run_folder import append_metrics, read_metrics
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin
 

@@ -14,10 +14,10 @@ from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
 from dal.evaluation import Prices, costs
 from dal.experiment import Experiment
-from dal.labels import LabelStore
 from dal.learner import Predictor, Prepared
 from dal.learners.probe import ProbeLearner
 from dal.session import Session
+from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random
 from dal.weak import LLMWeakLabels
 
@@ -63,7 +63,7 @@ def test_give_way_to_an_answer_and_to_a_declined_row() -> None:
         session.tell([5], ["d"], correct=True)
         assert session.weak_rows.tolist() == [9, 11]
         assert session.labels.tolist() == [3]
-        from dal.events import SKIP
+        from dal.store.events import SKIP
 
         session.tell([9], [SKIP], correct=True)
         assert session.weak_rows.tolist() == [11]

@@ -8,12 +8,12 @@ from dal.commands.terminal import visible
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.evaluation.cost import MACHINE, WEAK
-from dal.events import standing
-from dal.labels import LabelStore
 from dal.oracles.oracle import Oracle
 from dal.oracles.router import Router
-from dal.runfolder import LABELS
-from dal.spreadsheet import as_csv, write_csv
+from dal.store.events import standing
+from dal.store.label_store import LabelStore
+from dal.store.run_folder import LABELS
+from dal.store.spreadsheet import as_csv, write_csv
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dal.checks import Check, read_checks
 from dal.commands.opening import Model, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
@@ -16,11 +15,12 @@ from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
-from dal.events import Skip, Value
 from dal.interrupts import interruptible
 from dal.reporter import Console
 from dal.session import Session
 from dal.sheet import Answers, keep_absent, questions, read_answers, write_questions
+from dal.store.accuracy_samples import Check, read_checks
+from dal.store.events import Skip, Value
 
 _STREAM = 104729  # the drawing's own random numbers, apart from all that a session draws
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.checks import read_checks
 from dal.commands.opening import Model, Place, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
@@ -19,12 +18,13 @@ from dal.errors import ConfigError, SessionError
 from dal.evaluation.autolabel import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
-from dal.events import Value
 from dal.interrupts import interruptible
 from dal.reporter import Console
 from dal.session import Session
 from dal.sheet import cell_of, check_classes, rows_by_id
-from dal.spreadsheet import as_csv, write_csv
+from dal.store.accuracy_samples import read_checks
+from dal.store.events import Value
+from dal.store.spreadsheet import as_csv, write_csv
 
 _STREAM = 0  # of the random order of held-out rows
 

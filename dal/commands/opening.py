@@ -15,8 +15,8 @@ from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
 from dal.experiment import Cell, Experiment
 from dal.learner import SILENT, Monitor, Prepared
-from dal.runfolder import LABELS
 from dal.session import Session
+from dal.store.run_folder import LABELS
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.config.kinds import ASKED, CELL, COMPARISON, KIND, RUN, check_kind
-from dal.durable import check_output, named
 from dal.errors import ConfigError
+from dal.store.atomic_files import check_output, named
 
 if TYPE_CHECKING:
     from dal.experiment import Experiment

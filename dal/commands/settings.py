@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dal.commands.places import FILES, check_folder, require_asked
 from dal.commands.terminal import say
-from dal.durable import check_regular, named
 from dal.errors import ConfigError, shortened
+from dal.store.atomic_files import check_regular, named
 
 if TYPE_CHECKING:
     from dal.config.tree import Node, Override

@@ -13,7 +13,18 @@ from types import ModuleType
 from typing import Any
 
 #: Module in version 0.1 -> module now.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "dal.labels": "dal.store.label_store",
+    "dal.events": "dal.store.events",
+    "dal.proposals": "dal.store.proposals",
+    "dal.unread": "dal.store.unread_answers",
+    "dal.checks": "dal.store.accuracy_samples",
+    "dal.runfolder": "dal.store.run_folder",
+    "dal.durable": "dal.store.atomic_files",
+    "dal.database": "dal.store.database",
+    "dal.spreadsheet": "dal.store.spreadsheet",
+    "dal.learners.cache": "dal.store.cache_folder",
+}
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.
 CLASSES: dict[str, str] = {}

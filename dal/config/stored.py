@@ -16,9 +16,9 @@ from dal import plugins
 from dal.bounded import parse_yaml
 from dal.config import moved
 from dal.config.kinds import KIND
-from dal.durable import make_folder, named, write_whole
 from dal.errors import ConfigError, shortened
-from dal.runfolder import check_folder, reason_of, writing
+from dal.store.atomic_files import make_folder, named, write_whole
+from dal.store.run_folder import check_folder, reason_of, writing
 
 CONFIG = "config.yaml"
 

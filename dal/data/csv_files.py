@@ -15,7 +15,7 @@ from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_retur
 from dal.data.source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
 from dal.data.values import SEPARATORS, reason, shown
 from dal.errors import DataError, printable
-from dal.spreadsheet import is_inert, may_be_own, original
+from dal.store.spreadsheet import is_inert, may_be_own, original
 
 #: Bytes that are parsed at a time; a file with a longer row is parsed in one piece.
 CSV_BLOCK = 8 << 20

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.proposals import MERGED, Proposal, latest
-from dal.unread import Unread
+from dal.store.proposals import MERGED, Proposal, latest
+from dal.store.unread_answers import Unread
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 
 from dal.errors import ConfigError
-from dal.events import Event, Work, work
-from dal.proposals import Proposal, apart
-from dal.unread import Unread
+from dal.store.events import Event, Work, work
+from dal.store.proposals import Proposal, apart
+from dal.store.unread_answers import Unread
 
 #: The source of answers that no person's time went into, and that of weak labels, which are none.
 MACHINE, WEAK = "llm", "weak"
@@ -68,7 +68,7 @@ def charges(
     Answers and skips count, those that were retracted later too: the work was done. A cost that is stored with an
     answer takes the place of both prices; a stored time takes the place of `seconds_per_label`. Answers of a language
     model take no person's time, and no price. What was proposed next to the answers, or could not be read, costs what
-    is stored with it, but for what an answer repeats (`dal.proposals.apart`).
+    is stored with it, but for what an answer repeats (`dal.store.proposals.apart`).
     """
     counted = done if isinstance(done, Work) else work(done)
     beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]

@@ -17,7 +17,7 @@ from dal.config.importing import safe_environment
 from dal.errors import BusyError, DalError
 from dal.experiment import Cell, Experiment
 from dal.interrupts import Check, Interrupted
-from dal.runfolder import Lock, read_metrics
+from dal.store.run_folder import Lock, read_metrics
 
 #: What a worker's folder of a cell keeps of what it said.
 LOG = "worker.log"

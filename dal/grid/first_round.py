@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dal.durable import read_regular, write_whole
 from dal.errors import BusyError
 from dal.interrupts import Check
-from dal.runfolder import Lock
 from dal.session import Session
+from dal.store.atomic_files import read_regular, write_whole
+from dal.store.run_folder import Lock
 
 _FOLDER = ".first"  # in the folder of the grid
 _LINE = "line.json"

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dal.durable import write_whole
 from dal.errors import LearnerError
 from dal.evaluation import compare, curve, holm, paired_p
 from dal.learner import Learner
 from dal.session import Session
+from dal.store.atomic_files import write_whole
 
 #: The key of a line.
 KEY = "successor"

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options, shown
@@ -20,6 +19,7 @@ from dal.learners.heads import resamples, spawned
 from dal.learners.labels import checked_labels, checked_weights
 from dal.learners.saved import read_facts
 from dal.outputs import FOLDS, Outputs, closure, log_probs, sources
+from dal.store.atomic_files import replacing
 
 #: What a committee computes of its members' logits.
 COMPUTED = frozenset({"logits", "mc_logits", "joint_mc_logits"})

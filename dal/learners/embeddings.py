@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dal.durable import read_regular, replacing
 from dal.errors import LearnerError, one_line, shortened
 from dal.inference import Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor
-from dal.learners.cache import cache_folder, verified
 from dal.learners.tensors import TensorPrepared
 from dal.learners.tokens import TextPrepared
+from dal.store.atomic_files import read_regular, replacing
+from dal.store.cache_folder import cache_folder, verified
 
 _CHUNK = 65_536  # rows embedded before they are written
 _FORMAT = 1  # of the cached files

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, printable, shortened
 from dal.functional.checking import Options
 from dal.inference import Precision
@@ -26,6 +25,7 @@ from dal.learners.predictor import NetworkPredictor
 from dal.learners.saved import check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.modules.base import ActiveModule
+from dal.store.atomic_files import replacing
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dal.durable import replacing
 from dal.errors import LearnerError, NeedError
 from dal.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
@@ -14,6 +13,7 @@ from dal.learners.last_layer import DrawnNetwork, LastLayer
 from dal.learners.surprisal import SURPRISAL, Surprisal
 from dal.modules.base import ActiveModule
 from dal.outputs import Outputs, closure, sources
+from dal.store.atomic_files import replacing
 
 EMBEDDINGS = frozenset({"embeddings"})
 

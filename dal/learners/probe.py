@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.inference import Collector, Precision
@@ -26,6 +25,7 @@ from dal.learners.tensors import TensorPrepared, prepare_tensors
 from dal.learners.texts import locate, prepare_texts
 from dal.learners.tokens import TextPrepared
 from dal.outputs import Outputs
+from dal.store.atomic_files import replacing
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
 

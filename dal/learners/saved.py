@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dal.bounded import parse_json
-from dal.durable import read_regular
 from dal.errors import LearnerError, one_line, shortened
+from dal.store.atomic_files import read_regular
 
 
 def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:

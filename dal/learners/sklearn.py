@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError, shortened
 from dal.functional.checking import Options, shown
 from dal.inference import Collector
@@ -28,6 +27,7 @@ from dal.learners.probe import check_encoder, embedded, prepare_vectors
 from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.texts import locate
 from dal.outputs import Outputs, closure
+from dal.store.atomic_files import replacing
 
 _log = logging.getLogger("dal")
 

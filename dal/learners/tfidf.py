@@ -11,7 +11,6 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from dal.durable import replacing
 from dal.errors import DataError, LearnerError, NeedError
 from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
@@ -19,6 +18,7 @@ from dal.learners.labels import checked_labels, row_weights
 from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.sklearn import Member, fit_estimator
 from dal.outputs import Outputs, closure
+from dal.store.atomic_files import replacing
 
 _LOGITS = frozenset({"logits"})
 

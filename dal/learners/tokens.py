@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from dal.durable import read_regular, replacing
 from dal.errors import DataError
 from dal.learner import Prepared
-from dal.learners.cache import cache_folder, verified
+from dal.store.atomic_files import read_regular, replacing
+from dal.store.cache_folder import cache_folder, verified
 
 _CHUNK = 8192  # texts tokenized at once
 _FORMAT = 1  # of the cached files

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.database import NoDatabaseError, create, read_header
-from dal.durable import check_output, is_alive, named
 from dal.errors import LLMError, one_line, shortened
 from dal.llm.client import Bill, Reply
+from dal.store.atomic_files import check_output, is_alive, named
+from dal.store.database import NoDatabaseError, create, read_header
 
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
 _VERSION = 1

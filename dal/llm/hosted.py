@@ -225,7 +225,7 @@ class HostedClient(Client):
                 raise ConfigError(f"cache {shortened(self.cache, 120)}: there is no home of that name") from error
             except OSError:  # a name that is too long, which the cache refuses
                 return given
-        from dal.learners.cache import cache_folder
+        from dal.store.cache_folder import cache_folder
 
         return cache_folder() / "replies.db"
 

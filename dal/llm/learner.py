@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dal.durable import replacing
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options
 from dal.inference import Collector
@@ -25,6 +24,7 @@ from dal.llm.parsing import Parsed
 from dal.llm.prompts import QUESTIONS, Example, Task, as_text
 from dal.llm.verbalized import confidences_of, logits_of
 from dal.outputs import Outputs
+from dal.store.atomic_files import replacing
 
 Mode = Literal["verbalized", "consistency", "likelihood"]
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from dal.durable import replacing
 from dal.errors import LearnerError
 from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged
 from dal.modules.base import ActiveModule, Batch
 from dal.modules.dropout import seeded, training_flags
 from dal.modules.loading import load_classifier
+from dal.store.atomic_files import replacing
 
 _NOT_FOR_THE_MODEL = frozenset({"labels", "weights"})
 

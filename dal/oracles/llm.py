@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from dal.errors import ConfigError
-from dal.events import SKIP
 from dal.functional.checking import Options
 from dal.learner import Learner
 from dal.oracles.labeler import check_labeler, opinions
 from dal.oracles.oracle import Oracle, Said
+from dal.store.events import SKIP
 
 
 @dataclass(frozen=True)

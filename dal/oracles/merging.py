@@ -8,9 +8,9 @@ import numpy as np
 
 from dal.evaluation.cost import MACHINE
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.events import Event
 from dal.oracles.oracle import Record
-from dal.proposals import Proposal, latest
+from dal.store.events import Event
+from dal.store.proposals import Proposal, latest
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any, Final
 from torch import Tensor
 
 from dal.errors import AnswerError, printable
-from dal.events import Event
 from dal.functional.checking import as_number, shown
-from dal.proposals import Proposal
+from dal.store.events import Event
+from dal.store.proposals import Proposal
 
 
 class Later(Enum):
@@ -30,7 +30,7 @@ class Said:
     """An answer with what is known of it.
 
     Attributes:
-        value: a class name or index, a list of them when multi-label, `dal.events.SKIP`, or `LATER`.
+        value: a class name or index, a list of them when multi-label, `dal.store.events.SKIP`, or `LATER`.
         who: the name of the person or model; empty for the oracle's class.
         source: what kind of answerer; empty for the oracle's own `source`.
         confidence: in [0, 1], None when unknown.
@@ -86,8 +86,8 @@ class Oracle(ABC):
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         """One answer per row of the `dal.data.Rows` `data`, in order.
 
-        An answer is a class name or index, a list of them when multi-label, `dal.events.SKIP`, or a `Said` around one
-        of these. The same question should get the same answer, or a run that was killed cannot be repeated.
+        An answer is a class name or index, a list of them when multi-label, `dal.SKIP`, or a `Said` around one of these. The
+        same question should get the same answer, or a run that was killed cannot be repeated.
 
         Args:
             rows: (n,) int64.

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dal.classes import by_index
 from dal.errors import ConfigError
-from dal.events import SKIP
 from dal.functional.checking import Options
 from dal.oracles.llm import called, named_apart
 from dal.oracles.merging import Merged, Merger
 from dal.oracles.oracle import LATER, Oracle, Record, Said, one_said_per_row
-from dal.proposals import MERGED, latest
+from dal.store.events import SKIP
+from dal.store.proposals import MERGED, latest
 
 #: What happens to a row, in the order in which the reasons are looked at.
 AUDIT, UNSURE, DISAGREE, MACHINE = "audit", "unsure", "disagree", "machine"

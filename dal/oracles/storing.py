@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from dal.classes import by_index
-from dal.events import SKIP, Skip
 from dal.oracles.oracle import LATER, Later, Oracle, Record, Said, one_said_per_row
 from dal.session import Session
-from dal.unread import Unread
+from dal.store.events import SKIP, Skip
+from dal.store.unread_answers import Unread
 
 
 def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:

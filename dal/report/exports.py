@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dal.durable import replacing
 from dal.report.measures import number
 from dal.report.parts import Plot, Section, Table, leaves
 from dal.report.png import png
 from dal.report.svg import svg
 from dal.report.wording import slug
-from dal.spreadsheet import as_csv
+from dal.store.atomic_files import replacing
+from dal.store.spreadsheet import as_csv
 
 FOLDER = "report"
 INDEX = "index.json"

@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from dal.durable import write_whole
 from dal.evaluation import Comparison
 from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
@@ -37,6 +36,7 @@ from dal.report.svg import STYLE, svg
 from dal.report.verdict import Verdict, comparisons, together, verdicts
 from dal.report.wording import WRITERS, in_markup
 from dal.reporter import duration
+from dal.store.atomic_files import write_whole
 
 
 def write_report(

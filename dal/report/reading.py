@@ -11,12 +11,12 @@ from dal.bounded import parse_json, parse_yaml
 from dal.errors import DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import MACHINE
-from dal.events import Event, Value, standing
-from dal.labels import LabelStore
-from dal.proposals import Proposal
 from dal.report.measures import figure_of, spent
 from dal.report.measures import number as is_number
-from dal.unread import Unread
+from dal.store.events import Event, Value, standing
+from dal.store.label_store import LabelStore
+from dal.store.proposals import Proposal
+from dal.store.unread_answers import Unread
 
 _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 

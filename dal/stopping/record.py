@@ -15,12 +15,12 @@ from torch import Tensor
 from dal.data.columns import digests
 from dal.data.split import keys
 from dal.errors import ConfigError
-from dal.events import Event, Work, work
 from dal.functional.uncertainty import entropy
 from dal.outputs import Outputs
-from dal.proposals import Proposal, apart
 from dal.stopping.rule import Line, StoppingRule
-from dal.unread import Unread
+from dal.store.events import Event, Work, work
+from dal.store.proposals import Proposal, apart
+from dal.store.unread_answers import Unread
 
 #: What a rule may read, and how an error calls it.
 READS = {"spent": "what was spent", "validation": "scores on validation rows", "stop_set": "predictions for the pool"}

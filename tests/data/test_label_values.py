@@ -14,12 +14,12 @@ import torch
 from dal.classes import Classes, by_index, one_per_row, spread
 from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
-from dal.events import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.session import Session
 from dal.sheet import parse
+from dal.store.events import SKIP
 from dal.strategies.random import Random
 
 FORMS = ["csv", "jsonl", "parquet", "list", "array", "series", "inputs"]

@@ -10,7 +10,7 @@ from dal.data import DataWarning, Rows, Splits, TextData
 from dal.learners.probe import ProbeLearner
 from dal.session import Session
 from dal.sheet import write_questions
-from dal.spreadsheet import as_csv, write_csv
+from dal.store.spreadsheet import as_csv, write_csv
 from dal.strategies.random import Random
 
 FORMULAS = ["=1+1", "+1 for this", "-5 degrees outside", "@support, =help", "a\n-b", "'=quoted", "''-twice", "plain"]

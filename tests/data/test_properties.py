@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError
-from dal.events import SKIP
 from dal.learners.probe import ProbeLearner
 from dal.session import Session
 from dal.sheet import cell_of, marker, read_answers, write_questions
-from dal.spreadsheet import inert
+from dal.store.events import SKIP
+from dal.store.spreadsheet import inert
 from dal.strategies.random import Random
 
 # Characters that formats treat in a way of their own, next to any others; no halves of surrogate pairs.

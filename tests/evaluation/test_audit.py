@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from dal.evaluation.audit import Share, audits, merged
-from dal.proposals import Proposal
+from dal.store.proposals import Proposal
 
 CLASSES = ("a", "b")
 

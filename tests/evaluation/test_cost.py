@@ -2,10 +2,10 @@ import pytest
 
 from dal.errors import ConfigError
 from dal.evaluation import Prices, costs, sources
-from dal.events import Event, standing
-from dal.proposals import Proposal
 from dal.stopping.record import spent
-from dal.unread import Unread
+from dal.store.events import Event, standing
+from dal.store.proposals import Proposal
+from dal.store.unread_answers import Unread
 
 
 def told(row, kind="answered", source="person", seconds=None, cost=None, who=""):

@@ -14,7 +14,7 @@ from test_experiment import experiment
 
 from dal.compare import Comparison
 from dal.errors import ConfigError
-from dal.runfolder import read_metrics
+from dal.store.run_folder import read_metrics
 from dal.strategies import Margin
 
 DIES = """\

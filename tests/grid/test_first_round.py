@@ -18,8 +18,8 @@ from dal.learner import Prepared
 from dal.learners.probe import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.reporter import Quiet
-from dal.runfolder import read_metrics
 from dal.session import Session
+from dal.store.run_folder import read_metrics
 from dal.strategies import BADGE, ClusterCenters, CoreSet, Entropy, Margin, Random
 from dal.strategy import Strategy
 

@@ -20,9 +20,9 @@ from test_kill import finished
 from dal.compare import Comparison
 from dal.data import Rows, Splits
 from dal.experiment import Experiment
-from dal.labels import LabelStore
 from dal.learners.probe import ProbeLearner
-from dal.runfolder import read_metrics
+from dal.store.label_store import LabelStore
+from dal.store.run_folder import read_metrics
 from dal.strategies import ClusterCenters, Entropy, Margin
 
 CELLS = tuple(f"{name}-seed{seed}" for seed in (3, 4) for name in ("Margin", "Entropy", "Random"))

@@ -18,7 +18,7 @@ from dal.data import TextData
 from dal.grid.successor import conclusion
 from dal.learners.probe import ProbeLearner
 from dal.report import write_report
-from dal.runfolder import read_metrics
+from dal.store.run_folder import read_metrics
 from dal.strategies import Margin
 
 

@@ -10,7 +10,6 @@ from dal.config import build as building
 from dal.config import tree
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
-from dal.events import SKIP
 from dal.experiment import Experiment
 from dal.learners.tfidf import TfidfLearner
 from dal.llm.learner import LLMLearner
@@ -22,6 +21,7 @@ from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.outputs import closure
 from dal.session import Session
+from dal.store.events import SKIP
 from dal.strategies import LowestConfidence, Margin, Random, VoteEntropy
 from dal.testing import check_learner, default_rows
 from dal.weak import LLMWeakLabels

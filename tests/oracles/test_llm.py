@@ -11,19 +11,19 @@ from labelers import WordLabeler
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
-from dal.events import SKIP
 from dal.experiment import Experiment
-from dal.labels import LabelStore
 from dal.learners.probe import ProbeLearner
 from dal.oracles.llm import LLMOracle
 from dal.oracles.oracle import LATER, Said
 from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
-from dal.proposals import Proposal, latest
 from dal.session import Session
+from dal.store.events import SKIP
+from dal.store.label_store import LabelStore
+from dal.store.proposals import Proposal, latest
+from dal.store.unread_answers import Unread
 from dal.strategies import Random
-from dal.unread import Unread
 from dal.weak import LLMWeakLabels
 
 

@@ -14,7 +14,6 @@ from labelers import WordLabeler, WordPredictor
 
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, LearnerError
-from dal.events import SKIP
 from dal.learners.tfidf import TfidfLearner
 from dal.oracles.labeler import opinions
 from dal.oracles.llm import LLMOracle
@@ -24,6 +23,7 @@ from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.outputs import Outputs
 from dal.session import Session
+from dal.store.events import SKIP
 from dal.strategies import Random
 from dal.weak import LLMWeakLabels
 

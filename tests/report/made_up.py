@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from dal.events import Answer
-from dal.labels import LabelStore
+from dal.store.events import Answer
+from dal.store.label_store import LabelStore
 
 ENVIRONMENT = {
     "python": "3.11.9",

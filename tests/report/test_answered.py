@@ -15,13 +15,13 @@ from test_sections import row, tables
 
 from dal.data import Rows, Splits
 from dal.experiment import Experiment
-from dal.labels import LabelStore
 from dal.oracles.llm import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.price import people_price
 from dal.report.reading import read
 from dal.report.sections import answered
+from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random
 
 PRICES = {"price_per_label": 2.0}

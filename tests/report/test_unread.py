@@ -10,13 +10,13 @@ from test_page import report
 from test_sections import row, tables
 
 from dal.experiment import Experiment
-from dal.labels import LabelStore
 from dal.oracles.llm import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.reading import read
 from dal.report.sections import answered
 from dal.report.sections.unread import LONGEST, SHOWN
+from dal.store.label_store import LabelStore
 from dal.strategies import Random
 
 

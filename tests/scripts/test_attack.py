@@ -130,7 +130,7 @@ def test_texts_that_are_not_in_the_file_are_a_violation(attacks: None, tmp_path:
 def test_a_store_of_no_bytes_and_a_file_left_over_are_violations(attacks: None, tmp_path: Path) -> None:
     from attacks.kills import _half, facts
 
-    from dal.labels import LabelStore
+    from dal.store.label_store import LabelStore
 
     (tmp_path / "work").mkdir()
     path = tmp_path / "work" / "labels.db"

@@ -7,10 +7,10 @@ import torch
 
 from dal.data import Rows
 from dal.errors import ConfigError
-from dal.events import SKIP, Answer
-from dal.labels import LabelStore
 from dal.outputs import Outputs
 from dal.stopping.record import StoppingWarning, StopSet, spent
+from dal.store.events import SKIP, Answer
+from dal.store.label_store import LabelStore
 
 
 def ids(n: int) -> list[str]:

@@ -7,7 +7,6 @@ from dal.evaluation import Curve
 from dal.evaluation.audit import Audit, Share, audits
 from dal.evaluation.cost import MACHINE, WEAK
 from dal.oracles.router import drawn
-from dal.proposals import Proposal
 from dal.report.measures import METRICS, MONEY, figure_of, number
 from dal.report.parts import Column, Fold, Part, Plot, Said, Section, Side, Table
 from dal.report.plots.curves import curves
@@ -17,6 +16,7 @@ from dal.report.sections import unread
 from dal.report.series import Series, of_run
 from dal.report.verdict import listed
 from dal.report.wording import share
+from dal.store.proposals import Proposal
 
 
 def section(run: Run, shown: str | None) -> Section | None:

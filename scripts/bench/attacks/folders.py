@@ -140,8 +140,8 @@ def make(folder: Path, rows: int) -> int:
 
 def _audited(folder: Path) -> None:
     """A folder with a router, in which one machine and a person have answered."""
-    from dal.events import Answer
-    from dal.labels import LabelStore
+    from dal.store.events import Answer
+    from dal.store.label_store import LabelStore
 
     (folder / "audited").mkdir()
     (folder / "audited" / "config.yaml").write_text(ROUTER, encoding="utf-8")

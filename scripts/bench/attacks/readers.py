@@ -364,7 +364,7 @@ class Sheets:
     @staticmethod
     def _written(point: random.Random) -> Trial:
         """Cells as dal writes them: no spreadsheet may run one, whatever it takes for the separator."""
-        from dal.spreadsheet import as_csv
+        from dal.store.spreadsheet import as_csv
 
         cells = [_formula(point) for _ in range(point.randint(1, 4))]
         content = as_csv([["id", "text", "label"], *([f"t{i}", cell, cell] for i, cell in enumerate(cells))])

@@ -18,7 +18,8 @@ from typing import IO, Any
 import torch
 
 from dal.bounded import parse_json
-from dal.durable import (
+from dal.errors import BusyError, ConfigError, SessionError, one_line, shortened
+from dal.store.atomic_files import (
     check_regular,
     is_alive,
     make_folder,
@@ -29,7 +30,6 @@ from dal.durable import (
     synchronise_folder,
     write_whole,
 )
-from dal.errors import BusyError, ConfigError, SessionError, one_line, shortened
 
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dal.durable import write_whole
 from dal.errors import AnswerError, printable, shortened
+from dal.store.atomic_files import write_whole
 
 # -- cells -----------------------------------------------------------------------------------------------------------
 

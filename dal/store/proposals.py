@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dal.errors import AnswerError
-from dal.events import Value, check_columns, check_figures, read_value
-from dal.unread import Unread
+from dal.store.events import Value, check_columns, check_figures, read_value
+from dal.store.unread_answers import Unread
 
 #: The name and source of what several machines say together: no word of its own.
 MERGED = "merged"
@@ -110,7 +110,7 @@ def apart(said: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[
 
     Args:
         said: the proposals of the label store, or its answers that could not be read.
-        paid: (row, who, source) of the answers and skips that have a cost: `dal.events.Work.paid`.
+        paid: (row, who, source) of the answers and skips that have a cost: `dal.store.events.Work.paid`.
     """
     last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
     return [each for key, each in last.items() if key not in paid] if paid else list(last.values())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from dal.events import check_columns, check_figures
+from dal.store.events import check_columns, check_figures
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS unread (

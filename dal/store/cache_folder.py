@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dal.durable import read_regular, write_whole
 from dal.errors import ConfigError
+from dal.store.atomic_files import read_regular, write_whole
 
 _VERIFIED = "verified.json"
 

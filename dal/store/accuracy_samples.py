@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dal.bounded import parse_json
-from dal.durable import read_regular, write_whole
 from dal.errors import SessionError
-from dal.events import SKIP, Skip, Value
+from dal.store.atomic_files import read_regular, write_whole
+from dal.store.events import SKIP, Skip, Value
 
 #: Where they are in the folder of a session.
 CHECKS = "checks"

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from dal import database, events, proposals, unread
 from dal.bounded import parse_json
-from dal.durable import check_output, named, recover, synchronise, synchronise_folder, temporary_name
 from dal.errors import SessionError, one_line, shortened
-from dal.events import SKIP, Answer, Batch, Event, Skip, State, Value, Work
-from dal.proposals import Proposal
-from dal.unread import Unread
+from dal.store import database, events, proposals
+from dal.store import unread_answers as unread
+from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
+from dal.store.events import SKIP, Answer, Batch, Event, Skip, State, Value, Work
+from dal.store.proposals import Proposal
+from dal.store.unread_answers import Unread
 
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dal.durable import synchronise, synchronise_folder, temporary_name
+from dal.store.atomic_files import synchronise, synchronise_folder, temporary_name
 
 _MAGIC = b"SQLite format 3\0"
 _HEAD = 108  # bytes of the first page: the header, and the head of the table of tables
@@ -87,7 +87,7 @@ def create(path: Path, schema: str, *, application: int, version: int) -> None:
     """Create a database for its owner alone (mode 0600), whole on disk when it gets its name.
 
     Does nothing when another process is faster. A kill leaves no file of this name, and what it leaves is removed by
-    `dal.durable.recover`.
+    `dal.store.atomic_files.recover`.
 
     Args:
         path: the file.
