@@ -23,7 +23,7 @@ from dal.commands.run import run
 from dal.commands.tell import tell
 from dal.commands.terminal import printable, say
 from dal.commands.troubles import trouble
-from dal.config.importing import isolated
+from dal.config.allowed_code import isolated
 from dal.errors import ConfigError, DalError, shortened
 from dal.interrupts import terminable
 
@@ -140,7 +140,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        from dal.config.classes import near
+        from dal.config.class_names import near
 
         known = f"commands are {', '.join(COMMANDS)}"
         raise ConfigError(f"no command {shortened(name)!r}{near(name, COMMANDS)}; {known}")

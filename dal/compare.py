@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.choice import is_whole, require_kind
-from dal.config.importing import code_folder
+from dal.config.allowed_code import code_folder
 from dal.config.kinds import COMPARISON
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData

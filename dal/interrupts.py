@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from dal.config.importing import allow_option
+from dal.config.allowed_code import allow_option
 from dal.errors import DalError
 
 

@@ -185,7 +185,7 @@ def _made(recipe: Recipe, defaults: Mapping[str, Any], fixed: Mapping[str, Any])
 
 
 def _class_of(recipe: Recipe) -> tuple[type, dict[str, Any]]:
-    from dal.config.classes import import_path
+    from dal.config.class_names import import_path
 
     name, options = _named(recipe)
     from lightning.pytorch.loggers import Logger

@@ -19,7 +19,7 @@ from dal.candidates import (
 )
 from dal.choice import Seeds, Stream
 from dal.config import build as building
-from dal.config import tree
+from dal.config import settings_tree as tree
 from dal.config.stored import describe
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, NeedError, SelectionError

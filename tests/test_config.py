@@ -10,7 +10,8 @@ import pytest
 
 from dal import BADGE, Experiment, Margin, Phases, ProbeLearner, Random, TransformerLearner
 from dal.config import build as building
-from dal.config import static, tree
+from dal.config import settings_tree as tree
+from dal.config import without_imports as static
 from dal.config.factory import Factory
 from dal.config.signatures import spoken
 from dal.config.stored import describe

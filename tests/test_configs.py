@@ -7,7 +7,8 @@ import pytest
 from command import Command, write_tickets
 from speaking import write_tiny_llama
 
-from dal.config import static, tree
+from dal.config import settings_tree as tree
+from dal.config import without_imports as static
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

@@ -9,7 +9,7 @@ import material
 import pytest
 
 from dal.cli import main
-from dal.plugins import STRATEGIES, found
+from dal.config.plugins import STRATEGIES, found
 from dal.testing import check_strategy
 
 ROOT = Path(__file__).parents[1]

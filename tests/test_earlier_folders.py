@@ -187,7 +187,7 @@ def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_moved_class_exists_and_is_no_old_name_of_another() -> None:
-    from dal.config.classes import import_path
+    from dal.config.class_names import import_path
 
     for old, now in moved.CLASSES.items():
         assert import_path(now) is not None, old

@@ -9,7 +9,7 @@ from importlib import metadata
 
 import pytest
 
-from dal import plugins
+from dal.config import plugins
 from dal.errors import ConfigError, SelectionError
 from dal.functional.checking import shown
 from dal.learners.probe import ProbeLearner

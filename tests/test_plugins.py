@@ -12,10 +12,10 @@ import material
 import plugin_environment
 import pytest
 
-from dal import plugins
+from dal.config import plugins
+from dal.config.plugins import LEARNERS, ORACLES, STRATEGIES, PluginWarning
 from dal.errors import ConfigError
 from dal.learner import Learner
-from dal.plugins import LEARNERS, ORACLES, STRATEGIES, PluginWarning
 from dal.strategies.uncertainty import Margin
 
 STRATEGY = """
@@ -149,7 +149,7 @@ def test_every_built_in_is_described_as_its_class_says(group: str) -> None:
 def test_describing_imports_neither_torch_nor_any_strategy() -> None:
     out = in_a_fresh_process("""
         import sys
-        from dal import plugins
+        from dal.config import plugins
         for group in plugins.BASES:
             assert plugins.describe(group)
         print([name for name in sys.modules if name.startswith(("torch", "lightning", "numpy", "dal.strateg"))])
@@ -304,7 +304,7 @@ def test_an_installed_package_stands_in_the_listing(python: Path) -> None:
         in_a_fresh_process(
             """
             import json, sys
-            from dal import plugins
+            from dal.config import plugins
             listing = [vars(each) for each in plugins.describe(plugins.STRATEGIES) if not each.built_in]
             assert "torch" not in sys.modules
             print(json.dumps(listing, default=sorted))
@@ -324,7 +324,7 @@ def test_an_installed_package_keeps_the_contract_and_chooses(python: Path) -> No
     out = in_a_fresh_process(
         """
         import torch
-        from dal import plugins
+        from dal.config import plugins
         from dal.strategy import choose
         from dal.testing import Setting, check_strategy
         kind = plugins.load(plugins.STRATEGIES, "SpreadMargin")

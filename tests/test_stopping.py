@@ -11,9 +11,10 @@ import material
 import pytest
 from command import Command, asking, fill, probe
 
-from dal import plugins
 from dal.config import build as building
-from dal.config import static, tree
+from dal.config import plugins
+from dal.config import settings_tree as tree
+from dal.config import without_imports as static
 from dal.config.stored import describe, read_config
 from dal.data import Rows, Splits
 from dal.errors import ConfigError

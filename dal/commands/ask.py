@@ -71,7 +71,7 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
-    from dal.config import importing
+    from dal.config import allowed_code as importing
     from dal.config.kinds import ASKED
     from dal.config.stored import write_config
     from dal.experiment import UNUSED_WEAK_LABELS

@@ -41,7 +41,7 @@ def report(folder: Path, merge: Path | None = None) -> int:
 
 def _router(folder: Path) -> Router:
     """The router that the config of the folder, or of the run that it belongs to, names."""
-    from dal.config import tree
+    from dal.config import settings_tree as tree
     from dal.config.build import build
 
     oracle = tree.read(stored_config(folder)).value.get("oracle")

@@ -19,12 +19,12 @@ def check(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     options, overrides = split(parser, arguments)
-    from dal.config import importing
+    from dal.config import allowed_code as importing
 
     importing.allow_current_folder()
     found = _strategy_or_learner(options.name)
     from dal.config.build import build
-    from dal.config.tree import Node
+    from dal.config.settings_tree import Node
 
     subject: Any = build(found, Node({}, None, options.name), overrides)[0] if overrides.inside else found
     from dal.learner import Learner
@@ -36,8 +36,8 @@ def check(arguments: list[str]) -> int:
 
 
 def _strategy_or_learner(name: str) -> type:
-    from dal import plugins
-    from dal.config.classes import article
+    from dal.config import plugins
+    from dal.config.class_names import article
 
     if not any(name in plugins.found(group) for group in _CHECKED):
         for group, noun in plugins.NOUNS.items():

@@ -10,7 +10,7 @@ import torch
 from dal.commands.opening import Model, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
-from dal.config import importing
+from dal.config import allowed_code as importing
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence

@@ -15,7 +15,7 @@ _MOST_SEEDS = 10_000
 
 if TYPE_CHECKING:
     from dal.compare import Comparison
-    from dal.config.tree import Node, Override
+    from dal.config.settings_tree import Node, Override
 
 HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
@@ -88,7 +88,8 @@ def compare(arguments: list[str]) -> int:
 
 def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparison":
     """The comparison that a config file and options describe."""
-    from dal.config import importing, tree
+    from dal.config import allowed_code as importing
+    from dal.config import settings_tree as tree
 
     strategies = _listed(options.strategies)
     if "strategy" in overrides.inside:
@@ -109,7 +110,7 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
 
 def _listed(text: str) -> "list[Node]":
     """The strategies of `--strategies`: names with commas between them, or a YAML list."""
-    from dal.config import tree
+    from dal.config import settings_tree as tree
 
     text = text.strip()
     try:
@@ -141,7 +142,7 @@ def _seeds(text: str) -> str:
 
 def stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparison":
     """The comparison in a folder."""
-    from dal.config import tree
+    from dal.config import settings_tree as tree
 
     settings = tree.read(stored_config(folder))
     strategies = settings.value.pop("strategies", None)
@@ -161,7 +162,7 @@ def _grid(
     stored: bool = False,
 ) -> "Comparison":
     """One experiment is built for each strategy, so that a wrong one is refused as `dal run` refuses it."""
-    from dal.config.tree import Node
+    from dal.config.settings_tree import Node
 
     experiments = []
     for node in strategies:

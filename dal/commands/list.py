@@ -9,7 +9,7 @@ from dal.commands.terminal import Parser
 
 def listing(arguments: list[str]) -> int:
     """`dal list`."""
-    from dal import plugins
+    from dal.config import plugins
 
     groups = {group.partition(".")[2]: group for group in plugins.NOUNS}
     parser = Parser("dal list", description="Shows what is installed and can be named in a config.", allow_abbrev=False)
@@ -36,7 +36,7 @@ def _entry(each: Any) -> str:
 
 
 def _reads(each: Any) -> str:
-    from dal.plugins import CANDIDATES, LEARNERS, STRATEGIES, found
+    from dal.config.plugins import CANDIDATES, LEARNERS, STRATEGIES, found
 
     if each.name in found(LEARNERS):
         provides = "depends on its options" if each.provides is None else ", ".join(sorted(each.provides))

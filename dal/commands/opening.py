@@ -9,8 +9,8 @@ from torch import Tensor
 from dal.commands.compare import stored_comparison
 from dal.commands.places import kind_of
 from dal.commands.settings import build_experiment, stored_config
-from dal.config import tree
-from dal.config.classes import near
+from dal.config import settings_tree as tree
+from dal.config.class_names import near
 from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
 from dal.experiment import Cell, Experiment

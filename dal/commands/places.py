@@ -64,7 +64,7 @@ def kind_of(folder: Path) -> str:
     Raises:
         ConfigError: its config cannot be read.
     """
-    from dal.config import tree
+    from dal.config import settings_tree as tree
 
     config = tree.read(folder / _CONFIG).value
     if KIND in config:

@@ -10,7 +10,7 @@ from dal.errors import ConfigError, shortened
 from dal.store.atomic_files import check_regular, named
 
 if TYPE_CHECKING:
-    from dal.config.tree import Node, Override
+    from dal.config.settings_tree import Node, Override
     from dal.experiment import Experiment
     from dal.session import Session
 
@@ -24,7 +24,8 @@ def read_experiment(config: Path, overrides: "Override", folder: Path) -> "Exper
 
     Its class paths may name code in the current folder, unless the file is one that a run folder keeps.
     """
-    from dal.config import importing, tree
+    from dal.config import allowed_code as importing
+    from dal.config import settings_tree as tree
 
     if not is_stored(config):
         importing.allow_current_folder()
@@ -38,16 +39,16 @@ def is_stored(config: Path) -> bool:
 
 def stored_experiment(folder: Path) -> "Experiment":
     """The experiment of the config in a run folder, whose class paths may name installed packages alone."""
-    from dal.config import tree
+    from dal.config import settings_tree as tree
 
     return build_experiment(tree.read(stored_config(folder)), tree.Override(), folder, stored=True)
 
 
 def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, stored: bool = False) -> "Experiment":
     """The experiment of settings, in `folder` unless they name one. `stored`: whether they are those of a folder."""
-    from dal.config import static
+    from dal.config import without_imports as static
     from dal.config.kinds import KIND, check_kind
-    from dal.config.tree import Node
+    from dal.config.settings_tree import Node
 
     if KIND in settings.value:
         check_kind(settings.value[KIND])
@@ -111,7 +112,7 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
     Raises:
         ConfigError: the folder is none, belongs to a run or comparison, or has another config than the one given.
     """
-    from dal.config.tree import Override
+    from dal.config.settings_tree import Override
 
     check_folder(folder)
     check_regular(folder, sorted(FILES))
@@ -158,7 +159,7 @@ def open_session(experiment: "Experiment", folder: Path) -> "Session":
 
 
 def _placed(settings: "Node", overrides: "Override", folder: Path) -> "Node":
-    from dal.config.tree import Node
+    from dal.config.settings_tree import Node
 
     given = overrides.inside.get("folder")
     if given is not None and given.node is not None and not (given.node.raw or "").strip():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
-    from dal.config.tree import Override
+    from dal.config.settings_tree import Override
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
 def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, "Override"]:
     """The command's own options, and all other `--key value` pairs as overrides of the config."""
-    from dal.config.tree import options
+    from dal.config.settings_tree import options
 
     known = set(parser._option_string_actions)
     own: list[str] = []
@@ -49,7 +49,7 @@ def wants_help(arguments: list[str]) -> bool:
 
 def about_keys() -> str:
     """What every key of a config means, for the help of commands that take them all."""
-    from dal.config import static
+    from dal.config import without_imports as static
 
     lines = ["keys of a config:"]
     for field in static.experiment().values():

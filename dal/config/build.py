@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dal.config import classes, moved
+from dal.config import class_names as classes
+from dal.config import moved
 from dal.config.factory import Factory, new_parser
 from dal.config.parts import Part, admit_at, check_left, plain_arguments, ready
+from dal.config.settings_tree import Node, Override, is_empty, option, plain
 from dal.config.signatures import (
     SEQUENCES,
     handed_over,
@@ -22,7 +24,6 @@ from dal.config.signatures import (
     parameters_of,
     spoken,
 )
-from dal.config.tree import Node, Override, is_empty, option, plain
 from dal.errors import ConfigError, shortened
 
 T = TypeVar("T")

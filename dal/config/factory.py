@@ -5,8 +5,8 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
-from dal.config.classes import import_path
-from dal.config.tree import read_value
+from dal.config.class_names import import_path
+from dal.config.settings_tree import read_value
 from dal.errors import ConfigError
 
 _MODE = "dal"

@@ -1,6 +1,6 @@
 """The kinds of folders that commands make, as `config.yaml` names them."""
 
-from dal.config.tree import Node
+from dal.config.settings_tree import Node
 from dal.errors import ConfigError
 
 #: The key of `config.yaml` that says which command made the folder.

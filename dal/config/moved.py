@@ -24,6 +24,12 @@ MODULES: dict[str, str] = {
     "dal.database": "dal.store.database",
     "dal.spreadsheet": "dal.store.spreadsheet",
     "dal.learners.cache": "dal.store.cache_folder",
+    "dal.plugins": "dal.config.plugins",
+    "dal.source": "dal.config.source_code",
+    "dal.config.classes": "dal.config.class_names",
+    "dal.config.static": "dal.config.without_imports",
+    "dal.config.tree": "dal.config.settings_tree",
+    "dal.config.importing": "dal.config.allowed_code",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

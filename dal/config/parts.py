@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dal.config import importing
+from dal.config import allowed_code as importing
 from dal.config.signatures import members_of
 from dal.errors import ConfigError
 

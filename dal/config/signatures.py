@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from dal.config import classes
+from dal.config import class_names as classes
 
 #: What a list in a config may become.
 SEQUENCES = {list, tuple, collections.abc.Sequence, collections.abc.Iterable}

@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import STDOUT, Popen
 from typing import Any, TypeAlias
 
-from dal.config.importing import safe_environment
+from dal.config.allowed_code import safe_environment
 from dal.errors import BusyError, DalError
 from dal.experiment import Cell, Experiment
 from dal.interrupts import Check, Interrupted

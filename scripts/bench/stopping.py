@@ -84,7 +84,7 @@ def stored(folders: Sequence[Path]) -> Iterator[tuple[str, str, list[dict[str, A
 
 def made(options: argparse.Namespace) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """(task, run, lines) of every cell, run now and in memory."""
-    from dal import plugins
+    from dal.config import plugins
     from dal.data import TextData
     from dal.experiment import Experiment
     from dal.learners.probe import ProbeLearner

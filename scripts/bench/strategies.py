@@ -135,7 +135,7 @@ def expressions(options: argparse.Namespace, start: int) -> list[str]:
 
 
 def installed() -> tuple[str, ...]:
-    from dal import plugins
+    from dal.config import plugins
 
     return plugins.names(plugins.STRATEGIES)
 
@@ -144,7 +144,7 @@ def installed() -> tuple[str, ...]:
 def strategy_of(text: str) -> Any:
     """The strategy that an expression makes: `Margin`, `BADGE(seeding="k-center")`, `my_package:MyStrategy`."""
     import dal
-    from dal import plugins
+    from dal.config import plugins
     from dal.strategy import Strategy
 
     if "(" not in text:

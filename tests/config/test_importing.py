@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from command import Command, write_tickets
 
-from dal import plugins
-from dal.config import importing
+from dal.config import allowed_code as importing
+from dal.config import plugins
 from dal.config.factory import Factory
-from dal.config.tree import Node, options
+from dal.config.settings_tree import Node, options
 from dal.errors import ConfigError
 
 RUN = """\

@@ -10,7 +10,8 @@ import jsonargparse
 import pytest
 
 from dal import Experiment, Margin, Phases, Random
-from dal.config import build, tree
+from dal.config import build
+from dal.config import settings_tree as tree
 from dal.config.factory import Factory
 from dal.errors import ConfigError
 from dal.stopping import Labels

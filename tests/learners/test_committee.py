@@ -11,7 +11,7 @@ from reference import heads as reference
 from torch import nn
 
 from dal.config import build as building
-from dal.config import tree
+from dal.config import settings_tree as tree
 from dal.config.stored import describe
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError

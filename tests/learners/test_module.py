@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from dal.config import tree
+from dal.config import settings_tree as tree
 from dal.config.build import build
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dal.config import build as building
-from dal.config import tree
+from dal.config import settings_tree as tree
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment

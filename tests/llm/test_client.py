@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dal import plugins
+from dal.config import plugins
 from dal.config.build import build
+from dal.config.settings_tree import Node
 from dal.config.stored import describe
-from dal.config.tree import Node
 from dal.errors import MissingExtraError
 from dal.llm import AnthropicClient, Bill, Client, OpenAIClient, Price, Reply, Request
 from dal.monitor import SILENT

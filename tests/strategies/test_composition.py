@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dal.config import build as building
-from dal.config import tree
+from dal.config import settings_tree as tree
 from dal.config.stored import describe
 from dal.errors import ConfigError, NeedError, SelectionError
 from dal.experiment import Experiment

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dal import plugins
+from dal.config import plugins
 from dal.outputs import Outputs
 from dal.strategies.composition import Phases
 from dal.strategies.random import Random

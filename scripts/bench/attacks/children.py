@@ -22,7 +22,7 @@ PRELOADED = (
     "dal.sheet",
     "dal.report",
     "dal.config.build",
-    "dal.config.static",
+    "dal.config.without_imports",
     "dal.commands.opening",
     "dal.commands.auditing",
     "dal.commands.labeling",

@@ -625,7 +625,8 @@ class Configs:
 
     def _read(self, content: bytes, built: bool) -> list[str]:
         from dal.commands.settings import build_experiment
-        from dal.config import static, tree
+        from dal.config import settings_tree as tree
+        from dal.config import without_imports as static
 
         self._path.write_bytes(content)
         settings = tree.read(self._path)
@@ -640,7 +641,7 @@ class Configs:
         import yaml
 
         from dal.commands.settings import read_experiment
-        from dal.config import tree
+        from dal.config import settings_tree as tree
         from dal.config.stored import describe
 
         described = describe(experiment)

@@ -6,11 +6,11 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from dal import plugins
-from dal.config import importing
+from dal.config import allowed_code as importing
+from dal.config import plugins
+from dal.config.source_code import find as find_module
+from dal.config.source_code import refusal
 from dal.errors import ConfigError, did_you_mean, one_line, shortened
-from dal.source import find as find_module
-from dal.source import refusal
 
 GROUPS = {noun: group for group, noun in plugins.NOUNS.items()}
 

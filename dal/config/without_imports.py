@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from dal.config import classes, moved
+from dal.config import class_names as classes
+from dal.config import moved
 from dal.config.build import refuse_unknown
-from dal.config.tree import Node, Override
+from dal.config.settings_tree import Node, Override
+from dal.config.source_code import find
 from dal.errors import ConfigError
-from dal.source import find
 
 EXPERIMENT, DATA = ("dal.experiment", "Experiment"), ("dal.data.text", "TextData")
 

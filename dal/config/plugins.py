@@ -13,9 +13,9 @@ from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
-from dal.config import importing
+from dal.config import allowed_code as importing
+from dal.config.source_code import FLAGS, SETS, TEXTS, Source, find, missing, refusal
 from dal.errors import ConfigError, did_you_mean, one_line, shortened
-from dal.source import FLAGS, SETS, TEXTS, Source, find, missing, refusal
 
 STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
 CANDIDATES, CLIENTS = "dal.candidates", "dal.clients"
