@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dal.data.columns import labels_in_rows
-from dal.data.values import ClassIndex, UnknownValueError, array_of, listing
-from dal.data.values import shown as written
+from dal.data.label_values import ClassIndex, UnknownValueError, array_of, listing
+from dal.data.label_values import shown as written
 from dal.errors import AnswerError, DataError, did_you_mean, shortened
 from dal.store.events import Skip, Value
 

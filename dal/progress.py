@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dal.classes import Classes, Given, Mistakes
-from dal.data.values import listing
+from dal.data.label_values import listing
 from dal.errors import DataError, SessionError
 from dal.store.events import SKIP, Skip, Value
 from dal.store.label_store import LabelStore

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from dal.data import Rows
-from dal.data.values import encodable, whole
+from dal.data.label_values import encodable, whole
 from dal.errors import AnswerError, ConfigError, DataError, did_you_mean, shortened
 from dal.session import Session
 from dal.store.events import SKIP, Skip, Value

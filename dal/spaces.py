@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.data.columns import digests
-from dal.data.split import keys
+from dal.data.seeded_samples import keys
 from dal.errors import LearnerError
 from dal.evaluation.batch import coverage, novelty, redundancy, typical_distance
 from dal.evaluation.projection import principal_plane

@@ -13,7 +13,7 @@ from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.config.stored import describe
 from dal.data.columns import digests
-from dal.data.split import keys
+from dal.data.seeded_samples import keys
 from dal.errors import ConfigError, SessionError
 from dal.evaluation.autolabel import Decisions, decide
 from dal.evaluation.automation import labels_needed

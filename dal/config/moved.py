@@ -30,6 +30,13 @@ MODULES: dict[str, str] = {
     "dal.config.static": "dal.config.without_imports",
     "dal.config.tree": "dal.config.settings_tree",
     "dal.config.importing": "dal.config.allowed_code",
+    "dal.data.classes": "dal.data.label_codes",
+    "dal.data.values": "dal.data.label_values",
+    "dal.data.parts": "dal.data.table_rows",
+    "dal.data.read": "dal.data.load_table",
+    "dal.data.source": "dal.data.file_source",
+    "dal.data.split": "dal.data.seeded_samples",
+    "dal.data.text": "dal.data.text_data",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.data.values import NOT_ENCODABLE, first_not_encodable, is_missing, shown
+from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, is_missing, shown
 from dal.errors import DataError
 
 #: Rows that are turned into Python objects at a time.

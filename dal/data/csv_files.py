@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv
 
+from dal.data.file_source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
+from dal.data.label_values import SEPARATORS, reason, shown
 from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_return
-from dal.data.source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
-from dal.data.values import SEPARATORS, reason, shown
 from dal.errors import DataError, printable
 from dal.store.spreadsheet import is_inert, may_be_own, original
 

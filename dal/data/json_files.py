@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dal.bounded import MAX_DEPTH, parse_json
-from dal.data.source import LISTS, TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
-from dal.data.values import reason, shown, text_of
+from dal.data.file_source import LISTS, TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
+from dal.data.label_values import reason, shown, text_of
 from dal.errors import DataError, printable
 
 #: Objects that are turned into Arrow at a time.

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.data.classes import checked_classes, codes_of_values, encode
 from dal.data.columns import (
     Column,
     Pairs,
@@ -26,8 +25,9 @@ from dal.data.columns import (
     positions,
     select,
 )
+from dal.data.label_codes import checked_classes, codes_of_values, encode
+from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, is_missing, normal, shown
 from dal.data.summary import Summary
-from dal.data.values import NOT_ENCODABLE, first_not_encodable, is_missing, normal, shown
 from dal.errors import DataError
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.data.split import strata
+from dal.data.seeded_samples import strata
 from dal.learners.heads import fit_heads, with_unseen
 from dal.learners.tensors import TensorPrepared
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dal.data.columns import digests
-from dal.data.split import keys
+from dal.data.seeded_samples import keys
 from dal.errors import ConfigError
 from dal.functional.uncertainty import entropy
 from dal.outputs import Outputs

@@ -11,7 +11,7 @@ import pytest
 from material import tickets
 
 import dal.data.csv_files
-import dal.data.source
+import dal.data.file_source
 from dal.data import DataWarning, TextData
 from dal.errors import MissingExtraError
 
@@ -73,7 +73,7 @@ def test_every_format_gives_the_same_ids_and_fingerprint(tmp_path):
 def test_files_that_spill_to_a_memory_map_read_the_same(tmp_path, name, monkeypatch):
     path = write(tmp_path / name, NASTY * 50, LABELS * 50)
     expected = TextData(path).load().pool
-    monkeypatch.setattr(dal.data.source, "SPILL_BYTES", 1000)
+    monkeypatch.setattr(dal.data.file_source, "SPILL_BYTES", 1000)
     monkeypatch.setattr(dal.data.csv_files, "CSV_BLOCK", 150_000)
     pool = TextData(path).load().pool
     assert pool.texts() == expected.texts()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-import dal.data.read
+import dal.data.load_table
 from dal.classes import Classes
 from dal.data import Rows, TextData
 from dal.errors import DalError, DataError
@@ -89,7 +89,7 @@ def test_whatever_reading_raises_is_one_line(folder, monkeypatch, error):
     def fails(*args):
         raise error
 
-    monkeypatch.setattr(dal.data.read, "read_csv", fails)
+    monkeypatch.setattr(dal.data.load_table, "read_csv", fails)
     assert refused("a.csv").startswith("a.csv cannot be read: ")
 
 

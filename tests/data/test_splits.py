@@ -13,9 +13,9 @@ import pytest
 import torch
 from material import tickets
 
-import dal.data.source
+import dal.data.file_source
 from dal.data import TextData
-from dal.data.split import keys, share
+from dal.data.seeded_samples import keys, share
 
 
 def unique_tickets(n):
@@ -174,7 +174,7 @@ def test_the_global_random_state_is_left_alone():
 @pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.jsonl"])
 def test_many_rows_never_become_a_python_list(tmp_path, name, monkeypatch):
     rows, filler = 40_000, "late parcel " * 50
-    monkeypatch.setattr(dal.data.source, "SPILL_BYTES", 1 << 20)
+    monkeypatch.setattr(dal.data.file_source, "SPILL_BYTES", 1 << 20)
     texts = pc.binary_join_element_wise(pa.array(np.arange(rows)).cast(pa.string()), filler, " ")
     table = pa.table({"text": texts, "label": pa.array(np.arange(rows) % 4)})
     path = tmp_path / name

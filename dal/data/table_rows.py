@@ -12,19 +12,19 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from dal.data.classes import Encoded, UnknownLabelError, checked_classes, encode, from_python, refuse_two_meanings
 from dal.data.columns import Column, Pairs, digests, hash_ids
+from dal.data.file_source import Source
+from dal.data.label_codes import Encoded, UnknownLabelError, checked_classes, encode, from_python, refuse_two_meanings
+from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, reason, shown
 from dal.data.rows import Rows, Splits, named_ids, strings, unique_ids
-from dal.data.source import Source
-from dal.data.split import Keys, distinct, keys, sample, share, strata
+from dal.data.seeded_samples import Keys, distinct, keys, sample, share, strata
 from dal.data.summary import Summary
-from dal.data.values import NOT_ENCODABLE, first_not_encodable, reason, shown
 from dal.errors import DataError
 
 if TYPE_CHECKING:
-    from dal.data.text import TextData
+    from dal.data.text_data import TextData
 
-# What random numbers are drawn for (see `dal.data.split.keys`).
+# What random numbers are drawn for (see `dal.data.seeded_samples.keys`).
 _TEST, _VALIDATION, _LIMIT, _TEST_LIMIT = range(4)
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.data.values import (
+from dal.data.label_values import (
     NOT_ENCODABLE,
     SEPARATORS,
     ClassIndex,

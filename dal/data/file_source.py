@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dal.data.values import listing, shown
+from dal.data.label_values import listing, shown
 from dal.errors import DataError, did_you_mean, printable
 
 #: Tables larger than this live in a memory-mapped temporary file instead of in memory.

@@ -6,15 +6,15 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import Any
 
-from dal.data.classes import checked_classes
 from dal.data.columns import in_rows, labels_in_rows
 from dal.data.csv_files import delimiter_of
-from dal.data.parts import codes_as_names, listed, split
-from dal.data.read import is_file_name, path_of, read
+from dal.data.file_source import Source, Wanted, missing
+from dal.data.label_codes import checked_classes
+from dal.data.label_values import listing
+from dal.data.load_table import is_file_name, path_of, read
 from dal.data.rows import Splits
-from dal.data.source import Source, Wanted, missing
 from dal.data.summary import Summary
-from dal.data.values import listing
+from dal.data.table_rows import codes_as_names, listed, split
 from dal.errors import DataError, printable
 
 
