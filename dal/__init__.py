@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from dal.config.moved import OldModules
 
 if TYPE_CHECKING:
-    from dal.candidates import SEALS, AnchorAL, Candidates, RandomSubset
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
     from dal.experiment import Experiment
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
         Phases,
         Random,
     )
+    from dal.strategies.candidates import SEALS, AnchorAL, Candidates, RandomSubset
     from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy
 
     __version__: str

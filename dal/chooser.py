@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from dal.candidates import CandidateQuery, Candidates, candidate_rows
 from dal.choice import Asked, Reader, Seeds, Stream, check_needs, reads_trained, timed
 from dal.duplicates import near_duplicates
 from dal.errors import SessionError
@@ -14,6 +13,7 @@ from dal.memory import SessionMemory
 from dal.outputs import Outputs, listing
 from dal.present_model import PresentModel
 from dal.progress import Progress
+from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
 from dal.strategy import RoundState, Strategy, all_needs, name_of
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import check_needs, is_whole, reads_trained, require_classes, require_kind
 from dal.config.kinds import CELL, RUN
 from dal.config.stored import CONFIG, describe, write_config
@@ -28,6 +27,7 @@ from dal.stopping.record import check as check_rule
 from dal.stopping.rule import StoppingRule
 from dal.store.run_folder import check_folder, held, read_metrics, record_environment
 from dal.strategies.auto import Auto
+from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
 from dal.weak import LLMWeakLabels

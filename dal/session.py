@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from dal.batch_plan import BatchPlan
-from dal.candidates import Candidates, as_candidates, check_candidates
 from dal.choice import Asked, Stream, check_needs, require_classes, require_kind
 from dal.chooser import Chooser
 from dal.classes import Classes, one_per_row, spread
@@ -30,6 +29,7 @@ from dal.store.events import Answer, Skip
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal
 from dal.store.run_folder import LABELS, METRICS, Lock, append_metrics, check_folder, read_metrics
+from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategy import RoundState, Strategy
 
 __all__ = ["Asked", "Session", "check_needs"]
@@ -66,7 +66,7 @@ class Session:
         folder: where to keep it all. One session at a time may work in a folder.
         seed: decides every random choice, together with the round.
         candidates: which rows of the pool are scored each round: so many random ones, or those that a generator of
-            `dal.candidates` draws; None scores all of them. A request for more rows than that makes as many candidates.
+            `dal.strategies.candidates` draws; None scores all of them. A request for more rows than that makes as many candidates.
         hide_labels: do not take the labels in the data as given, because an oracle answers from them.
         budget: labels to ask for in all, as strategies and schedules are told; None when unlimited.
         save_model: keep the latest model in the folder.

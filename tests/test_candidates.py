@@ -7,16 +7,6 @@ import torch
 from reference import candidates as reference
 from torch import Tensor
 
-from dal import candidates as generators
-from dal.candidates import (
-    SEALS,
-    AnchorAL,
-    CandidateQuery,
-    Candidates,
-    RandomSubset,
-    as_candidates,
-    candidate_rows,
-)
 from dal.choice import Seeds, Stream
 from dal.config import build as building
 from dal.config import settings_tree as tree
@@ -28,6 +18,16 @@ from dal.learners.probe import ProbeLearner
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.store.events import SKIP
+from dal.strategies import candidates as generators
+from dal.strategies.candidates import (
+    SEALS,
+    AnchorAL,
+    CandidateQuery,
+    Candidates,
+    RandomSubset,
+    as_candidates,
+    candidate_rows,
+)
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin
@@ -304,7 +304,7 @@ def test_a_run_with_candidates_can_be_repeated_from_its_folder(tmp_path: Path):
         ("SEALS", SEALS()),
         ("{SEALS: {neighbors: 20}}", SEALS(20)),
         ("{class_path: AnchorAL, init_args: {size: 300}}", AnchorAL(size=300)),
-        ("dal.candidates.RandomSubset", RandomSubset()),
+        ("dal.strategies.candidates.RandomSubset", RandomSubset()),
     ],
 )
 def test_candidates_are_written_in_a_config_and_on_the_command_line(written, made, tmp_path: Path):

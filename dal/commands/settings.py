@@ -55,10 +55,10 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
         settings = Node({key: node for key, node in settings.value.items() if key != KIND}, None, settings.place)
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
-    from dal.candidates import as_candidates, check_candidates
     from dal.choice import check_needs
     from dal.config.build import build
     from dal.experiment import Experiment
+    from dal.strategies.candidates import as_candidates, check_candidates
 
     experiment, notes = build(Experiment, settings, overrides, stored=stored)
     _check(experiment, settings.place)

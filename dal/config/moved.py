@@ -37,6 +37,7 @@ MODULES: dict[str, str] = {
     "dal.data.source": "dal.data.file_source",
     "dal.data.split": "dal.data.seeded_samples",
     "dal.data.text": "dal.data.text_data",
+    "dal.candidates": "dal.strategies.candidates",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

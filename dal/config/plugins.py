@@ -26,7 +26,7 @@ BASES = {
     LEARNERS: "dal.learner:Learner",
     ORACLES: "dal.oracles.oracle:Oracle",
     STOPPING: "dal.stopping.rule:StoppingRule",
-    CANDIDATES: "dal.candidates:Candidates",
+    CANDIDATES: "dal.strategies.candidates:Candidates",
     CLIENTS: "dal.llm.client:Client",
 }
 NOUNS = {
