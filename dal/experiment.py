@@ -23,7 +23,7 @@ from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.reporter import Console, Quiet
 from dal.session import Session, loaded
-from dal.stopping.record import check as check_rule
+from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
 from dal.store.run_folder import check_folder, held, read_metrics, record_environment
 from dal.strategies.auto import Auto

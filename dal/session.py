@@ -23,7 +23,7 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
 from dal.present_model import PresentModel
 from dal.progress import Progress
-from dal.stopping import record
+from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.store.events import Answer, Skip
 from dal.store.label_store import LabelStore

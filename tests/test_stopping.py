@@ -274,7 +274,7 @@ def test_corrected_round_is_recorded_again_and_counts_once() -> None:
         assert "kappa" in found.notes
 
 
-@pytest.mark.filterwarnings("ignore::dal.stopping.record.StoppingWarning")
+@pytest.mark.filterwarnings("ignore::dal.stopping.recorded_figures.StoppingWarning")
 def test_rule_that_reads_more_than_was_recorded_has_it_recorded() -> None:
     with session() as asking:
         answer(asking)

@@ -38,6 +38,10 @@ MODULES: dict[str, str] = {
     "dal.data.split": "dal.data.seeded_samples",
     "dal.data.text": "dal.data.text_data",
     "dal.candidates": "dal.strategies.candidates",
+    "dal.stopping.predictions": "dal.stopping.prediction_rules",
+    "dal.stopping.scores": "dal.stopping.score_rules",
+    "dal.stopping.budgets": "dal.stopping.budget_rules",
+    "dal.stopping.record": "dal.stopping.recorded_figures",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

@@ -60,7 +60,7 @@ class StoppingRule(ABC):
                 and took, and how many of them have no cost or time stored.
             "validation": the figures of `dal.evaluation.evaluate` on the validation rows, and "rows", how many.
             "stop_set": the classes that the model predicts for a fixed sample of the pool, and how unsure it is there
-                (see `dal.stopping.record.StopSet`).
+                (see `dal.stopping.recorded_figures.StopSet`).
         stop_set: how many rows of that sample it reads; 0 when none.
         paper: where the method was published.
         advice: one line: when to use it and when not.

@@ -2,7 +2,7 @@ import pytest
 
 from dal.errors import ConfigError
 from dal.evaluation import Prices, costs, sources
-from dal.stopping.record import spent
+from dal.stopping.recorded_figures import spent
 from dal.store.events import Event, standing
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread

@@ -99,7 +99,7 @@ def test_a_person_answers_what_the_machine_is_unsure_of_and_the_rest_costs_nobod
 
 
 def test_the_price_of_a_machine_is_counted_once() -> None:
-    from dal.stopping.record import spent
+    from dal.stopping.recorded_figures import spent
 
     with session(rows()) as asked:
         asked.ask(10)

@@ -231,7 +231,7 @@ def test_prediction_says_what_more_labels_bring_and_that_it_is_an_extrapolation(
 def test_target_is_that_of_the_stopping_rule_or_the_next_round_score(tmp_path):
     folder = write_run(tmp_path / "a", rounds=6, answers=False)
     assert "For 0.9 it would need" in report(folder).text or "expected to reach 0.9." in report(folder).text
-    stop = {"class_path": "dal.stopping.scores.TargetScore", "init_args": {"metric": "accuracy", "value": 0.87}}
+    stop = {"class_path": "dal.stopping.score_rules.TargetScore", "init_args": {"metric": "accuracy", "value": 0.87}}
     folder = write_run(tmp_path / "b", rounds=6, answers=False, config={"stop": stop})
     assert "0.87" in report(folder).text
 

@@ -8,7 +8,7 @@ import torch
 from dal.data import Rows
 from dal.errors import ConfigError
 from dal.outputs import Outputs
-from dal.stopping.record import StoppingWarning, StopSet, spent
+from dal.stopping.recorded_figures import StoppingWarning, StopSet, spent
 from dal.store.events import SKIP, Answer
 from dal.store.label_store import LabelStore
 
@@ -58,7 +58,7 @@ def test_small_stop_set_warns() -> None:
         draw(ids(40), 2000)
 
 
-@pytest.mark.filterwarnings("ignore::dal.stopping.record.StoppingWarning")
+@pytest.mark.filterwarnings("ignore::dal.stopping.recorded_figures.StoppingWarning")
 def test_predictions_and_doubt_are_recorded() -> None:
     stop = draw(ids(4), 100)
     logits = torch.tensor([[9.0, 0, 0], [0, 0, 0], [0, 3.0, 0], [0, 0, 0]])
@@ -72,7 +72,7 @@ def test_predictions_and_doubt_are_recorded() -> None:
     assert found["uncertainty"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::dal.stopping.record.StoppingWarning")
+@pytest.mark.filterwarnings("ignore::dal.stopping.recorded_figures.StoppingWarning")
 def test_several_classes_are_recorded_as_bits() -> None:
     logits = torch.full((3, 70), -4.0)
     logits[0, [0, 69]] = 4.0

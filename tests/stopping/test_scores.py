@@ -10,7 +10,7 @@ from stopping import recorded
 from dal.errors import ConfigError
 from dal.evaluation.extrapolation import predicted_gain
 from dal.stopping import History, Plateau, TargetScore
-from dal.stopping.scores import wilson_lower
+from dal.stopping.score_rules import wilson_lower
 
 
 def test_target_that_is_reached_stops() -> None:
