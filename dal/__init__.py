@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from dal.errors import DalError
     from dal.experiment import Experiment
     from dal.learner import Learner
-    from dal.learners.committee import CommitteeLearner
-    from dal.learners.module import ModuleLearner
-    from dal.learners.probe import ProbeLearner
-    from dal.learners.sklearn import SklearnCommittee
-    from dal.learners.tfidf import TfidfLearner
-    from dal.learners.transformer import TransformerLearner
+    from dal.learners.committee_learner import CommitteeLearner
+    from dal.learners.module_learner import ModuleLearner
+    from dal.learners.probe_learner import ProbeLearner
+    from dal.learners.sklearn_committee import SklearnCommittee
+    from dal.learners.tfidf_learner import TfidfLearner
+    from dal.learners.transformer_learner import TransformerLearner
     from dal.outputs import Outputs
     from dal.session import Session
     from dal.stopping import StoppingRule
@@ -62,17 +62,17 @@ sys.meta_path.append(OldModules())
 _HOMES = {
     "AnchorAL": "dal.candidates",
     "Candidates": "dal.candidates",
-    "CommitteeLearner": "dal.learners.committee",
+    "CommitteeLearner": "dal.learners.committee_learner",
     "RandomSubset": "dal.candidates",
     "SEALS": "dal.candidates",
-    "SklearnCommittee": "dal.learners.sklearn",
+    "SklearnCommittee": "dal.learners.sklearn_committee",
     "StoppingRule": "dal.stopping",
     "DalError": "dal.errors",
     "Experiment": "dal.experiment",
     "Learner": "dal.learner",
-    "ModuleLearner": "dal.learners.module",
+    "ModuleLearner": "dal.learners.module_learner",
     "Outputs": "dal.outputs",
-    "ProbeLearner": "dal.learners.probe",
+    "ProbeLearner": "dal.learners.probe_learner",
     "Query": "dal.strategy",
     "RoundState": "dal.strategy",
     "Rows": "dal.data",
@@ -83,8 +83,8 @@ _HOMES = {
     "Splits": "dal.data",
     "Strategy": "dal.strategy",
     "TextData": "dal.data",
-    "TfidfLearner": "dal.learners.tfidf",
-    "TransformerLearner": "dal.learners.transformer",
+    "TfidfLearner": "dal.learners.tfidf_learner",
+    "TransformerLearner": "dal.learners.transformer_learner",
 }
 
 __all__ = [

@@ -42,7 +42,7 @@ class Comparison:
     Example:
         >>> import torch
         >>> from dal.data import Rows, Splits
-        >>> from dal.learners.probe import ProbeLearner
+        >>> from dal.learners.probe_learner import ProbeLearner
         >>> from dal.strategies import Margin, Random
         >>> rows = Rows.from_inputs(torch.randn(60, 4), torch.arange(60) % 2, classes=["cat", "dog"])
         >>> shared = Experiment(Splits(rows, rows), ProbeLearner(model=None), start=8, batch=4, rounds=1, quiet=True)

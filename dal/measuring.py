@@ -20,7 +20,7 @@ from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import doubts
 from dal.learner import UNREAD, watched
-from dal.learners.held_out import held_out_probs
+from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.spaces import Space, first, shuffled

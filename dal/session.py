@@ -82,7 +82,7 @@ class Session:
     Example:
         >>> import torch
         >>> from dal.data import Rows, Splits
-        >>> from dal.learners.probe import ProbeLearner
+        >>> from dal.learners.probe_learner import ProbeLearner
         >>> from dal.strategies.random import Random
         >>> pool = Rows.from_inputs(torch.randn(100, 4), classes=["cat", "dog"])
         >>> session = Session(Splits(pool=pool), ProbeLearner(model=None), Random())
@@ -609,7 +609,7 @@ class Session:
         Example:
             >>> import torch
             >>> from dal.data import Rows, Splits
-            >>> from dal.learners.probe import ProbeLearner
+            >>> from dal.learners.probe_learner import ProbeLearner
             >>> from dal.stopping import Labels
             >>> from dal.strategies.random import Random
             >>> pool = Rows.from_inputs(torch.randn(100, 4), torch.arange(100) % 2, classes=["cat", "dog"])

@@ -51,7 +51,7 @@ OPTIONS = {
     "unknown oracle": (["--oracle", "Simulate"], "unknown oracle 'Simulate', did you mean Simulated?"),
     "learner as a strategy": (["--strategy", "ProbeLearner"], "ProbeLearner is a learner, but a strategy is wanted"),
     "strategy as a learner": (["--learner", "Margin"], "Margin is a strategy, but a learner is wanted"),
-    "class of another kind by path": (["--strategy", "dal.learners.probe:ProbeLearner"], "is not a strategy"),
+    "class of another kind by path": (["--strategy", "dal.learners.probe_learner:ProbeLearner"], "is not a strategy"),
     "abstract class": (["--strategy", "dal.strategy.ScoreStrategy"], "does not define score"),
     "no such module": (["--strategy", "nowhere.Spread"], "nowhere.Spread"),
     "no such class in a module": (["--strategy", "dal.strategies.uncertainty:Margn"], "Margn"),

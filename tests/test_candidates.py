@@ -14,7 +14,7 @@ from dal.config.stored import describe
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, NeedError, SelectionError
 from dal.experiment import Experiment
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.store.events import SKIP

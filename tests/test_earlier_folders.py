@@ -16,7 +16,7 @@ from dal.config import moved
 from dal.config.stored import read_config
 from dal.data import TextData
 from dal.experiment import Cell
-from dal.learners.tfidf import TfidfLearner
+from dal.learners.tfidf_learner import TfidfLearner
 
 FIXTURE = Path(__file__).parent / "fixtures" / "v0_1"
 CELL = "ClassBalancedMargin-seed0"
@@ -119,7 +119,7 @@ def test_old_names_in_a_config_of_ones_own_work_and_are_named_once(
 ) -> None:
     monkeypatch.setitem(moved.CLASSES, "dal.strategies.old.Margin", "dal.strategies.uncertainty.Margin")
     monkeypatch.setitem(moved.NAMES, "learner", {"Words": "TfidfLearner"})
-    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
+    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf_learner.TfidfLearner", {"grams": "ngrams"})
     Path("old.yaml").write_text(
         "data: {path: tickets.csv, id: id, test: 0.25}\n"
         "learner: {Words: {grams: 1}}\n"
@@ -143,8 +143,8 @@ def test_stored_names_that_moved_are_read_without_a_word(dal: Command, monkeypat
     for file in (config, Path("new", CELL, "config.yaml")):
         text = file.read_text().replace("class_path: TfidfLearner", "class_path: dal.learners.old.Words")
         file.write_text(text.replace("ngrams: 1", "grams: 1"))
-    monkeypatch.setitem(moved.CLASSES, "dal.learners.old.Words", "dal.learners.tfidf.TfidfLearner")
-    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
+    monkeypatch.setitem(moved.CLASSES, "dal.learners.old.Words", "dal.learners.tfidf_learner.TfidfLearner")
+    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf_learner.TfidfLearner", {"grams": "ngrams"})
     ended = dal("run", "--resume", "new")
     assert ended.code == 0, ended.err
     assert "0.2" not in ended.err
@@ -174,14 +174,14 @@ def test_old_import_works_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(moved.CLASSES, "dal.old.Words", "dal.learners.tfidf.TfidfLearner")
-    monkeypatch.setitem(moved.MODULES, "dal.heads", "dal.learners.heads")
-    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf.TfidfLearner", {"grams": "ngrams"})
-    assert moved.current_name("learner", "dal.heads:Draws") == "dal.learners.heads.Draws"
-    assert moved.first_name("dal.learners.heads.Draws") == "dal.heads.Draws"
+    monkeypatch.setitem(moved.CLASSES, "dal.old.Words", "dal.learners.tfidf_learner.TfidfLearner")
+    monkeypatch.setitem(moved.MODULES, "dal.heads", "dal.learners.heads.head_posteriors")
+    monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf_learner.TfidfLearner", {"grams": "ngrams"})
+    assert moved.current_name("learner", "dal.heads:Draws") == "dal.learners.heads.head_posteriors.Draws"
+    assert moved.first_name("dal.learners.heads.head_posteriors.Draws") == "dal.heads.Draws"
     before = {"class_path": "dal.old.Words", "init_args": {"C": 1.0, "grams": [1, {"class_path": "other.Thing"}]}}
     now = moved.current(before)
-    assert now["class_path"] == "dal.learners.tfidf.TfidfLearner"
+    assert now["class_path"] == "dal.learners.tfidf_learner.TfidfLearner"
     assert list(now["init_args"]) == ["C", "ngrams"]
     assert moved.first(now) == before
 

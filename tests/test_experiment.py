@@ -18,7 +18,7 @@ from dal.errors import BusyError, ConfigError, DataError, NeedError
 from dal.experiment import Experiment
 from dal.interrupts import Interrupted
 from dal.learner import Monitor
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.reporter import Console, Quiet

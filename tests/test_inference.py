@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from dal import inference
 from dal.errors import LearnerError, NeedError
-from dal.inference import COMPUTED, Collector, run_pass
 from dal.learner import Monitor, Prepared
-from dal.learners.tensors import TensorPrepared
+from dal.learners import inference
+from dal.learners.inference import COMPUTED, Collector, run_pass
+from dal.learners.training.tensor_rows import TensorPrepared
 from dal.modules.base import ActiveModule
 
 

@@ -12,7 +12,7 @@ from dying import processes, run_until
 
 from dal.data import Rows, Splits
 from dal.experiment import Experiment
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.store.run_folder import read_metrics
 from dal.strategies.uncertainty import Margin
 

@@ -13,9 +13,9 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError
 from dal.evaluation import Prices, evaluate
 from dal.experiment import Experiment
-from dal.learners.committee import CommitteeLearner
-from dal.learners.probe import ProbeLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.committee_learner import CommitteeLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.transformer_learner import TransformerLearner
 from dal.measuring import MAP_FILE, Measures
 from dal.oracles.oracle import Oracle
 from dal.oracles.simulated import Simulated

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dal.data import Rows, Splits
 from dal.functional.k_center import Bounds
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.memory import Memory, SessionMemory
 from dal.outputs import Outputs
 from dal.session import Session

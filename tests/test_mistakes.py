@@ -6,7 +6,7 @@ import torch
 from dal.classes import Mistakes
 from dal.data import Rows, Splits
 from dal.errors import AnswerError
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session
 from dal.strategies.random import Random
 

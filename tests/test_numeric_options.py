@@ -12,7 +12,7 @@ import pytest
 from dal.config import plugins
 from dal.errors import ConfigError, SelectionError
 from dal.functional.checking import shown
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.llm.learner import LLMLearner
 from dal.llm.local import LocalClient
 from dal.modules.adapting import LoRA

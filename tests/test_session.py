@@ -18,7 +18,7 @@ from dal.choice import Seeds, Stream
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedError, SessionError
 from dal.learner import SILENT, Monitor, Predictor, Prepared
-from dal.learners.probe import ProbeLearner, ProbePredictor
+from dal.learners.probe_learner import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.store.events import SKIP, Answer

@@ -16,7 +16,7 @@ import torch
 from dal.data import Rows, Splits
 from dal.errors import DalError
 from dal.store.events import SKIP
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.progress import Progress
 from dal.session import Session
 from dal.strategies.random import Random

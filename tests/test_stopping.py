@@ -20,7 +20,7 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.experiment import Experiment
 from dal.interrupts import Interrupted
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.reporter import Console, Quiet
 from dal.session import Session
 from dal.stopping import (

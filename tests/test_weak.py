@@ -15,7 +15,7 @@ from dal.errors import AnswerError, ConfigError
 from dal.evaluation import Prices, costs
 from dal.experiment import Experiment
 from dal.learner import Predictor, Prepared
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session
 from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random

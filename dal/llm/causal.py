@@ -240,8 +240,8 @@ def load(model: str, gguf: str | None, device: str, precision: str) -> CausalMod
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from dal.errors import require
-    from dal.learners.devices import device_of
-    from dal.learners.embeddings import quiet
+    from dal.learners.text.embeddings import quiet
+    from dal.learners.training.devices import device_of
     from dal.modules.loading import locate
 
     folder, slash, file = model.rpartition("/")

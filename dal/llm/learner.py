@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options
-from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.labels import checked_weights
-from dal.learners.saved import check_classes, read_facts, refusing_damage
+from dal.learners.inference import Collector
+from dal.learners.training.saved_files import check_classes, read_facts, refusing_damage
+from dal.learners.training.training_labels import checked_weights
 from dal.llm.asking import Questioner
 from dal.llm.client import Client, Request
 from dal.llm.consistency import class_logits, vote_logits

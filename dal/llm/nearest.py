@@ -76,9 +76,9 @@ class Shots:
 def embed(texts: Sequence[str], encoder: str) -> Tensor:
     """Embeddings (N, E) of the texts, cached on disk."""
     from dal.data import Rows
-    from dal.learners.devices import device_of
-    from dal.learners.embeddings import Embedder
-    from dal.learners.texts import locate, prepare_texts
+    from dal.learners.text.embeddings import Embedder
+    from dal.learners.text.tokenizers import locate, prepare_texts
+    from dal.learners.training.devices import device_of
 
     reader = Embedder(locate(encoder), "float32", 16384, device_of("auto"))
     return reader.embed(prepare_texts(Rows.from_inputs(list(texts)), encoder, 128)).inputs

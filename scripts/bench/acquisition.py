@@ -352,7 +352,7 @@ def embed(options: argparse.Namespace) -> None:
     import pyarrow.parquet as pq
 
     from dal.data import Rows
-    from dal.learners.probe import ProbeLearner
+    from dal.learners.probe_learner import ProbeLearner
 
     files = sorted(Path(options.data).glob("*/*.parquet"))
     texts = [text for file in files for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]

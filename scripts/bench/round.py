@@ -94,7 +94,7 @@ def run_dal(options: argparse.Namespace, work: dict, watch: Watch) -> dict:
     import torch
 
     from dal.data import Rows
-    from dal.learners.transformer import TransformerLearner
+    from dal.learners.transformer_learner import TransformerLearner
     from dal.strategies.disagreement import BALD
     from dal.strategies.diversity import CoreSet
     from dal.strategies.gradient import BADGE
@@ -159,7 +159,7 @@ def throughput(module, data, pool, learner, replace) -> tuple[tuple[float, float
     """Seconds of the pass, and of a bare loop of the same model over the same sorted batches; medians of three."""
     import torch
 
-    from dal.inference import lowered, run_pass
+    from dal.learners.inference import lowered, run_pass
 
     lengths = data.lengths[pool]
     order = pool[lengths.argsort(descending=True, stable=True)]
@@ -196,7 +196,7 @@ def run_hand(options: argparse.Namespace, work: dict, watch: Watch) -> dict:
     from torch.nn import functional as F
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from dal.inference import reduces
+    from dal.learners.inference import reduces
     from dal.modules.loading import locate
 
     bf16 = reduces(torch.device("cpu"), options.precision)

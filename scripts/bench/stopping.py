@@ -87,7 +87,7 @@ def made(options: argparse.Namespace) -> Iterator[tuple[str, str, list[dict[str,
     from dal.config import plugins
     from dal.data import TextData
     from dal.experiment import Experiment
-    from dal.learners.probe import ProbeLearner
+    from dal.learners.probe_learner import ProbeLearner
 
     for task in options.tasks:
         folder = Path(options.data) / task

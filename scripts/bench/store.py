@@ -64,7 +64,7 @@ def prepare(step: str, size: int, folder: Path) -> Callable[[], Any]:
 
     from dal.data import Rows, Splits
     from dal.evaluation.cost import Prices
-    from dal.learners.probe import ProbeLearner
+    from dal.learners.probe_learner import ProbeLearner
     from dal.measuring import Measures
     from dal.session import Session
     from dal.stopping import Labels

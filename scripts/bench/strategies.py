@@ -218,7 +218,7 @@ def embed(options: argparse.Namespace, name: str) -> None:
 def load_task(path: Path) -> Task:
     from safetensors import safe_open
 
-    from dal.learners.tensors import TensorPrepared
+    from dal.learners.training.tensor_rows import TensorPrepared
 
     with safe_open(path, "pt") as file:
         classes = json.loads(file.metadata()["classes"])
@@ -242,7 +242,7 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     from dal.choice import Reader, Seeds, Stream, check_needs, reads_trained
     from dal.errors import NeedError
     from dal.learner import SILENT
-    from dal.learners.probe import ProbeLearner
+    from dal.learners.probe_learner import ProbeLearner
     from dal.memory import SessionMemory
     from dal.strategies.random import Random
     from dal.strategy import RoundState, name_of

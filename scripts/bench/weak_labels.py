@@ -28,7 +28,7 @@ from torch import Tensor
 
 from dal.data import Splits, TextData
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.llm.learner import LLMLearner, PlainTexts
 from dal.llm.local import LocalClient
 from dal.oracles.simulated import Simulated

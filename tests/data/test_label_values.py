@@ -14,7 +14,7 @@ import torch
 from dal.classes import Classes, by_index, one_per_row, spread
 from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.session import Session

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session
 from dal.sheet import cell_of, marker, read_answers, write_questions
 from dal.store.events import SKIP

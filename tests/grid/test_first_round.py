@@ -15,7 +15,7 @@ from dal.experiment import Cell, Experiment
 from dal.grid.first_round import FirstRounds
 from dal.interrupts import Check
 from dal.learner import Prepared
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.reporter import Quiet
 from dal.session import Session

@@ -20,7 +20,7 @@ from test_kill import finished
 from dal.compare import Comparison
 from dal.data import Rows, Splits
 from dal.experiment import Experiment
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import read_metrics
 from dal.strategies import ClusterCenters, Entropy, Margin

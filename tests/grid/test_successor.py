@@ -16,7 +16,7 @@ from dal.compare import Comparison
 from dal.config.stored import read_config
 from dal.data import TextData
 from dal.grid.successor import conclusion
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.report import write_report
 from dal.store.run_folder import read_metrics
 from dal.strategies import Margin

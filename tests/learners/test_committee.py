@@ -17,10 +17,10 @@ from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
 from dal.learner import Monitor
-from dal.learners.committee import CommitteeLearner, CommitteePredictor, consensus
-from dal.learners.module import ModuleLearner
-from dal.learners.probe import ProbeLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.committee_learner import CommitteeLearner, CommitteePredictor, consensus
+from dal.learners.module_learner import ModuleLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.base import ActiveModule
 from dal.outputs import log_probs
 from dal.testing import check_learner
@@ -133,7 +133,7 @@ def test_reductions_are_folded_in_blocks_of_rows_as_in_one(monkeypatch: pytest.M
     data, predictor = fitted(PROBES)
     names = {"mutual_information", "vote_counts", "probs"}
     whole = predictor.outputs(data, names=names)
-    monkeypatch.setattr("dal.learners.committee._ROWS", 7)
+    monkeypatch.setattr("dal.learners.committee_learner._ROWS", 7)
     parts = predictor.outputs(data, names=names)
     for name in names:
         torch.testing.assert_close(parts[name], whole[name])

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from dal.data import Rows
 from dal.errors import LearnerError
-from dal.learners.embeddings import Embedder, fingerprint
-from dal.learners.texts import prepare_texts
+from dal.learners.text.embeddings import Embedder, fingerprint
+from dal.learners.text.tokenizers import prepare_texts
 
 WEIGHTS = "model.safetensors"
 DAMAGES = {

@@ -10,7 +10,7 @@ from torch import nn
 from dal.data import Rows
 from dal.errors import LearnerError
 from dal.learner import Monitor
-from dal.learners.module import ModuleLearner
+from dal.learners.module_learner import ModuleLearner
 from dal.modules.base import ActiveModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")

@@ -16,11 +16,19 @@ from torch.nn import functional as F
 
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError
-from dal.learners.heads import FLOOR, Bootstrap, Laplace, fit_heads, fit_posterior, resamples, with_unseen
-from dal.learners.last_layer import DrawnNetwork, answer_weights, fit_last_layer
-from dal.learners.module import ModuleLearner
-from dal.learners.probe import ProbeLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.heads.head_posteriors import (
+    FLOOR,
+    Bootstrap,
+    Laplace,
+    fit_heads,
+    fit_posterior,
+    resamples,
+    with_unseen,
+)
+from dal.learners.heads.last_layer import DrawnNetwork, answer_weights, fit_last_layer
+from dal.learners.module_learner import ModuleLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.base import ActiveModule
 from dal.testing import check_learner
 
@@ -179,7 +187,7 @@ def test_fewer_rows_than_features_and_blocks_of_layers_change_nothing(monkeypatc
     features, _, targets, _ = problem(12, width=20)
     counts = resamples(targets, 5, seeded(), multilabel=False)
     together = fit_heads(features, targets, counts, penalty=0.5, multilabel=False)
-    monkeypatch.setattr("dal.learners.heads._BLOCK", 1)
+    monkeypatch.setattr("dal.learners.heads.head_posteriors._BLOCK", 1)
     torch.testing.assert_close(
         fit_heads(features, targets, counts, penalty=0.5, multilabel=False), together, atol=1e-5, rtol=1e-4
     )

@@ -4,8 +4,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from dal.evaluation import doubts
-from dal.learners.held_out import _folds, held_out_probs
-from dal.learners.tensors import TensorPrepared
+from dal.learners.heads.held_out import _folds, held_out_probs
+from dal.learners.training.tensor_rows import TensorPrepared
 
 
 def test_every_row_is_judged_by_the_head_of_the_other_folds_as_scikit_learn_fits_it():

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from dal.errors import ConfigError, LearnerError
-from dal.learners.committee import CommitteeLearner
-from dal.learners.devices import device_of
-from dal.learners.module import ModuleLearner
-from dal.learners.probe import ProbeLearner
-from dal.learners.sklearn import SklearnCommittee
-from dal.learners.tfidf import TfidfLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.committee_learner import CommitteeLearner
+from dal.learners.module_learner import ModuleLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.sklearn_committee import SklearnCommittee
+from dal.learners.tfidf_learner import TfidfLearner
+from dal.learners.training.devices import device_of
+from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.adapting import LoRA
 from dal.modules.linear import LinearClassifier
 from dal.modules.loading import locate

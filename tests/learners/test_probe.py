@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from dal.errors import ConfigError, DataError, LearnerError, NeedError
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from dal.data import Rows
 from dal.errors import LearnerError
-from dal.learners.committee import CommitteeLearner
-from dal.learners.module import ModuleLearner
-from dal.learners.probe import ProbeLearner
-from dal.learners.sklearn import SklearnCommittee
-from dal.learners.tfidf import TfidfLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.committee_learner import CommitteeLearner
+from dal.learners.module_learner import ModuleLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.sklearn_committee import SklearnCommittee
+from dal.learners.tfidf_learner import TfidfLearner
+from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.linear import LinearClassifier
 
 

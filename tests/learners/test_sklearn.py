@@ -15,8 +15,8 @@ from dal.config import settings_tree as tree
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
-from dal.learners.heads import FLOOR
-from dal.learners.sklearn import SklearnCommittee, aligned, fit_members
+from dal.learners.heads.head_posteriors import FLOOR
+from dal.learners.sklearn_committee import SklearnCommittee, aligned, fit_members
 from dal.outputs import log_probs
 from dal.testing import check_learner
 

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from dal.data import Rows, Splits
 from dal.errors import LearnerError, NeedError
-from dal.learners import surprisal as module
-from dal.learners.probe import ProbeLearner
-from dal.learners.surprisal import SHARE, MaskedLanguageModel, Surprisal, draw_tokens
-from dal.learners.transformer import TransformerLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.text import surprisal as module
+from dal.learners.text.surprisal import SHARE, MaskedLanguageModel, Surprisal, draw_tokens
+from dal.learners.transformer_learner import TransformerLearner
 from dal.session import Session
 from dal.strategies.text import ALPS
 from dal.testing import check_learner
@@ -156,7 +156,7 @@ def test_vectors_have_no_surprisal():
 
 
 def test_a_probe_reads_the_same_and_no_embeddings_for_it(masked, rows, data, surprisal, monkeypatch):
-    monkeypatch.setattr("dal.learners.probe.embedded", None)  # calling it would fail
+    monkeypatch.setattr("dal.learners.probe_learner.embedded", None)  # calling it would fail
     learner = ProbeLearner(str(masked), max_length=WIDTH, precision="float32", device="cpu")
     found = learner.untrained(data).outputs(data, names={"surprisal"}).surprisal
     torch.testing.assert_close(found, surprisal, rtol=1e-4, atol=1e-4)

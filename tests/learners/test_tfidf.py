@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dal.data import Rows
 from dal.errors import ConfigError, DataError, LearnerError, NeedError
-from dal.learners.tfidf import TfidfLearner
+from dal.learners.tfidf_learner import TfidfLearner
 from dal.testing import check_learner
 from dal.testing.learners import default_rows
 

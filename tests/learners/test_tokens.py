@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from dal.errors import DataError
-from dal.learners.tokens import tokenize
+from dal.learners.text.tokens import tokenize
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_cache_that_has_not_changed_is_not_read_whole_again(cache: Path, token
     texts, _ = material.tickets(20)
     tokenize(rows_of(texts), tokenizer, max_length=12)
     summed = []
-    monkeypatch.setattr("dal.learners.tokens.zlib.crc32", lambda *args: summed.append(args) or 0)
+    monkeypatch.setattr("dal.learners.text.tokens.zlib.crc32", lambda *args: summed.append(args) or 0)
     tokenize(rows_of(texts), tokenizer, max_length=12)
     assert not summed
 

@@ -15,9 +15,9 @@ import torch
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.learner import Monitor
-from dal.learners import fitting
-from dal.learners.probe import ProbeLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.training import fitting
+from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.adapting import LoRA
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
@@ -320,7 +320,9 @@ def test_embeddings_are_label_free_cached_and_the_pretrained_ones(
     again = learner.prepare(rows)
     assert torch.equal(learner.untrained(again).outputs(again, names={"embeddings"}).embeddings, before)
     assert (folder / "vectors.float32").stat().st_mtime_ns == stamp
-    monkeypatch.setattr("dal.learners.embeddings.zlib.crc32", lambda *args: pytest.fail("read whole, though unchanged"))
+    monkeypatch.setattr(
+        "dal.learners.text.embeddings.zlib.crc32", lambda *args: pytest.fail("read whole, though unchanged")
+    )
     third = learner.prepare(rows)
     assert torch.equal(learner.untrained(third).outputs(third, names={"embeddings"}).embeddings, before)
     monkeypatch.undo()

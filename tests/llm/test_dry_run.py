@@ -14,7 +14,7 @@ from llm_server import Hit, Server
 from dal.commands.dry_run import askings
 from dal.data import Splits, TextData
 from dal.experiment import Experiment
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.llm import AnthropicClient
 from dal.llm.client import Request
 from dal.llm.hosted import HostedClient

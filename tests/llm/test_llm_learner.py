@@ -11,7 +11,7 @@ from dal.config import settings_tree as tree
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
-from dal.learners.tfidf import TfidfLearner
+from dal.learners.tfidf_learner import TfidfLearner
 from dal.llm.learner import LLMLearner
 from dal.llm.local import LocalClient
 from dal.llm.nearest import Shots

@@ -12,7 +12,7 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
 from dal.experiment import Experiment
-from dal.learners.probe import ProbeLearner
+from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.llm import LLMOracle
 from dal.oracles.oracle import LATER, Said
 from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router

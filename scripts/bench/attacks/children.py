@@ -29,7 +29,7 @@ PRELOADED = (
     "dal.commands.checking",
     "dal.commands.dry_run",
     "dal.grid.executor",
-    "dal.learners.tfidf",
+    "dal.learners.tfidf_learner",
     "dal.llm.parsing",
     "dal.llm.learner",
     "dal.oracles.router",

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from dal.errors import ConfigError
 from dal.functional.checking import Options, shown
-from dal.inference import Precision
 from dal.learner import Monitor, Prepared
-from dal.learners.devices import device_of, named_device
-from dal.learners.fitting import Course, fit_module
-from dal.learners.heads import DrawnBy
-from dal.learners.labels import checked_labels, class_weights_of
-from dal.learners.last_layer import LastLayer, fit_last_layer
+from dal.learners.heads.head_posteriors import DrawnBy
+from dal.learners.heads.last_layer import LastLayer, fit_last_layer
+from dal.learners.inference import Precision
+from dal.learners.training.devices import device_of, named_device
+from dal.learners.training.fitting import Course, fit_module
+from dal.learners.training.training_labels import checked_labels, class_weights_of
 from dal.modules.base import ActiveModule
 
 

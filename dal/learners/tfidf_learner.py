@@ -14,9 +14,9 @@ from torch import Tensor
 from dal.errors import DataError, LearnerError, NeedError
 from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.labels import checked_labels, row_weights
-from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors, refusing_damage
-from dal.learners.sklearn import Member, fit_estimator
+from dal.learners.sklearn_committee import Member, fit_estimator
+from dal.learners.training.saved_files import check_classes, check_kind, read_facts, read_tensors, refusing_damage
+from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.outputs import Outputs, closure
 from dal.store.atomic_files import replacing
 

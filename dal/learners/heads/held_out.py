@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.data.seeded_samples import strata
-from dal.learners.heads import fit_heads, with_unseen
-from dal.learners.tensors import TensorPrepared
+from dal.learners.heads.head_posteriors import fit_heads, with_unseen
+from dal.learners.training.tensor_rows import TensorPrepared
 
 
 def held_out_probs(

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError, NeedError, shortened
 from dal.functional.checking import Options, shown
-from dal.inference import Collector
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.committee import COMPUTED, consensus
-from dal.learners.devices import device_of
-from dal.learners.embeddings import Embedder
-from dal.learners.heads import FLOOR, resamples, spawned
-from dal.learners.labels import checked_labels, row_weights
-from dal.learners.probe import check_encoder, embedded, prepare_vectors
-from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors, refusing_damage
-from dal.learners.texts import locate
+from dal.learners.committee_learner import COMPUTED, consensus
+from dal.learners.heads.head_posteriors import FLOOR, resamples, spawned
+from dal.learners.inference import Collector
+from dal.learners.probe_learner import check_encoder, embedded, prepare_vectors
+from dal.learners.text.embeddings import Embedder
+from dal.learners.text.tokenizers import locate
+from dal.learners.training.devices import device_of
+from dal.learners.training.saved_files import check_classes, check_kind, read_facts, read_tensors, refusing_damage
+from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.outputs import Outputs, closure
 from dal.store.atomic_files import replacing
 

@@ -13,17 +13,25 @@ from torch.nn import functional as F
 
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
-from dal.inference import Collector, Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.devices import device_of, named_device
-from dal.learners.embeddings import Embedder
-from dal.learners.heads import DrawnBy, Draws, Posterior, fit_heads, fit_posterior, posterior_of, posterior_shapes
-from dal.learners.labels import checked_labels, row_weights
-from dal.learners.saved import check_classes, check_kind, read_facts, read_tensors
-from dal.learners.surprisal import SURPRISAL, Surprisal
-from dal.learners.tensors import TensorPrepared, prepare_tensors
-from dal.learners.texts import locate, prepare_texts
-from dal.learners.tokens import TextPrepared
+from dal.learners.heads.head_posteriors import (
+    DrawnBy,
+    Draws,
+    Posterior,
+    fit_heads,
+    fit_posterior,
+    posterior_of,
+    posterior_shapes,
+)
+from dal.learners.inference import Collector, Precision
+from dal.learners.text.embeddings import Embedder
+from dal.learners.text.surprisal import SURPRISAL, Surprisal
+from dal.learners.text.tokenizers import locate, prepare_texts
+from dal.learners.text.tokens import TextPrepared
+from dal.learners.training.devices import device_of, named_device
+from dal.learners.training.saved_files import check_classes, check_kind, read_facts, read_tensors
+from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
+from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.outputs import Outputs
 from dal.store.atomic_files import replacing
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from dal.errors import LearnerError, one_line, shortened
-from dal.inference import Precision, reduces, run_pass
 from dal.learner import SILENT, Monitor
-from dal.learners.tensors import TensorPrepared
-from dal.learners.tokens import TextPrepared
+from dal.learners.inference import Precision, reduces, run_pass
+from dal.learners.text.tokens import TextPrepared
+from dal.learners.training.tensor_rows import TensorPrepared
 from dal.store.atomic_files import read_regular, replacing
 from dal.store.cache_folder import cache_folder, verified
 

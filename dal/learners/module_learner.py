@@ -15,15 +15,15 @@ from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError, printable, shortened
 from dal.functional.checking import Options
-from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.devices import device_of
-from dal.learners.fitting import Course, own_randomness
-from dal.learners.last_layer import LastLayer
-from dal.learners.network import check_network, fit_network, load_last_layer
-from dal.learners.predictor import NetworkPredictor
-from dal.learners.saved import check_kind, read_facts, read_tensors, refusing_damage
-from dal.learners.tensors import TensorPrepared, prepare_tensors
+from dal.learners.heads.last_layer import LastLayer
+from dal.learners.inference import Precision
+from dal.learners.training.devices import device_of
+from dal.learners.training.fitting import Course, own_randomness
+from dal.learners.training.network import check_network, fit_network, load_last_layer
+from dal.learners.training.network_predictor import NetworkPredictor
+from dal.learners.training.saved_files import check_kind, read_facts, read_tensors, refusing_damage
+from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
 from dal.modules.base import ActiveModule
 from dal.store.atomic_files import replacing
 

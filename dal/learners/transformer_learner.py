@@ -11,18 +11,18 @@ from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
-from dal.inference import Precision
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.devices import device_of
-from dal.learners.embeddings import Embedder
-from dal.learners.fitting import Course
-from dal.learners.last_layer import LastLayer
-from dal.learners.network import check_network, fit_network, load_last_layer
-from dal.learners.predictor import NetworkPredictor
-from dal.learners.saved import refusing_damage
-from dal.learners.surprisal import Surprisal
-from dal.learners.texts import load_tokenizer, locate, prepare_texts
-from dal.learners.tokens import TextPrepared
+from dal.learners.heads.last_layer import LastLayer
+from dal.learners.inference import Precision
+from dal.learners.text.embeddings import Embedder
+from dal.learners.text.surprisal import Surprisal
+from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_texts
+from dal.learners.text.tokens import TextPrepared
+from dal.learners.training.devices import device_of
+from dal.learners.training.fitting import Course
+from dal.learners.training.network import check_network, fit_network, load_last_layer
+from dal.learners.training.network_predictor import NetworkPredictor
+from dal.learners.training.saved_files import refusing_damage
 from dal.modules.adapting import LoRA
 from dal.modules.base import ActiveModule
 from dal.modules.transformer import TransformerClassifier

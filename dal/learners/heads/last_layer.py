@@ -12,11 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dal.errors import LearnerError
-from dal.inference import run_pass
 from dal.learner import SILENT, Monitor, Prepared
-from dal.learners.heads import DrawnBy, Draws, Posterior, fit_posterior, moved, posterior_of, posterior_shapes
-from dal.learners.labels import checked_weights
-from dal.learners.saved import read_tensors
+from dal.learners.heads.head_posteriors import (
+    DrawnBy,
+    Draws,
+    Posterior,
+    fit_posterior,
+    moved,
+    posterior_of,
+    posterior_shapes,
+)
+from dal.learners.inference import run_pass
+from dal.learners.training.saved_files import read_tensors
+from dal.learners.training.training_labels import checked_weights
 
 if TYPE_CHECKING:
     from dal.modules.base import ActiveModule

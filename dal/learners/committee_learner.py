@@ -13,11 +13,11 @@ from torch import Tensor
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options, shown
-from dal.inference import Collector, on_one_device
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.heads import resamples, spawned
-from dal.learners.labels import checked_labels, checked_weights
-from dal.learners.saved import read_facts
+from dal.learners.heads.head_posteriors import resamples, spawned
+from dal.learners.inference import Collector, on_one_device
+from dal.learners.training.saved_files import read_facts
+from dal.learners.training.training_labels import checked_labels, checked_weights
 from dal.outputs import FOLDS, Outputs, closure, log_probs, sources
 from dal.store.atomic_files import replacing
 

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from dal.errors import LearnerError, one_line
-from dal.learners.tokens import TextPrepared, tokenize
+from dal.learners.text.tokens import TextPrepared, tokenize
 
 _OFFSET = 2  # positions that these families count past the padding token
 _OFFSET_FAMILIES = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xlm-roberta-xl"}

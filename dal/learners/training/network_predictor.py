@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from dal.errors import LearnerError, NeedError
-from dal.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
-from dal.learners.last_layer import DrawnNetwork, LastLayer
-from dal.learners.surprisal import SURPRISAL, Surprisal
+from dal.learners.heads.last_layer import DrawnNetwork, LastLayer
+from dal.learners.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
+from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.modules.base import ActiveModule
 from dal.outputs import Outputs, closure, sources
 from dal.store.atomic_files import replacing

@@ -13,11 +13,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from dal.errors import LearnerError, one_line
-from dal.inference import Precision, on_one_device, placed, run_pass
 from dal.learner import SILENT, Monitor, Predictor, Prepared
-from dal.learners.embeddings import quiet
-from dal.learners.texts import load_tokenizer, locate
-from dal.learners.tokens import TextPrepared
+from dal.learners.inference import Precision, on_one_device, placed, run_pass
+from dal.learners.text.embeddings import quiet
+from dal.learners.text.tokenizers import load_tokenizer, locate
+from dal.learners.text.tokens import TextPrepared
 from dal.outputs import Outputs, sources
 
 SURPRISAL = frozenset({"surprisal"})

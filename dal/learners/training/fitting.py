@@ -24,9 +24,9 @@ from torch import Tensor
 from dal.errors import ConfigError, LearnerError
 from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options
-from dal.inference import reduces
 from dal.learner import SILENT, Monitor, Prepared
-from dal.learners.labels import checked_weights
+from dal.learners.inference import reduces
+from dal.learners.training.training_labels import checked_weights
 from dal.modules.base import ActiveModule
 
 Factory = Callable[[], lightning.Trainer]

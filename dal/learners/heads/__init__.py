@@ -1,0 +1,1 @@
+"""Linear heads: posteriors, draws, and probabilities for held-out rows."""

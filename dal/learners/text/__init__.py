@@ -1,0 +1,1 @@
+"""Tokens, embeddings and surprisal of texts, computed once and kept."""

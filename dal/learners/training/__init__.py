@@ -1,0 +1,1 @@
+"""How a network is trained, kept and read again."""
