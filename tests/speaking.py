@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dal.llm.client import Client, Reply, Request
+from dal.llm.clients.client import Client, Reply, Request
 from dal.monitor import SILENT, Monitor
 
 TEMPLATE = (

@@ -13,8 +13,8 @@ from dal.config import plugins
 from dal.errors import ConfigError, SelectionError
 from dal.functional.checking import shown
 from dal.learners.probe_learner import ProbeLearner
-from dal.llm.learner import LLMLearner
-from dal.llm.local import LocalClient
+from dal.llm.llm_learner import LLMLearner
+from dal.llm.local_models.local_client import LocalClient
 from dal.modules.adapting import LoRA
 from dal.modules.linear import LinearClassifier
 from dal.oracles.simulated import Simulated

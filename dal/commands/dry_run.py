@@ -11,11 +11,11 @@ from dal.commands.terminal import visible
 from dal.compare import Comparison
 from dal.data import Rows, Splits
 from dal.experiment import Cell, Experiment
-from dal.llm.client import Client, Price
-from dal.llm.hosted import HostedClient
-from dal.llm.learner import LLMLearner
-from dal.llm.local import LocalClient
-from dal.llm.prompts import Example, as_text
+from dal.llm.clients.client import Client, Price
+from dal.llm.clients.hosted import HostedClient
+from dal.llm.llm_learner import LLMLearner
+from dal.llm.local_models.local_client import LocalClient
+from dal.llm.prompting.prompts import Example, as_text
 from dal.strategy import Strategy, all_needs
 
 _SLICE = 1000  # texts whose prompts are held at once

@@ -11,7 +11,7 @@ from dal.errors import ConfigError
 if TYPE_CHECKING:
     from dal.data import Rows
     from dal.experiment import Experiment
-    from dal.llm.learner import LLMLearner, LLMPredictor
+    from dal.llm.llm_learner import LLMLearner, LLMPredictor
 
 HELP = """\
 usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]

@@ -27,7 +27,7 @@ BASES = {
     ORACLES: "dal.oracles.oracle:Oracle",
     STOPPING: "dal.stopping.rule:StoppingRule",
     CANDIDATES: "dal.strategies.candidates:Candidates",
-    CLIENTS: "dal.llm.client:Client",
+    CLIENTS: "dal.llm.clients.client:Client",
 }
 NOUNS = {
     STRATEGIES: "strategy",

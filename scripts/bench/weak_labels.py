@@ -29,8 +29,8 @@ from torch import Tensor
 from dal.data import Splits, TextData
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
-from dal.llm.learner import LLMLearner, PlainTexts
-from dal.llm.local import LocalClient
+from dal.llm.llm_learner import LLMLearner, PlainTexts
+from dal.llm.local_models.local_client import LocalClient
 from dal.oracles.simulated import Simulated
 from dal.oracles.storing import let_answer
 from dal.outputs import Outputs

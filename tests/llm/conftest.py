@@ -8,7 +8,7 @@ import pytest
 from llm_server import KEY, Server
 
 from dal.llm import AnthropicClient, OpenAIClient
-from dal.llm.hosted import HostedClient
+from dal.llm.clients.hosted import HostedClient
 
 #: Dollars per million tokens, in and out, of every model in these tests.
 RATES = (1.0, 5.0)

@@ -9,8 +9,8 @@ from llm_server import Hit, Misdeed, Server
 
 from dal.errors import LLMError
 from dal.llm import AnthropicClient, Reply, Request
-from dal.llm.client import LLMWarning
-from dal.llm.hosted import HostedClient
+from dal.llm.clients.client import LLMWarning
+from dal.llm.clients.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
 Answered = tuple[threading.Thread, list[Reply]]

@@ -15,8 +15,8 @@ import pytest
 
 from dal.errors import ConfigError, DalError, LLMError
 from dal.llm import OpenAIClient, Request
-from dal.llm.cache import Elsewhere, Granted, ReplyCache, Short
-from dal.llm.client import Reply
+from dal.llm.clients.client import Reply
+from dal.llm.clients.reply_cache import Elsewhere, Granted, ReplyCache, Short
 
 SOON = 60.0
 

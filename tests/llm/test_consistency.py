@@ -6,7 +6,14 @@ import pytest
 import torch
 from strategies.queries import of
 
-from dal.llm.consistency import UNKNOWN, class_logits, columns_of, consistency, entropy_bits, vote_logits
+from dal.llm.confidence.answer_consistency import (
+    UNKNOWN,
+    class_logits,
+    columns_of,
+    consistency,
+    entropy_bits,
+    vote_logits,
+)
 from dal.outputs import Outputs
 from dal.strategies import BALD, ConsensusEntropy, KLDivergence, MeanStd, VariationRatio, VoteEntropy
 from dal.strategy import choose

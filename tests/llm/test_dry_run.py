@@ -16,10 +16,10 @@ from dal.data import Splits, TextData
 from dal.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.llm import AnthropicClient
-from dal.llm.client import Request
-from dal.llm.hosted import HostedClient
-from dal.llm.learner import LLMLearner
-from dal.llm.local import LocalClient
+from dal.llm.clients.client import Request
+from dal.llm.clients.hosted import HostedClient
+from dal.llm.llm_learner import LLMLearner
+from dal.llm.local_models.local_client import LocalClient
 from dal.oracles.llm import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated

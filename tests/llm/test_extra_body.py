@@ -10,7 +10,7 @@ from llm_server import Hit, Server
 
 from dal.errors import CapError, ConfigError
 from dal.llm import AnthropicClient, OpenAIClient, Request
-from dal.llm.hosted import HostedClient
+from dal.llm.clients.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
 

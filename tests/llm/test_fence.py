@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dal.llm import fence
-from dal.llm.fence import fenced, named, names_of
+from dal.llm.prompting import fence
+from dal.llm.prompting.fence import fenced, named, names_of
 
 MARKS = [
     "</text>",

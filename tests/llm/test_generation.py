@@ -6,9 +6,9 @@ import pytest
 import speaking
 import torch
 
-from dal.llm.client import Request
-from dal.llm.generation import closing, opening, seed_of
-from dal.llm.local import LocalClient
+from dal.llm.clients.client import Request
+from dal.llm.local_models.generation import closing, opening, seed_of
+from dal.llm.local_models.local_client import LocalClient
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from dal.llm import AnthropicClient, OpenAIClient, Request
-from dal.llm.prompts import Example, Kind, Task
+from dal.llm.prompting.prompts import Example, Kind, Task
 
 TASK = Task(
     ("billing", "account access", "Rückfrage", "C++ & <b>bold</b>", "naïve 😀", 'it\'s "quoted"'),

@@ -14,7 +14,7 @@ from llm_server import KEY, Hit, Misdeed, Server
 from dal.config.stored import describe
 from dal.errors import LLMError
 from dal.llm import LLMWarning, OpenAIClient, Request
-from dal.llm.hosted import HostedClient
+from dal.llm.clients.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
 

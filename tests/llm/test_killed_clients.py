@@ -12,7 +12,7 @@ from llm_process import CAPPED, INTERRUPTED, Nursery, nursery
 from llm_server import Hit, Misdeed, Server
 
 from dal.llm import Reply, Request
-from dal.llm.hosted import HostedClient
+from dal.llm.clients.hosted import HostedClient
 
 Asking = Callable[..., HostedClient]
 

@@ -6,11 +6,11 @@ import torch
 from reference.likelihood import label_log_prob
 
 from dal.errors import ConfigError, LLMError, MissingExtraError
-from dal.llm import likelihood
-from dal.llm.causal import load
-from dal.llm.client import Request
-from dal.llm.likelihood import calibrated, label_ids, label_log_probs
-from dal.llm.local import LocalClient
+from dal.llm.clients.client import Request
+from dal.llm.confidence import likelihood
+from dal.llm.confidence.likelihood import calibrated, label_ids, label_log_probs
+from dal.llm.local_models.causal_model import load
+from dal.llm.local_models.local_client import LocalClient
 
 LABELS = ["yes", "no", "a long label", "not so sure"]
 TEXTS = ["short", "a much longer text that goes on and on", "äöü 😀", "x", "the end </s> <s>"]

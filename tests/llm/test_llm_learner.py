@@ -12,10 +12,10 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.experiment import Experiment
 from dal.learners.tfidf_learner import TfidfLearner
-from dal.llm.learner import LLMLearner
-from dal.llm.local import LocalClient
-from dal.llm.nearest import Shots
-from dal.llm.prompts import Example
+from dal.llm.llm_learner import LLMLearner
+from dal.llm.local_models.local_client import LocalClient
+from dal.llm.prompting.nearest_examples import Shots
+from dal.llm.prompting.prompts import Example
 from dal.oracles.llm import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated

@@ -9,8 +9,8 @@ from llm_server import Hit, Misdeed, Server
 
 from dal.errors import CapError, ConfigError
 from dal.llm import AnthropicClient, LLMWarning, OpenAIClient, Request
-from dal.llm.hosted import HostedClient
-from dal.llm.prices import size_of
+from dal.llm.clients.hosted import HostedClient
+from dal.llm.clients.prices import size_of
 
 Asking = Callable[..., HostedClient]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal.llm.parsing import Parsed, confidence_of, label_in_prose, match_label, parse, parse_many
+from dal.llm.prompting.reply_parsing import Parsed, confidence_of, label_in_prose, match_label, parse, parse_many
 
 LABELS = ("spam", "not spam", "product_question", "Billing")
 
@@ -293,7 +293,7 @@ def test_little_of_a_reply_is_read_as_yaml(monkeypatch: pytest.MonkeyPatch) -> N
         read += len(text)
         raise ValueError
 
-    monkeypatch.setattr("dal.llm.parsing.parse_yaml", count)
+    monkeypatch.setattr("dal.llm.prompting.reply_parsing.parse_yaml", count)
     for reply in ("[" * 8 + "a," * 30_000, "```\n[a, b]\n" * 10_000 + "[" * 8):
         read = 0
         parse(reply, LABELS)

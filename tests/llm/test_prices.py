@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dal.llm.prices
+import dal.llm.clients.prices
 from dal.errors import ConfigError
 from dal.llm import Request
-from dal.llm.prices import Rates, Usage, rates_of, size_of
+from dal.llm.clients.prices import Rates, Usage, rates_of, size_of
 
 counts = st.integers(0, 10**6)
 dollars = st.integers(0, 10**5).map(lambda cents: cents / 100)
@@ -65,7 +65,7 @@ def test_an_unknown_model_has_no_price_not_that_of_a_similar_name() -> None:
 
 
 def test_every_line_of_the_table_is_a_price_with_a_date_and_a_source() -> None:
-    table = yaml.safe_load(Path(dal.llm.prices.__file__).with_name("prices.yaml").read_text())
+    table = yaml.safe_load(Path(dal.llm.clients.prices.__file__).with_name("prices.yaml").read_text())
     assert table["read_on"]
     assert set(table["sources"]) == {"anthropic", "openai"}
     for model in table["models"]:

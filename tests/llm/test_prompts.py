@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dal.errors import ConfigError
-from dal.llm.prompts import QUESTIONS, Example, Task, as_text, fenced, shuffled
+from dal.llm.prompting.prompts import QUESTIONS, Example, Task, as_text, fenced, shuffled
 
 TASK = Task(("billing", "access"), {"access": "cannot log in"}, "When in doubt, say access.")
 KINDS = ["likelihood", "consistency", "verbalized", "verbalized_many"]

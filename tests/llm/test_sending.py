@@ -10,7 +10,7 @@ from llm_server import Hit, Misdeed, Server
 
 from dal.errors import ConfigError, LLMError
 from dal.llm import LLMWarning, OpenAIClient, Reply, Request
-from dal.llm.hosted import HostedClient
+from dal.llm.clients.hosted import HostedClient
 from dal.monitor import Monitor
 
 Asking = Callable[..., HostedClient]

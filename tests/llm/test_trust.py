@@ -7,8 +7,17 @@ from sklearn.metrics import roc_auc_score
 
 from dal.errors import DataError
 from dal.evaluation import metrics
-from dal.llm.recalibration import METHODS, Doubt, cross_validated
-from dal.llm.trust import Agreement, agreement, auroc, calibration_error, quality, recalibrator, reliability, trust
+from dal.llm.confidence.recalibration import METHODS, Doubt, cross_validated
+from dal.llm.confidence.trust import (
+    Agreement,
+    agreement,
+    auroc,
+    calibration_error,
+    quality,
+    recalibrator,
+    reliability,
+    trust,
+)
 
 
 def doubtful(rows=300, slope=4.0, stated=lambda p: p, seed=0):

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dal.llm.parsing import Parsed
-from dal.llm.verbalized import confidences_of, distribution, logits_of, unparsed_rate
+from dal.llm.confidence.verbalized import confidences_of, distribution, logits_of, unparsed_rate
+from dal.llm.prompting.reply_parsing import Parsed
 
 
 def rounded(*answer):

@@ -558,8 +558,8 @@ class Replies:
         )
 
     def _read(self, reply: str, labels: tuple[str, ...], count: int) -> list[str]:
-        from dal.llm.parsing import parse, parse_many
-        from dal.llm.verbalized import logits_of
+        from dal.llm.confidence.verbalized import logits_of
+        from dal.llm.prompting.reply_parsing import parse, parse_many
 
         found = parse_many(reply, labels, count) if count else [parse(reply, labels)]
         faults = []

@@ -12,16 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from dal.errors import CapError, LLMError
-from dal.llm.cache import Batch, ReplyCache, Short
-from dal.llm.client import LLMWarning, Reply, Request
-from dal.llm.failures import Failure, Kind, failure_of
-from dal.llm.prices import Rates, size_of
-from dal.llm.sending import LOOK_SECONDS, Sending, cap_line, place
-from dal.llm.wire import Answer, BatchResult, LostBatchError, Wire
+from dal.llm.clients.client import LLMWarning, Reply, Request
+from dal.llm.clients.failures import Failure, Kind, failure_of
+from dal.llm.clients.prices import Rates, size_of
+from dal.llm.clients.provider import Answer, BatchResult, LostBatchError, Wire
+from dal.llm.clients.reply_cache import Batch, ReplyCache, Short
+from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_line, place
 from dal.monitor import Monitor
 
 if TYPE_CHECKING:
-    from dal.llm.hosted import HostedClient
+    from dal.llm.clients.hosted import HostedClient
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.llm.consistency import consistency
+from dal.llm.confidence.answer_consistency import consistency
 
 _EDGE = 1e-3  # stated 0 and 1 are read as this far from it, where a logarithm is taken
 

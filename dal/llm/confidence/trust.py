@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import DataError
-from dal.llm.recalibration import METHODS, Doubt, Recalibrator, cross_validated
+from dal.llm.confidence.recalibration import METHODS, Doubt, Recalibrator, cross_validated
 
 FEWEST = 100  # labeled rows
 BINS = 15

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from dal.errors import ConfigError, shortened
-from dal.llm.client import Client, Reply, Request
+from dal.llm.clients.client import Client, Reply, Request
 from dal.monitor import SILENT, Monitor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dal.llm.causal import CausalModel
+    from dal.llm.local_models.causal_model import CausalModel
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -24,7 +24,7 @@ class LocalClient(Client):
     Requests are answered in batches, by the tokenizer's chat template where it has one. The answer to a request with a
     schema is begun for the model, such as `{"label": "`, and ends once it has all properties; in between the model is
     not held to it. The same request gives the same answer, whatever is asked with it, up to rounding (see
-    `dal.llm.generation.generate`).
+    `dal.llm.local_models.generation.generate`).
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of a causal model with its tokenizer; with `/FILE.gguf` at the
@@ -53,7 +53,7 @@ class LocalClient(Client):
         Raises:
             LLMError: the model cannot be loaded, or a request is longer than what it reads.
         """
-        from dal.llm.generation import asked, generate
+        from dal.llm.local_models.generation import asked, generate
 
         if not requests:
             return []
@@ -86,12 +86,12 @@ class LocalClient(Client):
         length_normalized: bool = False,
         monitor: Monitor = SILENT,
     ) -> "Tensor":
-        """Log-probability (nats) of each label as the answer to each request, (N, C) float32; see `dal.llm.likelihood`.
+        """Log-probability (nats) of each label as the answer to each request, (N, C) float32; see `dal.llm.confidence.likelihood`.
 
         Raises:
             LLMError: the model cannot be loaded, a request is too long, or the labels are alike for the model.
         """
-        from dal.llm.likelihood import label_ids, label_log_probs
+        from dal.llm.confidence.likelihood import label_ids, label_log_probs
 
         model = self.loaded()
         return label_log_probs(
@@ -105,6 +105,6 @@ class LocalClient(Client):
 
     def loaded(self) -> "CausalModel":
         """The model in memory, loaded when first needed."""
-        from dal.llm.causal import load
+        from dal.llm.local_models.causal_model import load
 
         return load(self.model, self.gguf, self.device, self.precision)

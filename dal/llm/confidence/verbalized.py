@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dal.llm.parsing import Parsed
+from dal.llm.prompting.reply_parsing import Parsed
 
 #: The least probability of a class, so that no log-probability is infinite.
 FLOOR = 1e-6

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from dal.errors import ConfigError
-from dal.llm.client import Client, Reply, Request
-from dal.llm.likelihood import calibrated
-from dal.llm.local import LocalClient
-from dal.llm.parsing import Parsed, parse, parse_many
-from dal.llm.prompts import Example, Task
+from dal.llm.clients.client import Client, Reply, Request
+from dal.llm.confidence.likelihood import calibrated
+from dal.llm.local_models.local_client import LocalClient
+from dal.llm.prompting.prompts import Example, Task
+from dal.llm.prompting.reply_parsing import Parsed, parse, parse_many
 from dal.monitor import SILENT, Monitor
 
 _log = logging.getLogger("dal")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dal.bounded import BoundedTextLoader, parse_json, parse_yaml
-from dal.llm.fence import named
+from dal.llm.prompting.fence import named
 
 _LONGEST = 20_000  # characters that are looked at
 _TRIED, _DEEPEST = 8, 40  # values that are looked at, brackets inside one another

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.llm.causal import CausalModel, Prefix, Read
-from dal.llm.client import Request
+from dal.llm.clients.client import Request
+from dal.llm.local_models.causal_model import CausalModel, Prefix, Read
 
 #: A token without any of these leaves a structured answer as open as it was.
 _ENDING = frozenset('"}],')

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.llm.prompts import Example
+from dal.llm.prompting.prompts import Example
 
 
 @dataclass(frozen=True)

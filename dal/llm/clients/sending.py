@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dal.errors import CapError, LLMError
-from dal.llm.cache import Elsewhere, Granted, ReplyCache, Short
-from dal.llm.client import LLMWarning, Reply, Request
-from dal.llm.failures import Failure, Kind, failure_of
-from dal.llm.pacing import Pacer
-from dal.llm.prices import Rates, likely_tokens
-from dal.llm.wire import Answer, Wire
+from dal.llm.clients.client import LLMWarning, Reply, Request
+from dal.llm.clients.failures import Failure, Kind, failure_of
+from dal.llm.clients.pacing import Pacer
+from dal.llm.clients.prices import Rates, likely_tokens
+from dal.llm.clients.provider import Answer, Wire
+from dal.llm.clients.reply_cache import Elsewhere, Granted, ReplyCache, Short
 from dal.monitor import Monitor
 
 if TYPE_CHECKING:
-    from dal.llm.hosted import HostedClient
+    from dal.llm.clients.hosted import HostedClient
 
 _log = logging.getLogger("dal")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dal.errors import ConfigError, did_you_mean, shortened
-from dal.llm.client import Request
-from dal.llm.fence import fenced, named, names_of
+from dal.llm.clients.client import Request
+from dal.llm.prompting.fence import fenced, named, names_of
 
 Kind = Literal["likelihood", "verbalized", "verbalized_many", "consistency"]
 
@@ -98,7 +98,7 @@ class Task:
     def _prompt(
         self, kind: Kind, texts: Sequence[str], examples: Sequence[Example], wording: int, order: int
     ) -> tuple[str, str]:
-        from dal.llm.templating import rendered
+        from dal.llm.prompting.templating import rendered
 
         mark = f"\0{uuid.uuid4().hex}\0"  # no text can hold it, so that none can move the user's turn
         names = names_of(tuple(self.labels))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import LLMError
-from dal.llm.causal import CausalModel, Prefix, Read
+from dal.llm.local_models.causal_model import CausalModel, Prefix, Read
 from dal.monitor import SILENT, Monitor
 
 #: Tokens whose keys and values may be held at once, prompts times labels.

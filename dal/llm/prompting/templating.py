@@ -10,7 +10,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 
 from dal.errors import ConfigError, one_line, shortened
-from dal.llm.fence import fenced
+from dal.llm.prompting.fence import fenced
 
 #: Bytes of a template file, characters of a prompt, and calls and numbers of ranges in one rendering.
 MAX_FILE, MAX_PROMPT, MAX_STEPS = 1 << 20, 4 << 20, 200_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import LLMError, one_line, shortened
-from dal.llm.client import Bill, Reply
+from dal.llm.clients.client import Bill, Reply
 from dal.store.atomic_files import check_output, is_alive, named
 from dal.store.database import NoDatabaseError, create, read_header
 

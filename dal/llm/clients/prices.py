@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dal.bounded import parse_yaml
 from dal.errors import ConfigError
-from dal.llm.client import Price, Request
+from dal.llm.clients.client import Price, Request
 
 #: No tokenizer makes more tokens of a text than it has bytes; this many come on top: the chat format, and what a
 #: provider's system prompt says about a tool.

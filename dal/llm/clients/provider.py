@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from dal.errors import LLMError
-from dal.llm.client import Request
-from dal.llm.failures import UnreadableError
-from dal.llm.prices import Usage
+from dal.llm.clients.client import Request
+from dal.llm.clients.failures import UnreadableError
+from dal.llm.clients.prices import Usage
 
 
 class Answer(NamedTuple):

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from dal.errors import ConfigError, LLMError, shortened
-from dal.llm.batching import HALF, Batching
-from dal.llm.cache import ReplyCache
-from dal.llm.client import Bill, Client, LLMWarning, Price, Reply, Request
-from dal.llm.extra_body import check_extra_body, size_of_extra
-from dal.llm.prices import FREE, Rates, rates_of
-from dal.llm.sending import Sending
-from dal.llm.wire import Wire
+from dal.llm.clients.batching import HALF, Batching
+from dal.llm.clients.client import Bill, Client, LLMWarning, Price, Reply, Request
+from dal.llm.clients.extra_body import check_extra_body, size_of_extra
+from dal.llm.clients.prices import FREE, Rates, rates_of
+from dal.llm.clients.provider import Wire
+from dal.llm.clients.reply_cache import ReplyCache
+from dal.llm.clients.sending import Sending
 from dal.monitor import SILENT, Monitor
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import LLMError, one_line, shortened
-from dal.llm.client import Request
+from dal.llm.clients.client import Request
 
 _SHORTEST = 8  # tokens that prompts must share for their keys to be computed once for all
 

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dal.errors import require
-from dal.llm.client import Request
-from dal.llm.failures import UnreadableError
-from dal.llm.hosted import HostedClient, check_address
-from dal.llm.prices import Usage
-from dal.llm.wire import Answer, BatchResult, LostBatchError, Wire, merged, readable, sendable
+from dal.llm.clients.client import Request
+from dal.llm.clients.failures import UnreadableError
+from dal.llm.clients.hosted import HostedClient, check_address
+from dal.llm.clients.prices import Usage
+from dal.llm.clients.provider import Answer, BatchResult, LostBatchError, Wire, merged, readable, sendable
 
 _ENDPOINT = "/v1/chat/completions"
 _MARK = "dal"  # a batch's name in its metadata

@@ -15,14 +15,14 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.inference import Collector
 from dal.learners.training.saved_files import check_classes, read_facts, refusing_damage
 from dal.learners.training.training_labels import checked_weights
-from dal.llm.asking import Questioner
-from dal.llm.client import Client, Request
-from dal.llm.consistency import class_logits, vote_logits
-from dal.llm.local import LocalClient
-from dal.llm.nearest import Shots
-from dal.llm.parsing import Parsed
-from dal.llm.prompts import QUESTIONS, Example, Task, as_text
-from dal.llm.verbalized import confidences_of, logits_of
+from dal.llm.clients.client import Client, Request
+from dal.llm.confidence.answer_consistency import class_logits, vote_logits
+from dal.llm.confidence.verbalized import confidences_of, logits_of
+from dal.llm.local_models.local_client import LocalClient
+from dal.llm.prompting.nearest_examples import Shots
+from dal.llm.prompting.prompts import QUESTIONS, Example, Task, as_text
+from dal.llm.prompting.reply_parsing import Parsed
+from dal.llm.questioner import Questioner
 from dal.outputs import Outputs
 from dal.store.atomic_files import replacing
 
@@ -205,7 +205,7 @@ class LLMLearner(Learner):
         questions: wordings of the question; the first is asked unless the wording varies.
         examples: how many of the labeled rows are shown, those nearest to the text.
         encoder: encoder whose embeddings say what is near; None compares words.
-        template: path of a Jinja file in place of the mode's own; see `dal.llm.prompts.Task`.
+        template: path of a Jinja file in place of the mode's own; see `dal.llm.prompting.prompts.Task`.
         per_call: texts asked about in one call (verbalized); cheaper, but answers then depend on their neighbours.
         max_tokens: of an answer, for each text of a call.
         max_characters: of a text, the rest is cut off.

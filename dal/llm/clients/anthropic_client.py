@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dal.errors import require
-from dal.llm.client import Request
-from dal.llm.failures import UnreadableError
-from dal.llm.hosted import HostedClient
-from dal.llm.prices import Usage
-from dal.llm.wire import Answer, BatchResult, Wire, merged, readable, sendable
+from dal.llm.clients.client import Request
+from dal.llm.clients.failures import UnreadableError
+from dal.llm.clients.hosted import HostedClient
+from dal.llm.clients.prices import Usage
+from dal.llm.clients.provider import Answer, BatchResult, Wire, merged, readable, sendable
 
 #: Newer versions of the API refuse a temperature for every model, this one only where the model knows none.
 _API_VERSION = "2023-06-01"

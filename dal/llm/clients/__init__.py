@@ -1,0 +1,1 @@
+"""Clients of hosted language models: requests, batches, prices, and the replies that were paid for."""

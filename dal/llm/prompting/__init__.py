@@ -1,0 +1,1 @@
+"""From texts to prompts, and from replies to answers."""
