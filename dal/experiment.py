@@ -18,9 +18,10 @@ from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.interrupts import Check, interruptible
 from dal.learner import SILENT, Learner, Monitor, Prepared
 from dal.loggers import check_loggers, following
-from dal.oracles.oracle import Oracle
+from dal.oracle import Oracle
+from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
-from dal.oracles.storing import let_answer
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.reporter import Console, Quiet
 from dal.session import Session, loaded
 from dal.stopping.recorded_figures import check as check_rule
@@ -30,7 +31,6 @@ from dal.strategies.auto import Auto
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
-from dal.weak import LLMWeakLabels
 
 if TYPE_CHECKING:
     from dal.grid.first_round import FirstRounds

@@ -19,7 +19,7 @@ from dal.experiment import Experiment
 from dal.interrupts import Interrupted
 from dal.learner import Monitor
 from dal.learners.probe_learner import ProbeLearner
-from dal.oracles.oracle import Oracle
+from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.reporter import Console, Quiet
 from dal.store.events import SKIP

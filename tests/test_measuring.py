@@ -17,7 +17,7 @@ from dal.learners.committee_learner import CommitteeLearner
 from dal.learners.probe_learner import ProbeLearner
 from dal.learners.transformer_learner import TransformerLearner
 from dal.measuring import MAP_FILE, Measures
-from dal.oracles.oracle import Oracle
+from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.session import Session
 from dal.spaces import Space, shuffled

@@ -18,11 +18,11 @@ from dal.llm.local_models.local_client import LocalClient
 from dal.modules.adapting import LoRA
 from dal.modules.linear import LinearClassifier
 from dal.oracles.simulated import Simulated
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.stopping import Labels
 from dal.strategies import ClusterCenters, Margin, Mixture, Random
 from dal.strategy import choose
 from dal.testing.synthetic import Setting
-from dal.weak import LLMWeakLabels
 
 NO_NUMBER = [math.nan, -math.inf, True, "3", [1], 1j]
 REFUSED = {

@@ -16,10 +16,10 @@ from dal.evaluation import Prices, costs
 from dal.experiment import Experiment
 from dal.learner import Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session import Session
 from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random
-from dal.weak import LLMWeakLabels
 
 
 def vectors(n: int = 60) -> Rows:

@@ -105,7 +105,7 @@ def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> 
     """What is left for a person, once the machines of the config have answered."""
     if experiment.oracle is None or experiment.oracle.hides_labels:
         return rows
-    from dal.oracles.storing import let_answer
+    from dal.oracles.answering import let_answer
 
     let_answer(experiment.oracle, session)
     left = session.pending

@@ -8,7 +8,7 @@ from dal.commands.terminal import visible
 from dal.errors import ConfigError
 from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.evaluation.cost import MACHINE, WEAK
-from dal.oracles.oracle import Oracle
+from dal.oracle import Oracle
 from dal.oracles.router import Router
 from dal.store.events import standing
 from dal.store.label_store import LabelStore

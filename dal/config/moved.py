@@ -90,6 +90,10 @@ MODULES: dict[str, str] = {
     "dal.llm.trust": "dal.llm.confidence.trust",
     "dal.llm.learner": "dal.llm.llm_learner",
     "dal.llm.asking": "dal.llm.questioner",
+    "dal.oracles.oracle": "dal.oracle",
+    "dal.oracles.llm": "dal.oracles.llm_oracle",
+    "dal.oracles.storing": "dal.oracles.answering",
+    "dal.weak": "dal.oracles.weak_labels",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

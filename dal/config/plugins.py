@@ -24,7 +24,7 @@ CANDIDATES, CLIENTS = "dal.candidates", "dal.clients"
 BASES = {
     STRATEGIES: "dal.strategy:Strategy",
     LEARNERS: "dal.learner:Learner",
-    ORACLES: "dal.oracles.oracle:Oracle",
+    ORACLES: "dal.oracle:Oracle",
     STOPPING: "dal.stopping.rule:StoppingRule",
     CANDIDATES: "dal.strategies.candidates:Candidates",
     CLIENTS: "dal.llm.clients.client:Client",

@@ -8,7 +8,7 @@ import numpy as np
 
 from dal.evaluation.cost import MACHINE
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.oracles.oracle import Record
+from dal.oracle import Record
 from dal.store.events import Event
 from dal.store.proposals import Proposal, latest
 

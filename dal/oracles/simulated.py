@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dal.errors import DataError
 from dal.functional.checking import Options
-from dal.oracles.oracle import Oracle
+from dal.oracle import Oracle
 
 
 @dataclass(frozen=True)

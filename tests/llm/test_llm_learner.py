@@ -16,15 +16,15 @@ from dal.llm.llm_learner import LLMLearner
 from dal.llm.local_models.local_client import LocalClient
 from dal.llm.prompting.nearest_examples import Shots
 from dal.llm.prompting.prompts import Example
-from dal.oracles.llm import LLMOracle
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import closure
 from dal.session import Session
 from dal.store.events import SKIP
 from dal.strategies import LowestConfidence, Margin, Random, VoteEntropy
 from dal.testing import check_learner, default_rows
-from dal.weak import LLMWeakLabels
 
 KEYWORDS = speaking.KeywordClient(
     tuple((word, "fruit") for word in ("apple", "pear", "plum", "grape"))

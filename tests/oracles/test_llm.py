@@ -13,18 +13,18 @@ from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
 from dal.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
-from dal.oracles.llm import LLMOracle
-from dal.oracles.oracle import LATER, Said
+from dal.oracle import LATER, Said
+from dal.oracles.answering import let_answer
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
-from dal.oracles.storing import let_answer
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session import Session
 from dal.store.events import SKIP
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal, latest
 from dal.store.unread_answers import Unread
 from dal.strategies import Random
-from dal.weak import LLMWeakLabels
 
 
 def rows(n: int = 120) -> Rows:

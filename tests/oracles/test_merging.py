@@ -14,12 +14,12 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.evaluation import Prices, sources
 from dal.evaluation.audit import audits, merged
-from dal.oracles.llm import LLMOracle
+from dal.oracle import Oracle, Record, Said
+from dal.oracles.answering import let_answer
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.merging import Merged, Merger
-from dal.oracles.oracle import Oracle, Record, Said
 from dal.oracles.router import CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
-from dal.oracles.storing import let_answer
 from dal.session import Session
 from dal.store.events import Event, standing
 from dal.store.proposals import MERGED, Proposal, latest

@@ -15,17 +15,17 @@ from labelers import WordLabeler, WordPredictor
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, LearnerError
 from dal.learners.tfidf_learner import TfidfLearner
+from dal.oracle import Oracle, Said
+from dal.oracles.answering import let_answer
 from dal.oracles.labeler import opinions
-from dal.oracles.llm import LLMOracle
-from dal.oracles.oracle import Oracle, Said
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
-from dal.oracles.storing import let_answer
+from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.store.events import SKIP
 from dal.strategies import Random
-from dal.weak import LLMWeakLabels
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from test_sections import row, tables
 
 from dal.data import Rows, Splits
 from dal.experiment import Experiment
-from dal.oracles.llm import LLMOracle
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.price import people_price

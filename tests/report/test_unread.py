@@ -10,7 +10,7 @@ from test_page import report
 from test_sections import row, tables
 
 from dal.experiment import Experiment
-from dal.oracles.llm import LLMOracle
+from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.reading import read

@@ -9,8 +9,8 @@ from torch import Tensor
 from dal.errors import ConfigError
 from dal.functional.checking import Options
 from dal.learner import Learner
+from dal.oracle import Oracle, Said
 from dal.oracles.labeler import check_labeler, opinions
-from dal.oracles.oracle import Oracle, Said
 from dal.store.events import SKIP
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dal.classes import by_index
-from dal.oracles.oracle import LATER, Later, Oracle, Record, Said, one_said_per_row
+from dal.oracle import LATER, Later, Oracle, Record, Said, one_said_per_row
 from dal.session import Session
 from dal.store.events import SKIP, Skip
 from dal.store.unread_answers import Unread
