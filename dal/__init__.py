@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dal.learners.tfidf_learner import TfidfLearner
     from dal.learners.transformer_learner import TransformerLearner
     from dal.outputs import Outputs
-    from dal.session import Session
+    from dal.session.session import Session
     from dal.stopping import StoppingRule
     from dal.store.events import SKIP
     from dal.strategies import *  # noqa: F403
@@ -79,7 +79,7 @@ _HOMES = {
     "SKIP": "dal.store.events",
     "ScoreStrategy": "dal.strategy",
     "Selection": "dal.strategy",
-    "Session": "dal.session",
+    "Session": "dal.session.session",
     "Splits": "dal.data",
     "Strategy": "dal.strategy",
     "TextData": "dal.data",

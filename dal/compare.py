@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dal.choice import is_whole, require_kind
 from dal.config.allowed_code import code_folder
 from dal.config.kinds import COMPARISON
 from dal.config.stored import CONFIG, describe
@@ -18,6 +17,7 @@ from dal.grid.first_round import FirstRounds
 from dal.interrupts import Check, interruptible
 from dal.learner import Prepared
 from dal.reporter import Console, Quiet, duration
+from dal.session.acquisition import is_whole, require_kind
 from dal.store.run_folder import check_folder, held, read_metrics
 from dal.strategy import Strategy, name_of
 
@@ -235,7 +235,7 @@ class _Shared:
     def load(self) -> Splits:
         """The data, once it is sure that every strategy can run on it."""
         if self.splits is None:
-            from dal.choice import check_needs
+            from dal.session.acquisition import check_needs
 
             self.splits = self.comparison.experiment.load()
             for strategy in self.comparison.named.values():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from dal.choice import check_needs, is_whole, reads_trained, require_classes, require_kind
 from dal.config.kinds import CELL, RUN
 from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
@@ -23,7 +22,8 @@ from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.reporter import Console, Quiet
-from dal.session import Session, loaded
+from dal.session.acquisition import check_needs, is_whole, reads_trained, require_classes, require_kind
+from dal.session.session import Session, loaded
 from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
 from dal.store.run_folder import check_folder, held, read_metrics, record_environment

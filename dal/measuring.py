@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.choice import Asked
 from dal.evaluation.batch import balance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, reliability
@@ -22,7 +21,8 @@ from dal.evaluation.noise import doubts
 from dal.learner import UNREAD, watched
 from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
-from dal.session import Session
+from dal.session.acquisition import Asked
+from dal.session.session import Session
 from dal.spaces import Space, first, shuffled
 from dal.store.atomic_files import write_whole
 from dal.store.run_folder import writing

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dal.choice import Asked
 from dal.learner import Learner
 from dal.measuring import Measures, whole
-from dal.session import Session
+from dal.session.acquisition import Asked
+from dal.session.session import Session
 from dal.stopping.rule import History, StoppingRule
 from dal.strategy import name_of
 

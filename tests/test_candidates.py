@@ -7,7 +7,6 @@ import torch
 from reference import candidates as reference
 from torch import Tensor
 
-from dal.choice import Seeds, Stream
 from dal.config import build as building
 from dal.config import settings_tree as tree
 from dal.config.stored import describe
@@ -16,7 +15,8 @@ from dal.errors import ConfigError, NeedError, SelectionError
 from dal.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
-from dal.session import Session
+from dal.session.acquisition import Seeds, Stream
+from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies import candidates as generators
 from dal.strategies.candidates import (

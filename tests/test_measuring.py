@@ -19,7 +19,7 @@ from dal.learners.transformer_learner import TransformerLearner
 from dal.measuring import MAP_FILE, Measures
 from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
-from dal.session import Session
+from dal.session.session import Session
 from dal.spaces import Space, shuffled
 from dal.stopping import Labels
 from dal.strategies.gradient import BADGE

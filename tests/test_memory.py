@@ -10,7 +10,7 @@ from dal.functional.k_center import Bounds
 from dal.learners.probe_learner import ProbeLearner
 from dal.memory import Memory, SessionMemory
 from dal.outputs import Outputs
-from dal.session import Session
+from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies.diversity import CoreSet
 from dal.strategies.random import Random

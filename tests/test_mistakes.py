@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dal.classes import Mistakes
 from dal.data import Rows, Splits
 from dal.errors import AnswerError
 from dal.learners.probe_learner import ProbeLearner
-from dal.session import Session
+from dal.session.answer_values import Mistakes
+from dal.session.session import Session
 from dal.strategies.random import Random
 
 
@@ -45,7 +45,9 @@ def test_twenty_mistakes_are_all_shown_and_none_is_no_error() -> None:
 @pytest.mark.parametrize("propose", [False, True])
 def test_the_nearest_class_is_looked_for_only_where_it_is_shown(propose: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr("dal.classes.did_you_mean", lambda word, known: looked.append(word) or "; did you mean 'x'?")
+    monkeypatch.setattr(
+        "dal.session.answer_values.did_you_mean", lambda word, known: looked.append(word) or "; did you mean 'x'?"
+    )
     pool = Rows.from_inputs(torch.zeros(300, 2), classes=["a", "b"])
     with Session(Splits(pool=pool), ProbeLearner(model=None), Random()) as session:
         rows, values = range(300), [f"word {row}" for row in range(300)]

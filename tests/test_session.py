@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dal.choice import Seeds, Stream
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedError, SessionError
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs
-from dal.session import Session
+from dal.session.acquisition import Seeds, Stream
+from dal.session.session import Session
 from dal.store.events import SKIP, Answer
 from dal.store.label_store import LabelStore
 from dal.strategies.composition import Phases

@@ -22,7 +22,7 @@ from dal.experiment import Experiment
 from dal.interrupts import Interrupted
 from dal.learners.probe_learner import ProbeLearner
 from dal.reporter import Console, Quiet
-from dal.session import Session
+from dal.session.session import Session
 from dal.stopping import (
     All,
     ClassificationChange,

@@ -17,7 +17,7 @@ from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
 from dal.interrupts import interruptible
 from dal.reporter import Console
-from dal.session import Session
+from dal.session.session import Session
 from dal.sheet import Answers, keep_absent, questions, read_answers, write_questions
 from dal.store.accuracy_samples import Check, read_checks
 from dal.store.events import Skip, Value

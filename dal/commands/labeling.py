@@ -20,7 +20,7 @@ from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
 from dal.interrupts import interruptible
 from dal.reporter import Console
-from dal.session import Session
+from dal.session.session import Session
 from dal.sheet import cell_of, check_classes, rows_by_id
 from dal.store.accuracy_samples import read_checks
 from dal.store.events import Value

@@ -12,7 +12,7 @@ from dal.store.atomic_files import check_regular, named
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
     from dal.experiment import Experiment
-    from dal.session import Session
+    from dal.session.session import Session
 
 
 #: Files that a run folder or one of its cells has.
@@ -55,9 +55,9 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
         settings = Node({key: node for key, node in settings.value.items() if key != KIND}, None, settings.place)
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
-    from dal.choice import check_needs
     from dal.config.build import build
     from dal.experiment import Experiment
+    from dal.session.acquisition import check_needs
     from dal.strategies.candidates import as_candidates, check_candidates
 
     experiment, notes = build(Experiment, settings, overrides, stored=stored)

@@ -94,6 +94,14 @@ MODULES: dict[str, str] = {
     "dal.oracles.llm": "dal.oracles.llm_oracle",
     "dal.oracles.storing": "dal.oracles.answering",
     "dal.weak": "dal.oracles.weak_labels",
+    "dal.progress": "dal.session.pool_state",
+    "dal.present_model": "dal.session.current_model",
+    "dal.chooser": "dal.session.chooser",
+    "dal.choice": "dal.session.acquisition",
+    "dal.classes": "dal.session.answer_values",
+    "dal.batch_plan": "dal.session.batch_plan",
+    "dal.duplicates": "dal.session.redundancy",
+    "dal.session": "dal.session.session",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.classes import by_index
 from dal.errors import ConfigError
 from dal.functional.checking import Options
 from dal.oracle import LATER, Oracle, Record, Said, one_said_per_row
 from dal.oracles.llm_oracle import called, named_apart
 from dal.oracles.merging import Merged, Merger
+from dal.session.answer_values import by_index
 from dal.store.events import SKIP
 from dal.store.proposals import MERGED, latest
 

@@ -239,11 +239,11 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     """The learning curve of a cell and what it cost, as a line of --out."""
     import torch
 
-    from dal.choice import Reader, Seeds, Stream, check_needs, reads_trained
     from dal.errors import NeedError
     from dal.learner import SILENT
     from dal.learners.probe_learner import ProbeLearner
     from dal.memory import SessionMemory
+    from dal.session.acquisition import Reader, Seeds, Stream, check_needs, reads_trained
     from dal.strategies.random import Random
     from dal.strategy import RoundState, name_of
 

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 import dal.data.load_table
-from dal.classes import Classes
 from dal.data import Rows, TextData
 from dal.errors import DalError, DataError
+from dal.session.answer_values import Classes
 
 
 @pytest.fixture
@@ -171,7 +171,9 @@ def test_control_characters_of_names_stay_in_one_line(folder):
 def test_the_nearest_of_many_classes_is_looked_for_once_per_word(monkeypatch):
     classes = Classes([f"class number {code:05}" for code in range(10_000)], multilabel=False)
     looked = []
-    monkeypatch.setattr("dal.classes.did_you_mean", lambda word, known: looked.append(word) or "; did you mean 'x'?")
+    monkeypatch.setattr(
+        "dal.session.answer_values.did_you_mean", lambda word, known: looked.append(word) or "; did you mean 'x'?"
+    )
     for _ in range(3):
         for word in ("clas number 00001", "clas number 00002"):
             with pytest.raises(ValueError, match="did you mean 'x'"):

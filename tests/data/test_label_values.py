@@ -11,13 +11,13 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from dal.classes import Classes, by_index, one_per_row, spread
 from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
-from dal.session import Session
+from dal.session.answer_values import Classes, by_index, one_per_row, spread
+from dal.session.session import Session
 from dal.sheet import parse
 from dal.store.events import SKIP
 from dal.strategies.random import Random

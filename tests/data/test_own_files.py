@@ -8,7 +8,7 @@ import torch
 
 from dal.data import DataWarning, Rows, Splits, TextData
 from dal.learners.probe_learner import ProbeLearner
-from dal.session import Session
+from dal.session.session import Session
 from dal.sheet import write_questions
 from dal.store.spreadsheet import as_csv, write_csv
 from dal.strategies.random import Random

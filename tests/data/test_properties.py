@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError
 from dal.learners.probe_learner import ProbeLearner
-from dal.session import Session
+from dal.session.session import Session
 from dal.sheet import cell_of, marker, read_answers, write_questions
 from dal.store.events import SKIP
 from dal.store.spreadsheet import inert

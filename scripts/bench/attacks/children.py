@@ -18,7 +18,7 @@ PRELOADED = (
     "dal.cli",
     "dal.experiment",
     "dal.compare",
-    "dal.session",
+    "dal.session.session",
     "dal.sheet",
     "dal.report",
     "dal.config.build",

@@ -13,16 +13,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
-from dal.batch_plan import BatchPlan
-from dal.choice import Asked, Stream, check_needs, require_classes, require_kind
-from dal.chooser import Chooser
-from dal.classes import Classes, one_per_row, spread
 from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
-from dal.present_model import PresentModel
-from dal.progress import Progress
+from dal.session.acquisition import Asked, Stream, check_needs, require_classes, require_kind
+from dal.session.answer_values import Classes, one_per_row, spread
+from dal.session.batch_plan import BatchPlan
+from dal.session.chooser import Chooser
+from dal.session.current_model import PresentModel
+from dal.session.pool_state import Progress
 from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.store.events import Answer, Skip

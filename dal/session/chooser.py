@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dal.choice import Asked, Reader, Seeds, Stream, check_needs, reads_trained, timed
-from dal.duplicates import near_duplicates
 from dal.errors import SessionError
 from dal.learner import UNREAD, Learner, Monitor, Predictor, Prepared, watched
 from dal.memory import SessionMemory
 from dal.outputs import Outputs, listing
-from dal.present_model import PresentModel
-from dal.progress import Progress
+from dal.session.acquisition import Asked, Reader, Seeds, Stream, check_needs, reads_trained, timed
+from dal.session.current_model import PresentModel
+from dal.session.pool_state import Progress
+from dal.session.redundancy import near_duplicates
 from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
 from dal.strategy import RoundState, Strategy, all_needs, name_of
 

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.classes import Classes, Given, Mistakes
 from dal.data.label_values import listing
 from dal.errors import DataError, SessionError
+from dal.session.answer_values import Classes, Given, Mistakes
 from dal.store.events import SKIP, Skip, Value
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal

@@ -1,0 +1,1 @@
+"""The session that asks and learns from answers, and its parts."""
