@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.evaluation.batch import balance
+from dal.evaluation.batch_quality import balance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources

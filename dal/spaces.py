@@ -10,7 +10,7 @@ from torch import Tensor
 from dal.data.columns import digests
 from dal.data.seeded_samples import keys
 from dal.errors import LearnerError
-from dal.evaluation.batch import coverage, novelty, redundancy, typical_distance
+from dal.evaluation.batch_quality import coverage, novelty, redundancy, typical_distance
 from dal.evaluation.projection import principal_plane
 from dal.functional.neighbors import k_nearest, nearest_distance
 from dal.outputs import closure

@@ -6,8 +6,8 @@ from pathlib import Path
 from dal.commands.settings import stored_config
 from dal.commands.terminal import visible
 from dal.errors import ConfigError
-from dal.evaluation.audit import Audit, Share, audits, merged
 from dal.evaluation.cost import MACHINE, WEAK
+from dal.evaluation.labeler_audit import Audit, Share, audits, merged
 from dal.oracle import Oracle
 from dal.oracles.router import Router
 from dal.store.events import standing

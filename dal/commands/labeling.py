@@ -15,7 +15,7 @@ from dal.config.stored import describe
 from dal.data.columns import digests
 from dal.data.seeded_samples import keys
 from dal.errors import ConfigError, SessionError
-from dal.evaluation.autolabel import Decisions, decide
+from dal.evaluation.automatic_labels import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
 from dal.interrupts import interruptible

@@ -102,6 +102,10 @@ MODULES: dict[str, str] = {
     "dal.batch_plan": "dal.session.batch_plan",
     "dal.duplicates": "dal.session.redundancy",
     "dal.session": "dal.session.session",
+    "dal.evaluation.audit": "dal.evaluation.labeler_audit",
+    "dal.evaluation.batch": "dal.evaluation.batch_quality",
+    "dal.evaluation.checked": "dal.evaluation.checked_inputs",
+    "dal.evaluation.autolabel": "dal.evaluation.automatic_labels",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

@@ -1,7 +1,7 @@
 """Metrics, calibration, batches, label noise, learning curves, what can be automated, accuracy without a test set."""
 
 from dal.evaluation.automation import Automation, RiskCoverage, risk_coverage, threshold
-from dal.evaluation.batch import balance, coverage, mean_doubt, novelty, overlap, redundancy, typical_distance
+from dal.evaluation.batch_quality import balance, coverage, mean_doubt, novelty, overlap, redundancy, typical_distance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
 from dal.evaluation.cost import Prices, costs, sources

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import DataError
-from dal.evaluation.checked import checked, decisions, distributions
+from dal.evaluation.checked_inputs import checked, decisions, distributions
 from dal.evaluation.counts import Counts
 from dal.functional.checking import whole
 from dal.outputs import Outputs

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.evaluation.checked import checked, decisions
+from dal.evaluation.checked_inputs import checked, decisions
 from dal.functional.blocks import blocks
 from dal.functional.checking import number, whole
 from dal.outputs import Outputs, log_probs

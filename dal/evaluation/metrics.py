@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.evaluation.calibration import adaptive_calibration_error, calibration_error
-from dal.evaluation.checked import checked, decisions, distributions
+from dal.evaluation.checked_inputs import checked, decisions, distributions
 from dal.evaluation.counts import Counts
 from dal.functional.blocks import blocks
 from dal.outputs import Outputs

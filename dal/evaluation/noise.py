@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dal.evaluation.checked import checked
+from dal.evaluation.checked_inputs import checked
 
 #: A probability this far below a threshold still reaches it: the mean of equal numbers may be rounded to above them.
 _SLACK = 1e-9

@@ -72,7 +72,7 @@ class Chooser:
 
     def measured(self, asked: Asked, round: int) -> Asked:
         """The same batch, and how unsure the present model is of it."""
-        from dal.evaluation.batch import mean_doubt
+        from dal.evaluation.batch_quality import mean_doubt
 
         predictor, seconds = self._model.predictor, dict(asked.seconds)
         with timed(seconds, "measure"):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dal.errors import DataError
-from dal.evaluation import agreement, automation, batch, confidence, curves, extrapolation, unbiased
+from dal.evaluation import agreement, automation, confidence, curves, extrapolation, unbiased
+from dal.evaluation import batch_quality as batch
 from dal.evaluation.breakdown import per_group
 from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
 from dal.evaluation.curves import Curve

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from dal.evaluation.audit import Share, audits, merged
+from dal.evaluation.labeler_audit import Share, audits, merged
 from dal.store.proposals import Proposal
 
 CLASSES = ("a", "b")

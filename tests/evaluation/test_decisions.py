@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dal.evaluation.autolabel import decide
+from dal.evaluation.automatic_labels import decide
 from dal.evaluation.confidence import confidence
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal import ProbeLearner, TextData
-from dal.evaluation.autolabel import decide
+from dal.evaluation.automatic_labels import decide
 from dal.evaluation.confidence import answers, confidence, is_right
 from dal.evaluation.unbiased import accuracy, draw
 

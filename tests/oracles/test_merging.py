@@ -13,7 +13,7 @@ from reference.dawid_skene import judged, rates
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.evaluation import Prices, sources
-from dal.evaluation.audit import audits, merged
+from dal.evaluation.labeler_audit import audits, merged
 from dal.oracle import Oracle, Record, Said
 from dal.oracles.answering import let_answer
 from dal.oracles.llm_oracle import LLMOracle

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dal.evaluation import Curve
-from dal.evaluation.audit import Audit, Share, audits
 from dal.evaluation.cost import MACHINE, WEAK
+from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.router import drawn
 from dal.report.measures import METRICS, MONEY, figure_of, number
 from dal.report.parts import Column, Fold, Part, Plot, Said, Section, Side, Table
