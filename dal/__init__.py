@@ -27,7 +27,7 @@ from dal.config.moved import OldModules
 if TYPE_CHECKING:
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
     from dal.learner import Learner
     from dal.learners.committee_learner import CommitteeLearner
     from dal.learners.module_learner import ModuleLearner
@@ -68,7 +68,7 @@ _HOMES = {
     "SklearnCommittee": "dal.learners.sklearn_committee",
     "StoppingRule": "dal.stopping",
     "DalError": "dal.errors",
-    "Experiment": "dal.experiment",
+    "Experiment": "dal.experiments.experiment",
     "Learner": "dal.learner",
     "ModuleLearner": "dal.learners.module_learner",
     "Outputs": "dal.outputs",

@@ -25,7 +25,7 @@ from dal.commands.terminal import printable, say
 from dal.commands.troubles import trouble
 from dal.config.allowed_code import isolated
 from dal.errors import ConfigError, DalError, shortened
-from dal.interrupts import terminable
+from dal.experiments.interrupts import terminable
 
 HELP = """\
 Deep active learning for text classifiers: spends your labels where they teach the model most.

@@ -196,7 +196,7 @@ def write_tickets(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
 def compare(model: str, seeds: int, rounds: int) -> Path:
     """The folder of the comparison, which is made or goes on in this folder."""
     from dal import BADGE, Auto, Experiment, Margin, ProbeLearner, TextData
-    from dal.compare import Comparison
+    from dal.experiments.comparison import Comparison
     from dal.oracles.simulated import Simulated
 
     data = TextData("tickets.csv", id="id", text="text", label="label", test=0.3, validation=0.08)

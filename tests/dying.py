@@ -14,7 +14,14 @@ DURABLE = {"execute", "executemany", "fsync", "rename", "replace", "write", "mkd
 #: Imports once and forks per run, so that a run starts in milliseconds.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["dal.experiment", "dal.learners.probe_learner", "dal.measuring", "torch._dynamo", "numpy.random", "pytest"]
+    [
+        "dal.experiments.experiment",
+        "dal.learners.probe_learner",
+        "dal.experiments.round_measures",
+        "torch._dynamo",
+        "numpy.random",
+        "pytest",
+    ]
 )
 
 

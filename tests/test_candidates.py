@@ -12,7 +12,7 @@ from dal.config import settings_tree as tree
 from dal.config.stored import describe
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, NeedError, SelectionError
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
 from dal.session.acquisition import Seeds, Stream

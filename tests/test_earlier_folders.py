@@ -15,7 +15,7 @@ from dal.commands.settings import stored_experiment
 from dal.config import moved
 from dal.config.stored import read_config
 from dal.data import TextData
-from dal.experiment import Cell
+from dal.experiments.experiment import Cell
 from dal.learners.tfidf_learner import TfidfLearner
 
 FIXTURE = Path(__file__).parent / "fixtures" / "v0_1"

@@ -15,13 +15,13 @@ from torch import Tensor
 from dal.config.stored import read_config
 from dal.data import Rows, Splits
 from dal.errors import BusyError, ConfigError, DataError, NeedError
-from dal.experiment import Experiment
-from dal.interrupts import Interrupted
+from dal.experiments.console import Console, Quiet
+from dal.experiments.experiment import Experiment
+from dal.experiments.interrupts import Interrupted
 from dal.learner import Monitor
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
-from dal.reporter import Console, Quiet
 from dal.store.events import SKIP
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import Lock, read_metrics

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from dal.cli import COMMANDS, main
-from dal.interrupts import Interrupted, interruptible, terminable
+from dal.experiments.interrupts import Interrupted, interruptible, terminable
 
 WAITING = """\
 import sys, time
 from pathlib import Path
-from dal.interrupts import interruptible
+from dal.experiments.interrupts import interruptible
 with interruptible(Path(sys.argv[1])) as check:
     print("ready", flush=True)
     while True:

@@ -11,7 +11,7 @@ import pytest
 from dying import processes, run_until
 
 from dal.data import Rows, Splits
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.store.run_folder import read_metrics
 from dal.strategies.uncertainty import Margin

@@ -10,12 +10,12 @@ from lightning.pytorch.loggers import Logger
 from test_compare import CONFIG
 from test_experiment import experiment
 
-from dal.compare import Comparison
 from dal.errors import ConfigError
-from dal.experiment import Experiment
-from dal.interrupts import Interrupted
-from dal.loggers import LOGGED, figures, following
-from dal.reporter import Quiet
+from dal.experiments.comparison import Comparison
+from dal.experiments.console import Quiet
+from dal.experiments.experiment import Experiment
+from dal.experiments.interrupts import Interrupted
+from dal.experiments.loggers import LOGGED, figures, following
 from dal.strategies import Margin
 
 SENT: list[tuple[str, str, int, float]] = []

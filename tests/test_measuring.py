@@ -12,15 +12,15 @@ import yaml
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError
 from dal.evaluation import Prices, evaluate
-from dal.experiment import Experiment
+from dal.experiments.embedding_space import Space, shuffled
+from dal.experiments.experiment import Experiment
+from dal.experiments.round_measures import MAP_FILE, Measures
 from dal.learners.committee_learner import CommitteeLearner
 from dal.learners.probe_learner import ProbeLearner
 from dal.learners.transformer_learner import TransformerLearner
-from dal.measuring import MAP_FILE, Measures
 from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.session.session import Session
-from dal.spaces import Space, shuffled
 from dal.stopping import Labels
 from dal.strategies.gradient import BADGE
 from dal.strategies.random import Random
@@ -280,7 +280,7 @@ def test_labels_that_came_with_the_data_are_covered_but_no_batch(tmp_path: Path)
 
 
 def test_map_holds_every_labeled_row_at_the_number_of_its_line(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("dal.spaces.MAP", 50)
+    monkeypatch.setattr("dal.experiments.embedding_space.MAP", 50)
     found = lines(tmp_path)
     drawn = json.loads((tmp_path / "Margin-seed0" / MAP_FILE).read_text())
     assert drawn["method"] == "PCA"

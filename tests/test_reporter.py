@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console as RichConsole
 
-from dal.reporter import Console, Quiet, _Bar
+from dal.experiments.console import Console, Quiet, _Bar
 
 
 class Stopped(Exception):

@@ -804,7 +804,7 @@ def test_answers_that_were_stored_beside_the_session_are_seen(data: Splits) -> N
 
 def test_rounds_replay_no_event(data: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dal.evaluation import Prices
-    from dal.measuring import Measures
+    from dal.experiments.round_measures import Measures
     from dal.stopping import Labels
     from dal.store import events
 

@@ -18,10 +18,10 @@ from dal.config import without_imports as static
 from dal.config.stored import describe, read_config
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
-from dal.experiment import Experiment
-from dal.interrupts import Interrupted
+from dal.experiments.console import Console, Quiet
+from dal.experiments.experiment import Experiment
+from dal.experiments.interrupts import Interrupted
 from dal.learners.probe_learner import ProbeLearner
-from dal.reporter import Console, Quiet
 from dal.session.session import Session
 from dal.stopping import (
     All,

@@ -13,7 +13,7 @@ from torch import Tensor
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
 from dal.evaluation import Prices, costs
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learner import Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.weak_labels import LLMWeakLabels

@@ -13,7 +13,7 @@ from dal.errors import ConfigError, shortened
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
     from dal.session.session import Session
 
 HELP = """\
@@ -74,7 +74,7 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     from dal.config import allowed_code as importing
     from dal.config.kinds import ASKED
     from dal.config.stored import write_config
-    from dal.experiment import UNUSED_WEAK_LABELS
+    from dal.experiments.experiment import UNUSED_WEAK_LABELS
     from dal.sheet import check_classes, questions, write_questions
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)

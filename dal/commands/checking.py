@@ -15,8 +15,8 @@ from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
-from dal.interrupts import interruptible
-from dal.reporter import Console
+from dal.experiments.console import Console
+from dal.experiments.interrupts import interruptible
 from dal.session.session import Session
 from dal.sheet import Answers, keep_absent, questions, read_answers, write_questions
 from dal.store.accuracy_samples import Check, read_checks

@@ -14,8 +14,8 @@ from dal.errors import ConfigError, shortened
 _MOST_SEEDS = 10_000
 
 if TYPE_CHECKING:
-    from dal.compare import Comparison
     from dal.config.settings_tree import Node, Override
+    from dal.experiments.comparison import Comparison
 
 HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
@@ -63,7 +63,7 @@ def compare(arguments: list[str]) -> int:
     if options.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {options.jobs}")
     if options.cell is not None:
-        from dal.grid.executor import end_with_parent
+        from dal.experiments.executor import end_with_parent
 
         end_with_parent()
         stored_comparison(options.config, 1, None).run_cell(options.cell)
@@ -168,6 +168,6 @@ def _grid(
     for node in strategies:
         one = Node({**settings.value, "strategy": node}, None, settings.place)
         experiments.append(build_experiment(one, overrides, folder, stored=stored))
-    from dal.compare import Comparison
+    from dal.experiments.comparison import Comparison
 
     return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs, cluster)

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from dal.commands.terminal import visible
-from dal.compare import Comparison
 from dal.data import Rows, Splits
-from dal.experiment import Cell, Experiment
+from dal.experiments.comparison import Comparison
+from dal.experiments.experiment import Cell, Experiment
 from dal.llm.clients.client import Client, Price
 from dal.llm.clients.hosted import HostedClient
 from dal.llm.llm_learner import LLMLearner

@@ -18,8 +18,8 @@ from dal.errors import ConfigError, SessionError
 from dal.evaluation.automatic_labels import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
-from dal.interrupts import interruptible
-from dal.reporter import Console
+from dal.experiments.console import Console
+from dal.experiments.interrupts import interruptible
 from dal.session.session import Session
 from dal.sheet import cell_of, check_classes, rows_by_id
 from dal.store.accuracy_samples import read_checks

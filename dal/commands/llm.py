@@ -10,7 +10,7 @@ from dal.errors import ConfigError
 
 if TYPE_CHECKING:
     from dal.data import Rows
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
     from dal.llm.llm_learner import LLMLearner, LLMPredictor
 
 HELP = """\

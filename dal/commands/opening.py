@@ -13,7 +13,7 @@ from dal.config import settings_tree as tree
 from dal.config.class_names import near
 from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
-from dal.experiment import Cell, Experiment
+from dal.experiments.experiment import Cell, Experiment
 from dal.learner import SILENT, Monitor, Prepared
 from dal.session.session import Session
 from dal.store.run_folder import LABELS

@@ -12,7 +12,7 @@ from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
 
 if TYPE_CHECKING:
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
 
 #: What a folder of version 0.1 may be as well: of a run or to ask from, while nothing but its config is there.
 BEGUN = "begun"

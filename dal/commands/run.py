@@ -9,7 +9,7 @@ from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
 
 HELP = """\
 usage: dal run CONFIG [--key value ...]

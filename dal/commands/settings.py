@@ -11,7 +11,7 @@ from dal.store.atomic_files import check_regular, named
 
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
     from dal.session.session import Session
 
 
@@ -56,7 +56,7 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
     static.check(settings, overrides)
     settings = _placed(settings, overrides, folder)
     from dal.config.build import build
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
     from dal.session.acquisition import check_needs
     from dal.strategies.candidates import as_candidates, check_candidates
 
@@ -146,14 +146,14 @@ def _require_same(experiment: "Experiment", folder: Path) -> None:
 def kept_config(experiment: "Experiment") -> dict[str, Any]:
     """What the config of a folder to ask from says of its experiment."""
     from dal.config.stored import describe
-    from dal.experiment import FREE
+    from dal.experiments.experiment import FREE
 
     return {key: value for key, value in describe(experiment).items() if key not in FREE}
 
 
 def open_session(experiment: "Experiment", folder: Path) -> "Session":
     """The session of a folder to ask from."""
-    from dal.experiment import Cell
+    from dal.experiments.experiment import Cell
 
     return experiment.session(Cell(folder.name, experiment.strategy, experiment.seeds[0]), folder, simulated=False)
 

@@ -106,6 +106,19 @@ MODULES: dict[str, str] = {
     "dal.evaluation.batch": "dal.evaluation.batch_quality",
     "dal.evaluation.checked": "dal.evaluation.checked_inputs",
     "dal.evaluation.autolabel": "dal.evaluation.automatic_labels",
+    "dal.experiment": "dal.experiments.experiment",
+    "dal.compare": "dal.experiments.comparison",
+    "dal.round_lines": "dal.experiments.round_record",
+    "dal.measuring": "dal.experiments.round_measures",
+    "dal.spaces": "dal.experiments.embedding_space",
+    "dal.loggers": "dal.experiments.loggers",
+    "dal.reporter": "dal.experiments.console",
+    "dal.interrupts": "dal.experiments.interrupts",
+    "dal.grid.executor": "dal.experiments.executor",
+    "dal.grid.processes": "dal.experiments.processes",
+    "dal.grid.cluster": "dal.experiments.ray_cluster",
+    "dal.grid.first_round": "dal.experiments.first_round",
+    "dal.grid.successor": "dal.experiments.successor",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

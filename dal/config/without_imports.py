@@ -13,7 +13,7 @@ from dal.config.settings_tree import Node, Override
 from dal.config.source_code import find
 from dal.errors import ConfigError
 
-EXPERIMENT, DATA = ("dal.experiment", "Experiment"), ("dal.data.text_data", "TextData")
+EXPERIMENT, DATA = ("dal.experiments.experiment", "Experiment"), ("dal.data.text_data", "TextData")
 
 #: Top-level keys that name a class, and its kind.
 SLOTS = {

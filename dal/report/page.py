@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from dal.evaluation import Comparison
+from dal.experiments.console import duration
 from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
 from dal.report.measures import LABELS, METRICS, figure_of, number, spent
@@ -35,7 +36,6 @@ from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
 from dal.report.verdict import Verdict, comparisons, together, verdicts
 from dal.report.wording import WRITERS, in_markup
-from dal.reporter import duration
 from dal.store.atomic_files import write_whole
 
 

@@ -86,7 +86,7 @@ def made(options: argparse.Namespace) -> Iterator[tuple[str, str, list[dict[str,
     """(task, run, lines) of every cell, run now and in memory."""
     from dal.config import plugins
     from dal.data import TextData
-    from dal.experiment import Experiment
+    from dal.experiments.experiment import Experiment
     from dal.learners.probe_learner import ProbeLearner
 
     for task in options.tasks:

@@ -64,8 +64,8 @@ def prepare(step: str, size: int, folder: Path) -> Callable[[], Any]:
 
     from dal.data import Rows, Splits
     from dal.evaluation.cost import Prices
+    from dal.experiments.round_measures import Measures
     from dal.learners.probe_learner import ProbeLearner
-    from dal.measuring import Measures
     from dal.session.session import Session
     from dal.stopping import Labels
     from dal.store.label_store import LabelStore

@@ -181,11 +181,11 @@ def test_code_beside_ones_own_config_runs_with_what_it_imports_and_nothing_else(
     code = (
         "import importlib.util, sys\n"
         "from dal.cli import main\n"
-        "import dal.experiment\n"
+        "import dal.experiments.experiment\n"
         "def look(self):\n"
         "    names = ('mine', 'helpers', 'late_helpers', 'unnamed')\n"
         "    print([name for name in names if importlib.util.find_spec(name)], '' in sys.path)\n"
-        "dal.experiment.Experiment.run = look\n"
+        "dal.experiments.experiment.Experiment.run = look\n"
         "main(['run', 'own.yaml'])\n"
     )
     ended = python("-c", code)
@@ -263,7 +263,7 @@ def test_a_comparison_in_processes_uses_the_one_folder_and_its_resume_asks_for_i
 def test_a_program_of_ones_own_hands_its_folder_to_the_processes_of_a_comparison(folder: Path) -> None:
     (folder / "program.py").write_text(
         "from dal import Experiment, TextData, TfidfLearner\n"
-        "from dal.compare import Comparison\n"
+        "from dal.experiments.comparison import Comparison\n"
         "from mine import Loudest\n"
         "shared = Experiment(TextData('tickets.csv', id='id', test=0.3), TfidfLearner(), start=6, batch=4, rounds=1,\n"
         "    folder='grid', report=False, quiet=True)\n"

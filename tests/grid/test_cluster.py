@@ -12,8 +12,8 @@ from command import Command, write_tickets
 from test_compare import CONFIG, figures
 from test_experiment import experiment
 
-from dal.compare import Comparison
 from dal.errors import ConfigError
+from dal.experiments.comparison import Comparison
 from dal.store.run_folder import read_metrics
 from dal.strategies import Margin
 
@@ -66,7 +66,7 @@ def test_workers_of_a_ray_that_is_started_here_do_not_import_from_the_current_fo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
-    from dal.grid.cluster import Cluster
+    from dal.experiments.ray_cluster import Cluster
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry)))
@@ -83,7 +83,7 @@ def test_workers_of_a_ray_that_is_started_here_do_not_import_from_the_current_fo
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
 def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
-    from dal.grid.cluster import Cluster
+    from dal.experiments.ray_cluster import Cluster
 
     with pytest.raises(ConfigError, match=f"no Ray cluster at '{address}': ") as told:
         Cluster(experiment(tmp_path), tmp_path, 1, address)
@@ -114,5 +114,5 @@ def test_a_cluster_needs_a_folder() -> None:
 def test_nothing_imports_ray_unasked(tmp_path: Path) -> None:
     import subprocess
 
-    code = "import sys, dal.compare, dal.grid.processes, dal.cli; sys.exit('ray' in sys.modules)"
+    code = "import sys, dal.experiments.comparison, dal.experiments.processes, dal.cli; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

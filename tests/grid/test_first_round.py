@@ -10,14 +10,14 @@ import torch
 from test_compare import figures
 from test_experiment import experiment
 
-from dal.compare import Comparison
-from dal.experiment import Cell, Experiment
-from dal.grid.first_round import FirstRounds
-from dal.interrupts import Check
+from dal.experiments.comparison import Comparison
+from dal.experiments.console import Quiet
+from dal.experiments.experiment import Cell, Experiment
+from dal.experiments.first_round import FirstRounds
+from dal.experiments.interrupts import Check
 from dal.learner import Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
-from dal.reporter import Quiet
 from dal.session.session import Session
 from dal.store.run_folder import read_metrics
 from dal.strategies import BADGE, ClusterCenters, CoreSet, Entropy, Margin, Random

@@ -17,9 +17,9 @@ from dying import processes, run_until
 from test_compare import figures
 from test_kill import finished
 
-from dal.compare import Comparison
 from dal.data import Rows, Splits
-from dal.experiment import Experiment
+from dal.experiments.comparison import Comparison
+from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import read_metrics

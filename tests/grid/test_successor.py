@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from test_compare import CONFIG
 from test_experiment import experiment
 
-from dal.compare import Comparison
 from dal.config.stored import read_config
 from dal.data import TextData
-from dal.grid.successor import conclusion
+from dal.experiments.comparison import Comparison
+from dal.experiments.successor import conclusion
 from dal.learners.probe_learner import ProbeLearner
 from dal.report import write_report
 from dal.store.run_folder import read_metrics

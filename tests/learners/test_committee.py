@@ -15,7 +15,7 @@ from dal.config import settings_tree as tree
 from dal.config.stored import describe
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learner import Monitor
 from dal.learners.committee_learner import CommitteeLearner, CommitteePredictor, consensus
 from dal.learners.module_learner import ModuleLearner

@@ -14,7 +14,7 @@ from dal.config import build as building
 from dal.config import settings_tree as tree
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.heads.head_posteriors import FLOOR
 from dal.learners.sklearn_committee import SklearnCommittee, aligned, fit_members
 from dal.outputs import log_probs

@@ -13,7 +13,7 @@ from llm_server import Hit, Server
 
 from dal.commands.dry_run import askings
 from dal.data import Splits, TextData
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.llm import AnthropicClient
 from dal.llm.clients.client import Request

@@ -10,7 +10,7 @@ from dal.config import build as building
 from dal.config import settings_tree as tree
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, LearnerError, NeedError
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.llm.llm_learner import LLMLearner
 from dal.llm.local_models.local_client import LocalClient

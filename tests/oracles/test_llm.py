@@ -11,7 +11,7 @@ from labelers import WordLabeler
 from dal.data import Rows, Splits
 from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracle import LATER, Said
 from dal.oracles.answering import let_answer

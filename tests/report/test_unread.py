@@ -9,7 +9,7 @@ from test_answered import data
 from test_page import report
 from test_sections import row, tables
 
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated

@@ -8,7 +8,7 @@ import torch
 
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.outputs import Outputs

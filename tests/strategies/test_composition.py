@@ -8,7 +8,7 @@ from dal.config import build as building
 from dal.config import settings_tree as tree
 from dal.config.stored import describe
 from dal.errors import ConfigError, NeedError, SelectionError
-from dal.experiment import Experiment
+from dal.experiments.experiment import Experiment
 from dal.outputs import Outputs
 from dal.strategies.composition import Fallback, Mixture, Phases, split
 from dal.strategies.disagreement import BALD

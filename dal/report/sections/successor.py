@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dal.grid.successor import KEY, conclusion
+from dal.experiments.successor import KEY, conclusion
 from dal.report.measures import figure_of
 from dal.report.parts import Column, Part, Said, Section, Table
 from dal.report.reading import Record, Run

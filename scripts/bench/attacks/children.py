@@ -16,8 +16,8 @@ from typing import Any
 #: What commands import when they need it; loaded once, so that no child has to.
 PRELOADED = (
     "dal.cli",
-    "dal.experiment",
-    "dal.compare",
+    "dal.experiments.experiment",
+    "dal.experiments.comparison",
     "dal.session.session",
     "dal.sheet",
     "dal.report",
@@ -28,7 +28,7 @@ PRELOADED = (
     "dal.commands.labeling",
     "dal.commands.checking",
     "dal.commands.dry_run",
-    "dal.grid.executor",
+    "dal.experiments.executor",
     "dal.learners.tfidf_learner",
     "dal.llm.prompting.reply_parsing",
     "dal.llm.llm_learner",

@@ -11,12 +11,12 @@ from dal.config.kinds import COMPARISON
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
-from dal.experiment import Cell, Experiment, Results, sign
-from dal.grid.executor import Ended, Executor, Here, Lines, await_free
-from dal.grid.first_round import FirstRounds
-from dal.interrupts import Check, interruptible
+from dal.experiments.console import Console, Quiet, duration
+from dal.experiments.executor import Ended, Executor, Here, Lines, await_free
+from dal.experiments.experiment import Cell, Experiment, Results, sign
+from dal.experiments.first_round import FirstRounds
+from dal.experiments.interrupts import Check, interruptible
 from dal.learner import Prepared
-from dal.reporter import Console, Quiet, duration
 from dal.session.acquisition import is_whole, require_kind
 from dal.store.run_folder import check_folder, held, read_metrics
 from dal.strategy import Strategy, name_of
@@ -167,7 +167,7 @@ class Comparison:
     def _say_of_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
         if self.experiment.successor is None:
             return
-        from dal.grid.successor import conclusion, write_conclusion
+        from dal.experiments.successor import conclusion, write_conclusion
 
         baseline = self.experiment.baseline
         named = next((name for name, strategy in self.named.items() if strategy == baseline), None)
@@ -184,10 +184,10 @@ class Comparison:
         assert shared.folder is not None
         code = code_folder(self.described())
         if self.cluster is None:
-            from dal.grid.processes import Processes
+            from dal.experiments.processes import Processes
 
             return Processes(self.experiment, shared.folder, jobs, code)
-        from dal.grid.cluster import Cluster
+        from dal.experiments.ray_cluster import Cluster
 
         return Cluster(self.experiment, shared.folder, jobs, self.cluster, code)
 

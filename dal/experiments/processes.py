@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from queue import SimpleQueue
 
-from dal.experiment import Experiment
-from dal.grid.executor import Beside, limited_to, run_worker, threads
+from dal.experiments.executor import Beside, limited_to, run_worker, threads
+from dal.experiments.experiment import Experiment
 
 
 class Processes(Beside):

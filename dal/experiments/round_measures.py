@@ -18,12 +18,12 @@ from dal.evaluation.calibration import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import doubts
+from dal.experiments.embedding_space import Space, first, shuffled
 from dal.learner import UNREAD, watched
 from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
 from dal.session.acquisition import Asked
 from dal.session.session import Session
-from dal.spaces import Space, first, shuffled
 from dal.store.atomic_files import write_whole
 from dal.store.run_folder import writing
 

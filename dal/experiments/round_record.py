@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dal.experiments.round_measures import Measures, whole
 from dal.learner import Learner
-from dal.measuring import Measures, whole
 from dal.session.acquisition import Asked
 from dal.session.session import Session
 from dal.stopping.rule import History, StoppingRule
@@ -41,7 +41,7 @@ class RoundLines:
         line = self._scores(batch, round) | self.measures.of_round(batch)
         if self.successor is None or not self.session.can_evaluate:
             return line
-        from dal.grid.successor import succeeded
+        from dal.experiments.successor import succeeded
 
         return line | succeeded(self.session, self.successor)
 

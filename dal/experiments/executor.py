@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 from dal.config.allowed_code import safe_environment
 from dal.errors import BusyError, DalError
-from dal.experiment import Cell, Experiment
-from dal.interrupts import Check, Interrupted
+from dal.experiments.experiment import Cell, Experiment
+from dal.experiments.interrupts import Check, Interrupted
 from dal.store.run_folder import Lock, read_metrics
 
 #: What a worker's folder of a cell keeps of what it said.

@@ -14,14 +14,14 @@ from dal.config.kinds import CELL, RUN
 from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError, SessionError, shortened
-from dal.interrupts import Check, interruptible
+from dal.experiments.console import Console, Quiet
+from dal.experiments.interrupts import Check, interruptible
+from dal.experiments.loggers import check_loggers, following
 from dal.learner import SILENT, Learner, Monitor, Prepared
-from dal.loggers import check_loggers, following
 from dal.oracle import Oracle
 from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
-from dal.reporter import Console, Quiet
 from dal.session.acquisition import check_needs, is_whole, reads_trained, require_classes, require_kind
 from dal.session.session import Session, loaded
 from dal.stopping.recorded_figures import check as check_rule
@@ -33,8 +33,8 @@ from dal.strategies.random import Random
 from dal.strategy import Strategy, name_of
 
 if TYPE_CHECKING:
-    from dal.grid.first_round import FirstRounds
-    from dal.round_lines import RoundLines
+    from dal.experiments.first_round import FirstRounds
+    from dal.experiments.round_record import RoundLines
 
 #: Fields that do not decide what a run computes: the same folder takes them with any value.
 FREE = ("folder", "quiet", "report")
@@ -435,8 +435,8 @@ class Experiment:
 
     def _lines(self, session: Session) -> "RoundLines":
         from dal.evaluation.cost import Prices
-        from dal.measuring import Measures
-        from dal.round_lines import RoundLines
+        from dal.experiments.round_measures import Measures
+        from dal.experiments.round_record import RoundLines
 
         prices = Prices(self.price_per_label, self.price_per_hour, self.seconds_per_label)
         measures = Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import BusyError
-from dal.interrupts import Check
+from dal.experiments.interrupts import Check
 from dal.session.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.run_folder import Lock

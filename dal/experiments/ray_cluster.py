@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import ConfigError, require
-from dal.experiment import Experiment
-from dal.grid.executor import Beside, limited_to, run_worker, said_by, threads
+from dal.experiments.executor import Beside, limited_to, run_worker, said_by, threads
+from dal.experiments.experiment import Experiment
 
 #: The address that starts a Ray of one's own.
 LOCAL = "local"

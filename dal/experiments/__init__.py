@@ -1,0 +1,1 @@
+"""Runs and comparisons of strategies: rounds, records, measures, loggers, console, processes."""
