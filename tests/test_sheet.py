@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, tensor
 
+from dal.annotate.sheet import Labels, cell_of, check_classes, keep_absent, marker, parse, questions, read_answers
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.session.session import Session
-from dal.sheet import Labels, cell_of, check_classes, keep_absent, marker, parse, questions, read_answers
 from dal.store.events import SKIP, Answer
 from dal.store.spreadsheet import as_csv, write_csv
 from dal.strategies.random import Random

@@ -63,7 +63,7 @@ def ask(arguments: list[str]) -> int:
     experiment = settled(options.folder, options.config, overrides)
     if output is not None:
         check_sources(output, [options.config, *sources_of(experiment)])
-    from dal.sheet import check_classes
+    from dal.annotate.sheet import check_classes
 
     check_classes(experiment.data.classes or (), multilabel=experiment.data.multilabel)
     with open_session(experiment, options.folder) as session:
@@ -71,11 +71,11 @@ def ask(arguments: list[str]) -> int:
 
 
 def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
+    from dal.annotate.sheet import check_classes, questions, write_questions
     from dal.config import allowed_code as importing
     from dal.config.kinds import ASKED
     from dal.config.stored import write_config
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
-    from dal.sheet import check_classes, questions, write_questions
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     write_config(options.folder, kept_config(experiment), kind=ASKED)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dal.annotate.sheet import Answers, keep_absent, questions, read_answers, write_questions
 from dal.commands.opening import Model, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
@@ -18,7 +19,6 @@ from dal.evaluation.unbiased import UNIFORM, accuracy, draw
 from dal.experiments.console import Console
 from dal.experiments.interrupts import interruptible
 from dal.session.session import Session
-from dal.sheet import Answers, keep_absent, questions, read_answers, write_questions
 from dal.store.accuracy_samples import Check, read_checks
 from dal.store.events import Skip, Value
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.annotate.sheet import cell_of, check_classes, rows_by_id
 from dal.commands.opening import Model, Place, find, load
 from dal.commands.places import check_sources, sources_of
 from dal.commands.terminal import say
@@ -21,7 +22,6 @@ from dal.evaluation.confidence import is_right
 from dal.experiments.console import Console
 from dal.experiments.interrupts import interruptible
 from dal.session.session import Session
-from dal.sheet import cell_of, check_classes, rows_by_id
 from dal.store.accuracy_samples import read_checks
 from dal.store.events import Value
 from dal.store.spreadsheet import as_csv, write_csv

@@ -20,7 +20,7 @@ def tell(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     check_input(options.file)
     with open_session(settled(options.folder, None, None), options.folder) as session:
-        from dal.sheet import keep_absent, read_answers
+        from dal.annotate.sheet import keep_absent, read_answers
 
         answers = read_answers(options.file, session, correct=options.correct)
         for note in answers.notes:

@@ -119,6 +119,7 @@ MODULES: dict[str, str] = {
     "dal.grid.cluster": "dal.experiments.ray_cluster",
     "dal.grid.first_round": "dal.experiments.first_round",
     "dal.grid.successor": "dal.experiments.successor",
+    "dal.sheet": "dal.annotate.sheet",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

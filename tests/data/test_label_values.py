@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
+from dal.annotate.sheet import parse
 from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
 from dal.learners.probe_learner import ProbeLearner
@@ -18,7 +19,6 @@ from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.session.answer_values import Classes, by_index, one_per_row, spread
 from dal.session.session import Session
-from dal.sheet import parse
 from dal.store.events import SKIP
 from dal.strategies.random import Random
 

@@ -6,10 +6,10 @@ import warnings
 import pytest
 import torch
 
+from dal.annotate.sheet import write_questions
 from dal.data import DataWarning, Rows, Splits, TextData
 from dal.learners.probe_learner import ProbeLearner
 from dal.session.session import Session
-from dal.sheet import write_questions
 from dal.store.spreadsheet import as_csv, write_csv
 from dal.strategies.random import Random
 

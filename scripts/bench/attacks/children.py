@@ -19,7 +19,7 @@ PRELOADED = (
     "dal.experiments.experiment",
     "dal.experiments.comparison",
     "dal.session.session",
-    "dal.sheet",
+    "dal.annotate.sheet",
     "dal.report",
     "dal.config.build",
     "dal.config.without_imports",

@@ -301,7 +301,7 @@ class Sheets:
             self._sessions.append(session)
 
     def __call__(self, point: random.Random) -> Trial:
-        from dal.sheet import questions
+        from dal.annotate.sheet import questions
 
         how = point.random()
         if how < 0.1:
@@ -339,7 +339,7 @@ class Sheets:
 
     def _whole(self, point: random.Random) -> Trial:
         """A sheet filled in as it should be, its lines in another order: every answer must be taken."""
-        from dal.sheet import questions, read_answers
+        from dal.annotate.sheet import questions, read_answers
 
         session = self._sessions[0]
         head, *lines = csv.reader(io.StringIO(questions(session, session.pending), newline=""))
@@ -383,7 +383,7 @@ class Sheets:
         return [{**line, key: value} for line, value in zip(lines, moved, strict=True)]
 
     def _read(self, session: Any, content: bytes, correct: bool) -> list[str]:
-        from dal.sheet import read_answers
+        from dal.annotate.sheet import read_answers
 
         before = (session.store.answers, session.store.pending, session.round)
         self._path.write_bytes(content)
