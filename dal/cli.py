@@ -15,6 +15,7 @@ from dal.commands.audit import audit
 from dal.commands.autolabel import autolabel
 from dal.commands.check import check
 from dal.commands.compare import compare
+from dal.commands.error_lines import trouble
 from dal.commands.estimate import estimate
 from dal.commands.list import listing
 from dal.commands.llm import llm
@@ -22,7 +23,6 @@ from dal.commands.report import report
 from dal.commands.run import run
 from dal.commands.tell import tell
 from dal.commands.terminal import printable, say
-from dal.commands.troubles import trouble
 from dal.config.allowed_code import isolated
 from dal.errors import ConfigError, DalError, shortened
 from dal.experiments.interrupts import terminable

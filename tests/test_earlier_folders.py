@@ -11,7 +11,7 @@ import pytest
 import yaml
 from command import Command, fill
 
-from dal.commands.settings import stored_experiment
+from dal.commands.experiment_settings import stored_experiment
 from dal.config import moved
 from dal.config.stored import read_config
 from dal.data import TextData

@@ -402,7 +402,7 @@ def test_folder_that_cannot_be_one_is_refused_in_one_line(
 
 
 def test_session_of_a_cell_is_the_same_wherever_it_is_opened(tmp_path: Path) -> None:
-    from dal.commands.settings import open_session
+    from dal.commands.experiment_settings import open_session
 
     shared = experiment(candidates=30, save_model=False)
     with shared.session(shared.cells[0], None) as ours, open_session(shared, tmp_path) as theirs:

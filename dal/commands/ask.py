@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.places import check_sheet, check_sources, path_of, sources_of
-from dal.commands.settings import kept_config, open_session, settled
+from dal.commands.experiment_settings import kept_config, open_session, settled
+from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
 from dal.commands.terminal import Parser, say, split, wants_help
 from dal.errors import ConfigError, shortened
 

@@ -1,7 +1,7 @@
 """`dal audit`: its options. The work is in `auditing`, which imports what is heavy."""
 
-from dal.commands.places import check_sheet, path_of
-from dal.commands.settings import require_folder
+from dal.commands.experiment_settings import require_folder
+from dal.commands.paths import check_sheet, path_of
 from dal.commands.terminal import Parser
 
 
@@ -19,6 +19,6 @@ def audit(arguments: list[str]) -> int:
     require_folder(options.folder)
     if options.merge is not None:
         check_sheet(options.merge, options.folder, force=True)
-    from dal.commands.auditing import report
+    from dal.commands.audit_report import report
 
     return report(options.folder, options.merge)

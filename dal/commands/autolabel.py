@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dal.commands.places import check_sheet, path_of
+from dal.commands.paths import check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
@@ -39,7 +39,7 @@ def autolabel(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     options = _options(arguments)
-    from dal.commands.labeling import label
+    from dal.commands.automatic_labeling import label
 
     return label(options)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.places import check_folder
-from dal.commands.settings import build_experiment, is_stored, stored_config
+from dal.commands.experiment_settings import build_experiment, is_stored, stored_config
+from dal.commands.paths import check_folder
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError, shortened
 

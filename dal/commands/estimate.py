@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dal.commands.places import check_input, check_sheet, path_of
+from dal.commands.paths import check_input, check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 
@@ -38,7 +38,7 @@ def estimate(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     options = _options(arguments)
-    from dal.commands.checking import draw_check, read_check
+    from dal.commands.accuracy_estimate import draw_check, read_check
 
     return draw_check(options) if options.file is None else read_check(options)
 

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dal.commands.settings import read_experiment
+from dal.commands.experiment_settings import read_experiment
 from dal.commands.terminal import Parser, say, split, visible, wants_help
 from dal.errors import ConfigError
 

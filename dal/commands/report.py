@@ -1,7 +1,7 @@
 """`dal report`: the reports of folders, made again."""
 
-from dal.commands.places import path_of
-from dal.commands.settings import require_folder
+from dal.commands.experiment_settings import require_folder
+from dal.commands.paths import path_of
 from dal.commands.terminal import Parser
 from dal.errors import DalError, DataError
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.places import check_folder, require_run
-from dal.commands.settings import read_experiment, stored_experiment
+from dal.commands.experiment_settings import read_experiment, stored_experiment
+from dal.commands.paths import check_folder, require_run
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
 

@@ -1,7 +1,7 @@
 """`dal tell`: the answers in a file that a person filled in, stored."""
 
-from dal.commands.places import check_input, path_of
-from dal.commands.settings import open_session, settled
+from dal.commands.experiment_settings import open_session, settled
+from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
 
 

@@ -120,6 +120,13 @@ MODULES: dict[str, str] = {
     "dal.grid.first_round": "dal.experiments.first_round",
     "dal.grid.successor": "dal.experiments.successor",
     "dal.sheet": "dal.annotate.sheet",
+    "dal.commands.checking": "dal.commands.accuracy_estimate",
+    "dal.commands.labeling": "dal.commands.automatic_labeling",
+    "dal.commands.auditing": "dal.commands.audit_report",
+    "dal.commands.opening": "dal.commands.stored_model",
+    "dal.commands.places": "dal.commands.paths",
+    "dal.commands.settings": "dal.commands.experiment_settings",
+    "dal.commands.troubles": "dal.commands.error_lines",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

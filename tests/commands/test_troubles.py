@@ -14,8 +14,8 @@ import pytest
 from command import Command, running
 
 from dal.cli import COMMANDS
+from dal.commands.error_lines import trouble
 from dal.commands.terminal import printable
-from dal.commands.troubles import trouble
 
 
 @pytest.fixture

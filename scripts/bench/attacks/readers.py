@@ -624,7 +624,7 @@ class Configs:
         return Trial("config", content, lambda: self._read(content, built))
 
     def _read(self, content: bytes, built: bool) -> list[str]:
-        from dal.commands.settings import build_experiment
+        from dal.commands.experiment_settings import build_experiment
         from dal.config import settings_tree as tree
         from dal.config import without_imports as static
 
@@ -640,7 +640,7 @@ class Configs:
         """What is stored of an experiment makes the same experiment."""
         import yaml
 
-        from dal.commands.settings import read_experiment
+        from dal.commands.experiment_settings import read_experiment
         from dal.config import settings_tree as tree
         from dal.config.stored import describe
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from dal.annotate.sheet import Answers, keep_absent, questions, read_answers, write_questions
-from dal.commands.opening import Model, find, load
-from dal.commands.places import check_sources, sources_of
+from dal.commands.paths import check_sources, sources_of
+from dal.commands.stored_model import Model, find, load
 from dal.commands.terminal import say
 from dal.config import allowed_code as importing
 from dal.errors import AnswerError, ConfigError, SessionError

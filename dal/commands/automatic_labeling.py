@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dal.annotate.sheet import cell_of, check_classes, rows_by_id
-from dal.commands.opening import Model, Place, find, load
-from dal.commands.places import check_sources, sources_of
+from dal.commands.paths import check_sources, sources_of
+from dal.commands.stored_model import Model, Place, find, load
 from dal.commands.terminal import say
 from dal.config.stored import describe
 from dal.data.columns import digests

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dal.commands.compare import stored_comparison
-from dal.commands.places import kind_of
-from dal.commands.settings import build_experiment, stored_config
+from dal.commands.experiment_settings import build_experiment, stored_config
+from dal.commands.paths import kind_of
 from dal.config import settings_tree as tree
 from dal.config.class_names import near
 from dal.config.kinds import ASKED, CELL, COMPARISON

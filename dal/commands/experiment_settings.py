@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dal.commands.places import FILES, check_folder, require_asked
+from dal.commands.paths import FILES, check_folder, require_asked
 from dal.commands.terminal import say
 from dal.errors import ConfigError, shortened
 from dal.store.atomic_files import check_regular, named

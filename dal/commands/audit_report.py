@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dal.commands.settings import stored_config
+from dal.commands.experiment_settings import stored_config
 from dal.commands.terminal import visible
 from dal.errors import ConfigError
 from dal.evaluation.cost import MACHINE, WEAK
