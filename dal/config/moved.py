@@ -127,6 +127,9 @@ MODULES: dict[str, str] = {
     "dal.commands.places": "dal.commands.paths",
     "dal.commands.settings": "dal.commands.experiment_settings",
     "dal.commands.troubles": "dal.commands.error_lines",
+    "dal.report.reading": "dal.report.run_reading",
+    "dal.report.parts": "dal.report.page_parts",
+    "dal.testing.report": "dal.testing.conformance_report",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

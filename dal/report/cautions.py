@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean, variance
 
 from dal.evaluation import Curve
-from dal.report.reading import Run
+from dal.report.run_reading import Run
 from dal.report.verdict import Verdict, listed, trust
 
 #: A saving below this share of the baseline's labels is hardly worth a change.

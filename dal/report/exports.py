@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dal.report.measures import number
-from dal.report.parts import Plot, Section, Table, leaves
+from dal.report.page_parts import Plot, Section, Table, leaves
 from dal.report.png import png
 from dal.report.svg import svg
 from dal.report.wording import slug

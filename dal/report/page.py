@@ -13,10 +13,10 @@ from dal.experiments.console import duration
 from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
 from dal.report.measures import LABELS, METRICS, figure_of, number, spent
-from dal.report.parts import Section
+from dal.report.page_parts import Section
 from dal.report.plots.curves import curves
 from dal.report.png import png
-from dal.report.reading import Run, class_name, read
+from dal.report.run_reading import Run, class_name, read
 from dal.report.sections import (
     answered,
     batches,

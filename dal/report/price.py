@@ -7,7 +7,7 @@ from typing import Any
 from dal.evaluation import Efficiency
 from dal.evaluation.cost import MACHINE, WEAK
 from dal.report.measures import figure_of, number
-from dal.report.reading import Run, sources_of
+from dal.report.run_reading import Run, sources_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from statistics import median
 from dal.evaluation import Band, Curve, band
 from dal.evaluation.efficiency import LEAST
 from dal.evaluation.intervals import mean_interval
-from dal.report.reading import Run
+from dal.report.run_reading import Run
 
 #: Okabe and Ito's colours, told apart by people with any colour vision, darkened until they can be read as text on
 #: white. `report.css` and `svg.py` hold the same, and lighter ones for a dark page. The baseline is grey.

@@ -8,7 +8,7 @@ from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficien
 from dal.evaluation.statistics import least_p
 from dal.report.measures import METRICS
 from dal.report.price import Price
-from dal.report.reading import Run
+from dal.report.run_reading import Run
 
 #: Final scores closer than this are called level, and savings below this ratio are called none.
 LEVEL = 0.005

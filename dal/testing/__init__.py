@@ -8,8 +8,8 @@
 The same from the shell: `dal check my_package:MyStrategy`.
 """
 
+from dal.testing.conformance_report import Check, ConformanceError, Failure, Report, Result, Skipped
 from dal.testing.learners import LEARNER_CHECKS, check_learner, default_rows, learner_report
-from dal.testing.report import Check, ConformanceError, Failure, Report, Result, Skipped
 from dal.testing.strategies import STRATEGY_CHECKS, check_strategy, strategy_report
 from dal.testing.synthetic import Extra, Setting, synthetic
 

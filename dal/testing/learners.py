@@ -16,7 +16,7 @@ from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import FOLDS, FOLLOWS, Outputs, closure
-from dal.testing.report import Check, Failure, Report, Result, Skipped, run_checks, said
+from dal.testing.conformance_report import Check, Failure, Report, Result, Skipped, run_checks, said
 from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
 
 DECLARED = ("provides", "label_free")

@@ -12,7 +12,7 @@ from torch import Tensor
 from dal.errors import NeedError, SelectionError
 from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, all_needs, choose, name_of
 from dal.testing.allocation import AllocationWatch, TooLarge
-from dal.testing.report import Check, Failure, Report, Result, Skipped, run_checks, said
+from dal.testing.conformance_report import Check, Failure, Report, Result, Skipped, run_checks, said
 from dal.testing.synthetic import KNOWN, Extra, Setting, permuted, tensors
 from dal.testing.values import (
     check_names,

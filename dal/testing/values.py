@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dal.testing.report import Failure, said
+from dal.testing.conformance_report import Failure, said
 
 
 def check_value(thing: Any, *, uncompared: bool = False) -> None:

@@ -19,7 +19,7 @@ from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.price import people_price
-from dal.report.reading import read
+from dal.report.run_reading import read
 from dal.report.sections import answered
 from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random

@@ -10,7 +10,7 @@ from test_page import report, verdict
 from dal.evaluation import Efficiency
 from dal.report.cautions import cautions
 from dal.report.price import Price, dollars, span
-from dal.report.reading import read
+from dal.report.run_reading import read
 from dal.report.verdict import Verdict, together, verdicts
 
 

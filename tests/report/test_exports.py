@@ -10,7 +10,7 @@ from test_page import Page
 
 from dal.report import write_report
 from dal.report.exports import export, names
-from dal.report.parts import Column, Plot, Section, Table, leaves
+from dal.report.page_parts import Column, Plot, Section, Table, leaves
 from dal.report.plots.pool_map import pool_map
 
 

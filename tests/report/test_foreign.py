@@ -14,7 +14,7 @@ from test_page import Page
 from dal.report import write_report
 from dal.report.exports import names
 from dal.report.measures import number
-from dal.report.parts import Column, Section, Table
+from dal.report.page_parts import Column, Section, Table
 from dal.report.wording import in_markup, words
 
 CONTROL = "\x00\x01\x08\x0b\x1b[31m\x7f\x85\ud800\ufffe"

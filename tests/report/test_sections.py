@@ -8,7 +8,7 @@ from made_up import measured, record, write_cell, write_map, write_measured_run,
 from test_page import report
 
 from dal.report import write_report
-from dal.report.reading import read
+from dal.report.run_reading import read
 from dal.report.sections import batches, calibration, chosen, costs, forecast, maps, quality
 from dal.report.sections import curves as learning
 from dal.report.series import of_run
@@ -44,7 +44,7 @@ def lasts(folder, name):
 
 def tables(section):
     """The tables of a section, shown and exported, by what they are."""
-    from dal.report.parts import Table, leaves
+    from dal.report.page_parts import Table, leaves
 
     return {part.label: part for part in leaves(section.parts) if isinstance(part, Table)}
 

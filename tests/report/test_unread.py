@@ -13,7 +13,7 @@ from dal.experiments.experiment import Experiment
 from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
-from dal.report.reading import read
+from dal.report.run_reading import read
 from dal.report.sections import answered
 from dal.report.sections.unread import LONGEST, SHOWN
 from dal.store.label_store import LabelStore

@@ -8,10 +8,10 @@ from dal.evaluation.cost import MACHINE, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.router import drawn
 from dal.report.measures import METRICS, MONEY, figure_of, number
-from dal.report.parts import Column, Fold, Part, Plot, Said, Section, Side, Table
+from dal.report.page_parts import Column, Fold, Part, Plot, Said, Section, Side, Table
 from dal.report.plots.curves import curves
 from dal.report.price import dollars, people_price
-from dal.report.reading import Record, Run, class_name, options, sources_of
+from dal.report.run_reading import Record, Run, class_name, options, sources_of
 from dal.report.sections import unread
 from dal.report.series import Series, of_run
 from dal.report.verdict import listed

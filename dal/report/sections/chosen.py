@@ -7,8 +7,8 @@ from typing import Any
 
 from dal.errors import shortened
 from dal.report.measures import number
-from dal.report.parts import Column, Fold, Part, Said, Section, Table
-from dal.report.reading import Cell, Record, Run
+from dal.report.page_parts import Column, Fold, Part, Said, Section, Table
+from dal.report.run_reading import Cell, Record, Run
 from dal.report.sections.quality import mean
 from dal.report.wording import LONGEST, MISSING, figure, share, whole
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from dal.report.measures import SECONDS, figure_of, number
-from dal.report.parts import Column, Said, Section, Table
+from dal.report.page_parts import Column, Said, Section, Table
 from dal.report.price import Price
-from dal.report.reading import Run
+from dal.report.run_reading import Run
 from dal.report.sections.quality import at_the_end, mean
 
 

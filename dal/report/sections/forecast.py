@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from dal.evaluation.extrapolation import Distance, Outlook, predicted_labels, predicted_score
 from dal.report.measures import METRICS, number
-from dal.report.parts import Column, Part, Plot, Said, Section, Table
+from dal.report.page_parts import Column, Part, Plot, Said, Section, Table
 from dal.report.plots.ahead import Ahead, ahead
-from dal.report.reading import Run, class_name
+from dal.report.run_reading import Run, class_name
 from dal.report.series import Series, of_run
 
 #: Labels ahead; a curve of fewer points than this is not continued.

@@ -1,7 +1,7 @@
 """How it was made: versions, hardware, seeds, config."""
 
-from dal.report.parts import Column, Fold, Part, Raw, Section, Table
-from dal.report.reading import Run
+from dal.report.page_parts import Column, Fold, Part, Raw, Section, Table
+from dal.report.run_reading import Run
 from dal.report.wording import flat
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from dal.bounded import parse_json
 from dal.report.measures import number
-from dal.report.parts import Panel, Plot, Said, Section, tabs
+from dal.report.page_parts import Panel, Plot, Said, Section, tabs
 from dal.report.plots.pool_map import Spot, pool_map
-from dal.report.reading import Cell, Run
+from dal.report.run_reading import Cell, Run
 from dal.report.sections.chosen import wordings
 from dal.report.wording import slug
 

@@ -2,8 +2,8 @@
 
 from dal.evaluation import Comparison
 from dal.report.measures import METRICS
-from dal.report.parts import Column, Said, Section, Table
-from dal.report.reading import Run
+from dal.report.page_parts import Column, Said, Section, Table
+from dal.report.run_reading import Run
 from dal.report.sections.curves import PLOTTED
 from dal.report.verdict import comparisons
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from dal.report.measures import METRICS, figure_of, number
-from dal.report.parts import Column, Panel, Part, Plot, Said, Section, Table, tabs
+from dal.report.page_parts import Column, Panel, Part, Plot, Said, Section, Table, tabs
 from dal.report.plots.marks import MAX_LINES, marks
-from dal.report.reading import Run
+from dal.report.run_reading import Run
 from dal.report.series import Series, place
 from dal.report.wording import slug
 

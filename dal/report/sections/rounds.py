@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from dal.report.measures import METRICS, SECONDS, figure_of
-from dal.report.parts import Column, Fold, Head, Part, Said, Section, Table
-from dal.report.reading import Cell, Record, Run
+from dal.report.page_parts import Column, Fold, Head, Part, Said, Section, Table
+from dal.report.run_reading import Cell, Record, Run
 from dal.report.sections.quality import mean
 from dal.report.series import paint
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from dal.experiments.successor import KEY, conclusion
 from dal.report.measures import figure_of
-from dal.report.parts import Column, Part, Said, Section, Table
-from dal.report.reading import Record, Run
+from dal.report.page_parts import Column, Part, Said, Section, Table
+from dal.report.run_reading import Record, Run
 
 
 def section(run: Run) -> Section | None:

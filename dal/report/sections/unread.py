@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from dal.report.measures import figure_of
-from dal.report.parts import Column, Fold, Part, Said, Table
-from dal.report.reading import Run
+from dal.report.page_parts import Column, Fold, Part, Said, Table
+from dal.report.run_reading import Run
 from dal.report.wording import share
 
 #: Answers of each machine that are shown, and characters of each.
