@@ -9,10 +9,35 @@ from torch import Tensor
 
 from dal.errors import LearnerError, NeedError, SelectionError
 from dal.functional.blocks import out_of_memory
+from dal.functional.k_center import Bounds
 from dal.functional.points import OuterPoints
 from dal.functional.ranking import top
-from dal.memory import Memory
 from dal.outputs import Outputs
+
+
+class Memory:
+    """What a query remembers. This one keeps nothing; the session's does."""
+
+    def bounds(self, name: str, pool: Outputs, labeled: Outputs) -> Bounds | None:
+        """Upper bounds of the squared distance of every pool row to the nearest labeled rows, in the space `name`.
+
+        The labeled rows that they do not account for are marked as new. None when nothing is known.
+
+        Args:
+            name: of the outputs that are points.
+            pool: as the query has it. A part of it, or other rows, is unknown here.
+            labeled: likewise.
+        """
+        return None
+
+    def keep(self, name: str, pool: Outputs, labeled: Outputs, squared: Tensor, chosen: Tensor) -> None:
+        """Keep bounds (N,) of the squared distances to the nearest of the labeled and the chosen rows.
+
+        Args:
+            name, pool, labeled: as for `bounds`.
+            squared: (N,), not negative, infinite where nothing is known.
+            chosen: (n,) positions in the pool.
+        """
 
 
 @dataclass(frozen=True, eq=False)

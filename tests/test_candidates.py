@@ -15,7 +15,7 @@ from dal.errors import ConfigError, NeedError, SelectionError
 from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
-from dal.session.acquisition import Seeds, Stream
+from dal.session.seeds import Seeds, Stream
 from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies import candidates as generators

@@ -8,13 +8,13 @@ from torch import Tensor
 from dal.data import Rows, Splits
 from dal.functional.k_center import Bounds
 from dal.learners.probe_learner import ProbeLearner
-from dal.memory import Memory, SessionMemory
 from dal.outputs import Outputs
+from dal.session.distance_memory import SessionMemory
 from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies.diversity import CoreSet
 from dal.strategies.random import Random
-from dal.strategy import Query, choose
+from dal.strategy import Memory, Query, choose
 
 PROBE = ProbeLearner(model=None)
 CORE_SET = CoreSet(space="embeddings")

@@ -19,7 +19,7 @@ from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedEr
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs
-from dal.session.acquisition import Seeds, Stream
+from dal.session.seeds import Seeds, Stream
 from dal.session.session import Session
 from dal.store.events import SKIP, Answer
 from dal.store.label_store import LabelStore

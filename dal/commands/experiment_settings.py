@@ -57,7 +57,7 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
     settings = _placed(settings, overrides, folder)
     from dal.config.build import build
     from dal.experiments.experiment import Experiment
-    from dal.session.acquisition import check_needs
+    from dal.session.checked_arguments import check_needs
     from dal.strategies.candidates import as_candidates, check_candidates
 
     experiment, notes = build(Experiment, settings, overrides, stored=stored)

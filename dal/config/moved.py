@@ -114,6 +114,7 @@ MODULES: dict[str, str] = {
     "dal.loggers": "dal.experiments.loggers",
     "dal.reporter": "dal.experiments.console",
     "dal.interrupts": "dal.experiments.interrupts",
+    "dal.grid": "dal.experiments",
     "dal.grid.executor": "dal.experiments.executor",
     "dal.grid.processes": "dal.experiments.processes",
     "dal.grid.cluster": "dal.experiments.ray_cluster",

@@ -17,7 +17,7 @@ from dal.experiments.experiment import Cell, Experiment, Results, sign
 from dal.experiments.first_round import FirstRounds
 from dal.experiments.interrupts import Check, interruptible
 from dal.learner import Prepared
-from dal.session.acquisition import is_whole, require_kind
+from dal.session.checked_arguments import is_whole, require_kind
 from dal.store.run_folder import check_folder, held, read_metrics
 from dal.strategy import Strategy, name_of
 
@@ -235,7 +235,7 @@ class _Shared:
     def load(self) -> Splits:
         """The data, once it is sure that every strategy can run on it."""
         if self.splits is None:
-            from dal.session.acquisition import check_needs
+            from dal.session.checked_arguments import check_needs
 
             self.splits = self.comparison.experiment.load()
             for strategy in self.comparison.named.values():

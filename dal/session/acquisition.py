@@ -1,128 +1,29 @@
-"""One choice of rows: from a model and a strategy, in one pass, to the questions to ask."""
+"""The choice of a batch: candidates, one pass of a model over them, and the rows that the strategy selects."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError, NeedError, shortened
-from dal.learner import Learner, Monitor, Predictor, Prepared
-from dal.memory import SessionMemory
-from dal.outputs import Outputs, closure, listing
-from dal.strategy import Query, Selection, Strategy, all_needs, choose, name_of
+from dal.errors import SessionError
+from dal.learner import UNREAD, Learner, Monitor, Predictor, Prepared, watched
+from dal.outputs import Outputs, listing
+from dal.session.checked_arguments import check_needs, reads_trained
+from dal.session.current_model import PresentModel
+from dal.session.distance_memory import SessionMemory
+from dal.session.pool_state import Progress
+from dal.session.queried_batch import Asked
+from dal.session.redundancy import near_duplicates
+from dal.session.seeds import Seeds, Stream
+from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
+from dal.strategy import Query, RoundState, Selection, Strategy, all_needs, choose, name_of
 
 _RECHECKED = 4  # times n: the rows of a pass in reduced precision that are scored again exactly
 _TARGETS = 1000  # rows that stand for the pool where a strategy reads a target
-
-
-class Stream(IntEnum):
-    """What a random seed is for: the third part of (seed, round, stream)."""
-
-    FIT = 0
-    PASS = 1
-    SELECT = 2
-    CANDIDATES = 3
-    TARGET = 4
-    EVALUATE = 5
-    DUPLICATES = 6
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The random numbers of one round: `seed` and `round` decide all of them, a stream of its own for each use."""
-
-    seed: int
-    round: int
-
-    def number(self, stream: Stream) -> int:
-        """A 32-bit seed, different for every (seed, round, stream)."""
-        return int(np.random.SeedSequence((self.seed, self.round, int(stream))).generate_state(1)[0])
-
-    def generator(self, stream: Stream) -> torch.Generator:
-        """A generator on the CPU, at the start of its stream."""
-        return torch.Generator().manual_seed(self.number(stream))
-
-    def sample(self, size: int, count: int, stream: Stream) -> Tensor:
-        """`count` of the numbers below `size`, ascending; all of them when there are no more."""
-        if count >= size:
-            return torch.arange(size)
-        return torch.randperm(size, generator=self.generator(stream))[:count].sort().values
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A batch of questions and what is known of the choice.
-
-    Attributes:
-        round: which batch it was, counted from 1.
-        rows: (n,) int64 in the pool, best first.
-        scores: (n,) float64, what made them win; None when nothing did.
-        notes: the strategy's figures about the whole choice.
-        strategy: the class name of the strategy that acted.
-        candidates: how many rows it could choose from.
-        near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
-        seconds: of this choice, for "pass" and "select", and "measure" for what was measured of it.
-        why: in words, why the strategy that acted did, or acted in this way; empty where there was no other.
-        uncertainty: how unsure the model of that moment was of the rows, 0 to 1; None where that was not measured.
-    """
-
-    round: int
-    rows: Tensor
-    scores: Tensor | None
-    notes: Mapping[str, float] = field(default_factory=dict)
-    strategy: str = ""
-    candidates: int = 0
-    near_duplicates: float = 0.0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    why: str = ""
-    uncertainty: float | None = None
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """What the store keeps besides rows, scores and strategy, by name, as JSON can hold it."""
-        return {
-            "notes": dict(self.notes),
-            "candidates": self.candidates,
-            "near_duplicates": self.near_duplicates,
-            "seconds": dict(self.seconds),
-            "why": self.why,
-            "uncertainty": self.uncertainty,
-        }
-
-    @classmethod
-    def restored(
-        cls, round: int, rows: Tensor, scores: Tensor | None, strategy: str, details: Mapping[str, Any]
-    ) -> "Asked":
-        """The batch whose `details` these are, as the store kept them.
-
-        Raises:
-            ValueError: they are those of no batch.
-        """
-        asked = cls(round, rows, scores, strategy=strategy)
-        for name, value in details.items():
-            kinds = _DETAILS.get(name)
-            if kinds is None or isinstance(value, bool) or not isinstance(value, kinds):
-                raise ValueError(f"its detail {name!r} is {shortened(repr(value))}")
-            if isinstance(value, dict) and not all(isinstance(each, int | float | None) for each in value.values()):
-                raise ValueError(f"its detail {name!r} holds more than numbers")
-        return replace(asked, **details)
-
-
-#: What the details of a batch are, by name.
-_DETAILS: dict[str, tuple[type, ...]] = {
-    "notes": (dict,),
-    "candidates": (int,),
-    "near_duplicates": (int, float),
-    "seconds": (dict,),
-    "why": (str,),
-    "uncertainty": (int, float, type(None)),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,63 +122,137 @@ class Reader:
         return replace(chosen, positions=best[chosen.positions.cpu()])
 
 
-def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = False) -> None:
-    """Make sure that the learner provides what the strategy reads, before an hour of training is spent.
-
-    Raises:
-        NeedError: it does not, or the strategy is not right for multi-label outputs.
-    """
-    name, model = name_of(strategy), type(learner).__name__
-    if multilabel and not strategy.multilabel:
-        raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
-    provided = closure(learner.provides)
-    missing = all_needs(strategy) - provided
-    if missing:
-        raise NeedError(
-            f"{name} needs {listing(missing)}, which {model} does not provide; it provides {listing(provided)}"
-        )
-
-
-def require_classes(classes: Sequence[str]) -> None:
-    """Raises `ConfigError` for data without classes: no label is there to take them from, and none are given."""
-    if not classes:
-        raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
-
-
-def require_kind(value: Any, kind: Any, name: str, example: str) -> None:
-    """Make sure that an argument is of its kind.
-
-    Args:
-        value: what was given.
-        kind: the class that it must be an instance of, or a union of some.
-        name: of the argument.
-        example: of what would do.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if isinstance(value, kind):
-        return
-    got = type(value).__name__
-    if isinstance(value, type):
-        got = f"the class {value.__name__}" + (f": give {value.__name__}()" if issubclass(value, kind) else "")
-    wanted = " or ".join(each.__name__ for each in getattr(kind, "__args__", (kind,)))
-    raise ConfigError(f"{name} must be {wanted}, such as {example}, got {got}")
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, which True is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def reads_trained(strategy: Strategy, learner: Learner) -> bool:
-    """Whether the strategy reads something that only a trained model offers."""
-    return not all_needs(strategy) <= closure(learner.label_free)
-
-
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Note how long the block took, in seconds, under this name."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
+
+
+class Chooser:
+    """Makes the next batch of questions, and stores nothing. What it remembers changes no choice.
+
+    Args:
+        pool: the `dal.data.Rows` to choose from.
+        learner: whose models are read.
+        progress: where the rows stand.
+        model: the one that the present labels make.
+        candidates: which rows are scored; None for all.
+        seed: decides every random choice, together with the round.
+        monitor: watches passes.
+
+    Attributes:
+        memory: what strategies keep from round to round.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        learner: Learner,
+        progress: Progress,
+        model: PresentModel,
+        *,
+        candidates: Candidates | None,
+        seed: int,
+        monitor: Monitor,
+    ) -> None:
+        self._pool, self._learner, self._progress, self._model = pool, learner, progress, model
+        self._generator, self._seed, self._monitor = candidates, seed, monitor
+        self.memory = SessionMemory(len(pool), frozenset(learner.label_free))
+        self._candidate_memory: dict[Any, Any] = {}
+
+    def choose(self, strategy: Strategy, n: int, state: RoundState, *, everywhere: bool = False) -> Asked:
+        """What the strategy asks next: n of the rows that were never asked, or those that are left.
+
+        Args:
+            strategy: chooses.
+            n: how many.
+            state: the round, as schedules see it.
+            everywhere: score all rows, not only the candidates.
+
+        Raises:
+            SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
+            NeedError: the strategy reads what the learner does not provide.
+        """
+        available = self._progress.unasked_rows
+        if not len(available):
+            raise SessionError(f"nothing is left to ask: all {len(self._pool)} rows have a label or were declined")
+        n = min(n, len(available))
+        acting, seeds = strategy.resolve(state), Seeds(self._seed, state.round)
+        check_needs(acting, self._learner, multilabel=self._pool.multilabel)
+        return self._chosen(acting, available if everywhere else self._candidates(available, n, seeds), n, seeds)
+
+    def measured(self, asked: Asked, round: int) -> Asked:
+        """The same batch, and how unsure the present model is of it."""
+        from dal.evaluation.batch_quality import mean_doubt
+
+        predictor, seconds = self._model.predictor, dict(asked.seconds)
+        with timed(seconds, "measure"):
+            seed = Seeds(self._seed, round).number(Stream.EVALUATE)
+            pool = self._model.prepare("pool")
+            outputs = predictor.outputs(pool, asked.rows, {"logits"}, seed=seed, monitor=self._monitor)
+            return replace(asked, uncertainty=mean_doubt(outputs), seconds=seconds)
+
+    def _candidates(self, available: Tensor, n: int, seeds: Seeds) -> Tensor:
+        if self._generator is None:
+            return available
+        names, seed = frozenset(self._generator.needs), seeds.number(Stream.PASS)
+
+        def read(rows: Tensor) -> Outputs:
+            pool = self._model.prepare("pool")
+            outputs = self._learner.untrained(pool).outputs(pool, rows, names, seed=seed, monitor=self._monitor)
+            return outputs.declare(names)
+
+        return candidate_rows(
+            self._generator,
+            CandidateQuery(
+                unasked=available,
+                labeled=self._progress.labeled_rows,
+                labels=self._progress.labels,
+                n=n,
+                generator=seeds.generator(Stream.CANDIDATES),
+                size=len(self._pool),
+                read=read,
+                memory=self._candidate_memory,
+            ),
+        )
+
+    def _chosen(self, acting: Strategy, candidates: Tensor, n: int, seeds: Seeds) -> Asked:
+        predictor, prepared, offered = self._read_by(acting)
+        labeled, labels = self._progress.labeled_rows, self._progress.labels
+        reader = Reader(predictor, prepared, labeled, labels, seeds, self._monitor, self.memory, watched(offered))
+        chosen = reader.choose(acting, candidates, n)
+        positions, scores = chosen.selection.positions, chosen.selection.scores
+        duplicates = seeds.generator(Stream.DUPLICATES)
+        return Asked(
+            round=seeds.round + 1,
+            rows=candidates[positions],
+            scores=None if scores is None else scores.detach().double().cpu(),
+            notes={name: float(value) for name, value in chosen.selection.notes.items()} | _unread(chosen.pool),
+            strategy=name_of(acting),
+            candidates=len(candidates),
+            near_duplicates=near_duplicates(self._pool.inputs, candidates, positions, chosen.pool, duplicates),
+            seconds=chosen.seconds,
+            why=chosen.selection.why,
+        )
+
+    def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None, frozenset[str]]:
+        """Whom the strategy reads, and what that one offers: nobody, an untrained model if it will do, the trained."""
+        if not all_needs(acting):
+            return None, None, frozenset()
+        if not reads_trained(acting, self._learner):
+            pool = self._model.prepare("pool")
+            return self._learner.untrained(pool), pool, self._learner.label_free
+        if not self._progress.trains:
+            name = name_of(acting)
+            raise SessionError(
+                f"{name} reads {listing(all_needs(acting))} of a trained model, and nothing is labeled yet: start with "
+                f"Phases(first=ClusterCenters(), then={name}(), until=20), or label some rows first"
+            )
+        return self._model.predictor, self._model.prepare("pool"), self._learner.provides
+
+
+def _unread(pool: Outputs) -> dict[str, float]:
+    """The note on a batch that says which share of a model's answers to the candidates could not be read."""
+    return {UNREAD: float(pool[UNREAD].mean())} if UNREAD in pool.names and len(pool) else {}

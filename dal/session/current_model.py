@@ -14,8 +14,8 @@ from dal.config.stored import describe
 from dal.errors import SessionError
 from dal.learner import Learner, Monitor, Predictor, Prepared, watched
 from dal.outputs import Outputs, closure
-from dal.session.acquisition import Seeds, Stream
 from dal.session.pool_state import Progress
+from dal.session.seeds import Seeds, Stream
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import MODEL, keep_model, trained_on
 

@@ -17,12 +17,14 @@ from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
-from dal.session.acquisition import Asked, Stream, check_needs, require_classes, require_kind
+from dal.session.acquisition import Chooser, require_classes
 from dal.session.answer_values import Classes, one_per_row, spread
 from dal.session.batch_plan import BatchPlan
-from dal.session.chooser import Chooser
+from dal.session.checked_arguments import check_needs, require_kind
 from dal.session.current_model import PresentModel
 from dal.session.pool_state import Progress
+from dal.session.queried_batch import Asked
+from dal.session.seeds import Stream
 from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.store.events import Answer, Skip

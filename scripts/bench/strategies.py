@@ -242,8 +242,10 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     from dal.errors import NeedError
     from dal.learner import SILENT
     from dal.learners.probe_learner import ProbeLearner
-    from dal.memory import SessionMemory
-    from dal.session.acquisition import Reader, Seeds, Stream, check_needs, reads_trained
+    from dal.session.acquisition import Reader
+    from dal.session.checked_arguments import check_needs, reads_trained
+    from dal.session.distance_memory import SessionMemory
+    from dal.session.seeds import Seeds, Stream
     from dal.strategies.random import Random
     from dal.strategy import RoundState, name_of
 
