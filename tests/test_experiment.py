@@ -23,8 +23,9 @@ from dal.learners.probe_learner import ProbeLearner
 from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.store.events import SKIP
+from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
-from dal.store.run_folder import Lock, read_metrics
+from dal.store.run_folder import read_metrics
 from dal.strategies.composition import Phases
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random

@@ -17,16 +17,10 @@ import torch
 
 from dal.config.stored import describe, read_config, write_config
 from dal.errors import BusyError, ConfigError, SessionError
+from dal.experiments.environment import environment, record_environment
 from dal.store import run_folder as runfolder
-from dal.store.run_folder import (
-    Lock,
-    append_metrics,
-    environment,
-    keep_model,
-    read_metrics,
-    record_environment,
-    trained_on,
-)
+from dal.store.folder_lock import Lock
+from dal.store.run_folder import append_metrics, keep_model, read_metrics, trained_on
 
 
 class Shape(ABC):

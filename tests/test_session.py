@@ -603,7 +603,7 @@ def test_another_process_on_the_folder_is_named_until_it_is_killed(data: Splits,
     program = f"""
 import time
 from pathlib import Path
-from dal.store.run_folder import Lock
+from dal.store.folder_lock import Lock
 lock = Lock(Path({str(tmp_path)!r}))
 print("held", flush=True)
 time.sleep(600)

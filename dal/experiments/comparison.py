@@ -18,7 +18,8 @@ from dal.experiments.first_round import FirstRounds
 from dal.experiments.interrupts import Check, interruptible
 from dal.learner import Prepared
 from dal.session.checked_arguments import is_whole, require_kind
-from dal.store.run_folder import check_folder, held, read_metrics
+from dal.store.folder_lock import held
+from dal.store.run_folder import check_folder, read_metrics
 from dal.strategy import Strategy, name_of
 
 

@@ -17,7 +17,8 @@ from dal.config.allowed_code import safe_environment
 from dal.errors import BusyError, DalError
 from dal.experiments.experiment import Cell, Experiment
 from dal.experiments.interrupts import Check, Interrupted
-from dal.store.run_folder import Lock, read_metrics
+from dal.store.folder_lock import Lock
+from dal.store.run_folder import read_metrics
 
 #: What a worker's folder of a cell keeps of what it said.
 LOG = "worker.log"

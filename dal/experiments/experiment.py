@@ -15,6 +15,7 @@ from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.experiments.console import Console, Quiet
+from dal.experiments.environment import record_environment
 from dal.experiments.interrupts import Check, interruptible
 from dal.experiments.loggers import check_loggers, following
 from dal.learner import SILENT, Learner, Monitor, Prepared
@@ -27,7 +28,8 @@ from dal.session.checked_arguments import check_needs, is_whole, reads_trained, 
 from dal.session.session import Session, loaded
 from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
-from dal.store.run_folder import check_folder, held, read_metrics, record_environment
+from dal.store.folder_lock import held
+from dal.store.run_folder import check_folder, read_metrics
 from dal.strategies.auto import Auto
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategies.random import Random

@@ -14,7 +14,7 @@ from dal.errors import BusyError
 from dal.experiments.interrupts import Check
 from dal.session.session import Session
 from dal.store.atomic_files import read_regular, write_whole
-from dal.store.run_folder import Lock
+from dal.store.folder_lock import Lock
 
 _FOLDER = ".first"  # in the folder of the grid
 _LINE = "line.json"

@@ -28,9 +28,10 @@ from dal.session.seeds import Stream
 from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.store.events import Answer, Skip
+from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal
-from dal.store.run_folder import LABELS, METRICS, Lock, append_metrics, check_folder, read_metrics
+from dal.store.run_folder import LABELS, METRICS, append_metrics, check_folder, read_metrics
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategy import RoundState, Strategy
 

@@ -8,7 +8,7 @@ import pytest
 from command import Command, Finished, fill, read_rows, write_tickets
 
 from dal.cli import main
-from dal.store.run_folder import Lock
+from dal.store.folder_lock import Lock
 from dal.store.spreadsheet import may_be_own
 
 MAX_ERROR = 0.25

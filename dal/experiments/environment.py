@@ -1,0 +1,60 @@
+"""`environment.json` of a run folder: the versions and the hardware that choices depend on."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dal.bounded import parse_json
+from dal.store.atomic_files import write_whole
+from dal.store.run_folder import ENVIRONMENT, writing
+
+_PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "datasets", "numpy", "scikit-learn", "peft")
+
+
+def environment() -> dict[str, Any]:
+    """The versions and the hardware that choices depend on. Nothing in it names a person or a machine."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return {
+        "python": platform.python_version(),
+        "packages": packages,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def record_environment(folder: Path) -> list[str]:
+    """What has changed since `environment.json` was written to `folder` (nothing, when it is written now)."""
+    path, now = folder / ENVIRONMENT, environment()
+    try:
+        before = parse_json(read_regular(path))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
+        with writing(path):
+            write_whole(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n", private=True)
+        return []
+    return [key for key, value in now.items() if before.get(key) != value]
