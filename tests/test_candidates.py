@@ -15,8 +15,8 @@ from dal.errors import ConfigError, NeedError, SelectionError
 from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
+from dal.session import Session
 from dal.session.seeds import Seeds, Stream
-from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies import candidates as generators
 from dal.strategies.candidates import (

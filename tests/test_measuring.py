@@ -20,7 +20,7 @@ from dal.learners.probe_learner import ProbeLearner
 from dal.learners.transformer_learner import TransformerLearner
 from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
-from dal.session.session import Session
+from dal.session import Session
 from dal.stopping import Labels
 from dal.strategies.gradient import BADGE
 from dal.strategies.random import Random

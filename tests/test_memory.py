@@ -9,8 +9,8 @@ from dal.data import Rows, Splits
 from dal.functional.k_center import Bounds
 from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
+from dal.session import Session
 from dal.session.distance_memory import SessionMemory
-from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies.diversity import CoreSet
 from dal.strategies.random import Random

@@ -6,8 +6,8 @@ import torch
 from dal.data import Rows, Splits
 from dal.errors import AnswerError
 from dal.learners.probe_learner import ProbeLearner
+from dal.session import Session
 from dal.session.answer_values import Mistakes
-from dal.session.session import Session
 from dal.strategies.random import Random
 
 

@@ -19,8 +19,8 @@ from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedEr
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner, ProbePredictor
 from dal.outputs import Outputs
+from dal.session import Session
 from dal.session.seeds import Seeds, Stream
-from dal.session.session import Session
 from dal.store.events import SKIP, Answer
 from dal.store.label_store import LabelStore
 from dal.strategies.composition import Phases

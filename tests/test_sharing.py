@@ -18,7 +18,7 @@ from dal.errors import DalError
 from dal.store.events import SKIP
 from dal.learners.probe_learner import ProbeLearner
 from dal.session.pool_state import Progress
-from dal.session.session import Session
+from dal.session import Session
 from dal.strategies.random import Random
 
 sys.setswitchinterval(1e-6)

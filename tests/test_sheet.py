@@ -15,7 +15,7 @@ from dal.annotate.sheet import Labels, cell_of, check_classes, keep_absent, mark
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
 from dal.learners.tfidf_learner import TfidfLearner
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import SKIP, Answer
 from dal.store.spreadsheet import as_csv, write_csv
 from dal.strategies.random import Random

@@ -22,7 +22,7 @@ from dal.experiments.console import Console, Quiet
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import Interrupted
 from dal.learners.probe_learner import ProbeLearner
-from dal.session.session import Session
+from dal.session import Session
 from dal.stopping import (
     All,
     ClassificationChange,

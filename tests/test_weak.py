@@ -17,7 +17,7 @@ from dal.experiments.experiment import Experiment
 from dal.learner import Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.weak_labels import LLMWeakLabels
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random
 

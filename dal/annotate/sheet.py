@@ -15,7 +15,7 @@ from torch import Tensor
 from dal.data import Rows
 from dal.data.label_values import encodable, whole
 from dal.errors import AnswerError, ConfigError, DataError, did_you_mean, shortened
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import SKIP, Skip, Value
 from dal.store.events import Answer as Stored
 from dal.store.spreadsheet import as_csv, original, read_sheet, without_apostrophes, write_csv

@@ -18,7 +18,7 @@ from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
 from dal.experiments.console import Console
 from dal.experiments.interrupts import interruptible
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.accuracy_samples import Check, read_checks
 from dal.store.events import Skip, Value
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dal.experiments.experiment import Experiment
-    from dal.session.session import Session
+    from dal.session import Session
 
 HELP = """\
 usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]

@@ -21,7 +21,7 @@ from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
 from dal.experiments.console import Console
 from dal.experiments.interrupts import interruptible
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.accuracy_samples import read_checks
 from dal.store.events import Value
 from dal.store.spreadsheet import as_csv, write_csv

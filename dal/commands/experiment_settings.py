@@ -12,7 +12,7 @@ from dal.store.atomic_files import check_regular, named
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
     from dal.experiments.experiment import Experiment
-    from dal.session.session import Session
+    from dal.session import Session
 
 
 #: Files that a run folder or one of its cells has.

@@ -46,7 +46,7 @@ def preview(arguments: list[str]) -> int:
     options, overrides = split(parser, arguments)
     experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     learner = _learner(options.config, experiment, options.place)
-    from dal.session.acquisition import require_classes
+    from dal.session.checked_arguments import require_classes
 
     data: Any = experiment.data
     pool = (data.load() if hasattr(data, "load") else data).pool

@@ -15,7 +15,7 @@ from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
 from dal.experiments.experiment import Cell, Experiment
 from dal.learner import SILENT, Monitor, Prepared
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.run_folder import LABELS
 
 

@@ -96,11 +96,12 @@ MODULES: dict[str, str] = {
     "dal.weak": "dal.oracles.weak_labels",
     "dal.progress": "dal.session.pool_state",
     "dal.present_model": "dal.session.current_model",
-    "dal.chooser": "dal.session.chooser",
+    "dal.chooser": "dal.session.acquisition",
     "dal.choice": "dal.session.acquisition",
     "dal.classes": "dal.session.answer_values",
     "dal.batch_plan": "dal.session.batch_plan",
     "dal.duplicates": "dal.session.redundancy",
+    "dal.memory": "dal.session.distance_memory",
     "dal.session": "dal.session.session",
     "dal.evaluation.audit": "dal.evaluation.labeler_audit",
     "dal.evaluation.batch": "dal.evaluation.batch_quality",
@@ -134,7 +135,24 @@ MODULES: dict[str, str] = {
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.
-CLASSES: dict[str, str] = {}
+CLASSES: dict[str, str] = {
+    "dal.choice.Stream": "dal.session.seeds.Stream",
+    "dal.choice.Seeds": "dal.session.seeds.Seeds",
+    "dal.choice.Asked": "dal.session.queried_batch.Asked",
+    "dal.choice.check_needs": "dal.session.checked_arguments.check_needs",
+    "dal.choice.require_kind": "dal.session.checked_arguments.require_kind",
+    "dal.choice.is_whole": "dal.session.checked_arguments.is_whole",
+    "dal.choice.reads_trained": "dal.session.checked_arguments.reads_trained",
+    "dal.runfolder.Lock": "dal.store.folder_lock.Lock",
+    "dal.runfolder.held": "dal.store.folder_lock.held",
+    "dal.runfolder.environment": "dal.experiments.environment.environment",
+    "dal.runfolder.record_environment": "dal.experiments.environment.record_environment",
+    "dal.runfolder.describe": "dal.config.stored.describe",
+    "dal.runfolder.write_config": "dal.config.stored.write_config",
+    "dal.runfolder.read_config": "dal.config.stored.read_config",
+    "dal.runfolder.CONFIG": "dal.config.stored.CONFIG",
+    "dal.memory.Memory": "dal.strategy.Memory",
+}
 
 #: What a short name stands for, such as "stopping rule" -> short name in version 0.1 -> short name now.
 NAMES: dict[str, dict[str, str]] = {}
@@ -215,7 +233,7 @@ def renamed_attributes(module: str) -> Callable[[str], Any]:
 
     def attribute(name: str) -> Any:
         path = f"{module}.{name}"
-        if path not in CLASSES:
+        if path not in CLASSES and (module not in MODULES or name.startswith("_")):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         return _renamed(path)
 
@@ -225,9 +243,10 @@ def renamed_attributes(module: str) -> Callable[[str], Any]:
 def _renamed(path: str, stacklevel: int = 3) -> Any:
     """The thing that version 0.1 called `path`."""
     now = current_name(None, path)
-    warnings.warn(f"{path} is called {now} from version 0.2 on; the old name ends with 0.3", RenamedWarning, stacklevel)
     module, _, attribute = now.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
+    found = getattr(importlib.import_module(module), attribute)
+    warnings.warn(f"{path} is called {now} from version 0.2 on; the old name ends with 0.3", RenamedWarning, stacklevel)
+    return found
 
 
 class _OldModule(ModuleType):

@@ -14,7 +14,7 @@ from dal.evaluation.batch_quality import coverage, novelty, redundancy, typical_
 from dal.evaluation.projection import principal_plane
 from dal.functional.neighbors import k_nearest, nearest_distance
 from dal.outputs import closure
-from dal.session.session import Session
+from dal.session import Session
 
 #: Pool rows that stand for the pool, by space: features cost a pass over the model every round.
 REFERENCE = {"embeddings": 5_000, "features": 2_000}

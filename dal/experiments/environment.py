@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dal.bounded import parse_json
-from dal.store.atomic_files import write_whole
+from dal.store.atomic_files import read_regular, write_whole
 from dal.store.run_folder import ENVIRONMENT, writing
 
 _PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "datasets", "numpy", "scikit-learn", "peft")

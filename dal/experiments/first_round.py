@@ -12,7 +12,7 @@ from typing import Any
 
 from dal.errors import BusyError
 from dal.experiments.interrupts import Check
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.folder_lock import Lock
 

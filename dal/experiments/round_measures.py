@@ -22,8 +22,8 @@ from dal.experiments.embedding_space import Space, first, shuffled
 from dal.learner import UNREAD, watched
 from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
+from dal.session import Session
 from dal.session.queried_batch import Asked
-from dal.session.session import Session
 from dal.store.atomic_files import write_whole
 from dal.store.run_folder import writing
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from dal.experiments.round_measures import Measures, whole
 from dal.learner import Learner
+from dal.session import Session
 from dal.session.queried_batch import Asked
-from dal.session.session import Session
 from dal.stopping.rule import History, StoppingRule
 from dal.strategy import name_of
 

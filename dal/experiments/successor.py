@@ -10,7 +10,7 @@ from typing import Any
 from dal.errors import LearnerError
 from dal.evaluation import compare, curve, holm, paired_p
 from dal.learner import Learner
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.atomic_files import write_whole
 
 #: The key of a line.

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dal.oracle import LATER, Later, Oracle, Record, Said, one_said_per_row
+from dal.session import Session
 from dal.session.answer_values import by_index
-from dal.session.session import Session
 from dal.store.events import SKIP, Skip
 from dal.store.unread_answers import Unread
 

@@ -9,7 +9,7 @@ from dal.evaluation.cost import WEAK
 from dal.functional.checking import Options
 from dal.learner import Learner
 from dal.oracles.labeler import Opinions, check_labeler, opinions
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.unread_answers import Unread
 from dal.strategies.random import Random
 from dal.strategy import Strategy

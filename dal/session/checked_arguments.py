@@ -1,5 +1,6 @@
 """Whether strategies, learners and other arguments fit each other, checked before any work."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dal.errors import ConfigError, NeedError

@@ -17,10 +17,10 @@ from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
-from dal.session.acquisition import Chooser, require_classes
+from dal.session.acquisition import Chooser
 from dal.session.answer_values import Classes, one_per_row, spread
 from dal.session.batch_plan import BatchPlan
-from dal.session.checked_arguments import check_needs, require_kind
+from dal.session.checked_arguments import check_needs, require_classes, require_kind
 from dal.session.current_model import PresentModel
 from dal.session.pool_state import Progress
 from dal.session.queried_batch import Asked
@@ -69,7 +69,8 @@ class Session:
         folder: where to keep it all. One session at a time may work in a folder.
         seed: decides every random choice, together with the round.
         candidates: which rows of the pool are scored each round: so many random ones, or those that a generator of
-            `dal.strategies.candidates` draws; None scores all of them. A request for more rows than that makes as many candidates.
+            `dal.strategies.candidates` draws; None scores all of them. A request for more rows than that makes as many
+            candidates.
         hide_labels: do not take the labels in the data as given, because an oracle answers from them.
         budget: labels to ask for in all, as strategies and schedules are told; None when unlimited.
         save_model: keep the latest model in the folder.

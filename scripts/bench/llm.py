@@ -5,10 +5,9 @@
     python scripts/bench/llm.py DATA --out runs/bench/llm.json [likelihood orders verbalized consistency]
 
 DATA is the folder that holds `mr/test.parquet`. The rows are a seeded sample. What is asked, and how it is judged, is
-that of `LLMLearner` and `dal.llm.confidence.trust`. `orders` appends to each text an order to answer the label that the model did
-not give, and measures by label likelihood how often it obeys; the
-controls are a sentence of no content, and a closing fence. Finished parts are kept in the file, so that a killed run
-goes on with the next.
+that of `LLMLearner` and `dal.llm.confidence.trust`. `orders` appends to each text an order to answer the label that the
+model did not give, and measures by label likelihood how often it obeys; the controls are a sentence of no content, and
+a closing fence. Finished parts are kept in the file, so that a killed run goes on with the next.
 """
 
 import argparse

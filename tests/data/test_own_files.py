@@ -9,7 +9,7 @@ import torch
 from dal.annotate.sheet import write_questions
 from dal.data import DataWarning, Rows, Splits, TextData
 from dal.learners.probe_learner import ProbeLearner
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.spreadsheet import as_csv, write_csv
 from dal.strategies.random import Random
 

@@ -18,7 +18,7 @@ from dal.annotate.sheet import cell_of, marker, read_answers, write_questions
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError
 from dal.learners.probe_learner import ProbeLearner
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import SKIP
 from dal.store.spreadsheet import inert
 from dal.strategies.random import Random

@@ -18,7 +18,7 @@ from dal.experiments.interrupts import Check
 from dal.learner import Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.run_folder import read_metrics
 from dal.strategies import BADGE, ClusterCenters, CoreSet, Entropy, Margin, Random
 from dal.strategy import Strategy

@@ -16,7 +16,7 @@ from dal.learners.probe_learner import ProbeLearner
 from dal.learners.text import surprisal as module
 from dal.learners.text.surprisal import SHARE, MaskedLanguageModel, Surprisal, draw_tokens
 from dal.learners.transformer_learner import TransformerLearner
-from dal.session.session import Session
+from dal.session import Session
 from dal.strategies.text import ALPS
 from dal.testing import check_learner
 

@@ -21,7 +21,7 @@ from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import closure
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import SKIP
 from dal.strategies import LowestConfidence, Margin, Random, VoteEntropy
 from dal.testing import check_learner, default_rows

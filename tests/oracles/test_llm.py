@@ -19,7 +19,7 @@ from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import SKIP
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal, latest

@@ -20,7 +20,7 @@ from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.merging import Merged, Merger
 from dal.oracles.router import CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
 from dal.oracles.simulated import Simulated
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import Event, standing
 from dal.store.proposals import MERGED, Proposal, latest
 from dal.strategies import Random

@@ -23,7 +23,7 @@ from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import Outputs
-from dal.session.session import Session
+from dal.session import Session
 from dal.store.events import SKIP
 from dal.strategies import Random
 

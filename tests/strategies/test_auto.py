@@ -12,7 +12,7 @@ from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
 from dal.outputs import Outputs
-from dal.session.session import Session
+from dal.session import Session
 from dal.strategies import Auto, Entropy, Margin, MaxHerding, Random
 from dal.strategy import Query, RoundState, choose
 

@@ -110,7 +110,7 @@ Posterior = Laplace | Bootstrap
 
 
 def posterior_shapes(names: Collection[str]) -> dict[str, str]:
-    """The dimensions of the fields of the posterior that has these names, for `dal.learners.training.saved_files.read_tensors`."""
+    """The dimensions of the fields of the posterior that has these names, as `read_tensors` takes them."""
     if "deviation" in names:
         return {"class_basis": "C C", "feature_basis": "D+1 R", "deviation": "C R", "rest": ""}
     return {"weight": "K C D", "bias": "K C", "seen": "K C"}

@@ -86,7 +86,7 @@ class LocalClient(Client):
         length_normalized: bool = False,
         monitor: Monitor = SILENT,
     ) -> "Tensor":
-        """Log-probability (nats) of each label as the answer to each request, (N, C) float32; see `dal.llm.confidence.likelihood`.
+        """Log-probability (nats) of each label as the answer to each request, (N, C) float32.
 
         Raises:
             LLMError: the model cannot be loaded, a request is too long, or the labels are alike for the model.

@@ -282,7 +282,7 @@ class Sheets:
     def __init__(self, folder: Path) -> None:
         from dal.data import TextData
         from dal.learners.tfidf_learner import TfidfLearner
-        from dal.session.session import Session
+        from dal.session import Session
         from dal.strategies.random import Random
 
         self._path = folder / "sheet.csv"
