@@ -86,7 +86,7 @@ class Oracle(ABC):
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         """One answer per row of the `dal.data.Rows` `data`, in order.
 
-        An answer is a class name or index, a list of them when multi-label, `dal.SKIP`, or a `Said` around one of these.
+        An answer is a class name or index, a list of them when multi-label, `dal.SKIP`, or a `Said` around one of them.
         The same question should get the same answer, or a run that was killed cannot be repeated.
 
         Args:
