@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 sys.meta_path.append(OldModules())
 
 _HOMES = {
-    "AnchorAL": "dal.candidates",
-    "Candidates": "dal.candidates",
+    "AnchorAL": "dal.strategies.candidates",
+    "Candidates": "dal.strategies.candidates",
     "CommitteeLearner": "dal.learners.committee_learner",
-    "RandomSubset": "dal.candidates",
-    "SEALS": "dal.candidates",
+    "RandomSubset": "dal.strategies.candidates",
+    "SEALS": "dal.strategies.candidates",
     "SklearnCommittee": "dal.learners.sklearn_committee",
     "StoppingRule": "dal.stopping",
     "DalError": "dal.errors",
