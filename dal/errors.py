@@ -78,6 +78,14 @@ def shortened(text: str, most: int = 80) -> str:
     return f"{text[: most - 3 - tail]}...{text[len(text) - tail :]}"
 
 
+def shown(value: object, most: int = 80) -> str:
+    """A value for a message, on one line, its middle left out where it is long."""
+    try:
+        return shortened(" ".join(repr(value).split()), most)
+    except ValueError:  # an int of more than 4,300 digits
+        return f"a number of type {type(value).__name__} that is too long to show"
+
+
 def printable(text: str, most: int = 80) -> str:
     """A name for a message of one line: control characters and halves of surrogate pairs escaped, its middle cut."""
     text = shortened(text, most)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.errors import ConfigError, SelectionError, shortened
+from dal.errors import ConfigError, SelectionError
+from dal.errors import shown as shown
 
 #: The range of bandwidths, temperatures and the like by which float32 can be divided without overflow or zeros.
 LEAST_SCALE, MOST_SCALE = 1e-16, 1e16
@@ -128,14 +129,6 @@ def chosen(n: Any, rows: int, what: str = "points", name: str = "n") -> int:
         possible = f"{name} must be from 1 to {rows}" if rows else f"there are no {what}"
         raise ValueError(f"{given} of {rows} {what} were asked for: {possible}")
     return given
-
-
-def shown(value: Any) -> str:
-    """A value for a message, on one line."""
-    try:
-        return shortened(" ".join(repr(value).split()))
-    except ValueError:  # an int of more than 4,300 digits
-        return f"a number of type {type(value).__name__} that is too long to show"
 
 
 def _range(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from dal.errors import ConfigError, LLMError, shortened
+from dal.errors import ConfigError, LLMError, shortened, shown
 from dal.llm.clients.batching import HALF, Batching
 from dal.llm.clients.client import Bill, Client, LLMWarning, Price, Reply, Request
 from dal.llm.clients.extra_body import check_extra_body, size_of_extra
@@ -73,7 +73,7 @@ class HostedClient(Client):
     def __post_init__(self) -> None:
         self._check_numbers()
         if not isinstance(self.batch, bool):
-            raise ConfigError(f"batch must be true or false, got {_shown(self.batch)}")
+            raise ConfigError(f"batch must be true or false, got {shown(self.batch)}")
         if not isinstance(self.model, str) or not self.model.strip() or not self.model.isprintable():
             raise ConfigError(f"model is the name of a model, got {shortened(repr(self.model), 60)}")
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
@@ -95,18 +95,18 @@ class HostedClient(Client):
         for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
             if not (value is None and name in optional) and not (_is_number(value) and value > 0):
-                raise ConfigError(f"{name} must be more than 0, got {_shown(value)}")
+                raise ConfigError(f"{name} must be more than 0, got {shown(value)}")
         for name in ("retries", "first_wait", "cap"):
             value = getattr(self, name)
             if not (value is None and name in optional) and not (_is_number(value) and value >= 0):
-                raise ConfigError(f"{name} must not be negative, got {_shown(value)}")
+                raise ConfigError(f"{name} must not be negative, got {shown(value)}")
         for name in ("concurrency", "retries"):
             if type(getattr(self, name)) is not int:
-                raise ConfigError(f"{name} is a whole number, got {_shown(getattr(self, name))}")
+                raise ConfigError(f"{name} is a whole number, got {shown(getattr(self, name))}")
         for name in ("timeout", "poll_seconds", "first_wait"):
             if getattr(self, name) > _LONGEST_WAIT:
                 raise ConfigError(
-                    f"{name} is in seconds, at most {_LONGEST_WAIT:,.0f}, got {_shown(getattr(self, name))}"
+                    f"{name} is in seconds, at most {_LONGEST_WAIT:,.0f}, got {shown(getattr(self, name))}"
                 )
 
     # -- what a provider says --------------------------------------------------------------------------------------
@@ -297,14 +297,6 @@ def _is_number(value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
     except OverflowError:
         return False
-
-
-def _shown(value: object) -> str:
-    """A value for a message."""
-    try:
-        return shortened(repr(value), 40)
-    except ValueError:  # an int of more than 4,300 digits
-        return "a number that is too long to show"
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError, shown
 from dal.llm.clients.client import Client, Reply, Request
 from dal.monitor import SILENT, Monitor
 
@@ -43,9 +43,9 @@ class LocalClient(Client):
 
     def __post_init__(self) -> None:
         if type(self.batch) is not int or self.batch < 1:
-            raise ConfigError(f"batch must be at least 1 and whole, got {shortened(repr(self.batch), 40)}")
+            raise ConfigError(f"batch must be at least 1 and whole, got {shown(self.batch)}")
         if self.precision not in get_args(Precision):
-            raise ConfigError(f"precision must be float32 or bfloat16, got {shortened(repr(self.precision), 40)}")
+            raise ConfigError(f"precision must be float32 or bfloat16, got {shown(self.precision)}")
 
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
         """One reply per request, in order.
