@@ -2,7 +2,8 @@
 
 import pytest
 
-from dal.bounded import MAX_DEPTH, BoundedTextLoader, parse_json, parse_yaml
+from dal.config.bounded_yaml import BoundedTextLoader, parse_yaml
+from dal.store.bounded_json import MAX_DEPTH, parse_json
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 40)

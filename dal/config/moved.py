@@ -132,6 +132,10 @@ MODULES: dict[str, str] = {
     "dal.report.reading": "dal.report.run_reading",
     "dal.report.parts": "dal.report.page_parts",
     "dal.testing.report": "dal.testing.conformance_report",
+    "dal.report.sections.curves": "dal.report.sections.learning_curves",
+    "dal.report.plots.curves": "dal.report.plots.curve_plot",
+    "dal.report.sections.calibration": "dal.report.sections.calibration_diagrams",
+    "dal.report.sections.successor": "dal.report.sections.successor_table",
 }
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.

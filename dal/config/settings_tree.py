@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from dal.bounded import MAX_DEPTH, MAX_YAML_LENGTH, BoundedComposer, LimitError
+from dal.config.bounded_yaml import MAX_YAML_LENGTH, BoundedComposer, LimitError
 from dal.errors import ConfigError, did_you_mean, shortened
+from dal.store.bounded_json import MAX_DEPTH
 
 _STANDARD = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_STANDARD + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge", "value")}

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from dal.bounded import parse_yaml
 from dal.config import moved, plugins
+from dal.config.bounded_yaml import parse_yaml
 from dal.config.kinds import KIND
 from dal.errors import ConfigError, shortened
 from dal.store.atomic_files import make_folder, named, write_whole

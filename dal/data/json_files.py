@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dal.bounded import MAX_DEPTH, parse_json
 from dal.data.file_source import LISTS, TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
 from dal.data.label_values import reason, shown, text_of
 from dal.errors import DataError, printable
+from dal.store.bounded_json import MAX_DEPTH, parse_json
 
 #: Objects that are turned into Arrow at a time.
 BATCH = 1024

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from dal.bounded import parse_json
 from dal.data.csv_files import read_csv
 from dal.data.file_source import TEXT, Source, Wanted, gathered, missing
 from dal.data.json_files import read_json
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, reason, shown
 from dal.errors import DalError, DataError, MissingExtraError, did_you_mean, printable
+from dal.store.bounded_json import parse_json
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from dal.bounded import parse_json
 from dal.store.atomic_files import read_regular, write_whole
+from dal.store.bounded_json import parse_json
 from dal.store.run_folder import ENVIRONMENT, writing
 
 _PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "datasets", "numpy", "scikit-learn", "peft")

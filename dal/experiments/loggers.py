@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dal.bounded import parse_json
 from dal.errors import ConfigError
 from dal.store.atomic_files import read_regular, write_whole
+from dal.store.bounded_json import parse_json
 from dal.store.spreadsheet import inert
 
 #: What a cell's folder keeps of loggers that are no files: which run it is there, and the labels of its last round.

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dal.bounded import parse_json
 from dal.errors import LearnerError, one_line
 from dal.modules.base import ActiveModule, Batch
 from dal.modules.dropout import seeded
 from dal.store.atomic_files import read_regular, replacing
+from dal.store.bounded_json import parse_json
 
 
 class LinearClassifier(ActiveModule):

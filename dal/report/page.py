@@ -14,24 +14,14 @@ from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
 from dal.report.measures import LABELS, METRICS, figure_of, number, spent
 from dal.report.page_parts import Section
-from dal.report.plots.curves import curves
+from dal.report.plots.curve_plot import curves
 from dal.report.png import png
 from dal.report.run_reading import Run, class_name, read
-from dal.report.sections import (
-    answered,
-    batches,
-    calibration,
-    chosen,
-    costs,
-    forecast,
-    made,
-    needed,
-    quality,
-    rounds,
-    successor,
-)
-from dal.report.sections import curves as learning
+from dal.report.sections import answered, batches, chosen, costs, forecast, made, needed, quality, rounds
+from dal.report.sections import calibration_diagrams as calibration
+from dal.report.sections import learning_curves as learning
 from dal.report.sections import maps as pool
+from dal.report.sections import successor_table as successor
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
 from dal.report.verdict import Verdict, comparisons, together, verdicts

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dal.bounded import parse_json, parse_yaml
+from dal.config.bounded_yaml import parse_yaml
 from dal.errors import DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import MACHINE
 from dal.report.measures import figure_of, spent
 from dal.report.measures import number as is_number
+from dal.store.bounded_json import parse_json
 from dal.store.events import Event, Value, standing
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dal.bounded import parse_json
 from dal.errors import SessionError
 from dal.store.atomic_files import read_regular, write_whole
+from dal.store.bounded_json import parse_json
 from dal.store.events import SKIP, Skip, Value
 
 #: Where they are in the folder of a session.

@@ -9,8 +9,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
-from dal.bounded import parse_json
 from dal.errors import one_line, shortened
+from dal.store.bounded_json import parse_json
 
 
 class Skip(Enum):

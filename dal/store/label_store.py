@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from dal.bounded import parse_json
 from dal.errors import SessionError, one_line, shortened
 from dal.store import database, events, proposals
 from dal.store import unread_answers as unread
 from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
+from dal.store.bounded_json import parse_json
 from dal.store.events import SKIP, Answer, Batch, Event, Skip, State, Value, Work
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread

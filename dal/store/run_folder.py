@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dal.bounded import parse_json
 from dal.errors import ConfigError, SessionError, one_line, shortened
 from dal.store.atomic_files import (
     check_regular,
@@ -20,6 +19,7 @@ from dal.store.atomic_files import (
     synchronise_folder,
     write_whole,
 )
+from dal.store.bounded_json import parse_json
 
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dal.evaluation import Curve, compare
 from dal.report.measures import Axis
-from dal.report.plots.curves import curves
+from dal.report.plots.curve_plot import curves
 from dal.report.plots.marks import MAX_LINES, marks, matrix
 from dal.report.plots.pool_map import SCALE, Spot, color, pool_map
 from dal.report.plots.reliability import Bins, pooled, reliability

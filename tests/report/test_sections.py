@@ -9,8 +9,9 @@ from test_page import report
 
 from dal.report import write_report
 from dal.report.run_reading import read
-from dal.report.sections import batches, calibration, chosen, costs, forecast, maps, quality
-from dal.report.sections import curves as learning
+from dal.report.sections import batches, chosen, costs, forecast, maps, quality
+from dal.report.sections import calibration_diagrams as calibration
+from dal.report.sections import learning_curves as learning
 from dal.report.series import of_run
 
 SECTIONS = {

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.bounded import parse_json
 from dal.errors import LearnerError, one_line, shortened
 from dal.store.atomic_files import read_regular
+from dal.store.bounded_json import parse_json
 
 
 def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:

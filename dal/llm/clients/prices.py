@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dal.bounded import parse_yaml
+from dal.config.bounded_yaml import parse_yaml
 from dal.errors import ConfigError
 from dal.llm.clients.client import Price, Request
 

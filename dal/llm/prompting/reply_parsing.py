@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from dal.bounded import BoundedTextLoader, parse_json, parse_yaml
+from dal.config.bounded_yaml import BoundedTextLoader, parse_yaml
 from dal.llm.prompting.fence import named
+from dal.store.bounded_json import parse_json
 
 _LONGEST = 20_000  # characters that are looked at
 _TRIED, _DEEPEST = 8, 40  # values that are looked at, brackets inside one another

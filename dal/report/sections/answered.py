@@ -9,7 +9,7 @@ from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.router import drawn
 from dal.report.measures import METRICS, MONEY, figure_of, number
 from dal.report.page_parts import Column, Fold, Part, Plot, Said, Section, Side, Table
-from dal.report.plots.curves import curves
+from dal.report.plots.curve_plot import curves
 from dal.report.price import dollars, people_price
 from dal.report.run_reading import Record, Run, class_name, options, sources_of
 from dal.report.sections import unread

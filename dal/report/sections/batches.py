@@ -5,7 +5,7 @@ from itertools import combinations
 
 from dal.report.measures import BATCH
 from dal.report.page_parts import Column, Part, Plot, Said, Section, Side, Table
-from dal.report.plots.curves import curves
+from dal.report.plots.curve_plot import curves
 from dal.report.plots.marks import matrix
 from dal.report.run_reading import Cell, Run
 from dal.report.series import of_run

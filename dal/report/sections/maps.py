@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dal.bounded import parse_json
 from dal.report.measures import number
 from dal.report.page_parts import Panel, Plot, Said, Section, tabs
 from dal.report.plots.pool_map import Spot, pool_map
 from dal.report.run_reading import Cell, Run
 from dal.report.sections.chosen import wordings
 from dal.report.wording import slug
+from dal.store.bounded_json import parse_json
 
 #: Maps and dots on the page, so that it stays light. The first seed of every strategy comes first.
 MAX_MAPS, MAX_SPOTS = 12, 24_000

@@ -4,7 +4,7 @@ from dal.evaluation import Comparison
 from dal.report.measures import METRICS
 from dal.report.page_parts import Column, Said, Section, Table
 from dal.report.run_reading import Run
-from dal.report.sections.curves import PLOTTED
+from dal.report.sections.learning_curves import PLOTTED
 from dal.report.verdict import comparisons
 
 

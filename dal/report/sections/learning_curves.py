@@ -6,7 +6,7 @@ from dal.evaluation import Comparison
 from dal.evaluation.efficiency import LEAST
 from dal.report.measures import LABELS, METRICS, MONEY, Axis, time_axis
 from dal.report.page_parts import Panel, Part, Plot, Said, Section, Side, tabs
-from dal.report.plots.curves import curves
+from dal.report.plots.curve_plot import curves
 from dal.report.run_reading import Run
 from dal.report.series import MAX_WITH_SEEDS, Series, of_run
 from dal.report.verdict import count

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dal.report.drawing import Drawing
 from dal.report.measures import METRICS, figure_of, number
 from dal.report.page_parts import Column, Part, Plot, Said, Section, Side, Table
-from dal.report.plots.curves import curves
+from dal.report.plots.curve_plot import curves
 from dal.report.plots.reliability import Bins, pooled, reliability
 from dal.report.run_reading import Record, Run
 from dal.report.sections.quality import at_the_end, mean
