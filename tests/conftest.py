@@ -1,6 +1,7 @@
 """Fixtures that every test may use. Real tiny models, no mocks, no network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -9,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import hypothesis
 import material
 import pytest
+from llm_server import KEY, Server
 from command import Command, write_tickets
 
 hypothesis.settings.register_profile("dal", deadline=None)  # a busy machine is no failure
@@ -42,3 +44,14 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("DAL_TEST_DATA does not name a folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that speaks the protocols of both providers."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with Server().running() as running:
+        yield running

@@ -1,27 +1,17 @@
-"""A server that speaks both protocols, and clients that ask it through the real SDKs."""
+"""Clients that ask the server of the tests through the real SDKs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_server import KEY, Server
+from llm_server import Server
 
 from dal.llm import AnthropicClient, OpenAIClient
 from dal.llm.clients.hosted import HostedClient
 
 #: Dollars per million tokens, in and out, of every model in these tests.
 RATES = (1.0, 5.0)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with Server().running() as running:
-        yield running
 
 
 @pytest.fixture(params=["anthropic", "openai"])

@@ -454,7 +454,7 @@ def test_torn_line_of_a_recorded_round_is_recorded_again(tmp_path: Path) -> None
 
 # -- documentation ---------------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parents[1] / "docs" / "stopping.md"
+PAGE = Path(__file__).parents[2] / "docs" / "stopping.md"
 
 
 def test_page_names_every_rule_that_is_built_in() -> None:

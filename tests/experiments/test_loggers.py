@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from command import Command, write_tickets
 from lightning.pytorch.loggers import Logger
-from test_compare import CONFIG
+from test_comparison import CONFIG
 from test_experiment import experiment
 
 from dal.errors import ConfigError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from test_compare import figures
+from test_comparison import figures
 from test_experiment import experiment
 
 from dal.experiments.comparison import Comparison

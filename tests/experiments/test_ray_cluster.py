@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command import Command, write_tickets
-from test_compare import CONFIG, figures
+from test_comparison import CONFIG, figures
 from test_experiment import experiment
 
 from dal.errors import ConfigError

@@ -9,7 +9,7 @@ import torch
 from command import Command, write_tickets
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from test_compare import CONFIG
+from test_comparison import CONFIG
 from test_experiment import experiment
 
 from dal.config.stored import read_config

@@ -14,8 +14,8 @@ import material
 import pytest
 from command import Command, write_tickets
 from dying import processes, run_until
-from test_compare import figures
-from test_kill import finished
+from test_comparison import figures
+from test_run_kills import finished
 
 from dal.data import Rows, Splits
 from dal.experiments.comparison import Comparison
