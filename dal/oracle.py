@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from dal.config.moved import accept_old_flags
 from dal.errors import AnswerError, printable
 from dal.functional.checking import as_number, shown
 from dal.store.events import Event
@@ -26,7 +27,7 @@ LATER: Final = Later.LATER
 
 
 @dataclass(frozen=True)
-class Said:
+class Annotation:
     """An answer with what is known of it.
 
     Attributes:
@@ -46,12 +47,12 @@ class Said:
     confidence: float | None = None
     seconds: float | None = None
     cost: float | None = None
-    beside: tuple["Said", ...] = ()
+    beside: tuple["Annotation", ...] = ()
     text: str | None = None
 
 
 @dataclass(frozen=True)
-class Record:
+class StoredAnswers:
     """What a session has stored, for an oracle that learns from it.
 
     The answers end where the present batch begins, so that a batch that was half answered when the process was killed
@@ -73,28 +74,31 @@ class Oracle(ABC):
         hides_labels: whether the labels that stand in the data must be hidden from the run, because the answers come
             from them.
         source: what kind of answerer it is, stored with each answer.
-        reads_predictions: whether `predicted` is wanted.
-        reads_record: whether `record` is wanted.
+        needs: what `answer_beside` is given: "predictions" of the present model, the "record" of what is stored.
     """
 
     hides_labels = False
     source = "oracle"
-    reads_predictions = False
-    reads_record = False
+    needs = frozenset()  # type: ignore[var-annotated]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take the attributes `reads_predictions` and `reads_record` of version 0.1 for `needs`, with a warning."""
+        super().__init_subclass__(**options)
+        accept_old_flags(cls, {"reads_predictions": "predictions", "reads_record": "record"})
 
     @abstractmethod
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         """One answer per row of the `dal.data.Rows` `data`, in order.
 
-        An answer is a class name or index, a list of them when multi-label, `dal.SKIP`, or a `Said` around one of them.
-        The same question should get the same answer, or a run that was killed cannot be repeated.
+        An answer is a class name or index, a list of them when multi-label, `dal.SKIP`, or an `Annotation` that holds
+        one of them. The same question should get the same answer, or a run that was killed cannot be repeated.
 
         Args:
             rows: (n,) int64.
         """
 
     def answer_beside(
-        self, rows: Tensor, data: Any, predicted: Tensor | None, record: Record | None = None
+        self, rows: Tensor, data: Any, predicted: Tensor | None, record: StoredAnswers | None = None
     ) -> Sequence[Any]:
         """The same, by an oracle that looks at the present model's predictions, or at what is stored, too.
 
@@ -106,13 +110,13 @@ class Oracle(ABC):
         """
         return self.answer(rows, data)
 
-    def said(self, answer: Any) -> Said:
+    def said(self, answer: Any) -> Annotation:
         """One of its answers with all that is known of it: its own name and kind where the answer names no other."""
-        said = answer if isinstance(answer, Said) else Said(answer)
+        said = answer if isinstance(answer, Annotation) else Annotation(answer)
         return replace(said, who=said.who or type(self).__name__, source=said.source or self.source)
 
 
-def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[Said]:
+def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[Annotation]:
     """The answers of an oracle, perhaps a plugin, to the rows with these ids, once it is sure that they can be stored.
 
     Raises:
@@ -135,7 +139,7 @@ def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[S
     return said
 
 
-def _check_figures(name: str, row: str, said: Said) -> None:
+def _check_figures(name: str, row: str, said: Annotation) -> None:
     for figure, most in (("confidence", 1.0), ("seconds", math.inf), ("cost", math.inf)):
         value = getattr(said, figure)
         known = as_number(value)

@@ -10,8 +10,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import hypothesis
 import material
 import pytest
-from llm_server import KEY, Server
 from command import Command, write_tickets
+from llm_server import KEY, Server
 
 hypothesis.settings.register_profile("dal", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("dal")

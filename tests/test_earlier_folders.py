@@ -17,6 +17,7 @@ from dal.config.stored import read_config
 from dal.data import TextData
 from dal.experiments.experiment import Cell
 from dal.learners.tfidf_learner import TfidfLearner
+from dal.modules import ActiveModule
 
 FIXTURE = Path(__file__).parent / "fixtures" / "v0_1"
 CELL = "ClassBalancedMargin-seed0"
@@ -171,6 +172,50 @@ def test_old_import_works_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> Non
         from dal.old.parts import Nothing  # noqa: F401
     with pytest.raises(ModuleNotFoundError):
         import dal.older  # type: ignore[import-not-found]  # noqa: F401
+
+
+@pytest.mark.parametrize("path", moved.OPTIONS)
+def test_old_options_and_attributes_work_in_python_and_warn(path: str) -> None:
+    from dal.config.class_names import import_path
+
+    made = {"ModuleLearner": {"build": ActiveModule}, "TransformerLearner": {"model": "a/b"}}
+    cls = import_path(path)
+    for old, now in moved.OPTIONS[path].items():
+        value = 0.5 if cls.__name__ in {"ModuleLearner", "TransformerLearner", "ClassificationChange"} else 3
+        with pytest.warns(moved.RenamedWarning, match=rf"the option {old} of {cls.__name__} is called {now} from"):
+            built = cls(**made.get(cls.__name__, {}), **{old: value})
+        assert getattr(built, now) == value
+        with pytest.warns(moved.RenamedWarning, match=f"the option {old}"):
+            assert getattr(built, old) == value
+        with pytest.warns(moved.RenamedWarning), pytest.raises(TypeError, match="which is given as well"):
+            cls(**made.get(cls.__name__, {}), **{old: value, now: value})
+
+
+def test_old_attributes_of_plugins_are_read_and_warn() -> None:
+    from dal.oracle import Oracle
+    from dal.stopping import StoppingRule
+
+    with pytest.warns(moved.RenamedWarning, match="Rule.reads is called needs from"):
+
+        class Rule(StoppingRule):
+            reads = frozenset({"spent"})
+
+    with pytest.warns(moved.RenamedWarning, match="Asker.reads_record is called needs from"):
+
+        class Asker(Oracle):
+            reads_predictions = False
+            reads_record = True
+
+    with pytest.warns(moved.RenamedWarning, match="Listener.reads_predictions is called needs from"):
+
+        class Listener(Asker):
+            @property
+            def reads_predictions(self) -> bool:  # type: ignore[override]
+                return True
+
+    assert (Rule.needs, Asker.needs) == ({"spent"}, {"record"})
+    listener = type("Whole", (Listener,), {"answer": lambda self, rows, data: []})()
+    assert listener.needs == {"predictions", "record"}
 
 
 def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ GIVEN = {
     "OpenAIClient": {"model": "some-model"},
     "Phases": {"first": ClusterCenters(), "then": Margin()},
     "Router": {"machines": [Simulated()]},
-    **{name: {"rules": [Labels(10)]} for name in ("All", "Any", "Observe")},
+    **{name: {"rules": [Labels(10)]} for name in ("AllOf", "AnyOf", "Observe")},
     **{name: {"most": 1} for name in ("Dollars", "Hours", "Labels")},
 }
 OWN = {

@@ -208,7 +208,7 @@ class _Reading:
     def __init__(self, session: Session, correct: bool) -> None:
         self.session, self.correct = session, correct
         self.pending = set(session.pending.tolist())
-        self.labels = Labels(session.pool.classes, session.pool.multilabel)
+        self.labels = SheetLabels(session.pool.classes, session.pool.multilabel)
         self.found: dict[int, tuple[Answer, int]] = {}
         self.absent: dict[str, tuple[Answer, int]] = {}
         self.mistakes: list[str] = []
@@ -448,7 +448,7 @@ def _units(text: str) -> list[str]:
 # -- what a label means ----------------------------------------------------------------------------------------------
 
 
-class Labels:
+class SheetLabels:
     """What the cells of the label column mean, looked up in the same time however many classes there are.
 
     Args:
@@ -472,7 +472,7 @@ class Labels:
             hint: name the most similar class in the error.
 
         Example:
-            >>> labels = Labels(["billing", "access"], multilabel=True)
+            >>> labels = SheetLabels(["billing", "access"], multilabel=True)
             >>> labels.read(" access | Billing "), labels.read("skip")
             (['billing', 'access'], <Skip.SKIP: 'skip'>)
         """
@@ -523,7 +523,7 @@ def parse(label: str, classes: Sequence[str], *, multilabel: bool = False) -> An
     >>> parse("access | billing", ["billing", "access"], multilabel=True)
     ['billing', 'access']
     """
-    return Labels(classes, multilabel).read(label)
+    return SheetLabels(classes, multilabel).read(label)
 
 
 def cell_of(value: Value | Sequence[str], classes: Sequence[str]) -> str:

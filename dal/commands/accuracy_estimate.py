@@ -19,7 +19,7 @@ from dal.evaluation.unbiased import UNIFORM, accuracy, draw
 from dal.experiments.console import Console
 from dal.experiments.interrupts import interruptible
 from dal.session import Session
-from dal.store.accuracy_samples import Check, read_checks
+from dal.store.accuracy_samples import AccuracySample, read_checks
 from dal.store.events import Skip, Value
 
 _STREAM = 104729  # the drawing's own random numbers, apart from all that a session draws
@@ -58,7 +58,7 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
     )
     chosen = rows[drawn.positions]
     guesses = session.pool.names_of(answers(logits[drawn.positions], multilabel=session.pool.multilabel))
-    check = Check(
+    check = AccuracySample(
         number=max((each.number for each in read_checks(model.place.folder)), default=0) + 1,
         labels=len(session.labels),
         event=session.store.labels_event,
@@ -123,7 +123,7 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
     return 0
 
 
-def _drawn_as(told: Answers, session: Session, folder: Path, file: Path) -> Check:
+def _drawn_as(told: Answers, session: Session, folder: Path, file: Path) -> AccuracySample:
     """The latest draw of the folder that holds all rows answered."""
     checks = read_checks(folder)
     if not checks:
@@ -146,7 +146,7 @@ def _by_id(told: Answers, session: Session) -> dict[str, Value | Skip]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def _report(check: Check, options: argparse.Namespace) -> None:
+def _report(check: AccuracySample, options: argparse.Namespace) -> None:
     right = check.right
     found = accuracy(right, check.probabilities[: len(right)], check.of)
     best = min(max(found.value, 0.0), 1.0)

@@ -30,7 +30,7 @@ _STREAM = 0  # of the random order of held-out rows
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class HeldOut:
     """Rows with labels that the model was not trained on, in random order.
 
     Attributes:
@@ -91,7 +91,7 @@ def _unlabeled(session: Session) -> Tensor:
 # -- held-out labels -------------------------------------------------------------------------------------------------
 
 
-def _held_out(model: Model, max_error: float, delta: float) -> Held:
+def _held_out(model: Model, max_error: float, delta: float) -> HeldOut:
     """The labels to decide on.
 
     Raises:
@@ -117,7 +117,7 @@ def _held_out(model: Model, max_error: float, delta: float) -> Held:
     )
 
 
-def _part(model: Model, part: str, what: str, notes: tuple[str, ...]) -> Held:
+def _part(model: Model, part: str, what: str, notes: tuple[str, ...]) -> HeldOut:
     """The labeled rows of a part of the data, in an order that depends on their ids and the seed."""
     of = getattr(model.session.data, part)
     rows = of.known.nonzero().flatten()
@@ -125,10 +125,10 @@ def _part(model: Model, part: str, what: str, notes: tuple[str, ...]) -> Held:
     rows = rows[torch.from_numpy(order)]
     known = torch.ones(len(rows), dtype=torch.bool)
     since = len(model.session.labels) - model.session.given
-    return Held(what, model.logits(part, rows), of.labels[rows], known, since, notes)
+    return HeldOut(what, model.logits(part, rows), of.labels[rows], known, since, notes)
 
 
-def _random_sample(model: Model) -> Held | None:
+def _random_sample(model: Model) -> HeldOut | None:
     """The answers to rows that were drawn at random to check a model, unless they were trained on since."""
     session = model.session
     unlabeled = set(_unlabeled(session).tolist())
@@ -148,7 +148,7 @@ def _random_sample(model: Model) -> Held | None:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(model.place.cell.seed))
     rows, labels, known = rows[order], labels[order], known[order]
     # what was labeled since was taken from the sample and from the rest alike, so that it is still a random sample
-    return Held("the random sample", model.logits("pool", rows), labels, known, since=0)
+    return HeldOut("the random sample", model.logits("pool", rows), labels, known, since=0)
 
 
 def _given(value: Value) -> Any:
@@ -159,7 +159,7 @@ def _read_otherwise(place: Place) -> tuple[str, ...]:
     """A warning where something else than this was chosen by the validation rows."""
     stop = place.experiment.stop
     readers = ["the learner (patience)"] if _set(describe(place.experiment.learner), "patience") else []
-    readers += ["the stopping rule"] if stop is not None and "validation" in stop.reads else []
+    readers += ["the stopping rule"] if stop is not None and "validation" in stop.needs else []
     if not readers:
         return ()
     return (
@@ -178,7 +178,7 @@ def _set(config: Any, key: str) -> bool:
 # -- what is said and written ----------------------------------------------------------------------------------------
 
 
-def _said(model: Model, held: Held, found: Decisions, automatic: Tensor, rows: Tensor) -> Iterator[str]:
+def _said(model: Model, held: HeldOut, found: Decisions, automatic: Tensor, rows: Tensor) -> Iterator[str]:
     session, result = model.session, found.result
     yield f"{model.place.folder}: the model of {len(session.labels)} labels; {len(rows)} texts have none"
     yield (

@@ -11,7 +11,7 @@ from dal.commands.terminal import visible
 from dal.data import Rows, Splits
 from dal.experiments.comparison import Comparison
 from dal.experiments.experiment import Cell, Experiment
-from dal.llm.clients.client import Client, Price
+from dal.llm.clients.client import Client, PriceBound
 from dal.llm.clients.hosted import HostedClient
 from dal.llm.llm_learner import LLMLearner
 from dal.llm.local_models.local_client import LocalClient
@@ -37,7 +37,7 @@ class Asking:
     client: Client
     texts: int
     requests: int
-    price: Price
+    price: PriceBound
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def askings(grid: Experiment | Comparison) -> list[Asking]:
     inside = [learner.client for learner in found.values()]
     for place, part in _walk(experiment):
         if isinstance(part, Client) and not any(part is client for client in inside):
-            asked.append(Asking(place, part, 0, 0, Price(math.nan, math.nan)))
+            asked.append(Asking(place, part, 0, 0, PriceBound(math.nan, math.nan)))
     return asked
 
 
@@ -159,7 +159,7 @@ def _asking(place: str, learner: LLMLearner, made: Sequence[Call]) -> Asking:
             low += learner.client.together(likely).low * n / max(1, len(likely))
             high += learner.client.together(dear[start:used]).high
         texts += min(len(part), sum(call.texts for call in mine))
-    return Asking(place, learner.client, texts, requests, Price(low, high))
+    return Asking(place, learner.client, texts, requests, PriceBound(low, high))
 
 
 def _keeps(client: Client) -> bool:
@@ -171,7 +171,7 @@ def _repeats(learner: LLMLearner) -> int:
     return learner.samples if learner.mode == "consistency" else 1
 
 
-def _units(learner: LLMLearner, rows: Rows, *, longest: bool) -> list[Price]:
+def _units(learner: LLMLearner, rows: Rows, *, longest: bool) -> list[PriceBound]:
     """The price of all requests about each text, or about each `per_call` texts, the longest texts first.
 
     Examples that nobody knows yet are taken to be the longest texts, or those of middle length.
@@ -181,7 +181,7 @@ def _units(learner: LLMLearner, rows: Rows, *, longest: bool) -> list[Price]:
     label = max(rows.classes, key=len)
     middle = 0 if longest else max(0, (len(texts) - learner.examples) // 2)
     near = [Example(as_text(text), label) for text in texts[middle : middle + learner.examples]]
-    predictor, prices = learner.untrained(prepared), list[Price]()
+    predictor, prices = learner.untrained(prepared), list[PriceBound]()
     step = _SLICE * learner.per_call
     for start in range(0, len(texts), step):
         some = texts[start : start + step]
@@ -190,14 +190,14 @@ def _units(learner: LLMLearner, rows: Rows, *, longest: bool) -> list[Price]:
     return [_added(prices[i : i + k]) for i in range(0, len(prices), k)]
 
 
-def _added(prices: Sequence[Price]) -> Price:
-    return Price(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
+def _added(prices: Sequence[PriceBound]) -> PriceBound:
+    return PriceBound(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
 
 
 # -- in words ------------------------------------------------------------------------------------------------------
 
 
-def _sum(found: Sequence[Asking]) -> Price:
+def _sum(found: Sequence[Asking]) -> PriceBound:
     return _added([each.price for each in found if not math.isnan(each.price.high)])
 
 
@@ -208,11 +208,11 @@ def _line(each: Asking) -> str:
     return f"{each.place}: at most {each.requests:,} requests about {each.texts:,} texts; {cost}"
 
 
-def _dollars(price: Price) -> str:
+def _dollars(price: PriceBound) -> str:
     return f"about ${price.low:.4f}, at most ${price.high:.4f}"
 
 
-def _of_cap(client: Client, price: Price) -> list[str]:
+def _of_cap(client: Client, price: PriceBound) -> list[str]:
     """What the client's cap leaves."""
     if not isinstance(client, HostedClient) or client.cap is None:
         return []

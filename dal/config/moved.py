@@ -4,13 +4,16 @@ Stored files of existing folders are read under both names, without a word. In a
 works until version 0.3, and warns once.
 """
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 #: Module in version 0.1 -> module now.
 MODULES: dict[str, str] = {
@@ -38,6 +41,7 @@ MODULES: dict[str, str] = {
     "dal.data.split": "dal.data.seeded_samples",
     "dal.data.text": "dal.data.text_data",
     "dal.candidates": "dal.strategies.candidates",
+    "dal.stopping.composition": "dal.stopping.rule",
     "dal.stopping.predictions": "dal.stopping.prediction_rules",
     "dal.stopping.scores": "dal.stopping.score_rules",
     "dal.stopping.budgets": "dal.stopping.budget_rules",
@@ -140,29 +144,97 @@ MODULES: dict[str, str] = {
 
 #: Import path in version 0.1 -> import path now, of classes and functions with another name, or whose module was split.
 CLASSES: dict[str, str] = {
-    "dal.choice.Stream": "dal.session.seeds.Stream",
+    "dal.checks.Check": "dal.store.accuracy_samples.AccuracySample",
+    "dal.choice.Asked": "dal.session.queried_batch.QueriedBatch",
     "dal.choice.Seeds": "dal.session.seeds.Seeds",
-    "dal.choice.Asked": "dal.session.queried_batch.Asked",
+    "dal.choice.Stream": "dal.session.seeds.Stream",
     "dal.choice.check_needs": "dal.session.checked_arguments.check_needs",
-    "dal.choice.require_kind": "dal.session.checked_arguments.require_kind",
     "dal.choice.is_whole": "dal.session.checked_arguments.is_whole",
     "dal.choice.reads_trained": "dal.session.checked_arguments.reads_trained",
-    "dal.runfolder.Lock": "dal.store.folder_lock.Lock",
-    "dal.runfolder.held": "dal.store.folder_lock.held",
-    "dal.runfolder.environment": "dal.experiments.environment.environment",
-    "dal.runfolder.record_environment": "dal.experiments.environment.record_environment",
-    "dal.runfolder.describe": "dal.config.stored.describe",
-    "dal.runfolder.write_config": "dal.config.stored.write_config",
-    "dal.runfolder.read_config": "dal.config.stored.read_config",
-    "dal.runfolder.CONFIG": "dal.config.stored.CONFIG",
+    "dal.choice.require_kind": "dal.session.checked_arguments.require_kind",
+    "dal.chooser.Chooser": "dal.session.acquisition.Acquisition",
+    "dal.classes.Classes": "dal.session.answer_values.AnswerDecoder",
+    "dal.commands.labeling.Held": "dal.commands.automatic_labeling.HeldOut",
+    "dal.data.columns.Column": "dal.data.columns.TextColumn",
+    "dal.data.columns.Pairs": "dal.data.columns.TextPairs",
+    "dal.data.source.Source": "dal.data.file_source.FileSource",
+    "dal.data.source.Wanted": "dal.data.file_source.ColumnRequest",
+    "dal.evaluation.curves.Comparison": "dal.evaluation.curves.CurveComparison",
+    "dal.evaluation.curves.Pairs": "dal.evaluation.curves.PairedCurves",
+    "dal.evaluation.noise.Doubts": "dal.evaluation.noise.LabelIssues",
+    "dal.events.State": "dal.store.events.StoreState",
+    "dal.events.Work": "dal.store.events.AnnotationTotals",
+    "dal.functional.herding.Herd": "dal.functional.herding.HerdingState",
+    "dal.functional.joint.Batch": "dal.functional.joint.JointBatch",
+    "dal.functional.window.Pace": "dal.functional.window.WindowSchedule",
+    "dal.grid.executor.Beside": "dal.experiments.executor.SubprocessExecutor",
+    "dal.grid.executor.Ended": "dal.experiments.executor.CellResult",
+    "dal.grid.executor.Here": "dal.experiments.executor.InProcessExecutor",
+    "dal.interrupts.Check": "dal.experiments.interrupts.InterruptCheck",
+    "dal.learners.fitting.Batches": "dal.learners.training.fitting.BatchSampler",
+    "dal.learners.fitting.Course": "dal.learners.training.fitting.TrainingSchedule",
+    "dal.llm.cache.Batch": "dal.llm.clients.reply_cache.RemoteBatch",
+    "dal.llm.cache.Elsewhere": "dal.llm.clients.reply_cache.RequestedElsewhere",
+    "dal.llm.cache.Granted": "dal.llm.clients.reply_cache.Reservation",
+    "dal.llm.cache.Short": "dal.llm.clients.reply_cache.BudgetExceeded",
+    "dal.llm.causal.Read": "dal.llm.local_models.causal_model.PromptState",
+    "dal.llm.client.Price": "dal.llm.clients.client.PriceBound",
+    "dal.llm.failures.Failure": "dal.llm.clients.failures.RequestFailure",
+    "dal.llm.failures.Kind": "dal.llm.clients.failures.FailureKind",
+    "dal.llm.generation.Answer": "dal.llm.local_models.generation.GeneratedAnswer",
+    "dal.llm.nearest.Shots": "dal.llm.prompting.nearest_examples.ExamplePool",
+    "dal.llm.recalibration.Doubt": "dal.llm.confidence.recalibration.ModelUncertainty",
+    "dal.llm.wire.Answer": "dal.llm.clients.provider.ProviderAnswer",
+    "dal.llm.wire.Wire": "dal.llm.clients.provider.Provider",
+    "dal.loggers.Following": "dal.experiments.loggers.RoundLogger",
+    "dal.memory.Kept": "dal.session.distance_memory.CachedBounds",
     "dal.memory.Memory": "dal.strategy.Memory",
+    "dal.oracles.labeler.Opinions": "dal.oracles.labeler.LabelerAnswers",
+    "dal.oracles.oracle.Record": "dal.oracle.StoredAnswers",
+    "dal.oracles.oracle.Said": "dal.oracle.Annotation",
+    "dal.present_model.PresentModel": "dal.session.current_model.CurrentModel",
+    "dal.progress.Progress": "dal.session.pool_state.PoolState",
+    "dal.report.parts.Column": "dal.report.page_parts.TableColumn",
+    "dal.report.parts.Said": "dal.report.page_parts.Statement",
+    "dal.report.price.Price": "dal.report.price.LabelPrice",
+    "dal.report.reading.Cell": "dal.report.run_reading.CellRecord",
+    "dal.report.verdict.Verdict": "dal.report.verdict.Conclusion",
+    "dal.runfolder.CONFIG": "dal.config.stored.CONFIG",
+    "dal.runfolder.Lock": "dal.store.folder_lock.Lock",
+    "dal.runfolder.describe": "dal.config.stored.describe",
+    "dal.runfolder.environment": "dal.experiments.environment.environment",
+    "dal.runfolder.held": "dal.store.folder_lock.held",
+    "dal.runfolder.read_config": "dal.config.stored.read_config",
+    "dal.runfolder.record_environment": "dal.experiments.environment.record_environment",
+    "dal.runfolder.write_config": "dal.config.stored.write_config",
+    "dal.sheet.Labels": "dal.annotate.sheet.SheetLabels",
+    "dal.source.Source": "dal.config.source_code.ModuleSource",
+    "dal.stopping.All": "dal.stopping.rule.AllOf",
+    "dal.stopping.Any": "dal.stopping.rule.AnyOf",
+    "dal.stopping.composition.All": "dal.stopping.rule.AllOf",
+    "dal.stopping.composition.Any": "dal.stopping.rule.AnyOf",
+    "dal.stopping.composition.Composed": "dal.stopping.rule.ComposedRule",
+    "dal.strategies.composition.Composed": "dal.strategies.composition.ComposedStrategy",
+    "dal.testing.report.Failure": "dal.testing.conformance_report.CheckFailure",
+    "dal.testing.report.Skipped": "dal.testing.conformance_report.CheckSkipped",
 }
 
 #: What a short name stands for, such as "stopping rule" -> short name in version 0.1 -> short name now.
-NAMES: dict[str, dict[str, str]] = {}
+NAMES: dict[str, dict[str, str]] = {"stopping rule": {"All": "AllOf", "Any": "AnyOf"}}
 
 #: Present import path of a class -> option in version 0.1 -> option now.
-OPTIONS: dict[str, dict[str, str]] = {}
+OPTIONS: dict[str, dict[str, str]] = {
+    "dal.learners.module_learner.ModuleLearner": {"clip": "gradient_clip_val", "stop_below": "target_train_loss"},
+    "dal.learners.transformer_learner.TransformerLearner": {
+        "clip": "gradient_clip_val",
+        "stop_below": "target_train_loss",
+    },
+    "dal.stopping.budget_rules.Dollars": {"most": "max_dollars"},
+    "dal.stopping.budget_rules.Hours": {"most": "max_hours"},
+    "dal.stopping.budget_rules.Labels": {"most": "max_labels"},
+    "dal.stopping.prediction_rules.ClassificationChange": {"most": "max_change"},
+    "dal.stopping.score_rules.Plateau": {"least_gain": "min_gain", "least_rounds": "min_rounds"},
+}
 
 
 class RenamedWarning(FutureWarning):
@@ -227,6 +299,65 @@ def first(config: Any) -> Any:
         if isinstance(found.get("init_args"), dict):
             found["init_args"] = {old.get(key, key): item for key, item in found["init_args"].items()}
     return found
+
+
+def accepts_old_options(cls: type[T]) -> type[T]:
+    """A class decorator: options and attributes of `OPTIONS` work under their old names, with a `RenamedWarning`."""
+    renamed = renamed_options(cls)
+    begin = cls.__init__
+
+    @functools.wraps(begin)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        for old in [name for name in options if name in renamed]:
+            _warn_of_option(cls, old, renamed[old])
+            if renamed[old] in options:
+                raise TypeError(f"{cls.__name__}: {old} was renamed to {renamed[old]}, which is given as well")
+            options[renamed[old]] = options.pop(old)
+        begin(self, *args, **options)
+
+    def attribute(old: str, now: str) -> property:
+        def read(self: Any) -> Any:
+            _warn_of_option(cls, old, now)
+            return getattr(self, now)
+
+        return property(read, doc=f"Renamed to `{now}`.")
+
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    for old, now in renamed.items():
+        setattr(cls, old, attribute(old, now))
+    return cls
+
+
+def accept_old_attribute(cls: type, old: str, now: str) -> None:
+    """Set the class attribute `now` of a plugin's class that declares it under its old name, and warn."""
+    if old in vars(cls) and now not in vars(cls):
+        setattr(cls, now, vars(cls)[old])
+        _warn_of_attribute(cls, old, now)
+
+
+def accept_old_flags(cls: Any, flags: Mapping[str, str]) -> None:
+    """Set `needs` of a plugin's class that declares it by flags, whose names are the keys, and warn."""
+    declared = [old for old in flags if old in vars(cls)]
+    if not declared or "needs" in vars(cls):
+        return
+    before = cls.needs if isinstance(cls.needs, frozenset) else frozenset()
+    if any(isinstance(vars(cls)[old], property) for old in declared):
+        cls.needs = property(lambda self: frozenset(need for old, need in flags.items() if getattr(self, old, False)))
+    else:
+        wanted = {flags[old] for old in declared if vars(cls)[old]}
+        cls.needs = frozenset(before - {flags[old] for old in declared} | wanted)
+    for old in declared:
+        _warn_of_attribute(cls, old, "needs")
+
+
+def _warn_of_attribute(cls: type, old: str, now: str) -> None:
+    text = f"{cls.__name__}.{old} is called {now} from version 0.2 on; the old name ends with 0.3"
+    warnings.warn(text, RenamedWarning, stacklevel=4)
+
+
+def _warn_of_option(cls: type, old: str, now: str) -> None:
+    text = f"the option {old} of {cls.__name__} is called {now} from version 0.2 on; the old name ends with 0.3"
+    warnings.warn(text, RenamedWarning, stacklevel=3)
 
 
 # -- imports ---------------------------------------------------------------------------------------------------------

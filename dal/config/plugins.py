@@ -14,7 +14,7 @@ from importlib.metadata import Distribution, EntryPoint
 from typing import Any
 
 from dal.config import allowed_code as importing
-from dal.config.source_code import FLAGS, SETS, TEXTS, Source, find, missing, refusal
+from dal.config.source_code import FLAGS, SETS, TEXTS, ModuleSource, find, missing, refusal
 from dal.errors import ConfigError, did_you_mean, one_line, shortened
 
 STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
@@ -307,7 +307,7 @@ def _read(group: str, entry: EntryPoint) -> dict[str, Any]:
     if find(module) is None:
         raise ConfigError(f"there is no module {module}")
     try:
-        source = Source.at(module)
+        source = ModuleSource.at(module)
         missing = source.missing_imports()
         if missing:
             raise ConfigError(f"{module} imports {', '.join(missing)}, which is not installed")

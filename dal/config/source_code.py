@@ -22,7 +22,7 @@ _PLAIN = frozenset({"ABC", "object", "Protocol", "Generic"})
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """A parsed module."""
 
     module: str
@@ -30,7 +30,7 @@ class Source:
     tree: ast.Module
 
     @classmethod
-    def at(cls, module: str) -> "Source":
+    def at(cls, module: str) -> "ModuleSource":
         """The parsed module; KeyError when it has no source to read.
 
         Raises:
@@ -61,7 +61,7 @@ class Source:
             traits |= source.assigned(node)
         return traits
 
-    def lineage(self, name: str, below: Collection[ast.ClassDef] = ()) -> "Iterator[tuple[Source, ast.ClassDef]]":
+    def lineage(self, name: str, below: Collection[ast.ClassDef] = ()) -> "Iterator[tuple[ModuleSource, ast.ClassDef]]":
         """The class and its bases as far as their source can be found, nearest first. `below` were passed already."""
         source, node = self.definition(name)
         if node in below:  # a class whose base has its own name
@@ -73,7 +73,7 @@ class Source:
             except KeyError:
                 continue
 
-    def definition(self, name: str, passed: Collection[tuple[str, str]] = ()) -> "tuple[Source, ast.ClassDef]":
+    def definition(self, name: str, passed: Collection[tuple[str, str]] = ()) -> "tuple[ModuleSource, ast.ClassDef]":
         """Where a class is defined, imports followed. `passed` are the modules and names on the way."""
         if (self.module, name) in passed:  # two modules that import the name from each other
             raise KeyError(name)
@@ -103,7 +103,7 @@ class Source:
             words |= {str(getattr(inner, "id", "")), str(getattr(inner, "attr", ""))}
         return None if found & {"*", "__getattr__"} or words & _DYNAMIC else frozenset(found)
 
-    def imported(self, node: ast.ImportFrom) -> "Source":
+    def imported(self, node: ast.ImportFrom) -> "ModuleSource":
         """The module that an import statement of this one imports from."""
         module = node.module or ""
         if node.level:
@@ -112,7 +112,7 @@ class Source:
                 package.pop()
             package = package[: len(package) - node.level + 1]
             module = ".".join([*package, module] if module else package)
-        return Source.at(module)
+        return ModuleSource.at(module)
 
     def assigned(self, node: ast.ClassDef) -> dict[str, Any]:
         """The listed attributes that the class body sets; None where a property computes them."""
@@ -167,7 +167,7 @@ def refusal(module: str, name: str, base: str | None = None, *, functions: bool 
         ConfigError: the source is no Python.
     """
     try:
-        source = Source.at(module)
+        source = ModuleSource.at(module)
         names = source.names()
         if names is not None and name not in names and find(f"{module}.{name}") is None:
             return missing(name, module, [each for each in names if each[:1].isupper()] or names)
@@ -180,7 +180,7 @@ def refusal(module: str, name: str, base: str | None = None, *, functions: bool 
     return None
 
 
-def _reaches(base: str, lineage: list[tuple[Source, ast.ClassDef]]) -> bool:
+def _reaches(base: str, lineage: list[tuple[ModuleSource, ast.ClassDef]]) -> bool:
     """Whether the classes lead to `base`. True also where a base cannot be followed: loading decides then."""
     if base in {f"{source.module}.{node.name}" for source, node in lineage}:
         return True

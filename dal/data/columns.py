@@ -41,7 +41,7 @@ def positions(rows: Positions, length: int) -> NDArray[np.int64]:
     return index
 
 
-class Column(Sequence[str]):
+class TextColumn(Sequence[str]):
     """Strings in Arrow memory (or in a memory-mapped file), never a Python list of all of them.
 
     Args:
@@ -49,7 +49,7 @@ class Column(Sequence[str]):
         index: (n,) which of its rows, in which order; all when None. Shared by `take`, so that no text is copied.
 
     Example:
-        >>> column = Column.of(["one", "two", "three"])
+        >>> column = TextColumn.of(["one", "two", "three"])
         >>> column[1], list(column.take([2, 0]))
         ('two', ['three', 'one'])
     """
@@ -64,7 +64,7 @@ class Column(Sequence[str]):
         self._digests: NDArray[np.uint64] | None = None
 
     @classmethod
-    def of(cls, values: Iterable[str]) -> "Column":
+    def of(cls, values: Iterable[str]) -> "TextColumn":
         """A column of Python strings."""
         return cls(pa.array(values, pa.large_string()))
 
@@ -74,8 +74,8 @@ class Column(Sequence[str]):
     @overload
     def __getitem__(self, item: int) -> str: ...
     @overload
-    def __getitem__(self, item: slice) -> "Column": ...
-    def __getitem__(self, item: int | slice) -> "str | Column":
+    def __getitem__(self, item: slice) -> "TextColumn": ...
+    def __getitem__(self, item: int | slice) -> "str | TextColumn":
         if isinstance(item, slice):
             return self.take(item)
         row = int(positions([int(item)], len(self))[0])
@@ -89,10 +89,10 @@ class Column(Sequence[str]):
     def __repr__(self) -> str:
         return f"Column({len(self)} strings)"
 
-    def take(self, rows: Positions) -> "Column":
+    def take(self, rows: Positions) -> "TextColumn":
         """The strings at `rows`, in that order; nothing is copied but the row numbers."""
         index = positions(rows, len(self))
-        taken = Column(self._array, index if self._index is None else self._index[index])
+        taken = TextColumn(self._array, index if self._index is None else self._index[index])
         taken._digests = None if self._digests is None else self._digests[index]
         return taken
 
@@ -134,17 +134,17 @@ class Column(Sequence[str]):
         return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
 
 
-class Pairs(Sequence[tuple[str, str]]):
+class TextPairs(Sequence[tuple[str, str]]):
     """Two text columns, read row by row as (first, second).
 
     Example:
-        >>> Pairs(Column.of(["a"]), Column.of(["b"]))[0]
+        >>> TextPairs(TextColumn.of(["a"]), TextColumn.of(["b"]))[0]
         ('a', 'b')
     """
 
     __slots__ = ("_digests", "first", "second")
 
-    def __init__(self, first: Column, second: Column) -> None:
+    def __init__(self, first: TextColumn, second: TextColumn) -> None:
         self.first = first
         self.second = second
         self._digests: NDArray[np.uint64] | None = None
@@ -155,8 +155,8 @@ class Pairs(Sequence[tuple[str, str]]):
     @overload
     def __getitem__(self, item: int) -> tuple[str, str]: ...
     @overload
-    def __getitem__(self, item: slice) -> "Pairs": ...
-    def __getitem__(self, item: int | slice) -> "tuple[str, str] | Pairs":
+    def __getitem__(self, item: slice) -> "TextPairs": ...
+    def __getitem__(self, item: int | slice) -> "tuple[str, str] | TextPairs":
         return self.take(item) if isinstance(item, slice) else (self.first[item], self.second[item])
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
@@ -165,9 +165,9 @@ class Pairs(Sequence[tuple[str, str]]):
     def __repr__(self) -> str:
         return f"Pairs({len(self)} pairs of strings)"
 
-    def take(self, rows: Positions) -> "Pairs":
+    def take(self, rows: Positions) -> "TextPairs":
         """The pairs at `rows`, in that order."""
-        taken = Pairs(self.first.take(rows), self.second.take(rows))
+        taken = TextPairs(self.first.take(rows), self.second.take(rows))
         taken._digests = None if self._digests is None else self._digests[positions(rows, len(self))]
         return taken
 
@@ -179,7 +179,7 @@ class Pairs(Sequence[tuple[str, str]]):
         return self._digests
 
 
-Texts = Column | Pairs
+Texts = TextColumn | TextPairs
 
 
 def in_rows(values: Any, what: str) -> Any:
@@ -192,7 +192,7 @@ def in_rows(values: Any, what: str) -> Any:
     """
     if getattr(values, "ndim", 1) == 0:
         raise DataError(f"{what} must be a list, an array, a tensor or a column, not a single value")
-    if isinstance(values, Tensor | np.ndarray | Column | Pairs | pa.Array | pa.ChunkedArray | list | tuple):
+    if isinstance(values, Tensor | np.ndarray | TextColumn | TextPairs | pa.Array | pa.ChunkedArray | list | tuple):
         return values
     if hasattr(values, "isna") and hasattr(values, "to_numpy"):  # a Series, a DataFrame, an Index or an array of pandas
         return _of_pandas(values)
@@ -226,28 +226,28 @@ def _of_pandas(values: Any) -> Any:
 
 
 def as_inputs(inputs: Any) -> Any:
-    """The inputs in the form that `Rows` holds: texts as `Column` or `Pairs`, everything else as it came.
+    """The inputs in the form that `Rows` holds: texts as `TextColumn` or `TextPairs`, everything else as it came.
 
     Raises:
         DataError: they are no sequence, or a text cannot be written as UTF-8.
     """
     if isinstance(inputs, pa.Array | pa.ChunkedArray):
-        return Column(inputs)
+        return TextColumn(inputs)
     inputs = in_rows(inputs, "inputs")
     if isinstance(inputs, Tensor | np.ndarray) and not inputs.ndim:
         raise DataError("inputs must be a sequence of texts, a tensor or an array, not a single number")
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "OU":
         inputs = inputs.tolist()
-    if isinstance(inputs, Column | Pairs | Tensor | np.ndarray):
+    if isinstance(inputs, TextColumn | TextPairs | Tensor | np.ndarray):
         return inputs
     if len(inputs) and all(isinstance(item, str) for item in inputs):
         return texts_in_utf8(inputs, "inputs: row {} of the texts")
     if len(inputs) and all(isinstance(item, tuple | list) and _is_pair(item) for item in inputs):
-        return Pairs(*(texts_in_utf8([item[i] for item in inputs], "inputs: row {} of the texts") for i in (0, 1)))
+        return TextPairs(*(texts_in_utf8([item[i] for item in inputs], "inputs: row {} of the texts") for i in (0, 1)))
     return inputs
 
 
-def texts_in_utf8(texts: Sequence[str], where: str) -> Column:
+def texts_in_utf8(texts: Sequence[str], where: str) -> TextColumn:
     """A column of the texts.
 
     Args:
@@ -258,7 +258,7 @@ def texts_in_utf8(texts: Sequence[str], where: str) -> Column:
         DataError: one cannot be written as UTF-8; its row is named.
     """
     try:
-        return Column.of(texts)
+        return TextColumn.of(texts)
     except UnicodeEncodeError:
         row = first_not_encodable(texts) or 0
         raise DataError(f"{where.format(row + 1)}: {shown(texts[row])} {NOT_ENCODABLE}") from None
@@ -270,7 +270,7 @@ def _is_pair(item: Sequence[Any]) -> bool:
 
 def first_not_finite(inputs: Any) -> int | None:
     """The first row that holds a NaN or an infinite number; None where all are finite, or are no numbers."""
-    if isinstance(inputs, Column | Pairs):
+    if isinstance(inputs, TextColumn | TextPairs):
         return None
     if isinstance(inputs, Tensor | np.ndarray):
         for start in range(0, len(inputs) if inputs.ndim and _is_float(inputs) else 0, BLOCK):
@@ -294,7 +294,7 @@ def _isfinite(item: Any) -> NDArray[np.bool_]:
 
 def select(inputs: Any, rows: NDArray[np.int64]) -> Any:
     """The inputs at `rows`, in that order."""
-    if isinstance(inputs, Column | Pairs):
+    if isinstance(inputs, TextColumn | TextPairs):
         return inputs.take(rows)
     if isinstance(inputs, Tensor):
         return inputs[torch.from_numpy(rows).to(inputs.device)]
@@ -312,13 +312,13 @@ def _bytes_of(block: Any) -> tuple[NDArray[np.int64], memoryview]:
 
 def _items(inputs: Any) -> Iterator[bytes | memoryview]:
     """One byte string per row, equal for equal rows only."""
-    if isinstance(inputs, Column):
+    if isinstance(inputs, TextColumn):
         for block in inputs.blocks():
             offsets, data = _bytes_of(block)
             edges = offsets.tolist()
             for start, end in pairwise(edges):
                 yield data[start:end]
-    elif isinstance(inputs, Pairs):
+    elif isinstance(inputs, TextPairs):
         for first, second in zip(_items(inputs.first), _items(inputs.second), strict=True):
             yield len(first).to_bytes(8, "little") + bytes(first) + bytes(second)
     else:
@@ -345,7 +345,7 @@ def _raw(item: Any) -> bytes:
 
 def digests(inputs: Any) -> NDArray[np.uint64]:
     """A 64-bit hash of every row, (N,): the same row has the same hash in every file, order and process."""
-    return inputs.digests if isinstance(inputs, Column | Pairs) else _hashed(_items(inputs))
+    return inputs.digests if isinstance(inputs, TextColumn | TextPairs) else _hashed(_items(inputs))
 
 
 def _hashed(items: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
@@ -359,7 +359,7 @@ def _digested(block: Any) -> bytes:
     return b"".join([hashed(data[start:end], digest_size=8).digest() for start, end in pairwise(offsets.tolist())])
 
 
-def hash_ids(digest: NDArray[np.uint64]) -> Column:
+def hash_ids(digest: NDArray[np.uint64]) -> TextColumn:
     """Ids from row hashes (N,): 16 hexadecimal digits, and "-2", "-3", ... from the second row of the same hash on."""
     order = np.argsort(digest, kind="stable")
     same = np.flatnonzero(np.r_[True, digest[order][1:] != digest[order][:-1]]) if len(digest) else order
@@ -374,15 +374,15 @@ def hash_ids(digest: NDArray[np.uint64]) -> Column:
         suffix = [f"{text}-{count + 1}" for text, count in zip(
             base.take(pa.array(repeated)).to_pylist(), occurrence[repeated].tolist(), strict=True)]  # fmt: skip
         base = pc.replace_with_mask(base, pa.array(occurrence > 0), pa.array(suffix, pa.large_string()))
-    return Column(base)
+    return TextColumn(base)
 
 
 def fingerprint(inputs: Any) -> str:
     """A hash of all rows in order, the same however they were loaded or chunked."""
     lengths, data = blake2b(digest_size=16), blake2b(digest_size=16)
-    if isinstance(inputs, Pairs):
+    if isinstance(inputs, TextPairs):
         data.update((fingerprint(inputs.first) + fingerprint(inputs.second)).encode())
-    elif isinstance(inputs, Column):
+    elif isinstance(inputs, TextColumn):
         for block in inputs.blocks(65536):
             offsets, buffer = _bytes_of(block)
             lengths.update(np.diff(offsets).tobytes())

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv
 
-from dal.data.file_source import TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
+from dal.data.file_source import TEXT, ColumnRequest, FileSource, gathered, refuse_other_encodings, utf8_fault
 from dal.data.label_values import SEPARATORS, reason, shown
 from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_return
 from dal.errors import DataError, printable
@@ -78,7 +78,7 @@ class _Form:
         return pa.csv.ReadOptions(block_size=min(block, _MOST_BLOCK), skip_rows=self.skipped, **options)
 
 
-def read_csv(file: Path, wanted: Wanted) -> Source:
+def read_csv(file: Path, wanted: ColumnRequest) -> FileSource:
     """The wanted columns of a .csv or .tsv file, as strings: "NA" and "null" are texts like any other.
 
     Cells are separated by what the option says, or else by what gives the wanted columns: a comma (in a .tsv file a
@@ -106,7 +106,7 @@ def read_csv(file: Path, wanted: Wanted) -> Source:
         except pa.ArrowInvalid as whole:
             raise DataError(_csv_fault(file, form, whole)) from whole
     table, notes = _without_apostrophes(table, _name(file), form)
-    return Source(_name(file), table, line_of=lambda row: line_of_row(file, form, row), notes=notes)
+    return FileSource(_name(file), table, line_of=lambda row: line_of_row(file, form, row), notes=notes)
 
 
 def _name(file: Path) -> str:
@@ -116,7 +116,7 @@ def _name(file: Path) -> str:
 # -- how a file is written -------------------------------------------------------------------------------------------
 
 
-def _form(file: Path, wanted: Wanted) -> _Form:
+def _form(file: Path, wanted: ColumnRequest) -> _Form:
     """How the file is written.
 
     Raises:
@@ -167,7 +167,7 @@ def _head(file: Path) -> tuple[str, str | None]:
     return head, None
 
 
-def _delimiter(head: str, suffix: str, wanted: Wanted) -> str:
+def _delimiter(head: str, suffix: str, wanted: ColumnRequest) -> str:
     """The separator by which the first line names the wanted columns; the usual one of the kind of file otherwise."""
     usual = "\t" if suffix == ".tsv" else ","
     columns = {mark: _first_record(head, mark) for mark in (usual, *SEPARATORS)}
@@ -195,7 +195,7 @@ def _first_record(head: str, delimiter: str) -> list[str]:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(file: Path, wanted: Wanted, form: _Form, block: int) -> Any:
+def _read_csv(file: Path, wanted: ColumnRequest, form: _Form, block: int) -> Any:
     names = pa.csv.open_csv(
         file,
         read_options=form.reading(block),

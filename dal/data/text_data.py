@@ -8,7 +8,7 @@ from typing import Any
 
 from dal.data.columns import in_rows, labels_in_rows
 from dal.data.csv_files import delimiter_of
-from dal.data.file_source import Source, Wanted, missing
+from dal.data.file_source import ColumnRequest, FileSource, missing
 from dal.data.label_codes import checked_classes
 from dal.data.label_values import listing
 from dal.data.load_table import is_file_name, path_of, read
@@ -126,11 +126,11 @@ class TextData:
         pool = read(self.path, self._wanted(frozenset({self.label}) if labeled_test else frozenset()))
         return split(self, pool, self._test_source(pool))
 
-    def _wanted(self, optional: frozenset[str | None]) -> Wanted:
+    def _wanted(self, optional: frozenset[str | None]) -> ColumnRequest:
         texts = (self.text,) if self.text_pair is None else (self.text, self.text_pair)
         others = tuple(column for column in (self.id, self.group) if column is not None)
         named = {getattr(self, name): f"data.{name}" for name in ("group", "id", "label", "text_pair", "text")}
-        return Wanted(
+        return ColumnRequest(
             texts,
             self.label,
             others,
@@ -139,7 +139,7 @@ class TextData:
             delimiter_of(self.delimiter),
         )
 
-    def _test_source(self, pool: Source) -> Source | None:
+    def _test_source(self, pool: FileSource) -> FileSource | None:
         if not isinstance(self.test, str):
             return None
         if self.label is None:

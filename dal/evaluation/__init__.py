@@ -1,14 +1,22 @@
 """Metrics, calibration, batches, label noise, learning curves, what can be automated, accuracy without a test set."""
 
 from dal.evaluation.automation import Automation, RiskCoverage, risk_coverage, threshold
-from dal.evaluation.batch_quality import balance, coverage, mean_doubt, novelty, overlap, redundancy, typical_distance
+from dal.evaluation.batch_quality import (
+    balance,
+    coverage,
+    mean_uncertainty,
+    novelty,
+    overlap,
+    redundancy,
+    typical_distance,
+)
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
 from dal.evaluation.cost import Prices, costs, sources
-from dal.evaluation.curves import Band, Comparison, Curve, area, band, compare, curve, labels_to_reach
+from dal.evaluation.curves import Band, Curve, CurveComparison, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
-from dal.evaluation.noise import Doubts, confident_joint, doubts, estimated_joint
+from dal.evaluation.noise import LabelIssues, confident_joint, doubts, estimated_joint
 from dal.evaluation.projection import principal_plane
 from dal.evaluation.statistics import holm, paired_p, tally
 from dal.evaluation.unbiased import Drawn, Estimate, draw, estimate
@@ -16,12 +24,12 @@ from dal.evaluation.unbiased import Drawn, Estimate, draw, estimate
 __all__ = [
     "Automation",
     "Band",
-    "Comparison",
     "Curve",
-    "Doubts",
+    "CurveComparison",
     "Drawn",
     "Efficiency",
     "Estimate",
+    "LabelIssues",
     "Prices",
     "RiskCoverage",
     "Temperature",
@@ -46,7 +54,7 @@ __all__ = [
     "holm",
     "label_efficiency",
     "labels_to_reach",
-    "mean_doubt",
+    "mean_uncertainty",
     "novelty",
     "overlap",
     "paired_p",

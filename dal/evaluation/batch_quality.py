@@ -135,7 +135,7 @@ def balance(labels: Tensor, classes: int) -> float | None:
     return min(1.0, max(0.0, value))
 
 
-def mean_doubt(outputs: Outputs) -> float | None:
+def mean_uncertainty(outputs: Outputs) -> float | None:
     """How unsure a model is of some rows, 0 to 1: the mean entropy over the greatest possible.
 
     None without rows, and where a probability is NaN or infinite.

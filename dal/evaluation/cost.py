@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 
 from dal.errors import ConfigError
-from dal.store.events import Event, Work, work
+from dal.store.events import AnnotationTotals, Event, work
 from dal.store.proposals import Proposal, apart
 from dal.store.unread_answers import Unread
 
@@ -61,7 +61,10 @@ class Charge:
 
 
 def charges(
-    done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | AnnotationTotals,
+    prices: Prices,
+    proposals: Iterable[Proposal] = (),
+    unread: Iterable[Unread] = (),
 ) -> list[Charge]:
     """The charges for all answers and skips, and for all that was said in addition and is no answer.
 
@@ -70,7 +73,7 @@ def charges(
     model take no person's time, and no price. What was proposed next to the answers, or could not be read, costs what
     is stored with it, but for what an answer repeats (`dal.store.proposals.apart`).
     """
-    counted = done if isinstance(done, Work) else work(done)
+    counted = done if isinstance(done, AnnotationTotals) else work(done)
     beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
     return [
         *(_charge(*each, count, prices) for each, count in counted.done.items()),
@@ -88,7 +91,10 @@ def _charge(source: str, cost: float | None, seconds: float | None, count: int, 
 
 
 def costs(
-    done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | AnnotationTotals,
+    prices: Prices,
+    proposals: Iterable[Proposal] = (),
+    unread: Iterable[Unread] = (),
 ) -> dict[str, float | None]:
     """Dollars from the prices, "labels"; dollars stored with what was said, "llm"; and "annotator_seconds".
 
@@ -116,7 +122,10 @@ def costs(
 
 
 def sources(
-    done: Iterable[Event] | Work, prices: Prices, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | AnnotationTotals,
+    prices: Prices,
+    proposals: Iterable[Proposal] = (),
+    unread: Iterable[Unread] = (),
 ) -> dict[str, dict[str, float | None]]:
     """For each source, the "answers" of it that stand, its "proposals", how many were "unread", "dollars", "seconds".
 
@@ -129,7 +138,7 @@ def sources(
         >>> sources([told], Prices(per_label=0.5))
         {'person': {'answers': 1, 'proposals': 0, 'unread': 0, 'dollars': 0.5, 'seconds': None}}
     """
-    counted, kept = done if isinstance(done, Work) else work(done), list(unread)
+    counted, kept = done if isinstance(done, AnnotationTotals) else work(done), list(unread)
     stand = Counter[str]()
     for source, count in counted.standing.items():
         stand[_source(source)] += count

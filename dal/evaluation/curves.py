@@ -150,7 +150,7 @@ def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = Fals
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CurveComparison:
     """A strategy against the baseline on one metric, over the seeds that both have, up to the labels both have.
 
     Attributes:
@@ -195,7 +195,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedCurves:
     """The curves of two strategies by seed, up to the labels that all of them have.
 
     Attributes:
@@ -211,7 +211,7 @@ class Pairs:
     budget: float
 
 
-def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> Pairs | None:
+def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> PairedCurves | None:
     """The curves by the seeds that both have; None when no seed has curves of both that overlap."""
     seeds = [s for s in sorted(strategy.keys() & baseline.keys()) if len(strategy[s]) and len(baseline[s])]
     if not seeds:
@@ -221,10 +221,10 @@ def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> Pair
     budget = min(c.labels[-1] for pair in both for c in pair)
     if budget < start:
         return None
-    return Pairs(tuple(seeds), tuple((a.upto(budget), b.upto(budget)) for a, b in both), start, budget)
+    return PairedCurves(tuple(seeds), tuple((a.upto(budget), b.upto(budget)) for a, b in both), start, budget)
 
 
-def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric: str) -> Comparison | None:
+def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric: str) -> CurveComparison | None:
     """The strategy against the baseline, paired by seed; None when no seed has curves of both that overlap.
 
     Args:
@@ -242,7 +242,7 @@ def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric
     target = theirs.scores[-1]
     reached = labels_to_reach(theirs, target, lower_is_better=lower)
     finals = [(a.scores[-1], b.scores[-1]) for a, b in cut]
-    return Comparison(
+    return CurveComparison(
         metric=metric,
         seeds=pairs.seeds,
         budget=budget,

@@ -15,7 +15,7 @@ _SLACK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Doubts:
+class LabelIssues:
     """Rows whose label is doubted, the most doubtful first.
 
     Attributes:
@@ -83,7 +83,7 @@ def estimated_joint(probs: Tensor, labels: Tensor) -> Tensor:
     return scaled / scaled.sum()
 
 
-def doubts(probs: Tensor, labels: Tensor) -> Doubts:
+def doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
     """The rows that stand off the diagonal of the confident joint, ranked by their normalised margin.
 
     The probabilities must come from models that were not trained on the row: a model believes what it was told.
@@ -110,10 +110,10 @@ def doubts(probs: Tensor, labels: Tensor) -> Doubts:
     rows = ((counted >= 0) & (counted != labels)).nonzero().flatten()
     rows = rows[margin[rows].argsort(stable=True)]
     suggested = counted[rows]
-    return Doubts(rows, labels[rows], suggested, probs[rows, suggested], margin[rows])
+    return LabelIssues(rows, labels[rows], suggested, probs[rows, suggested], margin[rows])
 
 
-def _multilabel_doubts(probs: Tensor, labels: Tensor) -> Doubts:
+def _multilabel_doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
     wrong, margins = torch.zeros_like(labels), torch.full_like(probs, torch.inf)
     for label in range(probs.shape[1]):
         both, given = torch.stack([1 - probs[:, label], probs[:, label]], 1), labels[:, label].long()
@@ -124,7 +124,7 @@ def _multilabel_doubts(probs: Tensor, labels: Tensor) -> Doubts:
     rows = wrong.any(1).nonzero().flatten()
     rows = rows[worst.values[rows].argsort(stable=True)]
     margin = worst.values[rows]
-    return Doubts(rows, labels[rows], labels[rows] ^ wrong[rows], (1 - margin) / 2, margin)
+    return LabelIssues(rows, labels[rows], labels[rows] ^ wrong[rows], (1 - margin) / 2, margin)
 
 
 def _margins(probs: Tensor, labels: Tensor) -> Tensor:

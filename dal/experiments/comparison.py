@@ -12,10 +12,10 @@ from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiments.console import Console, Quiet, duration
-from dal.experiments.executor import Ended, Executor, Here, Lines, await_free
+from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
 from dal.experiments.experiment import Cell, Experiment, Results, sign
 from dal.experiments.first_round import FirstRounds
-from dal.experiments.interrupts import Check, interruptible
+from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.learner import Prepared
 from dal.session.checked_arguments import is_whole, require_kind
 from dal.store.folder_lock import held
@@ -153,7 +153,7 @@ class Comparison:
             raise CellsFailed(grid.failed, folder)
         return Results(grid.lines, folder, report)
 
-    def _run_cells(self, grid: "_Grid", shared: "_Shared", check: Check) -> None:
+    def _run_cells(self, grid: "_Grid", shared: "_Shared", check: InterruptCheck) -> None:
         left = [cell for cell in self.cells if not self.experiment.is_over(grid.lines[cell.name])]
         if left:
             executor = self._executor(shared, grid.reporter, min(self.jobs, len(left)))
@@ -181,7 +181,7 @@ class Comparison:
     def _executor(self, shared: "_Shared", reporter: Quiet, jobs: int) -> Executor:
         """Where the cells are run: nothing else depends on it."""
         if not self._beside:
-            return Here(lambda cell, check: shared.shown(cell, reporter, check))
+            return InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
         assert shared.folder is not None
         code = code_folder(self.described())
         if self.cluster is None:
@@ -243,13 +243,13 @@ class _Shared:
                 check_needs(strategy, self.comparison.experiment.learner, multilabel=self.splits.pool.multilabel)
         return self.splits
 
-    def run(self, cell: Cell, reporter: Quiet, check: Check) -> Lines:
+    def run(self, cell: Cell, reporter: Quiet, check: InterruptCheck) -> Lines:
         """The cell's lines."""
         place = None if self.folder is None else self.folder / cell.name
         experiment = self.comparison.experiment
         return experiment.run_cell(cell, place, self.load(), self.prepared, reporter, check, self.first)
 
-    def shown(self, cell: Cell, reporter: Quiet, check: Check) -> Lines:
+    def shown(self, cell: Cell, reporter: Quiet, check: InterruptCheck) -> Lines:
         """The cell's lines, under a head of their own."""
         reporter.cell(name_of(cell.strategy), cell.seed)
         return self.run(cell, reporter, check)
@@ -269,7 +269,7 @@ class _Grid:
         if self._finished:
             reporter.say(f"{self._finished} of {len(self.lines)} cells are finished already")
 
-    def done(self, ended: Ended) -> None:
+    def done(self, ended: CellResult) -> None:
         """A cell ended, well or badly."""
         self._ended += 1
         name = ended.cell.name

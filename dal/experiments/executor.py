@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from dal.config.allowed_code import safe_environment
 from dal.errors import BusyError, DalError
 from dal.experiments.experiment import Cell, Experiment
-from dal.experiments.interrupts import Check, Interrupted
+from dal.experiments.interrupts import InterruptCheck, Interrupted
 from dal.store.folder_lock import Lock
 from dal.store.run_folder import read_metrics
 
@@ -31,7 +31,7 @@ Lines: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Ended:
+class CellResult:
     """A cell that ended: its lines, None when it failed, and what it said then."""
 
     cell: Cell
@@ -43,7 +43,7 @@ class Executor(ABC):
     """Runs the cells of a grid and hands over each as it ends. Where it does so changes no figure."""
 
     @abstractmethod
-    def run(self, cells: Sequence[Cell], check: Check) -> Iterator[Ended]:
+    def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
         """Every cell once, as it ends, well or badly.
 
         Raises:
@@ -54,29 +54,29 @@ class Executor(ABC):
         """Give back what was taken to run cells."""
 
 
-class Here(Executor):
+class InProcessExecutor(Executor):
     """One cell after the other, in this process.
 
     Args:
         work: the lines of a cell, computed now.
     """
 
-    def __init__(self, work: Callable[[Cell, Check], Lines]) -> None:
+    def __init__(self, work: Callable[[Cell, InterruptCheck], Lines]) -> None:
         self._work = work
 
-    def run(self, cells: Sequence[Cell], check: Check) -> Iterator[Ended]:
+    def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
         """Every cell, in order."""
         for cell in cells:
             try:
-                ended = Ended(cell, self._work(cell, check))
+                ended = CellResult(cell, self._work(cell, check))
             except Interrupted:
                 raise
             except Exception as error:
-                ended = Ended(cell, None, said_by(error))
+                ended = CellResult(cell, None, said_by(error))
             yield ended
 
 
-class Beside(Executor):
+class SubprocessExecutor(Executor):
     """Several cells at once, each in a process of its own, which takes its own cell with it alone when it dies.
 
     Args:
@@ -96,7 +96,7 @@ class Beside(Executor):
     def stop(self) -> None:
         """End what is running after the step that it is at. Called for Ctrl-C, which the workers may not have seen."""
 
-    def run(self, cells: Sequence[Cell], check: Check) -> Iterator[Ended]:
+    def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
         """Every cell, as it ends."""
         waiting, running = list(cells), dict[Future[str], Cell]()
         with ThreadPoolExecutor(self.jobs) as pool:
@@ -113,9 +113,9 @@ class Beside(Executor):
                 if running:
                     self.stop()
 
-    def _ended(self, cell: Cell, said: str) -> Ended:
+    def _ended(self, cell: Cell, said: str) -> CellResult:
         lines = read_metrics(self._folder / cell.name)
-        return Ended(cell, lines if self._experiment.is_over(lines) else None, said)
+        return CellResult(cell, lines if self._experiment.is_over(lines) else None, said)
 
 
 def run_worker(
@@ -163,7 +163,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def await_free(place: Path, check: Check) -> None:
+def await_free(place: Path, check: InterruptCheck) -> None:
     """Wait for the worker of a grid that was killed, which may not have noticed yet, to let go of a cell's folder.
 
     Raises:

@@ -16,7 +16,7 @@ from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.experiments.console import Console, Quiet
 from dal.experiments.environment import record_environment
-from dal.experiments.interrupts import Check, interruptible
+from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.loggers import check_loggers, following
 from dal.learner import SILENT, Learner, Monitor, Prepared
 from dal.oracle import Oracle
@@ -186,7 +186,7 @@ class Experiment:
             ("baseline", Strategy, "Random()"),
             ("oracle", Oracle, "Simulated()"),
             ("weak_labels", LLMWeakLabels, "LLMWeakLabels(labeler)"),
-            ("stop", StoppingRule, "Labels(most=200)"),
+            ("stop", StoppingRule, "Labels(max_labels=200)"),
             ("successor", Learner, "TfidfLearner()"),
             ("candidates", int | Candidates, "1000"),
             ("folder", str | os.PathLike, "'my-run'"),
@@ -251,7 +251,7 @@ class Experiment:
         return folder
 
     def _run_cells(
-        self, folder: Path | None, reporter: Quiet, check: Check, splits: Splits | None
+        self, folder: Path | None, reporter: Quiet, check: InterruptCheck, splits: Splits | None
     ) -> dict[str, list[dict[str, Any]]]:
         lines: dict[str, list[dict[str, Any]]] = {}
         prepared: dict[str, Prepared] = {}
@@ -389,7 +389,7 @@ class Experiment:
         splits: Splits,
         prepared: dict[str, Prepared],
         reporter: Quiet,
-        check: Check,
+        check: InterruptCheck,
         first: "FirstRounds | None" = None,
     ) -> list[dict[str, Any]]:
         """The lines of a cell's rounds: those that its folder has, and the rest, run now.

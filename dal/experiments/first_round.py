@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import BusyError
-from dal.experiments.interrupts import Check
+from dal.experiments.interrupts import InterruptCheck
 from dal.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.folder_lock import Lock
@@ -35,7 +35,7 @@ class FirstRounds:
 
     folder: Path
 
-    def line(self, session: Session, compute: Callable[[], dict[str, Any]], check: Check) -> dict[str, Any]:
+    def line(self, session: Session, compute: Callable[[], dict[str, Any]], check: InterruptCheck) -> dict[str, Any]:
         """The line of the first round: taken over, with its model and a mark `shared`, or computed and left here.
 
         The seconds in a line that was taken over are those of the cell that computed it.
@@ -71,7 +71,7 @@ def _digest(session: Session) -> str:
 
 
 @contextmanager
-def _alone(place: Path, check: Check) -> Iterator[None]:
+def _alone(place: Path, check: InterruptCheck) -> Iterator[None]:
     """Be the one process that works on this round."""
     while True:
         check()

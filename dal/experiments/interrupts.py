@@ -19,7 +19,7 @@ class Interrupted(DalError):
     exit_code = 130
 
 
-class Check:
+class InterruptCheck:
     """Raises `Interrupted` when Ctrl-C was pressed; called between batches, never in the middle of a write."""
 
     def __init__(self, folder: Path | None, command: str) -> None:
@@ -45,14 +45,14 @@ class Check:
 
 
 @contextmanager
-def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Check]:
+def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[InterruptCheck]:
     """Own Ctrl-C meanwhile: Lightning would turn it into an exit, and a half-finished fit must not be stored.
 
     Args:
         folder: what to go on with, as the message says.
         command: of `dal`, which does so.
     """
-    check = Check(folder, command)
+    check = InterruptCheck(folder, command)
     if threading.current_thread() is not threading.main_thread():
         yield check
         return

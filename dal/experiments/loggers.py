@@ -32,7 +32,7 @@ def check_loggers(recipes: Sequence[Recipe]) -> None:
 @contextmanager
 def following(
     recipes: Sequence[Recipe], folder: Path | None, cell: str, lines: Sequence[Mapping[str, Any]]
-) -> Iterator["Following"]:
+) -> Iterator["RoundLogger"]:
     """Loggers of one cell, told of the rounds that it has already, and closed in the end.
 
     Args:
@@ -44,7 +44,7 @@ def following(
     Raises:
         ConfigError: a logger cannot be made.
     """
-    every = Following(
+    every = RoundLogger(
         [_Files(recipe, folder, cell) if _is_files(recipe) else _Service(recipe, folder, cell) for recipe in recipes]
     )
     try:
@@ -54,7 +54,7 @@ def following(
         every.close()
 
 
-class Following:
+class RoundLogger:
     """Tells several loggers of each round, under as many steps as there are labels."""
 
     def __init__(self, loggers: Sequence["_Files | _Service"]) -> None:

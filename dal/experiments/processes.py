@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 from queue import SimpleQueue
 
-from dal.experiments.executor import Beside, limited_to, run_worker, threads
+from dal.experiments.executor import SubprocessExecutor, limited_to, run_worker, threads
 from dal.experiments.experiment import Experiment
 
 
-class Processes(Beside):
+class Processes(SubprocessExecutor):
     """Each cell in a process of its own, with its share of the threads and a GPU of its own where there are several."""
 
     def __init__(self, experiment: Experiment, folder: Path, jobs: int, code: Path | None = None) -> None:

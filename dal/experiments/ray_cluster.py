@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import ConfigError, require
-from dal.experiments.executor import Beside, limited_to, run_worker, said_by, threads
+from dal.experiments.executor import SubprocessExecutor, limited_to, run_worker, said_by, threads
 from dal.experiments.experiment import Experiment
 
 #: The address that starts a Ray of one's own.
@@ -19,7 +19,7 @@ LOCAL = "local"
 _PATIENCE = 20.0  # seconds
 
 
-class Cluster(Beside):
+class Cluster(SubprocessExecutor):
     """Each cell as a Ray task, with its share of the threads, and a GPU of its own where the cluster has any.
 
     Every machine must have the same `dal` and the same environment, and see the folder of the grid, and the data, under

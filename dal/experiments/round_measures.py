@@ -23,7 +23,7 @@ from dal.learner import UNREAD, watched
 from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
 from dal.session import Session
-from dal.session.queried_batch import Asked
+from dal.session.queried_batch import QueriedBatch
 from dal.store.atomic_files import write_whole
 from dal.store.run_folder import writing
 
@@ -54,7 +54,7 @@ class Measures:
         self._prices = prices or Prices()
         self._space = Space.of(session) if distances else None
 
-    def of_round(self, batch: Asked | None) -> dict[str, Any]:
+    def of_round(self, batch: QueriedBatch | None) -> dict[str, Any]:
         """What a round's line has besides its scores, as JSON can hold it.
 
         Args:
@@ -124,7 +124,7 @@ class Measures:
 
     # -- the batch and the labels ----------------------------------------------------------------------------------
 
-    def _batch(self, batch: Asked | None) -> dict[str, Any]:
+    def _batch(self, batch: QueriedBatch | None) -> dict[str, Any]:
         session = self._session
         rows = torch.zeros(0, dtype=torch.int64) if batch is None else batch.rows
         answered = session.labels[torch.isin(session.labeled_rows, rows)]

@@ -8,7 +8,7 @@ from typing import Any
 from dal.experiments.round_measures import Measures, whole
 from dal.learner import Learner
 from dal.session import Session
-from dal.session.queried_batch import Asked
+from dal.session.queried_batch import QueriedBatch
 from dal.stopping.rule import History, StoppingRule
 from dal.strategy import name_of
 
@@ -31,7 +31,7 @@ class RoundLines:
     stop: StoppingRule | None = None
     texts: bool = False
 
-    def line(self, batch: Asked | None, round: int) -> dict[str, Any]:
+    def line(self, batch: QueriedBatch | None, round: int) -> dict[str, Any]:
         """What a round's line says that is the same for every cell that has the same labels and chose the same batch.
 
         Args:
@@ -45,12 +45,12 @@ class RoundLines:
 
         return line | succeeded(self.session, self.successor)
 
-    def completed(self, line: Mapping[str, Any], batch: Asked | None) -> dict[str, Any]:
+    def completed(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
         """The line with what is this session's own: its strategy, the texts, and whether to stop here."""
         line = {**line, "strategy": name_of(self.session.strategy)} | self._wordings(line, batch)
         return line | self._judged(line)
 
-    def _wordings(self, line: Mapping[str, Any], batch: Asked | None) -> dict[str, Any]:
+    def _wordings(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
         """The texts of a round's batch, for the report, where they are wanted.
 
         Those of their nearest labeled rows are in the lines that chose them; the texts of rows whose label came with
@@ -73,7 +73,7 @@ class RoundLines:
         notes = {name: _finite(value) for name, value in verdict.notes.items()}
         return read | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
 
-    def _scores(self, batch: Asked | None, round: int) -> dict[str, Any]:
+    def _scores(self, batch: QueriedBatch | None, round: int) -> dict[str, Any]:
         session, state = self.session, self.session.state
         predictor = session.predictor  # fitted before anything else, so that its time is its own
         figures = whole(session.evaluate()) if session.can_evaluate else {}

@@ -9,9 +9,9 @@ from dal.functional.disagreement import consensus, mean_std, mutual_information
 from dal.functional.drawing import draw_without_replacement, lightweight_law
 from dal.functional.fisher import Design, FisherFactors, bait, fisher_factors
 from dal.functional.gradients import expected_gradient_length
-from dal.functional.herding import Herd, closest_distance, max_herding
+from dal.functional.herding import HerdingState, closest_distance, max_herding
 from dal.functional.hierarchy import average_linkage, round_robin
-from dal.functional.joint import Batch, batch_bald, epig, greedy_batch
+from dal.functional.joint import JointBatch, batch_bald, epig, greedy_batch
 from dal.functional.k_center import Bounds, Cover, k_center_greedy
 from dal.functional.logistic import Plane, separate
 from dal.functional.neighbors import Neighbors, k_nearest, nearest_distance
@@ -23,7 +23,6 @@ from dal.functional.typical import typicality
 from dal.functional.uncertainty import entropy, least_confidence, margin
 
 __all__ = [
-    "Batch",
     "Bounds",
     "Clusters",
     "Cover",
@@ -31,7 +30,8 @@ __all__ = [
     "DensePoints",
     "Design",
     "FisherFactors",
-    "Herd",
+    "HerdingState",
+    "JointBatch",
     "Neighbors",
     "OuterPoints",
     "Plane",

@@ -11,7 +11,7 @@ from dal.functional.blocks import blocks
 from dal.functional.checking import aligned, chosen, integers, number
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
-from dal.functional.window import Pace
+from dal.functional.window import WindowSchedule
 
 #: Rows whose counts are kept up to date from pick to pick, at most.
 WINDOW = 1024
@@ -240,7 +240,7 @@ class _Coverer:
 
     def __init__(self, x: Tensor, balls: _Balls, free: Tensor, turn: Tensor) -> None:
         self.x, self.balls, self.free, self.turn = x, balls, free, turn
-        self.pace = Pace(x.device)
+        self.pace = WindowSchedule(x.device)
         self.picks = [turn[:0]]
         self.gains = [turn[:0]]
 

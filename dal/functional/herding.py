@@ -12,7 +12,7 @@ from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, no
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import DensePoints, as_points, check_finite, checked, vectors
 from dal.functional.precision import true_float32
-from dal.functional.window import Pace
+from dal.functional.window import WindowSchedule
 
 #: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
 ROUNDING = 32
@@ -23,7 +23,7 @@ _GRAIN = 2.0**-44
 
 
 @dataclass(frozen=True, eq=False)
-class Herd:
+class HerdingState:
     """Points chosen so that every target resembles one of them.
 
     Attributes:
@@ -47,8 +47,8 @@ def max_herding(
     centers: Float[Tensor, "L D"] | None = None,
     weights: Float[Tensor, " M"] | None = None,
     sigma: float = 1.0,
-) -> Herd:
-    """n of the points, each the one that most raises the targets' similarity to what is chosen, as a `Herd`.
+) -> HerdingState:
+    """n of the points, each the one that most raises the targets' similarity to what is chosen, as a `HerdingState`.
 
     The similarity is `k(x, y) = exp(-|x - y|^2 / sigma^2)`. Each next point is the one of largest
     `gain(i) = mean_j w_j max(0, k(x_i, y_j) - c_j)`, with c_j the similarity of target j to the most similar of the
@@ -110,14 +110,14 @@ class _Herder:
         self.moved = y - self.shift  # nothing cancels far from the origin
         self.norms = self.moved.square().sum(1)  # (M,)
         self.double = y.double() - self.shift.double()
-        self.pace, self.made = Pace(x.device), 0
+        self.pace, self.made = WindowSchedule(x.device), 0
         self.picks: list[Tensor] = []
         self.gains: list[Tensor] = []
         self.bounds = torch.empty(len(x), dtype=torch.float64, device=x.device)
         self.seen = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self._bound(torch.arange(len(x), device=x.device))
 
-    def choose(self, n: int) -> Herd:
+    def choose(self, n: int) -> HerdingState:
         """n picks: from the window as long as its best beats the bounds of all others."""
         while self.made < n:
             rows, bar = self._highest()
@@ -130,7 +130,7 @@ class _Herder:
                 pick = self._search()
                 self._take(pick, self.bounds[pick], self._kernel(self.x[pick]))
         coverage = float(self.weights @ self.similarity)
-        return Herd(torch.cat(self.picks), torch.cat(self.gains).to(self.x.dtype), coverage)
+        return HerdingState(torch.cat(self.picks), torch.cat(self.gains).to(self.x.dtype), coverage)
 
     def _highest(self) -> tuple[Tensor, Tensor]:
         """The points of highest bound, in order of position, as many as a block has room for; the next bound, ()."""

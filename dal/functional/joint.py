@@ -24,7 +24,7 @@ _TILE = 512  # pairs of a row and a class that meet the targets at once, where a
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class JointBatch:
     """Rows chosen together.
 
     Attributes:
@@ -81,8 +81,8 @@ def greedy_batch(
     generator: torch.Generator,
     configurations: int = 10_000,
     exhaustive: bool = False,
-) -> Batch:
-    """The rows of `batch_bald` and the gain of each, as a `Batch`.
+) -> JointBatch:
+    """The rows of `batch_bald` and the gain of each, as a `JointBatch`.
 
     The labels of the rows chosen, S, matter only through what they say of the samples: for every labeling y_S its
     probability and the weights of the K samples given it, `p(k | y_S)`. Then `p(y_x | y_S) = sum_k p(k | y_S)
@@ -184,7 +184,7 @@ class _Search:
         self.priority = self.bound.double().clamp_min(1e-30).log() + gumbel.to(log_p.device)  # decides between equals
         self.slack = _TIES * torch.finfo(log_p.dtype).eps * max(1.0, math.log(C))
 
-    def batch(self, n: int) -> Batch:
+    def batch(self, n: int) -> JointBatch:
         """n picks."""
         positions = torch.empty(n, dtype=torch.int64, device=self.log_p.device)
         gains = self.log_p.new_zeros(n)
@@ -199,7 +199,7 @@ class _Search:
             if left and not self._refresh(chosen, best):
                 positions[step + 1 :] = self._rest(chosen, left)
                 break
-        return Batch(positions, gains)
+        return JointBatch(positions, gains)
 
     def _rest(self, chosen: Tensor, n: int) -> Tensor:
         """n more rows by priority alone."""

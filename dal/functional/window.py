@@ -14,7 +14,7 @@ BLOCK, ACCELERATOR_BLOCK = 1, 64
 CLOSE = 1e-8
 
 
-class Pace:
+class WindowSchedule:
     """How many picks a greedy search makes before it looks at the device: one, then twice as many while all hold.
 
     Attributes:

@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError, printable, shortened
 from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import Precision
 from dal.learners.training.devices import device_of
-from dal.learners.training.fitting import Course, own_randomness
+from dal.learners.training.fitting import TrainingSchedule, own_randomness
 from dal.learners.training.network import check_network, fit_network, load_last_layer
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import check_kind, read_facts, read_tensors, refusing_damage
@@ -28,6 +29,7 @@ from dal.modules.base import ActiveModule
 from dal.store.atomic_files import replacing
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class ModuleLearner(Learner):
     """Your own `ActiveModule`, built new in every round and trained like any other. Batches are `{"inputs": ...}`.
@@ -41,8 +43,8 @@ class ModuleLearner(Learner):
         min_steps: at least so many steps of the optimiser, however few the labels are.
         max_steps: at most so many; null: no limit.
         batch_size: rows per training batch.
-        clip: largest norm of the gradients, where the trainer names none; null: no clipping.
-        stop_below: stop after an epoch whose mean training loss is below this; null: never.
+        gradient_clip_val: largest norm of the gradients, where the trainer names none; null: no clipping.
+        target_train_loss: stop after an epoch whose mean training loss is below this; null: never.
         patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
         class_weights: "balanced" gives every class the same total weight.
         warm_start: go on from the last round's weights instead of fresh ones.
@@ -62,8 +64,8 @@ class ModuleLearner(Learner):
     min_steps: int = 100
     max_steps: int | None = None
     batch_size: int = 32
-    clip: float | None = 1.0
-    stop_below: float | None = None
+    gradient_clip_val: float | None = 1.0
+    target_train_loss: float | None = None
     patience: int | None = None
     class_weights: Literal["balanced"] | None = None
     warm_start: bool = False
@@ -81,7 +83,7 @@ class ModuleLearner(Learner):
 
     def __post_init__(self) -> None:
         _check_factory(self.build)
-        Course.of(self)
+        TrainingSchedule.of(self)
         options = Options(self)
         options.whole("samples", least=2, said="at least 2 to show any disagreement")
         options.whole("pass_batch", least=1)

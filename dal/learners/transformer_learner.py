@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning
 from torch import Tensor
 
+from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
@@ -19,7 +20,7 @@ from dal.learners.text.surprisal import Surprisal
 from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of
-from dal.learners.training.fitting import Course
+from dal.learners.training.fitting import TrainingSchedule
 from dal.learners.training.network import check_network, fit_network, load_last_layer
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import refusing_damage
@@ -28,6 +29,7 @@ from dal.modules.base import ActiveModule
 from dal.modules.transformer import TransformerClassifier
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class TransformerLearner(Learner):
     """A transformer fine-tuned from scratch in every round, from a pretrained or already fine-tuned model.
@@ -47,8 +49,8 @@ class TransformerLearner(Learner):
         head_learning_rate: of what follows it; null: the same.
         weight_decay: of AdamW.
         warmup_ratio: share of the steps in which the learning rate rises, before it falls to zero.
-        clip: largest norm of the gradients, where the trainer names none; null: no clipping.
-        stop_below: stop after an epoch whose mean training loss is below this; null: never.
+        gradient_clip_val: largest norm of the gradients, where the trainer names none; null: no clipping.
+        target_train_loss: stop after an epoch whose mean training loss is below this; null: never.
         patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
         class_weights: "balanced" gives every class the same total weight.
         warm_start: go on from the last round's weights instead of the pretrained ones.
@@ -78,8 +80,8 @@ class TransformerLearner(Learner):
     head_learning_rate: float | None = 5e-4
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
-    clip: float | None = 1.0
-    stop_below: float | None = None
+    gradient_clip_val: float | None = 1.0
+    target_train_loss: float | None = None
     patience: int | None = None
     class_weights: Literal["balanced"] | None = None
     warm_start: bool = False
@@ -100,7 +102,7 @@ class TransformerLearner(Learner):
     advice = "The most accurate from about a hundred labels on; minutes per round on a CPU, seconds on a GPU."
 
     def __post_init__(self) -> None:
-        Course.of(self)
+        TrainingSchedule.of(self)
         model_name(self.model, error=ConfigError)
         options = Options(self)
         options.whole("max_length", "token_budget", least=1)

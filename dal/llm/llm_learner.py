@@ -19,7 +19,7 @@ from dal.llm.clients.client import Client, Request
 from dal.llm.confidence.answer_consistency import class_logits, vote_logits
 from dal.llm.confidence.verbalized import confidences_of, logits_of
 from dal.llm.local_models.local_client import LocalClient
-from dal.llm.prompting.nearest_examples import Shots
+from dal.llm.prompting.nearest_examples import ExamplePool
 from dal.llm.prompting.prompts import QUESTIONS, Example, Task, as_text
 from dal.llm.prompting.reply_parsing import Parsed
 from dal.llm.questioner import Questioner
@@ -64,7 +64,7 @@ class PlainTexts(Prepared):
 class LLMPredictor(Predictor):
     """A language model with its task and, once something is labeled, examples to choose from."""
 
-    def __init__(self, learner: "LLMLearner", classes: tuple[str, ...], shots: Shots | None) -> None:
+    def __init__(self, learner: "LLMLearner", classes: tuple[str, ...], shots: ExamplePool | None) -> None:
         self.learner, self.classes, self.shots = learner, classes, shots
 
     @property
@@ -288,7 +288,7 @@ class LLMLearner(Learner):
         counts = torch.ones(len(rows)) if weights is None else checked_weights(weights, len(rows))
         shown = zip(rows.tolist(), labels.tolist(), counts.tolist(), strict=True)
         held = tuple(Example(data.texts[row], data.classes[code]) for row, code, weight in shown if weight)
-        return LLMPredictor(self, data.classes, Shots(held if self.examples else (), self.examples, self.encoder))
+        return LLMPredictor(self, data.classes, ExamplePool(held if self.examples else (), self.examples, self.encoder))
 
     def untrained(self, data: Prepared) -> LLMPredictor:
         """The model without examples."""
@@ -306,4 +306,4 @@ class LLMLearner(Learner):
             held = tuple(Example(text, label) for text, label in facts["examples"])
             if not all(isinstance(each.text, str) and each.label in data.classes for each in held):
                 raise ValueError("an example is not a text and one of the classes")
-        return LLMPredictor(self, data.classes, Shots(held, self.examples, self.encoder))
+        return LLMPredictor(self, data.classes, ExamplePool(held, self.examples, self.encoder))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.oracle import LATER, Later, Oracle, Record, Said, one_said_per_row
+from dal.oracle import LATER, Annotation, Later, Oracle, StoredAnswers, one_said_per_row
 from dal.session import Session
 from dal.session.answer_values import by_index
 from dal.store.events import SKIP, Skip
@@ -48,7 +48,7 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
         session.tell(places, values, who=who, source=source, confidence=sure, seconds=took, cost=cost)
 
 
-def _keep_unread(session: Session, said: Iterable[tuple[int, Said]]) -> None:
+def _keep_unread(session: Session, said: Iterable[tuple[int, Annotation]]) -> None:
     """Store what could not be read, with its price: the words of machines that decline their rows."""
     lost = [
         Unread(session.pool.ids[row], each.text or "", each.who, each.source, each.seconds, each.cost)
@@ -61,24 +61,24 @@ def _keep_unread(session: Session, said: Iterable[tuple[int, Said]]) -> None:
 
 def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
     """The present model's predictions, where the oracle wants them and there is a model."""
-    if not oracle.reads_predictions or not session.trains:
+    if "predictions" not in oracle.needs or not session.trains:
         return None
     outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
     logits: Tensor = outputs.logits.cpu()
     return logits > 0 if outputs.multilabel else logits.argmax(-1)
 
 
-def _record(oracle: Oracle, session: Session) -> Record | None:
+def _record(oracle: Oracle, session: Session) -> StoredAnswers | None:
     """What is stored, where the oracle wants it: answers up to the batch that is asked now."""
-    if not oracle.reads_record:
+    if "record" not in oracle.needs:
         return None
-    return Record(session.store.proposals, session.store.standing_before_batch)
+    return StoredAnswers(session.store.proposals, session.store.standing_before_batch)
 
 
-_Group = list[tuple[int, Said]]
+_Group = list[tuple[int, Annotation]]
 
 
-def _grouped(said: Iterable[tuple[int, Said]]) -> list[tuple[tuple[str, str], _Group]]:
+def _grouped(said: Iterable[tuple[int, Annotation]]) -> list[tuple[tuple[str, str], _Group]]:
     """By (who, source), in the order in which they first appear."""
     groups: dict[tuple[str, str], _Group] = {}
     for row, each in said:

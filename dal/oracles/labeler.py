@@ -16,7 +16,7 @@ _ROUNDING = 1e-4  # by which a probability may exceed 1
 
 
 @dataclass(frozen=True)
-class Opinions:
+class LabelerAnswers:
     """What a labeler thinks of n rows.
 
     Attributes:
@@ -46,7 +46,7 @@ def check_labeler(labeler: Learner, who: str) -> None:
         raise ConfigError(f"{who} needs a labeler that answers without training, such as LLMLearner; {name} does not")
 
 
-def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
+def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
     """What the labeler thinks of the rows of a `dal.data.Rows`, from one pass over them alone.
 
     Raises:
@@ -69,7 +69,7 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> Opinions:
     _check_range(labeler, ids, "confidence", confidence, 1.0)
     if dollars is not None:
         _check_range(labeler, ids, "price", dollars, math.inf)
-    return Opinions(codes, confidence, dollars, (confidence <= 0) | unread, predictor.unreadable)
+    return LabelerAnswers(codes, confidence, dollars, (confidence <= 0) | unread, predictor.unreadable)
 
 
 def _check_range(labeler: Learner, ids: Sequence[str], what: str, values: Tensor, most: float) -> None:

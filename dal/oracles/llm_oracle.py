@@ -9,7 +9,7 @@ from torch import Tensor
 from dal.errors import ConfigError
 from dal.functional.checking import Options
 from dal.learner import Learner
-from dal.oracle import Oracle, Said
+from dal.oracle import Annotation, Oracle
 from dal.oracles.labeler import check_labeler, opinions
 from dal.store.events import SKIP
 
@@ -48,15 +48,15 @@ class LLMOracle(Oracle):
         """The name that its answers are stored under."""
         return self.name or type(self.labeler).__name__
 
-    def answer(self, rows: Tensor, data: Any) -> Sequence[Said]:
+    def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
         """The most probable class of each row, `SKIP` where there is none."""
         found = opinions(self.labeler, data, rows)
         dollars: list[float | None] = [None] * len(rows) if found.dollars is None else found.dollars.tolist()
         values = [code.nonzero().flatten().tolist() if data.multilabel else int(code) for code in found.codes]
         return [
-            Said(SKIP, self.who, self.source, 0.0, cost=cost, text=found.verbatim.get(i, ""))
+            Annotation(SKIP, self.who, self.source, 0.0, cost=cost, text=found.verbatim.get(i, ""))
             if silent
-            else Said(value, self.who, self.source, min(1.0, sure), cost=cost)
+            else Annotation(value, self.who, self.source, min(1.0, sure), cost=cost)
             for i, (value, silent, sure, cost) in enumerate(
                 zip(values, found.silent.tolist(), found.confidence.tolist(), dollars, strict=True)
             )

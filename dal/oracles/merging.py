@@ -8,7 +8,7 @@ import numpy as np
 
 from dal.evaluation.cost import MACHINE
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.oracle import Record
+from dal.oracle import StoredAnswers
 from dal.store.events import Event
 from dal.store.proposals import Proposal, latest
 
@@ -36,7 +36,7 @@ class Merger:
     @classmethod
     def of_audit(
         cls,
-        record: Record,
+        record: StoredAnswers,
         audited: Callable[[str], bool],
         sure: Sequence[str],
         others: Sequence[str],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dal.errors import ConfigError
 from dal.functional.checking import Options
-from dal.oracle import LATER, Oracle, Record, Said, one_said_per_row
+from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, one_said_per_row
 from dal.oracles.llm_oracle import called, named_apart
 from dal.oracles.merging import Merged, Merger
 from dal.session.answer_values import by_index
@@ -87,14 +87,13 @@ class Router(Oracle):
         return any(part.hides_labels for part in parts)
 
     @property
-    def reads_predictions(self) -> bool:  # type: ignore[override]
-        """Where the classifier is listened to."""
-        return self.classifier
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        """Predictions where the classifier is listened to; the record where answers are merged, or the classifier's.
 
-    @property
-    def reads_record(self) -> bool:  # type: ignore[override]
-        """Where answers are merged, or the classifier's word on a row must not change before it is answered."""
-        return self.classifier or self._merges
+        The classifier's word on a row must not change before the row is answered.
+        """
+        predictions = {"predictions"} if self.classifier else set()
+        return frozenset(predictions | ({"record"} if self.classifier or self._merges else set()))
 
     @property
     def _merges(self) -> bool:
@@ -109,13 +108,13 @@ class Router(Oracle):
         """Whether the row with this id belongs to the audit."""
         return drawn(row, self.audit, self.seed)
 
-    def answer(self, rows: Tensor, data: Any) -> Sequence[Said]:
+    def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
         """The answers, without a look at the classifier or at what is stored."""
         return self.answer_beside(rows, data, None)
 
     def answer_beside(
-        self, rows: Tensor, data: Any, predicted: Tensor | None, record: Record | None = None
-    ) -> Sequence[Said]:
+        self, rows: Tensor, data: Any, predicted: Tensor | None, record: StoredAnswers | None = None
+    ) -> Sequence[Annotation]:
         """One answer per row, with all that the machines said; `LATER` where a person is to answer later."""
         ids = [data.ids[row] for row in rows.tolist()]
         machines = [_full(machine, rows, data) for machine in self.machines]
@@ -127,7 +126,7 @@ class Router(Oracle):
         answers = self._of_person(rows, data, torch.tensor([way != MACHINE for way in ways], dtype=torch.bool))
         return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(beside)]
 
-    def merger(self, record: Record | None, data: Any) -> Merger | None:
+    def merger(self, record: StoredAnswers | None, data: Any) -> Merger | None:
         """Who merges the answers: None while the audit has too few rows, or where nothing is merged."""
         if self.merge is None or not self._merges or record is None or data.multilabel:
             return None
@@ -135,7 +134,7 @@ class Router(Oracle):
         found = Merger.of_audit(record, self.audited, self._names, others, data.classes, self.threshold)
         return found if found.rows >= self.merge else None
 
-    def route(self, row: str, said: Sequence[Said], merged: Merged | None = None) -> str:
+    def route(self, row: str, said: Sequence[Annotation], merged: Merged | None = None) -> str:
         """Why the row with this id is answered by whom: one of `AUDIT`, `UNSURE`, `DISAGREE`, `MACHINE`.
 
         Args:
@@ -154,21 +153,21 @@ class Router(Oracle):
             return MACHINE
         return UNSURE if alike else DISAGREE
 
-    def _merged(self, said: Sequence[Said], merger: Merger | None) -> Merged | None:
+    def _merged(self, said: Sequence[Annotation], merger: Merger | None) -> Merged | None:
         """What the words on a row come to, where all machines are sure of theirs."""
         if merger is None or any(self._unsure(each) for each in said):
             return None
         return merger.merge([_vote(word) for word in said])
 
-    def _unsure(self, said: Said) -> bool:
+    def _unsure(self, said: Annotation) -> bool:
         """Whether a machine gives no answer, or is not sure enough of it; the classifier states no confidence."""
         if said.source == CLASSIFIER:
             return False
         return said.value is SKIP or said.confidence is None or said.confidence < self.threshold
 
     def _of_classifier(
-        self, ids: Sequence[str], data: Any, predicted: Tensor | None, record: Record | None
-    ) -> list[tuple[Said, ...]]:
+        self, ids: Sequence[str], data: Any, predicted: Tensor | None, record: StoredAnswers | None
+    ) -> list[tuple[Annotation, ...]]:
         """The classifier's word on each row: what it said when the row was first seen, else what it predicts now."""
         if not self.classifier:
             return [() for _ in ids]
@@ -176,17 +175,17 @@ class Router(Oracle):
         now = [None] * len(ids) if predicted is None else _values(predicted)
         stored = [before.get((row, CLASSIFIER)) for row in ids]
         values = [code if word is None else _index(word.value, data) for word, code in zip(stored, now, strict=True)]
-        return [() if value is None else (Said(value, CLASSIFIER, CLASSIFIER),) for value in values]
+        return [() if value is None else (Annotation(value, CLASSIFIER, CLASSIFIER),) for value in values]
 
-    def _of_person(self, rows: Tensor, data: Any, asked: Tensor) -> Mapping[int, Said]:
+    def _of_person(self, rows: Tensor, data: Any, asked: Tensor) -> Mapping[int, Annotation]:
         """Place -> what the person says, for the rows that are asked."""
         places = asked.nonzero().flatten().tolist()
         if self.person is None or not places:
-            return dict.fromkeys(places, Said(LATER))
+            return dict.fromkeys(places, Annotation(LATER))
         return dict(zip(places, _full(self.person, rows[asked], data), strict=True))
 
 
-def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Said]:
+def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Annotation]:
     """What an oracle says, with its name and kind, classes as indices."""
     said = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
     return [replace(each, value=_index(each.value, data)) for each in said]
@@ -203,22 +202,22 @@ def _values(predicted: Tensor) -> list[Any]:
     return [row.nonzero().flatten().tolist() for row in predicted]
 
 
-def _vote(said: Said) -> int | None:
+def _vote(said: Annotation) -> int | None:
     """What counts of a word when answers are merged: a class index."""
     return said.value if isinstance(said.value, int) else None
 
 
-def _answer(said: Sequence[Said], person: Said | None, merged: Merged | None) -> Said:
+def _answer(said: Sequence[Annotation], person: Annotation | None, merged: Merged | None) -> Annotation:
     """The person's answer where there is one, else the merged one, else the first machine's.
 
     What a machine's answer cost is kept with what else was said, also where it could not be read. The merged answer is
     kept there too, so that where a person answers at random it is audited like the machines it comes from.
     """
-    together = [] if merged is None else [Said(merged.value, MERGED, MERGED, merged.probability)]
+    together = [] if merged is None else [Annotation(merged.value, MERGED, MERGED, merged.probability)]
     beside = (*said, *together)
     if person is not None:
         return replace(person, beside=beside)
     if merged is not None:
-        return Said(merged.value, MERGED, said[0].source, merged.probability, beside=beside)
+        return Annotation(merged.value, MERGED, said[0].source, merged.probability, beside=beside)
     sure = min(each.confidence or 0.0 for each in said if each.source != CLASSIFIER)
     return replace(said[0], confidence=sure, cost=None, beside=beside)

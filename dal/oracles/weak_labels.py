@@ -8,7 +8,7 @@ from torch import Tensor
 from dal.evaluation.cost import WEAK
 from dal.functional.checking import Options
 from dal.learner import Learner
-from dal.oracles.labeler import Opinions, check_labeler, opinions
+from dal.oracles.labeler import LabelerAnswers, check_labeler, opinions
 from dal.session import Session
 from dal.store.unread_answers import Unread
 from dal.strategies.random import Random
@@ -67,7 +67,7 @@ class LLMWeakLabels:
             notes={"weak_labels": float(sure.sum())},
         )
 
-    def _store(self, session: Session, share: Tensor, found: Opinions, sure: Tensor) -> None:
+    def _store(self, session: Session, share: Tensor, found: LabelerAnswers, sure: Tensor) -> None:
         """What was said of the share, once: with a weight where it is sure, for its price alone where it is not."""
         who, store = self.name or type(self.labeler).__name__, session.store
         if any(proposal.who == who and proposal.source == WEAK for proposal in store.proposals):

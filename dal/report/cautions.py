@@ -7,7 +7,7 @@ from statistics import mean, variance
 
 from dal.evaluation import Curve
 from dal.report.run_reading import Run
-from dal.report.verdict import Verdict, listed, trust
+from dal.report.verdict import Conclusion, listed, trust
 
 #: A saving below this share of the baseline's labels is hardly worth a change.
 LEAST_GAIN = 0.2
@@ -19,13 +19,13 @@ REDUNDANT = 0.5
 LEAST_ECE = 0.01
 
 
-def cautions(run: Run, metric: str, said: Sequence[Verdict]) -> list[str]:
+def cautions(run: Run, metric: str, said: Sequence[Conclusion]) -> list[str]:
     """Warnings in sentences, the gravest first: a strategy that loses, small gains, few seeds, batches, calibration."""
     found = (_worse(run, said), _small(said), trust(run, metric), _redundant(run), _calibration(run))
     return [sentence for sentence in found if sentence]
 
 
-def _worse(run: Run, said: Sequence[Verdict]) -> str:
+def _worse(run: Run, said: Sequence[Conclusion]) -> str:
     names = [verdict.name for verdict in said if verdict.kind == "worse"]
     if not names or run.baseline is None:
         return ""
@@ -34,7 +34,7 @@ def _worse(run: Run, said: Sequence[Verdict]) -> str:
     return f"{listed(names)} {verb} worse than {baseline} here: labels spent on {them} bought less."
 
 
-def _small(said: Sequence[Verdict]) -> str:
+def _small(said: Sequence[Conclusion]) -> str:
     small = [(v.name, 1 - 1 / v.ratio) for v in said if v.kind == "better" and v.ratio > 1]
     small = [(name, gain) for name, gain in small if gain < LEAST_GAIN]
     if not small:

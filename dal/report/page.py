@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from dal.evaluation import Comparison
+from dal.evaluation import CurveComparison
 from dal.experiments.console import duration
 from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
@@ -24,7 +24,7 @@ from dal.report.sections import maps as pool
 from dal.report.sections import successor_table as successor
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
-from dal.report.verdict import Verdict, comparisons, together, verdicts
+from dal.report.verdict import Conclusion, comparisons, together, verdicts
 from dal.report.wording import WRITERS, in_markup
 from dal.store.atomic_files import write_whole
 
@@ -64,7 +64,9 @@ def write_report(
     return page
 
 
-def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int, maps: int | None) -> list[Section]:
+def _sections(
+    run: Run, shown: str | None, saving: CurveComparison | None, rows: int, maps: int | None
+) -> list[Section]:
     """Those that have data, in the order of the page."""
     found = (
         learning.section(run, shown, saving),
@@ -88,7 +90,7 @@ def _sections(run: Run, shown: str | None, saving: Comparison | None, rows: int,
     return [section for section in found if section is not None]
 
 
-def _picture(run: Run, shown: str, saving: Comparison | None) -> None:
+def _picture(run: Run, shown: str, saving: CurveComparison | None) -> None:
     """The learning curves as files of their own."""
     series = of_run(run, shown)
     drawing = curves(series, METRICS[shown], width=720, height=420, note=band_words(series), saving=saving)
@@ -96,7 +98,7 @@ def _picture(run: Run, shown: str, saving: Comparison | None) -> None:
     write_whole(run.folder / "learning_curve.png", png(drawing))
 
 
-def _best(run: Run, metric: str, said: Sequence[Verdict]) -> Comparison | None:
+def _best(run: Run, metric: str, said: Sequence[Conclusion]) -> CurveComparison | None:
     """The comparison to draw: only one that was won, and only when there is no second one to confuse it with."""
     results = list(comparisons(run, metric).values())
     return results[0] if len(results) == 1 and said[0].kind == "better" else None
@@ -121,7 +123,9 @@ def _percent(value: object) -> str:
     return f"{100 * min(1.0, max(0.0, value)):.1f}%" if number(value) else "0%"
 
 
-def _render(run: Run, shown: str | None, said: Sequence[Verdict], sections: Sequence[Section], *, linked: bool) -> str:
+def _render(
+    run: Run, shown: str | None, said: Sequence[Conclusion], sections: Sequence[Section], *, linked: bool
+) -> str:
     return _template().render(
         run=run,
         title=_title(run),

@@ -7,7 +7,7 @@ from dal.report.drawing import Drawing
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column of a table.
 
     Attributes:
@@ -41,7 +41,7 @@ class Table:
 
     name: str
     label: str
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     rows: Sequence[Sequence[object]]
     caption: str = ""
     hidden: bool = False
@@ -63,7 +63,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Said:
+class Statement:
     """A paragraph: `kind` is "note", "lead" or "caution"."""
 
     text: str
@@ -137,7 +137,7 @@ class Fold:
     part: str = field(default="fold", init=False)
 
 
-Part = Table | Plot | Said | Raw | Head | Side | Tabs | Fold
+Part = Table | Plot | Statement | Raw | Head | Side | Tabs | Fold
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dal.report.run_reading import Run, sources_of
 
 
 @dataclass(frozen=True)
-class Price:
+class LabelPrice:
     """The price of labels, as far as it is known.
 
     Attributes:
@@ -25,7 +25,7 @@ class Price:
     seconds: float | None = None
 
     @classmethod
-    def of(cls, run: Run) -> "Price":
+    def of(cls, run: Run) -> "LabelPrice":
         """That of the config (`price_per_label`, or `price_per_hour` with `seconds_per_label`), else of the records."""
         keys = ("price_per_label", "price_per_hour", "seconds_per_label")
         label, hour, seconds = (float(v) if number(v := run.config.get(key)) else None for key in keys)

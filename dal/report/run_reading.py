@@ -28,7 +28,7 @@ MAX_TEXT, MAX_NAME, MAX_ABSENT = 1 << 20, 200, 1000
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellRecord:
     """One strategy with one seed.
 
     Attributes:
@@ -115,7 +115,7 @@ class Run:
     """
 
     folder: Path
-    cells: tuple[Cell, ...]
+    cells: tuple[CellRecord, ...]
     baseline: str | None
     config: Mapping[str, Any]
     config_text: str
@@ -137,7 +137,7 @@ class Run:
         """Whether every cell is."""
         return all(cell.finished for cell in self.cells)
 
-    def of(self, name: str) -> tuple[Cell, ...]:
+    def of(self, name: str) -> tuple[CellRecord, ...]:
         """The cells of one strategy, by seed."""
         return tuple(cell for cell in self.cells if cell.name == name)
 
@@ -160,7 +160,7 @@ class Run:
         return f"{name} ({', then '.join(distinct)})" if later and name not in later else name
 
 
-def sources_of(cell: Cell) -> Mapping[str, Record]:
+def sources_of(cell: CellRecord) -> Mapping[str, Record]:
     """Source -> what its answers came to at the end; empty where the records do not say."""
     sources = cell.last.get("sources")
     found = sources.items() if isinstance(sources, Mapping) else ()
@@ -261,17 +261,17 @@ def _planned(config: Mapping[str, Any]) -> int | None:
     return rounds + 1 if is_number(rounds) and isinstance(rounds, int) else None
 
 
-def _absent(cells: Sequence[Cell], names: Sequence[str], seeds: object, planned: int | None) -> list[Cell]:
+def _absent(cells: Sequence[CellRecord], names: Sequence[str], seeds: object, planned: int | None) -> list[CellRecord]:
     """The cells that the config promises and nobody has begun."""
     if not isinstance(seeds, Sequence) or isinstance(seeds, str):
         return []
     present = {(cell.name, cell.seed) for cell in cells}
     whole = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 10**18]
     promised = itertools.islice(itertools.product(dict.fromkeys(names), dict.fromkeys(whole)), MAX_ABSENT)
-    return [Cell(name, seed, planned=planned) for name, seed in promised if (name, seed) not in present]
+    return [CellRecord(name, seed, planned=planned) for name, seed in promised if (name, seed) not in present]
 
 
-def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
+def _cell(folder: Path, planned: int | None, remarks: list[str]) -> CellRecord:
     records, torn = _records(folder / "metrics.jsonl")
     if torn:
         lines = "1 line" if torn == 1 else f"{torn} lines"
@@ -281,7 +281,7 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> Cell:
     name = named["name"] if named else shortened(str(last.get("strategy") or folder.name), MAX_NAME)
     seed = int(named["seed"][:18]) if named else last.get("seed")
     stored = _answers(folder / "labels.db", remarks)
-    return Cell(name, seed if isinstance(seed, int) else 0, records, planned=planned, folder=folder, **stored)
+    return CellRecord(name, seed if isinstance(seed, int) else 0, records, planned=planned, folder=folder, **stored)
 
 
 def _was(count: int) -> str:
@@ -313,7 +313,7 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
 
 
 def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
-    """What a cell's label store holds, by the names of `Cell`: answers that stand, and what was said next to them."""
+    """What a cell's label store holds, by the names of `CellRecord`: answers that stand, and proposals."""
     if not path.is_file():
         return {}
     try:

@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dal.evaluation import Comparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
+from dal.evaluation import CurveComparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
 from dal.evaluation.statistics import least_p
 from dal.report.measures import METRICS
-from dal.report.price import Price
+from dal.report.price import LabelPrice
 from dal.report.run_reading import Run
 
 #: Final scores closer than this are called level, and savings below this ratio are called none.
@@ -24,7 +24,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """One strategy's outcome.
 
     Attributes:
@@ -49,7 +49,7 @@ class Verdict:
     reason: str = ""
 
 
-def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
+def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
     """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
     compared = comparisons(run, metric)
     chances = _chances(compared)
@@ -61,7 +61,7 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Verdict]:
     return sorted(found, key=lambda verdict: -verdict.ratio)
 
 
-def together(run: Run, said: Sequence[Verdict]) -> str:
+def together(run: Run, said: Sequence[Conclusion]) -> str:
     """What holds for several strategies, in one sentence; empty when there is no such thing."""
     chance = [verdict for verdict in said if verdict.chance]
     if len(said) < 2 or run.baseline is None or not chance:
@@ -81,7 +81,7 @@ def together(run: Run, said: Sequence[Verdict]) -> str:
     return f"No strategy beats {baseline} here: {whole if len(within) == len(said) else part}."
 
 
-def comparisons(run: Run, metric: str) -> dict[str, Comparison]:
+def comparisons(run: Run, metric: str) -> dict[str, CurveComparison]:
     """Every strategy that can be compared with the baseline on this metric."""
     if run.baseline is None:
         return {}
@@ -115,28 +115,28 @@ class _Chance:
     compared: int
 
 
-def _chances(compared: Mapping[str, Comparison]) -> dict[str, _Chance]:
+def _chances(compared: Mapping[str, CurveComparison]) -> dict[str, _Chance]:
     """One for each strategy that was compared over enough seeds."""
     enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
     corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
     return {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
 
 
-def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance: _Chance | None) -> Verdict:
+def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, chance: _Chance | None) -> Conclusion:
     curves, word = run.curves(name, metric), METRICS.get(metric, metric)
     if not curves:
         if any(cell.records for cell in run.of(name)):
-            return Verdict(
+            return Conclusion(
                 "open", f"{name} was not measured: the run has no test set, so nothing is known of its {word}."
             )
-        return Verdict("open", f"{name} has not been evaluated yet.")
+        return Conclusion("open", f"{name} has not been evaluated yet.")
     if run.baseline is None:
         best = [(c.labels[-1], c.scores[-1]) for c in curves.values()]
         labels, score = max(x for x, _ in best), sum(y for _, y in best) / len(best)
         text = f"{name} reached {word} {score:.3f} with {labels:.0f} labels {_average(len(best))}."
-        return Verdict("open", text, "No baseline was run, so nothing can be said about labels saved.")
+        return Conclusion("open", text, "No baseline was run, so nothing can be said about labels saved.")
     if result is None:
-        return Verdict("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
+        return Conclusion("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
     saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
     within = saved is not None and saved.low <= 1 <= saved.high
@@ -147,18 +147,18 @@ def _verdict(run: Run, name: str, metric: str, result: Comparison | None, chance
         reason = "That may be chance." if chance is None else "Over the whole curve that cannot be told from chance."
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
-    money = Price.of(run).saving(saved)
+    money = LabelPrice.of(run).saving(saved)
     detail = " ".join(
         said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said
     )
-    return Verdict(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason)
+    return Conclusion(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason)
 
 
 def _average(seeds: int) -> str:
     return f"on average over {seeds} seeds" if seeds > 1 else "with one seed"
 
 
-def _outcome(c: Comparison, name: str, baseline: str, word: str) -> tuple[str, str]:
+def _outcome(c: CurveComparison, name: str, baseline: str, word: str) -> tuple[str, str]:
     average = _average(len(c.seeds))
     goal = f"{baseline}’s final {word} ({c.target:.3f} at {c.budget:.0f} labels)"
     beaten = f"{name} did not beat {baseline} here: {average} it"
@@ -178,7 +178,7 @@ def _outcome(c: Comparison, name: str, baseline: str, word: str) -> tuple[str, s
     return "better", text
 
 
-def _agreement(c: Comparison, name: str, chance: _Chance | None) -> str:
+def _agreement(c: CurveComparison, name: str, chance: _Chance | None) -> str:
     seeds = len(c.seeds)
     if seeds < 2:
         return ""
@@ -193,7 +193,7 @@ def _agreement(c: Comparison, name: str, chance: _Chance | None) -> str:
     return f"{text} (paired permutation test: p = {_p(chance.p)}{several}{told})."
 
 
-def _interval(saved: Efficiency | None, name: str, c: Comparison) -> str:
+def _interval(saved: Efficiency | None, name: str, c: CurveComparison) -> str:
     """What the seeds say of the labels needed, with 95 % confidence; empty when they are too few."""
     if saved is None or saved.high == 0:
         return ""

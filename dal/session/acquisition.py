@@ -13,10 +13,10 @@ from dal.errors import SessionError
 from dal.learner import UNREAD, Learner, Monitor, Predictor, Prepared, watched
 from dal.outputs import Outputs, listing
 from dal.session.checked_arguments import check_needs, reads_trained
-from dal.session.current_model import PresentModel
+from dal.session.current_model import CurrentModel
 from dal.session.distance_memory import SessionMemory
-from dal.session.pool_state import Progress
-from dal.session.queried_batch import Asked
+from dal.session.pool_state import PoolState
+from dal.session.queried_batch import QueriedBatch
 from dal.session.redundancy import near_duplicates
 from dal.session.seeds import Seeds, Stream
 from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
@@ -130,7 +130,7 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
-class Chooser:
+class Acquisition:
     """Makes the next batch of questions, and stores nothing. What it remembers changes no choice.
 
     Args:
@@ -150,8 +150,8 @@ class Chooser:
         self,
         pool: Any,
         learner: Learner,
-        progress: Progress,
-        model: PresentModel,
+        progress: PoolState,
+        model: CurrentModel,
         *,
         candidates: Candidates | None,
         seed: int,
@@ -162,7 +162,7 @@ class Chooser:
         self.memory = SessionMemory(len(pool), frozenset(learner.label_free))
         self._candidate_memory: dict[Any, Any] = {}
 
-    def choose(self, strategy: Strategy, n: int, state: RoundState, *, everywhere: bool = False) -> Asked:
+    def choose(self, strategy: Strategy, n: int, state: RoundState, *, everywhere: bool = False) -> QueriedBatch:
         """What the strategy asks next: n of the rows that were never asked, or those that are left.
 
         Args:
@@ -183,16 +183,16 @@ class Chooser:
         check_needs(acting, self._learner, multilabel=self._pool.multilabel)
         return self._chosen(acting, available if everywhere else self._candidates(available, n, seeds), n, seeds)
 
-    def measured(self, asked: Asked, round: int) -> Asked:
+    def measured(self, asked: QueriedBatch, round: int) -> QueriedBatch:
         """The same batch, and how unsure the present model is of it."""
-        from dal.evaluation.batch_quality import mean_doubt
+        from dal.evaluation.batch_quality import mean_uncertainty
 
         predictor, seconds = self._model.predictor, dict(asked.seconds)
         with timed(seconds, "measure"):
             seed = Seeds(self._seed, round).number(Stream.EVALUATE)
             pool = self._model.prepare("pool")
             outputs = predictor.outputs(pool, asked.rows, {"logits"}, seed=seed, monitor=self._monitor)
-            return replace(asked, uncertainty=mean_doubt(outputs), seconds=seconds)
+            return replace(asked, uncertainty=mean_uncertainty(outputs), seconds=seconds)
 
     def _candidates(self, available: Tensor, n: int, seeds: Seeds) -> Tensor:
         if self._generator is None:
@@ -218,14 +218,14 @@ class Chooser:
             ),
         )
 
-    def _chosen(self, acting: Strategy, candidates: Tensor, n: int, seeds: Seeds) -> Asked:
+    def _chosen(self, acting: Strategy, candidates: Tensor, n: int, seeds: Seeds) -> QueriedBatch:
         predictor, prepared, offered = self._read_by(acting)
         labeled, labels = self._progress.labeled_rows, self._progress.labels
         reader = Reader(predictor, prepared, labeled, labels, seeds, self._monitor, self.memory, watched(offered))
         chosen = reader.choose(acting, candidates, n)
         positions, scores = chosen.selection.positions, chosen.selection.scores
         duplicates = seeds.generator(Stream.DUPLICATES)
-        return Asked(
+        return QueriedBatch(
             round=seeds.round + 1,
             rows=candidates[positions],
             scores=None if scores is None else scores.detach().double().cpu(),

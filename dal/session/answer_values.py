@@ -22,13 +22,13 @@ _HINTS = 1_000  # wrong names whose nearest class is looked for
 _UNSTORED = " (no answer of this call was stored)"
 
 
-class Classes:
+class AnswerDecoder:
     """The class names of a data set, and what a given answer means among them.
 
     Example:
-        >>> Classes(["cat", "dog"], multilabel=False).read(1)
+        >>> AnswerDecoder(["cat", "dog"], multilabel=False).read(1)
         'dog'
-        >>> Classes(["cat", "dog"], multilabel=True).read(["dog", 0])
+        >>> AnswerDecoder(["cat", "dog"], multilabel=True).read(["dog", 0])
         ('cat', 'dog')
     """
 

@@ -14,13 +14,13 @@ from dal.config.stored import describe
 from dal.errors import SessionError
 from dal.learner import Learner, Monitor, Predictor, Prepared, watched
 from dal.outputs import Outputs, closure
-from dal.session.pool_state import Progress
+from dal.session.pool_state import PoolState
 from dal.session.seeds import Seeds, Stream
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import MODEL, keep_model, trained_on
 
 
-class PresentModel:
+class CurrentModel:
     """The model that the present labels make, and what it says of the data.
 
     Everything here follows from the labels, the learner and the seed, and is computed again where it is not kept.
@@ -44,7 +44,7 @@ class PresentModel:
         self,
         data: Any,
         learner: Learner,
-        progress: Progress,
+        progress: PoolState,
         store: LabelStore,
         *,
         folder: Path | None,

@@ -14,7 +14,7 @@ from dal.strategy import Memory
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class CachedBounds:
     """Bounds of one space.
 
     Attributes:
@@ -42,7 +42,7 @@ class SessionMemory:
 
     def __init__(self, size: int, names: frozenset[str]) -> None:
         self.size, self.names = size, names
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[str, CachedBounds] = {}
 
     def of(self, candidates: Tensor, labeled_rows: Tensor, pool: Outputs, labeled: Outputs) -> Memory:
         """The memory of a query about these rows of the data."""
@@ -80,7 +80,7 @@ class _QueryMemory(Memory):
         else:
             every = before.squared.to(device)
         every[self._candidates.to(device)] = squared
-        self._session.kept[name] = Kept(
+        self._session.kept[name] = CachedBounds(
             every,
             torch.cat([self._labeled_rows, self._candidates[chosen.cpu()]]),
             torch.cat([labeled[name], pool[name][chosen]]),
@@ -92,7 +92,7 @@ class _QueryMemory(Memory):
             return False
         return pool[name] is self._pool[name] and labeled[name] is self._labeled[name]
 
-    def _known(self, kept: Kept, values: Tensor) -> Tensor | None:
+    def _known(self, kept: CachedBounds, values: Tensor) -> Tensor | None:
         """Where the rows that the bounds account for stand among the labeled ones; None when the bounds do not hold."""
         place = torch.full((self._session.size,), -1)
         place[self._labeled_rows] = torch.arange(len(self._labeled_rows))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dal.data.label_values import listing
 from dal.errors import DataError, SessionError
-from dal.session.answer_values import Classes, Given, Mistakes
+from dal.session.answer_values import AnswerDecoder, Given, Mistakes
 from dal.store.events import SKIP, Skip, Value
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal
@@ -20,7 +20,7 @@ from dal.store.proposals import Proposal
 _log = logging.getLogger("dal")
 
 
-class Progress:
+class PoolState:
     """The state of the rows of a pool, as tensors over rows, from the data's own labels and the events of a store.
 
     Args:
@@ -42,7 +42,7 @@ class Progress:
         SessionError: the stored answers do not fit the classes of the data.
     """
 
-    def __init__(self, pool: Any, classes: Classes, store: LabelStore, *, hide_labels: bool) -> None:
+    def __init__(self, pool: Any, classes: AnswerDecoder, store: LabelStore, *, hide_labels: bool) -> None:
         self._pool, self._classes, self._store = pool, classes, store
         self.given = torch.zeros(len(pool), dtype=torch.bool) if hide_labels else pool.known.clone()
         self._restore()

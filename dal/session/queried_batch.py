@@ -10,7 +10,7 @@ from dal.errors import shortened
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class QueriedBatch:
     """A batch of questions and what is known of the choice.
 
     Attributes:
@@ -52,7 +52,7 @@ class Asked:
     @classmethod
     def restored(
         cls, round: int, rows: Tensor, scores: Tensor | None, strategy: str, details: Mapping[str, Any]
-    ) -> "Asked":
+    ) -> "QueriedBatch":
         """The batch whose `details` these are, as the store kept them.
 
         Raises:

@@ -17,13 +17,13 @@ from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, SessionError, one_line
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
-from dal.session.acquisition import Chooser
-from dal.session.answer_values import Classes, one_per_row, spread
+from dal.session.acquisition import Acquisition
+from dal.session.answer_values import AnswerDecoder, one_per_row, spread
 from dal.session.batch_plan import BatchPlan
 from dal.session.checked_arguments import check_needs, require_classes, require_kind
-from dal.session.current_model import PresentModel
-from dal.session.pool_state import Progress
-from dal.session.queried_batch import Asked
+from dal.session.current_model import CurrentModel
+from dal.session.pool_state import PoolState
+from dal.session.queried_batch import QueriedBatch
 from dal.session.seeds import Stream
 from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict
@@ -35,7 +35,7 @@ from dal.store.run_folder import LABELS, METRICS, append_metrics, check_folder, 
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategy import RoundState, Strategy
 
-__all__ = ["Asked", "Session", "check_needs"]
+__all__ = ["QueriedBatch", "Session", "check_needs"]
 
 _log = logging.getLogger("dal")
 
@@ -133,7 +133,7 @@ class Session:
         require_classes(self.pool.classes)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
-        self._last: Asked | None = None
+        self._last: QueriedBatch | None = None
         self._stop_set: record.StopSet | None = None
         self._turn = threading.RLock()
         self._lock = None if self.folder is None else Lock(self.folder)
@@ -145,13 +145,13 @@ class Session:
                     "answers: put it back, or choose another folder"
                 )
             self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
-            self._classes = Classes(self.pool.classes, self.pool.multilabel)
-            self._progress = Progress(self.pool, self._classes, self.store, hide_labels=hide_labels)
+            self._classes = AnswerDecoder(self.pool.classes, self.pool.multilabel)
+            self._progress = PoolState(self.pool, self._classes, self.store, hide_labels=hide_labels)
         except BaseException:
             self.close()
             raise
         self._monitor = BatchPlan(monitor, self.store)
-        self._model = PresentModel(
+        self._model = CurrentModel(
             self.data,
             learner,
             self._progress,
@@ -162,7 +162,7 @@ class Session:
             monitor=self._monitor,
             prepared={} if prepared is None else prepared,
         )
-        self._chooser = Chooser(
+        self._chooser = Acquisition(
             self.pool,
             learner,
             self._progress,
@@ -244,14 +244,14 @@ class Session:
 
     @property
     @_in_turn
-    def last_selection(self) -> Asked | None:
+    def last_selection(self) -> QueriedBatch | None:
         """The latest batch of questions and why it was chosen; None before the first."""
         if self._last is None and self.round:
             batch = self.store.batch(self.round)
             rows = self._progress.rows_of(batch.rows)
             scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
             try:
-                self._last = Asked.restored(batch.round, rows, scores, batch.strategy, batch.details)
+                self._last = QueriedBatch.restored(batch.round, rows, scores, batch.strategy, batch.details)
             except ValueError as error:
                 where = self.store.path or "the store"
                 raise SessionError(
@@ -309,7 +309,7 @@ class Session:
         return self.pending
 
     @_in_turn
-    def choose(self, strategy: Strategy, n: int) -> Asked:
+    def choose(self, strategy: Strategy, n: int) -> QueriedBatch:
         """What the strategy would ask now, with nothing stored: at most n of the rows that were never asked.
 
         Raises:
@@ -349,10 +349,10 @@ class Session:
             raise SessionError(f"{self._progress.waiting} rows are still to be answered")
         if not len(rows) or bool((self._progress.labeled | self._progress.taken)[rows].any()):
             raise SessionError("ask for rows that have no label and were never asked")
-        self._store(Asked(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), why=why))
+        self._store(QueriedBatch(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), why=why))
         return self.pending
 
-    def _store(self, asked: Asked) -> None:
+    def _store(self, asked: QueriedBatch) -> None:
         before = self.last_selection
         ids = list(self.pool.ids.take(asked.rows))
         scores = None if asked.scores is None else asked.scores.tolist()
@@ -618,10 +618,10 @@ class Session:
             >>> from dal.strategies.random import Random
             >>> pool = Rows.from_inputs(torch.randn(100, 4), torch.arange(100) % 2, classes=["cat", "dog"])
             >>> session = Session(Splits(pool=pool), ProbeLearner(model=None), Random(), hide_labels=True)
-            >>> while not session.should_stop(Labels(most=30)):
+            >>> while not session.should_stop(Labels(max_labels=30)):
             ...     rows = session.ask(20)
             ...     _ = session.tell(rows, pool.labels[rows])
-            >>> session.should_stop(Labels(most=30)).text
+            >>> session.should_stop(Labels(max_labels=30)).text
             '40 of 30 labels were bought'
         """
         record.check(rule, self.data)
@@ -639,12 +639,12 @@ class Session:
     def observe(self, rule: StoppingRule) -> dict[str, Any]:
         """What the rule reads of the present state, by name, as JSON can hold it: for a line of `metrics.jsonl`."""
         found: dict[str, Any] = {}
-        if "spent" in rule.reads:
+        if "spent" in rule.needs:
             store = self.store
             found["spent"] = record.spent(store.work, store.answered, store.proposals, store.unread)
-        if "validation" in rule.reads:
+        if "validation" in rule.needs:
             found["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
-        if "stop_set" in rule.reads:
+        if "stop_set" in rule.needs:
             found["stop_set"] = self._predicted(rule.stop_set)
         return found
 

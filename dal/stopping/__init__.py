@@ -1,15 +1,15 @@
 """When to stop asking: rules over the numbers that the rounds recorded, which compose with `&` and `|`."""
 
+from dal.config.moved import renamed_attributes
 from dal.stopping.backtest import Backtest, backtest
 from dal.stopping.budget_rules import Dollars, Hours, Labels
-from dal.stopping.composition import All, Any, Observe
 from dal.stopping.prediction_rules import ClassificationChange, OverallUncertainty, StabilizingPredictions
-from dal.stopping.rule import History, StoppingRule, Verdict
+from dal.stopping.rule import AllOf, AnyOf, History, Observe, StoppingRule, Verdict
 from dal.stopping.score_rules import Plateau, TargetScore
 
 __all__ = [
-    "All",
-    "Any",
+    "AllOf",
+    "AnyOf",
     "Backtest",
     "ClassificationChange",
     "Dollars",
@@ -25,3 +25,6 @@ __all__ = [
     "Verdict",
     "backtest",
 ]
+
+#: Names of version 0.1: `All`, `Any`.
+__getattr__ = renamed_attributes(__name__)

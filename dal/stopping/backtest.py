@@ -45,13 +45,13 @@ def backtest(lines: Sequence[Line], rule: StoppingRule, *, metric: str = "accura
     Example:
         >>> from dal.stopping import Labels
         >>> lines = [{"labels": n, "accuracy": score} for n, score in [(20, 0.5), (40, 0.7), (60, 0.75)]]
-        >>> found = backtest(lines, Labels(most=40))
+        >>> found = backtest(lines, Labels(max_labels=40))
         >>> found.labels, found.saved, round(found.lost, 2)
         (40, 20, 0.05)
     """
     if not lines:
         raise DataError("a run without rounds cannot be back-tested")
-    missing = sorted(name for name in rule.reads - {"spent"} if not any(line.get(name) for line in lines))
+    missing = sorted(name for name in rule.needs - {"spent"} if not any(line.get(name) for line in lines))
     if missing:
         raise DataError(
             f"{type(rule).__name__} reads {', '.join(missing)}, which this run did not record: run it with the rule "

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from dal.config.moved import accepts_old_options
 from dal.functional.checking import Options
 from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given, number
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Labels(StoppingRule):
     """Stops when so many labels were bought.
@@ -15,25 +17,28 @@ class Labels(StoppingRule):
     batch more may be bought.
 
     Args:
-        most: labels to buy.
+        max_labels: labels to buy.
     """
 
-    most: int
+    max_labels: int
 
-    reads = frozenset({"spent"})
+    needs = frozenset({"spent"})
     advice = "always, together with a rule that may never stop"
 
     def __post_init__(self) -> None:
-        Options(self).whole("most", least=1, said="at least 1")
+        Options(self).whole("max_labels", least=1, said="at least 1")
 
     def judge(self, history: History) -> Verdict:
         """Labels bought against the budget."""
         bought = _spent(history)["answers"]
         return Verdict(
-            bought >= self.most, f"{bought:,} of {count(self.most, 'label')} were bought", {"labels_bought": bought}
+            bought >= self.max_labels,
+            f"{bought:,} of {count(self.max_labels, 'label')} were bought",
+            {"labels_bought": bought},
         )
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Dollars(StoppingRule):
     """Stops when so much money was spent.
@@ -42,21 +47,21 @@ class Dollars(StoppingRule):
     for each answer that has no cost stored; and the price of an hour for all hours that are known (see `Hours`).
 
     Args:
-        most: dollars to spend.
+        max_dollars: dollars to spend.
         per_label: dollars for an answer without a cost of its own.
         per_hour: dollars for an hour of those who answer.
     """
 
-    most: float
+    max_dollars: float
     per_label: float = 0.0
     per_hour: float = 0.0
 
-    reads = frozenset({"spent"})
+    needs = frozenset({"spent"})
     advice = "language models and paid annotators"
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("most", above=0, said="positive")
+        options.number("max_dollars", above=0, said="positive")
         options.number("per_label", "per_hour", least=0, said="at least 0")
 
     def judge(self, history: History) -> Verdict:
@@ -65,10 +70,11 @@ class Dollars(StoppingRule):
         total = spent["dollars"] + self.per_label * spent["unpriced"] + self.per_hour * spent["hours"]
         unknown = spent["unpriced"] if not self.per_label and not self.per_hour else 0
         missing = f" ({count(unknown, 'answer')} without a cost: give per_label)" if unknown else ""
-        text = f"{number(total, 2, self.most)} of {given(self.most)} dollars were spent{missing}"
-        return Verdict(total >= self.most, text, {"dollars": total})
+        text = f"{number(total, 2, self.max_dollars)} of {given(self.max_dollars)} dollars were spent{missing}"
+        return Verdict(total >= self.max_dollars, text, {"dollars": total})
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Hours(StoppingRule):
     """Stops when those who answer have worked so many hours.
@@ -77,19 +83,19 @@ class Hours(StoppingRule):
     time of training and of passes over the pool is not: it is the people's time that a budget is for.
 
     Args:
-        most: hours to spend.
+        max_hours: hours to spend.
         per_label: seconds for an answer without a time of its own.
     """
 
-    most: float
+    max_hours: float
     per_label: float = 0.0
 
-    reads = frozenset({"spent"})
+    needs = frozenset({"spent"})
     advice = "people's time; give per_label where answers come from a file"
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("most", above=0, said="positive")
+        options.number("max_hours", above=0, said="positive")
         options.number("per_label", least=0, said="at least 0")
 
     def judge(self, history: History) -> Verdict:
@@ -98,8 +104,8 @@ class Hours(StoppingRule):
         total = spent["hours"] + self.per_label * spent["untimed"] / 3600
         unknown = 0 if self.per_label else spent["untimed"]
         missing = f" ({count(unknown, 'answer')} without a time: give per_label)" if unknown else ""
-        text = f"{number(total, 2, self.most)} of {given(self.most)} hours were spent{missing}"
-        return Verdict(total >= self.most, text, {"hours": total})
+        text = f"{number(total, 2, self.max_hours)} of {given(self.max_hours)} hours were spent{missing}"
+        return Verdict(total >= self.max_hours, text, {"hours": total})
 
 
 def _spent(history: History) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dal.config.moved import accepts_old_options
 from dal.evaluation.agreement import f_change_bound, kappa, kappa_variance
 from dal.functional.checking import Options
 from dal.stopping.rule import History, StoppingRule, Verdict, count, given, number
@@ -22,7 +23,7 @@ class StopSetRule(StoppingRule):
     window: int
     size: int
 
-    reads = frozenset({"stop_set"})
+    needs = frozenset({"stop_set"})
 
     def __post_init__(self) -> None:
         """Refuse a window or a stop set that says nothing."""
@@ -90,6 +91,7 @@ class StabilizingPredictions(StopSetRule):
         return Verdict(mean >= self.threshold, text, notes)
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class ClassificationChange(StopSetRule):
     """Stops when the new labels change no prediction among the rows without a label.
@@ -99,12 +101,12 @@ class ClassificationChange(StopSetRule):
     that puts all of it into one class is not taken for a stable one.
 
     Args:
-        most: the share of the rows that may change their class, 0 as published.
+        max_change: the share of the rows that may change their class, 0 as published.
         window: so many rounds in a row.
         size: rows of the sample, at least 100; the whole pool where it is smaller.
     """
 
-    most: float = 0.0
+    max_change: float = 0.0
     window: int = 1
     size: int = 2000
 
@@ -113,7 +115,7 @@ class ClassificationChange(StopSetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Options(self).number("most", least=0, below=1, said="at least 0 and below 1")
+        Options(self).number("max_change", least=0, below=1, said="at least 0 and below 1")
 
     def judge(self, history: History) -> Verdict:
         """The share of predictions that changed in the last rounds against the most allowed."""
@@ -125,11 +127,13 @@ class ClassificationChange(StopSetRule):
             )
         changed, rows = max(changes, key=lambda pair: pair[0] / pair[1])
         over = "in the last round" if self.window == 1 else f"at most in the last {count(self.window, 'round')}"
-        text = f"{changed:,} of {count(rows, 'prediction')} changed {over} (at most {int(self.most * rows)} wanted)"
+        text = (
+            f"{changed:,} of {count(rows, 'prediction')} changed {over} (at most {int(self.max_change * rows)} wanted)"
+        )
         notes = {"share_changed": changes[-1][0] / changes[-1][1]}
         if _single_class(pairs[-1][1], self.size):
             return Verdict(False, f"{text}, but the model puts every row into the same class", notes)
-        return Verdict(changed <= self.most * rows, text, notes)
+        return Verdict(changed <= self.max_change * rows, text, notes)
 
 
 @dataclass(frozen=True)

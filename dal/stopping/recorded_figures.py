@@ -18,7 +18,7 @@ from dal.errors import ConfigError
 from dal.functional.uncertainty import entropy
 from dal.outputs import Outputs
 from dal.stopping.rule import Line, StoppingRule
-from dal.store.events import Event, Work, work
+from dal.store.events import AnnotationTotals, Event, work
 from dal.store.proposals import Proposal, apart
 from dal.store.unread_answers import Unread
 
@@ -44,10 +44,10 @@ def check(rule: StoppingRule, data: Any) -> None:
     Raises:
         ConfigError: it reads what nobody records, or validation rows that the data does not have.
     """
-    name, unknown = type(rule).__name__, sorted(rule.reads - READS.keys())
+    name, unknown = type(rule).__name__, sorted(rule.needs - READS.keys())
     if unknown:
         raise ConfigError(f"{name} reads {', '.join(unknown)}, which no round records; recorded are {', '.join(READS)}")
-    if "validation" in rule.reads and (data.validation is None or not bool(data.validation.known.all())):
+    if "validation" in rule.needs and (data.validation is None or not bool(data.validation.known.all())):
         raise ConfigError(
             f"{name} reads scores on validation rows, and the data has none: give data.validation a share such as 0.1"
         )
@@ -56,11 +56,14 @@ def check(rule: StoppingRule, data: Any) -> None:
 def holds(line: Line, rule: StoppingRule) -> bool:
     """Whether a line has all that the rule reads."""
     wanted = line["stop_set"]["wanted"] if "stop_set" in line else 0
-    return rule.reads <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.reads)
+    return rule.needs <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.needs)
 
 
 def spent(
-    done: Iterable[Event] | Work, answers: int, proposals: Iterable[Proposal] = (), unread: Iterable[Unread] = ()
+    done: Iterable[Event] | AnnotationTotals,
+    answers: int,
+    proposals: Iterable[Proposal] = (),
+    unread: Iterable[Unread] = (),
 ) -> dict[str, float]:
     """What all answers and skips cost and took, those that were retracted later too: the work was done.
 
@@ -71,7 +74,7 @@ def spent(
             machine that made them does not.
         unread: answers of machines that could not be read, likewise.
     """
-    counted = done if isinstance(done, Work) else work(done)
+    counted = done if isinstance(done, AnnotationTotals) else work(done)
     beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
     costs = [repeat(cost, count) for (_, cost, _), count in counted.done.items() if cost is not None]
     seconds = [repeat(took, count) for (_, _, took), count in counted.done.items() if took is not None]

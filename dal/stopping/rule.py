@@ -1,10 +1,13 @@
-"""The contract of a stopping rule: a small immutable value that judges recorded numbers, without a model."""
+"""The contract of a stopping rule, a small immutable value that judges recorded numbers, and rules made of rules."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from dal.config.moved import accept_old_attribute
+from dal.errors import ConfigError
 
 Line = Mapping[str, Any]
 
@@ -52,10 +55,10 @@ class StoppingRule(ABC):
     """Says when to stop asking. Subclasses are frozen dataclasses: their fields are their options.
 
     A rule is a pure function of recorded numbers, so that a run that is resumed decides the same. `rule & other` stops
-    when both say so, `rule | other` when either does; in a config they are `All` and `Any`.
+    when both say so, `rule | other` when either does; in a config they are `AllOf` and `AnyOf`.
 
     Class attributes (plain and unannotated, or properties, so that they do not become options):
-        reads: what must be recorded with every round, next to the number of labels:
+        needs: what must be recorded with every round, next to the number of labels:
             "spent": {"answers", "dollars", "unpriced", "hours", "untimed"}: rows with an answer, what all answers cost
                 and took, and how many of them have no cost or time stored.
             "validation": the figures of `dal.evaluation.evaluate` on the validation rows, and "rows", how many.
@@ -66,29 +69,139 @@ class StoppingRule(ABC):
         advice: one line: when to use it and when not.
     """
 
-    reads = frozenset()  # type: ignore[var-annotated]
+    needs = frozenset()  # type: ignore[var-annotated]
     stop_set = 0
     paper = ""
     advice = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take the attribute `reads` of version 0.1 for `needs`, with a warning."""
+        super().__init_subclass__(**options)
+        accept_old_attribute(cls, "reads", "needs")
 
     @abstractmethod
     def judge(self, history: History) -> Verdict:
         """Whether to stop after the last of these rounds, and why."""
 
     def __and__(self, other: "StoppingRule") -> "StoppingRule":
-        from dal.stopping.composition import All
-
-        return All((*_parts(self, All), *_parts(other, All))) if isinstance(other, StoppingRule) else NotImplemented
+        return (
+            AllOf((*_parts(self, AllOf), *_parts(other, AllOf))) if isinstance(other, StoppingRule) else NotImplemented
+        )
 
     def __or__(self, other: "StoppingRule") -> "StoppingRule":
-        from dal.stopping.composition import Any
-
-        return Any((*_parts(self, Any), *_parts(other, Any))) if isinstance(other, StoppingRule) else NotImplemented
+        return (
+            AnyOf((*_parts(self, AnyOf), *_parts(other, AnyOf))) if isinstance(other, StoppingRule) else NotImplemented
+        )
 
 
 def _parts(rule: StoppingRule, kind: type) -> tuple[StoppingRule, ...]:
-    """The parts of a rule that is of this kind already, else the rule itself: `a | b | c` is one `Any` of three."""
+    """The parts of a rule that is of this kind already, else the rule itself: `a | b | c` is one `AnyOf` of three."""
     return rule.rules if isinstance(rule, kind) else (rule,)  # type: ignore[attr-defined,no-any-return]
+
+
+# -- rules made of rules ----------------------------------------------------------------------------------------------
+
+
+class ComposedRule(StoppingRule):
+    """A rule made of `rules`, which reads what they read."""
+
+    rules: tuple[StoppingRule, ...]
+
+    def __post_init__(self) -> None:
+        """Take any sequence of rules, and nothing else."""
+        name = type(self).__name__
+        wrong = [rule for rule in self.rules if not isinstance(rule, StoppingRule)]
+        if wrong or not self.rules:
+            got = f"{wrong[0]!r} among them" if wrong else "none"
+            raise ConfigError(f"{name} takes a list of at least one stopping rule, got {got}")
+        object.__setattr__(self, "rules", tuple(self.rules))
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        """What its rules read."""
+        return frozenset(name for rule in self.rules for name in rule.needs)
+
+    @property
+    def stop_set(self) -> int:  # type: ignore[override]
+        """As many rows as its rules read."""
+        return max(rule.stop_set for rule in self.rules)
+
+
+@dataclass(frozen=True)
+class AllOf(ComposedRule):
+    """Stops when all of its rules say so after the same round: `a & b`.
+
+    With a budget among them, that is a floor: `Labels(max_labels=200) & Plateau()` buys at least 200 labels.
+
+    Args:
+        rules: at least one.
+    """
+
+    rules: tuple[StoppingRule, ...]
+
+    advice = "to make sure, or to set a floor: `Labels` and another rule"
+
+    def judge(self, history: History) -> Verdict:
+        """Why all stop, or how far those are that do not."""
+        found = [rule.judge(history) for rule in self.rules]
+        stop = all(found)
+        return Verdict(stop, _texts(each for each in found if each.stop is stop), _notes(found))
+
+
+@dataclass(frozen=True)
+class AnyOf(ComposedRule):
+    """Stops when any of its rules says so: `a | b`.
+
+    Args:
+        rules: at least one.
+    """
+
+    rules: tuple[StoppingRule, ...]
+
+    advice = "a rule that may never stop, and a budget"
+
+    def judge(self, history: History) -> Verdict:
+        """Why those stop that do, or how far all are."""
+        found = [rule.judge(history) for rule in self.rules]
+        stop = any(found)
+        return Verdict(stop, _texts(each for each in found if each.stop is stop), _notes(found))
+
+
+@dataclass(frozen=True)
+class Observe(ComposedRule):
+    """Never stops, and records all that its rules read: for a run to try rules on afterwards, with `backtest`.
+
+    Args:
+        rules: at least one.
+    """
+
+    rules: tuple[StoppingRule, ...]
+
+    advice = "before you trust a rule: run to the end once, and see where it would have stopped"
+
+    def judge(self, history: History) -> Verdict:
+        """What its rules say, without stopping."""
+        found = [rule.judge(history) for rule in self.rules]
+        return Verdict(False, "only observed: " + _texts(found), _notes(found))
+
+
+def _texts(verdicts: Iterable[Verdict]) -> str:
+    return "; ".join(verdict.text for verdict in verdicts)
+
+
+def _notes(verdicts: Iterable[Verdict]) -> Mapping[str, float]:
+    """The figures of all; a second figure of the same name is called `name_2`."""
+    found: dict[str, float] = {}
+    for verdict in verdicts:
+        for name, value in verdict.notes.items():
+            free, number = name, 1
+            while free in found:
+                free, number = f"{name}_{number + 1}", number + 1
+            found[free] = value
+    return found
+
+
+# -- figures in sentences ---------------------------------------------------------------------------------------------
 
 
 def number(value: float, digits: int = 3, against: float | None = None) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
 
+from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError
 from dal.evaluation.curves import LOWER_IS_BETTER
 from dal.evaluation.extrapolation import predicted_gain
@@ -40,7 +41,7 @@ class TargetScore(StoppingRule):
     patience: int = 1
     confidence: float | None = None
 
-    reads = frozenset({"validation"})
+    needs = frozenset({"validation"})
     paper = "Wilson 1927, for the interval"
     advice = "you know how good is good enough, and have labels to hold out"
 
@@ -77,6 +78,7 @@ class TargetScore(StoppingRule):
         return score if self.confidence is None else wilson_lower(score, int(figures["rows"]), self.confidence)
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Plateau(StoppingRule):
     """Stops when further labels are predicted to bring too little: the learning curve has flattened.
@@ -86,40 +88,40 @@ class Plateau(StoppingRule):
     upper end of that interval is too little. What it predicts is in the verdict's text and notes.
 
     Args:
-        least_gain: the gain in score that would be worth the labels.
+        min_gain: the gain in score that would be worth the labels.
         labels: how many further labels are judged.
         metric: a figure of `dal.evaluation.evaluate` between 0 and 1 of which more is better.
         confidence: of the interval, half of the rest on either side.
-        least_rounds: rounds before it says anything, at least 5.
+        min_rounds: rounds before it says anything, at least 5.
         samples: curves drawn for the interval.
         seed: decides the draws.
     """
 
-    least_gain: float = 0.005
+    min_gain: float = 0.005
     labels: int = 100
     metric: Share = "accuracy"
     confidence: float = 0.9
-    least_rounds: int = 6
+    min_rounds: int = 6
     samples: int = 1000
     seed: int = 0
 
-    reads = frozenset({"validation"})
+    needs = frozenset({"validation"})
     paper = "Figueroa et al. 2012, for the curve and its weights"
     advice = "labels have a price; misled by a curve that is flat at first and rises later: set a floor with `Labels`"
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("least_gain", above=0, said="positive")
+        options.number("min_gain", above=0, said="positive")
         options.number("confidence", above=0, below=1, said="between 0 and 1")
-        for name, least in (("labels", 1), ("least_rounds", 5), ("samples", 100), ("seed", 0)):
+        for name, least in (("labels", 1), ("min_rounds", 5), ("samples", 100), ("seed", 0)):
             options.whole(name, least=least, said=f"at least {least}")
 
     def judge(self, history: History) -> Verdict:
         """The predicted gain of the next labels against the least that is worth them."""
         points = {labels: score for labels, score in _points(history, self.metric).items() if labels > 0}
-        if len(points) < self.least_rounds:
+        if len(points) < self.min_rounds:
             return Verdict(
-                False, f"{count(len(points), 'score')} on validation rows so far, {self.least_rounds} are needed"
+                False, f"{count(len(points), 'score')} on validation rows so far, {self.min_rounds} are needed"
             )
         labels, scores = list(points), list(points.values())
         gain = predicted_gain(
@@ -127,11 +129,11 @@ class Plateau(StoppingRule):
         )
         text = (
             f"the next {count(self.labels, 'label')} are predicted to add {number(gain.value, 4)} to the validation "
-            f"{_word(self.metric)}, {number(gain.low, 4)} to {number(gain.high, 4, self.least_gain)} with "
-            f"{self.confidence:.0%} confidence (at least {given(self.least_gain)} wanted)"
+            f"{_word(self.metric)}, {number(gain.low, 4)} to {number(gain.high, 4, self.min_gain)} with "
+            f"{self.confidence:.0%} confidence (at least {given(self.min_gain)} wanted)"
         )
         notes = {"predicted_gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-        return Verdict(gain.high < self.least_gain, text, {**notes, "ceiling": gain.curve.ceiling})
+        return Verdict(gain.high < self.min_gain, text, {**notes, "ceiling": gain.curve.ceiling})
 
 
 def wilson_lower(share: float, rows: int, confidence: float) -> float:

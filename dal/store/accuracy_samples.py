@@ -16,7 +16,7 @@ CHECKS = "checks"
 
 
 @dataclass(frozen=True)
-class Check:
+class AccuracySample:
     """Rows drawn with known probabilities, what the model of that time says of them, and what a person said.
 
     Attributes:
@@ -54,7 +54,7 @@ class Check:
             for name, guess in zip(self.ids[: self.answered], self.guesses, strict=False)
         ]
 
-    def told(self, answers: Mapping[str, Value | Skip]) -> "Check":
+    def told(self, answers: Mapping[str, Value | Skip]) -> "AccuracySample":
         """The check with these answers, which take the place of earlier ones."""
         told = {name: None if value is SKIP else value for name, value in answers.items()}
         return replace(self, answers={**self.answers, **told})  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ class Check:
         )
 
 
-def read_checks(folder: Path) -> list[Check]:
+def read_checks(folder: Path) -> list[AccuracySample]:
     """The checks in the folder of a session, oldest first.
 
     Raises:
@@ -83,7 +83,7 @@ def read_checks(folder: Path) -> list[Check]:
     return sorted(found, key=lambda check: check.number)
 
 
-def _check(stored: dict[str, Any]) -> Check:
+def _check(stored: dict[str, Any]) -> AccuracySample:
     stored["ids"], stored["probabilities"] = tuple(stored["ids"]), tuple(map(float, stored["probabilities"]))
     stored["guesses"] = tuple(map(_value, stored["guesses"]))
     stored["answers"] = {name: None if value is None else _value(value) for name, value in stored["answers"].items()}
@@ -95,7 +95,7 @@ def _check(stored: dict[str, Any]) -> Check:
         raise TypeError("counts are whole numbers")
     if not all(0 < each <= 1 for each in (*stored["probabilities"], float(stored["uniform"]))):
         raise ValueError("probabilities lie between 0 and 1")
-    return Check(**stored)
+    return AccuracySample(**stored)
 
 
 def _value(stored: object) -> Value:

@@ -78,7 +78,7 @@ class Batch:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Work:
+class AnnotationTotals:
     """What answering cost and who did it, as counts, so that no list of answers has to be kept or read again.
 
     Attributes:
@@ -100,7 +100,7 @@ class Work:
             self.paid.add((event.row, event.who or "", source))
 
 
-class State:
+class StoreState:
     """What the events so far imply.
 
     Attributes:
@@ -124,7 +124,7 @@ class State:
         self.given: list[Event] = []
         self.asked: dict[str, int] = {}
         self.begins: list[int] = []
-        self.work = Work()
+        self.work = AnnotationTotals()
         self._earlier: dict[str, list[Event]] = {}  # what stood before, of the rows that were answered again
         self._before: dict[str, Event | None] = {}  # what stood when the present batch was asked, where it changed
 
@@ -207,17 +207,17 @@ class State:
 
 
 def standing(events: Iterable[Event]) -> dict[str, Event]:
-    """`State.standing` after these events, which are all from the first on."""
+    """`StoreState.standing` after these events, which are all from the first on."""
     return _after(events).standing()
 
 
-def work(events: Iterable[Event]) -> Work:
+def work(events: Iterable[Event]) -> AnnotationTotals:
     """What the answers among these events cost; the events are all from the first on."""
     return _after(events).work
 
 
-def _after(events: Iterable[Event]) -> State:
-    state = State()
+def _after(events: Iterable[Event]) -> StoreState:
+    state = StoreState()
     for event in events:
         state.apply(event)
     return state

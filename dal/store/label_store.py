@@ -15,7 +15,7 @@ from dal.store import database, events, proposals
 from dal.store import unread_answers as unread
 from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
 from dal.store.bounded_json import parse_json
-from dal.store.events import SKIP, Answer, Batch, Event, Skip, State, Value, Work
+from dal.store.events import SKIP, AnnotationTotals, Answer, Batch, Event, Skip, StoreState, Value
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread
 
@@ -95,7 +95,7 @@ class LabelStore:
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
         self._joined = False  # whether a transaction is open that further calls belong to
-        self._state = State()
+        self._state = StoreState()
         self._proposals = _Kept("proposals", proposals.COLUMNS, proposals.read)
         self._unread = _Kept("unread", unread.COLUMNS, unread.read)
         self._token_budget: int | None = None
@@ -163,7 +163,7 @@ class LabelStore:
         return self._state.labels_round
 
     @property
-    def work(self) -> Work:
+    def work(self) -> AnnotationTotals:
         """What the answers cost and who gave them. Not to be changed."""
         return self._state.work
 

@@ -110,7 +110,7 @@ def apart(said: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[
 
     Args:
         said: the proposals of the label store, or its answers that could not be read.
-        paid: (row, who, source) of the answers and skips that have a cost: `dal.store.events.Work.paid`.
+        paid: (row, who, source) of the answers and skips that have a cost: `dal.store.events.AnnotationTotals.paid`.
     """
     last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
     return [each for key, each in last.items() if key not in paid] if paid else list(last.values())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dal.functional.checking import Options
 from dal.functional.signal import neighbor_agreement
 from dal.strategies.batches import Diversified
-from dal.strategies.composition import Composed, Mixture
+from dal.strategies.composition import ComposedStrategy, Mixture
 from dal.strategies.herding import MaxHerding, UHerding
 from dal.strategies.random import Random
 from dal.strategy import Query, RoundState, Selection, Strategy, choose
@@ -19,7 +19,7 @@ _JUDGED = 30
 
 
 @dataclass(frozen=True)
-class Auto(Composed):
+class Auto(ComposedStrategy):
     """What suits the number of labels: typical rows first, then unsure and different ones; random where nothing helps.
 
     - `few` acts while a model of these labels could not be trusted: fewer than `per_class` labels for each class on

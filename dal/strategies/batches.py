@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from dal.functional.checking import Options
 from dal.functional.clustering import kmeans, medoids
 from dal.functional.ranking import top
-from dal.strategies.composition import Composed
+from dal.strategies.composition import ComposedStrategy
 from dal.strategies.stochastic import above_lowest, check_scores
 from dal.strategies.uncertainty import Margin
 from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 
 
 @dataclass(frozen=True)
-class Diversified(Composed):
+class Diversified(ComposedStrategy):
     """The row nearest the center of each of n clusters of the `factor * n` rows that another strategy scores highest.
 
     k-means with k = n at unit length, each row weighted by its score above the lowest there can be: `argmin sum_i w_i
@@ -80,7 +80,7 @@ class Diversified(Composed):
 
 
 @dataclass(frozen=True)
-class ClassBalanced(Composed):
+class ClassBalanced(ComposedStrategy):
     """The highest scores of another strategy, class by class, so that the labeled classes even out.
 
     Again and again: of the classes that still have a row predicted as theirs, the one with the fewest labels, those

@@ -12,7 +12,7 @@ from dal.strategies.uncertainty import Margin
 from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, choose
 
 
-class Composed(Strategy):
+class ComposedStrategy(Strategy):
     """A strategy made of `parts`: it reads what they read, and is right for multi-label outputs when all are."""
 
     delegates = True
@@ -44,7 +44,7 @@ class Composed(Strategy):
 
 
 @dataclass(frozen=True)
-class Phases(Composed):
+class Phases(ComposedStrategy):
     """`first` until there are labels enough, then `then`: the way to write a cold start.
 
     `then` acts once `until` rows have a label and at least `classes` classes have one; when multi-label, a row counts
@@ -89,7 +89,7 @@ class Phases(Composed):
 
 
 @dataclass(frozen=True)
-class Mixture(Composed):
+class Mixture(ComposedStrategy):
     """n split over several strategies, which all read one pass: half by margin and half at random, say.
 
     Each gets its share of n, rounded by largest remainder (of equal ones the first is rounded up; a share below 1/n may
@@ -158,7 +158,7 @@ class Mixture(Composed):
 
 
 @dataclass(frozen=True)
-class Fallback(Composed):
+class Fallback(ComposedStrategy):
     """`first` where it has something to go by, else `then`.
 
     `then` acts in the place of `first`

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
 from dal.functional.drawing import some_rows
-from dal.functional.herding import Herd, closest_distance, max_herding
+from dal.functional.herding import HerdingState, closest_distance, max_herding
 from dal.functional.uncertainty import margin
 from dal.outputs import log_probs
 from dal.strategy import Query, Selection, Strategy
@@ -142,5 +142,5 @@ def _bandwidth(labeled: Tensor) -> float:
     return closest if math.isfinite(closest) else 1.0
 
 
-def _selection(herd: Herd, **notes: float) -> Selection:
+def _selection(herd: HerdingState, **notes: float) -> Selection:
     return Selection(herd.positions, herd.gains, {**notes, "coverage": herd.coverage})

@@ -10,7 +10,7 @@ from torch import Tensor
 from dal.errors import ConfigError, SelectionError
 from dal.functional.checking import Options
 from dal.functional.ranking import top
-from dal.strategies.composition import Composed
+from dal.strategies.composition import ComposedStrategy
 from dal.strategies.disagreement import BALD
 from dal.strategies.uncertainty import Margin
 from dal.strategy import Query, ScoreStrategy, Selection, Strategy
@@ -22,7 +22,7 @@ _ROUNDING = 1e-5  # how far below its lowest value a score may be rounded
 
 
 @dataclass(frozen=True)
-class Stochastic(Composed):
+class Stochastic(ComposedStrategy):
     """Rows drawn without replacement, more often the higher another strategy scores them.
 
     The top n of a perturbed score, with Gumbel noise e_i:

@@ -8,7 +8,7 @@
 The same from the shell: `dal check my_package:MyStrategy`.
 """
 
-from dal.testing.conformance_report import Check, ConformanceError, Failure, Report, Result, Skipped
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, ConformanceError, Report, Result
 from dal.testing.learners import LEARNER_CHECKS, check_learner, default_rows, learner_report
 from dal.testing.strategies import STRATEGY_CHECKS, check_strategy, strategy_report
 from dal.testing.synthetic import Extra, Setting, synthetic
@@ -17,13 +17,13 @@ __all__ = [
     "LEARNER_CHECKS",
     "STRATEGY_CHECKS",
     "Check",
+    "CheckFailure",
+    "CheckSkipped",
     "ConformanceError",
     "Extra",
-    "Failure",
     "Report",
     "Result",
     "Setting",
-    "Skipped",
     "check_learner",
     "check_strategy",
     "default_rows",

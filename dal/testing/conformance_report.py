@@ -8,11 +8,11 @@ Check = Callable[..., str | None]
 Verdict = Literal["passed", "failed", "skipped"]
 
 
-class Failure(AssertionError):
+class CheckFailure(AssertionError):
     """A check that found the contract broken; the message says how, and what to do."""
 
 
-class Skipped(Exception):
+class CheckSkipped(Exception):
     """A check that does not apply; the message says why."""
 
 
@@ -87,16 +87,16 @@ class ConformanceError(AssertionError):
 
 
 def run_checks(subject: str, checks: Mapping[str, Check], *args: Any) -> Report:
-    """The report of `checks`, each called with `args`. A check that raises anything but `Skipped` failed."""
+    """The report of `checks`, each called with `args`. A check that raises anything but `CheckSkipped` failed."""
     return Report(subject, tuple(_result(name, check, args) for name, check in checks.items()))
 
 
 def _result(name: str, check: Check, args: tuple[Any, ...]) -> Result:
     try:
         return Result(name, "passed", check(*args) or "")
-    except Skipped as reason:
+    except CheckSkipped as reason:
         return Result(name, "skipped", str(reason))
-    except Failure as failure:
+    except CheckFailure as failure:
         return Result(name, "failed", str(failure))
     except Exception as error:
         return Result(name, "failed", said(error))

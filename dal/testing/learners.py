@@ -16,7 +16,7 @@ from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import FOLDS, FOLLOWS, Outputs, closure
-from dal.testing.conformance_report import Check, Failure, Report, Result, Skipped, run_checks, said
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, run_checks, said
 from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
 
 DECLARED = ("provides", "label_free")
@@ -106,10 +106,10 @@ def check_declaration(trial: Trial) -> None:
     check_plain(learner, (*DECLARED, "advice"))
     check_names(learner, DECLARED)
     if not learner.provides:
-        raise Failure(f"{type(learner).__name__}.provides is empty: no strategy could read anything")
+        raise CheckFailure(f"{type(learner).__name__}.provides is empty: no strategy could read anything")
     beyond = sorted(frozenset(learner.label_free) - closure(learner.provides))
     if beyond:
-        raise Failure(f"label_free names {beyond}, which provides does not hold")
+        raise CheckFailure(f"label_free names {beyond}, which provides does not hold")
 
 
 def check_learner_value(trial: Trial) -> None:
@@ -118,23 +118,23 @@ def check_learner_value(trial: Trial) -> None:
     before = state_of(trial.learner)
     trial.fit()
     if state_of(trial.learner) != before:
-        raise Failure("fit changed the learner itself: what was learnt belongs into the predictor")
+        raise CheckFailure("fit changed the learner itself: what was learnt belongs into the predictor")
 
 
 def check_prepared(trial: Trial) -> None:
     """As many rows as came in, their classes, int64 lengths, and batches of them."""
     prepared, count = trial.prepared, len(trial.data)
     if len(prepared) != count:
-        raise Failure(f"prepare made {len(prepared)} rows of {count}")
+        raise CheckFailure(f"prepare made {len(prepared)} rows of {count}")
     if tuple(prepared.classes) != tuple(trial.data.classes) or prepared.multilabel != trial.data.multilabel:
-        raise Failure(f"prepared.classes and multilabel must be the data's, got {prepared.classes}")
+        raise CheckFailure(f"prepared.classes and multilabel must be the data's, got {prepared.classes}")
     lengths = prepared.lengths
     if lengths.shape != (count,) or lengths.dtype != torch.int64 or int(lengths.min()) < 1:
-        raise Failure(f"prepared.lengths must be ({count},) int64 of at least 1, got {_shown(lengths)}")
+        raise CheckFailure(f"prepared.lengths must be ({count},) int64 of at least 1, got {_shown(lengths)}")
     batch = prepared.batch([2, 0, 1])
     wrong = {name: len(value) for name, value in batch.items() if isinstance(value, Tensor) and len(value) != 3}
     if wrong:
-        raise Failure(f"a batch of 3 rows holds {wrong} rows")
+        raise CheckFailure(f"a batch of 3 rows holds {wrong} rows")
 
 
 def check_provided(trial: Trial) -> str:
@@ -142,13 +142,13 @@ def check_provided(trial: Trial) -> str:
     outputs = trial.outputs(trial.names)
     count, classes = len(trial.data), len(trial.data.classes)
     if len(outputs) != count or outputs.multilabel != trial.data.multilabel:
-        raise Failure(f"outputs has {len(outputs)} rows (multilabel {outputs.multilabel}) for {count} of the data")
+        raise CheckFailure(f"outputs has {len(outputs)} rows (multilabel {outputs.multilabel}) for {count} of the data")
     for name in sorted(trial.names):
         for tensor in _parts(outputs[name]):
             if len(tensor) != count or tensor.dtype != torch.float32:
-                raise Failure(f"{name!r} must be float32 with {count} rows, got {_shown(tensor)}")
+                raise CheckFailure(f"{name!r} must be float32 with {count} rows, got {_shown(tensor)}")
             if not torch.isfinite(tensor).all():
-                raise Failure(f"{name!r} is NaN or infinite somewhere")
+                raise CheckFailure(f"{name!r} is NaN or infinite somewhere")
         _expect(name, outputs[name], count, classes, trial.learner.unknown)
     lacking = f"; this checkpoint lacks {', '.join(sorted(trial.refused))}" if trial.refused else ""
     return ", ".join(sorted(frozenset(trial.learner.provides) - trial.refused)) + lacking
@@ -169,7 +169,7 @@ def _expect(name: str, value: Any, count: int, classes: int, unknown: bool = Fal
     want, got = shapes[name], tuple(value.shape)
     if len(want) != len(got) or any(w is not None and w != g for w, g in zip(want, got, strict=True)):
         letters = ", ".join("any" if w is None else str(w) for w in want)
-        raise Failure(f"{name!r} has shape {got}, expected ({letters})")
+        raise CheckFailure(f"{name!r} has shape {got}, expected ({letters})")
 
 
 def check_row_order(trial: Trial) -> None:
@@ -179,7 +179,7 @@ def check_row_order(trial: Trial) -> None:
     some = torch.tensor([5, 0, 3, 0, len(trial.data) - 1])
     part = trial.outputs(names, some)
     if len(part) != len(some):
-        raise Failure(f"outputs for {len(some)} rows has {len(part)}")
+        raise CheckFailure(f"outputs for {len(some)} rows has {len(part)}")
     for name in sorted(names):
         _same(part[name], whole[name][some.to(whole.device)], trial, f"{name!r} of some rows differs from the whole's")
 
@@ -187,13 +187,13 @@ def check_row_order(trial: Trial) -> None:
 def check_joint(trial: Trial) -> None:
     """Sample k of `joint_mc_logits` is one function: a row given twice gets the same samples, wherever it stands."""
     if "joint_mc_logits" not in trial.names:
-        raise Skipped("does not provide joint_mc_logits")
+        raise CheckSkipped("does not provide joint_mc_logits")
     twice = torch.arange(len(trial.data)).repeat(2)
     joint = trial.outputs({"joint_mc_logits"}, twice)["joint_mc_logits"]
     first, second = joint.chunk(2)
     _same(first, second, trial, "a row given twice got two sets of joint samples: sample k must be one function")
     if joint.shape[1] > 1 and torch.equal(joint[:, 0], joint[:, 1]):
-        raise Failure("all joint samples are alike")
+        raise CheckFailure("all joint samples are alike")
 
 
 def check_repeats(trial: Trial) -> None:
@@ -211,13 +211,13 @@ def check_samples_follow_seed(trial: Trial) -> None:
     """Another seed gives other samples."""
     sampled = sorted(trial.names & SAMPLED)
     if not sampled:
-        raise Skipped("provides no samples")
+        raise CheckSkipped("provides no samples")
     for name in sampled:
         one, other = (trial.predictor.outputs(trial.prepared, None, {name}, seed=seed)[name] for seed in (1, 2))
         if torch.equal(one, other) and one.shape[1] > 1 and not torch.equal(one[:, 0], one[:, 1]):
-            raise Skipped(f"{name!r} does not depend on the seed (a committee's does not)")
+            raise CheckSkipped(f"{name!r} does not depend on the seed (a committee's does not)")
         if torch.equal(one[:, 0], one[:, -1]) and one.shape[1] > 1:
-            raise Failure(f"the samples of {name!r} are all alike: is dropout active?")
+            raise CheckFailure(f"the samples of {name!r} are all alike: is dropout active?")
 
 
 def check_unknown_name(trial: Trial) -> None:
@@ -236,7 +236,7 @@ def check_label_free(trial: Trial) -> None:
         for name in sorted(free):
             for tensor in _parts(outputs[name]):
                 if len(tensor) != len(trial.data) or not torch.isfinite(tensor).all():
-                    raise Failure(f"label-free {name!r} must be finite, a row each, before training")
+                    raise CheckFailure(f"label-free {name!r} must be finite, a row each, before training")
     for name in sorted(frozenset(trial.learner.provides) - closure(trial.learner.label_free)):
         _refused(trial, untrained, name, "which is not label-free, before training")
 
@@ -249,7 +249,7 @@ def check_saved(trial: Trial) -> None:
         trial.predictor.save(folder)
         pickles = sorted(file.name for file in folder.rglob("*") if file.suffix in PICKLES)
         if pickles:
-            raise Failure(f"save wrote {', '.join(pickles)}: no pickles, use safetensors")
+            raise CheckFailure(f"save wrote {', '.join(pickles)}: no pickles, use safetensors")
         loaded = trial.learner.load(folder, trial.prepared)
         outputs, first = trial.outputs(names, predictor=loaded), trial.outputs(names)
     for name in sorted(names):
@@ -271,7 +271,7 @@ def check_fit_options(trial: Trial) -> None:
     rows, labels = trial.rows.clone(), trial.labels[trial.rows]
     trial.learner.fit(trial.prepared, rows, labels, seed=trial.seed)
     if not torch.equal(rows, trial.rows) or not torch.equal(labels, trial.labels[trial.rows]):
-        raise Failure("fit wrote to rows or labels: work on a copy")
+        raise CheckFailure("fit wrote to rows or labels: work on a copy")
     weights = torch.linspace(0.5, 1.5, len(rows))
     kept = trial.known[len(rows) :]
     validation = (trial.learner.prepare(trial.data.take(kept)), trial.labels[kept])
@@ -280,9 +280,9 @@ def check_fit_options(trial: Trial) -> None:
         try:
             predictor = trial.fit(**{name: value})
         except Exception as error:
-            raise Failure(f"fit with {name} raised {said(error)}") from error
+            raise CheckFailure(f"fit with {name} raised {said(error)}") from error
         if not all(torch.isfinite(part).all() for part in _read(trial, predictor)):
-            raise Failure(f"fit with {name} gave NaN or infinite outputs")
+            raise CheckFailure(f"fit with {name} gave NaN or infinite outputs")
 
 
 def check_single_class(trial: Trial) -> str:
@@ -294,7 +294,7 @@ def check_single_class(trial: Trial) -> str:
     except LearnerError:
         return "refused with LearnerError"
     if not all(torch.isfinite(part).all() for part in _read(trial, predictor)):
-        raise Failure("labels of a single class gave NaN or infinite outputs: train, or raise LearnerError")
+        raise CheckFailure("labels of a single class gave NaN or infinite outputs: train, or raise LearnerError")
     return "trained"
 
 
@@ -324,8 +324,8 @@ def _refused(trial: Trial, predictor: Predictor, name: str, why: str) -> None:
     except NeedError:
         return
     except Exception as error:
-        raise Failure(f"asked for {name!r}, {why}, it raised {said(error)}: expected NeedError") from error
-    raise Failure(f"asked for {name!r}, {why}, it raised nothing: expected NeedError")
+        raise CheckFailure(f"asked for {name!r}, {why}, it raised {said(error)}: expected NeedError") from error
+    raise CheckFailure(f"asked for {name!r}, {why}, it raised nothing: expected NeedError")
 
 
 def _parts(value: Any) -> tuple[Tensor, ...]:
@@ -339,10 +339,10 @@ def _shown(tensor: Tensor) -> str:
 def _same(one: Any, other: Any, trial: Trial, message: str) -> None:
     for left, right in zip(_parts(one), _parts(other), strict=True):
         if left.shape != right.shape:
-            raise Failure(f"{message} (shapes {tuple(left.shape)} and {tuple(right.shape)})")
+            raise CheckFailure(f"{message} (shapes {tuple(left.shape)} and {tuple(right.shape)})")
         gap = float((left - right).abs().max()) if left.numel() else 0.0
         if not gap <= trial.tolerance * max(1.0, float(right.abs().max())):
-            raise Failure(f"{message} (by {gap:.2g})")
+            raise CheckFailure(f"{message} (by {gap:.2g})")
 
 
 #: Name -> check, in the order in which they run.
@@ -386,9 +386,9 @@ def learner_report(
     try:
         made = construct(learner)
         if not isinstance(made, Learner):
-            raise Failure(f"{type(made).__name__} is no dal.learner.Learner")
+            raise CheckFailure(f"{type(made).__name__} is no dal.learner.Learner")
         rows = _fitting(made) if data is None else data
-    except Failure as failure:
+    except CheckFailure as failure:
         return Report(subject, (Result("declaration", "failed", str(failure)),))
     trial = Trial(made, rows, rows.labels if labels is None else labels, seed, tolerance)
     return run_checks(subject, LEARNER_CHECKS, trial)
@@ -404,7 +404,7 @@ def _fitting(learner: Learner) -> Any:
             refusals.append(f"{kind}: {said(error)}")
         else:
             return rows
-    raise Failure(f"it prepares neither made-up texts nor vectors, so give data ({'; '.join(refusals)})")
+    raise CheckFailure(f"it prepares neither made-up texts nor vectors, so give data ({'; '.join(refusals)})")
 
 
 def check_learner(

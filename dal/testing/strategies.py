@@ -12,7 +12,7 @@ from torch import Tensor
 from dal.errors import NeedError, SelectionError
 from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, all_needs, choose, name_of
 from dal.testing.allocation import AllocationWatch, TooLarge
-from dal.testing.conformance_report import Check, Failure, Report, Result, Skipped, run_checks, said
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, run_checks, said
 from dal.testing.synthetic import KNOWN, Extra, Setting, permuted, tensors
 from dal.testing.values import (
     check_names,
@@ -64,13 +64,13 @@ class Choices:
 
 
 def chosen(strategy: Strategy, query: Query, where: str) -> Selection:
-    """The strategy's checked selection, or a `Failure` that names the setting."""
+    """The strategy's checked selection, or a `CheckFailure` that names the setting."""
     try:
         return choose(strategy, query)
     except (NeedError, SelectionError) as error:
-        raise Failure(f"{error} ({where})") from error
+        raise CheckFailure(f"{error} ({where})") from error
     except Exception as error:
-        raise Failure(f"{said(error)} ({where})") from error
+        raise CheckFailure(f"{said(error)} ({where})") from error
 
 
 def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy]:
@@ -88,7 +88,7 @@ def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy
     for moment in [state] if state else states:
         who = strategy.resolve(moment)
         if not isinstance(who, Strategy):
-            raise Failure(f"{name_of(strategy)}.resolve returned {type(who).__name__}, expected a Strategy")
+            raise CheckFailure(f"{name_of(strategy)}.resolve returned {type(who).__name__}, expected a Strategy")
         if all(who is not other and who != other for other in found):
             found.append(who)
     return found
@@ -97,16 +97,18 @@ def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy
 def check_declaration(strategy: Strategy, bench: Bench) -> None:
     """What it needs is a set of names, plain and unannotated, and somebody can supply each."""
     if not isinstance(strategy, Strategy):
-        raise Failure(f"{type(strategy).__name__} is no dal.strategy.Strategy: derive from Strategy or ScoreStrategy")
+        raise CheckFailure(
+            f"{type(strategy).__name__} is no dal.strategy.Strategy: derive from Strategy or ScoreStrategy"
+        )
     check_plain(strategy, PLAIN)
     check_names(strategy, NEEDS)
     for flag in ("multilabel", "rowwise"):
         if not isinstance(getattr(strategy, flag), bool):
-            raise Failure(f"{name_of(strategy)}.{flag} must be True or False, not {getattr(strategy, flag)!r}")
+            raise CheckFailure(f"{name_of(strategy)}.{flag} must be True or False, not {getattr(strategy, flag)!r}")
     unknown = sorted(all_needs(strategy) - KNOWN - frozenset(bench.extra))
     if unknown:
         listing = ", ".join(sorted(KNOWN))
-        raise Failure(
+        raise CheckFailure(
             f"nothing here makes {', '.join(map(repr, unknown))}: give extra={{{unknown[0]!r}: function of (rows, "
             f"generator)}} if a learner of yours provides it; dal itself knows {listing}"
         )
@@ -116,13 +118,13 @@ def check_resolve(strategy: Strategy, bench: Bench) -> str:
     """A schedule hands over to strategies whose needs it declares itself, and to the same ones each time."""
     first, again = acting(strategy), acting(strategy)
     if first != again:
-        raise Failure(f"{name_of(strategy)}.resolve gives different strategies for the same round")
+        raise CheckFailure(f"{name_of(strategy)}.resolve gives different strategies for the same round")
     for who in first:
         check_declaration(who, bench)
         for needs in NEEDS:
             missing = frozenset(getattr(who, needs)) - frozenset(getattr(strategy, needs))
             if missing:
-                raise Failure(f"{name_of(strategy)}.{needs} lacks {sorted(missing)}, which {name_of(who)} reads")
+                raise CheckFailure(f"{name_of(strategy)}.{needs} lacks {sorted(missing)}, which {name_of(who)} reads")
     return "" if first == [strategy] else "acts as " + ", then ".join(map(name_of, first))
 
 
@@ -134,9 +136,9 @@ def check_values(strategy: Strategy, bench: Bench) -> None:
         inner = state_of(who)
         bench.choices(who, bench.setting()).choose()
         if state_of(who) != inner:
-            raise Failure(f"select changed {name_of(who)} itself: keep nothing from one call to the next")
+            raise CheckFailure(f"select changed {name_of(who)} itself: keep nothing from one call to the next")
     if state_of(strategy) != before:
-        raise Failure(f"selecting changed {name_of(strategy)} itself: keep nothing from one call to the next")
+        raise CheckFailure(f"selecting changed {name_of(strategy)} itself: keep nothing from one call to the next")
 
 
 def check_choice(strategy: Strategy, bench: Bench, **setting: Any) -> None:
@@ -150,7 +152,7 @@ def check_reads(strategy: Strategy, bench: Bench) -> None:
         try:
             choose(strategy, bench.setting(labeled=labeled).query(strategy))
         except NeedError as error:
-            raise Failure(str(error)) from error
+            raise CheckFailure(str(error)) from error
         except Exception:
             continue  # what else may be wrong is for the other checks to say
 
@@ -162,9 +164,9 @@ def check_same_seed(strategy: Strategy, bench: Bench) -> None:
     bench.choices(strategy, bench.setting(seed=5, rows=30)).choose(seed=9)
     again = choices.choose()
     if not torch.equal(first.positions, again.positions):
-        raise Failure("the same query and seed gave two different choices: draw from query.generator only")
+        raise CheckFailure("the same query and seed gave two different choices: draw from query.generator only")
     if (first.scores is None) != (again.scores is None) or not _equal(first.scores, again.scores):
-        raise Failure("the same query and seed gave the same rows with different scores")
+        raise CheckFailure("the same query and seed gave the same rows with different scores")
 
 
 def check_global_randomness(strategy: Strategy, bench: Bench) -> None:
@@ -178,7 +180,7 @@ def check_global_randomness(strategy: Strategy, bench: Bench) -> None:
             picks.append(chosen(strategy, query, str(choices.setting)).positions)
             check_untouched(before, "select")
     if not torch.equal(*picks):
-        raise Failure("the choice follows the global random state: draw from query.generator (query.rand) only")
+        raise CheckFailure("the choice follows the global random state: draw from query.generator (query.rand) only")
 
 
 def check_inputs_kept(strategy: Strategy, bench: Bench) -> None:
@@ -194,7 +196,9 @@ def check_inputs_kept(strategy: Strategy, bench: Bench) -> None:
     chosen(strategy, query, str(bench.setting()))
     written = [name for name, tensor in held.items() if not torch.equal(tensor, before[name])]
     if written:
-        raise Failure(f"select wrote to query.{written[0]}: work on a copy, and mind the in-place methods of tensors")
+        raise CheckFailure(
+            f"select wrote to query.{written[0]}: work on a copy, and mind the in-place methods of tensors"
+        )
 
 
 def check_permutation(strategy: Strategy, bench: Bench) -> str:
@@ -206,10 +210,10 @@ def check_permutation(strategy: Strategy, bench: Bench) -> str:
         return "by its scores"
     picks = [set(bench.choices(strategy, bench.setting()).choose(seed).positions.tolist()) for seed in (1, 2, 3)]
     if any(pick != picks[0] for pick in picks):
-        raise Skipped("its choice depends on the generator")
+        raise CheckSkipped("its choice depends on the generator")
     mapped = set(order[chosen(strategy, shuffled, "rows in another order").positions.cpu()].tolist())
     if mapped != picks[0]:
-        raise Failure(
+        raise CheckFailure(
             f"the same rows in another order gave other choices ({len(mapped & picks[0])} of {query.n} alike): "
             "a row's place in the pool must not matter"
         )
@@ -217,27 +221,27 @@ def check_permutation(strategy: Strategy, bench: Bench) -> str:
 
 
 def _scores_follow(strategy: ScoreStrategy, query: Query, shuffled: Query, order: Tensor) -> bool:
-    """Whether scores follow their rows; False when they hang on the generator, a `Failure` when they do neither."""
+    """Whether scores follow their rows; False when they follow the generator, a `CheckFailure` when neither."""
     plain, other = (strategy.score(_seeded(query, seed)) for seed in (1, 2))
     if not _close(plain, other):
         return False
     if not _close(strategy.score(_seeded(shuffled, 1)), plain[order.to(plain.device)]):
-        raise Failure("the same rows in another order got other scores: a row's place in the pool must not matter")
+        raise CheckFailure("the same rows in another order got other scores: a row's place in the pool must not matter")
     return True
 
 
 def check_rowwise(strategy: Strategy, bench: Bench) -> None:
     """What claims `rowwise` scores a row alike whichever rows stand next to it."""
     if not strategy.rowwise:
-        raise Skipped("does not claim rowwise")
+        raise CheckSkipped("does not claim rowwise")
     if not isinstance(strategy, ScoreStrategy):
-        raise Failure("rowwise = True needs a score for every row: derive from ScoreStrategy")
+        raise CheckFailure("rowwise = True needs a score for every row: derive from ScoreStrategy")
     query = bench.setting().query(strategy)
     some = torch.arange(0, len(query.pool), 3)
     whole = strategy.score(_seeded(query, 1))
     part = strategy.score(_seeded(replace(query, pool=permuted(query.pool, some), n=1), 1))
     if not _close(part, whole[some.to(whole.device)]):
-        raise Failure("claims rowwise = True, but a row's score changes with the rows next to it")
+        raise CheckFailure("claims rowwise = True, but a row's score changes with the rows next to it")
 
 
 def check_finite(strategy: Strategy, bench: Bench) -> None:
@@ -247,10 +251,10 @@ def check_finite(strategy: Strategy, bench: Bench) -> None:
         selection = bench.choices(strategy, setting).choose()
         sure = f" ({setting}, features and logits times {setting.scale:g}, {setting.empty} rows of zeros)"
         if selection.scores is not None and not torch.isfinite(selection.scores).all():
-            raise Failure("a score is NaN or infinite" + sure)
+            raise CheckFailure("a score is NaN or infinite" + sure)
         for name, value in selection.notes.items():
             if not isinstance(value, (int, float)) or not abs(value) < float("inf"):
-                raise Failure(f"the note {name!r} is {value!r}, expected a finite number" + sure)
+                raise CheckFailure(f"the note {name!r} is {value!r}, expected a finite number" + sure)
 
 
 def check_multilabel(strategy: Strategy, bench: Bench) -> str:
@@ -260,12 +264,12 @@ def check_multilabel(strategy: Strategy, bench: Bench) -> str:
             choose(strategy, bench.setting(multilabel=True).query(strategy))
         except NeedError:
             return "refused, as declared"
-        raise Failure("does not claim multilabel, yet accepts multi-label outputs")
+        raise CheckFailure("does not claim multilabel, yet accepts multi-label outputs")
     for changes in ({}, {"classes": 2}, {"classes": 150}, {"labeled": 0}, {"rows": 1, "n": 1}, {"scale": 1e3}):
         setting = bench.setting(multilabel=True, **changes)
         selection = bench.choices(strategy, setting).choose()
         if selection.scores is not None and not torch.isfinite(selection.scores).all():
-            raise Failure(f"a score is NaN or infinite ({setting})")
+            raise CheckFailure(f"a score is NaN or infinite ({setting})")
     return ""
 
 
@@ -285,9 +289,9 @@ def check_memory(strategy: Strategy, bench: Bench) -> str:
         with watch:
             choose(strategy, query)
     except TooLarge as error:
-        raise Failure(f"{error}: {shown}") from error
+        raise CheckFailure(f"{error}: {shown}") from error
     if watch.python_peak > limit:
-        raise Failure(f"Python and NumPy held {watch.python_peak / 2**20:.0f} MiB: {shown}")
+        raise CheckFailure(f"Python and NumPy held {watch.python_peak / 2**20:.0f} MiB: {shown}")
     return f"N = {rows}, no allocation above {limit / 2**20:.0f} MiB"
 
 
@@ -322,14 +326,14 @@ def each_acting(check: Callable[..., str | None]) -> Check:
             alias = "" if who is strategy or who == strategy else f"as {name_of(who)}: "
             try:
                 message = check(who, bench)
-            except Skipped as reason:
+            except CheckSkipped as reason:
                 skipped.append(f"{alias}{reason}")
                 continue
-            except Failure as failure:
-                raise Failure(f"{alias}{failure}") from failure
+            except CheckFailure as failure:
+                raise CheckFailure(f"{alias}{failure}") from failure
             said_of.append(f"{alias}{message}" if message else "")
         if not said_of:
-            raise Skipped("; ".join(skipped))
+            raise CheckSkipped("; ".join(skipped))
         return "; ".join(filter(None, [*said_of, *skipped]))
 
     return checked
@@ -391,7 +395,7 @@ def strategy_report(
     subject = strategy.__name__ if inspect.isclass(strategy) else repr(strategy)
     try:
         made = construct(strategy)
-    except Failure as failure:
+    except CheckFailure as failure:
         return Report(subject, (Result("declaration", "failed", str(failure)),))
     bench = Bench(rows=rows, extra=extra or {})
     first = run_checks(subject, {name: STRATEGY_CHECKS[name] for name in _FIRST}, made, bench)

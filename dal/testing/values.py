@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dal.testing.conformance_report import Failure, said
+from dal.testing.conformance_report import CheckFailure, said
 
 
 def check_value(thing: Any, *, uncompared: bool = False) -> None:
@@ -22,40 +22,42 @@ def check_value(thing: Any, *, uncompared: bool = False) -> None:
     kind, name = type(thing), type(thing).__name__
     parameters = vars(kind).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
-        raise Failure(f"{name} must be a frozen dataclass: put @dataclass(frozen=True) above the class itself")
+        raise CheckFailure(f"{name} must be a frozen dataclass: put @dataclass(frozen=True) above the class itself")
     fields = dataclasses.fields(thing)
     options = {field.name for field in fields if field.init}
     hidden = sorted({field.name for field in fields} - options)
     if hidden:
-        raise Failure(f"{name} has fields that are no options: {', '.join(hidden)}; a value holds nothing else")
+        raise CheckFailure(f"{name} has fields that are no options: {', '.join(hidden)}; a value holds nothing else")
     wanted = set(inspect.signature(kind).parameters)
     if wanted != options:
-        raise Failure(f"the constructor of {name} takes {sorted(wanted)}, but its fields are {sorted(options)}")
+        raise CheckFailure(f"the constructor of {name} takes {sorted(wanted)}, but its fields are {sorted(options)}")
     values = {option: getattr(thing, option) for option in options}
     twin = kind(**values)
     if twin != thing or copy.deepcopy(thing) != thing:
-        raise Failure(f"two {name} with the same options must be equal")
+        raise CheckFailure(f"two {name} with the same options must be equal")
     try:
         same_hash = hash(twin) == hash(thing)
     except TypeError as error:
-        raise Failure(f"{name} must be hashable, so that it can stand in sets and keys: {error}") from error
+        raise CheckFailure(f"{name} must be hashable, so that it can stand in sets and keys: {error}") from error
     if not same_hash:
-        raise Failure(f"two equal {name} must have the same hash")
+        raise CheckFailure(f"two equal {name} must have the same hash")
     free = {field.name for field in fields if uncompared and not field.compare}
     for option in sorted(options - free):
         other = copy.copy(thing)
         object.__setattr__(other, option, object())
         if other == thing:
-            raise Failure(f"two {name} that differ in {option} must not be equal: leave eq and compare on")
+            raise CheckFailure(f"two {name} that differ in {option} must not be equal: leave eq and compare on")
     unseen = [option for option, value in values.items() if f"{option}={value!r}" not in repr(thing)]
     if unseen:
-        raise Failure(f"the repr of {name} must show every option; {', '.join(sorted(unseen))} cannot be read from it")
+        raise CheckFailure(
+            f"the repr of {name} must show every option; {', '.join(sorted(unseen))} cannot be read from it"
+        )
     for option in sorted(options):
         try:
             setattr(thing, option, values[option])
         except AttributeError:
             continue
-        raise Failure(f"{name}.{option} can be changed: a value never changes")
+        raise CheckFailure(f"{name}.{option} can be changed: a value never changes")
 
 
 def check_plain(thing: Any, attributes: Iterable[str]) -> None:
@@ -64,13 +66,13 @@ def check_plain(thing: Any, attributes: Iterable[str]) -> None:
     for kind in type(thing).__mro__:
         for attribute in attributes:
             if attribute in vars(kind).get("__annotations__", {}):
-                raise Failure(
+                raise CheckFailure(
                     f"{kind.__name__}.{attribute} is annotated, which makes it a constructor option: "
                     f"write `{attribute} = ...`, or a property"
                 )
     for attribute in attributes:
         if attribute in getattr(thing, "__dict__", {}):
-            raise Failure(f"{name}.{attribute} is set on the instance: make it a class attribute or a property")
+            raise CheckFailure(f"{name}.{attribute} is set on the instance: make it a class attribute or a property")
 
 
 def check_names(thing: Any, attributes: Iterable[str]) -> None:
@@ -79,9 +81,9 @@ def check_names(thing: Any, attributes: Iterable[str]) -> None:
     for attribute in attributes:
         value = getattr(thing, attribute)
         if not isinstance(value, (set, frozenset)) or not all(isinstance(item, str) for item in value):
-            raise Failure(f'{name}.{attribute} must be a set of names such as {{"probs"}}, not {value!r}')
+            raise CheckFailure(f'{name}.{attribute} must be a set of names such as {{"probs"}}, not {value!r}')
         if getattr(thing, attribute) != value:
-            raise Failure(f"{name}.{attribute} differs from one read to the next")
+            raise CheckFailure(f"{name}.{attribute} differs from one read to the next")
 
 
 def state_of(thing: Any) -> tuple[Any, ...]:
@@ -127,7 +129,9 @@ def check_untouched(before: dict[str, bytes], what: str) -> None:
     """No global generator was drawn from (or seeded and left so) since `before`."""
     touched = [name for name, state in drawn_from().items() if state != before[name]]
     if touched:
-        raise Failure(f"{what} changed the global random state of {' and '.join(touched)}: use the given seed only")
+        raise CheckFailure(
+            f"{what} changed the global random state of {' and '.join(touched)}: use the given seed only"
+        )
 
 
 def construct(thing: Any) -> Any:
@@ -137,6 +141,6 @@ def construct(thing: Any) -> Any:
     try:
         return thing()
     except Exception as error:
-        raise Failure(
+        raise CheckFailure(
             f"{thing.__name__} cannot be made without options ({said(error)}): give an instance, or defaults"
         ) from error

@@ -27,7 +27,7 @@ from dal.evaluation.metrics import evaluate
 from dal.llm.clients.client import Request
 from dal.llm.confidence.answer_consistency import consistency
 from dal.llm.confidence.likelihood import calibrated
-from dal.llm.confidence.recalibration import Doubt
+from dal.llm.confidence.recalibration import ModelUncertainty
 from dal.llm.confidence.trust import FEWEST, agreement, quality, trust
 from dal.llm.confidence.verbalized import confidences_of, logits_of, unparsed_rate
 from dal.llm.llm_learner import LLMLearner
@@ -109,7 +109,7 @@ def likelihood(bench: Bench) -> dict[str, Any]:
     fair = Outputs({"logits": calibrated(outputs.logits, free.probs.mean(0).log())})
     found: dict[str, Any] = {"rows": len(bench.rows), "seconds_per_text": seconds}
     for name, each in (("plain", outputs), ("calibrated", fair)):
-        judged = quality(Doubt(each.probs.argmax(1), each.probs.amax(1), each.logits), bench.rows.labels)
+        judged = quality(ModelUncertainty(each.probs.argmax(1), each.probs.amax(1), each.logits), bench.rows.labels)
         found[name] = {**evaluate(each, bench.rows.labels), "quality": plain(judged)}
         found[name]["predicted"] = each.probs.argmax(1).bincount(minlength=2).tolist()
     return found | {"logits": outputs.logits.tolist()}
@@ -167,7 +167,7 @@ def verbalized(bench: Bench) -> dict[str, Any]:
     rows = bench.some.take(torch.arange(len(answers)))
     logits = logits_of(answers, len(rows.classes))
     codes = torch.tensor([-1 if each.label is None else each.label for each in answers])
-    judged = quality(Doubt(codes, confidences_of(answers), logits), rows.labels)
+    judged = quality(ModelUncertainty(codes, confidences_of(answers), logits), rows.labels)
     read = codes >= 0
     return {
         "rows": len(rows),
@@ -210,7 +210,7 @@ def repeated(bench: Bench) -> dict[str, Any]:
         "columns": said.columns,
         "mean_bits": float(said.bits.mean()),
         "mean_normalized": float(said.normalized.mean()),
-        "quality": plain(quality(Doubt.of_votes(votes, bench.few.classes), bench.few.labels)),
+        "quality": plain(quality(ModelUncertainty.of_votes(votes, bench.few.classes), bench.few.labels)),
         "replies": [[each.verbatim for each in row] for row in answers],
         "votes": votes.tolist(),
     }
@@ -218,8 +218,10 @@ def repeated(bench: Bench) -> dict[str, Any]:
 
 def judged(bench: Bench) -> dict[str, Any]:
     said, stated = bench.found["consistency"], bench.found["verbalized"]
-    first = Doubt(torch.tensor(stated["codes"]), torch.tensor(stated["confidences"]), torch.tensor(stated["logits"]))
-    second = Doubt.of_votes(torch.tensor(said["votes"]), bench.rows.classes)
+    first = ModelUncertainty(
+        torch.tensor(stated["codes"]), torch.tensor(stated["confidences"]), torch.tensor(stated["logits"])
+    )
+    second = ModelUncertainty.of_votes(torch.tensor(said["votes"]), bench.rows.classes)
     both = torch.arange(min(len(first), len(second)))
     if len(both) < FEWEST:
         return {"agreement": vars(agreement(first.take(both), second.take(both)))}

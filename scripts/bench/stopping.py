@@ -45,12 +45,12 @@ RULES: dict[str, StoppingRule] = {
     "StabilizingPredictions(0.98)": StabilizingPredictions(threshold=0.98),
     "StabilizingPredictions(0.95)": StabilizingPredictions(threshold=0.95),
     "ClassificationChange()": ClassificationChange(),
-    "ClassificationChange(most=0.01)": ClassificationChange(most=0.01),
+    "ClassificationChange(max_change=0.01)": ClassificationChange(max_change=0.01),
     "OverallUncertainty(0.05)": OverallUncertainty(),
     "OverallUncertainty(0.2)": OverallUncertainty(threshold=0.2),
     "Plateau(0.005)": Plateau(),
-    "Plateau(0.01)": Plateau(least_gain=0.01),
-    "StabilizingPredictions(0.98) & Plateau(0.01)": StabilizingPredictions(threshold=0.98) & Plateau(least_gain=0.01),
+    "Plateau(0.01)": Plateau(min_gain=0.01),
+    "StabilizingPredictions(0.98) & Plateau(0.01)": StabilizingPredictions(threshold=0.98) & Plateau(min_gain=0.01),
 }
 
 
@@ -147,7 +147,7 @@ def main() -> None:
     for task, cell, lines in runs:
         for name, rule in RULES.items():
             tests = by_task.setdefault(task, {each: [] for each in RULES})[name]
-            if rule.reads - {"spent"} <= lines[-1].keys():
+            if rule.needs - {"spent"} <= lines[-1].keys():
                 tests.append(backtest(lines, rule, metric=options.metric))
                 facts = {key: getattr(tests[-1], key) for key in ("stopped", "labels", "saved", "lost", "score")}
                 lines_out.append({"task": task, "run": cell, "rule": name, **facts, "text": tests[-1].verdict.text})

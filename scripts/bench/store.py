@@ -93,7 +93,7 @@ def prepare(step: str, size: int, folder: Path) -> Callable[[], Any]:
         return lambda: [append_metrics(folder, line) for _ in range(2000)]
     session = opened()
     measures = Measures(session, pool_sample=0, distances=False, prices=Prices(per_label=0.1))
-    return lambda: (session.state, measures._spent(), session.observe(Labels(most=1)), session.last_selection)
+    return lambda: (session.state, measures._spent(), session.observe(Labels(max_labels=1)), session.last_selection)
 
 
 def peak() -> float:

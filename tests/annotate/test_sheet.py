@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, tensor
 
-from dal.annotate.sheet import Labels, cell_of, check_classes, keep_absent, marker, parse, questions, read_answers
+from dal.annotate.sheet import SheetLabels, cell_of, check_classes, keep_absent, marker, parse, questions, read_answers
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
 from dal.learners.tfidf_learner import TfidfLearner
@@ -339,7 +339,7 @@ def test_rows_without_texts_are_known_by_their_ids(tmp_path: Path) -> None:
     ],
 )
 def test_a_cell_means_one_thing(label: str, classes: list[str], value: object) -> None:
-    assert Labels(classes).read(label) == value
+    assert SheetLabels(classes).read(label) == value
 
 
 def test_an_ambiguous_case_and_an_unknown_class_are_refused() -> None:

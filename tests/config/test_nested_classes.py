@@ -14,8 +14,7 @@ from dal.config import build
 from dal.config import settings_tree as tree
 from dal.config.factory import Factory
 from dal.errors import ConfigError
-from dal.stopping import Labels
-from dal.stopping.composition import All
+from dal.stopping import AllOf, Labels
 
 BASE = "data: {path: tickets.csv}\nlearner: TfidfLearner\n"
 
@@ -86,23 +85,23 @@ def test_strategies_nested_thirty_deep_are_built(tmp_path: Path) -> None:
 
 
 def test_stopping_rules_nested_twenty_deep_are_built(tmp_path: Path) -> None:
-    found: Any = written(tmp_path, f"stop: {nested(20, '{All: {rules: [@]}}', '{Labels: {most: 40}}')}\n").stop
+    found: Any = written(tmp_path, f"stop: {nested(20, '{AllOf: {rules: [@]}}', '{Labels: {max_labels: 40}}')}\n").stop
     for _ in range(20):
-        assert isinstance(found, All)
+        assert isinstance(found, AllOf)
         [found] = found.rules
-    assert found == Labels(most=40)
+    assert found == Labels(max_labels=40)
 
 
 def test_a_wrong_value_inside_nested_classes_has_its_place(tmp_path: Path) -> None:
-    rule = nested(3, "{All: {rules: [@]}}", "{Labels: {most: many}}")
+    rule = nested(3, "{AllOf: {rules: [@]}}", "{Labels: {max_labels: many}}")
     with pytest.raises(ConfigError, match=r"run\.yaml:3: stop\.rules.*most takes a whole number, not 'many'"):
         written(tmp_path, f"stop: {rule}\n")
 
 
 def test_more_than_three_hundred_classes_are_refused(tmp_path: Path) -> None:
-    rules = ", ".join(["{Labels: {most: 40}}"] * 301)
+    rules = ", ".join(["{Labels: {max_labels: 40}}"] * 301)
     with pytest.raises(ConfigError, match=r"run\.yaml:3: a config names at most 300 classes"):
-        written(tmp_path, f"stop: {{Any: {{rules: [{rules}]}}}}\n")
+        written(tmp_path, f"stop: {{AnyOf: {{rules: [{rules}]}}}}\n")
 
 
 def test_a_list_of_ten_thousand_names_is_not_copied_for_each_of_them(

@@ -14,7 +14,7 @@ import pytest
 import dal.data.load_table
 from dal.data import Rows, TextData
 from dal.errors import DalError, DataError
-from dal.session.answer_values import Classes
+from dal.session.answer_values import AnswerDecoder
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_value_of_a_million_characters_is_not_printed_whole(folder):
             make()
         assert len(str(caught.value)) < 600
     with pytest.raises(ValueError, match="is not a class") as caught:
-        Classes(["x", long], multilabel=False).read("y")
+        AnswerDecoder(["x", long], multilabel=False).read("y")
     assert len(str(caught.value)) < 600
     assert len(str(TextData.from_lists(["a", "b"], ["x", long]).summary)) < 600
 
@@ -169,7 +169,7 @@ def test_control_characters_of_names_stay_in_one_line(folder):
 
 
 def test_the_nearest_of_many_classes_is_looked_for_once_per_word(monkeypatch):
-    classes = Classes([f"class number {code:05}" for code in range(10_000)], multilabel=False)
+    classes = AnswerDecoder([f"class number {code:05}" for code in range(10_000)], multilabel=False)
     looked = []
     monkeypatch.setattr(
         "dal.session.answer_values.did_you_mean", lambda word, known: looked.append(word) or "; did you mean 'x'?"

@@ -18,7 +18,7 @@ from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.session import Session
-from dal.session.answer_values import Classes, by_index, one_per_row, spread
+from dal.session.answer_values import AnswerDecoder, by_index, one_per_row, spread
 from dal.store.events import SKIP
 from dal.strategies.random import Random
 
@@ -296,11 +296,11 @@ def test_texts_keep_their_form():
 
 
 def test_answers_are_composed():
-    classes = Classes([COMPOSED, "tea"], multilabel=False)
+    classes = AnswerDecoder([COMPOSED, "tea"], multilabel=False)
     assert classes.read(DECOMPOSED) == COMPOSED
     assert classes.codes([COMPOSED, SKIP, "tea"]).tolist() == [0, -1, 1]
     assert classes.unknown([COMPOSED, "x"]) == ["x"]
-    assert Classes([COMPOSED, "tea"], multilabel=True).read([DECOMPOSED]) == (COMPOSED,)
+    assert AnswerDecoder([COMPOSED, "tea"], multilabel=True).read([DECOMPOSED]) == (COMPOSED,)
     assert Rows.from_inputs(["a", "b"], [COMPOSED, "x"]).codes_of([DECOMPOSED]).tolist() == [0]
 
 
@@ -374,7 +374,7 @@ def test_arrays_of_texts_are_texts():
 
 
 def test_an_answer_that_is_a_number_means_what_it_means_in_a_file():
-    classes = Classes(["1", "2", "5"], multilabel=False)
+    classes = AnswerDecoder(["1", "2", "5"], multilabel=False)
     assert classes.read(5) == "5"
     assert classes.read("2") == "2"
     for value in (1, 2, np.int64(1), torch.tensor(2)):
@@ -382,13 +382,13 @@ def test_an_answer_that_is_a_number_means_what_it_means_in_a_file():
             classes.read(value)
     with pytest.raises(ValueError, match="numbers are class names here"):
         classes.read(0)
-    assert Classes(["-1", "0", "1"], multilabel=False).read(-1) == "-1"
-    assert Classes(["no", "yes"], multilabel=False).read(1.0) == "yes"
-    assert Classes(["false", "true"], multilabel=False).read(True) == "true"
+    assert AnswerDecoder(["-1", "0", "1"], multilabel=False).read(-1) == "-1"
+    assert AnswerDecoder(["no", "yes"], multilabel=False).read(1.0) == "yes"
+    assert AnswerDecoder(["false", "true"], multilabel=False).read(True) == "true"
 
 
 def test_an_answer_of_zeros_and_ones_is_refused_and_one_of_bools_is_taken():
-    classes = Classes(["x", "y", "z"], multilabel=True)
+    classes = AnswerDecoder(["x", "y", "z"], multilabel=True)
     for value in ([0, 1, 0], [1.0, 1.0, 0.0], np.array([0, 1, 0]), torch.tensor([0, 0, 0]), (0, 0)):
         with pytest.raises(ValueError, match="can be a vector"):
             classes.read(value)
@@ -397,7 +397,7 @@ def test_an_answer_of_zeros_and_ones_is_refused_and_one_of_bools_is_taken():
 
 
 def test_an_array_of_answers_with_one_column_per_class_is_vectors():
-    classes = Classes(["x", "y"], multilabel=True)
+    classes = AnswerDecoder(["x", "y"], multilabel=True)
     for form in (np.array, torch.tensor, lambda rows: torch.tensor(rows, dtype=torch.float32)):
         assert [classes.read(value) for value in one_per_row(form([[0, 1], [0, 0]]), 2)] == [("y",), ()]
 
@@ -483,7 +483,7 @@ def test_the_classes_of_a_row_may_be_an_array(kind):
     assert rows.names_of(rows.labels) == [["y"], ["x", "z"]]
     vectors = Rows.from_inputs(["a"], [kind([True, False, True])], classes, multilabel=True)
     assert vectors.names_of(vectors.labels) == [["x", "z"]]
-    answers = Classes(classes, multilabel=True)
+    answers = AnswerDecoder(classes, multilabel=True)
     assert answers.read(kind([0, 2])) == ("x", "z")
     assert answers.read(kind([True, False, True])) == ("x", "z")
     with pytest.raises(DataError, match="zeros and ones"):
@@ -557,9 +557,9 @@ def test_a_label_that_is_a_class_to_the_letter_is_that_class(form, values, tmp_p
 
 
 def test_a_number_that_is_a_name_to_the_letter_is_answered_so():
-    assert Classes(["0.0", "1.0"], multilabel=False).read(1.0) == "1.0"
+    assert AnswerDecoder(["0.0", "1.0"], multilabel=False).read(1.0) == "1.0"
     with pytest.raises(ValueError, match=r"1 can be the class '1.0' or the class of that index, '2.0'"):
-        Classes(["1.0", "2.0"], multilabel=False).read(1.0)
+        AnswerDecoder(["1.0", "2.0"], multilabel=False).read(1.0)
 
 
 def test_a_cell_of_a_sheet_may_have_decimals_that_a_spreadsheet_added():

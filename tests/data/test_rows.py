@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal.data import Column, Pairs, Rows
+from dal.data import Rows, TextColumn, TextPairs
 from dal.data.columns import digests
 from dal.errors import DataError
 
@@ -120,7 +120,7 @@ def test_ids_do_not_change_when_the_data_are_reordered_or_grow():
 def test_a_pair_is_hashed_with_both_texts_and_where_they_part():
     rows = Rows.from_inputs([("ab", "c"), ("a", "bc"), ("ab", "d")])
     assert len({i[:16] for i in rows.ids}) == 3
-    assert isinstance(rows.inputs, Pairs)
+    assert isinstance(rows.inputs, TextPairs)
     assert rows[1] == ("a", "bc")
     assert rows.texts([2, 0]) == [("ab", "d"), ("ab", "c")]
 
@@ -215,7 +215,7 @@ def test_a_fingerprint_does_not_depend_on_chunks_or_the_way_of_loading():
     chunked = pa.chunked_array([TEXTS[:1], [], TEXTS[1:]], pa.string())
     assert Rows.from_inputs(chunked).fingerprint == one
     assert Rows.from_inputs(["x", *TEXTS]).take([1, 2, 3, 4]).fingerprint == one
-    assert Rows.from_inputs(Column(pa.array(["x", *TEXTS]).slice(1))).fingerprint == one
+    assert Rows.from_inputs(TextColumn(pa.array(["x", *TEXTS]).slice(1))).fingerprint == one
 
 
 def test_a_fingerprint_sees_order_and_where_texts_part():
@@ -227,7 +227,7 @@ def test_a_fingerprint_sees_order_and_where_texts_part():
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=20), st.data())
 def test_any_text_survives_any_take_from_any_chunks(texts, data):
     cut = data.draw(st.integers(0, len(texts)))
-    column = Column(pa.chunked_array([texts[:cut], texts[cut:]], pa.large_string()))
+    column = TextColumn(pa.chunked_array([texts[:cut], texts[cut:]], pa.large_string()))
     rows = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=30)) if texts else []
     assert list(column) == texts
     assert list(column.take(rows)) == [texts[row] for row in rows]

@@ -132,7 +132,7 @@ def test_a_value_that_is_not_finite_is_refused_in_one_line(call, value):
 
 
 def test_a_doubt_that_is_not_known_is_none():
-    assert batch.mean_doubt(Outputs({"probs": torch.tensor([[math.nan, 0.5]])})) is None
+    assert batch.mean_uncertainty(Outputs({"probs": torch.tensor([[math.nan, 0.5]])})) is None
 
 
 def test_an_agreement_that_is_not_known_bounds_nothing():

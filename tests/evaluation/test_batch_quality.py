@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal.evaluation import balance, coverage, mean_doubt, novelty, overlap, redundancy, typical_distance
+from dal.evaluation import balance, coverage, mean_uncertainty, novelty, overlap, redundancy, typical_distance
 from dal.outputs import Outputs
 
 POINTS = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=14)  # ties and duplicates
@@ -62,7 +62,7 @@ def test_empty_batch_and_nothing_labeled_leave_what_is_undefined_open():
     assert novelty(torch.ones(3, 2), torch.ones(3, 2), None) is None
     assert coverage(torch.zeros(0)) is None
     assert balance(torch.zeros(0, dtype=torch.int64), 3) is None
-    assert mean_doubt(Outputs({"logits": torch.zeros(0, 3)})) is None
+    assert mean_uncertainty(Outputs({"logits": torch.zeros(0, 3)})) is None
 
 
 @settings(max_examples=50, deadline=None)
@@ -104,12 +104,14 @@ def test_balance_counts_every_class_of_a_multilabel_row():
 def test_doubt_is_1_where_a_model_knows_nothing_and_0_where_it_is_sure():
     for multilabel in (False, True):
         for classes in (2, 150):
-            assert mean_doubt(Outputs({"logits": torch.zeros(3, classes)}, multilabel=multilabel)) == pytest.approx(1.0)
+            assert mean_uncertainty(
+                Outputs({"logits": torch.zeros(3, classes)}, multilabel=multilabel)
+            ) == pytest.approx(1.0)
             sure = torch.full((3, classes), -80.0)
             sure[:, 0] = 80.0
-            assert mean_doubt(Outputs({"logits": sure}, multilabel=multilabel)) == pytest.approx(0.0, abs=1e-6)
+            assert mean_uncertainty(Outputs({"logits": sure}, multilabel=multilabel)) == pytest.approx(0.0, abs=1e-6)
     half = Outputs({"probs": torch.tensor([[0.7, 0.2, 0.1]])})
-    assert mean_doubt(half) == pytest.approx(-sum(p * math.log(p) for p in (0.7, 0.2, 0.1)) / math.log(3))
+    assert mean_uncertainty(half) == pytest.approx(-sum(p * math.log(p) for p in (0.7, 0.2, 0.1)) / math.log(3))
 
 
 def test_overlap_is_the_share_of_all_chosen_rows():

@@ -14,7 +14,7 @@ from dal.experiments.comparison import Comparison
 from dal.experiments.console import Quiet
 from dal.experiments.experiment import Cell, Experiment
 from dal.experiments.first_round import FirstRounds
-from dal.experiments.interrupts import Check
+from dal.experiments.interrupts import InterruptCheck
 from dal.learner import Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated
@@ -44,7 +44,7 @@ def grid(folder: Path, **changes: Any) -> Experiment:
 
 def alone(shared: Experiment, cell: Cell, folder: Path) -> list[dict[str, Any]]:
     """The cell's lines without anything shared."""
-    check = Check(folder, "compare")
+    check = InterruptCheck(folder, "compare")
     return replace(shared, common_start=True).run_cell(cell, folder, shared.load(), {}, Quiet(), check)
 
 
@@ -86,7 +86,7 @@ def test_noisy_answers_of_one_oracle_are_shared_and_those_of_another_are_not(tmp
         shared = grid(tmp_path / name, oracle=oracle)
         first = FirstRounds(tmp_path)  # one for all, as if they were one grid
         cell = Cell("Margin-seed0", Margin(), 0)
-        check = Check(None, "compare")
+        check = InterruptCheck(None, "compare")
         left[name] = shared.run_cell(cell, tmp_path / name / "cell", shared.load(), {}, Quiet(), check, first)
     assert [lines[0].get("shared", False) for lines in left.values()] == [False, False, True]
     assert left["sure"][0]["log_loss"] != left["noisy"][0]["log_loss"]
@@ -118,11 +118,11 @@ def test_a_round_that_another_process_computes_is_waited_for(tmp_path: Path) -> 
             return compute("one")
 
         release = threading.Event()
-        thread = threading.Thread(target=lambda: lines.append(first.line(one, slow, Check(None, "compare"))))
+        thread = threading.Thread(target=lambda: lines.append(first.line(one, slow, InterruptCheck(None, "compare"))))
         thread.start()
         assert started.wait(60)
         threading.Timer(0.3, release.set).start()
-        lines.append(first.line(two, lambda: compute("two"), Check(None, "compare")))
+        lines.append(first.line(two, lambda: compute("two"), InterruptCheck(None, "compare")))
         thread.join()
     assert done == ["one"]
     assert {"by": "one", "shared": True} in lines
@@ -131,7 +131,7 @@ def test_a_round_that_another_process_computes_is_waited_for(tmp_path: Path) -> 
 def test_what_a_killed_process_left_in_part_is_made_anew(tmp_path: Path) -> None:
     shared = grid(tmp_path / "grid")
     expected = figures(alone(shared, Cell("Margin-seed0", Margin(), 0), tmp_path / "alone"))
-    first, cell, check = FirstRounds(tmp_path), Cell("Margin-seed0", Margin(), 0), Check(None, "compare")
+    first, cell, check = FirstRounds(tmp_path), Cell("Margin-seed0", Margin(), 0), InterruptCheck(None, "compare")
     whole = replace(shared, common_start=True)
     for name in ("torn", "again"):
         found = whole.run_cell(cell, tmp_path / name, shared.load(), {}, Quiet(), check, first)

@@ -292,7 +292,7 @@ def test_map_holds_every_labeled_row_at_the_number_of_its_line(tmp_path: Path, m
 
 
 def test_rule_that_ends_a_run_early_gets_the_doubts_too() -> None:
-    found = lines(stop=Labels(most=15))
+    found = lines(stop=Labels(max_labels=15))
     assert len(found) == 2
     assert "doubts" in found[-1]
 

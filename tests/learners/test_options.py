@@ -35,8 +35,8 @@ REFUSED = {
         "head_learning_rate": POSITIVE,
         "weight_decay": [-0.1, math.inf, *NO_NUMBER],
         "warmup_ratio": [-0.1, 1.1, *NO_NUMBER],
-        "clip": POSITIVE,
-        "stop_below": [-1.0, *NO_NUMBER],
+        "gradient_clip_val": POSITIVE,
+        "target_train_loss": [-1.0, *NO_NUMBER],
         "patience": COUNT,
         "class_weights": ["even", True, 1],
         "warm_start": [1, "yes", None],
@@ -80,8 +80,8 @@ REFUSED = {
         "min_steps": [-1, 2.0, *NO_NUMBER],
         "max_steps": COUNT,
         "batch_size": COUNT,
-        "clip": POSITIVE,
-        "stop_below": [-1.0, *NO_NUMBER],
+        "gradient_clip_val": POSITIVE,
+        "target_train_loss": [-1.0, *NO_NUMBER],
         "patience": COUNT,
         "class_weights": ["even", True, 1],
         "warm_start": [1, "yes", None],
@@ -134,7 +134,9 @@ def test_a_committee_is_made_of_a_learner(learner):
 
 
 def test_what_has_a_meaning_is_taken():
-    TransformerLearner(stop_below=math.inf, dropout=1, clip=None, patience=None, max_steps=None, device="cuda:1")
+    TransformerLearner(
+        target_train_loss=math.inf, dropout=1, gradient_clip_val=None, patience=None, max_steps=None, device="cuda:1"
+    )
     TransformerLearner(min_steps=0, warmup_ratio=0, weight_decay=0, head_learning_rate=None, lora=LoRA())
     ProbeLearner(model=None, l2=1)
 

@@ -132,7 +132,7 @@ def test_steps_have_a_floor_and_a_cap(learner, rows, labels, fields, steps):
 
 def test_training_stops_when_its_loss_is_small_enough(learner, rows):
     monitor = Steps()
-    fitted(changed(learner, stop_below=100.0), rows, monitor=monitor)
+    fitted(changed(learner, target_train_loss=100.0), rows, monitor=monitor)
     assert monitor.steps == 4  # one epoch
 
 
@@ -377,7 +377,14 @@ def test_rows_prepared_by_another_learner_are_refused(learner, rows):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"epochs": 0}, {"max_steps": 3, "min_steps": 4}, {"learning_rate": 0.0}, {"samples": 1}, {"clip": -1.0}]
+    "fields",
+    [
+        {"epochs": 0},
+        {"max_steps": 3, "min_steps": 4},
+        {"learning_rate": 0.0},
+        {"samples": 1},
+        {"gradient_clip_val": -1.0},
+    ],
 )
 def test_senseless_options_are_refused_when_the_learner_is_made(fields):
     with pytest.raises(ConfigError):

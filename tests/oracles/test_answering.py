@@ -15,7 +15,7 @@ from labelers import WordLabeler, WordPredictor
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, LearnerError
 from dal.learners.tfidf_learner import TfidfLearner
-from dal.oracle import Oracle, Said
+from dal.oracle import Annotation, Oracle
 from dal.oracles.answering import let_answer
 from dal.oracles.labeler import opinions
 from dal.oracles.llm_oracle import LLMOracle
@@ -77,12 +77,15 @@ ANSWERS = {
     "a confidence that is a text": (lambda rows: said(rows, confidence="high"), "with a confidence of 'high'"),
     "a negative price": (lambda rows: said(rows, cost=-1.0), "with a cost of -1.0"),
     "an infinite time": (lambda rows: said(rows, seconds=math.inf), "with a seconds of inf"),
-    "a word beside": (lambda rows: said(rows, beside=(Said(1, "b", confidence=math.nan),)), "a confidence of nan"),
+    "a word beside": (
+        lambda rows: said(rows, beside=(Annotation(1, "b", confidence=math.nan),)),
+        "a confidence of nan",
+    ),
 }
 
 
 def said(rows: list[int], **figures: Any) -> list[Any]:
-    return [*([0] * (len(rows) - 1)), Said(1, "a", **figures)]
+    return [*([0] * (len(rows) - 1)), Annotation(1, "a", **figures)]
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "routed"])

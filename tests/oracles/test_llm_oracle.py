@@ -13,7 +13,7 @@ from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
 from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
-from dal.oracle import LATER, Said
+from dal.oracle import LATER, Annotation
 from dal.oracles.answering import let_answer
 from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
@@ -60,13 +60,17 @@ def test_a_learner_that_must_be_trained_is_refused() -> None:
 
 def test_routes_by_doubt_disagreement_and_lot() -> None:
     router = Router([LLMOracle(WordLabeler(), "a"), LLMOracle(WordLabeler(), "b")], Simulated(), audit=0.0)
-    sure, other, unsure = Said(1, "a", confidence=0.95), Said(2, "b", confidence=0.95), Said(1, "b", confidence=0.5)
+    sure, other, unsure = (
+        Annotation(1, "a", confidence=0.95),
+        Annotation(2, "b", confidence=0.95),
+        Annotation(1, "b", confidence=0.5),
+    )
     assert router.route("x", [sure, sure]) == MACHINE
     assert router.route("x", [sure, other]) == DISAGREE
     assert router.route("x", [sure, unsure]) == UNSURE
-    assert router.route("x", [sure, Said(SKIP, "b")]) == UNSURE
-    assert router.route("x", [sure, sure, Said(3, CLASSIFIER, CLASSIFIER)]) == DISAGREE
-    assert router.route("x", [sure, sure, Said(1, CLASSIFIER, CLASSIFIER)]) == MACHINE
+    assert router.route("x", [sure, Annotation(SKIP, "b")]) == UNSURE
+    assert router.route("x", [sure, sure, Annotation(3, CLASSIFIER, CLASSIFIER)]) == DISAGREE
+    assert router.route("x", [sure, sure, Annotation(1, CLASSIFIER, CLASSIFIER)]) == MACHINE
     assert Router(router.machines, audit=1.0).route("x", [sure, sure]) == AUDIT
 
 
@@ -225,7 +229,7 @@ def test_later_is_no_answer() -> None:
 
 class _Half(Simulated):
     def answer(self, rows: Any, data: Any) -> Any:
-        return [Said(LATER), *super().answer(rows[1:], data)]
+        return [Annotation(LATER), *super().answer(rows[1:], data)]
 
 
 def test_a_store_of_an_earlier_version_takes_proposals(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.evaluation import Prices, sources
 from dal.evaluation.labeler_audit import audits, merged
-from dal.oracle import Oracle, Record, Said
+from dal.oracle import Annotation, Oracle, StoredAnswers
 from dal.oracles.answering import let_answer
 from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.merging import Merged, Merger
@@ -57,7 +57,7 @@ def test_learns_from_rows_answered_by_lot_on_which_all_were_sure_and_equals_the_
     ] + [Proposal(f"r{i}", classes[votes[i, 2]], CLASSIFIER) for i in range(60)]
     drawn = {f"r{i}" for i in range(0, 90, 2)}
     merger = Merger.of_audit(
-        Record(proposals, answers), drawn.__contains__, ["a", "b"], [CLASSIFIER], classes, threshold=0.9
+        StoredAnswers(proposals, answers), drawn.__contains__, ["a", "b"], [CLASSIFIER], classes, threshold=0.9
     )
     kept = [i for i in range(0, 90, 2) if sure[i].all()]
     assert merger.rows == len(kept)
@@ -81,9 +81,9 @@ def test_learns_from_rows_answered_by_lot_on_which_all_were_sure_and_equals_the_
 )
 def test_what_no_person_answered_teaches_nothing(answer):
     said = [Proposal("r", "x", who, confidence=1.0) for who in "ab"]
-    record = Record(said, {"r": answer})
+    record = StoredAnswers(said, {"r": answer})
     assert Merger.of_audit(record, lambda _: True, ["a", "b"], [], ("x", "y"), 0.9).rows == 0
-    taught = Record(said, {"r": Event(1, "answered", 0.0, 1, "r", value="x", source="person")})
+    taught = StoredAnswers(said, {"r": Event(1, "answered", 0.0, 1, "r", value="x", source="person")})
     assert Merger.of_audit(taught, lambda _: True, ["a", "b"], [], ("x", "y"), 0.9).rows == 1
 
 
@@ -139,22 +139,22 @@ def test_machines_that_err_together_are_not_believed_because_they_agree():
 
 def test_a_merged_answer_below_the_threshold_goes_to_a_person():
     router = Router([GOOD, BAD], Simulated(), audit=0.0)
-    a, b = Said(1, "good", confidence=0.95), Said(2, "bad", confidence=0.95)
+    a, b = Annotation(1, "good", confidence=0.95), Annotation(2, "bad", confidence=0.95)
     assert router.route("r", [a, b], Merged(1, 0.91)) == MACHINE
     assert router.route("r", [a, b], Merged(1, 0.89)) == DISAGREE
     assert router.route("r", [a, a], Merged(1, 0.89)) == UNSURE
-    assert router.route("r", [a, Said(1, "bad", confidence=0.5)], Merged(1, 0.99)) == UNSURE
+    assert router.route("r", [a, Annotation(1, "bad", confidence=0.5)], Merged(1, 0.99)) == UNSURE
 
 
 def test_one_machine_alone_is_never_merged_and_null_never_merges():
-    assert not Router([GOOD], merge=1).reads_record
-    assert not Router([GOOD, BAD], merge=None).reads_record
-    assert Router([GOOD], classifier=True).reads_record
+    assert "record" not in Router([GOOD], merge=1).needs
+    assert "record" not in Router([GOOD, BAD], merge=None).needs
+    assert Router([GOOD], classifier=True).needs == {"predictions", "record"}
 
 
 def test_answers_of_several_classes_are_not_merged():
     data = Rows.from_inputs(["a b", "b"], [["x"], ["x", "y"]], multilabel=True)
-    assert Router([GOOD, BAD], merge=1).merger(Record(), data) is None
+    assert Router([GOOD, BAD], merge=1).merger(StoredAnswers(), data) is None
 
 
 class _Dying(Session):
@@ -189,10 +189,12 @@ def test_a_batch_that_was_half_answered_at_a_kill_gets_the_same_answers(tmp_path
 def test_the_classifiers_word_is_kept_and_does_not_change_while_the_row_waits():
     data, router = rows(40), Router([GOOD], audit=0.0, classifier=True)
     places = torch.arange(10)
-    first = router.answer_beside(places, data, (data.labels[:10] + 1) % 4, Record())
+    first = router.answer_beside(places, data, (data.labels[:10] + 1) % 4, StoredAnswers())
     words = [word for each in first for word in each.beside if word.who == CLASSIFIER]
     assert [word.value for word in words] == ((data.labels[:10] + 1) % 4).tolist()
-    record = Record([Proposal(data.ids[i], data.classes[word.value], CLASSIFIER) for i, word in enumerate(words)])
+    record = StoredAnswers(
+        [Proposal(data.ids[i], data.classes[word.value], CLASSIFIER) for i, word in enumerate(words)]
+    )
     again = router.answer_beside(places, data, data.labels[:10], record)
     assert again == first
 

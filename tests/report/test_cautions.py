@@ -9,9 +9,9 @@ from test_page import report, verdict
 
 from dal.evaluation import Efficiency
 from dal.report.cautions import cautions
-from dal.report.price import Price, dollars, span
+from dal.report.price import LabelPrice, dollars, span
 from dal.report.run_reading import read
-from dal.report.verdict import Verdict, together, verdicts
+from dal.report.verdict import Conclusion, together, verdicts
 
 
 def warned(folder):
@@ -53,7 +53,7 @@ def test_strategy_that_is_worse_is_warned_of(tmp_path):
 
 def test_gain_below_a_fifth_of_the_labels_is_warned_of(tmp_path):
     run = read(write_run(tmp_path, seeds=range(6), answers=False))
-    small = [Verdict("better", "", ratio=1.15, name="Margin"), Verdict("better", "", ratio=1.3, name="BADGE")]
+    small = [Conclusion("better", "", ratio=1.15, name="Margin"), Conclusion("better", "", ratio=1.3, name="BADGE")]
     (said,) = cautions(run, "accuracy", small)
     assert said.startswith("Margin saves 13 % of the labels: below 20 %")
 
@@ -95,30 +95,30 @@ def test_what_chance_explains_is_said_once_for_all_strategies(tmp_path):
 
 def test_several_level_ones_beside_a_better_one_are_named_once(tmp_path):
     run = read(write_run(tmp_path, gains={"A": 0.1, "B": 0, "C": 0, "Random": 0}, seeds=range(8), answers=False))
-    found = [Verdict("better", "", name="A"), *(Verdict("level", "", name=n, chance=True) for n in "BC")]
+    found = [Conclusion("better", "", name="A"), *(Conclusion("level", "", name=n, chance=True) for n in "BC")]
     assert together(run, found) == "Over the whole curve, B and C cannot be told from random."
     assert together(run, found[:2]) == ""
 
 
 def test_saving_in_dollars_follows_the_interval_of_labels():
-    price = Price(75.0, 180.0, 1500.0)
+    price = LabelPrice(75.0, 180.0, 1500.0)
     saved = Efficiency(1.5, 1.4, 1.7, (230, 290), 8, (110.0, 170.0))
     assert price.saving(saved) == "At 25 minutes a label and 180 dollars an hour it saves 8,250 to 12,800 dollars."
-    assert Price(0.5).saving(saved) == "At 0.50 dollars a label it saves 55 to 85 dollars."
+    assert LabelPrice(0.5).saving(saved) == "At 0.50 dollars a label it saves 55 to 85 dollars."
     perhaps = Efficiency(1.1, 0.9, 1.3, (230, 290), 8, (-20.0, 60.0))
-    assert Price(0.5).saving(perhaps) == "At 0.50 dollars a label it saves at most 30 dollars, perhaps nothing."
-    assert Price().saving(saved) == Price(0.5).saving(None) == ""
-    assert Price(0.5).saving(Efficiency(0.8, 0.7, 0.9, (1, 2), 8, (-9.0, -3.0))) == ""
+    assert LabelPrice(0.5).saving(perhaps) == "At 0.50 dollars a label it saves at most 30 dollars, perhaps nothing."
+    assert LabelPrice().saving(saved) == LabelPrice(0.5).saving(None) == ""
+    assert LabelPrice(0.5).saving(Efficiency(0.8, 0.7, 0.9, (1, 2), 8, (-9.0, -3.0))) == ""
 
 
 def test_price_is_that_of_the_config_or_of_the_records(tmp_path):
     config = {"price_per_label": None, "price_per_hour": 180, "seconds_per_label": 1500}
     run = read(write_run(tmp_path / "a", seeds=[0], config=config, answers=False))
-    assert Price.of(run) == Price(75.0, 180.0, 1500.0)
+    assert LabelPrice.of(run) == LabelPrice(75.0, 180.0, 1500.0)
     write_cell(tmp_path / "b", [record("Margin", 0, 0, cost={"labels": 10.0, "annotator_seconds": 400})], answers=False)
-    assert Price.of(read(tmp_path / "b")) == Price(0.5, None, 20.0)
+    assert LabelPrice.of(read(tmp_path / "b")) == LabelPrice(0.5, None, 20.0)
     write_cell(tmp_path / "c", [record("Margin", 0, 0)], answers=False)
-    assert Price.of(read(tmp_path / "c")) == Price()
+    assert LabelPrice.of(read(tmp_path / "c")) == LabelPrice()
 
 
 def test_verdict_says_what_is_saved_in_dollars(tmp_path):

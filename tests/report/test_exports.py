@@ -10,7 +10,7 @@ from test_page import Page
 
 from dal.report import write_report
 from dal.report.exports import export, names
-from dal.report.page_parts import Column, Plot, Section, Table, leaves
+from dal.report.page_parts import Plot, Section, Table, TableColumn, leaves
 from dal.report.plots.pool_map import pool_map
 
 
@@ -71,10 +71,10 @@ def test_new_report_takes_the_place_of_all_files_of_the_old_one(tmp_path):
 
 def test_failure_half_way_leaves_the_old_files(tmp_path):
     plot = Plot("map", pool_map([], "empty", "PCA"))
-    good = Table("t", "T", (Column("a", "A"),), [(1.5,)])
+    good = Table("t", "T", (TableColumn("a", "A"),), [(1.5,)])
     assert export(tmp_path, [Section("s", "S", "S", (plot, good))]) == ""
     before = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
-    bad = Table("u", "U", (Column("a", "A"),), [(1.5, 2.5)])
+    bad = Table("u", "U", (TableColumn("a", "A"),), [(1.5, 2.5)])
     with pytest.raises(ValueError, match="zip"):
         export(tmp_path, [Section("s", "S", "S", (plot, bad))])
     assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == before

@@ -14,7 +14,7 @@ from test_page import Page
 from dal.report import write_report
 from dal.report.exports import names
 from dal.report.measures import number
-from dal.report.page_parts import Column, Section, Table
+from dal.report.page_parts import Section, Table, TableColumn
 from dal.report.wording import in_markup, words
 
 CONTROL = "\x00\x01\x08\x0b\x1b[31m\x7f\x85\ud800\ufffe"
@@ -140,7 +140,7 @@ def mutate(value, chance):
 
 
 def test_names_of_many_parts_that_are_alike_are_found_in_few_steps(monkeypatch):
-    tables = tuple(Table("same", "T", (Column("a", "A"),), []) for _ in range(2000))
+    tables = tuple(Table("same", "T", (TableColumn("a", "A"),), []) for _ in range(2000))
     calls = []
     monkeypatch.setattr("dal.report.exports.slug", lambda name: calls.append(name) or name)
     found = names([Section("s", "S", "S", tables)])

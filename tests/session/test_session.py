@@ -817,7 +817,7 @@ def test_rounds_replay_no_event(data: Splits, tmp_path: Path, monkeypatch: pytes
             rows = session.ask(5)
             session.tell(rows, session.pool.labels[rows])
             measures.of_round(session.last_selection)
-            session.should_stop(Labels(most=100))
+            session.should_stop(Labels(max_labels=100))
         assert seen == list(range(1, 2 * (20 + 15) + 1))
 
 

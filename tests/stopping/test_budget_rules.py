@@ -53,11 +53,11 @@ def test_unknown_costs_and_times_are_named() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Labels(0), "most of Labels must be at least 1, not 0"),
-        (lambda: Dollars(0), "most of Dollars must be positive, not 0"),
+        (lambda: Labels(0), "max_labels of Labels must be at least 1, not 0"),
+        (lambda: Dollars(0), "max_dollars of Dollars must be positive, not 0"),
         (lambda: Dollars(1, per_label=-1), "per_label of Dollars must be at least 0, not -1"),
         (lambda: Dollars(1, per_hour=-1), "per_hour of Dollars must be at least 0, not -1"),
-        (lambda: Hours(-2), "most of Hours must be positive, not -2"),
+        (lambda: Hours(-2), "max_hours of Hours must be positive, not -2"),
         (lambda: Hours(1, per_label=-2), "per_label of Hours must be at least 0, not -2"),
     ],
 )

@@ -117,9 +117,9 @@ def test_classification_change_leaves_out_rows_that_have_a_label_by_now() -> Non
 
 def test_classification_change_may_allow_a_share_and_want_a_window() -> None:
     rounds = history(flipped(*range(9)), flipped(1), HALVES)
-    assert ClassificationChange(most=0.01).judge(rounds)
-    assert not ClassificationChange(most=0.01, window=2).judge(rounds)
-    assert ClassificationChange(most=0.08, window=2).judge(rounds)
+    assert ClassificationChange(max_change=0.01).judge(rounds)
+    assert not ClassificationChange(max_change=0.01, window=2).judge(rounds)
+    assert ClassificationChange(max_change=0.08, window=2).judge(rounds)
 
 
 def test_model_that_knows_one_class_is_not_stable() -> None:
@@ -161,7 +161,10 @@ def test_stop_set_that_says_nothing_is_refused(rule: Callable) -> None:
     ("make", "message"),
     [
         (lambda: StabilizingPredictions(threshold=0), "threshold of StabilizingPredictions must be above 0 and"),
-        (lambda: ClassificationChange(most=1), "most of ClassificationChange must be at least 0 and below 1, not 1"),
+        (
+            lambda: ClassificationChange(max_change=1),
+            "max_change of ClassificationChange must be at least 0 and below 1, not 1",
+        ),
         (lambda: OverallUncertainty(threshold=1), "threshold of OverallUncertainty must be between 0 and 1, not 1"),
     ],
 )

@@ -65,7 +65,7 @@ def law(a: float, b: float, c: float, rounds: int) -> list[float]:
 
 
 def test_plateau_waits_for_its_rounds() -> None:
-    verdict = Plateau(least_rounds=8).judge(recorded.scores(law(0.9, 1, 1, 7)))
+    verdict = Plateau(min_rounds=8).judge(recorded.scores(law(0.9, 1, 1, 7)))
     assert (verdict.stop, verdict.text) == (False, "7 scores on validation rows so far, 8 are needed")
 
 
@@ -93,8 +93,8 @@ def test_plateau_tells_its_prediction_and_interval() -> None:
 def test_plateau_stops_where_the_upper_end_is_too_little() -> None:
     values = (np.array(law(0.9, 1.2, 0.8, 12)) + np.random.default_rng(0).normal(0, 0.004, 12)).tolist()
     high = Plateau().judge(recorded.scores(values)).notes["gain_high"]
-    assert Plateau(least_gain=high * 1.01).judge(recorded.scores(values))
-    assert not Plateau(least_gain=high * 0.99).judge(recorded.scores(values))
+    assert Plateau(min_gain=high * 1.01).judge(recorded.scores(values))
+    assert not Plateau(min_gain=high * 0.99).judge(recorded.scores(values))
 
 
 def test_plateau_judges_the_metric_it_is_told() -> None:
@@ -108,10 +108,10 @@ def test_plateau_judges_the_metric_it_is_told() -> None:
         (lambda: TargetScore(value=1.5), "value of TargetScore must be between 0 and 1, not 1.5"),
         (lambda: TargetScore(confidence=0.4), "confidence of TargetScore must be above 0.5 and below 1, not 0.4"),
         (lambda: TargetScore("macro_f1", confidence=0.9), "the metric accuracy alone, not for macro_f1"),
-        (lambda: Plateau(least_gain=0), "least_gain of Plateau must be positive, not 0"),
+        (lambda: Plateau(min_gain=0), "min_gain of Plateau must be positive, not 0"),
         (lambda: Plateau(labels=0), "labels of Plateau must be at least 1, not 0"),
         (lambda: Plateau(confidence=1), "confidence of Plateau must be between 0 and 1, not 1"),
-        (lambda: Plateau(least_rounds=4), "least_rounds of Plateau must be at least 5, not 4"),
+        (lambda: Plateau(min_rounds=4), "min_rounds of Plateau must be at least 5, not 4"),
         (lambda: Plateau(samples=10), "samples of Plateau must be at least 100, not 10"),
         (lambda: Plateau(seed=-1), "seed of Plateau must be at least 0, not -1"),
     ],

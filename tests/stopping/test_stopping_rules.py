@@ -24,7 +24,7 @@ from dal.experiments.interrupts import Interrupted
 from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session
 from dal.stopping import (
-    All,
+    AllOf,
     ClassificationChange,
     Dollars,
     History,
@@ -39,7 +39,7 @@ from dal.stopping import (
     Verdict,
     backtest,
 )
-from dal.stopping import Any as AnyRule
+from dal.stopping import AnyOf as AnyRule
 from dal.store.run_folder import append_metrics, read_metrics
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin
@@ -160,7 +160,7 @@ def test_resumed_experiment_stops_at_the_same_round(tmp_path: Path, rounds: int)
 
 
 def test_verdict_follows_from_the_stored_numbers_alone(tmp_path: Path) -> None:
-    rule = Plateau(least_gain=0.02) & StabilizingPredictions(threshold=0.9)
+    rule = Plateau(min_gain=0.02) & StabilizingPredictions(threshold=0.9)
     found = lines(experiment(tmp_path, rule, rounds=15))
     stored = read_metrics(tmp_path / "Margin-seed0")
     assert backtest(stored, rule).labels == found[-1]["labels"]
@@ -178,7 +178,7 @@ def test_back_test_of_an_observed_run_says_where_the_rule_stops_it() -> None:
 
 def test_folder_of_another_rule_is_refused(tmp_path: Path) -> None:
     lines(experiment(tmp_path, Labels(25)))
-    with pytest.raises(ConfigError, match=r"holds another run: stop\.init_args\.most is 25 there and 35 here"):
+    with pytest.raises(ConfigError, match=r"holds another run: stop\.init_args\.max_labels is 25 there and 35 here"):
         experiment(tmp_path, Labels(35)).run()
 
 
@@ -322,16 +322,16 @@ def read(folder: Path, text: str, **options: str) -> Experiment:
     ("written", "rule"),
     [
         ("StabilizingPredictions", StabilizingPredictions()),
-        ("{Labels: {most: 500}}", Labels(500)),
+        ("{Labels: {max_labels: 500}}", Labels(500)),
         ("{TargetScore: {metric: macro_f1, value: 0.8, patience: 2}}", TargetScore("macro_f1", 0.8, 2)),
-        ("{class_path: dal.stopping.Plateau, init_args: {least_gain: 1e-2}}", Plateau(0.01)),
+        ("{class_path: dal.stopping.Plateau, init_args: {min_gain: 1e-2}}", Plateau(0.01)),
         (
-            "{Any: {rules: [{Labels: {most: 500}}, StabilizingPredictions]}}",
+            "{AnyOf: {rules: [{Labels: {max_labels: 500}}, StabilizingPredictions]}}",
             AnyRule((Labels(500), StabilizingPredictions())),
         ),
         (
-            "{All: {rules: [{Labels: {most: 9}}, {Any: {rules: [{Plateau: {labels: 50}}]}}]}}",
-            All((Labels(9), AnyRule((Plateau(labels=50),)))),
+            "{AllOf: {rules: [{Labels: {max_labels: 9}}, {AnyOf: {rules: [{Plateau: {labels: 50}}]}}]}}",
+            AllOf((Labels(9), AnyRule((Plateau(labels=50),)))),
         ),
         ("null", None),
     ],
@@ -342,14 +342,14 @@ def test_config_takes_a_rule(written: str, rule: StoppingRule | None, tmp_path: 
 
 
 def test_options_of_a_rule_may_be_given_one_by_one(tmp_path: Path) -> None:
-    assert read(tmp_path, BASE, stop="Labels", stop__most="70").stop == Labels(70)
-    assert read(tmp_path, BASE + "stop: {Labels: {most: 5}}\n", stop__most="70").stop == Labels(70)
+    assert read(tmp_path, BASE, stop="Labels", stop__max_labels="70").stop == Labels(70)
+    assert read(tmp_path, BASE + "stop: {Labels: {max_labels: 5}}\n", stop__max_labels="70").stop == Labels(70)
 
 
 def test_rule_of_a_run_reads_back_to_the_same(tmp_path: Path) -> None:
     import yaml
 
-    first = read(tmp_path, BASE + "stop: {Any: {rules: [{Labels: {most: 500}}, Plateau]}}\n")
+    first = read(tmp_path, BASE + "stop: {AnyOf: {rules: [{Labels: {max_labels: 500}}, Plateau]}}\n")
     again = read(tmp_path, yaml.safe_dump(describe(first)))
     assert again == first
     assert describe(again) == describe(first)
@@ -358,16 +358,22 @@ def test_rule_of_a_run_reads_back_to_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("Labls", "run.yaml:4: stop: unknown stopping rule 'Labls', did you mean Labels?; installed are All, Any, "),
-        ("Margin", "run.yaml:4: stop: Margin is a strategy, but a stopping rule is wanted; installed are All, Any, "),
-        ("Labels", "run.yaml:4: Labels needs stop.most: a whole number"),
-        ("{Labels: {most: many}}", "run.yaml:4: stop.most takes a whole number, not 'many'"),
-        ("{Labels: {mots: 3}}", "run.yaml:4: Labels has no option 'mots', did you mean most?"),
-        ("{Labels: {most: 0}}", "most of Labels must be at least 1, not 0"),
+        (
+            "Labls",
+            "run.yaml:4: stop: unknown stopping rule 'Labls', did you mean Labels?; installed are AllOf, AnyOf, ",
+        ),
+        (
+            "Margin",
+            "run.yaml:4: stop: Margin is a strategy, but a stopping rule is wanted; installed are AllOf, AnyOf, ",
+        ),
+        ("Labels", "run.yaml:4: Labels needs stop.max_labels: a whole number"),
+        ("{Labels: {max_labels: many}}", "run.yaml:4: stop.max_labels takes a whole number, not 'many'"),
+        ("{Labels: {max_label: 3}}", "run.yaml:4: Labels has no option 'max_label', did you mean max_labels?"),
+        ("{Labels: {max_labels: 0}}", "max_labels of Labels must be at least 1, not 0"),
         ("{StabilizingPredictions: {size: 20}}", "size of StabilizingPredictions must be at least 100, not 20"),
         ("{TargetScore: {metric: acuracy}}", "run.yaml:4: stop.metric takes one of accuracy, macro_f1, "),
-        ("{Any: {rules: [Labls]}}", "run.yaml:4: stop.rules.0: unknown stopping rule 'Labls', did you mean Labels?"),
-        ("{Any: {rules: []}}", "Any takes a list of at least one stopping rule, got none"),
+        ("{AnyOf: {rules: [Labls]}}", "run.yaml:4: stop.rules.0: unknown stopping rule 'Labls', did you mean Labels?"),
+        ("{AnyOf: {rules: []}}", "AnyOf takes a list of at least one stopping rule, got none"),
     ],
 )
 def test_bad_value_gives_one_line(written: str, message: str, tmp_path: Path) -> None:
@@ -379,7 +385,7 @@ def test_bad_value_gives_one_line(written: str, message: str, tmp_path: Path) ->
 
 def test_every_built_in_rule_is_listed_with_its_advice() -> None:
     listing = plugins.describe(plugins.STOPPING)
-    assert {each.name for each in listing if each.built_in} >= {"Labels", "Plateau", "Any", "All", "Observe"}
+    assert {each.name for each in listing if each.built_in} >= {"Labels", "Plateau", "AnyOf", "AllOf", "Observe"}
     for each in listing:
         kind = plugins.load(plugins.STOPPING, each.name)
         assert each.summary == (kind.__doc__ or "").splitlines()[0]
@@ -393,7 +399,7 @@ def dal(with_tickets: Command, tiny_bert: Path) -> Command:
 
 
 def test_asking_ends_when_the_rule_says_so_and_goes_on_anyway_when_told(dal: Command) -> None:
-    first = dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "Labels", "--stop.most", 10)
+    first = dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "Labels", "--stop.max_labels", 10)
     assert first.code == 0
     assert "stopping rule" not in first.err
     for said in ("6 of 10 labels were bought", "12 of 10 labels were bought"):
@@ -415,7 +421,7 @@ def test_asking_ends_when_the_rule_says_so_and_goes_on_anyway_when_told(dal: Com
 
 
 def test_rows_that_are_pending_are_asked_whatever_the_rule_says(dal: Command) -> None:
-    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "{Labels: {most: 3}}").code == 0
+    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "{Labels: {max_labels: 3}}").code == 0
     fill(Path("todo.csv"), ["billing"] * 4)
     dal("tell", "mine", "todo.csv")
     again = dal("ask", "mine", "-n", 6, "--force")
@@ -431,7 +437,7 @@ def test_rule_that_the_data_cannot_serve_is_one_line(dal: Command) -> None:
 
 
 def test_report_of_a_folder_that_was_asked_from_does_not_stumble(dal: Command) -> None:
-    dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "{Labels: {most: 10}}")
+    dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "{Labels: {max_labels: 10}}")
     fill(Path("todo.csv"), ["billing", "access"] * 3)
     dal("tell", "mine", "todo.csv")
     dal("ask", "mine", "-n", 6, "--force")

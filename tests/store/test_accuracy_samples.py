@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from dal.errors import SessionError
-from dal.store.accuracy_samples import Check, read_checks
+from dal.store.accuracy_samples import AccuracySample, read_checks
 from dal.store.events import SKIP
 
-CHECK = Check(2, 30, 41, 100, 0.5, ("a", "b", "c"), (0.1, 0.2, 1 / 3), ("x", "y", "x"))
-SEVERAL = Check(1, 3, 4, 9, 1.0, ("a", "b", "c"), (0.1, 0.2, 0.3), ((), ("x", "y"), ("x",)))
+CHECK = AccuracySample(2, 30, 41, 100, 0.5, ("a", "b", "c"), (0.1, 0.2, 1 / 3), ("x", "y", "x"))
+SEVERAL = AccuracySample(1, 3, 4, 9, 1.0, ("a", "b", "c"), (0.1, 0.2, 0.3), ((), ("x", "y"), ("x",)))
 
 
 def test_checks_are_read_as_they_were_saved(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ _NOISE = (
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSchedule:
     """How long and in what portions a module is trained.
 
     Args:
@@ -56,8 +56,8 @@ class Course:
         min_steps: at least so many steps of the optimiser: with few labels, the rows are seen more often.
         max_steps: at most so many; None: no limit.
         batch_size: rows per batch.
-        clip: largest norm of the gradients, where the trainer names none; None: no clipping.
-        stop_below: stop after an epoch whose mean training loss is below this; None: never.
+        gradient_clip_val: largest norm of the gradients, where the trainer names none; None: no clipping.
+        target_train_loss: stop after an epoch whose mean training loss is below this; None: never.
         patience: stop after so many epochs without a smaller validation loss, and go back to the best; None: never.
     """
 
@@ -65,8 +65,8 @@ class Course:
     min_steps: int
     max_steps: int | None
     batch_size: int
-    clip: float | None
-    stop_below: float | None
+    gradient_clip_val: float | None
+    target_train_loss: float | None
     patience: int | None
 
     def __post_init__(self) -> None:
@@ -74,13 +74,13 @@ class Course:
         options.whole("epochs", "batch_size", least=1)
         options.whole("min_steps", least=0)
         options.whole("max_steps", "patience", least=1, optional=True)
-        options.number("clip", above=0, optional=True)
-        options.number("stop_below", least=0, infinite=True, optional=True)
+        options.number("gradient_clip_val", above=0, optional=True)
+        options.number("target_train_loss", least=0, infinite=True, optional=True)
         if self.max_steps is not None and self.max_steps < self.min_steps:
             raise ConfigError(f"max_steps must be at least 1 and min_steps={self.min_steps}, got {self.max_steps}")
 
     @classmethod
-    def of(cls, learner: Any) -> "Course":
+    def of(cls, learner: Any) -> "TrainingSchedule":
         """The course that a learner's fields of the same names describe.
 
         Raises:
@@ -94,7 +94,7 @@ class Course:
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
-class Batches:
+class BatchSampler:
     """Batches for training: rows of similar length together, in a new order every epoch, padded to their longest row.
 
     Iterating is one epoch. Rows are shuffled, sorted by blurred length within groups of 16 batches, and cut into
@@ -151,7 +151,7 @@ def fit_module(
     labels: Tensor,
     *,
     seed: int,
-    course: Course,
+    course: TrainingSchedule,
     weights: Tensor | None = None,
     validation: tuple[Prepared, Tensor] | None = None,
     trainer: Factory | None = None,
@@ -173,10 +173,10 @@ def fit_module(
         KeyboardInterrupt: Ctrl-C. Nothing half-fitted is returned.
     """
     checked = None if weights is None else checked_weights(weights, len(rows))
-    batches = Batches(data, rows, labels, checked, course.batch_size, seed)
+    batches = BatchSampler(data, rows, labels, checked, course.batch_size, seed)
     held_out = None
     if validation is not None and course.patience is not None:
-        held_out = Batches(validation[0], torch.arange(len(validation[1])), validation[1], None, 64, None)
+        held_out = BatchSampler(validation[0], torch.arange(len(validation[1])), validation[1], None, 64, None)
     with own_randomness(seed, device), _quiet():
         built = _trainer(trainer, device, course)
         where = built.strategy.root_device
@@ -184,7 +184,7 @@ def fit_module(
         if built.max_steps != -1:
             steps = min(steps, built.max_steps)
         built.fit_loop.epoch_loop.max_steps, built.fit_loop.max_epochs = steps, -1
-        built.callbacks.append(_Progress(monitor, course.stop_below))  # type: ignore[attr-defined]
+        built.callbacks.append(_Progress(monitor, course.target_train_loss))  # type: ignore[attr-defined]
         best = None
         if held_out is not None:
             assert course.patience is not None
@@ -205,7 +205,7 @@ def fit_module(
     return module
 
 
-def _trainer(factory: Factory | None, device: torch.device, course: Course) -> lightning.Trainer:
+def _trainer(factory: Factory | None, device: torch.device, course: TrainingSchedule) -> lightning.Trainer:
     if factory is None:
         built = _default_trainer(device)
     else:
@@ -217,7 +217,7 @@ def _trainer(factory: Factory | None, device: torch.device, course: Course) -> l
     if devices > 1:
         raise LearnerError(f"the trainer asks for {devices} devices, but a fit runs on one for now: set devices=1")
     if built.gradient_clip_val is None:
-        built.gradient_clip_val = course.clip
+        built.gradient_clip_val = course.gradient_clip_val
     if built.precision == "bf16-mixed" and not reduces(built.strategy.root_device, "auto"):
         _say_slow(built.strategy.root_device.type)
     return built
@@ -247,8 +247,8 @@ def _default_trainer(device: torch.device) -> lightning.Trainer:
 class _Progress(lightning.Callback):
     """Tells the monitor of every step, and stops when the training loss is small enough."""
 
-    def __init__(self, monitor: Monitor, stop_below: float | None) -> None:
-        self._monitor, self._stop_below, self._steps = monitor, stop_below, 0
+    def __init__(self, monitor: Monitor, target_train_loss: float | None) -> None:
+        self._monitor, self._target_train_loss, self._steps = monitor, target_train_loss, 0
         self._losses: list[Tensor] = []
 
     def on_train_batch_end(
@@ -257,11 +257,11 @@ class _Progress(lightning.Callback):
         if trainer.global_step > self._steps:
             self._monitor.advanced(trainer.global_step - self._steps)
             self._steps = trainer.global_step
-        if self._stop_below is not None:  # Lightning divides the loss of each of several batches per step
+        if self._target_train_loss is not None:  # Lightning divides the loss of each of several batches per step
             self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._stop_below is not None and float(torch.stack(self._losses).mean()) < self._stop_below:
+        if self._target_train_loss is not None and float(torch.stack(self._losses).mean()) < self._target_train_loss:
             trainer.should_stop = True
         self._losses.clear()
 
@@ -348,7 +348,7 @@ def _deterministic(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _explaining_memory(course: Course) -> Iterator[None]:
+def _explaining_memory(course: TrainingSchedule) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -15,7 +15,7 @@ from dal.learners.heads.head_posteriors import DrawnBy
 from dal.learners.heads.last_layer import LastLayer, fit_last_layer
 from dal.learners.inference import Precision
 from dal.learners.training.devices import device_of, named_device
-from dal.learners.training.fitting import Course, fit_module
+from dal.learners.training.fitting import TrainingSchedule, fit_module
 from dal.learners.training.training_labels import checked_labels, class_weights_of
 from dal.modules.base import ActiveModule
 
@@ -52,8 +52,8 @@ def fit_network(
     """The trained network, and what samples of its last layer are drawn from; None where they are those of dropout.
 
     Args:
-        recipe: the learner, with the fields of a `Course`, and `class_weights`, `trainer`, `device`, `mc_mode`,
-            `prior_precision` and `samples`.
+        recipe: the learner, with the fields of a `TrainingSchedule`, and `class_weights`, `trainer`, `device`,
+            `mc_mode`, `prior_precision` and `samples`.
         start: makes the untrained network from class weights (C,), None for none.
         token_budget: of the pass that reads the labeled rows for the last layer.
     """
@@ -65,7 +65,7 @@ def fit_network(
         rows,
         targets if data.multilabel else labels.cpu().long(),
         seed=seed,
-        course=Course.of(recipe),
+        course=TrainingSchedule.of(recipe),
         weights=weights,
         validation=validation,
         trainer=recipe.trainer,

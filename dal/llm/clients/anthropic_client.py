@@ -10,7 +10,7 @@ from dal.llm.clients.client import Request
 from dal.llm.clients.failures import UnreadableError
 from dal.llm.clients.hosted import HostedClient
 from dal.llm.clients.prices import Usage
-from dal.llm.clients.provider import Answer, BatchResult, Wire, merged, readable, sendable
+from dal.llm.clients.provider import BatchResult, Provider, ProviderAnswer, merged, readable, sendable
 
 #: Newer versions of the API refuse a temperature for every model, this one only where the model knows none.
 _API_VERSION = "2023-06-01"
@@ -40,12 +40,12 @@ class AnthropicClient(HostedClient):
         """Whose answers they are."""
         return "anthropic"
 
-    def wire(self, key: str) -> Wire:
+    def wire(self, key: str) -> Provider:
         """The protocol."""
         return _MessagesWire(self, key)
 
 
-class _MessagesWire(Wire):
+class _MessagesWire(Provider):
     concessions: Mapping[str, tuple[str, ...]] = {
         "temperature": ("temperature",),
         "tool": ("tool",),
@@ -85,7 +85,7 @@ class _MessagesWire(Wire):
     def _applies(self, name: str, request: Request, without: frozenset[str]) -> bool:
         return super()._applies(name, request, without) and (name != "schema" or "tool" in without)
 
-    async def send(self, body: Mapping[str, Any]) -> Answer:
+    async def send(self, body: Mapping[str, Any]) -> ProviderAnswer:
         named = {key: body[key] for key in ("model", "max_tokens", "messages")}
         rest = {key: value for key, value in body.items() if key not in named}
         return readable(_read, await self._sdk.messages.create(**named, extra_body=rest))
@@ -131,7 +131,7 @@ class _MessagesWire(Wire):
         return None
 
 
-def _read(message: Any) -> Answer:
+def _read(message: Any) -> ProviderAnswer:
     """The text of a message, or the JSON that its tool was called with."""
     blocks = getattr(message, "content", None)
     used = getattr(message, "usage", None)
@@ -146,4 +146,4 @@ def _read(message: Any) -> Answer:
         getattr(used, "cache_creation_input_tokens", None) or 0,
     )
     truncated = message.stop_reason in {"max_tokens", "model_context_window_exceeded"}
-    return Answer(json.dumps(called[0], ensure_ascii=False) if called else text, usage, truncated)
+    return ProviderAnswer(json.dumps(called[0], ensure_ascii=False) if called else text, usage, truncated)

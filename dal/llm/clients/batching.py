@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
-from dal.llm.clients.failures import Failure, Kind, failure_of
+from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
 from dal.llm.clients.prices import Rates, size_of
-from dal.llm.clients.provider import Answer, BatchResult, LostBatchError, Wire
-from dal.llm.clients.reply_cache import Batch, ReplyCache, Short
+from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer
+from dal.llm.clients.reply_cache import BudgetExceeded, RemoteBatch, ReplyCache
 from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_line, place
 from dal.monitor import Monitor
 
@@ -54,7 +54,7 @@ class Batching:
     def __init__(
         self,
         client: "HostedClient",
-        wire: Wire,
+        wire: Provider,
         cache: ReplyCache,
         rates: Rates,
         sending: Sending,
@@ -130,7 +130,7 @@ class Batching:
             await self._end(held[0])
         return bool(held)
 
-    async def _end(self, batch: Batch) -> None:
+    async def _end(self, batch: RemoteBatch) -> None:
         id = batch.id
         if id is None:
             if not batch.ours:
@@ -153,7 +153,7 @@ class Batching:
         self._errors |= {result.digest: result.error for result in results if result.answer is None}
         self._cache.end_batch(batch.name, self._priced(results, batch.aside), self._client.provider())
 
-    def _missing(self, batch: Batch, id: str) -> None:
+    def _missing(self, batch: RemoteBatch, id: str) -> None:
         """Give up a batch that the server does not have, once the user was told: another key may find it.
 
         Raises:
@@ -188,7 +188,7 @@ class Batching:
             if each.answer
         ]
 
-    def _reply(self, answer: Answer, worst: float) -> Reply:
+    def _reply(self, answer: ProviderAnswer, worst: float) -> Reply:
         """The answer with its price: all that was set aside where the server does not count tokens."""
         usage = answer.usage
         if usage is None:
@@ -220,7 +220,7 @@ class Batching:
         prices = [(digest, HALF * self._rates.price(request, extra).high) for digest, request in some]
         until = time.time() + _CREATING
         taken = self._cache.begin_batch(name, self._client.provider(), prices, self._client.cap, until)
-        if isinstance(taken, Short):
+        if isinstance(taken, BudgetExceeded):
             if not await self._freed() and not taken.awaited:
                 raise CapError(cap_line(self._client, taken, prices[0][1]))
             return False
@@ -240,7 +240,7 @@ class Batching:
         self._cache.name_batch(name, id)
         return True
 
-    def _why(self, failure: Failure) -> str:
+    def _why(self, failure: RequestFailure) -> str:
         """One line about a call on batches that is refused: no model is named in it that could be unknown."""
         if failure.status != 404:
             return self._sending.why(failure)
@@ -267,11 +267,15 @@ class Batching:
                 raise
             except Exception as error:
                 failure = failure_of(error, self._sending.key)
-            if failure.kind in {Kind.STOP, Kind.REFUSED}:
+            if failure.kind in {FailureKind.STOP, FailureKind.REFUSED}:
                 raise RefusedError(self._why(failure), failure.status)
             tries += 1
             await self._sending.back_off(failure, tries)
-            if failure.kind is Kind.UNKNOWN and after_loss is not None and (found := await after_loss()) is not None:
+            if (
+                failure.kind is FailureKind.UNKNOWN
+                and after_loss is not None
+                and (found := await after_loss()) is not None
+            ):
                 return found
 
 

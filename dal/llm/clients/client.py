@@ -82,7 +82,7 @@ class Reply:
     seconds: float = 0.0
 
 
-class Price(NamedTuple):
+class PriceBound(NamedTuple):
     """What requests would cost, in dollars: an estimate, and an upper bound."""
 
     low: float = 0.0
@@ -143,17 +143,17 @@ class Client(ABC):
             CapError: the cap in dollars does not allow the next request. What was bought is in the cache.
         """
 
-    def price(self, requests: Sequence[Request]) -> Price:
+    def price(self, requests: Sequence[Request]) -> PriceBound:
         """What `complete` would cost now, before anything is sent; nothing for a model of one's own."""
         return self.together(self.price_each(requests))
 
-    def price_each(self, requests: Sequence[Request]) -> list[Price]:
+    def price_each(self, requests: Sequence[Request]) -> list[PriceBound]:
         """What each of them would cost now if it were asked alone, in order; a repeated one costs the first time."""
-        return [Price()] * len(requests)
+        return [PriceBound()] * len(requests)
 
-    def together(self, prices: Sequence[Price]) -> Price:
+    def together(self, prices: Sequence[PriceBound]) -> PriceBound:
         """What one call costs whose requests have these prices."""
-        return Price(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
+        return PriceBound(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
 
     def bill(self) -> Bill:
         """What was bought so far; nothing for a model of one's own."""

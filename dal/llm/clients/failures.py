@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """What to do about a failure, and what it may have cost."""
 
     STOP = "stop"  # no request of this client will ever be answered; not billed
@@ -18,7 +18,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Failure:
+class RequestFailure:
     """A failure of one attempt.
 
     Attributes:
@@ -28,7 +28,7 @@ class Failure:
         wait: seconds that the server asks to wait, None when it does not say.
     """
 
-    kind: Kind
+    kind: FailureKind
     text: str
     status: int | None = None
     wait: float | None = None
@@ -50,32 +50,32 @@ _BUSY = {429, 503, 529}
 _UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 
 
-def failure_of(error: Exception, key: str) -> Failure:
+def failure_of(error: Exception, key: str) -> RequestFailure:
     """What an error of the anthropic or openai package means. The key is cut out of every text."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         text = f"{status}: {_message(error)}".replace(key, "<key>") if key else f"{status}: {_message(error)}"
-        return Failure(_kind(status, error), text, status, _wait(getattr(error, "response", None)))
+        return RequestFailure(_kind(status, error), text, status, _wait(getattr(error, "response", None)))
     cause = type(error.__cause__).__name__ if error.__cause__ is not None else ""
     name = type(error).__name__
     if cause in _UNSENT:
-        return Failure(Kind.BUSY, "no connection")
+        return RequestFailure(FailureKind.BUSY, "no connection")
     if name in {"APITimeoutError", "TimeoutError"}:
-        return Failure(Kind.UNKNOWN, "no answer in time")
+        return RequestFailure(FailureKind.UNKNOWN, "no answer in time")
     if name == "APIConnectionError":
-        return Failure(Kind.UNKNOWN, "the connection was cut")
+        return RequestFailure(FailureKind.UNKNOWN, "the connection was cut")
     if isinstance(error, UnreadableError | ValueError | RecursionError):  # the latter two: broken JSON
-        return Failure(Kind.UNKNOWN, "an answer that is not of the protocol")
+        return RequestFailure(FailureKind.UNKNOWN, "an answer that is not of the protocol")
     raise error
 
 
-def _kind(status: int, error: Exception) -> Kind:
+def _kind(status: int, error: Exception) -> FailureKind:
     if status in _STOP or (status == 429 and "insufficient_quota" in _message(error) + str(_code(error))):
-        return Kind.STOP
+        return FailureKind.STOP
     if status in _BUSY:
-        return Kind.BUSY
+        return FailureKind.BUSY
     # A server error may come after the work was done, so it may be billed.
-    return Kind.UNKNOWN if status >= 500 or status in {408, 409} else Kind.REFUSED
+    return FailureKind.UNKNOWN if status >= 500 or status in {408, 409} else FailureKind.REFUSED
 
 
 def _code(error: Exception) -> Any:

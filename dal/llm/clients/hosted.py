@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from dal.errors import ConfigError, LLMError, shortened, shown
 from dal.llm.clients.batching import HALF, Batching
-from dal.llm.clients.client import Bill, Client, LLMWarning, Price, Reply, Request
+from dal.llm.clients.client import Bill, Client, LLMWarning, PriceBound, Reply, Request
 from dal.llm.clients.extra_body import check_extra_body, size_of_extra
 from dal.llm.clients.prices import FREE, Rates, rates_of
-from dal.llm.clients.provider import Wire
+from dal.llm.clients.provider import Provider
 from dal.llm.clients.reply_cache import ReplyCache
 from dal.llm.clients.sending import Sending
 from dal.monitor import SILENT, Monitor
@@ -116,7 +116,7 @@ class HostedClient(Client):
         """Whose answers they are, in the cache."""
 
     @abstractmethod
-    def wire(self, key: str) -> Wire:
+    def wire(self, key: str) -> Provider:
         """The protocol, through the provider's SDK."""
 
     def server(self) -> str | None:
@@ -154,7 +154,7 @@ class HostedClient(Client):
         monitor.finished()
         return [here[digest] for digest in digests]
 
-    def price_each(self, requests: Sequence[Request]) -> list[Price]:
+    def price_each(self, requests: Sequence[Request]) -> list[PriceBound]:
         """What each would cost now if it were asked alone, an estimate and an upper bound; nothing when in the cache.
 
         The estimate takes four bytes for a token and a quarter of `max_tokens` for each answer.
@@ -172,18 +172,18 @@ class HostedClient(Client):
                 paid.update(cache.replies(list(dict.fromkeys(digests))))
         found = []
         for digest, request in zip(digests, requests, strict=True):
-            found.append(Price() if digest in paid else rates.price(request, self.extra_size))
+            found.append(PriceBound() if digest in paid else rates.price(request, self.extra_size))
             paid.add(digest)
         return found
 
-    def together(self, prices: Sequence[Price]) -> Price:
+    def together(self, prices: Sequence[PriceBound]) -> PriceBound:
         """What one call costs whose requests have these prices: half in a batch, but for one, which goes alone."""
         share = HALF if self.batch else 1.0
         low, high = (
             math.fsum(share * dollars for dollars in each) + (1 - share) * max(each, default=0.0)
             for each in ([price.low for price in prices], [price.high for price in prices])
         )
-        return Price(low, high)
+        return PriceBound(low, high)
 
     def bill(self) -> Bill:
         """What the account `ledger` has spent so far, over all runs."""

@@ -15,7 +15,7 @@ from dal.llm.clients.client import Request
 from dal.llm.clients.failures import UnreadableError
 from dal.llm.clients.hosted import HostedClient, check_address
 from dal.llm.clients.prices import Usage
-from dal.llm.clients.provider import Answer, BatchResult, LostBatchError, Wire, merged, readable, sendable
+from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer, merged, readable, sendable
 
 _ENDPOINT = "/v1/chat/completions"
 _MARK = "dal"  # a batch's name in its metadata
@@ -61,12 +61,12 @@ class OpenAIClient(HostedClient):
         except ValueError:
             return False
 
-    def wire(self, key: str) -> Wire:
+    def wire(self, key: str) -> Provider:
         """The protocol."""
         return _ChatWire(self, key)
 
 
-class _ChatWire(Wire):
+class _ChatWire(Provider):
     concessions: Mapping[str, tuple[str, ...]] = {
         "temperature": ("temperature",),
         "max_tokens": ("max_tokens", "max_completion_tokens"),
@@ -98,7 +98,7 @@ class _ChatWire(Wire):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return merged(body, self._extra)
 
-    async def send(self, body: Mapping[str, Any]) -> Answer:
+    async def send(self, body: Mapping[str, Any]) -> ProviderAnswer:
         named = {key: body[key] for key in ("model", "messages")}
         rest = {key: value for key, value in body.items() if key not in named}
         return readable(_read, await self._sdk.chat.completions.create(**named, extra_body=rest))
@@ -153,7 +153,7 @@ def _result(line: Any) -> BatchResult:
     return BatchResult(line.custom_id, None, getattr(error, "message", None) or "an error without words")
 
 
-def _read(completion: Any) -> Answer:
+def _read(completion: Any) -> ProviderAnswer:
     """The text of a completion."""
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
@@ -165,7 +165,7 @@ def _read(completion: Any) -> Answer:
         cached = getattr(getattr(used, "prompt_tokens_details", None), "cached_tokens", None) or 0
         usage = Usage(counts[0] - cached, counts[1], cached)
     text = getattr(choices[0].message, "content", None) or getattr(choices[0].message, "refusal", None) or ""
-    return Answer(text, usage, choices[0].finish_reason == "length")
+    return ProviderAnswer(text, usage, choices[0].finish_reason == "length")
 
 
 def is_strict(schema: Any) -> bool:

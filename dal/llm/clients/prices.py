@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dal.config.bounded_yaml import parse_yaml
 from dal.errors import ConfigError
-from dal.llm.clients.client import Price, Request
+from dal.llm.clients.client import PriceBound, Request
 
 #: No tokenizer makes more tokens of a text than it has bytes; this many come on top: the chat format, and what a
 #: provider's system prompt says about a tool.
@@ -75,7 +75,7 @@ class Rates:
         is_long = self.long_above is not None and usage.all_input > self.long_above
         return total * (self.long_factor if is_long else 1.0) / _MILLION
 
-    def price(self, request: Request, extra: int = 0) -> Price:
+    def price(self, request: Request, extra: int = 0) -> PriceBound:
         """What a request costs: an estimate, and a bound.
 
         The estimate takes four bytes for a token and a quarter of `max_tokens` for the answer. The bound takes a token
@@ -89,7 +89,7 @@ class Rates:
         likely = Usage(size // _BYTES_PER_TOKEN, request.max_tokens // 4)
         most = Usage(size + _EXTRA_TOKENS, request.max_tokens)
         ways = (most, most._replace(input=0, written=most.input), most._replace(input=0, cached=most.input))
-        return Price(self.dollars(likely), max(map(self.dollars, ways)))
+        return PriceBound(self.dollars(likely), max(map(self.dollars, ways)))
 
 
 FREE = Rates(0.0, 0.0)

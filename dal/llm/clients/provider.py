@@ -10,7 +10,7 @@ from dal.llm.clients.failures import UnreadableError
 from dal.llm.clients.prices import Usage
 
 
-class Answer(NamedTuple):
+class ProviderAnswer(NamedTuple):
     """What a server answered. `usage` is None where it does not count tokens."""
 
     text: str
@@ -22,11 +22,11 @@ class BatchResult(NamedTuple):
     """What became of one request of a batch: an answer, or an error in words."""
 
     digest: str
-    answer: Answer | None
+    answer: ProviderAnswer | None
     error: str = ""
 
 
-class Wire(ABC):
+class Provider(ABC):
     """One provider's protocol, through its SDK with that one's own retries switched off.
 
     Attributes:
@@ -41,7 +41,7 @@ class Wire(ABC):
         """The JSON body of a request, but for what was conceded."""
 
     @abstractmethod
-    async def send(self, body: Mapping[str, Any]) -> Answer:
+    async def send(self, body: Mapping[str, Any]) -> ProviderAnswer:
         """The server's answer; errors are those of the SDK."""
 
     @abstractmethod
@@ -92,7 +92,7 @@ class LostBatchError(LLMError):
 LONGEST_ANSWER = 1_000_000
 
 
-def readable(read: Callable[[Any], Answer], message: Any) -> Answer:
+def readable(read: Callable[[Any], ProviderAnswer], message: Any) -> ProviderAnswer:
     """What `read` makes of a message: text that can be stored, and a usage only where it can be true.
 
     Raises:
@@ -104,7 +104,7 @@ def readable(read: Callable[[Any], Answer], message: Any) -> Answer:
     except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError) as error:
         raise UnreadableError from error
     possible = usage is not None and usage.is_possible
-    return Answer(whole, usage if possible else None, bool(truncated) or len(text) > LONGEST_ANSWER)
+    return ProviderAnswer(whole, usage if possible else None, bool(truncated) or len(text) > LONGEST_ANSWER)
 
 
 def merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,14 +51,14 @@ CREATE TABLE batches (
 
 
 @dataclass(frozen=True)
-class Granted:
+class Reservation:
     """The money for a request is set aside: it may be sent."""
 
     number: int
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class RequestedElsewhere:
     """Another call or process has sent the same request and waits for its answer.
 
     Attributes:
@@ -69,7 +69,7 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class Short:
+class BudgetExceeded:
     """The cap does not allow the request now.
 
     Attributes:
@@ -82,7 +82,7 @@ class Short:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RemoteBatch:
     """A batch that was sent, or was about to be.
 
     Attributes:
@@ -181,7 +181,7 @@ class ReplyCache:
 
     def reserve(
         self, digest: str, dollars: float, cap: float | None, until: float
-    ) -> Granted | Elsewhere | Short | Reply:
+    ) -> Reservation | RequestedElsewhere | BudgetExceeded | Reply:
         """Leave to send a request, its money set aside; or why not: it is answered, on its way, or too dear now."""
         with self._writing():
             here = self.replies([digest])
@@ -190,8 +190,8 @@ class ReplyCache:
             if found := self._elsewhere(digest):
                 return found
             if cap is not None and not self._bill().spent + dollars <= cap:
-                return Short(self._bill(), self._awaits())
-            return Granted(self._set_aside(digest, dollars, until, None))
+                return BudgetExceeded(self._bill(), self._awaits())
+            return Reservation(self._set_aside(digest, dollars, until, None))
 
     def settle(self, number: int, digest: str, provider: str, model: str, reply: Reply) -> None:
         """Store a reply and what it cost in the place of what was set aside for it."""
@@ -213,7 +213,7 @@ class ReplyCache:
 
     def begin_batch(
         self, name: str, provider: str, prices: Sequence[tuple[str, float]], cap: float | None, until: float
-    ) -> list[str] | Short:
+    ) -> list[str] | BudgetExceeded:
         """The digests that may be sent as the batch `name`, their money set aside: as many as the cap allows.
 
         None where all of them are answered or on their way already: then there is no batch of that name.
@@ -232,7 +232,7 @@ class ReplyCache:
                 taken.append(digest)
                 self._set_aside(digest, dollars, until, name)
             if not taken:
-                return Short(self._bill(), self._awaits()) if short else []
+                return BudgetExceeded(self._bill(), self._awaits()) if short else []
             self._run(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, NULL)",
                 (name, provider, self.ledger, os.getpid(), until, time.time()),
@@ -267,14 +267,16 @@ class ReplyCache:
             self._run("DELETE FROM batches WHERE name = ?", (name,))
         return True
 
-    def batches(self, provider: str) -> list[Batch]:
+    def batches(self, provider: str) -> list[RemoteBatch]:
         """The provider's batches that are not settled, oldest first."""
         with self._reporting("could not be read"):
             found = self._run(
                 "SELECT name, at, id, process, until, ledger FROM batches WHERE provider = ? ORDER BY at", (provider,)
             ).fetchall()
             return [
-                Batch(name, at, id, self._set_aside_for(name), id is not None or not _alive(process, until), ledger)
+                RemoteBatch(
+                    name, at, id, self._set_aside_for(name), id is not None or not _alive(process, until), ledger
+                )
                 for name, at, id, process, until, ledger in found
             ]
 
@@ -299,12 +301,12 @@ class ReplyCache:
             raise sqlite3.DatabaseError(f"the ledger {self.ledger} is damaged")
         return replace(Bill(*bought), unsettled=aside)
 
-    def _elsewhere(self, digest: str) -> Elsewhere | None:
+    def _elsewhere(self, digest: str) -> RequestedElsewhere | None:
         """Where the request is on its way; None when it is not."""
         query = "SELECT process, until, batch FROM reservations WHERE digest = ? AND until > 0"
         for process, until, batch in self._run(query, (digest,)).fetchall():
             if batch is not None or _alive(process, until):
-                return Elsewhere(batch is not None)
+                return RequestedElsewhere(batch is not None)
         return None
 
     def _awaits(self) -> bool:

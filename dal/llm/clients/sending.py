@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
-from dal.llm.clients.failures import Failure, Kind, failure_of
+from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
 from dal.llm.clients.pacing import Pacer
 from dal.llm.clients.prices import Rates, likely_tokens
-from dal.llm.clients.provider import Answer, Wire
-from dal.llm.clients.reply_cache import Elsewhere, Granted, ReplyCache, Short
+from dal.llm.clients.provider import Provider, ProviderAnswer
+from dal.llm.clients.reply_cache import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
 from dal.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class InBatchError(Exception):
 class Failed(Exception):
     """An attempt without an answer."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: RequestFailure) -> None:
         super().__init__(failure.text)
         self.failure = failure
 
@@ -65,7 +65,7 @@ class Sending:
     """
 
     def __init__(
-        self, client: "HostedClient", wire: Wire, cache: ReplyCache, rates: Rates, key: str, monitor: Monitor
+        self, client: "HostedClient", wire: Provider, cache: ReplyCache, rates: Rates, key: str, monitor: Monitor
     ) -> None:
         self._client, self._wire, self._cache, self._rates, self.key = client, wire, cache, rates, key
         self._monitor = monitor
@@ -123,13 +123,13 @@ class Sending:
                 return await self._try(digest, request, without)
             except Failed as failed:
                 failure = failed.failure
-            if failure.kind is Kind.REFUSED:
+            if failure.kind is FailureKind.REFUSED:
                 if failure.status == 413 or any(words in failure.text.lower() for words in _TOO_LONG):
                     self.refused += 1
                     return Reply("")
                 self._concede(request, failure, without)
                 continue
-            if failure.kind is Kind.STOP:
+            if failure.kind is FailureKind.STOP:
                 raise LLMError(self.why(failure)) from None
             tries += 1
             await self.back_off(failure, tries)
@@ -149,7 +149,7 @@ class Sending:
         self._pacer.settle(tokens, reply.input_tokens + reply.output_tokens or tokens)
         return reply
 
-    async def _answer(self, body: Mapping[str, object], number: int) -> Answer:
+    async def _answer(self, body: Mapping[str, object], number: int) -> ProviderAnswer:
         self._on_their_way += 1
         self._settled.clear()
         try:
@@ -160,13 +160,13 @@ class Sending:
             raise
         except Exception as error:
             failure = failure_of(error, self.key)
-            (self._cache.lose if failure.kind is Kind.UNKNOWN else self._cache.release)(number)
+            (self._cache.lose if failure.kind is FailureKind.UNKNOWN else self._cache.release)(number)
             raise Failed(failure) from None
         finally:
             self._on_their_way -= 1
             self._settled.set()
 
-    async def _leave(self, digest: str, dollars: float, tokens: int) -> Granted | Reply:
+    async def _leave(self, digest: str, dollars: float, tokens: int) -> Reservation | Reply:
         """Leave to send: the request's turn has come, nobody else awaits its answer, and there is money for it.
 
         Raises:
@@ -177,14 +177,14 @@ class Sending:
             await self._turn(tokens)
             until = time.time() + self._client.timeout + _GRACE
             leave = self._cache.reserve(digest, dollars, self._client.cap, until)
-            if isinstance(leave, Granted):
+            if isinstance(leave, Reservation):
                 return leave
             self._pacer.settle(tokens, 0)
             if isinstance(leave, Reply):
                 return leave
-            if isinstance(leave, Elsewhere) and leave.batch:
+            if isinstance(leave, RequestedElsewhere) and leave.batch:
                 raise InBatchError
-            if isinstance(leave, Short) and not leave.awaited and not self._on_their_way:
+            if isinstance(leave, BudgetExceeded) and not leave.awaited and not self._on_their_way:
                 raise CapError(cap_line(self._client, leave, dollars))
             await self.rest(LOOK_SECONDS)
 
@@ -203,7 +203,7 @@ class Sending:
             return
         raise Stopped
 
-    async def back_off(self, failure: Failure, tries: int) -> None:
+    async def back_off(self, failure: RequestFailure, tries: int) -> None:
         """Wait before the next try: as long as the server asks, else longer each time.
 
         Raises:
@@ -224,7 +224,7 @@ class Sending:
         _log.info("%s; trying again in %.1f seconds", failure.text, seconds)
         await self.rest(seconds)
 
-    def _concede(self, request: Request, failure: Failure, without: frozenset[str]) -> None:
+    def _concede(self, request: Request, failure: RequestFailure, without: frozenset[str]) -> None:
         """Leave out what the server refuses.
 
         Raises:
@@ -240,7 +240,7 @@ class Sending:
             f"{place(self._client)} does not take {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
         )
 
-    def _priced(self, answer: Answer, worst: float, seconds: float) -> Reply:
+    def _priced(self, answer: ProviderAnswer, worst: float, seconds: float) -> Reply:
         """The answer with its price: the worst where the server does not count tokens."""
         usage = answer.usage
         if usage is None:
@@ -255,7 +255,7 @@ class Sending:
             )
         return Reply(answer.text, usage.all_input, usage.output, dollars, False, answer.truncated, seconds)
 
-    def why(self, failure: Failure) -> str:
+    def why(self, failure: RequestFailure) -> str:
         """One line about a failure that ends the work."""
         client, where = self._client, place(self._client)
         if failure.status in {401, 403}:
@@ -275,7 +275,7 @@ def place(client: "HostedClient") -> str:
     return client.server() or client.provider()
 
 
-def cap_line(client: "HostedClient", short: Short, dollars: float) -> str:
+def cap_line(client: "HostedClient", short: BudgetExceeded, dollars: float) -> str:
     """Why the cap stops the work."""
     bill = short.bill
     aside = f" and up to ${bill.unsettled:.4f} more for answers that are awaited or were lost" * bool(bill.unsettled)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import LLMError
-from dal.llm.local_models.causal_model import CausalModel, Prefix, Read
+from dal.llm.local_models.causal_model import CausalModel, Prefix, PromptState
 from dal.monitor import SILENT, Monitor
 
 #: Tokens whose keys and values may be held at once, prompts times labels.
@@ -100,7 +100,7 @@ def _batch(
     return scores.cpu()
 
 
-def _rest(model: CausalModel, read: Read, labels: Sequence[Sequence[int]]) -> Tensor:
+def _rest(model: CausalModel, read: PromptState, labels: Sequence[Sequence[int]]) -> Tensor:
     """Log-probability of all tokens of each label but its first, (B, c)."""
     size, count, width = len(read.mask), len(labels), max(map(len, labels)) - 1
     tokens, answers, real = (torch.zeros(count, width, dtype=torch.int64, device=model.device) for _ in range(3))

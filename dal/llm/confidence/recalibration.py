@@ -14,7 +14,7 @@ _EDGE = 1e-3  # stated 0 and 1 are read as this far from it, where a logarithm i
 
 
 @dataclass(frozen=True, eq=False)
-class Doubt:
+class ModelUncertainty:
     """What a model says of N rows.
 
     Attributes:
@@ -28,7 +28,7 @@ class Doubt:
     logits: Tensor | None = None
 
     @classmethod
-    def of_votes(cls, votes: Tensor, classes: Sequence[str]) -> "Doubt":
+    def of_votes(cls, votes: Tensor, classes: Sequence[str]) -> "ModelUncertainty":
         """That of K answers to each of N texts, (N, K) codes and -1: the mode and its share of them.
 
         Where most could not be read there is no label, and the confidence is 0 whatever their share.
@@ -40,10 +40,10 @@ class Doubt:
     def __len__(self) -> int:
         return len(self.predicted)
 
-    def take(self, rows: Tensor) -> "Doubt":
+    def take(self, rows: Tensor) -> "ModelUncertainty":
         """Some of the rows."""
         logits = None if self.logits is None else self.logits[rows]
-        return Doubt(self.predicted[rows], self.confidence[rows], logits)
+        return ModelUncertainty(self.predicted[rows], self.confidence[rows], logits)
 
     def right(self, labels: Tensor) -> np.ndarray:
         """(N,) bool: whether the label is the true one."""
@@ -52,10 +52,10 @@ class Doubt:
 
 
 #: What was learnt: the probability of being right, (N,), of any rows' doubt.
-Recalibrator = Callable[[Doubt], np.ndarray]
+Recalibrator = Callable[[ModelUncertainty], np.ndarray]
 
 
-def isotonic(doubt: Doubt, labels: Tensor) -> Recalibrator:
+def isotonic(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
     """A step function that never falls, by isotonic regression on the confidence.
 
     Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates".
@@ -67,7 +67,7 @@ def isotonic(doubt: Doubt, labels: Tensor) -> Recalibrator:
     return lambda other: np.asarray(fitted.predict(other.confidence.double().numpy()))
 
 
-def platt(doubt: Doubt, labels: Tensor) -> Recalibrator:
+def platt(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
     """A logistic regression on the log-odds of the confidence.
 
     Platt 1999, "Probabilistic Outputs for Support Vector Machines".
@@ -78,7 +78,7 @@ def platt(doubt: Doubt, labels: Tensor) -> Recalibrator:
     return lambda other: np.asarray(fitted.predict_proba(_log_odds(other))[:, 1])
 
 
-def temperature(doubt: Doubt, labels: Tensor) -> Recalibrator:
+def temperature(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
     """The logits divided by the one number that makes the true labels most probable.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks".
@@ -96,14 +96,16 @@ def temperature(doubt: Doubt, labels: Tensor) -> Recalibrator:
 
 
 #: Name -> how it is learnt.
-METHODS: Mapping[str, Callable[[Doubt, Tensor], Recalibrator]] = {
+METHODS: Mapping[str, Callable[[ModelUncertainty, Tensor], Recalibrator]] = {
     "isotonic": isotonic,
     "platt": platt,
     "temperature": temperature,
 }
 
 
-def cross_validated(method: str, doubt: Doubt, labels: Tensor, *, folds: int = 5, seed: int = 0) -> np.ndarray | None:
+def cross_validated(
+    method: str, doubt: ModelUncertainty, labels: Tensor, *, folds: int = 5, seed: int = 0
+) -> np.ndarray | None:
     """The probability of being right, (N,), each row's by what was learnt on the other folds.
 
     None where the method cannot be learnt: without logits (temperature), or with fewer than two rows that are right,
@@ -123,13 +125,13 @@ def cross_validated(method: str, doubt: Doubt, labels: Tensor, *, folds: int = 5
     return out
 
 
-def _log_odds(doubt: Doubt) -> np.ndarray:
+def _log_odds(doubt: ModelUncertainty) -> np.ndarray:
     confidence = doubt.confidence.double().clamp(_EDGE, 1 - _EDGE)
     odds: np.ndarray = confidence.logit()[:, None].numpy()
     return odds
 
 
-def _at_predicted(doubt: Doubt, divisor: float) -> np.ndarray:
+def _at_predicted(doubt: ModelUncertainty, divisor: float) -> np.ndarray:
     """The probability of the predicted label; 0 where none was given."""
     assert doubt.logits is not None
     probs = (doubt.logits.double() / divisor).softmax(-1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import DataError
-from dal.llm.confidence.recalibration import METHODS, Doubt, Recalibrator, cross_validated
+from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, Recalibrator, cross_validated
 
 FEWEST = 100  # labeled rows
 BINS = 15
@@ -101,8 +101,8 @@ class Trust:
 
 def trust(
     labels: Tensor,
-    verbalized: Doubt,
-    consistency: Doubt | None = None,
+    verbalized: ModelUncertainty,
+    consistency: ModelUncertainty | None = None,
     rows: Tensor | None = None,
     *,
     resamples: int = 1000,
@@ -139,7 +139,7 @@ def trust(
     return Trust(stated, repeated, agreement(verbalized.take(at), consistency), _advice(stated, repeated, better))
 
 
-def quality(doubt: Doubt, labels: Tensor, *, resamples: int = 1000, seed: int = 0) -> Quality:
+def quality(doubt: ModelUncertainty, labels: Tensor, *, resamples: int = 1000, seed: int = 0) -> Quality:
     """The figures of one kind of doubt."""
     right, confidence = doubt.right(labels), doubt.confidence.double().numpy()
     recalibrated = {}
@@ -159,7 +159,7 @@ def quality(doubt: Doubt, labels: Tensor, *, resamples: int = 1000, seed: int = 
     )
 
 
-def recalibrator(method: str, doubt: Doubt, labels: Tensor) -> Recalibrator:
+def recalibrator(method: str, doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
     """What turns a doubt into probabilities of being right, learnt on all rows: for rows without a label.
 
     Raises:
@@ -172,7 +172,7 @@ def recalibrator(method: str, doubt: Doubt, labels: Tensor) -> Recalibrator:
     return METHODS[method](doubt, labels)
 
 
-def agreement(verbalized: Doubt, consistency: Doubt) -> Agreement:
+def agreement(verbalized: ModelUncertainty, consistency: ModelUncertainty) -> Agreement:
     """How far both say the same of the same rows. A row without a label agrees with nothing."""
     from scipy.stats import spearmanr
 
@@ -235,7 +235,9 @@ def _interval(figure: Callable[..., float], columns: tuple[np.ndarray, ...], res
     return Interval(figure(*columns), float(low), float(high))
 
 
-def _better(consistency: Doubt, verbalized: Doubt, labels: Tensor, resamples: int, seed: int) -> bool:
+def _better(
+    consistency: ModelUncertainty, verbalized: ModelUncertainty, labels: Tensor, resamples: int, seed: int
+) -> bool:
     """Whether consistency tells right from wrong better than verbalized confidence, on the same rows."""
     one, other = consistency.right(labels), verbalized.right(labels)
     if not (0 < one.sum() < len(one) and 0 < other.sum() < len(other)):

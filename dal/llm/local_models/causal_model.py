@@ -21,7 +21,7 @@ _SHORTEST = 8  # tokens that prompts must share for their keys to be computed on
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class PromptState:
     """Prompts that were read: what comes next, and the keys and values that a continuation attends to.
 
     Attributes:
@@ -34,9 +34,9 @@ class Read:
     cache: Any
     mask: Tensor
 
-    def take(self, rows: Tensor) -> "Read":
+    def take(self, rows: Tensor) -> "PromptState":
         """The same for some rows, in any order and repeated. The first is left as it is."""
-        return Read(self.log_probs[rows], forked(self.cache, rows), self.mask[rows])
+        return PromptState(self.log_probs[rows], forked(self.cache, rows), self.mask[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class CausalModel:
         tokens = torch.tensor([list(prompts[0][:shared])], device=self.device)
         return Prefix(shared, self._forward(tokens, torch.ones_like(tokens), None)[1])
 
-    def read(self, prompts: Sequence[Sequence[int]], prefix: Prefix = NOTHING_SHARED) -> Read:
+    def read(self, prompts: Sequence[Sequence[int]], prefix: Prefix = NOTHING_SHARED) -> PromptState:
         """B prompts in one pass, padded on the left, after the prefix that they share.
 
         Raises:
@@ -177,9 +177,9 @@ class CausalModel:
         rows = torch.zeros(len(rests), dtype=torch.int64, device=self.device)
         cache = None if prefix.cache is None else forked(prefix.cache, rows)
         logits, cache = self._forward(tokens, mask, cache, last=True)
-        return Read(logits[:, -1].float().log_softmax(-1), cache, mask)
+        return PromptState(logits[:, -1].float().log_softmax(-1), cache, mask)
 
-    def go_on(self, read: Read, tokens: Tensor, real: Tensor) -> tuple[Tensor, Read]:
+    def go_on(self, read: PromptState, tokens: Tensor, real: Tensor) -> tuple[Tensor, PromptState]:
         """Log-probabilities (B, S, V) after each of S further tokens (B, S), and what was read then.
 
         The cache of `read` is used up. `real` (B, S) says which tokens are none of a row's padding.
@@ -187,7 +187,7 @@ class CausalModel:
         mask = torch.cat([read.mask, real], 1)
         logits, cache = self._forward(tokens, mask, read.cache)
         log_probs = logits.float().log_softmax(-1)
-        return log_probs, Read(log_probs[:, -1], cache, mask)
+        return log_probs, PromptState(log_probs[:, -1], cache, mask)
 
     def _refuse_long(self, prompts: Sequence[Sequence[int]]) -> None:
         if (longest := max(map(len, prompts), default=0)) > self.longest:

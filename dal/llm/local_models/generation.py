@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from dal.llm.clients.client import Request
-from dal.llm.local_models.causal_model import CausalModel, Prefix, Read
+from dal.llm.local_models.causal_model import CausalModel, Prefix, PromptState
 
 #: A token without any of these leaves a structured answer as open as it was.
 _ENDING = frozenset('"}],')
 
 
 @dataclass(eq=False)
-class Answer:
+class GeneratedAnswer:
     """An answer as it grows.
 
     Attributes:
@@ -54,7 +54,7 @@ def asked(model: CausalModel, request: Request) -> list[int]:
 
 def generate(
     model: CausalModel, requests: Sequence[Request], prompts: Sequence[Sequence[int]], prefix: Prefix
-) -> list[Answer]:
+) -> list[GeneratedAnswer]:
     """One answer per request, in order. Equal prompts are read once.
 
     At temperature 0 the most probable token is taken. Else every token is drawn by a generator that the request and its
@@ -71,7 +71,7 @@ def generate(
         prefix: what all prompts begin with.
     """
     answers = [
-        Answer(request, torch.Generator().manual_seed(seed_of(request)), opening(request.schema))
+        GeneratedAnswer(request, torch.Generator().manual_seed(seed_of(request)), opening(request.schema))
         for request in requests
     ]
     distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
@@ -98,7 +98,7 @@ def seed_of(request: Request) -> int:
     return int.from_bytes(blake2b(written, digest_size=8).digest()) >> 1
 
 
-def _chosen(log_probs: Tensor, going: Sequence[Answer]) -> Tensor:
+def _chosen(log_probs: Tensor, going: Sequence[GeneratedAnswer]) -> Tensor:
     """The next token of each row, (B,) int64 on the CPU."""
     chosen = log_probs.argmax(-1).cpu()
     for row, answer in enumerate(going):
@@ -107,7 +107,7 @@ def _chosen(log_probs: Tensor, going: Sequence[Answer]) -> Tensor:
     return chosen
 
 
-def _drawn(log_probs: Tensor, answer: Answer) -> Tensor:
+def _drawn(log_probs: Tensor, answer: GeneratedAnswer) -> Tensor:
     """A token at the request's temperature: the highest of the log-probabilities, a Gumbel number added to each.
 
     Two roundings of one distribution then almost never draw another token, as they would along a sum over the tokens.
@@ -117,7 +117,7 @@ def _drawn(log_probs: Tensor, answer: Answer) -> Tensor:
     return (log_probs.double().cpu() / answer.request.temperature + gumbel).argmax()
 
 
-def _take(model: CausalModel, answer: Answer, token: int) -> None:
+def _take(model: CausalModel, answer: GeneratedAnswer, token: int) -> None:
     if token in model.ends:
         answer.ended = True
         return
@@ -127,7 +127,7 @@ def _take(model: CausalModel, answer: Answer, token: int) -> None:
         answer.ended, answer.closing = end is not None, end or ""
 
 
-def _next(model: CausalModel, read: Read, tokens: Tensor) -> Read:
+def _next(model: CausalModel, read: PromptState, tokens: Tensor) -> PromptState:
     column = tokens.to(model.device)[:, None]
     return model.go_on(read, column, torch.ones_like(column))[1]
 

@@ -14,7 +14,7 @@ from dal.llm.prompting.prompts import Example
 
 
 @dataclass(frozen=True)
-class Shots:
+class ExamplePool:
     """Labeled texts of which the nearest are shown.
 
     Liu et al. 2022, "What Makes Good In-Context Examples for GPT-3?".

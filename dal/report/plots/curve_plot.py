@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dal.evaluation import Comparison
+from dal.evaluation import CurveComparison
 from dal.report.drawing import Area, Dot, Drawing, Frame, Line, Shape, Words, across, upright
 from dal.report.measures import LABELS, Axis
 from dal.report.series import MAX_WITH_SEEDS, Series, apart, capital, drawable, measured, short
@@ -19,7 +19,7 @@ def curves(
     width: float = 420,
     height: float = 300,
     note: str = "",
-    saving: Comparison | None = None,
+    saving: CurveComparison | None = None,
     each: bool = True,
 ) -> Drawing:
     """The learning curves of one metric.
@@ -93,7 +93,7 @@ def _names(series: Sequence[Series], frame: Frame) -> list[Shape]:
     ]
 
 
-def _saving(saving: Comparison, frame: Frame) -> list[Shape]:
+def _saving(saving: CurveComparison, frame: Frame) -> list[Shape]:
     if saving.needed is None or saving.baseline_needed - saving.needed < 1:
         return []
     x, y = frame.at(saving.needed, saving.target)

@@ -8,7 +8,7 @@ from dal.evaluation.cost import MACHINE, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.router import drawn
 from dal.report.measures import METRICS, MONEY, figure_of, number
-from dal.report.page_parts import Column, Fold, Part, Plot, Said, Section, Side, Table
+from dal.report.page_parts import Fold, Part, Plot, Section, Side, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.price import dollars, people_price
 from dal.report.run_reading import Record, Run, class_name, options, sources_of
@@ -25,7 +25,7 @@ def section(run: Run, shown: str | None) -> Section | None:
     told = {name: sources for name, sources in told.items() if sources}
     if not told:
         return None
-    parts = [Said(_words(told), "lead"), _table(told), *unread.parts(run), *_audit(run)]
+    parts = [Statement(_words(told), "lead"), _table(told), *unread.parts(run), *_audit(run)]
     parts += _people_alone(run, shown, told)
     return Section("answered", "Who answered", "Who answered", tuple(parts))
 
@@ -77,13 +77,13 @@ def _table(told: Mapping[str, Sources]) -> Table:
     beside = any(said["proposals"] for sources in told.values() for said in sources.values())
     known = {key for sources in told.values() for said in sources.values() for key in said if said[key] is not None}
     columns = (
-        Column("strategy", "Strategy", "text"),
-        Column("source", "Source", "text"),
-        Column("answers", "Answers", "whole"),
-        Column("share", "Share", "share"),
-        *((Column("proposals", "Proposed", "whole"),) if beside else ()),
-        *((Column("dollars", "Dollars", "money"),) if "dollars" in known else ()),
-        *((Column("seconds", "Seconds", "whole"),) if "seconds" in known else ()),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("source", "Source", "text"),
+        TableColumn("answers", "Answers", "whole"),
+        TableColumn("share", "Share", "share"),
+        *((TableColumn("proposals", "Proposed", "whole"),) if beside else ()),
+        *((TableColumn("dollars", "Dollars", "money"),) if "dollars" in known else ()),
+        *((TableColumn("seconds", "Seconds", "whole"),) if "seconds" in known else ()),
     )
     rows: list[tuple[object, ...]] = []
     for name, sources in told.items():
@@ -130,10 +130,12 @@ def _audit(run: Run) -> list[Part]:
     if rules is None or not any(said.values()):
         return []
     if any(not isinstance(proposal.value, str) for each in said.values() for proposal in each):
-        return [Said("Answers of several classes are not audited.")]
+        return [Statement("Answers of several classes are not audited.")]
     found = [(name, audit) for name in run.strategies for audit in _audits(run, name, said[name], rules)]
     if not any(audit.error.of for _, audit in found):
-        return [Said("No row was audited: set audit of the Router above 0 to learn how often its machines are wrong.")]
+        return [
+            Statement("No row was audited: set audit of the Router above 0 to learn how often its machines are wrong.")
+        ]
     return [_audit_table(found, rules), _by_class(found)]
 
 
@@ -154,14 +156,14 @@ def _audits(run: Run, name: str, said: Sequence[Proposal], rules: _Rules) -> lis
 def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
     sure = f"sure ({share(rules.threshold)})"
     columns = (
-        Column("strategy", "Strategy", "text"),
-        Column("machine", "Machine", "text"),
-        Column("answered", "Rows", "whole"),
-        Column("audited", "Audited", "whole"),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("machine", "Machine", "text"),
+        TableColumn("answered", "Rows", "whole"),
+        TableColumn("audited", "Audited", "whole"),
         *_columns("wrong", "Wrong"),
-        Column("sure", f"Audited and {sure}", "whole"),
+        TableColumn("sure", f"Audited and {sure}", "whole"),
         *_columns("sure_wrong", "Wrong of these"),
-        Column("dollars", "Dollars", "money"),
+        TableColumn("dollars", "Dollars", "money"),
     )
     rows = [
         (name, a.who, a.answered, a.error.of, *_ends(a.error), a.sure.of, *_ends(a.sure), a.dollars)
@@ -176,19 +178,19 @@ def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
 
 def _by_class(found: Sequence[tuple[str, Audit]]) -> Fold:
     columns = (
-        Column("strategy", "Strategy", "text"),
-        Column("machine", "Machine", "text"),
-        Column("class", "Class", "text"),
-        Column("audited", "Audited", "whole"),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("machine", "Machine", "text"),
+        TableColumn("class", "Class", "text"),
+        TableColumn("audited", "Audited", "whole"),
         *_columns("wrong", "Wrong"),
     )
     rows = [(name, a.who, label, s.of, *_ends(s)) for name, a in found for label, s in a.per_class.items()]
     return Fold("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
 
 
-def _columns(key: str, head: str) -> tuple[Column, ...]:
-    ends = (Column(f"{key}_low", "from", "share"), Column(f"{key}_high", "to", "share"))
-    return (Column(key, head, "share"), *ends)
+def _columns(key: str, head: str) -> tuple[TableColumn, ...]:
+    ends = (TableColumn(f"{key}_low", "from", "share"), TableColumn(f"{key}_high", "to", "share"))
+    return (TableColumn(key, head, "share"), *ends)
 
 
 def _ends(found: Share) -> tuple[float | None, float | None, float | None]:
@@ -204,11 +206,11 @@ def _people_alone(run: Run, shown: str | None, told: Mapping[str, Sources]) -> l
     if not price or not any(MACHINE in sources or WEAK in sources for sources in told.values()):
         return []
     columns = (
-        Column("strategy", "Strategy", "text"),
-        Column("answers", "Answers", "whole"),
-        Column("dollars", "Dollars", "money"),
-        Column("people", "People alone", "money"),
-        Column("share", "Share of that", "share"),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("answers", "Answers", "whole"),
+        TableColumn("dollars", "Dollars", "money"),
+        TableColumn("people", "People alone", "money"),
+        TableColumn("share", "Share of that", "share"),
     )
     rows: list[tuple[object, ...]] = []
     for name, sources in told.items():
@@ -223,7 +225,7 @@ def _people_alone(run: Run, shown: str | None, told: Mapping[str, Sources]) -> l
         "people’s answers in the place of the machine’s is not known."
     )
     table = Table("people-alone", "Against people alone", columns, rows, caption)
-    return [table, *((Side(drawn_), Said(note)) if drawn_ else ())]
+    return [table, *((Side(drawn_), Statement(note)) if drawn_ else ())]
 
 
 def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:

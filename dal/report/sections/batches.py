@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from dal.report.measures import BATCH
-from dal.report.page_parts import Column, Part, Plot, Said, Section, Side, Table
+from dal.report.page_parts import Part, Plot, Section, Side, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.plots.marks import matrix
-from dal.report.run_reading import Cell, Run
+from dal.report.run_reading import CellRecord, Run
 from dal.report.series import of_run
 
 
@@ -26,7 +26,7 @@ def section(run: Run) -> Section | None:
     spaces = sorted({str(b["space"]) for c in run.cells for r in c.records if (b := _batch(r)) and b.get("space")})
     where = f" Distances are between {' or '.join(spaces)}." if spaces else ""
     said = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in found)
-    note = Said(f"{said[:1].upper()}{said[1:]}.{where}")
+    note = Statement(f"{said[:1].upper()}{said[1:]}.{where}")
     return Section("batches", "What the batches were like", "Batches", (Side(tuple(plots), small=True), note))
 
 
@@ -43,10 +43,10 @@ def overlap(run: Run) -> Section | None:
     names = [name for name in run.strategies if any(name in pair for pair in shares)]
     both = shares | {(b, a): share for (a, b), share in shares.items()} | {(name, name): 1.0 for name in names}
     plot = Plot("overlap", matrix(names, both, "Rows in common (%)"))
-    columns = (Column("strategy", "Strategy", "text"), *(Column(name, name, "share") for name in names))
+    columns = (TableColumn("strategy", "Strategy", "text"), *(TableColumn(name, name, "share") for name in names))
     rows = [(one, *(both.get((one, other)) for other in names)) for one in names]
     table = Table("overlap", "Rows in common", columns, rows, hidden=True)
-    note = Said(
+    note = Statement(
         "Rows that both have labeled at the end, of those that either has (Jaccard index), mean over the seeds that "
         "both have. The common start counts, too."
     )
@@ -62,6 +62,6 @@ def _jaccard(run: Run, one: str, other: str) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _labeled(cell: Cell) -> set[str]:
+def _labeled(cell: CellRecord) -> set[str]:
     asked = [record.get("rows") for record in cell.records]
     return {str(row) for rows in asked if isinstance(rows, list) for row in rows}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dal.report.drawing import Drawing
 from dal.report.measures import METRICS, figure_of, number
-from dal.report.page_parts import Column, Part, Plot, Said, Section, Side, Table
+from dal.report.page_parts import Part, Plot, Section, Side, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.plots.reliability import Bins, pooled, reliability
 from dal.report.run_reading import Record, Run
@@ -20,7 +20,7 @@ def section(run: Run) -> Section | None:
     parts: list[Part] = []
     diagrams = _diagrams(run)
     if diagrams:
-        parts += [Side(tuple(diagrams), small=True), Said(_DIAGRAM)]
+        parts += [Side(tuple(diagrams), small=True), Statement(_DIAGRAM)]
     table = _table(run)
     if table is not None:
         parts.append(table)
@@ -73,11 +73,11 @@ def _table(run: Run) -> Table | None:
             rows.append((name, *(_interleaved(before, scaled) if after else before), *_temperature(run, name, after)))
     if not rows:
         return None
-    columns = [Column("strategy", "Strategy", "text")]
+    columns = [TableColumn("strategy", "Strategy", "text")]
     for key in _SCORES:
-        columns.append(Column(key, METRICS[key]))
-        columns += [Column(f"scaled_{key}", "scaled")] if after else []
-    columns += [Column("temperature", "Temperature", "times")] if after else []
+        columns.append(TableColumn(key, METRICS[key]))
+        columns += [TableColumn(f"scaled_{key}", "scaled")] if after else []
+    columns += [TableColumn("temperature", "Temperature", "times")] if after else []
     caption = "On the test set after the last round, means over seeds; log loss in nats. Lower is better."
     if after:
         caption += " “Scaled”: after temperature scaling, fitted on held-out labels; a temperature above 1 tones down."

@@ -7,8 +7,8 @@ from typing import Any
 
 from dal.errors import shortened
 from dal.report.measures import number
-from dal.report.page_parts import Column, Fold, Part, Said, Section, Table
-from dal.report.run_reading import Cell, Record, Run
+from dal.report.page_parts import Fold, Part, Section, Statement, Table, TableColumn
+from dal.report.run_reading import CellRecord, Record, Run
 from dal.report.sections.quality import mean
 from dal.report.wording import LONGEST, MISSING, figure, share, whole
 
@@ -43,12 +43,16 @@ def section(run: Run, most: int = MAX_ROWS) -> Section | None:
             folds.append(Fold(name, tuple(batches), f"{len(batches)} batches"))
     if not folds:
         return None
-    where = (Column("strategy", "Strategy", "text"), Column("seed", "Seed", "whole"), Column("round", "Round", "whole"))
+    where = (
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("seed", "Seed", "whole"),
+        TableColumn("round", "Round", "whole"),
+    )
     table = Table("chosen", "Rows chosen", (*where, *columns), long, hidden=True)
     note = "Best first. The score is what made the row win, in the units of the strategy."
     if not texts:
         note += " Texts are left out; ids are those of the data."
-    return Section("chosen", "Rows chosen in each round", "Chosen rows", (Said(note), *folds, table))
+    return Section("chosen", "Rows chosen in each round", "Chosen rows", (Statement(note), *folds, table))
 
 
 def _rooms(run: Run, most: int) -> dict[tuple[str, int], int]:
@@ -61,15 +65,19 @@ def _rooms(run: Run, most: int) -> dict[tuple[str, int], int]:
     return rooms
 
 
-def _columns(texts: bool, nearest: bool) -> tuple[Column, ...]:
-    columns = [Column("row", "Row", "id"), Column("score", "Score"), Column("label", "Label given", "text")]
-    columns += [Column("text", "Text", "words")] if texts else []
-    columns += [Column("nearest", "Nearest labeled row", "text")] if nearest else []
-    columns += [Column("nearest_text", "Text of the nearest", "words")] if nearest and texts else []
+def _columns(texts: bool, nearest: bool) -> tuple[TableColumn, ...]:
+    columns = [
+        TableColumn("row", "Row", "id"),
+        TableColumn("score", "Score"),
+        TableColumn("label", "Label given", "text"),
+    ]
+    columns += [TableColumn("text", "Text", "words")] if texts else []
+    columns += [TableColumn("nearest", "Nearest labeled row", "text")] if nearest else []
+    columns += [TableColumn("nearest_text", "Text of the nearest", "words")] if nearest and texts else []
     return tuple(columns)
 
 
-def _batch(record: Record, cell: Cell, columns: tuple[Column, ...], rows: list[Row], room: int) -> Fold:
+def _batch(record: Record, cell: CellRecord, columns: tuple[TableColumn, ...], rows: list[Row], room: int) -> Fold:
     number_ = record.get("round")
     round = number_ if isinstance(number_, int) else 0
     where = f"{cell.name}, seed {cell.seed}, round {round}"
@@ -82,11 +90,11 @@ def _batch(record: Record, cell: Cell, columns: tuple[Column, ...], rows: list[R
     parts: list[Part] = []
     said = _notes(record)
     if said:
-        parts.append(Said(said))
+        parts.append(Statement(said))
     if rows[:room]:
         parts.append(Table("", f"Rows of {where}", columns, rows[:room], where))
     if len(rows) > room:
-        parts.append(Said(f"{len(rows) - room} more are in metrics.jsonl; this page does not list all rows."))
+        parts.append(Statement(f"{len(rows) - room} more are in metrics.jsonl; this page does not list all rows."))
     return Fold(f"Seed {cell.seed}, round {round}", tuple(parts), status)
 
 
@@ -100,7 +108,7 @@ def _notes(record: Record) -> str:
     return shortened("; ".join(([why] if isinstance(why, str) and why else []) + said), LONGEST)
 
 
-def _rows(record: Record, cell: Cell, text_of: Mapping[str, str] | None, nearest: bool) -> list[Row]:
+def _rows(record: Record, cell: CellRecord, text_of: Mapping[str, str] | None, nearest: bool) -> list[Row]:
     """What is shown of each row of a batch; texts where there is a mapping for them."""
     scores, texts, near = (_list(record.get(key)) for key in ("scores", "texts", "nearest"))
     rows: list[Row] = []
@@ -117,7 +125,7 @@ def _rows(record: Record, cell: Cell, text_of: Mapping[str, str] | None, nearest
     return rows
 
 
-def _named(row: object, cell: Cell) -> str:
+def _named(row: object, cell: CellRecord) -> str:
     """The row's id with its label, where one is known."""
     label = cell.given.get(str(row))
     return f"{row} ({label})" if label else str(row)
@@ -168,12 +176,12 @@ def doubts(run: Run) -> Section | None:
 
 def _doubts_section(rows: list[Row], texts: bool) -> Section:
     columns = (
-        Column("row", "Row", "id"),
-        Column("given", "Given", "text"),
-        Column("suggested", "Model says", "text"),
-        Column("confidence", "Confidence"),
-        Column("times", "Runs that doubt it", "whole"),
-        *((Column("text", "Text", "words"),) if texts else ()),
+        TableColumn("row", "Row", "id"),
+        TableColumn("given", "Given", "text"),
+        TableColumn("suggested", "Model says", "text"),
+        TableColumn("confidence", "Confidence"),
+        TableColumn("times", "Runs that doubt it", "whole"),
+        *((TableColumn("text", "Text", "words"),) if texts else ()),
     )
     caption = (
         "Given labels that the trained model strongly doubts (confident learning): some are mistakes, some hard rows."
@@ -181,12 +189,12 @@ def _doubts_section(rows: list[Row], texts: bool) -> Section:
     shown = Table("", "Labels in doubt", columns, rows[:MAX_DOUBTS], caption)
     parts: list[Part] = [shown]
     if len(rows) > MAX_DOUBTS:
-        parts.append(Said(f"The first {MAX_DOUBTS} of {len(rows)}."))
+        parts.append(Statement(f"The first {MAX_DOUBTS} of {len(rows)}."))
     parts.append(Table("doubts", "Labels in doubt", columns, rows, hidden=True))
     return Section("doubts", "Labels worth a second look", "Doubts", tuple(parts))
 
 
-def wordings(cell: Cell) -> dict[str, str]:
+def wordings(cell: CellRecord) -> dict[str, str]:
     """Row id -> text, where the records hold texts: of the rows that were chosen, and of those nearest to them."""
     found: dict[str, str] = {}
     for record in cell.records:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from dal.report.measures import SECONDS, figure_of, number
-from dal.report.page_parts import Column, Said, Section, Table
-from dal.report.price import Price
+from dal.report.page_parts import Section, Statement, Table, TableColumn
+from dal.report.price import LabelPrice
 from dal.report.run_reading import Run
 from dal.report.sections.quality import at_the_end, mean
 
@@ -13,11 +13,11 @@ def section(run: Run) -> Section | None:
     """For every strategy the means over seeds of what one run of it cost."""
     rows = [(name, *_costs(run, name)) for name in run.strategies]
     columns = [
-        Column("strategy", "Strategy", "text"),
-        *(Column(key, f"{word} (s)", "seconds") for key, word in SECONDS.items()),
-        Column("labels_dollars", "labels (dollars)", "money"),
-        Column("llm_dollars", "language model (dollars)", "money"),
-        Column("annotator_hours", "annotator (hours)", "times"),
+        TableColumn("strategy", "Strategy", "text"),
+        *(TableColumn(key, f"{word} (s)", "seconds") for key, word in SECONDS.items()),
+        TableColumn("labels_dollars", "labels (dollars)", "money"),
+        TableColumn("llm_dollars", "language model (dollars)", "money"),
+        TableColumn("annotator_hours", "annotator (hours)", "times"),
     ]
     kept = [i for i in range(1, len(columns)) if any(row[i] is not None for row in rows)]
     if not kept:
@@ -30,8 +30,8 @@ def section(run: Run) -> Section | None:
         [tuple(row[i] for i in chosen) for row in rows],
         "One run of each strategy, all rounds, mean over its seeds.",
     )
-    price = Price.of(run)
-    note = (Said(f"Reckoned with {price.words}."),) if price.label else ()
+    price = LabelPrice.of(run)
+    note = (Statement(f"Reckoned with {price.words}."),) if price.label else ()
     return Section("cost", "What it cost", "Cost", (table, *note))
 
 

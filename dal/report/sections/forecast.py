@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dal.evaluation.extrapolation import Distance, Outlook, predicted_labels, predicted_score
 from dal.report.measures import METRICS, number
-from dal.report.page_parts import Column, Part, Plot, Said, Section, Table
+from dal.report.page_parts import Part, Plot, Section, Statement, Table, TableColumn
 from dal.report.plots.ahead import Ahead, ahead
 from dal.report.run_reading import Run, class_name
 from dal.report.series import Series, of_run
@@ -42,8 +42,8 @@ def section(run: Run, shown: str | None) -> Section | None:
         return None
     goal = _target(run, shown, series)
     found = [_outlook(s, goal) for s in series]
-    parts: list[Part] = [Said(_words(each, METRICS[shown], goal), "lead") for each in found]
-    parts.append(Said(_CAUTION))
+    parts: list[Part] = [Statement(_words(each, METRICS[shown], goal), "lead") for each in found]
+    parts.append(Statement(_CAUTION))
     if len(found) <= MAX_DRAWN:
         lines = [Ahead(o.series, o.score.curve, o.score.low, o.score.high) for o in found]
         drawn = [ahead(lines, METRICS[shown], MORE, width=width) for width in (720, 330)]
@@ -98,17 +98,17 @@ def _more_words(needed: Distance, goal: float, last: float) -> str:
 
 def _table(found: Sequence[_Ahead], goal: float) -> Table:
     columns = (
-        Column("strategy", "Strategy", "text"),
-        Column("labels", "Labels so far", "whole"),
-        Column("score", "Score"),
-        Column("predicted", f"After {MORE} more"),
-        Column("low", "from"),
-        Column("high", "to"),
-        Column("target", "Target"),
-        Column("needed", "More labels to it", "never"),
-        Column("needed_low", "from", "never"),
-        Column("needed_high", "to", "never"),
-        Column("ceiling", "Where the curve ends"),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("labels", "Labels so far", "whole"),
+        TableColumn("score", "Score"),
+        TableColumn("predicted", f"After {MORE} more"),
+        TableColumn("low", "from"),
+        TableColumn("high", "to"),
+        TableColumn("target", "Target"),
+        TableColumn("needed", "More labels to it", "never"),
+        TableColumn("needed_low", "from", "never"),
+        TableColumn("needed_high", "to", "never"),
+        TableColumn("ceiling", "Where the curve ends"),
     )
     rows = [
         (

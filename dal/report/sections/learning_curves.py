@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from dal.evaluation import Comparison
+from dal.evaluation import CurveComparison
 from dal.evaluation.efficiency import LEAST
 from dal.report.measures import LABELS, METRICS, MONEY, Axis, time_axis
-from dal.report.page_parts import Panel, Part, Plot, Said, Section, Side, tabs
+from dal.report.page_parts import Panel, Part, Plot, Section, Side, Statement, tabs
 from dal.report.plots.curve_plot import curves
 from dal.report.run_reading import Run
 from dal.report.series import MAX_WITH_SEEDS, Series, of_run
@@ -15,7 +15,7 @@ from dal.report.verdict import count
 PLOTTED = ("accuracy", "macro_f1", "log_loss")
 
 
-def section(run: Run, shown: str | None, saving: Comparison | None) -> Section | None:
+def section(run: Run, shown: str | None, saving: CurveComparison | None) -> Section | None:
     """The curves of every plotted metric over each of the axes for which there are figures."""
     if shown is None:
         return None
@@ -24,7 +24,7 @@ def section(run: Run, shown: str | None, saving: Comparison | None) -> Section |
     text = f"{_spread(series)} Point at a dot for its figures; all of them are in the tables below."
     if len(panels) > 1:
         text += " Money and time are the median over the seeds of what had been spent with so many labels."
-    note = Said(text)
+    note = Statement(text)
     return Section("curves", "Learning curves", "Curves", (*tabs("over", "Drawn over", panels), note))
 
 
@@ -47,7 +47,7 @@ def axis_words(metric: str) -> str:
     return METRICS.get(metric, metric) + lower.get(metric, "")
 
 
-def _panel(run: Run, shown: str, axis: Axis, saving: Comparison | None) -> Panel:
+def _panel(run: Run, shown: str, axis: Axis, saving: CurveComparison | None) -> Panel:
     def plot(metric: str, width: float, height: float, narrow: float) -> Plot:
         series = [s.stretched(1 / axis.divisor) if axis.divisor != 1 else s for s in of_run(run, metric, axis.key)]
         drawn = [

@@ -1,6 +1,6 @@
 """How it was made: versions, hardware, seeds, config."""
 
-from dal.report.page_parts import Column, Fold, Part, Raw, Section, Table
+from dal.report.page_parts import Fold, Part, Raw, Section, Table, TableColumn
 from dal.report.run_reading import Run
 from dal.report.wording import flat
 
@@ -9,7 +9,7 @@ def section(run: Run) -> Section:
     """Versions and hardware as a table, the config as it is written."""
     lines = [*flat(run.environment)]
     lines.append(("seeds", ", ".join(map(str, sorted({cell.seed for cell in run.cells})))))
-    columns = (Column("name", "Name", "text"), Column("value", "Value", "text"))
+    columns = (TableColumn("name", "Name", "text"), TableColumn("value", "Value", "text"))
     parts: list[Part] = [Table("versions", "Versions and hardware", columns, lines, "Versions, hardware and seeds")]
     if run.config_text:
         parts.append(Fold("Config", (Raw(run.config_text, "config.yaml"),), "config.yaml"))

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from dal.report.measures import number
-from dal.report.page_parts import Panel, Plot, Said, Section, tabs
+from dal.report.page_parts import Panel, Plot, Section, Statement, tabs
 from dal.report.plots.pool_map import Spot, pool_map
-from dal.report.run_reading import Cell, Run
+from dal.report.run_reading import CellRecord, Run
 from dal.report.sections.chosen import wordings
 from dal.report.wording import slug
 from dal.store.bounded_json import parse_json
@@ -45,14 +45,14 @@ def section(run: Run, most: int | None = None) -> Section | None:
         return None
     more = f" {left} more maps are in the {MAP} of their cells." if left else ""
     tell = "its id and text" if texts else "its id"
-    note = Said(
+    note = Statement(
         "Rows near each other mean something alike, as far as two dimensions can show it. Grey rows were never "
         f"labeled; the others have the colour of the round in which they were. Point at a labeled row for {tell}.{more}"
     )
     return Section("map", "Map of the pool", "Map", (*tabs("map", "Strategy and seed", panels), note))
 
 
-def _read(cell: Cell, texts: bool) -> tuple[str, list[Spot]] | None:
+def _read(cell: CellRecord, texts: bool) -> tuple[str, list[Spot]] | None:
     """The method and the spots of a cell's map; None where there is none that can be read."""
     found = _json(cell.folder / MAP) if cell.folder is not None else None
     if found is None:

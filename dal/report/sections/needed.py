@@ -1,8 +1,8 @@
 """Labels needed to reach the baseline's final score."""
 
-from dal.evaluation import Comparison
+from dal.evaluation import CurveComparison
 from dal.report.measures import METRICS
-from dal.report.page_parts import Column, Said, Section, Table
+from dal.report.page_parts import Section, Statement, Table, TableColumn
 from dal.report.run_reading import Run
 from dal.report.sections.learning_curves import PLOTTED
 from dal.report.verdict import comparisons
@@ -14,16 +14,16 @@ def section(run: Run) -> Section | None:
     if not found:
         return None
     columns = (
-        Column("score", "Score", "text"),
-        Column("strategy", "Strategy", "text"),
-        Column("needed", "Labels needed", "never"),
-        Column("baseline_needed", f"{run.baseline} needed", "whole"),
-        Column("ratio", "Times fewer", "times"),
-        Column("target", f"{run.baseline}’s final"),
-        Column("at", "at labels", "whole"),
-        Column("final_lead", "Final lead", "signed"),
-        Column("mean_lead", "Mean lead", "signed"),
-        Column("per_seed", "Needed per seed", "text"),
+        TableColumn("score", "Score", "text"),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("needed", "Labels needed", "never"),
+        TableColumn("baseline_needed", f"{run.baseline} needed", "whole"),
+        TableColumn("ratio", "Times fewer", "times"),
+        TableColumn("target", f"{run.baseline}’s final"),
+        TableColumn("at", "at labels", "whole"),
+        TableColumn("final_lead", "Final lead", "signed"),
+        TableColumn("mean_lead", "Mean lead", "signed"),
+        TableColumn("per_seed", "Needed per seed", "text"),
     )
     rows = [(METRICS[metric], name, *_figures(c)) for metric, name, c in found]
     caption = (
@@ -36,16 +36,16 @@ def section(run: Run) -> Section | None:
     )
     table = Table("labels-needed", "Labels needed", columns, rows, caption)
     return Section(
-        "needed", f"Labels needed to reach {run.baseline}’s final score", "Labels needed", (table, Said(note))
+        "needed", f"Labels needed to reach {run.baseline}’s final score", "Labels needed", (table, Statement(note))
     )
 
 
-def _figures(c: Comparison) -> tuple[object, ...]:
+def _figures(c: CurveComparison) -> tuple[object, ...]:
     leads = (c.final_difference, c.area_difference)
     return (c.needed, c.baseline_needed, c.ratio, c.target, c.budget, *leads, _per_seed(c))
 
 
-def _per_seed(c: Comparison) -> str:
+def _per_seed(c: CurveComparison) -> str:
     """What each seed needed, or from what to what when there are many."""
     found = dict(zip(c.seeds, c.needed_per_seed, strict=True))
     if len(found) <= 3:

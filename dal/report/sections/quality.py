@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from dal.report.measures import METRICS, figure_of, number
-from dal.report.page_parts import Column, Panel, Part, Plot, Said, Section, Table, tabs
+from dal.report.page_parts import Panel, Part, Plot, Section, Statement, Table, TableColumn, tabs
 from dal.report.plots.marks import MAX_LINES, marks
 from dal.report.run_reading import Run
 from dal.report.series import Series, place
@@ -30,13 +30,13 @@ def section(run: Run) -> Section | None:
     if not kept:
         return None
     pool = any(w for _, w in kept)
-    columns = [Column("metric", "Metric", "text")]
+    columns = [TableColumn("metric", "Metric", "text")]
     for n, w in kept:
-        columns.append(Column(f"{n} {'pool' if w else 'test'}", f"{n}, {'pool' if w else 'test'}" if pool else n))
+        columns.append(TableColumn(f"{n} {'pool' if w else 'test'}", f"{n}, {'pool' if w else 'test'}" if pool else n))
     rows = [(METRICS[key], *(values[n, w, key] for n, w in kept)) for key in metrics]
     parts: list[Part] = [Table("quality", "Quality at the end", tuple(columns), rows, _caption(run))]
     if pool:
-        parts.append(Said(_pool_words(run)))
+        parts.append(Statement(_pool_words(run)))
     return Section("quality", "Quality at the end", "Quality", tuple(parts))
 
 
@@ -68,11 +68,11 @@ def _pool_words(run: Run) -> str:
 def classes(run: Run) -> Section | None:
     """Precision, recall and F1 of every class."""
     columns = (
-        Column("class", "Class", "text"),
-        Column("count", "Test rows", "whole"),
-        Column("f1", "F1", "bar"),
-        Column("precision", "Precision"),
-        Column("recall", "Recall"),
+        TableColumn("class", "Class", "text"),
+        TableColumn("count", "Test rows", "whole"),
+        TableColumn("f1", "F1", "bar"),
+        TableColumn("precision", "Precision"),
+        TableColumn("recall", "Recall"),
     )
     parts = _broken_down(run, "per_class", columns, "F1 by class", "f1")
     return Section("classes", "By class", "Classes", parts) if parts else None
@@ -81,22 +81,22 @@ def classes(run: Run) -> Section | None:
 def groups(run: Run) -> Section | None:
     """Accuracy and macro-F1 in every group of test rows."""
     columns = (
-        Column("group", "Group", "text"),
-        Column("count", "Test rows", "whole"),
-        Column("accuracy", "Accuracy", "bar"),
-        Column("macro_f1", "Macro-F1"),
+        TableColumn("group", "Group", "text"),
+        TableColumn("count", "Test rows", "whole"),
+        TableColumn("accuracy", "Accuracy", "bar"),
+        TableColumn("macro_f1", "Macro-F1"),
     )
     parts = _broken_down(run, "per_group", columns, "Accuracy by group", "accuracy")
     if not parts:
         return None
-    note = Said("A score of a few rows says little: look at the counts first.")
+    note = Statement("A score of a few rows says little: look at the counts first.")
     return Section("groups", "By group", "Groups", (*parts, note))
 
 
 Broken = dict[str, dict[str, float | None]]
 
 
-def _broken_down(run: Run, key: str, columns: Sequence[Column], heading: str, main: str) -> tuple[Part, ...]:
+def _broken_down(run: Run, key: str, columns: Sequence[TableColumn], heading: str, main: str) -> tuple[Part, ...]:
     """A plot of the main score of every strategy, and a table for each."""
     found = {name: _by_name(run, name, key, [c.key for c in columns[1:]]) for name in run.strategies}
     found = {name: values for name, values in found.items() if values}
@@ -112,7 +112,7 @@ def _broken_down(run: Run, key: str, columns: Sequence[Column], heading: str, ma
     table = Table(
         f"{kind}es" if kind == "class" else f"{kind}s",
         heading,
-        (Column("strategy", "Strategy", "text"), *columns),
+        (TableColumn("strategy", "Strategy", "text"), *columns),
         long,
         hidden=True,
     )
@@ -122,7 +122,7 @@ def _broken_down(run: Run, key: str, columns: Sequence[Column], heading: str, ma
         parts.append(plot)
     most = max(len(values) for values in found.values())
     if most > MAX_LINES and plot is not None:
-        parts.append(Said(f"The plot shows the {MAX_LINES} lowest; the table has all {most}."))
+        parts.append(Statement(f"The plot shows the {MAX_LINES} lowest; the table has all {most}."))
     return (*parts, *tabs(kind, "Strategy", panels), table)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from dal.report.measures import METRICS, SECONDS, figure_of
-from dal.report.page_parts import Column, Fold, Head, Part, Said, Section, Table
-from dal.report.run_reading import Cell, Record, Run
+from dal.report.page_parts import Fold, Head, Part, Section, Statement, Table, TableColumn
+from dal.report.run_reading import CellRecord, Record, Run
 from dal.report.sections.quality import mean
 from dal.report.series import paint
 
@@ -25,13 +25,13 @@ def section(run: Run) -> Section:
     return Section("rounds", "Round by round", "Rounds", (*parts, _everything(run)))
 
 
-def _columns(*more: Column) -> tuple[Column, ...]:
-    scores = [Column(key, METRICS[key]) for key in _TABLED]
-    times = [Column(key, f"{SECONDS[key]} (s)", "seconds") for key in _TIMED]
-    return (Column("labels", "Labels", "whole"), *scores, *times, *more)
+def _columns(*more: TableColumn) -> tuple[TableColumn, ...]:
+    scores = [TableColumn(key, METRICS[key]) for key in _TABLED]
+    times = [TableColumn(key, f"{SECONDS[key]} (s)", "seconds") for key in _TIMED]
+    return (TableColumn("labels", "Labels", "whole"), *scores, *times, *more)
 
 
-def _means(name: str, cells: Sequence[Cell], longest: int) -> Table:
+def _means(name: str, cells: Sequence[CellRecord], longest: int) -> Table:
     rows = []
     for i in range(longest):
         records = [cell.records[i] for cell in cells if i < len(cell.records)]
@@ -39,11 +39,11 @@ def _means(name: str, cells: Sequence[Cell], longest: int) -> Table:
         rows.append((*means, len(records)))
     caption = "Means over the seeds that have reached the round." if len(cells) > 1 else "One seed."
     return Table(
-        "", f"Rounds of {name}", _columns(Column("seeds", "seeds", "whole")), rows, f"{caption} Log loss in nats."
+        "", f"Rounds of {name}", _columns(TableColumn("seeds", "seeds", "whole")), rows, f"{caption} Log loss in nats."
     )
 
 
-def _seeds(cells: Sequence[Cell]) -> Fold:
+def _seeds(cells: Sequence[CellRecord]) -> Fold:
     parts: list[Part] = []
     for cell in cells:
         if cell.records:
@@ -51,7 +51,7 @@ def _seeds(cells: Sequence[Cell]) -> Fold:
             where = f"{cell.name}, seed {cell.seed}"
             parts.append(Table("", f"Rounds of {where}", _columns(), rows, f"{where}: {cell.status}"))
     unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
-    nothing: tuple[Part, ...] = (Said("Nothing has been evaluated yet."),)
+    nothing: tuple[Part, ...] = (Statement("Nothing has been evaluated yet."),)
     return Fold("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
 
 
@@ -74,7 +74,7 @@ def _everything(run: Run) -> Table:
         if any(figure_of(r, f"batch.{key}") is not None for c in run.cells for r in c.records)
     ]
     names = (("strategy", "text"), ("seed", "whole"), ("round", "whole"), ("labels", "whole"))
-    columns = (*(Column(name, name, kind) for name, kind in names), *(Column(key, key) for key in keys))
+    columns = (*(TableColumn(name, name, kind) for name, kind in names), *(TableColumn(key, key) for key in keys))
     rows = [
         (cell.name, cell.seed, record.get("round"), record.get("labels"), *(figure_of(record, key) for key in keys))
         for cell in run.cells

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dal.experiments.successor import KEY, conclusion
 from dal.report.measures import figure_of
-from dal.report.page_parts import Column, Part, Said, Section, Table
+from dal.report.page_parts import Part, Section, Statement, Table, TableColumn
 from dal.report.run_reading import Record, Run
 
 
@@ -15,11 +15,13 @@ def section(run: Run) -> Section | None:
     if not found:
         return None
     strategies = found["strategies"]
-    parts: list[Part] = [Said(each["text"], "lead") for each in strategies.values()]
+    parts: list[Part] = [Statement(each["text"], "lead") for each in strategies.values()]
     if strategies:
         parts.append(_table(strategies, str(run.baseline), found["learner"]))
     else:
-        parts.append(Said(f"{found['learner']} was trained on the same labels; there is no baseline to compare with."))
+        parts.append(
+            Statement(f"{found['learner']} was trained on the same labels; there is no baseline to compare with.")
+        )
     return Section("successor", "What another model makes of the labels", "Successor", tuple(parts))
 
 
@@ -31,13 +33,13 @@ def _told(record: Record) -> bool:
 
 def _table(strategies: dict[str, dict[str, object]], baseline: str, learner: str) -> Table:
     columns = (
-        Column("strategy", "Labels of", "text"),
-        Column("labels", "Labels", "whole"),
-        Column("accuracy", "Accuracy"),
-        Column("baseline", f"With labels of {baseline}"),
-        Column("difference", "Mean lead", "signed"),
-        Column("p", "p"),
-        Column("seeds", "Seeds", "whole"),
+        TableColumn("strategy", "Labels of", "text"),
+        TableColumn("labels", "Labels", "whole"),
+        TableColumn("accuracy", "Accuracy"),
+        TableColumn("baseline", f"With labels of {baseline}"),
+        TableColumn("difference", "Mean lead", "signed"),
+        TableColumn("p", "p"),
+        TableColumn("seeds", "Seeds", "whole"),
     )
     keys = [column.key for column in columns[1:]]
     rows = [(name, *(figures[key] for key in keys)) for name, figures in strategies.items()]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dal.report.measures import figure_of
-from dal.report.page_parts import Column, Fold, Part, Said, Table
+from dal.report.page_parts import Fold, Part, Statement, Table, TableColumn
 from dal.report.run_reading import Run
 from dal.report.wording import share
 
@@ -16,11 +16,11 @@ def parts(run: Run) -> list[Part]:
     said = [*_of_machines(run), *_of_learners(run)]
     if not said:
         return []
-    found: list[Part] = [Said(" ".join(said))]
+    found: list[Part] = [Statement(" ".join(said))]
     if not any(cell.unread for cell in run.cells):
         return found
     if run.config.get("show_texts") is not True:
-        return [*found, Said("They may quote texts of the pool, so they are shown only with show_texts: true.")]
+        return [*found, Statement("They may quote texts of the pool, so they are shown only with show_texts: true.")]
     return [*found, Fold("Some of these answers", (_table(run),))]
 
 
@@ -50,10 +50,10 @@ def _of_learners(run: Run) -> Iterable[str]:
 
 def _table(run: Run) -> Table:
     columns = (
-        Column("strategy", "Strategy", "text"),
-        Column("who", "Who", "text"),
-        Column("row", "Row", "id"),
-        Column("text", "Answer", "words"),
+        TableColumn("strategy", "Strategy", "text"),
+        TableColumn("who", "Who", "text"),
+        TableColumn("row", "Row", "id"),
+        TableColumn("text", "Answer", "words"),
     )
     rows: dict[tuple[str, str], list[tuple[object, ...]]] = {}
     for cell in run.cells:

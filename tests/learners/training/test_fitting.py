@@ -136,7 +136,7 @@ def test_accumulated_batches_do_not_change_which_loss_stops_the_training(accumul
     steps = {}
     for limit in (0.3, 2.0):
         monitor = Steps()
-        learner = ModuleLearner(build, epochs=6, min_steps=0, batch_size=8, stop_below=limit, trainer=trainer)
+        learner = ModuleLearner(build, epochs=6, min_steps=0, batch_size=8, target_train_loss=limit, trainer=trainer)
         fitted(learner, monitor=monitor)
         steps[limit] = monitor.steps
     assert steps == {0.3: 6 * 8 // accumulated, 2.0: 8 // accumulated}

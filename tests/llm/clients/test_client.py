@@ -11,7 +11,7 @@ from dal.config.build import build
 from dal.config.settings_tree import Node
 from dal.config.stored import describe
 from dal.errors import MissingExtraError
-from dal.llm import AnthropicClient, Bill, Client, OpenAIClient, Price, Reply, Request
+from dal.llm import AnthropicClient, Bill, Client, OpenAIClient, PriceBound, Reply, Request
 from dal.monitor import SILENT
 
 
@@ -58,7 +58,7 @@ def test_a_client_of_one_s_own_costs_nothing() -> None:
         def complete(self, requests: object, *, monitor: object = SILENT) -> list[Reply]:
             return []
 
-    assert Parrot().price([Request("a")]) == Price(0, 0)
+    assert Parrot().price([Request("a")]) == PriceBound(0, 0)
     assert Parrot().bill() == Bill()
 
 

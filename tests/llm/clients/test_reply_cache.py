@@ -16,7 +16,7 @@ import pytest
 from dal.errors import ConfigError, DalError, LLMError
 from dal.llm import OpenAIClient, Request
 from dal.llm.clients.client import Reply
-from dal.llm.clients.reply_cache import Elsewhere, Granted, ReplyCache, Short
+from dal.llm.clients.reply_cache import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
 
 SOON = 60.0
 
@@ -31,7 +31,7 @@ def reserve(cache: ReplyCache, digest: str, dollars: float = 0.25, cap: float | 
 
 def granted(cache: ReplyCache, digest: str, dollars: float = 0.25, cap: float | None = None) -> int:
     leave = reserve(cache, digest, dollars, cap)
-    assert isinstance(leave, Granted)
+    assert isinstance(leave, Reservation)
     return leave.number
 
 
@@ -58,9 +58,9 @@ def test_the_cap_counts_what_is_set_aside_and_what_is_spent(tmp_path: Path) -> N
     with opened(tmp_path) as cache:
         first = granted(cache, "a", 0.5, cap=1.0)
         granted(cache, "b", 0.5, cap=1.0)
-        assert isinstance(reserve(cache, "c", 0.25, cap=1.0), Short)
+        assert isinstance(reserve(cache, "c", 0.25, cap=1.0), BudgetExceeded)
         settle(cache, first, "a", 0.25)
-        assert isinstance(reserve(cache, "c", 0.25, cap=1.0), Granted)
+        assert isinstance(reserve(cache, "c", 0.25, cap=1.0), Reservation)
         assert cache.bill().spent == 1.0
 
 
@@ -82,7 +82,7 @@ def test_a_lost_request_may_be_sent_again_and_both_count(tmp_path: Path) -> None
 def test_a_request_that_is_on_its_way_is_not_sent_twice(tmp_path: Path) -> None:
     with opened(tmp_path) as one, opened(tmp_path) as other:
         number = granted(one, "a")
-        assert isinstance(reserve(other, "a"), Elsewhere)
+        assert isinstance(reserve(other, "a"), RequestedElsewhere)
         settle(one, number, "a")
         assert reserve(other, "a") == Reply("yes", 10, 2, 0.125, True, True, 0.5)
 
@@ -93,7 +93,7 @@ def test_ledgers_share_replies_and_not_money(tmp_path: Path) -> None:
         assert "a" in yours.replies(["a"])
         assert yours.bill().spent == 0
         granted(mine, "b", 5.0)
-        assert isinstance(reserve(yours, "c", 1.0, cap=1.0), Granted)
+        assert isinstance(reserve(yours, "c", 1.0, cap=1.0), Reservation)
 
 
 def die_after_reserving(path: Path) -> None:
@@ -110,15 +110,15 @@ def test_what_a_dead_process_set_aside_counts_and_its_request_may_be_sent_again(
     assert process.exitcode == 9
     with opened(tmp_path) as cache:
         assert cache.bill().unsettled == 0.25
-        assert isinstance(reserve(cache, "a", 0.25, cap=0.25), Short)
-        assert isinstance(reserve(cache, "a", 0.25, cap=0.5), Granted)
+        assert isinstance(reserve(cache, "a", 0.25, cap=0.25), BudgetExceeded)
+        assert isinstance(reserve(cache, "a", 0.25, cap=0.5), Reservation)
 
 
 def test_a_batch_takes_as_much_as_the_cap_allows(tmp_path: Path) -> None:
     prices = [(name, 0.25) for name in "abcde"]
     with opened(tmp_path) as cache:
         assert cache.begin_batch("x", "provider", prices, 0.75, time.time() + SOON) == ["a", "b", "c"]
-        assert isinstance(cache.begin_batch("y", "provider", prices[3:], 0.75, time.time() + SOON), Short)
+        assert isinstance(cache.begin_batch("y", "provider", prices[3:], 0.75, time.time() + SOON), BudgetExceeded)
         [batch] = cache.batches("provider")
         assert (batch.id, batch.digests, batch.ours) == (None, frozenset("abc"), False)
         cache.name_batch("x", "server-1")
@@ -345,10 +345,10 @@ def test_a_request_of_a_process_that_has_ended_is_not_awaited_before_its_parent_
         time.sleep(0.01)
     with ReplyCache(tmp_path / "replies.db", "default") as cache:
         granted = cache.reserve("a digest", 0.5, None, time.time() + 600)
-        assert isinstance(cache.reserve("a digest", 0.5, None, time.time() + 600), Elsewhere)
+        assert isinstance(cache.reserve("a digest", 0.5, None, time.time() + 600), RequestedElsewhere)
         with closing(sqlite3.connect(tmp_path / "replies.db")) as other, other:
             other.execute("UPDATE reservations SET process = ? WHERE number = ?", (ended.pid, granted.number))
-        assert isinstance(cache.reserve("a digest", 0.5, None, time.time() + 600), Granted)
+        assert isinstance(cache.reserve("a digest", 0.5, None, time.time() + 600), Reservation)
     ended.wait()
 
 

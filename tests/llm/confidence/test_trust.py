@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from dal.errors import DataError
 from dal.evaluation import metrics
-from dal.llm.confidence.recalibration import METHODS, Doubt, cross_validated
+from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, cross_validated
 from dal.llm.confidence.trust import (
     Agreement,
     agreement,
@@ -30,13 +30,13 @@ def doubtful(rows=300, slope=4.0, stated=lambda p: p, seed=0):
     confidence = torch.from_numpy(stated(chance)).clamp(0, 1)
     logits = torch.zeros(rows, 2, dtype=torch.float64)
     logits[torch.arange(rows), predicted] = confidence.clamp(0.01, 0.99).logit()
-    return Doubt(predicted, confidence, logits), labels
+    return ModelUncertainty(predicted, confidence, logits), labels
 
 
 def noise(rows=300, seed=1):
     doubt, labels = doubtful(rows, seed=seed)
     random = torch.Generator().manual_seed(seed)
-    return Doubt(doubt.predicted, torch.rand(rows, generator=random).double()), labels
+    return ModelUncertainty(doubt.predicted, torch.rand(rows, generator=random).double()), labels
 
 
 def test_the_auroc_is_that_of_scikit_learn():
@@ -85,7 +85,7 @@ def test_what_is_learnt_on_a_fold_is_never_applied_to_it():
 
 def test_advice_follows_the_rule():
     good, labels = doubtful()
-    blind = Doubt(good.predicted, noise()[0].confidence)
+    blind = ModelUncertainty(good.predicted, noise()[0].confidence)
     assert trust(labels, good).advice.startswith("Use verbalized confidence alone")
     assert trust(labels, good, good).advice.startswith(
         "Use verbalized confidence alone: it tells right from wrong, and"
@@ -93,7 +93,7 @@ def test_advice_follows_the_rule():
     assert trust(labels, blind, good).advice.startswith("Switch to consistency")
     assert trust(labels, blind, blind).advice.startswith("Use neither")
     assert trust(labels, blind).advice.endswith("try consistency.")
-    weak = Doubt(good.predicted, (0.3 * good.confidence + 0.7 * blind.confidence))
+    weak = ModelUncertainty(good.predicted, (0.3 * good.confidence + 0.7 * blind.confidence))
     assert trust(labels, weak, good).advice.startswith("Switch to consistency: it tells right from wrong better")
     loud, labels = doubtful(600, stated=lambda p: 0.9 + 0.1 * p)
     assert "recalibrate it by" in trust(labels, loud).advice
@@ -109,10 +109,10 @@ def test_consistency_may_be_of_some_rows():
 
 
 def test_an_answer_without_a_label_is_wrong_and_agrees_with_nothing():
-    doubt = Doubt(torch.tensor([-1, 0, 1]), torch.tensor([0.0, 0.9, 0.8]))
+    doubt = ModelUncertainty(torch.tensor([-1, 0, 1]), torch.tensor([0.0, 0.9, 0.8]))
     assert doubt.right(torch.tensor([0, 0, 1])).tolist() == [False, True, True]
     assert agreement(doubt, doubt).same_label == pytest.approx(2 / 3)
-    same = Doubt(torch.tensor([0, 0]), torch.tensor([0.9, 0.9]))
+    same = ModelUncertainty(torch.tensor([0, 0]), torch.tensor([0.9, 0.9]))
     assert agreement(same, same).rank_correlation is None
 
 
@@ -138,6 +138,6 @@ def test_what_cannot_be_judged_is_refused():
 
 
 def test_votes_are_a_doubt_whose_confidence_is_0_where_most_could_not_be_read():
-    found = Doubt.of_votes(torch.tensor([[0, 1, 1], [-1, -1, 0], [0, 0, 0]]), ["a", "b"])
+    found = ModelUncertainty.of_votes(torch.tensor([[0, 1, 1], [-1, -1, 0], [0, 0, 0]]), ["a", "b"])
     assert found.predicted.tolist() == [1, -1, 0]
     torch.testing.assert_close(found.confidence, torch.tensor([2 / 3, 0.0, 1.0]))

@@ -1,4 +1,4 @@
-"""All, Any and Observe: what they stop at, what they read and what they say."""
+"""AllOf, AnyOf and Observe: what they stop at, what they read and what they say."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -7,8 +7,8 @@ import pytest
 
 from dal.errors import ConfigError
 from dal.stopping import (
-    All,
-    Any,
+    AllOf,
+    AnyOf,
     History,
     Labels,
     Observe,
@@ -46,9 +46,9 @@ def test_truth_table_of_three(a: bool, b: bool, c: bool) -> None:
 
 def test_operators_make_flat_rules() -> None:
     a, b, c = Labels(1), Labels(2), Labels(3)
-    assert a | b | c == Any((a, b, c))
-    assert a & (b & c) == All((a, b, c))
-    assert a & b | c == Any((All((a, b)), c))
+    assert a | b | c == AnyOf((a, b, c))
+    assert a & (b & c) == AllOf((a, b, c))
+    assert a & b | c == AnyOf((AllOf((a, b)), c))
 
 
 def test_any_says_why_it_stops_and_nothing_of_the_others() -> None:
@@ -68,15 +68,15 @@ def test_figures_of_the_same_name_are_all_kept() -> None:
 
 def test_what_the_parts_read_is_recorded() -> None:
     rule = Labels(100) | Plateau() & StabilizingPredictions(size=700) & OverallUncertainty(size=300)
-    assert rule.reads == {"spent", "validation", "stop_set"}
+    assert rule.needs == {"spent", "validation", "stop_set"}
     assert rule.stop_set == 700
 
 
 def test_what_is_no_rule_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Any takes a list of at least one stopping rule, got none"):
-        Any(())
-    with pytest.raises(ConfigError, match=r"All takes .* got 3 among them"):
-        All((Labels(1), 3))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="AnyOf takes a list of at least one stopping rule, got none"):
+        AnyOf(())
+    with pytest.raises(ConfigError, match=r"AllOf takes .* got 3 among them"):
+        AllOf((Labels(1), 3))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         Labels(1) | 3  # type: ignore[operator]
 
