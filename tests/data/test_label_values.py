@@ -503,7 +503,7 @@ def test_the_classes_of_a_row_may_be_an_array(kind):
         pd.Series(["b", "a"], dtype="category"),
         torch.tensor([1, 0]).to_sparse(),
     ],
-    ids=lambda values: f"{type(values).__name__} {getattr(values, 'type', '')}",
+    ids=lambda values: f"{type(values).__name__} {getattr(values, 'dtype', '')}",
 )
 def test_answers_may_be_a_column(values):
     pool = Rows.from_inputs(torch.zeros(2, 3), classes=["a", "b"])
