@@ -1,8 +1,9 @@
 """Fixtures that every test may use. Real tiny models, no mocks, no network."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -12,6 +13,9 @@ import material
 import pytest
 from command import Command, write_tickets
 from llm_server import KEY, Server
+
+if TYPE_CHECKING:
+    from dal.llm.clients.hosted import HostedClient
 
 hypothesis.settings.register_profile("dal", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("dal")
@@ -55,3 +59,27 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with Server().running() as running:
         yield running
+
+
+#: Dollars per million tokens, in and out, of every model in these tests.
+RATES = (1.0, 5.0)
+
+
+@pytest.fixture(params=["anthropic", "openai"])
+def asking(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> "Callable[..., HostedClient]":
+    """Makes a client of one provider, or of the other, for the server."""
+
+    from dal.llm import AnthropicClient, OpenAIClient
+
+    def make(model: str | None = None, **options: Any) -> "HostedClient":
+        url = server.url if request.param == "anthropic" else f"{server.url}/v1"
+        options = {"cache": str(tmp_path / "replies.db"), "first_wait": 0.01, "base_url": url} | options
+        options = {"poll_seconds": 0.02} | options
+        rates = dict(zip(("input", "output"), RATES, strict=True))
+        options = {"prices": {"claude-haiku-4-5": rates, "gpt-4o-mini": rates}} | options
+        if request.param == "anthropic":
+            return AnthropicClient(model or "claude-haiku-4-5-20251001", **options)
+        options = {"key_variable": "OPENAI_API_KEY"} | options
+        return OpenAIClient(model or "gpt-4o-mini", **options)
+
+    return make

@@ -43,7 +43,7 @@ GIVEN = {
     "Phases": {"first": ClusterCenters(), "then": Margin()},
     "Router": {"machines": [Simulated()]},
     **{name: {"rules": [Labels(10)]} for name in ("AllOf", "AnyOf", "Observe")},
-    **{name: {"most": 1} for name in ("Dollars", "Hours", "Labels")},
+    **{name: {f"max_{name.lower()}": 1} for name in ("Dollars", "Hours", "Labels")},
 }
 OWN = {
     entry.name: entry.load()
