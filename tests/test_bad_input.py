@@ -66,7 +66,7 @@ OPTIONS = {
     "broken flow value": (["--seeds", "[0, 1"], "--seeds: not valid YAML"),
     "value out of range": (["--batch", "0"], "batch must be at least 1"),
     "seeds that repeat": (["--seeds", "[1,1]"], "seeds must be distinct"),
-    "share that is none": (["--data.test", "1.5"], "1.5 is no share"),
+    "share that is none": (["--data.test", "1.5"], "1.5 is not a share"),
     "probability that is none": (
         ["--oracle", "Simulated", "--oracle.noise", "2"],
         "noise of Simulated must be a",

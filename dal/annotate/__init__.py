@@ -1,1 +1,1 @@
-"""What a person fills in."""
+"""Annotation by people in spreadsheets."""

@@ -1,4 +1,4 @@
-"""Questions and answers as a CSV file that a person fills in with a spreadsheet or an editor."""
+"""Annotation sheets: CSV files of queried rows that an annotator fills in with a spreadsheet or an editor."""
 
 import unicodedata
 from collections import Counter
@@ -24,24 +24,24 @@ SKIP_WORD = "skip"  # declines a row
 NONE_WORD = "none"  # no class at all, when multi-label
 SEPARATOR = "|"  # between the classes of a multi-label answer
 
-_LISTED = 20  # mistakes shown at once, and
-_LENGTH = 1_500  # characters of them
-_BLOCK = 8192  # rows of the pool whose texts are held at once
-_CELL_LIMIT = 32_000  # characters of a cell beyond which spreadsheets cut it
+_LISTED = 20  # maximum number of mistakes in one message
+_LENGTH = 1_500  # maximum length of the listed mistakes, in characters
+_BLOCK = 8192  # pool rows whose texts are in memory at a time
+_CELL_LIMIT = 32_000  # characters after which spreadsheets truncate a cell
 
 Answer = str | list[str] | Skip
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a file, checked against the session.
+    """Answers of a sheet, checked against the session.
 
     Attributes:
         rows: pool rows.
-        values: class names, lists of them, or `SKIP`; one per row.
-        empty: how many rows of the file have no answer.
-        notes: what the user should know of how the file was read.
-        absent: id -> answer, for rows that were asked and have left the data since.
+        values: one answer per row: a class name, a list of names, or `SKIP`.
+        empty: number of rows of the sheet without an answer.
+        notes: messages for the user about how the sheet was read.
+        absent: id -> answer, for queried rows that are no longer in the data.
     """
 
     rows: list[int]
@@ -55,21 +55,27 @@ class Answers:
 
 
 def write_questions(path: Path, session: Session, rows: Tensor, *, force: bool = False) -> None:
-    """Write the rows to ask to a CSV with the columns id, text, score (where there is one) and label, which is empty.
+    """Write queried rows to a CSV file with the columns id, text, score (if there are scores) and an empty label.
 
-    UTF-8 with a byte-order mark, so that spreadsheets read it right. What a spreadsheet would run as a formula has an
-    apostrophe in front of it in the file.
+    The file is UTF-8 with a byte-order mark, so that spreadsheets detect the encoding. Formulas are protected with an
+    apostrophe.
+
+    Args:
+        path: file to write.
+        session: session that queried the rows.
+        rows: (n,) int64 pool rows.
+        force: replace an existing file.
 
     Raises:
-        ConfigError: the file is there already, and `force` is not given: it may hold answers.
+        ConfigError: the file exists and may hold answers, and `force` is false.
     """
     if path.exists() and not force:
-        raise ConfigError(f"{path} is there already and may hold answers: `dal tell` it first, or choose another name")
+        raise ConfigError(f"{path} exists and may hold answers: `dal tell` it first, or choose another name")
     write_csv(path, questions(session, rows))
 
 
 def questions(session: Session, rows: Tensor) -> str:
-    """The CSV of the rows to ask, without a byte-order mark."""
+    """Format queried rows as CSV text, without a byte-order mark."""
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     pool, chosen = session.pool, rows.tolist()
     scores = _scores(session, chosen)
@@ -84,7 +90,11 @@ def questions(session: Session, rows: Tensor) -> str:
 
 
 def check_classes(classes: Sequence[str], *, multilabel: bool = False) -> None:
-    """Nothing, unless a class name cannot stand in a cell of a file: a `ConfigError`."""
+    """Check that the class names can be written to a cell.
+
+    Raises:
+        ConfigError: a name is blank, or contains the separator of multi-label answers.
+    """
     blank = [name for name in classes if not name.strip()]
     if blank:
         raise ConfigError(f"the class {blank[0]!r} is blank, which stands for no answer in the file: rename it")
@@ -107,24 +117,25 @@ def _scores(session: Session, rows: list[int]) -> dict[int, float]:
 
 
 def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: Collection[str] = ()) -> Answers:
-    """The answers of a filled-in CSV. Columns other than id and label are not needed.
+    """Read the answers of a filled-in sheet. Only the columns id and label are required.
 
-    An empty label leaves the row pending, `skip` declines it. When multi-label, classes are separated by `|` and `none`
-    stands for no class. Commas, semicolons, tabs and bars separate cells; UTF-8, UTF-16 and Windows-1252 are read.
+    An empty label leaves the row pending, `skip` declines it. When multi-label, classes are separated by `|`, and
+    `none` means no class. Cells may be separated by commas, semicolons, tabs or bars; the encoding may be UTF-8,
+    UTF-16 or Windows-1252.
 
-    The row of a line is the one that its id and its texts both name. An id that a spreadsheet changed is found by its
-    text; a text that it changed (apostrophes, line ends, spaces, Unicode forms, characters that an encoding lacks) is
-    still that of its row. An id and a text that belong to different rows are a mistake.
+    A line is matched to the row that both its id and its texts identify. If a spreadsheet has changed the id, the row
+    is found by its text. Changes of the text (apostrophes, line ends, spaces, Unicode forms, characters that an
+    encoding lacks) are tolerated. An id and a text of different rows are a mistake.
 
     Args:
-        path: the file.
-        session: whose rows were asked.
-        correct: take answers for rows that are not pending too.
-        drawn: ids of rows that were written to a file without being asked.
+        path: file to read.
+        session: session that queried the rows.
+        correct: accept answers to rows that are not pending.
+        drawn: ids of rows that were written to a sheet without being queried.
 
     Raises:
-        AnswerError: lists, by line, ids that the pool does not have, rows that were not asked, ids and texts of
-            different rows, labels that are no class, and answers that contradict each other or one that is stored.
+        AnswerError: lists, by line, unknown ids, rows that were not queried, ids and texts of different rows, labels
+            that are not classes, and answers that contradict each other or a stored one.
     """
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     sheet = read_sheet(path, ("id", "label"))
@@ -135,20 +146,23 @@ def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: 
     answered = [line for line in lines if line.label.strip()]
     columns = tuple(name for name in ("text", "text_pair") if name in sheet.head)
     reading = _Reading(session, correct)
-    found = _Places(session, columns, drawn).of(answered)
-    for line, place in zip(answered, found, strict=True):
-        reading.take(line, place)
+    matches = _Matcher(session, columns, drawn).of(answered)
+    for line, match in zip(answered, matches, strict=True):
+        reading.take(line, match)
     reading.refuse_mistakes(path)
     empty = sum(any(cell.strip() for cell in line.cells.values()) for line in lines) - len(answered)
-    notes = (*sheet.notes, *_notes(found))
-    rows, values = list(reading.found), [value for value, _ in reading.found.values()]
+    notes = (*sheet.notes, *_notes(matches))
+    rows, values = list(reading.answers), [value for value, _ in reading.answers.values()]
     return Answers(rows, values, empty, notes, {name: value for name, (value, _) in reading.absent.items()})
 
 
 def keep_absent(session: Session, absent: Mapping[str, Answer], *, who: str = "") -> int:
-    """How many answers to rows that have left the data are now stored by id, which count if the row comes back."""
-    told = {name: tuple(value) if isinstance(value, list) else value for name, value in absent.items()}
-    new = [Stored(name, value, who) for name, value in told.items() if session.store.answer(name) != value]
+    """Store answers to rows that are no longer in the data, by id; return the number of new ones.
+
+    They count if a row with that id is added again.
+    """
+    answers = {name: tuple(value) if isinstance(value, list) else value for name, value in absent.items()}
+    new = [Stored(name, value, who) for name, value in answers.items() if session.store.answer(name) != value]
     if new:
         session.store.tell(new)
     return len(new)
@@ -156,7 +170,7 @@ def keep_absent(session: Session, absent: Mapping[str, Answer], *, who: str = ""
 
 @dataclass(frozen=True)
 class _Line:
-    """A record of the file: the line that it begins on, and its cells by the names of their columns."""
+    """A record of the sheet: its first line, and its cells by column name."""
 
     number: int
     cells: Mapping[str, str]
@@ -171,15 +185,15 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What a line is about.
+class _Match:
+    """The row that a line was matched to.
 
     Attributes:
-        row: of the pool; None where there is none.
-        absent: the id of a row that has left the pool; empty without one.
-        mistake: why it is neither.
-        by_text: the id did not name it, the text did.
-        by_id: the text had been changed.
+        row: pool row; None if there is none.
+        absent: id of a queried row that is no longer in the pool, else empty.
+        mistake: reason why the line could not be matched, else empty.
+        by_text: whether the row was found by its text, because the id had been changed.
+        by_id: whether the row was found by its id, because the text had been changed.
     """
 
     row: int | None = None
@@ -189,72 +203,74 @@ class _Place:
     by_id: bool = False
 
 
-def _notes(found: Sequence[_Place]) -> Iterator[str]:
-    by_text, by_id = sum(place.by_text for place in found), sum(place.by_id for place in found)
+def _notes(matches: Sequence[_Match]) -> Iterator[str]:
+    by_text, by_id = sum(match.by_text for match in matches), sum(match.by_id for match in matches)
     if by_text:
         yield f"{by_text} ids had been changed in the file; their rows were found by their texts"
     if by_id:
         yield f"{by_id} texts had been changed in the file; their rows were found by their ids"
-    absent = list(dict.fromkeys(place.absent for place in found if place.absent))
+    absent = list(dict.fromkeys(match.absent for match in matches if match.absent))
     if absent:
         shown = ", ".join(repr(shortened(name, 40)) for name in absent[:5]) + (", ..." if len(absent) > 5 else "")
         what = "1 row is" if len(absent) == 1 else f"{len(absent)} rows are"
-        yield f"{what} not in the data any more: {shown}; what was answered is kept by id and counts if they come back"
+        yield f"{what} no longer in the data: {shown}; their answers are kept by id and count if they come back"
 
 
 class _Reading:
-    """The answers read so far, and the mistakes."""
+    """Collects the answers of a sheet and its mistakes."""
 
     def __init__(self, session: Session, correct: bool) -> None:
         self.session, self.correct = session, correct
         self.pending = set(session.pending.tolist())
         self.labels = SheetLabels(session.pool.classes, session.pool.multilabel)
-        self.found: dict[int, tuple[Answer, int]] = {}
+        self.answers: dict[int, tuple[Answer, int]] = {}  # row -> answer and line; likewise `absent`, by id
         self.absent: dict[str, tuple[Answer, int]] = {}
         self.mistakes: list[str] = []
 
-    def take(self, line: _Line, place: _Place) -> None:
-        """Take in what a line says."""
-        hint = len(self.mistakes) < _LISTED  # looking for a similar name takes long, and more are not shown
+    def take(self, line: _Line, match: _Match) -> None:
+        """Add the answer of a line, or its mistake."""
+        hint = len(self.mistakes) < _LISTED  # the search for a similar name is slow, and further ones are not shown
         try:
             value = self.labels.read(line.label, hint=hint)
         except ValueError as error:
             self.mistakes.append(f"line {line.number}: {error}")
             return
-        if place.mistake:
-            self.mistakes.append(f"line {line.number}: {place.mistake}")
-        elif place.row is None:
-            self._put(self.absent, place.absent, place.absent, value, line.number, asked=True)
+        if match.mistake:
+            self.mistakes.append(f"line {line.number}: {match.mistake}")
+        elif match.row is None:
+            self._put(self.absent, match.absent, match.absent, value, line.number, asked=True)
         else:
-            name = self.session.pool.ids[place.row]
-            self._put(self.found, place.row, name, value, line.number, asked=place.row in self.pending)
+            name = self.session.pool.ids[match.row]
+            self._put(self.answers, match.row, name, value, line.number, asked=match.row in self.pending)
 
-    def _put(self, found: dict[Any, Any], key: int | str, name: str, value: Answer, line: int, *, asked: bool) -> None:
-        if key not in found:
+    def _put(
+        self, answers: dict[Any, Any], key: int | str, name: str, value: Answer, line: int, *, asked: bool
+    ) -> None:
+        if key not in answers:
             if self._allowed(name, value, line, asked):
-                found[key] = (value, line)
+                answers[key] = (value, line)
             return
-        before, first = found[key]
+        before, first = answers[key]
         if before != value:
             self.mistakes.append(f"line {line}: {_shown(value)} contradicts {_shown(before)} on line {first}")
 
     def _allowed(self, name: str, value: Answer, line: int, asked: bool) -> bool:
-        """Whether the row may be answered so. An answer that is stored already is harmless and not stored again."""
+        """Whether the answer may be stored. A repetition of the stored answer is allowed and not stored again."""
         stored = self.session.store.answer(name)
-        told = list(stored) if isinstance(stored, tuple) else stored
-        if self.correct or told == value or (asked and told is None):
+        current = list(stored) if isinstance(stored, tuple) else stored
+        if self.correct or current == value or (asked and current is None):
             return True
         row = f"the row {shortened(name)!r}"
-        if told is None:
-            self.mistakes.append(f"line {line}: {row} was not asked (--correct takes it all the same)")
+        if current is None:
+            self.mistakes.append(f"line {line}: {row} was not asked (--correct accepts it anyway)")
         else:
             self.mistakes.append(
-                f"line {line}: {row} is answered {_shown(told)} already, not {_shown(value)} (--correct changes it)"
+                f"line {line}: {row} is answered {_shown(current)} already, not {_shown(value)} (--correct changes it)"
             )
         return False
 
     def refuse_mistakes(self, path: Path) -> None:
-        """Raise an `AnswerError` that lists the mistakes, when there are any."""
+        """Raise an `AnswerError` that lists the mistakes, if there are any."""
         if not self.mistakes:
             return
         shown: list[str] = []
@@ -270,19 +286,19 @@ class _Reading:
         raise AnswerError("\n  ".join([f"{path} has {count}; nothing was stored", *shown]))
 
 
-# -- which row a line is about ---------------------------------------------------------------------------------------
+# -- matching of lines to rows ---------------------------------------------------------------------------------------
 
-#: Texts as they are compared: those of the columns that have one, by the place of the column.
+#: Normalised non-empty texts of a line, with the indices of their columns.
 _Key: TypeAlias = tuple[tuple[int, str], ...]
 
 
-class _Places:
-    """Finds the row of each line of a file by its id and its texts; in as many steps as lines and rows.
+class _Matcher:
+    """Matches lines of a sheet to rows by id and text, in time linear in lines and rows.
 
     Args:
-        session: whose rows.
-        columns: of the file that hold texts of the rows, in their order.
-        drawn: ids that were given out though not asked.
+        session: session that queried the rows.
+        columns: text columns of the sheet, in order.
+        drawn: ids of rows that were written to a sheet without being queried.
     """
 
     def __init__(self, session: Session, columns: tuple[str, ...], drawn: Collection[str]) -> None:
@@ -291,11 +307,11 @@ class _Places:
         self._store, self._asked = session.store, {*session.store.pending, *drawn}
         try:
             session.pool.texts([])
-        except DataError:  # rows without texts are known by their ids alone
+        except DataError:  # rows without texts are identified by their ids alone
             self._columns = ()
 
-    def of(self, lines: Sequence[_Line]) -> list[_Place]:
-        """The place of each line."""
+    def of(self, lines: Sequence[_Line]) -> list[_Match]:
+        """Match each line."""
         names = [_names(line.id) for line in lines]
         known = rows_by_id(self._pool, {name for each in names for name in each})
         rows = [next((known[name] for name in each if name in known), None) for each in names]
@@ -306,78 +322,77 @@ class _Places:
             not gone and (row is None or not _agree(cells[i], own[i]))
             for i, (row, gone) in enumerate(zip(rows, absent, strict=True))
         ]
+        # Texts are searched in the pool only for lines whose id is unknown or whose text differs from the row's.
         keys = [_key(cells[i]) if unsure[i] else () for i in range(len(lines))]
         elsewhere = self._with({key for key in keys if key})
         filler = _filler([keys[i] for i, row in enumerate(rows) if unsure[i] and row is not None], elsewhere)
-        places = []
+        matches = []
         for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
             if absent[i]:
-                places.append(_Place(absent=absent[i]))
+                matches.append(_Match(absent=absent[i]))
             elif row is None:
-                places.append(self._by_text(line, elsewhere.get(keys[i], [])))
+                matches.append(self._by_text(line, elsewhere.get(keys[i], [])))
             elif unsure[i]:
                 others = elsewhere.get(keys[i], [])
-                places.append(self._doubted(row, cells[i], own[i], others, keys[i] == filler))
+                matches.append(self._by_id(row, cells[i], own[i], others, keys[i] == filler))
             else:
-                places.append(_Place(row))
-        return places
+                matches.append(_Match(row))
+        return matches
 
     def _absent(self, names: Sequence[str]) -> str:
-        """The first of the names that was asked or answered at some time; empty without one."""
+        """The first of the names that was ever queried or answered; empty if there is none."""
         return next((name for name in names if name in self._asked or self._store.answer(name) is not None), "")
 
     def _own(self, rows: Sequence[int | None]) -> list[tuple[str, ...]]:
-        """The texts of the rows."""
+        """The texts of each row; () for None."""
         if not self._columns:
             return [()] * len(rows)
         texts = iter(self._pool.texts([row for row in rows if row is not None]))
         return [() if row is None else _as_tuple(next(texts)) for row in rows]
 
     def _with(self, wanted: set[_Key]) -> dict[_Key, list[int]]:
-        """The rows of the pool whose texts are these: one look at each row, and none where nothing is wanted."""
-        found: dict[_Key, list[int]] = {}
-        places = {tuple(place for place, _ in key) for key in wanted}
+        """Pool rows by text, for the wanted texts, in a single pass over the pool; {} without wanted texts."""
+        rows: dict[_Key, list[int]] = {}
+        columns = {tuple(column for column, _ in key) for key in wanted}
         for start in range(0, len(self._pool) if wanted else 0, _BLOCK):
             for row, text in enumerate(self._pool.texts(slice(start, start + _BLOCK)), start):
                 texts = _as_tuple(text)
-                for which in places:
+                for which in columns:
                     if which[-1] < len(texts):
-                        key = tuple((place, _plain(texts[place])) for place in which)
+                        key = tuple((column, _plain(texts[column])) for column in which)
                         if key in wanted:
-                            found.setdefault(key, []).append(row)
-        return found
+                            rows.setdefault(key, []).append(row)
+        return rows
 
-    def _by_text(self, line: _Line, same: Sequence[int]) -> _Place:
-        """The place of a line whose id is unknown: the one pending row with its text, or the one row."""
+    def _by_text(self, line: _Line, same: Sequence[int]) -> _Match:
+        """Match a line with an unknown id to the only pending row with its text, or to the only row."""
         pending = [row for row in same if row in self._pending]
         likely = pending or same
         if len(likely) == 1:
-            return _Place(likely[0], by_text=True)
+            return _Match(likely[0], by_text=True)
         several = f", and {len(likely)} rows have its text" if likely else ""
-        return _Place(mistake=f"no row has the id {shortened(line.id)!r}{several}")
+        return _Match(mistake=f"no row has the id {shortened(line.id)!r}{several}")
 
-    def _doubted(
-        self, row: int, cells: Sequence[str], own: Sequence[str], others: Sequence[int], filler: bool
-    ) -> _Place:
-        """The place of a line whose text is not that of the row that its id names."""
+    def _by_id(self, row: int, cells: Sequence[str], own: Sequence[str], others: Sequence[int], filler: bool) -> _Match:
+        """Match a line whose text differs from that of the row with its id, if the change is plausible."""
         name = repr(shortened(self._pool.ids[row]))
         if others:
             more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
             other = repr(shortened(self._pool.ids[others[0]])) + more
-            return _Place(
+            return _Match(
                 mistake=f"the id is that of the row {name}, the text that of the row {other}: was one column sorted "
                 "or shifted alone?"
             )
         if filler or all(_altered(cell, text) for cell, text in zip(cells, own, strict=False) if cell.strip()):
-            return _Place(row, by_id=True)
-        return _Place(
+            return _Match(row, by_id=True)
+        return _Match(
             mistake=f"the text is neither that of the row {name}, {shortened(' '.join(own[0].split()), 40)!r}, nor of "
             "any other: correct the id, or empty the cell of the text if the answer is for this row"
         )
 
 
 def rows_by_id(pool: Rows, names: Iterable[str]) -> dict[str, int]:
-    """The rows of those of the names that are ids of the pool."""
+    """The rows of the names that are ids of the pool."""
     wanted = pa.array(sorted({name for name in names if encodable(name)}), pa.large_string())
     hits = pc.index_in(pool.ids.arrow(), value_set=wanted)
     rows = np.flatnonzero(np.asarray(hits.is_valid())).tolist()
@@ -385,7 +400,7 @@ def rows_by_id(pool: Rows, names: Iterable[str]) -> dict[str, int]:
 
 
 def _names(cell: str) -> list[str]:
-    """The ids that a cell may stand for, the likeliest first."""
+    """The ids that a cell may represent, most likely first."""
     names = [original(cell), cell, original(cell.strip()), cell.strip(), without_apostrophes(cell.strip())]
     forms = [unicodedata.normalize(form, names[2]) for form in ("NFC", "NFD")]
     return [name for name in dict.fromkeys([*names, *forms]) if name]
@@ -396,29 +411,29 @@ def _as_tuple(text: Any) -> tuple[str, ...]:
 
 
 def _agree(cells: Sequence[str], own: Sequence[str]) -> bool:
-    """Whether the texts of a line are those of a row; cells that are empty say nothing."""
+    """Whether the texts of a line are those of a row; empty cells are ignored."""
     return all(
         cell == text or not cell.strip() or _plain(cell) == _plain(text) for cell, text in zip(cells, own, strict=False)
     )
 
 
 def _key(cells: Sequence[str]) -> _Key:
-    return tuple((place, _plain(cell)) for place, cell in enumerate(cells) if cell.strip())
+    return tuple((column, _plain(cell)) for column, cell in enumerate(cells) if cell.strip())
 
 
 def _plain(text: str) -> str:
-    """A text without what spreadsheets change and nobody sees: apostrophes, white space, the Unicode form."""
+    """Normalise what spreadsheets change invisibly: apostrophes before formulas, white space, the Unicode form."""
     return unicodedata.normalize("NFC", " ".join(without_apostrophes(text).split()))
 
 
 def _filler(keys: Iterable[_Key], elsewhere: Mapping[_Key, Any]) -> _Key | None:
-    """The one text that stands on several lines instead of theirs, which says nothing; None without one."""
+    """The placeholder text, if a single unknown text replaces those of several lines; else None."""
     foreign = Counter(key for key in keys if key and key not in elsewhere)
     return next(iter(foreign)) if len(foreign) == 1 and foreign.total() > 1 else None
 
 
 def _altered(cell: str, text: str) -> bool:
-    """Whether a cell is what a spreadsheet may have made of a text: other marks, lost characters, or its beginning."""
+    """Whether a cell may be a text changed by a spreadsheet: other punctuation, lost characters, or truncation."""
     cell, text = _plain(cell), _plain(text)
     if len(cell) >= _CELL_LIMIT - 1000 and text.startswith(cell):
         return True
@@ -428,7 +443,7 @@ def _altered(cell: str, text: str) -> bool:
 
 
 def _letters(text: str) -> str:
-    """Letters and digits alone, in lower case: editors put other quote marks, dashes and capitals."""
+    """Letters and digits only, in lower case, since editors replace quotes, dashes and capitals."""
     return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
 
 
@@ -441,19 +456,19 @@ def _lossy(cell: str, text: str) -> bool:
 
 
 def _units(text: str) -> list[str]:
-    """The characters, each that takes two units of UTF-16 twice: programs write a question mark for each unit."""
+    """The UTF-16 units of a text, as characters: programs write one question mark for each lost unit."""
     return [char for char in text for _ in range(1 + (char > "\uffff"))]
 
 
-# -- what a label means ----------------------------------------------------------------------------------------------
+# -- parsing of labels -----------------------------------------------------------------------------------------------
 
 
 class SheetLabels:
-    """What the cells of the label column mean, looked up in the same time however many classes there are.
+    """Parser of label cells, with constant-time lookup of the classes.
 
     Args:
-        classes: the class names.
-        multilabel: whether a cell may hold several.
+        classes: class names.
+        multilabel: whether a cell may hold several classes.
     """
 
     def __init__(self, classes: Sequence[str], multilabel: bool = False) -> None:
@@ -465,11 +480,14 @@ class SheetLabels:
         self._skip, self._none = marker(SKIP_WORD, classes), marker(NONE_WORD, classes)
 
     def read(self, label: str, *, hint: bool = True) -> Answer:
-        """The answer that a cell holds; ValueError says why it holds none.
+        """Parse a label cell.
 
         Args:
-            label: the cell as it stands in the file.
+            label: cell of the sheet.
             hint: name the most similar class in the error.
+
+        Raises:
+            ValueError: the cell is not an answer; the message gives the reason.
 
         Example:
             >>> labels = SheetLabels(["billing", "access"], multilabel=True)
@@ -495,7 +513,10 @@ class SheetLabels:
         return [name for name in self._classes if name in chosen]
 
     def _named(self, forms: Sequence[str]) -> str | None:
-        """The class that one of the forms is, the first one that is; otherwise but for the case. None without one."""
+        """The first form that is a class, else the first that equals a single class up to case; None if there is none.
+
+        An exact match of a later form precedes a case-insensitive match of an earlier one.
+        """
         for name in forms:
             if name in self._exact:
                 return name
@@ -511,12 +532,12 @@ class SheetLabels:
     def _refuse(self, label: str, hint: bool) -> str:
         label = label.strip()
         near = did_you_mean(label, self._classes) if hint else ""
-        what = near.replace("; ", ", ", 1) or f" ({_some(self._classes)})"
-        raise ValueError(f"{shortened(label)!r} is not a class{what}")
+        advice = near.replace("; ", ", ", 1) or f" ({_some(self._classes)})"
+        raise ValueError(f"{shortened(label)!r} is not a class{advice}")
 
 
 def parse(label: str, classes: Sequence[str], *, multilabel: bool = False) -> Answer:
-    """The answer that a cell holds; ValueError says why it holds none.
+    """Parse a single label cell; see `SheetLabels.read`.
 
     >>> parse("Billing", ["billing", "access"])
     'billing'
@@ -527,7 +548,7 @@ def parse(label: str, classes: Sequence[str], *, multilabel: bool = False) -> An
 
 
 def cell_of(value: Value | Sequence[str], classes: Sequence[str]) -> str:
-    """The cell that stands for an answer: a class name; names with bars between them when multi-label.
+    """Format an answer as a cell: a class name, or names separated by bars when multi-label.
 
     Example:
         >>> cell_of(["a", "b"], ["a", "b"]), cell_of([], ["a", "none"])
@@ -537,7 +558,7 @@ def cell_of(value: Value | Sequence[str], classes: Sequence[str]) -> str:
 
 
 def marker(word: str, classes: Sequence[str]) -> str:
-    """The word, in as many brackets as it takes to be no class.
+    """The word, in brackets if necessary to differ from all classes.
 
     Example:
         >>> marker("skip", ["a"]), marker("skip", ["Skip", "a"])
@@ -550,7 +571,7 @@ def marker(word: str, classes: Sequence[str]) -> str:
 
 
 def _forms(cell: str) -> list[str]:
-    """What a cell may stand for, the likeliest first: with and without apostrophes, spaces, and the zeros of 1.0."""
+    """The labels that a cell may represent, most likely first: with and without apostrophes, spaces, and ".0"."""
     stripped = cell.strip()
     return [original(cell), cell, original(stripped), stripped, whole(stripped) or stripped]
 

@@ -1,4 +1,4 @@
-"""Data: rows with stable ids, their labels, and how files become a pool and a test."""
+"""Data sets: rows with stable ids and labels, and loaders that split files into pool, test and validation rows."""
 
 from dal.data.columns import TextColumn, TextPairs
 from dal.data.rows import Rows, Splits

@@ -1,4 +1,4 @@
-"""Text columns in Arrow memory that read like Python sequences, and what identifies their rows."""
+"""Text columns in Arrow memory with the interface of Python sequences, and hashes of their rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -15,17 +15,17 @@ from torch import Tensor
 from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, is_missing, shown
 from dal.errors import DataError
 
-#: Rows that are turned into Python objects at a time.
+#: Rows converted to Python objects at a time.
 BLOCK = 8192
 
 Positions = Tensor | NDArray[Any] | Sequence[int] | slice
 
 
 def positions(rows: Positions, length: int) -> NDArray[np.int64]:
-    """Row numbers (n,) from a tensor, an array, a list, a slice or a mask of `length` rows; negative ones count back.
+    """Convert a tensor, array, list, slice or mask to row indices, (n,); negative ones count from the end.
 
     Raises:
-        IndexError: a row outside 0 .. length - 1.
+        IndexError: an index is out of range, or a mask does not have `length` items.
     """
     if isinstance(rows, slice):
         return np.arange(*rows.indices(length), dtype=np.int64)
@@ -42,11 +42,11 @@ def positions(rows: Positions, length: int) -> NDArray[np.int64]:
 
 
 class TextColumn(Sequence[str]):
-    """Strings in Arrow memory (or in a memory-mapped file), never a Python list of all of them.
+    """Sequence of strings in Arrow memory or a memory-mapped file.
 
     Args:
-        array: an Arrow string array, chunked or not, without nulls.
-        index: (n,) which of its rows, in which order; all when None. Shared by `take`, so that no text is copied.
+        array: Arrow string array, chunked or not, without nulls.
+        index: (n,) selected rows of `array`, in order; None for all. `take` changes only the index and copies no text.
 
     Example:
         >>> column = TextColumn.of(["one", "two", "three"])
@@ -65,7 +65,7 @@ class TextColumn(Sequence[str]):
 
     @classmethod
     def of(cls, values: Iterable[str]) -> "TextColumn":
-        """A column of Python strings."""
+        """Build a column from Python strings."""
         return cls(pa.array(values, pa.large_string()))
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class TextColumn(Sequence[str]):
         return f"Column({len(self)} strings)"
 
     def take(self, rows: Positions) -> "TextColumn":
-        """The strings at `rows`, in that order; nothing is copied but the row numbers."""
+        """Select rows, in the given order, without copying the strings."""
         index = positions(rows, len(self))
         taken = TextColumn(self._array, index if self._index is None else self._index[index])
         taken._digests = None if self._digests is None else self._digests[index]
@@ -98,13 +98,13 @@ class TextColumn(Sequence[str]):
 
     @property
     def digests(self) -> NDArray[np.uint64]:
-        """A 64-bit hash of each string, (N,), computed once."""
+        """64-bit hash of each string, (N,), computed once."""
         if self._digests is None:
             self._digests = np.frombuffer(b"".join(_digested(block) for block in self.blocks()), "<u8")
         return self._digests
 
     def arrow(self, rows: Positions | None = None) -> Any:
-        """The strings at `rows` (all when None) as one Arrow array."""
+        """The strings of `rows` (all rows by default) as one Arrow array."""
         if rows is None and self._index is None:
             return self._array.combine_chunks() if self._array.num_chunks != 1 else self._array.chunk(0)
         index = positions(slice(None) if rows is None else rows, len(self))
@@ -135,7 +135,7 @@ class TextColumn(Sequence[str]):
 
 
 class TextPairs(Sequence[tuple[str, str]]):
-    """Two text columns, read row by row as (first, second).
+    """Sequence of (first, second) pairs from two text columns.
 
     Example:
         >>> TextPairs(TextColumn.of(["a"]), TextColumn.of(["b"]))[0]
@@ -166,14 +166,14 @@ class TextPairs(Sequence[tuple[str, str]]):
         return f"Pairs({len(self)} pairs of strings)"
 
     def take(self, rows: Positions) -> "TextPairs":
-        """The pairs at `rows`, in that order."""
+        """Select rows, in the given order."""
         taken = TextPairs(self.first.take(rows), self.second.take(rows))
         taken._digests = None if self._digests is None else self._digests[positions(rows, len(self))]
         return taken
 
     @property
     def digests(self) -> NDArray[np.uint64]:
-        """A 64-bit hash of each pair, (N,), computed once."""
+        """64-bit hash of each pair, (N,), computed once."""
         if self._digests is None:
             self._digests = _hashed(_items(self))
         return self._digests
@@ -183,18 +183,18 @@ Texts = TextColumn | TextPairs
 
 
 def in_rows(values: Any, what: str) -> Any:
-    """Values in the order of the rows: a list, tensor, array or column as it came, one of pandas without its index.
+    """Convert values to a sequence with one item per row. Lists, tensors, arrays and columns are returned unchanged.
 
-    A missing value of pandas becomes None.
+    A pandas object loses its index, and its missing values become None.
 
     Raises:
-        DataError: they have no order or no length, such as a set.
+        DataError: the values are a scalar or unordered, such as a set.
     """
     if getattr(values, "ndim", 1) == 0:
         raise DataError(f"{what} must be a list, an array, a tensor or a column, not a single value")
     if isinstance(values, Tensor | np.ndarray | TextColumn | TextPairs | pa.Array | pa.ChunkedArray | list | tuple):
         return values
-    if hasattr(values, "isna") and hasattr(values, "to_numpy"):  # a Series, a DataFrame, an Index or an array of pandas
+    if hasattr(values, "isna") and hasattr(values, "to_numpy"):  # a pandas Series, DataFrame, Index or array
         return _of_pandas(values)
     if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
         raise DataError(f"{what} must be a list, an array, a tensor or a column, not {type(values).__name__}")
@@ -205,7 +205,7 @@ def labels_in_rows(values: Any, what: str) -> Any:
     """`in_rows` for labels.
 
     Raises:
-        DataError: they are a table, whose names of columns would be lost.
+        DataError: the labels are a table, whose column names would be lost.
     """
     if hasattr(values, "columns") and getattr(values, "ndim", 0) == 2:
         raise DataError(
@@ -216,7 +216,7 @@ def labels_in_rows(values: Any, what: str) -> Any:
 
 
 def _of_pandas(values: Any) -> Any:
-    """The values of a Series as a list, the rows of a DataFrame as tuples, or as an array where all are numbers."""
+    """The values of a Series as a list; the rows of a DataFrame as tuples, or as an array if all are numbers."""
     array = values.to_numpy()
     if array.ndim == 2 and array.dtype.kind in "biuf":
         return array
@@ -226,10 +226,10 @@ def _of_pandas(values: Any) -> Any:
 
 
 def as_inputs(inputs: Any) -> Any:
-    """The inputs in the form that `Rows` holds: texts as `TextColumn` or `TextPairs`, everything else as it came.
+    """Convert texts to a `TextColumn` and pairs to `TextPairs`; other inputs are returned unchanged.
 
     Raises:
-        DataError: they are no sequence, or a text cannot be written as UTF-8.
+        DataError: the inputs are not a sequence, or a text cannot be encoded as UTF-8.
     """
     if isinstance(inputs, pa.Array | pa.ChunkedArray):
         return TextColumn(inputs)
@@ -248,14 +248,14 @@ def as_inputs(inputs: Any) -> Any:
 
 
 def texts_in_utf8(texts: Sequence[str], where: str) -> TextColumn:
-    """A column of the texts.
+    """Build a column from texts.
 
     Args:
         texts: Python strings.
-        where: how errors call a row, with {} where its number goes, counted from 1.
+        where: name of a row in messages, with {} for its number, counted from 1.
 
     Raises:
-        DataError: one cannot be written as UTF-8; its row is named.
+        DataError: a text cannot be encoded as UTF-8; the message names its row.
     """
     try:
         return TextColumn.of(texts)
@@ -269,7 +269,7 @@ def _is_pair(item: Sequence[Any]) -> bool:
 
 
 def first_not_finite(inputs: Any) -> int | None:
-    """The first row that holds a NaN or an infinite number; None where all are finite, or are no numbers."""
+    """Index of the first row with a NaN or infinite number; None if all are finite or the inputs are not numbers."""
     if isinstance(inputs, TextColumn | TextPairs):
         return None
     if isinstance(inputs, Tensor | np.ndarray):
@@ -288,12 +288,12 @@ def _is_float(item: Any) -> bool:
 
 
 def _isfinite(item: Any) -> NDArray[np.bool_]:
-    """Which numbers of a tensor, an array or a float are finite, on the CPU."""
+    """Whether each number of a tensor, an array or a float is finite, on the CPU."""
     return np.asarray(torch.isfinite(item.detach()).cpu() if isinstance(item, Tensor) else np.isfinite(item))
 
 
 def select(inputs: Any, rows: NDArray[np.int64]) -> Any:
-    """The inputs at `rows`, in that order."""
+    """Select rows of any inputs, in the given order."""
     if isinstance(inputs, TextColumn | TextPairs):
         return inputs.take(rows)
     if isinstance(inputs, Tensor):
@@ -302,7 +302,7 @@ def select(inputs: Any, rows: NDArray[np.int64]) -> Any:
 
 
 def _bytes_of(block: Any) -> tuple[NDArray[np.int64], memoryview]:
-    """Where each string of an Arrow block starts and ends, (n + 1,), and the bytes that hold them."""
+    """Offsets of the strings of an Arrow block, (n + 1,), and the buffer that holds them."""
     _, offset_buffer, data = block.buffers()
     if offset_buffer is None or not len(block):
         return np.zeros(len(block) + 1, np.int64), memoryview(b"")
@@ -315,8 +315,7 @@ def _items(inputs: Any) -> Iterator[bytes | memoryview]:
     if isinstance(inputs, TextColumn):
         for block in inputs.blocks():
             offsets, data = _bytes_of(block)
-            edges = offsets.tolist()
-            for start, end in pairwise(edges):
+            for start, end in pairwise(offsets.tolist()):
                 yield data[start:end]
     elif isinstance(inputs, TextPairs):
         for first, second in zip(_items(inputs.first), _items(inputs.second), strict=True):
@@ -344,7 +343,7 @@ def _raw(item: Any) -> bytes:
 
 
 def digests(inputs: Any) -> NDArray[np.uint64]:
-    """A 64-bit hash of every row, (N,): the same row has the same hash in every file, order and process."""
+    """64-bit hash of each row, (N,), independent of the file, the order of the rows and the process."""
     return inputs.digests if isinstance(inputs, TextColumn | TextPairs) else _hashed(_items(inputs))
 
 
@@ -353,14 +352,14 @@ def _hashed(items: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
 
 
 def _digested(block: Any) -> bytes:
-    """The hashes of the strings of an Arrow block, one after the other."""
+    """The concatenated hashes of the strings of an Arrow block."""
     offsets, data = _bytes_of(block)
-    hashed = blake2b  # a local name, looked up a million times
+    hashed = blake2b  # a local variable: global lookups are slow in a loop over millions of rows
     return b"".join([hashed(data[start:end], digest_size=8).digest() for start, end in pairwise(offsets.tolist())])
 
 
 def hash_ids(digest: NDArray[np.uint64]) -> TextColumn:
-    """Ids from row hashes (N,): 16 hexadecimal digits, and "-2", "-3", ... from the second row of the same hash on."""
+    """Ids from row hashes, (N,): 16 hexadecimal digits, with "-2", "-3", ... appended to repetitions of a hash."""
     order = np.argsort(digest, kind="stable")
     same = np.flatnonzero(np.r_[True, digest[order][1:] != digest[order][:-1]]) if len(digest) else order
     occurrence = np.empty(len(digest), np.int64)
@@ -378,7 +377,7 @@ def hash_ids(digest: NDArray[np.uint64]) -> TextColumn:
 
 
 def fingerprint(inputs: Any) -> str:
-    """A hash of all rows in order, the same however they were loaded or chunked."""
+    """Hash of all rows in order, independent of how they were loaded or chunked."""
     lengths, data = blake2b(digest_size=16), blake2b(digest_size=16)
     if isinstance(inputs, TextPairs):
         data.update((fingerprint(inputs.first) + fingerprint(inputs.second)).encode())

@@ -1,4 +1,4 @@
-"""CSV and TSV files as Arrow tables of strings, and where in the file a fault is."""
+"""Reader of CSV and TSV files into Arrow tables of strings, with the location of errors."""
 
 import csv
 import io
@@ -17,20 +17,20 @@ from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_retur
 from dal.errors import DataError, printable
 from dal.store.spreadsheet import is_inert, may_be_own, original
 
-#: Bytes that are parsed at a time; a file with a longer row is parsed in one piece.
+#: Bytes parsed at a time; a file with a longer row is parsed in one block.
 CSV_BLOCK = 8 << 20
 
 _MOST_BLOCK = (1 << 31) - 1
-_HEAD = 1 << 20  # bytes in which the names of the columns are looked for
+_HEAD = 1 << 20  # bytes searched for the column names
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _WRITTEN = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
 
 
 def delimiter_of(text: str | None) -> str | None:
-    """The separator that an option names: one character, or its name.
+    """Convert the option `delimiter`, a character or its name, to a character.
 
     Raises:
-        DataError: it is none.
+        DataError: the option is not a valid separator.
     """
     if text is None:
         return None
@@ -42,13 +42,13 @@ def delimiter_of(text: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file is written.
+    """Dialect of a file.
 
     Attributes:
-        delimiter: separates its cells.
-        quoted: whether quotes enclose cells.
-        skipped: lines before the names of the columns.
-        own: whether its columns are those of a file that a command of `dal` writes.
+        delimiter: cell separator.
+        quoted: whether cells may be enclosed in quotes.
+        skipped: number of lines before the column names.
+        own: whether the columns are those of a file written by a command of `dal`.
     """
 
     delimiter: str
@@ -58,32 +58,35 @@ class _Form:
 
     @property
     def name(self) -> str:
-        """What the delimiter is called."""
+        """Name of the delimiter."""
         return _NAMES.get(self.delimiter, shown(self.delimiter))
 
     @property
     def cut(self) -> str:
-        """What errors say of it."""
+        """Description of the delimiter for messages."""
         return f" (each {self.name} ends a cell; data.delimiter sets another separator)"
 
     def parsing(self, **options: Any) -> Any:
-        """For Arrow."""
+        """Arrow's parse options."""
         quote = '"' if self.quoted else False
         return pa.csv.ParseOptions(
             delimiter=self.delimiter, quote_char=quote, newlines_in_values=self.quoted, **options
         )
 
     def reading(self, block: int, **options: Any) -> Any:
-        """For Arrow."""
+        """Arrow's read options."""
         return pa.csv.ReadOptions(block_size=min(block, _MOST_BLOCK), skip_rows=self.skipped, **options)
 
 
 def read_csv(file: Path, wanted: ColumnRequest) -> FileSource:
-    """The wanted columns of a .csv or .tsv file, as strings: "NA" and "null" are texts like any other.
+    """Read columns of a .csv or .tsv file as strings; "NA" and "null" are ordinary texts.
 
-    Cells are separated by what the option says, or else by what gives the wanted columns: a comma (in a .tsv file a
-    tab), semicolon, tab or bar. A file that a command of `dal` wrote is read without the apostrophes that it put in
-    front of formulas.
+    Without a delimiter in `wanted`, the separator is the one with which the file has the wanted columns: a comma (in a
+    .tsv file a tab), semicolon, tab or bar. For files written by a command of `dal`, the apostrophes before formulas
+    are removed.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a required column.
     """
     size = file.stat().st_size
     refuse_other_encodings(file)
@@ -113,32 +116,32 @@ def _name(file: Path) -> str:
     return printable(str(file), 200)
 
 
-# -- how a file is written -------------------------------------------------------------------------------------------
+# -- dialect ---------------------------------------------------------------------------------------------------------
 
 
 def _form(file: Path, wanted: ColumnRequest) -> _Form:
-    """How the file is written.
+    """Detect the dialect of a file.
 
     Raises:
-        DataError: its quotes contradict each other.
+        DataError: the quotes are inconsistent, or a required column is missing.
     """
-    head, said = _head(file)
-    delimiter = wanted.delimiter or said or _delimiter(head, file.suffix.lower(), wanted)
-    skipped = int(said is not None)
+    head, declared = _head(file)
+    delimiter = wanted.delimiter or declared or _delimiter(head, file.suffix.lower(), wanted)
+    skipped = int(declared is not None)
     names = _first_record(head, delimiter)
-    if names and not set(wanted.required) <= set(names):  # before anything is said of the rows
+    if names and not set(wanted.required) <= set(names):  # report missing columns before errors in the rows
         if fault := utf8_fault(file):
             raise DataError(fault)
         wanted.among(names, _name(file), cut=_Form(delimiter).cut)
     own = may_be_own([name.strip() for name in names], marked=_is_marked(file))
     if delimiter == "\t":
-        found = is_quoted(file, delimiter)
-        if isinstance(found, Contradiction):
+        quoted = is_quoted(file, delimiter)
+        if isinstance(quoted, Contradiction):
             raise DataError(
-                f"{_name(file)}: line {found.line}: {found.problem}: cells cut by tabs are not quoted, or all are that "
-                "hold a quote or a line break; mend the line, or save the file as CSV"
+                f"{_name(file)}: line {quoted.line}: {quoted.problem}: cells cut by tabs are not quoted, or all are "
+                "that hold a quote or a line break; correct the line, or save the file as CSV"
             )
-        return _Form(delimiter, found, skipped, own)
+        return _Form(delimiter, quoted, skipped, own)
     wrong = contradiction(file, delimiter)
     form = _Form(delimiter, True, skipped, own)
     if wrong is not None:
@@ -146,7 +149,7 @@ def _form(file: Path, wanted: ColumnRequest) -> _Form:
             raise DataError(fault)
         raise DataError(
             f"{_name(file)}: line {wrong.line}: {wrong.problem}: is a quote or a {form.name} out of place? A text that "
-            "begins with a quote stands in quotes, and the quotes within it are doubled"
+            "begins with a quote must be enclosed in quotes, and the quotes within it doubled"
         )
     return form
 
@@ -157,7 +160,7 @@ def _is_marked(file: Path) -> bool:
 
 
 def _head(file: Path) -> tuple[str, str | None]:
-    """The first lines, and the separator that a line `sep=;` before them names."""
+    """The first lines of a file, and the separator declared by a line such as `sep=;` before them."""
     with file.open("rb") as stream:
         head = stream.read(_HEAD).decode("utf-8-sig", "replace").lstrip("\r\n")
     first, _, rest = head.partition("\n")
@@ -168,7 +171,7 @@ def _head(file: Path) -> tuple[str, str | None]:
 
 
 def _delimiter(head: str, suffix: str, wanted: ColumnRequest) -> str:
-    """The separator by which the first line names the wanted columns; the usual one of the kind of file otherwise."""
+    """The separator with which the first line has the wanted columns; otherwise the usual one of the file type."""
     usual = "\t" if suffix == ".tsv" else ","
     columns = {mark: _first_record(head, mark) for mark in (usual, *SEPARATORS)}
     fitting = [mark for mark, names in columns.items() if set(wanted.required) <= set(names)]
@@ -213,26 +216,26 @@ def _read_csv(file: Path, wanted: ColumnRequest, form: _Form, block: int) -> Any
 
 
 def _without_apostrophes(table: Any, name: str, form: _Form) -> tuple[Any, tuple[str, ...]]:
-    """The table without the apostrophes that `dal` put in front of formulas, and a note where there were any.
+    """The table without the apostrophes that `dal` writes before formulas, and a note if there were any.
 
-    Somebody else's file is known by a cell that would be a formula and has none.
+    A file with an unprotected formula was not written by `dal` and is returned unchanged.
     """
     changed: dict[int, Any] = {}
     count = 0
-    for place in range(table.num_columns if form.own else 0):
+    for index in range(table.num_columns if form.own else 0):
         chunks, before = [], count
-        for chunk in table.column(place).chunks:
+        for chunk in table.column(index).chunks:
             cells = chunk.to_pylist()
             if not all(map(is_inert, cells)):
                 return table, ()
             chunks.append([original(cell) for cell in cells])
             count += sum(old != new for old, new in zip(cells, chunks[-1], strict=True))
         if count > before:
-            changed[place] = pa.chunked_array(chunks, TEXT)
+            changed[index] = pa.chunked_array(chunks, TEXT)
     if not count:
         return table, ()
-    for place, column in changed.items():
-        table = table.set_column(place, table.field(place), column)
+    for index, column in changed.items():
+        table = table.set_column(index, table.field(index), column)
     cells = "1 cell has" if count == 1 else f"{count:,} cells have"
     return table, (
         f"{name} was written by dal: {cells} been read without the apostrophe that keeps spreadsheets from running a "
@@ -266,7 +269,7 @@ def _csv_fault(file: Path, form: _Form, error: Exception) -> str:
 
 
 def line_of_row(file: Path, form: _Form, row: int) -> int | None:
-    """The line where data row `row` starts: rows may hold line breaks, and empty lines are no rows."""
+    """The first line of data row `row`, counted from 1. Rows may hold line breaks, and empty lines are not rows."""
     limit = csv.field_size_limit(sys.maxsize)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
     try:

@@ -1,4 +1,4 @@
-"""What a file reader returns, and what it is asked for."""
+"""Arguments and results of file readers, and checks of text encodings."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ import pyarrow as pa
 from dal.data.label_values import listing, shown
 from dal.errors import DataError, did_you_mean, printable
 
-#: Tables larger than this live in a memory-mapped temporary file instead of in memory.
+#: Size in bytes above which a table is kept in a memory-mapped temporary file.
 SPILL_BYTES = 64 << 20
 
 TEXT = pa.large_string()
@@ -21,15 +21,15 @@ LISTS = pa.large_list(TEXT)
 
 @dataclass(frozen=True, eq=False)
 class FileSource:
-    """Columns that were read from somewhere.
+    """Table read from a file or another source.
 
     Attributes:
-        name: how errors and reports call it.
-        table: the wanted columns that it has.
-        class_names: names of the codes of a column, where the file declares them.
-        line_of: the line of the file where a row starts, for files of lines.
-        splits: the names of the parts it came with.
-        notes: what a person should know of how it was read.
+        name: name of the source in messages and reports.
+        table: wanted columns that the source has.
+        class_names: column -> names of its codes, where the source declares them.
+        line_of: function from a row to its first line, for files of lines.
+        splits: names of the source's splits.
+        notes: messages for the user about how the source was read.
     """
 
     name: str
@@ -40,27 +40,27 @@ class FileSource:
     notes: tuple[str, ...] = ()
 
     def where(self, column: str | None = None) -> Callable[[int], str]:
-        """A function that names a row (counted from 0 here, from 1 in the text), for errors."""
+        """A function that names a row in messages. Its argument is counted from 0, the row in the text from 1."""
 
-        def place(row: int) -> str:
+        def name_row(row: int) -> str:
             line = self.line_of(row)
             at = f"{self.name}: row {row + 1}" + (f" (line {line})" if line is not None else "")
             return at if column is None else f"{at}, column {shown(column)}"
 
-        return place
+        return name_row
 
 
 @dataclass(frozen=True)
 class ColumnRequest:
-    """The columns to read. All of them must be there but those in `optional`.
+    """Columns to read. All are required, except those in `optional`.
 
     Attributes:
-        texts: one column, or two for pairs.
-        label: the column of the label.
+        texts: one text column, or two for pairs.
+        label: label column.
         others: further columns.
-        optional: those that may be missing.
-        options: column -> the option that names it, for errors.
-        delimiter: what separates the cells of a text file; None to find out.
+        optional: columns that may be missing.
+        options: column -> option that names it, for messages.
+        delimiter: cell separator of a text file; None to detect it.
     """
 
     texts: tuple[str, ...]
@@ -72,41 +72,41 @@ class ColumnRequest:
 
     @property
     def columns(self) -> list[str]:
-        """All of them, each once."""
+        """All columns, without repetitions."""
         return list(dict.fromkeys((*self.texts, *([] if self.label is None else [self.label]), *self.others)))
 
     @property
     def required(self) -> list[str]:
-        """Those that must be there."""
+        """Columns that must exist."""
         return [column for column in self.columns if column not in self.optional]
 
     def among(self, columns: Sequence[str], name: str, *, cut: str = "") -> list[str]:
-        """The wanted columns that `columns` has.
+        """The wanted columns that occur in `columns`.
 
         Args:
-            columns: the names of the columns that are there.
-            name: how errors call their source.
-            cut: how errors say what separates the cells.
+            columns: existing columns.
+            name: name of the source, for messages.
+            cut: description of the separator, for messages.
 
         Raises:
-            DataError: one that must be there is missing, or stands there twice.
+            DataError: a required column is missing, or a wanted column occurs twice.
         """
-        found = []
+        present = []
         for column in self.columns:
             count = list(columns).count(column)
             if count > 1:
                 raise DataError(f"{name} has {count} columns named {shown(column)}")
             if count:
-                found.append(column)
+                present.append(column)
             elif column not in self.optional:
                 has = f"; its columns are {listing(list(columns))}{cut}"
                 raise DataError(
-                    f"{name} has no column {shown(column)}{did_you_mean(column, columns)}{has}{self._way_out(column)}"
+                    f"{name} has no column {shown(column)}{did_you_mean(column, columns)}{has}{self._hint(column)}"
                 )
-        return found
+        return present
 
-    def _way_out(self, column: str) -> str:
-        """Which option names the column."""
+    def _hint(self, column: str) -> str:
+        """Advice for a missing column: the option that names it."""
         if column not in self.options:
             return ""
         hint = "; for a pool without labels set label to null" if column == self.label else ""
@@ -114,7 +114,7 @@ class ColumnRequest:
 
 
 def missing(path: str | Path) -> str:
-    """That a file does not exist, and which file next to it is named nearly so."""
+    """The message for a missing file, with a file of a similar name in the same folder."""
     file = Path(path)
     if not file.parent.is_dir():
         return f"{printable(str(file), 200)} does not exist: there is no folder {printable(str(file.parent), 200)}"
@@ -123,7 +123,7 @@ def missing(path: str | Path) -> str:
 
 
 def gathered(batches: Iterable[Any], schema: Any) -> Any:
-    """A table of the record batches: in memory while small, else in a memory-mapped file that vanishes with it."""
+    """Collect record batches into a table, in memory if small, else in a temporary memory-mapped file."""
     held: list[Any] = []
     size = 0
     stream = iter(batches)
@@ -143,7 +143,7 @@ def _spilled(held: list[Any], rest: Iterator[Any], schema: Any) -> Any:
                 writer.write_batch(held.pop(0))
             for batch in rest:
                 writer.write_batch(batch)
-        mapped = pa.memory_map(str(file))  # stays readable after the name is gone
+        mapped = pa.memory_map(str(file))  # stays readable after the file is unlinked
         return pa.ipc.open_file(mapped).read_all()
 
 
@@ -151,10 +151,10 @@ def _spilled(held: list[Any], rest: Iterator[Any], schema: Any) -> Any:
 
 
 def refuse_other_encodings(file: Path) -> None:
-    """Nothing, unless the file begins as UTF-16 or UTF-32 does, with or without its mark, or as a workbook or archive.
+    """Refuse files in UTF-16 or UTF-32, with or without a byte-order mark, workbooks and archives.
 
     Raises:
-        DataError: it does.
+        DataError: the file is one of these.
     """
     with file.open("rb") as stream:
         head = stream.read(512)
@@ -179,12 +179,12 @@ _OTHER_FILES = {
 
 
 def _wide_encoding(head: bytes) -> str:
-    """ "UTF-16" or "UTF-32" where the first bytes of a file are in it, by their mark or by where their zeros stand."""
+    """ "UTF-16" or "UTF-32" if the first bytes have its byte-order mark or its pattern of zero bytes, else ""."""
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "UTF-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
-    for piece in (head[:8], head):  # the name of a column in ASCII, or all of a text in a Western language
+    for piece in (head[:8], head):  # an ASCII column name is enough; otherwise the whole head in a Western language
         zeros = [piece[start::4].count(0) / max(1, len(piece[start::4])) for start in range(4)]
         if len(piece) >= 8 and (min(zeros[1:]) > 0.9 > 0.1 > zeros[0] or min(zeros[:3]) > 0.9 > 0.1 > zeros[3]):
             return "UTF-32"
@@ -195,7 +195,7 @@ def _wide_encoding(head: bytes) -> str:
 
 
 def utf8_fault(file: Path) -> str:
-    """Where the file is not UTF-8, as a message; empty when all of it is."""
+    """The message for the first byte that is not UTF-8; empty if the whole file is UTF-8."""
     with file.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:

@@ -1,4 +1,4 @@
-"""JSON files (lines, or one array of objects) as Arrow tables, read a few thousand objects at a time."""
+"""Reader of JSON files (lines, or one array of objects) into Arrow tables, in batches of objects."""
 
 import json
 import re
@@ -15,14 +15,14 @@ from dal.data.label_values import reason, shown, text_of
 from dal.errors import DataError, printable
 from dal.store.bounded_json import MAX_DEPTH, parse_json
 
-#: Objects that are turned into Arrow at a time.
+#: Objects converted to Arrow at a time.
 BATCH = 1024
 
 _SPACE = re.compile(r"[ \n\r\t]*")
 
 
 def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
-    """The wanted columns of a .jsonl file, or of a .json file that holds lines or one array of objects."""
+    """Read columns of a .jsonl file, or of a .json file that holds lines or one array of objects."""
     refuse_other_encodings(file)
     objects = _json_array if _starts_array(file) else _json_lines
     records = _Records(file, objects(file), wanted)
@@ -81,10 +81,10 @@ def _json_array(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _decoded(text: str, at: int) -> tuple[Any, int]:
-    """The value that begins at a place of a text, parsed within bounds, and where it ends.
+    """Parse the JSON value at offset `at` of a text; return the value and its end.
 
     Raises:
-        ValueError: it is not JSON, or beyond a bound.
+        ValueError: the value is not JSON, or exceeds a limit of `parse_json`.
     """
     try:
         item, end = json.JSONDecoder().raw_decode(text, at)
@@ -109,7 +109,7 @@ def _fault(file: Path, line: int, error: ValueError) -> DataError:
 
 
 class _Records:
-    """Objects on their way into Arrow: which columns they had, and whether their labels are lists."""
+    """Converts JSON objects to Arrow, and tracks their columns and the kind of their labels."""
 
     def __init__(self, file: Path, objects: Iterator[tuple[int, Any]], wanted: ColumnRequest) -> None:
         self.file = printable(str(file), 200)
@@ -118,15 +118,15 @@ class _Records:
         self.label = wanted.label if wanted.label not in wanted.texts else None
         self.columns = wanted.columns
         self.seen: dict[str, None] = {}  # in the order of the file
-        self.lists: bool | None = None  # unknown until a label is seen
-        self.vectors: bool | None = None  # of bools, one per class; unknown until a list that is not empty is seen
+        self.lists: bool | None = None  # whether labels are lists; None until the first label
+        self.vectors: bool | None = None  # whether lists hold bools, one per class; None until a non-empty list
         self.row = 0
 
     def table(self) -> Any:
-        """All objects, with the wanted columns that any of them had."""
+        """Convert all objects to a table with the wanted columns that occur in any of them."""
         batches = self._batches()
         held = []
-        for batch in batches:
+        for batch in batches:  # up to the first label, which determines the type of the label column
             held.append(batch)
             if self.label is None or self.lists is not None:
                 break
@@ -170,11 +170,11 @@ class _Records:
         elif isinstance(item, list):
             raise TypeError("expected one value, not a list")
         for text in item if isinstance(item, list) else [item or ""]:
-            text.encode()  # half of a surrogate pair cannot be written
+            text.encode()  # raises for a lone surrogate
         return item
 
     def _labels(self, item: Any) -> Any:
-        """A label or a list of them, of the same kind as those before; bools as "true" and "false"."""
+        """Check that a label has the same kind as the previous ones; bools become "true" and "false"."""
         if self.lists is None:
             self.lists = isinstance(item, list)
         if isinstance(item, list) != self.lists:
@@ -194,12 +194,12 @@ class _Records:
         return pa.array(values, LISTS if self.lists and column == self.label else TEXT)
 
 
-#: Names of columns that are remembered for errors.
+#: Maximum number of column names kept for error messages.
 _MOST_COLUMNS = 10_000
 
 
 def _as_bools(lists: Any) -> Any:
-    """Lists of "true" and "false" as lists of bools, null where they are."""
+    """Convert lists of "true" and "false" to lists of bools; null lists stay null."""
     counts = pc.list_value_length(lists)
     offsets = pc.fill_null(pc.cumulative_sum(pc.fill_null(counts, 0)), 0)
     offsets = pa.concat_arrays([pa.array([0], offsets.type), offsets]).cast(pa.int64())

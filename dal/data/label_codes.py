@@ -1,4 +1,4 @@
-"""Between what people write as labels and the codes that models train on: whole columns at once."""
+"""Encoding of label columns to the integer codes or indicator matrices that models train on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from dal.data.label_values import (
 )
 from dal.errors import DataError
 
-#: More distinct labels than this are a mistake in the name of the column.
+#: Maximum number of distinct labels; more suggest a wrong label column.
 MOST_CLASSES = 10_000
 
 Where = Callable[[int], str]
@@ -40,7 +40,13 @@ Where = Callable[[int], str]
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Labels as codes: (N,) int64 with -1 where unlabeled, or (N, C) bool; known (N,) bool; the class names."""
+    """Encoded labels.
+
+    Attributes:
+        labels: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
+        known: (N,) bool, whether the row has a label.
+        classes: C class names.
+    """
 
     labels: Tensor
     known: Tensor
@@ -48,14 +54,14 @@ class Encoded:
 
 
 class UnknownLabelError(DataError):
-    """A label outside the classes."""
+    """A label is not one of the classes."""
 
 
 def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
-    """Declared class names in Unicode's form NFC.
+    """Check declared class names, and return them in Unicode form NFC.
 
     Raises:
-        DataError: a name is no text, empty, has a space at an end, cannot be written as UTF-8, or is repeated.
+        DataError: a name is not a string, is empty, has a space at an end, cannot be encoded as UTF-8, or is repeated.
     """
     if isinstance(names, str | dict | set | frozenset):
         raise DataError(f"classes: expected a list of names, not {shown(names)}")
@@ -75,23 +81,23 @@ def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def codes_of_values(values: Sequence[Any], classes: tuple[str, ...], multilabel: bool) -> Tensor:
-    """Codes (n,) int64 of class names or indices; (n, C) bool of lists of those when multi-label."""
+    """Convert class names or indices to codes, (n,) int64; lists of them to (n, C) bool when multi-label."""
     index = ClassIndex(classes)
     codes = []
-    for place, value in enumerate(values, 1):
+    for number, value in enumerate(values, 1):
         try:
             codes.append(index.codes(value) if multilabel else index.code(value))
         except UnknownValueError as error:
-            raise DataError(f"answer {place}: {outside(error.args[0], classes)}") from None
+            raise DataError(f"answer {number}: {outside(error.args[0], classes)}") from None
         except ValueError as error:
-            listed = multilabel and (isinstance(value, str) or not hasattr(value, "__iter__"))
-            problem = f"{shown(value)} must be a list of classes, for the data are multi-label" if listed else error
-            raise DataError(f"answer {place}: {problem}") from None
+            scalar = multilabel and (isinstance(value, str) or not hasattr(value, "__iter__"))
+            problem = f"{shown(value)} must be a list of classes, for the data are multi-label" if scalar else error
+            raise DataError(f"answer {number}: {problem}") from None
     if not multilabel:
         return torch.tensor(codes, dtype=torch.int64)
     out = torch.zeros(len(codes), len(classes), dtype=torch.bool)
-    for place, chosen in enumerate(codes):
-        out[place, chosen] = True
+    for row, chosen in enumerate(codes):
+        out[row, chosen] = True
     return out
 
 
@@ -105,19 +111,19 @@ def encode(
     separator: str = ";",
     names: tuple[str, ...] | None = None,
 ) -> Encoded:
-    """Labels of `length` rows as codes.
+    """Encode the labels of a column.
 
     Args:
-        values: None, an Arrow column, a tensor, an array, or a Python sequence.
-        length: N.
-        classes: the declared names; None: `names`, or else the sorted names found.
+        values: None, an Arrow column, a tensor, an array, or a Python sequence of N labels.
+        length: number of rows, N.
+        classes: declared class names; None for `names`, or else the sorted names found.
         multilabel: whether a row may have several classes.
-        where: names a row, for errors.
-        separator: cuts a string into several labels when multi-label.
-        names: what the codes 0, 1, ... of the column are called in its file; -1 is unlabeled there.
+        where: function that names a row in messages.
+        separator: separator of several labels in a string, when multi-label.
+        names: names of the codes 0, 1, ... that the file declares for the column; -1 is unlabeled then.
 
     Raises:
-        DataError: a label outside `classes`, one that can mean two things, or one that cannot be read.
+        DataError: a label is not one of `classes`, is ambiguous, or cannot be read.
     """
     if values is None:
         return _unlabeled(length, classes or (), multilabel)
@@ -125,8 +131,8 @@ def encode(
         refuse_two_meanings(values, classes, where)
     array = isinstance(values, Tensor | np.ndarray)
     if not isinstance(values, pa.Array | pa.ChunkedArray):
-        values, found = from_python(values, where)
-        classes = classes if classes is not None else found
+        values, numbered = from_python(values, where)
+        classes = classes if classes is not None else numbered
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
@@ -147,7 +153,11 @@ def encode(
 
 
 def refuse_two_meanings(codes: Tensor, classes: tuple[str, ...] | None, where: Where) -> None:
-    """Nothing, unless codes in a tensor can be told from class names that are numbers only by a guess."""
+    """Refuse integers in a tensor that could be indices as well as class names.
+
+    Raises:
+        DataError: `classes` has numbers other than their indices, or is None and a code is -1.
+    """
     if codes.dim() != 1 or codes.is_floating_point() or codes.dtype == torch.bool or not len(codes):
         return
     if classes is not None:
@@ -178,14 +188,14 @@ def _codes(
     array: bool = False,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The code of each value of a column, -1 where it is missing, and the classes."""
-    places, found = _distinct(column, where)
+    places, distinct = _distinct(column, where)
 
     def first(place: int) -> str:
         return where(int(np.argmax(places == place)))
 
     if single:
         known = {*(classes or ()), *(names or ())}
-        for place, text in enumerate(found):
+        for place, text in enumerate(distinct):
             if text is not None and looks_like_list(text) and text not in known:
                 raise DataError(
                     f"{first(place)}: {shown(text)} looks like a list of labels; set multilabel to true if a row may "
@@ -193,13 +203,13 @@ def _codes(
                 )
     if names is not None:
         names = tuple(map(normal, names))
-        found = _named(found, names, first, numbers=pa.types.is_integer(column.type))
-    lookup, classes = _lookup(found, classes if classes is not None else names, first, array=array)
-    return np.append(lookup, -1)[places], classes
+        distinct = _named(distinct, names, first, numbers=pa.types.is_integer(column.type))
+    lookup, classes = _lookup(distinct, classes if classes is not None else names, first, array=array)
+    return np.append(lookup, -1)[places], classes  # place -1 (null) reads the appended -1
 
 
 def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str | None]]:
-    """The place of each value among the distinct ones, -1 for null; and their texts, None for a missing one."""
+    """The index of each value among the distinct values, -1 for null, and their texts, None for a missing value."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
@@ -207,12 +217,12 @@ def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str | 
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
     try:
         if not (_is_text(kind) or any(check(kind) for check in plain)):
-            if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):  # such as dates, in a list no labels
+            if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):  # such as dates
                 raise pa.ArrowInvalid
             column = column.cast(pa.large_string())
         encoded = column.dictionary_encode()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(f"{where(0)}: values of type {shown(str(kind))[1:-1]} are no labels") from None
+        raise DataError(f"{where(0)}: values of type {shown(str(kind))[1:-1]} are not labels") from None
     if len(encoded.dictionary) > MOST_CLASSES:
         raise DataError(f"{where(0)}: {len(encoded.dictionary):,} distinct labels: is this the label column?")
     places = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -230,7 +240,7 @@ def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str | 
 def _lookup(
     texts: list[str | None], classes: tuple[str, ...] | None, where: Where, *, array: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The code of each distinct label (-1 for a missing one), and the classes."""
+    """The code of each distinct label, -1 for a missing one, and the classes."""
     present = {text for text in texts if text is not None}
     numbers = {text: number for text in present if (number := whole(text)) is not None}
     named = classes is not None and present <= {normal(name) for name in classes}  # a class "1.0" is not a class "1"
@@ -253,12 +263,12 @@ def _lookup(
     return codes, classes
 
 
-def _named(found: list[str | None], names: tuple[str, ...], where: Where, *, numbers: bool) -> list[str | None]:
-    """The distinct labels of a column whose file calls its codes `names`; -1 is unlabeled."""
-    if not numbers and all(text is None or text in names for text in found):
-        return found
+def _named(texts: list[str | None], names: tuple[str, ...], where: Where, *, numbers: bool) -> list[str | None]:
+    """Replace the codes among the distinct labels by the `names` that the file declares; -1 is unlabeled."""
+    if not numbers and all(text is None or text in names for text in texts):
+        return texts
     out: list[str | None] = []
-    for place, text in enumerate(found):
+    for place, text in enumerate(texts):
         number = None if text is None else whole(text)
         index = None if number is None else index_of(number, len(names))
         if text is not None and index is None:
@@ -277,9 +287,9 @@ def _unlabeled(length: int, classes: tuple[str, ...], multilabel: bool) -> Encod
 
 
 def _as_lists(column: Any, separator: str, known: set[str], where: Where) -> Any:
-    """Any column as lists of strings: null stays null (unlabeled), an empty list stays (none of the classes).
+    """Convert a column to lists of strings. Null means unlabeled, an empty list means none of the classes.
 
-    In a column of strings an empty cell is null, and a cell with nothing but the separator (or "[]") an empty list.
+    In a column of strings an empty cell becomes null, and a cell with only the separator (or "[]") an empty list.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not _is_text(kind):
@@ -298,21 +308,21 @@ def _as_lists(column: Any, separator: str, known: set[str], where: Where) -> Any
 
 
 def _cut(cell: str, separator: str, known: set[str]) -> list[str] | None:
-    """The labels of a cell, None where it is empty.
+    """Split a cell into labels; None if it is empty.
 
     Raises:
-        ValueError: a label may be several.
+        ValueError: a label contains another usual separator, so it may be several labels.
     """
     if not cell or cell in known:
         return [cell] if cell else None
     try:
-        found = written_list(cell)
+        labels = written_list(cell)
     except ValueError as error:
         raise ValueError(
             f"{error}: write the labels with {separator!r} between them, or name it in `classes` if it is one"
         ) from None
-    if found is not None:
-        return found
+    if labels is not None:
+        return labels
     pieces = [piece for each in cell.split(separator) if (piece := each.strip())]
     for piece in pieces:
         held = [mark for mark in SEPARATORS if mark in piece and mark not in separator]
@@ -336,7 +346,7 @@ def _encode_lists(column: Any, classes: tuple[str, ...] | None, names: tuple[str
     def of_item(item: int) -> str:
         return where(int(rows[item]) if len(rows) else 0)
 
-    if names is None:  # names in the file say that its numbers are those of classes
+    if names is None:  # with names in the file, numbers are class codes and cannot be indicator vectors
         _refuse_vectors(flat, column, counts, classes, where, of_item)
     codes, classes = _codes(flat, classes, names, of_item)
     labels = np.zeros((len(column), len(classes)), np.bool_)
@@ -358,13 +368,13 @@ def _encode_lists(column: Any, classes: tuple[str, ...] | None, names: tuple[str
 def _refuse_vectors(
     flat: Any, column: Any, counts: NDArray[np.int64], classes: tuple[str, ...] | None, where: Where, of_item: Where
 ) -> None:
-    """Nothing, unless the items of a row may be zeros and ones, one per class, just as well as numbers of classes."""
+    """Raise `DataError` if the items of a row may be an indicator vector as well as a list of class numbers."""
     places, texts = _distinct(flat, of_item)
     numbers = [None if text is None else whole(text) or text for text in texts]
     digit = np.array([{"0": 0, "1": 1}.get(number or "", 2) for number in numbers] + [2])[places]
     size = len(classes) if classes is not None else len(set(numbers) - {None})
     ends = np.cumsum(counts)
-    zeros, ones = (np.diff(np.r_[0, np.cumsum(digit == value)][np.r_[0, ends]]) for value in (0, 1))  # of each row
+    zeros, ones = (np.diff(np.r_[0, np.cumsum(digit == value)][np.r_[0, ends]]) for value in (0, 1))  # (N,) counts
     repeated = (zeros > 1) | (ones > 1)
     wrong = np.flatnonzero((counts > 0) & (zeros + ones == counts) & (repeated | (counts == size)))
     if len(wrong):
@@ -373,7 +383,7 @@ def _refuse_vectors(
 
 
 def _encode_vectors(column: Any, classes: tuple[str, ...] | None, where: Where) -> Encoded:
-    """Lists of C bools, or none of a row that is unlabeled."""
+    """Encode lists of C bools; null for an unlabeled row."""
     known = np.asarray(column.is_valid())
     counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = column.flatten()
@@ -395,7 +405,7 @@ def _encode_vectors(column: Any, classes: tuple[str, ...] | None, where: Where) 
 
 
 def from_python(values: Any, where: Where) -> tuple[Any, tuple[str, ...] | None]:
-    """Python labels as an Arrow column; and when all are indices, the names "0", "1", ... up to the largest."""
+    """Convert Python labels to an Arrow column; if all are indices, also return the names "0", "1", ... for them."""
     if isinstance(values, Tensor):
         try:
             values = array_of(values)
@@ -431,7 +441,7 @@ def from_python(values: Any, where: Where) -> tuple[Any, tuple[str, ...] | None]
 
 
 def _column(texts: list[Any], where: Where) -> Any:
-    """An Arrow column of strings, of lists of strings, or of lists of bools."""
+    """Build an Arrow column of strings, of lists of strings, or of lists of bools."""
     kinds = {
         row: ("vector" if text and isinstance(text[0], bool) else "list" if text else "empty")
         if isinstance(text, list)
@@ -444,7 +454,7 @@ def _column(texts: list[Any], where: Where) -> Any:
                           ("vector", "true and false for all classes, among lists of labels")):  # fmt: skip
         others = set(kinds.values()) - {kind} - ({"empty"} if kind == "vector" else set())
         if kind in kinds.values() and others:
-            row = next(row for row, found in kinds.items() if found == kind)
+            row = next(row for row, other in kinds.items() if other == kind)
             raise DataError(f"{where(row)}: {message}")
     if "vector" in lists:
         return pa.array(texts, pa.large_list(pa.bool_()))
@@ -457,7 +467,7 @@ def _column(texts: list[Any], where: Where) -> Any:
 
 
 def _from_array(array: NDArray[Any], where: Where) -> tuple[Any, tuple[str, ...] | None]:
-    """A column from an array of numbers: (N,) labels, or (N, C) zeros and ones."""
+    """Convert an array of numbers to a column: (N,) labels, or (N, C) zeros and ones."""
     if array.ndim == 2:
         wrong = np.argwhere((array != 0) & (array != 1))
         if len(wrong):

@@ -1,4 +1,4 @@
-"""What one value means as a label: the same wherever it comes from, a file, a list, an array or an answer."""
+"""Interpretation of a single value as a label, the same for files, lists, arrays and annotations."""
 
 import math
 import re
@@ -21,12 +21,12 @@ _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _ITEM = re.compile(r"\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(-?[0-9]+(?:\.[0-9]*)?))\s*(,|\Z)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
-#: What people separate the labels of a cell with.
+#: Usual separators of several labels in a cell.
 SEPARATORS = (",", ";", "|", "\t")
 
 
 class UnknownValueError(ValueError):
-    """A value that is no class, without an explanation of its own."""
+    """The value is not a class; raised with the value as its only argument."""
 
 
 # -- for messages ------------------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ _repr.maxlevel = 3
 
 
 def shown(value: Any) -> str:
-    """A value for a message: its `repr`, bounded in length and depth."""
+    """Format a value for a message: its `repr`, limited in length and depth."""
     try:
         return " ".join(_repr.repr(value).split())
     except ValueError:  # a number of more digits than Python prints
@@ -45,18 +45,18 @@ def shown(value: Any) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in one line that can be printed."""
+    """The message of an exception as one printable line."""
     return printable(one_line(error), 300)
 
 
 def listing(names: Sequence[str], most: int = 20) -> str:
-    """Names for an error message, the first `most` of them."""
+    """Format the first `most` names for a message."""
     more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(printable(name) for name in names[:most]) + more or "nothing"
 
 
 def outside(value: Any, classes: Sequence[str]) -> str:
-    """That a value is not one of the classes, with the nearest one."""
+    """The message for a value that is not a class, with the nearest class."""
     near = did_you_mean(value, classes) if isinstance(value, str) else ""
     return f"the label {shown(value)} is not one of the classes {listing(classes)}{near}"
 
@@ -65,57 +65,57 @@ def outside(value: Any, classes: Sequence[str]) -> str:
 
 
 def normal(name: str) -> str:
-    """A class name in Unicode's form NFC, so that composed and decomposed accents are one name."""
+    """Normalise a class name to Unicode form NFC, so that composed and decomposed accents are equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8, as every file and store does: no half of a surrogate pair is in it."""
+    """Whether a text can be encoded as UTF-8: it has no lone surrogates."""
     return text.isascii() or not _SURROGATE.search(text)
 
 
 def first_not_encodable(texts: Iterable[Any]) -> int | None:
-    """The place of the first text that cannot be written as UTF-8; None where all can. What is no text can."""
-    return next((place for place, text in enumerate(texts) if isinstance(text, str) and not encodable(text)), None)
+    """Index of the first string that cannot be encoded as UTF-8; None if there is none. Other types are ignored."""
+    return next((index for index, text in enumerate(texts) if isinstance(text, str) and not encodable(text)), None)
 
 
-#: What errors say of a text that is not `encodable`.
+#: Message about a text that is not `encodable`.
 NOT_ENCODABLE = "holds half of a surrogate pair, which cannot be written as UTF-8: mend what read or wrote it"
 
 
 def whole(text: str) -> str | None:
-    """The whole number that a text writes ("3", "3.0", "-0") in its plain form, None where it writes none."""
+    """Canonical form of an integer given as text ("3", "3.0", "-0"), or None."""
     match = _WHOLE.fullmatch(text)
     return None if match is None else "0" if match.group(1) == "-0" else match.group(1)
 
 
 def index_of(number: str, count: int) -> int | None:
-    """The whole number as an index from -1 to `count` - 1, None outside of it."""
+    """Convert an integer given as text to an index from -1 to `count` - 1; None if it is out of range."""
     index = int(number) if len(number) < 19 else count
     return index if -1 <= index < count else None
 
 
 def in_order(numbers: Iterable[str]) -> tuple[str, ...]:
-    """Distinct whole numbers of any length, ascending."""
+    """Distinct integers given as texts of any length, in ascending order."""
     return tuple(sorted(set(numbers), key=Decimal))
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, and the markers of pandas."""
+    """Whether a value is missing: None, NaN, or a missing-value marker of pandas."""
     if value is None or (isinstance(value, float) and value != value):
         return True
     return type(value).__name__ in ("NAType", "NaTType") and type(value).__module__.startswith("pandas")
 
 
 def text_of(value: Any) -> Any:
-    """A label as text.
+    """Convert a label to text.
 
     Returns:
-        None where the value is missing; a string for a name, number or bool; for several labels a list of strings, or
-        a list of bools, one per class.
+        None for a missing value; a string for a name, number or bool; for several labels a list of strings, or a list
+        of bools, one per class.
 
     Raises:
-        TypeError: something that is no label.
+        TypeError: the value is not a label.
     """
     value = _plain(value)
     text = _scalar(value)
@@ -134,10 +134,10 @@ def text_of(value: Any) -> Any:
 
 
 def array_of(tensor: Tensor) -> NDArray[Any]:
-    """A tensor as an array, also a sparse one; bfloat16 as float32, for NumPy has none.
+    """Convert a dense or sparse tensor to an array; bfloat16, which NumPy lacks, becomes float32.
 
     Raises:
-        ValueError: it is on the device "meta", which holds no values.
+        ValueError: the tensor is on the device "meta", which holds no values.
     """
     if tensor.is_meta:
         raise ValueError("a tensor on the device 'meta' holds no values")
@@ -147,7 +147,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar of an array library as Python's own; float32 by its shortest digits."""
+    """Convert a scalar of an array library to a Python scalar; float32 by its shortest decimal form."""
     if isinstance(value, pa.Scalar):
         single = value.is_valid and pa.types.is_float32(value.type)
         value = np.float32(value.as_py()) if single else value.as_py()
@@ -161,7 +161,7 @@ def _plain(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str | None:
-    """The text of one label; None where the value is missing or no single label."""
+    """The text of a single label; None if the value is missing or not a scalar."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -170,7 +170,7 @@ def _scalar(value: Any) -> str | None:
         if not math.isfinite(value):
             raise TypeError(f"{value!r} is not a label: it is not finite")
         return repr(value) if isinstance(value, float) else format(value, "f")
-    if hasattr(value, "__index__") and not isinstance(value, np.ndarray):  # which has it, whatever its shape
+    if hasattr(value, "__index__") and not isinstance(value, np.ndarray):  # arrays of any shape have __index__
         try:
             return str(value.__index__())
         except ValueError:
@@ -179,14 +179,14 @@ def _scalar(value: Any) -> str | None:
 
 
 def written_list(cell: str) -> list[str] | None:
-    """The labels of a cell that holds a list as Python or JSON write it, None where it holds none.
+    """Parse a cell that holds a list in Python or JSON syntax; None if it holds none.
 
     Example:
         >>> written_list("['x', 'y']"), written_list("x")
         (['x', 'y'], None)
 
     Raises:
-        ValueError: it begins and ends as a list does, and cannot be read as one.
+        ValueError: the cell begins and ends like a list but cannot be parsed.
     """
     if cell == "set()":
         return []
@@ -201,19 +201,19 @@ def written_list(cell: str) -> list[str] | None:
         else:
             if all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
                 return [str(text_of(item)) for item in items]
-    found, at = [], 0
+    labels, at = [], 0
     while at < len(inside) and (match := _ITEM.match(inside, at)):
-        found.append(next(part for part in match.groups()[:3] if part is not None))
+        labels.append(next(part for part in match.groups()[:3] if part is not None))
         at = match.end()
     if at == len(inside) or not inside.strip():
-        return found
+        return labels
     if cell[0] != "[":
         return None
     raise ValueError(f"{shown(cell)} looks like a list, and cannot be read as one")
 
 
 def looks_like_list(cell: str) -> bool:
-    """Whether a cell for one label holds several as Python or JSON write them."""
+    """Whether a cell for a single label holds a list in Python or JSON syntax."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return False
     return "," in cell or not cell[1:-1].strip() or bool(_ITEM.fullmatch(cell[1:-1]))
@@ -223,9 +223,9 @@ def looks_like_list(cell: str) -> bool:
 
 
 class ClassIndex:
-    """The codes of class names, and of what else an answer may be given as.
+    """Converts class names, indices and other forms of a label to codes.
 
-    Numbers mean what they mean in a file: an index, or a class name where class names are numbers.
+    As in data files, a number is an index, or a class name if the class names are numbers.
 
     Example:
         >>> ClassIndex(["cat", "dog"]).code(1), ClassIndex(["1", "2", "5"]).code(5)
@@ -243,18 +243,18 @@ class ClassIndex:
         return not self.numbered or all(name == str(code) for code, name in enumerate(self.names))
 
     def code(self, value: Any) -> int:
-        """The code of a name, an index, or a bool where "true" and "false" are classes.
+        """The code of a name, an index, or a bool if "true" and "false" are classes.
 
         Raises:
-            ValueError: it is no class, or could be two.
+            ValueError: the value is not a class, or is ambiguous.
         """
         value = _plain(value)
         if isinstance(value, str):
-            found = self.by_name.get(value)
-            found = self.by_name.get(normal(value).strip()) if found is None else found
-            if found is None:
+            code = self.by_name.get(value)
+            code = self.by_name.get(normal(value).strip()) if code is None else code
+            if code is None:
                 raise UnknownValueError(value)
-            return found
+            return code
         try:
             text = None if isinstance(value, list | tuple | set | dict) else text_of(value)
         except TypeError:
@@ -280,10 +280,10 @@ class ClassIndex:
         return named
 
     def codes(self, value: Any) -> list[int]:
-        """The codes of several classes, ascending: from a list of names or indices, or of C bools.
+        """The codes of a list of names or indices, or of C bools, in ascending order.
 
         Raises:
-            ValueError: it is no list, one is no class, or zeros and ones can be two things.
+            ValueError: the value is not a list, an item is not a class, or a list of zeros and ones is ambiguous.
         """
         value = _plain(value)
         if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
@@ -299,14 +299,14 @@ class ClassIndex:
 
 
 def _may_be_vector(items: Sequence[Any], classes: int) -> bool:
-    """Whether numbers may be meant as zeros and ones, one per class."""
+    """Whether numbers may be an indicator vector of zeros and ones, one per class."""
     if not items or not all(isinstance(item, int | float) and item in (0, 1) for item in items):
         return False
     return len(items) == classes or len(set(items)) < len(items)
 
 
 def two_readings(items: Sequence[Any], classes: Sequence[str]) -> str:
-    """That a list of zeros and ones can be two things, and the way out."""
+    """The message for a list of zeros and ones that is ambiguous, with the unambiguous forms."""
     return (
         f"{shown(list(items))} can be a vector of zeros and ones, one per class, or a list of the numbers of classes: "
         f"write true and false (or an array with one column per class) for a vector, class names for a list"

@@ -1,4 +1,4 @@
-"""From a path to a table: files, `datasets` folders, the Hugging Face hub, the packaged demo."""
+"""Readers of tables: files, `datasets` folders, the Hugging Face hub and the packaged demo."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -20,12 +20,15 @@ FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileSource:
-    """The wanted columns of a file, a `datasets` folder, a hub data set ("name" or "name:config"), or "demo".
+    """Read columns of a file, a `datasets` folder, a hub data set ("name" or "name:config"), or "demo".
 
-    `split` names the part of a folder or hub data set to read; "train", or the only one, when None.
+    Args:
+        path: path or name of the data.
+        wanted: columns to read.
+        split: split of a folder or hub data set; None for "train", or for the only one.
 
     Raises:
-        DataError: it cannot be read; the message is one line.
+        DataError: the data cannot be read; the message is one line.
     """
     if path == "demo":
         return _demo(wanted)
@@ -41,7 +44,7 @@ def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileS
     except RecursionError as error:
         raise DataError(f"{name} cannot be read: something in it is nested too deep") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError, pa.ArrowException) as error:
-        raise DataError(f"{name} cannot be read: {reason(error)}") from error  # a file that is not what it says
+        raise DataError(f"{name} cannot be read: {reason(error)}") from error  # not the format of its suffix
 
 
 def _read(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
@@ -69,10 +72,10 @@ def _read(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
 
 
 def path_of(path: str) -> Path:
-    """A path with `~` replaced by the home folder.
+    """Convert to a Path, with `~` expanded to the home folder.
 
     Raises:
-        DataError: it names none that the system could have.
+        DataError: the path is invalid.
     """
     if "\0" in path:
         raise DataError(f"{printable(path, 200)} is no path: it holds a character of code 0")
@@ -93,7 +96,7 @@ def is_file_name(path: str) -> bool:
 
 
 def _may_be_hub(path: str) -> bool:
-    """Whether a string that names no file could be "name", "owner/name" or one of these with ":config"."""
+    """Whether a string that is not a file could be a hub name: "name" or "owner/name", optionally with ":config"."""
     owner, slash, name = path.partition(":")[0].rpartition("/")
     if "/" in owner or "\\" in path or Path(path).suffix.lower() in FILE_TYPES or (slash and Path(owner).is_dir()):
         return False
@@ -104,14 +107,14 @@ def _may_be_hub(path: str) -> bool:
 def _parquet(file: Path, wanted: ColumnRequest) -> FileSource:
     name = printable(str(file), 200)
     with file.open("rb"):
-        pass  # a file that may not be read is told from one that is damaged
+        pass  # raises OSError without read permission, which must not be reported as damage
     try:
         reader = pa.parquet.ParquetFile(file, memory_map=True)
         schema = reader.schema_arrow
         names = schema.names
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: the name of a column is not UTF-8") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # whose words are those of a C++ library
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # Arrow's own messages do not help a user
         raise DataError(f"{name} is not a whole Parquet file (was it truncated?)") from error
     columns = wanted.among(names, name)
     classes = _declared_classes(name, schema, wanted.label)
@@ -126,33 +129,33 @@ def _parquet(file: Path, wanted: ColumnRequest) -> FileSource:
 
 
 def _declared_classes(name: str, schema: Any, label: str | None) -> dict[str, tuple[str, ...]]:
-    """Class names that the `datasets` library wrote next to the label.
+    """Class names of the label column in the metadata written by the `datasets` library.
 
     Raises:
-        DataError: what it wrote cannot be read.
+        DataError: the metadata cannot be read.
     """
     written = (schema.metadata or {}).get(b"huggingface")
     if label is None or written is None:
         return {}
     try:
-        found = parse_json(written)
+        entry = parse_json(written)
     except ValueError as error:
         raise DataError(f"{name}: its metadata of `datasets` cannot be read: {reason(error)}") from None
     for key in ("info", "features", label):
-        found = found.get(key) if isinstance(found, dict) else None
-    if isinstance(found, list) and len(found) == 1:  # an older way to write a list
-        found = found[0]
-    feature = found.get("feature", found) if isinstance(found, dict) else None
+        entry = entry.get(key) if isinstance(entry, dict) else None
+    if isinstance(entry, list) and len(entry) == 1:  # a list feature, as older versions write it
+        entry = entry[0]
+    feature = entry.get("feature", entry) if isinstance(entry, dict) else None
     if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel" or not feature.get("names"):
         return {}
     return {label: _checked_names(name, label, feature["names"])}
 
 
 def _checked_names(name: str, label: str, names: Any) -> tuple[str, ...]:
-    """The class names of a column as its file declares them.
+    """Check the class names that a file declares for a column, and return them as a tuple.
 
     Raises:
-        DataError: they are no list of distinct texts.
+        DataError: `names` is not a list of distinct strings.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(each, str) and each.strip() for each in names):
         raise DataError(f"{name}: the class names declared for column {shown(label)} are no list of texts")
@@ -164,7 +167,7 @@ def _checked_names(name: str, label: str, names: Any) -> tuple[str, ...]:
 
 
 def _typed(name: str, table: Any, wanted: ColumnRequest, class_names: Mapping[str, tuple[str, ...]]) -> FileSource:
-    """A source whose texts, ids and groups are checked to be valid strings."""
+    """Build a source, with texts, ids and groups converted to valid strings."""
     source = FileSource(name, table, class_names)
     for column in table.column_names:
         values = table[column]
@@ -233,11 +236,11 @@ def _hub(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
 
 
 def _builders() -> frozenset[str]:
-    """The names that `datasets` takes for a kind of file: it would read every such file of the current folder."""
+    """Names that `datasets` treats as a file format: it would read all such files of the current folder."""
     known = {"csv", "json", "parquet", "arrow", "text", "pandas", "xml", "imagefolder", "audiofolder", "webdataset"}
     try:
         from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as packaged
-    except ImportError:  # not a public name
+    except ImportError:  # not part of the public API
         return frozenset(known)
     return frozenset(known | set(packaged))
 

@@ -1,4 +1,4 @@
-"""Whether a text file quotes its cells, and where its quotes contradict each other."""
+"""Detection of quoted cells in CSV and TSV files, and of inconsistent quotes."""
 
 import mmap
 import re
@@ -16,11 +16,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A quote that does not fit the others.
+    """An inconsistent quote.
 
     Attributes:
-        line: where its cell begins, from 1.
-        problem: in words.
+        line: first line of its cell, counted from 1.
+        problem: description of the problem.
     """
 
     line: int
@@ -28,16 +28,16 @@ class Contradiction:
 
 
 def _content(file: Path) -> memoryview:
-    """The bytes of a file that is not empty, without its byte-order mark, in memory that is mapped while it is used."""
+    """Memory-mapped bytes of a non-empty file, without the byte-order mark."""
     with file.open("rb") as stream:
         data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     return data[len(_BYTE_ORDER_MARK) :] if bytes(data[:3]) == _BYTE_ORDER_MARK else data
 
 
 def contradiction(file: Path, delimiter: str) -> Contradiction | None:
-    """The first cell of a CSV file that begins with a quote and does not end with one; None where all do.
+    """The first cell of a CSV file that begins with a quote and does not end with one; None if there is none.
 
-    Lenient readers let such a cell swallow the rows that follow it.
+    Lenient parsers would read the following rows as part of such a cell.
     """
     data = _content(file)
     if _all_fit(data, delimiter):
@@ -48,13 +48,13 @@ def contradiction(file: Path, delimiter: str) -> Contradiction | None:
 
 
 def is_quoted(file: Path, delimiter: str) -> bool | Contradiction:
-    """Whether the quotes at the beginning of cells enclose them, in a file cut by tabs.
+    """Whether the cells of a tab-separated file are enclosed in quotes.
 
-    They are part of the text, as in most such files, where every line has all columns without them, unless the file
-    shows that its writer enclosed cells: quotes are doubled within them, or a whole column has them.
+    If every line has all columns when quotes are read as text, as in most such files, the cells are unquoted, unless
+    quotes are doubled within cells or whole columns are quoted.
 
     Returns:
-        A contradiction where neither reading gives every row all columns, or where there is a sign of both.
+        True or False, or a contradiction if neither reading gives every row all columns or there is evidence of both.
     """
     data = _content(file)
     doubled = plain = misfit = None
@@ -88,10 +88,10 @@ def is_quoted(file: Path, delimiter: str) -> bool | Contradiction:
 
 
 def stray_return(file: Path, delimiter: str, *, quoted: bool) -> int | None:
-    """The first line of a file with a carriage return that neither ends a line nor stands in quotes; None without one.
+    """The first line with a carriage return that neither ends a line nor is quoted; None if there is none.
 
-    Readers take it for the end of a row, so that a text becomes two rows, or loses its first character. In a file whose
-    first line ends with a carriage return they all do.
+    Parsers would end the row there and split a text into two rows. Files whose first line ends with a carriage return
+    only are exempt, since there it is the line end.
     """
     data = _content(file)
     first = re.search(rb"[\r\n]+", data)
@@ -99,17 +99,17 @@ def stray_return(file: Path, delimiter: str, *, quoted: bool) -> int | None:
         return None
     cells = _quoted_cells(data, delimiter) if quoted else iter(())
     cell = None
-    for found in re.finditer(rb"\r(?=[^\r\n])", data):
-        while cell is None or cell.end <= found.start():
+    for match in re.finditer(rb"\r(?=[^\r\n])", data):
+        while cell is None or cell.end <= match.start():
             cell = next(cells, _Cell(len(data), len(data) + 1, True))
-        if found.start() < cell.start:
-            return _line(data, found.start())
+        if match.start() < cell.start:
+            return _line(data, match.start())
     return None
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell that begins with a quote: where it begins and ends, and whether it ends with its closing quote."""
+    """A cell that begins with a quote: its start and end, and whether it ends with a closing quote."""
 
     start: int
     end: int
@@ -132,7 +132,7 @@ def _quoted_cells(data: memoryview, delimiter: str) -> Iterator[_Cell]:
 
 
 def _all_fit(data: memoryview, delimiter: str) -> bool:
-    """Whether all quotes open or close a cell or are doubled within one: what most files are, found without a loop."""
+    """Whether all quotes open or close a cell or are doubled within one. Vectorised, for the common case."""
     if not len(data):
         return True
     content = np.frombuffer(data, np.uint8)
@@ -151,19 +151,19 @@ def _all_fit(data: memoryview, delimiter: str) -> bool:
     return bool(before.all() and after.all())
 
 
-def _line(data: memoryview, place: int) -> int:
-    """The line of a place, from 1."""
-    return 1 + sum(bytes(data[start : min(start + _BLOCK, place)]).count(b"\n") for start in range(0, place, _BLOCK))
+def _line(data: memoryview, offset: int) -> int:
+    """The line of a byte offset, counted from 1."""
+    return 1 + sum(bytes(data[start : min(start + _BLOCK, offset)]).count(b"\n") for start in range(0, offset, _BLOCK))
 
 
 def _lines(data: memoryview) -> Iterator[bytes]:
-    """The lines that are not empty, with empty ones as b""."""
+    """The lines without their ends; empty lines as b""."""
     for match in re.finditer(rb"[^\n]*\n|[^\n]+\Z", data):
         yield match.group().rstrip(b"\r\n")
 
 
 def _short_line(data: memoryview, delimiter: str) -> int | None:
-    """The first line that has other than the first line's number of delimiters, from 1; None where all have it."""
+    """The first line, from 1, whose number of delimiters differs from the first line's; None if there is none."""
     mark, expected = delimiter.encode(), None
     for number, line in enumerate(_lines(data), 1):
         if line:
@@ -174,7 +174,7 @@ def _short_line(data: memoryview, delimiter: str) -> int | None:
 
 
 def _whole_columns(data: memoryview, delimiter: str) -> bool:
-    """Whether every column with a cell in quotes has all its cells in quotes, but for its name."""
+    """Whether in every column with a quoted cell all cells are quoted, except the column name."""
     mark = delimiter.encode()
     some: set[int] = set()
     every: set[int] | None = None

@@ -1,4 +1,4 @@
-"""A pool, a test set: an immutable table of inputs, ids and labels, row by row."""
+"""Immutable tables of inputs, ids and labels: the pool, the test rows and the validation rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,17 +33,17 @@ from dal.errors import DataError
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rows:
-    """An immutable, row-aligned table. Texts and ids stay in Arrow memory.
+    """Immutable, row-aligned table. Texts and ids stay in Arrow memory.
 
     Attributes:
-        inputs: what a learner prepares: a `TextColumn`, `TextPairs`, a tensor, an array or any sequence.
-        ids: N stable ids, unique.
+        inputs: N inputs for a learner: a `TextColumn`, `TextPairs`, a tensor, an array or any sequence.
+        ids: N unique, stable ids.
         labels: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
-        known: (N,) bool: the row has a label. A multi-label row that is known may be all False ("none of them").
-        classes: the C class names, in the order of the codes; empty when nothing names them.
+        known: (N,) bool, whether the row has a label. A labeled multi-label row may be all False ("none of them").
+        classes: C class names, in the order of the codes; empty if unknown.
         multilabel: whether a row may have several classes.
-        groups: N group names (a document, a patient), or None.
-        source: how errors call these rows.
+        groups: N group names (such as documents or patients), or None.
+        source: name of these rows in error messages.
 
     Example:
         >>> rows = Rows.from_inputs(["good", "bad", "fine"], ["pos", "neg", None])
@@ -82,23 +82,23 @@ class Rows:
         groups: Sequence[str] | None = None,
         source: str = "the data",
     ) -> "Rows":
-        """Rows of any inputs: a list of texts or of text pairs, a tensor or array of N rows, any sequence of arrays.
+        """Build rows from any inputs: a list of texts or text pairs, a tensor or array, a sequence of arrays.
 
         Args:
             inputs: N inputs.
-            labels: None, or N labels: class names or whole numbers, None where unlabeled. When multi-label, N lists of
-                those or of C bools, or a tensor or array (N, C) of zeros and ones. They mean what they mean in a file
-                (see `TextData`): whole numbers are indices of `classes`, where -1 is unlabeled, or class names where
+            labels: None, or N labels: class names or integers, None where unlabeled. When multi-label, N lists of
+                these or of C bools, or an (N, C) tensor or array of zeros and ones. They are interpreted as in a file
+                (see `TextData`): integers are indices of `classes`, where -1 is unlabeled, or class names where
                 `classes` has numbers or is not given.
-            classes: the class names; by default the sorted names found, or "0", "1", ... up to the largest index.
+            classes: class names; by default the sorted names found, or "0", "1", ... up to the largest index.
             multilabel: whether a row may have several classes.
             ids: N unique ids; by default a hash of the input and an occurrence number.
             groups: N group names.
-            source: how errors call these rows.
+            source: name of these rows in error messages.
 
         Raises:
-            DataError: a label outside the classes or one that can mean two things, an id used twice, a number in the
-                inputs that is not finite, or lengths that differ.
+            DataError: a label is not one of the classes or is ambiguous, an id is used twice, a number in the inputs is
+                not finite, or the lengths differ.
         """
         inputs = as_inputs(inputs)
         names = None if classes is None else checked_classes(classes)
@@ -139,7 +139,7 @@ class Rows:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the inputs in their order: the key of caches. The same however the rows were loaded."""
+        """Hash of the inputs in order, a cache key. It does not depend on how the rows were loaded."""
         return fingerprint(self.inputs)
 
     @cached_property
@@ -148,15 +148,15 @@ class Rows:
         return True
 
     def require_finite(self) -> None:
-        """Nothing, when all numbers of the inputs are finite.
+        """Check that all numbers of the inputs are finite. The result is cached.
 
         Raises:
-            DataError: one is not; its row is named.
+            DataError: a number is NaN or infinite; the message names its row.
         """
         assert self._finite
 
     def take(self, rows: Positions) -> "Rows":
-        """The given rows, in that order, as a table of their own. Texts are not copied."""
+        """Select rows, in the given order, as a new table. Texts are not copied."""
         index = positions(rows, len(self))
         tensor = torch.from_numpy(index)
         taken = Rows(
@@ -174,10 +174,10 @@ class Rows:
         return taken
 
     def rows_of(self, ids: Sequence[str]) -> Tensor:
-        """Where the ids stand, (n,) int64, in their order.
+        """Row indices of the ids, (n,) int64, in the same order.
 
         Raises:
-            DataError: an id that no row has; the nearest ones are suggested.
+            DataError: no row has one of the ids.
         """
         ids = ids if isinstance(ids, TextColumn) else list(ids)
         wrong = None if isinstance(ids, TextColumn) else first_not_encodable(ids)
@@ -185,18 +185,17 @@ class Rows:
             raise DataError(f"{self.source} has no row with the id {shown(ids[wrong])}, which {NOT_ENCODABLE}")
         wanted = (ids.arrow() if isinstance(ids, TextColumn) else pa.array(ids, pa.large_string())).dictionary_encode()
         hits = pc.index_in(self.ids.arrow(), value_set=wanted.dictionary)
-        found = np.flatnonzero(np.asarray(hits.is_valid()))
-        where = np.full(len(wanted.dictionary), -1, np.int64)
-        where[hits.drop_null().to_numpy(zero_copy_only=False)] = found
-        unknown = np.flatnonzero(where < 0)
+        rows = np.full(len(wanted.dictionary), -1, np.int64)
+        rows[hits.drop_null().to_numpy(zero_copy_only=False)] = np.flatnonzero(np.asarray(hits.is_valid()))
+        unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             names = ", ".join(shown(wanted.dictionary[int(i)].as_py()) for i in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise DataError(f"{self.source} has no row with the id {names}{more}")
-        return torch.from_numpy(where[wanted.indices.to_numpy(zero_copy_only=False)])
+        return torch.from_numpy(rows[wanted.indices.to_numpy(zero_copy_only=False)])
 
     def texts(self, rows: Positions | None = None) -> list[Any]:
-        """The texts at `rows` (all when None) as a list of str, or of (str, str) for pairs.
+        """Texts of `rows` (all rows by default) as a list of str, or of (str, str) for pairs.
 
         Raises:
             DataError: the inputs are not text.
@@ -210,7 +209,7 @@ class Rows:
         raise DataError(f"{self.source} has no texts: its inputs are {type(self.inputs).__name__}")
 
     def names_of(self, codes: Any) -> list[Any]:
-        """Class names of codes: (n,) -> n names, None for -1; multi-label (n, C) -> n lists of names.
+        """Convert codes to class names: (n,) to n names, None for -1; multi-label (n, C) to n lists of names.
 
         Example:
             >>> Rows.from_inputs(["a", "b"], ["no", "yes"]).names_of([1, -1])
@@ -225,14 +224,13 @@ class Rows:
         return [None if code == -1 else self.classes[code] for code in values]
 
     def codes_of(self, values: Sequence[Any]) -> Tensor:
-        """Codes of answers: class names or class indices -> (n,) int64; lists of those when multi-label -> (n, C) bool.
+        """Convert class names or indices to codes, (n,) int64; lists of them when multi-label, (n, C) bool.
 
-        A row of C bools is taken as it is when multi-label; an empty list is an answer. Where class names are numbers,
-        numbers are names, as in files.
+        When multi-label, a row of C bools is used unchanged, and an empty list means no class. If the class names are
+        numbers, numbers are names, as in files.
 
         Raises:
-            DataError: a value that is not one of the classes, or could be two; its place among `values` and the nearest
-                name are named.
+            DataError: a value is not a class or is ambiguous; the message gives its position and the nearest name.
 
         Example:
             >>> rows = Rows.from_inputs(["a", "b"], [["x"], ["x", "y"]], multilabel=True)
@@ -242,7 +240,7 @@ class Rows:
         return codes_of_values(values, self.classes, self.multilabel)
 
     def require(self, n: int, what: str = "labels", *, labeled: bool = False) -> None:
-        """Nothing, when there are at least `n` rows (with a known label, when `labeled`).
+        """Check that there are at least `n` rows (with a label, if `labeled`).
 
         Raises:
             DataError: there are fewer.
@@ -255,13 +253,13 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The parts of a data set. Anything with these attributes is data for a session.
+    """The parts of a data set. A session accepts any object with these attributes.
 
     Attributes:
-        pool: the rows to choose from; rows with a known label are the starting set.
-        test: rows that are only ever evaluated on.
+        pool: rows to select from; rows with a label are the starting set.
+        test: rows for evaluation only.
         validation: labeled rows that are never trained on or selected.
-        summary: what was read, skipped and dropped.
+        summary: counts of the rows that were read, skipped and dropped.
     """
 
     pool: Rows
@@ -271,10 +269,10 @@ class Splits:
 
 
 def refuse_not_finite(inputs: Any, source: str) -> None:
-    """Nothing, when all numbers of the inputs are finite.
+    """Check that all numbers of the inputs are finite.
 
     Raises:
-        DataError: one is not; its row is named.
+        DataError: a number is NaN or infinite; the message names its row.
     """
     row = first_not_finite(inputs)
     if row is not None:
@@ -285,31 +283,28 @@ def refuse_not_finite(inputs: Any, source: str) -> None:
 
 
 def strings(values: Any, where: Callable[[int], str]) -> TextColumn:
-    """A column of strings from strings, or from numbers; empty where a value is missing.
+    """Convert strings or numbers to a column of strings; missing values become empty.
 
     Raises:
-        DataError: one cannot be written as UTF-8; `where(row)` is shown.
+        DataError: a string cannot be encoded as UTF-8; the message shows `where(row)`.
     """
     if isinstance(values, TextColumn):
         return values
     if isinstance(values, Tensor | np.ndarray | pa.Array | pa.ChunkedArray):
         values = values.tolist()
-    texts = ["" if is_missing(value) else str(_scalar(value)) for value in values]
+    scalars = (value.item() if isinstance(value, Tensor) and value.dim() == 0 else value for value in values)
+    texts = ["" if is_missing(value) else str(value) for value in scalars]
     wrong = first_not_encodable(texts)
     if wrong is not None:
         raise DataError(f"{where(wrong)}: {shown(texts[wrong])} {NOT_ENCODABLE}")
     return TextColumn.of(texts)
 
 
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
-
-
 def named_ids(values: Any, source: str) -> TextColumn:
-    """The ids as a column of strings.
+    """Convert ids to a column of strings.
 
     Raises:
-        DataError: one is missing or empty.
+        DataError: an id is missing or empty.
     """
     ids = strings(values, _where(source, "ids"))
     empty = np.flatnonzero(np.asarray(pc.equal(pc.binary_length(ids.arrow()), 0)))
@@ -323,10 +318,15 @@ def _where(source: str, column: str = "labels") -> Any:
 
 
 def unique_ids(ids: TextColumn, where: Any, rows: Any = None) -> TextColumn:
-    """The ids themselves.
+    """Check that the ids are unique, and return them.
+
+    Args:
+        ids: column of ids.
+        where: function that names a row for messages.
+        rows: (n,) original row numbers of the ids, for messages; the positions by default.
 
     Raises:
-        DataError: an id used twice; `where(row)` of both rows is shown.
+        DataError: an id is used twice; the message names both rows.
     """
     encoded = ids.arrow().dictionary_encode()
     if len(encoded.dictionary) == len(ids):

@@ -9,9 +9,9 @@ Rows64 = NDArray[np.int64]
 
 
 def keys(digest: Keys, seed: int, stream: int) -> Keys:
-    """A pseudo-random number per row, (N,): a function of the row's hash, the seed and the purpose (`stream`) alone.
+    """A pseudo-random number per row, (N,), determined by the row's hash, the seed and the purpose (`stream`).
 
-    A row keeps its number when the file is reordered or grows, so that shares and samples hardly change.
+    A row keeps its number when the file is reordered or extended, so shares and samples change little.
     """
     start = np.random.SeedSequence((seed, stream)).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
@@ -23,20 +23,20 @@ def keys(digest: Keys, seed: int, stream: int) -> Keys:
 
 
 def sample(key: Keys, n: int) -> Rows64:
-    """The rows with the n smallest keys (all when there are fewer), in file order."""
+    """The n rows with the smallest keys, or all if there are fewer, in file order."""
     if n >= len(key):
         return np.arange(len(key), dtype=np.int64)
     return np.sort(np.lexsort((np.arange(len(key)), key))[:n]).astype(np.int64)
 
 
 def distinct(values: Keys) -> int:
-    """How many of the numbers are distinct."""
-    ordered = np.sort(values)  # many times faster than numpy's unique
+    """Number of distinct values."""
+    ordered = np.sort(values)  # many times faster than np.unique
     return len(ordered) and 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
 
 
 def strata(labels: Tensor) -> Rows64:
-    """The stratum of each labeled row: its class, or its set of classes when multi-label. (L,) from (L,) or (L, C)."""
+    """Stratum of each labeled row, (L,), from labels (L,) or (L, C): its class, or its set of classes."""
     values = labels.numpy()
     if values.ndim == 2:
         packed = np.packbits(values, axis=1)
@@ -51,9 +51,9 @@ def strata(labels: Tensor) -> Rows64:
 
 
 def share(key: Keys, stratum: Rows64, fraction: float) -> Rows64:
-    """A stratified share of the rows, in file order: the rows with the smallest keys of each stratum.
+    """A stratified sample of the rows, in file order: the rows with the smallest keys of each stratum.
 
-    The whole share is `fraction` of all rows, rounded, at least one; strata are given their parts by largest remainder.
+    The sample has `fraction` of all rows, rounded, at least one. It is divided among the strata by largest remainder.
     """
     counts = np.bincount(stratum)
     quota = np.floor(counts * fraction).astype(np.int64)
@@ -63,5 +63,5 @@ def share(key: Keys, stratum: Rows64, fraction: float) -> Rows64:
     quota[np.lexsort((lowest, -(counts * fraction - quota)))[: max(0, left)]] += 1
     order = np.lexsort((key, stratum))
     starts = np.r_[0, np.cumsum(counts)[:-1]]
-    place = np.arange(len(key)) - np.repeat(starts, counts)  # within the stratum, along `order`
-    return np.sort(order[place < quota[stratum[order]]]).astype(np.int64)
+    rank = np.arange(len(key)) - np.repeat(starts, counts)  # within the stratum, along `order`
+    return np.sort(order[rank < quota[stratum[order]]]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What loading a data set did, in counts."""
+"""Counts of what loading a data set read, skipped and dropped."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from dal.errors import printable
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of what was read, skipped and dropped. `str()` of it reads well.
+    """Row counts of a loaded data set. `str()` formats them for reading.
 
     Attributes:
-        source: the file, hub name or folder of the pool.
-        rows: rows read for the pool, before anything was left out.
+        source: file, hub name or folder of the pool.
+        rows: rows read for the pool, before any were left out.
         pool: rows of the pool.
-        labeled: rows of the pool with a label.
-        duplicates: rows of the pool whose text stands in an earlier one; they are kept.
-        empty: rows skipped for an empty text, in the pool and the test.
-        overlap: rows dropped from the pool because their text stands in the test or the validation share.
+        labeled: labeled rows of the pool.
+        duplicates: rows of the pool that repeat the text of an earlier row; they are kept.
+        empty: rows skipped because their text is empty, in the pool and the test.
+        overlap: rows dropped from the pool because their text also occurs in the test or validation rows.
         sampled_out: rows left out by `limit` and `test_limit`.
         test: rows of the test.
-        test_source: where the test came from; empty when it was held out.
+        test_source: file or split of the test; empty if it was held out.
         test_unlabeled: rows left out of the test because they have no label.
-        validation: rows of the validation share.
-        classes: class name -> labeled rows of the pool.
+        validation: validation rows.
+        classes: class name -> number of labeled rows of the pool.
     """
 
     source: str = ""
@@ -48,10 +48,10 @@ class Summary:
             parts.append(f"{self.validation:,} rows for validation")
         left_out = [
             (self.empty, "skipped with an empty text"),
-            (self.overlap, "dropped from the pool, their text stands in the test or validation"),
+            (self.overlap, "dropped from the pool, their text also occurs in the test or validation"),
             (self.sampled_out, "left out by the limits"),
             (self.test_unlabeled, "left out of the test, they have no label"),
-            (self.duplicates, "kept with a text that stands in the pool before"),
+            (self.duplicates, "kept that repeat the text of an earlier row of the pool"),
         ]
         parts += [f"{count:,} {what}" for count, what in left_out if count]
         lines = ["; ".join(parts)]

@@ -1,4 +1,4 @@
-"""From tables to rows, and from rows to a pool, a test and a validation share."""
+"""Conversion of tables to rows, and their split into pool, test and validation rows."""
 
 import warnings
 from collections import Counter
@@ -24,24 +24,24 @@ from dal.errors import DataError
 if TYPE_CHECKING:
     from dal.data.text_data import TextData
 
-# What random numbers are drawn for (see `dal.data.seeded_samples.keys`).
+# Random streams (see `dal.data.seeded_samples.keys`).
 _TEST, _VALIDATION, _LIMIT, _TEST_LIMIT = range(4)
 
 
 class DataWarning(UserWarning):
-    """Something about the data that a person should know, such as rows that were skipped."""
+    """A property of the data that the user should know, such as skipped rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Rows with what splitting them needs.
+    """Rows with the information needed to split them.
 
     Attributes:
-        rows: the rows with a text.
-        kept: where each stood in the source. Not kept up to date by `take`.
-        empty: how many rows had no text.
-        named: whether the ids are the user's.
-        where: names a row of the source by its id column, for errors.
+        rows: rows with a non-empty text.
+        kept: row number of each in the source. Not updated by `take`.
+        empty: number of rows with an empty text.
+        named: whether the ids come from an id column.
+        where: function that names a row of the source in messages.
     """
 
     rows: Rows
@@ -55,7 +55,7 @@ class _Part:
 
     @property
     def digest(self) -> Keys:
-        """A hash of the text of each row."""
+        """Hash of the text of each row."""
         return digests(self.rows.inputs)
 
     def keys(self, seed: int, stream: int) -> Keys:
@@ -75,10 +75,13 @@ def _part(source: FileSource, recipe: "TextData", classes: tuple[str, ...] | Non
     columns = [TextColumn(column.fill_null("") if column.null_count else column, index) for column in texts]
     inputs = columns[0] if len(columns) == 1 else TextPairs(columns[0], columns[1])
     named = recipe.id is not None and recipe.id in source.table.column_names
+    groups = None
+    if recipe.group is not None and recipe.group in source.table.column_names:
+        groups = TextColumn(source.table[recipe.group].fill_null(""), index)
     rows = Rows(
         inputs=inputs,
         ids=_named_ids(source, str(recipe.id), kept) if named else hash_ids(digests(inputs)),
-        groups=_groups(source, recipe.group, index),
+        groups=groups,
         multilabel=recipe.multilabel,
         source=source.name,
         **vars(_labels(source, recipe, kept, classes)),
@@ -93,12 +96,6 @@ def _named_ids(source: FileSource, column: str, kept: NDArray[np.int64]) -> Text
     if blank.any():
         raise DataError(f"{where(int(kept[np.argmax(blank)]))}: the id is empty")
     return unique_ids(TextColumn(TextColumn(values.fill_null("")).arrow(kept)), lambda row: where(int(kept[row])), kept)
-
-
-def _groups(source: FileSource, column: str | None, index: NDArray[np.int64] | None) -> TextColumn | None:
-    if column is None or column not in source.table.column_names:
-        return None
-    return TextColumn(source.table[column].fill_null(""), index)
 
 
 def _labels(
@@ -121,14 +118,14 @@ def _labels(
 
 
 def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> FileSource:
-    """Python lists as a source."""
+    """Build a source from Python lists."""
     if not len(texts):
         raise DataError(f"{name} are empty: there are no rows")
     table: dict[str, Any] = {}
-    for place, column in enumerate(("text", "text_pair") if pair else ("text",)):
+    for index, column in enumerate(("text", "text_pair") if pair else ("text",)):
         try:
-            values = [text if text is None or not pair else text[place] for text in texts] if pair else texts
-            table[column] = pa.array(values, pa.large_string(), from_pandas=True)  # NaN and NA are missing, too
+            values = [text if text is None or not pair else text[index] for text in texts] if pair else texts
+            table[column] = pa.array(values, pa.large_string(), from_pandas=True)  # NaN and NA become null
         except UnicodeEncodeError:
             row = first_not_encodable(values) or 0
             raise DataError(f"{name}: row {row + 1}: {shown(values[row])} {NOT_ENCODABLE}") from None
@@ -147,7 +144,10 @@ def listed(name: str, texts: Any, columns: dict[str, Any], pair: bool) -> FileSo
 
 
 def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tuple[list[str] | None, list[Any]]:
-    """Arrow columns of Python labels by source, and the classes: those given, or "0", "1", ... when all are indices."""
+    """The classes, and the labels of each source as an Arrow column.
+
+    The classes are the given ones, or "0", "1", ... if all labels are indices, else None.
+    """
     names = None if classes is None else checked_classes(classes)
     columns: list[Any] = []
     sizes: list[int | None] = []
@@ -169,7 +169,7 @@ def codes_as_names(classes: Sequence[str] | None, labels: dict[str, Any]) -> tup
 
 
 def split(recipe: "TextData", pool_source: FileSource, test_source: FileSource | None) -> Splits:
-    """The pool, test and validation rows that the recipe makes of the tables."""
+    """Split the tables into pool, test and validation rows as the recipe specifies."""
     pool, test = _parts(recipe, pool_source, test_source)
     for note in (*pool_source.notes, *(() if test_source is None else test_source.notes)):
         warnings.warn(note, DataWarning, stacklevel=4)
@@ -207,7 +207,7 @@ def split(recipe: "TextData", pool_source: FileSource, test_source: FileSource |
 
 
 def _parts(recipe: "TextData", pool_source: FileSource, test_source: FileSource | None) -> tuple[_Part, _Part | None]:
-    """All rows of the pool and of a given test, with the same classes: declared, found in the pool, or in the test."""
+    """All rows of the pool and of a given test, with common classes: declared, or found in the pool or the test."""
     declared = None if recipe.classes is None else checked_classes(recipe.classes)
     pool = _part(pool_source, recipe, declared)
     test = None
@@ -217,16 +217,12 @@ def _parts(recipe: "TextData", pool_source: FileSource, test_source: FileSource 
         except UnknownLabelError as error:
             hint = "" if declared else f", which were found in {pool_source.name}: name them all with `classes`"
             raise DataError(f"{error}{hint}") from None
-        if pool.rows.classes != test.rows.classes:
-            pool = replace(pool, rows=_relabeled(pool.rows, test.rows.classes))
+        if pool.rows.classes != test.rows.classes:  # the pool has no labels: it takes the classes of the test
+            rows, classes = pool.rows, test.rows.classes
+            labels = torch.zeros(len(rows), len(classes), dtype=torch.bool) if rows.multilabel else rows.labels
+            pool = replace(pool, rows=replace(rows, labels=labels, classes=classes))
     _refuse_one_class(recipe, pool, test)
     return pool, test
-
-
-def _relabeled(rows: Rows, classes: tuple[str, ...]) -> Rows:
-    """Rows without any label, with the classes of the test."""
-    labels = torch.zeros(len(rows), len(classes), dtype=torch.bool) if rows.multilabel else rows.labels
-    return replace(rows, labels=labels, classes=classes)
 
 
 def _counts(rows: Rows) -> dict[str, int]:
@@ -261,13 +257,13 @@ def _refuse_shared_ids(pool: _Part, test: _Part) -> None:
         more = f" (and {len(rows) - 1:,} more)" if len(rows) > 1 else ""
         where = test.where(int(test.kept[first]))
         raise DataError(
-            f"{where}: the id {shown(test.rows.ids[first])} also stands in the pool, {pool.rows.source} row {other}"
+            f"{where}: the id {shown(test.rows.ids[first])} also occurs in the pool, {pool.rows.source} row {other}"
             f"{more}; a test must not share rows with the pool"
         )
 
 
 def _labeled(test: _Part, left_out: Counter[str]) -> _Part:
-    """The rows of the test that have a label."""
+    """The labeled rows of the test."""
     known = np.flatnonzero(test.rows.known.numpy())
     if not len(known):
         raise DataError(f"{test.rows.source}: no row has a label: evaluating on a test needs them")
@@ -284,7 +280,7 @@ def _limited(part: _Part, limit: int | None, seed: int, stream: int, left_out: C
 
 
 def _held_out(part: _Part, fraction: float, seed: int, stream: int, what: str) -> tuple[_Part, _Part]:
-    """What is left, and a stratified share of the labeled rows."""
+    """Hold out a stratified share of the labeled rows; return the remaining rows and the share."""
     labeled = np.flatnonzero(part.rows.known.numpy())
     if len(labeled) < 2:
         raise DataError(
@@ -303,11 +299,11 @@ def _held_out(part: _Part, fraction: float, seed: int, stream: int, what: str) -
 
 
 def _without(pool: _Part, other: _Part, left_out: Counter[str]) -> _Part:
-    """The pool less the rows whose text also stands in the other part."""
-    stands = pc.is_in(pa.array(pool.digest), value_set=pa.array(other.digest))  # hashed: faster than numpy's isin
-    left = np.flatnonzero(~np.asarray(stands))
+    """The pool without the rows whose text also occurs in the other part."""
+    shared = pc.is_in(pa.array(pool.digest), value_set=pa.array(other.digest))  # uses hashing: faster than np.isin
+    left = np.flatnonzero(~np.asarray(shared))
     if not len(left):
         source = other.rows.source
-        raise DataError(f"{pool.rows.source}: every text of the pool also stands in {source}: nothing is left")
+        raise DataError(f"{pool.rows.source}: every text of the pool also occurs in {source}: nothing is left")
     left_out["overlap"] += len(pool.rows) - len(left)
     return pool if len(left) == len(pool.rows) else pool.take(left)

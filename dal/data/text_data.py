@@ -1,4 +1,4 @@
-"""TextData: the recipe that turns a file, a hub data set or lists into a pool, a test and a validation share."""
+"""Text data sets from files, the Hugging Face hub or lists, split into pool, test and validation rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,37 +20,37 @@ from dal.errors import DataError, printable
 
 @dataclass(frozen=True)
 class TextData:
-    """Texts from a file, a folder, the Hugging Face hub or the packaged demo. Nothing is read before `load`.
+    """Text data set from a file, a folder, the Hugging Face hub or the packaged demo. Read on the first `load`.
 
     Args:
-        path: a .csv, .tsv, .jsonl, .json or .parquet file, a folder that `datasets` saved, a hub data set ("name" or
-            "name:config"; its "train" split is the pool), or "demo": 8,530 film review sentences, negative or positive
-            (extra `demo`).
-        text: the column of the text.
-        text_pair: the column of a second text, for sentence pairs.
-        label: the column of the label: class names or whole numbers, empty (null) where unlabeled. null for a pool
-            without labels. The pool may lack the column when the test has it.
-        id: the column of unique row ids; by default a hash of the text and an occurrence number.
-        group: the column that says which rows belong together (a document, a patient).
-        classes: the class names, in the order of the codes; by default the sorted names found. Whole numbers count
-            from 0 in this list, and -1 is unlabeled; without it, or where it has numbers, they are class names
-            themselves ("-1", "0", ...). Names are compared in Unicode's form NFC.
-        multilabel: whether a row may have several classes: a list column, or strings cut at `label_separator`. An empty
-            list is an answer ("none of them"), null is unlabeled. A list of bools, one per class, is a vector; a list
-            of zeros and ones that could be either is refused.
-        label_separator: cuts a string into several labels; a cell with nothing else is an empty list.
-        test: a file, the name of a split of `path`, or a share of the labeled rows held out, 0 < share < 1.
-        validation: a share of the pool's labeled rows set aside, never trained on or selected.
-        limit: take at most so many rows for the pool, a seeded sample.
-        test_limit: the same for the test.
-        seed: decides shares and samples, which do not depend on the order of the rows.
-        delimiter: what separates the cells of .csv and .tsv files: one character or "tab"; by default a comma (.tsv: a
-            tab), or a semicolon, tab or bar where that gives the named columns. Cells cut by tabs are not quoted,
-            unless the file shows that they are. Refused where neither `path` nor `test` is such a file.
+        path: a .csv, .tsv, .jsonl, .json or .parquet file, a folder saved by `datasets`, a hub data set ("name" or
+            "name:config", whose "train" split is the pool), or "demo": 8,530 film review sentences, negative or
+            positive (extra `demo`).
+        text: column of the text.
+        text_pair: column of a second text, for sentence pairs.
+        label: column of the label, with class names or integers, empty (null) where unlabeled; `None` for a pool
+            without labels. The pool may lack the column if the test has it.
+        id: column of unique row ids; by default a hash of the text and an occurrence number.
+        group: column of the group that a row belongs to, such as a document or a patient.
+        classes: class names, in the order of the codes; by default the sorted names found. Integers are then indices
+            in this list, and -1 is unlabeled; without it, or if it contains numbers, integers are class names
+            ("-1", "0", ...). Names are compared in Unicode form NFC.
+        multilabel: whether a row may have several classes, as a list or as a string split at `label_separator`. An
+            empty list is a label ("none of them"), null is unlabeled. A list of bools, one per class, is an indicator
+            vector; an ambiguous list of zeros and ones is refused.
+        label_separator: separator of several labels in a string; a cell with only the separator is an empty list.
+        test: a file, the name of a split of `path`, or a share of the labeled rows to hold out, in (0, 1).
+        validation: share of the pool's labeled rows to set aside, in [0, 1); never trained on or selected.
+        limit: maximum number of pool rows, sampled with `seed`.
+        test_limit: maximum number of test rows, sampled with `seed`.
+        seed: seed of shares and samples, which do not depend on the order of the rows.
+        delimiter: cell separator of .csv and .tsv files, one character or "tab". By default a comma (.tsv: a tab), or
+            the semicolon, tab or bar with which the file has the named columns. Tab-separated cells are read as
+            unquoted unless the file shows otherwise. Refused if neither `path` nor `test` is such a file.
 
     Raises:
-        DataError: a share, limit or list of classes that makes no sense; at `load`, data that cannot be used. One line
-            with the file, the row (from 1) and line, and the column.
+        DataError: an invalid share, limit or list of classes; from `load`, unusable data. The message is one line with
+            the file, the row (from 1), its line and the column.
 
     Example:
         >>> splits = TextData.from_lists(["good", "bad", "fine", "poor"], ["pos", "neg", "pos", "neg"], test=0.5)
@@ -84,12 +84,12 @@ class TextData:
             if isinstance(value := getattr(self, name), str) and not value.strip():
                 raise DataError(f"{name} is empty: name a file, a folder or a hub data set")
         if isinstance(self.test, float | int) and not 0 < self.test < 1:
-            raise DataError(f"test: {self.test} is no share: it lies between 0 and 1, or names a file or split")
+            raise DataError(f"test: {self.test} is not a share: expected a number between 0 and 1, a file or a split")
         if not 0 <= self.validation < 1:
-            raise DataError(f"validation: {self.validation} is no share: it is at least 0 and less than 1")
+            raise DataError(f"validation: {self.validation} is not a share: expected at least 0 and less than 1")
         for name, value in (("limit", self.limit), ("test_limit", self.test_limit)):
             if value is not None and value < 1:
-                raise DataError(f"{name}: {value} rows are no sample: it is at least 1, or null for all")
+                raise DataError(f"{name}: {value} is not a number of rows: expected at least 1, or null for all")
         if self.seed < 0:
             raise DataError(f"seed: {self.seed} is negative")
         if self.multilabel and not self.label_separator:
@@ -105,7 +105,7 @@ class TextData:
             raise DataError(f"classes: {listing(self.classes)} is too few: a classifier needs two")
 
     def load(self) -> Splits:
-        """The pool, the test and the validation share, read once.
+        """Read the data and return its pool, test and validation rows. Cached after the first call.
 
         Warns:
             DataWarning: rows with an empty text were skipped.
@@ -117,7 +117,7 @@ class TextData:
 
     @property
     def summary(self) -> Summary:
-        """What was read, skipped and dropped."""
+        """Counts of the rows that were read, skipped and dropped."""
         return self.load().summary
 
     @cached_property
@@ -167,18 +167,21 @@ class TextData:
         test_limit: int | None = None,
         seed: int = 0,
     ) -> Splits:
-        """Splits from Python lists, with the checks and options of a file.
+        """Build splits from Python lists, with the checks and options of a file.
 
         Args:
             texts: N texts, or N pairs of texts.
-            labels: None, or N labels: class names or whole numbers, None where unlabeled; when multi-label lists of
-                those or of bools, or an array or tensor (N, C) of zeros and ones. They mean what they mean in a file.
+            labels: None, or N labels: class names or integers, None where unlabeled; when multi-label lists of these or
+                of bools, or an (N, C) array or tensor of zeros and ones. Interpreted as in a file.
             ids: N unique ids.
             groups: N group names.
-            classes: the class names; by default the sorted names found, or "0", "1", ... up to the largest number.
+            classes: class names; by default the sorted names found, or "0", "1", ... up to the largest integer.
             multilabel: whether a row may have several classes.
-            test: a share held out, or a tuple (texts, labels).
-            validation: see the class, as for `limit`, `test_limit` and `seed`.
+            test: share to hold out, or a tuple (texts, labels).
+            validation: share to set aside, see the class.
+            limit: maximum number of pool rows.
+            test_limit: maximum number of test rows.
+            seed: seed of shares and samples.
 
         Raises:
             DataError: as for a file; rows are counted from 1.
@@ -195,7 +198,7 @@ class TextData:
             test_labels = None if test_labels is None else labels_in_rows(test_labels, "labels of the test")
             if labels is None and test_labels is None:
                 raise DataError("test: evaluating on a test needs its labels")
-        names, found = codes_as_names(
+        names, label_columns = codes_as_names(
             classes, {"texts": columns["label"], "the test": test_labels if isinstance(test, tuple) else None}
         )
         recipe = cls(
@@ -212,9 +215,9 @@ class TextData:
             test_limit=test_limit,
             seed=seed,
         )
-        columns["label"] = found[0]
+        columns["label"] = label_columns[0]
         pool = listed("texts", texts, columns, pair)
-        held_out = listed("the test", given, {"label": found[1]}, pair) if isinstance(test, tuple) else None
+        held_out = listed("the test", given, {"label": label_columns[1]}, pair) if isinstance(test, tuple) else None
         return split(recipe, pool, held_out)
 
 

@@ -1,1 +1,1 @@
-"""Runs and comparisons of strategies: rounds, records, measures, loggers, console, processes."""
+"""Experiments: runs and comparisons of strategies, their records, loggers, console output and executors."""

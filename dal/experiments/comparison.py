@@ -1,4 +1,4 @@
-"""Strategies side by side over the same seeds: a grid of runs, here, in processes or on a cluster, resumable."""
+"""Comparisons of strategies over the same seeds: resumable grids of runs, in-process, in subprocesses or on Ray."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -25,20 +25,20 @@ from dal.strategy import Strategy, name_of
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several strategies and a baseline over the same seeds, each cell a run folder of its own.
+    """A grid of several strategies and a baseline over the same seeds. Each cell has its own run folder.
 
-    Cells of one seed start from the same labels (those that the experiment's `cold_start` chooses, unless its
-    `common_start` is false), the same initialisation and the same test set, whatever runs them, in any order. A
-    cell that fails is named at the end and the others go on; running again does what is missing.
+    Cells of one seed start with the same labels (selected by the experiment's `cold_start`, unless its `common_start`
+    is false), the same initialisation and the same test set, regardless of executor and order. If a cell fails, the
+    others continue and the error is raised at the end; running again completes the missing cells.
 
     Args:
-        experiment: what all cells share: data, learner, oracle, sizes, seeds, folder, and the baseline. Its strategy is
-            not used.
-        strategies: what is compared. The baseline is added at the end unless it is among them.
-        jobs: processes that work at once. Each runs with its share of the processor's threads, and on a GPU of its own
-            where there are several. More than one needs a folder, and data that a config can name.
-        cluster: where they work: None for this machine, else the address of a Ray cluster whose machines all see the
-            folder and the data ("auto" for the one that this machine is part of, "local" for a Ray on this one alone).
+        experiment: settings of all cells: data, learner, oracle, sizes, seeds, folder and baseline. Its strategy is not
+            used.
+        strategies: strategies to compare. The baseline is added at the end if it is not among them.
+        jobs: number of concurrent processes. Each gets its share of the CPU threads, and its own GPU if there are
+            several. More than one needs a folder and a `TextData`.
+        cluster: None to run on this computer, or the address of a Ray cluster whose nodes all see the folder and the
+            data: "auto" for the cluster of this computer, "local" for a new one on this computer only.
 
     Example:
         >>> import torch
@@ -68,44 +68,44 @@ class Comparison:
         if self.cluster is not None:
             require_kind(self.cluster, str, "cluster", "'auto'")
         start = self.experiment.common_start is None or self.experiment.common_start
-        # what the experiment's own strategy reads must not matter
+        # The experiment's own strategy is not run, so its needs must not be checked.
         object.__setattr__(
             self, "experiment", replace(self.experiment, strategy=self.strategies[0], common_start=start)
         )
         if not is_whole(self.jobs) or self.jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {self.jobs!r}")
-        if self._beside and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
+        if self._in_subprocesses and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
             raise ConfigError("several jobs need a folder, and data that a config can name (a TextData)")
 
     @property
-    def _beside(self) -> bool:
-        """Whether cells run in processes of their own."""
+    def _in_subprocesses(self) -> bool:
+        """Whether each cell runs in its own process."""
         return self.jobs > 1 or self.cluster is not None
 
     @property
     def named(self) -> dict[str, Strategy]:
         """All strategies by the names of their cells, the baseline last."""
-        found: dict[str, Strategy] = {}
+        strategies: dict[str, Strategy] = {}
         baseline = self.experiment.baseline
         for strategy in (*self.strategies, *(() if baseline is None else (baseline,))):
-            if strategy in found.values():
+            if strategy in strategies.values():
                 continue
             name = name_of(strategy)
-            same = sum(each == name or each.startswith(f"{name}~") for each in found)
-            found[f"{name}~{same + 1}" if same else name] = strategy
-        return found
+            same = sum(each == name or each.startswith(f"{name}~") for each in strategies)
+            strategies[f"{name}~{same + 1}" if same else name] = strategy
+        return strategies
 
     @property
     def cells(self) -> list[Cell]:
-        """The grid, seed by seed, so that what is finished early is paired."""
+        """The cells of the grid, seed by seed, so that early results are paired."""
         return [
             Cell(f"{name}-seed{seed}", strategy, seed)
             for seed in self.experiment.seeds
             for name, strategy in self.named.items()
         ]
 
-    def _place(self) -> Path | None:
-        """The folder, None in memory, once it is sure that every cell can have its own in it."""
+    def _checked_folder(self) -> Path | None:
+        """The checked folder of the grid, in which every cell can have a folder; None in memory."""
         if self.experiment.folder is None:
             return None
         folder = check_folder(self.experiment.folder)
@@ -114,27 +114,30 @@ class Comparison:
         return folder
 
     def described(self) -> dict[str, Any]:
-        """What `config.yaml` says of it."""
+        """The content of `config.yaml`."""
         config = self.experiment.described()
         del config["strategy"]
         return {"strategies": {name: describe(strategy) for name, strategy in self.named.items()}, **config}
 
     def run(self, *, reporter: Quiet | None = None) -> Results:
-        """The figures of all cells, computed or read from the folder.
+        """Run all cells, or read the finished ones from the folder.
+
+        Args:
+            reporter: reporter of the progress; by default the console, or none if the experiment is `quiet`.
 
         Raises:
-            ConfigError: the folder holds something else, or the parts do not fit each other.
-            BusyError: another process works in the folder.
-            Interrupted: Ctrl-C. What is finished is kept.
-            CellsFailed: after all others are finished.
+            ConfigError: the folder holds another experiment, or the parts are incompatible.
+            BusyError: another process uses the folder.
+            Interrupted: Ctrl-C was pressed. Finished rounds are kept.
+            CellsFailed: a cell failed; raised after all others have finished.
         """
         if self.cluster is not None:
             require("ray", "ray")
         reporter = reporter or (Quiet() if self.experiment.quiet else Console())
-        folder = self._place()
+        folder = self._checked_folder()
         shared = _Shared(self, folder)
         if folder is None or not (folder / CONFIG).exists():
-            shared.load()  # what cannot be run is refused before anything is written
+            shared.load()  # an invalid comparison is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
                 sign(folder, self.described(), COMPARISON, reporter)
@@ -146,7 +149,7 @@ class Comparison:
 
                 report = Path(write_report(folder))
         reporter.summary(grid.lines)
-        self._say_of_successor(grid.lines, folder, reporter)
+        self._report_successor(grid.lines, folder, reporter)
         if report is not None:
             reporter.say(f"\nreport: {report}")
         if grid.failed:
@@ -165,22 +168,22 @@ class Comparison:
         if shared.first is not None and not grid.failed:
             shared.first.forget()
 
-    def _say_of_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
+    def _report_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
         if self.experiment.successor is None:
             return
         from dal.experiments.successor import conclusion, write_conclusion
 
         baseline = self.experiment.baseline
         named = next((name for name, strategy in self.named.items() if strategy == baseline), None)
-        found = conclusion(lines, named)
-        for each in found.get("strategies", {}).values():
+        result = conclusion(lines, named)
+        for each in result.get("strategies", {}).values():
             reporter.say(each["text"])
-        if folder is not None and found:
-            write_conclusion(folder, found)
+        if folder is not None and result:
+            write_conclusion(folder, result)
 
     def _executor(self, shared: "_Shared", reporter: Quiet, jobs: int) -> Executor:
-        """Where the cells are run: nothing else depends on it."""
-        if not self._beside:
+        """The executor of the cells. It does not affect the results."""
+        if not self._in_subprocesses:
             return InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
         assert shared.folder is not None
         code = code_folder(self.described())
@@ -193,10 +196,10 @@ class Comparison:
         return Cluster(self.experiment, shared.folder, jobs, self.cluster, code)
 
     def run_cell(self, name: str, *, reporter: Quiet | None = None) -> list[dict[str, Any]]:
-        """The lines of one cell alone, as a worker runs it.
+        """Run a single cell, as a worker process does, and return its lines.
 
         Raises:
-            ConfigError: there is no such cell.
+            ConfigError: there is no cell of this name.
         """
         cell = next((cell for cell in self.cells if cell.name == name), None)
         if cell is None:
@@ -209,7 +212,7 @@ class Comparison:
 
 
 class CellsFailed(DalError):
-    """Some cells could not be finished; all others were."""
+    """Some cells failed; all others have finished."""
 
     exit_code = 1
 
@@ -221,7 +224,7 @@ class CellsFailed(DalError):
 
 @dataclass
 class _Shared:
-    """What cells of one process share: the data, what was made ready of it, and the first round of each seed."""
+    """State shared by the cells of one process: the data, its prepared parts, and the first round of each seed."""
 
     comparison: Comparison
     folder: Path | None
@@ -230,11 +233,11 @@ class _Shared:
 
     @property
     def first(self) -> FirstRounds | None:
-        """The first rounds; None in memory, where each cell makes its own."""
+        """Store of the first rounds; None in memory, where each cell computes its own."""
         return None if self.folder is None else FirstRounds(self.folder)
 
     def load(self) -> Splits:
-        """The data, once it is sure that every strategy can run on it."""
+        """Load the data, and check that every strategy can run on it."""
         if self.splits is None:
             from dal.session.checked_arguments import check_needs
 
@@ -244,19 +247,19 @@ class _Shared:
         return self.splits
 
     def run(self, cell: Cell, reporter: Quiet, check: InterruptCheck) -> Lines:
-        """The cell's lines."""
-        place = None if self.folder is None else self.folder / cell.name
+        """Run a cell and return its lines."""
+        cell_folder = None if self.folder is None else self.folder / cell.name
         experiment = self.comparison.experiment
-        return experiment.run_cell(cell, place, self.load(), self.prepared, reporter, check, self.first)
+        return experiment.run_cell(cell, cell_folder, self.load(), self.prepared, reporter, check, self.first)
 
     def shown(self, cell: Cell, reporter: Quiet, check: InterruptCheck) -> Lines:
-        """The cell's lines, under a head of their own."""
+        """Run a cell as `run` does, after reporting its start."""
         reporter.cell(name_of(cell.strategy), cell.seed)
         return self.run(cell, reporter, check)
 
 
 class _Grid:
-    """How far the grid is."""
+    """Progress and results of the grid."""
 
     def __init__(self, comparison: Comparison, folder: Path | None, reporter: Quiet) -> None:
         self.reporter = reporter
@@ -270,7 +273,7 @@ class _Grid:
             reporter.say(f"{self._finished} of {len(self.lines)} cells are finished already")
 
     def done(self, ended: CellResult) -> None:
-        """A cell ended, well or badly."""
+        """Record the end of a cell, successful or not, and report it."""
         self._ended += 1
         name = ended.cell.name
         if ended.lines is None:

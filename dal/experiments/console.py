@@ -1,4 +1,4 @@
-"""What a run shows on the console: progress bars with rates, a table that grows round by round, a summary."""
+"""Reporters of a run: progress bars, a table with a row per round, and a summary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
@@ -17,33 +17,33 @@ _COLUMNS: Sequence[tuple[str, str, str]] = (
     ("ece", "ECE", ".3f"),
     ("fit_seconds", "fit s", ".1f"),
     ("pass_seconds", "pass s", ".1f"),
-    ("select_seconds", "pick s", ".2f"),
+    ("select_seconds", "select s", ".2f"),
 )
 _WIDE = 14
 
 
 class Quiet:
-    """Shows nothing. The base of reporters: override what should be shown."""
+    """Reporter that shows nothing, and base class of reporters."""
 
     def say(self, text: str) -> None:
-        """Show one line."""
+        """Show a line."""
 
     def cell(self, name: str, seed: int) -> None:
-        """A strategy's run with one seed begins, or goes on."""
+        """Called when the run of a strategy with a seed starts or resumes."""
 
     def round(self, line: Mapping[str, Any]) -> None:
-        """A round is complete; `line` is its line of `metrics.jsonl`."""
+        """Called after a round with its line of `metrics.jsonl`."""
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """All cells are complete; their lines by name."""
+        """Called after all cells with their lines by name."""
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
-        """What watches fits and passes. It must call `check`, which may raise, whenever the work advances."""
+        """Monitor of fits and passes. It must call `check`, which may raise, whenever the work advances."""
         return _Checking(check)
 
 
 class Console(Quiet):
-    """Shows a run on the terminal with rich; bars only where there is a terminal."""
+    """Reporter that prints to the console with rich; progress bars only on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console as RichConsole
@@ -56,7 +56,7 @@ class Console(Quiet):
         self._console.print(text, markup=False, soft_wrap=True)
 
     def cell(self, name: str, seed: int) -> None:
-        """Print the heads of the table's columns."""
+        """Print the column headers of the table."""
         self._why = ""
         from rich.text import Text
 
@@ -83,12 +83,12 @@ class Console(Quiet):
             if stopping and not stopping["stop"]:
                 self.say(f"\n{name} was not stopped: {stopping['text']}")
         self._table("accuracy", cells)
-        followed = {
+        successors = {
             name: [{**line, **line["successor"]} for line in lines if line.get("successor")]
             for name, lines in cells.items()
         }
-        learner = next((line["learner"] for lines in followed.values() for line in lines), "")
-        self._table(f"accuracy of the successor {learner}", followed)
+        learner = next((line["learner"] for lines in successors.values() for line in lines), "")
+        self._table(f"accuracy of the successor {learner}", successors)
 
     def _table(self, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         from rich.table import Column, Table
@@ -109,7 +109,7 @@ class Console(Quiet):
         self._console.print(table)
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
-        """A bar that vanishes when the work is done."""
+        """A progress bar that disappears when the work is done."""
         return _Bar(self._console, check)
 
 
@@ -134,7 +134,7 @@ class _Bar(_Checking):
         self._task: Any = None
 
     def started(self, what: str, total: int) -> None:
-        self.finished()  # of work that an error ended
+        self.finished()  # removes the bar of work that ended with an error
         super().started(what, total)
         if not self._console.is_terminal:
             return
@@ -177,13 +177,13 @@ def _cell(value: Any, title: str, kind: str) -> str:
         return _plain(str(value or "-"))[:_WIDE].ljust(_WIDE)
     try:
         shown = format(int(value) if kind == "d" else value, kind) if isinstance(value, int | float) else "-"
-    except (ValueError, OverflowError):  # no number, or one without end
+    except (ValueError, OverflowError):  # NaN or infinite
         shown = "-"
     return shown.rjust(_width(title))
 
 
 def _plain(name: str) -> str:
-    """A name without what a terminal would obey, and not too long for a line."""
+    """Replace control characters in a name, and shorten it to fit on a line."""
     return "".join(char if char.isprintable() else "\ufffd" for char in shortened(name, 60))
 
 
@@ -194,7 +194,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 90 s, 12 min, 2.5 h."""
+    """Format a duration in seconds: 90 s, 12 min, 2.5 h."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

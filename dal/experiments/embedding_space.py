@@ -1,4 +1,4 @@
-"""The space in which a session's rows are near or far: how new a batch is, how the pool is covered, and its map."""
+"""Measures of a batch in the embedding space: redundancy, novelty, coverage of the pool, and a map of the pool."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,23 +16,23 @@ from dal.functional.neighbors import k_nearest, nearest_distance
 from dal.outputs import closure
 from dal.session import Session
 
-#: Pool rows that stand for the pool, by space: features cost a pass over the model every round.
+#: Size of the reference sample of the pool, by space. Smaller for features, which cost a model pass every round.
 REFERENCE = {"embeddings": 5_000, "features": 2_000}
 
-#: Rows of a map, at most.
+#: Maximum number of rows of a map.
 MAP = 3_000
 
-_REFERENCE = 0x5B  # what the sample is drawn for: apart from the shares, limits and stop sets
+_REFERENCE = 0x5B  # random stream of the reference sample, distinct from those of shares, limits and stop sets
 
 
 class Space:
-    """Points of a session's pool: its embeddings, or features of the present model.
+    """The pool as points: its embeddings, or features of the current model.
 
-    The reference rows, which stand for the pool, are drawn by the hashes of the ids and are the same for every seed.
+    The reference rows, a sample of the pool, are drawn by hashes of the ids and are the same for every seed.
 
     Args:
-        session: whose.
-        name: of the outputs that are points.
+        session: session of the pool.
+        name: name of the output used as points.
     """
 
     def __init__(self, session: Session, name: str) -> None:
@@ -42,21 +42,21 @@ class Space:
         self._fixed = name in closure(session.learner.label_free)
         self._reference: Tensor | None = None
         self._typical: float | None = None
-        self._known = torch.zeros(0, dtype=torch.int64)  # the labeled rows that `_nearest` accounts for
+        self._known = torch.zeros(0, dtype=torch.int64)  # labeled rows included in `_nearest`
         self._nearest: Tensor | None = None
 
     @classmethod
     def of(cls, session: Session) -> "Space | None":
-        """The embeddings where the learner has them without labels, else its features; None without either."""
+        """The space of the embeddings if the untrained learner provides them, else of its features; else None."""
         if "embeddings" in closure(session.learner.label_free):
             return cls(session, "embeddings")
         return cls(session, "features") if "features" in closure(session.learner.provides) else None
 
     def points(self, rows: Tensor) -> Tensor:
-        """The points of these rows, (n, D) float32, on the CPU.
+        """Points of rows, (n, D) float32, on the CPU.
 
         Raises:
-            LearnerError: some of them are not finite.
+            LearnerError: a point has a NaN or infinite coordinate.
         """
         points: Tensor = self._session.read(rows, {self.name})[self.name].cpu()
         bad = int((~torch.isfinite(points)).any(1).sum())
@@ -68,10 +68,9 @@ class Space:
         return points
 
     def of_batch(self, rows: Tensor) -> tuple[dict[str, Any], list[str | None]]:
-        """Redundancy, novelty and coverage of the chosen rows (n,), by name, and the nearest labeled row of each.
+        """Redundancy, novelty and coverage of a batch, (n,), by name, and the id of the nearest labeled row of each.
 
-        The latter are the ids of the rows that had a label before the batch, in the order of the choice; None without
-        any.
+        The nearest rows are searched among those labeled before the batch; None if there are none.
         """
         labeled = self._session.labeled_rows
         earlier = labeled[~torch.isin(labeled, rows)]
@@ -85,65 +84,59 @@ class Space:
             "coverage_p95": None if covered is None else covered[1],
             "space": self.name,
         }
-        return measured, self._nearest_ids(batch, before, earlier)
-
-    def _nearest_ids(self, batch: Tensor, before: Tensor, earlier: Tensor) -> list[str | None]:
-        """The id of the row (of `earlier`, whose points are `before`) that is nearest to each point of a batch."""
         if not len(batch) or not len(before):
-            return [None] * len(batch)
-        found = k_nearest(batch, 1, among=before).indices.flatten()
-        return [self._session.pool.ids[row] for row in earlier[found].tolist()]
+            return measured, [None] * len(batch)
+        nearest = earlier[k_nearest(batch, 1, among=before).indices.flatten()]
+        return measured, [self._session.pool.ids[row] for row in nearest.tolist()]
 
     def _standard(self) -> tuple[Tensor, float | None]:
-        """The reference points, and how far apart neighbours among them typically are: once where training changes
-        neither."""
+        """The reference points and the typical distance of neighbours among them; cached if the points are fixed."""
         if self._reference is None or not self._fixed:
             self._reference = self.points(self.order[: REFERENCE[self.name]])
             self._typical = typical_distance(self._reference)
         return self._reference, self._typical
 
     def _to_labels(self, reference: Tensor, labeled: Tensor) -> Tensor:
-        """Distance of every reference point to its nearest label; only what is new is measured, where points stay."""
+        """Distance of each reference point to the nearest labeled row; incremental if the points are fixed."""
         new = labeled[~torch.isin(labeled, self._known)]
-        stands = self._fixed and self._nearest is not None and len(new) + len(self._known) == len(labeled)
-        nearest = nearest_distance(reference, among=self.points(new if stands else labeled))
-        self._nearest = torch.minimum(self._nearest, nearest) if stands and self._nearest is not None else nearest
+        # The cache is invalid once a row has lost its label.
+        valid = self._fixed and self._nearest is not None and len(new) + len(self._known) == len(labeled)
+        nearest = nearest_distance(reference, among=self.points(new if valid else labeled))
+        self._nearest = torch.minimum(self._nearest, nearest) if valid and self._nearest is not None else nearest
         self._known = labeled
         return self._nearest
 
     def map(self) -> dict[str, Any]:
-        """The labeled rows and reference rows in a plane: what `map.json` holds.
+        """Project labeled rows and reference rows to a plane, as the JSON value of `map.json`.
 
-        "round" is 0 for a row without a label, else the number of the line of `metrics.jsonl`, counted from 1, that has
-        its label first.
+        "round" is 0 for an unlabeled row, else the number of the first line of `metrics.jsonl`, counted from 1, whose
+        round includes its label.
         """
-        session, labeled = self._session, self._labeled()
+        session = self._session
+        labeled = torch.zeros(len(session.pool), dtype=torch.bool)
+        labeled[session.labeled_rows] = True
         rows = torch.cat([first(self.order, labeled, MAP), first(self.order, ~labeled, MAP)])[:MAP].sort().values
         ids = [session.pool.ids[row] for row in rows.tolist()]
         plane = principal_plane(self.points(rows))
         x, y = ([float(f"{value:.5g}") for value in column.tolist()] for column in plane.unbind(1))
         asked = {event.row: event.round for event in session.store.events() if event.kind == "asked"}
-        later = 1 if session.given else 0  # the first line is then that of the labels that came with the data
+        later = 1 if session.given else 0  # the first line is then that of the labels in the data
         number = [asked.get(row, 1 - later) + later if on else 0 for row, on in zip(ids, labeled[rows], strict=True)]
         return {"method": "PCA", "space": self.name, "ids": ids, "x": x, "y": y, "round": number}
 
-    def _labeled(self) -> Tensor:
-        mask = torch.zeros(len(self._session.pool), dtype=torch.bool)
-        mask[self._session.labeled_rows] = True
-        return mask
-
 
 def shuffled(ids: Sequence[str], seed: int, stream: int) -> Tensor:
-    """All rows in a random order, (N,) int64, by the hashes of their ids: neither their order nor the process matters.
+    """All rows in a random order, (N,) int64, by hashes of their ids, independent of their order and the process.
 
     Args:
-        ids: N.
-        seed: decides the order, together with what it is for, `stream`.
+        ids: N row ids.
+        seed: random seed.
+        stream: purpose of the order; different streams give independent orders.
     """
     key = keys(digests(ids), seed, stream)
     return torch.from_numpy(np.argsort(key, kind="stable").astype(np.int64))
 
 
 def first(order: Tensor, where: Tensor, most: int) -> Tensor:
-    """The first rows of the order (N,) at which `where` (N,) bool holds, at most so many."""
+    """The first rows of `order`, (N,), for which `where`, (N,) bool, is True; at most `most`."""
     return order[where[order]][:most]

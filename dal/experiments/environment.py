@@ -1,4 +1,4 @@
-"""`environment.json` of a run folder: the versions and the hardware that choices depend on."""
+"""`environment.json` of a run folder: the software versions and the hardware that may affect choices."""
 
 import importlib.metadata
 import json
@@ -17,7 +17,7 @@ _PACKAGES = ("deep-active-learning", "torch", "lightning", "transformers", "data
 
 
 def environment() -> dict[str, Any]:
-    """The versions and the hardware that choices depend on. Nothing in it names a person or a machine."""
+    """Software versions and hardware that may affect choices. Contains no user or host names."""
     packages = {}
     for name in _PACKAGES:
         try:
@@ -47,7 +47,7 @@ def _processor() -> str:
 
 
 def record_environment(folder: Path) -> list[str]:
-    """What has changed since `environment.json` was written to `folder` (nothing, when it is written now)."""
+    """Names of the entries that differ from the folder's `environment.json`; writes the file if there is none."""
     path, now = folder / ENVIRONMENT, environment()
     try:
         before = parse_json(read_regular(path))

@@ -1,4 +1,4 @@
-"""The seam between a grid and where its cells are run."""
+"""Executors: run the cells of a grid in this process or in subprocesses."""
 
 import os
 import signal
@@ -20,19 +20,19 @@ from dal.experiments.interrupts import InterruptCheck, Interrupted
 from dal.store.folder_lock import Lock
 from dal.store.run_folder import read_metrics
 
-#: What a worker's folder of a cell keeps of what it said.
+#: File in the folder of a cell with the output of its worker.
 LOG = "worker.log"
 
-_WATCHED = 0.2  # seconds between two looks at whether the parent is alive
-_PATIENCE = 60.0  # seconds for a worker to notice that it is not
+_WATCHED = 0.2  # seconds between checks whether the parent process is alive
+_PATIENCE = 60.0  # seconds to wait for a worker whose parent has ended
 
-#: The lines of `metrics.jsonl`.
+#: Lines of `metrics.jsonl`.
 Lines: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell that ended: its lines, None when it failed, and what it said then."""
+    """Result of a cell: its lines, or None and the error message `said` if it failed."""
 
     cell: Cell
     lines: Lines | None
@@ -40,32 +40,36 @@ class CellResult:
 
 
 class Executor(ABC):
-    """Runs the cells of a grid and hands over each as it ends. Where it does so changes no figure."""
+    """Base class of executors, which run the cells of a grid. The choice of executor does not affect the results."""
 
     @abstractmethod
     def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
-        """Every cell once, as it ends, well or badly.
+        """Run the cells and yield the result of each when it ends, successful or not.
+
+        Args:
+            cells: cells to run.
+            check: called regularly; raises to interrupt the grid.
 
         Raises:
-            Interrupted: `check` did, which is called all the time.
+            Interrupted: raised by `check`.
         """
 
-    def close(self) -> None:  # noqa: B027, most have taken nothing
-        """Give back what was taken to run cells."""
+    def close(self) -> None:  # noqa: B027, most hold no resources
+        """Release the resources of the executor."""
 
 
 class InProcessExecutor(Executor):
-    """One cell after the other, in this process.
+    """Runs the cells one after the other in this process.
 
     Args:
-        work: the lines of a cell, computed now.
+        work: function that runs a cell and returns its lines.
     """
 
     def __init__(self, work: Callable[[Cell, InterruptCheck], Lines]) -> None:
         self._work = work
 
     def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
-        """Every cell, in order."""
+        """Run the cells in order."""
         for cell in cells:
             try:
                 ended = CellResult(cell, self._work(cell, check))
@@ -77,13 +81,15 @@ class InProcessExecutor(Executor):
 
 
 class SubprocessExecutor(Executor):
-    """Several cells at once, each in a process of its own, which takes its own cell with it alone when it dies.
+    """Base class of executors that run several cells concurrently, each in its own process.
+
+    A process that crashes fails only its own cell.
 
     Args:
-        experiment: what the cells share.
-        folder: of the grid; the workers read and write it.
-        jobs: how many at once.
-        code: the folder, outside of installed packages, from which this process has classes of the grid.
+        experiment: settings shared by the cells.
+        folder: folder of the grid, which the workers read and write.
+        jobs: number of concurrent cells.
+        code: folder outside the installed packages from which classes of the grid were imported; None for none.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, jobs: int, code: Path | None = None) -> None:
@@ -91,13 +97,13 @@ class SubprocessExecutor(Executor):
 
     @abstractmethod
     def work(self, name: str) -> str:
-        """Run the cell to its end, called in a thread of its own; what it said last, when it failed."""
+        """Run a cell to its end; return the error message, or "" on success. Called in a thread of its own."""
 
     def stop(self) -> None:
-        """End what is running after the step that it is at. Called for Ctrl-C, which the workers may not have seen."""
+        """Stop the running cells after their current step. Called after Ctrl-C, which may not reach the workers."""
 
     def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
-        """Every cell, as it ends."""
+        """Run the cells concurrently and yield each when it ends."""
         waiting, running = list(cells), dict[Future[str], Cell]()
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
@@ -108,41 +114,41 @@ class SubprocessExecutor(Executor):
                     ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                     check()
                     for future in ended:
-                        yield self._ended(running.pop(future), future.result())
+                        cell, message = running.pop(future), future.result()
+                        lines = read_metrics(self._folder / cell.name)
+                        yield CellResult(cell, lines if self._experiment.is_over(lines) else None, message)
             finally:
                 if running:
                     self.stop()
-
-    def _ended(self, cell: Cell, said: str) -> CellResult:
-        lines = read_metrics(self._folder / cell.name)
-        return CellResult(cell, lines if self._experiment.is_over(lines) else None, said)
 
 
 def run_worker(
     folder: Path, name: str, environment: Mapping[str, str], code: Path | None, where: Path | None = None
 ) -> str:
-    """Run one cell of the grid in `folder` in a process of its own; what it said last, when it failed.
+    """Run a cell of a grid in its own process; return its error message, or "" on success.
 
     Args:
-        environment: added to this process's own.
-        code: the folder, outside of installed packages, from which this process has classes of the grid.
-        where: the folder that it works in, which relative paths of the config count from.
+        folder: folder of the grid.
+        name: name of the cell.
+        environment: environment variables to add to those of this process.
+        code: folder outside the installed packages from which classes of the grid were imported; None for none.
+        where: working directory of the process, to which relative paths of the config refer.
     """
-    place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
-    # -P: the folder that it works in, whose files anybody may have written, is not on its import path
+    cell_folder = folder / name
+    cell_folder.mkdir(parents=True, exist_ok=True)
+    # -P keeps the working directory, which others may be able to write to, off the import path.
     command = [sys.executable, "-P", "-m", "dal", "compare", "--cell", name, str(folder)]
     command += [] if code is None else ["--allow-code", str(code)]
-    with open(place / LOG, "w+", encoding="utf-8", errors="replace") as log:
+    with open(cell_folder / LOG, "w+", encoding="utf-8", errors="replace") as log:
         inherited = {**safe_environment(), **environment}
-        ended = _finished(Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=where))
+        exit_code = _finished(Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=where))
         log.seek(0)
         last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "")
-    return "" if ended == 0 else last.removeprefix("dal: error: ") or f"its process ended with {ended}"
+    return "" if exit_code == 0 else last.removeprefix("dal: error: ") or f"its process ended with {exit_code}"
 
 
 def _finished(process: "Popen[bytes]") -> int:
-    """The exit code. Where this process is told to stop meanwhile, the worker is too, and may end its step."""
+    """Wait for the exit code. If this process is interrupted, interrupt the worker and let it finish its step."""
     try:
         return process.wait()
     except BaseException:
@@ -152,27 +158,27 @@ def _finished(process: "Popen[bytes]") -> int:
 
 
 def end_with_parent() -> None:
-    """End this worker soon after the process that started it is gone, so that a cell is never worked on twice."""
+    """End this worker soon after its parent process, so that a cell is never run by two workers."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_WATCHED)
-        os._exit(1)  # as good as a kill, which loses nothing
+        os._exit(1)  # safe at any time, like a kill
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def await_free(place: Path, check: InterruptCheck) -> None:
-    """Wait for the worker of a grid that was killed, which may not have noticed yet, to let go of a cell's folder.
+def await_free(cell_folder: Path, check: InterruptCheck) -> None:
+    """Wait until the worker of a killed grid, which may not have noticed yet, releases a cell's folder.
 
     Raises:
-        BusyError: somebody else works in it.
+        BusyError: the folder is still in use after 60 seconds.
     """
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return Lock(place).release()
+            return Lock(cell_folder).release()
         except BusyError:
             if time.monotonic() > deadline:
                 raise
@@ -181,18 +187,18 @@ def await_free(place: Path, check: InterruptCheck) -> None:
 
 
 def threads(jobs: int) -> int:
-    """A worker's share of this machine's threads."""
+    """Number of threads of each worker, with `jobs` workers on this computer."""
     import torch
 
     return max(1, torch.get_num_threads() // jobs)
 
 
 def limited_to(threads: int) -> dict[str, str]:
-    """The environment of a process with so many threads."""
+    """Environment variables that limit the threads of a process."""
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def said_by(error: Exception) -> str:
-    """An error in one line, with its class where it is not one of ours."""
+    """An error as one line, with its class unless it is a `DalError`."""
     first = (str(error).splitlines() or [""])[0]
     return first if isinstance(error, DalError) else f"{type(error).__name__}: {first}"

@@ -1,4 +1,4 @@
-"""A whole run: strategies against a baseline over seeds, answered by an oracle, resumable at every instant."""
+"""Experiments: a strategy against a baseline over several seeds, answered by an oracle, resumable at any time."""
 
 import math
 import os
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
     from dal.experiments.first_round import FirstRounds
     from dal.experiments.round_record import RoundLines
 
-#: Fields that do not decide what a run computes: the same folder takes them with any value.
+#: Fields that do not affect what a run computes; they may change when it is resumed, and are not stored.
 FREE = ("folder", "quiet", "report")
 
-#: What is said where an experiment has weak labels and its data has labels to start from.
+#: Message for an experiment with weak labels whose data has labels to start from.
 UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from"
 
-#: Fields that decide only what is recorded of a run besides its scores: written down, and free to change.
+#: Fields that affect only the recorded measures; they are stored, and may change when a run is resumed.
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
 
-#: More seeds than anyone runs: each is a cell with a folder of its own.
+#: Maximum number of seeds; each is a cell with a folder of its own.
 MAX_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One strategy with one seed: a run folder of its own, called `name`."""
+    """One strategy with one seed. `name` is the name of its run folder."""
 
     name: str
     strategy: Strategy
@@ -63,12 +63,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment found.
+    """Results of an experiment.
 
     Attributes:
-        cells: the lines of `metrics.jsonl` by cell name, such as "Margin-seed0".
-        folder: where they are stored, None for a run in memory.
-        report: the HTML report, None when none was written.
+        cells: lines of `metrics.jsonl` by cell name, such as "Margin-seed0".
+        folder: folder of the experiment; None for a run in memory.
+        report: path of the HTML report; None if none was written.
     """
 
     cells: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -76,54 +76,53 @@ class Results:
     report: Path | None = None
 
     def curve(self, cell: str, metric: str = "accuracy") -> list[tuple[int, float]]:
-        """(labels, metric) of each round of a cell."""
+        """Learning curve of a cell: (number of labels, metric) of each round."""
         return [(int(line["labels"]), float(line[metric])) for line in self.cells[cell]]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A strategy and a baseline over the same seeds, from `start` labels through `rounds` batches, scored on the test.
+    """A strategy and a baseline over the same seeds: `start` labels, then up to `rounds` batches, scored on the test.
 
-    Cells of the same seed share their random streams: a random start is the same rows for both. With a `folder`, every
-    question, answer and figure is on disk before the next step begins; running again on the folder goes on where it
-    stopped, to the very same choices, and a finished experiment is only read.
+    Cells of the same seed share their random streams, so a random start has the same rows in both. With a `folder`,
+    every query, answer and figure is on disk before the next step begins. Running again on the folder resumes the
+    experiment with identical choices; a finished experiment is only read.
 
     Args:
-        data: the pool and the test set.
-        learner: the model that is trained each round.
-        strategy: what chooses the batches.
-        oracle: who answers; without one the labels in the data, hidden from the run, if every row of the pool has one.
-        baseline: what the strategy is compared with; null for nothing.
-        cold_start: chooses the first batch where the strategy reads a trained model and nothing is labeled yet.
-        weak_labels: lets a language model label a share of the pool before anything is asked, trains on what it is sure
-            of, and asks the rest first; in the place of the cold start. In a run the baseline starts without, so that
-            the report shows what it brings; with a common start all cells start with it.
-        common_start: let the cold start choose the first batch of every strategy, so that all begin with the same
-            labels; null for no in a run and yes in a comparison.
-        start: rows in the first batch. Left out where the data has labels that the oracle does not hide.
-        batch: rows in each further batch.
-        rounds: how many further batches, at most.
-        stop: the rule that ends the run of a strategy with a seed before its last round (`dal list stopping`); null
-            for none.
-        successor: another learner that is trained on the same labels after every round and scored on the test set, to
-            see whether they serve it as well; null for none. Each round costs one more fit, of this learner.
-        seeds: one run of strategy and baseline for each.
-        candidates: rows of the pool to score each round: so many random ones, or a generator such as SEALS; null for
+        data: data set with a pool and a test part.
+        learner: learner to train each round.
+        strategy: query strategy.
+        oracle: source of the answers; `None` for the labels in the data, which are then hidden from the run and must be
+            complete.
+        baseline: strategy to compare with; `None` for no comparison.
+        cold_start: strategy for the first batch if `strategy` needs a trained model and nothing is labeled yet.
+        weak_labels: language model that labels a share of the pool before the first query, instead of the cold start:
+            confident labels are trained on, the other rows are queried first. In a run the baseline starts without
+            them, so the report shows their effect; with a common start all cells start with them.
+        common_start: whether the cold start selects the first batch of every strategy, so that all start with the same
+            labels; `None` means no in a run and yes in a comparison.
+        start: size of the first batch, at least 1. Skipped if the data has labels that the oracle does not hide.
+        batch: size of each further batch, at least 1.
+        rounds: maximum number of further batches.
+        stop: stopping rule that ends a cell before its last round (`dal list stopping`); `None` for none.
+        successor: another learner, trained on the same labels after every round and scored on the test set, to test
+            whether the labels transfer; `None` for none. Costs one more fit per round.
+        seeds: non-negative seeds, one run of strategy and baseline each.
+        candidates: pool rows to score each round: a number of random rows, or a generator such as SEALS; `None` for
             all.
-        folder: where to keep everything; null keeps it in memory and writes nothing.
-        save_model: keep the latest model of each cell.
-        report: write `report.html` into the folder.
-        show_texts: store the chosen texts with the figures and show them in the report, which may then not be passed on
-            where the texts may not.
-        loggers: Lightning loggers that receive the figures of each round, with the labels as step: names such as
-            TensorBoardLogger, alone or with their options, or import paths; null for none.
-        pool_sample: rows of the pool not yet labeled, with a hidden label that is known, that are scored each round; 0
-            for none.
-        measure_distances: measure how redundant and new each batch is and how it covers the pool, and draw the pool's
-            map; costs one pass of the pretrained encoder over the pool where nothing else reads embeddings.
-        price_per_label: dollars for an answer that has no cost of its own; null when unknown.
-        price_per_hour: dollars for an hour of those who answer; null when unknown.
-        seconds_per_label: that an answer takes which has no time of its own; null when unknown.
+        folder: folder of the experiment; `None` keeps everything in memory.
+        save_model: save the latest model of each cell.
+        report: write `report.html` to the folder.
+        show_texts: store the texts of the batches with the figures and show them in the report. Do not share the report
+            then unless the texts may be shared.
+        loggers: Lightning loggers that receive the figures of each round, with the number of labels as step: names such
+            as TensorBoardLogger, alone or with options, or import paths; `None` for none.
+        pool_sample: number of unlabeled pool rows with a known hidden label to score each round; 0 for none.
+        measure_distances: measure redundancy, novelty and coverage of each batch, and draw the map of the pool. Costs
+            one pass of the pretrained encoder over the pool if nothing else reads embeddings.
+        price_per_label: dollars for an answer without a stored cost; `None` if unknown.
+        price_per_hour: dollars for an hour of annotation; `None` if unknown.
+        seconds_per_label: seconds for an answer without a stored time; `None` if unknown.
         quiet: print nothing.
     """
 
@@ -175,10 +174,10 @@ class Experiment:
         object.__setattr__(self, "seeds", seeds)
 
     def _check_kinds(self) -> None:
-        """Make sure that every part is what it should be, so that no mistake is found in the middle of a run."""
+        """Check the types of all parts, so that no error appears in the middle of a run."""
         data: Any = self.data
         if isinstance(data, type) or not (hasattr(data, "load") or hasattr(data, "pool")):
-            loaded(data)  # says what is wrong
+            loaded(data)  # raises the error
         require_kind(self.learner, Learner, "learner", "ProbeLearner()")
         require_kind(self.strategy, Strategy, "strategy", "Margin()")
         require_kind(self.cold_start, Strategy, "cold_start", "Random()")
@@ -200,7 +199,7 @@ class Experiment:
 
     @property
     def cells(self) -> list[Cell]:
-        """The runs that the experiment consists of, in order."""
+        """The cells of the experiment, in order of execution."""
         name = name_of(self.strategy)
         strategies = [(name, self.strategy)]
         if self.baseline is not None and self.baseline != self.strategy:
@@ -209,39 +208,39 @@ class Experiment:
         return [Cell(f"{name}-seed{seed}", strategy, seed) for seed in self.seeds for name, strategy in strategies]
 
     def run(self, *, config: Mapping[str, Any] | None = None, reporter: Quiet | None = None) -> Results:
-        """The figures of all cells, computed or read from the folder.
+        """Run all cells, or read the finished ones from the folder.
 
         Args:
-            config: what `config.yaml` should say, when the fields cannot tell (by default `describe(self)`).
-            reporter: shows the run; by default the console, or nothing when `quiet`.
+            config: content of `config.yaml`; by default `described()`.
+            reporter: reporter of the progress; by default the console, or none if `quiet`.
 
         Raises:
-            ConfigError: the folder holds another experiment, or the parts do not fit each other.
-            DataError: fewer rows than labels asked for.
-            BusyError: another process works in the folder.
-            Interrupted: Ctrl-C.
+            ConfigError: the folder holds another experiment, or the parts are incompatible.
+            DataError: the data has fewer rows than the labels to ask for.
+            BusyError: another process uses the folder.
+            Interrupted: Ctrl-C was pressed.
         """
         reporter = reporter or (Quiet() if self.quiet else Console())
-        folder = self._place()
+        folder = self._checked_folder()
         splits = None
         if folder is not None and not (folder / CONFIG).exists():
-            splits = self.load()  # what cannot be run is refused before anything is written
+            splits = self.load()  # an invalid experiment is refused before anything is written
         with held(folder), interruptible(folder) as check:
             if folder is not None:
                 sign(folder, dict(config or self.described()), RUN, reporter)
-            whole = self._finished(folder)
+            finished = folder is not None and all(self.is_over(read_metrics(folder / cell.name)) for cell in self.cells)
             lines = self._run_cells(folder, reporter, check, splits)
-            report = self._report(folder, current=whole)
+            report = self._report(folder, current=finished)
         reporter.summary(lines)
         if report is not None:
             reporter.say(f"\nreport: {report}")
         return Results(lines, folder, report)
 
-    def _place(self) -> Path | None:
-        """The folder, None in memory.
+    def _checked_folder(self) -> Path | None:
+        """The checked folder of the experiment; None in memory.
 
         Raises:
-            ConfigError: it or that of a cell is no folder and cannot become one.
+            ConfigError: it, or the folder of a cell, is not a folder and cannot be created.
         """
         if self.folder is None:
             return None
@@ -256,30 +255,27 @@ class Experiment:
         lines: dict[str, list[dict[str, Any]]] = {}
         prepared: dict[str, Prepared] = {}
         for cell in self.cells:
-            place = None if folder is None else folder / cell.name
+            cell_folder = None if folder is None else folder / cell.name
             reporter.cell(name_of(cell.strategy), cell.seed)
-            lines[cell.name] = [] if place is None else read_metrics(place)
+            lines[cell.name] = [] if cell_folder is None else read_metrics(cell_folder)
             for line in lines[cell.name]:
                 reporter.round(line)
             if not self.is_over(lines[cell.name]):
                 splits = splits or self.load()
-                lines[cell.name] = self.run_cell(cell, place, splits, prepared, reporter, check)
+                lines[cell.name] = self.run_cell(cell, cell_folder, splits, prepared, reporter, check)
         return lines
-
-    def _finished(self, folder: Path | None) -> bool:
-        return folder is not None and all(self.is_over(read_metrics(folder / cell.name)) for cell in self.cells)
 
     def is_over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a cell has all its rounds, or was ended by the stopping rule."""
-        said = lines[-1].get("stopping") if lines else None
-        return len(lines) > self.rounds or bool(isinstance(said, Mapping) and said.get("stop"))
+        verdict = lines[-1].get("stopping") if lines else None
+        return len(lines) > self.rounds or bool(isinstance(verdict, Mapping) and verdict.get("stop"))
 
     def load(self) -> Splits:
-        """The data, once it is sure that the run can be made with it.
+        """Load the data, and check that the experiment can be run on it.
 
         Raises:
-            ConfigError: the parts do not fit each other, or nobody can answer.
-            DataError: fewer rows than labels asked for.
+            ConfigError: the parts are incompatible, or a row has neither a label nor an oracle to answer.
+            DataError: the data has fewer rows than the labels to ask for.
         """
         splits: Splits = loaded(self.data)
         pool, oracle = splits.pool, self._oracle(splits)
@@ -298,7 +294,7 @@ class Experiment:
         return splits
 
     def _require_rows(self, pool: Rows, oracle: Oracle) -> None:
-        """Make sure that there are as many rows to ask as the run asks for."""
+        """Check that the pool has enough rows to query."""
         fewer = "lower start, batch or rounds, or give more rows"
         if oracle.hides_labels:
             wanted = self.start + self.rounds * self.batch
@@ -343,16 +339,16 @@ class Experiment:
         monitor: Monitor = SILENT,
         prepared: dict[str, Prepared] | None = None,
     ) -> Session:
-        """The session of a cell: the same for a run, a comparison and every command that opens its folder.
+        """Open the session of a cell, as runs, comparisons and commands do.
 
         Args:
-            cell: the strategy and the seed.
-            folder: of this cell; None keeps it in memory.
-            simulated: whether the oracle answers, and so decides whether the labels in the data are hidden; false where
-                a person is asked.
-            data: from `load`; by default it is loaded now.
-            monitor: watches long work.
-            prepared: the parts that were made ready before.
+            cell: strategy and seed.
+            folder: folder of the cell; None keeps the session in memory.
+            simulated: whether the oracle answers, and so decides whether the labels in the data are hidden; False for a
+                human annotator.
+            data: result of `load`; loaded by default.
+            monitor: receives the progress of fits and passes.
+            prepared: prepared parts of the data, by name.
         """
         return Session(
             self.data if data is None else data,
@@ -369,12 +365,12 @@ class Experiment:
         )
 
     def ask(self, session: Session, n: int, *, weakly: bool = True, measured: bool = False) -> Tensor:
-        """The next rows to label, (n,) int64: the first ones by weak labels or the cold start, where they are wanted.
+        """Select the next rows to label, (n,) int64. The first batch may come from `weak_labels` or the cold start.
 
         Args:
-            session: from `session`.
-            n: how many.
-            weakly: begin with `weak_labels` where the experiment has them.
+            session: session of a cell, from `session`.
+            n: batch size.
+            weakly: start with `weak_labels` if the experiment has them.
             measured: see `Session.ask`.
         """
         if weakly and self.weak_labels is not None and not session.round and not session.given:
@@ -392,16 +388,16 @@ class Experiment:
         check: InterruptCheck,
         first: "FirstRounds | None" = None,
     ) -> list[dict[str, Any]]:
-        """The lines of a cell's rounds: those that its folder has, and the rest, run now.
+        """Run the remaining rounds of a cell and return the lines of all its rounds.
 
         Args:
-            cell: the strategy and the seed.
-            folder: of this cell; None keeps it in memory.
-            splits: from `load`.
-            prepared: the parts that were made ready before, shared between cells on the same data and learner.
-            reporter: shows the run.
-            check: called between steps; raises to end the run.
-            first: where the first round is taken from, or left, that cells of the same seed have in common.
+            cell: strategy and seed.
+            folder: folder of the cell; None keeps it in memory.
+            splits: result of `load`.
+            prepared: prepared parts of the data, shared between cells with the same data and learner.
+            reporter: reporter of the progress.
+            check: called between steps; raises to interrupt the run.
+            first: store of the first rounds that cells of the same seed share; None to share none.
         """
         oracle = self._oracle(splits)
         if folder is not None:
@@ -418,9 +414,14 @@ class Experiment:
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
                 if session.round < asked:
-                    self._ask(session, round)
+                    weakly = self.common_start or cell.strategy != self.baseline
+                    self.ask(session, self.start if round == 0 else self.batch, weakly=weakly, measured=True)
                 let_answer(oracle, session, check)
-                self._answered(session)
+                if len(session.pending):
+                    raise SessionError(
+                        f"the oracle leaves {len(session.pending)} rows to a person: give it one (Simulated answers "
+                        "from the labels in the data), or use `dal ask` and `dal tell` instead of `dal run`"
+                    )
                 batch = session.last_selection if asked and session.round == asked else None
                 made = partial(lines.line, batch, round)
                 common = first if round == 0 and oracle.hides_labels else None
@@ -428,7 +429,7 @@ class Experiment:
                 line = lines.completed(line, batch)
                 if self.is_over([*session.metrics, line]):
                     line |= lines.measures.at_end()
-                log(line)  # a kill before it is stored repeats the round, and this
+                log(line)  # before the record: after a kill in between, the round and this call are repeated
                 session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_over(session.metrics):
@@ -444,29 +445,20 @@ class Experiment:
         measures = Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
         return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
-    def _ask(self, session: Session, round: int) -> None:
-        weakly = self.common_start or session.strategy != self.baseline
-        self.ask(session, self.start if round == 0 else self.batch, weakly=weakly, measured=True)
-
-    def _answered(self, session: Session) -> None:
-        """Make sure that nobody is to answer later: a run goes on at once."""
-        if len(session.pending):
-            raise SessionError(
-                f"the oracle leaves {len(session.pending)} rows to a person: give it one (Simulated answers from the "
-                "labels in the data), or use `dal ask` and `dal tell` in the place of `dal run`"
-            )
-
     def start_of(self, session: Session) -> Strategy | None:
-        """The cold start, while nothing is labeled, where all start alike or the strategy reads a trained model."""
+        """The cold start if it applies, else None.
+
+        It applies while nothing is labeled, with a common start or if the strategy needs a trained model.
+        """
         cold = not len(session.labels) and (
             self.common_start or reads_trained(session.strategy.resolve(session.state), self.learner)
         )
         return self.cold_start if cold else None
 
     def described(self) -> dict[str, Any]:
-        """What `config.yaml` says of it, all defaults filled in."""
+        """The content of `config.yaml`, with all defaults filled in."""
         config: dict[str, Any] = describe(self)
-        if not isinstance(self.data, TextData):  # rows made in Python: their fingerprints are all there is to say
+        if not isinstance(self.data, TextData):  # rows built in Python are described by their fingerprints
             parts = ("pool", "test", "validation")
             config["data"] = {part: describe(getattr(self.data, part, None)) for part in parts}
         return config
@@ -478,7 +470,7 @@ class Experiment:
         return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
 
     def _report(self, folder: Path | None, *, current: bool) -> Path | None:
-        """The report, rewritten unless the one that is there is of these very figures."""
+        """Write the report, unless an existing one is `current`; return its path, or None without a report."""
         if folder is None or not self.report:
             return None
         if current and (folder / "report.html").exists():
@@ -489,10 +481,12 @@ class Experiment:
 
 
 def sign(folder: Path, config: Mapping[str, Any], kind: str, reporter: Quiet) -> None:
-    """Write what is run, and on what, into the folder, or make sure that it is the same as before.
+    """Write the config and the environment to a folder, or check that they match those of the folder.
+
+    A changed environment is only reported.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: the folder holds another experiment.
     """
     kept = {key: value for key, value in config.items() if key not in FREE}
     write_config(folder, kept, kind=kind, ignored=(*FREE, *MEASURED))

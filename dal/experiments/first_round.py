@@ -1,4 +1,4 @@
-"""The round that all strategies of a seed have in common: computed by one of them, taken over by the others."""
+"""Sharing of the first round between cells of the same seed: one cell computes it, the others load it."""
 
 import hashlib
 import json
@@ -16,53 +16,53 @@ from dal.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.folder_lock import Lock
 
-_FOLDER = ".first"  # in the folder of the grid
+_FOLDER = ".first"  # subfolder of the grid's folder
 _LINE = "line.json"
 _POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
 class FirstRounds:
-    """The models of first rounds, and their lines, left in the folder of a grid for other cells, in whatever process.
+    """Models and lines of first rounds, stored in the folder of a grid for other cells and processes.
 
-    A round is another cell's when the batch and all that its model follows from are the same: learner, seed, pool,
-    labels. So nothing has to be known of strategies, and what is taken over is what would have been computed. One
-    process computes a round at a time, the others wait for it; one that is killed leaves nothing, or all.
+    Cells share a round if the batch and everything that determines the model are the same: learner, seed, pool and
+    labels. The loaded result is therefore identical to a computed one, whatever the strategy. One process computes a
+    round while the others wait; an interruption leaves either nothing or a complete round.
 
     Args:
-        folder: of the grid.
+        folder: folder of the grid.
     """
 
     folder: Path
 
     def line(self, session: Session, compute: Callable[[], dict[str, Any]], check: InterruptCheck) -> dict[str, Any]:
-        """The line of the first round: taken over, with its model and a mark `shared`, or computed and left here.
+        """The line of the first round: loaded with its model, and marked `shared`, or computed and stored.
 
-        The seconds in a line that was taken over are those of the cell that computed it.
+        Durations in a loaded line are those of the cell that computed it.
 
         Args:
-            session: at the end of its first round, with all answers; it gets the model.
-            compute: the line, where nobody has left one.
-            check: called while another process computes it; raises to end.
+            session: session at the end of its first round, with all answers; it receives the model.
+            compute: function that computes the line.
+            check: called while another process computes the round; raises to interrupt.
         """
-        place = self.folder / _FOLDER / _digest(session)
-        with _alone(place, check):
-            written = place / _LINE
-            if written.exists() and session.adopt(place):
-                found: dict[str, Any] = json.loads(read_regular(written))
-                return found | {"shared": True}
+        round_folder = self.folder / _FOLDER / _digest(session)
+        with _alone(round_folder, check):
+            path = round_folder / _LINE
+            if path.exists() and session.adopt(round_folder):
+                shared: dict[str, Any] = json.loads(read_regular(path))
+                return shared | {"shared": True}
             line = compute()
-            session.leave(place)
-            write_whole(written, json.dumps(line, ensure_ascii=False))
+            session.leave(round_folder)
+            write_whole(path, json.dumps(line, ensure_ascii=False))
             return line
 
     def forget(self) -> None:
-        """Remove them all; a cell that is made again computes its own."""
+        """Remove all stored rounds; a cell that is run again computes its own."""
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
 
 def _digest(session: Session) -> str:
-    """Which first round it is: the batch, as it was asked, and the model."""
+    """Digest that identifies a first round: its batch and its model."""
     batch = session.last_selection
     asked = (
         None if batch is None else [batch.strategy, batch.why, [session.pool.ids[row] for row in batch.rows.tolist()]]
@@ -71,12 +71,12 @@ def _digest(session: Session) -> str:
 
 
 @contextmanager
-def _alone(place: Path, check: InterruptCheck) -> Iterator[None]:
-    """Be the one process that works on this round."""
+def _alone(round_folder: Path, check: InterruptCheck) -> Iterator[None]:
+    """Wait for exclusive access to a stored round, and hold it during the block."""
     while True:
         check()
         try:
-            lock = Lock(place)
+            lock = Lock(round_folder)
             break
         except BusyError:
             time.sleep(_POLL)

@@ -1,4 +1,4 @@
-"""Ctrl-C: a run ends between two steps, with everything that was acknowledged on disk. Termination ends it at once."""
+"""Handling of signals: Ctrl-C ends a run between two steps, SIGTERM and SIGHUP at once; both say how to resume."""
 
 import os
 import shlex
@@ -14,31 +14,31 @@ from dal.errors import DalError
 
 
 class Interrupted(DalError):
-    """Ctrl-C. Everything that was acknowledged is on disk; the message says how to go on."""
+    """Ctrl-C was pressed. All acknowledged work is on disk; the message gives the command to resume."""
 
     exit_code = 130
 
 
 class InterruptCheck:
-    """Raises `Interrupted` when Ctrl-C was pressed; called between batches, never in the middle of a write."""
+    """Callable that raises `Interrupted` after Ctrl-C. It is called between batches, never during a write."""
 
     def __init__(self, folder: Path | None, command: str) -> None:
         self._folder, self._command = folder, command
         self.pressed = False
 
     def __call__(self) -> None:
-        """Raise where Ctrl-C was pressed."""
+        """Raise `Interrupted` if Ctrl-C was pressed."""
         if self.pressed:
             how = "nothing was kept; the same command begins again" if self._folder is None else self.again
             raise Interrupted(f"stopped; {how}")
 
     @property
     def again(self) -> str:
-        """How to go on, with the exact command."""
+        """Advice for resuming the run, with the exact command."""
         return f"go on with: {shlex.join(['dal', self._command, '--resume', str(self._folder)])}{allow_option()}"
 
     def press(self, number: int, frame: FrameType | None) -> None:
-        """The handler: the first Ctrl-C asks for a clean stop, a second one does not wait."""
+        """Signal handler: the first Ctrl-C requests a clean stop, the second stops at once."""
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
@@ -46,11 +46,11 @@ class InterruptCheck:
 
 @contextmanager
 def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[InterruptCheck]:
-    """Own Ctrl-C meanwhile: Lightning would turn it into an exit, and a half-finished fit must not be stored.
+    """Handle Ctrl-C during the block: Lightning would turn it into an exit, and a partial fit must not be stored.
 
     Args:
-        folder: what to go on with, as the message says.
-        command: of `dal`, which does so.
+        folder: folder to resume, for the message.
+        command: command of `dal` that resumes it.
     """
     check = InterruptCheck(folder, command)
     if threading.current_thread() is not threading.main_thread():
@@ -65,25 +65,25 @@ def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Inte
 
 
 class _Farewell:
-    """A signal handler that says how to go on and ends the process, as the signal would have done in silence."""
+    """Signal handler that writes how to resume, and ends the process as the signal would."""
 
     def __init__(self, how: str) -> None:
         self._line = f"dal: stopped; {how}\n".encode(errors="backslashreplace")
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Write the line and end: what was acknowledged is on disk at every instant."""
+        """Write the line and end the process. This is safe at any time: acknowledged work is on disk."""
         os.write(2, self._line)
         os._exit(128 + number)
 
 
 @contextmanager
 def terminable(how: str | None) -> Iterator[None]:
-    """Say how to go on when a scheduler ends the process or its terminal goes away.
+    """Write how to resume when the process is terminated or its terminal is closed during the block.
 
-    Only where the signals would end the process: a program with handlers of its own, or under `nohup`, keeps them.
+    Existing signal handlers, and signals ignored under `nohup`, are left unchanged.
 
     Args:
-        how: what to say; None for nothing.
+        how: text to write; None to do nothing.
     """
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if how is None or threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""The figures of a run to Lightning loggers: TensorBoard, CSV, MLflow, Weights & Biases, anybody's."""
+"""Logging of a run's figures to Lightning loggers: TensorBoard, CSV, MLflow, Weights & Biases and others."""
 
 import inspect
 import json
@@ -13,10 +13,10 @@ from dal.store.atomic_files import read_regular, write_whole
 from dal.store.bounded_json import parse_json
 from dal.store.spreadsheet import inert
 
-#: What a cell's folder keeps of loggers that are no files: which run it is there, and the labels of its last round.
+#: File in the folder of a cell with the state of remote loggers: the run id and the labels of the last logged round.
 LOGGED = "logged.json"
 
-#: A logger as a config names it: "CSVLogger", {"CSVLogger": {...}} or {"class_path": ..., "init_args": {...}}.
+#: A logger in a config: "CSVLogger", {"CSVLogger": {...}} or {"class_path": ..., "init_args": {...}}.
 Recipe = str | dict[str, Any]
 
 _HOME = "lightning.pytorch.loggers"
@@ -24,7 +24,7 @@ _WRITTEN = ("metrics.csv", "hparams.yaml", "events.out.tfevents.*")
 
 
 def check_loggers(recipes: Sequence[Recipe]) -> None:
-    """Raises `ConfigError` for a logger that there is not, or that is none."""
+    """Raise `ConfigError` if a logger does not exist or is not a Lightning logger."""
     for recipe in recipes:
         _class_of(recipe)
 
@@ -33,29 +33,29 @@ def check_loggers(recipes: Sequence[Recipe]) -> None:
 def following(
     recipes: Sequence[Recipe], folder: Path | None, cell: str, lines: Sequence[Mapping[str, Any]]
 ) -> Iterator["RoundLogger"]:
-    """Loggers of one cell, told of the rounds that it has already, and closed in the end.
+    """Open the loggers of a cell, log its previous rounds, and close them at the end of the block.
 
     Args:
-        recipes: the loggers.
-        folder: of the cell; None in memory.
-        cell: its name, which becomes the name or version of what a logger writes.
-        lines: its rounds so far.
+        recipes: loggers, as in a config.
+        folder: folder of the cell; None in memory.
+        cell: name of the cell, used as name or version of the logged run.
+        lines: lines of the previous rounds.
 
     Raises:
-        ConfigError: a logger cannot be made.
+        ConfigError: a logger cannot be created.
     """
-    every = RoundLogger(
+    logger = RoundLogger(
         [_Files(recipe, folder, cell) if _is_files(recipe) else _Service(recipe, folder, cell) for recipe in recipes]
     )
     try:
-        every.replay(lines)
-        yield every
+        logger.replay(lines)
+        yield logger
     finally:
-        every.close()
+        logger.close()
 
 
 class RoundLogger:
-    """Tells several loggers of each round, under as many steps as there are labels."""
+    """Logs the figures of each round to several loggers, with the number of labels as step."""
 
     def __init__(self, loggers: Sequence["_Files | _Service"]) -> None:
         self._loggers = loggers
@@ -65,7 +65,7 @@ class RoundLogger:
         self.replay([line])
 
     def replay(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Log the figures of several rounds, written once: a logger may write all that it has each time."""
+        """Log the figures of several rounds, with a single flush: some loggers rewrite everything on each flush."""
         for logger in self._loggers:
             for line in lines:
                 logger.log(figures(line), int(line["labels"]))
@@ -73,43 +73,43 @@ class RoundLogger:
                 logger.flush()
 
     def close(self) -> None:
-        """Have all that was logged written."""
+        """Finalise the loggers, which writes all pending figures."""
         for logger in self._loggers:
             logger.logger.finalize("success")
 
 
 def figures(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The finite numbers of a line, those inside others by a path.
+    """The finite numbers of a line; nested ones are named by their path.
 
     Example:
         >>> figures({"round": 1, "accuracy": 0.5, "why": "", "rows": ["a"], "pool": {"accuracy": None, "ece": 0.1}})
         {'round': 1.0, 'accuracy': 0.5, 'pool/ece': 0.1}
     """
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, value in line.items():
         if isinstance(value, Mapping):
-            found |= figures(value, f"{prefix}{name}/")
+            numbers |= figures(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found[inert(f"{prefix}{name}")] = float(value)  # loggers write CSV, and classes have any name
-    return found
+            numbers[inert(f"{prefix}{name}")] = float(value)  # names include class names, and loggers write CSV
+    return numbers
 
 
 class _Files:
-    """A logger that writes files, such as CSV and TensorBoard: they are rewritten when a cell goes on."""
+    """Adapter of loggers that write files, such as CSV and TensorBoard. Resuming a cell rewrites the files."""
 
     def __init__(self, recipe: Recipe, folder: Path | None, cell: str) -> None:
         options = {} if folder is None else {"save_dir": str(folder.parent / "logs")}
         self.logger = _made(recipe, options | {"name": ""}, {"version": cell})
-        for pattern in _WRITTEN:  # by a process before this one; the rounds that it logged are logged again
+        for pattern in _WRITTEN:  # files of a previous process, whose rounds are logged again
             for file in Path(self.logger.log_dir).glob(pattern):
                 file.unlink()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log the figures; on disk after `flush`."""
+        """Log figures; they are on disk after `flush`."""
         self.logger.log_metrics(dict(metrics), step)
 
     def flush(self) -> None:
-        """Have what was logged on disk."""
+        """Write the logged figures to disk."""
         self.logger.save()
         flush = getattr(self.logger.experiment, "flush", None)
         if flush is not None:
@@ -117,9 +117,9 @@ class _Files:
 
 
 class _Service:
-    """A logger that sends what it is told to somewhere: each round once, also when a cell goes on.
+    """Adapter of loggers that send figures to a service. Each round is sent at most once, also when a cell resumes.
 
-    That a round was logged is stored before it is sent, so that a kill between the two leaves it out there.
+    A round is recorded as logged before it is sent, so a kill in between loses that round in the service.
     """
 
     def __init__(self, recipe: Recipe, folder: Path | None, cell: str) -> None:
@@ -130,28 +130,27 @@ class _Service:
         before = self._stored()
         if before.get("run") is not None:
             fixed["run_id" if "run_id" in takes else "version"] = before["run"]
-            if "project" in takes:  # Weights & Biases must be told that the run is there already
+            if "project" in takes:  # Weights & Biases must be told explicitly to resume a run
                 fixed["resume"] = "allow"
         self._labels = before.get("labels", -1)
         self.logger = _made(recipe, {}, {key: value for key, value in fixed.items() if key in takes or key == "resume"})
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log the figures, unless they were logged before."""
+        """Log figures, unless they were logged before."""
         if step <= self._labels:
             return
         self._labels = step
         if self._file is not None:
-            stored = self._all() | {self._key: {"run": self._run(), "labels": step}}
+            stored = self._all()
+            self.logger.experiment  # noqa: B018, access starts the run and assigns its id
+            run = None if self.logger.version is None else str(self.logger.version)
+            stored |= {self._key: {"run": run, "labels": step}}
             write_whole(self._file, json.dumps(stored) + "\n", private=True)
         self.logger.log_metrics(dict(metrics), step)
 
     def flush(self) -> None:
-        """Have what was logged sent."""
+        """Send the logged figures."""
         self.logger.save()
-
-    def _run(self) -> str | None:
-        self.logger.experiment  # noqa: B018, which begins the run and gives it its id
-        return None if self.logger.version is None else str(self.logger.version)
 
     def _stored(self) -> dict[str, Any]:
         stored = self._all().get(self._key, {})
@@ -190,10 +189,10 @@ def _class_of(recipe: Recipe) -> tuple[type, dict[str, Any]]:
     name, options = _named(recipe)
     from lightning.pytorch.loggers import Logger
 
-    found = import_path(name if "." in name or ":" in name else f"{_HOME}.{name}")
-    if not (inspect.isclass(found) and issubclass(found, Logger)):
+    cls = import_path(name if "." in name or ":" in name else f"{_HOME}.{name}")
+    if not (inspect.isclass(cls) and issubclass(cls, Logger)):
         raise ConfigError(f"loggers: {name} is not a Lightning logger, such as CSVLogger or TensorBoardLogger")
-    return found, options
+    return cls, options
 
 
 def _named(recipe: Recipe) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A process for each cell, on this machine."""
+"""Executor that runs each cell in a process on this computer."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from dal.experiments.experiment import Experiment
 
 
 class Processes(SubprocessExecutor):
-    """Each cell in a process of its own, with its share of the threads and a GPU of its own where there are several."""
+    """Runs each cell in its own process, with its share of the CPU threads, and its own GPU if there are several."""
 
     def __init__(self, experiment: Experiment, folder: Path, jobs: int, code: Path | None = None) -> None:
         super().__init__(experiment, folder, jobs, code)
@@ -18,7 +18,7 @@ class Processes(SubprocessExecutor):
             self._slots.put(slot)
 
     def work(self, name: str) -> str:
-        """Run the cell in a free slot."""
+        """Run a cell in a free slot."""
         slot = self._slots.get()
         try:
             return run_worker(self._folder, name, {**limited_to(threads(self.jobs)), **_gpu(slot)}, self._code)
@@ -27,7 +27,7 @@ class Processes(SubprocessExecutor):
 
 
 def _gpu(slot: int) -> dict[str, str]:
-    """The environment of a process that sees the slot's GPU alone."""
+    """Environment variables that make only the slot's GPU visible to a process."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""The cells of a grid as tasks of a Ray cluster."""
+"""Executor that runs each cell as a task of a Ray cluster."""
 
 import contextlib
 import os
@@ -13,25 +13,29 @@ from dal.errors import ConfigError, require
 from dal.experiments.executor import SubprocessExecutor, limited_to, run_worker, said_by, threads
 from dal.experiments.experiment import Experiment
 
-#: The address that starts a Ray of one's own.
+#: Address that starts a new Ray cluster on this computer.
 LOCAL = "local"
 
 _PATIENCE = 20.0  # seconds
 
 
 class Cluster(SubprocessExecutor):
-    """Each cell as a Ray task, with its share of the threads, and a GPU of its own where the cluster has any.
+    """Runs each cell as a Ray task, with its share of the CPU threads, and one GPU if the cluster has any.
 
-    Every machine must have the same `dal` and the same environment, and see the folder of the grid, and the data, under
-    the same paths: the cells are written where one process would have written them.
+    All nodes must have the same `dal` and environment, and see the folder of the grid and the data under the same
+    paths. Results are written to the same files as without a cluster.
 
     Args:
-        address: of the cluster: "auto" for the one that this machine is part of, "local" for one that is started on
-            this machine and ended with the grid. A Ray that this process has initialised already is used as it is.
+        experiment: settings shared by the cells.
+        folder: folder of the grid.
+        jobs: number of concurrent cells.
+        address: address of the cluster: "auto" for that of this computer, "local" for a new one on this computer, which
+            ends with the grid. Ignored if this process has already initialised Ray.
+        code: folder outside the installed packages from which classes of the grid were imported; None for none.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigError: there is no cluster at that address.
+        ConfigError: there is no cluster at `address`.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, jobs: int, address: str, code: Path | None = None) -> None:
@@ -46,7 +50,7 @@ class Cluster(SubprocessExecutor):
         self._guard = threading.Lock()
 
     def work(self, name: str) -> str:
-        """Run the cell on a machine that is free."""
+        """Run a cell on a free node."""
         from ray.exceptions import RayError
 
         task = self._task().remote(self._folder, name, limited_to(self._threads), self._code, Path.cwd())
@@ -61,14 +65,14 @@ class Cluster(SubprocessExecutor):
                 self._running.discard(task)
 
     def stop(self) -> None:
-        """Cancel what is running, and what waits for a machine."""
+        """Cancel the running and the queued tasks."""
         with self._guard:
             running = list(self._running)
         for task in running:
             self._ray.cancel(task)
 
     def close(self) -> None:
-        """End the Ray, or leave the cluster, that was joined for the grid."""
+        """Disconnect from the cluster, and end it if it was started for the grid."""
         if self._owned:
             self._ray.shutdown()
         shutil.rmtree(self._empty, ignore_errors=True)
@@ -76,7 +80,7 @@ class Cluster(SubprocessExecutor):
     def _task(self) -> Any:
         gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
         most = max((node["Resources"].get("CPU", 1) for node in self._ray.nodes() if node["Alive"]), default=1)
-        # a task that dies is not repeated: its cell is named, and the same command does what is missing
+        # No retries: a failed cell is reported, and running the same command again completes it.
         return self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
 
 
@@ -85,7 +89,7 @@ def _join(ray: Any, address: str, empty: str) -> None:
     own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
         _knock(address)
-        # Ray puts the folder that it is started in on the import path of its workers, and anybody may have filled ours.
+        # Ray adds the current folder to the import path of its workers, and others may be able to write to ours.
         with contextlib.chdir(empty):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, ValueError, RuntimeError) as error:
@@ -94,7 +98,7 @@ def _join(ray: Any, address: str, empty: str) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raises `OSError` where nobody listens, for which Ray itself would wait for minutes."""
+    """Raise `OSError` if nothing listens at the address; Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), timeout=_PATIENCE).close()

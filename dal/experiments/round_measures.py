@@ -1,6 +1,6 @@
-"""What is recorded of each round besides its scores on the test: where the model errs, what the batch was worth, cost.
+"""Measures recorded for each round besides the test scores: error analysis, batch quality and cost.
 
-Nothing here changes a choice: models are only read, and every sample is drawn by the hashes of the ids.
+They do not affect the selection: models are only read, and samples are drawn by hashes of the ids.
 """
 
 import json
@@ -27,24 +27,24 @@ from dal.session.queried_batch import QueriedBatch
 from dal.store.atomic_files import write_whole
 from dal.store.run_folder import writing
 
-#: Rows to look at again that are kept, and labeled rows that are looked at for them, at most.
+#: Maximum number of suspected label errors to record, and of labeled rows to check for them.
 DOUBTED, JUDGED = 50, 20_000
 
-#: The file of a map, in the folder of a cell.
+#: File of the map, in the folder of a cell.
 MAP_FILE = "map.json"
 
-_SAMPLE = 0x5A  # what the sample of the pool is drawn for: apart from the shares, limits and stop sets
+_SAMPLE = 0x5A  # random stream of the pool sample, distinct from those of shares, limits and stop sets
 
 
 class Measures:
-    """What is recorded of the rounds of one session. `docs/measures.md` says what each key means.
+    """Computes the measures of a session's rounds. `docs/measures.md` documents the keys.
 
     Args:
-        session: whose.
-        pool_sample: rows without a label yet, but with a hidden one in the data, that are scored each round.
-        distances: measure batches in the embeddings of the pool, or in features of the present model where the learner
-            has no embeddings without labels.
-        prices: of answers that were stored without a cost of their own.
+        session: session to measure.
+        pool_sample: number of unlabeled rows with a hidden label to score each round.
+        distances: measure batches in the embeddings of the pool, or in features of the current model if the untrained
+            learner provides no embeddings.
+        prices: prices of answers without a stored cost or time.
     """
 
     def __init__(
@@ -55,24 +55,26 @@ class Measures:
         self._space = Space.of(session) if distances else None
 
     def of_round(self, batch: QueriedBatch | None) -> dict[str, Any]:
-        """What a round's line has besides its scores, as JSON can hold it.
+        """Compute the measures of a round, as JSON values by key.
 
         Args:
-            batch: what was chosen in this round; None when nothing was.
+            batch: batch of this round; None if there was none.
         """
-        asked = 0.0 if batch is None else batch.seconds.get("measure", 0.0)
+        before = 0.0 if batch is None else batch.seconds.get("measure", 0.0)
         self._session.predictor  # noqa: B018  # fitted before the clock starts
         start = time.perf_counter()
         line = self._on_test() if self._session.can_evaluate else {}
         line |= self._on_pool()
         line |= self._batch(batch)
-        line |= self._spent()
-        return line | {"measure_seconds": asked + time.perf_counter() - start}
+        store = self._session.store
+        totals = (store.work, self._prices, store.proposals, store.unread)
+        line |= {"cost": costs(*totals), "sources": sources(*totals)}
+        return line | {"measure_seconds": before + time.perf_counter() - start}
 
     def at_end(self) -> dict[str, Any]:
-        """What the last line has besides: the rows to look at again. The map is written first, if there is a folder.
+        """Compute the measures of the last round, the suspected label errors, and write the map to the folder.
 
-        A run that is killed between the map and the line writes the same map again.
+        The map is written before the line is stored, so a resumed run writes the same map again.
         """
         folder = self._session.folder
         if self._space is not None and folder is not None:
@@ -86,16 +88,16 @@ class Measures:
     def _on_test(self) -> dict[str, Any]:
         test = self._session.data.test
         outputs, labels = self._session.scored("test")
-        found: dict[str, Any] = {
+        measures: dict[str, Any] = {
             "per_class": per_class(outputs, labels, self._session.pool.classes),
             "reliability": reliability(outputs, labels),
         }
         if test.groups is not None:
-            found["per_group"] = per_group(outputs, labels, test.groups.take(test.known.nonzero().flatten()))
-        return found | _unread(outputs) | self._scaled(outputs, labels)
+            measures["per_group"] = per_group(outputs, labels, test.groups.take(test.known.nonzero().flatten()))
+        return measures | _unread(outputs) | self._scaled(outputs, labels)
 
     def _scaled(self, outputs: Outputs, labels: Tensor) -> dict[str, Any]:
-        """Calibration on the test at the temperature that is best on the validation part; nothing without one."""
+        """Test calibration after temperature scaling on the validation rows; {} without labeled ones."""
         validation = self._session.data.validation
         if validation is None or not bool(validation.known.any()):
             return {}
@@ -106,7 +108,7 @@ class Measures:
         return {"scaled": {"temperature": temperature.value, **figures}}
 
     def _on_pool(self) -> dict[str, Any]:
-        """The figures on a sample of what is left of the pool; nothing where no hidden label is known."""
+        """Metrics on a sample of the unlabeled pool rows with a hidden label; {} if there are none."""
         session = self._session
         left = session.pool.known.clone()
         left[session.labeled_rows] = False
@@ -119,7 +121,7 @@ class Measures:
 
     @cached_property
     def _order(self) -> Tensor:
-        """The rows in an order of this seed. The sample is what comes first, so only labels change it."""
+        """Rows in a random order of this seed. Samples are its first rows, so they change only with the labels."""
         return shuffled(self._session.pool.ids, self._session.seed, _SAMPLE)
 
     # -- the batch and the labels ----------------------------------------------------------------------------------
@@ -137,34 +139,29 @@ class Measures:
         distances, nearest = self._space.of_batch(rows)
         return {"batch": distances | measured, "nearest": nearest}
 
-    def _spent(self) -> dict[str, Any]:
-        """What the answers so far cost, and who gave them."""
-        store = self._session.store
-        said = (store.work, self._prices, store.proposals, store.unread)
-        return {"cost": costs(*said), "sources": sources(*said)}
-
     def _doubts(self) -> list[dict[str, Any]]:
-        """The labeled rows whose label confident learning doubts, the most doubtful first."""
-        probs, rows, labels = self._judged()
+        """Suspected label errors found by confident learning, most suspicious first."""
+        probs, rows, labels = self._held_out()
         if not len(rows):
             return []
-        found, pool = doubts(probs, labels), self._session.pool
-        given, suggested = pool.names_of(found.given), pool.names_of(found.suggested)
-        ids = [pool.ids[row] for row in rows[found.rows].tolist()]
-        columns = zip(ids, given, suggested, found.confidence.tolist(), strict=True)
+        errors, pool = doubts(probs, labels), self._session.pool
+        given, suggested = pool.names_of(errors.given), pool.names_of(errors.suggested)
+        ids = [pool.ids[row] for row in rows[errors.rows].tolist()]
+        columns = zip(ids, given, suggested, errors.confidence.tolist(), strict=True)
         names = ("row", "given", "suggested", "confidence")
         return [dict(zip(names, values, strict=True)) for values in columns][:DOUBTED]
 
-    def _judged(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (L, C) for labeled rows, the rows, and their labels.
+    def _held_out(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (L, C) of labeled rows, the rows, and their labels.
 
-        Of linear heads in the space that were not trained on them; without a space, of the present model, which was.
+        The probabilities are from linear heads that were not trained on the row; without a space, from the current
+        model, which was.
         """
         session = self._session
-        place = torch.full((len(session.pool),), -1)
-        place[session.labeled_rows] = torch.arange(len(session.labeled_rows))
-        rows = first(self._order, place >= 0, JUDGED).sort().values
-        labels = session.labels[place[rows]]
+        position = torch.full((len(session.pool),), -1)
+        position[session.labeled_rows] = torch.arange(len(session.labeled_rows))
+        rows = first(self._order, position >= 0, JUDGED).sort().values
+        labels = session.labels[position[rows]]
         if self._space is None:
             return session.read(rows, {"probs"}).probs.cpu(), rows, labels
         points, classes = self._space.points(rows), len(session.pool.classes)
@@ -173,12 +170,12 @@ class Measures:
 
 
 def _unread(outputs: Outputs) -> dict[str, Any]:
-    """Which share of a model's answers could not be read, and to how many rows; nothing of one that has no words."""
+    """Share of model responses that could not be parsed, and their number; {} for models without text responses."""
     if UNREAD not in outputs.names:
         return {}
     return {UNREAD: {"share": float(outputs[UNREAD].mean()), "count": len(outputs)}}
 
 
 def whole(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """The figures of `evaluate`, with None for those that the rows do not define."""
+    """The metrics of `evaluate`, with None for those that are undefined on the rows."""
     return {**dict.fromkeys(UNDEFINED), **figures}

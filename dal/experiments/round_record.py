@@ -1,4 +1,4 @@
-"""The line of `metrics.jsonl` for each round of a run: scores, what was measured, what the stopping rule says."""
+"""Lines of `metrics.jsonl`, one per round of a run: scores, measures and the verdict of the stopping rule."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from dal.strategy import name_of
 
 @dataclass(frozen=True, eq=False)
 class RoundLines:
-    """The lines of one session's rounds.
+    """Builds the lines of a session's rounds.
 
     Args:
-        session: whose.
-        measures: what is recorded besides the scores.
-        successor: another learner that is trained on the same labels.
-        stop: judges each round.
-        texts: whether the texts of each batch are kept.
+        session: session of the run.
+        measures: measures to record besides the scores.
+        successor: another learner to train on the same labels; None for none.
+        stop: stopping rule; None for none.
+        texts: whether to store the texts of each batch.
     """
 
     session: Session
@@ -32,11 +32,11 @@ class RoundLines:
     texts: bool = False
 
     def line(self, batch: QueriedBatch | None, round: int) -> dict[str, Any]:
-        """What a round's line says that is the same for every cell that has the same labels and chose the same batch.
+        """The part of a round's line that is shared by all cells with the same labels and batch.
 
         Args:
-            batch: what was chosen in this round, and is answered; None when nothing was.
-            round: its number, 0 for the start.
+            batch: answered batch of this round; None if there was none.
+            round: number of the round, 0 for the start.
         """
         line = self._scores(batch, round) | self.measures.of_round(batch)
         if self.successor is None or not self.session.can_evaluate:
@@ -46,15 +46,15 @@ class RoundLines:
         return line | succeeded(self.session, self.successor)
 
     def completed(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
-        """The line with what is this session's own: its strategy, the texts, and whether to stop here."""
-        line = {**line, "strategy": name_of(self.session.strategy)} | self._wordings(line, batch)
-        return line | self._judged(line)
+        """The line with the parts specific to this session: strategy, texts and the verdict of the stopping rule."""
+        line = {**line, "strategy": name_of(self.session.strategy)} | self._texts(line, batch)
+        return line | self._stopping(line)
 
-    def _wordings(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
-        """The texts of a round's batch, for the report, where they are wanted.
+    def _texts(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
+        """The texts of a batch for the report; {} if they are not stored.
 
-        Those of their nearest labeled rows are in the lines that chose them; the texts of rows whose label came with
-        the data are added, by id.
+        Texts of nearest labeled rows are in the lines of the rounds that queried them. Those of rows whose label came
+        with the data are added here, by id.
         """
         if not self.texts or batch is None:
             return {}
@@ -64,18 +64,18 @@ class RoundLines:
         near = dict(zip(given, pool.texts(pool.rows_of(given)), strict=True)) if given else {}
         return {"texts": pool.texts(batch.rows)} | ({"nearest_texts": near} if near else {})
 
-    def _judged(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """What the stopping rule reads of the round, and what it says: stored with the round, so that it stands."""
+    def _stopping(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """The figures that the stopping rule reads, and its verdict, which is stored so that a resumed run keeps it."""
         if self.stop is None:
             return {}
-        read = self.session.observe(self.stop)
-        verdict = self.stop.judge(History((*self.session.metrics, {**line, **read})))
+        figures = self.session.observe(self.stop)
+        verdict = self.stop.judge(History((*self.session.metrics, {**line, **figures})))
         notes = {name: _finite(value) for name, value in verdict.notes.items()}
-        return read | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
+        return figures | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
 
     def _scores(self, batch: QueriedBatch | None, round: int) -> dict[str, Any]:
         session, state = self.session, self.session.state
-        predictor = session.predictor  # fitted before anything else, so that its time is its own
+        predictor = session.predictor  # fitted first, so that `fit_seconds` is complete
         figures = whole(session.evaluate()) if session.can_evaluate else {}
         del predictor
         return {
@@ -99,5 +99,5 @@ class RoundLines:
 
 
 def _finite(value: float) -> float | None:
-    """The number, None where JSON has no word for it."""
+    """The number, or None if it is NaN or infinite, which JSON cannot represent."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Whether the labels that a strategy chose serve another model too (Lowell, Lipton and Wallace 2019)."""
+"""Transfer of selected labels to another model, the successor (Lowell, Lipton and Wallace 2019)."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from dal.learner import Learner
 from dal.session import Session
 from dal.store.atomic_files import write_whole
 
-#: The key of a line.
+#: Key of the successor's metrics in a line.
 KEY = "successor"
 
-#: What a comparison's folder keeps of the successor.
+#: File in the folder of a comparison with the conclusion.
 FILE = "successor.json"
 
 _METRIC = "accuracy"
@@ -26,9 +26,9 @@ Cells = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def succeeded(session: Session, learner: Learner) -> dict[str, Any]:
-    """What a round's line says of another learner on the same labels: its figures, and the seconds of its fit.
+    """Metrics of another learner trained on the same labels, and the seconds of its fit, for a round's line.
 
-    Labels that cannot train it are said in the place of figures.
+    If the learner cannot be trained on the labels, the line has the error message instead of metrics.
     """
     name = type(learner).__name__
     try:
@@ -41,7 +41,7 @@ def succeeded(session: Session, learner: Learner) -> dict[str, Any]:
 
 
 def lines_of(cells: Cells) -> dict[str, list[dict[str, Any]]]:
-    """The lines by cell with the successor's figures in the place of the learner's own; those without are left out."""
+    """The lines by cell with the metrics of the successor instead of the learner; lines without them are left out."""
     return {
         cell: [{**line, **line[KEY]} for line in lines if line.get(KEY, {}).get(_METRIC) is not None]
         for cell, lines in cells.items()
@@ -49,28 +49,28 @@ def lines_of(cells: Cells) -> dict[str, list[dict[str, Any]]]:
 
 
 def conclusion(cells: Cells, baseline: str | None) -> dict[str, Any]:
-    """What the successor says of each strategy against the baseline, in figures and in one sentence each.
+    """Compare each strategy with the baseline by the successor's metrics, in figures and in one sentence.
 
     Args:
-        cells: the lines by cell, called "STRATEGY-seedN".
-        baseline: a strategy among them; None where there is none.
+        cells: lines by cell name, "STRATEGY-seedN".
+        baseline: name of the baseline strategy; None if there is none.
 
     Returns:
-        `learner`, and for each strategy `text`, `labels`, `accuracy` and `baseline` (means over the seeds, at as many
-        labels), `seeds`, `difference` (over the whole curve) and `p` (paired permutation test, Holm). Empty without
-        figures.
+        `learner`, and for each strategy `text`, `labels`, `accuracy` and `baseline` (means over the seeds at the same
+        number of labels), `seeds`, `difference` (mean over the whole curve) and `p` (paired permutation test with
+        Holm correction). Empty if no line has metrics of the successor.
 
     Lowell, Lipton and Wallace 2019, "Practical Obstacles to Deploying Active Learning".
     """
-    found = lines_of(cells)
-    names = [str(line[KEY]["learner"]) for lines in found.values() for line in lines]
+    by_cell = lines_of(cells)
+    names = [str(line[KEY]["learner"]) for lines in by_cell.values() for line in lines]
     if not names:
         return {}
-    curves = _curves(found)
-    against = curves.get(baseline or "", {})
-    compared = {name: compare(by_seed, against, _METRIC) for name, by_seed in curves.items() if name != baseline}
+    curves = _curves(by_cell)
+    reference = curves.get(baseline or "", {})
+    compared = {name: compare(by_seed, reference, _METRIC) for name, by_seed in curves.items() if name != baseline}
     paired = {name: result for name, result in compared.items() if result is not None}
-    chances = holm({name: paired_p(result.area_differences) for name, result in paired.items()})
+    p_values = holm({name: paired_p(result.area_differences) for name, result in paired.items()})
     strategies = {}
     for name, result in paired.items():
         figures = {
@@ -79,21 +79,21 @@ def conclusion(cells: Cells, baseline: str | None) -> dict[str, Any]:
             "baseline": result.target,
             "seeds": len(result.seeds),
             "difference": mean(result.area_differences),
-            "p": chances[name],
+            "p": p_values[name],
         }
         strategies[name] = {"text": _sentence(names[0], name, str(baseline), figures), **figures}
     return {"learner": names[0], "strategies": strategies}
 
 
 def write_conclusion(folder: Path, found: Mapping[str, Any]) -> None:
-    """Write `successor.json` into the folder of a comparison."""
+    """Write `successor.json` to the folder of a comparison."""
     write_whole(folder / FILE, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
 
 
-def _curves(found: Cells) -> dict[str, dict[int, Any]]:
-    """Strategy -> seed -> the successor's learning curve."""
+def _curves(cells: Cells) -> dict[str, dict[int, Any]]:
+    """Learning curves of the successor: strategy -> seed -> curve."""
     curves: dict[str, dict[int, Any]] = {}
-    for cell, lines in found.items():
+    for cell, lines in cells.items():
         name, _, seed = cell.rpartition("-seed")
         if lines:
             curves.setdefault(name, {})[int(seed)] = curve(lines, _METRIC)

@@ -1,4 +1,4 @@
-"""The session that asks and learns from answers, and its parts."""
+"""The active learning session and its parts."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,5 +14,5 @@ _renamed = renamed_attributes(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    """`Session`, imported when it is first read, so that its parts can be imported without it."""
+    """Import `Session` on first access, so that the other modules can be imported without it."""
     return import_module("dal.session.session").Session if name == "Session" else _renamed(name)

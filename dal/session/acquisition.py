@@ -1,4 +1,4 @@
-"""The choice of a batch: candidates, one pass of a model over them, and the rows that the strategy selects."""
+"""Selection of a batch: draw candidates, run one model pass over them, select rows with the strategy."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,18 +22,18 @@ from dal.session.seeds import Seeds, Stream
 from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
 from dal.strategy import Query, RoundState, Selection, Strategy, all_needs, choose, name_of
 
-_RECHECKED = 4  # times n: the rows of a pass in reduced precision that are scored again exactly
-_TARGETS = 1000  # rows that stand for the pool where a strategy reads a target
+_RECHECKED = 4  # best rows per wanted row to score again exactly after a pass in reduced precision
+_TARGETS = 1000  # size of the target sample, which represents the pool
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """What a strategy chose among the candidates, and what it saw of them.
+    """Rows selected among the candidates, and the candidates' outputs.
 
     Attributes:
-        selection: positions among the candidates, on the CPU.
-        pool: the outputs of the candidates.
-        seconds: for "pass" and "select".
+        selection: selected positions among the candidates, on the CPU.
+        pool: outputs of the candidates.
+        seconds: durations of "pass" and "select".
     """
 
     selection: Selection
@@ -43,17 +43,17 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """What a strategy may see in one round: a model's outputs for the candidates and the labeled rows.
+    """Provides a strategy with the model outputs of one round, for the candidates and the labeled rows.
 
     Attributes:
-        predictor: whom to read; None when nothing is read.
-        prepared: the pool as the predictor takes it; None when nothing is read.
-        labeled: (L,) int64 rows of the pool.
-        labels: theirs, (L,) int64 or (L, C) bool.
-        seeds: this round's random numbers.
-        monitor: watches the pass.
-        memory: what strategies keep from round to round; None when nothing is kept.
-        watched: names that are read in the same pass for the record, and that no strategy sees.
+        predictor: model to read; None when the strategy reads no outputs.
+        prepared: pool prepared for the predictor; None when the strategy reads no outputs.
+        labeled: (L,) int64 labeled rows of the pool.
+        labels: their labels, (L,) int64 or (L, C) bool.
+        seeds: random seeds of this round.
+        monitor: receives the progress of the pass.
+        memory: strategy state kept between rounds; None to keep nothing.
+        watched: output names read in the same pass for the records only.
     """
 
     predictor: Predictor | None
@@ -71,10 +71,10 @@ class Reader:
         return self.labels.dim() == 2
 
     def choose(self, acting: Strategy, candidates: Tensor, n: int) -> Chosen:
-        """The n rows that the strategy wants of the candidates, after one pass over these.
+        """Select n of the candidates after one pass over them.
 
-        A pass in reduced precision shifts scores a little: where the strategy scores row by row, the best 4n rows are
-        computed again exactly, and the choice is made among those.
+        A pass in reduced precision perturbs the scores slightly. If the strategy scores each row independently, the
+        best 4n rows are computed again in full precision and the selection is made among these.
         """
         seconds: dict[str, float] = {}
         reduced = self.predictor is not None and self.predictor.approximate and acting.rowwise
@@ -93,7 +93,7 @@ class Reader:
         return Chosen(selection, pool, seconds)
 
     def _outputs(self, acting: Strategy, candidates: Tensor, exact: bool) -> tuple[Outputs, Outputs]:
-        """Outputs of the candidates and of the labeled rows, from one pass over both where both are read."""
+        """Outputs of the candidates and of the labeled rows, from a single pass over both where both are needed."""
         unread = Outputs(length=len(self.labeled), multilabel=self.multilabel)
         if self.predictor is None:
             return Outputs(length=len(candidates), multilabel=self.multilabel), unread
@@ -124,26 +124,26 @@ class Reader:
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Note how long the block took, in seconds, under this name."""
+    """Record the duration of the block in seconds under `name`."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
 
 
 class Acquisition:
-    """Makes the next batch of questions, and stores nothing. What it remembers changes no choice.
+    """Selects the next batch without storing it. Its caches affect speed, never the selection.
 
     Args:
-        pool: the `dal.data.Rows` to choose from.
-        learner: whose models are read.
-        progress: where the rows stand.
-        model: the one that the present labels make.
-        candidates: which rows are scored; None for all.
-        seed: decides every random choice, together with the round.
-        monitor: watches passes.
+        pool: the `dal.data.Rows` to select from.
+        learner: learner that provides the models.
+        progress: state of the pool's rows.
+        model: model of the current labels.
+        candidates: generator of the rows to score; None for all.
+        seed: together with the round it determines every random choice.
+        monitor: receives the progress of passes.
 
     Attributes:
-        memory: what strategies keep from round to round.
+        memory: strategy state kept between rounds.
     """
 
     def __init__(
@@ -163,17 +163,17 @@ class Acquisition:
         self._candidate_memory: dict[Any, Any] = {}
 
     def choose(self, strategy: Strategy, n: int, state: RoundState, *, everywhere: bool = False) -> QueriedBatch:
-        """What the strategy asks next: n of the rows that were never asked, or those that are left.
+        """Select up to n unasked rows with the strategy.
 
         Args:
-            strategy: chooses.
-            n: how many.
-            state: the round, as schedules see it.
-            everywhere: score all rows, not only the candidates.
+            strategy: query strategy.
+            n: batch size.
+            state: state of the round, as schedules see it.
+            everywhere: score all unasked rows instead of the candidates.
 
         Raises:
-            SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
-            NeedError: the strategy reads what the learner does not provide.
+            SessionError: no row is left to query, or the strategy needs a trained model and nothing is labeled.
+            NeedError: the strategy reads outputs that the learner does not provide.
         """
         available = self._progress.unasked_rows
         if not len(available):
@@ -184,7 +184,7 @@ class Acquisition:
         return self._chosen(acting, available if everywhere else self._candidates(available, n, seeds), n, seeds)
 
     def measured(self, asked: QueriedBatch, round: int) -> QueriedBatch:
-        """The same batch, and how unsure the present model is of it."""
+        """The same batch with the current model's mean uncertainty on it."""
         from dal.evaluation.batch_quality import mean_uncertainty
 
         predictor, seconds = self._model.predictor, dict(asked.seconds)
@@ -225,11 +225,14 @@ class Acquisition:
         chosen = reader.choose(acting, candidates, n)
         positions, scores = chosen.selection.positions, chosen.selection.scores
         duplicates = seeds.generator(Stream.DUPLICATES)
+        notes = {name: float(value) for name, value in chosen.selection.notes.items()}
+        if UNREAD in chosen.pool.names and len(chosen.pool):
+            notes[UNREAD] = float(chosen.pool[UNREAD].mean())  # share of unreadable model responses
         return QueriedBatch(
             round=seeds.round + 1,
             rows=candidates[positions],
             scores=None if scores is None else scores.detach().double().cpu(),
-            notes={name: float(value) for name, value in chosen.selection.notes.items()} | _unread(chosen.pool),
+            notes=notes,
             strategy=name_of(acting),
             candidates=len(candidates),
             near_duplicates=near_duplicates(self._pool.inputs, candidates, positions, chosen.pool, duplicates),
@@ -238,7 +241,10 @@ class Acquisition:
         )
 
     def _read_by(self, acting: Strategy) -> tuple[Predictor | None, Prepared | None, frozenset[str]]:
-        """Whom the strategy reads, and what that one offers: nobody, an untrained model if it will do, the trained."""
+        """The model that the strategy reads, its prepared pool and its output names.
+
+        None if the strategy reads nothing, the untrained model if that provides everything, else the trained model.
+        """
         if not all_needs(acting):
             return None, None, frozenset()
         if not reads_trained(acting, self._learner):
@@ -251,8 +257,3 @@ class Acquisition:
                 f"Phases(first=ClusterCenters(), then={name}(), until=20), or label some rows first"
             )
         return self._model.predictor, self._model.prepare("pool"), self._learner.provides
-
-
-def _unread(pool: Outputs) -> dict[str, float]:
-    """The note on a batch that says which share of a model's answers to the candidates could not be read."""
-    return {UNREAD: float(pool[UNREAD].mean())} if UNREAD in pool.names and len(pool) else {}

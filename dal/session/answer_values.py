@@ -1,4 +1,4 @@
-"""From what people and programs give as answers to class names, with every mistake listed at once."""
+"""Decoding of annotations to class names; all invalid ones are reported in a single error."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,16 +14,16 @@ from dal.data.label_values import shown as written
 from dal.errors import AnswerError, DataError, did_you_mean, shortened
 from dal.store.events import Skip, Value
 
-#: What a single answer may be given as.
+#: Accepted forms of a single annotation.
 Given = str | int | Skip | Sequence[str | int] | Tensor
 
 _LISTED = 20  # mistakes or classes shown in one error
-_HINTS = 1_000  # wrong names whose nearest class is looked for
+_HINTS = 1_000  # unknown names for which the nearest class is searched
 _UNSTORED = " (no answer of this call was stored)"
 
 
 class AnswerDecoder:
-    """The class names of a data set, and what a given answer means among them.
+    """Decodes annotations to the class names of a data set.
 
     Example:
         >>> AnswerDecoder(["cat", "dog"], multilabel=False).read(1)
@@ -37,15 +37,15 @@ class AnswerDecoder:
         self.multilabel = multilabel
         self._index = ClassIndex(self.names)
         self._code = self._index.by_name
-        self._hints: dict[str, str] = {}  # wrong name -> what to say: finding the nearest of many classes takes long
+        self._hints: dict[str, str] = {}  # unknown name -> hint, cached: the search over many classes is slow
 
     @property
     def blank(self) -> Tensor:
-        """The code of a row without a label: -1, or (C,) False when multi-label."""
+        """Code of an unlabeled row: -1, or (C,) False when multi-label."""
         return torch.zeros(len(self.names), dtype=torch.bool) if self.multilabel else torch.tensor(-1)
 
     def unknown(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that are no class, sorted."""
+        """The names that are not classes, sorted."""
         return sorted(name for name in set(names) if name not in self._code)
 
     def codes(self, values: Sequence[Value | Skip]) -> Tensor:
@@ -60,16 +60,16 @@ class AnswerDecoder:
         return coded
 
     def read(self, given: Any, *, hint: bool = True) -> Value | Skip:
-        """The class name that was given by name or index; a tuple of names, in class order, when multi-label.
+        """Decode one annotation to a class name; to a tuple of names, in class order, when multi-label.
 
-        Numbers mean what they mean in a file: an index, or a class name where class names are numbers.
+        As in data files, a number is an index, or a class name if the class names are numbers.
 
         Args:
-            given: an answer.
-            hint: name the nearest class in the error, or the classes.
+            given: class name, index or `SKIP`; a collection of names or indices when multi-label.
+            hint: name the nearest class, or all classes, in the error.
 
         Raises:
-            ValueError: it means no class, or could mean two. The message says why, and names the nearest class.
+            ValueError: the annotation is not a class, or is ambiguous; the message gives the reason.
         """
         if isinstance(given, Skip):
             return given
@@ -81,7 +81,7 @@ class AnswerDecoder:
             raise ValueError(self._unknown(error.args[0]) if hint else "no class") from None
 
     def _unknown(self, value: Any) -> str:
-        """Why a value is no class."""
+        """The error message for a value that is not a class."""
         if isinstance(value, str):
             if value not in self._hints and len(self._hints) < _HINTS:
                 near = did_you_mean(value, self.names).removeprefix("; ")
@@ -94,10 +94,10 @@ class AnswerDecoder:
         return f"{written(value)} is not a class name or index"
 
     def read_all(self, given: Sequence[Any], ids: Sequence[str]) -> list[Value]:
-        """The class names that were given for rows.
+        """Decode the annotations of rows to class names.
 
         Raises:
-            AnswerError: lists the values that are none.
+            AnswerError: lists the values that are not classes.
         """
         names: list[Value] = []
         mistakes = Mistakes()
@@ -116,9 +116,9 @@ class AnswerDecoder:
 
 
 def by_index(value: Any, names: Sequence[str]) -> Any:
-    """Class names for class indices: of an int its name, of a list of ints a list of names; all else as it is.
+    """Replace a class index by its name, and a list of indices by a list of names; return anything else unchanged.
 
-    For answers that are indices by contract, also where class names are numbers.
+    For annotations that are indices by contract, even where class names are numbers.
 
     Example:
         >>> by_index(0, ["5", "7"]), by_index([1], ["5", "7"]), by_index("5", ["5", "7"])
@@ -133,10 +133,10 @@ def by_index(value: Any, names: Sequence[str]) -> Any:
 
 
 def one_per_row(values: Any, rows: int) -> list[Given]:
-    """The values as a list of one per row; a single value will do for a single row.
+    """Convert the values to a list with one item per row; a scalar is accepted for a single row.
 
     Raises:
-        AnswerError: they are as many as other rows, or have no order.
+        AnswerError: the number of values is not `rows`, or they are unordered.
     """
     single = isinstance(values, str | bytes | Skip | int | float) or getattr(values, "ndim", 1) == 0
     if single:
@@ -152,7 +152,7 @@ def one_per_row(values: Any, rows: int) -> list[Given]:
 
 
 def _each(values: Any) -> list[Any]:
-    """The items; those of an array (n, C) of zeros and ones as rows of bools, as in data."""
+    """The items as a list; an (n, C) array of zeros and ones becomes rows of bools, as in data files."""
     if isinstance(values, Tensor):
         values = array_of(values)
     vectors = isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "iuf"
@@ -162,10 +162,10 @@ def _each(values: Any) -> list[Any]:
 
 
 def spread(value: Any, rows: int, name: str) -> list[float | None]:
-    """One number per row, from one for all or from as many as rows.
+    """Broadcast a number, or one number per row, to a list of `rows` finite floats or None.
 
     Raises:
-        AnswerError: they are as many as other rows, or one is no finite number.
+        AnswerError: the number of values is not `rows`, or a value is not a finite number.
     """
     if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         each = [value] * rows
@@ -184,17 +184,17 @@ def spread(value: Any, rows: int, name: str) -> list[float | None]:
 
 
 def shown(value: Value | Skip) -> str:
-    """An answer as messages show it."""
+    """An annotation as shown in messages."""
     if isinstance(value, Skip):
         return "SKIP"
     return shortened(repr(value if isinstance(value, str) else list(value)), 200)
 
 
 class Mistakes:
-    """What is wrong with answers: the first mistakes in words, and how many there are. A million cost no more text.
+    """Collects mistakes in annotations: the text of the first 20 and the total number.
 
     Attributes:
-        count: of all mistakes.
+        count: total number of mistakes.
     """
 
     def __init__(self) -> None:
@@ -203,11 +203,11 @@ class Mistakes:
 
     @property
     def listed(self) -> bool:
-        """Whether the next mistake would be shown."""
+        """Whether the text of the next mistake will be kept."""
         return self.count < _LISTED
 
     def add(self, text: str, *parts: str | int | Value | Skip | Exception) -> None:
-        """Count a mistake, and format its text while it is listed: names and answers as messages show them."""
+        """Count a mistake; format and keep its text while fewer than 20 are listed."""
         if self.listed:
             self._shown.append(
                 text.format(*(each if isinstance(each, int | Exception) else shown(each) for each in parts))
@@ -215,7 +215,7 @@ class Mistakes:
         self.count += 1
 
     def refuse(self) -> None:
-        """Raise one `AnswerError` that lists the mistakes, when there are any."""
+        """Raise one `AnswerError` that lists the mistakes, if there are any."""
         if self.count:
             more = f"; and {self.count - len(self._shown)} more" if self.count > len(self._shown) else ""
             raise AnswerError("; ".join(self._shown) + more + _UNSTORED)

@@ -1,4 +1,4 @@
-"""Whether strategies, learners and other arguments fit each other, checked before any work."""
+"""Validation of strategies, learners and other arguments, before any work is done."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from dal.strategy import Strategy, all_needs, name_of
 
 
 def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = False) -> None:
-    """Make sure that the learner provides what the strategy reads, before an hour of training is spent.
+    """Check that the learner provides all outputs that the strategy reads, before any training.
 
     Raises:
-        NeedError: it does not, or the strategy is not right for multi-label outputs.
+        NeedError: outputs are missing, or the strategy does not support multi-label data.
     """
     name, model = name_of(strategy), type(learner).__name__
     if multilabel and not strategy.multilabel:
@@ -27,22 +27,22 @@ def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = Fals
 
 
 def require_classes(classes: Sequence[str]) -> None:
-    """Raises `ConfigError` for data without classes: no label is there to take them from, and none are given."""
+    """Raise `ConfigError` for data without classes: no labels to derive them from, and none given."""
     if not classes:
         raise ConfigError("the data names no classes: give `classes`, the names that answers may have")
 
 
 def require_kind(value: Any, kind: Any, name: str, example: str) -> None:
-    """Make sure that an argument is of its kind.
+    """Check the type of an argument.
 
     Args:
-        value: what was given.
-        kind: the class that it must be an instance of, or a union of some.
-        name: of the argument.
-        example: of what would do.
+        value: the argument.
+        kind: required class, or a union of classes.
+        name: name of the argument, for the message.
+        example: valid value, for the message.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: `value` is not an instance of `kind`.
     """
     if isinstance(value, kind):
         return
@@ -54,10 +54,10 @@ def require_kind(value: Any, kind: Any, name: str, example: str) -> None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, which True is not."""
+    """Whether a value is an int, bool excluded."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def reads_trained(strategy: Strategy, learner: Learner) -> bool:
-    """Whether the strategy reads something that only a trained model offers."""
+    """Whether the strategy reads outputs that only a trained model provides."""
     return not all_needs(strategy) <= closure(learner.label_free)

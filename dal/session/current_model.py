@@ -1,4 +1,4 @@
-"""The model that the labels of a session make: fitted when first wanted, kept, dropped as soon as they change."""
+"""The model trained on a session's current labels: fitted on demand, cached, discarded when the labels change."""
 
 import hashlib
 import json
@@ -21,23 +21,23 @@ from dal.store.run_folder import MODEL, keep_model, trained_on
 
 
 class CurrentModel:
-    """The model that the present labels make, and what it says of the data.
+    """The model trained on the current labels, and its outputs on the data.
 
-    Everything here follows from the labels, the learner and the seed, and is computed again where it is not kept.
+    It is determined by the labels, the learner and the seed, and is recomputed wherever it was not saved.
 
     Args:
         data: a `dal.data.Splits`.
-        learner: what is trained.
-        progress: which rows have which labels.
-        store: in which round the latest came.
-        folder: where the model is kept, as `model`; None keeps it in memory.
-        seed: decides its random numbers, together with that round.
-        save: keep it in the folder although the learner does not train on from its last model.
-        monitor: watches fits and passes.
-        prepared: the parts that were made ready before.
+        learner: learner to train.
+        progress: labels of the pool's rows.
+        store: label store, for the round of the latest label.
+        folder: directory in which to save the model, as `model`; None keeps it in memory.
+        seed: together with that round it determines the random numbers.
+        save: save the model even if the learner has no warm start.
+        monitor: receives the progress of fits and passes.
+        prepared: parts of the data prepared before, by name.
 
     Attributes:
-        fit_seconds: that the fit of the latest model took; 0 before the first.
+        fit_seconds: duration of the latest fit in seconds; 0 before the first.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class CurrentModel:
 
     @property
     def predictor(self) -> Predictor:
-        """The model: what is there, or in the folder, or fitted now.
+        """The model, loaded from the folder or fitted on first access.
 
         Raises:
             SessionError: nothing is labeled yet.
-            LearnerError: the labels cannot train this learner.
+            LearnerError: the learner cannot be trained on these labels.
         """
         if self._predictor is None:
             stored = self._load(self._folder) if self._folder is not None and self._progress.trains else None
@@ -76,17 +76,13 @@ class CurrentModel:
 
     @property
     def seeds(self) -> Seeds:
-        """Those of the round of the latest answer, so that asking alone does not make another model."""
+        """Seeds of the round of the latest answer, so that a query alone does not change the model."""
         return Seeds(self._seed, self._store.labels_round)
 
     @property
     def marker(self) -> str:
-        """A digest of all that the model follows from, but for a model that training goes on from."""
+        """Digest of everything that determines the model, except the initial model of a warm start."""
         return self._digest(describe(self._learner))
-
-    def _is_of_these_labels(self, marker: str) -> bool:
-        """Whether the model with a marker, of this version or of the first one, is that of the present labels."""
-        return marker == self.marker or marker == self._digest(moved.first(describe(self._learner, named=False)))
 
     def _digest(self, learner: Any) -> str:
         pool = self._data.pool
@@ -97,23 +93,23 @@ class CurrentModel:
         return digest.hexdigest()
 
     def drop(self) -> None:
-        """Let go of what followed from the labels, since they have changed."""
+        """Discard the model and its cached outputs, after a change of the labels."""
         if self._predictor is not None and self._continues:
             self._previous = self._predictor
         self._predictor = None
         self._scored.clear()
 
-    # -- what it says ----------------------------------------------------------------------------------------------
+    # -- outputs ---------------------------------------------------------------------------------------------------
 
     def prepare(self, part: str, learner: Learner | None = None) -> Prepared:
-        """A part of the data made ready for the learner, or for another one, once."""
+        """A part of the data prepared by `learner` (the session's by default), computed once."""
         key = part if learner is None else f"{part} for {describe(learner)}"
         if key not in self._prepared:
             self._prepared[key] = (learner or self._learner).prepare(getattr(self._data, part))
         return self._prepared[key]
 
     def read(self, rows: Tensor, names: Iterable[str], part: str) -> Outputs:
-        """Outputs for rows of a part: of an untrained model where that has all names, or of this one."""
+        """Outputs of rows of a part, from the untrained model if it provides all `names`, else from this model."""
         names, prepared = frozenset(names), self.prepare(part)
         free = names <= closure(self._learner.label_free)
         model = self._learner.untrained(prepared) if free else self.predictor
@@ -121,7 +117,7 @@ class CurrentModel:
         return model.outputs(prepared, rows, names, seed=seed, monitor=self._monitor)
 
     def scored(self, part: str) -> tuple[Outputs, Tensor]:
-        """Its logits for the labeled rows of a part, on the CPU, and those labels: one pass until they change."""
+        """Logits of the labeled rows of a part, on the CPU, and their labels; cached until the labels change."""
         if part not in self._scored:
             rows, labels = self._known(part)
             names = {"logits"} | watched(self._learner.provides)
@@ -129,14 +125,14 @@ class CurrentModel:
         return self._scored[part]
 
     def evaluate(self, part: str) -> dict[str, float]:
-        """The figures of `dal.evaluation.metrics.evaluate` on the labeled rows of a part."""
+        """Metrics of the model on the labeled rows of a part, from `dal.evaluation.metrics.evaluate`."""
         from dal.evaluation.metrics import evaluate
 
-        figures: dict[str, float] = evaluate(*self.scored(part))
-        return figures
+        metrics: dict[str, float] = evaluate(*self.scored(part))
+        return metrics
 
     def score(self, learner: Learner) -> dict[str, float]:
-        """The figures on the test part of another learner, trained on the same labels, and the `seconds` of its fit."""
+        """Test metrics of another learner trained on the same labels, with the `seconds` of its fit."""
         from dal.evaluation.metrics import evaluate
 
         pool, test = (self.prepare(part, learner) for part in ("pool", "test"))
@@ -149,21 +145,21 @@ class CurrentModel:
         return {**evaluate(outputs, labels), "seconds": seconds}
 
     def _known(self, part: str) -> tuple[Tensor, Tensor]:
-        """The rows of a part that have a label, and their labels."""
-        of = getattr(self._data, part)
-        rows = of.known.nonzero().flatten()
-        return rows, of.labels[rows]
+        """The labeled rows of a part, and their labels."""
+        data = getattr(self._data, part)
+        rows = data.known.nonzero().flatten()
+        return rows, data.labels[rows]
 
-    # -- where it is kept ------------------------------------------------------------------------------------------
+    # -- saving and loading ----------------------------------------------------------------------------------------
 
     def leave(self, folder: Path) -> None:
-        """Save it in `folder`, whole or not at all."""
+        """Save the model in `folder`, atomically."""
         predictor = self.predictor
         with keep_model(folder, self.marker, self.fit_seconds) as target:
             predictor.save(target)
 
     def adopt(self, folder: Path) -> bool:
-        """Whether `folder` holds the model that the present labels make, which is then this one."""
+        """Load the model of `folder` if it was trained on the current labels; return whether it was."""
         stored = self._load(folder)
         if stored is None:
             return False
@@ -172,9 +168,10 @@ class CurrentModel:
         return True
 
     def _load(self, folder: Path) -> Predictor | None:
-        """The model in a folder, where the present labels made it, with the seconds that its fit took."""
+        """The model saved in `folder` if it was trained on the current labels, else None. Sets `fit_seconds`."""
         marker, seconds = trained_on(folder) or ("", 0.0)
-        if not self._is_of_these_labels(marker):
+        # Version 0.1 computed the marker from the class names and options of that version.
+        if marker != self.marker and marker != self._digest(moved.first(describe(self._learner, named=False))):
             return None
         self.fit_seconds = seconds
         return self._learner.load(folder / MODEL, self.prepare("pool"))
@@ -190,7 +187,10 @@ class CurrentModel:
         if not self._progress.trains:
             raise SessionError("nothing is labeled yet, so there is no model: ask and tell first")
         rows, labels, weights = self._progress.training_set
-        prepared, validation = self.prepare("pool"), self._validation()
+        prepared, held_out = self.prepare("pool"), self._data.validation
+        validation: tuple[Prepared, Tensor] | None = None
+        if held_out is not None and bool(held_out.known.all()):
+            validation = self.prepare("validation"), held_out.labels
         previous = self._last_predictor() if self._continues else None
         start = time.perf_counter()
         predictor = self._learner.fit(
@@ -208,19 +208,13 @@ class CurrentModel:
         self._keep(predictor)
         return predictor
 
-    def _validation(self) -> tuple[Prepared, Tensor] | None:
-        rows = self._data.validation
-        if rows is None or not bool(rows.known.all()):
-            return None
-        return self.prepare("validation"), rows.labels
-
     @property
     def _continues(self) -> bool:
-        """Whether the learner trains on from its last model."""
+        """Whether the learner starts from its previous model (warm start)."""
         return bool(getattr(self._learner, "warm_start", False))
 
     def _last_predictor(self) -> Predictor | None:
-        """The model that training goes on from: the last that was fitted."""
+        """The initial model of a warm start: the one fitted last; None before the first fit."""
         if self._previous is None and self._folder is not None and trained_on(self._folder) is not None:
             return self._learner.load(self._folder / MODEL, self.prepare("pool"))
         return self._previous

@@ -1,4 +1,4 @@
-"""Where each row of a pool stands: labeled, pending, declined or never asked. Derived from the store, kept in step."""
+"""Annotation state of each pool row (labeled, pending, declined or unasked), derived from the label store."""
 
 import logging
 from collections import OrderedDict
@@ -21,22 +21,22 @@ _log = logging.getLogger("dal")
 
 
 class PoolState:
-    """The state of the rows of a pool, as tensors over rows, from the data's own labels and the events of a store.
+    """State of a pool as tensors over its rows, from the labels in the data and the events of a label store.
 
     Args:
-        pool: the `dal.data.Rows` that questions are about.
-        classes: their classes.
-        store: what was asked and answered. Answers to rows that have left the pool stay there.
-        hide_labels: whether the labels in the data are not taken as given.
+        pool: the `dal.data.Rows` of the pool.
+        classes: decoder for the pool's classes.
+        store: label store. Answers to rows that are no longer in the pool stay in it.
+        hide_labels: ignore the labels in the data.
 
     Attributes:
-        given: (N,) bool: the label came with the data.
-        labeled: (N,) bool: has a label.
-        taken: (N,) bool: was asked or told at some time, so that it is not asked again.
-        declined: (N,) bool: the answer that stands is `SKIP`.
+        given: (N,) bool, whether the label came with the data.
+        labeled: (N,) bool, whether the row has a label.
+        taken: (N,) bool, whether the row was ever queried or answered; such rows are not queried again.
+        declined: (N,) bool, whether the current answer is `SKIP`.
         codes: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
-        weights: (N,) float32: what a proposal for the row counts in training while it has no answer; 0 for nothing.
-        proposed: what was proposed, where `weights` is above 0; coded like `codes`.
+        weights: (N,) float32 training weight of the proposed label, used while the row has no answer; 0 for none.
+        proposed: proposed labels, valid where `weights` is above 0; coded like `codes`.
 
     Raises:
         SessionError: the stored answers do not fit the classes of the data.
@@ -48,9 +48,9 @@ class PoolState:
         self._restore()
 
     def _restore(self) -> None:
-        """Read it all from the store."""
+        """Rebuild the state from the store."""
         size, store, blank = len(self._pool), self._store, self._classes.blank
-        seen = store.written
+        seen = store.written  # before reading: another thread may append to the store meanwhile
         self.codes: Tensor = self._pool.labels.clone()
         self.codes[~self.given] = blank
         self.labeled = self.given.clone()
@@ -60,69 +60,66 @@ class PoolState:
         self._pending: OrderedDict[int, None] = OrderedDict.fromkeys(self.rows_of(store.pending).tolist())
         pending = self.pending
         self.taken[pending], self.labeled[pending] = True, False
-        self._restore_answers(store.answers)
+        answers = store.answers
+        self.refuse_strangers(answers)
+        present, rows = self._present(list(answers))
+        self.labeled[rows], self.taken[rows] = True, True
+        self.codes[rows] = self._classes.codes([answers[name] for name in present])
         skipped = self.rows_of(list(store.skipped))
         self.taken[skipped], self.labeled[skipped], self.declined[skipped] = True, False, True
         self._let_train(store.proposals)
         self._seen = seen
 
-    def _restore_answers(self, answers: Mapping[str, Value]) -> None:
-        self.refuse_strangers(answers)
-        present, rows = self._present(list(answers))
-        self.labeled[rows] = True
-        self.taken[rows] = True
-        self.codes[rows] = self._classes.codes([answers[name] for name in present])
-
     def follow(self) -> bool:
-        """Take in what another process or store has written to the same file; whether there was anything."""
+        """Rebuild the state if another process or store has written to the same file; return whether it had."""
         if self._seen == self._store.written:
             return False
         self._restore()
         return True
 
     def _wrote(self, events: int = 0, proposals: int = 0) -> bool:
-        """Whether the store has got this since the last look and nothing else; otherwise all is read again."""
-        then = self._seen[0] + events, self._seen[1] + proposals
-        if self._store.written != then:
+        """Whether the store has gained exactly these events and proposals; if not, rebuild the state."""
+        expected = self._seen[0] + events, self._seen[1] + proposals
+        if self._store.written != expected:
             self._restore()
             return False
-        self._seen = then
+        self._seen = expected
         return True
 
     @property
     def pending(self) -> Tensor:
-        """The rows to answer, (n,) int64, in order."""
+        """Queried rows without an answer, (n,) int64, in order."""
         return torch.tensor(list(self._pending), dtype=torch.int64)
 
     @property
     def waiting(self) -> int:
-        """How many rows are to be answered."""
+        """Number of pending rows."""
         return len(self._pending)
 
     @property
     def labeled_rows(self) -> Tensor:
-        """The rows with a label, (L,) int64, ascending."""
+        """Rows with a label, (L,) int64, ascending."""
         return self.labeled.nonzero().flatten()
 
     @property
     def labels(self) -> Tensor:
-        """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
+        """Labels of `labeled_rows`, (L,) int64, or (L, C) bool when multi-label."""
         labels: Tensor = self.codes[self.labeled]
         return labels
 
     @property
     def unasked_rows(self) -> Tensor:
-        """The rows without a label that were never asked, (N,) int64, ascending."""
+        """Unlabeled rows that were never queried, (N,) int64, ascending."""
         return (~self.labeled & ~self.taken).nonzero().flatten()
 
     @property
     def trains(self) -> bool:
-        """Whether there is something to train on: an answer, or a proposal that counts."""
+        """Whether the training set is not empty: a label, or a proposal with a weight above 0."""
         return bool(self.labeled.any()) or bool(len(self.weak))
 
     @property
     def training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Rows, labels and weights (None where all count alike): what was answered, and what was proposed."""
+        """Rows, labels and sample weights of answers and weighted proposals; weights are None if all are answers."""
         rows, labels, weak = self.labeled_rows, self.labels, self.weak
         if not len(weak):
             return rows, labels, None
@@ -131,26 +128,26 @@ class PoolState:
 
     @property
     def weak(self) -> Tensor:
-        """The rows that train by what was proposed: (n,) int64, ascending. None that has an answer or was declined."""
+        """Rows trained on with a proposed label, (n,) int64, ascending: neither labeled nor declined."""
         return (~self.labeled & ~self.declined & (self.weights > 0)).nonzero().flatten()
 
     def propose(self, proposals: Sequence[Proposal]) -> bool:
-        """Let proposals stand that the store has just got; whether it has got nothing else."""
+        """Apply proposals just stored; return whether nothing else was stored meanwhile."""
         alone = self._wrote(proposals=len(proposals))
         if alone:
             self._let_train(proposals)
         return alone
 
     def _let_train(self, proposals: Sequence[Proposal]) -> None:
-        """Let the proposals stand; of two for a row the later one, unless it has no weight."""
-        counting = {proposal.row: proposal for proposal in proposals if proposal.weight}
-        self.refuse_strangers({name: proposal.value for name, proposal in counting.items()})
-        present, rows = self._present(list(counting))
-        self.weights[rows] = torch.tensor([counting[name].weight for name in present], dtype=torch.float32)
-        self.proposed[rows] = self._classes.codes([counting[name].value for name in present])
+        """Apply the proposals with a weight; the last one of a row wins."""
+        weighted = {proposal.row: proposal for proposal in proposals if proposal.weight}
+        self.refuse_strangers({name: proposal.value for name, proposal in weighted.items()})
+        present, rows = self._present(list(weighted))
+        self.weights[rows] = torch.tensor([weighted[name].weight for name in present], dtype=torch.float32)
+        self.proposed[rows] = self._classes.codes([weighted[name].value for name in present])
 
     def ask(self, rows: Tensor) -> bool:
-        """Let rows be pending that the store has just got as asked; whether it has got nothing else."""
+        """Mark a batch just stored as pending; return whether nothing else was stored meanwhile."""
         alone = self._wrote(events=len(rows))
         if alone:
             self._pending.update(dict.fromkeys(rows.tolist()))
@@ -160,49 +157,49 @@ class PoolState:
     def read(
         self, rows: Sequence[int], given: Sequence[Given], *, correct: bool
     ) -> dict[int, tuple[int, Value | Skip]]:
-        """The answers to store, by their place in the call, without those that stand already.
+        """Decode and check annotations; return (row, value) of the new ones by position in the call.
 
         Args:
-            rows: of the pool.
-            given: one for each.
-            correct: take rows that are not pending too.
+            rows: rows of the pool.
+            given: one annotation per row.
+            correct: accept rows that are not pending.
 
         Raises:
-            AnswerError: lists every value that is no class and every row that is not pending.
+            AnswerError: lists all values that are not classes and all rows that are not pending.
         """
         read: dict[int, tuple[int, Value | Skip]] = {}
-        told: dict[int, Value | Skip] = {}
+        accepted: dict[int, Value | Skip] = {}
         mistakes = Mistakes()
         inside = [row for row in rows if 0 <= row < len(self._pool)]
         ids = list(self._pool.ids.take(inside))
-        stands = dict(zip(inside, zip(ids, self._store.answers_to(ids), strict=True), strict=True))
-        for place, (row, item) in enumerate(zip(rows, given, strict=True)):
-            if row not in stands:
+        current = dict(zip(inside, zip(ids, self._store.answers_to(ids), strict=True), strict=True))
+        for position, (row, item) in enumerate(zip(rows, given, strict=True)):
+            if row not in current:
                 mistakes.add("row {} is outside the pool of {}", row, len(self._pool))
                 continue
-            id, before = stands[row]
+            id, before = current[row]
             try:
                 value = self._classes.read(item, hint=mistakes.listed)
             except ValueError as error:
                 mistakes.add("row {}: {}", id, error)
                 continue
-            standing = told.get(row, before)
-            if row in told and told[row] != value:
-                mistakes.add("row {}: two answers, {} and {}", id, told[row], value)
-            elif standing == value:
-                continue
+            answer = accepted.get(row, before)
+            if row in accepted and accepted[row] != value:
+                mistakes.add("row {}: two answers, {} and {}", id, accepted[row], value)
+            elif answer == value:
+                continue  # a repetition is not stored again
             elif row not in self._pending and not correct:
-                was = "was never asked" if standing is None else "was answered {} before"
-                parts = [value] if standing is None else [standing, value]
+                was = "was never asked" if answer is None else "was answered {} before"
+                parts = [value] if answer is None else [answer, value]
                 mistakes.add("row {} is not pending: it " + was + "; correct=True stores {} anyway", id, *parts)
             else:
-                read[place] = (row, value)
-                told[row] = value
+                read[position] = (row, value)
+                accepted[row] = value
         mistakes.refuse()
         return read
 
     def take(self, answers: Mapping[int, Value | Skip]) -> None:
-        """Let the answers to these rows stand, which the store has just got."""
+        """Apply answers just stored, by row."""
         if not self._wrote(events=len(answers)):
             return
         rows, values = torch.tensor(list(answers), dtype=torch.int64), list(answers.values())
@@ -213,9 +210,10 @@ class PoolState:
         self.codes[rows] = self._classes.codes(values)
 
     def undo(self, row: int) -> None:
-        """Let the row be as it was before its last answer, which the store has just retracted.
+        """Restore the state of a row after the store has retracted its last answer.
 
-        Its earlier answer stands again; without one it is pending if it was asked, else as the data has it.
+        The previous answer becomes current again. Without one the row is pending if it was queried, else as in the
+        data.
         """
         if not self._wrote(events=1):
             return
@@ -233,24 +231,25 @@ class PoolState:
             self._pending.move_to_end(row, last=False)
 
     def rows_of(self, ids: Sequence[str]) -> Tensor:
-        """The rows with these ids, (n,) int64, without those that are not in the pool."""
+        """Rows with these ids, (n,) int64; ids that are not in the pool are left out."""
         return self._present(ids)[1]
 
     def _present(self, ids: Sequence[str]) -> tuple[Sequence[str], Tensor]:
-        """Those of the ids that the pool has, and their rows."""
+        """The ids that are in the pool, and their rows."""
         try:
             return ids, self._pool.rows_of(ids) if ids else torch.zeros(0, dtype=torch.int64)
         except DataError:
             held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self._pool.ids.arrow()).to_pylist()
             present = [name for name, here in zip(ids, held, strict=True) if here]
-            _log.warning("%d rows with questions or answers are not in the pool any more", len(ids) - len(present))
+            _log.warning("%d rows with questions or answers are no longer in the pool", len(ids) - len(present))
             return self._present(present)
 
     def refuse_strangers(self, answers: Mapping[str, Value]) -> None:
-        """Make sure of answers by row id.
+        """Check stored answers, by row id, against the classes of the data.
 
         Raises:
-            SessionError: one names no class of the data, or is of the other kind.
+            SessionError: an answer is not a class of the data, or is single-label and the data multi-label, or the
+                reverse.
         """
         kind, where = tuple if self._classes.multilabel else str, self._store.path or "the store"
         if not all(isinstance(value, kind) for value in answers.values()):

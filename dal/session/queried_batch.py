@@ -1,4 +1,4 @@
-"""A batch of questions, and what is known of its choice."""
+"""A queried batch, with the scores and figures of its selection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,19 +11,19 @@ from dal.errors import shortened
 
 @dataclass(frozen=True, eq=False)
 class QueriedBatch:
-    """A batch of questions and what is known of the choice.
+    """A queried batch and the figures of its selection.
 
     Attributes:
-        round: which batch it was, counted from 1.
-        rows: (n,) int64 in the pool, best first.
-        scores: (n,) float64, what made them win; None when nothing did.
-        notes: the strategy's figures about the whole choice.
-        strategy: the class name of the strategy that acted.
-        candidates: how many rows it could choose from.
+        round: number of the batch, from 1.
+        rows: (n,) int64 pool rows, best first.
+        scores: (n,) float64 scores of the rows; None if the strategy has none.
+        notes: the strategy's figures about the whole selection, by name.
+        strategy: class name of the strategy that selected the batch.
+        candidates: number of rows to select from.
         near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
-        seconds: of this choice, for "pass" and "select", and "measure" for what was measured of it.
-        why: in words, why the strategy that acted did, or acted in this way; empty where there was no other.
-        uncertainty: how unsure the model of that moment was of the rows, 0 to 1; None where that was not measured.
+        seconds: durations of "pass" and "select", and of "measure" if the uncertainty was measured.
+        why: reason for this strategy or its behaviour, in words; empty if there was no alternative.
+        uncertainty: mean uncertainty of the model on the batch, 0 to 1; None if it was not measured.
     """
 
     round: int
@@ -39,7 +39,7 @@ class QueriedBatch:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the store keeps besides rows, scores and strategy, by name, as JSON can hold it."""
+        """The attributes stored as JSON, by name: all except round, rows, scores and strategy."""
         return {
             "notes": dict(self.notes),
             "candidates": self.candidates,
@@ -53,22 +53,22 @@ class QueriedBatch:
     def restored(
         cls, round: int, rows: Tensor, scores: Tensor | None, strategy: str, details: Mapping[str, Any]
     ) -> "QueriedBatch":
-        """The batch whose `details` these are, as the store kept them.
+        """Rebuild a batch from its stored values.
 
         Raises:
-            ValueError: they are those of no batch.
+            ValueError: `details` has an unknown name or a value of the wrong type.
         """
-        asked = cls(round, rows, scores, strategy=strategy)
+        batch = cls(round, rows, scores, strategy=strategy)
         for name, value in details.items():
             kinds = _DETAILS.get(name)
             if kinds is None or isinstance(value, bool) or not isinstance(value, kinds):
                 raise ValueError(f"its detail {name!r} is {shortened(repr(value))}")
             if isinstance(value, dict) and not all(isinstance(each, int | float | None) for each in value.values()):
                 raise ValueError(f"its detail {name!r} holds more than numbers")
-        return replace(asked, **details)
+        return replace(batch, **details)
 
 
-#: What the details of a batch are, by name.
+#: Types of the stored details, by name.
 _DETAILS: dict[str, tuple[type, ...]] = {
     "notes": (dict,),
     "candidates": (int,),

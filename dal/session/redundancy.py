@@ -1,4 +1,4 @@
-"""How much of a batch of questions repeats itself."""
+"""Share of near-duplicates within a batch."""
 
 import re
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from dal.outputs import Outputs
 
-#: Texts that share at least this part of their words are near-duplicates.
+#: Minimum Jaccard similarity of the words of near-duplicate texts.
 SHARED_WORDS = 0.8
-#: Vectors closer than this part of the usual distance are near-duplicates.
+#: Maximum distance of near-duplicate vectors, as a fraction of the typical distance.
 CLOSE = 0.2
-#: A larger batch is judged by its first rows.
+#: Rows of a batch to compare at most, the first ones: the comparison is quadratic.
 _LARGEST = 2000
-#: Rows that tell the usual distance.
+#: Rows sampled to estimate the typical distance.
 _USUAL = 256
 
 _WORD = re.compile(r"\w+")
@@ -26,16 +26,16 @@ _WORD = re.compile(r"\w+")
 def near_duplicates(
     inputs: Sequence[Any], candidates: Tensor, positions: Tensor, pool: Outputs, generator: torch.Generator
 ) -> float:
-    """The share of a batch, 0 to 1, that has a near-duplicate within the batch.
+    """Share of a batch, 0 to 1, that has a near-duplicate within the batch.
 
-    By embeddings where the choice read them; else by words, or by distance where the inputs are numbers.
+    Compares embeddings if the strategy read them; otherwise the words of texts, or the distances of numeric inputs.
 
     Args:
-        inputs: of all rows.
-        candidates: (N,) the rows that could be chosen.
-        positions: (n,) those that were, among the candidates.
+        inputs: inputs of all rows.
+        candidates: (N,) candidate rows.
+        positions: (n,) positions of the batch among the candidates.
         pool: outputs of the candidates.
-        generator: draws the rows that tell the usual distance.
+        generator: random generator for the sample that gives the typical distance.
     """
     usual = torch.randperm(len(candidates), generator=generator)[:_USUAL]
     if len(positions) < 2:
@@ -45,18 +45,18 @@ def near_duplicates(
     batch = [inputs[row] for row in candidates[positions].tolist()]
     if isinstance(batch[0], str | tuple):
         return near_duplicate_texts([item if isinstance(item, str) else " ".join(item) for item in batch])
-    around = [inputs[row] for row in candidates[usual].tolist()]
+    sample = [inputs[row] for row in candidates[usual].tolist()]
     try:
-        vectors, others = (torch.stack([torch.as_tensor(item).flatten() for item in some]) for some in (batch, around))
-    except (TypeError, ValueError, RuntimeError):  # inputs of no common shape: nothing to compare
+        vectors, others = (torch.stack([torch.as_tensor(item).flatten() for item in some]) for some in (batch, sample))
+    except (TypeError, ValueError, RuntimeError):  # inputs of different shapes cannot be compared
         return 0.0
     return near_duplicate_vectors(vectors, others)
 
 
 def near_duplicate_texts(texts: Sequence[str]) -> float:
-    """The share of the texts, 0 to 1, that have a near-duplicate among the others: at least 0.8 of their words agree.
+    """Share of the texts, 0 to 1, that have a near-duplicate: a text with a Jaccard similarity of at least 0.8.
 
-    Words are compared without case, order and repetition (Jaccard similarity of their sets).
+    The similarity is that of the sets of lower-case words.
 
     Example:
         >>> near_duplicate_texts(["My parcel is late!", "my parcel is late", "the login fails", "a lovely menu"])
@@ -81,11 +81,11 @@ def near_duplicate_texts(texts: Sequence[str]) -> float:
 
 
 def near_duplicate_vectors(vectors: Tensor, usual: Tensor) -> float:
-    """The share of the vectors, 0 to 1, that have another one at less than 0.2 of the usual distance.
+    """Share of the vectors, 0 to 1, that have another one within 0.2 of the typical distance.
 
     Args:
-        vectors: (n, D), the batch.
-        usual: (m, D), rows of the whole pool; the median of their distances is the usual distance.
+        vectors: (n, D) batch.
+        usual: (m, D) sample of the pool; the median of its pairwise distances is the typical distance.
     """
     vectors, usual = vectors[:_LARGEST].double(), usual.double()
     if len(vectors) < 2 or len(usual) < 2:

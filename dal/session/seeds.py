@@ -1,4 +1,4 @@
-"""Random seeds of a session: of (seed, round, stream), so that every use has numbers of its own."""
+"""Random seeds of a session, derived from (seed, round, stream) so that every use has an independent stream."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What a random seed is for: the third part of (seed, round, stream)."""
+    """Purpose of a random seed: the third part of (seed, round, stream)."""
 
     FIT = 0
     PASS = 1
@@ -22,7 +22,7 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class Seeds:
-    """The random numbers of one round: `seed` and `round` decide all of them, a stream of its own for each use."""
+    """Seeds of one round, one for each `Stream`, determined by `seed` and `round`."""
 
     seed: int
     round: int
@@ -32,11 +32,11 @@ class Seeds:
         return int(np.random.SeedSequence((self.seed, self.round, int(stream))).generate_state(1)[0])
 
     def generator(self, stream: Stream) -> torch.Generator:
-        """A generator on the CPU, at the start of its stream."""
+        """A CPU generator seeded for the stream."""
         return torch.Generator().manual_seed(self.number(stream))
 
     def sample(self, size: int, count: int, stream: Stream) -> Tensor:
-        """`count` of the numbers below `size`, ascending; all of them when there are no more."""
+        """`count` distinct integers below `size` at random, ascending; all of them if `count` >= `size`."""
         if count >= size:
             return torch.arange(size)
         return torch.randperm(size, generator=self.generator(stream))[:count].sort().values

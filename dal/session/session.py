@@ -1,4 +1,4 @@
-"""The session: which rows to ask next, what was answered, and the model that follows. The only mutable object."""
+"""The active learning session: it selects rows, stores annotations and trains the model. The only mutable object."""
 
 import logging
 import math
@@ -44,44 +44,44 @@ R = TypeVar("R")
 
 
 def _in_turn(method: "Callable[Concatenate[Session, P], R]") -> "Callable[Concatenate[Session, P], R]":
-    """A method that other threads wait for, as it waits for them."""
+    """Run a method under the session's lock, so that one thread at a time is inside the session."""
 
     @wraps(method)
-    def waiting(self: "Session", *arguments: P.args, **options: P.kwargs) -> R:
+    def locked(self: "Session", *arguments: P.args, **options: P.kwargs) -> R:
         with self._turn:
             return method(self, *arguments, **options)
 
-    return cast("Callable[Concatenate[Session, P], R]", waiting)
+    return cast("Callable[Concatenate[Session, P], R]", locked)
 
 
 class Session:
-    """Asks for labels, takes answers, and fits the model they make. Threads may share it: one call runs at a time.
+    """Active learning session: selects rows to label, stores annotations and trains the model on them.
 
-    With a `folder`, everything is stored there before a call returns, and a session made again on that folder goes on
-    where the last one stopped, however it stopped: stored questions are never recomputed, and the model is fitted again
-    from (seed, round, labels) unless the saved one is current. Without a folder it lives in memory.
+    With a `folder`, every change is on disk before the call returns, and a new session on that folder resumes where the
+    previous one stopped, even after a crash: stored batches are never selected again, and the model is refitted from
+    (seed, round, labels) unless the saved one is current. Without a folder the session lives in memory. A session is
+    thread-safe: calls from several threads run one at a time.
 
     Args:
-        data: a `Splits` (`pool`, and `test` and `validation` or None), or anything with a `load()` that gives one, such
+        data: a `Splits` (`pool`, and `test` and `validation` or None), or any object whose `load()` returns one, such
             as a `TextData`.
-        learner: what is trained.
-        strategy: what chooses.
-        folder: where to keep it all. One session at a time may work in a folder.
-        seed: decides every random choice, together with the round.
-        candidates: which rows of the pool are scored each round: so many random ones, or those that a generator of
-            `dal.strategies.candidates` draws; None scores all of them. A request for more rows than that makes as many
-            candidates.
-        hide_labels: do not take the labels in the data as given, because an oracle answers from them.
-        budget: labels to ask for in all, as strategies and schedules are told; None when unlimited.
-        save_model: keep the latest model in the folder.
-        monitor: watches long work.
-        prepared: the parts that were made ready before, to share between sessions on the same data and learner.
+        learner: the learner to train.
+        strategy: the query strategy.
+        folder: directory of the session's files, used by one session at a time; None keeps the session in memory.
+        seed: non-negative seed; together with the round it determines every random choice.
+        candidates: pool rows to score each round: a number of random rows, or a generator of
+            `dal.strategies.candidates`; None scores the whole pool. Raised to the batch size where that is larger.
+        hide_labels: ignore the labels in the data, for experiments in which an oracle answers from them.
+        budget: total number of labels to ask for, reported to strategies and schedules; None for no limit.
+        save_model: save the latest model in the folder.
+        monitor: receives the progress of fits and passes.
+        prepared: prepared parts of the data, shared between sessions with the same data and learner.
 
     Raises:
-        NeedError: the strategy or the candidate generator reads what the learner does not provide, or the strategy is
-            not right for multi-label data.
-        BusyError: another process works in the folder.
-        SessionError: the folder's labels do not fit the data, or its files cannot be read.
+        NeedError: the strategy or the candidate generator reads outputs that the learner does not provide, or the
+            strategy does not support multi-label data.
+        BusyError: another process uses the folder.
+        SessionError: the stored labels do not match the data, or a file of the folder cannot be read.
 
     Example:
         >>> import torch
@@ -172,42 +172,42 @@ class Session:
             monitor=self._monitor,
         )
 
-    # -- what is known ---------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------------------
 
     @property
     @_in_turn
     def pending(self) -> Tensor:
-        """The rows that were asked and are not answered, (n,) int64, in the order in which to ask them."""
+        """Queried rows that have no answer yet, (n,) int64, in the order in which to ask them."""
         return self._progress.pending
 
     @property
     @_in_turn
     def labeled_rows(self) -> Tensor:
-        """The rows with a label, (L,) int64, ascending."""
+        """Rows with a label, (L,) int64, ascending."""
         return self._progress.labeled_rows
 
     @property
     @_in_turn
     def labels(self) -> Tensor:
-        """The labels of `labeled_rows`: (L,) int64, or (L, C) bool when multi-label."""
+        """Labels of `labeled_rows`, (L,) int64, or (L, C) bool when multi-label."""
         return self._progress.labels
 
     @property
     @_in_turn
     def weak_rows(self) -> Tensor:
-        """The rows without an answer that train by what was proposed for them, (n,) int64, ascending."""
+        """Rows without an answer that are trained on with a proposed (weak) label, (n,) int64, ascending."""
         return self._progress.weak
 
     @property
     @_in_turn
     def unasked_rows(self) -> Tensor:
-        """The rows without a label that were never asked, (N,) int64, ascending."""
+        """Unlabeled rows that were never queried, (N,) int64, ascending."""
         return self._progress.unasked_rows
 
     @property
     @_in_turn
     def given(self) -> int:
-        """How many labels came with the data and are not hidden: the starting set."""
+        """Number of labels that came with the data and are not hidden: the starting set."""
         return int(self._progress.given.sum())
 
     @property
@@ -218,18 +218,18 @@ class Session:
     @property
     @_in_turn
     def trains(self) -> bool:
-        """Whether there is something to train on: an answer, or a proposal that counts."""
+        """Whether the training set is not empty: a label, or a proposal with a weight above 0."""
         return self._progress.trains
 
     @property
     def round(self) -> int:
-        """How many batches were ever asked."""
+        """Number of batches queried so far."""
         return self.store.round
 
     @property
     @_in_turn
     def state(self) -> RoundState:
-        """What a schedule may know before the next batch."""
+        """The state of the round, as schedules see it before the next batch."""
         labels = self.labels
         multilabel, classes = self.pool.multilabel, len(self.pool.classes)
         counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
@@ -239,13 +239,15 @@ class Session:
             labels=len(labels),
             per_class=tuple(counts.tolist()),
             budget=None if self.budget is None else max(0, self.budget - asked),
-            metrics=tuple(_numbers(line) for line in self.metrics),
+            metrics=tuple(
+                {name: value for name, value in line.items() if isinstance(value, int | float)} for line in self.metrics
+            ),
         )
 
     @property
     @_in_turn
     def last_selection(self) -> QueriedBatch | None:
-        """The latest batch of questions and why it was chosen; None before the first."""
+        """The latest queried batch, with scores and the reason for the choice; None before the first."""
         if self._last is None and self.round:
             batch = self.store.batch(self.round)
             rows = self._progress.rows_of(batch.rows)
@@ -262,40 +264,41 @@ class Session:
     @property
     @_in_turn
     def prepared(self) -> Prepared:
-        """The pool made ready for the learner, once."""
+        """The pool as prepared by the learner, computed once."""
         return self._model.prepare("pool")
 
     @property
     @_in_turn
     def predictor(self) -> Predictor:
-        """The model that the present labels make: fitted when first wanted, dropped as soon as they change.
+        """The model trained on the current labels: fitted on first access, discarded as soon as the labels change.
 
         Raises:
             SessionError: nothing is labeled yet.
-            LearnerError: the labels cannot train this learner.
+            LearnerError: the learner cannot be trained on these labels.
         """
         return self._model.predictor
 
     @property
     def fit_seconds(self) -> float:
-        """The seconds that the fit of the latest model took; 0 before the first."""
+        """Duration of the latest fit in seconds; 0 before the first."""
         return self._model.fit_seconds
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------------------------
 
     @_in_turn
     def ask(self, n: int, *, strategy: Strategy | None = None, measured: bool = False) -> Tensor:
-        """The next rows to label, (n,) int64, best first, stored as asked.
+        """Select the next batch of rows to label, store it and return it: (n,) int64, best first.
 
-        While some are pending, those and no others, whatever n is. When fewer than n rows are left, those that are.
+        While rows are pending, return exactly these, whatever `n` is. Returns fewer than `n` rows at the end of the
+        pool.
 
         Args:
-            n: how many, at least 1.
-            strategy: chooses this batch in the place of the session's.
-            measured: keep with the batch how unsure the present model is of it, whatever chooses. Changes no choice.
+            n: batch size, at least 1.
+            strategy: strategy for this batch; None for the session's.
+            measured: record the current model's mean uncertainty on the batch. Does not affect the choice.
 
         Raises:
-            SessionError: nothing is left to ask, or the strategy reads a trained model and nothing is labeled.
+            SessionError: no row is left to query, or the strategy needs a trained model and nothing is labeled.
         """
         n = _count(n)
         self._follow()
@@ -310,10 +313,10 @@ class Session:
 
     @_in_turn
     def choose(self, strategy: Strategy, n: int) -> QueriedBatch:
-        """What the strategy would ask now, with nothing stored: at most n of the rows that were never asked.
+        """Select up to `n` rows of the whole unasked pool with the strategy, without storing anything.
 
         Raises:
-            SessionError: nothing is left, or the strategy reads a trained model and nothing is labeled.
+            SessionError: no row is left to query, or the strategy needs a trained model and nothing is labeled.
         """
         n = _count(n)
         self._follow()
@@ -329,17 +332,17 @@ class Session:
         why: str = "",
         notes: Mapping[str, float] = {},
     ) -> Tensor:
-        """The rows, stored as asked: questions that were chosen elsewhere.
+        """Store a batch that was selected outside the session as queried, and return its rows.
 
         Args:
-            rows: (n,) int64, never asked before, best first.
-            strategy: what chose them, as records say it.
-            scores: (n,), what made them win.
-            why: in words.
-            notes: figures of the choice.
+            rows: (n,) int64, unlabeled rows that were never queried, best first.
+            strategy: name of the selection method, for the records.
+            scores: (n,) scores of the rows; None when the method has none.
+            why: reason for the choice, in words.
+            notes: figures about the choice, by name.
 
         Raises:
-            SessionError: some are pending, or a row was asked before.
+            SessionError: rows are pending, or a row is labeled or was queried before.
         """
         rows = torch.tensor(self._rows(rows), dtype=torch.int64)
         if scores is not None and len(scores) != len(rows):
@@ -390,32 +393,34 @@ class Session:
         confidence: float | Sequence[float | None] | None = None,
         correct: bool = False,
     ) -> int:
-        """How many answers are now on disk: all that were given, or on an error none.
+        """Store annotations and return the number of new ones. All are stored, or none if one is invalid.
 
-        An answer that a row has already is not stored twice.
+        An annotation that repeats the current one of its row is not stored again.
 
         Args:
-            rows: any part of the pending rows, (n,).
-            values: one per row: a class name or index; when multi-label a list of them (an empty one is an answer) or a
-                row of bools (C,); `SKIP` declines the row.
-            who: the name of the person or model.
-            source: what kind of answerer, such as "person", "simulated", "llm".
-            seconds: spent on each row; cost: in dollars, of each row; confidence: in [0, 1]. One number, or one a row.
-            correct: take answers for rows that are not pending too: corrections, or labels made elsewhere.
+            rows: (n,) pending rows, in any order.
+            values: one annotation per row: a class name or index; when multi-label a list of them (possibly empty) or
+                (C,) bool; `SKIP` declines the row.
+            who: name of the annotator or model.
+            source: kind of annotator, such as "person", "simulated" or "llm".
+            seconds: time spent on the row, a scalar or (n,).
+            cost: cost of the row in dollars, a scalar or (n,).
+            confidence: confidence of the annotator in [0, 1], a scalar or (n,).
+            correct: accept rows that are not pending: corrections, or labels from another source.
 
         Raises:
-            AnswerError: lists every value that is no class and every row that is not pending. Nothing was stored.
+            AnswerError: lists all unknown classes and all rows that are not pending. Nothing was stored.
         """
         asked = self._rows(rows, inside=False)
         given = one_per_row(values, len(asked))
-        took, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
-        sure = _figures(confidence, len(asked), "confidences")
-        with self.store.changing():  # what is checked holds until it is stored
+        durations, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
+        confidences = _figures(confidence, len(asked), "confidences")
+        with self.store.changing():  # no other process may write between the check and the store
             self._follow()
             read = self._progress.read(asked, given, correct=correct)
             ids = self.pool.ids.take([row for row, _ in read.values()])
             new = [
-                Answer(id, value, who, source, took[i], costs[i], sure[i])
+                Answer(id, value, who, source, durations[i], costs[i], confidences[i])
                 for id, (i, (_, value)) in zip(ids, read.items(), strict=True)
             ]
             if new:
@@ -426,7 +431,7 @@ class Session:
         return len(new)
 
     def _follow(self) -> bool:
-        """Take in what another process has written to the store; whether there was anything."""
+        """Read events that another process has written to the store; return whether there were any."""
         self.store.refresh()
         if not self._progress.follow():
             return False
@@ -435,10 +440,10 @@ class Session:
         return True
 
     def _rows(self, rows: Any, *, inside: bool = True) -> list[int]:
-        """Rows of the pool, from a tensor, an array, a list or a number.
+        """Convert a tensor, array, list or integer to a list of row indices.
 
         Raises:
-            AnswerError: they are no whole numbers, or outside the pool where `inside`.
+            AnswerError: a value is not an integer, or (with `inside`) is outside the pool.
         """
         try:
             given = torch.as_tensor(rows).flatten()
@@ -468,29 +473,34 @@ class Session:
         seconds: float | Sequence[float | None] | None = None,
         cost: float | Sequence[float | None] | None = None,
     ) -> None:
-        """Store what somebody says of the rows next to the answers: weak labels, or a machine's word to be audited.
+        """Store proposed labels: weak labels for training, or model predictions to audit.
 
-        A proposal answers no question and counts as no label in any figure. With a weight it trains the model while
-        its row has no answer, in the place of one.
+        A proposal does not answer a query and is not counted as a label. With a weight above 0 it is trained on as
+        long as its row has no answer.
 
         Args:
-            rows: (n,), of the pool.
-            values: one per row, as for `tell`, without `SKIP`.
-            weight: in training, 0 (none) to 1 (as much as an answer). One number, or one a row.
-            who: the name of the model or person.
-            source: what kind of answerer.
-            confidence: in [0, 1]; seconds: spent on each row; cost: in dollars, of each row. One number, or one a row.
+            rows: (n,) rows of the pool.
+            values: one label per row, as for `tell`, without `SKIP`.
+            weight: sample weight in training, from 0 (unused) to 1 (same as an answer), a scalar or (n,).
+            who: name of the model or annotator.
+            source: kind of annotator.
+            confidence: confidence in [0, 1], a scalar or (n,).
+            seconds: time spent on the row, a scalar or (n,).
+            cost: cost of the row in dollars, a scalar or (n,).
 
         Raises:
-            AnswerError: lists every value that is no class. Nothing was stored.
+            AnswerError: lists all values that are not classes. Nothing was stored.
         """
         asked = self._rows(rows)
         ids = list(self.pool.ids.take(asked))
         names = self._classes.read_all(one_per_row(values, len(asked)), ids)
-        sure = _figures(confidence, len(asked), "confidences")
-        took, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
+        confidences = _figures(confidence, len(asked), "confidences")
+        durations, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
         weights = [each or 0.0 for each in _figures(weight, len(asked), "weights")]
-        new = [Proposal(id, names[i], who, source, weights[i], sure[i], took[i], costs[i]) for i, id in enumerate(ids)]
+        new = [
+            Proposal(id, names[i], who, source, weights[i], confidences[i], durations[i], costs[i])
+            for i, id in enumerate(ids)
+        ]
         with self.store.changing():
             self._follow()
             self.store.propose(new)
@@ -501,22 +511,22 @@ class Session:
 
     @_in_turn
     def undo(self) -> int:
-        """Retract the last answer and return its row, which is asked first again.
+        """Retract the most recent answer and return its row.
 
-        An earlier answer to the same row stands again instead, where there was one.
+        The row gets back its previous answer if it had one; otherwise a queried row becomes the first pending one.
 
         Raises:
-            SessionError: there is nothing to undo; or the row has left the data, or its earlier answer is of a class
-                that the data does not have. Nothing was retracted then.
+            SessionError: there is no answer; or the row is no longer in the data, or the class of its previous answer
+                is not. Nothing was retracted.
         """
-        with self.store.changing():  # what is checked holds until it is stored
+        with self.store.changing():  # no other process may write between the check and the store
             self._follow()
             last = self.store.last_given
             if last is not None:
                 id, before = last
                 if not len(self._progress.rows_of([id])):
                     raise SessionError(
-                        f"the last answer is to row {id!r}, which is not in the data any more: nothing was undone; put "
+                        f"the last answer is to row {id!r}, which is no longer in the data: nothing was undone; put "
                         "the row back to retract its answer"
                     )
                 if before is not None and not isinstance(before, Skip):
@@ -530,13 +540,13 @@ class Session:
 
     @_in_turn
     def evaluate(self) -> dict[str, float]:
-        """The figures of `dal.evaluation.metrics.evaluate` for the present model on the labeled test rows.
+        """Evaluate the current model on the labeled test rows, with `dal.evaluation.metrics.evaluate`.
 
         Raises:
             SessionError: the data has no test rows with labels, or nothing is labeled yet.
         """
         self._require_test()
-        self.predictor, self._model.prepare("test")  # made before the clock starts
+        self.predictor, self._model.prepare("test")  # fit and prepare before the clock starts
         start = time.perf_counter()
         figures = self._model.evaluate("test")
         self.evaluate_seconds = time.perf_counter() - start
@@ -544,11 +554,11 @@ class Session:
 
     @_in_turn
     def score(self, learner: Learner) -> dict[str, float]:
-        """The figures of `evaluate` for another learner, trained on the present labels, and the `seconds` of its fit.
+        """Train another learner on the current labels and return its test metrics, with the `seconds` of its fit.
 
         Raises:
             SessionError: the data has no test rows with labels.
-            LearnerError: the labels cannot train this learner.
+            LearnerError: the learner cannot be trained on these labels.
         """
         self._require_test()
         return self._model.score(learner)
@@ -560,55 +570,55 @@ class Session:
     @property
     @_in_turn
     def marker(self) -> str:
-        """A digest of all that the present model follows from, but for a model that training goes on from."""
+        """Digest of everything that determines the current model, except the initial model of a warm start."""
         return self._model.marker
 
     @_in_turn
     def leave(self, folder: Path) -> None:
-        """Save the present model in `folder` for other sessions to adopt, whole or not at all."""
+        """Save the current model in `folder`, atomically, for other sessions to `adopt`."""
         self._model.leave(folder)
 
     @_in_turn
     def adopt(self, folder: Path) -> bool:
-        """Whether another session left in `folder` the model that the present labels make, which is then this one's.
+        """Load the model of `folder` if it was trained on the current labels; return whether it was.
 
-        It is loaded as this session's own would be after a restart, with the seconds that its fit took.
+        `fit_seconds` becomes the duration of that model's fit.
         """
         return self._model.adopt(folder)
 
     @_in_turn
     def scored(self, part: str) -> tuple[Outputs, Tensor]:
-        """The present model's logits for the labeled rows of "test" or "validation", on the CPU, and those labels.
+        """The current model's logits for the labeled rows of "test" or "validation", on the CPU, and their labels.
 
-        One pass, kept until the labels change.
+        Cached until the labels change.
         """
         return self._model.scored(part)
 
     @_in_turn
     def read(self, rows: Tensor, names: Iterable[str], *, part: str = "pool") -> Outputs:
-        """Outputs for rows of a part of the data: of an untrained model where that has all names, or of the present."""
+        """Outputs of rows of a part, from the untrained model if it provides all `names`, else from the current one."""
         return self._model.read(rows, names, part)
 
     @_in_turn
     def record(self, line: Mapping[str, Any]) -> None:
-        """Append a round's metrics: to the folder's `metrics.jsonl`, on disk at once, and to what schedules see."""
+        """Append the metrics of a round to `metrics` and, synced to disk, to the folder's `metrics.jsonl`."""
         if self.folder is not None:
             append_metrics(self.folder, line)
         self.metrics.append(dict(line))
 
-    # -- when to stop ----------------------------------------------------------------------------------------------
+    # -- stopping --------------------------------------------------------------------------------------------------
 
     @_in_turn
     def should_stop(self, rule: StoppingRule) -> Verdict:
-        """Whether the rule says to stop asking: true in an `if` when it does; its `text` says why, or how far it is.
+        """Evaluate a stopping rule. The verdict is truthy when the rule stops; its `text` gives the reason or progress.
 
-        Call it between batches, each time before `ask`: a round that it is not called in is not seen by the rule. What
-        the rule reads of the present round is then computed and recorded, once, so that a session made again on the
-        folder goes on with the same numbers. While rows are pending, or nothing is labeled, nothing is recorded, and
-        the rule judges the rounds before.
+        Call it before every `ask`: the rule sees only the rounds in which it was called. The figures that the rule
+        reads are computed once a round and recorded, so that a resumed session continues with the same figures. While
+        rows are pending or nothing is labeled, nothing is recorded and the rule judges the previous rounds.
 
         Raises:
-            ConfigError: it reads what cannot be recorded, such as scores on validation rows that the data has not.
+            ConfigError: the rule reads figures that cannot be recorded, such as validation scores without validation
+                rows.
 
         Example:
             >>> import torch
@@ -637,19 +647,22 @@ class Session:
 
     @_in_turn
     def observe(self, rule: StoppingRule) -> dict[str, Any]:
-        """What the rule reads of the present state, by name, as JSON can hold it: for a line of `metrics.jsonl`."""
-        found: dict[str, Any] = {}
+        """Compute the figures that the rule reads, by name, as JSON values for a line of `metrics.jsonl`."""
+        figures: dict[str, Any] = {}
         if "spent" in rule.needs:
             store = self.store
-            found["spent"] = record.spent(store.work, store.answered, store.proposals, store.unread)
+            figures["spent"] = record.spent(store.work, store.answered, store.proposals, store.unread)
         if "validation" in rule.needs:
-            found["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
+            figures["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
         if "stop_set" in rule.needs:
-            found["stop_set"] = self._predicted(rule.stop_set)
-        return found
+            figures["stop_set"] = self._predicted(rule.stop_set)
+        return figures
 
     def _predicted(self, size: int) -> dict[str, Any]:
-        """The present model's predictions for the stop set, in full precision: two models may differ in a row only."""
+        """The current model's predictions for the stop set, in full precision.
+
+        Reduced precision could flip a prediction, and rules compare successive models row by row.
+        """
         if self._stop_set is None or self._stop_set.wanted < size:
             self._stop_set = record.StopSet.draw(self.pool.ids, ~self._progress.given, size, self.seed)
         rows, seed = self._stop_set.rows, self._model.seeds.number(Stream.EVALUATE)
@@ -659,7 +672,7 @@ class Session:
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the store and let others work in the folder. Calling it twice is harmless."""
+        """Close the store and release the folder's lock. Calling it again has no effect."""
         if hasattr(self, "store"):
             self.store.close()
         if self._lock is not None:
@@ -673,10 +686,10 @@ class Session:
 
 
 def loaded(data: Any) -> Any:
-    """The parts of a data set: a `dal.data.Splits`, or what the `load` of a `TextData` gives.
+    """The parts of a data set: a `dal.data.Splits`, or the one returned by the `load()` of a `TextData`.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: `data` is neither, or a part of it is not `Rows`.
     """
     wanted = "data must be a TextData or a Splits, such as Splits(pool=Rows.from_inputs(texts, classes=names))"
     if isinstance(data, type):
@@ -692,14 +705,14 @@ def loaded(data: Any) -> Any:
 
 
 def _whole(value: Any, name: str) -> int:
-    """A whole number."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):  # NumPy's numbers will do
+    """Convert an option to int, or raise `ConfigError`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):  # accepts NumPy integers
         raise ConfigError(f"{name} must be a whole number, got {value!r}")
     return int(value)
 
 
 def _count(n: Any) -> int:
-    """How many rows to ask for."""
+    """Convert a batch size to int, or raise `SessionError`."""
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise SessionError(f"ask for a whole number of rows, not {n!r}")
     if n < 1:
@@ -708,13 +721,9 @@ def _count(n: Any) -> int:
 
 
 def _figures(value: Any, rows: int, name: str) -> list[float | None]:
-    """One figure per row, as `spread` gives them, each of them finite."""
+    """Broadcast a number, or one number per row, to a list of finite floats or None (see `spread`)."""
     given = spread(value.tolist() if hasattr(value, "tolist") else value, rows, name)
     for each in given:
         if each is not None and not (hasattr(each, "__float__") and math.isfinite(each)):
             raise AnswerError(f"{name} are finite numbers, got {each!r} (no answer of this call was stored)")
     return [None if each is None else float(each) for each in given]
-
-
-def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in line.items() if isinstance(value, int | float)}

@@ -1,4 +1,4 @@
-"""When to stop asking: rules over the numbers that the rounds recorded, which compose with `&` and `|`."""
+"""Stopping rules: pure functions of the figures recorded each round, composable with `&` and `|`."""
 
 from dal.config.moved import renamed_attributes
 from dal.stopping.backtest import Backtest, backtest

@@ -1,4 +1,4 @@
-"""Where a rule would have stopped a run that went on to its end: labels saved, and score lost."""
+"""Back-testing of stopping rules on a complete run: labels saved and score lost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from dal.stopping.rule import History, Line, StoppingRule, Verdict
 
 @dataclass(frozen=True)
 class Backtest:
-    """What a rule would have done.
+    """Outcome of a rule on a complete run.
 
     Attributes:
-        stopped: whether it would have stopped the run, if only after its last round.
-        labels: labels when it stopped; all of them when it did not.
-        saved: labels that would not have been bought.
-        lost: how much better the final score is than that at the stop, signed so that more is a loss.
-        score: the score at the stop.
-        verdict: what it said there.
+        stopped: whether the rule stopped, possibly only after the last round.
+        labels: number of labels at the stop; of the whole run if the rule did not stop.
+        saved: number of labels bought after the stop.
+        lost: final score minus score at the stop, negated for metrics that are better when lower: positive is a loss.
+        score: score at the stop.
+        verdict: verdict at the stop.
     """
 
     stopped: bool
@@ -30,17 +30,17 @@ class Backtest:
 
 
 def backtest(lines: Sequence[Line], rule: StoppingRule, *, metric: str = "accuracy") -> Backtest:
-    """Where the rule would have stopped the run whose rounds these are.
+    """Find the round after which the rule would have stopped a complete run.
 
-    The rule sees what it would have seen: after each round, that round's line and those before.
+    After each round the rule sees the lines up to that round, as it would have during the run.
 
     Args:
-        lines: of `metrics.jsonl`, oldest first. They must hold what the rule reads: `Observe` has it recorded.
-        rule: the rule to try.
-        metric: the test figure that the loss is measured in.
+        lines: lines of `metrics.jsonl`, oldest first, with the figures that the rule reads (recorded by `Observe`).
+        rule: rule to test.
+        metric: test metric in which the loss is measured.
 
     Raises:
-        DataError: there are no lines, or they lack the metric or what the rule reads.
+        DataError: there are no lines, or they lack the metric or the figures that the rule reads.
 
     Example:
         >>> from dal.stopping import Labels
@@ -59,16 +59,16 @@ def backtest(lines: Sequence[Line], rule: StoppingRule, *, metric: str = "accura
         )
     verdicts = [rule.judge(History(tuple(lines[: i + 1]))) for i in range(len(lines))]
     stops = [i for i, verdict in enumerate(verdicts) if verdict.stop]
-    place = stops[0] if stops else len(lines) - 1
-    here, end = lines[place], lines[-1]
-    if here.get(metric) is None or end.get(metric) is None:
+    index = stops[0] if stops else len(lines) - 1
+    stop, end = lines[index], lines[-1]
+    if stop.get(metric) is None or end.get(metric) is None:
         raise DataError(f"the run has no {metric}: it was not scored on a test set")
     sign = -1 if metric in LOWER_IS_BETTER else 1
     return Backtest(
         stopped=bool(stops),
-        labels=int(here["labels"]),
-        saved=int(end["labels"]) - int(here["labels"]),
-        lost=sign * (float(end[metric]) - float(here[metric])),
-        score=float(here[metric]),
-        verdict=verdicts[place],
+        labels=int(stop["labels"]),
+        saved=int(end["labels"]) - int(stop["labels"]),
+        lost=sign * (float(end[metric]) - float(stop[metric])),
+        score=float(stop[metric]),
+        verdict=verdicts[index],
     )

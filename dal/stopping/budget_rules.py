@@ -1,4 +1,4 @@
-"""Stop when what was set aside is spent: labels, money, or the hours of those who answer."""
+"""Stopping rules for a budget: number of labels, dollars, or hours of annotation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ from dal.stopping.rule import History, Line, StoppingRule, Verdict, count, given
 @accepts_old_options
 @dataclass(frozen=True)
 class Labels(StoppingRule):
-    """Stops when so many labels were bought.
+    """Stops after a number of labels.
 
-    Labels that came with the data are not counted, declined rows neither. The last batch is finished, so that up to a
-    batch more may be bought.
+    Labels that came with the data and declined rows are not counted. The last batch is finished, so the total may
+    exceed the budget by less than a batch.
 
     Args:
-        max_labels: labels to buy.
+        max_labels: number of labels to buy, at least 1.
     """
 
     max_labels: int
@@ -29,7 +29,7 @@ class Labels(StoppingRule):
         Options(self).whole("max_labels", least=1, said="at least 1")
 
     def judge(self, history: History) -> Verdict:
-        """Labels bought against the budget."""
+        """Compare the labels bought to the budget."""
         bought = _spent(history)["answers"]
         return Verdict(
             bought >= self.max_labels,
@@ -41,15 +41,15 @@ class Labels(StoppingRule):
 @accepts_old_options
 @dataclass(frozen=True)
 class Dollars(StoppingRule):
-    """Stops when so much money was spent.
+    """Stops after an amount of money.
 
-    Counted are the costs stored with the answers (`Session.tell(cost=...)`), retracted ones too; the price of a label
-    for each answer that has no cost stored; and the price of an hour for all hours that are known (see `Hours`).
+    The total is the costs stored with the answers (`Session.tell(cost=...)`), retracted ones included, plus
+    `per_label` for each answer without a stored cost, plus `per_hour` for the recorded hours (see `Hours`).
 
     Args:
-        max_dollars: dollars to spend.
-        per_label: dollars for an answer without a cost of its own.
-        per_hour: dollars for an hour of those who answer.
+        max_dollars: dollars to spend, positive.
+        per_label: dollars for an answer without a stored cost.
+        per_hour: dollars for an hour of annotation.
     """
 
     max_dollars: float
@@ -65,7 +65,7 @@ class Dollars(StoppingRule):
         options.number("per_label", "per_hour", least=0, said="at least 0")
 
     def judge(self, history: History) -> Verdict:
-        """Money spent against the budget."""
+        """Compare the money spent to the budget."""
         spent = _spent(history)
         total = spent["dollars"] + self.per_label * spent["unpriced"] + self.per_hour * spent["hours"]
         unknown = spent["unpriced"] if not self.per_label and not self.per_hour else 0
@@ -77,14 +77,14 @@ class Dollars(StoppingRule):
 @accepts_old_options
 @dataclass(frozen=True)
 class Hours(StoppingRule):
-    """Stops when those who answer have worked so many hours.
+    """Stops after a number of hours of annotation.
 
-    Counted are the seconds stored with the answers (`Session.tell(seconds=...)`), declined and retracted ones too. The
-    time of training and of passes over the pool is not: it is the people's time that a budget is for.
+    The total is the seconds stored with the answers (`Session.tell(seconds=...)`), declined and retracted ones
+    included, plus `per_label` for each answer without a stored time. Computing time is not counted.
 
     Args:
-        max_hours: hours to spend.
-        per_label: seconds for an answer without a time of its own.
+        max_hours: hours to spend, positive.
+        per_label: seconds for an answer without a stored time.
     """
 
     max_hours: float
@@ -99,7 +99,7 @@ class Hours(StoppingRule):
         options.number("per_label", least=0, said="at least 0")
 
     def judge(self, history: History) -> Verdict:
-        """Hours worked against the budget."""
+        """Compare the hours worked to the budget."""
         spent = _spent(history)
         total = spent["hours"] + self.per_label * spent["untimed"] / 3600
         unknown = 0 if self.per_label else spent["untimed"]
@@ -109,7 +109,7 @@ class Hours(StoppingRule):
 
 
 def _spent(history: History) -> dict[str, Any]:
-    """What the last round recorded as spent. A line without that (of an older run) says how many labels there are."""
+    """The latest recorded totals. Runs of older versions recorded only the number of labels."""
     recorded = history.having("spent")
     if recorded:
         return dict(recorded[-1]["spent"])

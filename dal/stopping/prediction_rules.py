@@ -1,4 +1,4 @@
-"""Stop by what successive models predict for a fixed sample of the pool, which needs no label at all."""
+"""Stopping rules on the predictions of successive models for a fixed sample of the pool. They need no labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from dal.evaluation.agreement import f_change_bound, kappa, kappa_variance
 from dal.functional.checking import Options
 from dal.stopping.rule import History, StoppingRule, Verdict, count, given, number
 
-#: A stop set of fewer rows than this is refused: agreement on it says too little.
+#: Minimum size of a stop set: agreement on fewer rows is too imprecise.
 LEAST_ROWS = 100
 
 
 class StopSetRule(StoppingRule):
-    """A rule that reads the predictions for the first `size` rows of the stop set over `window` rounds."""
+    """Base class of rules that read the predictions for the first `size` rows of the stop set over `window` rounds."""
 
     window: int
     size: int
@@ -26,36 +26,36 @@ class StopSetRule(StoppingRule):
     needs = frozenset({"stop_set"})
 
     def __post_init__(self) -> None:
-        """Refuse a window or a stop set that says nothing."""
+        """Validate `window` and `size`."""
         options = Options(self)
         options.whole("window", least=1, said="at least 1")
         options.whole("size", least=LEAST_ROWS, said=f"at least {LEAST_ROWS}")
 
     @property
     def stop_set(self) -> int:  # type: ignore[override]
-        """Rows of the pool whose predictions it reads."""
+        """Number of stop-set rows that the rule reads."""
         return self.size
 
 
 @dataclass(frozen=True)
 class StabilizingPredictions(StopSetRule):
-    """Stops when successive models agree: further labels hardly change what is predicted.
+    """Stops when successive models agree: further labels hardly change the predictions.
 
-    Cohen's kappa between the predictions of each model and of the one before, on the stop set; stops when its mean
-    over the last rounds is high enough. Several classes per row: kappa of all yes-or-no decisions taken together.
-    Where two models put every row into one and the same class kappa does not exist, and nothing is concluded. Rounds
-    that brought no label are left out: the same model agrees with itself.
+    Computes Cohen's kappa between the predictions of consecutive models on the stop set, and stops when the mean over
+    the last `window` pairs reaches the threshold. For multi-label data, kappa is taken over all binary decisions.
+    Kappa is undefined when both models assign every row to the same class; the rule then does not stop. Rounds without
+    a new label are ignored, since the model is the same.
 
     Bloodgood and Vijay-Shanker 2009, "A Method for Stopping Active Learning Based on Stabilizing Predictions and the
     Need for User-Adjustable Stopping": stop set of 2,000, mean of three kappas, .99. The verdict's notes give the
-    sampling deviation of that mean (from the variance of each kappa, as if the sets were drawn again) and, for two
-    classes, how far the F-measures of the last two models can be apart: 4 (1 - kappa) / kappa (Bloodgood and
-    Grothendieck 2013).
+    standard deviation of that mean over samples of the stop set (from the variance of each kappa) and, for two
+    classes, a bound of the difference between the F-measures of the last two models: 4 (1 - kappa) / kappa (Bloodgood
+    and Grothendieck 2013).
 
     Args:
-        threshold: the least mean kappa.
-        window: over how many successive pairs of models; one more model is needed.
-        size: rows of the stop set, at least 100; the whole pool where it is smaller.
+        threshold: minimum mean kappa, above 0 and at most 1.
+        window: number of consecutive pairs of models to average over.
+        size: rows of the stop set, at least 100; the whole pool if it is smaller.
     """
 
     threshold: float = 0.99
@@ -70,7 +70,7 @@ class StabilizingPredictions(StopSetRule):
         Options(self).number("threshold", above=0, most=1)
 
     def judge(self, history: History) -> Verdict:
-        """The mean kappa of the last pairs of models against the threshold."""
+        """Compare the mean kappa of the last pairs of models to the threshold."""
         pairs = list(pairwise(_models(history)))[-self.window :]
         tables = [_table(first, second, self.size) for first, second in pairs]
         known = [table for table in tables if table is not None]
@@ -94,16 +94,16 @@ class StabilizingPredictions(StopSetRule):
 @accepts_old_options
 @dataclass(frozen=True)
 class ClassificationChange(StopSetRule):
-    """Stops when the new labels change no prediction among the rows without a label.
+    """Stops when new labels no longer change the predictions of the unlabeled rows.
 
-    Zhu, Wang and Hovy 2008, "Multi-criteria-based Strategy to Stop Active Learning for Data Annotation", look at the
-    whole pool; here a fixed sample of it stands for it, of which rows that have a label by now are left out. A model
-    that puts all of it into one class is not taken for a stable one.
+    Zhu, Wang and Hovy 2008, "Multi-criteria-based Strategy to Stop Active Learning for Data Annotation", use the whole
+    pool; this rule uses the unlabeled rows of a fixed sample of it. It does not stop while the model assigns the whole
+    sample to a single class.
 
     Args:
-        max_change: the share of the rows that may change their class, 0 as published.
-        window: so many rounds in a row.
-        size: rows of the sample, at least 100; the whole pool where it is smaller.
+        max_change: maximum share of rows whose prediction changes, in [0, 1); 0 as published.
+        window: number of consecutive rounds.
+        size: rows of the sample, at least 100; the whole pool if it is smaller.
     """
 
     max_change: float = 0.0
@@ -118,7 +118,7 @@ class ClassificationChange(StopSetRule):
         Options(self).number("max_change", least=0, below=1, said="at least 0 and below 1")
 
     def judge(self, history: History) -> Verdict:
-        """The share of predictions that changed in the last rounds against the most allowed."""
+        """Compare the share of changed predictions in the last rounds to the maximum."""
         pairs = list(pairwise(_models(history)))[-self.window :]
         changes = [change for pair in pairs if (change := _changes(*pair, self.size)) is not None]
         if len(changes) < self.window:
@@ -131,25 +131,24 @@ class ClassificationChange(StopSetRule):
             f"{changed:,} of {count(rows, 'prediction')} changed {over} (at most {int(self.max_change * rows)} wanted)"
         )
         notes = {"share_changed": changes[-1][0] / changes[-1][1]}
-        if _single_class(pairs[-1][1], self.size):
+        if len(set(pairs[-1][1]["predictions"][: self.size])) == 1:
             return Verdict(False, f"{text}, but the model puts every row into the same class", notes)
         return Verdict(changed <= self.max_change * rows, text, notes)
 
 
 @dataclass(frozen=True)
 class OverallUncertainty(StopSetRule):
-    """Stops when the model is sure, on average, of the rows without a label.
+    """Stops when the mean uncertainty on the unlabeled rows is low.
 
-    The mean entropy of its predictions over the rows of a fixed sample of the pool that have no label yet, divided by
-    the greatest possible, so that 0 is sure and 1 knows nothing. Zhu, Wang and Hovy 2008 (as `ClassificationChange`),
-    who also combine the two: `OverallUncertainty() & ClassificationChange()`.
+    The uncertainty is the mean entropy of the predictions for the unlabeled rows of a fixed sample of the pool,
+    divided by its maximum: 0 is certain, 1 is uniform. Zhu, Wang and Hovy 2008 (as `ClassificationChange`), who also
+    combine the two: `OverallUncertainty() & ClassificationChange()`.
 
     Args:
-        threshold: the mean uncertainty to fall to. What is low depends on the learner: a fine-tuned model is sure of
-            everything, a regularised linear one of nothing. Look at the figures of a run (`Observe`) before you rely
-            on one.
-        window: so many rounds in a row.
-        size: rows of the sample at least, 100 or more; the whole pool where it is smaller.
+        threshold: maximum mean uncertainty, between 0 and 1. A suitable value depends on the learner: fine-tuned models
+            are overconfident, regularised linear ones underconfident. Record a run with `Observe` to choose it.
+        window: number of consecutive rounds.
+        size: minimum rows of the sample, 100 or more; the whole pool if it is smaller.
     """
 
     threshold: float = 0.05
@@ -164,7 +163,7 @@ class OverallUncertainty(StopSetRule):
         Options(self).number("threshold", above=0, below=1, said="between 0 and 1")
 
     def judge(self, history: History) -> Verdict:
-        """The mean uncertainty of the last rounds against the threshold."""
+        """Compare the mean uncertainty of the last rounds to the threshold."""
         known = [line["stop_set"]["uncertainty"] for line in history.having("stop_set")][-self.window :]
         if len(known) < self.window or any(value is None for value in known):
             return Verdict(False, f"the uncertainty of {self.window} rounds is needed, there is that of {len(known)}")
@@ -179,7 +178,7 @@ Record = Mapping[str, Any]
 
 
 def _models(history: History) -> list[Record]:
-    """The stop sets that successive models were read on: rounds that brought no label are left out."""
+    """The stop-set records of successive models; rounds without a new label are left out."""
     kept: list[Record] = []
     labels = None
     for line in history.having("stop_set"):
@@ -190,7 +189,7 @@ def _models(history: History) -> list[Record]:
 
 
 def _both(first: Record, second: Record, size: int) -> tuple[Sequence[int], Sequence[int]] | None:
-    """The two models' predictions for the same rows; None where the sample is another, because the pool is."""
+    """The predictions of two models for the same rows; None if the samples differ, because the pool has changed."""
     if first["of"] != second["of"]:
         return None
     rows = min(len(first["predictions"]), len(second["predictions"]), size)
@@ -198,29 +197,25 @@ def _both(first: Record, second: Record, size: int) -> tuple[Sequence[int], Sequ
 
 
 def _table(first: Record, second: Record, size: int) -> NDArray[np.int64] | None:
-    """The contingency table of two models: (C, C) for the C classes that occur, (2, 2) when multi-label."""
+    """Contingency table of two models: (C, C) for the C predicted classes, (2, 2) when multi-label."""
     both = _both(first, second, size)
     if both is None:
         return None
     if second["multilabel"]:
         decisions = second["classes"] * len(both[0])
         yes = sum((a & b).bit_count() for a, b in zip(*both, strict=True))
-        ours, theirs = (sum(value.bit_count() for value in values) for values in both)
-        return np.array([[decisions - ours - theirs + yes, theirs - yes], [ours - yes, yes]])
+        yes_first, yes_second = (sum(value.bit_count() for value in values) for values in both)
+        return np.array([[decisions - yes_first - yes_second + yes, yes_second - yes], [yes_first - yes, yes]])
     classes, codes = np.unique(np.array(both), return_inverse=True)
     c, (a, b) = len(classes), codes.reshape(2, -1)
     return np.bincount(a * c + b, minlength=c * c).reshape(c, c)
 
 
 def _changes(first: Record, second: Record, size: int) -> tuple[int, int] | None:
-    """How many predictions changed among the rows that have no label by now, and how many such rows there are."""
+    """Number of changed predictions among the unlabeled rows, and number of these rows."""
     both = _both(first, second, size)
     if both is None:
         return None
     labeled = set(second["labeled"])
     unlabeled = [i for i in range(len(both[0])) if i not in labeled]
     return (sum(both[0][i] != both[1][i] for i in unlabeled), len(unlabeled)) if unlabeled else None
-
-
-def _single_class(record: Record, size: int) -> bool:
-    return len(set(record["predictions"][:size])) == 1

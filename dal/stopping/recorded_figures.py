@@ -1,4 +1,4 @@
-"""What a round records for stopping rules: money and time spent, and predictions for a fixed sample of the pool."""
+"""Figures recorded for stopping rules: money and time spent, and predictions for a fixed sample of the pool."""
 
 import math
 import warnings
@@ -22,27 +22,27 @@ from dal.store.events import AnnotationTotals, Event, work
 from dal.store.proposals import Proposal, apart
 from dal.store.unread_answers import Unread
 
-#: What a rule may read, and how an error calls it.
+#: Figures that a rule may read, with their descriptions for messages.
 READS = {"spent": "what was spent", "validation": "scores on validation rows", "stop_set": "predictions for the pool"}
 
-SMALL = 500  # rows of a stop set below which a person should know how coarse it is
+SMALL = 500  # rows of a stop set below which a warning tells how coarse it is
 
-_STREAM = 0x570  # what the sample is drawn for: apart from the shares and limits of `dal.data`
+_STREAM = 0x570  # random stream of the sample, distinct from those of the shares and limits of `dal.data`
 
 
 class StoppingWarning(UserWarning):
-    """A stopping rule that has too little to go by."""
+    """A stopping rule reads too few rows to be precise."""
 
 
 def check(rule: StoppingRule, data: Any) -> None:
-    """Make sure that all can be recorded that a rule reads, before anything is asked.
+    """Check that all figures that a rule reads can be recorded.
 
     Args:
-        rule: the rule.
+        rule: stopping rule.
         data: a `dal.data.Splits`.
 
     Raises:
-        ConfigError: it reads what nobody records, or validation rows that the data does not have.
+        ConfigError: the rule reads an unknown figure, or validation rows that the data does not have.
     """
     name, unknown = type(rule).__name__, sorted(rule.needs - READS.keys())
     if unknown:
@@ -54,7 +54,7 @@ def check(rule: StoppingRule, data: Any) -> None:
 
 
 def holds(line: Line, rule: StoppingRule) -> bool:
-    """Whether a line has all that the rule reads."""
+    """Whether a line has all figures that the rule reads."""
     wanted = line["stop_set"]["wanted"] if "stop_set" in line else 0
     return rule.needs <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.needs)
 
@@ -65,25 +65,25 @@ def spent(
     proposals: Iterable[Proposal] = (),
     unread: Iterable[Unread] = (),
 ) -> dict[str, float]:
-    """What all answers and skips cost and took, those that were retracted later too: the work was done.
+    """Total cost and time of all answers and skips, including those that were retracted later.
 
     Args:
         done: all events of a label store, or its `work`, which is faster.
-        answers: rows that have an answer now.
-        proposals: of the label store. Their price counts, but for those that an answer repeats; the time of the
-            machine that made them does not.
-        unread: answers of machines that could not be read, likewise.
+        answers: number of rows that have an answer now.
+        proposals: proposals of the label store. Their cost counts, except where an answer repeats them; the model's
+            computing time does not.
+        unread: model responses that could not be parsed, counted in the same way.
     """
-    counted = done if isinstance(done, AnnotationTotals) else work(done)
-    beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
-    costs = [repeat(cost, count) for (_, cost, _), count in counted.done.items() if cost is not None]
-    seconds = [repeat(took, count) for (_, _, took), count in counted.done.items() if took is not None]
-    unpriced = sum(count for (_, cost, _), count in counted.done.items() if cost is None)
-    untimed = sum(count for (_, _, took), count in counted.done.items() if took is None)
-    proposed = [each.cost for each in beside if each.cost is not None]
+    totals = done if isinstance(done, AnnotationTotals) else work(done)
+    extra: list[Proposal | Unread] = [*apart(proposals, totals.paid), *apart(unread, totals.paid)]
+    costs = [repeat(cost, count) for (_, cost, _), count in totals.done.items() if cost is not None]
+    seconds = [repeat(duration, count) for (_, _, duration), count in totals.done.items() if duration is not None]
+    unpriced = sum(count for (_, cost, _), count in totals.done.items() if cost is None)
+    untimed = sum(count for (_, _, duration), count in totals.done.items() if duration is None)
+    extra_costs = [each.cost for each in extra if each.cost is not None]
     return {
         "answers": answers,
-        "dollars": math.fsum(chain(*costs, proposed)),
+        "dollars": math.fsum(chain(*costs, extra_costs)),  # fsum: the order of the answers must not change the total
         "unpriced": unpriced,
         "hours": math.fsum(chain(*seconds)) / 3600,
         "untimed": untimed,
@@ -92,16 +92,16 @@ def spent(
 
 @dataclass(frozen=True, eq=False)
 class StopSet:
-    """A sample of the pool, the same in every round, on which successive models are compared.
+    """Fixed sample of the pool on which successive models are compared.
 
-    It is drawn by the hashes of the ids, so that neither the order of the rows nor the process matters, from the rows
-    whose label did not come with the data. Rows that are asked later stay in it: it stands for the whole pool. A
-    smaller stop set is the beginning of a larger one.
+    It is drawn by hashes of the row ids, so it depends neither on the order of the rows nor on the process, from the
+    rows without a label in the data. Rows that are labeled later stay in it. A smaller stop set is a prefix of a
+    larger one.
 
     Attributes:
-        rows: (n,) int64 in the pool.
-        of: a digest of what it was drawn from; predictions for another pool are not compared with these.
-        wanted: how many rows were asked for; there may be fewer.
+        rows: (n,) int64 pool rows.
+        of: digest of the eligible rows; predictions are comparable only if the digests are equal.
+        wanted: requested number of rows; there may be fewer.
     """
 
     rows: Tensor
@@ -110,17 +110,17 @@ class StopSet:
 
     @classmethod
     def draw(cls, ids: Any, eligible: Tensor, size: int, seed: int) -> "StopSet":
-        """`size` of the rows that are eligible, (N,) bool; all of them when there are no more.
+        """Draw up to `size` of the `eligible` rows, (N,) bool.
 
         Warns:
-            StoppingWarning: they are so few that one changed prediction counts for much.
+            StoppingWarning: fewer than 500 rows, so that a single changed prediction has a large effect.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: no row is eligible.
         """
         key = keys(digests(ids), seed, _STREAM)
-        among = np.flatnonzero(eligible.numpy())
-        ranked = among[np.argsort(key[among], kind="stable")]
+        candidates = np.flatnonzero(eligible.numpy())
+        ranked = candidates[np.argsort(key[candidates], kind="stable")]
         rows = min(size, len(ranked))
         if not rows:
             raise ConfigError("a stop set is drawn from rows that came without a label, and the pool has none")
@@ -135,22 +135,22 @@ class StopSet:
         return cls(torch.from_numpy(ranked[:size].astype(np.int64)), of, size)
 
     def record(self, outputs: Outputs, labeled: Tensor) -> dict[str, Any]:
-        """What `metrics.jsonl` keeps of a model's outputs for these rows.
+        """Summarise a model's outputs for these rows, as a JSON value for `metrics.jsonl`.
 
-        "predictions": the class of each row; a number with bit c set for each class c when multi-label. "labeled": the
-        places of those that have a label by now. "uncertainty": the mean entropy of the others, as a share of the
-        greatest possible; None without any.
+        "predictions": class of each row; when multi-label an integer with bit c set for each class c. "labeled":
+        positions of the rows that have a label by now. "uncertainty": mean entropy of the unlabeled rows, divided by
+        its maximum; None if there are none.
 
         Args:
-            outputs: `logits` of the rows, (n, C).
-            labeled: which rows of the pool have a label, (N,) bool.
+            outputs: outputs of the rows with `logits`, (n, C).
+            labeled: (N,) bool, whether a pool row has a label.
         """
         has_label = labeled[self.rows]
         logits: Tensor = outputs.logits.cpu()
         classes = logits.shape[1]
         open_probs: Tensor = outputs.probs.cpu()[~has_label]
-        doubt = entropy(open_probs, multilabel=outputs.multilabel).double()
-        greatest = math.log(2 if outputs.multilabel else max(2, classes))
+        entropies = entropy(open_probs, multilabel=outputs.multilabel).double()
+        max_entropy = math.log(2 if outputs.multilabel else max(2, classes))
         return {
             "of": self.of,
             "wanted": self.wanted,
@@ -158,11 +158,11 @@ class StopSet:
             "classes": classes,
             "predictions": _bits(logits > 0) if outputs.multilabel else logits.argmax(-1).tolist(),
             "labeled": has_label.nonzero().flatten().tolist(),
-            "uncertainty": doubt.mean().item() / greatest if len(doubt) else None,
+            "uncertainty": entropies.mean().item() / max_entropy if len(entropies) else None,
         }
 
 
 def _bits(decisions: Tensor) -> list[int]:
-    """Each row of (n, C) bool as a whole number with bit c set for each class c."""
+    """Encode each row of (n, C) bool as an integer with bit c set for each class c."""
     packed = np.packbits(decisions.numpy(), axis=1, bitorder="little")
     return [int.from_bytes(row.tobytes(), "little") for row in packed]

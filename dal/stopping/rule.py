@@ -1,4 +1,4 @@
-"""The contract of a stopping rule, a small immutable value that judges recorded numbers, and rules made of rules."""
+"""Base class of stopping rules, and rules composed of rules."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,12 +14,12 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule says after a round. True in an `if` when it says stop.
+    """Decision of a stopping rule after a round. Truthy if the rule stops.
 
     Attributes:
         stop: whether to stop.
-        text: why, or how far it is; one line without a full stop.
-        notes: the figures behind it.
+        text: reason or progress, one line without a full stop.
+        notes: figures behind the decision, by name.
     """
 
     stop: bool
@@ -32,41 +32,42 @@ class Verdict:
 
 @dataclass(frozen=True)
 class History:
-    """What the rounds so far have recorded: the lines of `metrics.jsonl`, oldest first.
+    """Recorded figures of the rounds so far: the lines of `metrics.jsonl`, oldest first.
 
     Attributes:
-        lines: one for each round, with `labels`, the rows with a label, and what rules read (see `StoppingRule`).
+        lines: one per round, with `labels`, the number of labeled rows, and the figures that rules read (see
+            `StoppingRule`).
     """
 
     lines: tuple[Line, ...] = ()
 
     def having(self, name: str) -> list[Line]:
-        """The lines that recorded `name`. A round that was recorded twice (after an undo) counts as the later says."""
-        found: dict[Any, Line] = {}
-        for place, line in enumerate(self.lines):
+        """The lines that recorded `name`. Of a round recorded twice (after an undo) the later line counts."""
+        lines: dict[Any, Line] = {}
+        for index, line in enumerate(self.lines):
             if line.get(name) is not None:
-                key = line.get("round", ("line", place))
-                found.pop(key, None)
-                found[key] = line
-        return list(found.values())
+                key = line.get("round", ("line", index))
+                lines.pop(key, None)  # the later line also takes the later position
+                lines[key] = line
+        return list(lines.values())
 
 
 class StoppingRule(ABC):
-    """Says when to stop asking. Subclasses are frozen dataclasses: their fields are their options.
+    """Base class of stopping rules. Subclasses are frozen dataclasses whose fields are the options.
 
-    A rule is a pure function of recorded numbers, so that a run that is resumed decides the same. `rule & other` stops
-    when both say so, `rule | other` when either does; in a config they are `AllOf` and `AnyOf`.
+    A rule is a pure function of the recorded figures, so a resumed run decides the same. `rule & other` stops when
+    both stop, `rule | other` when either does; in a config they are `AllOf` and `AnyOf`.
 
     Class attributes (plain and unannotated, or properties, so that they do not become options):
-        needs: what must be recorded with every round, next to the number of labels:
-            "spent": {"answers", "dollars", "unpriced", "hours", "untimed"}: rows with an answer, what all answers cost
-                and took, and how many of them have no cost or time stored.
-            "validation": the figures of `dal.evaluation.evaluate` on the validation rows, and "rows", how many.
-            "stop_set": the classes that the model predicts for a fixed sample of the pool, and how unsure it is there
-                (see `dal.stopping.recorded_figures.StopSet`).
-        stop_set: how many rows of that sample it reads; 0 when none.
-        paper: where the method was published.
-        advice: one line: when to use it and when not.
+        needs: figures to record every round, in addition to the number of labels:
+            "spent": {"answers", "dollars", "unpriced", "hours", "untimed"}: number of answered rows, total cost and
+                time of all answers, and the number of answers without a stored cost or time.
+            "validation": the metrics of `dal.evaluation.evaluate` on the validation rows, and "rows", their number.
+            "stop_set": the model's predictions and mean uncertainty on a fixed sample of the pool (see
+                `dal.stopping.recorded_figures.StopSet`).
+        stop_set: number of rows of that sample that the rule reads; 0 for none.
+        paper: citation of the method.
+        advice: one line on when to use the rule and when not.
     """
 
     needs = frozenset()  # type: ignore[var-annotated]
@@ -75,13 +76,13 @@ class StoppingRule(ABC):
     advice = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Take the attribute `reads` of version 0.1 for `needs`, with a warning."""
+        """Accept the attribute `reads` of version 0.1 as `needs`, with a warning."""
         super().__init_subclass__(**options)
         accept_old_attribute(cls, "reads", "needs")
 
     @abstractmethod
     def judge(self, history: History) -> Verdict:
-        """Whether to stop after the last of these rounds, and why."""
+        """Decide whether to stop after the last of these rounds."""
 
     def __and__(self, other: "StoppingRule") -> "StoppingRule":
         return (
@@ -95,7 +96,7 @@ class StoppingRule(ABC):
 
 
 def _parts(rule: StoppingRule, kind: type) -> tuple[StoppingRule, ...]:
-    """The parts of a rule that is of this kind already, else the rule itself: `a | b | c` is one `AnyOf` of three."""
+    """The parts of a rule of this kind, else the rule itself: `a | b | c` is one `AnyOf` of three."""
     return rule.rules if isinstance(rule, kind) else (rule,)  # type: ignore[attr-defined,no-any-return]
 
 
@@ -103,12 +104,12 @@ def _parts(rule: StoppingRule, kind: type) -> tuple[StoppingRule, ...]:
 
 
 class ComposedRule(StoppingRule):
-    """A rule made of `rules`, which reads what they read."""
+    """Base class of rules composed of `rules`."""
 
     rules: tuple[StoppingRule, ...]
 
     def __post_init__(self) -> None:
-        """Take any sequence of rules, and nothing else."""
+        """Validate `rules` and convert them to a tuple."""
         name = type(self).__name__
         wrong = [rule for rule in self.rules if not isinstance(rule, StoppingRule)]
         if wrong or not self.rules:
@@ -118,23 +119,23 @@ class ComposedRule(StoppingRule):
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """What its rules read."""
+        """Figures that the rules read."""
         return frozenset(name for rule in self.rules for name in rule.needs)
 
     @property
     def stop_set(self) -> int:  # type: ignore[override]
-        """As many rows as its rules read."""
+        """Number of stop-set rows that the rules read."""
         return max(rule.stop_set for rule in self.rules)
 
 
 @dataclass(frozen=True)
 class AllOf(ComposedRule):
-    """Stops when all of its rules say so after the same round: `a & b`.
+    """Stops when all of its rules stop after the same round: `a & b`.
 
-    With a budget among them, that is a floor: `Labels(max_labels=200) & Plateau()` buys at least 200 labels.
+    A budget rule then acts as a minimum: `Labels(max_labels=200) & Plateau()` buys at least 200 labels.
 
     Args:
-        rules: at least one.
+        rules: one or more stopping rules.
     """
 
     rules: tuple[StoppingRule, ...]
@@ -142,18 +143,18 @@ class AllOf(ComposedRule):
     advice = "to make sure, or to set a floor: `Labels` and another rule"
 
     def judge(self, history: History) -> Verdict:
-        """Why all stop, or how far those are that do not."""
-        found = [rule.judge(history) for rule in self.rules]
-        stop = all(found)
-        return Verdict(stop, _texts(each for each in found if each.stop is stop), _notes(found))
+        """The reasons of all rules if they stop, else the progress of those that do not."""
+        verdicts = [rule.judge(history) for rule in self.rules]
+        stop = all(verdicts)
+        return Verdict(stop, _texts(each for each in verdicts if each.stop is stop), _notes(verdicts))
 
 
 @dataclass(frozen=True)
 class AnyOf(ComposedRule):
-    """Stops when any of its rules says so: `a | b`.
+    """Stops when any of its rules stops: `a | b`.
 
     Args:
-        rules: at least one.
+        rules: one or more stopping rules.
     """
 
     rules: tuple[StoppingRule, ...]
@@ -161,18 +162,18 @@ class AnyOf(ComposedRule):
     advice = "a rule that may never stop, and a budget"
 
     def judge(self, history: History) -> Verdict:
-        """Why those stop that do, or how far all are."""
-        found = [rule.judge(history) for rule in self.rules]
-        stop = any(found)
-        return Verdict(stop, _texts(each for each in found if each.stop is stop), _notes(found))
+        """The reasons of the rules that stop, or the progress of all."""
+        verdicts = [rule.judge(history) for rule in self.rules]
+        stop = any(verdicts)
+        return Verdict(stop, _texts(each for each in verdicts if each.stop is stop), _notes(verdicts))
 
 
 @dataclass(frozen=True)
 class Observe(ComposedRule):
-    """Never stops, and records all that its rules read: for a run to try rules on afterwards, with `backtest`.
+    """Records the figures that its rules read and never stops, for a later `backtest` of the rules.
 
     Args:
-        rules: at least one.
+        rules: one or more stopping rules.
     """
 
     rules: tuple[StoppingRule, ...]
@@ -180,9 +181,9 @@ class Observe(ComposedRule):
     advice = "before you trust a rule: run to the end once, and see where it would have stopped"
 
     def judge(self, history: History) -> Verdict:
-        """What its rules say, without stopping."""
-        found = [rule.judge(history) for rule in self.rules]
-        return Verdict(False, "only observed: " + _texts(found), _notes(found))
+        """The texts and notes of all rules; never stops."""
+        verdicts = [rule.judge(history) for rule in self.rules]
+        return Verdict(False, "only observed: " + _texts(verdicts), _notes(verdicts))
 
 
 def _texts(verdicts: Iterable[Verdict]) -> str:
@@ -190,24 +191,25 @@ def _texts(verdicts: Iterable[Verdict]) -> str:
 
 
 def _notes(verdicts: Iterable[Verdict]) -> Mapping[str, float]:
-    """The figures of all; a second figure of the same name is called `name_2`."""
-    found: dict[str, float] = {}
+    """The notes of all verdicts; a second note of the same name becomes `name_2`."""
+    notes: dict[str, float] = {}
     for verdict in verdicts:
         for name, value in verdict.notes.items():
             free, number = name, 1
-            while free in found:
+            while free in notes:
                 free, number = f"{name}_{number + 1}", number + 1
-            found[free] = value
-    return found
+            notes[free] = value
+    return notes
 
 
 # -- figures in sentences ---------------------------------------------------------------------------------------------
 
 
 def number(value: float, digits: int = 3, against: float | None = None) -> str:
-    """A figure in a sentence: as many decimals as asked, or its shortest form where that is exact.
+    """Format a number with `digits` decimals, or in its shortest form if that is exact.
 
-    With `against`, as many more as show on which side of that it lies: .98997 is not "0.99" where .99 is wanted.
+    With `against`, use as many decimals as are needed to show on which side of it the number is: .98997 is not
+    shown as "0.99" against .99.
     """
     while against is not None and digits < 9 and _side(round(value, digits), against) != _side(value, against):
         digits += 1
@@ -221,10 +223,10 @@ def _side(value: float, against: float) -> int:
 
 
 def given(value: float) -> str:
-    """An option in a sentence, as it was given."""
+    """Format an option's value as it was given."""
     return f"{value:.9g}"
 
 
 def count(n: int, noun: str) -> str:
-    """`1 round`, `3 rounds`."""
+    """Format a count with its noun: `1 round`, `3 rounds`."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")

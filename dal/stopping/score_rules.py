@@ -1,4 +1,4 @@
-"""Stop by scores on the validation rows: a target that is reached, or a curve that has flattened."""
+"""Stopping rules on validation scores: a target score, or a plateau of the learning curve."""
 
 import math
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ _WORDS = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "ece": "calibration er
 
 @dataclass(frozen=True)
 class TargetScore(StoppingRule):
-    """Stops when a score on the validation rows reaches a target.
+    """Stops when a validation score reaches a target.
 
-    The validation rows are a random share that is never trained on or asked (`data.validation`); the test is not read.
-    Looking after every round finds a lucky one sooner or later: `patience` and `confidence` guard against that.
+    The validation rows are a random share that is never trained on or queried (`data.validation`); the test set is not
+    read. Checking after every round eventually finds a lucky one: `patience` and `confidence` guard against that.
 
     Args:
-        metric: a figure of `dal.evaluation.evaluate`; log_loss, ece and brier must fall to the target.
-        value: the target.
-        patience: rounds in a row that must reach it.
-        confidence: of accuracy alone: the lower end of its one-sided Wilson interval at this confidence, above .5 and
-            below 1, must reach the target; null takes the score as it is. Needs rows: a target of .9 at .95 takes
-            271 rows at a score of .93.
+        metric: metric of `dal.evaluation.evaluate`; log_loss, ece and brier must fall to the target.
+        value: target score.
+        patience: number of consecutive rounds that must reach the target.
+        confidence: confidence level above 0.5 and below 1, for accuracy only: the lower end of the one-sided Wilson
+            interval must reach the target. `None` compares the score itself. A target of .9 at .95 takes 271 rows at
+            a score of .93.
     """
 
     metric: Metric = "accuracy"
@@ -57,12 +57,15 @@ class TargetScore(StoppingRule):
             raise ConfigError(f"confidence is known for the metric accuracy alone, not for {self.metric}")
 
     def judge(self, history: History) -> Verdict:
-        """The last scores against the target."""
+        """Compare the last scores to the target."""
         recent = history.having("validation")[-self.patience :]
         if not recent:
             return Verdict(False, "no model has been scored on validation rows yet")
         lower = self.metric in LOWER_IS_BETTER
-        scores = [self._score(line["validation"]) for line in recent]
+        scores = [float(figure(line["validation"], self.metric)) for line in recent]
+        if self.confidence is not None:
+            rows = [int(line["validation"]["rows"]) for line in recent]
+            scores = [wilson_lower(score, n, self.confidence) for score, n in zip(scores, rows, strict=True)]
         worst = max(scores) if lower else min(scores)
         reached = worst <= self.value if lower else worst >= self.value
         stop = reached and len(recent) == self.patience
@@ -73,28 +76,24 @@ class TargetScore(StoppingRule):
         wanted = f"at {'most' if lower else 'least'} {given(self.value)} wanted"
         return Verdict(stop, f"{what} ({wanted})", {f"validation_{self.metric}": scores[-1]})
 
-    def _score(self, figures: Line) -> float:
-        score = float(figure(figures, self.metric))
-        return score if self.confidence is None else wilson_lower(score, int(figures["rows"]), self.confidence)
-
 
 @accepts_old_options
 @dataclass(frozen=True)
 class Plateau(StoppingRule):
-    """Stops when further labels are predicted to bring too little: the learning curve has flattened.
+    """Stops when the learning curve has flattened: the predicted gain of further labels is too small.
 
-    Fits score(n) = a - b n^-c to the validation scores of all rounds, late ones weighing more, and bootstraps the
-    residuals for an interval of the gain of the next labels (see `dal.evaluation.extrapolation`). Stops when even the
-    upper end of that interval is too little. What it predicts is in the verdict's text and notes.
+    Fits score(n) = a - b n^-c to the validation scores of all rounds, with larger weights for later rounds, and
+    bootstraps the residuals for an interval of the gain of the next labels (see `dal.evaluation.extrapolation`). Stops
+    when the upper end of that interval is below `min_gain`. The verdict's text and notes give the prediction.
 
     Args:
-        min_gain: the gain in score that would be worth the labels.
-        labels: how many further labels are judged.
-        metric: a figure of `dal.evaluation.evaluate` between 0 and 1 of which more is better.
-        confidence: of the interval, half of the rest on either side.
-        min_rounds: rounds before it says anything, at least 5.
-        samples: curves drawn for the interval.
-        seed: decides the draws.
+        min_gain: minimum gain in score that is worth the labels, positive.
+        labels: number of further labels to predict the gain of.
+        metric: metric of `dal.evaluation.evaluate` in [0, 1] that is better when higher.
+        confidence: confidence level of the two-sided interval.
+        min_rounds: minimum number of rounds before the rule may stop, at least 5.
+        samples: number of bootstrap samples, at least 100.
+        seed: random seed of the bootstrap.
     """
 
     min_gain: float = 0.005
@@ -117,7 +116,7 @@ class Plateau(StoppingRule):
             options.whole(name, least=least, said=f"at least {least}")
 
     def judge(self, history: History) -> Verdict:
-        """The predicted gain of the next labels against the least that is worth them."""
+        """Compare the predicted gain of the next labels to `min_gain`."""
         points = {labels: score for labels, score in _points(history, self.metric).items() if labels > 0}
         if len(points) < self.min_rounds:
             return Verdict(
@@ -137,10 +136,15 @@ class Plateau(StoppingRule):
 
 
 def wilson_lower(share: float, rows: int, confidence: float) -> float:
-    """The lower end of the one-sided Wilson interval of a share observed on so many rows.
+    """Lower end of the one-sided Wilson interval of a proportion.
 
     Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference": the p below the share at which
     share - p = z sqrt(p (1 - p) / rows).
+
+    Args:
+        share: observed proportion, 0 to 1.
+        rows: number of observations.
+        confidence: confidence level, 0 to 1.
 
     Example:
         >>> round(wilson_lower(0.93, 271, 0.95), 3)
@@ -153,17 +157,17 @@ def wilson_lower(share: float, rows: int, confidence: float) -> float:
 
 
 def _points(history: History, metric: str) -> dict[int, float]:
-    """Score by number of labels, ascending; of two rounds with the same number (all declined) the later counts."""
+    """Score by number of labels, ascending. Of rounds with the same number (all rows declined) the last one counts."""
     lines = history.having("validation")
-    found = {int(line["labels"]): float(figure(line["validation"], metric)) for line in lines}
-    return {labels: found[labels] for labels in sorted(found) if labels > 0}
+    scores = {int(line["labels"]): float(figure(line["validation"], metric)) for line in lines}
+    return {labels: scores[labels] for labels in sorted(scores) if labels > 0}
 
 
 def figure(figures: Line, metric: str) -> Any:
-    """The figure of that name.
+    """The recorded figure named `metric`.
 
     Raises:
-        ConfigError: it is not among those recorded, such as label_accuracy where a row has one class.
+        ConfigError: it was not recorded, such as label_accuracy for single-label data.
     """
     if metric not in figures:
         raise ConfigError(f"the validation rows have no {metric}; recorded are {', '.join(sorted(figures))}")

@@ -1,4 +1,4 @@
-"""Rows that were drawn to check a model on: kept next to the labels of a session, and never among them."""
+"""Audit samples for estimating a model's accuracy, stored next to a session's labels but never used as labels."""
 
 import json
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ from dal.store.atomic_files import read_regular, write_whole
 from dal.store.bounded_json import parse_json
 from dal.store.events import SKIP, Skip, Value
 
-#: Where they are in the folder of a session.
+#: Subfolder of a session folder that holds the samples.
 CHECKS = "checks"
 
 
 @dataclass(frozen=True)
 class AccuracySample:
-    """Rows drawn with known probabilities, what the model of that time says of them, and what a person said.
+    """Rows drawn with known probabilities, the model's predictions for them, and the annotator's answers.
 
     Attributes:
-        number: which draw of the folder it was, counted from 1.
-        labels: how many labels the model was trained on.
-        event: the last event of the label store that changed a label.
-        of: how many rows there were to draw from: those that had no label and were never asked.
-        uniform: the share of the drawing law that was uniform; 1: the rows are a random sample.
-        ids: of the rows drawn, in the order of drawing.
-        probabilities: of each when it was drawn.
-        guesses: the model's answers.
-        answers: id -> a person's answer, None where it was declined.
+        number: number of the sample in its folder, from 1.
+        labels: number of labels that the model was trained on.
+        event: number of the last event of the label store that changed a label.
+        of: number of rows to draw from: unlabeled rows that were never queried.
+        uniform: weight of the uniform component of the sampling distribution; 1 for a uniform random sample.
+        ids: ids of the drawn rows, in the order of drawing.
+        probabilities: probability of each row when it was drawn.
+        guesses: the model's predictions.
+        answers: id -> annotator's answer; None if declined.
     """
 
     number: int
@@ -43,44 +43,44 @@ class AccuracySample:
 
     @property
     def answered(self) -> int:
-        """How many rows have an answer before the first, in the order of drawing, that has none."""
+        """Length of the longest prefix, in the order of drawing, in which every row is answered or declined."""
         return next((i for i, name in enumerate(self.ids) if name not in self.answers), len(self.ids))
 
     @property
     def right(self) -> list[bool]:
-        """Whether the model was right in each of the first `answered` rows. A row that was declined counts as wrong."""
+        """Whether the model was right on each of the first `answered` rows. A declined row counts as wrong."""
         return [
-            self.answers[name] is not None and _alike(self.answers[name], guess)
+            self.answers[name] is not None and _agree(self.answers[name], guess)
             for name, guess in zip(self.ids[: self.answered], self.guesses, strict=False)
         ]
 
     def told(self, answers: Mapping[str, Value | Skip]) -> "AccuracySample":
-        """The check with these answers, which take the place of earlier ones."""
-        told = {name: None if value is SKIP else value for name, value in answers.items()}
-        return replace(self, answers={**self.answers, **told})  # type: ignore[arg-type]
+        """A copy of the sample with these answers added; they replace earlier ones of the same rows."""
+        new = {name: None if value is SKIP else value for name, value in answers.items()}
+        return replace(self, answers={**self.answers, **new})  # type: ignore[arg-type]
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a session, whole or not at all."""
-        place = folder / CHECKS
-        place.mkdir(exist_ok=True)
+        """Write the sample to a session folder, atomically."""
+        parent = folder / CHECKS
+        parent.mkdir(exist_ok=True)
         write_whole(
-            place / f"{self.number}.json", json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", private=True
+            parent / f"{self.number}.json", json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", private=True
         )
 
 
 def read_checks(folder: Path) -> list[AccuracySample]:
-    """The checks in the folder of a session, oldest first.
+    """The samples in a session folder, oldest first.
 
     Raises:
         SessionError: a file cannot be read.
     """
-    found = []
+    samples = []
     for path in (folder / CHECKS).glob("[0-9]*.json"):
         try:
-            found.append(_check(parse_json(read_regular(path))))
+            samples.append(_check(parse_json(read_regular(path))))
         except (OSError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
             raise SessionError(f"{path} cannot be read: restore the file, or remove it and draw again") from error
-    return sorted(found, key=lambda check: check.number)
+    return sorted(samples, key=lambda sample: sample.number)
 
 
 def _check(stored: dict[str, Any]) -> AccuracySample:
@@ -106,5 +106,5 @@ def _value(stored: object) -> Value:
     return tuple(stored)
 
 
-def _alike(answer: Value | None, guess: Value) -> bool:
+def _agree(answer: Value | None, guess: Value) -> bool:
     return answer == guess if isinstance(answer, str) or isinstance(guess, str) else set(answer or ()) == set(guess)

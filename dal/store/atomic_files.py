@@ -1,4 +1,4 @@
-"""Folders and files that are written whole or not at all."""
+"""Atomic writes of files and folders."""
 
 import contextlib
 import errno
@@ -21,15 +21,16 @@ from dal.errors import ConfigError, printable
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty sibling folder to write to, which replaces `folder` when the block ends without an error.
+    """Replace a folder atomically by a new one: yields an empty sibling folder to write to.
 
-    What was written is on disk before it replaces anything. After an error nothing has changed, and nothing is left.
-    After a kill at any instant the folder is the old one or the new one, whole: at once where the system can exchange
-    two names (Linux), else from the next `recover` or `replacing` on, which also remove what the kill left.
+    The new content is synced to disk before it replaces `folder` at the end of the block. An error in the block
+    changes nothing and leaves no files. After a kill at any moment `folder` is completely the old or the new one: at
+    once where the system can exchange two names (Linux), otherwise after the next `recover` or `replacing`, which also
+    remove temporary files.
 
     Raises:
-        ConfigError: there is a file of this name.
-        OSError: the disk is full, or the folder may not be written to.
+        ConfigError: `folder` is a file.
+        OSError: the disk is full, or the parent folder is not writable.
     """
     folder = Path(folder).absolute()
     make_folder(folder.parent)
@@ -55,13 +56,13 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Put back and clean up what a killed process left of the folder or file `path`: nothing else is touched.
+    """Restore the file or folder `path` after a kill during its replacement, and remove temporary files.
 
-    What a process that is still alive is writing stays, and so does all else for a day where the process cannot be
-    asked, because it ran on another computer.
+    Temporary files of a live process are kept. Those of another computer, whose processes cannot be checked, are kept
+    for a day.
     """
     head = f".{_short(path.name)}."
-    nested = f".{head}"  # of what was written whole inside a folder that was itself being written
+    nested = f".{head}"  # prefix of temporary files inside a folder that was itself being written
     try:
         names = os.listdir(path.parent)
     except OSError:
@@ -72,7 +73,7 @@ def recover(path: Path) -> None:
             _remove(path.with_name(name))
     old = sorted((each for each in left if each.name.endswith(".old")), key=_age)
     if old and not os.path.lexists(path):
-        with contextlib.suppress(OSError):  # another process has put it back in this very moment
+        with contextlib.suppress(OSError):  # another process may restore it at the same time
             old.pop(0).rename(path)
             synchronise_folder(path.parent)
     for each in (*old, *(each for each in left if each.name.endswith(".new"))):
@@ -80,17 +81,17 @@ def recover(path: Path) -> None:
 
 
 def temporary_name(name: str, end: str) -> str:
-    """A name for a sibling of the file or folder `name` that `recover` knows as left over once this process has ended.
+    """Name of a temporary sibling of the file or folder `name`, which `recover` removes once this process has ended.
 
     Args:
-        name: of the file or folder.
-        end: "new" for what is being written, "old" for what is being replaced.
+        name: name of the file or folder.
+        end: "new" for content being written, "old" for content being replaced.
     """
     return f".{_short(name)}.{_computer()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.{end}"
 
 
 def make_folder(folder: Path) -> None:
-    """Create the folder and its parents where they are missing, on disk when this returns."""
+    """Create a folder and its missing parents, synced to disk."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -106,22 +107,22 @@ _MARK = r"[0-9a-f]{12}\.(?:new|old)"
 _LEFTOVER = re.compile(
     rf"(?:(?:[0-9a-f]{{8}}-[0-9]+-)?{_MARK}\.)?(?:(?P<computer>[0-9a-f]{{8}})-(?P<pid>[0-9]+)-)?{_MARK}"
 )
-_DAY = 24 * 3600.0  # seconds after which nobody is writing any more
+_DAY = 24 * 3600.0  # seconds after which a write is assumed to have ended
 
 
 def _is_leftover(folder: Path, name: str, head: str) -> bool:
-    """Whether an entry of a folder is what a process left that has ended; the last process counts where two wrote."""
-    found = _LEFTOVER.fullmatch(name, len(head))
-    if found is None:
+    """Whether an entry of a folder is a temporary file of a process that has ended; of two processes the last."""
+    match = _LEFTOVER.fullmatch(name, len(head))
+    if match is None:
         return False
-    if found["computer"] == _computer():
-        return not is_alive(int(found["pid"]))
-    # An earlier version wrote no process; "old" is what it was about to remove.
-    return (found["pid"] is None and name.endswith("old")) or _age(folder / name) > _DAY
+    if match["computer"] == _computer():
+        return not is_alive(int(match["pid"]))
+    # Names of an earlier version have no process id; its "old" entries were about to be removed.
+    return (match["pid"] is None and name.endswith("old")) or _age(folder / name) > _DAY
 
 
 def _age(path: Path) -> float:
-    """Seconds since the path was written; 0 where it is gone."""
+    """Seconds since the last modification; 0 if the path no longer exists."""
     try:
         return max(0.0, time.time() - path.lstat().st_mtime)
     except OSError:
@@ -129,46 +130,46 @@ def _age(path: Path) -> float:
 
 
 def _short(name: str) -> str:
-    """The name, or a shorter one, so that what is added to it stays within the 255 bytes of a file name."""
+    """The name, shortened so that a temporary name stays within the limit of 255 bytes."""
     whole = os.fsencode(name)
     return name if len(whole) <= 180 else f"{os.fsdecode(whole[:120])}~{hashlib.sha256(whole).hexdigest()[:12]}"
 
 
 @functools.cache
 def _computer() -> str:
-    """A digest that tells apart computers which share a folder, since a process number says nothing on another."""
+    """Digest of the host name, since process ids are meaningful only on the computer that assigned them."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs on this computer."""
-    if os.name == "nt":  # there, os.kill would end it
+    """Whether a process with this id runs on this computer. Always True on Windows."""
+    if os.name == "nt":  # os.kill would terminate the process there
         return True
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
-        return True  # it is another user's
-    try:  # a process that has ended keeps its number until its parent asks for the exit status
+        return True  # it belongs to another user
+    try:  # a zombie keeps its id until its parent reads the exit status
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1] != [b"Z"]
     except OSError:
         return True
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Whether the system has exchanged the names of two folders, in one step."""
+    """Exchange the names of two folders atomically; return whether the system supports it."""
     if not sys.platform.startswith("linux"):
         return False
-    import ctypes  # here, since most commands never replace a folder
+    import ctypes  # imported here, since most commands never replace a folder
 
     try:
         renameat2 = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    done: int = renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange)
-    return done == 0
+    at_fdcwd, rename_exchange = -100, 2
+    status: int = renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange)
+    return status == 0
 
 
 def _remove(path: Path) -> None:
@@ -180,13 +181,13 @@ def _remove(path: Path) -> None:
 
 
 def check_output(path: Path) -> Path:
-    """The file that a write to `path` creates or replaces: `path` itself, or what a symbolic link leads to.
+    """Check that a file can be written, and return its path with symbolic links resolved.
 
-    Call it before any work whose result goes there.
+    Call it before any work whose result goes to this file.
 
     Raises:
-        ConfigError: it is a folder, a device or a pipe, its folder is missing or may not be written to, or the name is
-            none that the file system takes.
+        ConfigError: `path` is a folder, a device or a pipe, its parent is missing or not writable, or the name is
+            invalid.
     """
     try:
         final = Path(os.path.realpath(path))
@@ -202,26 +203,26 @@ def check_output(path: Path) -> Path:
             raise ConfigError(f"{named(path)} is a device, a pipe or a socket, not a file to write to")
         if not os.access(final.parent, os.W_OK | os.X_OK) or (mode is not None and not os.access(final, os.W_OK)):
             raise ConfigError(f"{named(path)} cannot be written: permission denied")
-    except (OSError, ValueError) as error:  # a name that is too long, a NUL, a loop of links, a file among the folders
+    except (OSError, ValueError) as error:  # a long name, a NUL, a loop of links, a file among the parents
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"{named(path)} cannot be written: {reason}") from error
     return final
 
 
 def named(path: Path) -> str:
-    """A path for a message: control characters escaped, its middle left out where it is long."""
+    """Format a path for a message: control characters escaped, the middle of a long path left out."""
     return printable(str(path), 120)
 
 
 def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file atomically: readers see the old or the new content, never a part.
 
-    A symbolic link stays a link: the file that it leads to is replaced. A file that exists keeps its mode and owner.
+    The target of a symbolic link is replaced, not the link. An existing file keeps its mode and owner.
 
     Args:
-        path: the file.
-        text: written as UTF-8; bytes as they are.
-        private: create a file that is new for its owner alone (mode 0600).
+        path: file to write.
+        text: content; str is encoded as UTF-8.
+        private: create a new file with mode 0600.
 
     Raises:
         ConfigError: see `check_output`.
@@ -238,7 +239,7 @@ def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None
             if final.exists():
                 before = final.stat()
                 os.chmod(partial, stat.S_IMODE(before.st_mode))
-                with contextlib.suppress(OSError, AttributeError):  # only root may give a file away
+                with contextlib.suppress(OSError, AttributeError):  # only root may change the owner
                     os.chown(partial, before.st_uid, before.st_gid)
             os.fsync(file.fileno())
         partial.replace(final)
@@ -248,10 +249,10 @@ def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None
 
 
 def check_regular(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder in which one of these names is that of a pipe, a folder or a link that leads nowhere.
+    """Check that the entries with these names, where they exist, are regular files.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: an entry is a folder, a pipe or a broken link.
     """
     for name in names:
         path = folder / name
@@ -260,10 +261,10 @@ def check_regular(folder: Path, names: Iterable[str]) -> None:
 
 
 def read_regular(path: Path) -> bytes:
-    """What a regular file holds.
+    """Read a regular file.
 
     Raises:
-        OSError: it cannot be read, or is something else, such as a pipe, from which reading might never end.
+        OSError: the file cannot be read, or is not regular: reading from a pipe might never end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -271,7 +272,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def synchronise(path: Path) -> None:
-    """Have a file, or a folder with all that is in it, on disk."""
+    """Sync a file, or a folder with all its content, to disk."""
     for inside in [path] if path.is_file() else [*path.rglob("*"), path]:
         if inside.is_dir():
             synchronise_folder(inside)
@@ -281,12 +282,12 @@ def synchronise(path: Path) -> None:
 
 
 def synchronise_folder(folder: Path) -> None:
-    """Have the names in a folder on disk, so that a rename outlives a power failure. Windows has no such call."""
+    """Sync a folder's entries to disk, so that a rename survives a power failure. Does nothing on Windows."""
     if os.name == "nt":
         return
     opened = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems refuse it
+        with contextlib.suppress(OSError):  # some network file systems do not support it
             os.fsync(opened)
     finally:
         os.close(opened)

@@ -1,25 +1,26 @@
-"""JSON from files and replies, parsed within limits of depth."""
+"""JSON parser with a limit on the nesting depth."""
 
 import json
 from typing import Any
 
-#: Levels of nesting that a document may have.
+#: Default maximum nesting depth of a document.
 MAX_DEPTH = 64
 
 
 class BoundsError(ValueError):
-    """A document that is nested too deep or is too large."""
+    """A document is nested too deep or too large."""
 
 
 def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse JSON.
 
     Args:
-        text: the document; bytes are UTF-8, UTF-16 or UTF-32.
-        max_depth: levels of lists and objects inside each other.
+        text: document; bytes are decoded as UTF-8, UTF-16 or UTF-32.
+        max_depth: maximum nesting depth of lists and objects.
 
     Raises:
-        ValueError: not JSON, not text, nested deeper than `max_depth`, or a number of more than 4,300 digits.
+        ValueError: the document is not JSON, is not text, is nested deeper than `max_depth`, or has a number of more
+            than 4,300 digits.
 
     Example:
         >>> parse_json('{"a": [1, 2]}')
@@ -42,9 +43,9 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     return value
 
 
-def _is_deeper(value: Any, most: int) -> bool:
+def _is_deeper(value: Any, max_depth: int) -> bool:
     level = [value]
-    for _ in range(most):
+    for _ in range(max_depth):
         level = [
             inner
             for outer in level
@@ -56,5 +57,5 @@ def _is_deeper(value: Any, most: int) -> bool:
     return any(isinstance(inner, dict | list) for inner in level)
 
 
-def _too_deep(most: int) -> BoundsError:
-    return BoundsError(f"nested deeper than {most} levels")
+def _too_deep(max_depth: int) -> BoundsError:
+    return BoundsError(f"nested deeper than {max_depth} levels")

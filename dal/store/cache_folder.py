@@ -1,4 +1,4 @@
-"""Where what is computed once is kept on disk, and whether it is still what was written."""
+"""Location of the disk cache, and verification of its content."""
 
 import contextlib
 import json
@@ -13,15 +13,19 @@ _VERIFIED = "verified.json"
 
 
 def cache_folder() -> Path:
-    """Where tokens and embeddings are kept: the environment's DAL_CACHE, or `~/.cache/dal`."""
-    chosen = os.environ.get("DAL_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "dal"
+    """Folder for cached tokens and embeddings: the environment variable DAL_CACHE, or `~/.cache/dal`."""
+    configured = os.environ.get("DAL_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "dal"
 
 
 def verified(folder: Path, check: Callable[[], bool]) -> bool:
-    """Whether a check of the content of a folder's files holds, made again only when one of them has changed.
+    """Whether `check` of a folder's content holds. It is run again only after a file has changed.
 
-    What was found is kept in the folder with the sizes and times of its files, which take no time to compare.
+    A success is recorded in the folder with the sizes and times of its files, which are cheap to compare.
+
+    Args:
+        folder: folder to verify.
+        check: slow check of the content, such as a checksum.
 
     Raises:
         OSError: the folder cannot be read.
@@ -31,19 +35,19 @@ def verified(folder: Path, check: Callable[[], bool]) -> bool:
         if json.loads(read_regular(folder / _VERIFIED)) == stamps:
             return True
     except (OSError, ValueError, RecursionError):
-        pass  # never checked, or changed since
+        pass  # not checked yet, or changed since
     if not check():
         return False
-    with contextlib.suppress(OSError, ConfigError):  # a cache that others share may not be writable
+    with contextlib.suppress(OSError, ConfigError):  # a shared cache may not be writable
         write_whole(folder / _VERIFIED, json.dumps(stamps))
     return True
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:
-    """The size and the times of the last change of every file, by name."""
-    found = {}
+    """Size, modification time and change time of every file, by name."""
+    stamps = {}
     for path in sorted(folder.iterdir()):
         if path.name != _VERIFIED and not path.name.startswith(".dal-"):
-            at = path.stat()
-            found[path.name] = [at.st_size, at.st_mtime_ns, at.st_ctime_ns]
-    return found
+            status = path.stat()
+            stamps[path.name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return stamps

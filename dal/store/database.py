@@ -1,4 +1,4 @@
-"""SQLite files of our own: created whole and private, and recognised before SQLite opens them."""
+"""Creation of SQLite files, and inspection of their headers before SQLite opens them."""
 
 import os
 import sqlite3
@@ -9,19 +9,19 @@ from pathlib import Path
 from dal.store.atomic_files import synchronise, synchronise_folder, temporary_name
 
 _MAGIC = b"SQLite format 3\0"
-_HEAD = 108  # bytes of the first page: the header, and the head of the table of tables
-_FORMATS = 18  # where the header says how the file is written and read
+_HEAD = 108  # bytes of the first page: the file header and the header of the schema table's page
+_FORMATS = 18  # offset of the write and read format versions in the file header
 _LOG_MAGICS = (0x377F0682, 0x377F0683)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first page of a database says of it.
+    """Header fields of a database.
 
     Attributes:
-        application: a number that the program chose which owns the file.
-        version: of the program's schema.
-        is_empty: whether it holds no table.
+        application: application id of the program that owns the file.
+        version: schema version of that program.
+        is_empty: whether the database has no tables.
     """
 
     application: int
@@ -30,18 +30,18 @@ class Header:
 
 
 class NoDatabaseError(ValueError):
-    """A file that is no database at all."""
+    """The file is not a database."""
 
 
 def read_header(path: Path) -> Header:
-    """The header of a database, read without opening it: SQLite would write next to and into the file.
+    """Read the header of a database without SQLite, which would write to the file and next to it.
 
     Raises:
-        NoDatabaseError: it is something else.
-        ValueError: it is a damaged database, or the path is none.
-        OSError: it cannot be read.
+        NoDatabaseError: the file is not a database.
+        ValueError: the database is damaged, or the path is invalid.
+        OSError: the file cannot be read.
     """
-    if not path.is_file():  # a pipe would block
+    if not path.is_file():  # opening a pipe would block
         raise NoDatabaseError("it is not a regular file")
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -61,7 +61,7 @@ def read_header(path: Path) -> Header:
 
 
 def _logged_heads(path: Path) -> Iterator[bytes]:
-    """The heads of the first page in the write-ahead log, latest last: what is there has not reached the file yet."""
+    """Versions of the first page's head in the write-ahead log, latest last. They supersede that of the file."""
     try:
         log = log_of(path).open("rb")
     except FileNotFoundError:
@@ -79,31 +79,32 @@ def _logged_heads(path: Path) -> Iterator[bytes]:
 
 
 def log_of(path: Path) -> Path:
-    """Where SQLite keeps what was committed and has not reached the file."""
+    """Path of SQLite's write-ahead log: transactions that are committed but not yet in the file."""
     return path.with_name(f"{path.name}-wal")
 
 
 def create(path: Path, schema: str, *, application: int, version: int) -> None:
-    """Create a database for its owner alone (mode 0600), whole on disk when it gets its name.
+    """Create a database with mode 0600, atomically. Does nothing if another process has created it meanwhile.
 
-    Does nothing when another process is faster. A kill leaves no file of this name, and what it leaves is removed by
-    `dal.store.atomic_files.recover`.
+    An interruption leaves no file of this name; its temporary file is removed by `dal.store.atomic_files.recover`.
 
     Args:
-        path: the file.
-        schema: statements, each ended by a semicolon.
-        application, version: see `Header`.
+        path: file to create.
+        schema: SQL statements, each terminated by a semicolon.
+        application: application id, see `Header`.
+        version: schema version.
 
     Raises:
-        sqlite3.Error, OSError: it cannot be written.
-        ValueError: the path is none.
+        sqlite3.Error: SQLite cannot write the file.
+        OSError: the file cannot be written.
+        ValueError: the path is invalid.
     """
     partial = path.with_name(temporary_name(path.name, "new"))
     try:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(os.path.abspath(partial), isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = MEMORY")  # no file next to this one, which a kill would leave
+            connection.execute("PRAGMA journal_mode = MEMORY")  # a journal file would be left after a kill
             for statement in ("BEGIN", *schema.split(";")[:-1]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {application}")
@@ -111,7 +112,7 @@ def create(path: Path, schema: str, *, application: int, version: int) -> None:
             connection.execute("COMMIT")
         finally:
             connection.close()
-        with partial.open("r+b") as file:  # write-ahead logging from the start: to switch it on later needs a lock
+        with partial.open("r+b") as file:  # enable write-ahead logging here: enabling it later needs a lock
             file.seek(_FORMATS)
             file.write(b"\x02\x02")
         synchronise(partial)
@@ -122,11 +123,11 @@ def create(path: Path, schema: str, *, application: int, version: int) -> None:
 
 
 def _publish(partial: Path, path: Path) -> None:
-    """Give a file its name, unless another has it."""
+    """Rename a file to `path` unless that exists. A link, unlike a rename, never replaces a file."""
     try:
         os.link(partial, path)
     except FileExistsError:
         return
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no hard links
         if not path.exists():
             partial.rename(path)

@@ -1,4 +1,4 @@
-"""Questions, answers, skips and retractions in order, and the state that they imply."""
+"""Events of a label store (queries, answers, skips, retractions), and the state derived from them."""
 
 import sys
 import unicodedata
@@ -14,7 +14,7 @@ from dal.store.bounded_json import parse_json
 
 
 class Skip(Enum):
-    """What an annotator answers who declines a row; its only member is `SKIP`."""
+    """Answer that declines a row; `SKIP` is its only member."""
 
     SKIP = "skip"
 
@@ -27,16 +27,16 @@ Value = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer as it is stored: class names, or `SKIP`, and where it came from.
+    """A stored answer: class names or `SKIP`, and their origin.
 
     Attributes:
-        row: the row's id.
-        value: a class name; a tuple of them when multi-label (empty: none of them); `SKIP` when declined.
-        who: the name of the person or model.
-        source: what kind of answerer, such as "person", "simulated", "llm".
-        seconds: how long it took, None when unknown.
-        cost: in dollars, None when unknown.
-        confidence: in [0, 1], None when unknown.
+        row: row id.
+        value: class name; a tuple of names when multi-label (empty for no class); `SKIP` when declined.
+        who: name of the annotator or model.
+        source: kind of annotator, such as "person", "simulated" or "llm".
+        seconds: time spent on the row; None if unknown.
+        cost: cost in dollars; None if unknown.
+        confidence: confidence of the annotator in [0, 1]; None if unknown.
     """
 
     row: str
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the log. `value` holds class names where `kind` is "answered", else None."""
+    """An entry of the log. `value` holds class names if `kind` is "answered", else None."""
 
     event: int
     kind: str
@@ -69,7 +69,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of questions as it was asked: row ids in order, their scores, and what else was known then."""
+    """A queried batch: row ids in order, their scores, and further details of the selection."""
 
     round: int
     strategy: str
@@ -79,12 +79,12 @@ class Batch:
 
 
 class AnnotationTotals:
-    """What answering cost and who did it, as counts, so that no list of answers has to be kept or read again.
+    """Counts of answers by source, cost and time, so that totals need no list of all answers.
 
     Attributes:
-        done: (source, cost, seconds) -> answers and skips, those that were retracted later too: the work was done.
-        paid: (row, who, source) of those that have a cost.
-        standing: source -> answers that stand.
+        done: (source, cost, seconds) -> number of answers and skips, including those retracted later.
+        paid: (row, who, source) of the answers and skips with a cost.
+        standing: source -> number of current answers.
     """
 
     def __init__(self) -> None:
@@ -101,20 +101,20 @@ class AnnotationTotals:
 
 
 class StoreState:
-    """What the events so far imply.
+    """State after a sequence of events.
 
     Attributes:
-        event: the number of the last one.
-        round: how many batches were asked.
-        labels_event: the number of the last that changed an answer.
-        labels_round: how many batches had been asked then.
-        answered: how many rows have an answer.
-        pending: the ids that were asked and have no answer, in the order in which to ask them.
-        last: id -> the answer or skip that stands for it; None where all were retracted.
-        given: the answers and skips that were not retracted, over all rows, latest last.
-        asked: id -> the round that it was asked in.
-        begins: the number of the first event of each round.
-        work: what the answers cost.
+        event: number of the last event.
+        round: number of batches queried.
+        labels_event: number of the last event that changed an answer.
+        labels_round: number of batches queried at that event.
+        answered: number of rows with an answer.
+        pending: ids of queried rows without an answer, in the order in which to ask them.
+        last: id -> current answer or skip; None if all were retracted.
+        given: answers and skips that were not retracted, of all rows, latest last.
+        asked: id -> round in which the row was queried.
+        begins: number of the first event of each round.
+        work: totals of the answers.
     """
 
     def __init__(self) -> None:
@@ -125,14 +125,14 @@ class StoreState:
         self.asked: dict[str, int] = {}
         self.begins: list[int] = []
         self.work = AnnotationTotals()
-        self._earlier: dict[str, list[Event]] = {}  # what stood before, of the rows that were answered again
-        self._before: dict[str, Event | None] = {}  # what stood when the present batch was asked, where it changed
+        self._earlier: dict[str, list[Event]] = {}  # previous answers of the rows that were answered again
+        self._before: dict[str, Event | None] = {}  # answers at the latest query, of the rows changed since then
 
     def apply(self, event: Event) -> None:
-        """Take in the next one.
+        """Update the state with the next event.
 
         Raises:
-            ValueError: it retracts what was not the last answer.
+            ValueError: the event retracts an answer other than the last one.
         """
         if event.kind == "asked":
             self.ask(event.event, event.round, event.row)
@@ -142,7 +142,7 @@ class StoreState:
             self._give(event)
 
     def ask(self, event: int, round: int, row: str) -> None:
-        """Take in a question."""
+        """Update the state with a query."""
         self.event = event
         if round != self.round:
             self.round = round
@@ -155,7 +155,7 @@ class StoreState:
         row, before = event.row, self.last.get(event.row)
         if before is not None:
             self._earlier.setdefault(row, []).append(before)
-        self._stand(row, before, event)
+        self._replace(row, before, event)
         self.given.append(event)
         self.work.add(event)
         self.pending.pop(row, None)
@@ -172,14 +172,14 @@ class StoreState:
             self._earlier[row].pop()
             if not self._earlier[row]:
                 del self._earlier[row]
-        self._stand(row, retracted, earlier)
+        self._replace(row, retracted, earlier)
         if earlier is None and row in self.asked:
             self.pending[row] = None
             self.pending.move_to_end(row, last=False)
         self._count(event)
 
-    def _stand(self, row: str, before: Event | None, now: Event | None) -> None:
-        """Let `now` stand for the row instead of `before`."""
+    def _replace(self, row: str, before: Event | None, now: Event | None) -> None:
+        """Replace the current answer `before` of a row by `now`, and update the counts."""
         self._before.setdefault(row, before)
         self.last[row] = now
         for event, change in ((before, -1), (now, 1)):
@@ -192,27 +192,27 @@ class StoreState:
         self.labels_round = event.round
 
     def before(self, row: str) -> Event | None:
-        """What stood for the row before its last answer; None when nothing did."""
+        """The previous answer or skip of the row, before its current one; None if there is none."""
         earlier = self._earlier.get(row)
         return earlier[-1] if earlier else None
 
     def standing(self) -> dict[str, Event]:
-        """Row id -> the event that stands for it: its last answer or skip that was not retracted."""
+        """Current answers and skips by row id: the last event of each row that was not retracted."""
         return {row: event for row, event in self.last.items() if event is not None}
 
     def standing_before_batch(self) -> dict[str, Event]:
-        """The same when the present batch was asked."""
+        """Answers and skips that were current when the latest batch was queried, by row id."""
         then = ((row, self._before.get(row, event)) for row, event in self.last.items())
         return {row: event for row, event in then if event is not None}
 
 
 def standing(events: Iterable[Event]) -> dict[str, Event]:
-    """`StoreState.standing` after these events, which are all from the first on."""
+    """`StoreState.standing` after these events, which must start with the first event of the store."""
     return _after(events).standing()
 
 
 def work(events: Iterable[Event]) -> AnnotationTotals:
-    """What the answers among these events cost; the events are all from the first on."""
+    """Totals of the answers among these events, which must start with the first event of the store."""
     return _after(events).work
 
 
@@ -223,15 +223,15 @@ def _after(events: Iterable[Event]) -> StoreState:
     return state
 
 
-#: The columns of the store's table `events`, in the order of the fields of `Event`.
+#: Columns of the table `events`, in the order of the fields of `Event`.
 COLUMNS = ", ".join(field.name for field in fields(Event))
 
 
 def read(line: Sequence[Any]) -> Event:
-    """The event that a line of the store's table `events` holds, in the order of `COLUMNS`.
+    """Convert a row of the table `events`, in the order of `COLUMNS`, to an event.
 
     Raises:
-        ValueError: it cannot have been written by a label store; the message says why.
+        ValueError: a value cannot have been written by a label store.
     """
     number, kind, at, round, row, score, value, who, source, seconds, cost, confidence, retracts = line
     check_columns(at, round, row, who="" if who is None else who, source="" if source is None else source)
@@ -244,16 +244,17 @@ def read(line: Sequence[Any]) -> Event:
         raise ValueError(f"its kind is {_shown(kind)}, not asked, answered, skipped or retracted")
     if kind == "retracted" and not isinstance(retracts, int):
         raise ValueError(f"its retracts is {_shown(retracts)}, not the number of an event")
+    # Interned: a log repeats a few names and, for each row, its id.
     who, source = who and sys.intern(who), source and sys.intern(source)
     row, kind = sys.intern(row), sys.intern(kind)
     return Event(number, kind, at, round, row, score, value, who, source, seconds, cost, confidence, retracts)
 
 
 def check_columns(at: Any, round: Any, row: Any, **words: Any) -> None:
-    """Make sure of the columns that all tables have, and of those that hold text.
+    """Check the values of the columns common to all tables, and of further text columns.
 
     Raises:
-        ValueError: one holds what no store writes.
+        ValueError: a value is of the wrong type, or the round is negative.
     """
     if not isinstance(round, int) or round < 0:
         raise ValueError(f"its round is {_shown(round)}, not a number from 0")
@@ -265,10 +266,10 @@ def check_columns(at: Any, round: Any, row: Any, **words: Any) -> None:
 
 
 def check_figures(**figures: Any) -> None:
-    """Make sure of the columns that hold numbers or nothing.
+    """Check the values of nullable numeric columns.
 
     Raises:
-        ValueError: one holds something else.
+        ValueError: a value is neither a number nor None.
     """
     for name, figure in figures.items():
         if figure is not None and not isinstance(figure, float | int):
@@ -280,10 +281,10 @@ def _shown(value: Any) -> str:
 
 
 def read_value(text: Any) -> Value:
-    """The class name, or the tuple of them, that a column of the store holds as JSON.
+    """Parse a stored JSON value to a class name or a tuple of names.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the value is something else.
     """
     if not isinstance(text, str):
         raise ValueError(f"its value is {_shown(text)}, not a class")

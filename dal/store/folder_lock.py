@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time works in it."""
+"""Exclusive lock of a folder for one process."""
 
 import errno
 import os
@@ -19,12 +19,15 @@ _LOCK = ".lock"
 
 
 class Lock:
-    """The right to work in a folder, held by one process at a time. Released when the process ends, however it ends.
+    """Exclusive lock of a folder, acquired on construction. The system releases it when the process ends.
+
+    Args:
+        folder: folder to lock, created if it does not exist.
 
     Raises:
-        BusyError: another process (or another session of this one) holds it. It is named, if it is still there.
-        SessionError: the file system has no locks.
-        ConfigError: this is no folder, and cannot become one.
+        BusyError: another process, or another session of this process, holds the lock.
+        SessionError: the file system does not support locks.
+        ConfigError: `folder` is not a folder and cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +44,7 @@ class Lock:
             except OSError as error:
                 holder = _holder(self._file)
                 if error.errno in _BUSY and patience and (holder is None or not is_alive(holder)):
-                    time.sleep(patience)  # it may have ended in this moment, or not have signed yet
+                    time.sleep(patience)  # the holder may have just ended, or not have written its pid yet
                     continue
                 self._let_go()
                 raise _refusal(folder, holder, error) from error
@@ -51,21 +54,21 @@ class Lock:
         _held.add(self)
 
     def release(self) -> None:
-        """Let others work in the folder. Calling it twice is harmless."""
+        """Release the lock. Calling it again has no effect."""
         self._let_go()
         _held.discard(self)
 
     def _let_go(self) -> None:
-        """Close the file; a forked worker does so too, or the lock would outlive the process that took it."""
+        """Close the file. Forked children do so too, since an inherited descriptor would keep the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-#: The locks of this process.
+#: Locks held by this process.
 _held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
-_PATIENCE = (0.02, 0.05, 0.1)  # seconds between looks at a lock whose holder is not there
+_PATIENCE = (0.02, 0.05, 0.1)  # seconds between attempts if the recorded holder is not running
 _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
@@ -79,7 +82,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open_lock(path: Path) -> IO[bytes]:
-    """The file of a lock. What stands there instead, such as a link or a pipe, is not touched."""
+    """Open or create the lock file. Links, pipes and other special files are refused."""
     only = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | only, 0o666)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
@@ -89,10 +92,10 @@ def _open_lock(path: Path) -> IO[bytes]:
 
 
 def _holder(file: IO[bytes]) -> int | None:
-    """The process that signed a lock last; None when nobody has."""
+    """The process id in a lock file; None if there is none."""
     file.seek(0)
-    signed = file.read(20).strip()
-    return int(signed) if signed.isdigit() else None
+    pid = file.read(20).strip()
+    return int(pid) if pid.isdigit() else None
 
 
 def _refusal(folder: Path, holder: int | None, error: OSError) -> SessionError:
@@ -117,7 +120,7 @@ def _refusal(folder: Path, holder: int | None, error: OSError) -> SessionError:
 
 @contextmanager
 def held(folder: Path | None) -> Iterator[None]:
-    """Be the one process that works in the folder meanwhile."""
+    """Hold the lock of `folder` during the block; with None do nothing."""
     lock = None if folder is None else Lock(folder)
     try:
         yield
@@ -130,7 +133,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[bytes]) -> None:
-        file.seek(1 << 20)  # beyond the pid, which others must be able to read
+        file.seek(1 << 20)  # past the pid: other processes cannot read a locked range
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:

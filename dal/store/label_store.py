@@ -1,4 +1,4 @@
-"""Every question and every answer, append-only, in one SQLite file that never loses an answer."""
+"""Label store: an append-only log of all queries and annotations in one SQLite file."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from dal.store.unread_answers import Unread
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 1
 _BUSY_SECONDS = 30.0
-_PAGE = 10_000  # lines that are read at a time
+_PAGE = 10_000  # rows read from a table at a time
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -49,18 +49,18 @@ CREATE TABLE budgets (
 """
 
 
-_WHOLE = ";".join((_SCHEMA.rstrip().removesuffix(";"), proposals.SCHEMA, unread.SCHEMA)) + ";"
+_FULL_SCHEMA = ";".join((_SCHEMA.rstrip().removesuffix(";"), proposals.SCHEMA, unread.SCHEMA)) + ";"
 
 T = TypeVar("T")
 
 
-class _Kept(Generic[T]):
-    """All that a table next to the events holds, read on from where it was left.
+class _TableCache(Generic[T]):
+    """Items of an append-only table read so far.
 
     Args:
-        table: its name.
-        columns: of it, separated by commas.
-        read: one of its lines, or a ValueError.
+        table: name of the table.
+        columns: names of its columns, separated by commas.
+        read: function that converts a row to an item or raises ValueError.
     """
 
     def __init__(self, table: str, columns: str, read: Callable[[Sequence[Any]], T]) -> None:
@@ -70,14 +70,17 @@ class _Kept(Generic[T]):
 
 
 class LabelStore:
-    """The log of questions and answers in the SQLite file `path` (in memory when None), and the state it implies.
+    """Append-only log of queries and annotations in a SQLite file, and the current state derived from it.
 
-    Events are only ever appended, each call in one transaction that is on disk before the call returns. The state
-    (`answers`, `pending`, `skipped`, `round`) follows from the events alone. Answers are keyed by row id and hold class
-    names, so that a pool can grow or be reordered without losing one. Safe to share between threads.
+    Each call appends its events in one transaction that is on disk before the call returns. The state (`answers`,
+    `pending`, `skipped`, `round`) is determined by the events alone. Answers are keyed by row id and hold class names,
+    so the pool may grow or be reordered. Thread-safe.
+
+    Args:
+        path: SQLite file, created if it does not exist; None keeps the log in memory.
 
     Raises:
-        SessionError: the file is no label store, is damaged, or was written by a newer version.
+        SessionError: the file is not a label store, is damaged, or was written by a newer version.
 
     Example:
         >>> store = LabelStore()
@@ -94,10 +97,10 @@ class LabelStore:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._closed = False
-        self._joined = False  # whether a transaction is open that further calls belong to
+        self._joined = False  # whether a transaction is open, which further calls join
         self._state = StoreState()
-        self._proposals = _Kept("proposals", proposals.COLUMNS, proposals.read)
-        self._unread = _Kept("unread", unread.COLUMNS, unread.read)
+        self._proposals = _TableCache("proposals", proposals.COLUMNS, proposals.read)
+        self._unread = _TableCache("unread", unread.COLUMNS, unread.read)
         self._token_budget: int | None = None
         try:
             with self._reporting("could not be read"):
@@ -106,106 +109,105 @@ class LabelStore:
             self.close()
             raise
 
-    # -- what the events imply -------------------------------------------------------------------------------------
+    # -- current state ---------------------------------------------------------------------------------------------
 
     @property
     def answers(self) -> dict[str, Value]:
-        """The answer that stands for each answered row: id -> class name, or names when multi-label."""
+        """Current answers: row id -> class name, or tuple of names when multi-label."""
         with self._lock:
-            standing = self._state.standing()
-            return {row: event.value for row, event in standing.items() if event.value is not None}
+            current = self._state.standing()
+            return {row: event.value for row, event in current.items() if event.value is not None}
 
     @property
     def answered(self) -> int:
-        """How many rows have an answer."""
+        """Number of rows with an answer."""
         return self._state.answered
 
     def answer(self, row: str) -> Value | Skip | None:
-        """What stands for one row: class names, `SKIP`, or None without an answer."""
+        """Current answer of a row: class names, `SKIP`, or None."""
         with self._lock:
-            return _said(self._state.last.get(row))
+            return _value(self._state.last.get(row))
 
     def answers_to(self, rows: Iterable[str]) -> list[Value | Skip | None]:
-        """`answer` of each of the rows."""
+        """Current answer of each row, as `answer` returns it."""
         with self._lock:
-            return [_said(self._state.last.get(row)) for row in rows]
+            return [_value(self._state.last.get(row)) for row in rows]
 
     @property
     def skipped(self) -> set[str]:
-        """The ids of the rows that were declined."""
+        """Ids of the declined rows."""
         with self._lock:
             return {row for row, event in self._state.standing().items() if event.value is None}
 
     @property
     def pending(self) -> list[str]:
-        """The ids that were asked and have no answer, in the order in which to ask them."""
+        """Ids of queried rows without an answer, in the order in which to ask them."""
         with self._lock:
             return list(self._state.pending)
 
     @property
     def round(self) -> int:
-        """How many batches were ever asked."""
+        """Number of batches queried so far."""
         return self._state.round
 
     @property
     def written(self) -> tuple[int, int]:
-        """The numbers of the last event and the last proposal: they change with all that a session goes by."""
+        """Numbers of the last event and the last proposal. They change whenever the state of a session changes."""
         return self._state.event, self._proposals.last
 
     @property
     def labels_event(self) -> int:
-        """The number of the last event that changed an answer, 0 when none did."""
+        """Number of the last event that changed an answer; 0 if none did."""
         return self._state.labels_event
 
     @property
     def labels_round(self) -> int:
-        """How many batches had been asked when an answer last changed."""
+        """Number of batches queried when an answer last changed."""
         return self._state.labels_round
 
     @property
     def work(self) -> AnnotationTotals:
-        """What the answers cost and who gave them. Not to be changed."""
+        """Totals of cost, time and sources of the answers. Do not modify."""
         return self._state.work
 
     @property
     def standing_before_batch(self) -> dict[str, Event]:
-        """Row id -> the answer or skip that stood for it when the latest batch was asked."""
+        """Answers and skips that were current when the latest batch was queried, by row id."""
         with self._lock:
             return self._state.standing_before_batch()
 
     def was_asked(self, row: str) -> bool:
-        """Whether the row was ever asked."""
+        """Whether the row was ever queried."""
         return row in self._state.asked
 
     @property
     def proposals(self) -> list[Proposal]:
-        """What was proposed next to the answers, in order."""
+        """All proposed labels, oldest first."""
         with self._lock:
             return list(self._proposals.items)
 
     @property
     def unread(self) -> list[Unread]:
-        """The answers of machines that could not be read, in order."""
+        """All model responses that could not be parsed, oldest first."""
         with self._lock:
             return list(self._unread.items)
 
     @property
     def token_budget(self) -> int | None:
-        """The last token budget that was recorded for a pass, None when none was."""
+        """Token budget recorded last, in tokens per batch of a pass; None if there is none."""
         return self._token_budget
 
     def batch(self, round: int) -> Batch:
-        """The batch that was asked in `round`, counted from 1.
+        """The batch queried in `round`, counted from 1.
 
         Raises:
-            SessionError: there was no such round.
+            SessionError: there is no such round.
         """
         with self._lock, self._reporting("could not be read"):
             if not 1 <= round <= self._state.round:
                 raise SessionError(f"{self._name} has no round {round}; rounds asked: {self._state.round}")
             connection, begin = self._connection(), self._state.begins[round - 1]
-            found = connection.execute("SELECT strategy, details FROM batches WHERE round = ?", (round,))
-            head = found.fetchone()
+            head = connection.execute("SELECT strategy, details FROM batches WHERE round = ?", (round,)).fetchone()
             if head is None:
                 raise self._damaged(f"its table batches has no round {round}, which was asked")
             query = "SELECT row, score FROM events WHERE event >= ? AND event < ? AND kind = 'asked' ORDER BY event"
@@ -223,10 +225,10 @@ class LabelStore:
         return Batch(round, strategy, tuple(row for row, _ in asked), known, facts)
 
     def events(self, after: int = 0) -> Iterator[Event]:
-        """Every event, oldest first.
+        """Iterate over the events, oldest first.
 
         Args:
-            after: the number of an event: only later ones.
+            after: number of an event; only later events are returned.
         """
         last = self._state.event
         while after < last:
@@ -250,23 +252,23 @@ class LabelStore:
         strategy: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> int:
-        """The round of a new batch of questions, now stored: `rows` are pending, in this order.
+        """Store a new batch, whose rows become pending in this order, and return its round.
 
         Args:
             rows: ids that are neither pending nor answered nor skipped.
-            scores: one per row, what made it win.
-            strategy: who chose them.
-            details: anything about the choice that JSON can hold.
+            scores: one score per row; None if the strategy has none.
+            strategy: name of the strategy that selected the rows.
+            details: further JSON values about the selection, by name.
 
         Raises:
-            SessionError: a row was asked or answered before. Nothing is stored.
+            SessionError: a row is pending, answered or skipped, or occurs twice, or there are none. Nothing is stored.
         """
         scored: Iterable[float | None] = [None] * len(rows) if scores is None else scores
         with self.changing() as connection:
             taken = [row for row in rows if row in self._state.pending or self._state.last.get(row)]
             if taken or len(set(rows)) != len(rows) or not rows:
-                twice = f"; asked already: {taken[:5]}" if taken else ", each of them once, at least one"
-                raise SessionError(f"a batch must be rows that were not asked before{twice}")
+                detail = f"; asked already: {taken[:5]}" if taken else ", each of them once, at least one"
+                raise SessionError(f"a batch must be rows that were not asked before{detail}")
             number, at = self._state.round + 1, time.time()
             connection.execute(
                 "INSERT INTO batches VALUES (?, ?, ?)", (number, strategy, json.dumps(dict(details or {})))
@@ -278,7 +280,7 @@ class LabelStore:
         return number
 
     def tell(self, answers: Sequence[Answer]) -> None:
-        """Store the answers, all of them or none. A later answer to the same row takes the place of the earlier one."""
+        """Store the answers, all or none. A later answer replaces an earlier one to the same row."""
         at = time.time()
         with self.changing() as connection:
             lines = [
@@ -303,28 +305,28 @@ class LabelStore:
             )
 
     def propose(self, given: Sequence[Proposal]) -> None:
-        """Store the proposals, all of them or none. They answer no question, and no answer is replaced by them."""
+        """Store proposed labels, all or none. They neither answer a query nor replace an answer."""
         with self.changing() as connection:
             proposals.append(connection, given, self._state.round)
 
     def keep_unread(self, given: Sequence[Unread]) -> None:
-        """Store answers that could not be read, all of them or none. They answer no question."""
+        """Store model responses that could not be parsed, all or none. They do not answer a query."""
         with self.changing() as connection:
             unread.append(connection, given, self._state.round)
 
     @property
     def last_given(self) -> tuple[str, Value | Skip | None] | None:
-        """The row whose answer `undo` retracts, and what then stands for it; None when there is nothing to undo."""
+        """The row whose answer `undo` retracts, and its previous answer; None if there is nothing to undo."""
         with self._lock:
             if not self._state.given:
                 return None
             row = self._state.given[-1].row
-            return row, _said(self._state.before(row))
+            return row, _value(self._state.before(row))
 
     def undo(self) -> str:
-        """Retract the last answer (or skip) and return its row's id.
+        """Retract the most recent answer (or skip) and return its row id.
 
-        An earlier answer to that row stands again; a row without one is asked first again.
+        The previous answer of the row becomes current again; without one, a queried row becomes the first pending one.
 
         Raises:
             SessionError: there is nothing to undo.
@@ -340,16 +342,16 @@ class LabelStore:
         return last.row
 
     def record_budget(self, tokens: int) -> None:
-        """Store the tokens per batch that a pass must start from henceforth."""
+        """Store the token budget, in tokens per batch, with which later passes start."""
         with self.changing() as connection:
             connection.execute("INSERT INTO budgets (round, tokens) VALUES (?, ?)", (self._state.round, tokens))
 
     def backup(self, path: Path | str) -> None:
-        """Write a consistent copy of the store to `path`, even while it is in use: whole, and for its owner alone.
+        """Write a consistent copy of the store to `path`, atomically and with mode 0600, even while it is in use.
 
         Raises:
-            ConfigError: `path` is no file that can be written.
-            SessionError: it is the store itself, or the copy fails.
+            ConfigError: `path` cannot be written.
+            SessionError: `path` is the store itself, or the copy fails.
         """
         final = check_output(Path(path))
         if self.path is not None and final == Path(os.path.realpath(self.path)):
@@ -372,7 +374,7 @@ class LabelStore:
                 partial.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file. Calling it twice is harmless."""
+        """Close the file. Calling it again has no effect."""
         with self._lock:
             self._closed = True
             for connection in self._connections:
@@ -392,14 +394,14 @@ class LabelStore:
         return "the label store in memory" if self.path is None else named(self.path)
 
     def _connection(self) -> sqlite3.Connection:
-        """This thread's connection (the only one, when the store is in memory)."""
+        """This thread's connection; a store in memory has a single one for all threads."""
         if self._closed:
             raise SessionError(f"{self._name} is closed")
         shared = self._connections[0] if self.path is None and self._connections else None
         connection: sqlite3.Connection | None = getattr(self._local, "connection", shared) or shared
         if connection is None:
             connection = sqlite3.connect(
-                ":memory:" if self.path is None else os.path.abspath(self.path),  # "file:..." would be an address
+                ":memory:" if self.path is None else os.path.abspath(self.path),  # "file:..." would be read as a URI
                 timeout=_BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
@@ -415,16 +417,16 @@ class LabelStore:
             self._recognise(self.path)
         connection = self._connection()
         if self.path is None:
-            connection.executescript(_WHOLE)
+            connection.executescript(_FULL_SCHEMA)
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise self._damaged(one_line(ValueError(fault)))
-        for schema in (proposals.SCHEMA, unread.SCHEMA):  # files of earlier versions have none
+        for schema in (proposals.SCHEMA, unread.SCHEMA):  # files of earlier versions lack these tables
             connection.execute(schema)
         self._catch_up(connection)
 
     def _recognise(self, path: Path) -> None:
-        """Create the store, or make sure that the file is one, without letting SQLite touch it."""
+        """Create the store, or check that the file is one, before SQLite opens and possibly modifies it."""
         if "\0" in str(path):
             raise SessionError(f"{self._name} cannot be a file: a name has no NUL")
         try:
@@ -438,7 +440,7 @@ class LabelStore:
             elif logged:
                 raise SessionError(f"{self._name} is missing, and {log.name} next to it holds answers: put it back")
             else:
-                database.create(path, _WHOLE, application=_APPLICATION, version=_VERSION)
+                database.create(path, _FULL_SCHEMA, application=_APPLICATION, version=_VERSION)
                 return
         except database.NoDatabaseError as error:
             raise SessionError(f"{self._name} could not be read: {error}") from None
@@ -458,17 +460,17 @@ class LabelStore:
         return SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
 
     def refresh(self) -> None:
-        """Take in what other stores and processes have written to the file. `changing` begins with it."""
+        """Read what other stores and processes have written to the file. `changing` does so at its beginning."""
         with self._lock, self._reporting("could not be read"):
             if not self._joined:
                 self._catch_up(self._connection())
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: no thread and no process writes between what is read in it and what is stored.
+        """Open a write transaction that excludes other threads and processes.
 
-        The state is current when it begins. Calls of this store that are made in it belong to it: all of them are on
-        disk at its end, or none after an error. The state has them from then on.
+        The state is refreshed at the beginning. Calls on this store inside the block join the transaction: they are
+        committed together at its end, or not at all after an error. The state includes them after the block.
 
         Raises:
             SessionError: the file cannot be written, or is damaged.
@@ -502,17 +504,26 @@ class LabelStore:
         except OverflowError as error:
             raise SessionError(f"{self._name} {trouble}: a number is too large") from error
         except (sqlite3.Error, OSError) as error:
-            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise SessionError(f"{self._name} {trouble}: {said}") from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise SessionError(f"{self._name} {trouble}: {reason}") from error
 
-    # -- reading on ------------------------------------------------------------------------------------------------
+    # -- reading new rows ------------------------------------------------------------------------------------------
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
-        """Take in what is newer than the state. What cannot be taken in whole closes the store."""
+        """Read the rows added since the last call. An error closes the store, since its state would be incomplete."""
+        state = self._state
+        tables: tuple[_TableCache[Any], ...] = (self._proposals, self._unread)
         try:
-            self._take_events(connection)
-            for kept in (self._proposals, self._unread):
-                self._take_beside(connection, kept)
+            while lines := self._lines(connection, "events", events.COLUMNS, state.event):
+                for number, line in lines:
+                    if number != state.event + 1:
+                        raise self._damaged(f"event {state.event + 1} is missing, the next is {number}")
+                    self._read("event", number, self._apply_event, line)
+            for table in tables:
+                while lines := self._lines(connection, table.table, f"number, {table.columns}", table.last):
+                    for number, line in lines:
+                        table.items.append(self._read(f"line of {table.table}", number, table.read, line[1:]))
+                        table.last = number
             budget = connection.execute("SELECT number, tokens FROM budgets ORDER BY number DESC LIMIT 1").fetchone()
             if budget is not None and not (isinstance(budget[1], int) and budget[1] > 0):
                 raise self._damaged(f"budget {budget[0]} is {shortened(repr(budget[1]))}, not a number of tokens")
@@ -521,15 +532,7 @@ class LabelStore:
             self.close()
             raise
 
-    def _take_events(self, connection: sqlite3.Connection) -> None:
-        state = self._state
-        while lines := self._lines(connection, "events", events.COLUMNS, state.event):
-            for number, line in lines:
-                if number != state.event + 1:
-                    raise self._damaged(f"event {state.event + 1} is missing, the next is {number}")
-                self._read("event", number, self._take_event, line)
-
-    def _take_event(self, line: Sequence[Any]) -> None:
+    def _apply_event(self, line: Sequence[Any]) -> None:
         event, state = events.read(line), self._state
         if event.round not in (
             (state.round or 1, state.round + 1) if event.kind == "asked" else range(state.round + 1)
@@ -537,16 +540,10 @@ class LabelStore:
             raise ValueError(f"its round is {event.round}, and {state.round} were asked before")
         state.apply(event)
 
-    def _take_beside(self, connection: sqlite3.Connection, kept: _Kept[Any]) -> None:
-        while lines := self._lines(connection, kept.table, f"number, {kept.columns}", kept.last):
-            for number, line in lines:
-                kept.items.append(self._read(f"line of {kept.table}", number, kept.read, line[1:]))
-                kept.last = number
-
     def _lines(
         self, connection: sqlite3.Connection, table: str, columns: str, after: int
     ) -> list[tuple[int, tuple[Any, ...]]]:
-        """The next lines of a table, with their numbers."""
+        """The next rows of a table after number `after`, with their numbers."""
         key = "event" if table == "events" else "number"
         query = f"SELECT {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?"
         if not after:
@@ -557,12 +554,12 @@ class LabelStore:
             lines = connection.execute(query, (after, _PAGE)).fetchall()
         except sqlite3.OperationalError as error:
             if "UTF-8" in str(error):
-                self._name_torn_text(connection, query, after, table)
+                self._raise_invalid_text(connection, query, after, table)
             raise
         return [(line[0], line) for line in lines]
 
-    def _name_torn_text(self, connection: sqlite3.Connection, query: str, after: int, table: str) -> None:
-        """Raise the error that names the line whose text is not UTF-8."""
+    def _raise_invalid_text(self, connection: sqlite3.Connection, query: str, after: int, table: str) -> None:
+        """Raise an error that names the row whose text is not UTF-8."""
         try:
             connection.text_factory = bytes
             lines = connection.execute(query, (after, _PAGE)).fetchall()
@@ -581,8 +578,8 @@ class LabelStore:
             raise self._damaged(f"{what} {number}: {one_line(error)}") from error
 
 
-def _said(event: Event | None) -> Value | Skip | None:
-    """What an event says of its row."""
+def _value(event: Event | None) -> Value | Skip | None:
+    """The answer that an event holds: class names, `SKIP`, or None without an event."""
     if event is None:
         return None
     return SKIP if event.value is None else event.value

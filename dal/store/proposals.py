@@ -1,4 +1,4 @@
-"""Answers that nobody vouches for: weak labels, and what a machine said where a person answers. Never ground truth."""
+"""Proposed labels: weak labels and model predictions, stored next to the answers and never used as ground truth."""
 
 import json
 import sqlite3
@@ -12,7 +12,7 @@ from dal.errors import AnswerError
 from dal.store.events import Value, check_columns, check_figures, read_value
 from dal.store.unread_answers import Unread
 
-#: The name and source of what several machines say together: no word of its own.
+#: Name and source of a proposal aggregated from several models; it is not an annotation of its own.
 MERGED = "merged"
 
 SCHEMA = """
@@ -31,17 +31,17 @@ CREATE TABLE IF NOT EXISTS proposals (
 
 @dataclass(frozen=True)
 class Proposal:
-    """What somebody or something says of a row, next to the answer that counts.
+    """A proposed label of a row.
 
     Attributes:
-        row: the row's id.
-        value: a class name; a tuple of them when multi-label.
-        who: the name of the model or person.
-        source: what kind of answerer, such as "llm".
-        weight: what it counts in training while the row has no answer, in the place of 1 for an answer; 0 is nothing.
-        confidence: in [0, 1], None when unknown.
-        seconds: how long it took; None when unknown.
-        cost: in dollars; None when unknown.
+        row: row id.
+        value: class name; a tuple of names when multi-label.
+        who: name of the model or annotator.
+        source: kind of annotator, such as "llm".
+        weight: sample weight in [0, 1] while the row has no answer, where an answer has 1; 0 for not trained on.
+        confidence: confidence in [0, 1]; None if unknown.
+        seconds: time spent on the row; None if unknown.
+        cost: cost in dollars; None if unknown.
     """
 
     row: str
@@ -58,15 +58,27 @@ class Proposal:
             raise AnswerError(f"the weight of a proposal is a number from 0 to 1, got {self.weight}")
 
 
-#: What may be said of a row next to the answers to it.
+#: Records about a row that are not answers.
 Word = TypeVar("Word", Proposal, Unread)
 
 
 def append(connection: sqlite3.Connection, proposals: Sequence[Proposal], round: int) -> None:
-    """Store them, within the transaction that is open."""
+    """Store proposals within the open transaction."""
     at = time.time()
     lines = [
-        (at, round, p.row, json.dumps(p.value, ensure_ascii=False), p.who, p.source, *_details(p)) for p in proposals
+        (
+            at,
+            round,
+            proposal.row,
+            json.dumps(proposal.value, ensure_ascii=False),
+            proposal.who,
+            proposal.source,
+            proposal.weight,
+            proposal.confidence,
+            proposal.seconds,
+            proposal.cost,
+        )
+        for proposal in proposals
     ]
     connection.executemany(
         "INSERT INTO proposals (at, round, row, value, who, source, weight, confidence, seconds, cost)"
@@ -75,18 +87,14 @@ def append(connection: sqlite3.Connection, proposals: Sequence[Proposal], round:
     )
 
 
-def _details(proposal: Proposal) -> tuple[float | None, ...]:
-    return proposal.weight, proposal.confidence, proposal.seconds, proposal.cost
-
-
 COLUMNS = "at, round, row, value, who, source, weight, confidence, seconds, cost"
 
 
 def read(line: Sequence[Any]) -> Proposal:
-    """The proposal that a line of the store's table `proposals` holds, in the order of `COLUMNS`.
+    """Convert a row of the table `proposals`, in the order of `COLUMNS`, to a proposal.
 
     Raises:
-        ValueError: it cannot have been written by a label store; the message says why.
+        ValueError: a value cannot have been written by a label store.
     """
     at, round, row, value, who, source, weight, *figures = line
     check_columns(at, round, row, who=who, source=source)
@@ -98,19 +106,19 @@ def read(line: Sequence[Any]) -> Proposal:
 
 
 def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
-    """(row, who) -> what this one said last of the row."""
+    """The last proposal of each annotator for each row: (row, who) -> proposal."""
     return {(proposal.row, proposal.who): proposal for proposal in proposals}
 
 
-def apart(said: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[Word]:
-    """What was said next to the answers and is none of them: the last of each source and name on a row.
+def apart(records: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[Word]:
+    """The records whose cost is not counted with an answer: the last of each row, name and source.
 
-    What was said of a row that got an answer (or was declined) by the same source and name, with a cost, is that
-    answer, and is paid once. What follows from the words of others (`MERGED`) is left out.
+    A record is left out if the same annotator gave an answer or skip with a cost for the row, since that is the same
+    work. Aggregated proposals (`MERGED`) are left out too.
 
     Args:
-        said: the proposals of the label store, or its answers that could not be read.
-        paid: (row, who, source) of the answers and skips that have a cost: `dal.store.events.AnnotationTotals.paid`.
+        records: proposals of a label store, or its unparsed responses.
+        paid: (row, who, source) of the answers and skips with a cost: `dal.store.events.AnnotationTotals.paid`.
     """
-    last = {(each.row, each.who, each.source): each for each in said if each.source != MERGED}
+    last = {(each.row, each.who, each.source): each for each in records if each.source != MERGED}
     return [each for key, each in last.items() if key not in paid] if paid else list(last.values())

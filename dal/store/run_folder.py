@@ -1,4 +1,4 @@
-"""A run folder: the metrics of its rounds and its latest model."""
+"""Files of a run folder: the metrics of the rounds and the latest model."""
 
 import json
 import os
@@ -32,11 +32,11 @@ _MARKER = "trained_on.json"
 
 
 def check_folder(folder: Path | str) -> Path:
-    """The path of a folder to work in, which need not be there yet.
+    """Check a run folder, which need not exist yet, and return its path.
 
     Raises:
-        ConfigError: it is no folder and cannot become one, or has a pipe, a folder or a link that leads nowhere in the
-            place of one of its files.
+        ConfigError: `folder` is not a folder and cannot be created, or one of its files is a folder, a pipe or a
+            broken link.
     """
     if not isinstance(folder, str | os.PathLike) or not str(folder):
         raise ConfigError(f"a folder is named by its path, got {folder!r}")
@@ -46,10 +46,10 @@ def check_folder(folder: Path | str) -> Path:
     try:
         for each in (path, *path.absolute().parents):
             try:
-                there = each.stat().st_mode
+                mode = each.stat().st_mode
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if not stat.S_ISDIR(there):
+            if not stat.S_ISDIR(mode):
                 raise ConfigError(f"{named(each)} is a file, where a folder is wanted: choose another folder")
             if not os.access(each, os.W_OK | os.X_OK):
                 raise ConfigError(f"{named(path)} cannot be written: permission denied in {named(each)}")
@@ -61,7 +61,7 @@ def check_folder(folder: Path | str) -> Path:
 
 
 def reason_of(error: Exception) -> str:
-    """Why the system refused."""
+    """The reason of a system error, in one line."""
     return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
 
 
@@ -69,15 +69,15 @@ def reason_of(error: Exception) -> str:
 
 
 def append_metrics(folder: Path, line: Mapping[str, Any]) -> None:
-    """Append one JSON line to `metrics.jsonl`, on disk when this returns. A torn last line is cut off first.
+    """Append a JSON line to `metrics.jsonl`, synced to disk. An incomplete last line is removed first.
 
     Raises:
-        SessionError: it cannot be written.
+        SessionError: the file cannot be written.
     """
     path = folder / METRICS
     try:
         content = json.dumps(dict(line), ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can hold
+    except UnicodeEncodeError:  # a lone surrogate can only be written as an escape
         content = json.dumps(dict(line)).encode() + b"\n"
     with writing(path):
         new = not path.exists()
@@ -91,27 +91,27 @@ def append_metrics(folder: Path, line: Mapping[str, Any]) -> None:
             synchronise_folder(folder)
 
 
-_BLOCK = 1 << 16  # bytes of a file that are read at a time from its end
+_BLOCK = 1 << 16  # bytes read at a time from the end of a file
 
 
 def _end_of_lines(file: IO[bytes]) -> int:
-    """Where the last whole line of a file ends, read from its end."""
-    place = file.seek(0, os.SEEK_END)
-    while place > 0:
-        start = max(0, place - _BLOCK)
+    """Offset of the end of the last complete line, searched backwards from the end of the file."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
         file.seek(start)
-        found = file.read(place - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        place = start
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
     return 0
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` in `folder`, oldest first; none without the file. A torn last line is dropped.
+    """Read the lines of `metrics.jsonl`, oldest first; [] without the file. An incomplete last line is ignored.
 
     Raises:
-        SessionError: another line is no JSON object, or the file cannot be read.
+        SessionError: a line is not a JSON object or has a value of the wrong type, or the file cannot be read.
     """
     path = folder / METRICS
     try:
@@ -119,39 +119,39 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             return []
         if not path.is_file():
             raise SessionError(f"{named(path)} is not a regular file: remove it")
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is torn, or empty
+        lines = path.read_bytes().split(b"\n")[:-1]  # after the last newline: empty, or an incomplete line
     except (OSError, ValueError) as error:
         raise SessionError(f"{named(path)} cannot be read: {reason_of(error)}") from error
-    found = []
+    metrics = []
     for number, line in enumerate(lines, 1):
         try:
-            read = parse_json(line)
+            entry = parse_json(line)
         except ValueError as error:
             raise SessionError(
                 f"{named(path)}, line {number} is not JSON: remove the line or restore the file"
             ) from error
-        if not isinstance(read, dict):
+        if not isinstance(entry, dict):
             raise SessionError(
                 f"{named(path)}, line {number} is not a JSON object: remove the line or restore the file"
             )
-        for key, value in read.items():
+        for key, value in entry.items():
             if not _fits(key, value):
                 raise SessionError(
                     f"{named(path)}, line {number}: {shortened(key)} is {shortened(repr(value))}: restore the file"
                 )
-        found.append(read)
-    return found
+        metrics.append(entry)
+    return metrics
 
 
 _COUNTS = {"round", "labels", "seed"}
 _WORDS = {"strategy", "acting", "why"}
 _FIGURES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "matthews", "auroc", "log_loss", "near_duplicates"}
 _TABLES = {"successor", "stopping", "notes", "cost", "sources", "per_class", "pool", "batch"}
-_LARGEST = 1 << 53  # of a whole number that every reader of JSON keeps
+_LARGEST = 1 << 53  # largest integer that JSON readers with double precision keep exactly
 
 
 def _fits(key: str, value: Any) -> bool:
-    """Whether a value of a line is of the kind that a resumed run and its summary read under this name."""
+    """Whether a value of a line has the type that a resumed run and its summary expect under this name."""
     if key in _COUNTS:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
     if key in _FIGURES or key.endswith("_seconds"):
@@ -163,10 +163,10 @@ def _fits(key: str, value: Any) -> bool:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell in one line why a file of a run folder cannot be written.
+    """Convert an OSError during a write of `path` to a SessionError with a one-line message.
 
     Raises:
-        SessionError: the disk is full, the file is a folder, or something of that kind.
+        SessionError: the file cannot be written, for example because the disk is full.
     """
     try:
         yield
@@ -178,15 +178,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def trained_on(folder: Path) -> tuple[str, float] | None:
-    """What the model saved in `folder` was trained on, as `keep_model` was told, and the seconds that it took.
-
-    None when no whole model is there.
-    """
+    """The marker and the fit seconds of the model saved in `folder` by `keep_model`; None without a complete model."""
     _recover(folder)
     try:
         marker = parse_json(read_regular(folder / MODEL / _MARKER))
         if not all(each.is_file() or each.is_dir() for each in (folder / MODEL).rglob("*")):
-            return None  # opening a pipe might never end
+            return None  # opening a pipe might block forever
         return str(marker["trained_on"]), float(marker["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -194,7 +191,13 @@ def trained_on(folder: Path) -> tuple[str, float] | None:
 
 @contextmanager
 def keep_model(folder: Path, marker: str, seconds: float = 0.0) -> Iterator[Path]:
-    """An empty folder to save a model in; it becomes `folder/model`, whole, or nothing changes."""
+    """Replace `folder/model` atomically: yields an empty folder to save the model in.
+
+    Args:
+        folder: run folder.
+        marker: digest of everything that determines the model.
+        seconds: duration of the fit.
+    """
     _recover(folder)
     with writing(folder / MODEL), replacing(folder / MODEL) as new:
         yield new
@@ -202,9 +205,9 @@ def keep_model(folder: Path, marker: str, seconds: float = 0.0) -> Iterator[Path
 
 
 def _recover(folder: Path) -> None:
-    """Put back the last model when a kill struck during its replacement."""
+    """Restore the last model after a kill during its replacement."""
     new, old, final = folder / f"{MODEL}.new", folder / f"{MODEL}.old", folder / MODEL
-    if old.exists() and not final.exists():  # as an earlier version called it
+    if old.exists() and not final.exists():  # temporary names of an earlier version
         old.rename(final)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""CSV files that go to a spreadsheet and come back: cells of which it runs nothing, and reading what it saved."""
+"""CSV files for spreadsheets: cells protected against formula injection, and a reader for files saved by them."""
 
 import csv
 import io
@@ -14,27 +14,27 @@ from dal.store.atomic_files import write_whole
 
 # -- cells -----------------------------------------------------------------------------------------------------------
 
-# What begins a formula, in every width that Unicode has of it.
+# Characters that begin a formula, in every width of Unicode.
 _FORMULA = r"=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207c\u207a\u207b\u208c\u208a\u208b\ufb29"
-# What ends a cell or a line under some separator.
+# Characters that end a cell or a line under some separator.
 _BOUNDARY = r",;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029\uff0c\uff1b\uff5c"
-# What a spreadsheet may drop in front of a formula: spaces, control and invisible characters, quote marks.
+# Characters that a spreadsheet may drop before a formula: spaces, control and invisible characters, quotes.
 _UNSEEN = (
     r"\"\x00-\x08\x0e-\x1b\x1f \x7f-\x84\x86-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u180b-\u180e\u2000-\u200f"
     r"\u202a-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
 )
 _SUSPECT = re.compile(rf"[\t\r{_FORMULA}]")
-# Each run between two boundaries is looked at once, so that both take time in proportion to the cell.
+# Possessive quantifiers scan each run between two boundaries once, so both patterns take linear time.
 _FRONT = re.compile(rf"\A('*+)(?=[\t\r]|[{_UNSEEN}{_BOUNDARY}]*+[{_FORMULA}])")
 _INNER = re.compile(rf"([{_BOUNDARY}])('*+)(?=[{_UNSEEN}]*+[{_FORMULA}])")
 _QUOTED = re.compile(r"[\",;|\t\r\n]|\A\s|\s\Z")
 
 
 def inert(cell: str) -> str:
-    """The cell with an apostrophe in front of everything that a spreadsheet would run.
+    """Protect a cell against formula injection: put an apostrophe before everything that a spreadsheet would run.
 
-    That is a formula at its beginning, or after a comma, semicolon, tab, bar or line break, where a cell begins once
-    the file is read with another separator; spaces and quote marks before it do not count. `original` removes the
+    That is a formula at the beginning of the cell, or after a comma, semicolon, tab, bar or line break, where a cell
+    begins if the file is read with another separator; spaces and quotes before it are ignored. `original` removes the
     apostrophes.
 
     Example:
@@ -47,7 +47,7 @@ def inert(cell: str) -> str:
 
 
 def original(cell: str) -> str:
-    """The cell that `inert` was given; a cell without apostrophes of that kind as it is.
+    """Undo `inert`; a cell without its apostrophes is returned unchanged.
 
     Example:
         >>> original("'=1+1"), original("a;'=1"), original("'tis")
@@ -55,36 +55,36 @@ def original(cell: str) -> str:
     """
     if "'" not in cell:
         return cell
-    inner = _INNER.sub(lambda found: found[1] + found[2][1:], cell)
-    return _FRONT.sub(lambda found: found[1][1:], inner)
+    inner = _INNER.sub(lambda match: match[1] + match[2][1:], cell)
+    return _FRONT.sub(lambda match: match[1][1:], inner)
 
 
 def without_apostrophes(cell: str) -> str:
-    """The cell without any apostrophe in front of a formula: alike for `cell` and `inert(cell)`."""
+    """Remove all apostrophes before formulas; the result is the same for `cell` and `inert(cell)`."""
     if "'" not in cell:
         return cell
     return _FRONT.sub("", _INNER.sub(r"\1", cell))
 
 
-# The columns of files with texts that `dal ask`, `dal estimate` and `dal autolabel` write. Files of other origin often
+# Columns of the files with texts written by `dal ask`, `dal estimate` and `dal autolabel`. Files of other origin often
 # have those of _QUESTIONS, too.
 _QUESTIONS = re.compile(r"id,text(,text_pair)?,label")
 _OWN = re.compile(r"id,text(,text_pair)?(,score,label|,label,guess,confidence,decision)")
 
 
 def may_be_own(head: Sequence[str], *, marked: bool) -> bool:
-    """Whether a file with these columns, in this order, may be one that a command of `dal` wrote with `as_csv`.
+    """Whether a file with these columns may have been written by a command of `dal` with `as_csv`.
 
     Args:
-        head: its column names.
-        marked: whether it begins with a byte-order mark, as `write_csv` writes it.
+        head: column names, in order.
+        marked: whether the file begins with a byte-order mark, which `write_csv` writes.
     """
     names = ",".join(head)
     return _OWN.fullmatch(names) is not None or (marked and _QUESTIONS.fullmatch(names) is not None)
 
 
 def is_inert(cell: str) -> bool:
-    """Whether the cell is one that `inert` may have made: all that a spreadsheet would run has its apostrophe.
+    """Whether the cell may be a result of `inert`: everything that a spreadsheet would run has an apostrophe.
 
     Example:
         >>> is_inert("'=1+1"), is_inert("=1+1"), is_inert("1+1")
@@ -97,11 +97,11 @@ def is_inert(cell: str) -> bool:
 
 
 def as_csv(lines: Iterable[Sequence[object]], *, digits: int | None = 6) -> str:
-    r"""The lines as CSV, every text in them inert. What is None or no finite number is an empty cell.
+    r"""Format rows as CSV, with every text made `inert`. None and non-finite numbers become empty cells.
 
     Args:
-        lines: of texts and numbers.
-        digits: that numbers are written with; None for all.
+        lines: rows of texts and numbers.
+        digits: significant digits of numbers; None for all.
 
     Example:
         >>> as_csv([["id", "score"], ["=a", 0.123456789]])
@@ -122,7 +122,7 @@ def _cell(value: object, digits: int | None) -> str:
 
 
 def write_csv(path: Path, text: str) -> None:
-    """Write a CSV whole or not at all: UTF-8 with a byte-order mark, so that spreadsheets read it right."""
+    """Write a CSV file atomically, as UTF-8 with a byte-order mark so that spreadsheets detect the encoding."""
     write_whole(path, "\ufeff" + text)
 
 
@@ -140,12 +140,12 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class Sheet:
-    """The records of a CSV file that a spreadsheet or a person saved.
+    """Records of a CSV file saved by a spreadsheet or a text editor.
 
     Attributes:
-        head: the column names, in lower case.
-        lines: for each record the line that it begins on, counted from 1, and its cells, one for each column.
-        notes: what the user should know of how the file was read.
+        head: column names, in lower case.
+        lines: for each record its first line, counted from 1, and its cells, one per column.
+        notes: messages for the user about how the file was read.
     """
 
     head: tuple[str, ...]
@@ -154,27 +154,26 @@ class Sheet:
 
 
 def read_sheet(path: Path, wanted: Sequence[str]) -> Sheet:
-    """The records of a CSV file. Commas, semicolons, tabs and bars separate cells; empty lines are no records.
+    """Read a CSV file separated by commas, semicolons, tabs or bars. Empty lines are skipped.
 
-    UTF-8, UTF-16, UTF-32 and Windows-1252 are read. A file with tabs may be without quotes, as most such files are.
+    Supported encodings are UTF-8, UTF-16, UTF-32 and Windows-1252. Tab-separated files may be unquoted.
 
     Args:
-        path: the file.
-        wanted: columns that must be there once, in lower case.
+        path: file to read.
+        wanted: required columns, in lower case; each must occur exactly once.
 
     Raises:
-        AnswerError: it is no such file, a column is missing, or a record contradicts the head.
+        AnswerError: the file cannot be read as CSV, a column is missing, or a record has too many cells.
     """
     text, notes = _decoded(path)
     text, separator, first_line = _after_sep(text)
-    found = separator or _separator(text, wanted)
     with _long_cells():
-        head, lines = _parsed(path, text, found, wanted, first_line)
+        head, lines = _parsed(path, text, separator or _separator(text, wanted), wanted, first_line)
     return Sheet(head, tuple(lines), tuple(notes))
 
 
 def _decoded(path: Path) -> tuple[str, list[str]]:
-    """The text of the file, and a note where it is not UTF-8."""
+    """The decoded text of a file, and a note if it is not UTF-8."""
     content = _content(path)
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise AnswerError(f"{path} is a workbook, not a CSV file: save it as CSV UTF-8")
@@ -214,7 +213,7 @@ def _content(path: Path) -> bytes:
 
 
 def _utf16(content: bytes) -> str | None:
-    """The encoding of a file whose first two characters are ASCII in UTF-16 without a mark, None for others."""
+    """The encoding of UTF-16 content without a byte-order mark that begins with two ASCII characters, else None."""
     if len(content) < 4 or len(content) % 2:
         return None
     zeros = [byte == 0 for byte in content[:4]]
@@ -224,7 +223,7 @@ def _utf16(content: bytes) -> str | None:
 
 
 def _after_sep(text: str) -> tuple[str, str, int]:
-    """What follows a line such as `sep=;`, the separator that it names ("" without one), and the line it begins on."""
+    """The text after a line such as `sep=;`, the separator in that line ("" without one), and the text's first line."""
     first, _, rest = text.partition("\n")
     if not first.lower().startswith("sep="):
         return text, "", 1
@@ -232,10 +231,10 @@ def _after_sep(text: str) -> tuple[str, str, int]:
 
 
 def _separator(text: str, wanted: Sequence[str]) -> str:
-    """The separator under which the head has the wanted columns; the most frequent one where there is none such."""
+    """The separator with which the header has the wanted columns; if there is none, the one with the most columns."""
     heads = {separator: _first_record(text, separator) for separator in _SEPARATORS}
-    fitting = [separator for separator, head in heads.items() if all(head.count(name) == 1 for name in wanted)]
-    return max(fitting or heads, key=lambda separator: len(heads[separator]))
+    matching = [separator for separator, head in heads.items() if all(head.count(name) == 1 for name in wanted)]
+    return max(matching or heads, key=lambda separator: len(heads[separator]))
 
 
 def _first_record(text: str, separator: str) -> list[str]:
@@ -252,7 +251,7 @@ def _names(cells: Sequence[str]) -> list[str]:
 def _parsed(
     path: Path, text: str, separator: str, wanted: Sequence[str], first_line: int
 ) -> tuple[tuple[str, ...], list[tuple[int, tuple[str, ...]]]]:
-    """The head and the records, in which every cell that is missing at the end is empty."""
+    """The header and the records; cells missing at the end of a record are empty."""
     words = _SEPARATORS.get(separator, repr(separator))
     records = _unquoted(text, first_line) if separator == "\t" else None
     head: tuple[str, ...] | None = None
@@ -285,7 +284,7 @@ def _head(path: Path, line: int, cells: Sequence[str], wanted: Sequence[str], wo
 
 
 def _records(path: Path, text: str, separator: str, first_line: int) -> Iterator[tuple[int, list[str]]]:
-    """Each record of a file with quotes, and the line that it begins on."""
+    """The first line and the cells of each record of a quoted file."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     while True:
         start = reader.line_num + first_line
@@ -301,7 +300,7 @@ def _records(path: Path, text: str, separator: str, first_line: int) -> Iterator
 
 
 def _unquoted(text: str, first_line: int) -> list[tuple[int, list[str]]] | None:
-    """The records of a file with tabs read line by line, None where they differ in length: its cells are quoted."""
+    """The records of an unquoted tab-separated file; None if they differ in length, since its cells are then quoted."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     records = [(line, cells) for line, cells in enumerate(reader, first_line) if any(cells)]
     if len({len(cells) for _, cells in records}) > 1:
@@ -317,7 +316,7 @@ def _dequoted(cell: str) -> str:
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Cells of any length, which the csv module limits to 128 KiB."""
+    """Raise the csv module's limit of 128 KiB per cell during the block."""
     before = csv.field_size_limit(_MAX_SIZE)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Answers of machines that could not be read: kept verbatim, with what they cost. They say nothing of a row."""
+"""Model responses that could not be parsed, stored verbatim with their cost."""
 
 import sqlite3
 import time
@@ -23,15 +23,15 @@ CREATE TABLE IF NOT EXISTS unread (
 
 @dataclass(frozen=True)
 class Unread:
-    """An answer that could not be read.
+    """A model response that could not be parsed.
 
     Attributes:
-        row: the row's id.
-        text: verbatim; empty where it is not known.
-        who: the name of the model.
-        source: what kind of answerer, such as "llm".
-        seconds: how long it took; None when unknown.
-        cost: in dollars; None when unknown.
+        row: row id.
+        text: verbatim response; empty if unknown.
+        who: name of the model.
+        source: kind of annotator, such as "llm".
+        seconds: duration of the request; None if unknown.
+        cost: cost in dollars; None if unknown.
     """
 
     row: str
@@ -43,27 +43,23 @@ class Unread:
 
 
 def append(connection: sqlite3.Connection, given: Sequence[Unread], round: int) -> None:
-    """Store them, within the transaction that is open."""
+    """Store responses within the open transaction. Lone surrogates, which SQLite refuses, are escaped."""
     at = time.time()
+    texts = [each.text.encode("utf-8", "backslashreplace").decode("utf-8") for each in given]
     connection.executemany(
         "INSERT INTO unread (at, round, row, text, who, source, seconds, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(at, round, *astuple(replace(each, text=_storable(each.text)))) for each in given],
+        [(at, round, *astuple(replace(each, text=text))) for each, text in zip(given, texts, strict=True)],
     )
-
-
-def _storable(text: str) -> str:
-    """The text, with lone surrogates, which no database takes, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 COLUMNS = "at, round, row, text, who, source, seconds, cost"
 
 
 def read(line: Sequence[Any]) -> Unread:
-    """The answer that a line of the store's table `unread` holds, in the order of `COLUMNS`.
+    """Convert a row of the table `unread`, in the order of `COLUMNS`, to a response.
 
     Raises:
-        ValueError: it cannot have been written by a label store; the message says why.
+        ValueError: a value cannot have been written by a label store.
     """
     at, round, row, text, who, source, seconds, cost = line
     check_columns(at, round, row, who=who, source=source, text=text)

@@ -273,7 +273,7 @@ def test_answers_to_rows_that_have_left_the_data_are_kept_and_count_when_they_co
     answers = read(session, [[name, text, "b"] for name, text in zip(IDS, TEXTS, strict=True)], tmp_path / "s.csv")
     assert (answers.rows, dict(answers.absent)) == ([0, 1, 2, 3], {"t4": "b", "t5": "b"})
     assert answers.notes == (
-        "2 rows are not in the data any more: 't4', 't5'; what was answered is kept by id and counts if they come back",
+        "2 rows are no longer in the data: 't4', 't5'; their answers are kept by id and count if they come back",
     )
     session.tell(answers.rows, answers.values)
     assert keep_absent(session, answers.absent, who="ann") == 2

@@ -308,7 +308,7 @@ def test_a_test_that_shares_ids_with_the_pool_is_refused(folder):
     (folder / "test.csv").write_text("key,text,label\nk9,u,a\nk2,v,b\n")
     message = refused("key,text,label\nk1,x,a\nk2,y,b\n", id="key", test="test.csv")
     assert message == (
-        "test.csv: row 2 (line 3), column 'key': the id 'k2' also stands in the pool, rows.csv row 2; "
+        "test.csv: row 2 (line 3), column 'key': the id 'k2' also occurs in the pool, rows.csv row 2; "
         "a test must not share rows with the pool"
     )
 
@@ -333,7 +333,7 @@ def test_a_test_without_labels_is_refused(folder):
 
 
 def test_a_pool_that_is_the_test_leaves_nothing(folder):
-    assert "every text of the pool also stands in rows.csv: nothing is left" in refused(GOOD, test="rows.csv")
+    assert "every text of the pool also occurs in rows.csv: nothing is left" in refused(GOOD, test="rows.csv")
 
 
 @pytest.mark.parametrize("option", ["test", "validation"])
@@ -344,17 +344,17 @@ def test_a_share_of_rows_without_labels_is_refused(folder, option):
 
 @pytest.mark.parametrize("test", [0.0, 1.0, 1.5, -0.2, 100, "1.5", float("nan")])
 def test_a_test_share_outside_0_and_1_is_refused(test):
-    with pytest.raises(DataError, match=r"^test: .* is no share"):
+    with pytest.raises(DataError, match=r"^test: .* is not a share"):
         TextData("rows.csv", test=test)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"validation": 1.0}, "validation: 1.0 is no share"),
-        ({"validation": -0.1}, "validation: -0.1 is no share"),
-        ({"limit": 0}, "limit: 0 rows are no sample"),
-        ({"test_limit": -3}, "test_limit: -3 rows are no sample"),
+        ({"validation": 1.0}, "validation: 1.0 is not a share"),
+        ({"validation": -0.1}, "validation: -0.1 is not a share"),
+        ({"limit": 0}, "limit: 0 is not a number of rows"),
+        ({"test_limit": -3}, "test_limit: -3 is not a number of rows"),
         ({"seed": -1}, "seed: -1 is negative"),
         ({"classes": ["a"]}, "classes: a is too few"),
         ({"classes": []}, "classes: nothing is too few"),

@@ -539,7 +539,7 @@ def test_labels_without_values_are_refused(make, value):
 def test_dates_are_no_labels_in_a_file_as_in_a_list(kind, tmp_path):
     column = pa.array([1, 2], kind)
     pa.parquet.write_table(pa.table({"text": ["a", "b"], "label": column}), tmp_path / "rows.parquet")
-    with pytest.raises(DataError, match="are no labels"):
+    with pytest.raises(DataError, match="are not labels"):
         TextData(str(tmp_path / "rows.parquet")).load()
     with pytest.raises(DataError, match="is not a label"):
         Rows.from_inputs(["a", "b"], column.to_pylist())

@@ -698,9 +698,7 @@ def test_undo_of_a_row_that_left_the_pool_retracts_nothing_however_often_it_is_c
         session.tell([7], ["access"], correct=True)
     with Session(Splits(named().take(range(7))), Counting(), Random(), folder=tmp_path) as session:
         for _ in range(2):
-            with pytest.raises(
-                SessionError, match="row 'row 7', which is not in the data any more: nothing was undone"
-            ):
+            with pytest.raises(SessionError, match="row 'row 7', which is no longer in the data: nothing was undone"):
                 session.undo()
         assert session.store.answers == {"row 3": "billing", "row 7": "access"}
         assert session.labeled_rows.tolist() == [3]
