@@ -1,4 +1,4 @@
-"""The contract of what answers the questions without a person at a keyboard."""
+"""The oracle interface: automatic sources of annotations."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from dal.store.proposals import Proposal
 
 
 class Later(Enum):
-    """What an oracle answers that leaves a row to somebody else; its only member is `LATER`."""
+    """Type of `LATER`, the answer of an oracle that leaves a row pending for another annotator."""
 
     LATER = "later"
 
@@ -28,17 +28,18 @@ LATER: Final = Later.LATER
 
 @dataclass(frozen=True)
 class Annotation:
-    """An answer with what is known of it.
+    """An answer to one row, with its metadata.
 
     Attributes:
-        value: a class name or index, a list of them when multi-label, `dal.store.events.SKIP`, or `LATER`.
-        who: the name of the person or model; empty for the oracle's class.
-        source: what kind of answerer; empty for the oracle's own `source`.
-        confidence: in [0, 1], None when unknown.
-        seconds: it took; None when unknown.
-        cost: in dollars; None when unknown.
-        beside: what others said of the row, whose word does not count: stored as proposals, to be audited.
-        text: of a machine that declines the row because its answer could not be read: that answer, verbatim.
+        value: class name or index, a list of them when multi-label, `dal.store.events.SKIP`, or `LATER`.
+        who: name of the person or model; empty for the name of the oracle's class.
+        source: kind of annotator; empty for the oracle's own `source`.
+        confidence: confidence in the answer, in [0, 1]; None when unknown.
+        seconds: time to answer, in seconds; None when unknown.
+        cost: cost in dollars; None when unknown.
+        beside: annotations of the same row by other sources. They do not label the row: they are stored as proposals,
+            with weight 0, so that they can be audited.
+        text: verbatim reply of a model that declines the row because no label could be parsed from it.
     """
 
     value: Any
@@ -53,14 +54,14 @@ class Annotation:
 
 @dataclass(frozen=True)
 class StoredAnswers:
-    """What a session has stored, for an oracle that learns from it.
+    """Stored answers and proposals of a session, for oracles that learn from them.
 
-    The answers end where the present batch begins, so that a batch that was half answered when the process was killed
-    is answered to its end by the same knowledge.
+    Answers to the current batch are excluded, so that a process killed halfway through a batch answers the rest of it
+    from the same data.
 
     Attributes:
-        proposals: what was said next to the answers, in order.
-        answers: row id -> the answer that stood when the present batch was asked.
+        proposals: stored proposals, in order.
+        answers: row id -> answer that was current when the batch was asked.
     """
 
     proposals: Sequence[Proposal] = ()
@@ -68,13 +69,12 @@ class StoredAnswers:
 
 
 class Oracle(ABC):
-    """Answers questions about rows. Subclasses are frozen dataclasses: their fields are their options.
+    """Base class of oracles, which answer for the pending rows. Subclasses are frozen dataclasses: fields are options.
 
     Class attributes (plain and unannotated, so that they do not become options; or properties):
-        hides_labels: whether the labels that stand in the data must be hidden from the run, because the answers come
-            from them.
-        source: what kind of answerer it is, stored with each answer.
-        needs: what `answer_beside` is given: "predictions" of the present model, the "record" of what is stored.
+        hides_labels: whether the labels in the data must be hidden from the run because the answers come from them.
+        source: kind of annotator, stored with each answer.
+        needs: inputs of `answer_beside`: "predictions" of the current model, "record" of the stored answers.
     """
 
     hides_labels = False
@@ -82,45 +82,55 @@ class Oracle(ABC):
     needs = frozenset()  # type: ignore[var-annotated]
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Take the attributes `reads_predictions` and `reads_record` of version 0.1 for `needs`, with a warning."""
+        """Translate the attributes `reads_predictions` and `reads_record` of version 0.1 to `needs`, with a warning."""
         super().__init_subclass__(**options)
         accept_old_flags(cls, {"reads_predictions": "predictions", "reads_record": "record"})
 
     @abstractmethod
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
-        """One answer per row of the `dal.data.Rows` `data`, in order.
+        """Return one answer per row, in order.
 
         An answer is a class name or index, a list of them when multi-label, `dal.SKIP`, or an `Annotation` that holds
-        one of them. The same question should get the same answer, or a run that was killed cannot be repeated.
+        one of them. The answer to a row should be deterministic, otherwise a killed run cannot be reproduced.
 
         Args:
-            rows: (n,) int64.
+            rows: (n,) int64, indices into `data`.
+            data: a `dal.data.Rows`.
         """
 
     def answer_beside(
         self, rows: Tensor, data: Any, predicted: Tensor | None, record: StoredAnswers | None = None
     ) -> Sequence[Any]:
-        """The same, by an oracle that looks at the present model's predictions, or at what is stored, too.
+        """Return one answer per row, given the current model's predictions and the stored answers.
+
+        Override it in an oracle that declares `needs`. The default calls `answer`.
 
         Args:
-            rows: (n,) int64.
+            rows: (n,) int64, indices into `data`.
             data: a `dal.data.Rows`.
-            predicted: (n,) int64, or (n, C) bool when multi-label; None while there is no model.
-            record: what is stored; None where it is not wanted.
+            predicted: (n,) int64, or (n, C) bool when multi-label; None without "predictions" in `needs`, and before
+                the first model.
+            record: stored answers and proposals; None without "record" in `needs`.
         """
         return self.answer(rows, data)
 
     def said(self, answer: Any) -> Annotation:
-        """One of its answers with all that is known of it: its own name and kind where the answer names no other."""
-        said = answer if isinstance(answer, Annotation) else Annotation(answer)
-        return replace(said, who=said.who or type(self).__name__, source=said.source or self.source)
+        """Convert an answer to an `Annotation`, with the oracle's class name and source as defaults."""
+        annotation = answer if isinstance(answer, Annotation) else Annotation(answer)
+        who, source = annotation.who or type(self).__name__, annotation.source or self.source
+        return replace(annotation, who=who, source=source)
 
 
 def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[Annotation]:
-    """The answers of an oracle, perhaps a plugin, to the rows with these ids, once it is sure that they can be stored.
+    """Validate the answers of an oracle and convert them to annotations, one per row.
+
+    Args:
+        oracle: the oracle, possibly a plugin.
+        answers: return value of the oracle.
+        ids: ids of the n rows that were asked.
 
     Raises:
-        AnswerError: it is not one answer per row, or a figure beside an answer is none.
+        AnswerError: there is not exactly one answer per row, or a confidence, time or cost is out of range.
     """
     name = type(oracle).__name__
     if isinstance(answers, str | bytes | Mapping) or not isinstance(answers, Iterable):
@@ -132,16 +142,16 @@ def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[A
             f"{name} gave {count} answers to {len(ids)} rows: an oracle gives one answer per row, in their order "
             "(nothing was stored)"
         )
-    said = [oracle.said(answer) for answer in given]
-    for row, each in zip(ids, said, strict=True):
-        for word in (each, *each.beside):
-            _check_figures(name, row, word)
-    return said
+    annotations = [oracle.said(answer) for answer in given]
+    for row, annotation in zip(ids, annotations, strict=True):
+        for each in (annotation, *annotation.beside):
+            _check_figures(name, row, each)
+    return annotations
 
 
-def _check_figures(name: str, row: str, said: Annotation) -> None:
+def _check_figures(name: str, row: str, annotation: Annotation) -> None:
     for figure, most in (("confidence", 1.0), ("seconds", math.inf), ("cost", math.inf)):
-        value = getattr(said, figure)
+        value = getattr(annotation, figure)
         known = as_number(value)
         if value is not None and (known is None or not 0 <= known <= most or math.isinf(known)):
             wanted = "from 0 to 1" if most == 1 else "finite and not negative"

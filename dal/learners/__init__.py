@@ -1,1 +1,1 @@
-"""Model families: recipes that turn labels into predictors."""
+"""Learners: model families that fit a predictor to labeled rows."""

@@ -1,4 +1,4 @@
-"""A committee of any learner: the same recipe with K seeds, or on K bootstrap resamples of the labels."""
+"""Committee of K models of one learner, trained with different seeds or on bootstrap resamples of the labels."""
 
 import json
 import math
@@ -21,27 +21,27 @@ from dal.learners.training.training_labels import checked_labels, checked_weight
 from dal.outputs import FOLDS, Outputs, closure, log_probs, sources
 from dal.store.atomic_files import replacing
 
-#: What a committee computes of its members' logits.
+#: Raw outputs that a committee computes from the logits of its members.
 COMPUTED = frozenset({"logits", "mc_logits", "joint_mc_logits"})
 
-_ROWS = 1 << 16  # of which the logits of all members are held before they are folded
-_TRIED = 16  # rows on which two members are compared
+_ROWS = 1 << 16  # rows per block; the logits of all members are held for one block at a time
+_COMPARED = 16  # rows on which two members are compared
 
 
 def consensus(mc_logits: Tensor, multilabel: bool = False) -> Tensor:
-    """Logits (N, C) whose probability is the mean of the members', from mc_logits (N, K, C). Finite everywhere."""
+    """Return finite logits (N, C) of the mean probability over the members, from mc_logits (N, K, C)."""
     count = math.log(mc_logits.shape[1])
     mean: Tensor = log_probs(mc_logits, multilabel).logsumexp(1) - count
     return mean - (log_probs(-mc_logits, True).logsumexp(1) - count) if multilabel else mean
 
 
 class CommitteePredictor(Predictor):
-    """Members that read the same rows one after the other; without members, what needs no training alone.
+    """Predictor of a committee; without members, of the label-free outputs only.
 
     Args:
-        members: trained predictors, whose logits are over the same classes.
-        reader: who is asked for label-free names.
-        label_free: those names.
+        members: trained predictors over the same classes.
+        reader: predictor used for the label-free outputs.
+        label_free: names of the label-free outputs.
     """
 
     def __init__(self, members: Sequence[Predictor], reader: Predictor, label_free: frozenset[str]) -> None:
@@ -51,7 +51,7 @@ class CommitteePredictor(Predictor):
 
     @property
     def provides(self) -> frozenset[str]:
-        """The raw names it computes."""
+        """Raw outputs that it computes."""
         return self._label_free | COMPUTED if self.members else self._label_free
 
     def outputs(
@@ -64,9 +64,9 @@ class CommitteePredictor(Predictor):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The named outputs for `rows`, in one pass of each member. Samples are the members, whatever `seed`.
+        """Compute the named outputs of `rows`, in one pass per member. Samples are the members, regardless of `seed`.
 
-        The rows are read in blocks of 65,536, whose N*K*C logits are folded before the next block is read.
+        Rows are processed in blocks of 65,536, so that raw logits (N, K, C) are held for one block at a time.
         """
         names = frozenset(names)
         if missing := names - closure(self.provides):
@@ -88,18 +88,18 @@ class CommitteePredictor(Predictor):
                     names, len(index), provides=self.provides, multilabel=data.multilabel, device=where
                 )
             if not _gathered(collector, positions, read, raw, data.multilabel):
-                read = {name: value.cpu() for name, value in read.items()}  # where there may be room for all members
+                read = {name: value.cpu() for name, value in read.items()}  # retry with the larger memory of the host
                 if not _gathered(collector, positions, read, raw, data.multilabel):
                     raise LearnerError(
                         f"the logits of {len(self.members)} members on {len(positions):,} rows do not fit into memory: "
-                        "take fewer members, or set `candidates` to score a random part of the pool"
+                        "use fewer members, or set `candidates` to score a random part of the pool"
                     )
         monitor.finished()
-        assert collector is not None  # no rows at all are one block as well
+        assert collector is not None  # zero rows are split into one empty block
         return collector.outputs()
 
     def _read(self, data: Prepared, rows: Tensor, raw: frozenset[str], **options: Any) -> dict[str, Tensor]:
-        """Each member's logits for one block of rows, by "member 0", ..., and the names that need no training."""
+        """The members' logits for one block of rows, keyed "member 0", ..., and the label-free outputs."""
         free = raw - COMPUTED
         first, *others = self.members
         outputs = first.outputs(data, rows, {"logits"} | free, **options)
@@ -109,41 +109,41 @@ class CommitteePredictor(Predictor):
         return on_one_device(read)
 
     def save(self, folder: Path) -> None:
-        """Write each member into a folder of its own."""
+        """Write each member to a subfolder, and `committee.json`."""
         if not self.members:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
         with replacing(Path(folder)) as target:
             for number, member in enumerate(self.members):
-                member.save(_place(target, number))
+                member.save(_folder(target, number))
             facts = json.dumps({"members": len(self.members)}, indent=1)
             (target / "committee.json").write_text(facts, encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class CommitteeLearner(Learner):
-    """K models of one recipe, trained from K seeds: deep ensembles, and query by committee for any model.
+    """Ensemble of K models of one learner: deep ensembles, and query by committee for any model.
 
-    `mc_logits` are the members' logits, and since a member is one function for every row, `joint_mc_logits` as well;
-    `logits` are those of the mean probability. Training, the pass and the memory for weights cost K times as much as
-    one model. Seung, Opper and Sompolinsky 1992, "Query by Committee"; Lakshminarayanan et al. 2017, "Simple and
-    Scalable Predictive Uncertainty Estimation using Deep Ensembles"; with `bootstrap`, Abe and Mamitsuka 1998, "Query
-    Learning Strategies Using Boosting and Bagging".
+    `mc_logits` are the logits of the members. They are provided as `joint_mc_logits` as well, because a member is one
+    function of all rows. `logits` are those of the mean probability. Training, prediction and memory cost K times as
+    much as one model. Seung, Opper and Sompolinsky 1992, "Query by Committee"; Lakshminarayanan et al. 2017, "Simple
+    and Scalable Predictive Uncertainty Estimation using Deep Ensembles"; with `bootstrap`, Abe and Mamitsuka 1998,
+    "Query Learning Strategies Using Boosting and Bagging".
 
-    There are no `features`, and so no `grads`: the mean probability follows from no single last layer. What needs no
-    training, `embeddings` above all, is that of the recipe.
+    `features` and `grads` are not provided, because the mean probability has no single last layer. Label-free outputs,
+    such as `embeddings`, are those of the learner.
 
     Args:
-        learner: the recipe.
-        members: K.
-        bootstrap: train each on a resample of the labeled rows, drawn with replacement. A recipe that does not depend
-            on its seed, such as the probe, needs it.
+        learner: learner of the members.
+        members: number K of members, at least 2.
+        bootstrap: whether to train each member on a resample of the labeled rows, drawn with replacement. Required for
+            learners that do not depend on their seed, such as the probe.
     """
 
     learner: Learner
     members: int = 5
     bootstrap: bool = False
 
-    advice = "Doubt of any model, at K times its price; a network's mc_mode 'laplace' or 'bootstrap' costs one pass."
+    advice = "Uncertainty of any model at K times its cost; for networks, mc_mode 'laplace' or 'bootstrap' is cheaper."
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, Learner):
@@ -156,21 +156,21 @@ class CommitteeLearner(Learner):
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
-        """What follows from the members' logits, and what the recipe offers without training."""
+        """Raw outputs after fitting: those computed from the members' logits, and the label-free ones."""
         return COMPUTED | self.label_free
 
     @property
     def label_free(self) -> frozenset[str]:  # type: ignore[override]
-        """As the recipe."""
+        """Label-free outputs of the learner, except those that a committee computes itself."""
         return frozenset(self.learner.label_free) - COMPUTED - {"features"}
 
     @property
     def warm_start(self) -> bool:
-        """Whether each member goes on from its last round's weights, as the recipe says."""
+        """Whether each member starts from its weights of the previous round: the learner's own setting."""
         return bool(getattr(self.learner, "warm_start", False))
 
     def prepare(self, data: Any) -> Prepared:
-        """As the recipe."""
+        """Prepare the rows with the learner."""
         return self.learner.prepare(data)
 
     def fit(
@@ -185,25 +185,25 @@ class CommitteeLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> CommitteePredictor:
-        """The members trained one after the other.
+        """Train the members one after the other.
 
         Raises:
-            LearnerError: the recipe's own, or all members are alike.
+            LearnerError: the learner failed, or all members are identical.
         """
         targets = checked_labels(labels, data.classes, data.multilabel)
         sampled = self._resampled(targets, weights, data.multilabel, seed)
-        before = previous.members if isinstance(previous, CommitteePredictor) else ()
+        earlier = previous.members if isinstance(previous, CommitteePredictor) else ()
         members: list[Predictor] = []
-        for number, own in enumerate(spawned(seed, self.members)):
+        for number, member_seed in enumerate(spawned(seed, self.members)):
             chosen = sampled[number]
             member = self.learner.fit(
                 data,
                 rows.cpu()[chosen],
                 labels.cpu()[chosen],
-                seed=own,
+                seed=member_seed,
                 weights=None if weights is None else weights.cpu()[chosen],
                 validation=validation,
-                previous=before[number] if number < len(before) else None,
+                previous=earlier[number] if number < len(earlier) else None,
                 monitor=monitor,
             )
             members.append(member)
@@ -212,7 +212,7 @@ class CommitteeLearner(Learner):
         return CommitteePredictor(members, members[0], self.label_free)
 
     def _resampled(self, targets: Tensor, weights: Tensor | None, multilabel: bool, seed: int) -> list[Tensor]:
-        """The positions among the labeled rows that each member is trained on, ascending."""
+        """Positions of each member's training rows among the labeled rows, ascending, with repetitions."""
         every = torch.arange(len(targets))
         if not self.bootstrap:
             return [every] * self.members
@@ -222,26 +222,26 @@ class CommitteeLearner(Learner):
         return [every.repeat_interleave(count) for count in counts]
 
     def _check_different(self, members: Sequence[Predictor], data: Prepared, rows: Tensor) -> None:
-        one, other = (member.outputs(data, rows[:_TRIED], {"logits"}, exact=True).logits for member in members)
+        one, other = (member.outputs(data, rows[:_COMPARED], {"logits"}, exact=True).logits for member in members)
         if torch.equal(one, other):
             name = type(self.learner).__name__
-            how = "use another recipe" if self.bootstrap else "set bootstrap=true to train each on a resample"
-            raise LearnerError(f"the members are all alike, because {name} does not depend on its seed: {how}")
+            how = "use another learner" if self.bootstrap else "set bootstrap=true to train each on a resample"
+            raise LearnerError(f"the members are identical, because {name} does not depend on its seed: {how}")
 
     def untrained(self, data: Prepared) -> CommitteePredictor:
-        """What the recipe offers without training."""
+        """Return a predictor of the label-free outputs."""
         return CommitteePredictor((), self.learner.untrained(data), self.label_free)
 
     def load(self, folder: Path, data: Prepared) -> CommitteePredictor:
-        """The members that `save` wrote.
+        """Load the members written by `save`.
 
         Raises:
-            LearnerError: there are not as many as this committee has, or what was saved is damaged.
+            LearnerError: the number of members differs from this committee's, or a file is damaged.
         """
         facts = read_facts(folder, "committee.json", {"members": int})
         if facts["members"] != self.members:
             raise LearnerError(f"{folder} holds {facts['members']} members, this committee has {self.members}")
-        members = [self.learner.load(_place(Path(folder), number), data) for number in range(self.members)]
+        members = [self.learner.load(_folder(Path(folder), number), data) for number in range(self.members)]
         return CommitteePredictor(members, members[0], self.label_free)
 
 
@@ -252,7 +252,7 @@ def _member(number: int) -> str:
 def _gathered(
     collector: Collector, positions: Tensor, read: Mapping[str, Tensor], raw: frozenset[str], multilabel: bool
 ) -> bool:
-    """Compute the raw names from what the members gave, and put them to their rows. No when memory ran out."""
+    """Compute the raw outputs of a block from its members and store them. Returns False if memory ran out."""
     members = [value for name, value in read.items() if name.startswith(_member(0)[:-1])]
     try:
         mc_logits = torch.stack(members, 1)  # (N, K, C)
@@ -266,11 +266,11 @@ def _gathered(
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return False  # outside the handler, which would keep the tensors alive
+    return False  # outside the handler, whose traceback keeps the tensors alive
 
 
 class _Part(Monitor):
-    """One member's pass over one block, told as a part of the whole."""
+    """Monitor of one member's pass over one block, which reports to the monitor of the whole pass."""
 
     def __init__(self, whole: Monitor) -> None:
         self._whole, self.token_budget = whole, whole.token_budget
@@ -283,5 +283,5 @@ class _Part(Monitor):
         self.token_budget = self._whole.token_budget or token_budget
 
 
-def _place(folder: Path, number: int) -> Path:
+def _folder(folder: Path, number: int) -> Path:
     return folder / f"member-{number}"

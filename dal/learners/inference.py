@@ -1,4 +1,4 @@
-"""The one pass: rows x names -> Outputs. The only hot loop over a model."""
+"""Inference: compute the named outputs of a model for many rows in a single pass."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,25 +18,31 @@ if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-#: The raw names that any `ActiveModule` computes.
+#: Number of Monte Carlo samples, K, unless a learner is given another.
+DEFAULT_SAMPLES = 20
+
+#: Raw outputs that any `ActiveModule` computes.
 COMPUTED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
-#: Raw samples (N, K, C) larger than this are refused: reductions over K are folded batch by batch instead.
+#: Size limit of raw samples (N, K, C). Reductions over K are computed batch by batch and have no limit.
 LARGEST_SAMPLES = 2 * 2**30  # bytes
 
 
 class Collector:
-    """Gathers what batches computed into preallocated float32 tensors, in row order, folding samples on the way.
+    """Collects the outputs of batches in preallocated float32 tensors, in row order, and reduces samples on the fly.
 
-    Where the device has no room for all rows, everything is gathered on the CPU instead.
+    If the device has not enough memory for all rows, the tensors are kept on the CPU.
 
     Args:
-        names: what shall be readable in the end; anything of `dal.outputs.closure(provides)`.
-        length: how many rows there are.
-        provides: the raw names that the model can compute.
+        names: outputs to collect, a subset of `dal.outputs.closure(provides)`.
+        length: number of rows.
+        provides: raw outputs that the model computes.
+        multilabel: whether rows may have several classes.
+        device: device of the collected tensors.
+        largest: maximum size of raw samples, in bytes.
 
     Raises:
-        NeedError: a name that does not follow from `provides`.
+        NeedError: a name cannot be derived from `provides`.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class Collector:
         self._tensors: dict[str, Tensor] = {}
 
     def put(self, index: Tensor, computed: Mapping[str, Tensor]) -> None:
-        """Store the raw tensors of one batch, whose rows belong at the positions `index` (B,)."""
+        """Store the raw outputs of a batch at the positions `index` (B,)."""
         for name in self.gathered:
             value = computed[FOLDS.get(name, name)].float()
             if name in FOLDS:
@@ -81,10 +87,10 @@ class Collector:
             folds = ", ".join(sorted(fold for fold, source in FOLDS.items() if source == name))
             raise LearnerError(
                 f"{name} of shape {shape} would take {size / 2**30:.1f} GiB, more than the {self._largest / 2**30:.1f} "
-                f"GiB allowed: read {folds or 'a reduction'}, which is folded inside the pass, use fewer samples, or "
+                f"GiB allowed: read {folds or 'a reduction'}, which is reduced inside the pass, use fewer samples, or "
                 "set `candidates` to score a random part of the pool"
             )
-        with torch.inference_mode(False):  # so that what is gathered behaves like any other tensor
+        with torch.inference_mode(False):  # inference tensors could not be used in autograd later
             if self._device.type != "cpu":
                 try:
                     return torch.empty(shape, device=self._device)
@@ -101,11 +107,11 @@ class Collector:
                     raise
         raise LearnerError(
             f"{name} of {self.length:,} rows, {size / 2**30:.1f} GiB, does not fit into memory: set `candidates` to "
-            "score a random part of the pool, or take a strategy that reads less"
+            "score a random part of the pool, or use a strategy that needs fewer outputs"
         )
 
     def outputs(self) -> Outputs:
-        """What was gathered."""
+        """Return the collected outputs."""
         return Outputs(self._tensors, length=self.length, multilabel=self._multilabel)
 
 
@@ -116,28 +122,34 @@ def run_pass(
     names: Iterable[str] = frozenset({"logits"}),
     *,
     provides: Iterable[str] = COMPUTED,
-    samples: int = 20,
+    samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     token_budget: int = 8192,
     precision: Precision = "auto",
     monitor: Monitor = SILENT,
 ) -> Outputs:
-    """The named outputs of `module` for `rows` (all when None), in their order, float32, on the module's device.
+    """Compute the named outputs of a module for some rows, in row order, as float32 on the module's device.
 
-    Rows are sorted by length and cut into batches of at most `token_budget` tokens, padding included; each batch goes
-    to the device once and through the trunk once. When memory runs out, the budget is halved, the monitor is told, and
-    the pass goes on where it was. In float32 neither the order of the rows nor the budget changes the result beyond
-    rounding; random draws (`mc_logits`) depend on `seed` and the cut into batches, `joint_mc_logits` on `seed` alone.
+    Rows are sorted by length and split into batches of at most `token_budget` tokens, padding included. Each batch is
+    transferred and passed through the trunk once. When memory runs out, the budget is halved and the pass resumes at
+    the failed batch. In float32 the result does not depend on the order of the rows or the budget beyond rounding.
+    Random samples in `mc_logits` depend on `seed` and the batches, those in `joint_mc_logits` on `seed` only.
 
     Args:
-        provides: the raw names that the module computes.
-        samples: K, for `mc_logits` and `joint_mc_logits`.
-        token_budget: where to start, unless the monitor remembers a budget.
-        precision: of the trunk; "auto" is bfloat16 where the hardware has it. The head always runs in float32.
+        module: the network.
+        prepared: the prepared rows.
+        rows: (n,) int64, indices into `prepared`; None for all rows.
+        names: outputs to compute.
+        provides: raw outputs that the module computes.
+        samples: number K of samples in `mc_logits` and `joint_mc_logits`.
+        seed: seed of the samples.
+        token_budget: initial number of tokens per batch; replaced by the monitor's, if it has one of an earlier pass.
+        precision: precision of the trunk; "auto" is bfloat16 where the hardware supports it. The head runs in float32.
+        monitor: receives the progress and each reduction of the budget.
 
     Raises:
-        NeedError: a name that no `ActiveModule` computes.
-        LearnerError: a single row does not fit into memory, or raw samples would take more than `LARGEST_SAMPLES`.
+        NeedError: a name cannot be derived from `provides`.
+        LearnerError: a single row does not fit into memory, or raw samples would exceed `LARGEST_SAMPLES`.
     """
     device = module.device
     rows = torch.arange(len(prepared)) if rows is None else rows.cpu()
@@ -145,7 +157,7 @@ def run_pass(
         names, len(rows), provides=provides, multilabel=prepared.multilabel, device=device, largest=LARGEST_SAMPLES
     )
     lengths = prepared.lengths[rows]
-    order = lengths.argsort(descending=True, stable=True)  # the longest first: memory runs out early or never
+    order = lengths.argsort(descending=True, stable=True)  # longest first, so that memory runs out early or never
     costs = lengths[order].tolist()
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
@@ -155,7 +167,7 @@ def run_pass(
             batch = prepared.batch(rows[order[start:stop]].tolist())
             generator = _generator(seed, start, collector.raw)
             if not _gathered(module, batch, collector, order[start:stop], samples, generator):
-                budget = _smaller(stop - start, costs[start])
+                budget = _halved_budget(stop - start, costs[start])
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
                 monitor.halved(budget)
@@ -174,7 +186,7 @@ def _gathered(
     samples: int,
     generator: torch.Generator,
 ) -> bool:
-    """Compute one batch and put it to the rows at `index`. No when memory ran out."""
+    """Compute a batch and store it at the positions `index`. Returns False if memory ran out."""
     try:
         batch = {name: value.to(module.device, non_blocking=True) for name, value in batch.items()}
         collector.put(index, module.compute(batch, collector.raw, samples=samples, generator=generator))
@@ -182,17 +194,17 @@ def _gathered(
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-    return False  # outside the handler, which would keep the failed pass's tensors alive
+    return False  # outside the handler, whose traceback keeps the tensors of the failed batch alive
 
 
 def on_one_device(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors where they are; all on the CPU, where a device had no room for some."""
+    """Return the tensors unchanged if they share a device, otherwise all of them on the CPU."""
     devices = {tensor.device for tensor in tensors.values()}
     return {name: tensor.cpu() if len(devices) > 1 else tensor for name, tensor in tensors.items()}
 
 
 def placed(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device, or on the CPU where that has no room for it."""
+    """Move a tensor to the device, or to the CPU if the device has not enough memory."""
     try:
         return tensor.to(device)
     except RuntimeError as error:
@@ -201,25 +213,25 @@ def placed(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.cpu()
 
 
-def _smaller(rows: int, length: int) -> int:
+def _halved_budget(rows: int, length: int) -> int:
     if rows == 1:
         raise LearnerError(
-            f"a single row of {length} tokens does not fit into memory: lower max_length or samples, or take a smaller "
+            f"a single row of {length} tokens does not fit into memory: lower max_length or samples, or use a smaller "
             "model"
         )
     return max(1, rows * length // 2)
 
 
 def _generator(seed: int, start: int, names: frozenset[str]) -> torch.Generator:
-    """The draws of a batch: its own, unless samples are joint, which must be the same for every batch."""
-    own = 0 if "joint_mc_logits" in names else start
-    state = np.random.SeedSequence((seed, own)).generate_state(1, np.uint64)[0]
+    """The generator of a batch's samples: its own, or the same one for all batches if the samples are joint."""
+    batch = 0 if "joint_mc_logits" in names else start
+    state = np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode, and every part of it back in its own mode afterwards."""
+    """Context manager that sets a module to evaluation mode and then restores the mode of every submodule."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -230,19 +242,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def reduces(device: torch.device, precision: Precision) -> bool:
-    """Whether a pass on this device runs in bfloat16: when told to, or, under "auto", where the hardware has it."""
+    """Return whether a pass on this device runs in bfloat16; for "auto", whether the hardware supports it."""
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # no public name tells
+    units = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public API for it
     return any(bool(getattr(torch.cpu, unit, bool)()) for unit in units)
 
 
 @contextmanager
 def lowered(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Autocast to bfloat16 where `reduces` says so, and no autocast otherwise."""
+    """Context manager for autocast to bfloat16 if `reduces` is True; no autocast otherwise."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduces(device, precision)):
         yield

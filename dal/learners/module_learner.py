@@ -1,4 +1,4 @@
-"""Any ActiveModule on rows that are tensors: images, vectors, series."""
+"""Train a user-defined `ActiveModule` on rows that are tensors: images, vectors, time series."""
 
 import inspect
 import json
@@ -18,7 +18,7 @@ from dal.errors import ConfigError, LearnerError, printable, shortened
 from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
-from dal.learners.inference import Precision
+from dal.learners.inference import DEFAULT_SAMPLES, Precision
 from dal.learners.training.devices import device_of
 from dal.learners.training.fitting import TrainingSchedule, own_randomness
 from dal.learners.training.network import check_network, fit_network, load_last_layer
@@ -32,31 +32,31 @@ from dal.store.atomic_files import replacing
 @accepts_old_options
 @dataclass(frozen=True)
 class ModuleLearner(Learner):
-    """Your own `ActiveModule`, built new in every round and trained like any other. Batches are `{"inputs": ...}`.
+    """User-defined `ActiveModule`, built and trained from scratch in every round. Batches are `{"inputs": ...}`.
 
-    `embeddings` are the rows themselves, flattened. How fast it learns (`learning_rate`, `weight_decay`, ...) is the
-    module's own matter.
+    `embeddings` are the flattened rows. Learning rate, weight decay and other optimiser settings belong to the module.
 
     Args:
-        build: makes the untrained module from the number of classes and whether rows may have several.
-        epochs: how often every label is seen, unless `min_steps` or `max_steps` say otherwise.
-        min_steps: at least so many steps of the optimiser, however few the labels are.
-        max_steps: at most so many; null: no limit.
+        build: factory of the untrained module, called as `build(classes, multilabel)` with the number of classes.
+        epochs: number of passes over the labeled rows, subject to `min_steps` and `max_steps`.
+        min_steps: minimum number of optimiser steps, which repeats small labeled sets more often.
+        max_steps: maximum number of optimiser steps; None for no limit.
         batch_size: rows per training batch.
-        gradient_clip_val: largest norm of the gradients, where the trainer names none; null: no clipping.
-        target_train_loss: stop after an epoch whose mean training loss is below this; null: never.
-        patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
-        class_weights: "balanced" gives every class the same total weight.
-        warm_start: go on from the last round's weights instead of fresh ones.
-        samples: K, for `mc_logits`.
-        mc_mode: where they come from. MC-dropout: "head" or "full", null: as the module says. Draws of the last layer,
-            without any dropout and in one pass: "laplace" from a Gaussian around the trained one, "bootstrap" fits K of
-            them on resamples of the labels.
-        prior_precision: of the last layer's weights in those, on features of mean squared norm 1.
-        precision: of the pass over the pool; "auto" is bfloat16 where the hardware has it.
+        gradient_clip_val: maximum gradient norm, unless the trainer sets one; None for no clipping.
+        target_train_loss: stop after an epoch with a mean training loss below this value; None to disable.
+        patience: with validation rows, stop after this many epochs without a lower validation loss and restore the best
+            weights; None to disable.
+        class_weights: "balanced" gives every class the same total weight; None weights rows equally.
+        warm_start: start from the weights of the previous round instead of new ones.
+        samples: number K of samples in `mc_logits`.
+        mc_mode: source of the samples. MC dropout: "head" or "full"; None for the module's own setting. Draws of the
+            last layer, without dropout and in a single pass: "laplace" draws from a Gaussian around the trained
+            weights; "bootstrap" fits K layers on resamples of the labels.
+        prior_precision: prior precision of the last layer in these draws, on features of mean squared norm 1.
+        precision: precision of the pass over the pool; "auto" is bfloat16 where the hardware supports it.
         pass_batch: rows per batch of the pass; halved when memory runs out.
-        trainer: makes the Lightning trainer of a round; null: one device, silent.
-        device: where the module runs when no trainer is given; "auto" takes a GPU when there is one.
+        trainer: factory of a Lightning trainer for each round; None for one device and no output.
+        device: device of the module if no trainer is given; "auto" uses a GPU if one is available.
     """
 
     build: Callable[[int, bool], ActiveModule]
@@ -69,7 +69,7 @@ class ModuleLearner(Learner):
     patience: int | None = None
     class_weights: Literal["balanced"] | None = None
     warm_start: bool = False
-    samples: int = 20
+    samples: int = DEFAULT_SAMPLES
     mc_mode: Literal["head", "full", "laplace", "bootstrap"] | None = None
     prior_precision: float = 0.1
     precision: Precision = "auto"
@@ -92,7 +92,7 @@ class ModuleLearner(Learner):
         check_network(self)
 
     def prepare(self, data: Any) -> TensorPrepared:
-        """The rows as one tensor (N, ...)."""
+        """Return the rows as one tensor (N, ...)."""
         return prepare_tensors(data)
 
     def fit(
@@ -107,7 +107,7 @@ class ModuleLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
-        """The module trained on these labels by a fresh Lightning trainer."""
+        """Train a new module on the labeled rows with a new Lightning trainer."""
         module, layer = fit_network(
             self,
             partial(self._start, data, previous),
@@ -123,14 +123,14 @@ class ModuleLearner(Learner):
         return self._predictor(module, layer)
 
     def untrained(self, data: Prepared) -> NetworkPredictor:
-        """The embeddings alone."""
+        """Return a predictor that computes embeddings only."""
         return self._predictor(None)
 
     def load(self, folder: Path, data: Prepared) -> NetworkPredictor:
-        """The module that `save` wrote.
+        """Load a module written by `save`.
 
         Raises:
-            LearnerError: its weights do not fit what `build` makes for this data, or what was saved is damaged.
+            LearnerError: the weights do not fit the module that `build` returns for this data, or a file is damaged.
         """
         facts = read_facts(folder, "module.json", {"classes": int, "multilabel": bool})
         if facts["classes"] != len(data.classes):
@@ -153,7 +153,7 @@ class ModuleLearner(Learner):
         module = self.build(len(data.classes), data.multilabel)
         if not isinstance(module, ActiveModule):
             raise LearnerError(
-                f"build made a {type(module).__name__}, but ModuleLearner trains an ActiveModule: {_HOW}"
+                f"build returned a {type(module).__name__}, but ModuleLearner trains an ActiveModule: {_HOW}"
             )
         if self.mc_mode == "head" or self.mc_mode == "full":
             module.mc_mode = self.mc_mode
@@ -184,15 +184,15 @@ _HOW = "derive your module from dal.modules.ActiveModule"
 
 
 def _check_factory(build: Any) -> None:
-    """Raises `ConfigError` for what cannot make modules, so that it is not found out in the first fit."""
+    """Raise `ConfigError` if `build` cannot build modules, rather than fail in the first fit."""
     name = getattr(build, "__name__", type(build).__name__)
     if isinstance(build, torch.nn.Module):
         raise ConfigError(
-            f"ModuleLearner takes what makes a module, not a module: a new one is built in every round. Write "
-            f"ModuleLearner({name}) without the brackets after {name}, or `lambda classes, multilabel: {name}(...)`"
+            f"build of ModuleLearner must be a factory, not a module, because a new one is built in every round: write "
+            f"ModuleLearner({name}) without parentheses after {name}, or `lambda classes, multilabel: {name}(...)`"
         )
     if not callable(build):
-        raise ConfigError(f"build must make a module from (classes, multilabel), not be {shortened(repr(build))}")
+        raise ConfigError(f"build must be callable as build(classes, multilabel), not {shortened(repr(build))}")
     if inspect.isclass(build) and not issubclass(build, ActiveModule):
         raise ConfigError(f"{name} is not an ActiveModule: {_HOW}")
     if inspect.isabstract(build):
@@ -204,7 +204,7 @@ def _check_factory(build: Any) -> None:
         raise ConfigError(
             f"{name} is called as {name}(classes, multilabel) in every round, such as {name}(3, False): {error}"
         ) from error
-    except ValueError:  # compiled, without a signature
+    except ValueError:  # compiled code may have no signature
         pass
 
 
@@ -215,15 +215,15 @@ def _flattened(data: Prepared, monitor: Monitor) -> Tensor:
 
 
 def _all_of(shapes: dict[str, str], names: set[str]) -> dict[str, str]:
-    """The dimensions of a module's weights, once it is sure that a file holds no others (ValueError)."""
+    """The dimensions of a module's weights. Raises `ValueError` if a file holds other tensors."""
     if others := sorted(names - set(shapes)):
-        raise ValueError(f"it holds {printable(others[0])}, which the module that build makes does not have")
+        raise ValueError(f"it holds {printable(others[0])}, which the module returned by build does not have")
     return shapes
 
 
 def _write(module: ActiveModule, folder: Path) -> None:
     with replacing(folder) as target:
-        # Clones, since the format takes no two tensors that share memory, as tied weights do.
+        # Clones, because safetensors rejects tensors that share memory, as tied weights do.
         weights = {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
         save_file(weights, target / "module.safetensors")
         facts = {"classes": module.num_classes, "multilabel": module.multilabel}

@@ -1,4 +1,4 @@
-"""A linear head on frozen embeddings: fitted in well under a second, with a Bayesian last layer for its doubt."""
+"""Linear classifier on frozen embeddings, fitted in under a second, with a posterior over its weights."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ from dal.learners.heads.head_posteriors import (
     posterior_of,
     posterior_shapes,
 )
-from dal.learners.inference import Collector, Precision
+from dal.learners.inference import DEFAULT_SAMPLES, Collector, Precision
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokenizers import locate, prepare_texts
@@ -37,14 +37,14 @@ from dal.store.atomic_files import replacing
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
 
-#: What a probe computes without any label, and with some.
+#: Outputs of a probe before and after fitting.
 _EMBEDDINGS = frozenset({"embeddings"})
 _TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """A linear classifier on standardised vectors, and how sure it is of its weights.
+    """Linear classifier on standardised vectors, with a posterior over its weights.
 
     features = (embeddings - mean) * scale; logits = features @ weight.T + bias. The posterior is over [weight | bias].
 
@@ -58,27 +58,27 @@ class LinearHead:
     posterior: Posterior
 
     def features(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (N, D) as the linear layer sees them, (N, D)."""
+        """Standardise embeddings (N, D) for the linear layer."""
         return (embeddings - self.mean) * self.scale
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits (N, C) of features (N, D)."""
+        """Return logits (N, C) of features (N, D)."""
         return F.linear(features, self.weight, self.bias)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything it holds; the posterior's parts as `posterior.NAME`."""
+        """Return all tensors by name; those of the posterior as `posterior.NAME`."""
         own = {name: value for name, value in vars(self).items() if name != "posterior"}
         return own | {f"posterior.{name}": value for name, value in vars(self.posterior).items()}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "LinearHead":
-        """The head that holds these."""
+        """Build a head from the tensors returned by `tensors`."""
         own = {name: value for name, value in tensors.items() if "." not in name}
         inner = {name.partition(".")[2]: value for name, value in tensors.items() if "." in name}
         return cls(**own, posterior=posterior_of(inner))
 
     def to(self, device: torch.device) -> "LinearHead":
-        """The same head on another device."""
+        """Return a copy of the head on another device."""
         return LinearHead.of({name: value.to(device) for name, value in self.tensors().items()})
 
 
@@ -95,14 +95,23 @@ def fit_linear_head(
     samples: int = 0,
     seed: int = 0,
 ) -> LinearHead:
-    """The penalised maximum-likelihood head (multinomial, or one-vs-rest when multi-label), by L-BFGS in float64.
+    """Fit logistic regression with an L2 penalty (one-vs-rest when multi-label) by L-BFGS in float64.
 
-    Minimises sum_i w_i loss_i + l2/2 |[weight | bias]|^2, which is convex: the answer depends on nothing else. Shapes:
-    embeddings (L, D), targets (L, C) of zeros and ones, weights (L,). `samples` and `seed` are those of a bootstrap.
+    Minimises sum_i w_i loss_i + l2/2 |[weight | bias]|^2. The objective is strictly convex, so the solution is unique.
+
+    Args:
+        embeddings: (L, D).
+        targets: (L, C) of zeros and ones.
+        weights: (L,), sample weights.
+        mean, scale: (D,), standardisation of the embeddings.
+        l2: strength of the penalty.
+        multilabel: whether rows may have several classes.
+        posterior: "laplace" or "bootstrap", see `ProbeLearner`.
+        samples, seed: number and seed of the resamples; used by "bootstrap" only.
     """
     features = F.pad(((embeddings - mean) * scale).double(), (0, 1), value=1.0)  # (L, D + 1), the bias last
     solution = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel)[0]  # (C, D + 1)
-    believed = fit_posterior(
+    fitted = fit_posterior(
         features,
         features @ solution.T,
         targets,
@@ -115,11 +124,11 @@ def fit_linear_head(
         start=solution,
     )
     weight, bias = solution[:, :-1].float().contiguous(), solution[:, -1].float().contiguous()
-    return LinearHead(mean, scale, weight, bias, believed)
+    return LinearHead(mean, scale, weight, bias, fitted)
 
 
 class ProbePredictor(Predictor):
-    """A linear head over cached embeddings; without a head it offers what needs no training alone."""
+    """Linear head on cached embeddings; without a head, the label-free outputs only."""
 
     def __init__(
         self,
@@ -138,7 +147,7 @@ class ProbePredictor(Predictor):
 
     @property
     def provides(self) -> frozenset[str]:
-        """The raw names it computes."""
+        """Raw outputs that it computes."""
         free = _EMBEDDINGS if self._surprisal is None else _EMBEDDINGS | SURPRISAL
         return free if self.head is None else free | _TRAINED
 
@@ -152,7 +161,7 @@ class ProbePredictor(Predictor):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The named outputs for `rows`, in one pass over the embeddings; always exact."""
+        """Compute the named outputs of `rows` in one pass over the embeddings; always exact."""
         names = frozenset(names)
         if self._surprisal is not None and names & SURPRISAL:
             return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
@@ -189,17 +198,17 @@ class ProbePredictor(Predictor):
 
 
 def _shapes(names: set[str]) -> dict[str, str]:
-    """The dimensions of all that a head holds."""
+    """The dimensions of the tensors of a head, by name."""
     inner = {name.removeprefix("posterior.") for name in names if name.startswith("posterior.")}
     own = {"mean": "D", "scale": "D", "weight": "C D", "bias": "C"}
     return own | {f"posterior.{name}": dimensions for name, dimensions in posterior_shapes(inner).items()}
 
 
 def check_encoder(recipe: Any) -> None:
-    """Make sure that the options that learners on embeddings share have a meaning, when one is made.
+    """Validate the options that learners on embeddings have in common.
 
     Raises:
-        ConfigError: one has none.
+        ConfigError: an option has an invalid value.
     """
     if recipe.model is not None:
         model_name(recipe.model, error=ConfigError)
@@ -212,10 +221,10 @@ def check_encoder(recipe: Any) -> None:
 
 
 def prepare_vectors(data: Any, model: str | None, max_length: int) -> Prepared:
-    """The rows tokenized for the encoder `model`; without one, as vectors (N, D).
+    """Tokenize the rows for the encoder `model`; without an encoder, return them as vectors (N, D).
 
     Raises:
-        ConfigError: they are numbers, but no vectors.
+        ConfigError: there is no encoder, and the rows are not vectors.
     """
     if model is not None:
         return prepare_texts(data, model, max_length)
@@ -226,7 +235,7 @@ def prepare_vectors(data: Any, model: str | None, max_length: int) -> Prepared:
 
 
 def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILENT) -> TensorPrepared:
-    """The vectors (N, D) that a probe reads: the rows themselves, or their embeddings."""
+    """Return the inputs (N, D) of a probe: the embeddings of texts, or the rows themselves without an embedder."""
     if embedder is not None and isinstance(data, TextPrepared):
         return embedder.embed(data, monitor)
     if embedder is None and isinstance(data, TensorPrepared):
@@ -250,31 +259,31 @@ def _computed(
 
 @dataclass(frozen=True)
 class ProbeLearner(Learner):
-    """A linear classifier on the embeddings of a frozen encoder, which are computed once and cached on disk.
+    """Logistic regression on the embeddings of a frozen encoder, which are computed once and cached on disk.
 
-    Logistic regression (multinomial; one-vs-rest when multi-label), penalised, solved to the optimum, so that the
-    result depends on the labels alone: neither `seed`, `previous` nor `validation` changes its `logits`. Its
-    `mc_logits` are draws from a Laplace approximation of the posterior over the weights, or logistic regressions on
-    bootstrap resamples of the labels: each is one function for every row, so they are `joint_mc_logits` as well.
+    The regression (multinomial; one-vs-rest when multi-label) has an L2 penalty and is solved to the optimum, so that
+    `logits` depend on the labels only, not on `seed`, `previous` or `validation`. `mc_logits` are draws from a Laplace
+    approximation of the posterior over the weights, or logistic regressions on bootstrap resamples of the labels. Each
+    sample is one function of all rows, so they are provided as `joint_mc_logits` as well.
 
     Args:
-        model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None when the rows are vectors already.
-        max_length: tokens per text, the rest is cut off.
-        l2: strength of the penalty on features of mean squared norm 1; the precision of the prior over the weights.
-        class_weights: "balanced" gives every class the same total weight.
-        samples: K, draws from the posterior.
+        model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
+        max_length: maximum number of tokens per text; longer texts are truncated.
+        l2: strength of the penalty on features of mean squared norm 1, which is the prior precision of the weights.
+        class_weights: "balanced" gives every class the same total weight; None weights rows equally.
+        samples: number K of posterior samples.
         posterior: "laplace" draws from a Gaussian around the weights, in closed form; "bootstrap" fits K heads on
-            resamples of the labels, each among the classes that its resample holds.
-        precision: of the encoder: "auto" is bfloat16 where the hardware has it.
+            resamples of the labels, each restricted to the classes in its resample.
+        precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch of the encoder, padding included; halved when memory runs out.
-        device: "auto" takes a GPU when there is one.
+        device: device of the encoder and the head; "auto" uses a GPU if one is available.
     """
 
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
     max_length: int = 128
     l2: float = 0.1
     class_weights: Literal["balanced"] | None = None
-    samples: int = 20
+    samples: int = DEFAULT_SAMPLES
     posterior: DrawnBy = "laplace"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     token_budget: int = 16384
@@ -291,18 +300,18 @@ class ProbeLearner(Learner):
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
-        """Of texts the surprisal too, where the encoder's checkpoint has a head for it."""
+        """Raw outputs after fitting; for texts including `surprisal`."""
         return self.label_free | _TRAINED
 
     @property
     def label_free(self) -> frozenset[str]:  # type: ignore[override]
-        """Of texts the surprisal too."""
+        """Outputs that need no labels: embeddings and, for texts, surprisal."""
         return _EMBEDDINGS if self.model is None else _EMBEDDINGS | SURPRISAL
 
     def prepare(self, data: Any) -> Prepared:
-        """The rows tokenized; their embeddings (N, D) are computed, or read from the cache, when first needed.
+        """Tokenize the rows, or return them as vectors if there is no encoder.
 
-        Without a model, the rows themselves as vectors.
+        Embeddings (N, D) are computed, or read from the cache, when first needed.
         """
         return prepare_vectors(data, self.model, self.max_length)
 
@@ -318,7 +327,7 @@ class ProbeLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> ProbePredictor:
-        """The optimal head for these labels."""
+        """Fit the head to the labeled rows."""
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
         vectors = embedded(data, self._embedder(), monitor)
         mean, scale = vectors.moments
@@ -337,14 +346,14 @@ class ProbeLearner(Learner):
         return self._predictor(head, data)
 
     def untrained(self, data: Prepared) -> ProbePredictor:
-        """The embeddings alone."""
+        """Return a predictor of the label-free outputs."""
         return self._predictor(None, data)
 
     def load(self, folder: Path, data: Prepared) -> ProbePredictor:
-        """The head that `save` wrote.
+        """Load a head written by `save`.
 
         Raises:
-            LearnerError: it was trained for other classes, or is damaged.
+            LearnerError: the head was trained for different classes, or a file is damaged.
         """
         facts = read_facts(folder, "probe.json", {"classes": list, "multilabel": bool})
         check_classes(folder, facts["classes"], data.classes)

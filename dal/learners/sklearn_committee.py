@@ -1,4 +1,4 @@
-"""A committee of scikit-learn models on the embeddings of a frozen encoder."""
+"""Committee of scikit-learn classifiers on the embeddings of a frozen encoder."""
 
 import importlib
 import json
@@ -40,7 +40,7 @@ _FACTS = {
     "scikit-learn": str,
 }
 _SHAPES = {"mean": "D", "scale": "D", "vectors": "L D", "targets": "L C", "weights": "L"}
-_ROWS = 1 << 14  # predicted at once
+_ROWS = 1 << 14  # rows per prediction batch
 _EMBEDDINGS = frozenset({"embeddings"})
 
 
@@ -51,22 +51,22 @@ def _logistic(classes: int, each: bool) -> Any:
 
 
 def _random_forest(classes: int, each: bool) -> Any:
-    """A hundred trees, fewer in each forest where every class has one of its own."""
+    """A forest of 100 trees, fewer if each class has its own forest."""
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(n_estimators=_portion(classes, 20, 100) if each else 100)
+    return RandomForestClassifier(n_estimators=_trees_per_class(classes, 20, 100) if each else 100)
 
 
 def _gradient_boosting(classes: int, each: bool) -> Any:
-    """Small trees on few thresholds and a tenth of the features each, made for some hundred rows.
+    """Small trees with few thresholds and a tenth of the features each, tuned for a few hundred rows.
 
-    A step is one tree per class, so there are fewer steps with many classes. Without the penalty the rare answers of
-    many classes make steps so large that the model is sure of nonsense.
+    A boosting step fits one tree per class, so there are fewer steps for many classes. Without the L2 penalty, rare
+    classes lead to very large steps and overconfident predictions.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
-        max_iter=_portion(classes, 10, 40),
+        max_iter=_trees_per_class(classes, 10, 40),
         learning_rate=0.3,
         l2_regularization=1.0,
         max_leaf_nodes=4,
@@ -77,12 +77,12 @@ def _gradient_boosting(classes: int, each: bool) -> Any:
     )
 
 
-def _portion(classes: int, least: int, most: int) -> int:
-    """How many trees each class gets of about a thousand."""
+def _trees_per_class(classes: int, least: int, most: int) -> int:
+    """Trees per class for a total of about 1000, between `least` and `most`."""
     return max(least, min(most, 1000 // classes))
 
 
-#: The estimators that have a name of their own, for so many classes, and whether each class has one of its own.
+#: Built-in estimators: name -> factory, called with the number of classes and whether each class has its own estimator.
 ESTIMATORS: Mapping[str, Callable[[int, bool], Any]] = {
     "logistic": _logistic,
     "random_forest": _random_forest,
@@ -91,17 +91,23 @@ ESTIMATORS: Mapping[str, Callable[[int, bool], Any]] = {
 
 
 def make_estimator(name: str, seed: int, classes: int = 2, each: bool = False) -> Any:
-    """An untrained classifier: one of `ESTIMATORS`, or the class at an import path with its default options.
+    """Return an unfitted classifier: one of `ESTIMATORS`, or the class at an import path with its default options.
+
+    Args:
+        name: key of `ESTIMATORS`, or import path of a class.
+        seed: value of every `random_state` parameter.
+        classes: number of classes.
+        each: whether each class has its own estimator.
 
     Raises:
-        ConfigError: there is no such class, it cannot be made without options, or it tells no probabilities.
+        ConfigError: the class does not exist, requires options, or has no `predict_proba`.
     """
-    made = ESTIMATORS[name](classes, each) if name in ESTIMATORS else _imported(name)
-    if not hasattr(made, "fit") or not hasattr(made, "predict_proba"):
+    estimator = ESTIMATORS[name](classes, each) if name in ESTIMATORS else _imported(name)
+    if not hasattr(estimator, "fit") or not hasattr(estimator, "predict_proba"):
         raise ConfigError(f"{name} has no fit or no predict_proba, so it cannot be a member of a committee")
-    takes = made.get_params() if hasattr(made, "get_params") else {}
-    seeded = {key: seed for key in takes if key == "random_state" or key.endswith("__random_state")}
-    return made.set_params(**seeded) if seeded else made
+    params = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    seeded = {key: seed for key in params if key == "random_state" or key.endswith("__random_state")}
+    return estimator.set_params(**seeded) if seeded else estimator
 
 
 def _imported(name: str) -> Any:
@@ -114,7 +120,7 @@ def _imported(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), kind)()
     except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(f"the estimator {name} cannot be made: {error}") from error
+        raise ConfigError(f"the estimator {name} cannot be created: {error}") from error
 
 
 # Members
@@ -122,14 +128,14 @@ def _imported(name: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A trained classifier over the C classes, of which it may not have seen all.
+    """Trained classifier over C classes, some of which may be missing in its training rows.
 
     Attributes:
-        classes: C.
+        classes: number C of classes.
         multilabel: whether there is one estimator per class.
-        estimators: one, or one per class.
-        seen: the classes (codes) that the one has seen, in the order of its probabilities; multi-label: for each class
-            the answers (0, 1) that its estimator has seen.
+        estimators: a single estimator, or one per class; None where all training targets were equal.
+        seen: for each estimator, the targets in its training rows, in the order of its probabilities: class codes, or
+            0 and 1 when multi-label.
     """
 
     classes: int
@@ -138,7 +144,7 @@ class Member:
     seen: tuple[np.ndarray, ...]
 
     def logits(self, vectors: Any) -> np.ndarray:
-        """(N, C) of vectors (N, D), dense or sparse: log-probabilities; log-odds when multi-label. All finite."""
+        """Return finite log-probabilities (N, C) of vectors (N, D), dense or sparse; log-odds when multi-label."""
         parts = [
             aligned(_probabilities(estimator, seen, vectors), seen, 2 if self.multilabel else self.classes)
             for estimator, seen in zip(self.estimators, self.seen, strict=True)
@@ -148,7 +154,7 @@ class Member:
 
 
 def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities (N, C) from those of the seen classes (N, S): at least `FLOOR` each before rows are scaled to 1."""
+    """Expand probabilities (N, S) of the seen classes to (N, C), clipped below at `FLOOR` and normalised."""
     out = np.full((len(probs), classes), FLOOR)
     out[:, seen] = np.maximum(probs, FLOOR)
     out /= out.sum(1, keepdims=True)
@@ -156,11 +162,11 @@ def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _probabilities(estimator: Any, seen: np.ndarray, vectors: Any) -> np.ndarray:
-    """(N, S) of the classes that were seen; a model that has seen one is sure of it."""
+    """Probabilities (N, S) of the seen classes; 1 if there is only one."""
     if len(seen) == 1:
         return np.ones((vectors.shape[0], 1))
-    found: np.ndarray = estimator.predict_proba(vectors)
-    return found
+    probs: np.ndarray = estimator.predict_proba(vectors)
+    return probs
 
 
 def fit_members(
@@ -174,18 +180,26 @@ def fit_members(
     multilabel: bool,
     monitor: Monitor = SILENT,
 ) -> list[Member]:
-    """One member per estimator, each on a resample of its own. The same arguments give the same members.
+    """Train one member per estimator. The result is deterministic given the arguments.
 
-    Shapes: vectors (L, D), targets (L, C) of zeros and ones, weights (L,).
+    Args:
+        estimators: names, see `make_estimator`.
+        vectors: (L, D), standardised.
+        targets: (L, C) of zeros and ones.
+        weights: (L,), sample weights.
+        seed: seed of the resamples and the estimators.
+        bootstrap: whether to train each member on its own resample of the rows.
+        multilabel: whether to train one estimator per class.
+        monitor: receives the progress.
     """
     from threadpoolctl import threadpool_limits
 
     monitor.started("fit", len(estimators))
     members = []
-    with warnings.catch_warnings(), threadpool_limits(1):  # so few rows are fitted faster by one thread
+    with warnings.catch_warnings(), threadpool_limits(1):  # with few rows, a single thread is faster
         warnings.simplefilter("ignore")
-        for name, own in zip(estimators, spawned(seed, len(estimators)), strict=True):
-            members.append(_fit_member(name, own, vectors, targets, weights, bootstrap, multilabel))
+        for name, member_seed in zip(estimators, spawned(seed, len(estimators)), strict=True):
+            members.append(_fit_member(name, member_seed, vectors, targets, weights, bootstrap, multilabel))
             monitor.advanced(1)
     monitor.finished()
     return members
@@ -196,17 +210,17 @@ def _fit_member(
 ) -> Member:
     from sklearn.utils.validation import has_fit_parameter
 
-    weighs = has_fit_parameter(make_estimator(name, seed), "sample_weight")
+    weighted = has_fit_parameter(make_estimator(name, seed), "sample_weight")
     generator = torch.Generator().manual_seed(seed)
-    alike = bool((weights == weights[0]).all())
-    if weighs or alike:
+    uniform = bool((weights == weights[0]).all())
+    if weighted or uniform:
         counts = torch.ones(len(targets), dtype=torch.int64)
         if bootstrap:
             counts = resamples(targets, 1, generator, multilabel=multilabel, weights=weights)[0]
         rows = torch.arange(len(targets)).repeat_interleave(counts * (weights > 0))
-    else:  # it takes no weights, so heavier rows are drawn more often
+    else:  # the estimator has no sample_weight: draw rows in proportion to their weight instead
         rows = torch.multinomial(weights.double(), len(weights), replacement=True, generator=generator).sort().values
-    x, w = vectors[rows].numpy(), weights[rows].numpy() if weighs and not alike else None
+    x, w = vectors[rows].numpy(), weights[rows].numpy() if weighted and not uniform else None
     answers = targets[rows].long()
     columns = answers.T.numpy() if multilabel else [answers.argmax(1).numpy()]
     classes = targets.shape[1]
@@ -215,7 +229,7 @@ def _fit_member(
 
 
 def fit_estimator(estimator: Any, x: Any, y: np.ndarray, weights: np.ndarray | None) -> Any:
-    """The estimator trained on rows x (L, D), dense or sparse; None where all answers y (L,) are alike."""
+    """Fit the estimator to x (L, D), dense or sparse, and targets y (L,). Returns None if all targets are equal."""
     if len(np.unique(y)) == 1:
         return None
     return estimator.fit(x, y) if weights is None else estimator.fit(x, y, sample_weight=weights)
@@ -226,7 +240,7 @@ def fit_estimator(estimator: Any, x: Any, y: np.ndarray, weights: np.ndarray | N
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """All that the members follow from, besides the learner's options: what is saved in their place.
+    """Training set of the members, which is saved instead of the estimators.
 
     Shapes: mean and scale (D,), vectors (L, D) standardised by them, targets (L, C), weights (L,).
     """
@@ -239,7 +253,7 @@ class Training:
 
 
 class SklearnPredictor(Predictor):
-    """Trained members over cached embeddings; without members, the embeddings alone."""
+    """Predictor of the committee on cached embeddings; without members, of the embeddings only."""
 
     def __init__(
         self,
@@ -255,7 +269,7 @@ class SklearnPredictor(Predictor):
 
     @property
     def provides(self) -> frozenset[str]:
-        """The raw names it computes."""
+        """Raw outputs that it computes."""
         return SklearnCommittee.provides if self.members else SklearnCommittee.label_free
 
     def outputs(
@@ -268,7 +282,7 @@ class SklearnPredictor(Predictor):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The named outputs for `rows`, in one pass over the embeddings; always exact, whatever `seed`."""
+        """Compute the named outputs of `rows` in one pass over the embeddings; always exact, regardless of `seed`."""
         names = frozenset(names)
         if not self.members and (missing := names - closure(self.provides)):
             raise NeedError(f"{', '.join(sorted(missing))} cannot be read before anything is fitted")
@@ -295,9 +309,9 @@ class SklearnPredictor(Predictor):
         return dict.fromkeys(COMPUTED, mc_logits) | {"logits": consensus(mc_logits, multilabel)}
 
     def save(self, folder: Path) -> None:
-        """Write `training.safetensors` and `sklearn.json`: what the members were trained on, and with which seed.
+        """Write the training set (`training.safetensors`), and the seed and options (`sklearn.json`).
 
-        No estimator is written: scikit-learn has no format for them that cannot execute code.
+        Estimators are not saved: formats of scikit-learn models can execute code when loaded.
         """
         import sklearn
 
@@ -319,27 +333,28 @@ class SklearnPredictor(Predictor):
 
 @dataclass(frozen=True)
 class SklearnCommittee(Learner):
-    """Query by committee of different kinds of scikit-learn models, on the embeddings of a frozen encoder.
+    """Query by committee of different scikit-learn classifiers on the embeddings of a frozen encoder.
 
-    Logistic regression, a random forest and gradient boosting make different mistakes; each is trained on a bootstrap
-    resample of the labels (Abe and Mamitsuka 1998, "Query Learning Strategies Using Boosting and Bagging"). A class
-    that a member has not seen gets a floor probability of it. `mc_logits` are the members' log-probabilities (log-odds
-    when multi-label, where each member is one model per class), and `joint_mc_logits` as well; `logits` are those of
-    the mean probability. There are no `features`: the members share no last layer.
+    Logistic regression, a random forest and gradient boosting make different errors. Each is trained on a bootstrap
+    resample of the labels (Abe and Mamitsuka 1998, "Query Learning Strategies Using Boosting and Bagging"). Members
+    assign a floor probability to classes missing in their training rows. `mc_logits` and `joint_mc_logits` are the
+    log-probabilities of the members (log-odds when multi-label, with one estimator per class); `logits` are those of
+    the mean probability. `features` are not provided, because the members have no common last layer.
 
-    Nothing that could execute code is saved: the training vectors, labels and the seed are, and loading trains again.
+    Saving stores the training vectors, labels and the seed, and loading trains again, because formats of scikit-learn
+    models can execute code.
 
     Args:
-        model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None when the rows are vectors already.
-        max_length: tokens per text, the rest is cut off.
+        model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
+        max_length: maximum number of tokens per text; longer texts are truncated.
         estimators: "logistic", "random_forest", "gradient_boosting", or import paths of classifiers with
-            `predict_proba`, such as sklearn.neighbors.KNeighborsClassifier, made with their default options.
-        repeats: how many members of each kind.
-        bootstrap: train each member on a resample of the labeled rows, drawn with replacement.
-        class_weights: "balanced" gives every class the same total weight.
-        precision: of the encoder: "auto" is bfloat16 where the hardware has it.
+            `predict_proba`, such as sklearn.neighbors.KNeighborsClassifier, created with their default options.
+        repeats: number of members per estimator.
+        bootstrap: whether to train each member on a resample of the labeled rows, drawn with replacement.
+        class_weights: "balanced" gives every class the same total weight; None weights rows equally.
+        precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch of the encoder, padding included; halved when memory runs out.
-        device: where the encoder runs and outputs are; "auto" takes a GPU when there is one. Members run on the CPU.
+        device: device of the encoder and the outputs; "auto" uses a GPU if one is available. Members run on the CPU.
     """
 
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
@@ -354,7 +369,7 @@ class SklearnCommittee(Learner):
 
     provides = frozenset({"logits", "embeddings", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings"})
-    advice = "Different kinds of models that disagree where the embeddings alone do not decide; seconds per round."
+    advice = "Different models that disagree where the embeddings are ambiguous; seconds per round."
 
     def __post_init__(self) -> None:
         check_encoder(self)
@@ -366,25 +381,25 @@ class SklearnCommittee(Learner):
         if len(self.names) < 2:
             raise ConfigError("a committee needs at least 2 members: name more estimators, or raise repeats")
         if self.repeats > 1 and not self.bootstrap:
-            raise ConfigError("without bootstrap, repeats of an estimator would be alike: set repeats=1")
+            raise ConfigError("without bootstrap, repeats of an estimator would be identical: set repeats=1")
         for name in self.estimators:
             if name not in ESTIMATORS:
                 make_estimator(name, 0)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The kind of each member."""
+        """Estimator name of each member."""
         return self.estimators * self.repeats
 
     @property
     def embedder(self) -> Embedder | None:
-        """What embeds texts; None when the rows are vectors already."""
+        """Embedder of texts; None if the rows are vectors."""
         if self.model is None:
             return None
         return Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
 
     def prepare(self, data: Any) -> Prepared:
-        """The rows tokenized, or as vectors where there is no encoder."""
+        """Tokenize the rows, or return them as vectors if there is no encoder."""
         return prepare_vectors(data, self.model, self.max_length)
 
     def fit(
@@ -399,7 +414,7 @@ class SklearnCommittee(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> SklearnPredictor:
-        """Every member trained on these labels."""
+        """Train the members on the labeled rows."""
         targets = checked_labels(labels, data.classes, data.multilabel)
         vectors = embedded(data, self.embedder, monitor)
         mean, scale = vectors.moments
@@ -413,14 +428,14 @@ class SklearnCommittee(Learner):
         return self._trained(training, data, seed, monitor)
 
     def untrained(self, data: Prepared) -> SklearnPredictor:
-        """The embeddings alone."""
+        """Return a predictor that computes embeddings only."""
         return SklearnPredictor(self, data.classes, data.multilabel)
 
     def load(self, folder: Path, data: Prepared) -> SklearnPredictor:
-        """The members that were saved, trained again on what they had been trained on.
+        """Train the members again on the saved training set.
 
         Raises:
-            LearnerError: they were trained for other classes or by another learner, or what was saved is damaged.
+            LearnerError: the classes or the options of the learner differ, or a file is damaged.
         """
         import sklearn
 
@@ -428,11 +443,11 @@ class SklearnCommittee(Learner):
         check_classes(folder, facts["classes"], data.classes)
         check_kind(folder, facts["multilabel"], data.multilabel)
         if facts["estimators"] != list(self.names) or facts["bootstrap"] != self.bootstrap:
-            held = shortened(", ".join(map(str, facts["estimators"])), 200)
-            raise LearnerError(f"{folder} holds the members {held}, not this learner's")
+            saved = shortened(", ".join(map(str, facts["estimators"])), 200)
+            raise LearnerError(f"{folder} holds the members {saved}, not this learner's")
         if facts["scikit-learn"] != sklearn.__version__:
             _log.warning(
-                "%s was trained by scikit-learn %s and is trained again by %s: choices may differ",
+                "%s was trained by scikit-learn %s and is trained again by %s: predictions may differ",
                 folder,
                 facts["scikit-learn"],
                 sklearn.__version__,

@@ -1,4 +1,4 @@
-"""Logistic regression on TF-IDF: no encoder, no network, a second opinion on what labels are worth."""
+"""Logistic regression on TF-IDF vectors, without an encoder or a network."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -24,24 +24,24 @@ _LOGITS = frozenset({"logits"})
 
 
 class WordsPrepared(Prepared):
-    """Rows as their texts; both texts of a pair one after the other. A batch is `{"texts": [...]}`."""
+    """Rows as plain texts, with the two texts of a pair concatenated. A batch is `{"texts": [...]}`."""
 
     def __init__(self, texts: Sequence[str], classes: Sequence[str], multilabel: bool) -> None:
         self.texts = texts
         self.classes, self.multilabel = tuple(classes), multilabel
         self.lengths = torch.tensor([1 + text.count(" ") for text in texts], dtype=torch.int64)
-        self.vectors: dict[Any, tuple[Any, Any]] = {}  # by options: the vectorizer fitted on them, and what it made
+        self.vectors: dict[Any, tuple[Any, Any]] = {}  # n-gram length -> fitted vectorizer and TF-IDF matrix (N, V)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The rows' texts."""
+        """Return the texts of the rows."""
         return {"texts": [self.texts[int(row)] for row in rows]}
 
 
 class TfidfPredictor(Predictor):
-    """A trained regression and the vectorizer that it reads; without both, nothing."""
+    """Trained regression and its vectorizer; without them, a predictor without outputs."""
 
     def __init__(self, vectorizer: Any = None, member: Member | None = None, classes: Sequence[str] = ()) -> None:
         self._vectorizer, self._member, self._classes = vectorizer, member, tuple(classes)
@@ -56,11 +56,11 @@ class TfidfPredictor(Predictor):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The logits of `rows`, or what follows from them; always exact, whatever `seed`."""
+        """Compute the logits of `rows` and outputs derived from them; always exact, regardless of `seed`."""
         names = frozenset(names)
         if missing := names - (closure(_LOGITS) if self._member is not None else frozenset()):
             when = "" if self._member is not None else " before anything is fitted"
-            raise NeedError(f"{', '.join(sorted(missing))} cannot be read{when}: TF-IDF has logits alone")
+            raise NeedError(f"{', '.join(sorted(missing))} cannot be computed{when}: TfidfLearner provides logits only")
         index = list(range(len(data))) if rows is None else rows.tolist()
         tensors = {}
         if self._member is not None and names:
@@ -72,7 +72,7 @@ class TfidfPredictor(Predictor):
         return Outputs(tensors, length=len(index), multilabel=data.multilabel)
 
     def save(self, folder: Path) -> None:
-        """Write `tfidf.safetensors` and `tfidf.json`: weights, and the terms that they belong to."""
+        """Write the weights (`tfidf.safetensors`) and the terms (`tfidf.json`)."""
         if self._member is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
         tensors = {"idf": np.ascontiguousarray(self._vectorizer.idf_)}
@@ -90,16 +90,16 @@ class TfidfPredictor(Predictor):
 
 @dataclass(frozen=True)
 class TfidfLearner(Learner):
-    """Logistic regression on the TF-IDF weights of words and word pairs: no encoder, seconds for ten thousand texts.
+    """Logistic regression on TF-IDF vectors of words and word pairs. Takes seconds for ten thousand texts.
 
-    Terms and their frequencies come from the whole pool, labels or none. One-vs-rest when multi-label. It offers
-    `logits` alone, so that strategies that read probabilities work on it, and it is the usual successor: a model of
-    another kind, on which `successor` tests what the labels are worth.
+    Terms and document frequencies are computed on the whole pool, labeled or not. One-vs-rest when multi-label. It
+    provides `logits` only, which is sufficient for strategies based on probabilities. It is also the usual `successor`:
+    a model of a different family, used to test how well the selected labels transfer.
 
     Args:
-        C: inverse strength of the penalty.
-        ngrams: words in the longest term.
-        class_weights: "balanced" gives every class the same total weight.
+        C: inverse strength of the L2 penalty.
+        ngrams: maximum number of words per term.
+        class_weights: "balanced" gives every class the same total weight; None weights rows equally.
 
     Example:
         >>> from dal.data import Rows
@@ -115,7 +115,7 @@ class TfidfLearner(Learner):
     class_weights: Literal["balanced"] | None = None
 
     provides = _LOGITS
-    advice = "No encoder at all: a cheap baseline, and a second opinion on a labeled set."
+    advice = "A cheap baseline without an encoder, and a second model family for testing a labeled set."
 
     def __post_init__(self) -> None:
         options = Options(self, named="")
@@ -124,10 +124,10 @@ class TfidfLearner(Learner):
         options.one_of("class_weights", (None, "balanced"))
 
     def prepare(self, data: Any) -> WordsPrepared:
-        """The texts as they are.
+        """Return the rows as plain texts.
 
         Raises:
-            DataError: the inputs are no texts.
+            DataError: the inputs are not texts.
         """
         return WordsPrepared([_text(each) for each in data.inputs], data.classes, data.multilabel)
 
@@ -143,26 +143,27 @@ class TfidfLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> TfidfPredictor:
-        """The regression on these labels, which alone decide it."""
+        """Fit the regression to the labeled rows, regardless of `seed`, `validation` and `previous`."""
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
-        counted = row_weights(targets, weights, self.class_weights, data.multilabel).numpy()
+        sample_weights = row_weights(targets, weights, self.class_weights, data.multilabel).numpy()
         vectorizer, vectors = self._vectors(data)
         answers = targets.long().numpy()
         columns = list(answers.T) if data.multilabel else [answers.argmax(1)]
-        fitted = [fit_estimator(self._regression(), vectors[rows.numpy()], column, counted) for column in columns]
+        x = vectors[rows.numpy()]
+        fitted = [fit_estimator(self._regression(), x, column, sample_weights) for column in columns]
         seen = tuple(np.unique(column) for column in columns)
         member = Member(len(data.classes), data.multilabel, tuple(fitted), seen)
         return TfidfPredictor(vectorizer, member, data.classes)
 
     def untrained(self, data: Prepared) -> TfidfPredictor:
-        """Nothing: it has no label-free names."""
+        """Return a predictor without outputs, because there are no label-free ones."""
         return TfidfPredictor()
 
     def load(self, folder: Path, data: Prepared) -> TfidfPredictor:
-        """The regression that `save` wrote.
+        """Load a regression written by `save`.
 
         Raises:
-            LearnerError: it was trained for other classes, or is damaged.
+            LearnerError: the regression was trained for different classes, or a file is damaged.
         """
         facts = read_facts(folder, "tfidf.json", {"classes": list, "multilabel": bool, "terms": list})
         check_classes(folder, facts["classes"], data.classes)
@@ -191,7 +192,7 @@ class TfidfLearner(Learner):
         return estimator
 
     def _vectors(self, data: Prepared) -> tuple[Any, Any]:
-        """The vectorizer fitted on all rows, and the rows as it sees them: made once."""
+        """The vectorizer fitted on all rows and their TF-IDF matrix, computed once."""
         if not isinstance(data, WordsPrepared):
             raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
         if self.ngrams not in data.vectors:
@@ -199,7 +200,7 @@ class TfidfLearner(Learner):
             try:
                 data.vectors[self.ngrams] = (vectorizer, vectorizer.fit_transform(data.texts).tocsr())
             except ValueError as error:
-                raise LearnerError(f"the texts have no words that TF-IDF could weigh: {error}") from error
+                raise LearnerError(f"the texts contain no words for TF-IDF: {error}") from error
         return data.vectors[self.ngrams]
 
     def _vectorizer(self, **options: Any) -> Any:
@@ -214,7 +215,7 @@ class TfidfLearner(Learner):
 
 
 def _shapes(names: set[str], count: int) -> dict[str, str]:
-    """The dimensions of what the regressions of a saved model hold."""
+    """The dimensions of the tensors of a saved model, by name."""
     wanted = {"idf": "V"}
     for number in range(count):
         wanted[f"seen.{number}"] = f"S{number}"
@@ -224,14 +225,14 @@ def _shapes(names: set[str], count: int) -> dict[str, str]:
 
 
 def _check_member(number: int, seen: np.ndarray, tensors: dict[str, np.ndarray], classes: int) -> None:
-    """Make sure that a regression tells the classes apart that it says it has seen (ValueError)."""
+    """Check that the weights of a saved regression fit the classes it has seen. Raises `ValueError`."""
     if not len(seen) or not np.issubdtype(seen.dtype, np.integer) or seen.min() < 0 or seen.max() >= classes:
         raise ValueError(f"seen.{number} holds no classes")
     if len(np.unique(seen)) != len(seen) or (len(seen) > 1) != (f"weight.{number}" in tensors):
         raise ValueError(f"seen.{number} does not fit the weights")
     expected = 1 if len(seen) == 2 else len(seen)
     if len(seen) > 1 and len(tensors[f"weight.{number}"]) != expected:
-        raise ValueError(f"weight.{number} is not of {len(seen)} classes")
+        raise ValueError(f"weight.{number} does not have {len(seen)} classes")
 
 
 def _text(given: Any) -> str:
@@ -239,4 +240,4 @@ def _text(given: Any) -> str:
         return given
     if isinstance(given, Sequence) and given and all(isinstance(part, str) for part in given):
         return " ".join(given)
-    raise DataError(f"TF-IDF reads texts, not {type(given).__name__}: give a learner that reads numbers, or texts")
+    raise DataError(f"TfidfLearner reads texts, not {type(given).__name__}: use a learner for tensors, or give texts")

@@ -1,4 +1,4 @@
-"""Fine-tune any Hugging Face sequence-classification model."""
+"""Fine-tune Hugging Face sequence-classification models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
-from dal.learners.inference import Precision
+from dal.learners.inference import DEFAULT_SAMPLES, Precision
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import Surprisal
 from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_texts
@@ -32,42 +32,43 @@ from dal.modules.transformer import TransformerClassifier
 @accepts_old_options
 @dataclass(frozen=True)
 class TransformerLearner(Learner):
-    """A transformer fine-tuned from scratch in every round, from a pretrained or already fine-tuned model.
+    """Transformer fine-tuned in every round, starting from a pretrained or already fine-tuned model.
 
-    The defaults suit small encoders and 20 to some hundred labels. `embeddings` are those of the pretrained encoder:
-    masked means of its last layer, cached on disk, and the same in every round. `surprisal` is read off the
-    checkpoint's own masked-language-model head, where it has one.
+    The defaults suit small encoders and 20 to a few hundred labels. `embeddings` are masked means of the last layer of
+    the pretrained encoder, cached on disk and identical in every round. `surprisal` is computed with the checkpoint's
+    masked-language-model head, if it has one.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER`.
-        max_length: tokens per text, the rest is cut off.
-        epochs: how often every label is seen, unless `min_steps` or `max_steps` say otherwise.
-        min_steps: at least so many steps of the optimiser, however few the labels are.
-        max_steps: at most so many; null: no limit.
+        max_length: maximum number of tokens per text; longer texts are truncated.
+        epochs: number of passes over the labeled rows, subject to `min_steps` and `max_steps`.
+        min_steps: minimum number of optimiser steps, which repeats small labeled sets more often.
+        max_steps: maximum number of optimiser steps; None for no limit.
         batch_size: rows per training batch.
-        learning_rate: of the pretrained part, at its highest.
-        head_learning_rate: of what follows it; null: the same.
-        weight_decay: of AdamW.
-        warmup_ratio: share of the steps in which the learning rate rises, before it falls to zero.
-        gradient_clip_val: largest norm of the gradients, where the trainer names none; null: no clipping.
-        target_train_loss: stop after an epoch whose mean training loss is below this; null: never.
-        patience: with validation rows, stop after so many epochs without a smaller loss and go back to the best.
-        class_weights: "balanced" gives every class the same total weight.
-        warm_start: go on from the last round's weights instead of the pretrained ones.
-        freeze: how many of the lowest layers stay as pretrained.
-        lora: train low-rank updates instead of all weights; needs the extra `lora`.
-        dropout: probability of all dropout but that of attention weights; null: as the model's config says.
-        samples: K, for `mc_logits`.
-        mc_mode: where they come from. MC-dropout: "head" samples what follows the pretrained part, which runs once,
-            "full" the whole network. Draws of the last layer, for any model and in one pass: "laplace" from a Gaussian
-            around the trained one, "bootstrap" fits K of them on resamples of the labels.
-        prior_precision: of the last layer's weights in those, on features of mean squared norm 1.
-        attention_dropout: whether dropout on attention weights acts in MC samples too.
-        precision: of the pass over the pool; "auto" is bfloat16 where the hardware has it.
+        learning_rate: peak learning rate of the pretrained layers.
+        head_learning_rate: peak learning rate of the classification head; None for `learning_rate`.
+        weight_decay: weight decay of AdamW.
+        warmup_ratio: share of the steps with a rising learning rate, 0 to 1; it then decays to zero.
+        gradient_clip_val: maximum gradient norm, unless the trainer sets one; None for no clipping.
+        target_train_loss: stop after an epoch with a mean training loss below this value; None to disable.
+        patience: with validation rows, stop after this many epochs without a lower validation loss and restore the best
+            weights; None to disable.
+        class_weights: "balanced" gives every class the same total weight; None weights rows equally.
+        warm_start: start from the weights of the previous round instead of the pretrained ones.
+        freeze: number of lowest layers to keep frozen.
+        lora: train low-rank updates instead of all weights; requires the extra `lora`.
+        dropout: dropout probability, except on attention weights; None for the value in the model's config.
+        samples: number K of samples in `mc_logits`.
+        mc_mode: source of the samples. MC dropout: "head" samples only the layers after the pretrained part, which runs
+            once; "full" samples the whole network. Draws of the last layer, in a single pass: "laplace" draws from a
+            Gaussian around the trained weights; "bootstrap" fits K layers on resamples of the labels.
+        prior_precision: prior precision of the last layer in these draws, on features of mean squared norm 1.
+        attention_dropout: whether MC samples also apply dropout to attention weights.
+        precision: precision of the pass over the pool; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch of the pass, padding included; halved when memory runs out.
-        trainer: makes the Lightning trainer of a round: precision, devices, loggers, callbacks. Limits on epochs are
-            the learner's. null: one device, bfloat16 where the hardware has it, silent.
-        device: where the model runs when no trainer is given; "auto" takes a GPU when there is one.
+        trainer: factory of a Lightning trainer for each round, with its precision, devices, loggers and callbacks; its
+            epoch limits are ignored. None for one device, bfloat16 where the hardware supports it, and no output.
+        device: device of the model if no trainer is given; "auto" uses a GPU if one is available.
     """
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -88,7 +89,7 @@ class TransformerLearner(Learner):
     freeze: int = 0
     lora: LoRA | None = None
     dropout: float | None = None
-    samples: int = 20
+    samples: int = DEFAULT_SAMPLES
     mc_mode: Literal["head", "full", "laplace", "bootstrap"] = "head"
     prior_precision: float = 0.1
     attention_dropout: bool = False
@@ -121,7 +122,7 @@ class TransformerLearner(Learner):
             raise ConfigError("freeze and lora exclude each other: LoRA keeps every pretrained weight as it is")
 
     def prepare(self, data: Any) -> TextPrepared:
-        """The rows tokenized, from the cache when they were before."""
+        """Tokenize the rows, or read their tokens from the cache."""
         return prepare_texts(data, self.model, self.max_length)
 
     def fit(
@@ -136,7 +137,7 @@ class TransformerLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
-        """The model fine-tuned on these labels by a fresh Lightning trainer."""
+        """Fine-tune the model on the labeled rows with a new Lightning trainer."""
         module, layer = fit_network(
             self,
             partial(self._start, data, previous, seed),
@@ -152,14 +153,14 @@ class TransformerLearner(Learner):
         return self._predictor(module, layer)
 
     def untrained(self, data: Prepared) -> NetworkPredictor:
-        """The embeddings alone."""
+        """Return a predictor that computes embeddings and surprisal only."""
         return self._predictor(None)
 
     def load(self, folder: Path, data: Prepared) -> NetworkPredictor:
-        """The model in a Hugging Face folder, such as `save` wrote.
+        """Load a model from a Hugging Face folder, such as the one written by `save`.
 
         Raises:
-            LearnerError: it was trained for other classes, or is damaged.
+            LearnerError: the model was trained for different classes, or a file is damaged.
         """
         with refusing_damage(folder):
             module = self._module(str(Path(folder).absolute()), data, lora=None, freeze=0)
@@ -176,7 +177,7 @@ class TransformerLearner(Learner):
         if self.warm_start and isinstance(previous, NetworkPredictor):
             before = previous.module
             same = isinstance(before, TransformerClassifier) and _classes(before) == _classes(module)
-            if before is not None and same:  # else a class was added: start from scratch
+            if before is not None and same:  # otherwise a class was added, and the head does not fit
                 module.load_state_dict(before.state_dict())
         return module
 
@@ -231,5 +232,5 @@ class TransformerLearner(Learner):
 
 
 def _classes(module: TransformerClassifier) -> dict[int, str]:
-    found: dict[int, str] = module.model.config.id2label
-    return found
+    classes: dict[int, str] = module.model.config.id2label
+    return classes

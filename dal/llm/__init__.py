@@ -1,4 +1,4 @@
-"""Language models: who is asked, what it costs, and what is kept."""
+"""Language models as annotators: clients, prompts, confidence, and costs."""
 
 from dal.llm.clients.anthropic_client import AnthropicClient
 from dal.llm.clients.client import Bill, Client, LLMWarning, PriceBound, Reply, Request

@@ -1,4 +1,4 @@
-"""A language model as a learner: its doubt is known before anything is labeled."""
+"""A language model as a learner, whose uncertainty is available before any labels."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -36,18 +36,22 @@ PROVIDES = {
 
 
 class PlainTexts(Prepared):
-    """Texts as they are. A batch is `{"texts": [...]}`; a row costs what it has in words.
+    """Rows as plain texts. A batch is `{"texts": [...]}`; the length of a row is its number of words.
+
+    Args:
+        data: a `dal.data.Rows`.
+        most: maximum number of characters per text; longer texts are truncated.
 
     Raises:
-        LearnerError: the rows may have several labels each.
-        DataError: they are no texts.
+        LearnerError: the rows are multi-label.
+        DataError: the rows are not texts.
     """
 
     def __init__(self, data: Any, most: int) -> None:
         if data.multilabel:
             raise LearnerError(
-                "LLMLearner reads one label per text, and these rows may have several: take a learner for multi-label "
-                "data, and let people answer, or make one task of each label"
+                "LLMLearner supports one label per text, but these rows are multi-label: use a learner for multi-label "
+                "data and let people answer, or define one task per label"
             )
         self.classes, self.multilabel = tuple(data.classes), False
         self.texts = [as_text(item)[:most] for item in data.texts()]
@@ -57,19 +61,25 @@ class PlainTexts(Prepared):
         return len(self.texts)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The texts of some rows."""
+        """Return the texts of some rows."""
         return {"texts": [self.texts[row] for row in rows]}
 
 
 class LLMPredictor(Predictor):
-    """A language model with its task and, once something is labeled, examples to choose from."""
+    """Predictor of a language model with its task and, after fitting, labeled examples.
+
+    Args:
+        learner: the learner.
+        classes: class names.
+        shots: labeled examples to choose from; None before fitting.
+    """
 
     def __init__(self, learner: "LLMLearner", classes: tuple[str, ...], shots: ExamplePool | None) -> None:
         self.learner, self.classes, self.shots = learner, classes, shots
 
     @property
     def provides(self) -> frozenset[str]:
-        """The raw names it computes."""
+        """Raw outputs that it computes."""
         return self.learner.label_free if self.shots is None else self.learner.provides
 
     def outputs(
@@ -82,38 +92,43 @@ class LLMPredictor(Predictor):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The named outputs for `rows`, each text asked once. Neither `seed` nor `exact` changes them.
+        """Compute the named outputs of `rows`, asking each distinct text once. `seed` and `exact` have no effect.
 
-        The draws are numbered, not seeded: another round that asks about a text again finds the answers in the cache.
+        Samples are numbered rather than seeded, so that a later round finds the replies for the same text in the cache.
         """
         texts = self._texts(data, rows)
         self.unreadable = {}
         if not self.provides:
-            raise NeedError("nothing can be read before anything is fitted: examples come from labeled rows")
+            raise NeedError("nothing can be computed before anything is fitted: examples come from labeled rows")
         collector = Collector(frozenset(names), len(texts), provides=self.provides, multilabel=False)
         if collector.raw and texts:
             collector.put(torch.arange(len(texts)), self._computed(texts, monitor))
         elif collector.raw:
-            collector.put(torch.zeros(0, dtype=torch.int64), self._nothing())
+            collector.put(torch.zeros(0, dtype=torch.int64), self._empty())
         return collector.outputs()
 
     def answers(
         self, data: Prepared, rows: Tensor | None = None, *, monitor: Monitor = SILENT
     ) -> list[Parsed] | list[list[Parsed]]:
-        """What the model said of each row, verbatim and as it was read: one answer, or a list of them (consistency).
+        """Return the verbatim and parsed reply for each row, or a list of K replies per row (consistency).
 
         Raises:
-            LearnerError: label likelihood asks for no answers.
+            LearnerError: the mode is likelihood, which generates no replies.
         """
         texts = self._texts(data, rows)
         if self.learner.mode == "likelihood":
-            raise LearnerError("in the mode likelihood the model gives probabilities and no answers")
+            raise LearnerError("in the mode likelihood the model computes probabilities and generates no answers")
         if self.learner.mode == "verbalized":
             return self._questioner.verbalized(texts, self.near(texts), monitor=monitor)
         return self._questioner.votes(texts, self.near(texts), self.learner.samples, monitor=monitor)[1]
 
     def requests(self, texts: Sequence[str], near: Sequence[Sequence[Example]] | None = None) -> list[Request]:
-        """What the model would be asked about these texts, with the examples that are `near` or those given."""
+        """Return the requests for these texts.
+
+        Args:
+            texts: N texts.
+            near: examples for each text; None for the nearest labeled examples.
+        """
         near, asks = self.near(texts) if near is None else near, self._questioner
         if self.learner.mode == "verbalized":
             return asks.verbalized_requests(texts, near)
@@ -122,11 +137,11 @@ class LLMPredictor(Predictor):
         return [asks.task.request("likelihood", [text], some) for text, some in zip(texts, near, strict=True)]
 
     def near(self, texts: Sequence[str]) -> list[list[Example]]:
-        """The examples that each text is asked with."""
+        """Return the examples shown in the prompt of each text."""
         return [[] for _ in texts] if self.shots is None else self.shots.near(texts)
 
     def save(self, folder: Path) -> None:
-        """Write `llm.json`: the classes and the labeled examples. The language model is not written."""
+        """Write the classes and labeled examples to `llm.json`. The language model itself is not saved."""
         if self.shots is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
         facts = {"classes": list(self.classes), "examples": [[each.text, each.label] for each in self.shots.examples]}
@@ -154,19 +169,19 @@ class LLMPredictor(Predictor):
                 "unread": torch.tensor([float(each.label is None) for each in answers]),
             }
         if self.learner.mode == "consistency":
-            votes, said = asks.votes(texts, near, self.learner.samples, monitor=monitor)
-            lost = {row: said[row] for row in (votes < 0).all(1).nonzero().flatten().tolist()}
-            self.unreadable = {row: "\n\n".join(each.verbatim for each in answers) for row, answers in lost.items()}
+            votes, replies = asks.votes(texts, near, self.learner.samples, monitor=monitor)
+            unparsed = {row: replies[row] for row in (votes < 0).all(1).nonzero().flatten().tolist()}
+            self.unreadable = {row: "\n\n".join(each.verbatim for each in some) for row, some in unparsed.items()}
             return {
                 "logits": class_logits(votes, C),
                 "mc_logits": vote_logits(votes, C),
-                "dollars": torch.tensor([sum(each.dollars for each in answers) for answers in said]),
+                "dollars": torch.tensor([sum(each.dollars for each in some) for some in replies]),
                 "unread": (votes < 0).float().mean(1),
             }
         options = {"length_normalized": self.learner.length_normalized, "calibrate": self.learner.calibrate}
         return {"logits": asks.log_probs(texts, near, **options, monitor=monitor)}
 
-    def _nothing(self) -> dict[str, Tensor]:
+    def _empty(self) -> dict[str, Tensor]:
         C = len(self.classes)
         return {
             "logits": torch.zeros(0, C),
@@ -179,38 +194,39 @@ class LLMPredictor(Predictor):
 
 @dataclass(frozen=True)
 class LLMLearner(Learner):
-    """A language model that is asked, not trained: what it says of a text is known before anything is labeled.
+    """Language model that is prompted, not trained, so that its predictions need no labels.
 
-    - `verbalized`: one answer with label, confidence and alternatives, read as `logits`, and the stated `confidence`
-      (Tian et al. 2023, "Just Ask for Calibration").
-    - `consistency`: `samples` answers at a temperature, read as votes in `mc_logits`, with a column more than there are
-      classes where an answer could not be read, and their shares in `logits` (Wang et al. 2023, "Self-Consistency").
-    - `likelihood`: a local model's own probability of each label, read as `logits`; nothing is parsed.
+    - `verbalized`: one reply with label, confidence and alternatives, converted to `logits`; the stated confidence is
+      in `confidence` (Tian et al. 2023, "Just Ask for Calibration").
+    - `consistency`: `samples` replies at a temperature above 0, as votes in `mc_logits`, with an additional column if a
+      reply could not be parsed, and as vote shares in `logits` (Wang et al. 2023, "Self-Consistency").
+    - `likelihood`: log-probabilities of the labels under a local model, in `logits`; no replies are generated.
 
-    `dollars` says what the answers to each text cost when they were bought, also where the cache has them or a copy of
-    the text was asked; what was spent in truth is in the client's `bill()`. `unread` is the share of the answers to
-    each text in which no label could be read; such an answer counts as maximally unsure.
+    `dollars` is the cost of the replies for each text when they were bought, also if they come from the cache or were
+    bought for a copy of the text; the client's `bill()` reports actual spending. `unread` is the share of the replies
+    for each text that could not be parsed. Such replies count as maximum uncertainty.
 
-    All of these are label-free without `examples`. With them, the labels so far are shown in the prompt, so outputs
-    must be read from a fitted model and nothing is label-free. Fitting trains nothing.
+    All outputs are label-free unless `examples` is set. With examples, labeled rows are shown in the prompt, so that
+    outputs require a fitted model. Fitting only stores the examples.
 
     Args:
-        client: the language model that is asked.
-        mode: what it is asked for.
-        samples: K, answers to each text (consistency).
-        temperature: of these.
-        vary: what else differs between them: "wording" of the question, "order" of the labels.
-        descriptions: what a class means, for those that need it.
-        instructions: further text for the model.
-        questions: wordings of the question; the first is asked unless the wording varies.
-        examples: how many of the labeled rows are shown, those nearest to the text.
-        encoder: encoder whose embeddings say what is near; None compares words.
-        template: path of a Jinja file in place of the mode's own; see `dal.llm.prompting.prompts.Task`.
-        per_call: texts asked about in one call (verbalized); cheaper, but answers then depend on their neighbours.
-        max_tokens: of an answer, for each text of a call.
-        max_characters: of a text, the rest is cut off.
-        length_normalized: the mean over a label's tokens in place of their sum (likelihood).
-        calibrate: divide by what the labels get for texts without content (likelihood).
+        client: language model.
+        mode: "verbalized", "consistency" or "likelihood".
+        samples: number K of replies per text (consistency).
+        temperature: sampling temperature of these replies, at least 0.
+        vary: further variation between these replies: "wording" of the question, "order" of the labels.
+        descriptions: class name -> explanation; classes may be omitted.
+        instructions: additional instructions in the prompt.
+        questions: wordings of the question; the first one is used unless the wording varies.
+        examples: number of labeled rows shown in the prompt, those nearest to the text; 0 for none.
+        encoder: encoder for the nearest examples; None for TF-IDF similarity.
+        template: path of a Jinja file that replaces the mode's template; see `dal.llm.prompting.prompts.Task`.
+        per_call: number of texts per request (verbalized). Larger values are cheaper, but answers then depend on the
+            other texts of the request.
+        max_tokens: maximum number of tokens of a reply, per text of a request.
+        max_characters: maximum number of characters per text; longer texts are truncated.
+        length_normalized: use the mean over the tokens of a label instead of the sum (likelihood).
+        calibrate: divide by the probabilities of the labels for content-free texts (likelihood).
     """
 
     client: Client
@@ -231,7 +247,7 @@ class LLMLearner(Learner):
     calibrate: bool = False
 
     unknown = True
-    advice = "A start without labels, or the doubt of a large model. Test first whether its confidence says anything."
+    advice = "Cold start without labels, or the uncertainty of a large model. Test first whether it is informative."
 
     def __post_init__(self) -> None:
         options = Options(self)
@@ -241,27 +257,27 @@ class LLMLearner(Learner):
         options.number("temperature", least=0)
         options.flag("length_normalized", "calibrate")
         if self.mode == "consistency" and not self.temperature > 0 and not self.vary:
-            raise ConfigError("at temperature 0 all answers are alike: raise it, or set vary")
+            raise ConfigError("at temperature 0 all answers are identical: raise it, or set vary")
         if self.mode == "likelihood" and not isinstance(self.client, LocalClient):
             raise ConfigError(f"the mode likelihood needs a LocalClient, not {type(self.client).__name__}")
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
-        """What the mode computes."""
+        """Raw outputs of the mode."""
         return PROVIDES[self.mode]
 
     @property
     def label_free(self) -> frozenset[str]:  # type: ignore[override]
-        """All of it, unless labeled rows are shown as examples."""
+        """All raw outputs, or none if labeled rows are shown as examples."""
         return frozenset() if self.examples else self.provides
 
     def questioner(self, classes: tuple[str, ...]) -> Questioner:
-        """Who is asked, and what about, for these classes."""
+        """Build the questioner for these classes."""
         task = Task(classes, self.descriptions, self.instructions, self.questions, self.template)
         return Questioner(self.client, task, self.temperature, self.max_tokens, self.vary, self.per_call)
 
     def prepare(self, data: Any) -> PlainTexts:
-        """The texts, cut to `max_characters`."""
+        """Return the texts, truncated to `max_characters`."""
         return PlainTexts(data, self.max_characters)
 
     def fit(
@@ -276,34 +292,35 @@ class LLMLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> LLMPredictor:
-        """The same model with these rows as examples to choose from; those of weight 0 are left out.
+        """Return a predictor with the labeled rows as examples, except rows with weight 0.
 
         Raises:
-            LearnerError: the labels are no codes of the classes.
+            LearnerError: a label is out of range.
         """
         if not isinstance(data, PlainTexts):
             raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(data.classes):
             raise LearnerError(f"labels must be codes from 0 to {len(data.classes) - 1}")
         counts = torch.ones(len(rows)) if weights is None else checked_weights(weights, len(rows))
-        shown = zip(rows.tolist(), labels.tolist(), counts.tolist(), strict=True)
-        held = tuple(Example(data.texts[row], data.classes[code]) for row, code, weight in shown if weight)
-        return LLMPredictor(self, data.classes, ExamplePool(held if self.examples else (), self.examples, self.encoder))
+        labeled = zip(rows.tolist(), labels.tolist(), counts.tolist(), strict=True)
+        shots = tuple(Example(data.texts[row], data.classes[code]) for row, code, weight in labeled if weight)
+        pool = ExamplePool(shots if self.examples else (), self.examples, self.encoder)
+        return LLMPredictor(self, data.classes, pool)
 
     def untrained(self, data: Prepared) -> LLMPredictor:
-        """The model without examples."""
+        """Return a predictor without examples."""
         return LLMPredictor(self, data.classes, None)
 
     def load(self, folder: Path, data: Prepared) -> LLMPredictor:
-        """The examples that were saved, with the model that this learner names.
+        """Load the saved examples, for use with this learner's language model.
 
         Raises:
-            LearnerError: they are of other classes, or the file is missing or damaged.
+            LearnerError: the classes differ, or the file is missing or damaged.
         """
         facts = read_facts(folder, "llm.json", {"classes": list, "examples": list})
         check_classes(folder, facts["classes"], data.classes)
         with refusing_damage(folder, "llm.json"):
-            held = tuple(Example(text, label) for text, label in facts["examples"])
-            if not all(isinstance(each.text, str) and each.label in data.classes for each in held):
-                raise ValueError("an example is not a text and one of the classes")
-        return LLMPredictor(self, data.classes, ExamplePool(held, self.examples, self.encoder))
+            shots = tuple(Example(text, label) for text, label in facts["examples"])
+            if not all(isinstance(each.text, str) and each.label in data.classes for each in shots):
+                raise ValueError("an example is not a text with one of the classes")
+        return LLMPredictor(self, data.classes, ExamplePool(shots, self.examples, self.encoder))

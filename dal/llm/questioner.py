@@ -1,4 +1,4 @@
-"""Texts to a language model and its answers back: verbalized, repeated, or as probabilities of the labels."""
+"""Ask a language model to classify texts: verbalized answers, repeated answers, or label probabilities."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from dal.monitor import SILENT, Monitor
 
 _log = logging.getLogger("dal")
 
-#: Texts that say nothing: what the model answers to them is what it prefers anyway (Zhao et al. 2021).
+#: Content-free texts, whose label probabilities measure the bias of the model (Zhao et al. 2021).
 CONTENT_FREE = ("N/A", "", "[MASK]")
 
 Examples = Sequence[Sequence[Example]]
@@ -25,15 +25,15 @@ Examples = Sequence[Sequence[Example]]
 
 @dataclass(frozen=True)
 class Questioner:
-    """Who is asked, and what about.
+    """A language model together with a classification task.
 
     Args:
-        client: the language model.
-        task: labels, descriptions, instructions, template.
-        temperature: of repeated answers; a verbalized one is the most probable.
-        max_tokens: of an answer.
-        vary: what else differs between repeated answers: "wording", "order" of the labels.
-        per_call: texts in one call, for verbalized answers.
+        client: language model.
+        task: labels, descriptions, instructions and template.
+        temperature: sampling temperature of repeated answers; verbalized answers use 0.
+        max_tokens: maximum number of tokens of an answer.
+        vary: further variation between repeated answers: "wording" of the question, "order" of the labels.
+        per_call: number of texts per request, for verbalized answers.
     """
 
     client: Client
@@ -44,21 +44,20 @@ class Questioner:
     per_call: int = 1
 
     def verbalized(self, texts: Sequence[str], examples: Examples, *, monitor: Monitor = SILENT) -> list[Parsed]:
-        """One answer per text: label, confidence, alternatives, reason, ambiguity."""
-        if self.per_call == 1:
-            replies = self.ask(self.verbalized_requests(texts, examples), monitor)
-            return self._told([replace(parse(each.text, self.task.labels), dollars=each.dollars) for each in replies])
-        starts = range(0, len(texts), self.per_call)
+        """Return one parsed answer per text: label, confidence, alternatives, reason and ambiguity."""
         replies = self.ask(self.verbalized_requests(texts, examples), monitor)
-        sizes = [len(texts[start : start + self.per_call]) for start in starts]
+        if self.per_call == 1:
+            answers = [replace(parse(each.text, self.task.labels), dollars=each.dollars) for each in replies]
+            return self._warn_unparsed(answers)
+        sizes = [len(texts[start : start + self.per_call]) for start in range(0, len(texts), self.per_call)]
         parts = [
             [replace(answer, dollars=each.dollars / n) for answer in parse_many(each.text, self.task.labels, n)]
             for each, n in zip(replies, sizes, strict=True)
         ]
-        return self._told([answer for part in parts for answer in part])
+        return self._warn_unparsed([answer for part in parts for answer in part])
 
     def verbalized_requests(self, texts: Sequence[str], examples: Examples) -> list[Request]:
-        """What `verbalized` asks: one request per text, or per `per_call` texts, with the examples of all of them."""
+        """Return the requests of `verbalized`: one per text, or one per `per_call` texts with all of their examples."""
         size = self.per_call
         if size == 1:
             pairs = zip(texts, examples, strict=True)
@@ -74,15 +73,16 @@ class Questioner:
     def votes(
         self, texts: Sequence[str], examples: Examples, samples: int, *, monitor: Monitor = SILENT
     ) -> tuple[Tensor, list[list[Parsed]]]:
-        """What K answers to each text say, (N, K) int64 codes, -1 where none can be read, and the answers."""
+        """Return K answers per text, as codes (N, K) int64, -1 if not parsed, and as N lists of parsed answers."""
         replies = self.ask(self.consistency_requests(texts, examples, samples), monitor)
-        answers = self._told([replace(parse(each.text, self.task.labels), dollars=each.dollars) for each in replies])
+        parsed = [replace(parse(each.text, self.task.labels), dollars=each.dollars) for each in replies]
+        answers = self._warn_unparsed(parsed)
         codes = [-1 if each.label is None else each.label for each in answers]
         rows = [answers[start : start + samples] for start in range(0, len(answers), samples)]
         return torch.tensor(codes, dtype=torch.int64).view(len(texts), samples), rows
 
     def consistency_requests(self, texts: Sequence[str], examples: Examples, samples: int) -> list[Request]:
-        """What `votes` asks: K requests per text, one after the other."""
+        """Return the requests of `votes`: K consecutive requests per text."""
         return [
             self.task.request(
                 "consistency",
@@ -106,61 +106,63 @@ class Questioner:
         calibrate: bool = False,
         monitor: Monitor = SILENT,
     ) -> Tensor:
-        """The model's own log-probabilities (nats) of the labels for each text, (N, C), scaled to 1.
+        """Return normalised log-probabilities (nats) of the labels for each text, (N, C).
 
         Args:
-            texts, examples: N of each.
-            length_normalized: the mean over a label's tokens in place of their sum.
-            calibrate: divide by what the labels get for texts without content, with the same examples.
-            monitor: watches the texts.
+            texts: N texts.
+            examples: examples for each text.
+            length_normalized: use the mean over the tokens of a label instead of the sum.
+            calibrate: divide by the probabilities for content-free texts with the same examples.
+            monitor: receives the progress.
 
         Raises:
-            ConfigError: the client cannot tell probabilities.
+            ConfigError: the client does not provide probabilities.
         """
         if not isinstance(self.client, LocalClient):
             raise ConfigError(
-                f"{type(self.client).__name__} does not tell the probability of a label: use LocalClient, or the mode "
+                f"{type(self.client).__name__} does not provide label probabilities: use LocalClient, or the mode "
                 "verbalized or consistency"
             )
         free = list(dict.fromkeys(tuple(near) for near in examples)) if calibrate else []
         asked = [*zip(texts, examples, strict=True), *((text, near) for near in free for text in CONTENT_FREE)]
         requests = [self.task.request("likelihood", [text], near) for text, near in asked]
         distinct, where = _distinct(requests)
-        found = self.client.label_log_probs(
+        scores = self.client.label_log_probs(
             distinct, self.task.labels, length_normalized=length_normalized, monitor=monitor
         )[where]
-        log_probs = found[: len(texts)].log_softmax(-1)
+        log_probs = scores[: len(texts)].log_softmax(-1)
         if not calibrate:
             return log_probs
-        prior = (
-            found[len(texts) :].view(len(free), len(CONTENT_FREE), found.shape[1]).log_softmax(-1).exp().mean(1).log()
-        )
-        places: Mapping[tuple[Example, ...], int] = {near: place for place, near in enumerate(free)}
-        return calibrated(log_probs, prior[[places[tuple(near)] for near in examples]])
+        content_free = scores[len(texts) :].view(len(free), len(CONTENT_FREE), scores.shape[1])
+        prior = content_free.log_softmax(-1).exp().mean(1).log()  # one per distinct list of examples
+        index: Mapping[tuple[Example, ...], int] = {near: i for i, near in enumerate(free)}
+        return calibrated(log_probs, prior[[index[tuple(near)] for near in examples]])
 
     def ask(self, requests: Sequence[Request], monitor: Monitor = SILENT) -> list[Reply]:
-        """One reply per request; equal ones are asked once."""
+        """Return one reply per request. Equal requests are sent once."""
         distinct, where = _distinct(requests)
         replies = self.client.complete(distinct, monitor=monitor) if distinct else []
-        return [replies[place] for place in where]
+        return [replies[i] for i in where]
 
-    def _told(self, answers: list[Parsed]) -> list[Parsed]:
-        lost = sum(each.label is None for each in answers)
-        if lost:
-            share = 100 * lost / len(answers)
-            _log.warning("%d of %d answers (%.0f %%) could not be read and count as unsure", lost, len(answers), share)
+    def _warn_unparsed(self, answers: list[Parsed]) -> list[Parsed]:
+        unparsed = sum(each.label is None for each in answers)
+        if unparsed:
+            share = 100 * unparsed / len(answers)
+            _log.warning(
+                "%d of %d answers (%.0f %%) could not be parsed and count as uncertain", unparsed, len(answers), share
+            )
         return answers
 
 
 def _distinct(requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
-    """The different requests, and where each of all stands among them."""
-    places: dict[tuple[object, ...], int] = {}
+    """The distinct requests, and the index of each request among them."""
+    index: dict[tuple[object, ...], int] = {}
     distinct: list[Request] = []
     where = []
     for request in requests:
         key = (request.system, request.prompt, request.temperature, request.max_tokens, request.sample)
-        if key not in places:
-            places[key] = len(distinct)
+        if key not in index:
+            index[key] = len(distinct)
             distinct.append(request)
-        where.append(places[key])
+        where.append(index[key])
     return distinct, where

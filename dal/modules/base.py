@@ -15,6 +15,9 @@ from dal.functional.points import OuterPoints
 from dal.modules.dropout import DropoutMasks, rng_states, seeded, training_flags
 from dal.outputs import gradient_factors
 
+#: Peak learning rate of a module, unless it is given another.
+DEFAULT_LEARNING_RATE = 5e-5
+
 Batch = Mapping[str, Tensor]
 
 #: The names that `ActiveModule.compute` offers.
@@ -64,7 +67,7 @@ class ActiveModule(lightning.LightningModule, ABC):
         num_classes: int,
         *,
         multilabel: bool = False,
-        learning_rate: float = 5e-5,
+        learning_rate: float = DEFAULT_LEARNING_RATE,
         head_learning_rate: float | None = None,
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.1,

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from dal.errors import LearnerError
 from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged
-from dal.modules.base import ActiveModule, Batch
+from dal.modules.base import DEFAULT_LEARNING_RATE, ActiveModule, Batch
 from dal.modules.dropout import seeded, training_flags
 from dal.modules.loading import load_classifier
 from dal.store.atomic_files import replacing
@@ -59,7 +59,7 @@ class TransformerClassifier(ActiveModule):
         lora: LoRA | None = None,
         dropout: float | None = None,
         seed: int = 0,
-        learning_rate: float = 5e-5,
+        learning_rate: float = DEFAULT_LEARNING_RATE,
         head_learning_rate: float | None = None,
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.1,

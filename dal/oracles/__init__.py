@@ -1,1 +1,1 @@
-"""Who answers."""
+"""Oracles: annotators that are not people."""

@@ -1,4 +1,4 @@
-"""From what an oracle says to what a session stores."""
+"""Store the answers of an oracle in a session."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,53 +14,56 @@ from dal.store.unread_answers import Unread
 
 
 def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
-    """Have the oracle answer the pending rows, and store what it says; what it leaves to others stays pending.
+    """Have the oracle answer the pending rows of a session and store the answers.
 
-    What is said next to the answers, or could not be read, is stored before them, so that nothing of an answered row is
-    missing after a kill.
+    Rows answered with `LATER` stay pending. Proposals and unparsed replies are stored before the answers, so that an
+    answered row is complete even if the process is killed in between.
 
     Args:
-        oracle: who answers.
-        session: whose pending rows.
-        check: called before anything is stored; raises to end the run.
+        oracle: source of the answers.
+        session: session with the pending rows.
+        check: callback before anything is stored; raises to end the run.
 
     Raises:
-        AnswerError: what it says is not one answer per row, or cannot be stored.
+        AnswerError: there is not exactly one answer per row, or an answer cannot be stored.
     """
     rows = session.pending
     if not len(rows):
         return
     predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
     answers = oracle.answer_beside(rows, session.pool, predicted, record)
-    said = one_said_per_row(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
+    annotations = one_said_per_row(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
     check()
-    pairs = list(zip(rows.tolist(), said, strict=True))
+    pairs = list(zip(rows.tolist(), annotations, strict=True))
     beside = [(row, other) for row, each in pairs for other in each.beside]
     _keep_unread(session, [*beside, *((row, each) for row, each in pairs if each.text is not None)])
-    for (who, source), group in _grouped(pair for pair in beside if not isinstance(pair[1].value, Skip | Later)):
-        sure, took, cost = _details(group)
-        places, values = _columns(group, session.pool.classes)
-        session.propose(places, values, weight=0.0, who=who, source=source, confidence=sure, seconds=took, cost=cost)
-    told = [(row, each) for row, each in pairs if each.value is not LATER]
-    for (who, source), group in _grouped(told):
-        sure, took, cost = _details(group)
-        places, values = _columns(group, session.pool.classes)
-        session.tell(places, values, who=who, source=source, confidence=sure, seconds=took, cost=cost)
+    proposed = [(row, each) for row, each in beside if not isinstance(each.value, Skip | Later)]
+    for (who, source), group in _grouped(proposed):
+        confidence, seconds, cost = _details(group)
+        indices, values = _columns(group, session.pool.classes)
+        session.propose(
+            indices, values, weight=0.0, who=who, source=source, confidence=confidence, seconds=seconds, cost=cost
+        )
+    answered = [(row, each) for row, each in pairs if each.value is not LATER]
+    for (who, source), group in _grouped(answered):
+        confidence, seconds, cost = _details(group)
+        indices, values = _columns(group, session.pool.classes)
+        session.tell(indices, values, who=who, source=source, confidence=confidence, seconds=seconds, cost=cost)
 
 
-def _keep_unread(session: Session, said: Iterable[tuple[int, Annotation]]) -> None:
-    """Store what could not be read, with its price: the words of machines that decline their rows."""
-    lost = [
+def _keep_unread(session: Session, annotations: Iterable[tuple[int, Annotation]]) -> None:
+    """Store the declined rows among the annotations as unparsed replies, with their cost."""
+    unread = [
         Unread(session.pool.ids[row], each.text or "", each.who, each.source, each.seconds, each.cost)
-        for row, each in said
+        for row, each in annotations
         if each.value is SKIP
     ]
-    if lost:
-        session.store.keep_unread(lost)
+    if unread:
+        session.store.keep_unread(unread)
 
 
 def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
-    """The present model's predictions, where the oracle wants them and there is a model."""
+    """The current model's predictions; None if the oracle does not need them or there is no model."""
     if "predictions" not in oracle.needs or not session.trains:
         return None
     outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
@@ -69,7 +72,7 @@ def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
 
 
 def _record(oracle: Oracle, session: Session) -> StoredAnswers | None:
-    """What is stored, where the oracle wants it: answers up to the batch that is asked now."""
+    """Stored proposals, and answers before the current batch; None if the oracle does not need them."""
     if "record" not in oracle.needs:
         return None
     return StoredAnswers(session.store.proposals, session.store.standing_before_batch)
@@ -78,16 +81,16 @@ def _record(oracle: Oracle, session: Session) -> StoredAnswers | None:
 _Group = list[tuple[int, Annotation]]
 
 
-def _grouped(said: Iterable[tuple[int, Annotation]]) -> list[tuple[tuple[str, str], _Group]]:
-    """By (who, source), in the order in which they first appear."""
+def _grouped(annotations: Iterable[tuple[int, Annotation]]) -> list[tuple[tuple[str, str], _Group]]:
+    """Group the annotations by (who, source), in order of first appearance."""
     groups: dict[tuple[str, str], _Group] = {}
-    for row, each in said:
+    for row, each in annotations:
         groups.setdefault((each.who, each.source), []).append((row, each))
     return list(groups.items())
 
 
 def _columns(group: _Group, classes: Sequence[str]) -> tuple[Tensor, Sequence[Any]]:
-    """Rows, and what an oracle says of them: its numbers are indices, whatever the classes are called."""
+    """Rows (n,) and their values. Integers are class indices, even if a class has a number as its name."""
     rows = torch.tensor([row for row, _ in group], dtype=torch.int64)
     return rows, [by_index(each.value, classes) for _, each in group]
 
@@ -95,5 +98,5 @@ def _columns(group: _Group, classes: Sequence[str]) -> tuple[Tensor, Sequence[An
 def _details(group: _Group) -> tuple[list[float | None], list[float | None], list[float | None]]:
     """Confidences, seconds and costs."""
     columns = [(each.confidence, each.seconds, each.cost) for _, each in group]
-    sure, took, cost = (list(column) for column in zip(*columns, strict=True))
-    return sure, took, cost
+    confidence, seconds, cost = (list(column) for column in zip(*columns, strict=True))
+    return confidence, seconds, cost

@@ -1,4 +1,4 @@
-"""A learner that needs no training as somebody who answers: its most probable class, and how sure it is."""
+"""Use a learner that needs no training as an annotator: its most probable class and its confidence."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from dal.errors import ConfigError, LearnerError, printable
 from dal.learner import UNREAD, Learner
 from dal.outputs import closure
 
-_ROUNDING = 1e-4  # by which a probability may exceed 1
+_ROUNDING = 1e-4  # tolerance by which a probability may exceed 1
 
 
 @dataclass(frozen=True)
 class LabelerAnswers:
-    """What a labeler thinks of n rows.
+    """Answers of a labeler to n rows.
 
     Attributes:
         codes: (n,) int64, or (n, C) bool when multi-label: the most probable classes.
-        confidence: (n,) in [0, 1]: as the labeler states it, else the probability of the codes (multi-label: of the
-            least sure decision). 0 where it gave no answer that can be read.
-        dollars: (n,), what each cost; None where the labeler does not say.
-        silent: (n,) bool, where it gave no answer that can be read.
-        verbatim: place among the n rows -> what it gave there instead.
+        confidence: (n,) in [0, 1]: confidence stated by the labeler, otherwise the probability of `codes` (multi-label:
+            of the least certain decision). 0 for rows without a parsed answer.
+        dollars: (n,), cost of each answer in dollars; None if the labeler does not report it.
+        silent: (n,) bool, True for rows without a parsed answer.
+        verbatim: index among the n rows -> verbatim reply that could not be parsed.
     """
 
     codes: Tensor
@@ -36,10 +36,14 @@ class LabelerAnswers:
 
 
 def check_labeler(labeler: Learner, who: str) -> None:
-    """Make sure that the learner can label without training.
+    """Check that the learner can label without training.
+
+    Args:
+        labeler: the learner.
+        who: name of the class that uses it, for the error message.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the learner needs labels to compute logits.
     """
     if "logits" not in closure(labeler.label_free):
         name = type(labeler).__name__
@@ -47,10 +51,15 @@ def check_labeler(labeler: Learner, who: str) -> None:
 
 
 def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
-    """What the labeler thinks of the rows of a `dal.data.Rows`, from one pass over them alone.
+    """Return the labeler's answers to some rows, from a single pass over these rows only.
+
+    Args:
+        labeler: a learner that needs no training.
+        data: a `dal.data.Rows`.
+        rows: (n,) int64, indices into `data`.
 
     Raises:
-        LearnerError: it gives numbers that are NaN or out of range.
+        LearnerError: a probability, confidence or price is NaN or out of range.
     """
     part = labeler.prepare(data.take(rows))
     names = {"logits"} | ({"confidence", "dollars", UNREAD} & closure(labeler.label_free))
@@ -58,10 +67,10 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
     outputs = predictor.outputs(part, None, names).to("cpu")
     probs: Tensor = outputs.probs
     if outputs.multilabel:
-        codes, sure = probs > 0.5, torch.maximum(probs, 1 - probs).amin(-1)
+        codes, top = probs > 0.5, torch.maximum(probs, 1 - probs).amin(-1)
     else:
-        sure, codes = probs.max(-1)
-    confidence = outputs["confidence"] if "confidence" in names else sure
+        top, codes = probs.max(-1)
+    confidence = outputs["confidence"] if "confidence" in names else top
     unread = outputs[UNREAD] >= 1 if UNREAD in names else torch.zeros(len(rows), dtype=torch.bool)
     dollars = outputs["dollars"] if "dollars" in names else None
     ids = [data.ids[row] for row in rows.tolist()]
@@ -73,7 +82,7 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
 
 
 def _check_range(labeler: Learner, ids: Sequence[str], what: str, values: Tensor, most: float) -> None:
-    """Make sure that the numbers (n,) or (n, C) of a labeler, which may be anybody's, lie between 0 and `most`."""
+    """Check that the values (n,) or (n, C) of a labeler, which may be a plugin, are in [0, most]."""
     if len(values) != len(ids):
         raise LearnerError(f"{type(labeler).__name__} gave {len(values)} numbers as {what} of {len(ids)} rows")
     bad = ~((values >= 0) & (values <= most + _ROUNDING) & torch.isfinite(values))

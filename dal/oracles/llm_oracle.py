@@ -1,4 +1,4 @@
-"""A language model, or any learner that needs no training, as the one who answers."""
+"""An oracle that answers with a language model, or any other learner that needs no training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from dal.store.events import SKIP
 
 @dataclass(frozen=True)
 class LLMOracle(Oracle):
-    """Answers with the class that a language model finds most probable, and says how sure it is.
+    """Answers with the most probable class of a language model and the model's confidence in it.
 
-    A row that the model gave no readable answer for is declined, and that answer is kept verbatim. Every answer is
-    stored with its confidence and what it cost. Labels that stand in the data are taken as the starting set, unless
-    they are to be hidden, so that the report can say how often the model was wrong.
+    A row whose reply could not be parsed is skipped, and the reply is stored verbatim. Every answer is stored with its
+    confidence and cost. Labels in the data are used as the initial labeled set, unless `hide_labels` is set: then they
+    are only used by the report, to measure the error rate of the model.
 
     Args:
-        labeler: a learner that answers without training, such as `LLMLearner`.
-        name: what its answers are stored under; by default the labeler's class.
-        hide_labels: do not use the labels in the data.
+        labeler: learner that labels without training, such as `LLMLearner`.
+        name: name under which the answers are stored; the class name of the labeler if empty.
+        hide_labels: whether to hide the labels in the data from the run.
     """
 
     labeler: Learner
@@ -40,41 +40,41 @@ class LLMOracle(Oracle):
 
     @property
     def hides_labels(self) -> bool:  # type: ignore[override]
-        """As the option says."""
+        """Whether the labels in the data are hidden from the run: the option `hide_labels`."""
         return self.hide_labels
 
     @property
     def who(self) -> str:
-        """The name that its answers are stored under."""
+        """Name under which the answers are stored."""
         return self.name or type(self.labeler).__name__
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
-        """The most probable class of each row, `SKIP` where there is none."""
-        found = opinions(self.labeler, data, rows)
-        dollars: list[float | None] = [None] * len(rows) if found.dollars is None else found.dollars.tolist()
-        values = [code.nonzero().flatten().tolist() if data.multilabel else int(code) for code in found.codes]
+        """Return the most probable class of each row, `SKIP` for rows without a parsed answer."""
+        answers = opinions(self.labeler, data, rows)
+        dollars: list[float | None] = [None] * len(rows) if answers.dollars is None else answers.dollars.tolist()
+        values = [code.nonzero().flatten().tolist() if data.multilabel else int(code) for code in answers.codes]
         return [
-            Annotation(SKIP, self.who, self.source, 0.0, cost=cost, text=found.verbatim.get(i, ""))
+            Annotation(SKIP, self.who, self.source, 0.0, cost=cost, text=answers.verbatim.get(i, ""))
             if silent
-            else Annotation(value, self.who, self.source, min(1.0, sure), cost=cost)
-            for i, (value, silent, sure, cost) in enumerate(
-                zip(values, found.silent.tolist(), found.confidence.tolist(), dollars, strict=True)
+            else Annotation(value, self.who, self.source, min(1.0, confidence), cost=cost)
+            for i, (value, silent, confidence, cost) in enumerate(
+                zip(values, answers.silent.tolist(), answers.confidence.tolist(), dollars, strict=True)
             )
         ]
 
 
 def called(machine: Oracle) -> str:
-    """What a machine's answers are stored under."""
+    """Return the name under which an oracle's answers are stored."""
     return str(getattr(machine, "who", type(machine).__name__))
 
 
 def named_apart(machines: Sequence[Oracle]) -> None:
-    """Make sure that the answers of several machines can be told apart.
+    """Check that the names of several oracles are distinct.
 
     Raises:
-        ConfigError: two have one name.
+        ConfigError: two oracles have the same name.
     """
     names = [called(machine) for machine in machines]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ConfigError(f"two machines are called {min(twice)}: give each a `name` of its own")
+        raise ConfigError(f"two oracles have the name {min(twice)}: give each a different `name`")

@@ -1,4 +1,4 @@
-"""Several sources' answers to a row as one, by the error rates that an audit has measured."""
+"""Merge the answers of several sources to a row, weighted by error rates measured on audited rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,17 @@ import numpy as np
 from dal.evaluation.cost import MACHINE
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
 from dal.oracle import StoredAnswers
-from dal.store.events import Event
 from dal.store.proposals import Proposal, latest
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The class that several answers make most probable, by its index, and its probability, 0 to 1."""
+    """Merged answer to a row.
+
+    Attributes:
+        value: index of the most probable class.
+        probability: its posterior probability, 0 to 1.
+    """
 
     value: int
     probability: float
@@ -23,11 +27,11 @@ class Merged:
 
 @dataclass(frozen=True, eq=False)
 class Merger:
-    """Merges the answers of S sources by the model of Dawid and Skene, with error rates that are given.
+    """Merges the answers of S sources by the model of Dawid and Skene (1979) with fixed error rates.
 
     Attributes:
-        consensus: the error rates and prevalences.
-        rows: how many audited rows they were learnt from.
+        consensus: error rates of the sources and class prevalences.
+        rows: number of audited rows from which they were estimated.
     """
 
     consensus: Consensus
@@ -43,39 +47,41 @@ class Merger:
         classes: Sequence[str],
         threshold: float,
     ) -> "Merger":
-        """What the audit says of the sources, on rows such as those that are to be merged.
+        """Estimate the error rates of the sources from the audited rows.
 
-        Only rows count that a person answered at random and on which every machine was sure of its answer: what is
-        merged is such a row, too, while the machines err more often where they are unsure.
+        Only audited rows on which every model reached the threshold are used, because only such rows are merged, and
+        models make more errors on rows below the threshold.
 
         Args:
-            record: what is stored.
-            audited: whether the row with this id was drawn at random.
-            sure: names of the machines.
-            others: names of further sources, which state no confidence and may be silent.
-            classes: C names.
-            threshold: the least confidence of a machine that is sure.
+            record: stored answers and proposals.
+            audited: predicate on row ids, True for rows of the random audit sample.
+            sure: names of the models, which must have answered with sufficient confidence.
+            others: names of sources without a confidence, which may be missing on a row.
+            classes: C class names.
+            threshold: minimum confidence of each model, 0 to 1.
         """
         code: dict[Any, int] = {name: i for i, name in enumerate(classes)}
-        said, sources = latest(record.proposals), [*sure, *others]
+        proposals, sources = latest(record.proposals), [*sure, *others]
         votes, truth = [], []
         for row, answer in record.answers.items():
-            if not audited(row) or not _by_person(answer):
+            if not audited(row) or answer.kind != "answered" or answer.source == MACHINE:
                 continue
-            if not all(_sure(said.get((row, who)), threshold) for who in sure):
+            if not all(_confident(proposals.get((row, who)), threshold) for who in sure):
                 continue
-            votes.append([code.get(said[row, who].value, -1) if (row, who) in said else -1 for who in sources])
+            given = [proposals.get((row, who)) for who in sources]
+            votes.append([-1 if proposal is None else code.get(proposal.value, -1) for proposal in given])
             truth.append(code.get(answer.value, -1))
         table = np.array(votes, dtype=np.int64).reshape(len(votes), len(sources))
         known = np.array(truth, dtype=np.int64)
-        held = known >= 0
-        return cls(dawid_skene(table[held], len(classes), known=known[held]), int(held.sum()))
+        valid = known >= 0
+        return cls(dawid_skene(table[valid], len(classes), known=known[valid]), int(valid.sum()))
 
     def merge(self, votes: Sequence[int | None]) -> Merged:
-        """What the answers to one row say together.
+        """Merge the answers to one row.
 
         Args:
-            votes: in the order of the sources; None for one that is silent, as those are that are left out at the end.
+            votes: class indices in the order of the sources, None for a source without an answer. Sources missing at
+                the end count as None.
         """
         codes = np.full((1, len(self.consensus.confusion)), -1, dtype=np.int64)
         codes[0, : len(votes)] = [-1 if vote is None else vote for vote in votes]
@@ -84,9 +90,5 @@ class Merger:
         return Merged(best, float(posterior[best]))
 
 
-def _by_person(answer: Event) -> bool:
-    return answer.kind == "answered" and answer.source != MACHINE
-
-
-def _sure(word: Proposal | None, threshold: float) -> bool:
-    return word is not None and word.confidence is not None and word.confidence >= threshold
+def _confident(proposal: Proposal | None, threshold: float) -> bool:
+    return proposal is not None and proposal.confidence is not None and proposal.confidence >= threshold

@@ -1,4 +1,4 @@
-"""Machines answer first; a person where they are unsure or disagree, and for a random share that audits them."""
+"""Route rows to models first, and to a person where they are uncertain, disagree, or the row is audited."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,42 +17,47 @@ from dal.session.answer_values import by_index
 from dal.store.events import SKIP
 from dal.store.proposals import MERGED, latest
 
-#: What happens to a row, in the order in which the reasons are looked at.
+#: Routes of a row, in order of precedence: the first three go to a person.
 AUDIT, UNSURE, DISAGREE, MACHINE = "audit", "unsure", "disagree", "machine"
 
-#: What the word of the model that is trained is stored under.
+#: Name under which the predictions of the trained classifier are stored.
 CLASSIFIER = "classifier"
 
 
 def drawn(row: str, share: float, seed: int) -> bool:
-    """Whether the row with this id is among the share, 0 to 1, that a person answers at random."""
+    """Return whether a row belongs to the random sample of rows that a person answers.
+
+    Args:
+        row: row id.
+        share: expected share of the rows in the sample, 0 to 1.
+        seed: seed of the sample.
+    """
     digest = hashlib.sha256(f"{seed} {row}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 @dataclass(frozen=True)
 class Router(Oracle):
-    """Takes the machines' answer where all give the same one and are sure of it; otherwise a person's.
+    """Uses the answer of one or more models if they agree with sufficient confidence, otherwise that of a person.
 
-    A random share of all rows goes to the person whatever the machines say: on it their errors are measured without
-    bias (`dal audit`), because what is sent for being unsure is harder than the rest. Which rows these are depends on
-    `seed` and the row's id alone. Everything that a machine says is stored, also where a person's answer counts.
+    A random share of all rows goes to the person regardless of the models. It gives an unbiased estimate of their error
+    rates (`dal audit`), which rows routed for low confidence would not, because these are harder than the rest. The
+    sample depends only on `seed` and the row ids. Every answer of a model is stored, also where the person's is used.
 
-    Once the audit has `merge` rows, where all machines are sure the answers of several sources (the classifier is one)
-    are merged by the model of Dawid and Skene (1979), with the error rates that the audit found: the class that is
-    most probable then counts if its probability reaches `threshold`, whether they agree or not, and a person answers
-    otherwise. So the better source overrules the worse one, and sources that are often wrong are not believed because
-    they agree. The model takes errors to be independent: sources that err alike make it too sure. Answers of several
-    classes each are not merged.
+    Once the audit has `merge` rows, answers of several confident sources (the classifier is one) are merged by the
+    model of Dawid and Skene (1979) with the error rates measured in the audit. The most probable class is used if its
+    probability reaches `threshold`, whether or not the sources agree; otherwise a person answers. A more accurate
+    source thus overrules a less accurate one, and agreement of inaccurate sources is not sufficient. The model assumes
+    independent errors: it is overconfident for sources with correlated errors. Multi-label answers are not merged.
 
     Args:
-        machines: one oracle or more, such as `LLMOracle`.
-        person: who answers the rest; null leaves it for `dal ask` and `dal tell`.
-        threshold: the least confidence of every machine for its answer to count.
-        audit: share of the rows that a person answers as well, 0 to 1.
-        classifier: send to the person, too, what the model that is trained predicts differently.
-        merge: rows of the audit on which all machines were sure, at least, for answers to be merged; null for never.
-        seed: draws the audit.
+        machines: one or more oracles, such as `LLMOracle`.
+        person: oracle for the remaining rows; None leaves them pending for `dal ask` and `dal tell`.
+        threshold: minimum confidence of every model, and minimum probability of a merged answer, 0 to 1.
+        audit: share of the rows that are audited by a person, 0 to 1.
+        classifier: whether rows on which the trained classifier disagrees go to the person as well.
+        merge: minimum number of audited rows with confident models for merging answers; None to never merge.
+        seed: seed of the audit sample.
     """
 
     machines: list[Oracle]
@@ -67,7 +72,7 @@ class Router(Oracle):
 
     def __post_init__(self) -> None:
         if not self.machines:
-            raise ConfigError("Router needs at least one machine, such as LLMOracle")
+            raise ConfigError("machines of Router must name at least one oracle, such as LLMOracle")
         options = Options(self)
         options.number("threshold", "audit", least=0, most=1)
         options.flag("classifier")
@@ -76,21 +81,19 @@ class Router(Oracle):
         named_apart(self.machines)
         taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]
         if taken:
-            raise ConfigError(
-                f"no machine can be called {taken[0]}, a name of the router's own: give it another `name`"
-            )
+            raise ConfigError(f"the name {taken[0]} is reserved by Router: give the oracle another `name`")
 
     @property
     def hides_labels(self) -> bool:  # type: ignore[override]
-        """Whether any of them does."""
+        """Whether any of the oracles hides the labels in the data."""
         parts = [*self.machines, *([] if self.person is None else [self.person])]
         return any(part.hides_labels for part in parts)
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """Predictions where the classifier is listened to; the record where answers are merged, or the classifier's.
+        """Predictions if the classifier is used; the record if the classifier is used or answers are merged.
 
-        The classifier's word on a row must not change before the row is answered.
+        The record keeps the classifier's first prediction for a row, which must not change until the row is answered.
         """
         predictions = {"predictions"} if self.classifier else set()
         return frozenset(predictions | ({"record"} if self.classifier or self._merges else set()))
@@ -101,94 +104,94 @@ class Router(Oracle):
 
     @property
     def _names(self) -> list[str]:
-        """What the machines' answers are stored under."""
+        """Names under which the models' answers are stored."""
         return [called(machine) for machine in self.machines]
 
     def audited(self, row: str) -> bool:
-        """Whether the row with this id belongs to the audit."""
+        """Return whether the row with this id belongs to the audit sample."""
         return drawn(row, self.audit, self.seed)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
-        """The answers, without a look at the classifier or at what is stored."""
+        """Return one answer per row, without classifier predictions and stored answers."""
         return self.answer_beside(rows, data, None)
 
     def answer_beside(
         self, rows: Tensor, data: Any, predicted: Tensor | None, record: StoredAnswers | None = None
     ) -> Sequence[Annotation]:
-        """One answer per row, with all that the machines said; `LATER` where a person is to answer later."""
+        """Return one answer per row, with every model's answer in `beside`; `LATER` for rows left to a person."""
         ids = [data.ids[row] for row in rows.tolist()]
-        machines = [_full(machine, rows, data) for machine in self.machines]
-        words = self._of_classifier(ids, data, predicted, record)
-        beside = [(*each, *word) for *each, word in zip(*machines, words, strict=True)]  # row by row
+        machines = [_annotations(machine, rows, data) for machine in self.machines]
+        predictions = self._of_classifier(ids, data, predicted, record)
+        beside = [(*each, *prediction) for *each, prediction in zip(*machines, predictions, strict=True)]  # per row
         merger = self.merger(record, data)
         merged = [self._merged(each, merger) for each in beside]
-        ways = [self.route(*each) for each in zip(ids, beside, merged, strict=True)]
-        answers = self._of_person(rows, data, torch.tensor([way != MACHINE for way in ways], dtype=torch.bool))
+        routes = [self.route(*each) for each in zip(ids, beside, merged, strict=True)]
+        answers = self._of_person(rows, data, torch.tensor([route != MACHINE for route in routes], dtype=torch.bool))
         return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(beside)]
 
     def merger(self, record: StoredAnswers | None, data: Any) -> Merger | None:
-        """Who merges the answers: None while the audit has too few rows, or where nothing is merged."""
+        """Return the merger fitted on the audited rows; None with fewer than `merge` rows, or if nothing is merged."""
         if self.merge is None or not self._merges or record is None or data.multilabel:
             return None
         others = [CLASSIFIER] if self.classifier else []
-        found = Merger.of_audit(record, self.audited, self._names, others, data.classes, self.threshold)
-        return found if found.rows >= self.merge else None
+        merger = Merger.of_audit(record, self.audited, self._names, others, data.classes, self.threshold)
+        return merger if merger.rows >= self.merge else None
 
     def route(self, row: str, said: Sequence[Annotation], merged: Merged | None = None) -> str:
-        """Why the row with this id is answered by whom: one of `AUDIT`, `UNSURE`, `DISAGREE`, `MACHINE`.
+        """Return the route of a row: `AUDIT`, `UNSURE` or `DISAGREE` (to a person), or `MACHINE`.
 
         Args:
-            row: its id.
-            said: what the machines say of it, and the classifier where it is heard.
-            merged: what that comes to; None where it is not merged.
+            row: row id.
+            said: annotations of the models and, where used, of the classifier.
+            merged: the merged answer; None if answers are not merged.
         """
         if self.audited(row):
             return AUDIT
         if any(self._unsure(each) for each in said):
             return UNSURE
-        alike = all(each.value == said[0].value for each in said)
+        unanimous = all(each.value == said[0].value for each in said)
         if merged is None:
-            return MACHINE if alike else DISAGREE
+            return MACHINE if unanimous else DISAGREE
         if merged.probability >= self.threshold:
             return MACHINE
-        return UNSURE if alike else DISAGREE
+        return UNSURE if unanimous else DISAGREE
 
-    def _merged(self, said: Sequence[Annotation], merger: Merger | None) -> Merged | None:
-        """What the words on a row come to, where all machines are sure of theirs."""
-        if merger is None or any(self._unsure(each) for each in said):
+    def _merged(self, annotations: Sequence[Annotation], merger: Merger | None) -> Merged | None:
+        """Merge the annotations of a row; None unless every model reaches the threshold."""
+        if merger is None or any(self._unsure(each) for each in annotations):
             return None
-        return merger.merge([_vote(word) for word in said])
+        return merger.merge([each.value if isinstance(each.value, int) else None for each in annotations])
 
-    def _unsure(self, said: Annotation) -> bool:
-        """Whether a machine gives no answer, or is not sure enough of it; the classifier states no confidence."""
-        if said.source == CLASSIFIER:
+    def _unsure(self, annotation: Annotation) -> bool:
+        """Whether a model gave no answer or is below the threshold; the classifier states no confidence."""
+        if annotation.source == CLASSIFIER:
             return False
-        return said.value is SKIP or said.confidence is None or said.confidence < self.threshold
+        return annotation.value is SKIP or annotation.confidence is None or annotation.confidence < self.threshold
 
     def _of_classifier(
         self, ids: Sequence[str], data: Any, predicted: Tensor | None, record: StoredAnswers | None
     ) -> list[tuple[Annotation, ...]]:
-        """The classifier's word on each row: what it said when the row was first seen, else what it predicts now."""
+        """The classifier's prediction per row: the stored one if the row was seen before, else the current one."""
         if not self.classifier:
             return [() for _ in ids]
-        before = latest([] if record is None else record.proposals)
-        now = [None] * len(ids) if predicted is None else _values(predicted)
-        stored = [before.get((row, CLASSIFIER)) for row in ids]
-        values = [code if word is None else _index(word.value, data) for word, code in zip(stored, now, strict=True)]
+        proposals = latest([] if record is None else record.proposals)
+        current = [None] * len(ids) if predicted is None else _values(predicted)
+        stored = [proposals.get((row, CLASSIFIER)) for row in ids]
+        values = [code if old is None else _index(old.value, data) for old, code in zip(stored, current, strict=True)]
         return [() if value is None else (Annotation(value, CLASSIFIER, CLASSIFIER),) for value in values]
 
     def _of_person(self, rows: Tensor, data: Any, asked: Tensor) -> Mapping[int, Annotation]:
-        """Place -> what the person says, for the rows that are asked."""
-        places = asked.nonzero().flatten().tolist()
-        if self.person is None or not places:
-            return dict.fromkeys(places, Annotation(LATER))
-        return dict(zip(places, _full(self.person, rows[asked], data), strict=True))
+        """Position among `rows` -> the person's annotation, for the rows under the mask `asked` (n,)."""
+        positions = asked.nonzero().flatten().tolist()
+        if self.person is None or not positions:
+            return dict.fromkeys(positions, Annotation(LATER))
+        return dict(zip(positions, _annotations(self.person, rows[asked], data), strict=True))
 
 
-def _full(oracle: Oracle, rows: Tensor, data: Any) -> list[Annotation]:
-    """What an oracle says, with its name and kind, classes as indices."""
-    said = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
-    return [replace(each, value=_index(each.value, data)) for each in said]
+def _annotations(oracle: Oracle, rows: Tensor, data: Any) -> list[Annotation]:
+    """The oracle's annotations of the rows, with class indices as values."""
+    annotations = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
+    return [replace(each, value=_index(each.value, data)) for each in annotations]
 
 
 def _index(value: Any, data: Any) -> Any:
@@ -202,22 +205,17 @@ def _values(predicted: Tensor) -> list[Any]:
     return [row.nonzero().flatten().tolist() for row in predicted]
 
 
-def _vote(said: Annotation) -> int | None:
-    """What counts of a word when answers are merged: a class index."""
-    return said.value if isinstance(said.value, int) else None
+def _answer(annotations: Sequence[Annotation], person: Annotation | None, merged: Merged | None) -> Annotation:
+    """The person's answer if there is one, else the merged answer, else that of the first model.
 
-
-def _answer(said: Sequence[Annotation], person: Annotation | None, merged: Merged | None) -> Annotation:
-    """The person's answer where there is one, else the merged one, else the first machine's.
-
-    What a machine's answer cost is kept with what else was said, also where it could not be read. The merged answer is
-    kept there too, so that where a person answers at random it is audited like the machines it comes from.
+    All annotations are kept in `beside` with their cost, also those that could not be parsed. So is the merged answer,
+    so that the audit measures its error rate like that of the models.
     """
-    together = [] if merged is None else [Annotation(merged.value, MERGED, MERGED, merged.probability)]
-    beside = (*said, *together)
+    combined = [] if merged is None else [Annotation(merged.value, MERGED, MERGED, merged.probability)]
+    beside = (*annotations, *combined)
     if person is not None:
         return replace(person, beside=beside)
     if merged is not None:
-        return Annotation(merged.value, MERGED, said[0].source, merged.probability, beside=beside)
-    sure = min(each.confidence or 0.0 for each in said if each.source != CLASSIFIER)
-    return replace(said[0], confidence=sure, cost=None, beside=beside)
+        return Annotation(merged.value, MERGED, annotations[0].source, merged.probability, beside=beside)
+    confidence = min(each.confidence or 0.0 for each in annotations if each.source != CLASSIFIER)
+    return replace(annotations[0], confidence=confidence, cost=None, beside=beside)  # the cost is in `beside`

@@ -1,4 +1,4 @@
-"""Answers from the labels that stand in the data, right or with a stated share of mistakes."""
+"""An oracle that answers from the labels in the data, with optional label noise."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,15 +15,14 @@ from dal.oracle import Oracle
 
 @dataclass(frozen=True)
 class Simulated(Oracle):
-    """Answers from the data's own labels, which are hidden from the run: how strategies are compared.
+    """Answers from the labels in the data, which are hidden from the run. Used to compare strategies.
 
-    A mistake depends on `seed` and the row's id alone, so that a row gets the same answer however often, whenever and
-    by whichever strategy it is asked.
+    Errors depend only on `seed` and the row id, so that a row gets the same answer in every run and strategy.
 
     Args:
-        noise: the probability of a wrong answer, uniform over the other classes; multi-label: of each single class
-            being flipped.
-        seed: decides the mistakes.
+        noise: probability of a wrong answer, uniform over the other classes; when multi-label, probability of flipping
+            each class independently.
+        seed: seed of the errors.
     """
 
     noise: float = 0.0
@@ -38,7 +37,7 @@ class Simulated(Oracle):
         options.whole("seed", least=0)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[int | list[int]]:
-        """The class index of each row (a list of indices when multi-label).
+        """Return the class index of each row, or a list of indices when multi-label.
 
         Raises:
             DataError: a row has no label in the data.
@@ -51,7 +50,9 @@ class Simulated(Oracle):
             )
         answers: list[int | list[int]] = []
         for row, label in zip(rows.tolist(), data.labels[rows], strict=True):
-            random = self._random(data.ids[row])
+            # A generator per row id: the answer must not depend on which rows are asked together, nor on their order.
+            digest = hashlib.sha256(data.ids[row].encode("utf-8", "surrogatepass")).digest()
+            random = np.random.default_rng(np.random.SeedSequence((self.seed, int.from_bytes(digest[:8], "big"))))
             if data.multilabel:
                 flipped = label.numpy() ^ (random.random(len(label)) < self.noise)
                 answers.append(flipped.nonzero()[0].tolist())
@@ -60,7 +61,3 @@ class Simulated(Oracle):
                 shift = int(random.integers(1, len(data.classes))) if wrong else 0
                 answers.append((int(label) + shift) % len(data.classes))
         return answers
-
-    def _random(self, row: str) -> np.random.Generator:
-        digest = hashlib.sha256(row.encode("utf-8", "surrogatepass")).digest()
-        return np.random.default_rng(np.random.SeedSequence((self.seed, int.from_bytes(digest[:8], "big"))))

@@ -1,4 +1,4 @@
-"""A cold start by weak labels: what a labeler is sure of trains the first model, people are asked the rest."""
+"""Cold start from weak labels: confident answers of a labeler train the first model, people label uncertain rows."""
 
 from dataclasses import dataclass, field
 
@@ -17,20 +17,20 @@ from dal.strategy import Strategy
 
 @dataclass(frozen=True)
 class LLMWeakLabels:
-    """Lets a language model label a share of the pool before anything is asked.
+    """Labels part of the pool with a language model before the first question.
 
-    What it is sure of is stored as weak labels: they train the model with a smaller weight, are no ground truth in any
-    figure, count as no label anywhere, and give way to a person's answer. What it is least sure of is asked first.
-    What it is not sure enough of is kept for its price, without a weight.
+    Confident answers are stored as weak labels. They train the model with a reduced weight, are not used as ground
+    truth in any metric, do not count as labels, and are replaced by a person's answer. The rows with the lowest
+    confidence are asked first. Answers below the threshold are stored with weight 0, to account for their cost.
 
     Args:
-        labeler: a learner that answers without training, such as `LLMLearner`.
-        threshold: the least confidence, 0 to 1, of a weak label.
-        rows: how many rows of the pool it labels.
-        choose: which ones: random rows, or a diverse share by a strategy that needs no training, such as
-            ClusterCenters.
-        weight: what a weak label counts in training, above 0 and at most 1; a person's counts 1.
-        name: what the weak labels are stored under; by default the labeler's class.
+        labeler: learner that labels without training, such as `LLMLearner`.
+        threshold: minimum confidence of a weak label, 0 to 1.
+        rows: number of pool rows to label.
+        choose: strategy that selects these rows: random, or a diverse selection by a strategy that needs no training,
+            such as ClusterCenters.
+        weight: training weight of a weak label, above 0 and at most 1; a person's answer has weight 1.
+        name: name under which the weak labels are stored; the class name of the labeler if empty.
     """
 
     labeler: Learner
@@ -48,42 +48,42 @@ class LLMWeakLabels:
         options.whole("rows", least=1, said="at least 1")
 
     def begin(self, session: Session, n: int) -> None:
-        """Store the weak labels and ask the n rows of the share that the labeler is least sure of.
+        """Store the weak labels and ask the n rows with the lowest confidence.
 
-        Does nothing once something was asked. Killed in between, it does the rest when it is called again.
+        Does nothing after the first question. If the process is killed in between, a second call completes the work.
         """
         if session.round:
             return
-        share = session.choose(self.choose, self.rows).rows
-        found = opinions(self.labeler, session.pool, share)
-        sure = (found.confidence >= self.threshold) & ~found.silent
-        self._store(session, share, found, sure)
-        order = torch.argsort(found.confidence, stable=True)[:n]
+        rows = session.choose(self.choose, self.rows).rows
+        answers = opinions(self.labeler, session.pool, rows)
+        confident = (answers.confidence >= self.threshold) & ~answers.silent
+        self._store(session, rows, answers, confident)
+        order = torch.argsort(answers.confidence, stable=True)[:n]
         session.ask_these(
-            share[order],
+            rows[order],
             strategy=type(self).__name__,
-            scores=1 - found.confidence[order].double(),
-            why=f"least sure of {len(share)} rows, {int(sure.sum())} of which got a weak label",
-            notes={"weak_labels": float(sure.sum())},
+            scores=1 - answers.confidence[order].double(),
+            why=f"least sure of {len(rows)} rows, {int(confident.sum())} of which got a weak label",
+            notes={"weak_labels": float(confident.sum())},
         )
 
-    def _store(self, session: Session, share: Tensor, found: LabelerAnswers, sure: Tensor) -> None:
-        """What was said of the share, once: with a weight where it is sure, for its price alone where it is not."""
+    def _store(self, session: Session, rows: Tensor, answers: LabelerAnswers, confident: Tensor) -> None:
+        """Store the answers once: weak labels with `weight`, the others with weight 0 to account for their cost."""
         who, store = self.name or type(self.labeler).__name__, session.store
         if any(proposal.who == who and proposal.source == WEAK for proposal in store.proposals):
             return
-        costs = [None] * len(share) if found.dollars is None else found.dollars.tolist()
-        ids, lost = [session.pool.ids[row] for row in share.tolist()], found.silent.nonzero().flatten().tolist()
-        if lost:
-            store.keep_unread([Unread(ids[i], found.verbatim.get(i, ""), who, WEAK, cost=costs[i]) for i in lost])
-        said = (~found.silent).nonzero().flatten()
-        if len(said):
+        costs = [None] * len(rows) if answers.dollars is None else answers.dollars.tolist()
+        ids, unread = [session.pool.ids[row] for row in rows.tolist()], answers.silent.nonzero().flatten().tolist()
+        if unread:
+            store.keep_unread([Unread(ids[i], answers.verbatim.get(i, ""), who, WEAK, cost=costs[i]) for i in unread])
+        parsed = (~answers.silent).nonzero().flatten()
+        if len(parsed):
             session.propose(
-                share[said],
-                session.pool.names_of(found.codes[said]),
-                weight=(sure[said] * self.weight).tolist(),
+                rows[parsed],
+                session.pool.names_of(answers.codes[parsed]),
+                weight=(confident[parsed] * self.weight).tolist(),
                 who=who,
                 source=WEAK,
-                confidence=found.confidence[said].tolist(),
-                cost=[costs[i] for i in said.tolist()],
+                confidence=answers.confidence[parsed].tolist(),
+                cost=[costs[i] for i in parsed.tolist()],
             )

@@ -258,7 +258,7 @@ def test_members_that_a_device_has_no_room_for_together_are_put_together_on_the_
 def test_members_that_no_memory_has_room_for_are_said_in_one_line(monkeypatch):
     data, predictor = trained_probes()
     no_room(monkeypatch, 10)
-    with pytest.raises(LearnerError, match="the logits of 3 members on 80 rows do not fit into memory: take fewer"):
+    with pytest.raises(LearnerError, match="the logits of 3 members on 80 rows do not fit into memory: use fewer"):
         predictor.outputs(data)
 
 

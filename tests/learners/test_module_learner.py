@@ -109,14 +109,14 @@ class Narrow(Net):
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda: Net(3, False), "a new one is built in every round. Write ModuleLearner(Net) without the brackets"),
+        (lambda: Net(3, False), "a new one is built in every round: write ModuleLearner(Net) without parentheses"),
         (lambda: Plain(3, False), "not a module"),
         (lambda: Plain, "Plain is not an ActiveModule: derive your module from dal.modules.ActiveModule"),
         (lambda: ActiveModule, "ActiveModule does not define"),
         (lambda: Narrow, "Narrow is called as Narrow(classes, multilabel)"),
         (lambda: lambda: Net(3, False), "is called as <lambda>(classes, multilabel)"),
-        (lambda: "Net", "build must make a module from (classes, multilabel), not be 'Net'"),
-        (lambda: None, "not be None"),
+        (lambda: "Net", "build must be callable as build(classes, multilabel), not 'Net'"),
+        (lambda: None, "not None"),
     ],
 )
 def test_what_makes_no_module_is_refused_at_once(build, said: str):
@@ -128,7 +128,7 @@ def test_what_makes_no_module_is_refused_at_once(build, said: str):
 
 def test_a_function_that_makes_another_module_is_refused_in_the_first_fit(digits):
     learner = ModuleLearner(lambda classes, multilabel: Plain(classes, multilabel))
-    with pytest.raises(LearnerError, match="build made a Plain, but ModuleLearner trains an ActiveModule"):
+    with pytest.raises(LearnerError, match="build returned a Plain, but ModuleLearner trains an ActiveModule"):
         learner.fit(learner.prepare(digits), torch.arange(20), digits.labels[:20], seed=0)
 
 
@@ -137,7 +137,7 @@ def small_net(classes: int, multilabel: bool, width: int = 12, sizes: dict[str, 
 
 
 def test_a_learner_made_from_a_config_is_a_value_like_one_made_in_python():
-    made = "{class_path: test_module.small_net, init_args: {width: 12, sizes: {a: 1}}}"
+    made = "{class_path: test_module_learner.small_net, init_args: {width: 12, sizes: {a: 1}}}"
     written = f"{{build: {made}, max_steps: 5, min_steps: 5}}"
     settings = tree.Node(tree.option(written, "learner.yaml").value, None, "learner.yaml")
     one, other = (build(ModuleLearner, settings)[0] for _ in range(2))

@@ -167,7 +167,7 @@ def test_saving_replaces_the_older_model_and_leaves_nothing_beside_it(tmp_path: 
 
 def test_texts_without_an_encoder_are_refused():
     rows = SimpleNamespace(inputs=["some", "words"], classes=CLASSES, multilabel=False, fingerprint="t")
-    with pytest.raises(DataError, match="already numbers"):
+    with pytest.raises(DataError, match="numeric rows of one shape"):
         ProbeLearner(model=None, device="cpu").prepare(rows)
 
 

@@ -212,9 +212,9 @@ def test_the_default_members_conform():
     [
         ({"estimators": ("logistic",)}, "at least 2 members"),
         ({"repeats": 0}, "repeats"),
-        ({"repeats": 2, "bootstrap": False}, "would be alike"),
+        ({"repeats": 2, "bootstrap": False}, "would be identical"),
         ({"estimators": ("logistic", "forest")}, "there are logistic, random_forest, gradient_boosting"),
-        ({"estimators": ("logistic", "sklearn.nothing.Here")}, "cannot be made"),
+        ({"estimators": ("logistic", "sklearn.nothing.Here")}, "cannot be created"),
         ({"estimators": ("logistic", "sklearn.svm.LinearSVC")}, "no predict_proba"),
     ],
 )

@@ -65,13 +65,13 @@ def test_a_saved_model_reads_texts_that_the_pool_has_not(tmp_path: Path) -> None
 
 
 def test_what_it_cannot_do_is_said() -> None:
-    with pytest.raises(DataError, match="TF-IDF reads texts, not"):
+    with pytest.raises(DataError, match="TfidfLearner reads texts, not"):
         TfidfLearner().prepare(Rows.from_inputs(torch.randn(4, 2), [0, 1, 0, 1], ["a", "b"]))
     with pytest.raises(ConfigError, match="C must be positive"):
         TfidfLearner(C=0)
     rows = Rows.from_inputs(["?", "!"], ["a", "b"])
     data = TfidfLearner().prepare(rows)
-    with pytest.raises(LearnerError, match="no words that TF-IDF could weigh"):
+    with pytest.raises(LearnerError, match="no words for TF-IDF"):
         TfidfLearner().fit(data, torch.arange(2), rows.labels, seed=0)
     with pytest.raises(NeedError, match="before anything is fitted"):
         TfidfLearner().untrained(data).outputs(data)

@@ -182,7 +182,7 @@ def test_a_factory_whose_callback_remembers_gives_every_round_a_fresh_one(learne
 
 
 def test_more_than_one_device_is_refused(learner, rows):
-    with pytest.raises(LearnerError, match="asks for 2 devices"):
+    with pytest.raises(LearnerError, match="uses 2 devices"):
         fitted(changed(learner, trainer=partial(SILENT_TRAINER, devices=2)), rows)
 
 

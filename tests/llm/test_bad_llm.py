@@ -72,7 +72,7 @@ def test_a_package_that_is_not_installed(run: Run) -> None:
 
 def test_prompts_that_are_longer_than_what_the_model_reads(run: Run, tiny_bert: Path) -> None:
     said = one_line(run({"LocalClient": {"model": str(tiny_bert)}}, mode="likelihood"))
-    assert "the model reads 64: use fewer examples, or a smaller max_characters" in said
+    assert "the context length of the model is 64: use fewer examples, or a smaller max_characters" in said
 
 
 def test_a_missing_key_names_the_variable(run: Run) -> None:

@@ -167,11 +167,11 @@ def test_what_cannot_be_is_refused_in_one_line(local):
         LLMLearner(KEYWORDS, "likelihood")
     with pytest.raises(ConfigError, match="samples of LLMLearner must be at least 2"):
         LLMLearner(KEYWORDS, samples=1)
-    with pytest.raises(ConfigError, match="all answers are alike"):
+    with pytest.raises(ConfigError, match="all answers are identical"):
         LLMLearner(KEYWORDS, "consistency", temperature=0)
     weighed = LLMLearner(local, "likelihood")
     predictor = weighed.untrained(weighed.prepare(default_rows()))
-    with pytest.raises(LearnerError, match="gives probabilities and no answers"):
+    with pytest.raises(LearnerError, match="computes probabilities and generates no answers"):
         predictor.answers(weighed.prepare(default_rows()))
     learner = LLMLearner(KEYWORDS, examples=1)
     data = learner.prepare(default_rows())
@@ -276,7 +276,7 @@ def test_texts_that_may_have_several_labels_are_refused_in_one_line(options):
     rows = Rows.from_inputs([f"{text} {i}" for i in range(5) for text in FEW], [["fruit"]] * 20, multilabel=True)
     splits = Splits(rows.take(torch.arange(12)), rows.take(torch.arange(12, 20)))
     settings = {"learner": TfidfLearner(), "start": 3, "batch": 2, "rounds": 1, "quiet": True} | options
-    with pytest.raises(LearnerError, match="may have several: take a learner for multi-label") as found:
+    with pytest.raises(LearnerError, match="are multi-label: use a learner for multi-label") as found:
         Experiment(splits, strategy=Random(), baseline=None, **settings).run()
     assert "\n" not in str(found.value)
 

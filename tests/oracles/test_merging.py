@@ -203,8 +203,8 @@ def test_the_classifiers_word_is_kept_and_does_not_change_while_the_row_waits():
     ("name", "merge", "words"),
     [
         ("a", 0, "merge of Router must be at least 1"),
-        (CLASSIFIER, 50, "no machine can be called classifier"),
-        (MERGED, 50, "no machine can be called merged"),
+        (CLASSIFIER, 50, "the name classifier is reserved"),
+        (MERGED, 50, "the name merged is reserved"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(name, merge, words):

@@ -1,1 +1,1 @@
-"""Linear heads: posteriors, draws, and probabilities for held-out rows."""
+"""Linear heads: fits, posteriors, samples, and out-of-fold probabilities."""

@@ -1,4 +1,4 @@
-"""What is believed about a last linear layer: draws of it fill `mc_logits` at the price of one model."""
+"""Posteriors of a last linear layer, whose samples give `mc_logits` at the cost of a single model."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: How the last layer is drawn.
+#: Kind of posterior of the last layer.
 DrawnBy = Literal["laplace", "bootstrap"]
 
-#: Odds of a class that a member has not seen, against all that it has seen together.
+#: Odds of a class that is missing in a member's training rows, against all of its seen classes together.
 FLOOR = 1e-4
 
-_ATTEMPTS = 100  # to draw a resample that holds two classes
-_BLOCK = 1 << 19  # weights that are fitted at once: L-BFGS keeps about 50 numbers for each
+_ATTEMPTS = 100  # maximum number of tries to draw a resample with two classes
+_BLOCK = 1 << 19  # maximum number of weights fitted at once: L-BFGS stores about 50 numbers per weight
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """K last layers, ready for a pass.
-
-    Shapes: weight (K, C, D), bias (K, C), seen (K, C) bool.
+    """K samples of a last layer.
 
     Attributes:
-        shifts: whether they are added to the trained layer, or stand in its place.
-        seen: the classes that each has seen; None: all of them.
+        weight: (K, C, D).
+        bias: (K, C).
+        shifts: whether the samples are added to the trained layer, rather than replace it.
+        seen: (K, C) bool, classes in the training rows of each sample; None if all samples have seen all classes.
     """
 
     weight: Tensor
@@ -36,7 +36,7 @@ class Draws:
     seen: Tensor | None = None
 
     def logits(self, features: Tensor, trained: Tensor) -> Tensor:
-        """Logits (N, K, C) of features (N, D) with trained logits (N, C); sample k is one function for all rows."""
+        """Return logits (N, K, C) of features (N, D), given trained logits (N, C). Samples are joint over the rows."""
         flat = F.linear(features, self.weight.flatten(0, 1), self.bias.flatten())
         drawn: Tensor = flat.unflatten(1, self.bias.shape)
         if self.shifts:
@@ -45,9 +45,11 @@ class Draws:
 
 
 def with_unseen(logits: Tensor, seen: Tensor) -> Tensor:
-    """Logits (N, K, C) in which each class that member k has not seen has odds of `FLOOR` against all it has seen.
+    """Set the logits of unseen classes to odds of `FLOOR` against all seen classes together.
 
-    Shapes: seen (K, C) bool. What stands in the place of unseen classes does not matter; each member saw at least one.
+    Args:
+        logits: (N, K, C); values of unseen classes are ignored.
+        seen: (K, C) bool, with at least one True per member k.
     """
     known = logits.masked_fill(~seen, -torch.inf).logsumexp(-1, keepdim=True)  # (N, K, 1)
     return torch.where(seen, logits, known + float(np.log(FLOOR)))
@@ -55,16 +57,20 @@ def with_unseen(logits: Tensor, seen: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Laplace:
-    """A Gaussian over the last layer [weight | bias] around the trained one, in closed form.
+    """Gaussian posterior of the last layer [weight | bias] around the trained one, in closed form.
 
     The Laplace approximation with the generalised Gauss-Newton matrix, Kronecker-factored (Ritter et al. 2018, "A
     Scalable Laplace Approximation for Neural Networks"; last layer only: Kristiadi et al. 2020, "Being Bayesian, Even
-    Just a Bit, Fixes Overconfidence in ReLU Networks"), and the prior exactly as the penalty:
-    precision = B (x) A + p I, where A = sum_n w_n x_n x_n', B = sum_n w_n (diag(p_n) - p_n p_n') / sum_n w_n. With the
-    eigenvectors of A and B its inverse is known: R = min(L, D + 1) directions of the features that labels have seen,
-    and the prior in all others. So the variance of a row grows with its distance from the labeled rows.
+    Just a Bit, Fixes Overconfidence in ReLU Networks"), and a prior equal to the penalty:
+    precision = B (x) A + p I, where A = sum_n w_n x_n x_n', B = sum_n w_n (diag(p_n) - p_n p_n') / sum_n w_n. It is
+    inverted with the eigenvectors of A and B: R = min(L, D + 1) feature directions are covered by labeled rows, and the
+    prior holds in all others. The predictive variance of a row thus grows with its distance from the labeled rows.
 
-    Shapes: class_basis (C, C), feature_basis (D + 1, R), deviation (C, R), rest ().
+    Attributes:
+        class_basis: (C, C), eigenvectors of B.
+        feature_basis: (D + 1, R), eigenvectors of A.
+        deviation: (C, R), standard deviations in this basis.
+        rest: (), standard deviation of the prior, in the directions without labeled rows.
     """
 
     class_basis: Tensor
@@ -73,7 +79,7 @@ class Laplace:
     rest: Tensor
 
     def shift(self, noise: Tensor) -> Tensor:
-        """Standard normal noise (..., C, D + 1) as a deviation from the trained layer."""
+        """Transform standard normal noise (..., C, D + 1) to deviations from the trained layer."""
         inside = noise @ self.feature_basis  # (..., C, R)
         moved = (inside * self.deviation) @ self.feature_basis.T
         if self.feature_basis.shape[1] < self.feature_basis.shape[0]:
@@ -81,7 +87,7 @@ class Laplace:
         return self.class_basis @ moved
 
     def draw(self, samples: int, seed: int) -> Draws:
-        """`samples` draws."""
+        """Draw `samples` layers."""
         shape = samples, len(self.class_basis), len(self.feature_basis)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         shift = self.shift(noise.to(self.rest.device))
@@ -90,11 +96,14 @@ class Laplace:
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """K penalised logistic layers, each fitted on a bootstrap resample of the labeled rows.
+    """Samples of the last layer: K penalised logistic regressions on bootstrap resamples of the labeled rows.
 
     Efron 1979, "Bootstrap Methods"; K heads on one trunk: Osband et al. 2016, "Deep Exploration via Bootstrapped DQN".
 
-    Shapes: weight (K, C, D), bias (K, C), seen (K, C) bool.
+    Attributes:
+        weight: (K, C, D).
+        bias: (K, C).
+        seen: (K, C) bool, classes in each resample.
     """
 
     weight: Tensor
@@ -102,7 +111,7 @@ class Bootstrap:
     seen: Tensor
 
     def draw(self, samples: int, seed: int) -> Draws:
-        """The K layers, whatever `samples` and `seed`."""
+        """Return the K fitted layers, regardless of `samples` and `seed`."""
         return Draws(self.weight, self.bias, shifts=False, seen=None if bool(self.seen.all()) else self.seen)
 
 
@@ -110,24 +119,24 @@ Posterior = Laplace | Bootstrap
 
 
 def posterior_shapes(names: Collection[str]) -> dict[str, str]:
-    """The dimensions of the fields of the posterior that has these names, as `read_tensors` takes them."""
+    """Return the dimensions of the fields of a posterior with these field names, for `read_tensors`."""
     if "deviation" in names:
         return {"class_basis": "C C", "feature_basis": "D+1 R", "deviation": "C R", "rest": ""}
     return {"weight": "K C D", "bias": "K C", "seen": "K C"}
 
 
 def posterior_of(tensors: Mapping[str, Tensor]) -> Posterior:
-    """The posterior whose fields are these.
+    """Build the posterior with these fields.
 
     Raises:
-        KeyError: they are those of none.
+        KeyError: a field is missing.
     """
     kind = Laplace if "deviation" in tensors else Bootstrap
     return kind(**{name: tensors[name] for name in kind.__dataclass_fields__})
 
 
 def moved(posterior: Posterior, device: torch.device) -> Posterior:
-    """The same on another device."""
+    """Return a copy of the posterior on another device."""
     return posterior_of({name: value.to(device) for name, value in vars(posterior).items()})
 
 
@@ -147,17 +156,19 @@ def fit_posterior(
     multilabel: bool,
     start: Tensor | None = None,
 ) -> Posterior:
-    """What the labeled rows say about the last layer.
+    """Fit a posterior of the last layer to the labeled rows.
 
     Args:
-        features: (L, D + 1), the last column 1.
-        logits: (L, C) of the trained layer.
+        features: (L, D + 1), with a last column of ones.
+        logits: (L, C), logits of the trained layer.
         targets: (L, C) of zeros and ones.
         weights: (L,), or (L, C) when multi-label.
-        precision: of the prior: the strength of the penalty.
-        samples: K, of a bootstrap.
-        seed: of its resamples.
-        start: (C, D + 1) where fits begin; decides nothing but how long they take.
+        drawn_by: kind of posterior.
+        precision: prior precision, which is the strength of the L2 penalty.
+        samples: number K of bootstrap resamples.
+        seed: seed of the resamples.
+        multilabel: whether rows may have several classes.
+        start: (C, D + 1), initial value of the bootstrap fits, which affects their duration only.
     """
     if drawn_by == "laplace":
         return _laplace(features.double(), logits.double(), weights.double(), precision, multilabel)
@@ -184,19 +195,21 @@ def fit_heads(
     start: Tensor | None = None,
     tolerance: float = 1e-6,
 ) -> Tensor:
-    """K penalised maximum-likelihood layers (K, C, D + 1) on the same rows, each with its own weights, in float64.
+    """Fit K penalised logistic regressions (K, C, D + 1) on the same rows with different weights, in float64.
 
-    Each minimises sum_n w_n loss_n + penalty/2 |layer|^2 (multinomial, or one-vs-rest when multi-label) by L-BFGS. That
-    is convex: the answer depends on nothing else. With fewer rows than features it is solved in the span of the rows,
-    where it lies.
+    Each minimises sum_n w_n loss_n + penalty/2 |layer|^2 (multinomial, or one-vs-rest when multi-label) by L-BFGS. The
+    objective is strictly convex, so the solution is unique. With fewer rows than features, the problem is solved in the
+    span of the rows, which contains the solution.
 
     Args:
-        features: (L, D + 1).
+        features: (L, D + 1), with a last column of ones.
         targets: (L, C) of zeros and ones.
         weights: (K, L), or (K, L, C) when multi-label.
-        seen: (K, C) bool: the classes among which layer k decides; the rows of the others stay 0. None: all.
-        start: (C, D + 1) to begin with; zeros when None.
-        tolerance: of the largest gradient.
+        penalty: strength of the L2 penalty.
+        multilabel: whether rows may have several classes.
+        seen: (K, C) bool, classes of layer k; the coefficients of the others remain 0. None for all classes.
+        start: (C, D + 1), initial value; None for zeros.
+        tolerance: largest gradient component at which the optimiser stops.
     """
     features, targets, weights = features.double(), targets.double(), weights.double()
     span = torch.linalg.qr(features.T).Q if len(features) < features.shape[1] else None
@@ -204,7 +217,7 @@ def fit_heads(
     first = torch.zeros(targets.shape[1], reduced.shape[1], dtype=torch.float64)
     if start is not None:
         first = start.double() if span is None else start.double() @ span
-    several = max(1, _BLOCK // max(1, first.numel()))
+    per_block = max(1, _BLOCK // max(1, first.numel()))
     fitted = [
         _minimised(
             first.expand(len(part), -1, -1) if seen is None else first * seen[block, :, None],
@@ -216,7 +229,7 @@ def fit_heads(
             multilabel,
             tolerance,
         )
-        for block, part in zip(torch.arange(len(weights)).split(several), weights.split(several), strict=True)
+        for block, part in zip(torch.arange(len(weights)).split(per_block), weights.split(per_block), strict=True)
     ]
     beta = torch.cat(fitted)
     return beta if span is None else beta @ span.T
@@ -233,7 +246,7 @@ def _minimised(
     tolerance: float,
 ) -> Tensor:
     beta = start.clone().requires_grad_()  # (K, C, R)
-    along = weights.transpose(0, 1)  # (L, K) or (L, K, C)
+    by_row = weights.transpose(0, 1)  # (L, K) or (L, K, C)
     optimiser = torch.optim.LBFGS(
         [beta],
         max_iter=200,
@@ -247,13 +260,14 @@ def _minimised(
         optimiser.zero_grad()
         logits = (features @ beta.flatten(0, 1).T).unflatten(1, beta.shape[:2])  # (L, K, C)
         if multilabel:
-            wanted = targets[:, None].expand_as(logits)
-            losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-            losses = losses if along.dim() == 3 else losses.sum(-1)
+            expanded = targets[:, None].expand_as(logits)
+            losses = F.binary_cross_entropy_with_logits(logits, expanded, reduction="none")
+            losses = losses if by_row.dim() == 3 else losses.sum(-1)
         else:
-            known = logits if seen is None else logits.masked_fill(~seen, -1e30)  # finite: such rows weigh 0
+            # Finite instead of -inf: rows of an unseen class have weight 0, and 0 * inf would be NaN.
+            known = logits if seen is None else logits.masked_fill(~seen, -1e30)
             losses = -(targets[:, None] * known.log_softmax(-1)).sum(-1)
-        loss = (along * losses).sum() + 0.5 * penalty * beta.square().sum()
+        loss = (by_row * losses).sum() + 0.5 * penalty * beta.square().sum()
         loss.backward()
         return loss
 
@@ -272,12 +286,12 @@ def _laplace(features: Tensor, logits: Tensor, weights: Tensor, precision: float
         weighted = by_row[:, None] * probs
         curvature = torch.diag(weighted.sum(0)) - weighted.T @ probs
     on_classes, class_basis = torch.linalg.eigh(curvature / by_row.sum())  # averaged over rows
-    rooted = by_row.sqrt()[:, None] * features
-    if len(rooted) < rooted.shape[1]:
-        _, singular, basis = torch.linalg.svd(rooted, full_matrices=False)
+    scaled = by_row.sqrt()[:, None] * features  # A = scaled' scaled
+    if len(scaled) < scaled.shape[1]:
+        _, singular, basis = torch.linalg.svd(scaled, full_matrices=False)
         on_features, feature_basis = singular.square(), basis.T
     else:
-        on_features, feature_basis = torch.linalg.eigh(rooted.T @ rooted)
+        on_features, feature_basis = torch.linalg.eigh(scaled.T @ scaled)
     deviation = (on_classes.clamp_min(0)[:, None] * on_features.clamp_min(0) + precision).rsqrt()
     rest = torch.tensor(precision**-0.5)
     return Laplace(*(part.float().contiguous() for part in (class_basis, feature_basis, deviation, rest)))
@@ -286,24 +300,27 @@ def _laplace(features: Tensor, logits: Tensor, weights: Tensor, precision: float
 def resamples(
     targets: Tensor, count: int, generator: torch.Generator, *, multilabel: bool, weights: Tensor | None = None
 ) -> Tensor:
-    """How often each of the L rows stands in each of `count` bootstrap resamples of L rows, (count, L) int64.
+    """Draw bootstrap resamples of L rows as counts (count, L) int64.
 
-    A resample of a single class, or of nothing that weighs, teaches nothing and is drawn again, where the rows have
-    more.
+    Resamples of rows with weight 0 only, or of a single class (unless multi-label), are drawn again, unless this holds
+    for the rows as a whole. After 100 attempts, every row is used once.
 
     Args:
         targets: (L, C) of zeros and ones.
-        weights: (L,) or (L, C): rows that weigh nothing show no class.
+        count: number of resamples.
+        generator: generator of the resamples.
+        multilabel: whether rows may have several classes.
+        weights: (L,) or (L, C) sample weights; a row with weight 0 does not count for its class. None for ones.
     """
     rows = len(targets)
-    weighs = torch.ones(rows, 1) if weights is None else weights.view(rows, -1)
-    shown = weighs if multilabel else targets * weighs  # what must not be missing: any row that weighs, two classes
-    enough = min(1 if multilabel else 2, int((shown.sum(0) > 0).sum()))
+    weighted = torch.ones(rows, 1) if weights is None else weights.view(rows, -1)
+    evidence = weighted if multilabel else targets * weighted  # positive for what a resample must contain
+    enough = min(1 if multilabel else 2, int((evidence.sum(0) > 0).sum()))
 
     def drawn() -> Tensor:
         for _ in range(_ATTEMPTS):
             counts = torch.randint(rows, (rows,), generator=generator).bincount(minlength=rows)
-            if int((shown[counts > 0].sum(0) > 0).sum()) >= enough:
+            if int((evidence[counts > 0].sum(0) > 0).sum()) >= enough:
                 return counts
         return torch.ones(rows, dtype=torch.int64)
 
@@ -311,5 +328,5 @@ def resamples(
 
 
 def spawned(seed: int, count: int) -> list[int]:
-    """`count` seeds that have nothing to do with one another, 32 bits each."""
+    """Derive `count` independent seeds of 32 bits."""
     return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(count)]

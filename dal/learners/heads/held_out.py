@@ -1,4 +1,4 @@
-"""Probabilities for labeled rows from linear heads that were not trained on them."""
+"""Out-of-fold probabilities for labeled rows by cross-validation of linear heads."""
 
 import torch
 from torch import Tensor
@@ -18,19 +18,19 @@ def held_out_probs(
     penalty: float = 1.0,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities (L, C) float64 by cross-validation, and which rows they can judge, (L,) bool.
+    """Return out-of-fold probabilities (L, C) float64 by cross-validation, and a mask of valid rows (L,) bool.
 
-    Each fold's rows are judged by the penalised logistic head (multinomial; one-vs-rest when multi-label) of the other
-    folds' rows, all of them fitted together. Rows of a class, or of a set of classes, are spread over the folds. A row
-    whose class no other fold holds cannot be judged.
+    The rows of each fold are predicted by a penalised logistic regression (multinomial; one-vs-rest when multi-label)
+    on the other folds. Folds are stratified by class, or by the set of classes. A row is invalid if its class is
+    missing in all other folds.
 
     Args:
-        points: (L, D); they are standardised as a `ProbeLearner` does.
-        labels: (L,) int64; (L, C) bool when multi-label.
-        classes: C.
-        folds: how many, at most L.
-        penalty: the strength of the penalty, as `ProbeLearner.l2`; with wrong labels about, more than a probe needs.
-        seed: decides the folds.
+        points: (L, D), standardised like the embeddings of `ProbeLearner`.
+        labels: (L,) int64, or (L, C) bool when multi-label.
+        classes: number C of classes.
+        folds: number of folds, reduced to L for fewer rows.
+        penalty: strength of the penalty, as `ProbeLearner.l2`; its default is larger, because labels may be wrong.
+        seed: seed of the folds.
 
     Example:
         >>> points = torch.tensor([[-1.0], [-1.1], [1.0], [1.1]])
@@ -44,7 +44,7 @@ def held_out_probs(
         return torch.zeros(rows, classes, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool)
     targets = labels.double() if multilabel else F.one_hot(labels, classes).double()
     fold = _folds(labels, min(folds, rows), seed)
-    weights = (fold != torch.arange(min(folds, rows))[:, None]).double()  # (K, L): 0 for what is held out
+    weights = (fold != torch.arange(min(folds, rows))[:, None]).double()  # (K, L), 0 for held-out rows
     seen = (weights @ targets) > 0  # (K, C)
     mean, scale = TensorPrepared(points, ()).moments
     features = F.pad(((points - mean) * scale).double(), (0, 1), value=1.0)
@@ -67,7 +67,7 @@ def held_out_probs(
 
 
 def _folds(labels: Tensor, count: int, seed: int) -> Tensor:
-    """The fold of every row, (L,) int64: the rows of a class, in random order, go to one fold after the other."""
+    """Assign the rows of each class in random order to the folds in turn, (L,) int64."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     stratum = torch.from_numpy(strata(labels))[shuffled]
     order = shuffled[stratum.argsort(stable=True)]

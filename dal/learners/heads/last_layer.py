@@ -1,4 +1,4 @@
-"""Draws of a trained network's last layer: samples for any network, with or without dropout, in one pass."""
+"""Posterior of a trained network's last layer, which gives samples in a single pass, without dropout."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from dal.learners.training.training_labels import checked_weights
 if TYPE_CHECKING:
     from dal.modules.base import ActiveModule
 
-#: Where it is kept next to a network's own weights.
+#: File of the posterior, next to the network's weights.
 FILE = "last_layer.safetensors"
 
 _SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
@@ -37,9 +37,12 @@ _SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
 
 @dataclass(frozen=True, eq=False)
 class LastLayer:
-    """What is believed about a network's last layer, on features centred and scaled to a mean squared norm of 1.
+    """Posterior of a network's last layer, on features standardised to mean 0 and a mean squared norm of 1.
 
-    Shapes: mean (D,), scale (). Both are those of the labeled rows.
+    Attributes:
+        mean: (D,), mean of the features of the labeled rows.
+        scale: (), inverse root of their mean squared norm.
+        posterior: posterior of the last layer.
     """
 
     mean: Tensor
@@ -47,24 +50,24 @@ class LastLayer:
     posterior: Posterior
 
     def standardised(self, features: Tensor) -> Tensor:
-        """The features (N, D) as the posterior sees them."""
+        """Standardise features (N, D) for the posterior."""
         return (features - self.mean) * self.scale
 
     def to(self, device: torch.device) -> "LastLayer":
-        """The same on another device."""
+        """Return a copy on another device."""
         return LastLayer(self.mean.to(device), self.scale.to(device), moved(self.posterior, device))
 
     def save(self, folder: Path) -> None:
-        """Write it next to the network's weights."""
+        """Write the posterior to the folder of the network's weights."""
         tensors = {"mean": self.mean, "scale": self.scale} | vars(self.posterior)
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / FILE)
 
     @classmethod
     def load(cls, folder: Path, classes: int) -> "LastLayer":
-        """What `save` wrote for a network of so many classes.
+        """Load the posterior of a network with this number of classes.
 
         Raises:
-            LearnerError: there is none, or it is damaged.
+            LearnerError: the file is missing or damaged.
         """
         path = Path(folder) / FILE
         if not path.is_file():
@@ -92,12 +95,21 @@ def fit_last_layer(
     token_budget: int,
     monitor: Monitor = SILENT,
 ) -> LastLayer:
-    """What the labeled rows say about the last layer of a trained network: one small pass, and closed form or K heads.
+    """Fit a posterior of the last layer of a trained network, with one pass over the labeled rows.
 
     Args:
+        network: trained network.
+        data: prepared rows.
+        rows: (L,) int64, the labeled rows.
         targets: (L, C) of zeros and ones.
+        drawn_by: kind of posterior.
+        precision: prior precision.
+        samples: number K of bootstrap resamples.
+        seed: seed of the resamples.
         weights: (L,) sample weights, as in training.
         class_weights: (C,), as in training.
+        token_budget: tokens per batch of the pass.
+        monitor: receives the progress of the pass.
     """
     outputs = run_pass(
         network,
@@ -127,7 +139,7 @@ def fit_last_layer(
 
 
 def answer_weights(targets: Tensor, weights: Tensor | None, class_weights: Tensor | None, multilabel: bool) -> Tensor:
-    """What each row counts in `ActiveModule.loss`, (L,); each answer, (L, C), when multi-label with class weights."""
+    """Return the weights in `ActiveModule.loss`: (L,), or (L, C) per target if multi-label with class weights."""
     rows = checked_weights(weights, len(targets))
     if class_weights is None:
         return rows
@@ -138,13 +150,13 @@ def answer_weights(targets: Tensor, weights: Tensor | None, class_weights: Tenso
 
 
 class DrawnNetwork(nn.Module):
-    """A network whose samples are draws of its last layer, as the pass sees it: the network runs once per row.
+    """Network whose samples come from the posterior of its last layer, so that the network runs once per row.
 
     Args:
-        network: trained.
-        layer: on its device.
-        samples: K.
-        seed: of the draws.
+        network: trained network.
+        layer: posterior of its last layer, on the same device.
+        samples: number K of samples.
+        seed: seed of the samples.
     """
 
     def __init__(self, network: "ActiveModule", layer: LastLayer, samples: int, seed: int) -> None:
@@ -153,18 +165,18 @@ class DrawnNetwork(nn.Module):
 
     @cached_property
     def draws(self) -> Draws:
-        """The same in every batch; made when samples are first wanted."""
+        """Samples of the last layer, drawn once and used for every batch."""
         return self._layer.posterior.draw(self._samples, self._seed)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.network.device
 
     def compute(
         self, batch: Mapping[str, Tensor], names: Iterable[str], *, samples: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The named tensors, as `ActiveModule.compute`."""
+        """Compute the named outputs of a batch, as `ActiveModule.compute`."""
         wanted = frozenset(names)
         computed = self.network.compute(batch, (wanted - _SAMPLED) | {"features", "logits"})
         if wanted & _SAMPLED:

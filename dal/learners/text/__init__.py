@@ -1,1 +1,1 @@
-"""Tokens, embeddings and surprisal of texts, computed once and kept."""
+"""Tokens, embeddings and surprisal of texts."""

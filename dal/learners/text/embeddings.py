@@ -1,4 +1,4 @@
-"""Embeddings of a pretrained encoder: computed once, kept on disk, reused by every round."""
+"""Embeddings of texts by a pretrained encoder, cached on disk."""
 
 import json
 import zlib
@@ -23,20 +23,20 @@ from dal.learners.training.tensor_rows import TensorPrepared
 from dal.store.atomic_files import read_regular, replacing
 from dal.store.cache_folder import cache_folder, verified
 
-_CHUNK = 65_536  # rows embedded before they are written
-_FORMAT = 1  # of the cached files
+_CHUNK = 65_536  # rows per write
+_FORMAT = 1  # version of the cache files
 _WEIGHTS = (".safetensors", ".bin", ".json")
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """Masked means of a pretrained encoder's last layer, cached by weights, tokens, pooling and precision.
+    """Masked means of the last layer of a pretrained encoder, cached by weights, tokens, pooling and precision.
 
     Args:
         model: hub name or folder.
-        precision: of the encoder; "auto" is bfloat16 where the hardware has it.
+        precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch, padding included.
-        device: where it runs.
+        device: device of the encoder.
     """
 
     model: str
@@ -45,7 +45,7 @@ class Embedder:
     device: torch.device
 
     def embed(self, texts: TextPrepared, monitor: Monitor = SILENT) -> TensorPrepared:
-        """The embeddings (N, E) of the texts, float32, memory-mapped."""
+        """Return the embeddings (N, E) of the texts as memory-mapped float32."""
         lowered = reduces(self.device, self.precision)
         facts = f"{_FORMAT}|{fingerprint(self.model)}|{texts.key}|masked mean|{'bfloat16' if lowered else 'float32'}"
         key = blake2b(facts.encode(), digest_size=16).hexdigest()
@@ -58,8 +58,8 @@ class Embedder:
             if vectors is None:
                 raise LearnerError(f"the embeddings written to {folder} cannot be read back: is the disk full?")
             texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel)
-        found: TensorPrepared = texts.derived[key]
-        return found
+        embeddings: TensorPrepared = texts.derived[key]
+        return embeddings
 
     def _write(self, folder: Path, texts: TextPrepared, monitor: Monitor) -> None:
         encoder = _Encoder(self.model).to(self.device)
@@ -85,18 +85,18 @@ class Embedder:
 
 
 class _Encoder(nn.Module):
-    """The pretrained part of a model, as the pass sees it."""
+    """The pretrained part of a model, with the interface that `run_pass` requires."""
 
     def __init__(self, model: str) -> None:
         super().__init__()
         from transformers import AutoModel
 
-        # A pooler that the checkpoint lacks is initialised, and never used.
+        # A pooler missing in the checkpoint is initialised at random, but not used.
         with refusing_encoder(model), torch.random.fork_rng(devices=[]), quiet():
             loaded, info = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
             count = sum(1 for _ in loaded.named_parameters())
             if (missing := len(info["missing_keys"])) > count / 2:
-                raise ValueError(f"it holds only {count - missing} of the {count} weights that its config says it has")
+                raise ValueError(f"it holds only {count - missing} of the {count} weights required by its config")
             for name, weight in loaded.named_parameters():
                 if not bool(torch.isfinite(weight).all()):
                     raise ValueError(f"the weights {name} are NaN or infinite")
@@ -118,18 +118,18 @@ class _Encoder(nn.Module):
 
 @contextmanager
 def refusing_encoder(model: str) -> Iterator[None]:
-    """Turn whatever the files of an encoder cause when they are read into a `LearnerError` of one line."""
+    """Context manager that converts any error while reading an encoder's files into a one-line `LearnerError`."""
     try:
         yield
     except LearnerError:
         raise
-    except Exception as error:  # readers of damaged checkpoints let out anything, their own classes too
+    except Exception as error:  # reading a damaged checkpoint may raise any exception
         raise LearnerError(f"the encoder {shortened(model, 120)} could not be loaded: {one_line(error)}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, and no report on the weights that a bare encoder does not use."""
+    """Context manager that silences progress bars and warnings of transformers about unused weights."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -144,10 +144,10 @@ def quiet() -> Iterator[None]:
 
 
 def fingerprint(model: str) -> str:
-    """A hash of a model folder's weights and config, or of those of a hub model in the local cache.
+    """Return a hash of the weights and config in a model folder, or in the local cache of a hub model.
 
     Raises:
-        LearnerError: there is no such model, or its files cannot be read.
+        LearnerError: the model does not exist, or its files cannot be read.
     """
     folder = Path(model)
     with refusing_encoder(model):
@@ -173,7 +173,7 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def _read(folder: Path, rows: int) -> Tensor | None:
-    """The cached vectors, None when they are missing or damaged."""
+    """The cached vectors (N, E); None if they are missing or damaged."""
     try:
         facts = json.loads(read_regular(folder / "facts.json"))
         path, shape = folder / "vectors.float32", (facts["rows"], facts["width"])
@@ -181,8 +181,9 @@ def _read(folder: Path, rows: int) -> Tensor | None:
             return None
         if not rows:
             return torch.zeros(shape)
-        vectors = np.memmap(path, dtype=np.float32, mode="c", shape=shape)  # private: nothing is ever written back
-        whole = verified(folder, lambda: zlib.crc32(vectors.data) == facts["checksum"])
-        return torch.from_numpy(vectors) if whole else None
+        # Copy-on-write, because torch warns of read-only arrays. Nothing is written back.
+        vectors = np.memmap(path, dtype=np.float32, mode="c", shape=shape)
+        intact = verified(folder, lambda: zlib.crc32(vectors.data) == facts["checksum"])
+        return torch.from_numpy(vectors) if intact else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
         return None

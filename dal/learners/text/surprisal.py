@@ -1,4 +1,4 @@
-"""How much a masked-language model is surprised by the words of a text: known before any label is."""
+"""Surprisal of texts under a masked-language model, which requires no labels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,29 +22,29 @@ from dal.outputs import Outputs, sources
 
 SURPRISAL = frozenset({"surprisal"})
 
-#: Share of a text's tokens whose surprisal is read; all others count as 0.
+#: Share of a text's tokens whose surprisal is computed; all others count as 0.
 SHARE = 0.15
 
-#: Numbers that the predictions for one batch may hold: 256 MiB of float32.
+#: Maximum number of logits per batch: 256 MiB of float32.
 LARGEST_PREDICTIONS = 2**26
 
 
 @dataclass(frozen=True)
 class Surprisal:
-    """Reads `surprisal` (N, T) off a checkpoint's own masked-language-model head: nats per token, T = `max_length`.
+    """Computes `surprisal` (N, T), in nats per token, with the masked-language-model head of a checkpoint.
 
-    The text is read as it is, nothing masked, and entry t is `-log p(token t | text)` for a random 15% of its tokens
-    (one at least), and 0 for all others. Special tokens are never among them. Which tokens they are depends on the seed
-    and on the text's own tokens alone: neither on the batch nor on the other rows, and copies of a text are equal.
+    The input is not masked. Entry t is `-log p(token t | text)` for a random 15% of the text's tokens, but at least
+    one, excluding special tokens; it is 0 for all others. The selection of tokens depends only on the seed and the
+    tokens of the text, not on the batch or other rows, so that copies of a text have equal surprisal.
 
     Yuan, Lin and Boyd-Graber 2020, "Cold-start Active Learning through Self-supervised Language Modeling".
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER`.
-        max_length: T.
-        precision: of the pretrained part; the head always runs in float32.
-        token_budget: tokens per batch, padding included; less where the vocabulary is large.
-        device: where it runs.
+        max_length: number T of columns.
+        precision: precision of the pretrained part; the head runs in float32.
+        token_budget: tokens per batch, padding included; reduced for large vocabularies.
+        device: device of the model.
     """
 
     model: str
@@ -64,7 +64,7 @@ class Surprisal:
         exact: bool,
         monitor: Monitor,
     ) -> Outputs:
-        """The named outputs, `surprisal` among them: all others are the predictor's."""
+        """Compute the named outputs: `surprisal`, and all others with the predictor."""
         others, tensors, device = names - SURPRISAL, {}, self.device
         if others:
             read = predictor.outputs(data, rows, others, seed=seed, exact=exact, monitor=monitor)
@@ -81,10 +81,10 @@ class Surprisal:
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Tensor:
-        """The surprisal of `rows` (all when None), (N, T) float32.
+        """Compute the surprisal of `rows` (all if None), (N, T) float32.
 
         Raises:
-            LearnerError: the checkpoint has no trained head for it, or is no masked-language model at all.
+            LearnerError: the checkpoint is not a masked-language model, or has no trained head.
         """
         if not isinstance(data, TextPrepared):
             raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
@@ -104,18 +104,18 @@ class Surprisal:
 
 
 class MaskedLanguageModel(nn.Module):
-    """A masked-language model as the pass sees it.
+    """A masked-language model with the interface that `run_pass` requires.
 
-    The head predicts the drawn tokens alone, which saves most of its cost, wherever that gives what the whole model
-    does: it is tried when the model is loaded.
+    The head is applied to the selected tokens only, which saves most of its cost, if this gives the same logits as the
+    whole model. This is tested when the model is loaded.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER`.
-        width: T.
-        seed: of the draw of tokens.
+        width: number T of columns.
+        seed: seed of the token selection.
 
     Raises:
-        LearnerError: it has no trained head, or is no masked-language model.
+        LearnerError: the checkpoint is not a masked-language model, or has no trained head.
     """
 
     def __init__(self, model: str, width: int, seed: int) -> None:
@@ -128,20 +128,20 @@ class MaskedLanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         device: torch.device = self.model.device
         return device
 
     @property
     def most_tokens(self) -> int:
-        """Tokens per batch whose predictions take no more than `LARGEST_PREDICTIONS`."""
+        """Maximum number of tokens per batch, such that it has at most `LARGEST_PREDICTIONS` logits."""
         predicted = SHARE if self._apart else 1.0
         return max(1, int(LARGEST_PREDICTIONS / (predicted * self.model.config.vocab_size)))
 
     def compute(
         self, batch: Mapping[str, Tensor], names: Iterable[str], *, samples: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The surprisal of a batch, (B, T)."""
+        """Compute the surprisal of a batch, (B, T)."""
         ids, real = batch["input_ids"], batch["attention_mask"].bool()
         ordinary = real & ~torch.isin(ids, self._special.to(ids.device))
         drawn = draw_tokens(ids, real, ordinary, share=SHARE, seed=self._seed)
@@ -155,7 +155,7 @@ class MaskedLanguageModel(nn.Module):
         return {"surprisal": surprisal}
 
     def _predict(self, inputs: Mapping[str, Tensor], row: Tensor, column: Tensor) -> Tensor:
-        """Logits (P, V) over the vocabulary at P places of a batch."""
+        """Logits (P, V) over the vocabulary at P positions of a batch."""
         if not self._apart:
             logits: Tensor = self.model(**inputs).logits
             return logits[row, column].float()
@@ -163,82 +163,96 @@ class MaskedLanguageModel(nn.Module):
         return self._head(hidden[row, column])
 
     def _head(self, hidden: Tensor) -> Tensor:
-        """Logits (P, V) of hidden states (P, D): the whole model, whose pretrained part returns these."""
-        base, places = self.model.base_model, torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
+        """Logits (P, V) of hidden states (P, D).
+
+        Heads have no common interface, so the whole model runs with a pretrained part that returns these states.
+        """
+        base, ids = self.model.base_model, torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
         base.__dict__["forward"] = lambda *args, **kwargs: BaseModelOutput(last_hidden_state=hidden[None].float())
         try:
             with torch.autocast(hidden.device.type, enabled=False):
-                logits: Tensor = self.model(input_ids=places).logits[0]
+                logits: Tensor = self.model(input_ids=ids).logits[0]
         finally:
             del base.__dict__["forward"]
         return logits
 
     def _splits(self) -> bool:
-        """Whether the head gives the same for some places alone as the whole model does."""
+        """Whether the head gives the same logits for some positions alone as in the whole model."""
         base = self.model.base_model
         if base is self.model or "forward" in base.__dict__:
             return False
         inputs = {"input_ids": torch.arange(6)[None], "attention_mask": torch.ones(1, 6, dtype=torch.int64)}
-        places = torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, 4])
+        positions = torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, 4])
         with torch.no_grad():
-            whole = self.model(**inputs).logits[places]
+            whole = self.model(**inputs).logits[positions]
             try:
-                apart = self._head(base(**inputs)[0][places])
+                apart = self._head(base(**inputs)[0][positions])
             except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
                 return False
         return apart.shape == whole.shape and torch.allclose(apart, whole, rtol=1e-3, atol=1e-4)
 
 
 def _load(model: str) -> nn.Module:
-    """The masked-language model of a checkpoint, in float32, whose every weight the checkpoint holds."""
+    """Load a masked-language model in float32. Refuses a checkpoint with missing weights."""
     where = locate(model)
-    instead = "name one that does, or start with ClusterCenters"
+    instead = "use a masked-language model, or ClusterCenters for the cold start"
     try:
         config = AutoConfig.from_pretrained(where)
         causal = config.is_encoder_decoder or getattr(config, "is_decoder", False)
         if causal or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
             raise LearnerError(
-                f"surprisal cannot be read off {model}: a {config.model_type} predicts no masked words; {instead}"
+                f"surprisal cannot be computed with {model}: a {config.model_type} is not a masked-language model; "
+                f"{instead}"
             )
-        with torch.random.fork_rng(devices=[]), quiet():  # what the checkpoint lacks is initialised before we refuse
+        with torch.random.fork_rng(devices=[]), quiet():  # missing weights are initialised at random
             loaded, info = AutoModelForMaskedLM.from_pretrained(
                 where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
     except LearnerError:
         raise
-    except Exception as error:  # whatever the readers of a damaged checkpoint let out
+    except Exception as error:  # reading a damaged checkpoint may raise any exception
         raise LearnerError(f"the masked-language model {model} could not be loaded: {one_line(error)}") from error
     missing = sorted({*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])})
     if missing:
         raise LearnerError(
-            f"surprisal cannot be read off {model}: the checkpoint has no trained masked-language-model head "
-            f"({len(missing)} weights of it are missing or misshapen, such as {missing[0]}); {instead}"
+            f"surprisal cannot be computed with {model}: the checkpoint has no trained masked-language-model head "
+            f"({len(missing)} weights are missing or have the wrong shape, such as {missing[0]}); {instead}"
         )
     module: nn.Module = loaded
     return module
 
 
 def draw_tokens(ids: Tensor, real: Tensor, ordinary: Tensor, *, share: float, seed: int) -> Tensor:
-    """A random share of each row's ordinary tokens, one at least where there are any, as a mask (B, T) of bools.
+    """Select a random share of each row's ordinary tokens, at least one if there are any.
 
-    A number is made of the row's tokens and the seed, and from it one for each token, of which the smallest win: so the
-    draw is the same in any batch, however padded. Shapes: ids (B, T), the real tokens and the ordinary ones (B, T).
+    A hash of the row's tokens and the seed gives each token a key, and the tokens with the smallest keys are selected,
+    so that the selection does not depend on the batch or its padding.
+
+    Args:
+        ids: (B, T) int64 tokens.
+        real: (B, T) bool, False for padding.
+        ordinary: (B, T) bool, True for tokens that may be selected.
+        share: share of the ordinary tokens to select, 0 to 1.
+        seed: seed of the hash.
+
+    Returns:
+        (B, T) bool, True for selected tokens.
     """
-    place = real.long().cumsum(1)  # counted without padding
+    position = real.long().cumsum(1)  # without padding
     start = int(np.random.SeedSequence(seed).generate_state(1, np.uint64).view(np.int64)[0])
-    row = _mixed(_mixed(ids + start) + place).mul(real).sum(1, keepdim=True)  # (B, 1)
-    keys = _mixed(row + place).masked_fill(~ordinary, torch.iinfo(torch.int64).max)
-    wanted = (ordinary.sum(1, keepdim=True) * share).round().clamp_min(1)  # (B, 1)
-    return ordinary & (keys.argsort(dim=1, stable=True).argsort(dim=1) < wanted)
+    row = _hashed(_hashed(ids + start) + position).mul(real).sum(1, keepdim=True)  # (B, 1)
+    keys = _hashed(row + position).masked_fill(~ordinary, torch.iinfo(torch.int64).max)
+    count = (ordinary.sum(1, keepdim=True) * share).round().clamp_min(1)  # (B, 1)
+    return ordinary & (keys.argsort(dim=1, stable=True).argsort(dim=1) < count)
 
 
-def _mixed(x: Tensor) -> Tensor:
-    """The numbers (int64) scrambled, each by itself: the finalizer of splitmix64 (Steele, Lea and Flood 2014)."""
+def _hashed(x: Tensor) -> Tensor:
+    """Hash int64 elementwise with the finalizer of splitmix64 (Steele, Lea and Flood 2014)."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         x = (x ^ _shifted(x, shift)) * factor
     return x ^ _shifted(x, 31)
 
 
 def _shifted(x: Tensor, by: int) -> Tensor:
-    """A logical shift to the right, of numbers that torch takes for signed."""
+    """Logical right shift; `>>` of torch is arithmetic, because int64 is signed."""
     return (x >> by) & ((1 << (64 - by)) - 1)

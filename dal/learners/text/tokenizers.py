@@ -1,4 +1,4 @@
-"""From a model's name to tokenized rows."""
+"""Load the tokenizer of a model by name, and tokenize rows for it."""
 
 from functools import lru_cache
 from typing import Any
@@ -8,36 +8,36 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from dal.errors import LearnerError, one_line
 from dal.learners.text.tokens import TextPrepared, tokenize
 
-_OFFSET = 2  # positions that these families count past the padding token
+_OFFSET = 2  # positions that these model families reserve: they number positions from the padding token on
 _OFFSET_FAMILIES = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xlm-roberta-xl"}
 
 
 def locate(model: str) -> str:
-    """Where to load `model` from: a hub name, a folder, or "package:NAME/FOLDER"."""
+    """Return the hub name or folder from which to load `model`, which may also be "package:NAME/FOLDER"."""
     from dal.modules.loading import locate as located
 
     return located(model)
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, with a token to pad with.
+    """Load the tokenizer of a model and make sure that it has a padding token.
 
     Raises:
-        LearnerError: there is none, or none to pad with.
+        LearnerError: the tokenizer cannot be loaded, or has no token usable for padding.
     """
     from dal.modules.loading import choose_pad_token
 
     where = locate(model)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where)
-    except Exception as error:  # tokenizers raises bare exceptions for damaged files
+    except Exception as error:  # the tokenizers package raises a bare Exception for damaged files
         raise LearnerError(f"the tokenizer of {model} could not be loaded: {one_line(error)}") from error
     choose_pad_token(tokenizer)
     return tokenizer
 
 
 def prepare_texts(rows: Any, model: str, max_length: int) -> TextPrepared:
-    """The rows of a `dal.data.Rows` as tokens of this model, cut to `max_length` or what the model can read."""
+    """Tokenize the rows of a `dal.data.Rows` for a model, truncated to `max_length` and the model's own limit."""
     tokenizer = load_tokenizer(model)
     longest, pads_left = _facts(locate(model))
     longest = min(max_length, longest, tokenizer.model_max_length)
@@ -46,10 +46,10 @@ def prepare_texts(rows: Any, model: str, max_length: int) -> TextPrepared:
 
 @lru_cache(maxsize=16)
 def _facts(where: str) -> tuple[int, bool]:
-    """How many tokens the model can read, and whether it reads a row's last position and so wants padding first."""
+    """The maximum number of tokens of a model, and whether it needs left padding to read the last position."""
     try:
         config = AutoConfig.from_pretrained(where).get_text_config()
-    except Exception as error:  # whatever a damaged config.json causes
+    except Exception as error:  # a damaged config.json may raise any exception
         raise LearnerError(f"the config of the model {where} could not be loaded: {one_line(error)}") from error
     positions = getattr(config, "max_position_embeddings", None)
     longest = positions if isinstance(positions, int) and positions > 0 else 1 << 30

@@ -1,4 +1,4 @@
-"""Texts as tokens: tokenized once, kept flat on disk, padded batch by batch."""
+"""Tokenized texts: a flat token file on disk, padded per batch."""
 
 import json
 import zlib
@@ -18,15 +18,24 @@ from dal.learner import Prepared
 from dal.store.atomic_files import read_regular, replacing
 from dal.store.cache_folder import cache_folder, verified
 
-_CHUNK = 8192  # texts tokenized at once
-_FORMAT = 1  # of the cached files
+_CHUNK = 8192  # texts per call of the tokenizer
+_FORMAT = 1  # version of the cache files
 
 
 class TextPrepared(Prepared):
-    """Tokenized texts: one flat memory map of int32 tokens and where each row begins.
+    """Tokenized texts, stored as one memory map of int32 tokens and the offsets of the rows.
 
-    A batch is `{"input_ids", "attention_mask"}`, int64 (B, T), padded to the longest of its rows, with
-    `"token_type_ids"` where the tokenizer gives any other than 0.
+    A batch is `{"input_ids", "attention_mask"}`, int64 (B, T), padded to its longest row, with `"token_type_ids"` if
+    the tokenizer returns any other than 0.
+
+    Args:
+        folder: folder of the cache files.
+        classes: class names.
+        multilabel: whether rows may have several classes.
+        pad: padding token.
+        pad_type: token type of the padding.
+        pad_left: whether to pad on the left.
+        key: cache key of the tokens, from the rows, the tokenizer and the maximum length.
     """
 
     def __init__(
@@ -42,8 +51,8 @@ class TextPrepared(Prepared):
     ) -> None:
         self.classes = tuple(classes)
         self.multilabel = multilabel
-        self.key = key  # of the tokens: rows, tokenizer and max_length
-        self.derived: dict[str, Any] = {}  # what was computed from them in this process, such as embeddings
+        self.key = key
+        self.derived: dict[str, Any] = {}  # results computed from the tokens in this process, such as embeddings
         self._pad, self._pad_type, self._pad_left = pad, pad_type, pad_left
         self._offsets = np.load(folder / "offsets.npy", allow_pickle=False)  # (N + 1,) int64
         self._tokens = _memory_map(folder / "tokens.int32", np.int32)
@@ -54,7 +63,7 @@ class TextPrepared(Prepared):
         return len(self._offsets) - 1
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The rows padded to the longest of them."""
+        """Return the rows, padded to the longest of them."""
         index = np.asarray(rows, dtype=np.int64)
         starts = self._offsets[index]
         lengths = self._offsets[index + 1] - starts
@@ -72,9 +81,16 @@ class TextPrepared(Prepared):
 
 
 def tokenize(rows: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, pad_left: bool = False) -> TextPrepared:
-    """The rows of a `dal.data.Rows` as tokens, from the cache when they were tokenized before.
+    """Tokenize the rows of a `dal.data.Rows`, or read their tokens from the cache.
 
-    Special tokens written out in a text are text. A text without any token becomes one end, start or padding token.
+    The spelling of a special token in a text is treated as plain text. A text without tokens becomes a single end,
+    start or padding token.
+
+    Args:
+        rows: a `dal.data.Rows`.
+        tokenizer: tokenizer of the model.
+        max_length: maximum number of tokens per row; longer texts are truncated.
+        pad_left: whether batches are padded on the left.
 
     Raises:
         DataError: an input is neither a text nor a pair of texts.
@@ -84,7 +100,7 @@ def tokenize(rows: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, 
     folder = cache_folder() / "tokens" / key
     if not _intact(folder, len(rows.inputs)):
         _write(folder, rows.inputs, encoder)
-        _intact(folder, len(rows.inputs))  # checked once, while what was written is still in memory
+        _intact(folder, len(rows.inputs))  # records that the checksums were verified, while the files are in memory
     return TextPrepared(
         folder,
         classes=rows.classes,
@@ -97,7 +113,7 @@ def tokenize(rows: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, 
 
 
 class _Encoder:
-    """Texts to token ids, on the Rust tokenizer itself where there is one."""
+    """Texts to token ids, with the Rust tokenizer where available."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self._tokenizer, self._max_length = tokenizer, max_length
@@ -117,7 +133,7 @@ class _Encoder:
         self.key = blake2b(f"{written}|{max_length}|{self._types}|{self.empty}".encode(), digest_size=16).hexdigest()
 
     def __call__(self, texts: list[Any]) -> Iterator[tuple[list[int], list[int] | None]]:
-        """Token ids and, where the model reads them, token types of each text."""
+        """Yield the token ids of each text, and its token types if the model uses them."""
         if self._rust is not None:
             for encoded in self._rust.encode_batch_fast(texts):
                 yield encoded.ids, encoded.type_ids if self._types else None
@@ -161,7 +177,7 @@ def _checked(text: Any, row: int) -> Any:
 
 
 def _intact(folder: Path, rows: int) -> bool:
-    """Whether the cached files are there, whole and of so many rows."""
+    """Whether the cache files exist, are undamaged and have this number of rows."""
     try:
         facts = json.loads(read_regular(folder / "facts.json"))
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
@@ -171,9 +187,10 @@ def _intact(folder: Path, rows: int) -> bool:
         sizes = (facts["rows"], len(offsets) - 1, len(tokens), len(types), int(offsets[-1]))
         if sizes != (rows, rows, total, total, total) or not bool((np.diff(offsets) > 0).all()):
             return False
-        sums = [(facts["checksum"], tokens), (facts.get("offsets_checksum"), offsets)]  # older caches have the first
+        # Caches of earlier versions have a checksum of the tokens only.
+        sums = [(facts["checksum"], tokens), (facts.get("offsets_checksum"), offsets)]
         sums += [(facts.get("types_checksum"), types)] if facts["typed"] else []
-        return verified(folder, lambda: all(crc is None or zlib.crc32(held.data) == crc for crc, held in sums))
+        return verified(folder, lambda: all(crc is None or zlib.crc32(array.data) == crc for crc, array in sums))
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError, AttributeError):
         return False
 

@@ -1,1 +1,1 @@
-"""How a network is trained, kept and read again."""
+"""Training, saving and loading of networks."""

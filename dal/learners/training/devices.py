@@ -1,4 +1,4 @@
-"""Where a learner's model runs."""
+"""Devices of models."""
 
 import torch
 
@@ -6,11 +6,11 @@ from dal.errors import ConfigError, DalError, LearnerError, shortened
 
 
 def device_of(name: str) -> torch.device:
-    """The named device; "auto" is a GPU when there is one, and the CPU otherwise.
+    """Return the named device; "auto" is a GPU if one is available, otherwise the CPU.
 
     Raises:
-        ConfigError: there is no such kind of device.
-        LearnerError: it is not available here.
+        ConfigError: the name is not a device of torch.
+        LearnerError: the device is not available on this machine.
     """
     if name == "auto":
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -24,10 +24,10 @@ def device_of(name: str) -> torch.device:
 
 
 def named_device(name: str, error: type[DalError] = ConfigError) -> torch.device:
-    """The device of that name, whether or not it is available here.
+    """Return the device of a name, whether or not it is available on this machine.
 
     Raises:
-        DalError: of the given class; there is no such kind of device, or one that holds no numbers.
+        DalError: an instance of `error`, if the name is not a device of torch, or is "meta".
     """
     try:
         device = torch.device(name) if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""Fit any ActiveModule with a fresh Lightning trainer: seeded, bucketed, interruptible, and quiet."""
+"""Fit an `ActiveModule` with a new Lightning trainer: seeded, with batches of similar length, interruptible, silent."""
 
 import copy
 import gc
@@ -33,8 +33,8 @@ Factory = Callable[[], lightning.Trainer]
 
 _log = logging.getLogger("dal")
 
-_MIXED = 16  # batches whose rows are mixed before they are sorted by length
-_SPREAD = 0.5  # how far lengths are blurred (log scale): batches that are too alike from epoch to epoch teach badly
+_GROUP = 16  # batches per group of shuffled rows that is sorted by length
+_SPREAD = 0.5  # noise on the length (log scale), so that a row meets different rows in every epoch
 _NOISE = (
     r".*does not have many workers.*",
     r".*You defined a `validation_step` but have no `val_dataloader`.*",
@@ -49,16 +49,17 @@ _NOISE = (
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How long and in what portions a module is trained.
+    """Length of training, batch size and stopping criteria.
 
     Args:
-        epochs: how often every row is seen, unless `min_steps` or `max_steps` say otherwise.
-        min_steps: at least so many steps of the optimiser: with few labels, the rows are seen more often.
-        max_steps: at most so many; None: no limit.
+        epochs: number of passes over the rows, subject to `min_steps` and `max_steps`.
+        min_steps: minimum number of optimiser steps, which repeats small labeled sets more often.
+        max_steps: maximum number of optimiser steps; None for no limit.
         batch_size: rows per batch.
-        gradient_clip_val: largest norm of the gradients, where the trainer names none; None: no clipping.
-        target_train_loss: stop after an epoch whose mean training loss is below this; None: never.
-        patience: stop after so many epochs without a smaller validation loss, and go back to the best; None: never.
+        gradient_clip_val: maximum gradient norm, unless the trainer sets one; None for no clipping.
+        target_train_loss: stop after an epoch with a mean training loss below this value; None to disable.
+        patience: stop after this many epochs without a lower validation loss and restore the best weights; None to
+            disable.
     """
 
     epochs: int
@@ -70,7 +71,7 @@ class TrainingSchedule:
     patience: int | None
 
     def __post_init__(self) -> None:
-        options = Options(self, named="")  # a learner's own options, as users see them
+        options = Options(self, named="")  # to the user, these are options of the learner
         options.whole("epochs", "batch_size", least=1)
         options.whole("min_steps", least=0)
         options.whole("max_steps", "patience", least=1, optional=True)
@@ -81,24 +82,32 @@ class TrainingSchedule:
 
     @classmethod
     def of(cls, learner: Any) -> "TrainingSchedule":
-        """The course that a learner's fields of the same names describe.
+        """Build the schedule from the fields of the same names of a learner.
 
         Raises:
-            ConfigError: one of them has no meaning.
+            ConfigError: an option has an invalid value.
         """
         return cls(**{field.name: getattr(learner, field.name) for field in fields(cls)})
 
     def steps(self, batches: int) -> int:
-        """Steps of the optimiser with so many of them per epoch."""
+        """Return the total number of optimiser steps, given the number of steps per epoch."""
         steps = max(self.epochs * batches, self.min_steps)
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 class BatchSampler:
-    """Batches for training: rows of similar length together, in a new order every epoch, padded to their longest row.
+    """Training batches of rows of similar length, in a new order in every epoch.
 
-    Iterating is one epoch. Rows are shuffled, sorted by blurred length within groups of 16 batches, and cut into
+    One iteration is one epoch. Rows are shuffled, sorted by noisy length within groups of 16 batches, and split into
     batches of nearly equal size, which are shuffled again.
+
+    Args:
+        data: prepared rows.
+        rows: (L,) int64, indices into `data`.
+        labels: (L,) int64, or (L, C) when multi-label.
+        weights: (L,) sample weights; None to omit them from the batches.
+        batch_size: maximum number of rows per batch.
+        seed: seed of the order; None to sort all rows by length, longest first, identically in every epoch.
     """
 
     def __init__(
@@ -128,20 +137,20 @@ class BatchSampler:
             yield batch
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """The positions of each batch of an epoch; sorted by length, and always the same, without a seed."""
+        """Return the positions of the rows of each batch of an epoch."""
         size = len(self._rows)
         if self._seed is None:
             order = np.argsort(-self._lengths, kind="stable")
             return np.array_split(order, math.ceil(size / self._batch_size))
-        drawn = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
-        blurred = self._lengths * np.exp(drawn.uniform(-_SPREAD, _SPREAD, size))
+        generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
+        noisy = self._lengths * np.exp(generator.uniform(-_SPREAD, _SPREAD, size))
         batches: list[np.ndarray] = []
-        shuffled = drawn.permutation(size)
-        for start in range(0, size, _MIXED * self._batch_size):
-            group = shuffled[start : start + _MIXED * self._batch_size]
-            group = group[np.argsort(blurred[group], kind="stable")]
+        shuffled = generator.permutation(size)
+        for start in range(0, size, _GROUP * self._batch_size):
+            group = shuffled[start : start + _GROUP * self._batch_size]
+            group = group[np.argsort(noisy[group], kind="stable")]
             batches += np.array_split(group, math.ceil(len(group) / self._batch_size))
-        return [batches[i] for i in drawn.permutation(len(batches))]
+        return [batches[i] for i in generator.permutation(len(batches))]
 
 
 def fit_module(
@@ -158,19 +167,27 @@ def fit_module(
     device: torch.device,
     monitor: Monitor = SILENT,
 ) -> ActiveModule:
-    """The module that `make` builds, trained, in evaluation mode, on the device that the trainer used.
+    """Train a new module, and return it in evaluation mode on the device of the trainer.
 
-    The same seed gives the same module on one device. The global random generators, the handler of Ctrl-C and torch's
-    switches are left as they were found.
+    Training is deterministic given the seed and the device. The global random generators, the SIGINT handler and
+    torch's global settings are restored afterwards.
 
     Args:
+        make: factory of the untrained module.
+        data: prepared rows.
+        rows: (L,) int64, indices into `data`.
         labels: (L,) int64, or (L, C) when multi-label.
-        trainer: makes the Lightning trainer, a new one for every fit. Its limits on epochs do not count: `course` does.
-        device: where the default trainer runs.
+        seed: seed of initialisation, batches and dropout.
+        course: length of training, which replaces the epoch limits of the trainer.
+        weights: (L,) sample weights; None for equal weights.
+        validation: prepared rows and labels for early stopping; only used if `course` has a `patience`.
+        trainer: factory of a Lightning trainer; None for the default one.
+        device: device of the default trainer.
+        monitor: receives the progress.
 
     Raises:
-        LearnerError: the trainer wants more than one device, sample weights do not fit, or memory ran out.
-        KeyboardInterrupt: Ctrl-C. Nothing half-fitted is returned.
+        LearnerError: the trainer uses more than one device, the sample weights are invalid, or memory ran out.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     checked = None if weights is None else checked_weights(weights, len(rows))
     batches = BatchSampler(data, rows, labels, checked, course.batch_size, seed)
@@ -198,10 +215,10 @@ def fit_module(
             best.restore(module)
         monitor.finished()
         module.zero_grad(set_to_none=True)
-        module._trainer = None  # or it would keep the data and the optimiser's state
+        module._trainer = None  # releases the data and the state of the optimiser
         module = module.to(where).eval()
     del built, best
-    gc.collect()  # a trainer is a web of cycles around tensors: without this each round leaves them behind
+    gc.collect()  # a trainer holds tensors in reference cycles, which would otherwise accumulate over the rounds
     return module
 
 
@@ -210,12 +227,12 @@ def _trainer(factory: Factory | None, device: torch.device, course: TrainingSche
         built = _default_trainer(device)
     else:
         try:
-            built = copy.deepcopy(factory)()  # a parsed factory shares its callbacks between calls
+            built = copy.deepcopy(factory)()  # a factory from a config shares its callbacks between calls
         except MisconfigurationException as error:
-            raise ConfigError(f"the trainer cannot be made: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"the trainer cannot be created: {' '.join(str(error).split())}") from error
     devices = built.num_devices * built.num_nodes
     if devices > 1:
-        raise LearnerError(f"the trainer asks for {devices} devices, but a fit runs on one for now: set devices=1")
+        raise LearnerError(f"the trainer uses {devices} devices, but training supports only one: set devices=1")
     if built.gradient_clip_val is None:
         built.gradient_clip_val = course.gradient_clip_val
     if built.precision == "bf16-mixed" and not reduces(built.strategy.root_device, "auto"):
@@ -223,10 +240,10 @@ def _trainer(factory: Factory | None, device: torch.device, course: TrainingSche
     return built
 
 
-@cache  # once is enough
+@cache  # warn once per process
 def _say_slow(device: str) -> None:
     _log.warning(
-        "the trainer asks for bf16-mixed, but this %s has no units for bfloat16: 32-true is many times faster here",
+        "the trainer uses bf16-mixed, but this %s has no hardware support for bfloat16: 32-true is many times faster",
         device,
     )
 
@@ -245,7 +262,7 @@ def _default_trainer(device: torch.device) -> lightning.Trainer:
 
 
 class _Progress(lightning.Callback):
-    """Tells the monitor of every step, and stops when the training loss is small enough."""
+    """Reports every step to the monitor, and stops training once the training loss is below the target."""
 
     def __init__(self, monitor: Monitor, target_train_loss: float | None) -> None:
         self._monitor, self._target_train_loss, self._steps = monitor, target_train_loss, 0
@@ -257,7 +274,7 @@ class _Progress(lightning.Callback):
         if trainer.global_step > self._steps:
             self._monitor.advanced(trainer.global_step - self._steps)
             self._steps = trainer.global_step
-        if self._target_train_loss is not None:  # Lightning divides the loss of each of several batches per step
+        if self._target_train_loss is not None:  # Lightning divides the loss by the number of accumulated batches
             self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -267,9 +284,9 @@ class _Progress(lightning.Callback):
 
 
 class _Best(lightning.Callback):
-    """Remembers the module of the smallest validation loss, and stops when it has not been beaten for long.
+    """Early stopping that keeps the parameters and buffers with the lowest validation loss.
 
-    What was scored is parameters and buffers: running statistics decide what a network answers as much as weights do.
+    Buffers are included because running statistics, such as those of batch normalisation, change the predictions.
     """
 
     def __init__(self, patience: int) -> None:
@@ -277,7 +294,7 @@ class _Best(lightning.Callback):
         self._state: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if trainer.sanity_checking:  # of the untrained module, on a few batches
+        if trainer.sanity_checking:  # a few batches on the untrained module
             return
         if "val_loss" not in trainer.callback_metrics:
             raise LearnerError(
@@ -289,8 +306,8 @@ class _Best(lightning.Callback):
         if loss < self._loss:
             self._loss, self._since = loss, 0
             trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
-            held = trained | dict(pl_module.named_buffers())
-            self._state = {name: value.detach().clone() for name, value in held.items()}
+            state = trained | dict(pl_module.named_buffers())
+            self._state = {name: value.detach().clone() for name, value in state.items()}
         if self._since >= self._patience:
             trainer.should_stop = True
 
@@ -300,11 +317,11 @@ class _Best(lightning.Callback):
         if not self._state:
             return
         for name, parameter in pl_module.named_parameters():
-            if parameter.requires_grad and name not in self._state:  # frozen until now, by a callback of the trainer's
+            if parameter.requires_grad and name not in self._state:  # just unfrozen by a callback
                 self._state[name] = parameter.detach().clone()
 
     def restore(self, module: lightning.LightningModule) -> None:
-        """Put the best parameters and buffers back."""
+        """Restore the best parameters and buffers."""
         with torch.no_grad():
             for name, value in [*module.named_parameters(), *module.named_buffers()]:
                 if name in self._state:
@@ -313,7 +330,7 @@ class _Best(lightning.Callback):
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Python's, NumPy's and torch's global generators seeded by `seed`, and as they were afterwards."""
+    """Context manager that seeds the global generators of Python, NumPy and torch, and restores their states."""
     python, legacy = random.getstate(), np.random.get_state()
     state = np.random.SeedSequence(seed).generate_state(2, np.uint64)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -329,7 +346,7 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _deterministic(device: torch.device) -> Iterator[None]:
-    """Deterministic kernels on a GPU, as far as there are any; a CPU has no others."""
+    """Context manager for deterministic kernels on a GPU, where available; CPU kernels are deterministic."""
     if device.type != "cuda":
         yield
         return
@@ -356,17 +373,17 @@ def _explaining_memory(course: TrainingSchedule) -> Iterator[None]:
             raise
         raise LearnerError(
             f"training ran out of memory with batches of {course.batch_size} rows: lower batch_size or max_length, "
-            "take a smaller model, or set device to cpu"
+            "use a smaller model, or set device to cpu"
         ) from error
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C on its way through Lightning, which would turn a KeyboardInterrupt into an exit."""
+    """Ctrl-C inside Lightning, which would turn a KeyboardInterrupt into an exit."""
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C inside the block raises KeyboardInterrupt from it, and the handler is afterwards what it was."""
+    """Context manager in which Ctrl-C raises KeyboardInterrupt; the SIGINT handler is restored afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -386,7 +403,7 @@ def _interruptible() -> Iterator[None]:
     except _Interrupted:
         raise KeyboardInterrupt from None
     except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # raised by a callback, and swallowed by Lightning
+        if isinstance(error.__context__, KeyboardInterrupt):  # raised by a callback and converted by Lightning
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -396,7 +413,7 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning without its hints and the warnings that do not apply here."""
+    """Context manager that silences the hints of Lightning and warnings that do not apply here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""What the learners that train a network have in common: one fit, and what is believed about the last layer then."""
+"""Common parts of learners that train a network: option checks, training, and the posterior of the last layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,10 +21,10 @@ from dal.modules.base import ActiveModule
 
 
 def check_network(recipe: Any) -> None:
-    """Make sure that the options that learners of networks share have a meaning, when one is made.
+    """Validate the options that learners of networks have in common.
 
     Raises:
-        ConfigError: one has none.
+        ConfigError: an option has an invalid value.
     """
     options = Options(recipe)
     options.one_of("class_weights", (None, "balanced"))
@@ -49,13 +49,23 @@ def fit_network(
     validation: tuple[Prepared, Tensor] | None,
     monitor: Monitor,
 ) -> tuple[ActiveModule, LastLayer | None]:
-    """The trained network, and what samples of its last layer are drawn from; None where they are those of dropout.
+    """Train a network and, unless samples come from MC dropout, fit the posterior of its last layer.
 
     Args:
         recipe: the learner, with the fields of a `TrainingSchedule`, and `class_weights`, `trainer`, `device`,
             `mc_mode`, `prior_precision` and `samples`.
-        start: makes the untrained network from class weights (C,), None for none.
-        token_budget: of the pass that reads the labeled rows for the last layer.
+        start: factory of the untrained network, called with class weights (C,) or None.
+        data: prepared rows.
+        rows: (L,) int64, the labeled rows.
+        labels: (L,) int64, or (L, C) bool when multi-label.
+        token_budget: tokens per batch of the pass over the labeled rows for the last layer.
+        seed: seed of training and resamples.
+        weights: (L,) sample weights; None for equal weights.
+        validation: prepared rows and labels for early stopping; None for none.
+        monitor: receives the progress.
+
+    Returns:
+        The network, and the posterior of its last layer; None for the latter with MC dropout.
     """
     targets = checked_labels(labels, data.classes, data.multilabel)
     by_class = class_weights_of(targets, recipe.class_weights, data.multilabel)
@@ -92,10 +102,10 @@ def fit_network(
 
 
 def load_last_layer(recipe: Any, folder: Path, device: torch.device, classes: int) -> LastLayer | None:
-    """What `fit_network` gave besides the network, as it was saved for so many classes."""
+    """Load the posterior of the last layer of a saved network; None with MC dropout."""
     return LastLayer.load(folder, classes).to(device) if _draws(recipe) else None
 
 
 def _draws(recipe: Any) -> bool:
-    """Whether samples are drawn from a belief about the last layer."""
+    """Whether samples are drawn from a posterior of the last layer, rather than by MC dropout."""
     return recipe.mc_mode in get_args(DrawnBy)

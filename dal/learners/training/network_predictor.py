@@ -1,4 +1,4 @@
-"""A trained network as a predictor: one pass for what the network computes, the cache for embeddings."""
+"""Predictor of a trained network: outputs from a single pass, embeddings from the cache."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,17 +19,17 @@ EMBEDDINGS = frozenset({"embeddings"})
 
 
 class NetworkPredictor(Predictor):
-    """An `ActiveModule` and the embeddings of its rows; without a module, the embeddings alone.
+    """Predictor of an `ActiveModule`; without a module, of the label-free outputs only.
 
     Args:
-        module: trained, on its device; None: nothing is trained yet.
-        embed: the embeddings (N, E) of prepared rows, whatever was trained.
-        write: how the module is written to a folder.
-        samples: K, for MC-dropout or draws of the last layer.
-        precision: of a pass that need not be exact.
-        token_budget: of a pass.
-        layer: what is believed about the last layer, when samples are drawn from it; None: they are MC-dropout's.
-        surprisal: reads `surprisal`; None: there is no such name.
+        module: trained module on its device; None before anything is fitted.
+        embed: function that returns the embeddings (N, E) of prepared rows, independent of training.
+        write: function that saves the module to a folder.
+        samples: number K of samples, from MC dropout or the posterior of the last layer.
+        precision: precision of a pass that need not be exact.
+        token_budget: tokens per batch of a pass.
+        layer: posterior of the last layer from which samples are drawn; None for MC dropout.
+        surprisal: computes `surprisal`; None if it is not provided.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class NetworkPredictor(Predictor):
 
     @property
     def provides(self) -> frozenset[str]:
-        """The raw names it computes."""
+        """Raw outputs that it computes."""
         free = EMBEDDINGS if self._surprisal is None else EMBEDDINGS | SURPRISAL
         return free if self.module is None else free | COMPUTED
 
@@ -66,11 +66,12 @@ class NetworkPredictor(Predictor):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The named outputs for `rows`, in one pass over the network. Embeddings come from the cache."""
+        """Compute the named outputs of `rows` in one pass over the network. Embeddings come from the cache."""
         names = frozenset(names)
         if missing := names - closure(self.provides):
             when = " before anything is fitted" if self.module is None else ""
-            raise NeedError(f"{', '.join(sorted(missing))} cannot be computed{when}: there is {_listed(self.provides)}")
+            provided = ", ".join(sorted(self.provides))
+            raise NeedError(f"{', '.join(sorted(missing))} cannot be computed{when}: there is {provided}")
         if self._surprisal is not None and names & SURPRISAL:
             return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
         index = torch.arange(len(data)) if rows is None else rows.cpu()
@@ -95,7 +96,7 @@ class NetworkPredictor(Predictor):
         return Outputs(on_one_device(tensors), length=len(index), multilabel=data.multilabel)
 
     def save(self, folder: Path) -> None:
-        """Write the model so that `Learner.load` reads it back, whole or not at all."""
+        """Write the model for `Learner.load`. An existing folder is replaced atomically."""
         if self.module is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
         if self.layer is None:
@@ -104,7 +105,3 @@ class NetworkPredictor(Predictor):
         with replacing(Path(folder)) as target:
             self._write(self.module, target)
             self.layer.save(target)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))

@@ -1,4 +1,4 @@
-"""What a saved model's files hold, read within limits and checked: damage is said in one line."""
+"""Read and validate the files of saved models. Damage is reported in one line."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,20 +14,20 @@ from dal.store.bounded_json import parse_json
 
 
 def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """The JSON object in a file of a saved model.
+    """Read the JSON object in a file of a saved model.
 
     Args:
-        folder: where the model was saved.
-        name: of the file.
-        kinds: keys that it must hold, and what their values are.
+        folder: folder of the saved model.
+        name: name of the file.
+        kinds: required keys and the types of their values.
 
     Raises:
-        LearnerError: there is no such file, or it is damaged.
+        LearnerError: the file is missing or damaged.
     """
     with refusing_damage(folder, name):
         facts = parse_json(read_regular(Path(folder) / name))
         if not isinstance(facts, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it is not a JSON object")
         for key, kind in kinds.items():
             if key not in facts:
                 raise ValueError(f"'{key}' is missing")
@@ -44,19 +44,19 @@ def read_tensors(
     *,
     infinite: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """The tensors in a file of a saved model, on the CPU, all of them finite.
+    """Read the tensors in a file of a saved model to the CPU, and check their shapes and that they are finite.
 
     Args:
-        folder: where the model was saved.
-        name: of the file.
-        shapes: from the names that the file holds to those that it must hold and their dimensions, such as
-            `{"weight": "C D"}`. A dimension is a number, or a name, which stands for one size everywhere, perhaps with
-            "+1".
-        sizes: of the dimensions that are known.
-        infinite: names of the tensors that need not be finite.
+        folder: folder of the saved model.
+        name: name of the file.
+        shapes: function of the tensor names in the file that returns the required names and their dimensions, such as
+            `{"weight": "C D"}`. A dimension is a number or a symbol, optionally with "+1", which has the same size in
+            all tensors.
+        sizes: sizes of the symbols that are known.
+        infinite: names of tensors that need not be finite.
 
     Raises:
-        LearnerError: there is no such file, or it is damaged or of another model.
+        LearnerError: the file is missing, damaged, or of a different model.
     """
     from safetensors.torch import load_file
 
@@ -87,10 +87,10 @@ def _check_shape(key: str, tensor: Tensor, dimensions: Sequence[str], known: dic
 
 
 def check_classes(folder: Path | str, held: Sequence[str], classes: Sequence[str]) -> None:
-    """Make sure that a saved model was trained for the classes of the data.
+    """Check that a saved model was trained for the classes of the data.
 
     Raises:
-        LearnerError: it was not.
+        LearnerError: the classes differ.
     """
     if list(held) != list(classes):
         ours, theirs = shortened(str(list(classes)), 200), shortened(str(list(held)), 200)
@@ -98,10 +98,10 @@ def check_classes(folder: Path | str, held: Sequence[str], classes: Sequence[str
 
 
 def check_kind(folder: Path | str, held: bool, multilabel: bool) -> None:
-    """Make sure that a saved model was trained for as many classes per row as the data has.
+    """Check that a saved model and the data agree on whether rows may have several classes.
 
     Raises:
-        LearnerError: it was not.
+        LearnerError: one is multi-label and the other is not.
     """
     if held != multilabel:
         names = {True: "several classes per row", False: "one class per row"}
@@ -110,20 +110,15 @@ def check_kind(folder: Path | str, held: bool, multilabel: bool) -> None:
 
 @contextmanager
 def refusing_damage(folder: Path | str, name: str = "") -> Iterator[None]:
-    """Turn whatever a damaged file of a saved model causes into a `LearnerError` of one line."""
+    """Context manager that converts any error while reading a saved model into a one-line `LearnerError`."""
     try:
         yield
     except LearnerError:
         raise
-    except Exception as error:  # readers of foreign formats let out anything, their own classes too
+    except Exception as error:  # reading a damaged file may raise any exception
         where = shortened(str(folder), 120) + (f" ({name})" if name else "")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise LearnerError(
-            f"the saved model in {where} is missing or damaged: {_reason(error)}. Delete that folder, and the model is "
+            f"the saved model in {where} is missing or damaged: {reason}. Delete that folder, and the model is "
             "fitted again"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return one_line(error)

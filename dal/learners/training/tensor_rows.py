@@ -1,4 +1,4 @@
-"""Rows that are already tensors: vectors, images, anything of one fixed shape."""
+"""Rows that are tensors of one fixed shape, such as vectors and images."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,10 +13,7 @@ from dal.learner import Prepared
 
 
 class TensorPrepared(Prepared):
-    """Rows of one fixed shape, (N, ...), held in memory as they came.
-
-    A batch is `{"inputs": (B, ...)}`. Every row costs the same.
-    """
+    """Rows as one tensor (N, ...) in memory, all of the same length 1. A batch is `{"inputs": (B, ...)}`."""
 
     def __init__(self, inputs: Tensor, classes: Sequence[str], multilabel: bool = False) -> None:
         self.inputs = inputs
@@ -28,14 +25,14 @@ class TensorPrepared(Prepared):
         return len(self.inputs)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The rows as `{"inputs": (B, ...)}`."""
+        """Return the rows as `{"inputs": (B, ...)}`."""
         return {"inputs": self.inputs[torch.as_tensor(rows, dtype=torch.int64)]}
 
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and scale (D,) of vectors (N, D) that centre them and give them a mean squared norm of 1.
+        """Mean and scale (D,) that standardise vectors (N, D) to mean 0 and a mean squared norm of 1.
 
-        Every coordinate that varies gets the same share of it; one that does not vary is scaled by 0.
+        All coordinates with a variance contribute equally to the norm; constant coordinates are scaled by 0.
         """
         size, width = self.inputs.shape
         total, squares = torch.zeros(2, width, dtype=torch.float64)
@@ -51,10 +48,10 @@ class TensorPrepared(Prepared):
 
 
 def prepare_tensors(rows: Any) -> TensorPrepared:
-    """The inputs of a `dal.data.Rows` as one float32 tensor (integers stay what they are).
+    """Convert the inputs of a `dal.data.Rows` to one tensor: float32, or the integer type of the inputs.
 
     Raises:
-        DataError: the inputs are not numbers of one shape.
+        DataError: the inputs are not numeric arrays of one shape.
     """
     inputs = rows.inputs
     if not isinstance(inputs, Tensor):
@@ -62,8 +59,8 @@ def prepare_tensors(rows: Any) -> TensorPrepared:
             inputs = torch.as_tensor(inputs)
         except (TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                "this learner reads rows that are already numbers of one shape, but the inputs are not: give a tensor "
-                "(N, ...), or a learner that reads text"
+                "this learner reads numeric rows of one shape, but the inputs are not: give a tensor (N, ...), or use "
+                "a learner that reads text"
             ) from error
     if inputs.is_floating_point():
         inputs = inputs.float()

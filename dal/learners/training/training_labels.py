@@ -1,4 +1,4 @@
-"""Labels as a training loss reads them, checked once."""
+"""Validated labels and weights for the training loss."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,14 +11,15 @@ from dal.errors import LearnerError
 
 
 def checked_labels(labels: Tensor, classes: Sequence[str], multilabel: bool) -> Tensor:
-    """The labels as zeros and ones (L, C), float32.
+    """Validate the labels and encode them as zeros and ones (L, C), float32.
 
     Args:
         labels: (L,) int64 codes, or (L, C) bool when multi-label.
-        classes: their names.
+        classes: C class names.
+        multilabel: whether rows may have several classes.
 
     Raises:
-        LearnerError: there is none, they do not fit the classes, or all are of one class.
+        LearnerError: there are no labels, a label is out of range, or all labels are equal.
     """
     if not len(labels):
         raise LearnerError("nothing is labeled yet, so there is nothing to train on")
@@ -42,10 +43,11 @@ def checked_labels(labels: Tensor, classes: Sequence[str], multilabel: bool) -> 
 
 
 def class_weights_of(targets: Tensor, rule: Literal["balanced"] | None, multilabel: bool) -> Tensor | None:
-    """One weight per class (C,), averaging one over the rows: None without a rule.
+    """Return one weight per class (C,) with a mean of 1 over the rows; None without a rule.
 
-    "balanced" weighs a class by the inverse of its share among the targets (L, C). When multi-label it is the weight of
-    the positive answers: the number of negative ones per positive, at most 100. Absent classes weigh 1.
+    "balanced" weights a class by the inverse of its frequency among the targets (L, C). When multi-label, the weight
+    applies to positive targets: it is the number of negatives per positive, between 0.01 and 100. Absent classes have
+    weight 1.
     """
     if rule is None:
         return None
@@ -57,12 +59,12 @@ def class_weights_of(targets: Tensor, rule: Literal["balanced"] | None, multilab
 
 
 def row_weights(targets: Tensor, weights: Tensor | None, rule: Literal["balanced"] | None, multilabel: bool) -> Tensor:
-    """What each row counts in the loss (L,): its sample weight times the weight of its class.
+    """Return the weight of each row in the loss (L,): its sample weight times its class weight.
 
-    A row with several labels gets the mean weight of those that apply.
+    The class weight of a row with several labels is the mean over its classes.
 
     Raises:
-        LearnerError: the weights do not fit the rows, or one is negative or not finite.
+        LearnerError: the number of weights differs from that of the rows, or a weight is negative or not finite.
     """
     rows = checked_weights(weights, len(targets))
     by_class = class_weights_of(targets, rule, multilabel)
@@ -75,16 +77,16 @@ def row_weights(targets: Tensor, weights: Tensor | None, rule: Literal["balanced
 
 
 def checked_weights(weights: Tensor | None, count: int) -> Tensor:
-    """Sample weights (L,) in float32, ones when None.
+    """Validate sample weights (L,) and convert them to float32; ones if None.
 
     Raises:
-        LearnerError: they do not fit the rows, or are negative, all zero or not finite.
+        LearnerError: their number differs from `count`, one is negative or not finite, or all are zero.
     """
     if weights is None:
         return torch.ones(count)
     weights = weights.detach().cpu().float()
     if weights.shape != (count,) or not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
-        raise LearnerError(f"sample weights must be {count} finite numbers of at least 0")
+        raise LearnerError(f"sample weights must be {count} finite, non-negative numbers")
     if not bool(weights.any()):
         raise LearnerError("all sample weights are 0, so there is nothing to train on")
     return weights

@@ -1,1 +1,1 @@
-"""Clients of hosted language models: requests, batches, prices, and the replies that were paid for."""
+"""Clients of hosted language models: requests, batches, prices, and the reply cache."""

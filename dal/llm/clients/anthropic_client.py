@@ -1,4 +1,4 @@
-"""Claude, through the Messages API."""
+"""Client of the Anthropic Messages API."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -12,36 +12,36 @@ from dal.llm.clients.hosted import HostedClient
 from dal.llm.clients.prices import Usage
 from dal.llm.clients.provider import BatchResult, Provider, ProviderAnswer, merged, readable, sendable
 
-#: Newer versions of the API refuse a temperature for every model, this one only where the model knows none.
+#: Newer API versions reject a temperature for every model, this one only for models that do not support it.
 _API_VERSION = "2023-06-01"
 _TOOL = "answer"
-_LOOK_BACK = 300.0  # seconds that two clocks may differ
-_SHOWN = 100
+_LOOK_BACK = 300.0  # seconds; maximum difference between the clocks of client and server
+_LISTED = 100  # batches per list request
 
 
 @dataclass(frozen=True)
 class AnthropicClient(HostedClient):
-    """Asks a Claude model, through the Messages API or its batches.
+    """Client of Claude models, through the Messages API or Message Batches.
 
-    Structured answers come by a tool that the model must call, or by the API's own JSON format where a model does not
-    let itself be forced. The system prompt is marked for the provider's prompt cache.
+    Structured answers are requested as a forced tool call, or as the API's JSON output format for models that do not
+    support forced tool calls. The system prompt is marked for prompt caching.
 
     Args:
-        model: its name, as the provider has it.
-        key_variable: the environment variable that holds the key.
+        model: name of the model.
+        key_variable: name of the environment variable with the API key.
 
-    See `HostedClient` for the limits, the cache and the money.
+    See `HostedClient` for rate limits, cache and spending.
     """
 
     model: str = "claude-haiku-4-5-20251001"
     key_variable: str | None = field(default="ANTHROPIC_API_KEY", kw_only=True)
 
     def provider(self) -> str:
-        """Whose answers they are."""
+        """Return the name of the provider."""
         return "anthropic"
 
     def wire(self, key: str) -> Provider:
-        """The protocol."""
+        """Return the protocol implementation."""
         return _MessagesWire(self, key)
 
 
@@ -116,7 +116,7 @@ class _MessagesWire(Provider):
     async def find(
         self, name: str, digests: frozenset[str], since: float, rest: Callable[[], Awaitable[None]]
     ) -> str | None:
-        page = await self._sdk.messages.batches.list(limit=_SHOWN)
+        page = await self._sdk.messages.batches.list(limit=_LISTED)
         for batch in page.data:
             counts = batch.request_counts
             total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
@@ -132,7 +132,7 @@ class _MessagesWire(Provider):
 
 
 def _read(message: Any) -> ProviderAnswer:
-    """The text of a message, or the JSON that its tool was called with."""
+    """Read the text of a message, or the JSON input of its tool call."""
     blocks = getattr(message, "content", None)
     used = getattr(message, "usage", None)
     if not isinstance(blocks, list) or used is None or not isinstance(getattr(used, "output_tokens", None), int):

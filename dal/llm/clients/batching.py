@@ -1,4 +1,4 @@
-"""Batches: half the price, an answer within a day. After an interruption the process waits for the same batches."""
+"""Batch requests, at half the price and answered within a day. After an interruption, waiting resumes."""
 
 import asyncio
 import logging
@@ -27,16 +27,16 @@ T = TypeVar("T")
 
 _log = logging.getLogger("dal")
 
-HALF = 0.5  # what a request costs in a batch
-_REQUESTS, _BYTES = 10_000, 50_000_000  # in one batch; the providers allow several times as much
-_CREATING = 600.0  # seconds until another process takes a batch that has no name yet for dead
+HALF = 0.5  # price factor of a request in a batch
+_REQUESTS, _BYTES = 10_000, 50_000_000  # limits per batch; those of the providers are several times higher
+_CREATING = 600.0  # seconds before other processes consider a batch without an id abandoned
 
 
 class RefusedError(LLMError):
-    """A batch that was certainly not made, or that the server does not have.
+    """A call that the server rejected: the batch was not created, or does not exist.
 
     Attributes:
-        status: the HTTP status.
+        status: HTTP status.
     """
 
     def __init__(self, text: str, status: int | None) -> None:
@@ -45,10 +45,11 @@ class RefusedError(LLMError):
 
 
 class Batching:
-    """The requests of one call, answered by batches or one by one.
+    """Answers the requests of one call, in batches or one by one.
 
-    A batch is noted before it is sent, with the money for it, and its name as soon as the server tells it. A process
-    that finds one that holds a wanted request waits for it instead of paying again, whether it asks for batches or not.
+    A batch is recorded in the cache before it is submitted, with the reservations for its requests, and its id as soon
+    as the server returns it. A process that needs a request in an open batch waits for it instead of paying again, also
+    if its own client does not use batches.
     """
 
     def __init__(
@@ -65,28 +66,26 @@ class Batching:
         self._errors: dict[str, str] = {}
 
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
-        """A reply for every request, by digest."""
+        """Return a reply for every request, by digest."""
         replies = await self._collected(orders)
-        batching, tried = self._client.batch and len(orders) - len(replies) > 1, False
-        while left := self._left(orders, replies):
-            if batching and tried:
+        batching, first_sent = self._client.batch and len(orders) - len(replies) > 1, False
+        while left := [(digest, request) for digest, request in orders.items() if digest not in replies]:
+            if batching and first_sent:
                 new = await self._by_batch(left)
             else:
-                # The first of a batch goes alone: it finds out what the model does not take before all fail on it.
+                # Send the first request of a batch on its own, to find features that the model does not support
+                # before the whole batch fails.
                 new = await self._one_by_one(dict(left[:1] if batching else left))
-                tried = True
+                first_sent = True
             replies |= new or await self._collected(dict(left))
         if self._sending.refused:
             warnings.warn(
-                f"{place(self._client)} refused {self._sending.refused} requests for their length; they count as "
-                "answered by an empty text, and are not kept",
+                f"{place(self._client)} refused {self._sending.refused} requests for their length; their answers are "
+                "empty and not cached",
                 LLMWarning,
                 stacklevel=2,
             )
         return replies
-
-    def _left(self, orders: Mapping[str, Request], replies: Mapping[str, Reply]) -> list[tuple[str, Request]]:
-        return [(digest, request) for digest, request in orders.items() if digest not in replies]
 
     async def _one_by_one(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
         try:
@@ -97,52 +96,52 @@ class Batching:
         return {}
 
     async def _by_batch(self, left: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
-        """The replies of a batch of some of the requests; none where others have sent or must first settle theirs."""
+        """The replies of a batch of some requests; empty if none was submitted because of other processes."""
         if not await self._submit(left):
             await self._sending.rest(min(LOOK_SECONDS, self._client.poll_seconds))
             return {}
         new = await self._collected(dict(left))
         if not new:
-            said = next(iter(self._errors.values()), "the batch ended without an answer")
-            raise LLMError(f"{place(self._client)} answers no request of a batch ({said})")
+            reason = next(iter(self._errors.values()), "the batch ended without an answer")
+            raise LLMError(f"{place(self._client)} answers no request of a batch ({reason})")
         return new
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     async def _collected(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
-        """The replies of all open batches that hold a wanted request, once they have ended."""
+        """Wait for all open batches with a required request, and return the replies that the cache has then."""
         while wanted := [
             batch for batch in self._cache.batches(self._client.provider()) if not batch.digests.isdisjoint(orders)
         ]:
             for batch in wanted:
                 await self._end(batch)
-        found = {key: replace(reply, cached=False) for key, reply in self._cache.replies(list(orders)).items()}
-        if found:
-            self._monitor.advanced(len(found))
-        return found
+        replies = {key: replace(reply, cached=False) for key, reply in self._cache.replies(list(orders)).items()}
+        if replies:
+            self._monitor.advanced(len(replies))
+        return replies
 
     async def _freed(self) -> bool:
-        """Wait for a batch that holds money of the ledger, whatever process sent it; False when there is none."""
+        """Wait for an open batch of the ledger, whose settlement may free reserved money. False if there is none."""
         batches = self._cache.batches(self._client.provider())
-        held = [batch for batch in batches if batch.ledger == self._client.ledger]
-        if held:
-            _log.info("the cap allows no more before a batch that was sent is settled; waiting for it")
-            await self._end(held[0])
-        return bool(held)
+        own = [batch for batch in batches if batch.ledger == self._client.ledger]
+        if own:
+            _log.info("the cap is reached until an open batch is settled; waiting for it")
+            await self._end(own[0])
+        return bool(own)
 
     async def _end(self, batch: RemoteBatch) -> None:
         id = batch.id
         if id is None:
             if not batch.ours:
                 return await self._rest()
-            id = await self._patiently(self._finding(batch.name, batch.digests, batch.at))
-            if id is None:  # it was never made
+            id = await self._with_retries(self._finding(batch.name, batch.digests, batch.at))
+            if id is None:  # it was never created
                 return self._cache.end_batch(batch.name, [], self._client.provider())
             self._cache.name_batch(batch.name, id)
         try:
-            while not await self._patiently(partial(self._wire.ended, id)):
+            while not await self._with_retries(partial(self._wire.ended, id)):
                 await self._rest()
-            results = await self._patiently(partial(self._results, id))
+            results = await self._with_retries(partial(self._results, id))
         except LostBatchError:
             self._cache.end_batch(batch.name, [], self._client.provider())
             raise
@@ -154,17 +153,17 @@ class Batching:
         self._cache.end_batch(batch.name, self._priced(results, batch.aside), self._client.provider())
 
     def _missing(self, batch: RemoteBatch, id: str) -> None:
-        """Give up a batch that the server does not have, once the user was told: another key may find it.
+        """Give up a batch that the server does not have, but only the second time: another key may find it.
 
         Raises:
-            LLMError: the user was not told yet.
+            LLMError: it is the first time.
         """
         where, count = place(self._client), len(batch.aside)
-        aside = f"up to ${math.fsum(batch.aside.values()):.4f}"
+        reserved = f"up to ${math.fsum(batch.aside.values()):.4f}"
         if self._cache.give_up_batch(batch.name):
             warnings.warn(
-                f"{where} still has no batch {id}: it is given up, its {count} requests are asked again, and {aside} "
-                "stays counted for it in the ledger, because it may have been billed",
+                f"{where} still has no batch {id}: it is given up, its {count} requests are sent again, and {reserved} "
+                "remains counted in the ledger, because it may have been billed",
                 LLMWarning,
                 stacklevel=2,
             )
@@ -172,9 +171,9 @@ class Batching:
         sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(batch.at))
         raise LLMError(
             f"{where} no longer has the batch {id} of {count} requests, sent {sent} (404). All other answers are in "
-            f"the cache, and {aside} stays set aside for the batch, because it may have been billed. If it was sent "
-            "with another key or base_url, set that again; otherwise run the same command again, which gives the batch "
-            "up and asks its requests again"
+            f"the cache, and {reserved} stays reserved for the batch, because it may have been billed. If it was sent "
+            "with another key or base_url, set that again; otherwise run the same command again to give the batch up "
+            "and send its requests again"
         )
 
     async def _results(self, id: str) -> list[BatchResult]:
@@ -188,11 +187,11 @@ class Batching:
             if each.answer
         ]
 
-    def _reply(self, answer: ProviderAnswer, worst: float) -> Reply:
-        """The answer with its price: all that was set aside where the server does not count tokens."""
+    def _reply(self, answer: ProviderAnswer, bound: float) -> Reply:
+        """The reply with its cost, which is the reservation if the server does not report token counts."""
         usage = answer.usage
         if usage is None:
-            return Reply(answer.text, dollars=worst, truncated=answer.truncated)
+            return Reply(answer.text, dollars=bound, truncated=answer.truncated)
         dollars = HALF * self._rates.dollars(usage)
         return Reply(answer.text, usage.all_input, usage.output, dollars, truncated=answer.truncated)
 
@@ -200,19 +199,19 @@ class Batching:
         try:
             await self._sending.rest(self._client.poll_seconds)
         except asyncio.CancelledError:
-            _log.warning("stopping; the batch goes on, and the same command waits for it again")
+            _log.warning("stopping; the batch continues, and the same command resumes waiting for it")
             raise
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
     async def _submit(self, left: Sequence[tuple[str, Request]]) -> bool:
-        """Send the first of the requests as a batch: as many as one may hold and the cap allows.
+        """Submit the first requests as a batch: as many as the batch limits and the cap allow.
 
         Returns:
-            False where none was sent, because others have them on their way, or money that is set aside may come back.
+            False if none was submitted, because other processes have sent the requests, or reserved money may be freed.
 
         Raises:
-            CapError: there is no money, and none may come back.
+            CapError: the cap allows no request, and no reserved money may be freed.
         """
         extra = self._client.extra_size
         some = _within_limits(left, extra)
@@ -229,7 +228,7 @@ class Batching:
         without = frozenset(self._sending.without)
         bodies = {digest: self._wire.body(orders[digest], without) for digest in taken}
         try:
-            id = await self._patiently(partial(self._wire.submit, name, bodies), self._finding(name, taken))
+            id = await self._with_retries(partial(self._wire.submit, name, bodies), self._finding(name, taken))
         except RefusedError:
             self._cache.end_batch(name, [], self._client.provider())
             raise
@@ -241,11 +240,11 @@ class Batching:
         return True
 
     def _why(self, failure: RequestFailure) -> str:
-        """One line about a call on batches that is refused: no model is named in it that could be unknown."""
+        """A one-line message about a rejected call. A 404 is not about the model, which batch calls do not name."""
         if failure.status != 404:
             return self._sending.why(failure)
         return (
-            f"{place(self._client)} takes no batches at this address ({failure.text}): set batch to false, or check "
+            f"{place(self._client)} accepts no batches at this address ({failure.text}): set batch to false, or check "
             "base_url"
         )
 
@@ -255,10 +254,10 @@ class Batching:
         at = time.time() if since is None else since
         return partial(self._wire.find, name, frozenset(digests), at, self._rest)
 
-    async def _patiently(
+    async def _with_retries(
         self, call: Callable[[], Awaitable[T]], after_loss: Callable[[], Awaitable[T]] | None = None
     ) -> T:
-        """The result of a call that is not billed, tried again like a request. `after_loss` may know a lost result."""
+        """Return the result of a call that is not billed, with retries. `after_loss` may recover a lost result."""
         tries = 0
         while True:
             try:
@@ -274,13 +273,13 @@ class Batching:
             if (
                 failure.kind is FailureKind.UNKNOWN
                 and after_loss is not None
-                and (found := await after_loss()) is not None
+                and (recovered := await after_loss()) is not None
             ):
-                return found
+                return recovered
 
 
 def _within_limits(left: Sequence[tuple[str, Request]], extra: int) -> list[tuple[str, Request]]:
-    """As many of the requests, each with `extra` bytes in addition, as one batch may hold, at least one."""
+    """The first requests, each with `extra` additional bytes, that fit into one batch; at least one."""
     some: list[tuple[str, Request]] = []
     room = _BYTES
     for digest, request in left[:_REQUESTS]:

@@ -1,4 +1,4 @@
-"""The contract of a language model: requests in, replies out, in the same order."""
+"""The client interface of language models: requests, replies, prices and bills."""
 
 import hashlib
 import json
@@ -13,23 +13,23 @@ from dal.monitor import SILENT, Monitor
 
 
 class LLMWarning(UserWarning):
-    """Something about a language model that changes what its answers mean or cost, but does not stop the work."""
+    """Warning about a condition that affects the meaning or the cost of a language model's answers."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a model: what decides the answer, and nothing else (with the model's name it is the cache key).
+    """One request to a language model. Together with the name of the model it determines the cache key.
 
     Attributes:
-        prompt: the user turn.
-        system: the system prompt, the same for many requests where a provider's prompt cache should help.
-        schema: JSON schema of the answer (an object), enforced where the server can; None: free text.
-        temperature: 0 for the most probable answer.
-        max_tokens: the longest answer, in the model's tokens.
-        sample: number of the repetition: another number is another draw.
+        prompt: user turn.
+        system: system prompt. Use the same one for many requests to benefit from the provider's prompt cache.
+        schema: JSON schema of the answer (an object), enforced if the server supports it; None for free text.
+        temperature: sampling temperature; 0 for the most probable answer.
+        max_tokens: maximum length of the answer, in tokens of the model.
+        sample: number of the repetition. Requests that differ in `sample` only are independent samples.
 
     Raises:
-        ConfigError: no text, a limit below 1, or a temperature below 0 or not finite.
+        ConfigError: a prompt is not text, `max_tokens` is below 1, or the temperature is negative or not finite.
     """
 
     prompt: str
@@ -41,16 +41,16 @@ class Request:
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not isinstance(self.system, str):
-            raise ConfigError("prompt and system of a Request are text")
+            raise ConfigError("prompt and system of a Request must be text")
         if type(self.max_tokens) is not int or not 1 <= self.max_tokens < 1 << 31:
-            raise ConfigError(f"max_tokens is a whole number from 1, got {shortened(repr(self.max_tokens), 40)}")
+            raise ConfigError(f"max_tokens must be an integer from 1, got {shortened(repr(self.max_tokens), 40)}")
         if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"temperature is a number from 0, got {shortened(repr(self.temperature), 40)}")
+            raise ConfigError(f"temperature must be at least 0, got {shortened(repr(self.temperature), 40)}")
 
     def digest(self, *context: Any) -> str:
-        """64 hexadecimal digits that stand for this request in a `context` (provider, model, ...).
+        """Return the SHA-256 hex digest of the request and its `context` (provider, model, ...).
 
-        The order of the schema's keys counts: a model that is asked for its reasons first answers differently.
+        The key order of the schema matters, because a model that must state its reasons first answers differently.
 
         Example:
             >>> Request("Good?").digest("model-a") == Request("Good?", sample=1).digest("model-a")
@@ -62,15 +62,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as it came.
+    """Reply to a request.
 
     Attributes:
-        text: verbatim; for a structured answer its JSON. Empty where the server refused the request for its length.
-        input_tokens, output_tokens: as the server counted them.
-        dollars: what it cost when it was bought; a reply from the cache says what it cost then.
-        cached: whether it was bought before this call.
-        truncated: whether it stopped at `max_tokens`.
-        seconds: how long the request took that bought it.
+        text: verbatim text, JSON for a structured answer; empty if the server refused the request for its length.
+        input_tokens, output_tokens: token counts reported by the server.
+        dollars: cost when the reply was bought, also for a reply from the cache.
+        cached: whether the reply comes from the cache.
+        truncated: whether the answer was truncated at `max_tokens`.
+        seconds: duration of the request that bought the reply.
     """
 
     text: str
@@ -83,7 +83,7 @@ class Reply:
 
 
 class PriceBound(NamedTuple):
-    """What requests would cost, in dollars: an estimate, and an upper bound."""
+    """Price of requests in dollars: an estimate (`low`) and an upper bound (`high`)."""
 
     low: float = 0.0
     high: float = 0.0
@@ -91,14 +91,14 @@ class PriceBound(NamedTuple):
 
 @dataclass(frozen=True)
 class Bill:
-    """What was bought so far.
+    """Total spending of a ledger.
 
     Attributes:
-        requests: answers that were paid for.
-        cached: answers that were in the cache already.
-        input_tokens, output_tokens: of those that were paid for.
-        dollars: what those cost.
-        unsettled: dollars set aside for requests whose answer is awaited or was lost, and may have been billed.
+        requests: number of answers paid for.
+        cached: number of answers served from the cache.
+        input_tokens, output_tokens: tokens of the answers paid for.
+        dollars: cost of these answers.
+        unsettled: dollars reserved for requests that are in flight, or whose answer was lost and may have been billed.
 
     Example:
         >>> print(Bill(requests=3, cached=2, input_tokens=900, output_tokens=60, dollars=0.0012))
@@ -114,7 +114,7 @@ class Bill:
 
     @property
     def spent(self) -> float:
-        """The most that can have been spent, which is what a cap is held against."""
+        """Upper bound of the spending in dollars, which a cap limits."""
         return self.dollars + self.unsettled
 
     def __str__(self) -> str:
@@ -126,35 +126,35 @@ class Bill:
 
 
 class Client(ABC):
-    """A language model that answers requests. Leaves are frozen dataclasses with plain constructor arguments.
+    """Base class of clients. Concrete clients are frozen dataclasses with plain constructor arguments.
 
     Attributes:
-        model: its name, as the server or the Hugging Face hub knows it.
+        model: name of the model at the server or on the Hugging Face hub.
     """
 
     model: str
 
     @abstractmethod
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
-        """One reply per request, in order.
+        """Return one reply per request, in order.
 
         Raises:
-            LLMError: a wrong key, an unknown model, or a server that stays down.
-            CapError: the cap in dollars does not allow the next request. What was bought is in the cache.
+            LLMError: the key is wrong, the model is unknown, or the server is unavailable.
+            CapError: the next request would exceed the cap. Replies already bought are in the cache.
         """
 
     def price(self, requests: Sequence[Request]) -> PriceBound:
-        """What `complete` would cost now, before anything is sent; nothing for a model of one's own."""
+        """Return the price of `complete` for these requests, without sending them; 0 for a local model."""
         return self.together(self.price_each(requests))
 
     def price_each(self, requests: Sequence[Request]) -> list[PriceBound]:
-        """What each of them would cost now if it were asked alone, in order; a repeated one costs the first time."""
+        """Return the price of each request on its own, in order; 0 for repetitions of a request."""
         return [PriceBound()] * len(requests)
 
     def together(self, prices: Sequence[PriceBound]) -> PriceBound:
-        """What one call costs whose requests have these prices."""
+        """Return the price of one call with requests of these prices."""
         return PriceBound(math.fsum(each.low for each in prices), math.fsum(each.high for each in prices))
 
     def bill(self) -> Bill:
-        """What was bought so far; nothing for a model of one's own."""
+        """Return the total spending so far; 0 for a local model."""
         return Bill()

@@ -1,4 +1,4 @@
-"""What may be sent with every request as `extra_body`: nothing that could make an answer cost more than its bound."""
+"""Validation of `extra_body`: fields that could raise the price of an answer above its bound are rejected."""
 
 import json
 import math
@@ -11,16 +11,16 @@ from dal.errors import ConfigError, shortened
 
 _DEEPEST, _LONGEST = 32, 100_000
 
-_TOKENS = "say `max_tokens` of the learner or the Request instead"
-_MODEL = "say `model` of the client instead"
-_TEXTS = "prompts are made from the data: use `instructions`, `descriptions` or `template` of the learner"
+_TOKENS = "use `max_tokens` of the learner or the Request instead"
+_MODEL = "use `model` of the client instead"
+_TEXTS = "prompts are built from the data: use `instructions`, `descriptions` or `template` of the learner"
 _ONE = "every request gets one answer: use `samples` of the learner"
 _WHOLE = "answers are not streamed"
-_TOOLS = "tools and searches have prices of their own, which no cap would know"
-_TARIFF = "it changes the price of a token, which no cap would know"
-_ELSEWHERE = "it makes the server read more than what is sent, which no cap would know"
+_TOOLS = "tools and searches are billed separately, which a cap cannot take into account"
+_TARIFF = "it changes the price per token, which a cap cannot take into account"
+_ELSEWHERE = "it makes the server read more than what is sent, which a cap cannot take into account"
 
-#: What to do instead -> words by which servers know what changes the price, without case, spaces and punctuation.
+#: Reason or alternative -> rejected keys of various servers, in lower case and without spaces and punctuation.
 _WORDS = {
     _TOKENS: "maxlen maxnew numpredict npredict",
     _MODEL: "engine deployment deploymentid fallbacks fallback route baseurl apibase endpoint url",
@@ -36,7 +36,7 @@ _WORDS = {
         prediction promptcacheretention responsemodalities imageconfig performanceconfig latency""",
     _ELSEWHERE: """previousresponseid conversation conversationid sessionid threadid assistantid fileid fileids files
         file attachments images image imageurl videourl audiourl documents vectorstoreids cachedcontent""",
-    "it is no part of a body": "extrabody extraheaders extraquery headers query customid requests",
+    "it is not a field of a request body": "extrabody extraheaders extraquery headers query customid requests",
 }
 _REFUSED: Mapping[str, str] = {word: reason for reason, words in _WORDS.items() for word in words.split()}
 _LIMIT = re.compile(
@@ -45,25 +45,21 @@ _LIMIT = re.compile(
 
 
 def check_extra_body(extra: Any) -> None:
-    """Make sure that `extra_body` can be sent, and that no answer then costs more than the bound that a cap sets aside.
+    """Check that `extra_body` is JSON and does not raise the price of an answer above the bound reserved by a cap.
 
     Raises:
-        ConfigError: a part of it, at any depth, changes the price; it is no mapping, or no JSON.
+        ConfigError: a key at any depth affects the price, or `extra` is not a mapping or not JSON.
     """
     if not isinstance(extra, Mapping):
-        raise ConfigError(f"extra_body is a mapping such as {{top_p: 0.5}}, got {shortened(repr(extra), 60)}")
+        raise ConfigError(f"extra_body must be a mapping such as {{top_p: 0.5}}, got {shortened(repr(extra), 60)}")
     _check(extra, "extra_body", 0)
-    if len(_written(extra)) > _LONGEST:
+    if len(json.dumps(extra, ensure_ascii=False)) > _LONGEST:
         raise ConfigError(f"extra_body has more than {_LONGEST:,} characters")
 
 
 def size_of_extra(extra: Mapping[str, Any] | None) -> int:
-    """How many bytes `extra_body` adds to a request."""
-    return len(_written(extra).encode("utf-8", "replace")) if extra else 0
-
-
-def _written(extra: Any) -> str:
-    return json.dumps(extra, ensure_ascii=False)
+    """Return the number of bytes that `extra_body` adds to a request."""
+    return len(json.dumps(extra, ensure_ascii=False).encode("utf-8", "replace")) if extra else 0
 
 
 def _check(value: Any, place: str, depth: int) -> None:
@@ -89,7 +85,7 @@ def _check(value: Any, place: str, depth: int) -> None:
 
 
 def _reason(key: str) -> str | None:
-    """What to do instead of sending a key; None where it does not change the price."""
+    """Why a key is rejected, or what to use instead; None if it does not affect the price."""
     word = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", key).casefold())
     if "model" in word:
         return _MODEL

@@ -1,4 +1,4 @@
-"""What an error of an SDK means for a request: whether to try again, when, and whether it may have been billed."""
+"""Classify SDK errors: whether and when to retry a request, and whether it may have been billed."""
 
 import email.utils
 import math
@@ -9,23 +9,23 @@ from typing import Any
 
 
 class FailureKind(Enum):
-    """What to do about a failure, and what it may have cost."""
+    """Reaction to a failed request, and whether it may have been billed."""
 
-    STOP = "stop"  # no request of this client will ever be answered; not billed
-    REFUSED = "refused"  # this request is not taken as it is; not billed
-    BUSY = "busy"  # the server took no work; not billed, try again
-    UNKNOWN = "unknown"  # the answer is lost: perhaps billed, try again
+    STOP = "stop"  # all requests of this client would fail: give up; not billed
+    REFUSED = "refused"  # the request is rejected in this form: change it; not billed
+    BUSY = "busy"  # the request was not processed: retry; not billed
+    UNKNOWN = "unknown"  # the answer is lost: retry; may have been billed
 
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """A failure of one attempt.
+    """A failed attempt to send a request.
 
     Attributes:
-        kind: what to do.
-        text: one line for a person.
-        status: the HTTP status, None without an answer.
-        wait: seconds that the server asks to wait, None when it does not say.
+        kind: kind of failure.
+        text: one-line message.
+        status: HTTP status; None without a response.
+        wait: seconds to wait before a retry, as requested by the server; None if not specified.
     """
 
     kind: FailureKind
@@ -35,23 +35,27 @@ class RequestFailure:
 
     @property
     def shared(self) -> bool:
-        """Whether every other request would meet it as well: a rate limit, or an overloaded server."""
+        """Whether it affects all requests: a rate limit, or an overloaded server."""
         return self.status in _BUSY
 
 
 class UnreadableError(Exception):
-    """An answer that came and is none."""
+    """A response that does not follow the protocol."""
 
 
 _STOP = {401, 402, 403, 404}
 _REFUSED = {400, 413, 422}
 _BUSY = {429, 503, 529}
-#: Errors of httpx before anything was sent.
+#: httpx errors raised before anything is sent.
 _UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 
 
 def failure_of(error: Exception, key: str) -> RequestFailure:
-    """What an error of the anthropic or openai package means. The key is cut out of every text."""
+    """Classify an error of the anthropic or openai package. The API key is removed from the message.
+
+    Raises:
+        Exception: the error itself, if it is of another kind.
+    """
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         text = f"{status}: {_message(error)}".replace(key, "<key>") if key else f"{status}: {_message(error)}"
@@ -70,36 +74,33 @@ def failure_of(error: Exception, key: str) -> RequestFailure:
 
 
 def _kind(status: int, error: Exception) -> FailureKind:
-    if status in _STOP or (status == 429 and "insufficient_quota" in _message(error) + str(_code(error))):
+    no_quota = "insufficient_quota" in _message(error) + str(getattr(error, "code", None))
+    if status in _STOP or (status == 429 and no_quota):
         return FailureKind.STOP
     if status in _BUSY:
         return FailureKind.BUSY
-    # A server error may come after the work was done, so it may be billed.
+    # A server error may occur after the request was processed, so it may be billed.
     return FailureKind.UNKNOWN if status >= 500 or status in {408, 409} else FailureKind.REFUSED
 
 
-def _code(error: Exception) -> Any:
-    return getattr(error, "code", None)
-
-
 def _message(error: Exception) -> str:
-    """The server's own words, one line."""
+    """The message of the server on one line, at most 200 characters."""
     body = getattr(error, "body", None)
     inner = body.get("error", body) if isinstance(body, dict) else body
-    said = inner.get("message") if isinstance(inner, dict) else inner
-    return " ".join(str(said or type(error).__name__).split())[:200]
+    message = inner.get("message") if isinstance(inner, dict) else inner
+    return " ".join(str(message or type(error).__name__).split())[:200]
 
 
 def _wait(response: Any) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date."""
+    """Seconds in a Retry-After header, which is a number or a date."""
     headers: Any = getattr(response, "headers", {})
-    milliseconds, said = headers.get("retry-after-ms"), headers.get("retry-after")
+    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
-        seconds = float(said) if milliseconds is None else float(milliseconds) / 1000
+        seconds = float(value) if milliseconds is None else float(milliseconds) / 1000
     except (TypeError, ValueError):
         try:
-            moment = email.utils.parsedate_tz(said) if said else None
-            seconds = max(0.0, email.utils.mktime_tz(moment) - time.time()) if moment else math.nan
-        except (ValueError, OverflowError, TypeError):  # a date that no calendar has
+            date = email.utils.parsedate_tz(value) if value else None
+            seconds = max(0.0, email.utils.mktime_tz(date) - time.time()) if date else math.nan
+        except (ValueError, OverflowError, TypeError):  # an impossible date
             return None
     return None if math.isnan(seconds) or seconds < 0 else seconds

@@ -1,4 +1,4 @@
-"""What all models behind an HTTP API share: limits, retries, the cache and the money."""
+"""Base class of clients of HTTP APIs: rate limits, retries, the reply cache, and spending caps."""
 
 import asyncio
 import math
@@ -25,33 +25,34 @@ from dal.monitor import SILENT, Monitor
 
 T = TypeVar("T")
 
-_LONGEST_WAIT = 1e7  # seconds, of which an event loop can count no end
+_LONGEST_WAIT = 1e7  # seconds; event loops fail on much larger timeouts
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostedClient(Client):
-    """A model behind an HTTP API.
+    """Base class of clients of an HTTP API.
 
     Args:
-        base_url: the server's address; None: the provider's own.
-        concurrency: how many requests may be on their way at once.
-        requests_per_minute: how many may be sent in a minute; None for no limit.
-        tokens_per_minute: how many tokens, in and out, may be sent and asked for in a minute; None for no limit.
-        retries: how often a request is tried again after rate limits, server errors, timeouts and cut connections.
-        first_wait: seconds before the first retry where the server does not say; doubled each time, up to a minute.
-        timeout: seconds until an answer is given up.
-        cache: the file that keeps every answer; None: `replies.db` in DAL_CACHE or `~/.cache/dal`.
-        ledger: the account in that file that is charged. A cap is held against it, over all runs and processes.
-        cap: dollars that the account may spend in all; None for no cap.
-        prices: dollars per million tokens by model, as `{my-model: {input: 0.5, output: 2.0}}`, before dal's own table.
-        batch: send requests as batches: half the price, an answer within a day.
-        poll_seconds: how often to ask whether a batch has ended.
-        key_variable: the environment variable that holds the key.
-        extra_body: what else to send with every request, such as `{thinking: {type: disabled}}`; nothing that changes
-            what an answer costs.
+        base_url: address of the server; None for the provider's own.
+        concurrency: maximum number of concurrent requests.
+        requests_per_minute: maximum number of requests per minute; None for no limit.
+        tokens_per_minute: maximum number of input and requested output tokens per minute; None for no limit.
+        retries: maximum number of retries after rate limits, server errors, timeouts and connection errors.
+        first_wait: seconds before the first retry, unless the server specifies them; doubled each time, up to a minute.
+        timeout: seconds to wait for an answer.
+        cache: file of the reply cache; None for `replies.db` in DAL_CACHE or `~/.cache/dal`.
+        ledger: account in the cache to charge. The cap applies to the account, over all runs and processes.
+        cap: maximum total spending of the account in dollars; None for no cap.
+        prices: dollars per million tokens by model, such as `{my-model: {input: 0.5, output: 2.0}}`; takes precedence
+            over the built-in table.
+        batch: whether to send requests as batches, at half the price, answered within a day.
+        poll_seconds: seconds between checks whether a batch has ended.
+        key_variable: name of the environment variable with the API key.
+        extra_body: additional fields of every request body, such as `{thinking: {type: disabled}}`. Fields that affect
+            the price are rejected.
 
     Raises:
-        ConfigError: an option that makes no sense, or a cap for a model whose price is not known.
+        ConfigError: an option is invalid, or there is a cap but the price of the model is unknown.
     """
 
     base_url: str | None = None
@@ -75,22 +76,22 @@ class HostedClient(Client):
         if not isinstance(self.batch, bool):
             raise ConfigError(f"batch must be true or false, got {shown(self.batch)}")
         if not isinstance(self.model, str) or not self.model.strip() or not self.model.isprintable():
-            raise ConfigError(f"model is the name of a model, got {shortened(repr(self.model), 60)}")
+            raise ConfigError(f"model must be the name of a model, got {shortened(repr(self.model), 60)}")
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
-            raise ConfigError("key_variable is the name of an environment variable, such as OPENAI_API_KEY")
+            raise ConfigError("key_variable must be the name of an environment variable, such as OPENAI_API_KEY")
         if self.base_url is not None:
             check_address(self.base_url, "base_url")
         if self.extra_body is not None:
             check_extra_body(self.extra_body)
         if self.prices is not None and not isinstance(self.prices, Mapping):
-            raise ConfigError("prices is a mapping such as {my-model: {input: 0.5, output: 2.0}}")
+            raise ConfigError("prices must be a mapping such as {my-model: {input: 0.5, output: 2.0}}")
         for name in self.prices or {}:
             rates_of(name, self.prices)
         if self.cap is not None and self.rates() is None:
-            raise ConfigError(f"a cap cannot hold: the price of {self.model} is not known; {self._how_to_price()}")
+            raise ConfigError(f"a cap is impossible: the price of {self.model} is not known; {self._how_to_price()}")
 
     def _check_numbers(self) -> None:
-        """Raises `ConfigError` for a number that is none or out of its range. Written out to load without PyTorch."""
+        """Raise `ConfigError` for invalid numbers. Does not use `dal.functional.checking`, which imports PyTorch."""
         optional = {"requests_per_minute", "tokens_per_minute", "cap"}
         for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
@@ -102,62 +103,62 @@ class HostedClient(Client):
                 raise ConfigError(f"{name} must not be negative, got {shown(value)}")
         for name in ("concurrency", "retries"):
             if type(getattr(self, name)) is not int:
-                raise ConfigError(f"{name} is a whole number, got {shown(getattr(self, name))}")
+                raise ConfigError(f"{name} must be an integer, got {shown(getattr(self, name))}")
         for name in ("timeout", "poll_seconds", "first_wait"):
             if getattr(self, name) > _LONGEST_WAIT:
                 raise ConfigError(
-                    f"{name} is in seconds, at most {_LONGEST_WAIT:,.0f}, got {shown(getattr(self, name))}"
+                    f"{name} must be at most {_LONGEST_WAIT:,.0f} seconds, got {shown(getattr(self, name))}"
                 )
 
-    # -- what a provider says --------------------------------------------------------------------------------------
+    # -- provided by subclasses ------------------------------------------------------------------------------------
 
     @abstractmethod
     def provider(self) -> str:
-        """Whose answers they are, in the cache."""
+        """Return the name of the provider, which is part of the cache key."""
 
     @abstractmethod
     def wire(self, key: str) -> Provider:
-        """The protocol, through the provider's SDK."""
+        """Return the protocol implementation, based on the provider's SDK."""
 
     def server(self) -> str | None:
-        """The address of the server, None for the provider's own."""
+        """Return the address of the server; None for the provider's own."""
         return self.base_url
 
     def key_name(self) -> str | None:
-        """The environment variable that holds the key, None when no key is sent."""
+        """Return the name of the environment variable with the API key; None to send no key."""
         return self.key_variable
 
-    # -- the contract ----------------------------------------------------------------------------------------------
+    # -- client interface ------------------------------------------------------------------------------------------
 
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
-        """One reply per request, in order. Identical requests are sent once; what is in the cache is not sent.
+        """Return one reply per request, in order. Cached requests are not sent, and equal requests are sent once.
 
-        Ctrl-C waits for the answers that are on their way, because they are paid for; a second one does not.
+        Ctrl-C waits for the answers of requests in flight, because they are billed; a second Ctrl-C does not.
 
         Raises:
-            LLMError: a wrong key, an unknown model, or a server that stays down.
-            CapError: the cap in dollars does not allow the next request.
+            LLMError: the key is wrong, the model is unknown, or the server is unavailable.
+            CapError: the next request would exceed the cap.
         """
         digests = [self.digest(request) for request in requests]
         orders = dict(zip(digests, requests, strict=True))
         monitor.started(f"asking {self.model}", len(requests))
         with self._open() as cache:
-            here = cache.replies(list(orders))
-            missing = {digest: request for digest, request in orders.items() if digest not in here}
-            hits = sum(digest in here for digest in digests)
+            replies = cache.replies(list(orders))
+            missing = {digest: request for digest, request in orders.items() if digest not in replies}
+            hits = sum(digest in replies for digest in digests)
             if hits:
                 cache.count_cached(hits)
                 monitor.advanced(hits)
             if missing:
                 monitor.advanced(len(digests) - hits - len(missing))
-                here |= _run(self._bought(missing, cache, self._key(), monitor))
+                replies |= _run(self._bought(missing, cache, self._key(), monitor))
         monitor.finished()
-        return [here[digest] for digest in digests]
+        return [replies[digest] for digest in digests]
 
     def price_each(self, requests: Sequence[Request]) -> list[PriceBound]:
-        """What each would cost now if it were asked alone, an estimate and an upper bound; nothing when in the cache.
+        """Return an estimate and an upper bound of the price of each request on its own; 0 if it is in the cache.
 
-        The estimate takes four bytes for a token and a quarter of `max_tokens` for each answer.
+        The estimate assumes four bytes per token and answers of a quarter of `max_tokens`.
 
         Raises:
             ConfigError: the price of the model is not known.
@@ -170,14 +171,17 @@ class HostedClient(Client):
         if self._is_there():
             with self._open() as cache:
                 paid.update(cache.replies(list(dict.fromkeys(digests))))
-        found = []
+        prices = []
         for digest, request in zip(digests, requests, strict=True):
-            found.append(PriceBound() if digest in paid else rates.price(request, self.extra_size))
+            prices.append(PriceBound() if digest in paid else rates.price(request, self.extra_size))
             paid.add(digest)
-        return found
+        return prices
 
     def together(self, prices: Sequence[PriceBound]) -> PriceBound:
-        """What one call costs whose requests have these prices: half in a batch, but for one, which goes alone."""
+        """Return the price of one call with requests of these prices: half in a batch, except for the first request.
+
+        The first request of a batch is sent on its own at the full price, here bounded by the most expensive one.
+        """
         share = HALF if self.batch else 1.0
         low, high = (
             math.fsum(share * dollars for dollars in each) + (1 - share) * max(each, default=0.0)
@@ -186,51 +190,51 @@ class HostedClient(Client):
         return PriceBound(low, high)
 
     def bill(self) -> Bill:
-        """What the account `ledger` has spent so far, over all runs."""
+        """Return the total spending of the account `ledger`, over all runs."""
         if not self._is_there():
             return Bill()
         with self._open() as cache:
             return cache.bill()
 
-    # -- parts of it -----------------------------------------------------------------------------------------------
+    # -- cache key, prices and key ---------------------------------------------------------------------------------
 
     def digest(self, request: Request) -> str:
-        """The key of a request in the cache."""
+        """Return the cache key of a request."""
         extra = [self.extra_body] if self.extra_body else []
         return request.digest(self.provider(), self.model, *extra)
 
     @property
     def extra_size(self) -> int:
-        """How many bytes `extra_body` adds to every request."""
+        """Number of bytes that `extra_body` adds to every request."""
         return size_of_extra(self.extra_body)
 
     def rates(self) -> Rates | None:
-        """What the model costs: by `prices`, else nothing on a server of one's own, else by dal's table.
+        """Return the rates of the model: from `prices`, else 0 on the user's own server, else from the built-in table.
 
-        None when it is not known.
+        None if the price is not known.
         """
         return rates_of(self.model, self.prices or {}) or (FREE if self.is_own() else rates_of(self.model))
 
     def is_own(self) -> bool:
-        """Whether the server belongs to the user, so that its answers cost nothing."""
+        """Return whether the server is the user's own, so that answers are free."""
         return False
 
     def file(self) -> Path:
-        """The file that keeps the answers."""
+        """Return the path of the reply cache."""
         if self.cache is not None:
             given = Path(self.cache)
             try:
                 return given if given.is_absolute() or given.exists() else given.expanduser()
             except RuntimeError as error:
-                raise ConfigError(f"cache {shortened(self.cache, 120)}: there is no home of that name") from error
-            except OSError:  # a name that is too long, which the cache refuses
+                raise ConfigError(f"cache {shortened(self.cache, 120)}: the home directory is unknown") from error
+            except OSError:  # a name that is too long, reported when the cache is opened
                 return given
         from dal.store.cache_folder import cache_folder
 
         return cache_folder() / "replies.db"
 
     def _is_there(self) -> bool:
-        """Whether something is where answers are kept; a name that no file can have is refused when it is opened."""
+        """Whether the cache file exists. An invalid name counts as existing, so that opening it reports the error."""
         try:
             return self.file().exists()
         except OSError:
@@ -243,7 +247,7 @@ class HostedClient(Client):
         variable = self.key_name()
         key = os.environ.get(variable, "").strip() if variable else ""
         if not (key.isascii() and key.isprintable()):
-            raise LLMError(f"the key in {variable} has a line break or a character that no key has: set it once more")
+            raise LLMError(f"the key in {variable} has a line break or an invalid character: set it again")
         if variable and not key:
             raise LLMError(f"there is no key: set the environment variable {variable}")
         return key
@@ -271,10 +275,10 @@ class HostedClient(Client):
 
 
 def check_address(url: str, name: str) -> None:
-    """Make sure that `url` is the address of a server, with nothing in it that a server could read as an option.
+    """Check that `url` is the address of a server, without credentials, query and fragment.
 
     Raises:
-        ConfigError: it is not; no part of it is told that may be a password.
+        ConfigError: it is not. The message does not contain parts that may be a password.
     """
     try:
         parts = urlsplit(url)
@@ -282,17 +286,16 @@ def check_address(url: str, name: str) -> None:
     except (ValueError, AttributeError, TypeError):
         known = False
     if not known or not url.isprintable() or any(char.isspace() for char in url):
-        raise ConfigError(f"{name} is the address of a server, such as https://host/v1")
+        raise ConfigError(f"{name} must be the address of a server, such as https://host/v1")
     if "@" in parts.netloc:
-        raise ConfigError(
-            f"{name} holds a name or a password, which would be written down: name a variable by key_variable"
-        )
+        raise ConfigError(f"{name} contains a user name or password, which would be stored: use key_variable instead")
     if "?" in url or "#" in url:
-        raise ConfigError(f"{name} ends before a ? or #: {parts.scheme}://{shortened(parts.netloc + parts.path, 120)}")
+        plain = f"{parts.scheme}://{shortened(parts.netloc + parts.path, 120)}"
+        raise ConfigError(f"{name} must not have a ? or #: use {plain}")
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is a number that a float can hold, and no bool."""
+    """Whether a value is a number, neither NaN nor a bool, within the range of a float."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
     except OverflowError:
@@ -300,29 +303,26 @@ def _is_number(value: object) -> bool:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine; in a thread of its own where a loop is running already, as in a notebook."""
-    return _run_beside(work) if _inside_a_loop() else asyncio.run(work)
-
-
-def _inside_a_loop() -> bool:
+    """Run a coroutine, in a new thread if an event loop is already running, as in a notebook."""
     try:
         asyncio.get_running_loop()
+        loop_is_running = True
     except RuntimeError:
-        return False
-    return True
+        loop_is_running = False
+    return _run_in_thread(work) if loop_is_running else asyncio.run(work)
 
 
-def _run_beside(work: Coroutine[Any, Any, T]) -> T:
+def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
     loop = asyncio.new_event_loop()
-    outcome: list[T] = []
-    trouble: list[BaseException] = []
+    results: list[T] = []
+    errors: list[BaseException] = []
     task = loop.create_task(work)
 
     def target() -> None:
         try:
-            outcome.append(loop.run_until_complete(task))
+            results.append(loop.run_until_complete(task))
         except BaseException as error:
-            trouble.append(error)
+            errors.append(error)
         finally:
             loop.close()
 
@@ -334,6 +334,6 @@ def _run_beside(work: Coroutine[Any, Any, T]) -> T:
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
         raise
-    if trouble:
-        raise trouble[0]
-    return outcome[0]
+    if errors:
+        raise errors[0]
+    return results[0]

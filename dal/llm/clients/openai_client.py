@@ -1,4 +1,4 @@
-"""OpenAI, and every server that speaks its protocol: vLLM, Ollama, llama.cpp, and others."""
+"""Client of OpenAI and compatible servers: vLLM, Ollama, llama.cpp, and others."""
 
 import io
 import ipaddress
@@ -18,43 +18,43 @@ from dal.llm.clients.prices import Usage
 from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer, merged, readable, sendable
 
 _ENDPOINT = "/v1/chat/completions"
-_MARK = "dal"  # a batch's name in its metadata
-_SHOWN = 100
+_MARK = "dal"  # metadata key of a batch's name
+_LISTED = 100  # batches per list request
 
 
 @dataclass(frozen=True)
 class OpenAIClient(HostedClient):
-    """Asks a model by OpenAI's chat completions: OpenAI itself, or another server by `base_url`.
+    """Client of the chat completions API of OpenAI, or of a compatible server given by `base_url`.
 
-    Structured answers come by a JSON schema; a server that refuses one is asked for plain text, with a warning.
+    Structured answers are requested with a JSON schema. If a server rejects it, free text is requested, with a warning.
 
     Args:
-        model: its name, as the server has it.
-        key_variable: the environment variable that holds the key; None: OPENAI_API_KEY, and no key for a server named
-            by `base_url`, so that OpenAI's key goes to nobody else.
+        model: name of the model at the server.
+        key_variable: name of the environment variable with the API key. None for OPENAI_API_KEY with OpenAI itself, and
+            for no key with another server, so that OpenAI's key is not sent to third parties.
 
-    See `HostedClient` for the limits, the cache and the money.
+    See `HostedClient` for rate limits, cache and spending.
     """
 
     model: str
 
     def provider(self) -> str:
-        """Whose answers they are: the same name means another model on another server."""
+        """Return the server as the provider, because a model name may denote different models on different servers."""
         return (self.server() or "openai").rstrip("/")
 
     def server(self) -> str | None:
-        """The base address, from the constructor or the environment's OPENAI_BASE_URL; None for OpenAI itself."""
+        """Return the base address, from the constructor or the variable OPENAI_BASE_URL; None for OpenAI itself."""
         if self.base_url or not (address := os.environ.get("OPENAI_BASE_URL")):
             return self.base_url or None
         check_address(address, "OPENAI_BASE_URL")
         return address
 
     def key_name(self) -> str | None:
-        """The variable to read the key from."""
+        """Return the name of the environment variable with the API key; None to send no key."""
         return self.key_variable or ("OPENAI_API_KEY" if self.server() is None else None)
 
     def is_own(self) -> bool:
-        """Whether the server is on this machine or in a private network."""
+        """Return whether the server is on this machine or in a private network."""
         try:
             host = urlsplit(self.server() or "").hostname or ""
             return host == "localhost" or ipaddress.ip_address(host).is_private
@@ -62,7 +62,7 @@ class OpenAIClient(HostedClient):
             return False
 
     def wire(self, key: str) -> Provider:
-        """The protocol."""
+        """Return the protocol implementation."""
         return _ChatWire(self, key)
 
 
@@ -76,7 +76,7 @@ class _ChatWire(Provider):
     def __init__(self, client: OpenAIClient, key: str) -> None:
         openai = require("openai", "openai")
         self._model, self._extra = client.model, client.extra_body or {}
-        # OpenAI's reasoning models know only the new name, most other servers only the old one.
+        # OpenAI's reasoning models accept only the new name, most other servers only the old one.
         self._limits = ("max_completion_tokens", "max_tokens")
         if client.server() is not None:
             self._limits = self._limits[::-1]
@@ -124,9 +124,9 @@ class _ChatWire(Provider):
         batch = await self._sdk.batches.retrieve(id)
         if batch.status == "failed":
             data = getattr(getattr(batch, "errors", None), "data", None) or []
-            said = "; ".join(str(each.message) for each in data[:3])
+            reasons = "; ".join(str(each.message) for each in data[:3])
             raise LostBatchError(
-                f"the server refused the batch {id}: {' '.join(said.split())[:300] or 'it does not say why'}"
+                f"the server refused the batch {id}: {' '.join(reasons.split())[:300] or 'it does not say why'}"
             )
         return batch.status in {"completed", "expired", "cancelled"}
 
@@ -135,13 +135,13 @@ class _ChatWire(Provider):
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
                 content = await self._sdk.files.content(file)
-                for line in filter(None, content.text.split("\n")):  # no other line break ends a line of JSON
-                    yield _result(json.loads(line, object_hook=lambda found: SimpleNamespace(**found)))
+                for line in filter(None, content.text.split("\n")):  # splitlines would split inside strings
+                    yield _result(json.loads(line, object_hook=lambda fields: SimpleNamespace(**fields)))
 
     async def find(
         self, name: str, digests: frozenset[str], since: float, rest: Callable[[], Awaitable[None]]
     ) -> str | None:
-        page = await self._sdk.batches.list(limit=_SHOWN)
+        page = await self._sdk.batches.list(limit=_LISTED)
         return next((batch.id for batch in page.data if (batch.metadata or {}).get(_MARK) == name), None)
 
 
@@ -154,7 +154,7 @@ def _result(line: Any) -> BatchResult:
 
 
 def _read(completion: Any) -> ProviderAnswer:
-    """The text of a completion."""
+    """Read the text of a completion."""
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
         raise UnreadableError
@@ -169,7 +169,7 @@ def _read(completion: Any) -> ProviderAnswer:
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether OpenAI takes the schema at its word: every object names all its keys as required and allows no others.
+    """Return whether a schema meets OpenAI's strict mode: objects require all their keys and allow no others.
 
     Example:
         >>> is_strict({"type": "object", "properties": {"label": {"type": "string"}}})

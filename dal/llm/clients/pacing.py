@@ -1,15 +1,14 @@
-"""When the next request may go: requests and tokens per minute, and pauses that a server asks for."""
+"""Rate limiting: requests and tokens per minute, and pauses requested by the server."""
 
 
 class Pacer:
-    """Spaces requests evenly, so that no minute holds more requests or tokens than are allowed.
+    """Rate limiter that spaces requests evenly, because providers reject bursts even within a limit per minute.
 
-    Evenly, because providers refuse bursts that a minute as a whole would allow. It holds no clock: every call is told
-    the time in seconds.
+    It has no clock: the current time in seconds is an argument of each call.
 
     Args:
-        requests_per_minute: None for no limit.
-        tokens_per_minute: None for no limit.
+        requests_per_minute: maximum number of requests per minute; None for no limit.
+        tokens_per_minute: maximum number of tokens per minute; None for no limit.
 
     Example:
         >>> pacer = Pacer(requests_per_minute=60)
@@ -23,20 +22,20 @@ class Pacer:
         self._request_at = self._tokens_at = self._paused_until = 0.0
 
     def book(self, now: float, tokens: int = 0) -> float:
-        """How many seconds a request of so many tokens must wait; its place is taken."""
+        """Schedule a request with this number of tokens and return the seconds to wait before sending it."""
         start = max(now, self._request_at, self._tokens_at, self._paused_until)
         self._request_at = start + self._per_request
         self._tokens_at = start + tokens * self._per_token
         return start - now
 
     def settle(self, booked: int, used: int) -> None:
-        """Correct the tokens of a request that is answered: fewer, as a rule, than were booked."""
+        """Replace the booked number of tokens of a completed request by the number used, which is usually lower."""
         self._tokens_at -= (booked - used) * self._per_token
 
     def pause(self, now: float, seconds: float) -> None:
-        """Let nothing go for so many seconds."""
+        """Pause all requests for this number of seconds."""
         self._paused_until = max(self._paused_until, now + seconds)
 
     def paused(self, now: float) -> float:
-        """How many seconds the pause still lasts, 0 when there is none."""
+        """Return the remaining seconds of the pause; 0 if there is none."""
         return max(0.0, self._paused_until - now)

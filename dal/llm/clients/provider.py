@@ -1,4 +1,4 @@
-"""What the engine needs of a provider's protocol, which the provider's own SDK speaks."""
+"""The protocol interface of providers, implemented with their SDKs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ from dal.llm.clients.prices import Usage
 
 
 class ProviderAnswer(NamedTuple):
-    """What a server answered. `usage` is None where it does not count tokens."""
+    """Answer of a server. `usage` is None if the server does not report token counts."""
 
     text: str
     usage: Usage | None
@@ -19,7 +19,7 @@ class ProviderAnswer(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What became of one request of a batch: an answer, or an error in words."""
+    """Result of one request in a batch: an answer, or an error message."""
 
     digest: str
     answer: ProviderAnswer | None
@@ -27,35 +27,35 @@ class BatchResult(NamedTuple):
 
 
 class Provider(ABC):
-    """One provider's protocol, through its SDK with that one's own retries switched off.
+    """Base class of protocol implementations, which use a provider's SDK with its retries disabled.
 
     Attributes:
-        concessions: what can be left out of a request when a server refuses it, in this order, and the words in the
-            refusal that ask for it.
+        concessions: features that can be omitted from a request if the server rejects it, in order of preference, with
+            words in the error message that indicate them.
     """
 
     concessions: Mapping[str, tuple[str, ...]]
 
     @abstractmethod
     def body(self, request: Request, without: frozenset[str]) -> dict[str, Any]:
-        """The JSON body of a request, but for what was conceded."""
+        """Return the JSON body of a request, without the features in `without`."""
 
     @abstractmethod
     async def send(self, body: Mapping[str, Any]) -> ProviderAnswer:
-        """The server's answer; errors are those of the SDK."""
+        """Send a request and return the answer. Raises the errors of the SDK."""
 
     @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
 
     def concession(self, request: Request, refusal: str, without: frozenset[str]) -> str | None:
-        """What to leave out after a refusal, None when nothing is left that it could be about."""
-        said = refusal.lower()
-        open_ = [name for name in self.concessions if name not in without and self._applies(name, request, without)]
-        for name in open_:
-            if any(word in said for word in self.concessions[name]):
+        """Return the feature to omit after a rejection with the message `refusal`; None if there is none."""
+        message = refusal.lower()
+        left = [name for name in self.concessions if name not in without and self._applies(name, request, without)]
+        for name in left:
+            if any(word in message for word in self.concessions[name]):
                 return name
-        return next((name for name in open_ if name == "schema"), None)
+        return next((name for name in left if name == "schema"), None)
 
     def _applies(self, name: str, request: Request, without: frozenset[str]) -> bool:
         return name not in {"tool", "schema"} or request.schema is not None
@@ -64,58 +64,62 @@ class Provider(ABC):
 
     @abstractmethod
     async def submit(self, name: str, bodies: Mapping[str, Mapping[str, Any]]) -> str:
-        """The server's name of a new batch; `bodies` are by digest."""
+        """Submit a batch of request bodies, keyed by digest, and return its id at the server."""
 
     @abstractmethod
     async def ended(self, id: str) -> bool:
-        """Whether the server has finished with the batch."""
+        """Return whether a batch has ended."""
 
     @abstractmethod
     def results(self, id: str) -> AsyncIterator[BatchResult]:
-        """What became of the requests of a batch that has ended."""
+        """Yield the results of a batch that has ended."""
 
     @abstractmethod
     async def find(
         self, name: str, digests: frozenset[str], since: float, rest: Callable[[], Awaitable[None]]
     ) -> str | None:
-        """The server's name of a batch whose creation it may have answered to nobody; None when there is none.
+        """Find a batch whose id was lost because the response to `submit` did not arrive. Returns None if none exists.
 
-        `rest` waits for the time between two looks.
+        Args:
+            name: name under which the batch was submitted.
+            digests: digests of its requests.
+            since: time of the submission, in seconds since 1970.
+            rest: waits between two queries.
         """
 
 
 class LostBatchError(LLMError):
-    """A batch that the server refused as a whole, so that it was certainly not billed."""
+    """A batch that the server rejected as a whole and did not bill."""
 
 
-#: Characters of an answer that are kept.
+#: Maximum length of an answer in characters; longer answers are truncated.
 LONGEST_ANSWER = 1_000_000
 
 
 def readable(read: Callable[[Any], ProviderAnswer], message: Any) -> ProviderAnswer:
-    """What `read` makes of a message: text that can be stored, and a usage only where it can be true.
+    """Read a message with `read` and validate the result: text that can be stored, and plausible token counts or None.
 
     Raises:
-        UnreadableError: it is not of the protocol.
+        UnreadableError: the message does not follow the protocol.
     """
     try:
         text, usage, truncated = read(message)
-        whole = sendable(text[:LONGEST_ANSWER])
+        stored = sendable(text[:LONGEST_ANSWER])
     except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError) as error:
         raise UnreadableError from error
     possible = usage is not None and usage.is_possible
-    return ProviderAnswer(whole, usage if possible else None, bool(truncated) or len(text) > LONGEST_ANSWER)
+    return ProviderAnswer(stored, usage if possible else None, bool(truncated) or len(text) > LONGEST_ANSWER)
 
 
 def merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`body` with what `extra` adds or replaces, one level deep."""
-    joined = dict(body)
+    """Return `body` updated with `extra`. Mappings in both are merged one level deep."""
+    result = dict(body)
     for key, value in extra.items():
-        old = joined.get(key)
-        joined[key] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return joined
+        old = result.get(key)
+        result[key] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
 
 
 def sendable(text: str) -> str:
-    """The text without halves of surrogate pairs, which UTF-8 cannot carry."""
+    """Replace lone surrogates, which cannot be encoded in UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")

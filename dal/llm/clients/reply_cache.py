@@ -1,4 +1,4 @@
-"""Every answer of a language model, what it cost and what is on its way, in one SQLite file that processes share."""
+"""Cache of replies with their cost, reservations and batches, in a SQLite file shared by processes."""
 
 import os
 import sqlite3
@@ -17,8 +17,8 @@ from dal.store.database import NoDatabaseError, create, read_header
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
 _VERSION = 1
 _BUSY_SECONDS = 30.0
-_VARIABLES = 500  # in one statement
-_GONE = -1.0  # the `until` of a batch that has the server's name, and that the server did not have when it was asked
+_VARIABLES = 500  # maximum number of variables per statement
+_GONE = -1.0  # `until` of a batch with an id that the server did not have when asked for it
 
 _SCHEMA = """
 CREATE TABLE replies (
@@ -52,7 +52,7 @@ CREATE TABLE batches (
 
 @dataclass(frozen=True)
 class Reservation:
-    """The money for a request is set aside: it may be sent."""
+    """A reservation for a request, which may now be sent."""
 
     number: int
 
@@ -62,7 +62,7 @@ class RequestedElsewhere:
     """Another call or process has sent the same request and waits for its answer.
 
     Attributes:
-        batch: whether it is part of a batch, whose end others that want the answer must wait for: it may be dead.
+        batch: whether it is part of a batch. Its end must then be awaited, because that process may be dead.
     """
 
     batch: bool = False
@@ -70,11 +70,11 @@ class RequestedElsewhere:
 
 @dataclass(frozen=True)
 class BudgetExceeded:
-    """The cap does not allow the request now.
+    """The cap does not currently allow a request.
 
     Attributes:
-        bill: what the ledger says.
-        awaited: whether the answer to some other request is awaited, after which the cap may allow this one.
+        bill: spending of the ledger.
+        awaited: whether another request of the ledger is in flight, after which the cap may allow this one.
     """
 
     bill: Bill
@@ -83,15 +83,15 @@ class BudgetExceeded:
 
 @dataclass(frozen=True)
 class RemoteBatch:
-    """A batch that was sent, or was about to be.
+    """A batch that was submitted, or was about to be.
 
     Attributes:
-        name: ours.
-        at: when it was noted, in seconds since 1970.
-        id: the server's name; None when its answer never came.
-        aside: digest -> dollars that are set aside for it.
-        ours: whether this process may look after it: it has a name, or the process that was about to send it is dead.
-        ledger: whose money it is.
+        name: local name.
+        at: time of its creation, in seconds since 1970.
+        id: id at the server; None if the server's response did not arrive.
+        aside: digest -> reserved dollars.
+        ours: whether this process may handle it: it has an id, or the process that was about to submit it is dead.
+        ledger: ledger that is charged.
     """
 
     name: str
@@ -103,24 +103,24 @@ class RemoteBatch:
 
     @property
     def digests(self) -> frozenset[str]:
-        """The requests in it."""
+        """Digests of the requests."""
         return frozenset(self.aside)
 
 
 class ReplyCache:
-    """The replies, ledgers, reservations and batches in the file `path`, for one thread at a time.
+    """Replies, ledgers, reservations and batches in a SQLite file. Not thread-safe.
 
-    A reply and its price are on disk, in one transaction, before anyone sees them. Money is set aside before a request
-    is sent and given back or spent afterwards; what was set aside by a process that died stays set aside, since its
-    request may have been billed.
+    A reply and its cost are committed in one transaction before they are used. The price of a request is reserved
+    before it is sent, and released or spent afterwards. Reservations of a dead process are kept, because its requests
+    may have been billed.
 
     Args:
-        path: the file; its folder is made.
-        ledger: whose money is spent.
+        path: path of the file, created with its folder if missing.
+        ledger: ledger to charge.
 
     Raises:
-        LLMError: the file is no response cache, is empty or damaged, or was written by a newer version.
-        ConfigError: it is a folder or a device, or cannot be written.
+        LLMError: the file is not a response cache, is empty or damaged, or was written by a newer version.
+        ConfigError: the path is a folder or a device, or is not writable.
     """
 
     def __init__(self, path: Path, ledger: str) -> None:
@@ -131,7 +131,7 @@ class ReplyCache:
             final = check_output(path)
             if not final.exists():
                 create(final, _SCHEMA, application=_APPLICATION, version=_VERSION)
-            _refuse_strangers(final)
+            _check_header(final)
             self._db = sqlite3.connect(final, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._prepare()
 
@@ -150,8 +150,8 @@ class ReplyCache:
     # -- replies ---------------------------------------------------------------------------------------------------
 
     def replies(self, digests: Sequence[str]) -> dict[str, Reply]:
-        """The replies that are there, by digest."""
-        found: dict[str, Reply] = {}
+        """Return the cached replies, by digest."""
+        cached: dict[str, Reply] = {}
         with self._reporting("could not be read"):
             for start in range(0, len(digests), _VARIABLES):
                 some = digests[start : start + _VARIABLES]
@@ -164,47 +164,54 @@ class ReplyCache:
                     row = (text, tokens_in, tokens_out, dollars, truncated, seconds)
                     if not all(map(isinstance, row, kinds)):
                         raise sqlite3.DatabaseError(f"the reply {digest} is damaged")
-                    found[digest] = Reply(text, tokens_in, tokens_out, dollars, True, bool(truncated), seconds)
-        return found
+                    cached[digest] = Reply(text, tokens_in, tokens_out, dollars, True, bool(truncated), seconds)
+        return cached
 
     def count_cached(self, count: int) -> None:
-        """Note in the ledger that so many answers were here already."""
+        """Add a number of cached answers to the ledger."""
         with self._writing():
             self._run("UPDATE ledgers SET cached = cached + ? WHERE name = ?", (count, self.ledger))
 
     # -- money -----------------------------------------------------------------------------------------------------
 
     def bill(self) -> Bill:
-        """What the ledger says."""
+        """Return the spending of the ledger."""
         with self._reporting("could not be read"):
             return self._bill()
 
     def reserve(
         self, digest: str, dollars: float, cap: float | None, until: float
     ) -> Reservation | RequestedElsewhere | BudgetExceeded | Reply:
-        """Leave to send a request, its money set aside; or why not: it is answered, on its way, or too dear now."""
+        """Reserve the price of a request, unless it has been answered or sent already, or would exceed the cap.
+
+        Args:
+            digest: digest of the request.
+            dollars: upper bound of its price.
+            cap: cap of the ledger; None for no cap.
+            until: time at which the answer is given up, in seconds since 1970.
+        """
         with self._writing():
-            here = self.replies([digest])
-            if here:
-                return here[digest]
-            if found := self._elsewhere(digest):
-                return found
+            cached = self.replies([digest])
+            if cached:
+                return cached[digest]
+            if elsewhere := self._elsewhere(digest):
+                return elsewhere
             if cap is not None and not self._bill().spent + dollars <= cap:
                 return BudgetExceeded(self._bill(), self._awaits())
-            return Reservation(self._set_aside(digest, dollars, until, None))
+            return Reservation(self._reserve(digest, dollars, until, None))
 
     def settle(self, number: int, digest: str, provider: str, model: str, reply: Reply) -> None:
-        """Store a reply and what it cost in the place of what was set aside for it."""
+        """Replace a reservation by a reply and its cost."""
         with self._writing():
             self._settle(number, digest, provider, model, reply)
 
     def release(self, number: int) -> None:
-        """Give back what was set aside for a request that was certainly not billed."""
+        """Release the reservation of a request that was certainly not billed."""
         with self._writing():
             self._run("DELETE FROM reservations WHERE number = ?", (number,))
 
     def lose(self, number: int) -> None:
-        """Give up an answer. What was set aside stays so, because it may have been billed."""
+        """Give up an answer. The reservation is kept, because the request may have been billed."""
         with self._writing():
             self._run("DELETE FROM reservations WHERE number = ? AND dollars = 0", (number,))
             self._run("UPDATE reservations SET until = 0, batch = NULL WHERE number = ?", (number,))
@@ -214,23 +221,31 @@ class ReplyCache:
     def begin_batch(
         self, name: str, provider: str, prices: Sequence[tuple[str, float]], cap: float | None, until: float
     ) -> list[str] | BudgetExceeded:
-        """The digests that may be sent as the batch `name`, their money set aside: as many as the cap allows.
+        """Create a batch and reserve the prices of its requests, as many as the cap allows.
 
-        None where all of them are answered or on their way already: then there is no batch of that name.
+        Args:
+            name: local name of the batch.
+            provider: name of the provider.
+            prices: digests of the requests and upper bounds of their prices.
+            cap: cap of the ledger; None for no cap.
+            until: time at which the submission is given up, in seconds since 1970.
+
+        Returns:
+            The digests in the batch. Empty, without creating a batch, if all have been answered or sent already.
         """
         with self._writing():
             left = float("inf") if cap is None else cap - self._bill().spent
             taken, short = list[str](), False
-            here = self.replies([digest for digest, _ in prices])
+            cached = self.replies([digest for digest, _ in prices])
             for digest, dollars in prices:
-                if digest in here or self._elsewhere(digest):
+                if digest in cached or self._elsewhere(digest):
                     continue
                 short = not dollars <= left
                 if short:
                     break
                 left -= dollars
                 taken.append(digest)
-                self._set_aside(digest, dollars, until, name)
+                self._reserve(digest, dollars, until, name)
             if not taken:
                 return BudgetExceeded(self._bill(), self._awaits()) if short else []
             self._run(
@@ -240,22 +255,22 @@ class ReplyCache:
             return taken
 
     def name_batch(self, name: str, id: str) -> None:
-        """Note the server's name of a batch."""
+        """Store the id of a batch at the server."""
         with self._writing():
             self._run("UPDATE batches SET id = ? WHERE name = ?", (id, name))
 
     def abandon_batch(self, name: str) -> None:
-        """Give up waiting for the server's name of a batch; the next that wants it looks for it at the server."""
+        """Give up waiting for the id of a batch. The next process that needs it will search for it at the server."""
         with self._writing():
             self._run("UPDATE batches SET until = 0 WHERE name = ?", (name,))
 
     def give_up_batch(self, name: str) -> bool:
-        """Give up a batch that the server does not have, at the second call: the first one only notes that it is gone.
+        """Give up a batch that the server does not have, on the second call; the first call only marks it.
 
-        Its requests may be sent again, and its money stays set aside, because it may have been billed.
+        Its requests may be sent again. The reservations are kept, because the batch may have been billed.
 
         Returns:
-            Whether it is given up, by this call or by another process.
+            Whether the batch is given up, by this call or by another process.
         """
         with self._writing():
             until = self._run("SELECT until FROM batches WHERE name = ?", (name,)).fetchone()
@@ -268,25 +283,25 @@ class ReplyCache:
         return True
 
     def batches(self, provider: str) -> list[RemoteBatch]:
-        """The provider's batches that are not settled, oldest first."""
+        """Return the open batches of a provider, oldest first."""
         with self._reporting("could not be read"):
-            found = self._run(
+            rows = self._run(
                 "SELECT name, at, id, process, until, ledger FROM batches WHERE provider = ? ORDER BY at", (provider,)
             ).fetchall()
             return [
                 RemoteBatch(
-                    name, at, id, self._set_aside_for(name), id is not None or not _alive(process, until), ledger
+                    name, at, id, self._reserved_for(name), id is not None or not _alive(process, until), ledger
                 )
-                for name, at, id, process, until, ledger in found
+                for name, at, id, process, until, ledger in rows
             ]
 
     def end_batch(self, name: str, replies: Iterable[tuple[str, str, Reply]], provider: str) -> None:
-        """Store what a batch has answered (digest, model, reply); give back what it has not."""
+        """Store the replies of a batch (digest, model, reply) and release the reservations of unanswered requests."""
         with self._writing():
-            open_ = dict(self._run("SELECT digest, number FROM reservations WHERE batch = ?", (name,)).fetchall())
+            numbers = dict(self._run("SELECT digest, number FROM reservations WHERE batch = ?", (name,)).fetchall())
             for digest, model, reply in replies:
-                if digest in open_:
-                    self._settle(open_[digest], digest, provider, model, reply)
+                if digest in numbers:
+                    self._settle(numbers[digest], digest, provider, model, reply)
             self._run("DELETE FROM reservations WHERE batch = ?", (name,))
             self._run("DELETE FROM batches WHERE name = ?", (name,))
 
@@ -295,14 +310,14 @@ class ReplyCache:
     def _bill(self) -> Bill:
         query = "SELECT requests, cached, input_tokens, output_tokens, dollars FROM ledgers WHERE name = ?"
         line = self._run(query, (self.ledger,)).fetchone()
-        aside = self._run("SELECT total(dollars) FROM reservations WHERE ledger = ?", (self.ledger,)).fetchone()[0]
+        reserved = self._run("SELECT total(dollars) FROM reservations WHERE ledger = ?", (self.ledger,)).fetchone()[0]
         bought = line or (0, 0, 0, 0, 0.0)
-        if not all(isinstance(each, int | float) for each in (*bought, aside)):
+        if not all(isinstance(each, int | float) for each in (*bought, reserved)):
             raise sqlite3.DatabaseError(f"the ledger {self.ledger} is damaged")
-        return replace(Bill(*bought), unsettled=aside)
+        return replace(Bill(*bought), unsettled=reserved)
 
     def _elsewhere(self, digest: str) -> RequestedElsewhere | None:
-        """Where the request is on its way; None when it is not."""
+        """Whether the request is in flight, in a batch or another call; None if not."""
         query = "SELECT process, until, batch FROM reservations WHERE digest = ? AND until > 0"
         for process, until, batch in self._run(query, (digest,)).fetchall():
             if batch is not None or _alive(process, until):
@@ -310,11 +325,11 @@ class ReplyCache:
         return None
 
     def _awaits(self) -> bool:
-        """Whether a request of this ledger outside of batches is on its way."""
+        """Whether a request of this ledger is in flight, other than in a batch."""
         query = "SELECT process, until FROM reservations WHERE ledger = ? AND until > ? AND batch IS NULL"
         return any(_alive(*each) for each in self._run(query, (self.ledger, time.time())).fetchall())
 
-    def _set_aside(self, digest: str, dollars: float, until: float, batch: str | None) -> int:
+    def _reserve(self, digest: str, dollars: float, until: float, batch: str | None) -> int:
         number = self._run(
             "INSERT INTO reservations (ledger, digest, dollars, process, until, batch) VALUES (?, ?, ?, ?, ?, ?)",
             (self.ledger, digest, dollars, os.getpid(), until, batch),
@@ -338,17 +353,17 @@ class ReplyCache:
                 time.time(),
             ),
         )
-        gone = self._run("DELETE FROM reservations WHERE number = ? RETURNING ledger", (number,)).fetchone()
-        if gone is None:  # settled by another process that waited for the same batch
+        settled = self._run("DELETE FROM reservations WHERE number = ? RETURNING ledger", (number,)).fetchone()
+        if settled is None:  # another process that waited for the same batch was faster
             return
         self._run(
             "UPDATE ledgers SET requests = requests + 1, input_tokens = input_tokens + ?, "
             "output_tokens = output_tokens + ?, dollars = dollars + ? WHERE name = ?",
-            (reply.input_tokens, reply.output_tokens, reply.dollars, gone[0]),
+            (reply.input_tokens, reply.output_tokens, reply.dollars, settled[0]),
         )
 
-    def _set_aside_for(self, name: str) -> dict[str, float]:
-        """Digest -> dollars of the requests in a batch."""
+    def _reserved_for(self, name: str) -> dict[str, float]:
+        """Digest -> reserved dollars of the requests in a batch."""
         return dict(self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall())
 
     # -- the file --------------------------------------------------------------------------------------------------
@@ -363,12 +378,12 @@ class ReplyCache:
             self._run("INSERT OR IGNORE INTO ledgers VALUES (?, 0, 0, 0, 0, 0.0)", (self.ledger,))
 
     def _use_wal(self) -> None:
-        """Have the file in WAL mode. SQLite does not wait for others here, however long its timeout."""
+        """Switch the file to WAL mode, with retries, because SQLite ignores its busy timeout here."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while self._run("PRAGMA journal_mode").fetchone()[0] != "wal":
             try:
                 self._run("PRAGMA journal_mode = WAL")
-                return  # a file system without shared memory keeps the old mode, which is as safe
+                return  # file systems without shared memory keep the old mode, which is as safe
             except sqlite3.OperationalError:
                 if time.monotonic() > deadline:
                     raise
@@ -380,7 +395,7 @@ class ReplyCache:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction that has the file for itself, on disk when the block ends."""
+        """Context manager for an exclusive write transaction, committed to disk at the end of the block."""
         with self._reporting("could not be written"):
             self._run("BEGIN IMMEDIATE")
             try:
@@ -397,15 +412,15 @@ class ReplyCache:
             yield
         except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
             shown = shortened(str(self.path), 200)
-            said = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-            raise LLMError(f"the response cache {shown} {trouble}: {said}") from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+            raise LLMError(f"the response cache {shown} {trouble}: {reason}") from error
 
 
 def _parents(path: Path) -> None:
-    """Make the folders of the file.
+    """Create the folder of the file and its parents.
 
     Raises:
-        ConfigError: one of them is a file, may not be made, or has a name that the file system does not take.
+        LLMError: a folder cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -414,11 +429,11 @@ def _parents(path: Path) -> None:
         raise LLMError(f"the response cache {named(path)} could not be opened: {reason}") from error
 
 
-def _refuse_strangers(path: Path) -> None:
-    """Read the header of the file, before SQLite may change anything in it.
+def _check_header(path: Path) -> None:
+    """Check the header of the file, before SQLite changes anything in it.
 
     Raises:
-        LLMError: it is empty, damaged, no database, another program's, or written by a newer version.
+        LLMError: the file is empty, damaged, not a response cache, or was written by a newer version.
     """
     shown = shortened(str(path), 200)
     try:
@@ -436,5 +451,5 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def _alive(process: int, until: float) -> bool:
-    """Whether a process still waits for an answer that it gives up at `until`."""
+    """Whether a process still waits for an answer, which it gives up at `until`."""
     return time.time() <= until and is_alive(process)

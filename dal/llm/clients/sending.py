@@ -1,4 +1,4 @@
-"""Sends requests side by side until each has its reply: limits, retries, and money set aside before each of them."""
+"""Send requests concurrently until each has a reply: rate limits, retries, and reservations against the cap."""
 
 import asyncio
 import logging
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dal")
 
-_LONGEST_STEP = 60.0  # seconds between two tries, where the server does not ask for more
-_LONGEST_ASKED = 600.0  # a server that asks for more is taken to be down
-LOOK_SECONDS = 0.2  # between two looks for an answer that another process awaits
-_GRACE = 5.0  # seconds after the timeout until others take a request for dead
+_LONGEST_STEP = 60.0  # maximum seconds between two attempts, unless the server requests more
+_LONGEST_ASKED = 600.0  # maximum seconds that a server may request; beyond it counts as unavailable
+LOOK_SECONDS = 0.2  # seconds between checks for an answer requested by another process
+_GRACE = 5.0  # seconds after the timeout before other processes consider a request abandoned
 _TOO_LONG = ("too long", "context length", "context window", "maximum context", "context size")
 _CONCEDED = {
-    "temperature": "a temperature, so the model's own default is used",
-    "tool": "to be forced to a tool, so its own JSON format is asked for",
+    "temperature": "a temperature, so the model's default is used",
+    "tool": "forced tool calls, so its JSON format is used",
     "schema": "a JSON schema, so answers are free text",
-    "max_tokens": "the limit by that name, so the other name is used",
+    "max_tokens": "the limit under this name, so the other name is used",
 }
 
 
 class Stopped(Exception):
-    """Another request has ended the work."""
+    """Another request has stopped the call."""
 
 
 class InBatchError(Exception):
-    """A request that is part of a batch, whose end somebody has to wait for."""
+    """The request is part of an open batch, whose end must be awaited."""
 
 
 class Failed(Exception):
-    """An attempt without an answer."""
+    """A failed attempt to send a request."""
 
     def __init__(self, failure: RequestFailure) -> None:
         super().__init__(failure.text)
@@ -54,14 +54,14 @@ class Failed(Exception):
 
 
 class Sending:
-    """The requests of one call on their way to a server.
+    """Sends the requests of one call.
 
-    Every attempt sets its worst price aside first. What certainly cost nothing is given back at once; where an answer
-    is lost, it stays set aside.
+    Every attempt first reserves the upper bound of its price. The reservation is released if the attempt was certainly
+    not billed, and kept if the answer was lost.
 
     Attributes:
-        without: what this server was found not to take.
-        refused: how many requests were refused for their length.
+        without: features that the server was found not to support.
+        refused: number of requests rejected for their length.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class Sending:
         self._monitor = monitor
         self._pacer = Pacer(client.requests_per_minute, client.tokens_per_minute)
         self._stopping, self._settled = asyncio.Event(), asyncio.Event()
-        self._trouble: BaseException | None = None
-        self._on_their_way = 0
+        self._error: BaseException | None = None
+        self._in_flight = 0
         self.without: set[str] = set()
         self.refused = 0
 
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
-        """A reply for every request, by digest, but for those that are found to be part of an open batch.
+        """Return replies by digest, except for requests that turn out to be part of an open batch.
 
-        When something stops the work, the requests that are on their way are waited for and stored, because they are
-        paid for, and what stopped it is raised. It may be called again after that.
+        After an error, the requests in flight are awaited and stored, because they are billed, and then the error is
+        raised. The method may be called again afterwards.
         """
         todo, replies = deque(orders.items()), dict[str, Reply]()
         count = min(self._client.concurrency, len(todo))
@@ -89,15 +89,17 @@ class Sending:
             await asyncio.wait(workers)
         except asyncio.CancelledError:
             self._stopping.set()
-            if self._on_their_way:
-                _log.warning("stopping; %d answers are on their way and paid for, so they are waited for (Ctrl-C again "
-                             "does not wait)", self._on_their_way)  # fmt: skip
+            if self._in_flight:
+                _log.warning(
+                    "stopping; waiting for %d answers, which are already billed (press Ctrl-C again to quit at once)",
+                    self._in_flight,
+                )
             await asyncio.wait(workers)
             raise
-        trouble, self._trouble = self._trouble, None
+        error, self._error = self._error, None
         self._stopping.clear()
-        if trouble is not None:
-            raise trouble
+        if error is not None:
+            raise error
         return replies
 
     async def _work(self, todo: deque[tuple[str, Request]], replies: dict[str, Reply]) -> None:
@@ -111,11 +113,11 @@ class Sending:
             except InBatchError:
                 continue
             except (Exception, KeyboardInterrupt) as error:  # a monitor may raise the latter
-                self._trouble = self._trouble or error
+                self._error = self._error or error
                 self._stopping.set()
 
     async def _reply(self, digest: str, request: Request) -> Reply:
-        """The reply to one request, however many tries it takes."""
+        """Send a request, with retries, until there is a reply."""
         tries = 0
         while True:
             without = frozenset(self.without)
@@ -135,22 +137,22 @@ class Sending:
             await self.back_off(failure, tries)
 
     async def _try(self, digest: str, request: Request, without: frozenset[str]) -> Reply:
-        """One attempt, after its turn and with its money set aside."""
+        """Make one attempt to send a request: wait for the rate limit, reserve its price, send it, and settle."""
         extra = self._client.extra_size
         body, tokens = self._wire.body(request, without), likely_tokens(request, extra)
-        worst = self._rates.price(request, extra).high
-        leave = await self._leave(digest, worst, tokens)
-        if isinstance(leave, Reply):
-            return leave
+        bound = self._rates.price(request, extra).high
+        reservation = await self._reserve(digest, bound, tokens)
+        if isinstance(reservation, Reply):
+            return reservation
         started = time.monotonic()
-        answer = await self._answer(body, leave.number)
-        reply = self._priced(answer, worst, time.monotonic() - started)
-        self._cache.settle(leave.number, digest, self._client.provider(), self._client.model, reply)
+        answer = await self._answer(body, reservation.number)
+        reply = self._priced(answer, bound, time.monotonic() - started)
+        self._cache.settle(reservation.number, digest, self._client.provider(), self._client.model, reply)
         self._pacer.settle(tokens, reply.input_tokens + reply.output_tokens or tokens)
         return reply
 
     async def _answer(self, body: Mapping[str, object], number: int) -> ProviderAnswer:
-        self._on_their_way += 1
+        self._in_flight += 1
         self._settled.clear()
         try:
             async with asyncio.timeout(self._client.timeout):
@@ -163,39 +165,36 @@ class Sending:
             (self._cache.lose if failure.kind is FailureKind.UNKNOWN else self._cache.release)(number)
             raise Failed(failure) from None
         finally:
-            self._on_their_way -= 1
+            self._in_flight -= 1
             self._settled.set()
 
-    async def _leave(self, digest: str, dollars: float, tokens: int) -> Reservation | Reply:
-        """Leave to send: the request's turn has come, nobody else awaits its answer, and there is money for it.
+    async def _reserve(self, digest: str, dollars: float, tokens: int) -> Reservation | Reply:
+        """Reserve the price of a request, once the rate limit allows it and no other process has sent it.
 
         Raises:
-            CapError: there is not, and no other process has a request on its way whose money may come back.
-            InBatchError: the answer comes with a batch.
+            CapError: the cap does not allow it, and no request in flight could release a reservation.
+            InBatchError: the request is part of an open batch.
         """
         while True:
-            await self._turn(tokens)
+            wait = self._pacer.book(time.monotonic(), tokens)
+            while wait > 0:
+                await self.rest(wait)
+                wait = self._pacer.paused(time.monotonic()) * random.uniform(1.0, 1.1)
             until = time.time() + self._client.timeout + _GRACE
-            leave = self._cache.reserve(digest, dollars, self._client.cap, until)
-            if isinstance(leave, Reservation):
-                return leave
+            outcome = self._cache.reserve(digest, dollars, self._client.cap, until)
+            if isinstance(outcome, Reservation):
+                return outcome
             self._pacer.settle(tokens, 0)
-            if isinstance(leave, Reply):
-                return leave
-            if isinstance(leave, RequestedElsewhere) and leave.batch:
+            if isinstance(outcome, Reply):
+                return outcome
+            if isinstance(outcome, RequestedElsewhere) and outcome.batch:
                 raise InBatchError
-            if isinstance(leave, BudgetExceeded) and not leave.awaited and not self._on_their_way:
-                raise CapError(cap_line(self._client, leave, dollars))
+            if isinstance(outcome, BudgetExceeded) and not outcome.awaited and not self._in_flight:
+                raise CapError(cap_line(self._client, outcome, dollars))
             await self.rest(LOOK_SECONDS)
 
-    async def _turn(self, tokens: int) -> None:
-        wait = self._pacer.book(time.monotonic(), tokens)
-        while wait > 0:
-            await self.rest(wait)
-            wait = self._pacer.paused(time.monotonic()) * random.uniform(1.0, 1.1)
-
     async def rest(self, seconds: float) -> None:
-        """Wait, but not when the work is being stopped."""
+        """Wait for this number of seconds. Raises `Stopped` once the call is being stopped."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -204,83 +203,83 @@ class Sending:
         raise Stopped
 
     async def back_off(self, failure: RequestFailure, tries: int) -> None:
-        """Wait before the next try: as long as the server asks, else longer each time.
+        """Wait before the next attempt: as long as the server requests, otherwise with exponential backoff.
 
         Raises:
-            LLMError: that was the last try.
+            LLMError: there were `retries` retries already, or the server requests a very long wait.
         """
         client = self._client
         if tries > client.retries:
-            raise LLMError(f"{place(client)} gives no answer after {tries} tries; the last one: {failure.text}")
+            raise LLMError(f"{place(client)} gives no answer after {tries} attempts; the last one: {failure.text}")
         if failure.wait is not None and failure.wait > _LONGEST_ASKED:
             raise LLMError(
-                f"{place(client)} asks to wait {failure.wait:.0f} seconds ({failure.text}): go on later; what was "
-                "bought is in the cache"
+                f"{place(client)} asks to wait {failure.wait:.0f} seconds ({failure.text}): try again later; replies "
+                "already bought are in the cache"
             )
         step = min(client.first_wait * 2.0 ** min(tries - 1, 60), _LONGEST_STEP) * random.uniform(0.5, 1.0)
         seconds = step if failure.wait is None else failure.wait + random.uniform(0.0, 0.1) * client.first_wait
         if failure.shared:
             self._pacer.pause(time.monotonic(), seconds)
-        _log.info("%s; trying again in %.1f seconds", failure.text, seconds)
+        _log.info("%s; retrying in %.1f seconds", failure.text, seconds)
         await self.rest(seconds)
 
     def _concede(self, request: Request, failure: RequestFailure, without: frozenset[str]) -> None:
-        """Leave out what the server refuses.
+        """Omit the feature that the server rejected from further requests.
 
         Raises:
-            LLMError: there is nothing left to leave out.
+            LLMError: there is no such feature.
         """
-        if frozenset(self.without) != without:  # conceded while this request was on its way
+        if frozenset(self.without) != without:  # another request found out while this one was in flight
             return
         name = self._wire.concession(request, failure.text, without)
         if name is None:
             raise LLMError(f"{place(self._client)} refuses a request ({failure.text})")
         self.without.add(name)
         warnings.warn(
-            f"{place(self._client)} does not take {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
+            f"{place(self._client)} does not accept {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
         )
 
-    def _priced(self, answer: ProviderAnswer, worst: float, seconds: float) -> Reply:
-        """The answer with its price: the worst where the server does not count tokens."""
+    def _priced(self, answer: ProviderAnswer, bound: float, seconds: float) -> Reply:
+        """The reply with its cost, which is the bound if the server does not report token counts."""
         usage = answer.usage
         if usage is None:
-            return Reply(answer.text, 0, 0, worst, False, answer.truncated, seconds)
+            return Reply(answer.text, 0, 0, bound, False, answer.truncated, seconds)
         dollars = self._rates.dollars(usage)
-        if dollars > worst:
+        if dollars > bound:
             warnings.warn(
-                f"an answer cost ${dollars:.6f}, more than the bound of ${worst:.6f} that was set aside for it: a cap "
-                "may be exceeded by the difference",
+                f"an answer cost ${dollars:.6f}, more than the bound of ${bound:.6f} reserved for it: a cap may be "
+                "exceeded by the difference",
                 LLMWarning,
                 stacklevel=2,
             )
         return Reply(answer.text, usage.all_input, usage.output, dollars, False, answer.truncated, seconds)
 
     def why(self, failure: RequestFailure) -> str:
-        """One line about a failure that ends the work."""
+        """Return a one-line message about a failure that stops the call."""
         client, where = self._client, place(self._client)
         if failure.status in {401, 403}:
             variable = client.key_name()
-            held = (
+            refused = (
                 f"the key in {variable}" if variable else "a request without a key: name its variable by key_variable"
             )
-            return f"{where} refuses {held} ({failure.status})"
+            return f"{where} refuses {refused} ({failure.status})"
         if failure.status == 404:
             address = " and base_url" * bool(client.server())
             return f"{where} knows no model {client.model!r} (404): check its name{address}"
-        return f"{where} takes no requests ({failure.text})"
+        return f"{where} accepts no requests ({failure.text})"
 
 
 def place(client: "HostedClient") -> str:
-    """The server, in words for a message."""
+    """Return the name of the server for messages."""
     return client.server() or client.provider()
 
 
 def cap_line(client: "HostedClient", short: BudgetExceeded, dollars: float) -> str:
-    """Why the cap stops the work."""
+    """Return the error message for a request that would exceed the cap."""
     bill = short.bill
-    aside = f" and up to ${bill.unsettled:.4f} more for answers that are awaited or were lost" * bool(bill.unsettled)
+    reserved = f" and up to ${bill.unsettled:.4f} more for answers that are awaited or were lost" * bool(bill.unsettled)
     cap = math.inf if client.cap is None else client.cap
     return (
         f"the cap of ${cap:.4f} does not allow the next request, which may cost ${dollars:.4f}: the ledger "
-        f"{client.ledger!r} has spent ${bill.dollars:.4f}{aside}; what was bought is in the cache"
+        f"{client.ledger!r} has spent ${bill.dollars:.4f}{reserved}; replies already bought are in the cache"
     )

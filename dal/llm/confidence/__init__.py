@@ -1,1 +1,1 @@
-"""How sure a language model is, and what its confidence is worth."""
+"""Confidence of language models: computation, recalibration, and evaluation."""

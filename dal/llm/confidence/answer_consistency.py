@@ -1,4 +1,4 @@
-"""How much a language model's answers to one text differ from draw to draw."""
+"""Consistency of repeated answers of a language model to the same text."""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from dal.functional.uncertainty import entropy
 
 UNKNOWN = "unknown"
 
-#: The logit of what a sample did not vote for: the log of the smallest normal float32, so that nothing is infinite.
+#: Logit of the columns that a sample did not vote for: the log of the smallest normal float32, so that it is finite.
 FLOOR = math.log(torch.finfo(torch.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
 class Consistency:
-    """What K answers to each of N texts say together.
+    """Distribution of K answers to each of N texts.
 
     Attributes:
-        columns: names of the M columns: the classes, and `unknown` where an answer could not be read.
-        shares: (N, M), of the K answers.
-        mode: (N,) int64, the column with the most answers, the first of several.
-        consistency: (N,), its share: 1 where all answers are alike.
-        bits: (N,), entropy of the shares, in bits.
-        normalized: (N,), the same over log2(M): 0 to 1.
+        columns: names of the M columns: the classes, and `unknown` if any answer could not be parsed.
+        shares: (N, M), share of the K answers per column.
+        mode: (N,) int64, column with the most answers, the first one in case of ties.
+        consistency: (N,), share of the mode, which is 1 if all answers are equal.
+        bits: (N,), entropy of the shares in bits.
+        normalized: (N,), entropy divided by log2(M), 0 to 1.
     """
 
     columns: tuple[str, ...]
@@ -38,14 +38,14 @@ class Consistency:
 
 
 def consistency(votes: Int[Tensor, "N K"], classes: Sequence[str]) -> Consistency:
-    """The distribution of K answers to each of N texts, its mode, share and entropy.
+    """Return the distribution of K answers to each of N texts, with its mode and entropy.
 
     Wang et al. 2023, "Self-Consistency Improves Chain of Thought Reasoning in Language Models".
 
     Args:
-        votes: codes of the classes, -1 where an answer could not be read. Such answers have a column of their own,
-            which the normaliser counts; without any there is no such column.
-        classes: C names.
+        votes: (N, K), class codes, -1 for answers that could not be parsed. If there are any, they have an additional
+            column, which is included in the normalisation of the entropy.
+        classes: C class names.
 
     >>> found = consistency(torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]]), ["no", "yes"])
     >>> found.bits, found.consistency
@@ -65,13 +65,13 @@ def consistency(votes: Int[Tensor, "N K"], classes: Sequence[str]) -> Consistenc
 
 
 def shares_of(votes: Int[Tensor, "N K"], columns: int) -> Float[Tensor, "N M"]:
-    """Share of the K answers for each column, (N, M); -1 counts for the last."""
+    """Return the share of the K answers in each column, (N, M); -1 counts for the last column."""
     hits: Tensor = votes.remainder(columns)[..., None] == torch.arange(columns)  # (N, K, M)
     return hits.float().mean(1)
 
 
 def entropy_bits(shares: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
-    """Entropy of shares in bits, (N,), from 0 to log2(M).
+    """Return the entropy of shares in bits, (N,), from 0 to log2(M).
 
     >>> entropy_bits(torch.tensor([[0.5, 0.25, 0.25]]))
     tensor([1.5000])
@@ -80,9 +80,9 @@ def entropy_bits(shares: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
 
 
 def vote_logits(votes: Int[Tensor, "N K"], classes: int) -> Float[Tensor, "N K M"]:
-    """The answers as `mc_logits`: 0 for what sample k says, `FLOOR` for all else. All finite.
+    """Convert the answers to finite `mc_logits`: 0 for the answer of sample k, `FLOOR` for all other columns.
 
-    M is C, or C + 1 where an answer could not be read: such a sample votes for the last column.
+    M is C, or C + 1 if any answer could not be parsed, which is a vote for the last column.
     """
     columns = classes + bool((votes < 0).any())
     hits = votes.remainder(columns)[..., None] == torch.arange(columns)
@@ -90,17 +90,17 @@ def vote_logits(votes: Int[Tensor, "N K"], classes: int) -> Float[Tensor, "N K M
 
 
 def class_logits(votes: Int[Tensor, "N K"], classes: int) -> Float[Tensor, "N C"]:
-    """Log-probabilities of the classes alone, (N, C): an answer that could not be read counts 1/C for each of them.
+    """Return log-probabilities of the classes, (N, C), where an unparsed answer counts 1/C for each class.
 
-    The learner's C classes have no room for `unknown`, and to leave such answers out would make a text sure of which
-    one answer in five could be read. A class that no answer names is floored at a millionth.
+    The C classes of a learner do not include `unknown`, and ignoring unparsed answers would give full confidence to a
+    text with only one parsed answer. Probabilities are at least 1e-6.
     """
     known = shares_of(votes.where(votes >= 0, classes), classes + 1)
     return (known[:, :classes] + known[:, classes:] / classes).clamp_min(1e-6).log()
 
 
 def columns_of(classes: Sequence[str], width: int) -> tuple[str, ...]:
-    """Names of the columns of `mc_logits` (N, K, width): the classes, and `unknown` where there is one more.
+    """Return the names of the columns of `mc_logits` (N, K, width): the classes, and `unknown` if there is one more.
 
     >>> columns_of(["no", "yes"], 3)
     ('no', 'yes', 'unknown')

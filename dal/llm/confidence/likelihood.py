@@ -1,6 +1,6 @@
-"""How probable a causal model finds each label as the answer: no parsing, a true distribution."""
+"""Log-probabilities of labels as answers of a causal model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +10,7 @@ from dal.errors import LLMError
 from dal.llm.local_models.causal_model import CausalModel, Prefix, PromptState
 from dal.monitor import SILENT, Monitor
 
-#: Tokens whose keys and values may be held at once, prompts times labels.
+#: Maximum number of tokens in the key-value cache, over prompts times labels.
 LARGEST_CACHE = 1 << 15
 
 
@@ -23,19 +23,19 @@ def label_log_probs(
     batch: int = 16,
     monitor: Monitor = SILENT,
 ) -> Tensor:
-    """Log-probability (nats) of each label's tokens after each prompt, (N, C) float32 on the CPU.
+    """Return the log-probability (nats) of each label after each prompt, (N, C) float32 on the CPU.
 
-    One pass per prompt, whose keys and values all labels then share; what all prompts begin with is read once. A label
-    of a single token costs nothing more. Prompts are read in the order of their length.
+    Each prompt is processed once and its keys and values are reused for all labels; the common prefix of the prompts is
+    processed once. Labels of a single token need no further pass. Prompts are batched by length.
 
     Args:
-        model: the causal model.
+        model: causal model.
         prompts: N prompts as tokens.
         labels: C labels as tokens, see `label_ids`.
-        length_normalized: the mean over a label's tokens in place of their sum, so that long labels are not at a
+        length_normalized: use the mean over the tokens of a label instead of the sum, so that long labels are not at a
             disadvantage (Brown et al. 2020, "Language Models are Few-Shot Learners", section 2.4).
-        batch: prompts at once.
-        monitor: watches the prompts.
+        batch: prompts per batch.
+        monitor: receives the progress.
     """
     out = torch.empty(len(prompts), len(labels))
     if not len(prompts):
@@ -52,13 +52,14 @@ def label_log_probs(
 
 
 def label_ids(model: CausalModel, labels: Sequence[str]) -> list[list[int]]:
-    """The labels as tokens, none of which begins another.
+    """Tokenize the labels such that none is a prefix of another.
 
-    Where one would ("spam" and "spam or scam"), all end with the token that ends an answer, so that the probability
-    of the shorter is not that of both.
+    If one label is a prefix of another ("spam" and "spam or scam"), the end-of-answer token is appended to all labels,
+    because otherwise the probability of the shorter one would include the longer one.
 
     Raises:
-        LLMError: two labels have the same tokens, or the model has no token that ends an answer and needs one.
+        LLMError: a label has no tokens, two labels have the same tokens, or an end-of-answer token is needed but the
+            model has none.
     """
     ids = [model.label_tokens(label) for label in labels]
     if empty := [label for label, tokens in zip(labels, ids, strict=True) if not tokens]:
@@ -69,17 +70,21 @@ def label_ids(model: CausalModel, labels: Sequence[str]) -> list[list[int]]:
     if not any(long[: len(short)] == short for short, long in pairwise(ordered)):
         return ids
     if not model.ends:
-        raise LLMError("one label begins another, and this model has no token that ends an answer: rename one")
+        raise LLMError("one label is a prefix of another, and this model has no end-of-answer token: rename one")
     return [[*tokens, model.ends[0]] for tokens in ids]
 
 
 def calibrated(log_probs: Tensor, content_free: Tensor) -> Tensor:
-    """Log-probabilities of labels (N, C) without what the model prefers whatever the text is, scaled to 1, (N, C).
-
-    `p_c` is divided by the mean probability `content_free` (N, C) or (C,) (in nats, not yet scaled to 1) that the label
-    has for texts without content, such as "N/A".
+    """Calibrate log-probabilities of labels by those of content-free texts, such as "N/A".
 
     Zhao et al. 2021, "Calibrate Before Use: Improving Few-Shot Performance of Language Models".
+
+    Args:
+        log_probs: (N, C), in nats; need not be normalised.
+        content_free: (N, C) or (C,), log of the mean probability for content-free texts; need not be normalised.
+
+    Returns:
+        (N, C), normalised log-probabilities.
 
     >>> calibrated(torch.tensor([[0.6, 0.2]]).log(), torch.tensor([0.3, 0.1]).log()).exp()
     tensor([[0.5000, 0.5000]])
@@ -90,18 +95,20 @@ def calibrated(log_probs: Tensor, content_free: Tensor) -> Tensor:
 def _batch(
     model: CausalModel, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], prefix: Prefix
 ) -> Tensor:
-    """Summed log-probabilities (B, C)."""
+    """Summed log-probabilities (B, C) of the labels after a batch of prompts."""
     read = model.read(prompts, prefix)
     first = torch.tensor([label[0] for label in labels], device=model.device)
     scores = read.log_probs[:, first]  # (B, C)
     longer = [number for number, label in enumerate(labels) if len(label) > 1]
-    for some in _chunks(longer, max(1, LARGEST_CACHE // (len(prompts) * read.mask.shape[1]))):
-        scores[:, some] += _rest(model, read, [labels[number] for number in some])
+    size = max(1, LARGEST_CACHE // (len(prompts) * read.mask.shape[1]))
+    for start in range(0, len(longer), size):
+        some = longer[start : start + size]
+        scores[:, some] += _later_tokens(model, read, [labels[number] for number in some])
     return scores.cpu()
 
 
-def _rest(model: CausalModel, read: PromptState, labels: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probability of all tokens of each label but its first, (B, c)."""
+def _later_tokens(model: CausalModel, read: PromptState, labels: Sequence[Sequence[int]]) -> Tensor:
+    """Summed log-probability of all tokens of each label but the first, (B, c)."""
     size, count, width = len(read.mask), len(labels), max(map(len, labels)) - 1
     tokens, answers, real = (torch.zeros(count, width, dtype=torch.int64, device=model.device) for _ in range(3))
     for row, label in enumerate(labels):
@@ -112,10 +119,5 @@ def _rest(model: CausalModel, read: PromptState, labels: Sequence[Sequence[int]]
     rows = torch.arange(size, device=model.device).repeat_interleave(count)
     tokens, answers, real = (each.repeat(size, 1) for each in (tokens, answers, real))  # (B * c, S)
     log_probs, _ = model.go_on(read.take(rows), tokens, real)
-    found = log_probs.gather(-1, answers[..., None]).squeeze(-1) * real
-    return found.sum(1).view(size, count)
-
-
-def _chunks(numbers: Sequence[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(numbers), size):
-        yield list(numbers[start : start + size])
+    of_tokens = log_probs.gather(-1, answers[..., None]).squeeze(-1) * real  # (B * c, S)
+    return of_tokens.sum(1).view(size, count)

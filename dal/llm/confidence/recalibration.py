@@ -1,4 +1,4 @@
-"""From a stated confidence to the probability of being right, learnt on rows whose label is known."""
+"""Recalibration: map the confidence of a model to its probability of being correct, fitted on labeled rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from dal.llm.confidence.answer_consistency import consistency
 
-_EDGE = 1e-3  # stated 0 and 1 are read as this far from it, where a logarithm is taken
+_EDGE = 1e-3  # confidences are clipped to [_EDGE, 1 - _EDGE] before taking the log-odds
 
 
 @dataclass(frozen=True, eq=False)
 class ModelUncertainty:
-    """What a model says of N rows.
+    """Predictions of a model for N rows, with their confidence.
 
     Attributes:
-        predicted: (N,) int64 codes, -1 where it gave no label.
-        confidence: (N,) in that label, 0 to 1.
-        logits: (N, C), where temperature scaling shall be possible.
+        predicted: (N,) int64, predicted classes, -1 for rows without a label.
+        confidence: (N,), confidence in the prediction, 0 to 1.
+        logits: (N, C), required for temperature scaling only.
     """
 
     predicted: Tensor
@@ -29,64 +29,68 @@ class ModelUncertainty:
 
     @classmethod
     def of_votes(cls, votes: Tensor, classes: Sequence[str]) -> "ModelUncertainty":
-        """That of K answers to each of N texts, (N, K) codes and -1: the mode and its share of them.
+        """Return the mode of K answers to each of N texts, and its share as the confidence.
 
-        Where most could not be read there is no label, and the confidence is 0 whatever their share.
+        A row whose most frequent answer is unparsed has no label and confidence 0.
+
+        Args:
+            votes: (N, K) class codes, -1 for answers that could not be parsed.
+            classes: C class names.
         """
-        found = consistency(votes, classes)
-        given = found.mode < len(classes)
-        return cls(found.mode.where(given, -1), found.consistency.where(given, 0.0))
+        answers = consistency(votes, classes)
+        labeled = answers.mode < len(classes)
+        return cls(answers.mode.where(labeled, -1), answers.consistency.where(labeled, 0.0))
 
     def __len__(self) -> int:
         return len(self.predicted)
 
     def take(self, rows: Tensor) -> "ModelUncertainty":
-        """Some of the rows."""
+        """Return a subset of the rows."""
         logits = None if self.logits is None else self.logits[rows]
         return ModelUncertainty(self.predicted[rows], self.confidence[rows], logits)
 
     def right(self, labels: Tensor) -> np.ndarray:
-        """(N,) bool: whether the label is the true one."""
-        found: np.ndarray = (self.predicted == labels).numpy()
-        return found
+        """Return whether each prediction is correct, (N,) bool."""
+        correct: np.ndarray = (self.predicted == labels).numpy()
+        return correct
 
 
-#: What was learnt: the probability of being right, (N,), of any rows' doubt.
+#: A fitted recalibration, which returns the probability of being correct, (N,).
 Recalibrator = Callable[[ModelUncertainty], np.ndarray]
 
 
-def isotonic(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
-    """A step function that never falls, by isotonic regression on the confidence.
+def isotonic(uncertainty: ModelUncertainty, labels: Tensor) -> Recalibrator:
+    """Fit a non-decreasing step function of the confidence by isotonic regression.
 
     Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates".
     """
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-    fitted.fit(doubt.confidence.double().numpy(), doubt.right(labels))
+    fitted.fit(uncertainty.confidence.double().numpy(), uncertainty.right(labels))
     return lambda other: np.asarray(fitted.predict(other.confidence.double().numpy()))
 
 
-def platt(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
-    """A logistic regression on the log-odds of the confidence.
+def platt(uncertainty: ModelUncertainty, labels: Tensor) -> Recalibrator:
+    """Fit a logistic regression on the log-odds of the confidence (Platt scaling).
 
     Platt 1999, "Probabilistic Outputs for Support Vector Machines".
     """
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=1e3, max_iter=1000).fit(_log_odds(doubt), doubt.right(labels))
+    fitted = LogisticRegression(C=1e3, max_iter=1000).fit(_log_odds(uncertainty), uncertainty.right(labels))
     return lambda other: np.asarray(fitted.predict_proba(_log_odds(other))[:, 1])
 
 
-def temperature(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
-    """The logits divided by the one number that makes the true labels most probable.
+def temperature(uncertainty: ModelUncertainty, labels: Tensor) -> Recalibrator:
+    """Fit the divisor of the logits that maximises the likelihood of the labels (temperature scaling).
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
     from scipy.optimize import minimize_scalar
 
-    assert doubt.logits is not None
-    logits = doubt.logits.double()
+    assert uncertainty.logits is not None
+    logits = uncertainty.logits.double()
 
     def loss(log_temperature: float) -> float:
         return float(torch.nn.functional.cross_entropy(logits / np.exp(log_temperature), labels))
@@ -95,7 +99,7 @@ def temperature(doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
     return lambda other: _at_predicted(other, divisor)
 
 
-#: Name -> how it is learnt.
+#: Recalibration methods by name.
 METHODS: Mapping[str, Callable[[ModelUncertainty, Tensor], Recalibrator]] = {
     "isotonic": isotonic,
     "platt": platt,
@@ -104,37 +108,37 @@ METHODS: Mapping[str, Callable[[ModelUncertainty, Tensor], Recalibrator]] = {
 
 
 def cross_validated(
-    method: str, doubt: ModelUncertainty, labels: Tensor, *, folds: int = 5, seed: int = 0
+    method: str, uncertainty: ModelUncertainty, labels: Tensor, *, folds: int = 5, seed: int = 0
 ) -> np.ndarray | None:
-    """The probability of being right, (N,), each row's by what was learnt on the other folds.
+    """Return out-of-fold probabilities of being correct, (N,), by stratified cross-validation.
 
-    None where the method cannot be learnt: without logits (temperature), or with fewer than two rows that are right,
-    or wrong.
+    Returns None if the method cannot be fitted: temperature scaling without logits, or fewer than two correct or two
+    incorrect rows.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    right = doubt.right(labels)
-    least = int(min(right.sum(), len(right) - right.sum()))
-    if least < 2 or (method == "temperature" and doubt.logits is None):
+    right = uncertainty.right(labels)
+    rarer = int(min(right.sum(), len(right) - right.sum()))
+    if rarer < 2 or (method == "temperature" and uncertainty.logits is None):
         return None
     out = np.empty(len(right))
-    splits: Any = StratifiedKFold(min(folds, least), shuffle=True, random_state=seed).split(right, right)
-    for others, own in splits:
-        learn, apply = torch.from_numpy(others), torch.from_numpy(own)
-        out[own] = METHODS[method](doubt.take(learn), labels[learn])(doubt.take(apply))
+    splits: Any = StratifiedKFold(min(folds, rarer), shuffle=True, random_state=seed).split(right, right)
+    for train, test in splits:
+        fitted = METHODS[method](uncertainty.take(torch.from_numpy(train)), labels[torch.from_numpy(train)])
+        out[test] = fitted(uncertainty.take(torch.from_numpy(test)))
     return out
 
 
-def _log_odds(doubt: ModelUncertainty) -> np.ndarray:
-    confidence = doubt.confidence.double().clamp(_EDGE, 1 - _EDGE)
+def _log_odds(uncertainty: ModelUncertainty) -> np.ndarray:
+    confidence = uncertainty.confidence.double().clamp(_EDGE, 1 - _EDGE)
     odds: np.ndarray = confidence.logit()[:, None].numpy()
     return odds
 
 
-def _at_predicted(doubt: ModelUncertainty, divisor: float) -> np.ndarray:
-    """The probability of the predicted label; 0 where none was given."""
-    assert doubt.logits is not None
-    probs = (doubt.logits.double() / divisor).softmax(-1)
-    found = probs.gather(-1, doubt.predicted.clamp_min(0)[:, None]).squeeze(-1)
-    given: np.ndarray = found.where(doubt.predicted >= 0, 0.0).numpy()
-    return given
+def _at_predicted(uncertainty: ModelUncertainty, divisor: float) -> np.ndarray:
+    """The probability of the predicted label (N,); 0 for rows without a label."""
+    assert uncertainty.logits is not None
+    probs = (uncertainty.logits.double() / divisor).softmax(-1)
+    top = probs.gather(-1, uncertainty.predicted.clamp_min(0)[:, None]).squeeze(-1)
+    at_predicted: np.ndarray = top.where(uncertainty.predicted >= 0, 0.0).numpy()
+    return at_predicted

@@ -1,4 +1,4 @@
-"""Is a language model's confidence worth anything? Figures on labeled rows, and advice in one sentence."""
+"""Evaluate the confidence of a language model on labeled rows, with a one-sentence recommendation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,14 +11,14 @@ from torch import Tensor
 from dal.errors import DataError
 from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, Recalibrator, cross_validated
 
-FEWEST = 100  # labeled rows
+FEWEST = 100  # minimum number of labeled rows
 BINS = 15
-_MISCALIBRATED = 0.05  # calibration error from which recalibrating is advised
+_MISCALIBRATED = 0.05  # calibration error above which recalibration is recommended
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the 95 % interval of its bootstrap over rows."""
+    """A metric with the 95 % confidence interval of a bootstrap over rows."""
 
     value: float
     low: float
@@ -30,17 +30,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good one kind of doubt is.
+    """Quality of one kind of confidence.
 
     Attributes:
-        rows: how many it was measured on.
-        accuracy: share of the rows whose label is right; one without a label is wrong.
-        unparsed: share of the rows without a label.
-        calibration_error: how far the confidence is from the share that is right, over 15 bins (`calibration_error`).
-        auroc: probability that a row that is right has a higher confidence than one that is wrong, ties counting half;
-            1/2 says nothing. None where all rows are right, or all wrong.
-        reliability: per bin of equal width: mean confidence, share that is right, count; None in empty bins.
-        recalibrated: method -> calibration error after it, cross-validated.
+        rows: number of rows.
+        accuracy: share of correct rows; a row without a label is incorrect.
+        unparsed: share of rows without a label.
+        calibration_error: expected calibration error over 15 bins (`calibration_error`).
+        auroc: area under the ROC curve of the confidence as a score of correctness; 1/2 is chance. None if all rows are
+            correct, or all incorrect.
+        reliability: per bin of equal width: mean confidence, accuracy, count; None in empty bins.
+        recalibrated: method -> cross-validated calibration error after recalibration.
     """
 
     rows: int
@@ -53,24 +53,24 @@ class Quality:
 
     @property
     def useful(self) -> bool:
-        """Whether the confidence tells right from wrong at all: the interval of its AUROC lies above 1/2."""
+        """Whether the confidence is informative: the confidence interval of its AUROC is above 1/2."""
         return self.auroc is not None and self.auroc.low > 0.5
 
     @property
     def best(self) -> str | None:
-        """The recalibration with the least error, None where none could be learnt."""
+        """Recalibration method with the lowest calibration error; None if none could be fitted."""
         errors = {method: figure.value for method, figure in self.recalibrated.items()}
         return min(errors, key=errors.__getitem__) if errors else None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far verbalized confidence and consistency say the same, on rows that have both.
+    """Agreement of verbalized confidence and consistency on rows that have both.
 
     Attributes:
-        rows: how many.
-        same_label: share of them, 0 to 1, to which both give the same label.
-        rank_correlation: Spearman's, of the two confidences; None where one of them is the same for all rows.
+        rows: number of rows.
+        same_label: share of rows with the same label, 0 to 1.
+        rank_correlation: Spearman correlation of the two confidences; None if one of them is constant.
     """
 
     rows: int
@@ -80,13 +80,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Trust:
-    """What the figures say, and what to do.
+    """Evaluation of a model's confidence, with a recommendation.
 
     Attributes:
-        verbalized: of the stated confidence.
-        consistency: of repeated answers, None where there were none.
-        agreement: of both, None likewise.
-        advice: in one sentence.
+        verbalized: quality of the stated confidence.
+        consistency: quality of the consistency of repeated answers; None without repeated answers.
+        agreement: agreement of both; None without repeated answers.
+        advice: recommendation in one sentence.
     """
 
     verbalized: Quality
@@ -95,7 +95,7 @@ class Trust:
     advice: str
 
     def figures(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
+        """Return all metrics as plain values for JSON."""
         return asdict(self)
 
 
@@ -108,50 +108,51 @@ def trust(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Trust:
-    """How much the doubt of a language model is worth, on at least 100 rows with a true label.
+    """Evaluate the confidence of a language model on at least 100 labeled rows.
 
-    The rule: a confidence is useful when the 95 % interval of its AUROC lies above 1/2. Verbalized alone when it is
-    useful and consistency is not better (the interval of the difference of their AUROCs, on the same rows, is not above
-    0). Consistency when that is useful, and better or verbalized is useless. Else neither. What is chosen should be
-    recalibrated when its calibration error is above 0.05 and the best recalibration makes it smaller.
+    A confidence is useful if the 95 % confidence interval of its AUROC is above 1/2. The recommendation is consistency
+    if it is useful, and either better than verbalized confidence or the latter is not useful. Better means that the
+    interval of the difference of their AUROCs on the same rows is above 0. Otherwise it is verbalized confidence if
+    that is useful, else neither. Recalibration is recommended if the calibration error exceeds 0.05 and the best
+    recalibration reduces it.
 
     Args:
-        labels: (N,) int64 codes.
-        verbalized: of the N rows.
-        consistency: of the rows at `rows`, or of all.
-        rows: (n,) int64, where these stand among the N.
-        resamples: bootstrap samples of rows.
-        seed: of these, and of the folds of cross-validation.
+        labels: (N,) int64, true classes.
+        verbalized: verbalized answers to the N rows.
+        consistency: repeated answers to the rows `rows`, or to all N; None for none.
+        rows: (n,) int64, indices of the rows with repeated answers; None for all.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resamples and the cross-validation.
 
     Raises:
-        DataError: fewer than 100 rows, or lengths that do not fit.
+        DataError: there are fewer than 100 rows, or the lengths differ.
     """
     if len(labels) < FEWEST:
-        raise DataError(f"{len(labels)} labeled rows are too few to judge a confidence: it takes {FEWEST}")
-    at = torch.arange(len(labels)) if rows is None else rows
-    if len(verbalized) != len(labels) or (consistency is not None and len(consistency) != len(at)):
+        raise DataError(f"{len(labels)} labeled rows are too few to evaluate a confidence: it takes {FEWEST}")
+    both = torch.arange(len(labels)) if rows is None else rows
+    if len(verbalized) != len(labels) or (consistency is not None and len(consistency) != len(both)):
         raise DataError("there must be one verbalized answer per label, and one consistency per row given")
     stated = quality(verbalized, labels, resamples=resamples, seed=seed)
     if consistency is None:
         return Trust(stated, None, None, _advice(stated, None, False))
-    repeated = quality(consistency, labels[at], resamples=resamples, seed=seed)
-    better = _better(consistency, verbalized.take(at), labels[at], resamples, seed)
-    return Trust(stated, repeated, agreement(verbalized.take(at), consistency), _advice(stated, repeated, better))
+    repeated = quality(consistency, labels[both], resamples=resamples, seed=seed)
+    better = _better(consistency, verbalized.take(both), labels[both], resamples, seed)
+    return Trust(stated, repeated, agreement(verbalized.take(both), consistency), _advice(stated, repeated, better))
 
 
-def quality(doubt: ModelUncertainty, labels: Tensor, *, resamples: int = 1000, seed: int = 0) -> Quality:
-    """The figures of one kind of doubt."""
-    right, confidence = doubt.right(labels), doubt.confidence.double().numpy()
+def quality(uncertainty: ModelUncertainty, labels: Tensor, *, resamples: int = 1000, seed: int = 0) -> Quality:
+    """Evaluate one kind of confidence on labeled rows."""
+    right, confidence = uncertainty.right(labels), uncertainty.confidence.double().numpy()
     recalibrated = {}
     for method in METHODS:
-        probability = cross_validated(method, doubt, labels, seed=seed)
+        probability = cross_validated(method, uncertainty, labels, seed=seed)
         if probability is not None:
             recalibrated[method] = _interval(calibration_error, (probability, right), resamples, seed)
     mixed = 0 < right.sum() < len(right)
     return Quality(
         len(right),
         float(right.mean()),
-        float((doubt.predicted < 0).double().mean()),
+        float((uncertainty.predicted < 0).double().mean()),
         _interval(calibration_error, (confidence, right), resamples, seed),
         _interval(auroc, (confidence, right), resamples, seed) if mixed else None,
         reliability(confidence, right),
@@ -159,21 +160,21 @@ def quality(doubt: ModelUncertainty, labels: Tensor, *, resamples: int = 1000, s
     )
 
 
-def recalibrator(method: str, doubt: ModelUncertainty, labels: Tensor) -> Recalibrator:
-    """What turns a doubt into probabilities of being right, learnt on all rows: for rows without a label.
+def recalibrator(method: str, uncertainty: ModelUncertainty, labels: Tensor) -> Recalibrator:
+    """Fit a recalibration on all labeled rows, for application to unlabeled rows.
 
     Raises:
-        DataError: there is no such method, or it cannot be learnt on these rows.
+        DataError: the method does not exist, or cannot be fitted on these rows.
     """
     if method not in METHODS:
         raise DataError(f"there is no recalibration {method!r}: there are {', '.join(METHODS)}")
-    if cross_validated(method, doubt, labels) is None:
-        raise DataError(f"{method} cannot be learnt on these rows: it takes rows that are right and rows that are not")
-    return METHODS[method](doubt, labels)
+    if cross_validated(method, uncertainty, labels) is None:
+        raise DataError(f"{method} cannot be fitted on these rows: it needs both correct and incorrect rows")
+    return METHODS[method](uncertainty, labels)
 
 
 def agreement(verbalized: ModelUncertainty, consistency: ModelUncertainty) -> Agreement:
-    """How far both say the same of the same rows. A row without a label agrees with nothing."""
+    """Return the agreement of two kinds of confidence on the same rows. Rows without a label count as different."""
     from scipy.stats import spearmanr
 
     one, other = verbalized.confidence.double().numpy(), consistency.confidence.double().numpy()
@@ -184,9 +185,9 @@ def agreement(verbalized: ModelUncertainty, consistency: ModelUncertainty) -> Ag
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The expected calibration error, 0 to 1: |share right - mean confidence| over 15 bins, weighted by their rows.
+    """Return the expected calibration error, 0 to 1: |accuracy - mean confidence| over 15 bins, weighted by rows.
 
-    The same figure as `dal.evaluation.metrics.calibration_error` for a confidence that is no highest probability.
+    Like `dal.evaluation.metrics.calibration_error`, but for a confidence that is not the highest class probability.
 
     >>> round(calibration_error(np.array([0.8, 0.8]), np.array([True, False])), 3)
     0.3
@@ -196,7 +197,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, list[Any]]:
-    """A reliability diagram: per bin the mean confidence, the share that is right (None where empty) and the count."""
+    """Return a reliability diagram: mean confidence, accuracy (None in empty bins) and count per bin."""
     bins = _bins(confidence)
     count = np.bincount(bins, minlength=BINS)
     sums = (np.bincount(bins, values, BINS) for values in (confidence, right.astype(float)))
@@ -205,7 +206,9 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, list[Any
 
 
 def auroc(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Probability that a row that is right has the higher confidence, ties counting half; NaN without both kinds.
+    """Return the probability that a correct row has a higher confidence than an incorrect one, counting ties as half.
+
+    NaN if all rows are correct, or all incorrect.
 
     >>> auroc(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]))
     0.75
@@ -220,49 +223,49 @@ def auroc(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:
-    """Bins open below and closed above, 0 among the first."""
-    found: np.ndarray = np.ceil(confidence * BINS).astype(int).clip(1, BINS) - 1
-    return found
+    """Bin numbers from 0; bins are open below and closed above, and 0 belongs to the first."""
+    bins: np.ndarray = np.ceil(confidence * BINS).astype(int).clip(1, BINS) - 1
+    return bins
 
 
-def _interval(figure: Callable[..., float], columns: tuple[np.ndarray, ...], resamples: int, seed: int) -> Interval:
+def _interval(metric: Callable[..., float], columns: tuple[np.ndarray, ...], resamples: int, seed: int) -> Interval:
     random, size = np.random.default_rng(seed), len(columns[0])
-    drawn = []
+    values = []
     for _ in range(resamples):
         rows = random.integers(size, size=size)
-        drawn.append(figure(*(column[rows] for column in columns)))
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Interval(figure(*columns), float(low), float(high))
+        values.append(metric(*(column[rows] for column in columns)))
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return Interval(metric(*columns), float(low), float(high))
 
 
 def _better(
     consistency: ModelUncertainty, verbalized: ModelUncertainty, labels: Tensor, resamples: int, seed: int
 ) -> bool:
-    """Whether consistency tells right from wrong better than verbalized confidence, on the same rows."""
+    """Whether consistency has a significantly higher AUROC than verbalized confidence on the same rows."""
     one, other = consistency.right(labels), verbalized.right(labels)
     if not (0 < one.sum() < len(one) and 0 < other.sum() < len(other)):
         return False
 
-    def lead(a: np.ndarray, a_right: np.ndarray, b: np.ndarray, b_right: np.ndarray) -> float:
+    def difference(a: np.ndarray, a_right: np.ndarray, b: np.ndarray, b_right: np.ndarray) -> float:
         return auroc(a, a_right) - auroc(b, b_right)
 
     columns = (consistency.confidence.double().numpy(), one, verbalized.confidence.double().numpy(), other)
-    return _interval(lead, columns, resamples, seed).low > 0
+    return _interval(difference, columns, resamples, seed).low > 0
 
 
 def _advice(verbalized: Quality, consistency: Quality | None, better: bool) -> str:
     if consistency is not None and consistency.useful and (better or not verbalized.useful):
-        beside = "better" if verbalized.useful else "and verbalized confidence does not"
-        return f"Switch to consistency: it tells right from wrong {beside}{_mend(consistency)}."
+        comparison = "better" if verbalized.useful else "and verbalized confidence does not"
+        return f"Switch to consistency: it tells right from wrong {comparison}{_recalibration(consistency)}."
     if verbalized.useful:
-        beside = "" if consistency is None else ", and consistency is not better"
-        return f"Use verbalized confidence alone: it tells right from wrong{beside}{_mend(verbalized)}."
+        comparison = "" if consistency is None else ", and consistency is not better"
+        return f"Use verbalized confidence alone: it tells right from wrong{comparison}{_recalibration(verbalized)}."
     if consistency is None:
         return "Do not use verbalized confidence: it does not tell right from wrong; try consistency."
     return "Use neither: no confidence of this model tells right from wrong."
 
 
-def _mend(quality: Quality) -> str:
+def _recalibration(quality: Quality) -> str:
     error, best = quality.calibration_error.value, quality.best
     if best is None or error <= _MISCALIBRATED or quality.recalibrated[best].value >= error:
         return ""

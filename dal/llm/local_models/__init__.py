@@ -1,1 +1,1 @@
-"""Language models that run on this machine."""
+"""Local language models, run with transformers."""

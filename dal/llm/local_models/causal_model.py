@@ -1,4 +1,4 @@
-"""A Hugging Face causal model as it is read: prompts as tokens, and one pass over many that keeps their keys."""
+"""Interface to a Hugging Face causal model: tokenized prompts, batched passes, and key-value caches."""
 
 import copy
 import io
@@ -17,17 +17,17 @@ from torch import Tensor
 from dal.errors import LLMError, one_line, shortened
 from dal.llm.clients.client import Request
 
-_SHORTEST = 8  # tokens that prompts must share for their keys to be computed once for all
+_SHORTEST = 8  # minimum number of common tokens for a shared prefix
 
 
 @dataclass(frozen=True, eq=False)
 class PromptState:
-    """Prompts that were read: what comes next, and the keys and values that a continuation attends to.
+    """State after processing B prompts.
 
     Attributes:
-        log_probs: (B, V) float32, nats, of the next token.
-        cache: the keys and values of B rows, of which those under the mask are real.
-        mask: (B, T) int64, 1 for real tokens.
+        log_probs: (B, V) float32, log-probabilities of the next token in nats.
+        cache: key-value cache of the B rows.
+        mask: (B, T) int64, 1 for tokens and 0 for padding.
     """
 
     log_probs: Tensor
@@ -35,17 +35,17 @@ class PromptState:
     mask: Tensor
 
     def take(self, rows: Tensor) -> "PromptState":
-        """The same for some rows, in any order and repeated. The first is left as it is."""
+        """Return the state of some rows, in any order and possibly repeated, without changing this one."""
         return PromptState(self.log_probs[rows], forked(self.cache, rows), self.mask[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """The tokens that all prompts begin with, read once.
+    """Common prefix of several prompts, processed once.
 
     Attributes:
-        tokens: how many there are.
-        cache: their keys and values (one row); None without any.
+        tokens: number of tokens.
+        cache: key-value cache with a single row; None without a prefix.
     """
 
     tokens: int = 0
@@ -56,11 +56,11 @@ NOTHING_SHARED = Prefix()
 
 
 class CausalModel:
-    """A loaded model and its tokenizer.
+    """A causal model and its tokenizer.
 
     Args:
-        model: in evaluation mode, on its device.
-        tokenizer: its own.
+        model: transformers model in evaluation mode, on its device.
+        tokenizer: tokenizer of the model.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -76,71 +76,71 @@ class CausalModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         device: torch.device = self.model.device
         return device
 
     @property
     def longest(self) -> int:
-        """Tokens that the model can read."""
+        """Context length of the model in tokens."""
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return positions if isinstance(positions, int) and positions > 0 else 1 << 30
 
     def tokens(self, request: Request) -> list[int]:
-        """The request as the model's tokens, up to where its answer begins.
+        """Tokenize a request, up to the beginning of the answer.
 
-        By the tokenizer's chat template, or as plain text where it has none. Special tokens that are written out in
-        the request are plain text, so that a text cannot end the user's turn.
+        Uses the tokenizer's chat template, or plain text if it has none. The spelling of a special token in the request
+        is treated as plain text, so that a text cannot end the user turn.
 
         Raises:
-            LLMError: the chat template cannot be used.
+            LLMError: the chat template fails, or omits the user turn.
         """
         system = [{"role": "system", "content": request.system}] if request.system else []
         if not self.chats:
             return self._plain("\n\n".join([*(turn["content"] for turn in system), request.prompt, ""]))
-        # Marks that nobody can foresee: a class name that wrote one out would move the user's turn.
-        asked, ruled = (f"TURN-{uuid.uuid4().hex.upper()}" for _ in range(2))
-        written_out = bool(system) and self._special(request.system) != self._inner(request.system)
-        if written_out:
-            system = [{"role": "system", "content": ruled}]
-        turns = [*system, {"role": "user", "content": asked}]
+        # Unpredictable placeholders, because a text or class name that contained one could move the user turn.
+        user_mark, system_mark = (f"TURN-{uuid.uuid4().hex.upper()}" for _ in range(2))
+        spells_special = bool(system) and self._special(request.system) != self._inner(request.system)
+        if spells_special:
+            system = [{"role": "system", "content": system_mark}]
+        turns = [*system, {"role": "user", "content": user_mark}]
         try:
             shell = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # the template is a program that came with the model
+        except Exception as error:  # the template is code from the checkpoint, which may raise any exception
             raise LLMError(f"the model's chat template cannot be used: {one_line(error)}") from error
-        if asked not in shell:
-            raise LLMError("the model's chat template leaves out the user's turn")
-        inner = {asked: request.prompt, ruled: request.system}
-        parts = re.split(f"({asked}|{ruled})", shell)
-        found = (self._inner(inner[part]) if part in inner else self._special(part) for part in parts)
-        return [token for tokens in found for token in tokens]
+        if user_mark not in shell:
+            raise LLMError("the model's chat template omits the user turn")
+        inner = {user_mark: request.prompt, system_mark: request.system}
+        parts = re.split(f"({user_mark}|{system_mark})", shell)
+        tokenized = (self._inner(inner[part]) if part in inner else self._special(part) for part in parts)
+        return [token for tokens in tokenized for token in tokens]
 
     def label_tokens(self, label: str) -> list[int]:
-        """The tokens of a label as the answer; after plain text it begins with a space."""
+        """Tokenize a label as an answer; without a chat template it begins with a space."""
         return self._inner(label if self.chats else f" {label}")
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The tokens as text, without special ones."""
+        """Decode tokens to text, without special tokens."""
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def _special(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        return found
+        """Tokens of a text in which special tokens are recognised."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return ids
 
     def _inner(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(
+        """Tokens of a text in which special tokens are plain text."""
+        ids: list[int] = self.tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, verbose=False
         ).input_ids
-        return found
+        return ids
 
     def _plain(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(
-            text.rstrip() + "\nAnswer:", split_special_tokens=True, verbose=False
-        ).input_ids
-        if found and found[-1] in self.ends:
-            found = found[:-1]
-        return found or [self._filler]
+        ids: list[int] = self.tokenizer(text.rstrip() + "\nAnswer:", split_special_tokens=True, verbose=False).input_ids
+        if ids and ids[-1] in self.ends:  # some tokenizers append an end token, after which nothing follows
+            ids = ids[:-1]
+        return ids or [self._filler]
 
     @property
     def _filler(self) -> int:
@@ -150,23 +150,23 @@ class CausalModel:
     # -- reading
 
     def prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix:
-        """The beginning that all prompts share, read once; nothing where it is short or there is one prompt.
+        """Process the common prefix of the prompts; empty if it is short, or there is a single prompt.
 
         Raises:
-            LLMError: a prompt is longer than what the model can read.
+            LLMError: a prompt exceeds the context length.
         """
         self._refuse_long(prompts)
-        shared = _shared(prompts) if len(prompts) > 1 else 0
+        shared = _common_prefix(prompts) if len(prompts) > 1 else 0
         if shared < _SHORTEST:
             return Prefix()
         tokens = torch.tensor([list(prompts[0][:shared])], device=self.device)
         return Prefix(shared, self._forward(tokens, torch.ones_like(tokens), None)[1])
 
     def read(self, prompts: Sequence[Sequence[int]], prefix: Prefix = NOTHING_SHARED) -> PromptState:
-        """B prompts in one pass, padded on the left, after the prefix that they share.
+        """Process B prompts in one pass, padded on the left, after their common prefix.
 
         Raises:
-            LLMError: a prompt is longer than what the model can read.
+            LLMError: a prompt exceeds the context length.
         """
         self._refuse_long(prompts)
         rests = [list(prompt[prefix.tokens :]) for prompt in prompts]
@@ -180,9 +180,15 @@ class CausalModel:
         return PromptState(logits[:, -1].float().log_softmax(-1), cache, mask)
 
     def go_on(self, read: PromptState, tokens: Tensor, real: Tensor) -> tuple[Tensor, PromptState]:
-        """Log-probabilities (B, S, V) after each of S further tokens (B, S), and what was read then.
+        """Process S more tokens per row.
 
-        The cache of `read` is used up. `real` (B, S) says which tokens are none of a row's padding.
+        Args:
+            read: state so far, whose cache must not be used afterwards.
+            tokens: (B, S) int64.
+            real: (B, S) int64, 1 for tokens and 0 for padding.
+
+        Returns:
+            Log-probabilities (B, S, V) of the next token after each token, and the new state.
         """
         mask = torch.cat([read.mask, real], 1)
         logits, cache = self._forward(tokens, mask, read.cache)
@@ -192,8 +198,8 @@ class CausalModel:
     def _refuse_long(self, prompts: Sequence[Sequence[int]]) -> None:
         if (longest := max(map(len, prompts), default=0)) > self.longest:
             raise LLMError(
-                f"a prompt has {longest} tokens, and the model reads {self.longest}: use fewer examples, or a smaller "
-                "max_characters"
+                f"a prompt has {longest} tokens, but the context length of the model is {self.longest}: use fewer "
+                "examples, or a smaller max_characters"
             )
 
     def _forward(self, tokens: Tensor, mask: Tensor, cache: Any, last: bool = False) -> tuple[Tensor, Any]:
@@ -208,9 +214,10 @@ class CausalModel:
 
 
 def forked(cache: Any, rows: Tensor) -> Any:
-    """A cache of its own with some rows of another. Layers that only grow are not copied before rows are taken."""
+    """Return a new cache with some rows of another, which remains unchanged."""
     from transformers.cache_utils import DynamicLayer
 
+    # Selecting rows of a DynamicLayer replaces its tensors, so that no deep copy is needed.
     if all(type(layer) is DynamicLayer for layer in cache.layers):
         own = copy.copy(cache)
         own.layers = [copy.copy(layer) for layer in cache.layers]
@@ -220,8 +227,11 @@ def forked(cache: Any, rows: Tensor) -> Any:
     return own
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with; the last of each is left out, so that every row has one to read."""
+def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Length of the common prefix of the prompts, without the last token of any, so that each has one left to process.
+
+    The prefix of the lexicographically first and last prompt is that of all.
+    """
     first, last = min(map(list, prompts)), max(map(list, prompts))
     most = min(map(len, prompts)) - 1
     return next((i for i in range(most) if first[i] != last[i]), most)
@@ -229,13 +239,13 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
 
 @lru_cache(maxsize=2)
 def load(model: str, gguf: str | None, device: str, precision: str) -> CausalModel:
-    """The model and its tokenizer from a hub name, a folder or "package:NAME/FOLDER"; kept while it is used.
+    """Load a model and its tokenizer from a hub name, a folder or "package:NAME/FOLDER". The last two are cached.
 
-    A model that ends in `/FILE.gguf` is that file of what comes before it.
+    A name that ends in `/FILE.gguf` denotes a GGUF file in the folder before it.
 
     Raises:
-        LLMError: it cannot be loaded, or is no causal model.
-        MissingExtraError: the package of a "package:" name, or what reads GGUF files, is not installed.
+        LLMError: the model cannot be loaded, or is not a causal model.
+        MissingExtraError: the package of a "package:" name, or a package to read GGUF files, is not installed.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -253,12 +263,11 @@ def load(model: str, gguf: str | None, device: str, precision: str) -> CausalMod
         require("gguf", "local")
         require("accelerate", "local")
     try:
-        with quiet(), redirect_stderr(io.StringIO()), torch.random.fork_rng(devices=[]):  # a bar that none can turn off
+        with quiet(), redirect_stderr(io.StringIO()), torch.random.fork_rng(devices=[]):  # hides an unconditional bar
             tokenizer = AutoTokenizer.from_pretrained(where, **more)
             loaded = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, precision), **more)
-    except Exception as error:  # transformers lets out whatever a broken file makes it stumble over
-        said = (
-            one_line(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {one_line(error)}"
-        )
-        raise LLMError(f"the language model {shortened(model, 200)} could not be loaded: {said}") from error
+    except Exception as error:  # reading a damaged checkpoint may raise any exception
+        plain = isinstance(error, OSError | ValueError)
+        reason = one_line(error) if plain else f"{type(error).__name__}: {one_line(error)}"
+        raise LLMError(f"the language model {shortened(model, 200)} could not be loaded: {reason}") from error
     return CausalModel(loaded.eval().to(device_of(device)), tokenizer)

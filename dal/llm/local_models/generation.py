@@ -1,4 +1,4 @@
-"""Answers of a causal model to many prompts at once, each drawn by its own seed."""
+"""Batched text generation with a causal model, with one random generator per request."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from dal.llm.clients.client import Request
-from dal.llm.local_models.causal_model import CausalModel, Prefix, PromptState
+from dal.llm.local_models.causal_model import CausalModel, Prefix
 
-#: A token without any of these leaves a structured answer as open as it was.
+#: Only a token with one of these characters can complete a structured answer.
 _ENDING = frozenset('"}],')
 
 
 @dataclass(eq=False)
 class GeneratedAnswer:
-    """An answer as it grows.
+    """An answer during its generation.
 
     Attributes:
-        request: what was asked.
-        generator: of its draws.
-        opening: what the model was made to begin with.
-        tokens: those that followed so far.
-        ended: by the model itself, or once a structured answer is whole.
-        closing: what it lacked then.
+        request: the request.
+        generator: random generator of its tokens.
+        opening: prescribed beginning of the answer.
+        tokens: generated tokens so far.
+        ended: whether the model ended the answer, or a structured answer is complete.
+        closing: text appended to complete a structured answer.
     """
 
     request: Request
@@ -38,37 +38,37 @@ class GeneratedAnswer:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more is to come."""
+        """Whether generation is finished: the answer ended, or has `max_tokens` tokens."""
         return self.ended or len(self.tokens) >= self.request.max_tokens
 
     def text(self, model: CausalModel) -> str:
-        """The whole answer, with its opening and closing."""
+        """Return the answer, including its opening and closing."""
         return self.opening + model.text(self.tokens) + self.closing
 
 
 def asked(model: CausalModel, request: Request) -> list[int]:
-    """The request as the model's tokens, up to where the model goes on by itself: with the opening of its answer."""
-    begun = opening(request.schema)
-    return [*model.tokens(request), *(model.label_tokens(begun) if begun else ())]
+    """Return the tokens of a request, including the opening of its answer."""
+    prescribed = opening(request.schema)
+    return [*model.tokens(request), *(model.label_tokens(prescribed) if prescribed else ())]
 
 
 def generate(
     model: CausalModel, requests: Sequence[Request], prompts: Sequence[Sequence[int]], prefix: Prefix
 ) -> list[GeneratedAnswer]:
-    """One answer per request, in order. Equal prompts are read once.
+    """Generate one answer per request, in order. Equal prompts are processed once.
 
-    At temperature 0 the most probable token is taken. Else every token is drawn by a generator that the request and its
-    `sample` number seed, so that neither the other requests nor their order matter, up to rounding: a batch of another
-    shape may round the probabilities otherwise in their last digits, which decides where two tokens come that close.
+    At temperature 0 the most probable token is chosen. Otherwise each token is sampled with a generator seeded by the
+    request and its `sample` number, so that the answer does not depend on the other requests or their order. The only
+    exception are rounding errors, which differ between batch shapes and matter if two tokens are almost tied.
 
-    A request with a schema is answered from its `opening` on, which the model does not choose, until it has all that
-    the schema names.
+    The answer to a request with a schema starts with the prescribed `opening` and ends once it has all properties of
+    the schema.
 
     Args:
-        model: the causal model.
-        requests: B of them.
-        prompts: theirs, as `asked` gives them.
-        prefix: what all prompts begin with.
+        model: causal model.
+        requests: B requests.
+        prompts: tokens of the requests, from `asked`.
+        prefix: common prefix of the prompts.
     """
     answers = [
         GeneratedAnswer(request, torch.Generator().manual_seed(seed_of(request)), opening(request.schema))
@@ -76,48 +76,50 @@ def generate(
     ]
     distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
     where = torch.tensor([distinct.index(tuple(prompt)) for prompt in prompts], device=model.device)
-    read, going = model.read(distinct, prefix).take(where), list(answers)
-    while going:
-        chosen = _chosen(read.log_probs, going)
-        for answer, token in zip(going, chosen.tolist(), strict=True):
-            _take(model, answer, token)
-        left = [row for row, answer in enumerate(going) if not answer.done]
-        if len(left) < len(going):
+    state, active = model.read(distinct, prefix).take(where), list(answers)
+    while active:
+        chosen = _choose(state.log_probs, active)
+        for answer, token in zip(active, chosen.tolist(), strict=True):
+            _append(model, answer, token)
+        left = [row for row, answer in enumerate(active) if not answer.done]
+        if len(left) < len(active):
             rows = torch.tensor(left, dtype=torch.int64, device=model.device)
-            going, chosen = [going[row] for row in left], chosen[left]
-            read = read.take(rows) if left else read
-        if going:
-            read = _next(model, read, chosen)
+            active, chosen = [active[row] for row in left], chosen[left]
+            state = state.take(rows) if left else state
+        if active:
+            column = chosen.to(model.device)[:, None]
+            state = model.go_on(state, column, torch.ones_like(column))[1]
     return answers
 
 
 def seed_of(request: Request) -> int:
-    """A number that all of a request decides, its sample number too."""
+    """Return a seed derived from the whole request, including its sample number."""
     facts = [request.system, request.prompt, request.schema, request.temperature, request.max_tokens, request.sample]
     written = json.dumps(facts, sort_keys=True, default=list).encode()
     return int.from_bytes(blake2b(written, digest_size=8).digest()) >> 1
 
 
-def _chosen(log_probs: Tensor, going: Sequence[GeneratedAnswer]) -> Tensor:
+def _choose(log_probs: Tensor, active: Sequence[GeneratedAnswer]) -> Tensor:
     """The next token of each row, (B,) int64 on the CPU."""
     chosen = log_probs.argmax(-1).cpu()
-    for row, answer in enumerate(going):
+    for row, answer in enumerate(active):
         if answer.request.temperature > 0:
-            chosen[row] = _drawn(log_probs[row], answer)
+            chosen[row] = _sample(log_probs[row], answer)
     return chosen
 
 
-def _drawn(log_probs: Tensor, answer: GeneratedAnswer) -> Tensor:
-    """A token at the request's temperature: the highest of the log-probabilities, a Gumbel number added to each.
+def _sample(log_probs: Tensor, answer: GeneratedAnswer) -> Tensor:
+    """Sample a token at the request's temperature with the Gumbel-max trick.
 
-    Two roundings of one distribution then almost never draw another token, as they would along a sum over the tokens.
+    Unlike inverse transform sampling, which sums over the tokens, it almost never turns rounding errors into a
+    different token.
     """
     uniform = torch.rand(len(log_probs), dtype=torch.float64, generator=answer.generator)
     gumbel = -(-uniform.clamp_min(torch.finfo(torch.float64).tiny).log()).log()
     return (log_probs.double().cpu() / answer.request.temperature + gumbel).argmax()
 
 
-def _take(model: CausalModel, answer: GeneratedAnswer, token: int) -> None:
+def _append(model: CausalModel, answer: GeneratedAnswer, token: int) -> None:
     if token in model.ends:
         answer.ended = True
         return
@@ -127,13 +129,8 @@ def _take(model: CausalModel, answer: GeneratedAnswer, token: int) -> None:
         answer.ended, answer.closing = end is not None, end or ""
 
 
-def _next(model: CausalModel, read: PromptState, tokens: Tensor) -> PromptState:
-    column = tokens.to(model.device)[:, None]
-    return model.go_on(read, column, torch.ones_like(column))[1]
-
-
 def opening(schema: Mapping[str, Any] | None) -> str:
-    """What every answer to the schema begins with, in JSON, up to where the model has a choice; nothing without one.
+    """Return the JSON text with which every answer to a schema begins; empty without a schema.
 
     >>> opening({"type": "object", "properties": {"label": {"type": "string"}, "reason": {"type": "string"}}})
     '{"label": "'
@@ -150,26 +147,26 @@ def opening(schema: Mapping[str, Any] | None) -> str:
 
 
 def closing(text: str, schema: Mapping[str, Any]) -> str | None:
-    """What makes the text a whole answer to the schema: nothing, or a last bracket; None while something is missing.
+    """Return the text that completes an answer to a schema: nothing, or a bracket. None if the answer is incomplete.
 
-    An object is whole with its last bracket, or as soon as it has all its properties. Text around it does not matter.
+    An object is complete with its closing bracket, or once it has all properties. Text around it is ignored.
 
     >>> schema = {"type": "object", "properties": {"label": {"type": "string"}}}
     >>> closing('Sure: {"label": "a}', schema), closing('{"label": "a"', schema), closing('{"label": "a"}', schema)
     (None, '}', '')
     """
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    starts = [start for start in (text.find("{"), text.find("[")) if start >= 0]
     if not starts:
         return None
     if _decoded(text, min(starts)) is not None:
         return ""
-    found = _decoded(text.rstrip(" \n,") + "}", min(starts))
-    wanted = schema.get("properties", {}).keys()
-    return "}" if wanted and isinstance(found, dict) and wanted <= found.keys() else None
+    closed = _decoded(text.rstrip(" \n,") + "}", min(starts))
+    required = schema.get("properties", {}).keys()
+    return "}" if required and isinstance(closed, dict) and required <= closed.keys() else None
 
 
 def _decoded(text: str, start: int) -> Any:
-    """The value in JSON that begins there; None where none does."""
+    """The JSON value that begins at `start`; None if there is none."""
     try:
         return json.JSONDecoder().raw_decode(text, start)[0]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A Hugging Face causal model on this machine as a client."""
+"""Client for a local Hugging Face causal model."""
 
 import time
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class LocalClient(Client):
-    """A causal language model that runs here: costs nothing, and tells the exact probability of every label.
+    """Local causal language model, which is free of charge and provides exact label probabilities.
 
-    Requests are answered in batches, by the tokenizer's chat template where it has one. The answer to a request with a
-    schema is begun for the model, such as `{"label": "`, and ends once it has all properties; in between the model is
-    not held to it. The same request gives the same answer, whatever is asked with it, up to rounding (see
-    `dal.llm.local_models.generation.generate`).
+    Requests are answered in batches, with the tokenizer's chat template if it has one. The answer to a request with a
+    schema starts with a prescribed opening, such as `{"label": "`, and ends once it has all properties; generation is
+    not constrained in between. The answer to a request does not depend on the other requests, up to rounding errors
+    (see `dal.llm.local_models.generation.generate`).
 
     Args:
-        model: hub name, folder, or `package:NAME/FOLDER` of a causal model with its tokenizer; with `/FILE.gguf` at the
-            end, that file of it, which is read into the full precision.
-        gguf: name of a GGUF file in that folder, where it does not stand at the end.
-        batch: requests at once.
-        precision: of weights and passes.
-        device: "auto" takes a GPU when there is one.
+        model: hub name, folder, or `package:NAME/FOLDER` of a causal model with its tokenizer. With `/FILE.gguf` at the
+            end, that GGUF file, which is dequantized to `precision`.
+        gguf: name of a GGUF file in the folder, as an alternative to `/FILE.gguf`.
+        batch: requests per batch.
+        precision: precision of weights and computation.
+        device: device of the model; "auto" uses a GPU if one is available.
     """
 
     model: str
@@ -43,15 +43,15 @@ class LocalClient(Client):
 
     def __post_init__(self) -> None:
         if type(self.batch) is not int or self.batch < 1:
-            raise ConfigError(f"batch must be at least 1 and whole, got {shown(self.batch)}")
+            raise ConfigError(f"batch must be an integer of at least 1, got {shown(self.batch)}")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"precision must be float32 or bfloat16, got {shown(self.precision)}")
 
     def complete(self, requests: Sequence[Request], *, monitor: Monitor = SILENT) -> list[Reply]:
-        """One reply per request, in order.
+        """Return one reply per request, in order.
 
         Raises:
-            LLMError: the model cannot be loaded, or a request is longer than what it reads.
+            LLMError: the model cannot be loaded, or a request exceeds its context length.
         """
         from dal.llm.local_models.generation import asked, generate
 
@@ -63,9 +63,9 @@ class LocalClient(Client):
         monitor.started("answer", len(requests))
         order = sorted(range(len(requests)), key=lambda row: len(prompts[row]))
         for start in range(0, len(order), self.batch):
-            rows, began = order[start : start + self.batch], time.perf_counter()
+            rows, started = order[start : start + self.batch], time.perf_counter()
             answers = generate(model, [requests[row] for row in rows], [prompts[row] for row in rows], prefix)
-            seconds = (time.perf_counter() - began) / len(rows)
+            seconds = (time.perf_counter() - started) / len(rows)
             for row, answer in zip(rows, answers, strict=True):
                 replies[row] = Reply(
                     answer.text(model),
@@ -86,10 +86,11 @@ class LocalClient(Client):
         length_normalized: bool = False,
         monitor: Monitor = SILENT,
     ) -> "Tensor":
-        """Log-probability (nats) of each label as the answer to each request, (N, C) float32.
+        """Return the log-probability (nats) of each label as the answer to each request, (N, C) float32.
 
         Raises:
-            LLMError: the model cannot be loaded, a request is too long, or the labels are alike for the model.
+            LLMError: the model cannot be loaded, a request exceeds its context length, or two labels have the same
+                tokens.
         """
         from dal.llm.confidence.likelihood import label_ids, label_log_probs
 
@@ -104,7 +105,7 @@ class LocalClient(Client):
         )
 
     def loaded(self) -> "CausalModel":
-        """The model in memory, loaded when first needed."""
+        """Return the model, loading it on first use."""
         from dal.llm.local_models.causal_model import load
 
         return load(self.model, self.gguf, self.device, self.precision)

@@ -1,1 +1,1 @@
-"""From texts to prompts, and from replies to answers."""
+"""Prompt construction and reply parsing."""

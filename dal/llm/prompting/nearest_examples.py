@@ -1,4 +1,4 @@
-"""Labeled rows as examples in a prompt: those nearest to the text that is asked about."""
+"""Select the labeled examples nearest to a text, for few-shot prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from dal.llm.prompting.prompts import Example
 
 @dataclass(frozen=True)
 class ExamplePool:
-    """Labeled texts of which the nearest are shown.
+    """Labeled texts from which the nearest are selected.
 
     Liu et al. 2022, "What Makes Good In-Context Examples for GPT-3?".
 
     Attributes:
         examples: L labeled texts.
-        k: how many are shown.
-        encoder: hub name, folder or "package:NAME/FOLDER" of an encoder whose embeddings are compared; None compares
-            the words (TF-IDF over the L texts).
+        k: number of examples per prompt.
+        encoder: hub name, folder or "package:NAME/FOLDER" of the encoder for the similarity; None for TF-IDF, fitted on
+            the L texts.
     """
 
     examples: tuple[Example, ...]
@@ -31,39 +31,38 @@ class ExamplePool:
     encoder: str | None = None
 
     def near(self, texts: Sequence[str]) -> list[list[Example]]:
-        """For each text its k nearest examples, the nearest last, where it stands next to the text.
+        """Return the k nearest examples of each text, the nearest last, so that it is adjacent to the text.
 
-        A text is never an example of itself, nor is a copy of it: that would give the answer away. Of equally near
-        ones the first labeled are taken.
+        Copies of the text itself are excluded, because they would reveal its label. Ties are broken by the order of the
+        examples.
         """
         if not self.examples or not self.k:
             return [[] for _ in texts]
-        likeness = self._likeness(texts)  # (N, L)
-        held = np.array([example.text for example in self.examples], dtype=object)
+        similarity = self._similarity(texts)  # (N, L)
+        candidates = np.array([example.text for example in self.examples], dtype=object)
         chosen = []
         for row, text in enumerate(texts):
-            order = np.argsort(-likeness[row], kind="stable")
-            fit = list(islice((int(at) for at in order if held[at] != text), self.k))
-            chosen.append([self.examples[at] for at in reversed(fit)])
+            order = np.argsort(-similarity[row], kind="stable")
+            nearest = list(islice((int(i) for i in order if candidates[i] != text), self.k))
+            chosen.append([self.examples[i] for i in reversed(nearest)])
         return chosen
 
-    def _likeness(self, texts: Sequence[str]) -> np.ndarray:
-        """Cosine similarities (N, L), rounded so that rounding decides nothing."""
+    def _similarity(self, texts: Sequence[str]) -> np.ndarray:
+        """Cosine similarities (N, L), rounded so that ties do not depend on floating-point errors."""
         if self.encoder is not None:
-            found = (
-                _unit(embed(texts, self.encoder)) @ _unit(embed([each.text for each in self.examples], self.encoder)).T
-            )
-            rounded: np.ndarray = np.round(found.double().numpy(), 5)
+            examples = embed([each.text for each in self.examples], self.encoder)
+            cosine = _unit(embed(texts, self.encoder)) @ _unit(examples).T
+            rounded: np.ndarray = np.round(cosine.double().numpy(), 5)
             return rounded
-        vectorizer, held = self._words
+        vectorizer, vectors = self._tfidf
         if vectorizer is None:
             return np.zeros((len(texts), len(self.examples)))
-        likeness: np.ndarray = np.round((vectorizer.transform(texts) @ held.T).toarray(), 9)
-        return likeness
+        similarity: np.ndarray = np.round((vectorizer.transform(texts) @ vectors.T).toarray(), 9)
+        return similarity
 
     @cached_property
-    def _words(self) -> tuple[Any, Any]:
-        """The fitted TF-IDF and the examples' vectors; None where they hold no words."""
+    def _tfidf(self) -> tuple[Any, Any]:
+        """The fitted vectorizer and the vectors of the examples; (None, None) if they contain no words."""
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
@@ -74,7 +73,7 @@ class ExamplePool:
 
 
 def embed(texts: Sequence[str], encoder: str) -> Tensor:
-    """Embeddings (N, E) of the texts, cached on disk."""
+    """Return the embeddings (N, E) of the texts, cached on disk."""
     from dal.data import Rows
     from dal.learners.text.embeddings import Embedder
     from dal.learners.text.tokenizers import locate, prepare_texts

@@ -1,4 +1,4 @@
-"""What a language model is asked: the task, its labels, examples and the text, from templates that can be replaced."""
+"""Prompts for a language model: task, labels, examples and texts, rendered from replaceable templates."""
 
 import random
 import re
@@ -14,7 +14,7 @@ from dal.llm.prompting.fence import fenced, named, names_of
 
 Kind = Literal["likelihood", "verbalized", "verbalized_many", "consistency"]
 
-#: The question in several wordings, of which the first is asked unless the wording shall vary.
+#: Wordings of the question; the first one is used unless the wording varies.
 QUESTIONS = (
     "Classify the text into exactly one of the labels below.",
     "Which one of the labels below fits the text best?",
@@ -24,7 +24,7 @@ QUESTIONS = (
 )
 
 _FOLDER = Path(__file__).parent / "templates"
-#: Stands for every text when a template is tried, in a character that no template has, and what filters make of it.
+#: Placeholder for the texts when a template is checked: a private-use character, and its forms after Jinja filters.
 _PROBE = "\ue0f1"
 _PROBED = (_PROBE, "\\ue0f1", "%ee%83%b1")
 
@@ -39,20 +39,21 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """What the model is to decide, the same for every text.
+    """A classification task for a language model, the same for all texts.
 
     Args:
-        labels: the class names.
-        descriptions: what a label means, for those that need it.
-        instructions: further text for the model, such as what to do with borderline cases.
-        questions: wordings of the question; the first is asked unless the wording varies.
-        template: path of a Jinja file in place of the one that comes with dal. It may read `question`, `instructions`,
-            `labels`, `descriptions`, `examples` (text and label) and `texts`, all of them unable to close the fence
-            <text> ... </text>, and may include "task.jinja" and "examples.jinja". What stands before `{{ user_turn }}`
-            is the system prompt, which may hold no text; without it, all of the template is the user's turn.
+        labels: class names.
+        descriptions: label -> explanation; labels may be omitted.
+        instructions: additional instructions, such as how to treat borderline cases.
+        questions: wordings of the question; the first one is used unless the wording varies.
+        template: path of a Jinja file that replaces the built-in template. Its variables are `question`,
+            `instructions`, `labels`, `descriptions`, `examples` (with `text` and `label`) and `texts`, escaped so that
+            they cannot close the fence <text> ... </text>. It may include "task.jinja" and "examples.jinja". The part
+            before `{{ user_turn }}` is the system prompt, which must not contain texts; without `{{ user_turn }}`, the
+            whole template is the user turn.
 
     Raises:
-        ConfigError: a description of what is no label, no question, or a template that cannot be read.
+        ConfigError: a description has an unknown label, or there are no questions.
     """
 
     labels: tuple[str, ...]
@@ -65,33 +66,33 @@ class Task:
         if unknown := [name for name in self.descriptions if name not in self.labels]:
             known = shortened(", ".join(self.labels), 200)
             hint = did_you_mean(str(unknown[0]), self.labels)
-            raise ConfigError(f"descriptions: {shortened(str(unknown[0]))!r} is none of the labels {known}{hint}")
+            raise ConfigError(f"descriptions: {shortened(str(unknown[0]))!r} is not one of the labels {known}{hint}")
         if not self.questions:
             raise ConfigError("questions must hold at least one wording")
 
     def prompt(
         self, kind: Kind, texts: Sequence[str], examples: Sequence[Example] = (), *, wording: int = 0, order: int = 0
     ) -> tuple[str, str]:
-        """The system prompt and the user's turn for one text, or for several when `kind` is "verbalized_many".
+        """Return the system prompt and the user turn for one text, or for several if `kind` is "verbalized_many".
 
         Args:
-            kind: what is asked for.
-            texts: untrusted; fenced off, and unable to close the fence.
-            examples: shown in this order.
-            wording: which of the questions, counted on from the last to the first.
-            order: 0 for the labels as they are, any other number for a shuffle of its own.
+            kind: kind of answer.
+            texts: untrusted texts, which are fenced and escaped.
+            examples: labeled examples, shown in this order.
+            wording: index of the question, modulo the number of questions.
+            order: 0 for the given order of the labels, any other number as the seed of a shuffle.
 
         Raises:
-            ConfigError: the template cannot be used; the file and the line are named.
+            ConfigError: the template is invalid, or puts a text into the system prompt; names the file and the line.
         """
         parts = self._prompt(kind, texts, examples, wording, order)
         if self.template is not None:
-            tried = [Example(_PROBE * 64, example.label) for example in examples]
-            system = self._prompt(kind, [_PROBE * 64] * len(texts), tried, wording, order)[0].lower()
+            probes = [Example(_PROBE * 64, example.label) for example in examples]
+            system = self._prompt(kind, [_PROBE * 64] * len(texts), probes, wording, order)[0].lower()
             if any(trace in system for trace in _PROBED):
                 raise ConfigError(
-                    f"the template {self.template} puts a text into the system prompt, where it could give orders: "
-                    "move {{ user_turn }} before it"
+                    f"the template {self.template} puts a text into the system prompt, where it could inject "
+                    "instructions: move {{ user_turn }} before it"
                 )
         return parts
 
@@ -100,7 +101,7 @@ class Task:
     ) -> tuple[str, str]:
         from dal.llm.prompting.templating import rendered
 
-        mark = f"\0{uuid.uuid4().hex}\0"  # no text can hold it, so that none can move the user's turn
+        mark = f"\0{uuid.uuid4().hex}\0"  # unpredictable, so that no text can contain it and move the user turn
         names = names_of(tuple(self.labels))
         values: dict[str, Any] = {
             "question": self.questions[wording % len(self.questions)],
@@ -118,7 +119,7 @@ class Task:
         return (_tidy(system), _tidy(user)) if found else ("", _tidy(system))
 
     def schema(self, kind: Kind) -> dict[str, Any] | None:
-        """The JSON schema of the answer; None where none is asked for."""
+        """Return the JSON schema of the answer; None for "likelihood"."""
         label = {"type": "string", "enum": list(self.labels)}
         if kind == "likelihood":
             return None
@@ -148,13 +149,14 @@ class Task:
         max_tokens: int = 256,
         vary: Sequence[str] = (),
     ) -> Request:
-        """The prompt as a request.
+        """Build a request.
 
         Args:
-            kind, texts, examples: as in `prompt`.
-            sample: number of the repetition.
-            temperature, max_tokens: of the answer.
-            vary: "wording" asks sample k by question k, "order" shuffles the labels for each sample but the first.
+            kind, texts, examples: see `prompt`.
+            sample: number of the repetition, from 0.
+            temperature: sampling temperature.
+            max_tokens: maximum number of tokens of the answer.
+            vary: "wording" uses question k for sample k; "order" shuffles the labels for every sample but the first.
         """
         system, prompt = self.prompt(
             kind,
@@ -168,7 +170,7 @@ class Task:
 
 
 def shuffled(labels: Sequence[str], order: int) -> list[str]:
-    """The labels as they are for 0, else in an order of their own for each number.
+    """Return the labels in their given order for 0, otherwise shuffled with `order` as the seed.
 
     >>> shuffled(["a", "b", "c"], 0), shuffled(["a", "b", "c"], 1) == shuffled(["a", "b", "c"], 1)
     (['a', 'b', 'c'], True)
@@ -180,14 +182,14 @@ def shuffled(labels: Sequence[str], order: int) -> list[str]:
 
 
 def as_text(item: Any) -> str:
-    """A row's text, or both of a pair, one under the other."""
+    """Return the text of a row, or the two texts of a pair on separate lines."""
     return (
         item if isinstance(item, str) else "\n".join(f"{name}: {part}" for name, part in zip("AB", item, strict=True))
     )
 
 
 def _object(**properties: Any) -> dict[str, Any]:
-    """A JSON schema of an object with exactly these properties, as providers want it."""
+    """A strict JSON schema of an object with exactly these properties, as providers require."""
     return {
         "type": "object",
         "properties": properties,

@@ -1,4 +1,4 @@
-"""Jinja templates of prompts, rendered in a sandbox and within limits of size and steps."""
+"""Render prompt templates with Jinja, in a sandbox with limits on size and steps."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,20 +12,20 @@ from jinja2.sandbox import SandboxedEnvironment
 from dal.errors import ConfigError, one_line, shortened
 from dal.llm.prompting.fence import fenced
 
-#: Bytes of a template file, characters of a prompt, and calls and numbers of ranges in one rendering.
+#: Limits: bytes of a template file, characters of a prompt, and steps (calls and elements of ranges) of a rendering.
 MAX_FILE, MAX_PROMPT, MAX_STEPS = 1 << 20, 4 << 20, 200_000
 
 
 def rendered(path: Path, folder: Path, values: Mapping[str, Any]) -> str:
-    """The text that a template makes of the values.
+    """Render a template.
 
     Args:
-        path: the template, which may include others of its folder.
-        folder: where further templates are looked for.
-        values: what it may read.
+        path: path of the template, which may include other templates in its folder.
+        folder: second folder to search for included templates.
+        values: variables of the template.
 
     Raises:
-        ConfigError: there is no such file, it cannot be used, or it goes beyond a limit; the line is named.
+        ConfigError: the file does not exist, the template is invalid, or it exceeds a limit; names the line.
     """
     template = _template(path, folder)
     template.environment.steps = 0
@@ -34,21 +34,21 @@ def rendered(path: Path, folder: Path, values: Mapping[str, Any]) -> str:
         for part in template.generate(values):
             size += len(part)
             if size > MAX_PROMPT:
-                raise SecurityError(f"it makes a prompt of more than {MAX_PROMPT:,} characters")
+                raise SecurityError(f"the prompt exceeds {MAX_PROMPT:,} characters")
             parts.append(part)
-    except Exception as error:  # an expression of a template may raise anything
+    except Exception as error:  # an expression in a template may raise any exception
         raise _unusable(path, error) from error
     return "".join(parts)
 
 
 class _Environment(SandboxedEnvironment):
-    """A sandbox that also refuses what makes a short template run for hours or fill the memory."""
+    """A sandbox that also limits time and memory, which a short template could otherwise exhaust."""
 
     intercepted_binops = frozenset({"*", "**"})
     steps = 0
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Multiply small numbers."""
+        """Multiply and exponentiate small numbers only."""
         if not all(isinstance(each, int | float) and abs(each) <= 1e9 for each in (left, right)):
             raise SecurityError(f"{operator} takes numbers up to 1,000,000,000")
         if operator == "**" and abs(right) > 16:
@@ -56,12 +56,12 @@ class _Environment(SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call what may be called, and count it: a range by its length."""
-        found = super().call(__context, __obj, *args, **kwargs)
-        __self.steps += 1 + (len(found) if isinstance(found, range) else 0)
+        """Call a function if the sandbox allows it, and count the steps: 1, plus the length of a range."""
+        result = super().call(__context, __obj, *args, **kwargs)
+        __self.steps += 1 + (len(result) if isinstance(result, range) else 0)
         if __self.steps > MAX_STEPS:
             raise SecurityError(f"it takes more than {MAX_STEPS:,} steps")
-        return found
+        return result
 
 
 def _unusable(path: Path, error: Exception) -> ConfigError:
@@ -70,8 +70,8 @@ def _unusable(path: Path, error: Exception) -> ConfigError:
     if isinstance(error, RecursionError):
         return ConfigError(f"the template {where} cannot be used: it is nested too deep, or includes itself")
     plain = isinstance(error, TemplateError | TypeError | ValueError)
-    said = one_line(error) if plain else f"{type(error).__name__}: {one_line(error)}"
-    return ConfigError(f"the template {where} cannot be used: {said}")
+    reason = one_line(error) if plain else f"{type(error).__name__}: {one_line(error)}"
+    return ConfigError(f"the template {where} cannot be used: {reason}")
 
 
 @lru_cache(maxsize=16)
@@ -83,7 +83,7 @@ def _template(given: Path, folder: Path) -> Any:
             raise ConfigError(f"there is no template {shown}")
         if path.stat().st_size > MAX_FILE:
             raise ConfigError(f"the template {shown} has more than {MAX_FILE:,} bytes")
-    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, the home of nobody
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, or ~ of an unknown user
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
         raise ConfigError(f"the template {shown} cannot be read: {reason}") from error
     environment = _Environment(
@@ -96,5 +96,5 @@ def _template(given: Path, folder: Path) -> Any:
     environment.filters["fenced"] = fenced
     try:
         return environment.get_template(path.name)
-    except Exception as error:  # what is read before it can be rendered
+    except Exception as error:  # syntax errors, in this template or an included one
         raise _unusable(path, error) from error

@@ -38,7 +38,7 @@ def test_a_batch_answers_at_half_the_price(asking: Asking, server: Server) -> No
 
 def test_what_the_model_does_not_take_is_found_out_before_the_batch_is_sent(asking: Asking, server: Server) -> None:
     server.misbehave = lambda hit: Misdeed(400, message="temperature: no") if "temperature" in hit.body else None
-    with pytest.warns(UserWarning, match="does not take a temperature"):
+    with pytest.warns(UserWarning, match="does not accept a temperature"):
         asking(batch=True).complete(texts(5))
     assert sum("temperature" in hit.body for hit in server.hits) == 1
 
@@ -206,10 +206,10 @@ def test_a_batch_that_the_provider_no_longer_has_is_named_and_given_up_the_next_
     assert "run the same command again" in said
     aside = client.bill().unsettled
     assert aside > 0
-    assert f"up to ${aside:.4f} stays set aside" in said
+    assert f"up to ${aside:.4f} stays reserved" in said
     assert client.complete(texts(1))[0].cached  # what was bought before is there
     server.polls = 1
-    with pytest.warns(LLMWarning, match="still has no batch batch_1: it is given up, its 5 requests are asked again"):
+    with pytest.warns(LLMWarning, match="still has no batch batch_1: it is given up, its 5 requests are sent again"):
         replies = client.complete(texts(6))
     assert [reply.text for reply in replies] == [f"answer to text {i}" for i in range(6)]
     assert client.bill().unsettled == aside
@@ -239,6 +239,6 @@ def test_a_batch_that_was_missing_once_is_waited_for_where_it_comes_back(asking:
 
 def test_a_server_without_batches_says_so(asking: Asking, server: Server) -> None:
     server.around = lambda what: Misdeed(404, message="no such path")
-    with pytest.raises(LLMError, match=r"takes no batches at this address \(404: no such path\): set batch to false"):
+    with pytest.raises(LLMError, match=r"accepts no batches at this address \(404: no such path\): set batch to false"):
         asking(batch=True).complete(texts(6))
     assert asking().bill().unsettled == 0

@@ -115,7 +115,7 @@ def test_an_answer_without_a_count_of_tokens_costs_the_most(server: Server, aski
 
 
 def test_a_cap_needs_a_price() -> None:
-    with pytest.raises(ConfigError, match=r"a cap cannot hold: the price of mine is not known; give prices=\{mine:"):
+    with pytest.raises(ConfigError, match=r"a cap is impossible: the price of mine is not known; give prices=\{mine:"):
         AnthropicClient("mine", cap=1.0)
     assert AnthropicClient("mine", cap=1.0, prices={"mine": {"input": 1.0, "output": 1.0}}).cap == 1.0
     with pytest.raises(ConfigError, match="the price of mine is not known"):

@@ -78,5 +78,5 @@ def test_every_line_of_the_table_is_a_price_with_a_date_and_a_source() -> None:
     "wrong", [{"input": 1.0}, {"input": 1.0, "output": -1.0}, {"input": 1, "output": 1, "x": 1}, 3]
 )
 def test_a_table_that_is_none_is_refused(wrong: object) -> None:
-    with pytest.raises(ConfigError, match="prices: mine takes dollars per million tokens"):
+    with pytest.raises(ConfigError, match="prices: mine must have dollars per million tokens"):
         rates_of("mine", {"mine": wrong})  # type: ignore[dict-item]

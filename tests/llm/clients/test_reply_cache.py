@@ -315,7 +315,7 @@ def test_the_home_of_nobody_is_one_line_and_that_of_the_user_is_found(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert OpenAIClient("small", cache="~/own.db").file() == tmp_path / "own.db"
-    with pytest.raises(ConfigError, match="no home of that name"):
+    with pytest.raises(ConfigError, match="the home directory is unknown"):
         OpenAIClient("small", cache="~nobody-by-that-name/own.db").file()
 
 

@@ -151,7 +151,7 @@ def test_without_retry_after_each_wait_is_longer_than_the_last(asking: Asking, s
 
 def test_a_server_that_asks_for_an_hour_stops_the_work_with_one_line(asking: Asking, server: Server) -> None:
     server.misbehave = lambda hit: Misdeed(429, {"Retry-After": "3600"})
-    with pytest.raises(LLMError, match=r"asks to wait 3600 seconds \(429: on order\): go on later"):
+    with pytest.raises(LLMError, match=r"asks to wait 3600 seconds \(429: on order\): try again later"):
         asking(concurrency=1).complete(texts(2))
     assert len(server.hits) == 1
 
@@ -179,7 +179,7 @@ def test_an_answer_that_does_not_come_in_time_is_given_up(asking: Asking, server
 
 def test_a_server_that_stays_down_ends_the_work_with_one_line(asking: Asking, server: Server) -> None:
     server.misbehave = lambda hit: Misdeed(529)
-    with pytest.raises(LLMError, match=r"gives no answer after 3 tries; the last one: 529: on order") as caught:
+    with pytest.raises(LLMError, match=r"gives no answer after 3 attempts; the last one: 529: on order") as caught:
         asking(retries=2).complete(texts(1))
     assert len(server.hits) == 3
     assert "\n" not in str(caught.value)
@@ -220,7 +220,7 @@ def test_an_unknown_model_stops_everything_at_once(asking: Asking, server: Serve
 
 def test_an_exhausted_account_is_not_tried_again(asking: Asking, server: Server) -> None:
     server.misbehave = lambda hit: Misdeed(429, message="insufficient_quota: you have no credit left")
-    with pytest.raises(LLMError, match=r"takes no requests \(429: insufficient_quota: you have no credit left\)"):
+    with pytest.raises(LLMError, match=r"accepts no requests \(429: insufficient_quota: you have no credit left\)"):
         asking(concurrency=1).complete(texts(2))
     assert len(server.hits) == 1
 
@@ -259,7 +259,7 @@ def refusing(*words: str) -> Callable[[Hit], Misdeed | None]:
 
 def test_a_model_without_a_temperature_is_asked_without_one(asking: Asking, server: Server) -> None:
     server.misbehave = refusing("temperature")
-    with pytest.warns(LLMWarning, match="does not take a temperature, so the model's own default is used") as warned:
+    with pytest.warns(LLMWarning, match="does not accept a temperature, so the model's default is used") as warned:
         replies = asking(concurrency=1).complete(texts(5))
     assert said(replies) == [f"answer to text {i}" for i in range(5)]
     assert len(server.hits) == 6
@@ -271,7 +271,7 @@ def test_a_server_without_schemas_is_asked_for_text(asking: Asking, server: Serv
     with pytest.warns(LLMWarning) as warned:
         replies = asking(concurrency=1).complete([Request(f"text {i}", schema=SCHEMA) for i in range(3)])
     assert said(replies) == [f"answer to text {i}" for i in range(3)]
-    assert "does not take a JSON schema, so answers are free text" in str(warned[-1].message)
+    assert "does not accept a JSON schema, so answers are free text" in str(warned[-1].message)
 
 
 def test_a_model_that_cannot_be_forced_to_a_tool_answers_in_the_json_format(server: Server, asking: Asking) -> None:
@@ -279,7 +279,7 @@ def test_a_model_that_cannot_be_forced_to_a_tool_answers_in_the_json_format(serv
     client = asking("claude-opus-5-5", prices={"claude-opus-5-5": {"input": 4, "output": 20}}, concurrency=1)
     if isinstance(client, OpenAIClient):
         pytest.skip("a tool is Anthropic's way to a structured answer")
-    with pytest.warns(LLMWarning, match="does not take to be forced to a tool"):
+    with pytest.warns(LLMWarning, match="does not accept forced tool calls"):
         client.complete([Request("a", schema=SCHEMA)])
     assert server.hits[-1].body["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
 
@@ -363,7 +363,7 @@ def test_a_call_works_where_a_loop_is_running_already_as_in_a_notebook(asking: A
         ({"concurrency": 0}, "concurrency must be more than 0, got 0"),
         ({"cap": -1.0}, "cap must not be negative"),
         ({"timeout": float("nan")}, "timeout must be more than 0"),
-        ({"key_variable": "sk-ant-123"}, "key_variable is the name of an environment variable"),
+        ({"key_variable": "sk-ant-123"}, "key_variable must be the name of an environment variable"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict, words: str) -> None:

@@ -117,7 +117,7 @@ def test_contextual_calibration_divides_by_what_is_preferred_anyway():
 
 
 def test_what_cannot_be_loaded_or_read_is_said_in_one_line(client, tmp_path, tiny_bert):
-    with pytest.raises(ConfigError, match="batch must be at least 1"):
+    with pytest.raises(ConfigError, match="batch must be an integer of at least 1"):
         LocalClient("x", batch=0)
     with pytest.raises(MissingExtraError, match="pip install nowhere-to-be-found"):
         LocalClient("package:nowhere_to_be_found").loaded()
@@ -134,7 +134,7 @@ def test_what_cannot_be_loaded_or_read_is_said_in_one_line(client, tmp_path, tin
         with pytest.raises(LLMError, match="could not be loaded") as caught:
             LocalClient(str(tmp_path)).loaded()
         assert "\n" not in str(caught.value)
-    with pytest.raises(LLMError, match=r"a prompt has \d+ tokens, and the model reads 4096"):
+    with pytest.raises(LLMError, match=r"a prompt has \d+ tokens, but the context length of the model is 4096"):
         client.complete([Request("x" * 5000)])
 
 

@@ -122,7 +122,7 @@ def test_rows_that_are_all_right_tell_nothing():
     assert found.auroc is None
     assert not found.useful
     assert found.recalibrated == {}
-    with pytest.raises(DataError, match="it takes rows that are right and rows that are not"):
+    with pytest.raises(DataError, match="it needs both correct and incorrect rows"):
         recalibrator("platt", doubt, doubt.predicted)
 
 

@@ -92,7 +92,7 @@ def test_a_template_that_cannot_be_used_is_named(tmp_path, written, said):
 
 
 def test_what_is_no_task_is_refused():
-    with pytest.raises(ConfigError, match="'c' is none of the labels a, b"):
+    with pytest.raises(ConfigError, match="'c' is not one of the labels a, b"):
         Task(("a", "b"), {"c": "?"})
     with pytest.raises(ConfigError, match="at least one wording"):
         Task(("a", "b"), questions=())
@@ -178,7 +178,7 @@ def test_a_system_prompt_may_count_the_texts(tmp_path):
         ("{% for a in range(10 ** 9) %}{% endfor %}", "range"),
         ("{{ 'x' * 10000000000 }}", "takes numbers"),
         ("{{ 9 ** (9 ** 9) }}", "exponents up to 16"),
-        ("{% for a in range(99999) %}" + "x" * 99 + "{% endfor %}", "more than 4,194,304 characters"),
+        ("{% for a in range(99999) %}" + "x" * 99 + "{% endfor %}", "exceeds 4,194,304 characters"),
         ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nested too deep"),
         ("a" * (1 << 20) + "b", "more than 1,048,576 bytes"),
