@@ -1,6 +1,7 @@
-"""Deep active learning for text classifiers: the names a user needs, each imported when it is first read.
+"""Deep active learning for text classification.
 
-`import dal` itself imports neither torch nor lightning. Every built-in strategy is here too: `from dal import Margin`.
+The public names are imported lazily: `import dal` imports neither torch nor lightning. Every built-in strategy is
+available too: `from dal import Margin`.
 
 >>> from dal import DalError, __version__
 >>> issubclass(DalError, Exception)
@@ -9,13 +10,13 @@ True
 
 import sys
 
-# `python -m dal` puts the current folder first on the import path, where its files would take the place of the standard
-# library's before any command begins.
+# `python -m dal` puts the current folder first on the import path, where its files would shadow the standard library
+# before any command starts.
 if (
     sys.argv[:1] == ["-m"]
     and sys.orig_argv[-len(sys.argv)].endswith("dal")
     and not sys.flags.safe_path
-    and sys.path[0] != __file__.replace("\\", "/").rpartition("/dal/")[0]  # the source folder of this very package
+    and sys.path[0] != __file__.replace("\\", "/").rpartition("/dal/")[0]  # the source folder of this package
 ):
     del sys.path[0]
 
@@ -141,11 +142,11 @@ def __getattr__(name: str) -> Any:
 
 
 def _strategy(name: str) -> Any:
-    """The built-in strategy, through the same door as anybody's."""
-    found = [e for e in metadata.entry_points(group="dal.strategies", name=name) if e.value.startswith("dal.")]
-    if not found:
+    """Load a built-in strategy from its entry point, as for plugins."""
+    entries = [e for e in metadata.entry_points(group="dal.strategies", name=name) if e.value.startswith("dal.")]
+    if not entries:
         raise AttributeError(f"module 'dal' has no attribute {name!r}: is the package installed (pip install -e .)?")
-    return found[0].load()
+    return entries[0].load()
 
 
 def __dir__() -> list[str]:

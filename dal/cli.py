@@ -1,4 +1,4 @@
-"""The `dal` command. Nothing heavy is imported before a command needs it."""
+"""The `dal` command. Heavy modules are imported only by the commands that need them."""
 
 import contextlib
 import io
@@ -28,26 +28,26 @@ from dal.errors import ConfigError, DalError, shortened
 from dal.experiments.interrupts import terminable
 
 HELP = """\
-Deep active learning for text classifiers: spends your labels where they teach the model most.
+Deep active learning for text classification: label the texts that improve the model most.
 
   dal run CONFIG [--key value ...]        simulate with hidden labels, or let an oracle answer; writes a report
-  dal run --resume FOLDER                 go on with a run that was stopped
+  dal run --resume FOLDER                 resume a run
   dal compare CONFIG --strategies Random,Margin,BADGE --seeds 5
-                                          several strategies over the same seeds, in several processes
+                                          compare strategies over the same seeds, in several processes
   dal ask FOLDER --config CONFIG -n 50 -o todo.csv
-                                          choose 50 texts for a person to label; later without --config
+                                          select 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
-  dal audit FOLDER                        how often the machines of a Router are wrong, and what they cost
-  dal autolabel FOLDER --max-error 0.05   label all the rest that the model may label alone, with a guarantee
-  dal estimate FOLDER -n 100 -o check.csv draw texts that tell the model's accuracy without a test set
-  dal report FOLDER...                    make report.html of runs again, also while they go on
+  dal audit FOLDER                        error rates and costs of the models of a Router
+  dal autolabel FOLDER --max-error 0.05   label the remaining texts automatically, with an error guarantee
+  dal estimate FOLDER -n 100 -o check.csv draw texts to estimate the model's accuracy without a test set
+  dal report FOLDER...                    write report.html of runs again, even while they are running
   dal list [strategies|learners|oracles|stopping|candidates|clients]
-                                          what is installed
-  dal llm preview CONFIG                  show what a language model is asked about a text
-  dal check my_package:MyStrategy         test a strategy or learner of your own against the contract
+                                          list the installed parts
+  dal llm preview CONFIG                  show the prompt of a language model for a text
+  dal check my_package:MyStrategy         test your own strategy or learner against the contract of its base class
 
-  dal COMMAND --help                      more about a command
-  dal --version                           the version
+  dal COMMAND --help                      help of a command
+  dal --version                           print the version
   --allow-code FOLDER                     with any command: the config of a run folder may name classes in FOLDER, whose
                                           code is then run; your own config may name those of the current folder
   --debug                                 with any command: show the traceback of an error"""
@@ -67,18 +67,21 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 _ALLOW = "--allow-code"
-_LONGEST = 10_000  # characters of a message
+_MAX_MESSAGE = 10_000  # characters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command.
+    """Run a command and return its exit code.
 
-    0; 1 for a failed check; 2 for what the user can mend; 3 when a stopping rule says stop; 130 after Ctrl-C.
+    0 for success; 1 for a failed check or an internal error; 2 for an error that the user can fix; 3 when a stopping
+    rule says stop; 130 after Ctrl-C; 141 when the output is closed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    _print_anything()
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     again = f"go on with: {shlex.join(['dal', *arguments])}"
     try:
         with _one_line_warnings(), terminable(again):
@@ -88,10 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
             return code
-    except SystemExit as ended:  # argparse leaves so after its help; a plugin may leave with words
+    except SystemExit as ended:  # argparse exits so after its help; a plugin may exit with a message
         return ended.code or 0 if isinstance(ended.code, int | None) else _complain(str(ended.code), 1)
-    except BrokenPipeError:
-        return _closed_pipe()
+    except BrokenPipeError:  # the reader is gone, as in `dal list | head`
+        _drop_output()
+        return 141
     except DalError as error:
         if debug:
             raise
@@ -99,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
-        return _complain(f"stopped; every answer that was acknowledged is stored; {again}", 130)
+        return _complain(f"stopped; all acknowledged answers are stored; {again}", 130)
     except Exception as error:
         if debug:
             raise
@@ -147,15 +151,9 @@ def _dispatch(arguments: list[str]) -> int:
     return COMMANDS[name](rest)
 
 
-def _print_anything() -> None:
-    """Let what the terminal's encoding lacks, such as a byte of a file name, be printed as an escape."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _complain(text: str, code: int) -> int:
-    text = shortened(printable(text), _LONGEST)
+    """Print an error, or after Ctrl-C a message, and return the exit code."""
+    text = shortened(printable(text), _MAX_MESSAGE)
     say(f"error: {text}" if code != 130 else text)
     return code
 
@@ -166,7 +164,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Our own warnings in one line, and none of what libraries say to those who build on them."""
+    """Print dal's own warnings on one line, and hide the deprecation warnings of libraries."""
     package = str(Path(__file__).parent)
 
     def show(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
@@ -183,14 +181,8 @@ def _one_line_warnings() -> Iterator[None]:
         warnings.showwarning = before
 
 
-def _closed_pipe() -> int:
-    """Nobody reads any more, as in `dal list | head`: leave in silence."""
-    _drop_output()
-    return 141
-
-
 def _drop_output() -> None:
-    """Send what stdout did not take nowhere: it is closed or full, and Python would fail on it again at its end."""
+    """Discard the rest of stdout, which is closed or full: Python would fail on it again when it exits."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         try:
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what was wrong, where, and what to do about it."""
+"""Exceptions for users. Each message says what was wrong, where, and what to do about it."""
 
 import importlib
 from collections.abc import Iterable
@@ -8,65 +8,65 @@ from types import ModuleType
 
 
 class DalError(Exception):
-    """Something the user can mend. The command line prints it as one line and leaves with `exit_code`."""
+    """Base class of errors that the user can fix. The command line prints one line and exits with `exit_code`."""
 
     exit_code = 2
 
 
 class ConfigError(DalError):
-    """A key, type or class in a config or on the command line that does not fit a constructor."""
+    """A key, type or class in a config or on the command line is invalid."""
 
 
 class DataError(DalError):
-    """A data file that cannot be used: names the file, the row and the column."""
+    """A data file is invalid: the message names the file, the row and the column."""
 
 
 class AnswerError(DataError):
-    """Answers that cannot be stored. Nothing of the call that raised it was written."""
+    """Answers cannot be stored. The call that raised it has written nothing."""
 
 
 class NeedError(DalError):
-    """A name that was read but not declared, or declared but not provided by the learner."""
+    """An output was read but not declared, or declared but not provided by the learner."""
 
 
 class SelectionError(DalError):
-    """A strategy that returned something other than n distinct positions of its pool."""
+    """A strategy returned something other than n distinct positions of its pool."""
 
 
 class LearnerError(DalError):
-    """A model that cannot do what was asked of it, such as MC-dropout without any dropout."""
+    """A model cannot do what is required of it, such as MC dropout without a dropout layer."""
 
 
 class SessionError(DalError):
-    """A call that does not fit the state of the session."""
+    """A call is not allowed in the current state of the session."""
 
 
 class BusyError(SessionError):
-    """Another process is working in the run folder."""
+    """Another process is using the run folder."""
 
 
 class LLMError(DalError):
-    """A language model that cannot answer: a wrong key, an unknown model, a server that stays down. Never the key."""
+    """A language model cannot answer: wrong key, unknown model, server down. The message never contains the key."""
 
 
 class CapError(LLMError):
-    """The next request could exceed the cap in dollars. Everything that was bought is in the cache."""
+    """The next request could exceed the cap in dollars. All paid answers are in the cache."""
 
 
 class MissingExtraError(DalError):
-    """An optional dependency that is not installed."""
+    """An optional dependency is not installed."""
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, without line breaks and error numbers, cut where it goes on and on."""
-    said = str(error)
+    """Message of an exception on one line of at most 300 characters, without error numbers."""
+    message = str(error)
     if isinstance(error, OSError) and error.strerror:
-        said = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return " ".join(said.split())[:300] or type(error).__name__
+        message = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return " ".join(message.split())[:300] or type(error).__name__
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """A text for a message, its middle left out where it is longer than `most` characters.
+    """Shorten a text to at most `most` characters by leaving out its middle.
 
     Example:
         >>> shortened("a" * 1000, 20)
@@ -79,7 +79,7 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value for a message, on one line, its middle left out where it is long."""
+    """Representation of a value on one line, shortened to at most `most` characters."""
     try:
         return shortened(" ".join(repr(value).split()), most)
     except ValueError:  # an int of more than 4,300 digits
@@ -87,7 +87,7 @@ def shown(value: object, most: int = 80) -> str:
 
 
 def printable(text: str, most: int = 80) -> str:
-    """A name for a message of one line: control characters and halves of surrogate pairs escaped, its middle cut."""
+    """A name on one line: non-printable characters escaped, shortened to at most `most` characters."""
     text = shortened(text, most)
     return text if text.isprintable() else shortened(repr(text)[1:-1], most)  # an escape is up to ten characters
 
@@ -95,7 +95,7 @@ def printable(text: str, most: int = 80) -> str:
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
     """ "; did you mean 'x'?" for the most similar known word regardless of case, or an empty string.
 
-    Takes milliseconds with 10,000 known words: the exact comparison reads only those that share most pairs of letters.
+    Takes milliseconds for 10,000 known words: the exact comparison is limited to those that share most letter pairs.
 
     Example:
         >>> did_you_mean("Margn", ["Margin", "Random"])
@@ -114,13 +114,13 @@ def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
-# Beyond these, comparing words takes seconds.
+# Longer words or more candidates would take seconds to compare.
 _LONGEST_WORD = 200
 _COMPARED = 100
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """The imported optional dependency `module`, or a `MissingExtraError` that names the extra to install."""
+    """Import the optional dependency `module`, or raise a `MissingExtraError` that names the extra to install."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -269,7 +269,7 @@ def test_skip_declines_a_row(asked: Command) -> None:
 def test_telling_the_same_file_twice_stores_nothing_twice(asked: Command) -> None:
     fill(Path("todo.csv"), ["billing"] * 6)
     asked("tell", "mine", "todo.csv")
-    assert asked("tell", "mine", "todo.csv").out.startswith("0 new answers stored, 6 were there already")
+    assert asked("tell", "mine", "todo.csv").out.startswith("0 new answers stored, 6 were already stored")
 
 
 def test_every_mistake_is_listed_by_line_and_nothing_is_stored(asked: Command) -> None:
@@ -301,7 +301,7 @@ def test_another_answer_to_an_answered_row_needs_correct(asked: Command) -> None
     ended = asked("tell", "mine", "todo.csv")
     assert ended.code == 2
     assert "is answered 'billing' already, not 'access'" in ended.err
-    assert asked("tell", "mine", "todo.csv", "--correct").out.startswith("1 new answers stored, 5 were there already")
+    assert asked("tell", "mine", "todo.csv", "--correct").out.startswith("1 new answers stored, 5 were already stored")
 
 
 @pytest.mark.parametrize(
@@ -375,4 +375,4 @@ def test_questions_can_be_written_to_the_terminal(dal: Command) -> None:
 def test_the_config_of_a_folder_that_is_given_again_must_be_the_same(asked: Command) -> None:
     ended = asked("ask", "mine", "--config", "pool.yaml", "--batch", 7, "-o", "again.csv")
     assert ended.code == 2
-    assert "mine has its config already" in ended.err
+    assert "mine already has a different config" in ended.err

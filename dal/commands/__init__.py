@@ -1,1 +1,1 @@
-"""The commands of `dal`, one file each, and what they share."""
+"""The commands of `dal`, one file each, and their shared helpers."""

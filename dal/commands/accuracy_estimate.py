@@ -1,4 +1,4 @@
-"""`dal estimate`: the accuracy of the latest model on all that remains, from a few answers and without a test set."""
+"""`dal estimate`: accuracy of the latest model on the unlabeled pool, from a few answers and without a test set."""
 
 import argparse
 import shlex
@@ -22,11 +22,11 @@ from dal.session import Session
 from dal.store.accuracy_samples import AccuracySample, read_checks
 from dal.store.events import Skip, Value
 
-_STREAM = 104729  # the drawing's own random numbers, apart from all that a session draws
+_STREAM = 104729  # separates these random numbers from those of the session
 
 
 def draw_check(options: argparse.Namespace) -> int:
-    """The exit code of `dal estimate FOLDER` with these options."""
+    """Run `dal estimate FOLDER` and return the exit code."""
     with interruptible(None) as check:
         place = find(options.folder, options.cell)
         check_sources(options.output, sources_of(place.experiment))
@@ -36,7 +36,7 @@ def draw_check(options: argparse.Namespace) -> int:
 
 
 def read_check(options: argparse.Namespace) -> int:
-    """The exit code of `dal estimate FOLDER FILE` with these options."""
+    """Run `dal estimate FOLDER FILE` and return the exit code."""
     model = load(find(options.folder, options.cell))
     with model.session as session:
         return _read(session, model, options)
@@ -48,7 +48,7 @@ def read_check(options: argparse.Namespace) -> int:
 def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
     rows = session.unasked_rows
     if len(rows) < 2:
-        raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label are left, too few to draw from")
+        raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label remain, too few to draw from")
     logits = model.logits("pool", rows)
     drawn = draw(
         1 - confidence(logits, _temperature(model), multilabel=session.pool.multilabel),
@@ -68,8 +68,8 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
         probabilities=tuple(drawn.probabilities.tolist()),
         guesses=tuple(guess if isinstance(guess, str) else tuple(guess) for guess in guesses),
     )
-    questions(session, chosen)  # damage that it meets is met before anything is written
-    check.save(model.place.folder)  # first: answers without their probabilities would be worth nothing
+    questions(session, chosen)  # fails on damaged data before anything is written
+    check.save(model.place.folder)  # before the questions: answers are useless without their probabilities
     write_questions(options.output, session, chosen, force=options.force)
     cell = [] if options.cell is None else ["--cell", options.cell]
     then = shlex.join(["dal", "estimate", str(options.folder), str(options.output), *cell]) + importing.allow_option()
@@ -81,7 +81,7 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
 
 
 def _temperature(model: Model) -> float:
-    """Of the validation part, where there is one: it makes the draw better, and cannot bias the estimate."""
+    """Temperature fitted to the validation part; 1 without one. It makes the draw more efficient, never biased."""
     part = model.session.data.validation
     if part is None or not bool(part.known.any()):
         return 1.0
@@ -90,7 +90,7 @@ def _temperature(model: Model) -> float:
 
 
 def _generator(model: Model) -> torch.Generator:
-    """Its own for every draw of the folder."""
+    """Random generator of the next draw of the folder."""
     drawn = len(read_checks(model.place.folder))
     seed = np.random.SeedSequence((model.place.cell.seed, drawn, _STREAM)).generate_state(1)[0]
     return torch.Generator().manual_seed(int(seed))
@@ -103,72 +103,74 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
     folder = model.place.folder
     if options.keep and model.place.simulated:
         raise ConfigError(
-            f"--keep: {folder} belongs to a run, whose labels are its own; it is for folders of `dal ask`"
+            f"--keep: {folder} belongs to a run, which manages its own labels; --keep is for folders of `dal ask`"
         )
     drawn = {name for check in read_checks(folder) for name in check.ids}
-    told = read_answers(options.file, session, correct=True, drawn=drawn)
-    for note in told.notes:
+    filled = read_answers(options.file, session, correct=True, drawn=drawn)
+    for note in filled.notes:
         say(note)
-    check = _drawn_as(told, session, folder, options.file).told(_by_id(told, session))
+    check = _sample_of(filled, session, folder, options.file).told(_by_id(filled, session))
     if not check.answered:
         raise AnswerError(f"{options.file}: the first text drawn, {check.ids[0]!r}, has no answer: answer from the top")
     check.save(folder)
     _report(check, options)
     if check.event != session.store.labels_event:
-        say("labels have come or changed since it was drawn: this is about the model as it was then")
+        say("labels were added or changed since the sample was drawn: this is the accuracy of the model at that time")
     if options.keep:
-        new = session.tell(told.rows, told.values, who=options.who, correct=True) if told.rows else 0
-        new += keep_absent(session, told.absent, who=options.who)
-        say(f"{new} answers are labels now: the next model is trained on them, and they cannot judge it")
+        new = session.tell(filled.rows, filled.values, who=options.who, correct=True) if filled.rows else 0
+        new += keep_absent(session, filled.absent, who=options.who)
+        say(f"{new} answers are now labels: the next model is trained on them, so they cannot evaluate it")
     return 0
 
 
-def _drawn_as(told: Answers, session: Session, folder: Path, file: Path) -> AccuracySample:
-    """The latest draw of the folder that holds all rows answered."""
+def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> AccuracySample:
+    """The latest sample of the folder that contains all answered rows."""
     checks = read_checks(folder)
     if not checks:
         raise ConfigError(f"{folder} has no sample to check a model by: draw one with `dal estimate {folder} -n 100`")
-    names = {session.pool.ids[row] for row in told.rows} | told.absent.keys()
+    names = {session.pool.ids[row] for row in filled.rows} | filled.absent.keys()
     if not names:
         raise AnswerError(f"{file} has no answers yet: fill in the column label, from the top")
     for check in reversed(checks):
         if names <= set(check.ids):
             return check
-    strangers = sorted(names - set(checks[-1].ids))
+    unknown = sorted(names - set(checks[-1].ids))
     raise AnswerError(
-        f"{file}: the row {strangers[0]!r} was not drawn ({len(strangers)} of {len(names)} were not); only rows of the "
+        f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown)} of {len(names)} were not); only rows of the "
         "file that `dal estimate` wrote can be used"
     )
 
 
-def _by_id(told: Answers, session: Session) -> dict[str, Value | Skip]:
-    given = {session.pool.ids[row]: value for row, value in zip(told.rows, told.values, strict=True)} | {**told.absent}
+def _by_id(filled: Answers, session: Session) -> dict[str, Value | Skip]:
+    """Answers by row id, including rows that are no longer in the data."""
+    ids = [session.pool.ids[row] for row in filled.rows]
+    given = dict(zip(ids, filled.values, strict=True)) | {**filled.absent}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _report(check: AccuracySample, options: argparse.Namespace) -> None:
     right = check.right
-    found = accuracy(right, check.probabilities[: len(right)], check.of)
-    best = min(max(found.value, 0.0), 1.0)
+    result = accuracy(right, check.probabilities[: len(right)], check.of)
+    best = min(max(result.value, 0.0), 1.0)
     print(
-        f"accuracy {best:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}: the model of {check.labels} labels, "
-        f"on the {check.of} texts that had none, from {found.rows} answers"
+        f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels} "
+        f"labels, on the {check.of} texts that had none, from {result.rows} answers"
     )
     if check.uniform < 1:
-        gap = found.plain - best
+        gap = result.plain - best
         differs = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'}"
         print(
-            f"plain averaging of these answers would say {found.plain:.3f}, {differs}: it is biased, "
-            "since they were drawn where the model is unsure"
+            f"the plain average of these answers is {result.plain:.3f}, {differs}: it is biased, "
+            "since they were drawn where the model is uncertain"
         )
     late = len(check.answers) - len(right)
     if late:
         say(
-            f"{late} answers wait for those above them: the text {check.ids[len(right)]!r}, number {len(right) + 1} in "
-            "the order of drawing, has none"
+            f"{late} answers are not counted yet: the text {check.ids[len(right)]!r}, number {len(right) + 1} in "
+            "the order of drawing, has no answer"
         )
     declined = sum(check.answers[name] is None for name in check.ids[: len(right)])
     if declined:
-        say(f"texts that were declined count as errors ({declined}): the estimate is rather too low than too high")
+        say(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")
     if len(right) < 50:
-        say(f"{len(right)} answers are few: intervals are only known to be right from 50 on")
+        say(f"{len(right)} answers are few: the intervals were validated for 50 answers or more")

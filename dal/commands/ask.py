@@ -1,4 +1,4 @@
-"""`dal ask`: the texts that a person should label next, in a file to fill in."""
+"""`dal ask`: select the texts that a person should label next and write them to a file to fill in."""
 
 import argparse
 import shlex
@@ -20,24 +20,24 @@ HELP = """\
 usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]
        dal ask FOLDER -n 50 -o todo.csv
 
-Chooses the texts that a person should label next and writes them to a CSV file with an empty column `label`. The first
-time, CONFIG says where the texts are and how to choose; it is kept in FOLDER/config.yaml, and FOLDER alone is enough
-afterwards (the same CONFIG may be given again). Class names come from data.classes when the texts have no labels yet:
+Selects the texts that a person should label next and writes them to a CSV file with an empty column `label`. The first
+time, CONFIG gives the data and the strategy; it is stored as FOLDER/config.yaml, and FOLDER alone is enough afterwards
+(the same CONFIG may be given again). When the texts have no labels yet, data.classes gives the class names:
   dal ask spam --config config.yaml --data.path mails.csv --data.classes [spam,ham] -n 50 -o todo.csv
 
 Fill in `label` with a class name, or `skip` for a text that you decline; leave it empty to answer later. When a text
 may have several classes, write them as `a|b`, and `none` for no class. Then: dal tell FOLDER todo.csv
 While some texts are still unanswered, those are asked again, whatever -n is.
 
-Where the config has a stopping rule (`stop`), it is judged before new texts are chosen, and what it says is shown. When
-it says stop, nothing is asked and the exit code is 3; --anyway asks all the same.
+A stopping rule in the config (`stop`) is evaluated before new texts are selected, and its verdict is printed. When it
+says stop, nothing is asked and the exit code is 3; --anyway asks nevertheless.
 
 options:
-  --config CONFIG   start FOLDER with this config; --key value changes it as in `dal run`
-  -n N              how many texts to choose (50)
+  --config CONFIG   start FOLDER with this config; --key value overrides its keys as in `dal run`
+  -n N              number of texts to select (50)
   -o FILE           the CSV file to write (todo.csv); - writes to the terminal
   --force           overwrite FILE
-  --anyway          ask although the stopping rule says stop
+  --anyway          ask even if the stopping rule says stop
   --debug           show the traceback of an error
 """
 
@@ -102,7 +102,7 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
 
 
 def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> "Tensor":
-    """What is left for a person, once the machines of the config have answered."""
+    """The rows left for a person after the models of the config have answered."""
     if experiment.oracle is None or experiment.oracle.hides_labels:
         return rows
     from dal.oracles.answering import let_answer
@@ -114,12 +114,12 @@ def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> 
 
 
 def _says_stop(session: "Session", experiment: "Experiment", options: argparse.Namespace) -> bool:
-    """Whether a stopping rule forbids the next batch. What it says is shown, once it has seen a round."""
+    """Whether the stopping rule forbids the next batch. Its verdict is printed once it has seen a round."""
     if experiment.stop is None:
         return False
     verdict = session.should_stop(experiment.stop)
     if verdict.stop and not options.anyway:
-        say(f"the stopping rule says stop: {verdict.text}; nothing was asked (--anyway asks all the same)")
+        say(f"the stopping rule says stop: {verdict.text}; nothing was asked (--anyway asks nevertheless)")
         return True
     if session.metrics:
         say(f"the stopping rule says {'stop' if verdict.stop else 'go on'}: {verdict.text}")

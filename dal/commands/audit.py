@@ -1,4 +1,4 @@
-"""`dal audit`: its options. The work is in `auditing`, which imports what is heavy."""
+"""Options of `dal audit`; `audit_report` does the work and has the heavy imports."""
 
 from dal.commands.experiment_settings import require_folder
 from dal.commands.paths import check_sheet, path_of
@@ -9,12 +9,14 @@ def audit(arguments: list[str]) -> int:
     """`dal audit`."""
     parser = Parser(
         "dal audit",
-        description="Says how often each machine of a Router is wrong: on the rows that a person answered at random, "
-        "with exact 95 % intervals, for each class, and on those that the machine was sure of; and what it cost.",
+        description="Prints the error rate of each model of a Router, measured on a random sample of rows that a "
+        "person answered, with exact 95 % intervals: overall, per class, and where the model was confident; and its "
+        "cost.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=path_of, help="of `dal run` or `dal ask` with a Router, or one cell of a run")
-    parser.add_argument("--merge", type=path_of, metavar="FILE", help="write what all answers say together, as CSV")
+    about = "a folder of `dal run` or `dal ask` with a Router, or one cell of a run"
+    parser.add_argument("folder", type=path_of, help=about)
+    parser.add_argument("--merge", type=path_of, metavar="FILE", help="write the consensus of all answers as CSV")
     options = parser.parse_args(arguments)
     require_folder(options.folder)
     if options.merge is not None:

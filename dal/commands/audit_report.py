@@ -1,4 +1,4 @@
-"""`dal audit`: what the audit of a router says of its machines."""
+"""`dal audit`: error rates and costs of a router's models."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from dal.store.spreadsheet import as_csv, write_csv
 
 @dataclass(frozen=True)
 class _Answering:
-    """The part of a config that says who answers."""
+    """The part of a config that names the oracle."""
 
     oracle: Oracle
 
 
 def report(folder: Path, merge: Path | None = None) -> int:
-    """The exit code; prints what is known of the machines, and writes what all answers say together to `merge`."""
+    """Print the audit of each model, write the consensus of all answers to `merge`, and return the exit code."""
     router = _router(folder)
     cells = _cells(folder)
     if merge is not None and len(cells) > 1:
@@ -32,7 +32,7 @@ def report(folder: Path, merge: Path | None = None) -> int:
     for cell in cells:
         with LabelStore(cell / LABELS) as store:
             lines = _report(cell, store, router)
-            if merge is not None:  # before anything is printed, since there may be nothing to merge
+            if merge is not None:  # before printing, since it fails where there is nothing to merge
                 _write(merge, store)
                 lines.append(f"merged answers: {merge}")
             print(visible("\n".join(lines)))
@@ -40,7 +40,7 @@ def report(folder: Path, merge: Path | None = None) -> int:
 
 
 def _router(folder: Path) -> Router:
-    """The router that the config of the folder, or of the run that it belongs to, names."""
+    """The router in the config of the folder."""
     from dal.config import settings_tree as tree
     from dal.config.build import build
 
@@ -64,43 +64,37 @@ def _cells(folder: Path) -> list[Path]:
 
 
 def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
-    """What is known of the machines, line by line. Weak labels, which no router asked for, are left out."""
-    sources = _sources(store)
-    total = sum(sources.values())
-    lines = [f"{cell}: {total} answers" + "".join(f", {count} by {name}" for name, count in sources.items())]
+    """The lines to print for one cell. Weak labels, which no router asked for, are left out."""
+    current = [event.source or "person" for event in standing(store.events()).values() if event.kind == "answered"]
+    counts = "".join(f", {current.count(name)} by {name}" for name in dict.fromkeys(current))
+    lines = [f"{cell}: {len(current)} answers{counts}"]
     person = _person(store)
     drawn = {row for row in person if router.audited(row)}
-    said = [proposal for proposal in store.proposals if proposal.source != WEAK]
+    proposals = [proposal for proposal in store.proposals if proposal.source != WEAK]
     unread = [each for each in store.unread if each.source != WEAK]
-    classes = sorted({*person.values(), *(str(p.value) for p in said)})
-    for audit in audits(said, person, drawn, classes, router.threshold, unread):
-        lines += _said(audit, router)
+    classes = sorted({*person.values(), *(str(p.value) for p in proposals)})
+    for audit in audits(proposals, person, drawn, classes, router.threshold, unread):
+        lines += _audit_lines(audit, router)
     return lines
 
 
-def _sources(store: LabelStore) -> dict[str, int]:
-    """source -> how many answers that stand."""
-    found = [event.source or "person" for event in standing(store.events()).values() if event.kind == "answered"]
-    return {name: found.count(name) for name in dict.fromkeys(found)}
-
-
 def _person(store: LabelStore) -> dict[str, str]:
-    """row id -> the answer that stands and is not a machine's.
+    """The current answers that were not given by a model, by row id.
 
     Raises:
         ConfigError: the answers are multi-label.
     """
-    found = {}
+    answers = {}
     for row, event in standing(store.events()).items():
         if isinstance(event.value, tuple):
-            raise ConfigError("an audit reads answers of one class each; these are multi-label")
+            raise ConfigError("an audit needs answers of one class each; these are multi-label")
         if event.value is not None and event.source != MACHINE:
-            found[row] = event.value
-    return found
+            answers[row] = event.value
+    return answers
 
 
-def _said(audit: Audit, router: Router) -> list[str]:
-    lines = [f"  {audit.who}: said something of {audit.answered} rows, for {audit.dollars:.2f} dollars"]
+def _audit_lines(audit: Audit, router: Router) -> list[str]:
+    lines = [f"  {audit.who}: answered {audit.answered} rows, for {audit.dollars:.2f} dollars"]
     if audit.unread:
         total = audit.answered + audit.unread
         lines.append(f"    {audit.unread} of {total} answers could not be read ({audit.unread / total:.0%})")
@@ -108,7 +102,7 @@ def _said(audit: Audit, router: Router) -> list[str]:
         return [*lines, "    none of them was audited: set `audit` of the Router above 0"]
     lines.append(f"    wrong on {_words(audit.error)} of the audited rows")
     if audit.sure.of:
-        lines.append(f"    wrong on {_words(audit.sure)} of those that it was at least {router.threshold:.0%} sure of")
+        lines.append(f"    wrong on {_words(audit.sure)} of those with a confidence of at least {router.threshold:.0%}")
     for name, share in sorted(audit.per_class.items(), key=lambda item: -item[1].share):
         lines.append(f"      {name}: {_words(share)}")
     return lines
@@ -119,14 +113,14 @@ def _words(share: Share) -> str:
 
 
 def _write(path: Path, store: LabelStore) -> None:
-    """A line for each row that a machine said something of: the merged class and its probability."""
+    """Write the most probable class and its probability for each row that a model answered."""
     person = _person(store)
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
     if not classes:
         raise ConfigError(f"{store.path} holds no answer of a person or a model: there is nothing to merge")
-    rows, found = merged(store.proposals, person, classes)
+    rows, consensus = merged(store.proposals, person, classes)
     lines: list[list[object]] = [["id", "label", "probability", "by"]]
-    for row, posterior in zip(rows, found.posterior, strict=True):
+    for row, posterior in zip(rows, consensus.posterior, strict=True):
         best = int(posterior.argmax())
         lines.append([row, classes[best], float(posterior[best]), "person" if row in person else "machines"])
     write_csv(path, as_csv(lines))

@@ -1,4 +1,4 @@
-"""`dal autolabel`: its help and its options. The work is in `labeling`, which imports what is heavy."""
+"""Help and options of `dal autolabel`; `automatic_labeling` does the work and has the heavy imports."""
 
 import argparse
 from pathlib import Path
@@ -10,24 +10,25 @@ from dal.errors import ConfigError
 HELP = """\
 usage: dal autolabel FOLDER --max-error 0.05 [-o labels.csv] [--delta 0.05] [--cell NAME] [--dry-run]
 
-Says for every text without a label whether the latest model of FOLDER may label it alone, so that at most --max-error
-of these labels are wrong, or whether a person should. With probability 1 - delta over the held-out labels, the error
-rate of texts like the held-out ones is within --max-error (exact binomial bounds, Learn then Test).
+Decides for every text without a label whether the latest model of FOLDER may label it automatically, so that at most
+--max-error of these labels are wrong, or a person should. With probability 1 - delta over the held-out labels, the
+error rate on texts like the held-out ones is at most --max-error (exact binomial bounds, Learn then Test).
 
-FOLDER is one of `dal ask`, or of `dal run` or `dal compare`: then the first strategy with its first seed, or --cell.
-Held-out labels are the validation part of the data (data.validation), which is never trained on or asked; else the
-answers to a random sample (`dal estimate FOLDER -n 300 --random`); else a test part, which is used up by this.
+FOLDER belongs to `dal ask`, `dal run` or `dal compare`; of a run or comparison, the first strategy and seed are used,
+or those of --cell. Held-out labels are the validation part of the data (data.validation), which is never trained on or
+asked; otherwise the answers to a random sample (`dal estimate FOLDER -n 300 --random`); otherwise the test part, which
+can then no longer serve as a test set.
 
-FILE has the columns id, text, label, guess, confidence (calibrated) and decision: "automatic", or "person", whose
-label is empty. Texts that have a label are left out. Several classes are written as `a|b`, no class as `none`; with
-several classes, a row is wrong as soon as one of them is.
+FILE has the columns id, text, label, guess, confidence (calibrated) and decision: "automatic", or "person" with an
+empty label. Texts that have a label are left out. Several classes are written as `a|b`, no class as `none`; a
+multi-label answer is wrong if any of its decisions is.
 
 options:
-  --max-error SHARE the highest error rate of automatic labels, 0 to 1
-  --delta SHARE     the probability that it is exceeded all the same (0.05)
+  --max-error SHARE highest error rate of the automatic labels, 0 to 1
+  --delta SHARE     probability that this rate is exceeded nevertheless (0.05)
   -o FILE           the CSV file to write (labels.csv)
-  --cell NAME       which cell of a run or comparison, such as Margin-seed0
-  --dry-run         say how many could be automated, and write nothing
+  --cell NAME       cell of a run or comparison, such as Margin-seed0
+  --dry-run         print how many texts could be labeled automatically, and write nothing
   --force           overwrite FILE
   --debug           show the traceback of an error
 """

@@ -1,4 +1,4 @@
-"""`dal check`: a strategy or learner against the contract."""
+"""`dal check`: test a strategy or learner against the contract of its base class."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def check(arguments: list[str]) -> int:
     """`dal check`."""
     parser = Parser(
         "dal check",
-        description="Tests a strategy or learner against the contract, check by check. Its options are given as "
+        description="Tests a strategy or learner against the contract of its base class. Its options are given as "
         "--key value. The exit code is 1 when a check fails.",
         allow_abbrev=False,
     )
@@ -22,15 +22,15 @@ def check(arguments: list[str]) -> int:
     from dal.config import allowed_code as importing
 
     importing.allow_current_folder()
-    found = _strategy_or_learner(options.name)
+    cls = _strategy_or_learner(options.name)
     from dal.config.build import build
     from dal.config.settings_tree import Node
 
-    subject: Any = build(found, Node({}, None, options.name), overrides)[0] if overrides.inside else found
+    subject: Any = build(cls, Node({}, None, options.name), overrides)[0] if overrides.inside else cls
     from dal.learner import Learner
     from dal.testing import learner_report, strategy_report
 
-    result = learner_report(subject) if issubclass(found, Learner) else strategy_report(subject)
+    result = learner_report(subject) if issubclass(cls, Learner) else strategy_report(subject)
     print(result)
     return 0 if result.ok else 1
 

@@ -1,4 +1,4 @@
-"""`dal compare`: a grid of strategies and seeds, from its config or on in its folder."""
+"""`dal compare`: run a grid of strategies and seeds from a config, or resume one."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dal.commands.paths import check_folder
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError, shortened
 
-#: More seeds than anybody runs: the list of them is written out.
+#: Largest number of seeds: the config stores the list of them.
 _MOST_SEEDS = 10_000
 
 if TYPE_CHECKING:
@@ -21,25 +21,26 @@ HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
        dal compare --resume FOLDER [--jobs 2] [--cluster auto]
 
-Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (which the cold
-start of the config chooses, unless --common_start is false), the same initialisation and the same test set. Each cell
-is a run folder of its own. One that fails is named at the end and the others go on; the same command again does what is
-missing. A report is written over the whole grid.
+Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (chosen by the
+cold start of the config, unless --common_start is false), the same initialisation and the same test set. Each cell has
+its own run folder. Failed cells are listed at the end and do not stop the others; the same command again runs what is
+missing. A report covers the whole grid.
 
-CONFIG is that of `dal run`; its strategy is not used, and its baseline takes part. All its keys can be given as
-options. Without --folder, the comparison is kept in the folder that CONFIG names, or runs/NAME, with -compare added.
+CONFIG is a config of `dal run`; its strategy is ignored, and its baseline takes part. All its keys can be given as
+options. Without --folder, the comparison is stored in the folder that CONFIG names, or runs/NAME, with -compare added.
 
 options:
-  --strategies LIST short names or import paths with commas between them, or YAML for those with options:
+  --strategies LIST short names or import paths, separated by commas, or YAML for those with options:
                     '[Random, {BADGE: {seeding: k-center}}]'
-  --seeds N         so many seeds, from 0 on; or a list: [3,4,5]
-  --jobs N          processes at once (1), each with its share of the threads, and a GPU of its own where there are more
+  --seeds N         number of seeds, from 0 on; or a list: [3,4,5]
+  --jobs N          parallel processes (1), which share the threads; each gets its own GPU where there are several
   --cluster ADDRESS run the jobs on a Ray cluster (extra `ray`): auto is the one that this machine is part of, local a
                     Ray on this machine alone. All its machines must see the folder and the data under the same paths
-  --successor tfidf another learner, trained on the same labels after each round and scored on the test set: do they
-                    serve it too? tfidf is TfidfLearner; any learner of `dal list`, with options, or an import path
-  --dry-run         say what the language models of the config would cost, and ask nothing
-  --resume FOLDER   go on with the comparison in FOLDER
+  --successor tfidf another learner, trained on the same labels after each round and scored on the test set, to see
+                    whether they are useful for it too. tfidf is TfidfLearner; any learner of `dal list`, with options,
+                    or an import path
+  --dry-run         estimate the cost of the config's language models, and ask nothing
+  --resume FOLDER   resume the comparison in FOLDER
   --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
   --debug           show the traceback of an error
 """
@@ -70,7 +71,7 @@ def compare(arguments: list[str]) -> int:
         return 0
     if options.resume is not None:
         if options.config is not None or overrides.inside or options.strategies or options.seeds:
-            raise ConfigError("--resume takes the folder, --jobs and --cluster alone: its config.yaml says the rest")
+            raise ConfigError("--resume takes only the folder, --jobs and --cluster: its config.yaml has the rest")
         comparison = stored_comparison(options.resume, options.jobs, options.cluster)
     elif options.config is None or options.strategies is None:
         raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
@@ -104,38 +105,38 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
         importing.allow_current_folder()
     settings = tree.read(options.config)
     place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
-    folder = Path(f"{place}-compare")  # a run of the same config is not in its way
+    folder = Path(f"{place}-compare")  # so that it does not collide with a run of the same config
     return _grid(settings, strategies, overrides, folder, options.jobs, options.cluster)
 
 
 def _listed(text: str) -> "list[Node]":
-    """The strategies of `--strategies`: names with commas between them, or a YAML list."""
+    """The strategies of `--strategies`: names separated by commas, or a YAML list."""
     from dal.config import settings_tree as tree
 
     text = text.strip()
     try:
-        found = tree.option(text if text.startswith("[") else f"[{text}]", "--strategies").value
+        nodes = tree.option(text if text.startswith("[") else f"[{text}]", "--strategies").value
     except ConfigError as error:
         if text.startswith("["):
             raise
         raise _no_names(text) from error
-    if not isinstance(found, list) or not found or any(tree.is_empty(node) or node.raw == "" for node in found):
+    if not isinstance(nodes, list) or not nodes or any(tree.is_empty(node) or node.raw == "" for node in nodes):
         raise _no_names(text)
-    return found
+    return nodes
 
 
 def _no_names(text: str) -> ConfigError:
-    return ConfigError(f"--strategies: expected names with commas between them, got {shortened(repr(text))}")
+    return ConfigError(f"--strategies: expected names separated by commas, got {shortened(repr(text))}")
 
 
 def _seeds(text: str) -> str:
-    """The seeds of `--seeds`: of a number N, those from 0 to N - 1."""
+    """The seeds of `--seeds` as a list; a number N means 0 to N - 1."""
     text = text.strip()
     if not text.removeprefix("-").isdecimal():
         return text
     count = int(text) if len(text) < 10 else _MOST_SEEDS + 1
     if not 1 <= count <= _MOST_SEEDS or text.startswith("-"):
-        wanted = f"how many, 1 to {_MOST_SEEDS}, or a list such as [3,4,5]"
+        wanted = f"a number of seeds, 1 to {_MOST_SEEDS}, or a list such as [3,4,5]"
         raise ConfigError(f"--seeds takes {wanted}, not {shortened(text)}")
     return str(list(range(count)))
 
@@ -147,7 +148,7 @@ def stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparis
     settings = tree.read(stored_config(folder))
     strategies = settings.value.pop("strategies", None)
     if strategies is None or not isinstance(strategies.value, dict):
-        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` goes on with a run")
+        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` resumes a run")
     return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs, cluster, stored=True)
 
 
@@ -161,7 +162,7 @@ def _grid(
     *,
     stored: bool = False,
 ) -> "Comparison":
-    """One experiment is built for each strategy, so that a wrong one is refused as `dal run` refuses it."""
+    """The comparison. One experiment is built per strategy, so that errors are those of `dal run`."""
     from dal.config.settings_tree import Node
 
     experiments = []

@@ -1,4 +1,4 @@
-"""The `--dry-run` of `dal run` and `dal compare`: what language models would cost, before anything is asked."""
+"""The `--dry-run` of `dal run` and `dal compare`: a cost estimate of all language models, without any request."""
 
 import dataclasses
 import math
@@ -18,19 +18,19 @@ from dal.llm.local_models.local_client import LocalClient
 from dal.llm.prompting.prompts import Example, as_text
 from dal.strategy import Strategy, all_needs
 
-_SLICE = 1000  # texts whose prompts are held at once
+_SLICE = 1000  # texts whose prompts are in memory at once
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What one place of a config would ask of a language model, from its beginning to its last round.
+    """Requests of one learner in a config to a language model, over the whole experiment.
 
     Attributes:
-        place: in the config, such as "weak_labels.labeler".
-        client: who is asked.
-        texts: the most that are asked about; a text that is asked about again counts once where the answer is kept.
-        requests: the most that are made.
-        price: an estimate and an upper bound, in dollars; answers that are in the cache cost nothing.
+        place: dotted place in the config, such as "weak_labels.labeler".
+        client: client of the language model.
+        texts: largest number of distinct texts in the requests.
+        requests: largest number of requests.
+        price: estimate and upper bound, in dollars. Answers that are already in the cache cost nothing.
     """
 
     place: str
@@ -42,21 +42,27 @@ class Asking:
 
 @dataclass(frozen=True)
 class Call:
-    """One call: so many texts of a part of the data. `anew`: with other examples, so that no answer is kept."""
+    """One prediction of a learner for some texts of a part of the data.
+
+    Attributes:
+        rows: the part of the data.
+        texts: number of its texts.
+        uncached: whether new examples in the prompts make cached answers useless.
+    """
 
     rows: Rows
     texts: int
-    anew: bool = False
+    uncached: bool = False
 
 
 def dry_run(grid: Experiment | Comparison) -> int:
-    """Print what every client and all of them would cost; the exit code."""
+    """Print the cost of each client and the total, and return the exit code."""
     print(visible("\n".join(shown(askings(grid)))))
     return 0
 
 
 def askings(grid: Experiment | Comparison) -> list[Asking]:
-    """What each place of the config that names a language model would ask. Nothing is asked or written.
+    """The requests of each place of the config that names a language model. Nothing is asked or written.
 
     Raises:
         ConfigError: the price of a model is not known, or the parts of the experiment do not fit each other.
@@ -73,12 +79,12 @@ def askings(grid: Experiment | Comparison) -> list[Asking]:
 
 
 def learners_of(experiment: Experiment) -> dict[str, LLMLearner]:
-    """The learners that ask a language model, by their dotted place in the config."""
+    """The learners that use a language model, by their dotted place in the config."""
     return {place: part for place, part in _walk(experiment) if isinstance(part, LLMLearner)}
 
 
 def calls(experiment: Experiment, cells: Sequence[Cell], splits: Splits, place: str, learner: LLMLearner) -> list[Call]:
-    """The calls that the learner at this place of the config would make at most in these cells, in order."""
+    """Upper bound of the calls of the learner at this place of the config in these cells, in order."""
     top, pool = place.partition(".")[0], splits.pool
     given = bool(pool.known.any()) and experiment.oracle is not None and not experiment.oracle.hides_labels
     batches = [*([] if given else [experiment.start]), *[experiment.batch] * experiment.rounds]
@@ -86,15 +92,15 @@ def calls(experiment: Experiment, cells: Sequence[Cell], splits: Splits, place: 
         return [] if given else [Call(pool, experiment.weak_labels.rows) for _ in experiment.seeds]
     if top == "oracle":
         return [Call(pool, n) for _ in cells for n in batches]
-    anew = bool(learner.examples) or not _keeps(learner.client)
-    fits = len(cells) * (experiment.rounds + 1) if anew else 1
+    repeated = bool(learner.examples) or not _has_cache(learner.client)
+    fits = len(cells) * (experiment.rounds + 1) if repeated else 1
     scored = [Call(part, len(part)) for part in (splits.test, splits.validation) if part is not None]
     read = [] if top == "successor" else [Call(pool, _read(experiment, cells, len(pool), sum(batches)))]
-    return [dataclasses.replace(call, anew=bool(learner.examples)) for call in [*read, *scored] * fits]
+    return [dataclasses.replace(call, uncached=bool(learner.examples)) for call in [*read, *scored] * fits]
 
 
 def shown(found: Sequence[Asking]) -> list[str]:
-    """The lines to print: each place under its client, and all in all."""
+    """The lines to print: each place under its client, and the total."""
     if not found:
         return ["nothing in this config asks a language model"]
     clients = [each.client for i, each in enumerate(found) if each.client not in [e.client for e in found[:i]]]
@@ -127,7 +133,7 @@ def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _read(experiment: Experiment, cells: Sequence[Cell], pool: int, answers: int) -> int:
-    """How many rows of the pool a learner's outputs are read for: all where something chooses or stops by them."""
+    """Number of pool rows that the learner predicts: all where a strategy or stopping rule reads its outputs."""
     strategies = [cell.strategy for cell in cells] + [experiment.cold_start]
     if experiment.stop is not None or any(_may_read(strategy) for strategy in strategies):
         return pool
@@ -135,7 +141,7 @@ def _read(experiment: Experiment, cells: Sequence[Cell], pool: int, answers: int
 
 
 def _may_read(strategy: Any) -> bool:
-    """Whether a strategy, or one inside it that may act later, reads outputs."""
+    """Whether a strategy, or one nested in it, may read the learner's outputs."""
     return any(bool(all_needs(part)) for _, part in _walk(strategy) if isinstance(part, Strategy)) or (
         type(strategy).resolve is not Strategy.resolve
     )
@@ -148,22 +154,22 @@ def _asking(place: str, learner: LLMLearner, made: Sequence[Call]) -> Asking:
     texts, requests, low, high = 0, 0, 0.0, 0.0
     for part in {id(call.rows): call.rows for call in made}.values():
         mine = [call for call in made if call.rows is part]
-        likely, dear = _units(learner, part, longest=False), _units(learner, part, longest=True)
-        dear.sort(key=lambda price: -price.high)
-        used = 0  # units whose answers are kept
+        likely, expensive = _units(learner, part, longest=False), _units(learner, part, longest=True)
+        expensive.sort(key=lambda price: -price.high)
+        used = 0  # units whose answers are in the cache by now
         for call in mine:
-            start = used if _keeps(learner.client) and not call.anew else 0
-            n = min(math.ceil(call.texts / learner.per_call), len(dear) - start)
+            start = used if _has_cache(learner.client) and not call.uncached else 0
+            n = min(math.ceil(call.texts / learner.per_call), len(expensive) - start)
             used = start + n
             requests += n * _repeats(learner)
             low += learner.client.together(likely).low * n / max(1, len(likely))
-            high += learner.client.together(dear[start:used]).high
+            high += learner.client.together(expensive[start:used]).high
         texts += min(len(part), sum(call.texts for call in mine))
     return Asking(place, learner.client, texts, requests, PriceBound(low, high))
 
 
-def _keeps(client: Client) -> bool:
-    """Whether what was answered once is never paid for again."""
+def _has_cache(client: Client) -> bool:
+    """Whether a repeated request is answered from the cache, free of charge."""
     return isinstance(client, HostedClient)
 
 
@@ -172,9 +178,9 @@ def _repeats(learner: LLMLearner) -> int:
 
 
 def _units(learner: LLMLearner, rows: Rows, *, longest: bool) -> list[PriceBound]:
-    """The price of all requests about each text, or about each `per_call` texts, the longest texts first.
+    """Price of all requests about each text, or about each `per_call` texts, the longest texts first.
 
-    Examples that nobody knows yet are taken to be the longest texts, or those of middle length.
+    The examples in the prompts are not known yet: the longest texts stand in for them, or those of median length.
     """
     prepared = learner.prepare(rows)
     texts = sorted(prepared.texts, key=lambda text: -len(text.encode("utf-8", "replace")))
@@ -203,7 +209,7 @@ def _sum(found: Sequence[Asking]) -> PriceBound:
 
 def _line(each: Asking) -> str:
     if math.isnan(each.price.high):
-        return f"{each.place}: asks something that only its own class knows; it is not counted"
+        return f"{each.place}: its requests are not known in advance and are not counted"
     cost = "on this machine" if isinstance(each.client, LocalClient) else _dollars(each.price)
     return f"{each.place}: at most {each.requests:,} requests about {each.texts:,} texts; {cost}"
 
@@ -213,7 +219,7 @@ def _dollars(price: PriceBound) -> str:
 
 
 def _of_cap(client: Client, price: PriceBound) -> list[str]:
-    """What the client's cap leaves."""
+    """A line on the remaining cap of the client; empty without a cap."""
     if not isinstance(client, HostedClient) or client.cap is None:
         return []
     left = max(0.0, client.cap - client.bill().spent)

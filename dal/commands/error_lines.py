@@ -1,4 +1,4 @@
-"""Errors that files or the machine cause, told from mistakes in the program, each in one line."""
+"""One-line messages for errors caused by files or the machine, as opposed to bugs in the program."""
 
 import json
 import traceback
@@ -6,22 +6,22 @@ from pathlib import Path
 
 from dal.errors import one_line, shortened
 
-#: Modules, by the beginning of their names, whose errors say that a file is damaged.
+#: Prefixes of modules whose errors mean that a file is damaged.
 _READERS = ("sqlite3", "_csv", "csv", "yaml", "zipfile", "zlib", "pyarrow", "safetensors")
 
-#: Local variables of ours that hold the path which is worked on.
+#: Local variables of this package that hold the path being processed.
 _NAMES = ("path", "file", "source", "folder", "place", "config")
 
 
 def trouble(error: Exception) -> str | None:
-    """What is wrong with a file or the machine, with its path where it is known; None for all other errors."""
+    """Message about a file or the machine, with the path where it is known; None for all other errors."""
     what = _reason(error)
     if what is None:
         return None
-    named = getattr(error, "filename", None) or _path_of(error)
-    if named is None or (not isinstance(error, OSError) and str(named) in what):
+    path = getattr(error, "filename", None) or _path_of(error)
+    if path is None or (not isinstance(error, OSError) and str(path) in what):
         return what
-    shown = named.decode(errors="backslashreplace") if isinstance(named, bytes) else str(named)
+    shown = path.decode(errors="backslashreplace") if isinstance(path, bytes) else str(path)
     return f"{shortened(shown, 200)}: {what}"
 
 
@@ -34,11 +34,11 @@ def _reason(error: Exception) -> str | None:
         found = ascii(error.object[error.start : error.end][:8])
         return f"{found} cannot be written as {error.encoding} ({error.reason})"
     if isinstance(error, RecursionError):
-        return "something that is nested too deep to be read"
+        return "the input is nested too deeply"
     if isinstance(error, MemoryError) or _lacks_memory(error):
-        return "the memory of this machine does not suffice"
+        return "there is not enough memory on this machine"
     if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "a path that begins with ~ and names no user of this machine"
+        return "a path begins with ~ and does not name a user of this machine"
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return "a name with a NUL character"
     if isinstance(error, UnicodeError | json.JSONDecodeError) or type(error).__module__.startswith(_READERS):
@@ -51,7 +51,7 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _path_of(error: Exception) -> Path | None:
-    """The path that our code was working on when the error was raised."""
+    """The path that this package was processing when the error was raised."""
     package = str(Path(__file__).parents[1])
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for frame in reversed(frames):

@@ -1,4 +1,4 @@
-"""`dal estimate`: its help and its options. The work is in `checking`, which imports what is heavy."""
+"""Help and options of `dal estimate`; `accuracy_estimate` does the work and has the heavy imports."""
 
 import argparse
 from pathlib import Path
@@ -11,22 +11,23 @@ HELP = """\
 usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
        dal estimate FOLDER check.csv [--keep] [--cell NAME]
 
-How good is the latest model of FOLDER on the texts that have no label? The first form draws -n of them, more of those
-that the model is unsure of, and writes them to a CSV file with an empty column `label`. Fill it in as for `dal tell`,
-from the top: what stands below the first text without an answer is not counted yet. The second form reads the answers
-and prints the accuracy with a 95 % interval. It has no bias, because every text was drawn with a known probability,
-which is kept in FOLDER/checks.
+Estimates the accuracy of the latest model of FOLDER on the texts that have no label. The first form draws -n of them,
+preferring those where the model is uncertain, and writes them to a CSV file with an empty column `label`. Fill it in as
+for `dal tell`, from the top: answers below the first unanswered text are not counted yet. The second form reads the
+answers and prints the accuracy with a 95 % interval. The estimate is unbiased, because every text was drawn with a
+known probability, which is stored in FOLDER/checks.
 
-FOLDER is one of `dal ask`, or of `dal run` or `dal compare`: then the first strategy with its first seed, or --cell.
-The answers are no training labels. A random sample also serves `dal autolabel` where there is no validation part.
+FOLDER belongs to `dal ask`, `dal run` or `dal compare`; of a run or comparison, the first strategy and seed are used,
+or those of --cell. The answers do not become training labels. A random sample also serves `dal autolabel` where there
+is no validation part.
 
 options:
-  -n N              how many texts to draw (100; fewer than 50 say little)
+  -n N              number of texts to draw (100; fewer than 50 are not informative)
   -o FILE           the CSV file to write (check.csv)
   --random          draw each text with the same probability
-  --cell NAME       which cell of a run or comparison, such as Margin-seed0
-  --keep            store the answers as labels too: the next model is trained on them, and they cannot judge it
-  --who NAME        with --keep: who answered
+  --cell NAME       cell of a run or comparison, such as Margin-seed0
+  --keep            also store the answers as labels: the next model is trained on them, so they cannot evaluate it
+  --who NAME        with --keep: name of the annotator
   --force           overwrite FILE
   --debug           show the traceback of an error
 """
@@ -57,7 +58,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     drawing = options.n is not None or options.output is not None or options.random or options.force
     if options.file is not None and drawing:
-        raise ConfigError(f"{options.file} is read: -n, -o, --random and --force are for drawing a new sample")
+        raise ConfigError(f"{options.file} is an input: -n, -o, --random and --force are for drawing a new sample")
     if options.file is None and (options.keep or options.who):
         raise ConfigError("--keep and --who are for reading answers: name the file that was filled in")
     if options.file is not None:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from dal.session import Session
 
 
-#: Files that a run folder or one of its cells has.
+#: Files that mark a folder as a run folder or one of its cells.
 _OF_RUNS = ("environment.json", "labels.db", "metrics.jsonl", "successor.json", "model")
 
 
 def read_experiment(config: Path, overrides: "Override", folder: Path) -> "Experiment":
-    """The experiment of the user's own config file, in `folder` unless the config names one.
+    """Build the experiment of a config file, in `folder` unless the config names one.
 
-    Its class paths may name code in the current folder, unless the file is one that a run folder keeps.
+    Class paths in the user's own config may name code in the current folder; those in a run folder's config may not.
     """
     from dal.config import allowed_code as importing
     from dal.config import settings_tree as tree
@@ -33,19 +33,26 @@ def read_experiment(config: Path, overrides: "Override", folder: Path) -> "Exper
 
 
 def is_stored(config: Path) -> bool:
-    """Whether a config is that of a run folder, which may be somebody else's."""
+    """Whether a config belongs to a run folder, which may come from somebody else."""
     return config.name == "config.yaml" and any((config.parent / name).exists() for name in _OF_RUNS)
 
 
 def stored_experiment(folder: Path) -> "Experiment":
-    """The experiment of the config in a run folder, whose class paths may name installed packages alone."""
+    """Build the experiment of a run folder. Its class paths may name only installed packages."""
     from dal.config import settings_tree as tree
 
     return build_experiment(tree.read(stored_config(folder)), tree.Override(), folder, stored=True)
 
 
 def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, stored: bool = False) -> "Experiment":
-    """The experiment of settings, in `folder` unless they name one. `stored`: whether they are those of a folder."""
+    """Build an experiment from settings.
+
+    Args:
+        settings: the config.
+        overrides: options of the command line.
+        folder: the experiment's folder, unless the settings name one.
+        stored: whether the settings come from a run folder.
+    """
     from dal.config import without_imports as static
     from dal.config.kinds import KIND, check_kind
     from dal.config.settings_tree import Node
@@ -61,10 +68,14 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
     from dal.strategies.candidates import as_candidates, check_candidates
 
     experiment, notes = build(Experiment, settings, overrides, stored=stored)
-    _check(experiment, settings.place)
+    if experiment.folder is not None and not experiment.folder.strip():
+        raise ConfigError(f"{settings.place}: folder is empty: name one, such as runs/first")
+    if max(experiment.seeds) >= 1 << 63:
+        largest = shortened(str(max(experiment.seeds)))
+        raise ConfigError(f"{settings.place}: seeds must be smaller than 2^63, got {largest}")
     for note in notes:
         say(note)
-    if "transformers" in sys.modules:  # whose bars for every saved file would break up the run's own display
+    if "transformers" in sys.modules:  # its progress bars for saved files would break up the run's own display
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
@@ -75,19 +86,11 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
     return experiment
 
 
-def _check(experiment: "Experiment", place: str) -> None:
-    """Raises `ConfigError` for a folder without a name, or seeds that are too large."""
-    if experiment.folder is not None and not experiment.folder.strip():
-        raise ConfigError(f"{place}: folder is empty: name one, such as runs/first")
-    if max(experiment.seeds) >= 1 << 63:
-        raise ConfigError(f"{place}: seeds must be smaller than 2^63, got {shortened(str(max(experiment.seeds)))}")
-
-
 def stored_config(folder: Path) -> Path:
-    """The config in a folder.
+    """The config file of a folder.
 
     Raises:
-        ConfigError: there is no such folder, or it has none.
+        ConfigError: the folder or its config does not exist.
     """
     require_folder(folder)
     if not (folder / "config.yaml").is_file():
@@ -96,7 +99,7 @@ def stored_config(folder: Path) -> Path:
 
 
 def require_folder(folder: Path) -> None:
-    """Refuse a folder that is not there."""
+    """Raise ConfigError unless the folder exists."""
     try:
         if folder.is_dir():
             return
@@ -107,10 +110,10 @@ def require_folder(folder: Path) -> None:
 
 
 def settled(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
-    """The experiment of a folder to ask from: of its own config, or of the one that it is started with.
+    """The experiment of a `dal ask` folder: from its stored config, or from the config it is started with.
 
     Raises:
-        ConfigError: the folder is none, belongs to a run or comparison, or has another config than the one given.
+        ConfigError: the folder is invalid, belongs to a run or comparison, or its config differs from the given one.
     """
     from dal.config.settings_tree import Override
 
@@ -123,28 +126,28 @@ def settled(folder: Path, config: Path | None, overrides: "Override | None") -> 
             raise ConfigError(f"{name} has no config.yaml yet: start it with `dal ask {name} --config CONFIG`")
         return read_experiment(config, overrides or Override(), folder)
     require_asked(folder)
-    if config is not None:  # as where the command that began the folder is given again
+    if config is not None:  # as when the command that started the folder is repeated
         experiment = read_experiment(config, overrides or Override(), folder)
         _require_same(experiment, folder)
         return experiment
     if overrides is not None and overrides.inside:
         given = overrides.first().place
-        raise ConfigError(f"{named(folder)} has its config already: leave {given} away, or edit {named(stored)}")
+        raise ConfigError(f"{named(folder)} already has a config: omit {given}, or edit {named(stored)}")
     return stored_experiment(folder)
 
 
 def _require_same(experiment: "Experiment", folder: Path) -> None:
-    """Refuse an experiment that is not the one in the folder's own config."""
+    """Raise ConfigError unless the experiment is the one of the folder's config."""
     from dal.config.stored import first_difference
 
     difference = first_difference(folder, kept_config(experiment))
     if difference is not None:
-        or_edit = f"leave --config away, or edit {named(folder / 'config.yaml')}"
-        raise ConfigError(f"{named(folder)} has its config already, and another: {difference}; {or_edit}")
+        or_edit = f"omit --config, or edit {named(folder / 'config.yaml')}"
+        raise ConfigError(f"{named(folder)} already has a different config: {difference}; {or_edit}")
 
 
 def kept_config(experiment: "Experiment") -> dict[str, Any]:
-    """What the config of a folder to ask from says of its experiment."""
+    """The config to store in a `dal ask` folder: the experiment without the keys that may change."""
     from dal.config.stored import describe
     from dal.experiments.experiment import FREE
 
@@ -152,18 +155,19 @@ def kept_config(experiment: "Experiment") -> dict[str, Any]:
 
 
 def open_session(experiment: "Experiment", folder: Path) -> "Session":
-    """The session of a folder to ask from."""
+    """Open the session of a `dal ask` folder."""
     from dal.experiments.experiment import Cell
 
     return experiment.session(Cell(folder.name, experiment.strategy, experiment.seeds[0]), folder, simulated=False)
 
 
 def _placed(settings: "Node", overrides: "Override", folder: Path) -> "Node":
+    """The settings, with `folder` as their folder unless they or the overrides name one."""
     from dal.config.settings_tree import Node
 
     given = overrides.inside.get("folder")
     if given is not None and given.node is not None and not (given.node.raw or "").strip():
-        raise ConfigError("--folder is empty: name one, such as runs/first, or null to keep nothing")
+        raise ConfigError("--folder is empty: name one, such as runs/first, or null to store nothing")
     if given is None and (settings.value.get("folder") is None or settings.value["folder"].value is None):
         return Node({**settings.value, "folder": Node(str(folder), str(folder), settings.place)}, None, settings.place)
     return settings

@@ -1,4 +1,4 @@
-"""`dal list`: what is installed and can be named in a config."""
+"""`dal list`: the installed parts that a config can name."""
 
 import shutil
 import textwrap
@@ -12,7 +12,8 @@ def listing(arguments: list[str]) -> int:
     from dal.config import plugins
 
     groups = {group.partition(".")[2]: group for group in plugins.NOUNS}
-    parser = Parser("dal list", description="Shows what is installed and can be named in a config.", allow_abbrev=False)
+    about = "Lists the installed parts that a config can name."
+    parser = Parser("dal list", description=about, allow_abbrev=False)
     parser.add_argument("kind", nargs="?", choices=list(groups))
     chosen = parser.parse_args(arguments).kind
     for title, group in groups.items():

@@ -1,4 +1,4 @@
-"""`dal llm`: look at what a language model is asked."""
+"""`dal llm`: inspect the prompts of a language model."""
 
 import dataclasses
 from pathlib import Path
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]
 
-Shows the very prompt that the LLMLearner of CONFIG asks about one text, and asks nothing. Where labeled rows are shown
-as examples, those of the data are, the text's own left out. All keys of the config can be given as options.
+Prints the exact prompt of the LLMLearner of CONFIG for one text, without sending it. Few-shot examples are taken from
+the labels in the data, except the text's own label. All keys of the config can be given as options.
 
 options:
-  --row ID      the text with this id; the first of the pool by default
-  --place KEY   which of several LLMLearners, such as learner, weak_labels.labeler or oracle.machines.0.labeler
+  --row ID      id of the text; the first of the pool by default
+  --place KEY   one of several LLMLearners, such as learner, weak_labels.labeler or oracle.machines.0.labeler
   --debug       show the traceback of an error
 """
 
@@ -60,24 +60,24 @@ def preview(arguments: list[str]) -> int:
 
 
 def _learner(config: Path, experiment: "Experiment", place: str | None) -> "LLMLearner":
-    """The language model at a place of the config; the first one by default, and the others are named."""
+    """The LLM learner at a place of the config; by default the first one, and the others are listed."""
     from dal.commands.dry_run import learners_of
 
-    found = learners_of(experiment)
-    if not found:
+    learners = learners_of(experiment)
+    if not learners:
         raise ConfigError(
-            f"{config} has a {type(experiment.learner).__name__}, and no part of it asks a language model"
+            f"{config} has a {type(experiment.learner).__name__}, and no part of it uses a language model"
         )
-    if place is not None and place not in found:
-        raise ConfigError(f"--place {place}: no language model is there; there is one at {', '.join(found)}")
-    taken = next(iter(found)) if place is None else place
-    if place is None and len(found) > 1:
-        say(f"{taken}; --place shows the others: {', '.join(list(found)[1:])}")
-    return found[taken]
+    if place is not None and place not in learners:
+        raise ConfigError(f"--place {place}: no language model is there; there is one at {', '.join(learners)}")
+    selected = next(iter(learners)) if place is None else place
+    if place is None and len(learners) > 1:
+        say(f"{selected}; --place shows the others: {', '.join(list(learners)[1:])}")
+    return learners[selected]
 
 
 def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
-    """The learner with the labels in the data as examples, but for the row's own."""
+    """The learner with the labels in the data as examples, except the row's own."""
     known = pool.known.clone()
     known[row] = False
     rows = known.nonzero().flatten()
@@ -85,13 +85,13 @@ def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
 
 
 def shown(request: Any) -> str:
-    """A request as a person reads it: system prompt, user's turn, and how the answer is taken.
+    """A request in readable form: system prompt, user prompt, and the settings of the answer.
 
-    Control characters are escaped: a text may hold what a terminal would obey.
+    Control characters are escaped, since a text may contain terminal escape sequences.
     """
     parts = [f"--- system\n{request.system}"] if request.system else []
     parts.append(f"--- user\n{request.prompt}")
     options = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     schema = "structured" if options.pop("schema") is not None else "free text"
-    told = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
-    return visible("\n\n".join([*parts, f"--- answer\n{schema}, {told}"]))
+    settings = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
+    return visible("\n\n".join([*parts, f"--- answer\n{schema}, {settings}"]))

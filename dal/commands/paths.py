@@ -1,4 +1,4 @@
-"""Whether the files and folders of a command line are what the command needs: checked before anything is opened."""
+"""Checks of the files and folders of a command line, before anything is opened."""
 
 import argparse
 import os
@@ -14,31 +14,27 @@ from dal.store.atomic_files import check_output, named
 if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
 
-#: What a folder of version 0.1 may be as well: of a run or to ask from, while nothing but its config is there.
+#: Kind of a folder of version 0.1 that holds nothing but its config: it may belong to a run or to `dal ask`.
 BEGUN = "begun"
 
 _CONFIG, _LABELS, _ENVIRONMENT = "config.yaml", "labels.db", "environment.json"
-#: Files of ours in the folder of a session, run or comparison.
+#: Files that dal keeps in the folder of a session, run or comparison.
 FILES = {_CONFIG, _LABELS, _ENVIRONMENT, "metrics.jsonl", ".lock", "logged.json", "map.json", "successor.json"}
 FILES |= {f"{_LABELS}{side}" for side in ("-wal", "-shm", "-journal")} | {"report.html", "worker.log"}
 _FOLDERS = {"model", "checks", "report", "logs"}
-_MAX_NAME = 255  # bytes, on all usual file systems
+_MAX_NAME = 255  # bytes, on all common file systems
 _CELL = re.compile(r".+-seed\d+")
 
 
 def path_of(text: str) -> Path:
-    """The path that an argument names, for argparse. An empty one would be the current folder."""
+    """Parse a path argument. An empty string is refused, since it would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")
     return Path(text)
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a name that is no folder and that none can be made under.
-
-    Raises:
-        ConfigError: says why.
-    """
+    """Raise ConfigError unless the path is a writable folder or one can be created there."""
     above = folder
     try:
         while not above.exists() and above != above.parent:
@@ -46,7 +42,7 @@ def check_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(f"{named(folder)} cannot be a folder: {reason}") from error
-    wrong = "holds a null character" if "\0" in str(folder) else ""
+    wrong = "contains a null character" if "\0" in str(folder) else ""
     if any(len(os.fsencode(part)) > _MAX_NAME for part in folder.parts):
         wrong = f"is longer than {_MAX_NAME} bytes"
     if wrong or (above != folder and folder.is_symlink()):
@@ -59,10 +55,10 @@ def check_folder(folder: Path) -> None:
 
 
 def kind_of(folder: Path) -> str:
-    """What the folder, which has a config.yaml, is: as the config says, or by its contents where version 0.1 made it.
+    """Kind of a folder that has a config.yaml: given by the config, or by the contents for folders of version 0.1.
 
     Raises:
-        ConfigError: its config cannot be read.
+        ConfigError: the config cannot be read.
     """
     from dal.config import settings_tree as tree
 
@@ -81,12 +77,12 @@ def kind_of(folder: Path) -> str:
 
 
 def require_asked(folder: Path) -> None:
-    """Refuse a folder of a run, whose questions and answers are its own."""
+    """Raise ConfigError unless the folder belongs to `dal ask`: a run manages its own questions and answers."""
     _refuse(folder, (ASKED, BEGUN), "`dal ask` and `dal tell` need a folder of their own")
 
 
 def require_run(folder: Path) -> None:
-    """Refuse a folder that has a config and is not that of a run."""
+    """Raise ConfigError for a folder that has a config and does not belong to a run."""
     if (folder / _CONFIG).is_file():
         _refuse(folder, (RUN, BEGUN), "`dal run` needs a folder of its own")
 
@@ -95,20 +91,20 @@ def _refuse(folder: Path, kinds: tuple[str, ...], otherwise: str) -> None:
     kind, name = kind_of(folder), named(folder)
     if kind in kinds:
         return
-    told = {
+    messages = {
         RUN: f"{name} belongs to `dal run`, which answers its own questions: {otherwise}",
-        COMPARISON: f"{name} belongs to `dal compare` (`dal compare --resume {name}` goes on with it): {otherwise}",
+        COMPARISON: f"{name} belongs to `dal compare` (`dal compare --resume {name}` resumes it): {otherwise}",
         CELL: f"{name} is one strategy and seed of a run, which answers its own questions: {otherwise}",
         ASKED: f"{name} belongs to `dal ask` and `dal tell`, where a person answers: {otherwise}",
     }
-    raise ConfigError(told[kind])
+    raise ConfigError(messages[kind])
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
 def check_input(file: Path) -> None:
-    """Refuse a name that is no file to read."""
+    """Raise ConfigError unless the path is a regular file."""
     try:
         if file.is_file():
             return
@@ -121,15 +117,12 @@ def check_input(file: Path) -> None:
 
 
 def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
-    """Refuse a file that cannot be written, or should not be replaced.
+    """Raise ConfigError for an output file that cannot be written or must not be replaced.
 
     Args:
-        output: where a CSV file is to be written.
-        folder: that the command works in; it may be made only then.
-        force: replace the file if it is there.
-
-    Raises:
-        ConfigError: says why.
+        output: path of the CSV file to write.
+        folder: folder of the command, which need not exist yet.
+        force: whether an existing file may be replaced.
     """
     check_folder(folder)
     if output.parent.absolute() == folder.absolute() and not folder.exists():
@@ -138,16 +131,16 @@ def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
         check_output(output)
     final = Path(os.path.realpath(output))
     if _is_kept(final, folder):
-        raise ConfigError(f"{named(output)} is a file that dal keeps itself: choose another name")
+        raise ConfigError(f"{named(output)} is one of dal's own files: choose another name")
     if final.exists() and not force:
         raise ConfigError(
-            f"{named(output)} is there already and may hold answers: `dal tell` it, choose another name, or "
+            f"{named(output)} already exists and may contain answers: `dal tell` it, choose another name, or "
             "overwrite it with --force"
         )
 
 
 def _is_kept(final: Path, folder: Path) -> bool:
-    """Whether the file belongs to a folder of ours, or is a database."""
+    """Whether the file is one of dal's own files, or a SQLite database."""
     place = final.parent
     ours = place == Path(os.path.realpath(folder)) or (place / _CONFIG).is_file() or (place / _LABELS).is_file()
     if final.name == _CONFIG or (ours and final.name in FILES):
@@ -161,11 +154,7 @@ def _is_kept(final: Path, folder: Path) -> bool:
 
 
 def check_sources(output: Path, sources: Iterable[str | Path | None]) -> None:
-    """Refuse to write into what is read: a config, a file of the data, or a folder of it.
-
-    Raises:
-        ConfigError: names it.
-    """
+    """Raise ConfigError for an output that would overwrite an input: the config, a data file, or a data folder."""
     final = Path(os.path.realpath(output))
     for source in sources:
         if source is None:
@@ -174,10 +163,10 @@ def check_sources(output: Path, sources: Iterable[str | Path | None]) -> None:
             read = Path(os.path.realpath(Path(source).expanduser()))
             within = read.is_dir() and read in final.parents
             same = read == final or (read.is_file() and final.is_file() and read.samefile(final))
-        except (OSError, ValueError, RuntimeError):  # no path, or a home that nobody has
+        except (OSError, ValueError, RuntimeError):  # not a path, or the home of an unknown user
             continue
         if same or within:
-            what = "lies in the data" if within else "is read by this command"
+            what = "is inside the data folder" if within else "is read by this command"
             raise ConfigError(f"{named(output)} {what}: choose another name")
 
 

@@ -1,25 +1,21 @@
-"""`dal run`: an experiment, from its config or on in its folder."""
+"""`dal run`: run an experiment from a config, or resume one."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import read_experiment, stored_experiment
 from dal.commands.paths import check_folder, require_run
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
 
-if TYPE_CHECKING:
-    from dal.experiments.experiment import Experiment
-
 HELP = """\
 usage: dal run CONFIG [--key value ...]
        dal run --resume FOLDER
 
-Runs the experiment that CONFIG (YAML) describes: the strategy against the baseline, over the same seeds, round by
-round, answered by the oracle or by the labels in the data, which are hidden from the run. Everything is kept in its
-folder; running the same config again goes on where the last run stopped.
+Runs the experiment that CONFIG (YAML) describes: the strategy and the baseline, over the same seeds, round by round,
+answered by the oracle or by the labels in the data, which are hidden from the run. All results are stored in its
+folder; running the same config again resumes it.
 
-Every key of the config can be given as an option, dotted where it lies inside another, in any order:
+Every key of the config can be given as an option, dotted for nested keys, in any order:
   --data.path tickets.csv --strategy BADGE --strategy.seeding k-center --learner.epochs 3 --seeds [0,1,2]
 A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an import path, alone or with its options:
   strategy: Margin
@@ -27,10 +23,10 @@ A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an 
   strategy: {class_path: my_package.MyStrategy, init_args: {weight: 2.0}}
 
 options:
-  --resume FOLDER   go on with the run in FOLDER
+  --resume FOLDER   resume the run in FOLDER
   --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
-  --print-config    print the config with all its defaults, and do nothing
-  --dry-run         say what the language models of the config would cost, and ask nothing
+  --print-config    print the config with all defaults, and exit
+  --dry-run         estimate the cost of the config's language models, and ask nothing
   --debug           show the traceback of an error
 """
 
@@ -48,7 +44,7 @@ def run(arguments: list[str]) -> int:
     options, overrides = split(parser, arguments)
     if options.resume is not None:
         if options.config is not None or overrides.inside:
-            raise ConfigError("--resume takes the folder alone: its config.yaml says the rest")
+            raise ConfigError("--resume takes only the folder: its config.yaml has the rest")
         require_run(options.resume)
         experiment = stored_experiment(options.resume)
     elif options.config is None:
@@ -56,7 +52,11 @@ def run(arguments: list[str]) -> int:
     else:
         experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     if options.print_config:
-        print(_as_yaml(experiment), end="")
+        import yaml
+
+        from dal.config.stored import describe
+
+        print(yaml.safe_dump(describe(experiment), sort_keys=False, allow_unicode=True, width=120), end="")
         return 0
     if options.dry_run:
         from dal.commands.dry_run import dry_run
@@ -67,12 +67,3 @@ def run(arguments: list[str]) -> int:
         require_run(Path(experiment.folder))
     experiment.run()
     return 0
-
-
-def _as_yaml(experiment: "Experiment") -> str:
-    import yaml
-
-    from dal.config.stored import describe
-
-    text: str = yaml.safe_dump(describe(experiment), sort_keys=False, allow_unicode=True, width=120)
-    return text

@@ -1,4 +1,4 @@
-"""The latest model of a folder that `dal run`, `dal compare` or `dal ask` made, opened to be read."""
+"""The latest model of a folder of `dal run`, `dal compare` or `dal ask`, loaded for prediction."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,12 @@ from dal.store.run_folder import LABELS
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a session is kept, and how to make it again.
+    """Location of a stored session, and what is needed to reopen it.
 
     Attributes:
-        folder: of the session.
-        experiment: what its config says.
-        cell: the strategy and the seed.
+        folder: folder of the session.
+        experiment: experiment of its config.
+        cell: strategy and seed.
         simulated: whether it belongs to a run, rather than to `dal ask`.
     """
 
@@ -38,12 +38,12 @@ class Place:
 
 @dataclass(eq=False)
 class Model:
-    """The model that the present labels make, and what it says of rows.
+    """The model trained on the current labels of a session.
 
     Attributes:
-        session: made again on its folder.
-        place: where.
-        monitor: watches fits and passes.
+        session: the reopened session.
+        place: location of the session.
+        monitor: progress of training and prediction.
     """
 
     session: Session
@@ -52,11 +52,15 @@ class Model:
     _prepared: dict[str, Prepared] = field(default_factory=dict)
 
     def logits(self, part: str, rows: Tensor) -> Tensor:
-        """Those of rows of a part of the data, (n, C) float64, on the CPU, in full precision.
+        """Logits of some rows of a part of the data, (n, C) float64, on the CPU, computed in full precision.
+
+        Args:
+            part: "pool", "validation" or "test".
+            rows: (n,) int64 row indices.
 
         Raises:
             SessionError: nothing is labeled yet.
-            LearnerError: they are not finite.
+            LearnerError: a logit is not finite.
         """
         if part not in self._prepared:
             self._prepared[part] = self.session.learner.prepare(getattr(self.session.data, part))
@@ -73,14 +77,14 @@ class Model:
 
 
 def find(folder: Path, cell: str | None = None) -> Place:
-    """The session of a folder: of `dal ask`, of one cell, or of a run or comparison, of which one cell is taken.
+    """Locate the session of a folder of `dal ask`, of one cell, or of one cell of a run or comparison.
 
     Args:
         folder: the folder.
-        cell: which one of a run or comparison, such as "Margin-seed0"; by default the first strategy's, first seed.
+        cell: cell of a run or comparison, such as "Margin-seed0"; by default the first strategy with the first seed.
 
     Raises:
-        ConfigError: there is none, it has no labels yet, or no cell of this name.
+        ConfigError: there is no session, it has no labels yet, or there is no cell of this name.
     """
     settings = tree.read(stored_config(folder))
     kind = kind_of(folder)
@@ -101,13 +105,13 @@ def find(folder: Path, cell: str | None = None) -> Place:
             place = _of_run(folder, experiment, experiment.cells, cell)
     if not (place.folder / LABELS).is_file():
         raise ConfigError(
-            f"{place.folder} holds no answers yet, so there is no model: let the run begin, or ask and tell"
+            f"{place.folder} holds no answers yet, so there is no model: start the run, or use `dal ask` and `dal tell`"
         )
     return place
 
 
 def load(place: Place, monitor: Monitor = SILENT) -> Model:
-    """The model of a place. Close its session when done.
+    """Load the model of a session. The caller closes its session.
 
     Raises:
         BusyError: another process works in the folder.
@@ -120,12 +124,12 @@ def load(place: Place, monitor: Monitor = SILENT) -> Model:
 
 
 def _of_run(folder: Path, experiment: Experiment, cells: list[Cell], name: str | None) -> Place:
-    found = {cell.name: cell for cell in cells}
-    if name is not None and name not in found:
+    known = {cell.name: cell for cell in cells}
+    if name is not None and name not in known:
         raise ConfigError(
-            f"{folder} has no cell {shortened(name)!r}{near(shortened(name), found)}; cells are {', '.join(found)}"
+            f"{folder} has no cell {shortened(name)!r}{near(shortened(name), known)}; cells are {', '.join(known)}"
         )
-    cell = cells[0] if name is None else found[name]
+    cell = cells[0] if name is None else known[name]
     return Place(folder / cell.name, experiment, cell, True)
 
 

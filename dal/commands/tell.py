@@ -1,4 +1,4 @@
-"""`dal tell`: the answers in a file that a person filled in, stored."""
+"""`dal tell`: store the answers of a file that a person filled in."""
 
 from dal.commands.experiment_settings import open_session, settled
 from dal.commands.paths import check_input, path_of
@@ -13,10 +13,11 @@ def tell(arguments: list[str]) -> int:
         "label stay pending; `skip` declines a row. If any line is wrong, nothing is stored.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=path_of, help="the folder that the texts were asked from")
-    parser.add_argument("file", type=path_of, help="the CSV file; the columns id and label are read")
-    parser.add_argument("--correct", action="store_true", help="take rows that were not asked, and change answers")
-    parser.add_argument("--who", default="", help="who answered, stored with each answer")
+    parser.add_argument("folder", type=path_of, help="the folder given to `dal ask`")
+    parser.add_argument("file", type=path_of, help="the CSV file; its columns id and label are read")
+    about = "accept rows that were not asked, and replace earlier answers"
+    parser.add_argument("--correct", action="store_true", help=about)
+    parser.add_argument("--who", default="", help="name of the annotator, stored with each answer")
     options = parser.parse_args(arguments)
     check_input(options.file)
     with open_session(settled(options.folder, None, None), options.folder) as session:
@@ -31,7 +32,7 @@ def tell(arguments: list[str]) -> int:
         new += keep_absent(session, answers.absent, who=options.who)
         before = len(answers.rows) + len(answers.absent) - new
         print(
-            f"{new} new answers stored, {before} were there already; {len(session.pending)} texts are "
+            f"{new} new answers stored, {before} were already stored; {len(session.pending)} texts are "
             f"still to be answered, {len(session.labels)} have a label"
         )
     return 0

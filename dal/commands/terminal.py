@@ -1,4 +1,4 @@
-"""What is typed after `dal`, and what is said back."""
+"""Argument parsing and messages shared by the commands."""
 
 import argparse
 import re
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are ours: one line, no usage."""
+    """Argument parser whose errors are a `ConfigError` of one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error that `main` shows."""
+        """Raise the error that `main` prints."""
         raise ConfigError(f"{shortened(message, 500)} (see {self.prog} --help)")
 
 
 def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, "Override"]:
-    """The command's own options, and all other `--key value` pairs as overrides of the config."""
+    """Split arguments into the command's own options and `--key value` overrides of the config."""
     from dal.config.settings_tree import options
 
     known = set(parser._option_string_actions)
@@ -43,12 +43,12 @@ def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
 
 
 def wants_help(arguments: list[str]) -> bool:
-    """Whether the arguments ask for help, wherever it stands among them."""
+    """Whether the arguments contain --help or -h, at any position."""
     return "--help" in arguments or "-h" in arguments
 
 
 def about_keys() -> str:
-    """What every key of a config means, for the help of commands that take them all."""
+    """Help text of all config keys, for commands that accept them as options."""
     from dal.config import without_imports as static
 
     lines = ["keys of a config:"]
@@ -61,15 +61,15 @@ def about_keys() -> str:
 
 
 def printable(text: str) -> str:
-    """A message in one line, or one for each item of its list; control characters become escapes."""
+    """A message on one line, or one line per item of its list, with control characters escaped."""
     items = [re.sub(r"\s*[\r\n]\s*", " ", item) for item in text.split("\n  ")]
     return "\n  ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in item) for item in items)
 
 
 def visible(text: str) -> str:
-    """A text for the terminal: line breaks and tabs as they are, all else that does not print as an escape.
+    """Escape non-printable characters except line breaks and tabs.
 
-    What comes from data may hold sequences that clear the screen, set its title or hide what follows.
+    Texts from data may contain sequences that clear the screen, set its title or hide later output.
 
     Example:
         >>> print(visible("a \x1b[2J"))
@@ -79,7 +79,7 @@ def visible(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Tell the user something that is not the command's result: on stderr, after "dal:"."""
+    """Print a message that is not the command's result to stderr, with the prefix "dal:"."""
     print(f"dal: {visible(text)}", file=sys.stderr)
 
 

@@ -1,1 +1,1 @@
-"""YAML and command line to constructors: the signatures are the config."""
+"""Configuration: YAML files and command lines are matched against constructor signatures."""

@@ -1,9 +1,9 @@
-"""Which code a class path may run: that of installed packages, and of one folder where the user said so.
+"""Restriction of the code that class paths may run: installed packages, and one folder that the user allows.
 
-A command of `dal` never imports from the current folder by itself, because the folder may be somebody else's. A finder
-at the end of `sys.meta_path` serves the modules that a class path of the user names, and those that they import in
-turn, from one folder: the current one for the user's own config and command line, or that of `--allow-code`. Installed
-packages come first, so that no file of the folder can take their place.
+A command of `dal` never imports from the current folder by itself, because its files may come from somebody else. A
+finder at the end of `sys.meta_path` loads the modules that the user's class paths name, and those that they import,
+from one folder: the current one for the user's own config and command line, or that of `--allow-code`. Installed
+packages take precedence, so that no file of the folder can replace them.
 """
 
 import ast
@@ -23,14 +23,14 @@ from types import ModuleType
 
 from dal.errors import ConfigError, shortened
 
-#: Source files of one package that are searched for imports.
-_MOST_FILES = 1000
-#: Characters and dots of an import path.
-_LONGEST, _MOST_DOTS = 1000, 50
+#: Largest number of source files of one package that are searched for imports.
+_MAX_FILES = 1000
+#: Largest numbers of characters and dots of an import path.
+_MAX_LENGTH, _MAX_DOTS = 1000, 50
 
 
 class _Folder(MetaPathFinder):
-    """Serves the admitted modules of one folder, and no others."""
+    """Finder of the admitted modules of one folder."""
 
     def __init__(self, allowed: Path | None) -> None:
         self.allowed = allowed
@@ -39,15 +39,15 @@ class _Folder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The admitted top-level module of this name; what is inside a package is found by the package's own path."""
+        """Spec of an admitted top-level module; submodules are found by the path of their package."""
         return self.look(fullname) if path is None and fullname in self.names else None
 
     def look(self, top: str) -> ModuleSpec | None:
-        """The module of this name in the folder."""
+        """Spec of a module in the folder, admitted or not."""
         return None if self.allowed is None else PathFinder.find_spec(top, [str(self.allowed)])
 
     def admit(self, top: str) -> None:
-        """Serve a module of the folder, and those of the folder that it imports in turn."""
+        """Admit a module of the folder, and the modules of the folder that it imports, recursively."""
         importlib.invalidate_caches()
         waiting = [top]
         while waiting:
@@ -60,7 +60,7 @@ class _Folder(MetaPathFinder):
                 waiting += _imported_by(spec)
 
     def forget(self) -> None:
-        """Unload what was served: another command in this process may be given another folder."""
+        """Unload the admitted modules, since another command in this process may use another folder."""
         for name in [name for name in sys.modules if name.partition(".")[0] in self.names]:
             del sys.modules[name]
 
@@ -70,10 +70,10 @@ _folder: _Folder | None = None
 
 @contextmanager
 def isolated(allowed: Path | None = None) -> Iterator[None]:
-    """Keep the current folder off the import path meanwhile, and let class paths name code in `allowed` alone.
+    """Context in which the current folder is not on the import path and class paths may name only code in `allowed`.
 
     Raises:
-        ConfigError: `allowed` is no folder.
+        ConfigError: `allowed` is not a folder.
     """
     global _folder
     before, path = _folder, list(sys.path)
@@ -90,7 +90,7 @@ def isolated(allowed: Path | None = None) -> Iterator[None]:
 
 
 def without_current_folder(path: Iterable[str]) -> list[str]:
-    """The entries of an import path but for those that mean the current folder, or lie in it by a relative name."""
+    """The entries of an import path except the current folder and relative paths."""
     given = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
     kept = [entry for entry in path if os.path.isabs(entry) or _is_hook(entry)]
     for entry in given.split(os.pathsep) if given else []:
@@ -101,7 +101,7 @@ def without_current_folder(path: Iterable[str]) -> list[str]:
 
 
 def safe_environment() -> dict[str, str]:
-    """This process's environment for a Python that must not import from its current folder."""
+    """Environment variables for a Python process that must not import from its current folder."""
     kept = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
     root = Path(__file__).absolute().parents[2]
     if str(root) in sys.path and not _is_of_python(root):  # this package runs from its source folder
@@ -110,25 +110,26 @@ def safe_environment() -> dict[str, str]:
 
 
 def allow_current_folder() -> None:
-    """Let class paths name code in the current folder: they come from the user's own config or command line.
+    """Allow class paths to name code in the current folder, for the user's own config or command line.
 
-    `--allow-code` takes its place. Outside of a command of `dal` the program's own import path decides.
+    `--allow-code` takes precedence. Outside of a command of `dal` the program's own import path applies.
     """
     if _folder is not None and _folder.allowed is None:
-        with contextlib.suppress(OSError):  # a current folder that was removed holds no code
+        with contextlib.suppress(OSError):  # the current folder was removed
             _folder.allowed = Path.cwd()
 
 
 def admit(path: str) -> None:
-    """Make sure that the module of a class path may be imported. Nothing is imported.
+    """Check that the module of a class path may be imported, without importing it.
 
     Args:
-        path: such as `my_package.parts.Spread` or `my_package.parts:Spread`.
+        path: import path such as `my_package.parts.Spread` or `my_package.parts:Spread`.
 
     Raises:
-        ConfigError: it is too long, in the standard library, or in no installed package while the config is stored.
+        ConfigError: the path is too long, in the standard library, or not in an installed package while no folder is
+            allowed.
     """
-    if len(path) > _LONGEST or path.count(".") > _MOST_DOTS:  # importing takes a call for each package
+    if len(path) > _MAX_LENGTH or path.count(".") > _MAX_DOTS:  # importing recurses into each package
         raise ConfigError(f"{shortened(path)} is too long for an import path")
     top = re.split("[.:]", path.strip(), maxsplit=1)[0]
     if top in sys.stdlib_module_names:
@@ -146,12 +147,12 @@ def admit(path: str) -> None:
 
 
 def is_own(path: str) -> bool:
-    """Whether the code at a class path is the user's: of the allowed folder, or imported by the user's own program."""
+    """Whether the code at a class path belongs to the user: to the allowed folder, or to the user's own program."""
     return _folder is None or re.split("[.:]", path.strip(), maxsplit=1)[0] in _folder.names
 
 
 def hidden(module: str) -> str:
-    """What to add to an error about an installed module that hides one of the same name in the user's folder."""
+    """Addition to an error about an installed module that hides one of the same name in the user's folder."""
     top = module.partition(".")[0]
     if _folder is None or not top.isidentifier() or top in _folder.names or _folder.look(top) is None:
         return ""
@@ -159,19 +160,19 @@ def hidden(module: str) -> str:
 
 
 def allow_option() -> str:
-    """What a command that goes on with a stored config must add, where code of a folder was used; else nothing."""
+    """The `--allow-code` option that a command for a stored config needs; empty where no code of a folder was used."""
     return f" --allow-code {shlex.quote(str(_folder.allowed))}" if _folder is not None and _folder.names else ""
 
 
 def code_folder(config: object) -> Path | None:
-    """The folder, outside of installed packages, that a worker process needs to import the classes of a config.
+    """The folder outside of installed packages from which a worker process must import the classes of a config.
 
     In a command of `dal` it is the allowed folder, if it was used. In another program it is that of the first class or
-    function whose module lies directly in an entry of the import path which a fresh Python would not have.
+    function whose module is directly in an entry of the import path which a new Python process would not have.
     """
     if _folder is not None:
         if _folder.allowed is not None and isinstance(config, dict):
-            for text in _texts(config.get("loggers")):  # which are imported when the first cell begins
+            for text in _texts(config.get("loggers")):  # loggers are imported only when the first cell starts
                 with contextlib.suppress(ConfigError):
                     admit(text)
         return _folder.allowed if _folder.names else None
@@ -186,6 +187,7 @@ def code_folder(config: object) -> Path | None:
 
 
 def _texts(config: object) -> Iterator[str]:
+    """All strings in a nested config."""
     if isinstance(config, str):
         yield config
     elif isinstance(config, dict | list | tuple):
@@ -194,7 +196,7 @@ def _texts(config: object) -> Iterator[str]:
 
 
 def _is_hook(entry: str) -> bool:
-    """Whether an entry of the import path is no place but the mark of an editable install."""
+    """Whether an entry of the import path is the marker of an editable install instead of a folder."""
     return entry.endswith("__path_hook__") and not os.path.exists(entry)
 
 
@@ -215,7 +217,7 @@ def _is_installed(top: str) -> bool:
 
 
 def _is_of_python(folder: Path) -> bool:
-    """Whether a fresh Python has the folder on its path anyhow."""
+    """Whether a new Python process has the folder on its path."""
     import site
     import sysconfig
 
@@ -225,15 +227,16 @@ def _is_of_python(folder: Path) -> bool:
 
 
 def _imported_by(spec: ModuleSpec) -> set[str]:
-    """The top-level names of all imports in the source of a module, or in all sources of a package."""
+    """Top-level names of all imports in the source of a module or package."""
     files = [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
     for place in spec.submodule_search_locations or ():
-        files += [file for file, _ in zip(Path(place).rglob("*.py"), range(_MOST_FILES), strict=False)]
-    found: set[str] = set()
+        files += [file for file, _ in zip(Path(place).rglob("*.py"), range(_MAX_FILES), strict=False)]
+    imported: set[str] = set()
     for file in files:
-        with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # importing it says so
-            found |= set(_imports(ast.parse(file.read_bytes())))
-    return found
+        # Importing the file reports these errors.
+        with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            imported |= set(_imports(ast.parse(file.read_bytes())))
+    return imported
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

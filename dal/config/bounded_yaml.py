@@ -1,4 +1,4 @@
-"""YAML from files and replies, parsed within limits of depth and size."""
+"""YAML parsing with limits on depth and size."""
 
 from typing import Any
 
@@ -6,20 +6,21 @@ import yaml
 
 from dal.store.bounded_json import MAX_DEPTH, BoundsError
 
-#: Values that a YAML document may hold, each alias counted as a copy of what it stands for.
+#: Largest number of values in a YAML document, with every alias counted as a copy.
 MAX_YAML_NODES = 200_000
-#: Characters of a YAML document: the parser reads about 100,000 a second.
+#: Largest number of characters of a YAML document: the parser reads about 100,000 per second.
 MAX_YAML_LENGTH = 1 << 20
 
 
 class LimitError(yaml.composer.ComposerError):
-    """A node of a YAML document beyond a limit."""
+    """A YAML document exceeds a limit."""
 
 
 class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
-    """Refuses nodes that are nested too deep, too many, or inside themselves. A base to list before a loader.
+    """Mixin for YAML loaders that rejects documents that are too deep, too large, or contain themselves.
 
-    Aliases make a short text into a huge value when it is walked, so that what counts is the size after expansion.
+    Aliases can expand a short text into a huge value, so the size after expansion is limited. List it before the
+    loader among the bases.
 
     Raises:
         LimitError: at the first node beyond a limit.
@@ -28,7 +29,7 @@ class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
     _open = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose a node and measure what it holds."""
+        """Compose a node and measure its expanded size and depth."""
         extents: dict[int, tuple[int, int]] = self.__dict__.setdefault("_extents", {})  # node -> nodes, levels
         start = self.peek_event().start_mark
         if self.check_event(yaml.events.AliasEvent):
@@ -54,30 +55,30 @@ class BoundedComposer(yaml.parser.Parser, yaml.composer.Composer):
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """Put what merge keys (`<<`) bring into the mapping, each key once: repeated merges would double them."""
+        """Resolve merge keys (`<<`) with each key once: repeated merges would double the size each time."""
         super().flatten_mapping(node)  # type: ignore[misc]
         kept = {(key.value if isinstance(key, yaml.ScalarNode) else id(key)): (key, value) for key, value in node.value}
         node.value = list(kept.values())
 
 
 class BoundedLoader(BoundedComposer, yaml.SafeLoader):
-    """`yaml.SafeLoader` within limits."""
+    """`yaml.SafeLoader` with limits."""
 
 
 class BoundedTextLoader(BoundedComposer, yaml.BaseLoader):
-    """`yaml.BaseLoader` (every scalar is text) within limits."""
+    """`yaml.BaseLoader` (every scalar is text) with limits."""
 
 
 def parse_yaml(text: str, *, loader: type = BoundedLoader, max_length: int = MAX_YAML_LENGTH) -> Any:
     """Parse YAML into lists, dicts and scalars.
 
     Args:
-        text: one document.
-        loader: a loader class that begins with `BoundedComposer`.
-        max_length: characters.
+        text: one YAML document.
+        loader: loader class whose first base is `BoundedComposer`.
+        max_length: largest number of characters.
 
     Raises:
-        ValueError: not YAML, or beyond a limit; the message has the line where it is known.
+        ValueError: the text is not YAML or exceeds a limit; the message has the line if it is known.
 
     Example:
         >>> parse_yaml("a: [1, 2]")
@@ -94,5 +95,5 @@ def parse_yaml(text: str, *, loader: type = BoundedLoader, max_length: int = MAX
     except yaml.YAMLError as error:
         raise ValueError(str(error).splitlines()[0]) from error
     except (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
-        # Constructors of numbers and dates let these out: "2001-99-99", 5,000 digits, "!!int x".
+        # Constructors of numbers and dates raise these: "2001-99-99", 5,000 digits, "!!int x".
         raise ValueError(f"a value cannot be read ({type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""From settings to objects: every setting against the constructor that takes it, every error with its place."""
+"""Build objects from settings: each setting is checked against its constructor, and each error names its place."""
 
 import inspect
 import re
@@ -30,22 +30,25 @@ T = TypeVar("T")
 V = TypeVar("V", Node, Override)
 NOTHING = Override()
 
-#: Classes that a config may name; each takes about ten milliseconds.
+#: Largest number of classes that a config may name; each takes about ten milliseconds.
 _MAX_PARTS = 300
-#: Items of a list that is left to jsonargparse, which copies the list for each of them.
+#: Largest number of items of a list that jsonargparse parses, which copies the list for each item.
 _MAX_ITEMS = 500
 
 
 def build(
     cls: type[T], settings: Node, overrides: Override = NOTHING, *, stored: bool = False
 ) -> tuple[T, tuple[str, ...]]:
-    """The object that `cls` makes of the settings and the command line's overrides, and notes for the user.
+    """Build an object of `cls` from settings and command-line overrides.
 
     Args:
-        cls: the class.
+        cls: class of the object.
         settings: its options.
         overrides: options from the command line, which take precedence.
-        stored: whether the settings are those of an existing folder, where names of earlier versions need no note.
+        stored: whether the settings come from an existing folder, where names of earlier versions need no note.
+
+    Returns:
+        The object, and notes for the user.
 
     Raises:
         ConfigError: an unknown or missing key, a value of the wrong type, a class of the wrong kind or one that is not
@@ -60,13 +63,13 @@ def build(
 
 @dataclass
 class _Resolver:
-    """Walks settings along constructor signatures and remembers where each leaf came from.
+    """Matches settings with constructor signatures, and records the place of each value for error messages.
 
     Attributes:
         stored: whether names of earlier versions need no note.
-        leaves: dotted path -> the annotation and the node.
-        notes: what the user should know.
-        parts: how many classes were named.
+        leaves: annotation and node of each value, by dotted path.
+        notes: messages for the user.
+        parts: number of classes named so far.
     """
 
     stored: bool = False
@@ -75,10 +78,10 @@ class _Resolver:
     parts: int = 0
 
     def construct(self, part: Part, place: str) -> Any:
-        """The object of a part, after the objects inside it.
+        """Construct a part, after the parts inside it.
 
-        jsonargparse parses what is left: values that are of the right type already are kept from it, since it parses
-        what is inside a class several times at every level, and copies a list for each of its items.
+        jsonargparse parses only the values that are not of the right type already: it parses the contents of a class
+        several times at every level, and copies a list for each of its items.
         """
         from jsonargparse import ArgumentError
 
@@ -111,7 +114,7 @@ class _Resolver:
             raise ConfigError(f"{place}: {_one_line(error)}") from error
 
     def _constructed(self, value: Any, place: str) -> Any:
-        """A resolved value with the objects of its parts."""
+        """A resolved value with its parts constructed."""
         if isinstance(value, Part):
             return self.construct(value, place)
         if isinstance(value, dict):
@@ -119,12 +122,14 @@ class _Resolver:
         return [self._constructed(inner, place) for inner in value] if isinstance(value, list) else value
 
     def constructor(self, cls: Any, node: Node, override: Override, path: str, skipped: int = 0) -> dict[str, Any]:
-        """The arguments of `cls` but for the first `skipped`, resolved."""
+        """Resolved arguments of `cls` except the first `skipped`."""
         given: dict[str, Node] = node.value if isinstance(node.value, dict) else {}
         given = self._current(cls, given, lambda option: option.place)
         override = Override(override.node, self._current(cls, override.inside, lambda option: option.first().place))
         parameters, hints = dict(list(parameters_of(cls).items())[skipped:]), hints_of(cls)
-        self._refuse_unknown(cls, given, override, path, parameters)
+        if not is_open(cls):
+            what = f"{cls.__name__} has no option {{!r}}" if path else "unknown key {!r}"
+            refuse_unknown(given, override, parameters, what)
         arguments: dict[str, Any] = {}
         for name, parameter in parameters.items():
             inner, over = given.get(name), override.inside.get(name, NOTHING)
@@ -132,7 +137,8 @@ class _Resolver:
             if inner is not None or over is not NOTHING:
                 default = None if parameter.default is parameter.empty else parameter.default
                 arguments[name] = self.value(annotation, inner, over, inner_path, default)
-            elif _is_recipe(annotation, parameter.default):
+            elif is_factory(annotation) and parameter.default is made_by(annotation):
+                # The default is the class of the product, which jsonargparse would wrap in its own factory.
                 arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, None)
             elif parameter.default is parameter.empty:
                 owner = cls.__name__ if path else "the config"
@@ -140,38 +146,29 @@ class _Resolver:
         return arguments | {key: plain(inner) for key, inner in given.items() if key not in parameters}
 
     def _current(self, cls: Any, options: dict[str, V], place: Callable[[V], str]) -> dict[str, V]:
-        """Options under their present names, with a note for each that has an old one.
+        """Options by their current names, with a note for each one given by its old name.
 
         Raises:
-            ConfigError: an option is given under both names.
+            ConfigError: an option is given by both names.
         """
         renamed = moved.renamed_options(cls)
-        found: dict[str, V] = {}
+        current: dict[str, V] = {}
         for key, given in options.items():
             now = renamed.get(key, key)
             if now != key and now in options:
                 raise ConfigError(f"{place(given)}: {key} was renamed to {now}, which is given as well")
             if now != key:
                 self._note_renamed(place(given), f"the option {key} of {cls.__name__}", now)
-            found[now] = given
-        return found
+            current[now] = given
+        return current
 
     def _note_renamed(self, place: str, before: str, now: str) -> None:
         note = f"{place}: {before} is called {now} from version 0.2 on; the old name ends with 0.3"
         if not self.stored and note not in self.notes:
             self.notes.append(note)
 
-    def _refuse_unknown(
-        self, cls: Any, given: dict[str, Node], override: Override, path: str, parameters: Collection[str]
-    ) -> None:
-        if is_open(cls):
-            return
-        refuse_unknown(
-            given, override, parameters, f"{cls.__name__} has no option {{!r}}" if path else "unknown key {!r}"
-        )
-
     def value(self, annotation: Any, node: Node | None, override: Override, path: str, default: Any = None) -> Any:
-        """One argument: a class with its own arguments, a list of values, or a leaf."""
+        """Resolve one argument: a class with its own arguments, a list of values, or a plain value."""
         current = override.node or node
         members = members_of(annotation)
         nothing = current is not None and current.value is None and type(None) in members
@@ -186,13 +183,13 @@ class _Resolver:
             raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; {it}")
         assert current is not None
         self.leaves[path] = (annotation, current)
-        found = self.leaf(annotation, current, path)
-        return (
-            found | {key: plain(inner.first()) for key, inner in override.inside.items()} if override.inside else found
-        )
+        resolved = self.leaf(annotation, current, path)
+        if not override.inside:
+            return resolved
+        return resolved | {key: plain(inner.first()) for key, inner in override.inside.items()}
 
     def fixed(self, member: Any, node: Node | None, override: Override, path: str, default: Any) -> Any:
-        """A slot that only one class fits, given by its keys."""
+        """Resolve an argument that only one class fits, given by its keys."""
         current = override.node or node or Node({}, None, override.first().place)
         if not isinstance(current.value, dict):
             raise ConfigError(
@@ -204,7 +201,7 @@ class _Resolver:
         return self._part(member, self.constructor(member, current, override, path), path, current, fixed=True)
 
     def chosen(self, member: Any, node: Node | None, override: Override, path: str, default: Any) -> Any:
-        """A slot that several classes fit: an abstract base, or a factory."""
+        """Resolve an argument that several classes fit: an abstract base, or a factory."""
         inside = dict(override.inside)
         named = inside.pop("class_path", NOTHING).node or override.node
         inside |= inside.pop("init_args", NOTHING).inside
@@ -213,7 +210,7 @@ class _Resolver:
             cls, options = self._renamed(member, named, path, cls, options)
         if cls is None:
             place = next(iter(inside.values())).first().place if inside else "the config"
-            raise ConfigError(f"{place}: say which class {path} is as well, such as --{path} {_example(member)}")
+            raise ConfigError(f"{place}: also name the class of {path}, such as --{path} {_example(member)}")
         skipped = handed_over(member) if is_factory(member) else 0
         arguments = self.constructor(cls, options, Override(None, inside), path, skipped)
         return self._part(cls, arguments, path, options, skipped=skipped, factory=is_factory(member))
@@ -225,7 +222,10 @@ class _Resolver:
         return Part(cls, arguments, path, **kind)
 
     def _written(self, member: Any, node: Node | None, path: str, default: Any, replaced: bool) -> tuple[Any, Node]:
-        """What the file says, else the default's class. A mistake in what the command line replaces does not matter."""
+        """Class and options in the file, else the class of the default.
+
+        With `replaced`, errors in the file are ignored, since the command line replaces the class.
+        """
         empty = Node({}, None, "the config")
         try:
             if node is not None and not is_empty(node):
@@ -243,7 +243,7 @@ class _Resolver:
         return (base if is_factory(member) and not inspect.isabstract(base) else None), empty
 
     def _renamed(self, member: Any, named: Node, path: str, before: Any, options: Node) -> tuple[Any, Node]:
-        """What the command line says, with the file's options where the class stays the same."""
+        """Class and options on the command line, with the file's options if the class is the same."""
         if is_empty(named):
             raise ConfigError(f"{named.place} takes {spoken(member)}, such as {_example(member)}")
         cls, given = self._choice(member, named, path)
@@ -257,7 +257,7 @@ class _Resolver:
         return cls, given
 
     def _choice(self, member: Any, node: Node, path: str) -> tuple[Any, Node]:
-        """The class and its options of `Name`, `{class_path: Name, init_args: {...}}` or `{Name: {...}}`."""
+        """Class and options in the form `Name`, `{class_path: Name, init_args: {...}}` or `{Name: {...}}`."""
         base = made_by(member)
         assert base is not None
         name, options = _named(node, base, is_factory(member))
@@ -276,13 +276,13 @@ class _Resolver:
             it = f"the options of {shortened(name)} are `key: value`, not {options.shown}"
             raise ConfigError(f"{options.place}: {it}")
         try:
-            found = classes.factory(base, name) if is_factory(member) else classes.find(base, name)
+            cls = classes.factory(base, name) if is_factory(member) else classes.find(base, name)
         except ConfigError as error:
             raise ConfigError(f"{node.at(path)}: {error}") from error
-        return found, options
+        return cls, options
 
     def leaf(self, annotation: Any, node: Node, path: str) -> Any:
-        """A value without a class of its own, as the annotation wants it."""
+        """Resolve a plain value according to its annotation."""
         members = members_of(annotation)
         accepts_text = str in members or Any in members
         lists = [m for m in members if typing.get_origin(m) in SEQUENCES]
@@ -302,7 +302,7 @@ class _Resolver:
         return node.value if isinstance(node.value, str) or _takes(members, node) else _as_text(members, node)
 
     def explain(self, error: Exception, within: str) -> ConfigError:
-        """jsonargparse's error about the part at `within` as one line: place, key, what was expected, what came."""
+        """One-line error for an error of jsonargparse in the part at `within`: place, key, expected and given value."""
         text = str(error)
         path = ".".join(key for key in (within, *re.findall(r'(?:Parser|Config) key "([^"]+)"', text)) if key)
         path = path.replace(".init_args", "")
@@ -313,7 +313,14 @@ class _Resolver:
 
 
 def refuse_unknown(given: Mapping[str, Node], override: Override, known: Collection[str], what: str) -> None:
-    """Raises `ConfigError` for a key that is not known, with the nearest that is. `what` says so, `{!r}` is the key."""
+    """Raise ConfigError for an unknown key, with the most similar known one.
+
+    Args:
+        given: the keys of a mapping in the config.
+        override: overrides of the same mapping.
+        known: the known keys.
+        what: template of the message, in which `{!r}` is the key.
+    """
     places = {key: node.place for key, node in given.items()}
     places |= {key: inner.first().place for key, inner in override.inside.items()}
     for key, place in places.items():
@@ -323,13 +330,13 @@ def refuse_unknown(given: Mapping[str, Node], override: Override, known: Collect
 
 
 def _named(node: Node, base: type, factory: bool) -> tuple[str | None, Node]:
-    """The class name and the options that a node gives; no name where it gives none."""
+    """Class name and options of a node; the name is None where the node names no class."""
     value, options = node.value, Node({}, None, node.place)
     if isinstance(value, dict) and "class_path" in value:
         inside = value.get("init_args", options)
-        beside = {key: inner for key, inner in value.items() if key not in {"class_path", "init_args"}}
-        if beside and (is_empty(inside) or isinstance(inside.value, dict)):
-            inside = Node({**(inside.value or {}), **beside}, None, inside.place)
+        others = {key: inner for key, inner in value.items() if key not in {"class_path", "init_args"}}
+        if others and (is_empty(inside) or isinstance(inside.value, dict)):
+            inside = Node({**(inside.value or {}), **others}, None, inside.place)
         return str(value["class_path"].value), inside
     if isinstance(value, dict) and len(value) == 1:
         [(name, inner)] = value.items()
@@ -338,13 +345,8 @@ def _named(node: Node, base: type, factory: bool) -> tuple[str | None, Node]:
     return (value, options) if isinstance(value, str) and value else (None, options)
 
 
-def _is_recipe(annotation: Any, default: Any) -> bool:
-    """Whether a factory's default is the class that it makes, which jsonargparse would wrap in a factory of its own."""
-    return is_factory(annotation) and default is made_by(annotation)
-
-
 def _is_plain(members: list[Any], node: Node | None) -> bool:
-    """Whether a union of a class and plain types is given as a plain value."""
+    """Whether the value given for a union of a class and plain types is a plain value."""
     if node is None or node.value is None or isinstance(node.value, dict):
         return False
     if isinstance(node.value, list):
@@ -353,7 +355,7 @@ def _is_plain(members: list[Any], node: Node | None) -> bool:
 
 
 def _takes(members: list[Any], node: Node) -> bool:
-    """Whether a value that is not text fits one of the types as it stands."""
+    """Whether a value that is not text fits one of the types unchanged."""
     kinds = {typing.get_origin(member) or member for member in members}
     if Any in kinds or type(node.value) in kinds or (type(node.value) is int and float in kinds):
         return True
@@ -361,7 +363,7 @@ def _takes(members: list[Any], node: Node) -> bool:
 
 
 def _as_text(members: list[Any], node: Node) -> Any:
-    """A number as the text it was written as, where text is wanted."""
+    """The original text of a number where text is expected; otherwise the value."""
     return node.raw if str in members or node.raw in _literals(members) else node.value
 
 
@@ -392,7 +394,7 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-#: What may be the import path of a function or class.
+#: Pattern of the import path of a function or class.
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 

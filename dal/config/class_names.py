@@ -1,4 +1,4 @@
-"""Which class a name in a config means."""
+"""Resolution of class names in a config: short names of plugins, and import paths."""
 
 import importlib
 import inspect
@@ -16,31 +16,31 @@ GROUPS = {noun: group for group, noun in plugins.NOUNS.items()}
 
 
 def kind_of(base: type) -> str | None:
-    """What a base class stands for: "strategy", "learner", "oracle", ...; None when it is none of ours."""
+    """Kind of a base class: "strategy", "learner", "oracle", ...; None for a class outside of dal."""
     paths = {f"{c.__module__}:{c.__name__}" for c in base.__mro__}
     return next((plugins.NOUNS[group] for group, path in plugins.BASES.items() if path in paths), None)
 
 
 def is_short_name(kind: str | None, name: str) -> bool:
-    """Whether an installed package declares the name. Nothing is imported."""
+    """Whether an installed package declares the short name. Nothing is imported."""
     return kind is not None and name in plugins.found(GROUPS[kind])
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raises `ConfigError` when a name without a dot is no installed name of the kind. Nothing is imported."""
+    """Raise ConfigError unless a name is an import path or an installed name of the kind. Nothing is imported."""
     if "." in name or ":" in name or is_short_name(kind, name):
         return
     for other in GROUPS:
         if is_short_name(other, name):
-            raise ConfigError(f"{name} is {article(other)}, but {article(kind)} is wanted; {installed(kind)}")
+            raise ConfigError(f"{name} is {article(other)}, but {article(kind)} is expected; {installed(kind)}")
     raise ConfigError(f"unknown {kind} {shortened(name)!r}{near(name, plugins.names(GROUPS[kind]))}; {installed(kind)}")
 
 
 def find(base: type, name: str) -> type:
-    """The class that a short name or an import path means where a `base` is expected.
+    """Class of a short name or an import path where a subclass of `base` is expected.
 
     Raises:
-        ConfigError: no such class, one that cannot be imported, or one of another kind.
+        ConfigError: the class does not exist, cannot be imported, or is of another kind.
     """
     kind = kind_of(base)
     if kind is None:
@@ -51,11 +51,11 @@ def find(base: type, name: str) -> type:
 
 
 def factory(product: type, name: str) -> Any:
-    """The class or function that makes a `product`, by the product's own name or by import path.
+    """Class or function that returns a `product`, by the product's own name or by import path.
 
     Raises:
-        ConfigError: no such thing, it makes something else, or it is a function of an installed package that does not
-            say what it returns: any function of any library could be called so.
+        ConfigError: it does not exist, it returns something else, or it is a function of an installed package without
+            a return annotation: otherwise a config could call any function of any library.
     """
     if name == product.__name__:
         return product
@@ -70,14 +70,14 @@ def factory(product: type, name: str) -> Any:
             "does not say what it returns" if returned is None else f"returns {getattr(returned, '__name__', returned)}"
         )
         raise ConfigError(
-            f"{shortened(name)} is a function that {says}, but a {product.__name__} is wanted: annotate it with "
-            f"`-> {product.__name__}` if it makes one"
+            f"{shortened(name)} is a function that {says}, but a {product.__name__} is expected: annotate it with "
+            f"`-> {product.__name__}` if it returns one"
         )
     return found
 
 
 def _returned_by(function: Any) -> Any:
-    """The annotation of what a function returns; None where there is none that can be read."""
+    """Return annotation of a function; None where there is none or it cannot be resolved."""
     try:
         return typing.get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):
@@ -85,18 +85,17 @@ def _returned_by(function: Any) -> Any:
 
 
 def import_path(path: str, base: type | None = None, *, functions: bool = False) -> Any:
-    """What an import path such as `my_package.parts:Spread` names.
+    """Import the object at a path such as `my_package.parts:Spread`.
 
-    The source is read before the module is imported, so that what can be seen to be wrong runs nothing.
+    The source is checked before the module is imported, so that no code runs for paths that are visibly wrong.
 
     Args:
-        path: of a module and a name in it.
-        base: the class that it must derive from; None for any.
-        functions: whether a function will do as well.
+        path: import path of a module and a name in it.
+        base: required base class; None for any.
+        functions: whether a function is accepted, too.
 
     Raises:
-        ConfigError: no such module or attribute, it is not a `base`, the code may not be imported, or the module fails
-            when it is.
+        ConfigError: the module or attribute does not exist, is not a `base`, may not be imported, or fails on import.
     """
     shown = shortened(path)
     dotted = path.replace(":", ".")
@@ -127,14 +126,14 @@ def import_path(path: str, base: type | None = None, *, functions: bool = False)
 
 def _of_kind(found: Any, base: type, name: str) -> type:
     if not inspect.isclass(found):
-        raise ConfigError(f"{shortened(name)} is a {type(found).__name__}, but a {base.__name__} is wanted")
+        raise ConfigError(f"{shortened(name)} is a {type(found).__name__}, but a {base.__name__} is expected")
     if not issubclass(found, base):
         raise ConfigError(f"{shortened(name)} is not a {base.__name__}")
     return found
 
 
 def near(name: str, among: Iterable[str]) -> str:
-    """`, did you mean X?` when one of the names is near, else nothing."""
+    """`, did you mean X?` for a similar name, or an empty string."""
     hint = did_you_mean(name, among, cutoff=0.55)
     return hint.replace("; ", ", ", 1).replace("'", "")
 

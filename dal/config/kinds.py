@@ -1,9 +1,9 @@
-"""The kinds of folders that commands make, as `config.yaml` names them."""
+"""Kinds of folders that commands create, as stored in `config.yaml`."""
 
 from dal.config.settings_tree import Node
 from dal.errors import ConfigError
 
-#: The key of `config.yaml` that says which command made the folder.
+#: Key of `config.yaml` with the kind of the folder.
 KIND = "kind"
 
 #: Folders of `dal run`, of `dal compare`, one strategy with one seed of these, and of `dal ask`.
@@ -11,10 +11,10 @@ RUN, COMPARISON, CELL, ASKED = KINDS = ("run", "compare", "cell", "ask")
 
 
 def check_kind(node: Node) -> str:
-    """The kind that a config names.
+    """Check and return the kind in a config.
 
     Raises:
-        ConfigError: it is none of `KINDS`.
+        ConfigError: it is not one of `KINDS`.
     """
     if node.value not in KINDS:
         raise ConfigError(f"{node.at(KIND)} takes {', '.join(KINDS)}, not {node.shown}")

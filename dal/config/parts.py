@@ -1,4 +1,4 @@
-"""The classes that a config names, between their settings and the objects that are made of them."""
+"""Resolved classes of a config, between their settings and the constructed objects."""
 
 import inspect
 import typing
@@ -10,21 +10,21 @@ from dal.config import allowed_code as importing
 from dal.config.signatures import members_of
 from dal.errors import ConfigError
 
-#: Classes inside each other that are left to jsonargparse, which takes three times as long for each level.
+#: Largest depth of nested classes that jsonargparse parses, which takes three times as long for each level.
 _MAX_PARSED = 5
 
 
 @dataclass
 class Part:
-    """A class of a config with its resolved arguments, among which may be other parts.
+    """A class in a config with its resolved arguments, which may contain other parts.
 
     Attributes:
-        cls: the class, or the function where a factory is one.
-        arguments: by name.
-        path: in the settings, dotted.
-        skipped: parameters that a factory is called with, before those of `arguments`.
-        factory: whether the slot takes something that makes the object.
-        fixed: whether no other class fits the slot.
+        cls: the class, or the function of a factory.
+        arguments: arguments by name.
+        path: dotted path in the settings.
+        skipped: number of leading parameters that the caller of a factory passes.
+        factory: whether the parameter expects a factory of the object.
+        fixed: whether no other class fits the parameter.
     """
 
     cls: Any
@@ -41,7 +41,7 @@ class Part:
 
 
 def plain_arguments(value: Any) -> Any:
-    """A resolved value with its parts as `class_path` and `init_args`, the form that a Factory keeps."""
+    """A resolved value with its parts as `class_path` and `init_args`, as stored in a `Factory`."""
     if isinstance(value, Part) and not inspect.isclass(value.cls):
         return value.class_path
     if isinstance(value, Part) and value.fixed:
@@ -54,19 +54,23 @@ def plain_arguments(value: Any) -> Any:
 
 
 def ready(annotation: Any, value: Any) -> Callable[[Any], Any] | None:
-    """What makes of a resolved value, once its parts are constructed, what a parameter takes; None for jsonargparse.
+    """Conversion of a resolved value, after its parts are constructed, to the type of its parameter.
 
     Args:
-        annotation: of the parameter.
-        value: an object, or a list of objects, or of texts, numbers or flags of exactly the right type.
+        annotation: annotation of the parameter.
+        value: the resolved value.
+
+    Returns:
+        The conversion for an object, a list of objects, or a list of texts, numbers or flags of exactly the right type;
+        None for values that jsonargparse must parse.
     """
     if isinstance(value, Part):
         return lambda made: made
     origins = {typing.get_origin(member): typing.get_args(member) for member in members_of(annotation)}
-    found = [(origin, inner) for origin, inner in origins.items() if origin in (list, tuple) and inner]
-    if not isinstance(value, list) or len(found) != 1 or not value:
+    sequences = [(origin, inner) for origin, inner in origins.items() if origin in (list, tuple) and inner]
+    if not isinstance(value, list) or len(sequences) != 1 or not value:
         return None
-    [(origin, inner)] = found
+    [(origin, inner)] = sequences
     if origin is tuple and inner[1:] != (...,):
         return None
     plain = inner[0] in (str, int, float, bool) and all(type(item) is inner[0] for item in value)
@@ -74,12 +78,12 @@ def ready(annotation: Any, value: Any) -> Callable[[Any], Any] | None:
 
 
 def check_left(value: Any, place: str, depth: int = 0) -> None:
-    """Refuse what jsonargparse may not import by itself, or could not parse in a reasonable time.
+    """Raise ConfigError for class paths that jsonargparse may not import, or nesting that it cannot parse in time.
 
     Args:
-        value: resolved.
-        place: for messages.
-        depth: classes around the value that jsonargparse itself parses: those of factories and of options of any type.
+        value: the resolved value.
+        place: place for error messages.
+        depth: number of enclosing classes that jsonargparse parses: those of factories and of options of any type.
     """
     if isinstance(value, Part):
         depth = depth + 1 if depth or value.factory else 0
@@ -96,7 +100,7 @@ def check_left(value: Any, place: str, depth: int = 0) -> None:
 
 
 def admit_at(path: str, place: str) -> None:
-    """`importing.admit`, whose error then begins with the place."""
+    """Call `importing.admit`, with the place as prefix of its error message."""
     try:
         importing.admit(path)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What is built in or installed, by entry points: strategies, learners, oracles, ... Imports nothing heavy."""
+"""Built-in and installed strategies, learners, oracles etc., found by entry points without heavy imports."""
 
 import importlib
 import importlib.metadata
@@ -20,7 +20,7 @@ from dal.errors import ConfigError, did_you_mean, one_line, shortened
 STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
 CANDIDATES, CLIENTS = "dal.candidates", "dal.clients"
 
-#: group -> the base class of what it holds.
+#: Base class of the members of each entry point group.
 BASES = {
     STRATEGIES: "dal.strategy:Strategy",
     LEARNERS: "dal.learner:Learner",
@@ -38,7 +38,7 @@ NOUNS = {
     CLIENTS: "language-model client",
 }
 
-#: How `refusal` begins where something is of the wrong kind.
+#: Prefix of the messages of `refusal` about a wrong kind.
 _IT_IS = "it is "
 
 #: The distribution whose entry points are the built-in ones.
@@ -46,7 +46,7 @@ OWN = "deep-active-learning"
 
 
 class WrongKindError(ConfigError):
-    """A class path that names something else than was expected. `got` says what, in words."""
+    """A class path names an object of the wrong kind; `got` describes it."""
 
     def __init__(self, path: str, group: str, got: str) -> None:
         noun = NOUNS[group]
@@ -55,24 +55,24 @@ class WrongKindError(ConfigError):
 
 
 class PluginWarning(UserWarning):
-    """An installed plugin that cannot be used, or that hides behind another of the same name."""
+    """An installed plugin cannot be used, or is hidden by another one of the same name."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a listing shows of one strategy, learner, oracle, stopping rule, candidate generator or client.
+    """Description of one strategy, learner, oracle, stopping rule, candidate generator or client in a listing.
 
     Attributes:
         name: the short name.
         path: `package.module:Class`.
-        distribution: the installed package that it comes from, with its version.
-        built_in: whether that is dal itself.
-        summary: the first line of its docstring.
-        needs, labeled_needs, target_needs: what a strategy reads; None when that depends on its options.
-        provides, label_free: what a learner computes; None when that depends on its options.
-        multilabel: whether a strategy is right for multi-label outputs; None when that depends on its options.
-        paper, advice: as the class says.
-        broken: why it cannot be used; empty when nothing is known to be wrong.
+        distribution: installed package that it comes from, with its version.
+        built_in: whether that package is dal itself.
+        summary: first line of its docstring.
+        needs, labeled_needs, target_needs: outputs that a strategy reads; None when they depend on its options.
+        provides, label_free: outputs that a learner computes; None when they depend on its options.
+        multilabel: whether a strategy supports multi-label outputs; None when it depends on its options.
+        paper, advice: class attributes of the same names.
+        broken: why it cannot be used; empty when no problem is known.
     """
 
     name: str
@@ -92,11 +92,11 @@ class Description:
 
 
 def found(group: str) -> dict[str, EntryPoint]:
-    """Every installed entry point of the group (`dal.strategies`, `dal.learners`, ...: see `BASES`), by short name.
+    """All installed entry points of a group (`dal.strategies`, `dal.learners`, ...: see `BASES`), by short name.
 
-    Nothing is imported, and nothing is read from the current folder, which may hold anybody's files. When two packages
-    give the same name, dal's own wins, else the alphabetically first package; a `PluginWarning` says so, and the other
-    stays reachable by its import path.
+    Nothing is imported, and the current folder is not searched, since its files may come from anybody. If two packages
+    declare the same name, dal's own takes precedence, otherwise the alphabetically first package; a `PluginWarning`
+    reports it, and the other one remains available by its import path.
     """
     every = [entry for entry in _entry_points() if entry.group == group]
     chosen: dict[str, EntryPoint] = {}
@@ -111,16 +111,16 @@ def found(group: str) -> dict[str, EntryPoint]:
 
 
 def _entry_points() -> tuple[EntryPoint, ...]:
-    """Those of all installed distributions, one of each name: the first on the import path hides others."""
+    """Entry points of all installed distributions; the first one on the import path hides others of its name."""
     path = importing.without_current_folder(sys.path)
     return _read_entry_points(tuple(path), tuple(map(_written, path)))
 
 
 @lru_cache(maxsize=8)
 def _read_entry_points(path: tuple[str, ...], written: tuple[int, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of the distributions in the folders `path`, which were last `written` to then.
+    """Entry points of the distributions in the folders `path` with modification times `written`.
 
-    Installing or removing a distribution changes its folder's time, and so the key of the cache.
+    Installing or removing a distribution changes the modification time of its folder, and so the key of the cache.
     """
     installed: dict[str, list[EntryPoint]] = {}
     for each in importlib.metadata.distributions(path=list(path)):
@@ -130,7 +130,7 @@ def _read_entry_points(path: tuple[str, ...], written: tuple[int, ...]) -> tuple
 
 
 def _written(folder: str) -> int:
-    """When an entry of the import path was last written to, in nanoseconds; 0 where there is none."""
+    """Modification time of an entry of the import path in nanoseconds; 0 if it does not exist."""
     try:
         return os.stat(folder).st_mtime_ns
     except (OSError, ValueError):
@@ -138,13 +138,13 @@ def _written(folder: str) -> int:
 
 
 def names(group: str) -> tuple[str, ...]:
-    """The short names of the group: dal's own first, then the others, each by name."""
+    """Short names of a group: dal's own first, then the others, each in alphabetical order."""
     entries = found(group)
     return tuple(sorted(entries, key=lambda name: (_package(entries[name]) != OWN, name)))
 
 
 def declared_name(path: str) -> str:
-    """The short name that an installed package gives the class at an import path with dots; the path without one."""
+    """Short name that an installed package declares for the class at a dotted import path; else the path itself."""
     for group in BASES:
         for name, entry in found(group).items():
             if ".".join(_split(entry.value)) == path:
@@ -153,10 +153,10 @@ def declared_name(path: str) -> str:
 
 
 def describe(group: str) -> list[Description]:
-    """What there is in the group, for a listing: dal's own first, then the others, by name.
+    """Descriptions of the members of a group, in the order of `names`.
 
-    Read from the source code without running it, so that a listing needs no torch. A plugin whose source cannot be read
-    is imported. One that cannot be used comes with the reason in `broken`, and a `PluginWarning` in one line.
+    They are read from the source code without running it, so that a listing needs no torch. A plugin whose source is
+    not available is imported. One that cannot be used has the reason in `broken`, and causes a `PluginWarning`.
     """
     entries = found(group)
     descriptions = [description(group, entries[name]) for name in names(group)]
@@ -167,7 +167,7 @@ def describe(group: str) -> list[Description]:
 
 
 def description(group: str, entry: EntryPoint) -> Description:
-    """What a listing shows of one entry point."""
+    """Description of one entry point."""
     package = _package(entry)
     version = entry.dist.version if entry.dist else ""
     about = Description(entry.name, entry.value, f"{package} {version}".strip(), package == OWN)
@@ -178,13 +178,13 @@ def description(group: str, entry: EntryPoint) -> Description:
 
 
 def load(group: str, name_or_path: str) -> type:
-    """The class of that short name or import path: `Margin`, `my_package.module.MyStrategy`, `my_package:MyStrategy`.
+    """Load a class by short name or import path: `Margin`, `my_package.module.MyStrategy`, `my_package:MyStrategy`.
 
-    A path to a module is enough where the module defines one usable class.
+    The path of a module is enough if the module defines exactly one usable class.
 
     Raises:
-        ConfigError: there is no such thing, it cannot be imported, or it is of the wrong kind. An unknown name is
-            answered by the nearest one and by all that are installed.
+        ConfigError: the class does not exist, cannot be imported, or is of the wrong kind. For an unknown name the
+            message lists the most similar one and all that are installed.
     """
     text = name_or_path.strip()
     entries = found(group)
@@ -199,7 +199,7 @@ def load(group: str, name_or_path: str) -> type:
 
 
 def load_all(group: str) -> dict[str, type]:
-    """Every usable class of the group, imported, by short name. A broken one warns in one line and is left out."""
+    """Load all usable classes of a group, by short name. Broken ones cause a warning and are left out."""
     classes = {}
     for name in names(group):
         try:
@@ -210,7 +210,7 @@ def load_all(group: str) -> dict[str, type]:
 
 
 def base(group: str) -> type:
-    """The base class of the group's members, imported."""
+    """Load the base class of a group's members."""
     module, name = _split(BASES[group])
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
@@ -219,7 +219,7 @@ def base(group: str) -> type:
 
 
 def _at(group: str, path: str, entries: Iterable[str]) -> Any:
-    """The class, or whatever else, at an import path."""
+    """The object at an import path, which need not be a class."""
     if ":" in path:
         module, name = _split(path)
     elif find(path) is not None:
@@ -240,7 +240,8 @@ def _import(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{shortened(what)} cannot be imported: {_said(error)}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+        raise ConfigError(f"{shortened(what)} cannot be imported: {reason}") from error
 
 
 def _attribute(owner: Any, name: str) -> Any:
@@ -295,7 +296,7 @@ def _unknown(group: str, text: str, entries: Iterable[str]) -> str:
     return (
         f"unknown {NOUNS[group]} {shortened(text)!r}"
         + f" ({near})" * bool(near)
-        + f"; installed: {listing}; an import path (my_package:MyClass) will do too"
+        + f"; installed: {listing}; an import path (my_package:MyClass) is accepted, too"
     )
 
 
@@ -317,7 +318,7 @@ def _read(group: str, entry: EntryPoint) -> dict[str, Any]:
 
 
 def _traits(kind: type) -> dict[str, Any]:
-    """The same figures from an imported class."""
+    """The traits of an imported class, as `ModuleSource.traits` reads them from source code."""
     traits: dict[str, Any] = {"summary": (inspect.getdoc(kind) or "").split("\n")[0]}
     for name in (*SETS, *FLAGS, *TEXTS):
         value = inspect.getattr_static(kind, name, None)
@@ -330,7 +331,7 @@ def _traits(kind: type) -> dict[str, Any]:
     return traits
 
 
-# Small things
+# Helpers
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -344,16 +345,12 @@ def _package(entry: EntryPoint) -> str:
 
 @lru_cache(maxsize=256)
 def _name_of(distribution: Distribution) -> str:
-    """The normalised name, which every look parses out of the whole metadata."""
+    """Normalised name; cached, since every access parses the whole metadata."""
     return _normal(distribution.name)
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
 
 
 def _warn(message: str) -> None:

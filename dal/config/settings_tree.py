@@ -1,4 +1,4 @@
-"""Settings as they were written: a tree of values that each know their place, from YAML files and command lines."""
+"""Settings from YAML files and command lines, as a tree of values with their places for error messages."""
 
 import codecs
 import re
@@ -18,7 +18,7 @@ _PLAIN_TAGS = {_STANDARD + name for name in ("str", "int", "float", "bool", "nul
 
 
 class _Loader(BoundedComposer, yaml.SafeLoader):
-    """YAML 1.2 scalars within limits: `yes` and `no` are class names, 1e-3 is a number and 2024-01-01 is text."""
+    """Loader of YAML 1.2 scalars with limits: `yes` and `no` are text, 1e-3 is a number and 2024-01-01 is text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag.split(":")[-1] in {"null", "merge"}]
@@ -45,8 +45,8 @@ class Node:
 
     Attributes:
         value: a dict of nodes, a list of nodes, or a plain scalar.
-        raw: as it was written; None for a dict or list in a file.
-        place: where it was written, as a message shows it: `run.yaml:12` or `--strategy.weight`.
+        raw: the original text; None for a dict or list in a file.
+        place: place for error messages: `run.yaml:12` or `--strategy.weight`.
     """
 
     value: Any
@@ -55,36 +55,36 @@ class Node:
 
     @property
     def shown(self) -> str:
-        """The value as a message shows it."""
+        """The value for error messages."""
         return shortened(repr(plain(self) if self.raw is None else self.raw[:_SHOWN]))
 
     def at(self, path: str) -> str:
-        """Where and what, for the head of a message: `run.yaml:12: learner.epochs`, or the option alone."""
+        """Prefix of an error message: `run.yaml:12: learner.epochs`, or the option alone."""
         return self.place if self.from_command_line else f"{self.place}: {path}"
 
     @property
     def from_command_line(self) -> bool:
-        """Whether it was written as an option."""
+        """Whether the value comes from a command-line option."""
         return self.place.startswith("--")
 
 
 @dataclass
 class Override:
-    """What the command line says about one setting and about the settings inside it."""
+    """Command-line values of one setting and of the settings inside it."""
 
     node: Node | None = None
     inside: dict[str, "Override"] = field(default_factory=dict)
 
     def first(self) -> Node:
-        """The first node given here or inside, for messages."""
+        """The first node here or inside, for error messages."""
         return self.node or next(iter(self.inside.values())).first()
 
 
 def read(path: Path) -> Node:
-    """The settings of a YAML file: a mapping. Top-level keys may be dotted (`data.path: tickets.csv`).
+    """Read the settings of a YAML file, a mapping. Top-level keys may be dotted (`data.path: tickets.csv`).
 
     Raises:
-        ConfigError: the file is missing, is not UTF-8, is not YAML, or is not a mapping without double keys.
+        ConfigError: the file is missing, not UTF-8, not YAML, not a mapping, or has duplicate keys.
     """
     place = shortened(str(path).encode(errors="backslashreplace").decode(), 200)
     root = _compose(_text_of(path, place), place)
@@ -113,7 +113,7 @@ def _text_of(path: Path, place: str) -> str:
 
 
 def options(pairs: Sequence[tuple[str, str]]) -> Override:
-    """The overrides of `--key value` pairs; keys are dotted and come without the dashes. The order does not matter.
+    """Overrides of `--key value` pairs, given as dotted keys without the dashes and values, in any order.
 
     Raises:
         ConfigError: a key is empty or given twice.
@@ -133,7 +133,7 @@ def options(pairs: Sequence[tuple[str, str]]) -> Override:
 
 
 def option(text: str, place: str) -> Node:
-    """A value from the command line. What is not YAML is text."""
+    """Parse a command-line value as YAML, or else as text."""
     place = shortened(place)
     try:
         node = _compose(text, place)
@@ -146,10 +146,10 @@ def option(text: str, place: str) -> Node:
 
 
 def read_value(text: str) -> Any:
-    """The value that a text stands for as YAML, without places; `word:` alone is text.
+    """Parse a text as YAML, without places; `word:` alone is text.
 
     Raises:
-        ConfigError: it is not YAML, or beyond the limits.
+        ConfigError: it is not YAML, or exceeds the limits.
     """
     value = plain(_compose(text, "the text"))
     return text if isinstance(value, dict) and all(inner is None for inner in value.values()) else value
@@ -160,13 +160,13 @@ def _compose(text: str, source: str) -> Node:
         return source if source.startswith("--") else f"{source}:{mark.line + 1}"
 
     if len(text) > MAX_YAML_LENGTH:
-        raise ConfigError(f"{source}: {len(text):,} characters are more than the {MAX_YAML_LENGTH:,} that are read")
+        raise ConfigError(f"{source}: {len(text):,} characters exceed the limit of {MAX_YAML_LENGTH:,}")
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         if root is None:
             return Node(None, "", source)
-        _refuse_twice(root, at)
+        _refuse_duplicate_keys(root, at)
         return Node(*_convert(loader, root, at))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -176,8 +176,8 @@ def _compose(text: str, source: str) -> Node:
         raise ConfigError(f"{source}: not valid YAML: {shortened(str(error).splitlines()[0], 200)}") from error
 
 
-def _refuse_twice(root: yaml.Node, at: Any) -> None:
-    """Refuse a mapping with a key twice, before merge keys, which may repeat a key, are followed."""
+def _refuse_duplicate_keys(root: yaml.Node, at: Any) -> None:
+    """Refuse duplicate keys, before merge keys, which may repeat a key, are resolved."""
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop()
@@ -193,7 +193,7 @@ def _refuse_twice(root: yaml.Node, at: Any) -> None:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 before = first.setdefault(key.value, key)
                 if before is not key:
-                    places = f"{at(key.start_mark)}: the key {shortened(key.value)!r} stands twice"
+                    places = f"{at(key.start_mark)}: duplicate key {shortened(key.value)!r}"
                     raise ConfigError(f"{places} (first at {at(before.start_mark)})")
         waiting += [value for _, value in reversed(node.value)]
 
@@ -219,7 +219,7 @@ def _convert(loader: _Loader, node: yaml.Node, at: Any) -> tuple[Any, str | None
 
 
 def _refuse_hidden(text: str, place: str) -> None:
-    """Refuse a text that jsonargparse, which reads texts of options as YAML once more, could not read within limits."""
+    """Refuse a text beyond the limits of YAML, since jsonargparse parses texts of options as YAML again."""
     if not ("&" in text and "*" in text) and text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     try:
@@ -238,12 +238,12 @@ def _scalar(loader: _Loader, node: yaml.ScalarNode, place: str) -> Any:
         if isinstance(value, str):
             _refuse_hidden(value, place)
         return value
-    except ValueError as error:  # of more digits than Python converts
+    except ValueError as error:  # more digits than Python converts
         raise ConfigError(f"{place}: {shortened(node.value)} is no number that can be read") from error
 
 
 def _undotted(nodes: dict[str, Node]) -> dict[str, Node]:
-    """Top-level keys such as `data.path` put inside `data`."""
+    """Move top-level keys such as `data.path` into `data`."""
     found = {key: node for key, node in nodes.items() if "." not in key}
     for key, node in nodes.items():
         *outer, last = key.split(".")
@@ -258,13 +258,13 @@ def _undotted(nodes: dict[str, Node]) -> dict[str, Node]:
                 inner = at[name] = Node({"class_path": inner}, place=inner.place)
             at = inner.value
         if last in at:
-            raise ConfigError(f"{node.place}: the key {shortened(key)!r} stands twice (first at {at[last].place})")
+            raise ConfigError(f"{node.place}: duplicate key {shortened(key)!r} (first at {at[last].place})")
         at[last] = node
     return found
 
 
 def walk(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
-    """Every node with its dotted path, the outermost first."""
+    """All nodes with their dotted paths, outermost first."""
     yield path, node
     pairs: Sequence[tuple[Any, Node]] = ()
     if isinstance(node.value, dict):
@@ -276,7 +276,7 @@ def walk(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def plain(node: Node) -> Any:
-    """The node as Python values, without places."""
+    """Convert a node to plain Python values."""
     if isinstance(node.value, dict):
         return {key: plain(inner) for key, inner in node.value.items()}
     if isinstance(node.value, list):
@@ -285,7 +285,7 @@ def plain(node: Node) -> Any:
 
 
 def is_empty(node: Node) -> bool:
-    """Whether nothing is said: null, or no keys."""
+    """Whether the value is null or an empty mapping."""
     return node.value is None or node.value == {}
 
 
@@ -303,5 +303,5 @@ def _similar(path: Path) -> str:
     return hint.replace("'", f"{folder}/" if str(folder) != "." else "", 1).replace("'", "")
 
 
-#: Characters of a value that a message looks at.
+#: Largest number of characters of a value used in a message.
 _SHOWN = 1000

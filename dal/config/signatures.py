@@ -1,4 +1,4 @@
-"""What a constructor takes: its parameters, which of them are classes, and its types in words."""
+"""Constructor signatures: parameters, which of them are classes, and types in words."""
 
 import collections.abc
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dal.config import class_names as classes
 
-#: What a list in a config may become.
+#: Types that a list in a config may become.
 SEQUENCES = {list, tuple, collections.abc.Sequence, collections.abc.Iterable}
 _WORDS: dict[Any, str] = {
     int: "a whole number",
@@ -23,7 +23,7 @@ _PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "texts"
 
 
 def parameters_of(cls: Any) -> dict[str, inspect.Parameter]:
-    """The named parameters of a constructor, in order. What a dataclass's default factory makes counts as a default."""
+    """Named parameters of a constructor, in order, with the results of a dataclass's default factories as defaults."""
     made: dict[str, Any] = {}
     if dataclasses.is_dataclass(cls):
         made = {f.name: f.default_factory for f in dataclasses.fields(cls)}
@@ -38,7 +38,7 @@ def parameters_of(cls: Any) -> dict[str, inspect.Parameter]:
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
-    """The types of a constructor's parameters, also where they are written as text."""
+    """Types of a constructor's parameters, with annotations given as strings resolved where possible."""
     function = cls if inspect.isfunction(cls) else cls.__init__
     try:
         return typing.get_type_hints(function)
@@ -48,12 +48,12 @@ def hints_of(cls: Any) -> dict[str, Any]:
 
 
 def is_open(cls: Any) -> bool:
-    """Whether a constructor takes any keyword."""
+    """Whether a constructor accepts arbitrary keyword arguments."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
 
 
 def members_of(annotation: Any) -> list[Any]:
-    """The types of a union, or the one type."""
+    """Member types of a union, or the single type."""
     origin = typing.get_origin(annotation)
     if origin in {typing.Union, types.UnionType}:
         return [member for inner in typing.get_args(annotation) for member in members_of(inner)]
@@ -61,18 +61,18 @@ def members_of(annotation: Any) -> list[Any]:
 
 
 def is_factory(member: Any) -> bool:
-    """Whether a slot takes something that makes an object when it is called, such as `Callable[[], Trainer]`."""
+    """Whether a type is a factory, such as `Callable[[], Trainer]`."""
     return typing.get_origin(member) is collections.abc.Callable
 
 
 def handed_over(member: Any) -> int:
-    """How many arguments a factory is called with, such as 2 for `Callable[[int, bool], ActiveModule]`."""
+    """Number of arguments that a factory is called with, such as 2 for `Callable[[int, bool], ActiveModule]`."""
     arguments = typing.get_args(member)[0]
     return len(arguments) if isinstance(arguments, list) else 0
 
 
 def made_by(member: Any) -> type | None:
-    """The class of what fills a slot (for a factory, of what it makes); None when the slot holds plain values."""
+    """Class that a type expects (for a factory, that of its product); None for plain values."""
     if is_factory(member):
         product = (*typing.get_args(member), None)[1]
         return product if isinstance(product, type) and product.__module__ != "builtins" else None
@@ -82,7 +82,7 @@ def made_by(member: Any) -> type | None:
 
 
 def is_fixed(member: Any) -> bool:
-    """Whether only one class fits a slot: a dataclass without an abstract base."""
+    """Whether only one class fits a type: a dataclass without an abstract base."""
     return not is_factory(member) and not inspect.isabstract(member)
 
 

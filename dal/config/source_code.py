@@ -1,4 +1,4 @@
-"""Classes read from source code without running it: for listings that must not import a plugin, or torch."""
+"""Static analysis of source code, for listings and checks that must not import a plugin or torch."""
 
 import ast
 import importlib.util
@@ -12,7 +12,7 @@ from typing import Any
 
 from dal.errors import ConfigError, did_you_mean, one_line, shortened
 
-#: Class attributes that hold a set of names, a text, a flag.
+#: Class attributes that are sets of names, texts, and flags.
 SETS = ("needs", "labeled_needs", "target_needs", "provides", "label_free")
 TEXTS = ("paper", "advice")
 FLAGS = ("multilabel",)
@@ -31,10 +31,11 @@ class ModuleSource:
 
     @classmethod
     def at(cls, module: str) -> "ModuleSource":
-        """The parsed module; KeyError when it has no source to read.
+        """Parse a module.
 
         Raises:
-            ConfigError: its source is no Python.
+            KeyError: the module does not exist or has no source.
+            ConfigError: the source is not valid Python.
         """
         spec = find(module)
         if spec is None or not spec.origin or not spec.origin.endswith(".py"):
@@ -45,9 +46,9 @@ class ModuleSource:
             raise ConfigError(f"{module} cannot be read: {type(error).__name__}: {one_line(error)}") from error
 
     def traits(self, name: str, base: str) -> dict[str, Any]:
-        """What a listing shows of the class `name`: its summary, and those of SETS, TEXTS and FLAGS that it sets.
+        """Summary of the class `name`, and those of SETS, TEXTS and FLAGS that it defines.
 
-        A set or flag that is computed (by a property, say) is None.
+        A set or flag that is computed, for example by a property, is None.
 
         Raises:
             KeyError: the class cannot be found in source code.
@@ -62,7 +63,7 @@ class ModuleSource:
         return traits
 
     def lineage(self, name: str, below: Collection[ast.ClassDef] = ()) -> "Iterator[tuple[ModuleSource, ast.ClassDef]]":
-        """The class and its bases as far as their source can be found, nearest first. `below` were passed already."""
+        """The class and its bases whose source can be found, nearest first. `below` are the subclasses on the way."""
         source, node = self.definition(name)
         if node in below:  # a class whose base has its own name
             raise KeyError(name)
@@ -74,7 +75,7 @@ class ModuleSource:
                 continue
 
     def definition(self, name: str, passed: Collection[tuple[str, str]] = ()) -> "tuple[ModuleSource, ast.ClassDef]":
-        """Where a class is defined, imports followed. `passed` are the modules and names on the way."""
+        """Definition of a class, with imports followed. `passed` are the modules and names on the way."""
         if (self.module, name) in passed:  # two modules that import the name from each other
             raise KeyError(name)
         for node in self.tree.body:
@@ -87,24 +88,24 @@ class ModuleSource:
         raise KeyError(name)
 
     def function(self, name: str) -> ast.FunctionDef | None:
-        """The function of this name, where the module defines nothing else that has it."""
+        """Definition of a function; None if the module binds the name in another way, too."""
         bound = [node for node in _statements(self.tree) if name in _bound_by(node)]
         return bound[0] if len(bound) == 1 and isinstance(bound[0], ast.FunctionDef) else None
 
     def names(self) -> frozenset[str] | None:
-        """All names that the module binds; None where that is only known when it runs."""
-        found: set[str] = set()
+        """All names that the module binds; None if they are only known at run time."""
+        bound: set[str] = set()
         for node in _statements(self.tree):
-            found |= _bound_by(node)
+            bound |= _bound_by(node)
         words: set[str] = set()
         for inner in ast.walk(self.tree):
             if isinstance(inner, ast.Global):  # a function of the module may bind them
-                found |= set(inner.names)
+                bound |= set(inner.names)
             words |= {str(getattr(inner, "id", "")), str(getattr(inner, "attr", ""))}
-        return None if found & {"*", "__getattr__"} or words & _DYNAMIC else frozenset(found)
+        return None if bound & {"*", "__getattr__"} or words & _DYNAMIC else frozenset(bound)
 
     def imported(self, node: ast.ImportFrom) -> "ModuleSource":
-        """The module that an import statement of this one imports from."""
+        """The module that a `from` import statement of this module refers to."""
         module = node.module or ""
         if node.level:
             package = self.module.split(".")
@@ -115,7 +116,7 @@ class ModuleSource:
         return ModuleSource.at(module)
 
     def assigned(self, node: ast.ClassDef) -> dict[str, Any]:
-        """The listed attributes that the class body sets; None where a property computes them."""
+        """Values of SETS, FLAGS and TEXTS that the class body defines; None for computed sets and flags."""
         values: dict[str, Any] = {}
         for statement in node.body:
             if isinstance(statement, ast.FunctionDef) and statement.name in (*SETS, *FLAGS):
@@ -129,7 +130,7 @@ class ModuleSource:
         return {name: "" if value is None and name in TEXTS else value for name, value in values.items()}
 
     def constant(self, value: ast.expr) -> ast.expr:
-        """The expression itself, or the one that a name of the module stands for."""
+        """The expression, or for a name the expression assigned to it in the module."""
         if isinstance(value, ast.Name):
             for statement in self.tree.body:
                 for name, assigned in _assignments(statement):
@@ -138,7 +139,7 @@ class ModuleSource:
         return value
 
     def missing_imports(self) -> list[str]:
-        """Packages that the module imports outside any `try`, function or `if`, and that are not installed."""
+        """Packages that the module imports unconditionally and that are not installed."""
         tops = set()
         for node in self.tree.body:
             if isinstance(node, ast.Import):
@@ -149,22 +150,22 @@ class ModuleSource:
 
 
 def missing(name: str, module: str, names: Iterable[str]) -> str:
-    """What is said of a name that a module does not have, with the nearest that it has."""
+    """Message about a name that a module lacks, with the most similar existing one."""
     near = did_you_mean(name, names, cutoff=0.65).removeprefix("; ")
     return f"there is no {shortened(name)} in {shortened(module)}" + f" ({near})" * bool(near)
 
 
 def refusal(module: str, name: str, base: str | None = None, *, functions: bool = False) -> str | None:
-    """Why `name` of a module can be no class that derives from `base`, from its source alone; None where it may be one.
+    """Why `name` of a module cannot be a class that derives from `base`, judged by its source; None if it may be one.
 
     Args:
         module: the module, which is not imported.
-        name: what is looked for in it.
-        base: `package.module.Class`; None for any.
-        functions: whether a function will do as well.
+        name: name of the class.
+        base: required base `package.module.Class`; None for any.
+        functions: whether a function is accepted, too.
 
     Raises:
-        ConfigError: the source is no Python.
+        ConfigError: the source is not valid Python.
     """
     try:
         source = ModuleSource.at(module)
@@ -175,13 +176,13 @@ def refusal(module: str, name: str, base: str | None = None, *, functions: bool 
             return "it is a function"
         if base is not None and not _reaches(base, list(source.lineage(name))):
             return f"it is the class {name}, which does not derive from {base.rpartition('.')[2]}"
-    except KeyError:  # made at run time, compiled, or brought in by an import that cannot be followed
+    except KeyError:  # created at run time, compiled, or imported in a way that cannot be followed
         pass
     return None
 
 
 def _reaches(base: str, lineage: list[tuple[ModuleSource, ast.ClassDef]]) -> bool:
-    """Whether the classes lead to `base`. True also where a base cannot be followed: loading decides then."""
+    """Whether the lineage contains `base`, or a base whose source is not available: then loading decides."""
     if base in {f"{source.module}.{node.name}" for source, node in lineage}:
         return True
     followed = {node.name for _, node in lineage}
@@ -194,12 +195,12 @@ def _parsed(path: str) -> ast.Module:
     return ast.parse(Path(path).read_bytes())
 
 
-#: Names whose use may bind others that no statement shows.
+#: Names whose use may bind other names dynamically.
 _DYNAMIC = frozenset({"globals", "vars", "locals", "setattr", "exec", "eval", "modules", "__dict__"})
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-    """The statements that run when the module is imported, those inside `if`, `try` and `with` too."""
+    """Statements that run when the module is imported, including those inside `if`, `try` and `with`."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         for inner in ast.iter_child_nodes(waiting.pop()):
@@ -210,7 +211,7 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def _bound_by(statement: ast.stmt) -> set[str]:
-    """The names that a statement binds itself; "*" for those of a whole module."""
+    """Names that a statement binds; "*" for a star import."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return {statement.name}
     if isinstance(statement, ast.Import):
@@ -248,7 +249,7 @@ def _literal(value: ast.expr) -> Any:
 
 
 def find(module: str) -> ModuleSpec | None:
-    """Where a module is, without importing it or the packages around it; None when there is none."""
+    """Spec of a module, without importing it or its parent packages; None if it does not exist."""
     top, *rest = module.split(".")
     if not all(part.isidentifier() for part in (top, *rest)):
         return None

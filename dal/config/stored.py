@@ -1,4 +1,4 @@
-"""`config.yaml` of a folder: the plain values that made its contents, written once and compared from then on."""
+"""`config.yaml` of a folder: the config of its contents as plain values, written once and compared on later use."""
 
 import dataclasses
 import enum
@@ -23,15 +23,15 @@ CONFIG = "config.yaml"
 
 
 def describe(value: Any, *, named: bool = True) -> Any:
-    """What made `value`, as plain lists, dicts, strings and numbers: the form of `config.yaml`.
+    """Config of an object as plain lists, dicts, strings and numbers: the format of `config.yaml`.
 
-    A plain dataclass becomes the dict of its fields. One with an abstract base, which a config must choose by class,
-    becomes `{"class_path": ..., "init_args": {...}}`, and so does a `functools.partial`.
+    A plain dataclass becomes the dict of its fields. One with an abstract base, whose class a config must name, becomes
+    `{"class_path": ..., "init_args": {...}}`, and so does a `functools.partial`.
 
     Args:
         value: a part of an experiment.
-        named: call a class by the short name under which an installed package declares it, such as `Margin`, which
-            stays when its module moves; else, and where there is none, by its import path.
+        named: whether to use the short names of classes declared by installed packages, such as `Margin`, which stay
+            valid when a module moves; otherwise, and for other classes, the import path is used.
 
     Example:
         >>> from dal.oracles.simulated import Simulated
@@ -68,28 +68,28 @@ def _path(value: Any) -> str:
 
 
 def canonical(config: Any) -> Any:
-    """A stored config under present names, short where there are some, so that configs of all versions compare."""
+    """Config with current names, short ones where declared, so that configs of all versions can be compared."""
     if isinstance(config, list):
         return [canonical(item) for item in config]
     if not isinstance(config, dict):
         return config
-    found = {key: canonical(item) for key, item in moved.current(config).items()}
-    if isinstance(found.get("class_path"), str):
-        found["class_path"] = plugins.declared_name(found["class_path"].replace(":", "."))
-    return found
+    current = {key: canonical(item) for key, item in moved.current(config).items()}
+    if isinstance(current.get("class_path"), str):
+        current["class_path"] = plugins.declared_name(current["class_path"].replace(":", "."))
+    return current
 
 
 def write_config(folder: Path, config: Any, *, kind: str, ignored: Sequence[str] = ()) -> None:
-    """Write `config.yaml` into `folder`, or make sure that the one there says the same.
+    """Write `config.yaml` to `folder`, or check that the existing one is equal.
 
     Args:
-        folder: made where it is not there.
-        config: what `describe` can describe: a mapping, or a dataclass.
-        kind: one of `KINDS`. A folder of an earlier version does not say its kind.
+        folder: the folder, created if it does not exist.
+        config: a mapping or dataclass that `describe` supports.
+        kind: one of `KINDS`. Folders of earlier versions have none.
         ignored: keys that may differ.
 
     Raises:
-        ConfigError: it says something else; the first key that differs is named.
+        ConfigError: the existing config differs; the message names the first different key.
     """
     path, now = folder / CONFIG, {KIND: kind, **_plain(config)}
     if os.path.lexists(path):
@@ -104,12 +104,12 @@ def write_config(folder: Path, config: Any, *, kind: str, ignored: Sequence[str]
 
 
 def first_difference(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> str | None:
-    """The first key in which `config.yaml` in `folder` differs from a config, with both values; None for no difference.
+    """First key in which `config.yaml` in `folder` differs from a config, with both values; None if they are equal.
 
-    The kind counts where both say one.
+    The kind is compared only if both have one.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: `config.yaml` cannot be read.
     """
     before, now = canonical(read_config(folder)), _plain(config)
     if KIND not in before or KIND not in now:
@@ -122,10 +122,10 @@ def first_difference(folder: Path, config: Mapping[str, Any], *, ignored: Sequen
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What `config.yaml` in `folder` says, under the names that stand there.
+    """Read `config.yaml` in `folder`, without translating names of earlier versions.
 
     Raises:
-        ConfigError: there is none, or it is no YAML mapping.
+        ConfigError: it does not exist, or is not a YAML mapping.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -140,7 +140,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """The config as reading it back would give it."""
+    """The config as it would be read back from JSON or YAML."""
     return dict(json.loads(json.dumps(describe(config))))
 
 
@@ -156,7 +156,7 @@ def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") ->
             continue
         path = f"{key}.{name}" if key else str(name)
         if name not in before and now[name] is None:
-            continue  # an option that is younger than the folder, and not used
+            continue  # an option that is newer than the folder, and not used
         found = _difference(before.get(name, _MISSING), now.get(name, _MISSING), ignored, path)
         if found is not None:
             return found

@@ -1,4 +1,4 @@
-"""What the source code says of a config, without importing it: help and the errors that need no model library."""
+"""Help and checks of a config by static analysis, without importing a model library."""
 
 import ast
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ from dal.errors import ConfigError
 
 EXPERIMENT, DATA = ("dal.experiments.experiment", "Experiment"), ("dal.data.text_data", "TextData")
 
-#: Top-level keys that name a class, and its kind.
+#: Kind of class of each top-level key that names a class.
 SLOTS = {
     "strategy": "strategy",
     "baseline": "strategy",
@@ -30,7 +30,7 @@ SLOTS = {
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a configurable dataclass as its source shows it."""
+    """A field of a configurable dataclass, read from its source code."""
 
     name: str
     type: str
@@ -40,7 +40,7 @@ class Field:
 
 @cache
 def fields(module: str, name: str) -> Mapping[str, Field]:
-    """The fields of the dataclass `name` of `module`, read from its source."""
+    """Fields of the dataclass `name` of `module`, read from its source code."""
     spec = find(module)
     assert spec is not None
     assert spec.origin is not None
@@ -56,17 +56,17 @@ def fields(module: str, name: str) -> Mapping[str, Field]:
 
 
 def experiment() -> Mapping[str, Field]:
-    """The fields of `Experiment`: the top-level keys of a config."""
+    """Fields of `Experiment`: the top-level keys of a config."""
     return fields(*EXPERIMENT)
 
 
 def data() -> Mapping[str, Field]:
-    """The fields of `TextData`: the keys under `data`."""
+    """Fields of `TextData`: the keys under `data`."""
     return fields(*DATA)
 
 
 def check(settings: Node, overrides: Override) -> None:
-    """Raises `ConfigError` for what is wrong without knowing any class: unknown keys, names that are not installed."""
+    """Raise ConfigError for errors that need no import: unknown keys, and names that are not installed."""
     refuse_unknown(settings.value, overrides, [*experiment(), *_before(EXPERIMENT)], "unknown key {!r}")
     inner = settings.value.get("data", Node({})).value
     if isinstance(inner, dict) and "class_path" not in inner:
@@ -79,7 +79,7 @@ def check(settings: Node, overrides: Override) -> None:
 
 
 def _before(path: tuple[str, str]) -> Collection[str]:
-    """The names that options of a class had in earlier versions."""
+    """Names of a class's options in earlier versions."""
     return moved.OPTIONS.get(".".join(path), {}).keys()
 
 
@@ -95,7 +95,7 @@ def _check_class(node: Node, kind: str, slot: str) -> None:
 
 
 def _helps(docstring: str) -> dict[str, str]:
-    """name -> explanation, of the section Args."""
+    """Explanations in the section Args of a docstring, by name."""
     lines = docstring.partition("Args:\n")[2].split("\n\n")[0].splitlines()
     found: dict[str, str] = {}
     name = ""
@@ -110,7 +110,7 @@ def _helps(docstring: str) -> dict[str, str]:
 
 
 def _default(value: ast.expr | None) -> str | None:
-    """The default as a config would write it; None where there is none."""
+    """Default value in the notation of a config; None without a default."""
     if value is None:
         return None
     if isinstance(value, ast.Constant):

@@ -1,4 +1,4 @@
-"""Metrics, calibration, batches, label noise, learning curves, what can be automated, accuracy without a test set."""
+"""Metrics, calibration, batch quality, label noise, learning curves, automation and accuracy without a test set."""
 
 from dal.evaluation.automation import Automation, RiskCoverage, risk_coverage, threshold
 from dal.evaluation.batch_quality import (

@@ -1,4 +1,4 @@
-"""Cohen's kappa of two classifiers, its sampling variance, and what it says about their F-measures."""
+"""Cohen's kappa of two classifiers, its sampling variance, and a bound on the difference of their F-measures."""
 
 import math
 
@@ -10,13 +10,14 @@ def kappa(table: ArrayLike) -> float:
     """Cohen's kappa of a contingency table (C, C): agreement beyond chance, at most 1.
 
     (A_o - A_e) / (1 - A_e), with the observed agreement A_o = sum_i p_ii and the agreement by chance
-    A_e = sum_i p_i. p_.i of the two classifiers' own marginals. NaN where both put every row into one and the same
-    class: chance alone explains that (0/0), and it must not pass for agreement.
+    A_e = sum_i p_i. p_.i of the two classifiers' own marginals. NaN where both classifiers predict one and the same
+    class for every row: chance alone explains that (0/0), so it is not reported as agreement.
 
     Cohen 1960, "A Coefficient of Agreement for Nominal Scales".
 
     Args:
-        table: how many rows the first classifier put into class i and the second into class j.
+        table: (C, C) counts; entry [i, j] is the number of rows predicted as i by the first classifier and as j by the
+            second.
 
     Example:
         >>> round(kappa([[45, 5], [5, 45]]), 3)
@@ -28,7 +29,7 @@ def kappa(table: ArrayLike) -> float:
 
 
 def kappa_variance(table: ArrayLike) -> float:
-    """The large-sample variance of `kappa` over the draw of the rows; NaN where kappa is.
+    """Large-sample variance of `kappa` over random samples of rows; NaN where kappa is NaN.
 
     With p the shares, A_o and A_e as for `kappa`, and N rows:
 
@@ -57,10 +58,10 @@ def kappa_variance(table: ArrayLike) -> float:
 
 
 def f_change_bound(agreement: float) -> float:
-    """How far apart the F-measures of two binary classifiers with this kappa can be at most: 4 (1 - k) / k.
+    """Largest possible difference of the F-measures of two binary classifiers with this kappa: 4 (1 - k) / k.
 
-    On the rows that kappa was measured on, whatever their true labels are. Useless (above 1) below k = .8; infinite at
-    k <= 0, and NaN where kappa is.
+    It holds on the rows that kappa was measured on, whatever their true labels. Vacuous (above 1) for k < 0.8;
+    infinite for k <= 0, and NaN where kappa is NaN.
 
     Bloodgood and Grothendieck 2013, as for `kappa_variance`.
 
@@ -77,6 +78,6 @@ def _shares(table: ArrayLike) -> NDArray[np.float64]:
     counts = np.asarray(table, np.float64)
     square = counts.ndim == 2 and counts.shape[0] == counts.shape[1]
     if not square or not np.isfinite(counts).all() or counts.sum() <= 0 or (counts < 0).any():
-        raise ValueError(f"a square table of counts is wanted, at least one of them positive, not {counts.shape}")
+        raise ValueError(f"expected a square table of counts, at least one of them positive, got {counts.shape}")
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

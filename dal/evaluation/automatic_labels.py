@@ -1,4 +1,4 @@
-"""From the logits of held-out and of remaining rows to what the model labels alone and what goes to a person."""
+"""Decide from logits which remaining rows the model labels automatically and which go to a person."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from dal.evaluation.automation import Automation, promising, quantiles, threshol
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence, is_right
 
-#: One in so many held-out rows chooses the temperature and where the search begins; the others decide.
+#: One in this many held-out rows calibrates the temperature and the first threshold; the others test the thresholds.
 CALIBRATING = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """What becomes of N rows.
+    """Automatic labels of N rows, and which of them are confident enough to be used.
 
     Attributes:
         result: the threshold and its guarantee.
-        answers: the model's, (N,) int64; multi-label (N, C) bool.
+        answers: the model's answers, (N,) int64; multi-label (N, C) bool.
         confidence: (N,) float64, calibrated.
-        automatic: (N,) bool: the model may answer alone.
-        temperature: that the logits were divided by.
-        calibrating: held-out rows that chose the temperature and where the search begins.
-        testing: held-out rows that decided.
+        automatic: (N,) bool, True where the model may answer alone.
+        temperature: divisor of the logits.
+        calibrating: number of held-out rows that chose the temperature and the first threshold.
+        testing: number of held-out rows that tested the thresholds.
     """
 
     result: Automation
@@ -45,21 +45,21 @@ def decide(
     delta: float = 0.05,
     known: Tensor | None = None,
 ) -> Decisions:
-    """Which of N rows the model may label alone, so that at most `max_error` of these labels are wrong.
+    """Select the rows of N that the model may label alone, so that at most `max_error` of these labels are wrong.
 
     A quarter of the held-out rows chooses the temperature and the first threshold to test; the other three quarters are
-    read for nothing but the test. Rows cannot serve for both: with three classes or more a temperature changes the
-    order of confidences, and with it which rows are automated. The grid is made of the confidences of the remaining
-    rows, which have no labels. See `dal.evaluation.automation.threshold` for the guarantee: it is for rows from the law
-    that the held-out ones were drawn from.
+    used for the test only. Rows cannot serve for both: with three classes or more a temperature changes the order of
+    confidences, and with it which rows are automated. The grid consists of confidences of the remaining rows, which
+    have no labels. See `dal.evaluation.automation.threshold` for the guarantee: it covers rows from the distribution
+    that the held-out rows were sampled from.
 
     Args:
         logits: (N, C) of the remaining rows.
         held_logits: (m, C) of rows that the model was not trained on, in random order.
         held_labels: (m,) int64; multi-label (m, C) bool, where an error is any wrong decision in a row.
         max_error: the highest error rate allowed, 0 to 1, both excluded.
-        delta: the probability that it is exceeded all the same.
-        known: (m,) bool; a held-out row that nobody could label counts as an error. None: all are known.
+        delta: probability that the error rate nevertheless exceeds `max_error`.
+        known: (m,) bool, False for held-out rows that nobody could label, which count as errors. None: all are known.
 
     Example:
         >>> x = torch.linspace(-5, 7, 400)
@@ -73,7 +73,7 @@ def decide(
     right = (is_right(answers(held_logits, multilabel=multilabel), held_labels) & known).numpy()
     first = len(held_logits) // CALIBRATING
     labeled = known[:first]
-    t = _temperature(held_logits[:first][labeled], held_labels[:first][labeled])
+    t = Temperature.fit(held_logits[:first][labeled], held_labels[:first][labeled]).value if labeled.any() else 1.0
     sure = confidence(logits, t, multilabel=multilabel)
     held = confidence(held_logits, t, multilabel=multilabel).numpy()
     rest = len(held) - first
@@ -81,8 +81,3 @@ def decide(
     result = threshold(held[first:], right[first:], max_error, grid=grid, delta=delta)
     automatic = torch.zeros(len(sure), dtype=torch.bool) if result.threshold is None else sure >= result.threshold
     return Decisions(result, answers(logits, multilabel=multilabel), sure, automatic, t, first, rest)
-
-
-def _temperature(logits: Tensor, labels: Tensor) -> float:
-    """The one that the rows choose; 1 without any."""
-    return Temperature.fit(logits, labels).value if len(labels) else 1.0

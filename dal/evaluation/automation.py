@@ -1,4 +1,4 @@
-"""What a model may answer alone: the risk-coverage curve, and a confidence threshold with a guarantee."""
+"""Selective prediction: the risk-coverage curve, and a confidence threshold with an error guarantee."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverage:
-    """The error rate of the answers that are kept, by the share that is kept.
+    """Error rate of the most confident answers as a function of their share of the rows.
 
     Attributes:
-        coverage: (K,) shares of the rows, 0 to 1, ascending; the last is 1. Rows of equal confidence are kept together.
+        coverage: (K,) shares of the rows kept, 0 to 1, ascending; the last is 1. Rows of equal confidence are kept
+            together.
         risk: (K,) error rates of the rows kept, 0 to 1.
-        thresholds: (K,) the confidences from which on they are kept, descending.
-        area: under the curve, 0 to 1: the mean risk over all shares. Lower is better; an order at random has the error
-            rate itself.
+        thresholds: (K,) lowest confidences of the rows kept, descending.
+        area: area under the curve, 0 to 1: the mean risk over all shares. Lower is better; a random order gives the
+            error rate itself.
     """
 
     coverage: Floats
@@ -32,16 +33,16 @@ class RiskCoverage:
 
 
 def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
-    """The risk-coverage curve of N answers, and the area under it.
+    """Risk-coverage curve of N answers, and the area under it.
 
     The area is the mean over n = 1..N of the risk of the n most confident rows; among rows of equal confidence, whose
-    order says nothing, errors are spread evenly.
+    order is arbitrary, errors are spread evenly.
 
     Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
 
     Args:
-        confidence: (N,), higher is surer.
-        right: (N,) bool. Multi-label: whether every decision of the row is right.
+        confidence: (N,), higher is more confident.
+        right: (N,) bool, True where the answer is correct. Multi-label: where every decision of the row is.
 
     Raises:
         ValueError: there are no rows, or a confidence is not finite.
@@ -54,18 +55,18 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
     c, wrong = _checked(confidence, right)
     if not len(c):
         raise ValueError("a risk-coverage curve needs at least one row")
-    levels, place, sizes = np.unique(-c, return_inverse=True, return_counts=True)
-    errors = np.bincount(place, wrong, len(levels))
-    kept, found = sizes.cumsum(), errors.cumsum()
+    levels, level, sizes = np.unique(-c, return_inverse=True, return_counts=True)
+    errors = np.bincount(level, wrong, len(levels))
+    kept, kept_errors = sizes.cumsum(), errors.cumsum()
     spread = np.repeat(errors / sizes, sizes).cumsum()  # errors among the n most confident, n = 1..N
     area = float((spread / np.arange(1, len(c) + 1)).mean())
-    return RiskCoverage(kept / len(c), found / kept, -levels, area)
+    return RiskCoverage(kept / len(c), kept_errors / kept, -levels, area)
 
 
 def labels_needed(max_error: float, delta: float = 0.05) -> int:
-    """How many held-out labels without a single error it takes to bound the error rate by `max_error`.
+    """Number of error-free held-out labels needed to bound the error rate by `max_error`.
 
-    The least n with (1 - max_error)^n <= delta.
+    The smallest n with (1 - max_error)^n <= delta.
 
     >>> labels_needed(0.05), labels_needed(0.01)
     (59, 299)
@@ -77,16 +78,16 @@ def labels_needed(max_error: float, delta: float = 0.05) -> int:
 
 @dataclass(frozen=True)
 class Automation:
-    """From which confidence on a model may answer alone.
+    """Confidence threshold of the answers that need no person, and the evidence for it.
 
     Attributes:
-        threshold: the least confidence of an answer that needs no person; None when there is none.
-        rows: held-out rows at or above it.
-        errors: how many of those are wrong.
-        bound: their error rate is at most this, with probability 1 - delta; 1 where there is no threshold.
-        max_error: that was wanted.
-        delta: the probability that the threshold is too low.
-        needed: held-out labels that are automated and without error that it takes at least.
+        threshold: lowest confidence of an answer that needs no person; None when no threshold passed the test.
+        rows: number of held-out rows at or above the threshold (or at the one that failed, where there is none).
+        errors: number of wrong answers among these.
+        bound: upper bound of the error rate, valid with probability 1 - delta; 1 where no threshold was tested.
+        max_error: the requested highest error rate.
+        delta: probability that the threshold is too low.
+        needed: smallest number of held-out answers above a threshold, all of them correct, that can pass the test.
     """
 
     threshold: float | None
@@ -99,7 +100,7 @@ class Automation:
 
     @property
     def text(self) -> str:
-        """The result in words."""
+        """The result as a sentence."""
         sure = f"with probability {1 - self.delta:.4g}"
         if self.threshold is None:
             return (
@@ -116,31 +117,31 @@ class Automation:
 def threshold(
     confidence: ArrayLike, right: ArrayLike, max_error: float, *, grid: ArrayLike, delta: float = 0.05
 ) -> Automation:
-    """The lowest confidence from which on the model's answers are wrong at a rate of at most `max_error`.
+    """Lowest confidence threshold above which the model's error rate is at most `max_error`, with a guarantee.
 
-    With probability 1 - delta or more over the held-out rows, the error rate P(wrong | confidence >= threshold) of rows
-    from the same law is at most `max_error`. The thresholds of `grid` are tested from the first on, and the last that
-    passes before one fails is taken: a threshold passes when the Clopper-Pearson bound of the error rate of the
-    held-out rows at or above it is at most `max_error`.
+    With probability at least 1 - delta over the held-out rows, the error rate P(wrong | confidence >= threshold) of
+    rows from the same distribution is at most `max_error`. The thresholds of `grid` are tested in order, and the last
+    one that passes before one fails is returned: a threshold passes when the Clopper-Pearson upper bound of the error
+    rate of the held-out rows at or above it is at most `max_error`.
 
-    Why this holds: how many held-out rows lie at or above a fixed threshold is random, but given that number, they are
-    independent draws from the law of rows with such a confidence, so that their errors are binomial and each test alone
-    is exact; and so it is on average over the number. A wrong result needs that some threshold passes whose true
-    error rate is too high. All tests before the first such threshold do not matter, and without its passing no later
-    one is reached: so the probability is that of one exact test, at most delta, however many thresholds there are and
-    whether or not the error rate rises steadily as the threshold falls (fixed-sequence testing). It needs no calibrated
-    confidence and allows ties, but a grid, its order and its first threshold included, that was chosen without looking
-    at these held-out rows: see `quantiles` and `promising`. Rows from another law than the held-out ones, such as a
-    pool from which the easy rows were taken away, have no guarantee.
+    Why this holds: the number of held-out rows at or above a fixed threshold is random, but given that number the rows
+    are independent draws from the distribution of rows with such a confidence, so that their errors are binomial and
+    each single test is exact; hence it is also valid on average over the number. For a wrong result, some threshold
+    whose true error rate is too high must pass. The tests before the first such threshold do not matter, and unless it
+    passes no later one is reached: so the probability is that of one exact test, at most delta, however many
+    thresholds there are and whether or not the error rate is monotone in the threshold (fixed-sequence testing). The
+    confidence need not be calibrated and may have ties, but the grid, its order and its first threshold included, must
+    be chosen without looking at these held-out rows: see `quantiles` and `promising`. There is no guarantee for rows
+    from another distribution than the held-out ones, such as a pool from which the easy rows were removed.
 
     Angelopoulos, Bates, Candes, Jordan and Lei 2021, "Learn then Test: Calibrating Predictive Algorithms to Achieve
     Risk Control"; Clopper and Pearson 1934.
 
     Args:
-        confidence: (m,) of the held-out rows, higher is surer.
-        right: (m,) bool: whether the model's answer is right. Multi-label: whether every decision of the row is.
+        confidence: (m,) confidences of the held-out rows, higher is more confident.
+        right: (m,) bool, True where the model's answer is correct. Multi-label: where every decision of the row is.
         max_error: the highest error rate allowed, 0 to 1, both excluded.
-        grid: (G,) thresholds in the order of testing, usually falling.
+        grid: (G,) thresholds in the order of testing, usually descending.
         delta: the probability that the result is wrong, 0 to 1, both excluded.
 
     Raises:
@@ -174,9 +175,9 @@ def threshold(
 
 
 def quantiles(confidence: ArrayLike, *, steps: int = 100) -> Floats:
-    """Thresholds at which 1/steps, 2/steps, ... and all of the given rows are automated, falling, without repetition.
+    """Distinct descending thresholds at which 1/steps, 2/steps, ... and all of the given rows are automated.
 
-    Made from rows without labels, they are a grid for `threshold`.
+    Computed from unlabeled rows, they are a valid grid for `threshold`.
 
     Example:
         >>> quantiles([0.1, 0.2, 0.3, 0.4], steps=2).tolist()
@@ -185,7 +186,7 @@ def quantiles(confidence: ArrayLike, *, steps: int = 100) -> Floats:
     steps = whole(steps, "steps", 1)
     c = np.sort(np.asarray(confidence, np.float64))[::-1]
     if c.ndim != 1 or not np.isfinite(c).all():
-        raise ValueError("confidence must be finite, and one number for each row")
+        raise ValueError("confidence must be finite, one number per row")
     if not len(c):
         return np.zeros(0)
     shares = np.arange(1, steps + 1) / steps
@@ -193,19 +194,22 @@ def quantiles(confidence: ArrayLike, *, steps: int = 100) -> Floats:
 
 
 def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: float, *, rows: int) -> Floats:
-    """The part of a falling grid from the threshold on that is the likeliest to pass, as other held-out rows tell.
+    """Drop the first thresholds of a descending grid up to the one that is most likely to pass the test.
 
-    The first threshold is the one that costs `threshold` its guarantee's power: at a high one few rows are automated,
-    and even without an error these bound nothing. So labeled rows that are then not used for the test say where to
-    begin: where the p-value would be least in a test on `rows` rows of which the same shares are automated and wrong.
-    This is split fixed-sequence testing (Angelopoulos et al. 2021).
+    The power of `threshold` depends on its first threshold: at a high one few rows are automated, too few to bound the
+    error rate even when none is wrong. So labeled rows that are not used for the test choose the first threshold: the
+    one with the smallest p-value in a test on `rows` rows with the same shares of automated and wrong rows. This is
+    split fixed-sequence testing (Angelopoulos et al. 2021).
 
     Args:
-        grid: (G,) falling thresholds.
-        confidence: (h,) of labeled rows other than those of the test.
-        right: (h,) bool, theirs.
+        grid: (G,) descending thresholds.
+        confidence: (h,) confidences of labeled rows other than those of the test.
+        right: (h,) bool, True where the answer of these rows is correct.
         max_error: the highest error rate allowed.
-        rows: how many rows the test will have.
+        rows: number of rows of the later test.
+
+    Returns:
+        A suffix of `grid`.
 
     Example:
         >>> sure = np.arange(400) / 400
@@ -223,13 +227,13 @@ def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: 
 
 
 def _checked(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:
-    """Confidences, and 1 where the answer is wrong."""
+    """Confidences (N,), and 1.0 where the answer is wrong, (N,)."""
     c, given = np.asarray(confidence, np.float64), np.asarray(right)
     if not np.isin(given, (0, 1)).all():
-        raise ValueError("right must be true or false for each row")
+        raise ValueError("right must be True or False for each row")
     correct = given.astype(np.bool_)
     if c.ndim != 1 or c.shape != correct.shape:
-        raise ValueError(f"confidence and right must be (N,) both, not {c.shape} and {correct.shape}")
+        raise ValueError(f"confidence and right must both be (N,), not {c.shape} and {correct.shape}")
     if not np.isfinite(c).all():
         raise ValueError("confidences must be finite")
     return c, (~correct).astype(np.float64)

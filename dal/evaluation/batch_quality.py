@@ -1,4 +1,4 @@
-"""What a batch of questions is worth: is it redundant, new, balanced, and is the pool covered?"""
+"""Quality of a query batch: redundancy, novelty, class balance, uncertainty, and coverage of the pool."""
 
 import math
 from collections.abc import Iterable
@@ -14,19 +14,19 @@ from dal.functional.points import DensePoints, check_finite
 from dal.functional.uncertainty import entropy
 from dal.outputs import Outputs
 
-#: Points whose nearest neighbour says what is near in a pool.
+#: Number of points whose nearest-neighbour distances estimate the typical distance of a pool.
 QUERIES = 500
 
 
 def typical_distance(points: Tensor, *, queries: int = QUERIES) -> float | None:
-    """How far apart neighbours in a pool typically are: the median distance to the nearest other point.
+    """Median distance of pool points to their nearest neighbour.
 
-    Over the first `queries` points, among all of them; those that have an exact duplicate are left out, since many
-    duplicates would make it 0. None where nothing is left.
+    Taken over the first `queries` points, with neighbours among all points. Points with an exact duplicate are left
+    out, since many duplicates would make the median 0. None where no point is left.
 
     Args:
         points: (N, D), in random order.
-        queries: points that are asked for their neighbour.
+        queries: number of points to search the neighbours of.
 
     Raises:
         ValueError: a point is not finite.
@@ -42,7 +42,7 @@ def typical_distance(points: Tensor, *, queries: int = QUERIES) -> float | None:
     few = points[:queries]
     if len(few) == len(points):
         near = nearest_distance(points)
-    else:  # the nearest of the others, or another of the same first points
+    else:  # the nearest among the other points, or among the query points themselves
         rest = nearest_distance(few, among=points[queries:])
         near = torch.minimum(rest, nearest_distance(few)) if queries > 1 else rest
     apart = near[near > 0]
@@ -50,14 +50,15 @@ def typical_distance(points: Tensor, *, queries: int = QUERIES) -> float | None:
 
 
 def redundancy(batch: Tensor, before: Tensor, typical: float | None) -> float | None:
-    """The share of a batch, 0 to 1, that lies within the typical distance of an earlier choice.
+    """Share of a batch, 0 to 1, within the typical distance of an earlier selection.
 
-    Earlier in the batch, or labeled before it. None for an empty batch; with `typical` None only duplicates count.
+    Earlier selections are those before it in the batch and the rows labeled before. None for an empty batch; with
+    `typical` None only exact duplicates count.
 
     Args:
-        batch: (n, D) in the order of the choice.
-        before: (L, D) labeled before.
-        typical: of `typical_distance`.
+        batch: (n, D), in the order of selection.
+        before: (L, D), rows labeled before.
+        typical: the `typical_distance` of the pool.
 
     Raises:
         ValueError: a point is not finite.
@@ -76,24 +77,24 @@ def redundancy(batch: Tensor, before: Tensor, typical: float | None) -> float | 
 
 
 def _to_earlier(batch: Tensor) -> Tensor:
-    """Distance of every point to the nearest one before it, (n,), by differences; infinite for the first."""
+    """Distance of every point to the nearest one before it, (n,); infinite for the first."""
     points = DensePoints(batch)
     nearest = batch.new_full((len(batch),), torch.inf)
     number = torch.arange(len(batch), device=batch.device)
     for rows in blocks(len(batch), len(batch), batch.device):
         squared = points[rows].squared_distances(points)
         at = squared.masked_fill_(number >= number[rows, None], torch.inf).argmin(1)
+        # Differences instead of the expanded square: that would cancel for near duplicates.
         nearest[rows] = points.pair_distances(points, number[rows], at).sqrt()
     nearest[:1] = torch.inf
     return nearest
 
 
 def novelty(batch: Tensor, before: Tensor, typical: float | None) -> float | None:
-    """Mean distance of a batch's rows to the nearest row labeled before, in typical distances: 1 is as near as
-    neighbours in the pool are.
+    """Mean distance of a batch's rows to the nearest row labeled before, in units of the typical distance.
 
-    None where nothing was labeled before, the batch is empty or there is no typical distance. Shapes and errors as for
-    `redundancy`.
+    1 is as close as neighbours in the pool are. None where nothing was labeled before, the batch is empty or there is
+    no typical distance. Shapes and errors as for `redundancy`.
     """
     typical = None if typical is None else number(typical, "typical", above=0)
     if not len(batch) or not len(before) or typical is None:
@@ -102,7 +103,7 @@ def novelty(batch: Tensor, before: Tensor, typical: float | None) -> float | Non
 
 
 def coverage(distances: Tensor) -> tuple[float, float] | None:
-    """Mean and 95th percentile of the distances (N,) of pool rows to their nearest label; None without any."""
+    """Mean and 95th percentile of the distances (N,) of pool rows to their nearest labeled row; None for N = 0."""
     if not len(distances):
         return None
     finite(distances, "distances")
@@ -111,13 +112,13 @@ def coverage(distances: Tensor) -> tuple[float, float] | None:
 
 
 def balance(labels: Tensor, classes: int) -> float | None:
-    """How evenly the classes share the labels, 0 to 1: the entropy of their counts over the greatest possible.
+    """Class balance of the labels, 0 to 1: the entropy of the class counts divided by its maximum.
 
-    1 when min(n, C) classes have equally many of the n labels. None where there are fewer than two labels.
+    1 when min(n, C) classes have equally many of the n labels. None for fewer than two labels or classes.
 
     Args:
         labels: (n,) int64; (n, C) bool when multi-label, where every class of a row counts.
-        classes: C.
+        classes: number of classes C.
 
     Example:
         >>> balance(torch.tensor([0, 1, 0, 1]), 2)
@@ -136,7 +137,7 @@ def balance(labels: Tensor, classes: int) -> float | None:
 
 
 def mean_uncertainty(outputs: Outputs) -> float | None:
-    """How unsure a model is of some rows, 0 to 1: the mean entropy over the greatest possible.
+    """Mean entropy of the predictions divided by its maximum, 0 to 1.
 
     None without rows, and where a probability is NaN or infinite.
     """
@@ -147,7 +148,7 @@ def mean_uncertainty(outputs: Outputs) -> float | None:
 
 
 def overlap(first: Iterable[str], second: Iterable[str]) -> float | None:
-    """The share, 0 to 1, of all chosen rows that both chose (Jaccard 1912); None where neither chose any.
+    """Jaccard index of two selections, 0 to 1 (Jaccard 1912); None where both are empty.
 
     Example:
         >>> overlap(["a", "b"], ["b", "c"])

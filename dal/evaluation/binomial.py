@@ -1,27 +1,34 @@
-"""What so many of so many say of the share behind them: the exact bounds of Clopper and Pearson."""
+"""Clopper-Pearson bounds of a binomial proportion."""
 
 from scipy.stats import beta
 
 
-def lower_bound(found: float, of: float, tail: float = 0.05) -> float:
-    """At most the true share, with probability 1 - tail or more; 0 of nothing.
+def lower_bound(successes: float, trials: float, alpha: float = 0.05) -> float:
+    """One-sided Clopper-Pearson lower bound of a binomial proportion.
 
-    Exact for `of` independent draws of which `found` hit; also for numbers between whole ones.
+    At most the true proportion with probability at least 1 - alpha; 0 for no successes. Fractional counts are allowed.
 
     Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial".
+
+    Args:
+        successes: number of successes, 0 to `trials`.
+        trials: number of independent trials.
+        alpha: probability that the bound exceeds the true proportion.
 
     Example:
         >>> round(lower_bound(1, 20, 0.025), 3)
         0.001
     """
-    return 0.0 if not found else float(beta.ppf(tail, found, of - found + 1))
+    return 0.0 if not successes else float(beta.ppf(alpha, successes, trials - successes + 1))
 
 
-def upper_bound(found: float, of: float, tail: float = 0.05) -> float:
-    """At least the true share, with probability 1 - tail or more; 1 of nothing.
+def upper_bound(successes: float, trials: float, alpha: float = 0.05) -> float:
+    """One-sided Clopper-Pearson upper bound of a binomial proportion; 1 for no failures.
+
+    Arguments and guarantee are those of `lower_bound`.
 
     Example:
         >>> round(upper_bound(0, 59), 4), round(upper_bound(1, 59), 4)
         (0.0495, 0.0779)
     """
-    return 1.0 if found >= of else float(beta.ppf(1 - tail, found + 1, of - found))
+    return 1.0 if successes >= trials else float(beta.ppf(1 - alpha, successes + 1, trials - successes))

@@ -1,4 +1,4 @@
-"""Figures of a part of the rows: by class, and by group."""
+"""Metrics of parts of the rows: per class, and per group."""
 
 import math
 from collections import Counter
@@ -14,34 +14,34 @@ from dal.evaluation.counts import Counts
 from dal.functional.checking import whole
 from dal.outputs import Outputs
 
-#: Groups that are kept at most, the largest ones.
+#: Largest number of groups that are reported.
 MOST_GROUPS = 50
 
-#: Figures by name, None where the rows do not define one.
+#: Metrics by name; None where a metric is undefined on the rows.
 Figures = dict[str, float | None]
 
 
 def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[str, Figures]:
-    """Precision, recall, F1 and the count of true rows of every class, by its name.
+    """Precision, recall, F1 and number of true rows ("count") of every class, by class name.
 
-    None where a figure is undefined: precision of a class that was never answered, recall of one that does not occur,
+    None where a metric is undefined: precision of a class that is never predicted, recall of one that does not occur,
     F1 of one that does neither.
 
     Args:
         outputs: N rows with `logits` or `probs` (N, C).
         labels: (N,) int64; (N, C) bool when `outputs.multilabel`.
-        classes: C names.
+        classes: C class names.
 
     Raises:
         DataError: as `evaluate`.
     """
-    decided, labels = _decided(outputs, labels)
+    predicted, labels = _decided(outputs, labels)
     if len(classes) != outputs.probs.shape[-1]:
         raise DataError(f"classes has {len(classes)} names for {outputs.probs.shape[-1]} classes of outputs")
-    counts = Counts.of(decided, labels, len(classes))
+    counts = Counts.of(predicted, labels, len(classes))
     columns = (counts.precision(), counts.recall(), counts.f1(), counts.true)
     return {
-        name: {"precision": _defined(p), "recall": _defined(r), "f1": _defined(f), "count": int(n)}
+        name: {"precision": _none_if_nan(p), "recall": _none_if_nan(r), "f1": _none_if_nan(f), "count": int(n)}
         for name, p, r, f, n in zip(classes, *(column.tolist() for column in columns), strict=True)
     }
 
@@ -49,30 +49,30 @@ def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[
 def per_group(
     outputs: Outputs, labels: Tensor, groups: Sequence[str], *, most: int = MOST_GROUPS
 ) -> dict[str, Figures]:
-    """Accuracy, macro-F1 (of the classes that occur in the group) and count of the largest groups, largest first.
+    """Accuracy, macro-F1 (over the classes that occur in the group) and count of the largest groups, largest first.
 
     Args:
         outputs: N rows with `logits` or `probs` (N, C).
         labels: (N,) int64; (N, C) bool when `outputs.multilabel`.
-        groups: N names. Of groups of equal size the alphabetically first are kept.
-        most: how many are kept.
+        groups: N group names. Groups of equal size are ordered by name.
+        most: largest number of groups to report.
 
     Raises:
         DataError: as `evaluate`.
     """
     most = whole(most, "most", 1)
-    decided, labels = _decided(outputs, labels)
+    predicted, labels = _decided(outputs, labels)
     if len(groups) != len(labels):
         raise DataError(f"groups has {len(groups)} names for {len(labels)} rows")
     names = np.asarray(list(groups), dtype=object)
     sizes = sorted(Counter(names.tolist()).items(), key=lambda item: (-item[1], item[0]))[:most]
-    found: dict[str, Figures] = {}
+    figures: dict[str, Figures] = {}
     for name, count in sizes:
         rows = torch.from_numpy(np.flatnonzero(names == name))
-        right = (decided[rows] == labels[rows]).view(count, -1).all(1)
-        counts = Counts.of(decided[rows], labels[rows], outputs.to("cpu").probs.shape[1])
-        found[name] = {"accuracy": right.double().mean().item(), "macro_f1": counts.macro_f1(), "count": count}
-    return found
+        correct = (predicted[rows] == labels[rows]).view(count, -1).all(1)
+        counts = Counts.of(predicted[rows], labels[rows], outputs.to("cpu").probs.shape[1])
+        figures[name] = {"accuracy": correct.double().mean().item(), "macro_f1": counts.macro_f1(), "count": count}
+    return figures
 
 
 def _decided(outputs: Outputs, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,5 +80,5 @@ def _decided(outputs: Outputs, labels: Tensor) -> tuple[Tensor, Tensor]:
     return decisions(probs, outputs.multilabel), checked(labels, probs, outputs.multilabel)
 
 
-def _defined(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it says: calibration errors, the reliability diagram, temperature scaling."""
+"""Calibration of predicted probabilities: calibration errors, the reliability diagram, temperature scaling."""
 
 import math
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from dal.functional.blocks import blocks
 from dal.functional.checking import number, whole
 from dal.outputs import Outputs, log_probs
 
-#: Bins of confidence.
+#: Default number of confidence bins.
 BINS = 15
 
-#: A temperature stays between one over this and this: rows that are all right would send it to 0.
+#: Temperatures are limited to [1 / 20, 20]: held-out rows that are all correct would drive it to 0.
 _LARGEST = 20.0
 
 
 def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
-    """The expected calibration error, 0 to 1: how far confidence is from accuracy, weighted over confidence bins.
+    """Expected calibration error, 0 to 1: mean gap between confidence and accuracy over confidence bins.
 
-    Confidences fall into `bins` bins of equal width over (0, 1]. One class: a row's confidence is its highest
-    probability. Multi-label (labels (N, C) bool): every one of the N*C decisions counts by itself, with the confidence
-    max(p, 1 - p) of the answer that was given, so nothing is below 1/2.
+    The bins have equal width over (0, 1] and are weighted by their counts. Single-label: a row's confidence is its
+    highest probability. Multi-label (labels (N, C) bool): each of the N*C decisions counts separately, with the
+    confidence max(p, 1 - p) of the predicted answer, so no confidence is below 1/2.
 
     Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017.
 
@@ -39,12 +39,12 @@ def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> flo
 
 
 def adaptive_calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
-    """The adaptive calibration error, 0 to 1: as the expected one, but over all classes and in bins of equal mass.
+    """Adaptive calibration error, 0 to 1: calibration error over all classes, in bins of equal mass.
 
-    For each class the rows are sorted by its probability and cut into `bins` parts of equal size (fewer rows: as many
-    parts as rows); the error is the mean, over classes and parts, of |mean probability - share of the class|. Rows of
-    equal probability have the mean outcome of all of them, so that their order does not matter. With many classes most
-    probabilities are near 0 and so is the error: compare it between models on the same data only.
+    For each class the rows are sorted by its probability and split into `bins` parts of equal size (as many parts as
+    rows, when there are fewer); the error is the mean, over classes and parts, of |mean probability - share of the
+    class|. Rows of equal probability share their mean outcome, so that their order does not matter. With many classes
+    most probabilities are near 0 and so is the error: compare it only between models on the same data.
 
     Nixon et al. 2019, "Measuring Calibration in Deep Learning".
 
@@ -62,7 +62,7 @@ def adaptive_calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BIN
     rows, classes = probs.shape
     parts = min(whole(bins, "bins", 1), rows)
     sizes = torch.full((parts,), rows // parts) + (torch.arange(parts) < rows % parts)
-    part = torch.arange(parts).repeat_interleave(sizes)  # (N,) which part the sorted rows fall into
+    part = torch.arange(parts).repeat_interleave(sizes)  # (N,) the part of each sorted row
     total = 0.0
     for block in blocks(classes, rows, probs.device):
         p, order = probs[:, block].T.contiguous().sort(dim=1)  # (c, N)
@@ -73,32 +73,32 @@ def adaptive_calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BIN
 
 
 def _belongs(labels: Tensor, classes: slice) -> Tensor:
-    """1 where a row has a class, (c, N) float64."""
+    """Class indicators of the rows, (c, N) float64."""
     if labels.dim() == 2:
         return labels[:, classes].T.double()
     return (labels == torch.arange(classes.start, classes.stop)[:, None]).double()
 
 
 def _shared_outcomes(p: Tensor, outcomes: Tensor) -> Tensor:
-    """The outcomes (c, N), each replaced by the mean of those of equal p (c, N), which is sorted."""
+    """Outcomes (c, N), averaged over ties of p (c, N), whose rows are sorted."""
     new = torch.ones_like(p, dtype=torch.bool)
     new[:, 1:] = p[:, 1:] != p[:, :-1]
-    group = new.flatten().cumsum(0) - 1  # a row of the table starts a group of its own
+    group = new.flatten().cumsum(0) - 1  # ties never cross classes: each class starts a new group
     sums = torch.zeros(int(group[-1]) + 1, dtype=p.dtype).index_add_(0, group, outcomes.flatten())
     return (sums / group.bincount())[group].view_as(p)
 
 
 def reliability(outputs: Outputs, labels: Tensor, *, bins: int = BINS) -> dict[str, list[float | None]]:
-    """The reliability diagram: "confidence" and "accuracy" of each bin, None where it is empty, and its "count".
+    """Reliability diagram: "confidence" and "accuracy" of each bin, None where it is empty, and its "count".
 
-    The bins, and what a confidence is, are those of `calibration_error`, whose value is the mean gap weighted by count.
+    Bins and confidences are those of `calibration_error`, whose value is the mean gap weighted by count.
 
     DeGroot and Fienberg 1983, "The Comparison and Evaluation of Forecasters"; Niculescu-Mizil and Caruana 2005.
     """
     sums = _Binned.of(outputs.to("cpu").probs, labels, whole(bins, "bins", 1))
 
-    def means(of: Tensor) -> list[float | None]:
-        return [total / n if n else None for total, n in zip(of.tolist(), sums.count.tolist(), strict=True)]
+    def means(totals: Tensor) -> list[float | None]:
+        return [total / n if n else None for total, n in zip(totals.tolist(), sums.count.tolist(), strict=True)]
 
     count: list[float | None] = [int(n) for n in sums.count.tolist()]
     return {"confidence": means(sums.confidence), "accuracy": means(sums.right), "count": count}
@@ -106,7 +106,7 @@ def reliability(outputs: Outputs, labels: Tensor, *, bins: int = BINS) -> dict[s
 
 @dataclass(frozen=True, eq=False)
 class _Binned:
-    """Sums over the decisions in each bin of confidence, (bins,) float64 each."""
+    """Sums over the decisions in each confidence bin, (bins,) float64 each."""
 
     confidence: Tensor
     right: Tensor
@@ -127,12 +127,12 @@ class _Binned:
 
 @dataclass(frozen=True)
 class Temperature:
-    """One number that all logits are divided by: above 1 makes a model less sure, and changes no answer.
+    """Temperature scaling: one divisor of all logits. Above 1 it lowers the confidence; predictions do not change.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks"; multi-label: of every label's logit alike.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks". Multi-label: the same divisor for every label's logit.
 
     Args:
-        value: the temperature, 1/20 to 20.
+        value: divisor of the logits, above 0; a fitted one is 1/20 to 20.
 
     Example:
         >>> sure = torch.tensor([[4.0, 0.0]]).repeat(4, 1)
@@ -147,10 +147,10 @@ class Temperature:
 
     @classmethod
     def fit(cls, logits: Tensor, labels: Tensor) -> "Temperature":
-        """The temperature of the least log loss on rows that the model was not trained on.
+        """Fit the temperature that minimises the log loss on rows that the model was not trained on.
 
-        The log loss is convex in one over the temperature, so there is one minimum; it is looked for between 1/20 and
-        20, and 1 is kept where nothing is better.
+        The log loss is convex in the inverse temperature, so there is one minimum; it is searched between 1/20 and 20,
+        and 1 is kept where the search finds nothing better.
 
         Args:
             logits: (N, C).
@@ -167,11 +167,11 @@ class Temperature:
             return _loss(logits / math.exp(log_temperature), labels)
 
         edge = math.log(_LARGEST)
-        found = minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-6})
-        return cls(math.exp(float(found.x)) if found.fun < loss(0.0) else 1.0)
+        best = minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-6})
+        return cls(math.exp(float(best.x)) if best.fun < loss(0.0) else 1.0)
 
     def apply(self, logits: Tensor) -> Tensor:
-        """The logits at this temperature."""
+        """The logits divided by the temperature."""
         return logits / self.value
 
 

@@ -1,4 +1,4 @@
-"""What every figure starts from: probabilities and labels that fit each other, checked once."""
+"""Checked inputs of all metrics: probabilities and labels that fit each other."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,14 @@ from torch import Tensor
 from dal.errors import DataError
 from dal.outputs import Outputs, log_probs
 
-#: Log-probabilities below this are raised to it, so that one confident mistake leaves the log loss finite.
+#: Probabilities are clamped to at least this, so that one confident mistake leaves the log loss finite.
 _FLOOR = torch.finfo(torch.float32).tiny
 
 
 def distributions(outputs: Outputs) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and probabilities (N, C), float64, on the CPU: a GPU adds up in an order of its own each time.
+    """Log-probabilities and probabilities (N, C), float64, on the CPU, where sums are deterministic.
 
-    When multi-label the log-probabilities are those of yes and of no, (N, C, 2).
+    Multi-label: the log-probabilities are those of yes and of no, (N, C, 2).
     """
     outputs = outputs.to("cpu")
     if "logits" in outputs.names:
@@ -28,18 +28,18 @@ def distributions(outputs: Outputs) -> tuple[Tensor, Tensor]:
 
 
 def decisions(probs: Tensor, multilabel: bool) -> Tensor:
-    """What is answered: the most probable class (N,), or every class above 1/2, (N, C) bool, when multi-label."""
+    """Predicted class (N,) int64; multi-label: every class with a probability above 1/2, (N, C) bool."""
     return probs > 0.5 if multilabel else probs.argmax(-1)
 
 
 def checked(labels: Tensor, probs: Tensor, multilabel: bool, what: str = "test rows") -> Tensor:
-    """The labels, (N,) int64 or (N, C) bool, once it is sure that they fit the probabilities (N, C).
+    """Check that labels fit the probabilities, and return them as (N,) int64 or (N, C) bool on the same device.
 
     Args:
-        labels: as they came.
-        probs: the same rows'.
+        labels: (N,), or (N, C) when multi-label, of any number type.
+        probs: (N, C) probabilities of the same rows.
         multilabel: whether a row may have several classes.
-        what: how an error calls the rows.
+        what: name of the rows in error messages.
 
     Raises:
         DataError: there are no rows, a row has no label, the shapes do not fit, or a probability is not finite.

@@ -1,4 +1,4 @@
-"""What the answers of a run cost so far, money and people's time, and who gave them."""
+"""Cost of a run's answers so far: dollars, annotators' time, and both by source."""
 
 import math
 from collections import Counter
@@ -11,18 +11,18 @@ from dal.store.events import AnnotationTotals, Event, work
 from dal.store.proposals import Proposal, apart
 from dal.store.unread_answers import Unread
 
-#: The source of answers that no person's time went into, and that of weak labels, which are none.
+#: The source of a language model's answers, and that of weak labels, which are proposals and never answers.
 MACHINE, WEAK = "llm", "weak"
 
 
 @dataclass(frozen=True)
 class Prices:
-    """What is paid for answers that were stored without a cost or a time of their own; None where it is not known.
+    """Default prices of answers stored without their own cost or time; None where unknown.
 
     Args:
-        per_label: dollars for an answer.
-        per_hour: dollars for an hour of those who answer.
-        seconds_per_label: that an answer takes.
+        per_label: dollars per answer.
+        per_hour: dollars per hour of an annotator's time.
+        seconds_per_label: seconds per answer.
 
     Raises:
         ConfigError: a price is negative.
@@ -41,14 +41,14 @@ class Prices:
 
 @dataclass(frozen=True)
 class Charge:
-    """What things that were said cost, each of them the same.
+    """Cost of `count` answers, skips, proposals or unreadable answers with equal figures.
 
     Attributes:
-        source: who said it.
-        by_person: whether it is an answer or a skip that took a person's time.
-        priced: dollars by the prices; None where a cost is stored, for machines, and where no price is known.
-        paid: dollars that are stored with it; None without.
-        seconds: that it took; None when unknown.
+        source: where they came from.
+        by_person: whether they are answers or skips that took a person's time.
+        priced: dollars each by the prices; None where a cost is stored, for models, and where no price is known.
+        paid: dollars each that are stored with them; None without.
+        seconds: seconds each; None when unknown.
         count: how many there are.
     """
 
@@ -66,18 +66,18 @@ def charges(
     proposals: Iterable[Proposal] = (),
     unread: Iterable[Unread] = (),
 ) -> list[Charge]:
-    """The charges for all answers and skips, and for all that was said in addition and is no answer.
+    """Charges for all answers and skips, and for all proposals and unreadable answers.
 
-    Answers and skips count, those that were retracted later too: the work was done. A cost that is stored with an
-    answer takes the place of both prices; a stored time takes the place of `seconds_per_label`. Answers of a language
-    model take no person's time, and no price. What was proposed next to the answers, or could not be read, costs what
-    is stored with it, but for what an answer repeats (`dal.store.proposals.apart`).
+    Answers and skips count even if they were retracted later, since the work was done. A cost stored with an answer
+    replaces both prices; a stored time replaces `seconds_per_label`. Answers of a language model take no person's time
+    and have no price. Proposals and unreadable answers cost what is stored with them, except those that an answer
+    repeats (`dal.store.proposals.apart`).
     """
     counted = done if isinstance(done, AnnotationTotals) else work(done)
-    beside: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
+    additional: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
     return [
         *(_charge(*each, count, prices) for each, count in counted.done.items()),
-        *(Charge(_source(each.source), False, None, each.cost, each.seconds) for each in beside),
+        *(Charge(_source(each.source), False, None, each.cost, each.seconds) for each in additional),
     ]
 
 
@@ -96,27 +96,28 @@ def costs(
     proposals: Iterable[Proposal] = (),
     unread: Iterable[Unread] = (),
 ) -> dict[str, float | None]:
-    """Dollars from the prices, "labels"; dollars stored with what was said, "llm"; and "annotator_seconds".
+    """Total cost: "labels", dollars by the prices; "llm", dollars stored with the answers; and "annotator_seconds".
 
     They are sums over `charges`. None where neither a price (a time) is given nor one is stored.
 
     Args:
         done: all events of a label store, or its `work`, which is faster.
-        prices: of answers that were stored without a cost of their own.
-        proposals, unread: of the label store.
+        prices: prices of answers that were stored without their own cost.
+        proposals: proposals of the label store.
+        unread: unreadable answers of the label store.
 
     Example:
-        >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
-        >>> costs([told], Prices(per_hour=90.0, seconds_per_label=20.0))
+        >>> answer = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
+        >>> costs([answer], Prices(per_hour=90.0, seconds_per_label=20.0))
         {'labels': 0.5, 'llm': 0.0, 'annotator_seconds': 20.0}
     """
-    found = charges(done, prices, proposals, unread)
-    people = [charge for charge in found if charge.by_person]
+    spent = charges(done, prices, proposals, unread)
+    people = [charge for charge in spent if charge.by_person]
     payable = [charge for charge in people if charge.paid is None]
     nothing = None if prices.per_label is None and prices.per_hour is None else 0.0
     return {
         "labels": _sum((charge.priced, charge.count) for charge in payable) if payable else nothing,
-        "llm": _sum((charge.paid, charge.count) for charge in found) or 0.0,
+        "llm": _sum((charge.paid, charge.count) for charge in spent) or 0.0,
         "annotator_seconds": _sum((charge.seconds, charge.count) for charge in people) if people else 0.0,
     }
 
@@ -127,47 +128,44 @@ def sources(
     proposals: Iterable[Proposal] = (),
     unread: Iterable[Unread] = (),
 ) -> dict[str, dict[str, float | None]]:
-    """For each source, the "answers" of it that stand, its "proposals", how many were "unread", "dollars", "seconds".
+    """Current "answers", "proposals", "unread" answers, "dollars" and "seconds" of each source.
 
-    Dollars are those of `costs`, by whom they were spent on, so that they add up to its "labels" and "llm"; skips and
-    what was retracted later count in them as there. None where nothing is known. Weak labels are a source of their
-    own, with proposals and no answers. An answer that could not be read counts once, also where it declined its row.
+    Dollars are those of `costs` by source, so that they add up to its "labels" and "llm"; skips and retracted answers
+    count as they do there. None where nothing is known. Weak labels are a source of their own, with proposals and no
+    answers. An unreadable answer counts once, even if it also declined its row.
 
     Example:
-        >>> told = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
-        >>> sources([told], Prices(per_label=0.5))
+        >>> answer = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
+        >>> sources([answer], Prices(per_label=0.5))
         {'person': {'answers': 1, 'proposals': 0, 'unread': 0, 'dollars': 0.5, 'seconds': None}}
     """
     counted, kept = done if isinstance(done, AnnotationTotals) else work(done), list(unread)
-    stand = Counter[str]()
+    current = Counter[str]()
     for source, count in counted.standing.items():
-        stand[_source(source)] += count
-    said = Counter(_source(each.source) for each in apart(proposals, counted.paid))
-    lost = Counter(_source(each.source) for each in apart(kept, ()))
-    paid: dict[str, list[Charge]] = {}
+        current[_source(source)] += count
+    proposed = Counter(_source(each.source) for each in apart(proposals, counted.paid))
+    unreadable = Counter(_source(each.source) for each in apart(kept, ()))
+    by_source: dict[str, list[Charge]] = {}
     for charge in charges(counted, prices, proposals, kept):
-        paid.setdefault(charge.source, []).append(charge)
+        by_source.setdefault(charge.source, []).append(charge)
     return {
         name: {
-            "answers": stand[name],
-            "proposals": said[name],
-            "unread": lost[name],
-            "dollars": _sum((_dollars(charge), charge.count) for charge in of),
-            "seconds": _sum((charge.seconds, charge.count) for charge in of),
+            "answers": current[name],
+            "proposals": proposed[name],
+            "unread": unreadable[name],
+            "dollars": _sum((c.priced if c.paid is None else c.paid, c.count) for c in spent),
+            "seconds": _sum((c.seconds, c.count) for c in spent),
         }
-        for name, of in paid.items()
+        for name, spent in by_source.items()
     }
 
 
 def _source(name: str) -> str:
+    """The displayed source: a person's answers may be stored without one."""
     return name or "person"
 
 
-def _dollars(charge: Charge) -> float | None:
-    return charge.priced if charge.paid is None else charge.paid
-
-
 def _sum(values: Iterable[tuple[float | None, int]]) -> float | None:
-    """Of those that are known, each so many times; None where none is. Rounded once, as the sum of all of them is."""
+    """Sum of the known values, each repeated by its count and rounded once at the end; None where none is known."""
     known = [repeat(value, count) for value, count in values if value is not None]
     return math.fsum(chain.from_iterable(known)) if known else None

@@ -1,4 +1,4 @@
-"""How often each class was true, predicted and both, and the figures that follow from these counts alone."""
+"""Confusion counts of each class, and the metrics that are computed from them alone."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How often each class was true, predicted and both, (C,) each, float64.
+    """Counts of true, predicted and correctly predicted rows of each class, (C,) float64 each.
 
     Attributes:
-        both: rows of the class that were answered with it.
-        true: rows of the class.
-        predicted: rows that were answered with it.
-        rows: N.
+        both: number of rows of the class that were predicted as it (true positives).
+        true: number of rows of the class.
+        predicted: number of rows predicted as the class.
+        rows: number of rows N.
         multilabel: whether a row may have several classes.
     """
 
@@ -27,7 +27,7 @@ class Counts:
 
     @classmethod
     def of(cls, decided: Tensor, labels: Tensor, classes: int) -> "Counts":
-        """The counts of answers and labels, both (N,) int64, or (N, C) bool when multi-label."""
+        """Count predictions and labels, both (N,) int64, or (N, C) bool when multi-label."""
         if labels.dim() == 2:
             counts = [(decided & labels).sum(0), labels.sum(0), decided.sum(0)]
         else:
@@ -36,19 +36,19 @@ class Counts:
         return cls(both, true, predicted, len(labels), labels.dim() == 2)
 
     def precision(self) -> Tensor:
-        """(C,) share of the answers that are right; NaN where the class was never answered."""
+        """Precision of each class, (C,); NaN where the class is never predicted."""
         return self.both / self.predicted
 
     def recall(self) -> Tensor:
-        """(C,) share of the class that was found; NaN where it does not occur."""
+        """Recall of each class, (C,); NaN where the class does not occur."""
         return self.both / self.true
 
     def f1(self) -> Tensor:
-        """(C,) harmonic mean of both; NaN where the class neither occurs nor was answered."""
+        """F1 of each class, (C,); NaN where the class neither occurs nor is predicted."""
         return 2 * self.both / (self.true + self.predicted)
 
     def macro_f1(self) -> float:
-        """Mean F1 of the classes that occur among labels or answers."""
+        """Mean F1 of the classes that occur among labels or predictions."""
         f1 = self.f1()
         occurs = ~f1.isnan()
         return f1[occurs].mean().item() if bool(occurs.any()) else 1.0  # nothing to find, nothing claimed
@@ -59,20 +59,21 @@ class Counts:
         return 2 * self.both.sum().item() / total if total else 1.0  # nothing to find, nothing claimed
 
     def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that occur; multi-label: of yes and no, mean over the labels."""
+        """Mean recall of the classes that occur; multi-label: mean recall of yes and no, averaged over the labels."""
         recall = self.recall()
         if not self.multilabel:
             return recall[self.true > 0].mean().item()
         negatives = self.rows - self.true
         specificity = (negatives - (self.predicted - self.both)) / negatives
-        return torch.stack([recall, specificity]).nanmean(0).mean().item()  # nan: that answer never occurs
+        return torch.stack([recall, specificity]).nanmean(0).mean().item()  # NaN: no such row
 
     def matthews(self) -> float | None:
-        """Matthews' correlation coefficient, -1 to 1; None where the labels are all the same.
+        """Matthews correlation coefficient, -1 to 1; None where the labels are all the same.
 
-        With s rows, c right ones, t_k rows of class k and p_k answers with it:
+        With s rows, c correct ones, t_k rows of class k and p_k predictions of it:
         (c s - sum_k p_k t_k) / sqrt((s^2 - sum_k p_k^2) (s^2 - sum_k t_k^2)). Multi-label: the mean of the two-class
-        coefficient over the labels that occur with both answers. 0 where all answers are the same: they say nothing.
+        coefficient over the labels that are true for some rows and false for others. 0 where all predictions are the
+        same.
 
         Matthews 1975; several classes: Gorodkin 2004, "Comparing Two K-Category Assignments by a K-Category
         Correlation Coefficient".

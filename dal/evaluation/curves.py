@@ -1,4 +1,4 @@
-"""Learning-curve arithmetic: spread over seeds, area under the curve, and labels needed to reach a score."""
+"""Learning curves: spread over seeds, area under the curve, and labels needed to reach a score."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +9,17 @@ import numpy as np
 
 from dal.functional.checking import as_number, number
 
-#: Metrics where less is better. For all others more is.
+#: Metrics where lower is better; for all others higher is better.
 LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A score as a function of the number of labels: one seed's, or the mean over seeds.
+    """A score as a function of the number of labels, for one seed or averaged over seeds.
 
     Attributes:
         labels: strictly increasing numbers of labels.
-        scores: one score for each.
+        scores: the score at each number of labels.
     """
 
     labels: tuple[float, ...]
@@ -29,13 +29,13 @@ class Curve:
         return len(self.labels)
 
     def at(self, labels: float) -> float | None:
-        """The score at this number of labels, interpolated; None outside the range of the curve."""
+        """Linearly interpolated score at a number of labels; None outside the range of the curve."""
         if not self.labels or not self.labels[0] <= labels <= self.labels[-1]:
             return None
         return float(np.interp(labels, self.labels, self.scores))
 
     def upto(self, labels: float) -> "Curve":
-        """The part of the curve with at most this many labels, cut off at an interpolated point."""
+        """The curve up to this number of labels, ending at an interpolated point."""
         kept = [point for point in zip(self.labels, self.scores, strict=True) if point[0] <= labels]
         score = self.at(labels)
         if score is not None and kept[-1][0] < labels:
@@ -44,7 +44,7 @@ class Curve:
 
 
 def check_curve(curve: Curve) -> None:
-    """Make sure that a curve has as many scores as numbers of labels, all of them finite (ValueError)."""
+    """Raise ValueError unless a curve has as many scores as numbers of labels, all of them finite."""
     if len(curve.labels) != len(curve.scores):
         raise ValueError(f"a curve of {len(curve.labels)} numbers of labels has {len(curve.scores)} scores")
     if not all(map(math.isfinite, (*curve.labels, *curve.scores))):
@@ -52,10 +52,10 @@ def check_curve(curve: Curve) -> None:
 
 
 def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
-    """The learning curve of one cell from its records of `metrics.jsonl`.
+    """Learning curve of one cell from its records of `metrics.jsonl`.
 
-    Records without a finite `labels` and `metric` are left out; of two with the same number of labels (a round that was
-    repeated after a resume) the later one counts.
+    Records without a finite `labels` and `metric` are left out; of several with the same number of labels (a round that
+    was repeated after a resume) the last one counts.
     """
     points = {record["labels"]: record[metric] for record in records if _finite(record, "labels", metric)}
     return Curve(tuple(sorted(points)), tuple(float(points[labels]) for labels in sorted(points)))
@@ -68,14 +68,14 @@ def _finite(record: Mapping[str, Any], *names: str) -> bool:
 
 @dataclass(frozen=True)
 class Band:
-    """Several curves, one per seed, over the labels that all of them cover.
+    """Mean and spread of several curves, one per seed, over the numbers of labels that all of them cover.
 
     Attributes:
         mean: the mean curve.
-        low: the lowest score at each number of labels.
-        high: the highest.
-        std: the standard deviation over the seeds (n - 1); zeros for a single seed.
-        seeds: how many curves.
+        low: lowest score at each number of labels.
+        high: highest score at each number of labels.
+        std: standard deviation over the seeds (n - 1 in the denominator); zeros for a single seed.
+        seeds: number of curves.
     """
 
     mean: Curve
@@ -86,10 +86,10 @@ class Band:
 
 
 def band(curves: Sequence[Curve]) -> Band:
-    """The mean and the spread of curves, at every number of labels that any of them was measured at.
+    """Mean and spread of curves at every number of labels at which any of them was measured.
 
-    Curves measured at other numbers of labels are interpolated, never extrapolated: the band ends where the shortest
-    curve ends, so that its mean is over the same seeds everywhere. Empty curves are left out.
+    Curves measured at different numbers of labels are interpolated, never extrapolated: the band ends where the
+    shortest curve ends, so that its mean is over the same seeds everywhere. Empty curves are left out.
     """
     curves = [c for c in curves if len(c)]
     for each in curves:
@@ -107,9 +107,9 @@ def band(curves: Sequence[Curve]) -> Band:
 
 
 def area(curve: Curve) -> float:
-    """The area under the curve by the trapezoid rule, divided by its width: the mean score over the labels.
+    """Area under the curve by the trapezoid rule, divided by its width: the mean score over the labels.
 
-    In the units of the score. A single point is its own area.
+    In the units of the score. The area of a single point is its score.
 
     Raises:
         ValueError: the curve is empty.
@@ -126,9 +126,9 @@ def area(curve: Curve) -> float:
 
 
 def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = False) -> float | None:
-    """The number of labels at which the curve first reaches `target`, interpolated; None when it never does.
+    """Interpolated number of labels at which the curve first reaches `target`; None when it never does.
 
-    A curve that starts at or beyond the target reached it with its first point, at the latest.
+    For a curve that starts at or beyond the target it is the first number of labels, an upper bound.
 
     Example:
         >>> labels_to_reach(Curve((20, 40), (0.5, 0.7)), 0.6)
@@ -151,20 +151,20 @@ def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = Fals
 
 @dataclass(frozen=True)
 class CurveComparison:
-    """A strategy against the baseline on one metric, over the seeds that both have, up to the labels both have.
+    """Comparison of a strategy with the baseline on one metric, over their common seeds and numbers of labels.
 
     Attributes:
-        metric: its name in `metrics.jsonl`.
+        metric: name of the metric in `metrics.jsonl`.
         seeds: the seeds that were compared.
-        budget: the number of labels at the end of the comparison.
-        target: the baseline's mean score there.
-        final: the strategy's mean score there.
+        budget: number of labels at the end of the comparison.
+        target: the baseline's mean score at `budget`.
+        final: the strategy's mean score at `budget`.
         needed: labels at which the strategy's mean curve first reached the target; None when it did not.
-        baseline_needed: labels at which the baseline's mean curve first reached it: `budget`, or earlier when the
-            baseline fell again.
-        needed_per_seed: the same as `needed` for each seed, against that seed's own baseline.
-        area_differences: for each seed the strategy's area minus the baseline's, signed so that more is better.
-        final_differences: the same for the scores at the end.
+        baseline_needed: labels at which the baseline's mean curve first reached it: `budget`, or fewer when the
+            baseline declined later.
+        needed_per_seed: `needed` for each seed, against the baseline of the same seed.
+        area_differences: for each seed the strategy's area minus the baseline's, signed so that higher is better.
+        final_differences: the same for the scores at `budget`.
     """
 
     metric: str
@@ -180,29 +180,29 @@ class CurveComparison:
 
     @property
     def ratio(self) -> float | None:
-        """How many times fewer labels the strategy needed (above 1 is a saving); None when it never got there."""
+        """Labels the baseline needed divided by those of the strategy; None when it never reached the target."""
         return None if self.needed is None else self.baseline_needed / self.needed
 
     @property
     def area_difference(self) -> float:
-        """The mean over seeds of `area_differences`: the mean lead over the whole curve."""
+        """Mean of `area_differences`: the mean advantage over the whole curve."""
         return sum(self.area_differences) / len(self.area_differences)
 
     @property
     def final_difference(self) -> float:
-        """The mean over seeds of `final_differences`."""
+        """Mean of `final_differences`."""
         return sum(self.final_differences) / len(self.final_differences)
 
 
 @dataclass(frozen=True)
 class PairedCurves:
-    """The curves of two strategies by seed, up to the labels that all of them have.
+    """Curves of a strategy and the baseline paired by seed, cut at the number of labels that all of them reach.
 
     Attributes:
-        seeds: those that both have.
-        curves: for each, the strategy's and the baseline's.
-        start: where the last of them begins.
-        budget: where they end.
+        seeds: the common seeds.
+        curves: the strategy's and the baseline's curve for each seed.
+        start: largest first number of labels.
+        budget: smallest last number of labels.
     """
 
     seeds: tuple[int, ...]
@@ -212,7 +212,7 @@ class PairedCurves:
 
 
 def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> PairedCurves | None:
-    """The curves by the seeds that both have; None when no seed has curves of both that overlap."""
+    """Pair the curves by seed; None when the curves have no seed or no numbers of labels in common."""
     seeds = [s for s in sorted(strategy.keys() & baseline.keys()) if len(strategy[s]) and len(baseline[s])]
     if not seeds:
         return None
@@ -225,12 +225,12 @@ def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> Pair
 
 
 def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric: str) -> CurveComparison | None:
-    """The strategy against the baseline, paired by seed; None when no seed has curves of both that overlap.
+    """Compare a strategy with the baseline, paired by seed; None when they have no seeds or labels in common.
 
     Args:
-        strategy: one curve for each seed.
-        baseline: likewise.
-        metric: the name of the score, which decides whether less is better (`LOWER_IS_BETTER`).
+        strategy: the strategy's curve for each seed.
+        baseline: the baseline's curve for each seed.
+        metric: name of the score, which decides whether lower is better (`LOWER_IS_BETTER`).
     """
     lower = metric in LOWER_IS_BETTER
     sign = -1 if lower else 1

@@ -1,4 +1,4 @@
-"""What several fallible answers to the same row say together, and how often each who answers is wrong."""
+"""Dawid-Skene consensus of several noisy annotations per row, with the error rates of each source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from dal.functional.checking import number, whole
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """What the answers of S sources to N rows say together.
+    """Consensus of the answers of S sources to N rows.
 
     Attributes:
-        posterior: (N, C), the probability of each class, rows that sum to 1.
-        confusion: (S, C, C), the probability that source s answers l where the truth is c, at [s, c, l].
-        prevalence: (C,), how frequent each class is.
-        rounds: of the algorithm.
+        posterior: (N, C) class probabilities; each row sums to 1.
+        confusion: (S, C, C); entry [s, c, l] is the probability that source s answers l where the truth is c.
+        prevalence: (C,) frequency of each class.
+        rounds: number of EM iterations.
     """
 
     posterior: NDArray[np.float64]
@@ -27,13 +27,13 @@ class Consensus:
     rounds: int
 
     def judged(self, votes: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The posterior (M, C) of further rows, by these error rates and prevalences; nothing is learnt from them.
+        """Posterior (M, C) of new rows with the fitted error rates and prevalences, which are not updated.
 
         Args:
             votes: (M, S), the class that each source answered, -1 where it did not.
 
         Raises:
-            DataError: a vote is no class, or the sources are not S.
+            DataError: a vote is not a class, or there are not S sources.
 
         Example:
             >>> found = dawid_skene(np.array([[0, 0], [1, 1], [0, 1]]), 2, known=[0, 1, 0])
@@ -43,7 +43,7 @@ class Consensus:
         votes, (sources, classes) = _codes(votes, "votes"), self.confusion.shape[:2]
         _check(votes, np.full(len(votes), -1), classes)
         if votes.shape[1] != sources:
-            raise DataError(f"votes are (M, {sources}), one for each source, got {votes.shape}")
+            raise DataError(f"votes must be (M, {sources}), one for each source, got {votes.shape}")
         return _posterior(self.prevalence, self.confusion, votes[:, :, None] == np.arange(classes))
 
 
@@ -56,26 +56,26 @@ def dawid_skene(
     tolerance: float = 1e-6,
     most: int = 500,
 ) -> Consensus:
-    """The consensus by expectation and maximisation; rows whose truth is known keep it and teach the error rates.
+    """Fit a Dawid-Skene model by expectation maximisation.
 
-    Each source has a confusion matrix of its own, and sources err independently given the truth. A start by the
-    majority, then turns: error rates and prevalences from the posterior, the posterior from them. Counts are smoothed
-    by `smoothing` answers spread as the source's own overall accuracy says, so that a class that a source never met
-    takes the rates that it has elsewhere. Where the sources are as often wrong as right, nothing can be learnt from
-    them without known rows.
+    Each source has its own confusion matrix, and sources err independently given the truth. Starting from the majority
+    vote, each iteration estimates error rates and prevalences from the posterior (M step) and the posterior from these
+    (E step). Rows with a known class keep it, and so inform the error rates. Counts are smoothed by `smoothing`
+    answers per class, distributed according to the source's overall accuracy, so that a class that a source never saw
+    gets its average rates. Where the sources are wrong as often as right, nothing can be learned without known rows.
 
     Dawid and Skene 1979, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm".
 
     Args:
         votes: (N, S), the class that each source answered, -1 where it did not.
-        classes: C.
-        known: (N,), the true class, -1 where nobody knows it.
+        classes: number of classes C.
+        known: (N,), the true class, -1 where it is unknown.
         smoothing: answers added for each class of each source, above 0.
-        tolerance: the largest change of a posterior at which it ends.
-        most: turns.
+        tolerance: stop when no posterior probability changes by more than this.
+        most: largest number of iterations.
 
     Raises:
-        DataError: a vote is no class, or the shapes do not fit.
+        DataError: a vote is not a class, or the shapes do not fit.
 
     Example:
         >>> votes = np.array([[0, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 0]])
@@ -87,15 +87,20 @@ def dawid_skene(
     votes = _codes(votes, "votes")
     truth = np.full(len(votes), -1) if known is None else _codes(known, "known classes")
     _check(votes, truth, classes)
-    said = votes[:, :, None] == np.arange(classes)  # (N, S, C): all False where a source did not answer
-    anchors = truth[:, None] == np.arange(classes)  # (N, C)
-    posterior = _anchored(_majority(said), truth, anchors)
+    annotations = votes[:, :, None] == np.arange(classes)  # (N, S, C): all False where a source did not answer
+    is_known = (truth >= 0)[:, None]  # (N, 1)
+    one_hot = (truth[:, None] == np.arange(classes)).astype(float)  # (N, C)
+    counts = annotations.sum(1).astype(float)  # (N, C)
+    answered = counts.sum(1, keepdims=True)
+    majority = np.where(answered > 0, counts / np.maximum(answered, 1), 1 / classes)
+    posterior: NDArray[np.float64] = np.where(is_known, one_hot, majority)
     rounds, change = 0, np.inf
     while change > tolerance and rounds < most:
-        prevalence, confusion = _rates(posterior, said, smoothing)
-        before, posterior = posterior, _anchored(_posterior(prevalence, confusion, said), truth, anchors)
+        prevalence, confusion = _rates(posterior, annotations, smoothing)
+        before = posterior
+        posterior = np.where(is_known, one_hot, _posterior(prevalence, confusion, annotations))
         rounds, change = rounds + 1, np.abs(posterior - before).max(initial=0.0)
-    prevalence, confusion = _rates(posterior, said, smoothing)
+    prevalence, confusion = _rates(posterior, annotations, smoothing)
     return Consensus(posterior, confusion, prevalence, rounds)
 
 
@@ -108,33 +113,19 @@ def _codes(given: Sequence[int] | NDArray[np.int64], what: str) -> NDArray[np.in
 
 def _check(votes: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> None:
     if votes.ndim != 2 or truth.shape != votes.shape[:1]:
-        raise DataError(f"votes are (N, S) and known classes (N,), got {votes.shape} and {truth.shape}")
+        raise DataError(f"votes must be (N, S) and known classes (N,), got {votes.shape} and {truth.shape}")
     for name, codes in (("vote", votes), ("known class", truth)):
         if codes.size and (codes.min() < -1 or codes.max() >= classes):
-            raise DataError(f"a {name} is not one of the {classes} classes, nor -1")
-
-
-def _majority(said: NDArray[np.bool_]) -> NDArray[np.float64]:
-    counts = said.sum(1).astype(float)
-    given = counts.sum(1, keepdims=True)
-    shares: NDArray[np.float64] = np.where(given > 0, counts / np.maximum(given, 1), 1 / counts.shape[1])
-    return shares
-
-
-def _anchored(
-    posterior: NDArray[np.float64], truth: NDArray[np.int64], anchors: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    held: NDArray[np.float64] = np.where((truth >= 0)[:, None], anchors.astype(float), posterior)
-    return held
+            raise DataError(f"a {name} is neither one of the {classes} classes nor -1")
 
 
 def _rates(
-    posterior: NDArray[np.float64], said: NDArray[np.bool_], smoothing: float
+    posterior: NDArray[np.float64], annotations: NDArray[np.bool_], smoothing: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Prevalences (C,) and confusions (S, C, C) that the posterior makes most likely, smoothed."""
+    """M step: smoothed prevalences (C,) and confusion matrices (S, C, C)."""
     classes = posterior.shape[1]
     prevalence = (posterior.sum(0) + 1) / (len(posterior) + classes)
-    counts = np.einsum("nc,nsl->scl", posterior, said.astype(float))
+    counts = np.einsum("nc,nsl->scl", posterior, annotations.astype(float))
     total = counts.sum((1, 2))
     right = (np.einsum("scc->s", counts) + 1) / (total + 2)
     wrong = (1 - right) / max(1, classes - 1)
@@ -144,9 +135,10 @@ def _rates(
 
 
 def _posterior(
-    prevalence: NDArray[np.float64], confusion: NDArray[np.float64], said: NDArray[np.bool_]
+    prevalence: NDArray[np.float64], confusion: NDArray[np.float64], annotations: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    logs = np.log(prevalence) + np.einsum("nsl,scl->nc", said.astype(float), np.log(confusion))
+    """E step: class probabilities (N, C) given the annotations (N, S, C)."""
+    logs = np.log(prevalence) + np.einsum("nsl,scl->nc", annotations.astype(float), np.log(confusion))
     logs -= logs.max(1, keepdims=True)
     weights = np.exp(logs)
     out: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)

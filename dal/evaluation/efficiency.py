@@ -1,4 +1,4 @@
-"""How many labels a strategy saved against a baseline, with an interval over the seeds."""
+"""Label efficiency: how many labels a strategy saves compared with a baseline, with an interval over the seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from scipy import stats
 from dal.evaluation.curves import LOWER_IS_BETTER, Curve, band, labels_to_reach, paired
 from dal.functional.checking import number, whole
 
-#: Fewer seeds than this give no interval: of three, one of 95 % held the truth in 75 % of simulated comparisons.
+#: Fewer seeds than this give no interval: with three, 95 % intervals had a coverage of 75 % in simulated comparisons.
 LEAST = 5
 
 
@@ -19,12 +19,12 @@ class Efficiency:
     """Labels that the baseline needed, divided by those that the strategy needed for the same score.
 
     Attributes:
-        value: of the mean curves; above 1 is a saving, 0 when the strategy never reached the score.
-        low: the lower end of the interval; 0 when "never" is within it.
-        high: the upper end.
-        needed: labels that the strategy needed, from the fewest to the most within the interval; None for never.
-        seeds: how many pairs.
-        saved: labels that the baseline needed beyond these, from the fewest to the most; None where "never" is within.
+        value: ratio of the mean curves; above 1 is a saving, 0 when the strategy never reached the score.
+        low: lower end of the interval; 0 when the interval includes "never".
+        high: upper end of the interval.
+        needed: interval of the labels that the strategy needed, fewest first; None for never.
+        seeds: number of paired seeds.
+        saved: interval of the labels saved against the baseline, fewest first; None where it includes "never".
     """
 
     value: float
@@ -44,21 +44,21 @@ def label_efficiency(
     samples: int = 2000,
     seed: int = 0,
 ) -> Efficiency | None:
-    """The label efficiency at the score that the baseline ends with, and its bootstrap interval over paired seeds.
+    """Label efficiency at the baseline's final score, with a bootstrap interval over paired seeds.
 
-    Pairs are drawn with replacement, and in each draw both mean curves, the baseline's final score and the labels that
-    each needed for it are recomputed. Percentiles of few pairs are too narrow; the level is widened as for a mean,
+    Pairs are drawn with replacement, and for each draw both mean curves, the baseline's final score and the labels that
+    each needed for it are recomputed. Percentile intervals of few pairs are too narrow; they are widened as for a mean,
     from the normal quantile to Student's with n - 1 degrees of freedom times sqrt(n / (n - 1)) (Hesterberg 2015, "What
-    Teachers Should Know About the Bootstrap", expanded percentiles). On simulated curves, intervals of .95 held the
-    true ratio in .92 to .96 of the cases, from 5 to 20 seeds.
+    Teachers Should Know About the Bootstrap", expanded percentiles). On simulated curves, 95 % intervals covered the
+    true ratio in 92 to 96 % of the cases, for 5 to 20 seeds.
 
     Args:
-        strategy: one curve for each seed.
-        baseline: likewise.
-        metric: the name of the score, which decides whether less is better.
-        confidence: of the interval.
-        samples: how many draws.
-        seed: decides the draws.
+        strategy: the strategy's curve for each seed.
+        baseline: the baseline's curve for each seed.
+        metric: name of the score, which decides whether lower is better.
+        confidence: confidence level of the interval, between 0 and 1.
+        samples: number of bootstrap samples.
+        seed: seed of the bootstrap.
 
     Returns:
         None for fewer than `LEAST` seeds in common, or curves that do not overlap.
@@ -74,7 +74,7 @@ def label_efficiency(
     lower = metric in LOWER_IS_BETTER
 
     def ratio(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-        """Of mean scores on the grid: the ratio, labels that the strategy needed (infinite for never), labels saved."""
+        """Ratio, labels that the strategy needed (infinite for never) and labels saved, for mean scores on the grid."""
         target = float(b[-1])
         needed = labels_to_reach(Curve(grid, tuple(a.tolist())), target, lower_is_better=lower)
         usual = labels_to_reach(Curve(grid, tuple(b.tolist())), target, lower_is_better=lower)
@@ -82,11 +82,11 @@ def label_efficiency(
         return (0.0, np.inf, -np.inf) if needed is None else (usual / needed, needed, usual - needed)
 
     draws = np.random.default_rng(seed).integers(seeds, size=(samples, seeds))
-    found = np.array([ratio(ours[draw].mean(0), theirs[draw].mean(0)) for draw in draws])
+    resampled = np.array([ratio(ours[draw].mean(0), theirs[draw].mean(0)) for draw in draws])  # (samples, 3)
     tail = expanded((1 - confidence) / 2, seeds)
-    found.sort(0)  # each column by itself
+    resampled.sort(0)  # each column separately
     first = round(tail * (samples - 1))
-    (low, few, least), (high, most, greatest) = found[first], found[-1 - first]
+    (low, few, least), (high, most, greatest) = resampled[first], resampled[-1 - first]
     needed, saved = _finite(few, most), _finite(least, greatest)
     return Efficiency(ratio(ours.mean(0), theirs.mean(0))[0], float(low), float(high), needed, seeds, saved)
 
@@ -96,6 +96,6 @@ def _finite(low: float, high: float) -> tuple[float | None, float | None]:
 
 
 def expanded(tail: float, n: int) -> float:
-    """The tail to cut off, so that the interval of a mean of n is as wide as Student's."""
+    """Tail probability at which a percentile interval of a mean of n is as wide as Student's."""
     wide = float(stats.t.ppf(tail, n - 1)) * (n / (n - 1)) ** 0.5
     return NormalDist().cdf(wide)

@@ -1,4 +1,4 @@
-"""Where a learning curve is going: a power law fitted to its scores, and the gain of more labels with its interval."""
+"""Extrapolation of learning curves by a fitted power law, with prediction intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dal.functional.checking import number, whole
 
-#: Exponents that a learning curve may have: from nearly logarithmic to gone after one doubling.
+#: Grid of exponents: from a nearly logarithmic curve to one that is flat after one doubling.
 EXPONENTS: NDArray[np.float64] = np.geomspace(0.05, 5.0, 93)
 
 Floats = NDArray[np.float64]
@@ -19,9 +19,9 @@ class PowerLaw:
     """The curve score(n) = ceiling - rise * n^-exponent.
 
     Attributes:
-        ceiling: where it ends with labels without end, at most 1.
-        rise: at least 0.
-        exponent: one of `EXPONENTS`.
+        ceiling: limit of the score for infinitely many labels, at most 1.
+        rise: scale of the distance to the ceiling, at least 0.
+        exponent: rate of the approach, one of `EXPONENTS`.
     """
 
     ceiling: float
@@ -29,22 +29,22 @@ class PowerLaw:
     exponent: float
 
     def __call__(self, labels: float) -> float:
-        """The score at this number of labels."""
+        """Score at a number of labels."""
         return float(self.ceiling - self.rise * labels**-self.exponent)
 
     def gain(self, labels: float, more: float) -> float:
-        """What `more` labels on top of `labels` add to the score, at least 0."""
+        """Gain in score from `more` labels in addition to `labels`, at least 0."""
         return float(self.rise * (labels**-self.exponent - (labels + more) ** -self.exponent))
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A predicted gain in score with the interval that the scatter of the scores leaves open.
+    """A predicted gain in score with its interval.
 
     Attributes:
-        value: of the fitted curve.
-        low: the lower end of the interval.
-        high: the upper end.
+        value: gain of the fitted curve.
+        low: lower end of the interval.
+        high: upper end of the interval.
         curve: the fitted curve.
     """
 
@@ -55,15 +55,15 @@ class Gain:
 
 
 def fit_power_law(labels: Sequence[float], scores: Sequence[float]) -> PowerLaw:
-    """The power law nearest to the scores, where point i of m counts i / m: the end of the curve matters most.
+    """Weighted least-squares fit of a power law, with weight i / m for point i of m: late points matter most.
 
     The three-parameter law, its bounds and its weights are those of Figueroa et al. 2012, "Predicting sample size
-    required for classification performance". For a given exponent the law is linear, so the best ceiling and rise are
-    in closed form, and only the exponent is searched: the best over all of `EXPONENTS`, never a local one.
+    required for classification performance". For a given exponent the law is linear, so the best ceiling and rise have
+    a closed form, and only the exponent is searched: the optimum over all of `EXPONENTS`, never a local one.
 
     Args:
         labels: m numbers of labels, ascending and positive, m >= 2.
-        scores: theirs, between 0 and 1.
+        scores: m scores, between 0 and 1.
 
     Example:
         >>> law = fit_power_law([10, 20, 40, 80, 160], [0.9 - n**-0.5 for n in (10, 20, 40, 80, 160)])
@@ -85,20 +85,20 @@ def predicted_gain(
     samples: int = 1000,
     seed: int = 0,
 ) -> Gain:
-    """What `more` labels are predicted to add, and the interval that holds it with the given confidence.
+    """Predicted gain in score from `more` labels, with an interval of the given confidence.
 
-    The interval is a residual bootstrap: the residuals of the fitted law, widened by sqrt(m / (m - 3)) for the three
-    parameters that were fitted to them, are drawn again onto the law `samples` times; the law is fitted to each, and
-    the gains' quantiles are the ends. It covers the scatter of the scores, not a curve of another shape. On simulated
-    power laws an interval of .9 held the true gain in .83 to .96 of the cases, from 5 to 40 points.
+    The interval is a residual bootstrap: the residuals of the fitted law, widened by sqrt(m / (m - 3)) for its three
+    fitted parameters, are resampled onto the law `samples` times; the law is fitted again to each sample, and quantiles
+    of the gains are the ends. It accounts for the scatter of the scores, not for a curve of another shape. On simulated
+    power laws a 90 % interval covered the true gain in 83 to 96 % of the cases, for 5 to 40 points.
 
     Args:
         labels: m numbers of labels, ascending and positive, m >= 4.
-        scores: theirs, between 0 and 1.
-        more: how many labels from the last on.
-        confidence: of the interval, between 0 and 1; half of the rest lies above it.
-        samples: how many curves are drawn.
-        seed: decides the draws.
+        scores: m scores, between 0 and 1.
+        more: number of labels in addition to the last.
+        confidence: confidence level of the two-sided interval, between 0 and 1.
+        samples: number of bootstrap samples.
+        seed: seed of the bootstrap.
 
     Raises:
         ValueError: fewer than four points.
@@ -112,12 +112,12 @@ def predicted_gain(
 
 @dataclass(frozen=True)
 class Outlook:
-    """The score predicted for a number of labels, with its interval.
+    """A predicted score with its interval.
 
     Attributes:
-        value: of the fitted curve.
-        low: the lower end of the interval.
-        high: the upper end.
+        value: score of the fitted curve.
+        low: lower end of the interval.
+        high: upper end of the interval.
         curve: the fitted curve.
     """
 
@@ -129,12 +129,12 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Distance:
-    """The labels predicted to be missing to a score, with their interval; None stands for never.
+    """Predicted number of further labels needed to reach a score, with its interval; None means never.
 
     Attributes:
-        value: of the fitted curve.
-        low: the lower end of the interval.
-        high: the upper end.
+        value: number of labels of the fitted curve.
+        low: lower end of the interval.
+        high: upper end of the interval.
         curve: the fitted curve.
     """
 
@@ -153,10 +153,10 @@ def predicted_score(
     samples: int = 1000,
     seed: int = 0,
 ) -> Outlook:
-    """The score that will be measured after `more` labels, with an interval for that measurement.
+    """Predicted score after `more` labels, with a prediction interval of its measurement.
 
-    The residual bootstrap of `predicted_gain`; to each drawn law's score another residual is added, because what will
-    be measured scatters as what has been. Arguments and errors are those of `predicted_gain`.
+    The residual bootstrap of `predicted_gain`; another residual is added to the score of each sample, because the
+    future measurement scatters like the past ones. Arguments and errors are those of `predicted_gain`.
 
     Example:
         >>> n = (10, 20, 40, 80, 160)
@@ -180,9 +180,9 @@ def predicted_labels(
     samples: int = 1000,
     seed: int = 0,
 ) -> Distance:
-    """The labels beyond the last ones after which the curve reaches `target`, at least 0; None for never.
+    """Predicted number of further labels after which the curve reaches `target`, at least 0; None for never.
 
-    The interval is that of the laws drawn by `predicted_gain`: a law whose ceiling is not above the target never
+    The interval is over the bootstrap laws of `predicted_gain`: a law whose ceiling is not above the target never
     reaches it. Arguments and errors are those of `predicted_gain`.
 
     Example:
@@ -201,17 +201,17 @@ def predicted_labels(
 
 
 def _needed(ceilings: Floats, rises: Floats, exponents: Floats, target: float) -> Floats:
-    """The labels at which each law reaches the target; infinite for never, or beyond what a float holds."""
+    """Number of labels at which each law reaches the target; infinite for never, or where a float overflows."""
     above = ceilings > target
     with np.errstate(over="ignore"):
-        found = (rises / np.where(above, ceilings - target, 1)) ** (1 / exponents)
-    return np.where(above, found, np.inf)
+        needed = (rises / np.where(above, ceilings - target, 1)) ** (1 / exponents)
+    return np.where(above, needed, np.inf)
 
 
 def _drawn(
     labels: Sequence[float], scores: Sequence[float], samples: int, seed: int
 ) -> tuple[PowerLaw, tuple[Floats, Floats, NDArray[np.int64]], Floats]:
-    """The fitted law, the laws fitted to curves of redrawn residuals, and one more residual for each of these."""
+    """The fitted law, the laws fitted to bootstrap samples, and one more residual for each sample."""
     n, s = _points(labels, scores)
     m, samples, seed = len(n), whole(samples, "samples", 1), whole(seed, "seed", 0)
     if m < 4:
@@ -226,7 +226,7 @@ def _drawn(
 
 
 def _points(labels: Sequence[float], scores: Sequence[float]) -> tuple[Floats, Floats]:
-    """The points of a learning curve, once it is sure that a law can be fitted to them (ValueError)."""
+    """Checked points of a learning curve, (m,) each; ValueError where no law can be fitted to them."""
     n, s = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     if n.ndim != 1 or n.shape != s.shape or len(n) < 2:
         raise ValueError(f"labels and scores must be at least 2 numbers each, not {n.shape} and {s.shape}")
@@ -236,7 +236,7 @@ def _points(labels: Sequence[float], scores: Sequence[float]) -> tuple[Floats, F
 
 
 def _fits(n: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """The best ceiling, rise and place among `EXPONENTS` for each of B curves (B, m), in units of n / n[-1]."""
+    """Best ceiling, rise and index into `EXPONENTS` for each of B curves (B, m), in units of n / n[-1]."""
     m = len(n)
     weights = np.arange(1, m + 1) / m
     powers = (n / n[-1])[:, None] ** -EXPONENTS  # (m, E)
@@ -244,9 +244,9 @@ def _fits(n: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]
     mean, cross = scores @ weights / total, scores @ (weights[:, None] * powers)  # (B,), (B, E)
     spread = second - first**2 / total  # (E,), 0 where all points have the same number of labels
     rise = (first * mean[:, None] - cross) / np.where(spread > 0, spread, 1)
-    rise = np.where(spread > 0, rise, 0).clip(min=0)  # no rise: the flat fit is the nearest
+    rise = np.where(spread > 0, rise, 0).clip(min=0)  # a falling curve: the flat law fits best
     ceiling = mean[:, None] + rise * first / total
-    full = ceiling > 1  # then the nearest law within the bounds ends at 1
+    full = ceiling > 1  # out of bounds: the best feasible law has a ceiling of 1
     rise = np.where(full, (first - cross) / second, rise)
     ceiling = np.where(full, 1.0, ceiling)  # (B, E)
     squares = (scores**2) @ weights

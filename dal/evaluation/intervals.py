@@ -1,4 +1,4 @@
-"""How sure a mean learning curve is: a bootstrap interval over the seeds."""
+"""Bootstrap interval of a mean learning curve over the seeds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,18 +11,18 @@ from dal.functional.checking import number, whole
 
 
 def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples: int = 2000, seed: int = 0) -> Band:
-    """The mean of the curves with the bootstrap interval of the mean as `low` and `high`.
+    """Mean of the curves, with the bootstrap interval of the mean as `low` and `high`.
 
-    Seeds are drawn with replacement, and the interval at each number of labels is cut from the means of the draws, at
-    percentiles expanded for the number of seeds as in `label_efficiency`. Fewer seeds than `LEAST` (five) give the band
-    of `band`, from the lowest seed to the highest: the bootstrap of three holds too little. An interval belongs to one
-    number of labels; that the whole true curve lies within all of them at once is less likely.
+    Seeds are drawn with replacement, and the interval at each number of labels is given by percentiles of the resampled
+    means, expanded for the number of seeds as in `label_efficiency`. Fewer seeds than `LEAST` (five) give the result of
+    `band`, from the lowest seed to the highest: a bootstrap of three covers too little. Intervals are pointwise: the
+    probability that the whole true curve lies within all of them is lower.
 
     Args:
-        curves: one for each seed; interpolated, never extrapolated.
-        confidence: of the interval, for at least five seeds.
-        samples: how many draws.
-        seed: decides the draws.
+        curves: one curve per seed; interpolated, never extrapolated.
+        confidence: confidence level of the interval, for at least five seeds.
+        samples: number of bootstrap samples.
+        seed: seed of the bootstrap.
 
     Example:
         >>> curves = [Curve((10, 20), (0.5, 0.6 + 0.01 * i)) for i in range(6)]
@@ -38,7 +38,7 @@ def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples:
     grid = spread.mean.labels
     scores = np.array([np.interp(grid, c.labels, c.scores) for c in curves if len(c)])  # (seeds, points)
     even = [1 / spread.seeds] * spread.seeds
-    times = np.random.default_rng(seed).multinomial(spread.seeds, even, size=samples)  # how often each is drawn
-    means = np.sort(times @ scores / spread.seeds, axis=0)  # (samples, points)
+    counts = np.random.default_rng(seed).multinomial(spread.seeds, even, size=samples)  # (samples, seeds)
+    means = np.sort(counts @ scores / spread.seeds, axis=0)  # (samples, points)
     first = round(expanded((1 - confidence) / 2, spread.seeds) * (samples - 1))
     return replace(spread, low=tuple(means[first].tolist()), high=tuple(means[-1 - first].tolist()))

@@ -1,4 +1,4 @@
-"""How often each machine is wrong, measured on the rows that a person answered at random."""
+"""Error rates of model annotators, measured on a random sample of rows that a person answered."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dal.store.unread_answers import Unread
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many, with the exact interval of the share behind it.
+    """A binomial proportion: `found` successes in `of` trials, with its Clopper-Pearson interval.
 
     Example:
         >>> few = Share(1, 20)
@@ -28,33 +28,33 @@ class Share:
 
     @property
     def share(self) -> float:
-        """0 to 1; nan of nothing."""
+        """The observed proportion, 0 to 1; NaN for no trials."""
         return self.found / self.of if self.of else float("nan")
 
     @property
     def low(self) -> float:
-        """The lower end (Clopper and Pearson 1934); 0 of nothing."""
+        """Lower end of the interval; 0 for no trials."""
         return lower_bound(self.found, self.of, (1 - self.confidence) / 2)
 
     @property
     def high(self) -> float:
-        """The upper end; 1 of nothing."""
+        """Upper end of the interval; 1 for no trials."""
         return upper_bound(self.found, self.of, (1 - self.confidence) / 2)
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """One machine against the person, on the rows of the audit that both answered.
+    """Comparison of one model with the person, on the audited rows that both answered.
 
     Attributes:
-        who: the machine.
-        error: how often it was wrong on all of them: an unbiased estimate for every row that was asked.
-        sure: the same on those that it was sure enough of to be taken at its word.
-        per_class: the class that the person gave -> how often the machine said another.
-        confusion: (C, C), how often the person gave c and the machine l.
-        dollars: what all its answers cost, audited or not, readable or not.
-        answered: how many rows it said something of.
-        unread: of how many more its answer could not be read.
+        who: name of the model.
+        error: error rate on all of these rows, an unbiased estimate for every row that was asked.
+        sure: error rate on those where the model's confidence reached the threshold.
+        per_class: error rate by the class that the person gave.
+        confusion: (C, C); entry [c, l] is the number of rows that the person labeled c and the model l.
+        dollars: cost of all its answers, audited or not, readable or not.
+        answered: number of rows it answered.
+        unread: number of further rows whose answer could not be read.
     """
 
     who: str
@@ -75,42 +75,42 @@ def audits(
     threshold: float,
     unread: Iterable[Unread] = (),
 ) -> list[Audit]:
-    """One audit for each machine, in the order of its name.
+    """Audit each model, in alphabetical order.
 
     Args:
-        proposals: what the machines said.
-        person: row id -> the class that a person gave.
-        audited: ids of the rows that were drawn at random for the person, sure or not. No others count here: what a
-            person was asked because a machine was unsure is harder than the rest.
-        classes: C names.
-        threshold: the least confidence at which a machine is taken at its word.
-        unread: the machines' answers that could not be read.
+        proposals: the models' answers.
+        person: the class that a person gave, by row id.
+        audited: ids of the rows drawn at random for the person, whatever the models' confidence. Other rows do not
+            count: those that a person answered because a model was uncertain are harder than the rest.
+        classes: C class names.
+        threshold: lowest confidence at which a model's answer is accepted.
+        unread: the models' answers that could not be read.
     """
-    said: dict[str, list[Proposal]] = {}
+    answered: dict[str, list[Proposal]] = {}
     for (_, who), proposal in latest(proposals).items():
-        said.setdefault(who, []).append(proposal)
-    lost: dict[str, list[Unread]] = {}
+        answered.setdefault(who, []).append(proposal)
+    unreadable: dict[str, list[Unread]] = {}
     for kept in {(each.row, each.who): each for each in unread}.values():
-        lost.setdefault(kept.who, []).append(kept)
+        unreadable.setdefault(kept.who, []).append(kept)
     return [
-        _audit(who, said.get(who, ()), lost.get(who, ()), person, audited, classes, threshold)
-        for who in sorted({*said, *lost})
+        _audit(who, answered.get(who, ()), unreadable.get(who, ()), person, audited, classes, threshold)
+        for who in sorted({*answered, *unreadable})
     ]
 
 
 def _audit(
     who: str,
-    said: Sequence[Proposal],
-    lost: Sequence[Unread],
+    answered: Sequence[Proposal],
+    unreadable: Sequence[Unread],
     person: Mapping[str, str],
     audited: Collection[str],
     classes: Sequence[str],
     threshold: float,
 ) -> Audit:
     code = {name: i for i, name in enumerate(classes)}
-    both = [proposal for proposal in said if proposal.row in person and proposal.row in audited]
+    both = [proposal for proposal in answered if proposal.row in person and proposal.row in audited]
     pairs = [(code[person[proposal.row]], code[str(proposal.value)]) for proposal in both]
-    sure = [truth != said for (truth, said), p in zip(pairs, both, strict=True) if (p.confidence or 0.0) >= threshold]
+    sure = [truth != value for (truth, value), p in zip(pairs, both, strict=True) if (p.confidence or 0.0) >= threshold]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T), 1)
     wrong = confusion.sum(1) - confusion.diagonal()
@@ -121,25 +121,26 @@ def _audit(
         Share(sum(sure), len(sure)),
         per_class,
         confusion,
-        sum(proposal.cost or 0.0 for proposal in said) + sum(kept.cost or 0.0 for kept in lost),
-        len(said),
-        len({each.row for each in lost} - {proposal.row for proposal in said}),
+        sum(proposal.cost or 0.0 for proposal in answered) + sum(kept.cost or 0.0 for kept in unreadable),
+        len(answered),
+        len({each.row for each in unreadable} - {proposal.row for proposal in answered}),
     )
 
 
 def merged(
     proposals: Iterable[Proposal], person: Mapping[str, str], classes: Sequence[str]
 ) -> tuple[list[str], Consensus]:
-    """The ids of all rows that a machine said something of, and what all answers to them say together.
+    """Ids of all rows that a model answered, and the consensus of all answers to them.
 
-    A person's answer is taken as the truth, and teaches the machines' error rates. What was merged before is left out.
+    A person's answer is taken as the truth, which also informs the models' error rates. Answers that result from an
+    earlier merge are left out.
     """
     code = {name: i for i, name in enumerate(classes)}
-    said = latest(proposal for proposal in proposals if proposal.source != MERGED)
-    rows = list(dict.fromkeys(row for row, _ in said))
-    sources = sorted({who for _, who in said})
+    votes_of = latest(proposal for proposal in proposals if proposal.source != MERGED)
+    rows = list(dict.fromkeys(row for row, _ in votes_of))
+    sources = sorted({who for _, who in votes_of})
     votes = np.array(
-        [[code[str(said[row, who].value)] if (row, who) in said else -1 for who in sources] for row in rows],
+        [[code[str(votes_of[row, who].value)] if (row, who) in votes_of else -1 for who in sources] for row in rows],
         dtype=np.int64,
     ).reshape(len(rows), len(sources))
     known = np.array([code[person[row]] if row in person else -1 for row in rows], dtype=np.int64)

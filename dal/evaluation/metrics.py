@@ -1,4 +1,4 @@
-"""How good a model's outputs are against known labels: accuracy, F1, AUROC, log loss, calibration."""
+"""Classification metrics of a model's outputs: accuracy, F1, AUROC, log loss, calibration."""
 
 import torch
 from scipy.stats import rankdata
@@ -11,22 +11,22 @@ from dal.evaluation.counts import Counts
 from dal.functional.blocks import blocks
 from dal.outputs import Outputs
 
-#: Figures that the rows may leave undefined; `evaluate` then leaves them out.
+#: Metrics that may be undefined on the given rows; `evaluate` then leaves them out.
 UNDEFINED = ("matthews", "auroc")
 
 
 def evaluate(outputs: Outputs, labels: Tensor) -> dict[str, float]:
-    """Every figure of `metrics.jsonl` that the N labeled rows define, by name. All finite.
+    """Compute every metric of `metrics.jsonl` that is defined on the N labeled rows, by name. All are finite.
 
     | name | range | meaning |
     |---|---|---|
-    | accuracy | 0 to 1 | share of rows that are right; multi-label: right in every label (subset accuracy) |
-    | label_accuracy | 0 to 1 | multi-label only: share of single yes-or-no decisions that are right |
+    | accuracy | 0 to 1 | share of rows that are correct; multi-label: correct in every label (subset accuracy) |
+    | label_accuracy | 0 to 1 | multi-label only: share of single yes-or-no decisions that are correct |
     | macro_f1 | 0 to 1 | mean F1 of the classes that occur among labels or predictions |
     | micro_f1 | 0 to 1 | F1 of all decisions counted together; equals accuracy unless multi-label |
     | balanced_accuracy | 0 to 1 | mean recall of the classes that occur; multi-label: of yes and no, mean over labels |
-    | matthews | -1 to 1 | correlation of answers and labels; left out where all labels are the same |
-    | auroc | 0 to 1 | see `auroc`; left out where no class occurs with both answers |
+    | matthews | -1 to 1 | correlation of predictions and labels; left out where all labels are the same |
+    | auroc | 0 to 1 | see `auroc`; left out where no class has both positive and negative rows |
     | log_loss | nats, 0 to 87.4 | mean negative log-probability of the truth; multi-label: mean over rows and labels |
     | ece | 0 to 1 | expected calibration error, see `calibration_error` |
     | ace | 0 to 1 | adaptive calibration error, see `adaptive_calibration_error` |
@@ -46,25 +46,25 @@ def evaluate(outputs: Outputs, labels: Tensor) -> dict[str, float]:
     """
     logs, probs = distributions(outputs)
     labels = checked(labels.to(probs.device), probs, outputs.multilabel)
-    decided = decisions(probs, outputs.multilabel)
-    right = decided == labels  # (N,) or (N, C)
-    counts = Counts.of(decided, labels, probs.shape[1])
-    figures = {"accuracy": right.flatten(1).all(1) if outputs.multilabel else right}
+    predicted = decisions(probs, outputs.multilabel)
+    correct = predicted == labels  # (N,) or (N, C)
+    counts = Counts.of(predicted, labels, probs.shape[1])
+    shares = {"accuracy": correct.flatten(1).all(1) if outputs.multilabel else correct}
     if outputs.multilabel:
-        figures["label_accuracy"] = right
-    undefined = dict(zip(UNDEFINED, (counts.matthews(), auroc(probs, labels)), strict=True))
+        shares["label_accuracy"] = correct
+    optional = dict(zip(UNDEFINED, (counts.matthews(), auroc(probs, labels)), strict=True))
     return {
-        **{name: value.double().mean().item() for name, value in figures.items()},
+        **{name: value.double().mean().item() for name, value in shares.items()},
         "macro_f1": counts.macro_f1(),
         "micro_f1": counts.micro_f1(),
         "balanced_accuracy": counts.balanced_accuracy(),
-        **{name: value for name, value in undefined.items() if value is not None},
+        **{name: value for name, value in optional.items() if value is not None},
         **_calibration(logs, probs, labels),
     }
 
 
 def calibration(outputs: Outputs, labels: Tensor) -> dict[str, float]:
-    """The figures of `evaluate` that a temperature can change: log_loss, ece, ace and brier.
+    """The metrics of `evaluate` that a temperature can change: log_loss, ece, ace and brier.
 
     Raises:
         DataError: as `evaluate`.
@@ -74,10 +74,10 @@ def calibration(outputs: Outputs, labels: Tensor) -> dict[str, float]:
 
 
 def auroc(probs: Tensor, labels: Tensor) -> float | None:
-    """The area under the ROC curve, 0 to 1, one class against the rest, mean over the classes; 1/2 is chance.
+    """Area under the ROC curve, one-vs-rest, averaged over the classes, 0 to 1; 1/2 is chance level.
 
-    For a class, the probability that a row of it gets a higher probability of it than another row does, ties counting
-    half (Mann and Whitney 1947). Classes that all or none of the rows have are left out; None where no class is left.
+    For a class, the probability that a random row of the class is ranked above a random other row, ties counting half
+    (Mann and Whitney 1947). Classes that all or none of the rows have are left out; None where no class is left.
 
     Hanley and McNeil 1982, "The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve".
 
@@ -97,14 +97,14 @@ def auroc(probs: Tensor, labels: Tensor) -> float | None:
         ranks = torch.from_numpy(rankdata(probs[:, block].T.numpy(), axis=1))  # (c, N)
         ours = has.T.double()
         n, others = ours.sum(1), (1 - ours).sum(1)
-        areas.append(((ranks * ours).sum(1) - n * (n + 1) / 2) / (n * others))  # 0 / 0 where an answer is missing
+        areas.append(((ranks * ours).sum(1) - n * (n + 1) / 2) / (n * others))  # 0 / 0 where all or none have it
     area = torch.cat(areas)
     defined = area[~area.isnan()]
     return defined.mean().item() if len(defined) else None
 
 
 def brier_score(probs: Tensor, labels: Tensor) -> float:
-    """The Brier score: mean squared distance of the probabilities from the truth, lower is better.
+    """Brier score: mean squared error of the probabilities, lower is better.
 
     Summed over the classes (0 to 2) for labels (N,); mean over the labels (0 to 1) when multi-label, (N, C) bool.
     """
@@ -126,7 +126,7 @@ def _calibration(logs: Tensor, probs: Tensor, labels: Tensor) -> dict[str, float
 
 
 def _log_loss(logs: Tensor, labels: Tensor) -> float:
-    """Mean negative log-probability of the truth: logs (N, C), or (N, C, 2) for yes and no when multi-label."""
+    """Mean negative log-probability of the labels, from logs (N, C), or (N, C, 2) for yes and no when multi-label."""
     if logs.dim() == 3:
         return -torch.where(labels, logs[..., 0], logs[..., 1]).mean().item()
     return F.nll_loss(logs, labels).item()

@@ -1,4 +1,4 @@
-"""Which given labels are probably wrong: confident learning from out-of-sample probabilities.
+"""Detection of probable label errors: confident learning from out-of-sample probabilities.
 
 Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels".
 """
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from dal.evaluation.checked_inputs import checked
 
-#: A probability this far below a threshold still reaches it: the mean of equal numbers may be rounded to above them.
+#: Tolerance of threshold comparisons: the mean of equal probabilities may be rounded to a value above them.
 _SLACK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class LabelIssues:
-    """Rows whose label is doubted, the most doubtful first.
+    """Rows with a probable label error, the most probable first.
 
     Attributes:
         rows: (d,) int64, positions among the labeled rows.
-        given: (d,) int64 their labels; (d, C) bool when multi-label.
-        suggested: the same shape: what the probabilities say instead.
-        confidence: (d,) float64, the probability of the suggestion; multi-label: of the changed answer that is most
-            doubtful.
-        margin: (d,) float64, -1 to 1: the probability of the given label less that of the best other one; ascending.
+        given: (d,) int64 given labels; (d, C) bool when multi-label.
+        suggested: suggested labels, in the same shape.
+        confidence: (d,) float64, probability of the suggested label; multi-label: of the suggested decision with the
+            smallest margin.
+        margin: (d,) float64, -1 to 1, ascending: probability of the given label minus that of the best other one.
     """
 
     rows: Tensor
@@ -38,7 +38,7 @@ class LabelIssues:
 
 
 def thresholds(probs: Tensor, labels: Tensor) -> Tensor:
-    """What counts as sure for each class, (C,): the mean probability of it among the rows labeled so.
+    """Confidence threshold of each class, (C,): its mean probability among the rows labeled with it.
 
     Infinite for a class that no row has, so that it is never suggested. Shapes: probs (N, C), labels (N,) int64.
     """
@@ -49,14 +49,16 @@ def thresholds(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def confident_classes(probs: Tensor, labels: Tensor) -> Tensor:
-    """The class that each row is counted for, (N,) int64: the most probable of those that are sure; -1 without any."""
-    sure = probs.double() >= thresholds(probs, labels) - _SLACK
-    best = probs.double().masked_fill(~sure, -1.0).max(1)
+    """Most probable class among those above their threshold, (N,) int64; -1 where no class is."""
+    confident = probs.double() >= thresholds(probs, labels) - _SLACK
+    best = probs.double().masked_fill(~confident, -1.0).max(1)
     return torch.where(best.values >= 0, best.indices, -1)
 
 
 def confident_joint(probs: Tensor, labels: Tensor) -> Tensor:
-    """How many rows labeled i are surely of class j, (C, C) int64: the diagonal agrees, the rest are probable errors.
+    """Confident joint, (C, C) int64: number of rows labeled i that are confidently of class j.
+
+    Rows on the diagonal agree with their label; the others are probable errors.
 
     Example:
         >>> probs = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
@@ -71,10 +73,10 @@ def confident_joint(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def estimated_joint(probs: Tensor, labels: Tensor) -> Tensor:
-    """The joint distribution of given and true labels, (C, C) float64 that sums to 1.
+    """Estimated joint distribution of given and true labels, (C, C) float64 that sums to 1.
 
-    The confident joint with each row scaled to the count of its given label. What is off its diagonal is the estimated
-    share of wrong labels. A class without sure rows is taken to be right.
+    The confident joint with each row scaled to the count of its given label. The sum off its diagonal is the estimated
+    share of wrong labels. A given class without confident rows is assumed to be correct.
     """
     counts = confident_joint(probs, labels).double()
     given = torch.bincount(labels, minlength=len(counts)).double()
@@ -84,10 +86,10 @@ def estimated_joint(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
-    """The rows that stand off the diagonal of the confident joint, ranked by their normalised margin.
+    """Rows off the diagonal of the confident joint, ranked by margin: probable label errors.
 
-    The probabilities must come from models that were not trained on the row: a model believes what it was told.
-    Multi-label: each label is a question of yes or no of its own, and a row is doubted where any of them is.
+    The probabilities must come from models that were not trained on the row: a model fits the labels it was trained on.
+    Multi-label: each label is a separate binary problem, and a row is returned when any of its labels is suspect.
 
     Args:
         probs: (N, C).
@@ -98,8 +100,8 @@ def doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
 
     Example:
         >>> probs = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
-        >>> found = doubts(probs, torch.tensor([0, 0, 1, 1]))
-        >>> found.rows.tolist(), found.suggested.tolist()
+        >>> issues = doubts(probs, torch.tensor([0, 0, 1, 1]))
+        >>> issues.rows.tolist(), issues.suggested.tolist()
         ([3], [0])
     """
     probs, labels = _checked(probs, labels)
@@ -128,7 +130,7 @@ def _multilabel_doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
 
 
 def _margins(probs: Tensor, labels: Tensor) -> Tensor:
-    """The probability of the given label less the greatest of the others, (N,)."""
+    """Probability of the given label minus the greatest of the others, (N,)."""
     given = probs.gather(1, labels[:, None])
     others = probs.scatter(1, labels[:, None], -torch.inf).amax(1) if probs.shape[1] > 1 else torch.zeros(len(probs))
     return given.squeeze(1) - others

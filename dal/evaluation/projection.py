@@ -1,4 +1,4 @@
-"""A map of the pool: points in two dimensions."""
+"""Two-dimensional projection of the pool."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from dal.functional.checking import finite
 
 
 def principal_plane(points: Tensor) -> Tensor:
-    """The points seen along their two directions of greatest variance, (N, 2) float64, centred.
+    """Project points onto their first two principal components, (N, 2) float64, centred.
 
-    The sign of each direction is such that its largest part is positive, so that the map does not flip from run to run.
-    A direction without any variance is 0.
+    The sign of each component is such that its entry of largest magnitude is positive, so that the map does not flip
+    between runs. Coordinates along a component without variance are 0.
 
     Pearson 1901, "On Lines and Planes of Closest Fit to Systems of Points in Space".
 
@@ -21,9 +21,9 @@ def principal_plane(points: Tensor) -> Tensor:
         >>> principal_plane(torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 0.0]])).tolist()
         [[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]
     """
-    seen = torch.zeros(len(points), 2, dtype=torch.float64)
+    projected = torch.zeros(len(points), 2, dtype=torch.float64)
     if len(points) < 2 or not points.shape[1]:
-        return seen
+        return projected
     finite(points, "points")
     centred = points.detach().cpu().double()
     centred = centred - centred.mean(0)
@@ -31,5 +31,5 @@ def principal_plane(points: Tensor) -> Tensor:
     kept = variances[-2:].flip(0) > 1e-12 * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
     best = directions[:, -2:].flip(1)  # (D, up to 2)
     best = best * best.gather(0, best.abs().argmax(0, keepdim=True)).sign() * kept
-    seen[:, : best.shape[1]] = centred @ best
-    return seen
+    projected[:, : best.shape[1]] = centred @ best
+    return projected

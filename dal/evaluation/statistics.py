@@ -1,4 +1,4 @@
-"""Whether a difference over seeds is more than chance: a paired test, and its correction for many comparisons."""
+"""Significance of differences over seeds: a paired permutation test, and Holm's correction for several tests."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,26 +7,27 @@ import numpy as np
 
 from dal.functional.checking import number, shown, whole
 
-#: Up to so many pairs every assignment of signs is counted; beyond, random ones are.
+#: Largest number of pairs for which all sign assignments are enumerated; more pairs use random assignments.
 EXACT = 16
 
-_DRAWS = 50_000
+_DRAWS = 50_000  # random sign assignments
 
 
 def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """The two-sided p-value of the paired sign-flip permutation test on the mean difference.
+    """Two-sided p-value of the paired sign-flip permutation test on the mean difference.
 
-    If neither of two strategies is better, the sign of each paired difference is a coin's. The p-value is the share of
-    all 2^n assignments of signs whose mean is at least as far from 0 as the one that was seen, so it is at most alpha
-    with probability at most alpha for any distribution of the differences, and at least 2^(1-n): five seeds cannot
-    reach .05. Above `EXACT` pairs, 50,000 assignments are drawn, and the one that was seen is counted among them, which
+    If neither of two strategies is better, each paired difference is as likely to be positive as negative. The p-value
+    is the share of all 2^n sign assignments whose mean is at least as far from 0 as the observed one, so it is at most
+    alpha with probability at most alpha whatever the distribution of the differences, and at least 2^(1-n): five seeds
+    cannot reach 0.05. Above `EXACT` pairs, 50,000 assignments are drawn and the observed one is added to them, which
     keeps the guarantee (Phipson and Smyth 2010).
 
     Fisher 1935, "The Design of Experiments", section 21.
 
     Args:
-        differences: one for each pair, such as the areas under two learning curves of the same seed. 1 without any.
-        seed: decides the draws.
+        differences: one for each pair, such as the difference of the areas under two learning curves of the same seed.
+            Without any, the p-value is 1.
+        seed: seed of the random assignments.
 
     Raises:
         ValueError: a difference is not finite.
@@ -38,21 +39,21 @@ def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
     d, seed = _finite(differences), whole(seed, "seed", 0)
     if not len(d):
         return 1.0
-    seen = abs(d.sum()) - 1e-12 * np.abs(d).sum()  # sums of the same numbers in another order differ in the last bits
+    observed = abs(d.sum()) - 1e-12 * np.abs(d).sum()  # the order of summation changes the last bits
     if len(d) <= EXACT:
         half = len(d) // 2
         left, right = _sums(d[:half]), _sums(d[half:])
-        return float((np.abs(left[:, None] + right[None, :]) >= seen).mean())
+        return float((np.abs(left[:, None] + right[None, :]) >= observed).mean())
     random = np.random.default_rng(seed)
     signs = random.integers(0, 2, size=(_DRAWS, len(d)), dtype=np.int8) * 2 - 1
-    return float((1 + (np.abs(signs @ d) >= seen).sum()) / (1 + _DRAWS))
+    return float((1 + (np.abs(signs @ d) >= observed).sum()) / (1 + _DRAWS))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """The p-values corrected for being several: reject those below alpha, and any false rejection has at most alpha.
+    """Holm-adjusted p-values: rejecting those of at most alpha bounds the familywise error rate by alpha.
 
-    In order of size, p_(i) becomes max over j <= i of min(1, (m - j + 1) p_(j)); nothing is assumed of how they depend
-    on each other. NaN stands for a test that was not made: it stays NaN, and is not one of the m.
+    In ascending order, p_(i) becomes max over j <= i of min(1, (m - j + 1) p_(j)); the tests may depend on each other
+    in any way. NaN marks a test that was not made: it stays NaN, and is not one of the m.
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
 
@@ -68,14 +69,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
             raise ValueError(f"the p-value of {shown(name)} must be from 0 to 1 or NaN, not {shown(p)}")
     tested = sorted((name for name, p in p_values.items() if not math.isnan(p)), key=lambda name: p_values[name])
     highest, corrected = 0.0, dict.fromkeys(p_values, math.nan)
-    for place, name in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - place) * p_values[name]))
+    for rank, name in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p_values[name]))
         corrected[name] = highest
     return corrected
 
 
 def least_p(pairs: int) -> float:
-    """The smallest p-value that `paired_p` can give with so many pairs."""
+    """Smallest p-value that `paired_p` can return for this number of pairs."""
     pairs = whole(pairs, "pairs")
     return math.ldexp(1.0, 1 - pairs) if 0 < pairs <= EXACT else 1.0 if pairs <= 0 else 1 / (1 + _DRAWS)
 
@@ -83,12 +84,12 @@ def least_p(pairs: int) -> float:
 def _finite(differences: Sequence[float]) -> np.ndarray:
     d = np.asarray(differences, np.float64)
     if d.ndim != 1 or not np.isfinite(d).all():
-        raise ValueError("differences must be finite, and a number for each pair")
+        raise ValueError("differences must be finite, one number per pair")
     return d
 
 
 def _sums(d: np.ndarray) -> np.ndarray:
-    """The sum of d under every assignment of signs, (2^n,)."""
+    """Sums of d under all sign assignments, (2^n,)."""
     sums = np.zeros(1)
     for value in d:
         sums = np.concatenate([sums - value, sums + value])
@@ -96,7 +97,7 @@ def _sums(d: np.ndarray) -> np.ndarray:
 
 
 def tally(differences: Sequence[float], *, level: float = 0.0) -> tuple[int, int, int]:
-    """Wins, draws and losses; a difference of at most `level` either way is a draw.
+    """Number of wins, draws and losses; a difference of at most `level` in magnitude is a draw.
 
     Raises:
         ValueError: a difference is not finite, or `level` is negative.

@@ -1,4 +1,4 @@
-"""Plots and the self-contained HTML report."""
+"""The self-contained HTML report of a run, and its plots."""
 
 from dal.report.page import write_report
 

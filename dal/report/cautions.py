@@ -1,4 +1,4 @@
-"""What a reader should be warned of."""
+"""Warnings of a report: lost comparisons, small gains, few seeds, redundant batches, poor calibration."""
 
 import itertools
 import math
@@ -9,24 +9,24 @@ from dal.evaluation import Curve
 from dal.report.run_reading import Run
 from dal.report.verdict import Conclusion, listed, trust
 
-#: A saving below this share of the baseline's labels is hardly worth a change.
+#: Savings below this share of the baseline's labels are called small.
 LEAST_GAIN = 0.2
 
-#: A batch of which more than this share is redundant wastes labels.
+#: Batches with a larger redundant share than this are called redundant.
 REDUNDANT = 0.5
 
-#: A calibration error that grows by less is not spoken of, whatever the noise.
+#: Smaller increases of the calibration error are not reported, whatever the noise.
 LEAST_ECE = 0.01
 
 
-def cautions(run: Run, metric: str, said: Sequence[Conclusion]) -> list[str]:
-    """Warnings in sentences, the gravest first: a strategy that loses, small gains, few seeds, batches, calibration."""
-    found = (_worse(run, said), _small(said), trust(run, metric), _redundant(run), _calibration(run))
-    return [sentence for sentence in found if sentence]
+def cautions(run: Run, metric: str, conclusions: Sequence[Conclusion]) -> list[str]:
+    """Warnings as sentences, the most serious first."""
+    warnings = (_worse(run, conclusions), _small(conclusions), trust(run, metric), _redundant(run), _calibration(run))
+    return [sentence for sentence in warnings if sentence]
 
 
-def _worse(run: Run, said: Sequence[Conclusion]) -> str:
-    names = [verdict.name for verdict in said if verdict.kind == "worse"]
+def _worse(run: Run, conclusions: Sequence[Conclusion]) -> str:
+    names = [verdict.name for verdict in conclusions if verdict.kind == "worse"]
     if not names or run.baseline is None:
         return ""
     verb, them = ("was", "it") if len(names) == 1 else ("were", "them")
@@ -34,8 +34,8 @@ def _worse(run: Run, said: Sequence[Conclusion]) -> str:
     return f"{listed(names)} {verb} worse than {baseline} here: labels spent on {them} bought less."
 
 
-def _small(said: Sequence[Conclusion]) -> str:
-    small = [(v.name, 1 - 1 / v.ratio) for v in said if v.kind == "better" and v.ratio > 1]
+def _small(conclusions: Sequence[Conclusion]) -> str:
+    small = [(v.name, 1 - 1 / v.ratio) for v in conclusions if v.kind == "better" and v.ratio > 1]
     small = [(name, gain) for name, gain in small if gain < LEAST_GAIN]
     if not small:
         return ""
@@ -45,13 +45,13 @@ def _small(said: Sequence[Conclusion]) -> str:
 
 def _redundant(run: Run) -> str:
     rates = {n: [y for c in run.curves(n, "batch.redundancy").values() for y in c.scores] for n in run.strategies}
-    high = [(name, mean(found)) for name, found in rates.items() if found and mean(found) > REDUNDANT]
+    high = [(name, mean(values)) for name, values in rates.items() if values and mean(values) > REDUNDANT]
     if not high:
         return ""
     each = listed([f"{name} ({100 * rate:.0f} %)" for name, rate in high])
     return (
-        f"More than half of the rows in a batch lie near an earlier choice with {each}: smaller batches or a diverse "
-        "strategy may save labels."
+        f"More than half of the rows in a batch are close to an earlier selection with {each}: smaller batches or a "
+        "diverse strategy may save labels."
     )
 
 
@@ -63,10 +63,10 @@ def _calibration(run: Run) -> str:
 
 
 def _grows(curves: Sequence[Curve]) -> bool:
-    """Whether the mean over the last third of the rounds is above that of the first by more than noise.
+    """Whether the mean of the last third of the rounds exceeds that of the first third by more than noise.
 
-    Noise is twice the standard error of the growth: over the seeds where there are three, else from the scatter of the
-    rounds within the thirds. Curves of fewer than six rounds tell nothing.
+    Noise is twice the standard error of the increase: over the seeds if there are at least three, otherwise from the
+    scatter of the rounds within the thirds. Curves of fewer than six rounds are ignored.
     """
     parts = [_thirds(c) for c in curves if len(c) >= 6]
     if not parts:

@@ -1,7 +1,7 @@
-"""A plot as a few shapes in CSS pixels, which `svg.py` and `png.py` draw alike.
+"""Plots as shapes in CSS pixels, which `svg.py` and `png.py` render.
 
-Colours are names of the page's custom properties ("ink", "muted", "line", "paper", "base", "s0" to "s7"), which follow
-the reader's colour scheme, or "#rrggbb", which do not.
+A colour is either the name of a custom property of the page ("ink", "muted", "line", "paper", "base", "s0" to "s7"),
+which adapts to the reader's colour scheme, or "#rrggbb", which does not.
 """
 
 import itertools
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """Straight lines from point to point; `dashes` in the form of SVG, such as "7 5"."""
+    """A polyline; `dashes` is an SVG dash array, such as "7 5"."""
 
     kind: str
     color: str
@@ -26,7 +26,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
-    """A filled polygon; `tip` is shown where it is pointed at."""
+    """A filled polygon; `tip` is its tooltip."""
 
     kind: str
     color: str
@@ -49,7 +49,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Words:
-    """Text whose baseline begins, ends or is centred at a point: `anchor` is "start", "end" or "middle"."""
+    """Text at a point of its baseline: `anchor` "start", "middle" or "end" says which."""
 
     kind: str
     color: str
@@ -64,14 +64,14 @@ Shape = Line | Area | Dot | Words
 
 @dataclass(frozen=True)
 class Look:
-    """How one kind of shape is drawn.
+    """Style of one kind of shape.
 
     Attributes:
-        width: of a line in pixels.
-        opacity: from 0 to 1.
-        size: of text in pixels.
-        bold: whether text is.
-        halo: pixels of paper around it, so that it stands out from what lies below.
+        width: line width in pixels.
+        opacity: 0 to 1.
+        size: font size in pixels.
+        bold: whether text is bold.
+        halo: width in pixels of an outline in the background colour, which separates the shape from those below.
     """
 
     width: float = 1.0
@@ -81,7 +81,7 @@ class Look:
     halo: float = 0.0
 
 
-#: Every kind of shape; the same for the page and for the pictures.
+#: Styles by kind of shape, shared by SVG and PNG.
 LOOKS = {
     "heading": Look(size=13.2, bold=True),
     "text": Look(),
@@ -108,11 +108,11 @@ class Drawing:
     """A plot.
 
     Attributes:
-        title: what it shows, in words.
-        description: what is to be seen, in sentences, for those who do not see it.
-        width: in CSS pixels.
-        height: likewise.
-        shapes: in the order in which they are drawn.
+        title: short title of the plot.
+        description: textual alternative of the plot, for screen readers.
+        width: width in CSS pixels.
+        height: height in CSS pixels.
+        shapes: shapes in drawing order.
     """
 
     title: str
@@ -124,7 +124,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Frame:
-    """From values to pixels: what the axes span, and where they lie."""
+    """Mapping of values to pixels: the ranges of the axes, and the edges of the plot area."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -134,13 +134,13 @@ class Frame:
     bottom: float
 
     def at(self, x: float, y: float) -> Point:
-        """The pixel of a value."""
+        """Pixel coordinates of a point."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def path(self, points: Sequence[Point]) -> tuple[Point, ...]:
-        """The pixels of several."""
+        """Pixel coordinates of several points."""
         return tuple(self.at(*point) for point in points)
 
 
@@ -151,7 +151,7 @@ def box(kind: str, color: str, left: float, top: float, wide: float, high: float
 
 
 def upright(frame: Frame) -> list[Shape]:
-    """The horizontal grid with its figures at the left."""
+    """Horizontal grid lines, with tick labels on the left."""
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(*frame.y)
     heights = [float(tick) for tick in ticks if frame.y[0] <= tick <= frame.y[1]]
     places = max((len(f"{tick:.4f}".rstrip("0").split(".")[1]) for tick in heights), default=0)
@@ -166,12 +166,19 @@ def upright(frame: Frame) -> list[Shape]:
 def across(
     frame: Frame, words: str, exact: Sequence[float] = (), write: Callable[[float], str] | None = None
 ) -> list[Shape]:
-    """The figures below, and what they are: `exact` ones where they are few and apart enough, round ones otherwise."""
+    """Tick labels and title of the x axis.
+
+    Args:
+        frame: the plot area.
+        words: title of the axis.
+        exact: preferred ticks, used if they are few and far enough apart; otherwise round numbers are chosen.
+        write: format of the tick labels.
+    """
     ticks = list(exact)
     pixels = [frame.at(x, frame.y[0])[0] for x in exact]
     if not exact or len(exact) > 12 or any(b - a < 28 for a, b in itertools.pairwise(pixels)):
-        found = MaxNLocator(nbins=max(2, int(frame.right - frame.left) // 60)).tick_values(*frame.x)
-        ticks = [float(tick) for tick in found if frame.x[0] <= tick <= frame.x[1]]
+        locator = MaxNLocator(nbins=max(2, int(frame.right - frame.left) // 60))
+        ticks = [float(tick) for tick in locator.tick_values(*frame.x) if frame.x[0] <= tick <= frame.x[1]]
     places = max((len(f"{tick:.3f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
     write = write or (lambda tick: f"{tick:,.{places}f}")
     shapes: list[Shape] = [

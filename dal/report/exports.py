@@ -1,4 +1,4 @@
-"""Every plot as PNG and SVG and every table as CSV and JSON, in a folder next to the page."""
+"""Export of all plots as PNG and SVG and all tables as CSV and JSON, to a folder next to the page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ INDEX = "index.json"
 
 
 def names(sections: Sequence[Section]) -> dict[int, str]:
-    """A name for every plot and every exported table, by the identity of the part; no two are alike."""
-    found: dict[int, str] = {}
+    """Unique file names of all plots and exported tables, by the `id` of the part."""
+    names_of: dict[int, str] = {}
     taken: set[str] = set()
-    places: dict[str, int] = {}  # the number that was last given to a name
+    places: dict[str, int] = {}  # last number appended to each name
     for part in leaves([part for section in sections for part in section.parts]):
         kind, name = part.part, slug(part.name)
         if isinstance(part, Table) and not part.name:
@@ -30,14 +30,17 @@ def names(sections: Sequence[Section]) -> dict[int, str]:
             places[first] = places.get(first, 1) + 1
             name = f"{slug(part.name)}-{places[first]}"
         taken.add(f"{kind} {name.lower()}")
-        found[id(part)] = name
-    return found
+        names_of[id(part)] = name
+    return names_of
 
 
 def export(folder: Path, sections: Sequence[Section]) -> str:
-    """Writes all of them into `folder / "report"`, whole or not at all; why it did not, or nothing when it did.
+    """Write all plots and tables to `folder / "report"` atomically.
 
-    A folder of that name that was not written by a report is left alone.
+    A folder of that name that was not written by a report is left unchanged.
+
+    Returns:
+        Why nothing was written; empty on success.
     """
     target = folder / FOLDER
     if target.exists() and not (target / INDEX).is_file() and (not target.is_dir() or any(target.iterdir())):
@@ -49,42 +52,36 @@ def export(folder: Path, sections: Sequence[Section]) -> str:
             name = named.get(id(part))
             if name is None:
                 continue
-            files = _plot(part, name) if isinstance(part, Plot) else _table(part)
+            files: Mapping[str, bytes]
+            if isinstance(part, Plot):
+                title = part.drawing.title
+                whole = str(svg(part.drawing, name=name, standalone=True))
+                files = {"png": png(part.drawing), "svg": whole.encode()}
+            else:
+                title = part.label
+                files = {"csv": _csv(part).encode("utf-8", "replace"), "json": _json(part).encode("utf-8")}
             for ending, content in files.items():
                 (partial / f"{name}.{ending}").write_bytes(content)
-            title = part.drawing.title if isinstance(part, Plot) else part.label
             index.append({"title": title, "files": [f"{name}.{ending}" for ending in files]})
         text = json.dumps(index, indent=1)
         (partial / INDEX).write_text(text + "\n", encoding="utf-8")
     return ""
 
 
-def _plot(plot: Plot, name: str) -> Mapping[str, bytes]:
-    whole = str(svg(plot.drawing, name=name, standalone=True))
-    return {"png": png(plot.drawing), "svg": whole.encode()}
-
-
-def _table(table: Table) -> Mapping[str, bytes]:
-    return {"csv": _csv(table).encode("utf-8", "replace"), "json": _json(table).encode("utf-8")}
-
-
 def _csv(table: Table) -> str:
-    """Comma-separated values; an empty field is one that is missing."""
+    """The table as CSV; missing values are empty fields."""
     return as_csv([[column.key for column in table.columns], *table.rows], digits=None)
 
 
 def _json(table: Table) -> str:
-    """A list of objects; null is a value that is missing, or no finite number."""
+    """The table as a JSON list of objects; missing values and non-finite numbers are null."""
     keys = [column.key for column in table.columns]
     rows = [dict(zip(keys, map(_plain, row), strict=True)) for row in table.rows]
     return json.dumps(rows, indent=1) + "\n"
 
 
 def _plain(value: object) -> object:
-    return (
-        value
-        if value is None or isinstance(value, str | bool) or number(value)
-        else None
-        if isinstance(value, float)
-        else str(value)
-    )
+    """A value that JSON can represent."""
+    if value is None or isinstance(value, str | bool) or number(value):
+        return value
+    return None if isinstance(value, float) else str(value)

@@ -1,11 +1,11 @@
-"""The figures that a record may hold: their names, and where in it they are found."""
+"""Metrics of a record of `metrics.jsonl`: their keys, display names and axes."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-#: Quality by its names in `metrics.jsonl`, in the order in which it is shown.
+#: Quality metrics in display order: key in `metrics.jsonl` -> display name.
 METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -20,20 +20,20 @@ METRICS = {
     "brier": "Brier score",
 }
 
-#: What is known of a batch, and what it means.
+#: Batch metrics: key -> (display name, meaning).
 BATCH = {
     "batch.redundancy": (
         "redundancy",
-        "share of the batch that lies as near to an earlier choice as nearest neighbours do",
+        "share of the batch that is as close to an earlier selection as nearest neighbours are",
     ),
-    "batch.novelty": ("novelty", "how far the batch lies from all that was labeled before"),
+    "batch.novelty": ("novelty", "distance of the batch to the rows labeled before"),
     "batch.coverage_mean": ("mean distance to a label", "from a row of the pool to the nearest labeled one"),
     "batch.coverage_p95": ("95th percentile of that distance", "the rows that are worst covered"),
     "batch.balance": ("class balance", "1 when every class was asked for equally often"),
-    "batch.uncertainty": ("uncertainty when chosen", "how unsure the model was of the batch"),
+    "batch.uncertainty": ("uncertainty when chosen", "mean uncertainty of the model about the batch"),
 }
 
-#: The parts of the time that a round takes.
+#: Timed parts of a round: key -> display name.
 SECONDS = {
     "fit_seconds": "fit",
     "pass_seconds": "pass",
@@ -45,14 +45,14 @@ SECONDS = {
 
 @dataclass(frozen=True)
 class Axis:
-    """What a learning curve is drawn over.
+    """The x axis of a learning curve.
 
     Attributes:
         key: "labels", "money" or "time".
-        name: the heading of its tab.
-        unit: what its figures are, in words.
-        divisor: from what is stored to the unit.
-        places: decimals in what a point says.
+        name: title of its tab.
+        unit: name of the unit.
+        divisor: divisor of stored values that gives the unit.
+        places: decimals in tooltips.
     """
 
     key: str
@@ -67,26 +67,26 @@ MONEY = Axis("money", "By money", "dollars", places=2)
 
 
 def time_axis(longest: float) -> Axis:
-    """The axis of computing time up to so many seconds, in a unit that a person would use."""
+    """Axis of computing time, in a unit that suits its longest time in seconds."""
     for unit, seconds in (("hours", 3600.0), ("minutes", 60.0)):
         if longest >= 2 * seconds:
             return Axis("time", "By time", f"{unit} of computing", seconds, 1)
     return Axis("time", "By time", "seconds of computing", 1.0, 1)
 
 
-#: Of any figure of a run.
+#: Larger magnitudes are not accepted as metrics of a run.
 LARGEST = 1e15
 
 
 def number(value: object) -> TypeGuard[float]:
-    """Whether it is a finite number, of a size that figures have and that NumPy reads as an integer or a float."""
+    """Whether a value is a finite number within `LARGEST`, which NumPy can represent."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return abs(value) <= LARGEST  # false for NaN
 
 
 def figure_of(record: Mapping[str, Any], key: str) -> float | None:
-    """The finite number under a key such as "accuracy" or "pool.accuracy"; None when there is none."""
+    """The finite number at a dotted key such as "accuracy" or "pool.accuracy"; None when there is none."""
     value: Any = record
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -94,7 +94,12 @@ def figure_of(record: Mapping[str, Any], key: str) -> float | None:
 
 
 def spent(records: Sequence[Mapping[str, Any]], over: str) -> list[float | None]:
-    """What each record had cost so far: labels, dollars, or seconds of fit, pass and selection; None where unknown."""
+    """Cumulative cost at each record; None where unknown.
+
+    Args:
+        records: records of one cell, in order.
+        over: "labels", "money" (dollars) or "time" (seconds of training, prediction and selection).
+    """
     if over == "labels":
         return [figure_of(record, "labels") for record in records]
     if over == "money":

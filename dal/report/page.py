@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that opens from disk, its main picture, and all plots and tables as files."""
+"""The report of a run: a self-contained HTML page, the learning curve, and all plots and tables as files."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -32,43 +32,46 @@ from dal.store.atomic_files import write_whole
 def write_report(
     folder: Path | str, *, files: bool = True, rows: int = chosen.MAX_ROWS, maps: int = pool.MAX_MAPS
 ) -> Path:
-    """The path of `report.html`, written to `folder` next to `learning_curve.png`, `learning_curve.svg` and `report/`.
+    """Write `report.html`, `learning_curve.png`, `learning_curve.svg` and `report/` to `folder`.
 
-    The page is self-contained: it opens from disk without a network and runs no script. In `report/` lies every plot as
-    PNG and SVG and every table as CSV and JSON; the page links to them and does not need them. Each file, and `report/`
-    as a whole, is written whole or not at all, so that a report can be renewed while somebody reads it, and during a
-    run, too: what is unfinished is shown as such. Texts of the pool appear only where the config says
-    `show_texts: true` and the records hold them.
+    The page is self-contained: it opens from disk without a network and runs no script. `report/` contains every plot
+    as PNG and SVG and every table as CSV and JSON; the page links to them but does not need them. Each file, and
+    `report/` as a whole, is replaced atomically, so that a report can be updated while somebody reads it, and during a
+    run: unfinished cells are marked. Texts of the pool appear only if the config sets `show_texts: true` and the
+    records contain them.
 
     Args:
-        folder: of an experiment (one folder `<Strategy>-seed<k>` for each cell), or of a single cell.
-        files: write `report/`, too, and link to it; without, the page stands alone.
-        rows: how many chosen rows the page lists at most, those of the first seeds before others.
-        maps: how many maps of the pool it shows at most, likewise; None for as many as the page can carry.
+        folder: folder of an experiment (with one folder `<Strategy>-seed<k>` per cell), or of a single cell.
+        files: whether to write `report/` and link to it.
+        rows: largest number of chosen rows listed on the page; rows of the first seeds take precedence.
+        maps: largest number of maps of the pool, with the same precedence; None for as many as the page can hold.
+
+    Returns:
+        The path of `report.html`.
 
     Raises:
-        DataError: there is no `metrics.jsonl` in it or in a folder of it.
+        DataError: there is no `metrics.jsonl` in the folder or its subfolders.
     """
     run = read(folder)
-    shown = next((metric for metric in learning.PLOTTED if of_run(run, metric)), None)
-    said = verdicts(run, shown or "accuracy")
-    saving = None if shown is None else _best(run, shown, said)
-    if shown is not None:
-        _picture(run, shown, saving)
-    sections = _sections(run, shown, saving, rows, maps)
-    trouble = export(run.folder, sections) if files else ""
-    if trouble:
-        run = replace(run, remarks=(*run.remarks, trouble))
+    metric = next((metric for metric in learning.PLOTTED if of_run(run, metric)), None)
+    conclusions = verdicts(run, metric or "accuracy")
+    saving = None if metric is None else _best(run, metric, conclusions)
+    if metric is not None:
+        _write_learning_curve(run, metric, saving)
+    sections = _sections(run, metric, saving, rows, maps)
+    problem = export(run.folder, sections) if files else ""
+    if problem:
+        run = replace(run, remarks=(*run.remarks, problem))
     page = run.folder / "report.html"
-    write_whole(page, in_markup(_render(run, shown, said, sections, linked=files and not trouble)))
+    write_whole(page, in_markup(_render(run, metric, conclusions, sections, linked=files and not problem)))
     return page
 
 
 def _sections(
     run: Run, shown: str | None, saving: CurveComparison | None, rows: int, maps: int | None
 ) -> list[Section]:
-    """Those that have data, in the order of the page."""
-    found = (
+    """The sections that have data, in the order of the page."""
+    sections = (
         learning.section(run, shown, saving),
         needed.section(run),
         forecast.section(run, shown),
@@ -87,21 +90,20 @@ def _sections(
         rounds.section(run),
         made.section(run),
     )
-    return [section for section in found if section is not None]
+    return [section for section in sections if section is not None]
 
 
-def _picture(run: Run, shown: str, saving: CurveComparison | None) -> None:
-    """The learning curves as files of their own."""
+def _write_learning_curve(run: Run, shown: str, saving: CurveComparison | None) -> None:
     series = of_run(run, shown)
     drawing = curves(series, METRICS[shown], width=720, height=420, note=band_words(series), saving=saving)
     write_whole(run.folder / "learning_curve.svg", str(svg(drawing, name="curve", standalone=True)))
     write_whole(run.folder / "learning_curve.png", png(drawing))
 
 
-def _best(run: Run, metric: str, said: Sequence[Conclusion]) -> CurveComparison | None:
-    """The comparison to draw: only one that was won, and only when there is no second one to confuse it with."""
+def _best(run: Run, metric: str, conclusions: Sequence[Conclusion]) -> CurveComparison | None:
+    """The comparison whose saving is drawn: that of a single strategy, if it beat the baseline."""
     results = list(comparisons(run, metric).values())
-    return results[0] if len(results) == 1 and said[0].kind == "better" else None
+    return results[0] if len(results) == 1 and conclusions[0].kind == "better" else None
 
 
 @functools.cache
@@ -119,30 +121,26 @@ def _template() -> Template:
 
 
 def _percent(value: object) -> str:
-    """As much of a bar as the score, for its width."""
+    """CSS width of a bar for a score of 0 to 1."""
     return f"{100 * min(1.0, max(0.0, value)):.1f}%" if number(value) else "0%"
 
 
 def _render(
-    run: Run, shown: str | None, said: Sequence[Conclusion], sections: Sequence[Section], *, linked: bool
+    run: Run, shown: str | None, conclusions: Sequence[Conclusion], sections: Sequence[Section], *, linked: bool
 ) -> str:
     return _template().render(
         run=run,
         title=_title(run),
         facts=_facts(run),
-        verdicts=said,
-        together=together(run, said),
-        cautions=cautions(run, shown or "accuracy", said),
+        verdicts=conclusions,
+        together=together(run, conclusions),
+        cautions=cautions(run, shown or "accuracy", conclusions),
         sections=sections,
         names=names(sections),
         files=FOLDER if linked else "",
-        most_tabs=max((_tabs(section.parts) for section in sections), default=0),
+        most_tabs=max((len(p.panels) for s in sections for p in s.parts if hasattr(p, "panels")), default=0),
         plot_style=Markup(STYLE),
     )
-
-
-def _tabs(parts: Sequence[object]) -> int:
-    return max((len(part.panels) for part in parts if hasattr(part, "panels")), default=0)
 
 
 def _title(run: Run) -> str:
@@ -152,7 +150,7 @@ def _title(run: Run) -> str:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """A few words on what was run, where they are known."""
+    """Key facts of the run for the head of the page: data, learner, labels, seeds, computing time."""
     facts = []
     data, learner = run.config.get("data"), run.config.get("learner")
     path = data.get("path", data.get("init_args", {}).get("path")) if isinstance(data, Mapping) else data

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of plots, tables, sentences, tabs and folds. The page and the exports walk it."""
+"""Elements of a page: sections of plots, tables, paragraphs, tabs and folds, rendered by the page and the exports."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ class TableColumn:
     """One column of a table.
 
     Attributes:
-        key: in JSON and in the head of the CSV file.
-        head: on the page.
-        kind: how its values are written: "text", "id", "words", or one of `wording.WRITERS`.
+        key: name in the JSON file and in the header of the CSV file.
+        head: header on the page.
+        kind: format of the values, a key of `wording.WRITERS`.
     """
 
     key: str
@@ -22,21 +22,21 @@ class TableColumn:
 
     @property
     def left(self) -> bool:
-        """Whether it is set to the left."""
+        """Whether the column is left-aligned."""
         return self.kind in ("text", "id", "words")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Values under heads; the first column names the row.
+    """A table whose first column names the row.
 
     Attributes:
-        name: of the exported files, unique; empty for a table that is part of an exported one.
-        label: what it is, for those who hear the page.
-        columns: in order.
-        rows: one value for each column; None where there is none.
-        caption: what stands over it.
-        hidden: whether it is exported alone, and not on the page.
+        name: unique name of the exported files; empty for a table that is part of an exported one.
+        label: accessible label, for screen readers.
+        columns: columns in order.
+        rows: one value for each column; None for missing values.
+        caption: text above the table.
+        hidden: whether the table is only exported, not shown on the page.
     """
 
     name: str
@@ -50,9 +50,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing, and another one for a narrow page; `name` is that of the exported files.
+    """A drawing, with an optional variant for narrow pages.
 
-    A `large` one has no other for a narrow page, but room for larger words there.
+    Attributes:
+        name: name of the exported files.
+        drawing: the drawing.
+        narrow: variant for narrow pages.
+        large: whether the drawing has no such variant but room for larger text on narrow pages.
     """
 
     name: str
@@ -73,7 +77,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Raw:
-    """A file as it is written."""
+    """Preformatted text of a file."""
 
     text: str
     label: str
@@ -82,7 +86,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Head:
-    """A heading within a section, with the colour of a strategy."""
+    """A subheading, with an optional swatch in the colour of a strategy."""
 
     text: str
     color: str = ""
@@ -91,7 +95,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Side:
-    """Plots next to each other, as many as fit."""
+    """Plots side by side, as many as fit."""
 
     plots: tuple[Plot, ...]
     small: bool = False
@@ -105,7 +109,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one tab shows."""
+    """Title and content of one tab."""
 
     title: str
     parts: "tuple[Part, ...]"
@@ -113,7 +117,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Tabs:
-    """Panels of which one is seen at a time; in print all of them."""
+    """Tabbed panels, of which one is visible at a time; all are printed."""
 
     name: str
     label: str
@@ -122,13 +126,13 @@ class Tabs:
 
     @property
     def parts(self) -> "tuple[Part, ...]":
-        """Those of all panels."""
+        """The parts of all panels."""
         return tuple(part for panel in self.panels for part in panel.parts)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What is folded away under a line; `status` follows it, `open` likewise but in the colour of a warning."""
+    """Collapsed content under a summary line, followed by `status`, and by `open` in the colour of a warning."""
 
     summary: str
     parts: "tuple[Part, ...]"
@@ -142,7 +146,7 @@ Part = Table | Plot | Statement | Raw | Head | Side | Tabs | Fold
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of the page and what stands under it; `short` is its name in the list of contents."""
+    """A section of the page; `short` is its title in the table of contents."""
 
     id: str
     title: str
@@ -151,7 +155,7 @@ class Section:
 
 
 def leaves(parts: Sequence[Part]) -> Iterator[Plot | Table]:
-    """Every plot and table in the parts, from first to last."""
+    """All plots and tables in the parts, in order."""
     for part in parts:
         match part:
             case Plot() | Table():
@@ -161,7 +165,7 @@ def leaves(parts: Sequence[Part]) -> Iterator[Plot | Table]:
 
 
 def tabs(name: str, label: str, panels: Sequence[Panel]) -> tuple[Part, ...]:
-    """Tabs for several panels; the parts themselves for a single one."""
+    """Tabs for several panels; for a single panel its parts without tabs."""
     if len(panels) < 2:
         return tuple(part for panel in panels for part in panel.parts)
     return (Tabs(name, label, tuple(panels)),)

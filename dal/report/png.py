@@ -1,4 +1,4 @@
-"""A drawing as a PNG on white, for a README or a slide."""
+"""Rendering of drawings as PNG on white."""
 
 import io
 import itertools
@@ -18,14 +18,14 @@ from dal.report.series import BASELINE, PALETTE
 _COLORS = {"ink": "#1a1c1f", "muted": "#5b6169", "line": "#e3e5e8", "paper": "#ffffff", "base": BASELINE}
 _COLORS |= {f"s{i}": color for i, color in enumerate(PALETTE)}
 
-#: Pixels of paper around the drawing; points in a CSS pixel of a figure with 100 of them to the inch.
+#: Margin in CSS pixels; points per CSS pixel at 100 CSS pixels per inch.
 _MARGIN, _POINT = 16, 0.72
 
 _ANCHOR = {"start": "left", "middle": "center", "end": "right"}
 
 
 def png(drawing: Drawing) -> bytes:
-    """The drawing as a PNG on white, two pixels for each CSS pixel, with a margin of 16 of these."""
+    """Render a drawing as PNG on white, with two pixels per CSS pixel and a margin of 16 CSS pixels."""
     wide, high = drawing.width + 2 * _MARGIN, drawing.height + 2 * _MARGIN
     figure = Figure(figsize=(wide / 100, high / 100), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
@@ -36,15 +36,15 @@ def png(drawing: Drawing) -> bytes:
     for rank, (common, group) in enumerate(itertools.groupby(drawing.shapes, _common)):
         _draw(axes, common, group, rank)
     buffer = io.BytesIO()
-    quick = {"compress_level": 3}  # the default takes half of the time for a tenth of the size
+    quick = {"compress_level": 3}  # the default takes half of the total time to save a tenth of the size
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # an empty box says so as well
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is drawn as an empty box
         figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None}, pil_kwargs=quick)
     return buffer.getvalue()
 
 
 def _common(shape: Shape) -> tuple[type, str, str, float]:
-    """What neighbours share that are drawn in one go: a cloud of dots is."""
+    """Key of consecutive shapes that are drawn together, such as a cloud of dots."""
     return type(shape), shape.kind, shape.color, shape.r if isinstance(shape, Dot) else 0.0
 
 
@@ -72,12 +72,12 @@ def _draw(axes: Axes, common: tuple[type, str, str, float], shapes: Iterable[Sha
 
 
 def _drawable(text: str) -> str:
-    """The text on one line, without characters that have no picture, and not longer than any drawing is wide."""
+    """The text with non-printable characters replaced, and shortened to 200 characters."""
     return "".join(char if char.isprintable() else "\ufffd" for char in shortened(text, 200))
 
 
 def _write(axes: Axes, words: Words, look: Look, color: str, rank: int) -> None:
-    """Text in the font that comes with matplotlib, a little smaller for being wider; a dollar sign is a dollar sign."""
+    """Draw text in the font shipped with matplotlib, which is wider and so drawn smaller, and without math mode."""
     style: dict[str, Any] = {"fontweight": "bold" if look.bold else "normal", "ha": _ANCHOR[words.anchor]}
     if look.halo:
         style["path_effects"] = [withStroke(linewidth=look.halo * _POINT, foreground="white")]

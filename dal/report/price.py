@@ -1,4 +1,4 @@
-"""What a label costs, and what labels that were saved are worth."""
+"""Price of a label, and the value of saved labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from dal.report.run_reading import Run, sources_of
 
 @dataclass(frozen=True)
 class LabelPrice:
-    """The price of labels, as far as it is known.
+    """Price of a label, as far as it is known.
 
     Attributes:
-        label: dollars for one; None when unknown.
-        hour: dollars for an hour of the person who answers; None when the price is by the label.
-        seconds: of that person for one label.
+        label: dollars per label; None when unknown.
+        hour: dollars per hour of the annotator; None when the price is per label.
+        seconds: annotator's seconds per label.
     """
 
     label: float | None = None
@@ -26,7 +26,7 @@ class LabelPrice:
 
     @classmethod
     def of(cls, run: Run) -> "LabelPrice":
-        """That of the config (`price_per_label`, or `price_per_hour` with `seconds_per_label`), else of the records."""
+        """Price from the config (`price_per_label`, or `price_per_hour` with `seconds_per_label`), or the records."""
         keys = ("price_per_label", "price_per_hour", "seconds_per_label")
         label, hour, seconds = (float(v) if number(v := run.config.get(key)) else None for key in keys)
         spent = [(cell.last, figure_of(cell.last, "labels")) for cell in run.cells]
@@ -37,7 +37,7 @@ class LabelPrice:
         return cls(label if label is not None else _per_label(spent, "cost.labels"), None, seconds)
 
     def saving(self, saved: Efficiency | None) -> str:
-        """What the labels that were saved would have cost, from the fewest to the most; empty when it is nothing."""
+        """Sentence on the value of the saved labels, from the fewest to the most; empty when it is zero."""
         price, (least, most) = self.label or 0.0, (None, None) if saved is None else saved.saved
         if not price or most is None or most <= 0:
             return ""
@@ -49,14 +49,14 @@ class LabelPrice:
 
     @property
     def words(self) -> str:
-        """The price as it was given."""
+        """The price in words, per label or per hour as it was given."""
         if self.hour is None or self.seconds is None:
             return f"{dollars(self.label or 0.0)} a label"
         return f"{span(self.seconds)} a label and {dollars(self.hour)} an hour"
 
 
 def people_price(run: Run) -> float | None:
-    """Dollars for one answer of a person, as `dal.evaluation.costs` reckons; None when unknown."""
+    """Dollars per answer of a person, computed as in `dal.evaluation.costs`; None when unknown."""
     label, hour, seconds = (
         float(v) if number(v := run.config.get(key)) else None
         for key in ("price_per_label", "price_per_hour", "seconds_per_label")
@@ -69,25 +69,25 @@ def people_price(run: Run) -> float | None:
 
 
 def _seconds(run: Run) -> float | None:
-    """What an answer of a person took, on the whole, as far as it is known."""
-    taken = answers = 0.0
+    """Mean seconds per answer of a person over all cells; None when unknown."""
+    total = answers = 0.0
     for cell in run.cells:
-        for name, said in sources_of(cell).items():
-            seconds, count = figure_of(said, "seconds"), figure_of(said, "answers")
+        for name, source in sources_of(cell).items():
+            seconds, count = figure_of(source, "seconds"), figure_of(source, "answers")
             if name not in (MACHINE, WEAK) and seconds and count:
-                taken, answers = taken + seconds, answers + count
-    return taken / answers if answers else None
+                total, answers = total + seconds, answers + count
+    return total / answers if answers else None
 
 
 def _per_label(spent: list[tuple[Mapping[str, Any], float | None]], key: str) -> float | None:
-    """The mean over cells of what is under a key, by label; None where nothing or zero is."""
+    """Mean over cells of a record's value per label; None where it is missing or zero."""
     parts = [(figure_of(record, key), labels) for record, labels in spent]
     known = [value / labels for value, labels in parts if value and labels]
     return sum(known) / len(known) if known else None
 
 
 def dollars(amount: float) -> str:
-    """An amount as a person would say it: three digits that count from a thousand on, cents below ten."""
+    """An amount in words: three significant digits from a thousand on, cents below ten."""
     if abs(amount) >= 1000:
         step = 10 ** (len(str(int(abs(amount)))) - 3)
         return f"{round(amount / step) * step:,} dollars"
@@ -96,7 +96,7 @@ def dollars(amount: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """A time in hours, minutes or seconds."""
     for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What a run folder holds, read with care: a torn line, a missing file or an unfinished cell is no reason to fail."""
+"""Tolerant reader of run folders: damaged lines, missing files and unfinished cells do not make it fail."""
 
 import itertools
 import re
@@ -23,7 +23,7 @@ _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 
 Record = Mapping[str, Any]
 
-#: Characters of a config and an environment that are read, of a strategy's name, and cells that are told as not begun.
+#: Limits: bytes read of a config or environment, characters of a strategy's name, cells reported as not started.
 MAX_TEXT, MAX_NAME, MAX_ABSENT = 1 << 20, 200, 1000
 
 
@@ -32,16 +32,16 @@ class CellRecord:
     """One strategy with one seed.
 
     Attributes:
-        name: the strategy as the folder or the records name it.
+        name: name of the strategy in the folder name or the records.
         seed: the seed.
         records: the rounds of `metrics.jsonl`, each once, by number of labels.
-        given: row id -> the answer that stands, None for a row that was declined; empty without a label store.
-        by: row id -> the source of that answer.
-        proposals: what was said next to the answers.
-        unread: answers of machines that could not be read.
-        heard: machine -> how many rows it gave an answer to, readable or not.
-        planned: how many evaluations the config asks for, None when unknown.
-        folder: where it lies; None for one that nobody has begun.
+        given: current answer by row id, None for a declined row; empty without a label store.
+        by: source of that answer by row id.
+        proposals: proposals of the label store.
+        unread: answers of models that could not be read.
+        heard: number of rows that each model answered, readable or not.
+        planned: number of evaluations in the config; None when unknown.
+        folder: folder of the cell; None for a cell that has not started.
     """
 
     name: str
@@ -57,7 +57,7 @@ class CellRecord:
 
     @property
     def status(self) -> str:
-        """Whether the cell is finished, in words for a person."""
+        """State of the cell in words."""
         done = len(self.records)
         if self.planned is None:
             return f"{done} evaluations"
@@ -69,25 +69,23 @@ class CellRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether all that was planned is there, or a rule ended it; True when no plan is known."""
+        """Whether all planned evaluations exist or a stopping rule ended the cell; True when no plan is known."""
         return self.planned is None or len(self.records) >= self.planned or bool(self.stopped)
 
     @property
     def stopped(self) -> str:
         """Why a stopping rule ended the cell; empty when none did."""
         last = self.records[-1].get("stopping") if self.records else None
-        return (
-            shortened(str(last.get("text") or "its rule said so"), 500)
-            if isinstance(last, Mapping) and last.get("stop")
-            else ""
-        )
+        if not isinstance(last, Mapping) or not last.get("stop"):
+            return ""
+        return shortened(str(last.get("text") or "its rule said so"), 500)
 
     def curve(self, metric: str) -> Curve:
-        """The learning curve of a metric such as "accuracy" or "batch.novelty"."""
+        """Learning curve of a metric such as "accuracy" or "batch.novelty"."""
         return self._by_labels([figure_of(record, metric) for record in self.records])
 
     def costs(self, over: str) -> Curve:
-        """What had been spent with each number of labels: dollars for "money", seconds for "time"."""
+        """Cumulative cost at each number of labels: dollars for "money", seconds for "time"."""
         return self._by_labels(spent(self.records, over))
 
     def _by_labels(self, values: Sequence[float | None]) -> Curve:
@@ -102,16 +100,16 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: one or many cells, and what they were made from.
+    """Contents of a run folder.
 
     Attributes:
-        folder: where it lies.
-        cells: of the strategies first, of the baseline last, by seed.
-        baseline: the name of the baseline among the cells, None without one.
-        config: `config.yaml`, parsed; empty when there is none.
-        config_text: the same as it is written.
-        environment: `environment.json`.
-        remarks: what could not be read, for the reader to know.
+        folder: the folder.
+        cells: cells of the strategies, then of the baseline, by seed.
+        baseline: name of the baseline among the cells; None without one.
+        config: parsed `config.yaml`; empty when there is none.
+        config_text: text of `config.yaml`.
+        environment: parsed `environment.json`.
+        remarks: messages about files that could not be read.
     """
 
     folder: Path
@@ -134,7 +132,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether every cell is."""
+        """Whether every cell is finished."""
         return all(cell.finished for cell in self.cells)
 
     def of(self, name: str) -> tuple[CellRecord, ...]:
@@ -142,14 +140,14 @@ class Run:
         return tuple(cell for cell in self.cells if cell.name == name)
 
     def curves(self, name: str, metric: str) -> dict[int, Curve]:
-        """Seed -> learning curve, of the cells of one strategy that have any."""
+        """Non-empty learning curves of one strategy, by seed."""
         curves = {cell.seed: cell.curve(metric) for cell in self.of(name)}
         return {seed: c for seed, c in curves.items() if len(c)}
 
     def title(self, name: str) -> str:
-        """The strategy's name, with those that acted for it when it is a schedule.
+        """The strategy's name; for a schedule, followed by the strategies that acted for it.
 
-        A strategy that acts itself is none, though a cold start may have chosen its first batch.
+        A strategy that acts itself is not a schedule, even if a cold start selected its first batch.
         """
         acting = [
             [shortened(r["acting"], MAX_NAME) for r in c.records if isinstance(r.get("acting"), str)]
@@ -161,35 +159,35 @@ class Run:
 
 
 def sources_of(cell: CellRecord) -> Mapping[str, Record]:
-    """Source -> what its answers came to at the end; empty where the records do not say."""
+    """Totals of each source of answers at the last record; empty when not recorded."""
     sources = cell.last.get("sources")
-    found = sources.items() if isinstance(sources, Mapping) else ()
-    return {str(name): said for name, said in found if isinstance(said, Mapping)}
+    items = sources.items() if isinstance(sources, Mapping) else ()
+    return {str(name): totals for name, totals in items if isinstance(totals, Mapping)}
 
 
 def read(folder: Path | str) -> Run:
-    """The run in `folder`: that of an experiment, with one folder per cell, or that of a single cell.
+    """Read the run in a folder of an experiment, with one folder per cell, or of a single cell.
 
     Raises:
-        DataError: the folder holds no `metrics.jsonl`, neither itself nor in a folder of its own.
+        DataError: there is no `metrics.jsonl` in the folder or its subfolders.
     """
     folder = Path(folder)
     remarks: list[str] = []
     config_text = _text(folder / "config.yaml")
     config = _config(config_text, remarks)
     single = (folder / "metrics.jsonl").is_file()
-    found = () if single else folder.glob("*/metrics.jsonl")
-    folders = [folder] if single else sorted(path.parent for path in found if path.is_file())
+    paths = () if single else folder.glob("*/metrics.jsonl")
+    folders = [folder] if single else sorted(path.parent for path in paths if path.is_file())
     if not folders:
         raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
     planned = _planned(config)
     cells = [_cell(path, planned, remarks) for path in folders]
     strategy, baseline = title(config.get("strategy")), title(config.get("baseline", "Random"))
     if baseline == strategy and baseline is not None:
-        baseline = f"{baseline}-baseline"  # as the experiment calls it, when it differs in its options alone
+        baseline = f"{baseline}-baseline"  # as named by the experiment when only the options differ
     others = {cell.name for cell in cells} - {baseline}
     if len(others) == 1:
-        (strategy,) = others  # a strategy may have a title of its own, which the config does not tell
+        (strategy,) = others  # a strategy may have a custom title, which is not in the config
     if not single and "baseline" in config:
         compared = config.get("strategies")
         listed = list(compared) if isinstance(compared, Mapping) else [strategy, baseline]
@@ -203,7 +201,7 @@ def read(folder: Path | str) -> Run:
 
 
 def title(value: object) -> str | None:
-    """What the strategy that a config value describes is called: its class, or the parts of a schedule."""
+    """Title of the strategy in a config value: its class, or the parts of a schedule."""
     name = class_name(value)
     if name == "Phases" and isinstance(value, Mapping):
         options = value.get("init_args", value.get(name))
@@ -213,14 +211,14 @@ def title(value: object) -> str | None:
 
 
 def class_name(value: object) -> str | None:
-    """The class that a config value names, without its module: a short name, an import path or a `class_path`."""
+    """Class name in a config value, without its module: from a short name, an import path or a `class_path`."""
     if isinstance(value, Mapping):
         value = value.get("class_path", next(iter(value), None) if len(value) == 1 else None)
     return shortened(value.rsplit(".", 1)[-1], MAX_NAME) if isinstance(value, str) and value else None
 
 
 def options(value: object) -> Mapping[str, Any]:
-    """The options of a config value, in whichever of the forms it is written; empty without any."""
+    """Options of a config value, in either notation; empty without any."""
     if not isinstance(value, Mapping):
         return {}
     given = value.get("init_args") if "class_path" in value else next(iter(value.values()), None)
@@ -228,12 +226,12 @@ def options(value: object) -> Mapping[str, Any]:
 
 
 def _text(path: Path, most: int = MAX_TEXT) -> str:
-    """What a file says, as far as it is read; nothing without a file that can be."""
+    """Text of a file, at most `most` bytes plus one; empty when it cannot be read."""
     try:
         if not path.is_file():
             return ""
         with path.open("rb") as file:
-            return file.read(most + 1).decode("utf-8", "replace")  # one more, so that a parser sees what is too long
+            return file.read(most + 1).decode("utf-8", "replace")  # one more byte: the parser rejects longer files
     except OSError:
         return ""
 
@@ -242,7 +240,7 @@ def _config(text: str, remarks: list[str]) -> Mapping[str, Any]:
     try:
         config = parse_yaml(text)
     except ValueError as error:
-        remarks.append(f"config.yaml is not valid YAML; it is shown as it stands ({shortened(str(error), 200)}).")
+        remarks.append(f"config.yaml is not valid YAML; its text is shown ({shortened(str(error), 200)}).")
         return {}
     return config if isinstance(config, Mapping) else {}
 
@@ -262,7 +260,7 @@ def _planned(config: Mapping[str, Any]) -> int | None:
 
 
 def _absent(cells: Sequence[CellRecord], names: Sequence[str], seeds: object, planned: int | None) -> list[CellRecord]:
-    """The cells that the config promises and nobody has begun."""
+    """Cells of the config that have not started."""
     if not isinstance(seeds, Sequence) or isinstance(seeds, str):
         return []
     present = {(cell.name, cell.seed) for cell in cells}
@@ -275,7 +273,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> CellRecord:
     records, torn = _records(folder / "metrics.jsonl")
     if torn:
         lines = "1 line" if torn == 1 else f"{torn} lines"
-        remarks.append(f"{lines} of {folder.name}/metrics.jsonl could not be read and {_was(torn)} left out.")
+        verb = "was" if torn == 1 else "were"
+        remarks.append(f"{lines} of {folder.name}/metrics.jsonl could not be read and {verb} left out.")
     last = records[-1] if records else {}
     named = _CELL.fullmatch(folder.name)
     name = named["name"] if named else shortened(str(last.get("strategy") or folder.name), MAX_NAME)
@@ -284,12 +283,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> CellRecord:
     return CellRecord(name, seed if isinstance(seed, int) else 0, records, planned=planned, folder=folder, **stored)
 
 
-def _was(count: int) -> str:
-    return "was" if count == 1 else "were"
-
-
 def _records(path: Path) -> tuple[tuple[Record, ...], int]:
-    """The rounds by number of labels, the later of two with the same, and how many lines could not be read."""
+    """Records by number of labels (the last of several with the same), and the number of unreadable lines."""
     rounds: dict[tuple[float, int], Record] = {}
     torn = 0
     try:
@@ -313,7 +308,7 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
 
 
 def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
-    """What a cell's label store holds, by the names of `CellRecord`: answers that stand, and proposals."""
+    """Current answers and proposals of a cell's label store, by the attribute names of `CellRecord`."""
     if not path.is_file():
         return {}
     try:
@@ -322,25 +317,27 @@ def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
     except (SessionError, OSError) as error:
         remarks.append(f"The answers of {path.parent.name} could not be read: {error}")
         return {}
-    stand = standing(events)
+    current = standing(events)
     return {
-        "given": {row: _written(event.value) for row, event in stand.items()},
-        "by": {row: event.source or "person" for row, event in stand.items()},
+        "given": {row: _written(event.value) for row, event in current.items()},
+        "by": {row: event.source or "person" for row, event in current.items()},
         "proposals": proposals,
         "unread": unread,
-        "heard": _heard(events, proposals, unread),
+        "heard": _response_counts(events, proposals, unread),
     }
 
 
-def _heard(events: Sequence[Event], proposals: Sequence[Proposal], unread: Sequence[Unread]) -> dict[str, int]:
-    """Machine -> how many rows it said something of."""
-    told = [event for event in events if event.source == MACHINE and event.kind in ("answered", "skipped")]
-    said = [(each.who or "", each.row) for each in told]
-    said += [(each.who, each.row) for each in proposals] + [(each.who, each.row) for each in unread]
+def _response_counts(
+    events: Sequence[Event], proposals: Sequence[Proposal], unread: Sequence[Unread]
+) -> dict[str, int]:
+    """Number of rows that each model responded to."""
+    own = [event for event in events if event.source == MACHINE and event.kind in ("answered", "skipped")]
+    responses = [(each.who or "", each.row) for each in own]
+    responses += [(each.who, each.row) for each in proposals] + [(each.who, each.row) for each in unread]
     rows: dict[str, set[str]] = {}
-    for who, row in said:
+    for who, row in responses:
         rows.setdefault(who, set()).add(row)
-    return {who: len(those) for who, those in rows.items()}
+    return {who: len(answered) for who, answered in rows.items()}
 
 
 def _written(value: Value | None) -> str | None:

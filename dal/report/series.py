@@ -1,4 +1,4 @@
-"""What a plot shows: strategies with their curves, names and colours."""
+"""Series of a plot: strategies with their curves, names and colours."""
 
 import functools
 import itertools
@@ -12,12 +12,12 @@ from dal.evaluation.efficiency import LEAST
 from dal.evaluation.intervals import mean_interval
 from dal.report.run_reading import Run
 
-#: Okabe and Ito's colours, told apart by people with any colour vision, darkened until they can be read as text on
-#: white. `report.css` and `svg.py` hold the same, and lighter ones for a dark page. The baseline is grey.
+#: Okabe and Ito's palette for any colour vision, darkened until it is readable as text on white. `report.css` and
+#: `svg.py` contain the same colours, and lighter ones for dark mode. The baseline is grey.
 PALETTE = ("#0072b2", "#c44f00", "#00805c", "#b0568c", "#2a86bd", "#a86f00", "#6a4fc4", "#7d4a2b")
 BASELINE = "#6b7280"
 
-#: More strategies than this are drawn without the single seeds, which would only be a tangle.
+#: Largest number of strategies for which single seeds are drawn.
 MAX_WITH_SEEDS = 3
 
 
@@ -26,9 +26,9 @@ class Series:
     """One strategy in a plot.
 
     Attributes:
-        name: its label.
-        curves: one for each seed.
-        color: its place in the palette; None for the baseline.
+        name: label of the series.
+        curves: one curve per seed.
+        color: index into the palette; None for the baseline.
     """
 
     name: str
@@ -37,74 +37,74 @@ class Series:
 
     @functools.cached_property
     def band(self) -> Band:
-        """The mean over the seeds, as far as all of them go: with an interval for enough seeds, a range for few."""
+        """Mean over the seeds up to the shortest one, with an interval for enough seeds and a range otherwise."""
         return mean_interval(self.curves)
 
     def stretched(self, factor: float) -> "Series":
-        """The same with the labels of every curve multiplied: another unit of what they are drawn over."""
+        """The series with all x values multiplied by a factor, for another unit of the x axis."""
         curves = tuple(Curve(tuple(factor * x for x in c.labels), c.scores) for c in self.curves)
         return Series(self.name, curves, self.color)
 
     @property
     def end(self) -> tuple[float, float]:
-        """Where its name belongs: the last point of the mean, or of its longest seed when the seeds do not overlap."""
+        """Last point of the mean, or of the longest seed when the seeds do not overlap: the place of the name."""
         last = self.band.mean if len(self.band.mean) else max(self.curves, key=len)
         return last.labels[-1], last.scores[-1]
 
     @property
     def paint(self) -> str:
-        """Its colour by name, for drawings."""
+        """Name of its colour in drawings."""
         return "base" if self.color is None else f"s{self.color % len(PALETTE)}"
 
     @property
     def variable(self) -> str:
-        """The custom property that holds its colour."""
+        """CSS expression of its colour."""
         return f"var(--{self.paint})"
 
 
 def of_run(run: Run, metric: str, over: str = "labels") -> list[Series]:
-    """One for each strategy of the run that was measured; challengers take the palette in order.
+    """Series of every strategy of the run that has the metric; challengers take the palette in order.
 
-    Over money or time, the scores of each number of labels stand at what the strategy's seeds had spent by then, as
-    their median: seeds are compared at the same labels, and neither a busy machine nor the embeddings, which the first
-    cell computes for all, stretch a curve.
+    Over money or time, the scores at each number of labels are drawn at the median cost of the strategy's seeds at that
+    number: seeds are compared at the same labels, and neither a busy machine nor the embeddings, which the first cell
+    computes for all, distort a curve.
     """
-    found = []
+    series = []
     for name in run.strategies:
         curves = tuple(run.curves(name, metric).values())
         if over != "labels":
             costs = _typical([cell.costs(over) for cell in run.of(name)])
             curves = tuple(_moved(c, costs) for c in curves)
-        found.append(Series(name, curves, place(run, name)))
-    return drawable(found)
+        series.append(Series(name, curves, place(run, name)))
+    return drawable(series)
 
 
 def _typical(costs: Sequence[Curve]) -> Curve:
-    """The median over the seeds, as far as all of them go."""
+    """Median cost over the seeds, up to the shortest one."""
     grid = band(costs).mean.labels
-    middle = [median(found) for x in grid if (found := [y for c in costs if (y := c.at(x)) is not None])]
+    middle = [median(values) for x in grid if (values := [y for c in costs if (y := c.at(x)) is not None])]
     return Curve(grid, tuple(middle))
 
 
 def _moved(curve: Curve, costs: Curve) -> Curve:
-    """The curve with each number of labels replaced by its cost, where this is known."""
+    """The curve with each number of labels replaced by its cost; points of unknown cost are dropped."""
     points = [(costs.at(x), y) for x, y in zip(curve.labels, curve.scores, strict=True)]
     known = [(cost, y) for cost, y in points if cost is not None]
     return Curve(tuple(cost for cost, _ in known), tuple(y for _, y in known))
 
 
 def place(run: Run, name: str) -> int | None:
-    """The place of a strategy in the palette; None for the baseline."""
+    """Palette index of a strategy; None for the baseline."""
     return run.challengers.index(name) if name in run.challengers else None
 
 
 def paint(run: Run, name: str) -> str:
-    """The colour of a strategy by name."""
+    """Name of a strategy's colour."""
     return Series(name, (), place(run, name)).paint
 
 
 def band_words(series: Sequence[Series]) -> str:
-    """What the bands are, in a few words."""
+    """Short description of the bands."""
     seeds = max((s.band.seeds for s in series), default=0)
     if seeds < 2:
         return "one seed"
@@ -113,17 +113,17 @@ def band_words(series: Sequence[Series]) -> str:
 
 
 def short(label: str) -> str:
-    """The name, cut to what fits next to a curve."""
+    """The name, truncated to 24 characters to fit next to a curve."""
     return label if len(label) <= 24 else label[:23] + "…"
 
 
 def capital(words: str) -> str:
-    """The words with a capital first letter, the others as they are."""
+    """The words with their first letter capitalised."""
     return words[:1].upper() + words[1:]
 
 
 def apart(heights: Sequence[float], gap: float, limit: float = math.inf) -> list[float]:
-    """The heights moved up, in order, until neighbours are `gap` apart; then all down until none is over `limit`."""
+    """Increase heights until neighbours are `gap` apart, then decrease all equally until none exceeds `limit`."""
     moved = list(heights)
     order = sorted(range(len(moved)), key=moved.__getitem__)
     for below, above in itertools.pairwise(order):
@@ -133,10 +133,10 @@ def apart(heights: Sequence[float], gap: float, limit: float = math.inf) -> list
 
 
 def drawable(series: Sequence[Series]) -> list[Series]:
-    """Those that have a point."""
+    """The series that have at least one point."""
     return [s for s in series if any(len(c) for c in s.curves)]
 
 
 def measured(series: Sequence[Series]) -> list[float]:
-    """The numbers of labels at which any of them was measured."""
+    """Sorted numbers of labels at which any series was measured."""
     return sorted({x for s in series for c in s.curves for x in c.labels})

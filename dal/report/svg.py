@@ -1,4 +1,4 @@
-"""A drawing as SVG that follows the reader's colour scheme."""
+"""Rendering of drawings as SVG that adapts to the reader's colour scheme."""
 
 import itertools
 from collections.abc import Iterable
@@ -32,17 +32,17 @@ def _rules() -> Iterable[str]:
         yield f".plot .{kind} {{{faint} }} .plot circle.{kind}, .plot .{kind} > circle {{ {halo} }}"
 
 
-#: How the parts of a plot look; the colours are custom properties of the page, or of the file itself.
+#: Style sheet of all plots; the colours are custom properties of the page, or of a standalone file.
 STYLE = "\n".join(_rules())
 
 
 def svg(drawing: Drawing, *, name: str, standalone: bool = False) -> Markup:
-    """The drawing as an SVG element, or as a whole file when `standalone`. Every text in it is escaped.
+    """Render a drawing as an SVG element, or as a file when `standalone`. All texts are escaped.
 
     Args:
-        drawing: what to draw.
-        name: unique within the page; the title and the description are referred to by it.
-        standalone: with its own colours, light and dark, a margin and a namespace.
+        drawing: the drawing.
+        name: identifier, unique within the page, for references to the title and the description.
+        standalone: whether to include a namespace, a margin, and the colours of light and dark mode.
     """
     parts = [f'<title id="{name}-t">{_escaped(drawing.title)}</title>']
     parts.append(f'<desc id="{name}-d">{_escaped(drawing.description)}</desc>')
@@ -65,7 +65,7 @@ def _color(color: str) -> str:
 
 
 def _common(shape: Shape) -> tuple[str, str] | None:
-    """What the dots of a cloud have in common, which is then written once; None for all else."""
+    """Class and colour of a dot of a cloud, which are written once for the group; None for other shapes."""
     return (shape.kind, shape.color) if isinstance(shape, Dot) and shape.kind in ("pool", "labeled") else None
 
 

@@ -1,4 +1,4 @@
-"""What the curves say, in plain sentences, and no more than they can carry."""
+"""Verdicts on the strategies as sentences, with the significance that the number of seeds allows."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from dal.report.measures import METRICS
 from dal.report.price import LabelPrice
 from dal.report.run_reading import Run
 
-#: Final scores closer than this are called level, and savings below this ratio are called none.
+#: Final scores closer than this count as level; savings below this ratio count as none.
 LEVEL = 0.005
 SAVING = 1.05
 
-#: A difference over the whole curve counts as one when chance alone brings it no more often than this.
+#: Significance level of differences over the whole curve.
 ALPHA = 0.05
 
-#: Fewer seeds than this cannot show anything: even when all agree, the test does not reach `ALPHA`.
+#: Smallest number of seeds with which the test can reach `ALPHA`.
 ENOUGH_SEEDS = next(seeds for seeds in itertools.count(1) if least_p(seeds) <= ALPHA)
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -25,18 +25,18 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class Conclusion:
-    """One strategy's outcome.
+    """Outcome of one strategy.
 
     Attributes:
         kind: "better", "level", "worse" or "open".
-        text: what happened.
-        detail: how the seeds agree, or what is missing for more; may be empty.
-        ratio: how many times fewer labels than the baseline; 0 when its final score was never reached.
-        name: the strategy.
-        chance: whether the test could not tell the difference from chance, or, with too few seeds for one, the interval
-            of the saving includes none.
-        saved: the label efficiency with its interval, None with too few seeds.
-        reason: why a difference that was seen counts as none; empty when it counts, or none was seen.
+        text: the outcome as a sentence.
+        detail: agreement of the seeds, or what is missing for a verdict; may be empty.
+        ratio: labels of the baseline divided by those of the strategy; 0 when its final score was never reached.
+        name: name of the strategy.
+        chance: whether the difference is not significant or, with too few seeds for a test, the interval of the saving
+            includes no saving.
+        saved: label efficiency with its interval; None with too few seeds.
+        reason: why an observed difference is not counted; empty when it counts, or there is none.
     """
 
     kind: str
@@ -53,45 +53,45 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
     """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
     compared = comparisons(run, metric)
     chances = _chances(compared)
-    found = [
+    conclusions = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
-    if not together(run, found):  # what is said of all is not said again of each
-        found = [replace(v, text=f"{v.text} {v.reason}") if v.reason else v for v in found]
-    return sorted(found, key=lambda verdict: -verdict.ratio)
+    if not together(run, conclusions):  # a joint sentence makes the single ones redundant
+        conclusions = [replace(v, text=f"{v.text} {v.reason}") if v.reason else v for v in conclusions]
+    return sorted(conclusions, key=lambda verdict: -verdict.ratio)
 
 
-def together(run: Run, said: Sequence[Conclusion]) -> str:
-    """What holds for several strategies, in one sentence; empty when there is no such thing."""
-    chance = [verdict for verdict in said if verdict.chance]
-    if len(said) < 2 or run.baseline is None or not chance:
+def together(run: Run, conclusions: Sequence[Conclusion]) -> str:
+    """Sentence on what several strategies have in common; empty when there is none."""
+    chance = [verdict for verdict in conclusions if verdict.chance]
+    if len(conclusions) < 2 or run.baseline is None or not chance:
         return ""
     baseline = run.baseline.lower() if run.baseline == "Random" else run.baseline
-    if any(verdict.kind == "better" for verdict in said):
+    if any(verdict.kind == "better" for verdict in conclusions):
         return (
             f"Over the whole curve, {listed([v.name for v in chance])} cannot be told from {baseline}."
             if len(chance) > 1
             else ""
         )
-    within = [v for v in said if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
+    within = [v for v in conclusions if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
     whole = "the interval includes 1.0, no saving, for every one of them"
     if not within:
         return f"No strategy beats {baseline} here: the leads cannot be told from chance."
     part = f"the interval includes 1.0, no saving, for {listed([v.name for v in within])}"
-    return f"No strategy beats {baseline} here: {whole if len(within) == len(said) else part}."
+    return f"No strategy beats {baseline} here: {whole if len(within) == len(conclusions) else part}."
 
 
 def comparisons(run: Run, metric: str) -> dict[str, CurveComparison]:
-    """Every strategy that can be compared with the baseline on this metric."""
+    """Comparisons with the baseline on this metric, by strategy, where there are common seeds and labels."""
     if run.baseline is None:
         return {}
     baseline = run.curves(run.baseline, metric)
-    found = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
-    return {name: result for name, result in found.items() if result is not None}
+    results = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
+    return {name: result for name, result in results.items() if result is not None}
 
 
 def trust(run: Run, metric: str = "accuracy") -> str:
-    """How far the verdicts can be trusted, given the number of seeds; empty when there are enough, or no comparison."""
+    """Warning about too few seeds for significant verdicts; empty with enough seeds or without a comparison."""
     compared = comparisons(run, metric)
     seeds = min((len(result.seeds) for result in compared.values()), default=ENOUGH_SEEDS)
     if seeds == 1:
@@ -109,14 +109,14 @@ def trust(run: Run, metric: str = "accuracy") -> str:
 
 @dataclass(frozen=True)
 class _Chance:
-    """How likely so great a difference is by chance: p over the whole curve, corrected for this many comparisons."""
+    """p-value of the difference over the whole curve, corrected for `compared` comparisons."""
 
     p: float
     compared: int
 
 
 def _chances(compared: Mapping[str, CurveComparison]) -> dict[str, _Chance]:
-    """One for each strategy that was compared over enough seeds."""
+    """Corrected p-values of the strategies that were compared over enough seeds."""
     enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
     corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
     return {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
@@ -148,9 +148,8 @@ def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, c
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
     money = LabelPrice.of(run).saving(saved)
-    detail = " ".join(
-        said for said in (_agreement(result, name, chance), _interval(saved, name, result), money) if said
-    )
+    details = (_agreement(result, name, chance), _interval(saved, name, result), money)
+    detail = " ".join(sentence for sentence in details if sentence)
     return Conclusion(kind, text, detail, result.ratio or 0.0, name, unsure, saved, reason)
 
 
@@ -189,12 +188,12 @@ def _agreement(c: CurveComparison, name: str, chance: _Chance | None) -> str:
     if chance is None:
         return f"{text}."
     several = f", corrected for {count(chance.compared)} comparisons" if chance.compared > 1 else ""
-    told = "" if chance.p <= ALPHA or chance.compared < 2 else ", no more than chance"
-    return f"{text} (paired permutation test: p = {_p(chance.p)}{several}{told})."
+    unclear = "" if chance.p <= ALPHA or chance.compared < 2 else ", no more than chance"
+    return f"{text} (paired permutation test: p = {_p(chance.p)}{several}{unclear})."
 
 
 def _interval(saved: Efficiency | None, name: str, c: CurveComparison) -> str:
-    """What the seeds say of the labels needed, with 95 % confidence; empty when they are too few."""
+    """Sentence on the 95 % interval of the labels needed; empty with too few seeds."""
     if saved is None or saved.high == 0:
         return ""
     few, most = saved.needed
@@ -204,7 +203,7 @@ def _interval(saved: Efficiency | None, name: str, c: CurveComparison) -> str:
     ratio = f"{saved.low:.1f} to {saved.high:.1f}" if saved.low else f"at most {saved.high:.1f}"
     one = "; that includes 1.0, no saving" if saved.low <= 1 <= saved.high else ""
     usual = f"{c.baseline_needed:.0f}"
-    return f"With 95 % confidence {name} needs {labels} in the place of {usual}: {ratio} times fewer{one}."
+    return f"With 95 % confidence {name} needs {labels} instead of {usual}: {ratio} times fewer{one}."
 
 
 def _p(p: float) -> str:
@@ -212,10 +211,10 @@ def _p(p: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The names with commas and an "and"."""
+    """The names joined by commas and "and"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def count(number: int) -> str:
-    """The number as a word up to ten, in digits above."""
+    """The number as a word up to ten, otherwise in digits."""
     return _NUMBERS[number] if 0 <= number < len(_NUMBERS) else str(number)

@@ -1,4 +1,4 @@
-"""How figures are written on the page."""
+"""Formatting of values on the page."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,67 +11,67 @@ MISSING = "–"
 
 
 def figure(value: object) -> str:
-    """Three decimals for scores; a dash for what is missing or not a number."""
+    """Score with three decimals, or none from 100 on; a dash for a missing value."""
     if not number(value):
         return MISSING
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def signed(value: object) -> str:
-    """Three decimals with their sign."""
+    """Signed number with three decimals."""
     return f"{value:+.3f}".replace("-", "−") if number(value) else MISSING
 
 
 def seconds(value: object) -> str:
-    """As many decimals as a time of that length deserves."""
+    """Seconds with one to three decimals, fewer for longer times."""
     if not number(value):
         return MISSING
     return f"{value:,.{3 if value < 0.1 else 2 if value < 10 else 1}f}"
 
 
 def whole(value: object) -> str:
-    """No decimals, thousands apart."""
+    """Whole number with thousands separators."""
     return f"{value:,.0f}" if number(value) else MISSING
 
 
 def share(value: object) -> str:
-    """In percent."""
+    """Share in percent."""
     return f"{100 * value:.0f} %" if number(value) else MISSING
 
 
 def money(value: object) -> str:
-    """Dollars with cents."""
+    """Dollars with two decimals."""
     return f"{value:,.2f}" if number(value) else MISSING
 
 
 def times(value: object) -> str:
-    """A ratio, with two decimals."""
+    """Ratio with two decimals."""
     return f"{value:.2f}" if number(value) else MISSING
 
 
 def never(value: object) -> str:
-    """A number of labels; None is one that was never reached."""
+    """Number of labels; "never" for None."""
     return "never" if value is None else whole(value)
 
 
-#: Characters of a value on the page; the exported tables have all of it.
+#: Largest number of characters of a value on the page; the exported tables are not shortened.
 LONGEST = 2000
 
-# What XML forbids, and control characters that HTML does.
+# Characters that XML forbids, and control characters that HTML forbids.
 _NO_MARKUP = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def in_markup(text: str) -> str:
-    """The text with a replacement character for each that HTML or XML forbids; "?" for lone surrogates."""
+    """Replace characters that HTML or XML forbid by U+FFFD, and lone surrogates by "?"."""
     return _NO_MARKUP.sub("\ufffd", text.encode("utf-8", "replace").decode())
 
 
 def words(value: object) -> str:
-    """Text as it stands, its middle left out where it is very long."""
+    """Text, shortened to `LONGEST` characters."""
     return MISSING if value is None else shortened(str(value), LONGEST)
 
 
-#: By the kinds of columns.
+#: Formats by kind of column.
 WRITERS: dict[str, Callable[[object], str]] = {
     "text": words,
     "id": words,
@@ -89,12 +89,12 @@ WRITERS: dict[str, Callable[[object], str]] = {
 
 
 def slug(words: str) -> str:
-    """The words as part of a file's name or an id."""
+    """The words as part of a file name or an id."""
     return re.sub(r"[^A-Za-z0-9_.~-]+", "_", words[:1000])[:80].strip("._") or "unnamed"
 
 
 def flat(value: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Nested keys and values as one list of lines."""
+    """Flatten nested mappings to pairs of innermost keys and values."""
     for key, item in value.items():
         if isinstance(item, Mapping):
             yield from flat(item)

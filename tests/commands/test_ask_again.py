@@ -63,9 +63,11 @@ def test_a_config_that_says_the_same_in_other_words_is_accepted(dal: Command) ->
 def test_another_config_is_refused_with_the_first_key_that_differs(dal: Command) -> None:
     assert dal(*ASK).code == 0
     before = contents(Path())
-    refused(dal(*ASK, "--force", "--learner.C", "3"), "mine has its config already", "learner.init_args.C is", "3")
-    refused(dal(*ASK, "--force", "--batch", "7"), "batch is 25 there and 7 here", "leave --config away")
-    refused(dal("ask", "mine", "--batch", "7", "-o", "new.csv"), "leave --batch away")
+    refused(
+        dal(*ASK, "--force", "--learner.C", "3"), "mine already has a different config", "learner.init_args.C is", "3"
+    )
+    refused(dal(*ASK, "--force", "--batch", "7"), "batch is 25 there and 7 here", "omit --config")
+    refused(dal("ask", "mine", "--batch", "7", "-o", "new.csv"), "omit --batch")
     assert contents(Path()) == before
 
 

@@ -44,7 +44,7 @@ def test_says_how_often_each_machine_is_wrong_and_merges_what_was_said(dal: Comm
     assert ended.code == 0, ended.err
     assert "60 answers" in ended.out
     assert "by simulated" in ended.out
-    assert "first: said something of 60 rows, for 0.06 dollars" in ended.out
+    assert "first: answered 60 rows, for 0.06 dollars" in ended.out
     assert ended.out.count("of the audited rows") == 2
     with open("merged.csv", newline="", encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
@@ -70,7 +70,7 @@ def test_says_how_many_answers_could_not_be_read(dal: Command) -> None:
     assert dal("run", "run.yaml").code == 0
     lines = dal("audit", "out/Random-seed0").out.splitlines()
     first, second = (next(line for line in lines if line.startswith(f"  {name}")) for name in ("first", "second"))
-    assert "said something of 60 rows" in first
+    assert "answered 60 rows" in first
     heard = int(second.split(" rows")[0].rsplit(" ", 1)[1])
     assert 40 < heard < 60
     assert second.endswith("for 0.06 dollars")
@@ -81,7 +81,7 @@ def test_weak_labels_of_the_same_name_are_no_answers_of_the_machine(dal: Command
     weak = "weak_labels: {labeler: {labelers.WordLabeler: {price: 5.0}}, rows: 50, name: first}\n"
     Path("weak.yaml").write_text(Path("run.yaml").read_text() + weak)
     assert dal("run", "weak.yaml").code == 0
-    assert "first: said something of 60 rows, for 0.06 dollars" in dal("audit", "out/Random-seed0").out
+    assert "first: answered 60 rows, for 0.06 dollars" in dal("audit", "out/Random-seed0").out
 
 
 def test_needs_a_router(dal: Command) -> None:

@@ -61,7 +61,7 @@ def test_every_row_without_a_label_is_decided_and_the_hidden_labels_judge_it(dal
     assert len(alone) == automatic > 0
     truth = {row["id"]: row["label"] for row in read_rows(Path("tickets.csv"))}
     wrong = sum(truth[row["id"]] != row["label"] for row in alone) / len(alone)
-    assert numbers(ended, r"hidden from this run say: ([\d.]+)") == [pytest.approx(wrong, abs=5e-5)]
+    assert numbers(ended, r"hidden from this run, ([\d.]+)") == [pytest.approx(wrong, abs=5e-5)]
     [least] = numbers(ended, r"from a confidence of ([\d.]+) on")
     for row in written:
         assert (row["decision"] == "automatic") == (float(row["confidence"]) >= least - 5e-5)
@@ -101,7 +101,7 @@ def test_too_strict_an_error_sends_all_to_a_person_and_says_what_it_takes(dal: C
     [
         (["--max-error", "5"], "--max-error is a share between 0 and 1, not 5.0"),
         (["--max-error", "0.1", "--delta", "0"], "--delta is a share"),
-        (["--max-error", "0.1", "-o", "tickets.csv"], "tickets.csv is there already"),
+        (["--max-error", "0.1", "-o", "tickets.csv"], "tickets.csv already exists"),
         (["--max-error", "0.1", "-o", "nowhere/labels.csv"], "there is no folder nowhere"),
         ([], "--max-error"),
     ],
@@ -125,7 +125,7 @@ def test_without_a_validation_part_the_test_is_used_up_and_that_is_said(dal: Com
     assert dal("run", "run.yaml", *arguments).code == 0
     ended = dal("autolabel", "runs/test", "--max-error", MAX_ERROR, "--dry-run")
     assert "600 rows of the test part" in ended.out
-    assert "used up by this" in ended.err
+    assert "the test labels chose the threshold" in ended.err
 
 
 def test_a_pool_without_held_out_labels_is_refused_and_a_random_sample_helps(dal: Command, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_multilabel_rows_are_decided_whole(dal: Command, tmp_path: Path) -> None
     alone = [row for row in written if row["decision"] == "automatic"]
     found = [set(row["label"].lstrip("'").split("|")) - {"none"} for row in alone]
     wrong = [truth[row["id"]] != names for row, names in zip(alone, found, strict=True)]
-    assert numbers(ended, r"hidden from this run say: ([\d.]+)") == [pytest.approx(sum(wrong) / len(wrong), abs=5e-5)]
+    assert numbers(ended, r"hidden from this run, ([\d.]+)") == [pytest.approx(sum(wrong) / len(wrong), abs=5e-5)]
 
 
 def test_a_comparison_and_a_cell_that_was_moved_are_read(dal: Command, tmp_path: Path) -> None:
@@ -202,4 +202,4 @@ def test_a_stopping_rule_that_reads_the_validation_rows_is_told(dal: Command, tm
     arguments = ["--stop", "{Plateau: {}}", "--baseline", "null", "--rounds", 0, "--folder", tmp_path / "run"]
     assert dal("run", "run.yaml", *arguments).code == 0
     ended = dal("autolabel", tmp_path / "run", "--max-error", MAX_ERROR, "--dry-run")
-    assert "the stopping rule read the validation rows too" in ended.err
+    assert "the stopping rule also used the validation rows" in ended.err

@@ -55,7 +55,7 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
     ]
     assert value == pytest.approx(1 - sum(w * v for w, v in zip(wrong, weights, strict=True)) / 80, abs=5e-4)
     assert low < value < high
-    assert f"would say {1 - sum(wrong) / 80:.3f}" in ended.out
+    assert f"the plain average of these answers is {1 - sum(wrong) / 80:.3f}" in ended.out
     assert labels(dal) == before
 
 
@@ -69,7 +69,7 @@ def test_answers_count_from_the_top_and_the_rest_waits(dal: Command) -> None:
     fill(Path("check.csv"), values)
     ended = dal("estimate", "mine", "check.csv")
     assert "from 52 answers" in ended.out
-    assert f"3 answers wait for those above them: the text '{sheet[52]['id']}', number 53" in ended.err
+    assert f"3 answers are not counted yet: the text '{sheet[52]['id']}', number 53" in ended.err
     fill(Path("check.csv"), ["", "", truth[sheet[52]["id"]][:3]])
     answer("check.csv")
     assert "from 60 answers" in dal("estimate", "mine", "check.csv").out
@@ -89,11 +89,11 @@ def test_answers_become_labels_only_when_told(dal: Command) -> None:
     dal("estimate", "mine", "-n", 50)
     answer("check.csv")
     ended = dal("estimate", "mine", "check.csv", "--keep", "--who", "ann")
-    assert "50 answers are labels now: the next model is trained on them, and they cannot judge it" in ended.err
+    assert "50 answers are now labels: the next model is trained on them, so they cannot evaluate it" in ended.err
     assert "90 have a label" in labels(dal)
     again = dal("estimate", "mine", "check.csv")
     assert again.out == ended.out
-    assert "this is about the model as it was then" in again.err
+    assert "this is the accuracy of the model at that time" in again.err
 
 
 def test_every_draw_is_another_one_and_answers_find_theirs(dal: Command) -> None:
@@ -102,8 +102,8 @@ def test_every_draw_is_another_one_and_answers_find_theirs(dal: Command) -> None
     assert [row["id"] for row in read_rows("first.csv")] != [row["id"] for row in read_rows("second.csv")]
     answer("first.csv")
     answer("second.csv")
-    assert "plain averaging" in dal("estimate", "mine", "first.csv").out
-    assert "plain averaging" not in dal("estimate", "mine", "second.csv").out
+    assert "the plain average" in dal("estimate", "mine", "first.csv").out
+    assert "the plain average" not in dal("estimate", "mine", "second.csv").out
     assert json.loads(Path("mine/checks/2.json").read_text())["uniform"] == 1
 
 
@@ -127,7 +127,7 @@ def test_a_draw_does_not_change_what_is_asked_next(dal: Command) -> None:
         (["mine", "--keep"], "--keep and --who are for reading"),
         (["mine", "todo.csv", "-n", "5"], "for drawing a new sample"),
         (["mine", "-n", "1"], "-n must be at least 2"),
-        (["mine", "-o", "todo.csv"], "is there already and may hold answers"),
+        (["mine", "-o", "todo.csv"], "already exists and may contain answers"),
         (["mine", "-o", "nowhere/check.csv"], "there is no folder nowhere"),
     ],
 )

@@ -87,19 +87,19 @@ def test_no_file_of_a_folder_and_no_data_is_written_over(command: str, asked: Co
     assert asked("estimate", "mine", "-n", 20, "-o", "check.csv", "--random").code == 0
     Path("link.csv").symlink_to("mine/labels.db")
     for name in [*(f"mine/{kept}" for kept in KEPT if Path("mine", kept).exists()), "link.csv"]:
-        refuses(asked, [command, "mine", *more, "-o", name, "--force"], "is a file that dal keeps itself")
+        refuses(asked, [command, "mine", *more, "-o", name, "--force"], "is one of dal's own files")
     refuses(asked, [command, "mine", *more, "-o", "tickets.csv", "--force"], "is read by this command")
     refuses(asked, [command, "mine", *more, "-o", "nodir/x.csv"], "there is no folder nodir")
 
 
 def test_a_database_is_never_written_over(asked: Command) -> None:
     Path("mine/labels.db").rename("other.sqlite")
-    refuses(asked, ["ask", "mine", "-o", "other.sqlite", "--force"], "is a file that dal keeps itself")
+    refuses(asked, ["ask", "mine", "-o", "other.sqlite", "--force"], "is one of dal's own files")
 
 
 def test_a_merge_is_refused_where_it_cannot_be_written(asked: Command) -> None:
     refuses(asked, ["audit", "mine", "--merge", "nodir/x.csv"], "there is no folder nodir")
-    refuses(asked, ["audit", "mine", "--merge", "mine/labels.db"], "is a file that dal keeps itself")
+    refuses(asked, ["audit", "mine", "--merge", "mine/labels.db"], "is one of dal's own files")
 
 
 def test_questions_can_be_written_into_the_folder_that_they_begin(dal: Command) -> None:

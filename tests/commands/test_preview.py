@@ -43,7 +43,7 @@ def test_what_there_is_not_is_said(config, capsys):
     assert main(["llm", "show"]) == 2
     assert "there is dal llm preview" in capsys.readouterr().err
     assert main(["llm", "preview", str(config), "--learner", "ProbeLearner", "--strategy", "Random"]) == 2
-    assert "no part of it asks a language model" in capsys.readouterr().err
+    assert "no part of it uses a language model" in capsys.readouterr().err
     assert main(["llm"]) == 0
     assert "dal llm preview CONFIG" in capsys.readouterr().out
 

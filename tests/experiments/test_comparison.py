@@ -178,7 +178,7 @@ def test_a_killed_comparison_goes_on_to_the_same_figures(dal: Command, tmp_path:
         (["grid.yaml", "--strategies", "Margin", "--seeds", "many"], "seeds"),
         (["grid.yaml", "--strategies", "Margin", "--jobs", "0"], "jobs must be at least 1"),
         (["--resume", "nowhere"], "there is no folder nowhere"),
-        (["--resume", "grid", "--strategies", "Margin"], "--resume takes the folder"),
+        (["--resume", "grid", "--strategies", "Margin"], "--resume takes only the folder"),
     ],
 )
 def test_mistakes_are_told_in_one_line(dal: Command, arguments: list[str], said: str) -> None:

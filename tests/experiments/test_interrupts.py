@@ -59,7 +59,7 @@ def test_a_command_interrupted_at_any_time_names_itself(
     monkeypatch.setitem(COMMANDS, "ask", interrupted)
     assert main(["ask", "my folder", "-n", "3"]) == 130
     assert capsys.readouterr().err == (
-        "dal: stopped; every answer that was acknowledged is stored; go on with: dal ask 'my folder' -n 3\n"
+        "dal: stopped; all acknowledged answers are stored; go on with: dal ask 'my folder' -n 3\n"
     )
 
 

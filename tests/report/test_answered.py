@@ -57,7 +57,7 @@ def test_shares_dollars_and_seconds_are_means_over_the_seeds(tmp_path):
 def test_answers_of_people_alone_are_said_in_one_sentence(tmp_path):
     assert "All answers came from people (person)." in report(written(tmp_path / "a", [{"person": said(70)}] * 2)).text
     simulated = report(written(tmp_path / "b", [{"simulated": said(70)}] * 2, **PRICES))
-    assert "All answers were simulated, from labels that stand in the data" in simulated.text
+    assert "All answers were simulated, from the labels in the data" in simulated.text
     assert "People alone" not in simulated.text
 
 
@@ -132,7 +132,7 @@ def routed(tmp_path_factory) -> Path:
 
 
 def test_audit_of_each_machine_is_that_of_the_rows_drawn_by_lot(routed):
-    table = tables(answered.section(read(routed), "accuracy"))["What the audit says of each machine"]
+    table = tables(answered.section(read(routed), "accuracy"))["Audit of each model"]
     router = Router([LLMOracle(WordLabeler())], audit=0.4, seed=3)
     person, machine = {}, {}
     for cell in routed.glob("Margin-seed*"):
@@ -157,8 +157,8 @@ def test_real_routed_run_has_the_share_the_audit_and_the_curve_against_people_al
     page = report(routed)
     last = json.loads((routed / "Margin-seed0/metrics.jsonl").read_text().splitlines()[-1])["sources"]
     assert last["llm"]["answers"] + last["simulated"]["answers"] == 40
-    assert "Simulated answers stand for people’s." in page.text
-    assert "What the audit says of each machine" in " ".join(a.get("aria-label") or "" for _, a in page.attributes)
+    assert "Simulated answers count as people’s." in page.text
+    assert "Audit of each model" in " ".join(a.get("aria-label") or "" for _, a in page.attributes)
     assert "people alone" in page.text
     section = answered.section(read(routed), "accuracy")
     alone = row(tables(section)["Against people alone"], "Margin")
@@ -170,11 +170,11 @@ def test_config_of_a_router_may_be_written_short_and_one_that_was_never_audited_
     folder = tmp_path / "copy"
     shutil.copytree(routed, folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    whole = tables(answered.section(read(folder), None))["What the audit says of each machine"]
+    whole = tables(answered.section(read(folder), None))["Audit of each model"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"oracle": {"Router": {"audit": 0.4, "seed": 3}}}))
-    short = tables(answered.section(read(folder), None))["What the audit says of each machine"]
+    short = tables(answered.section(read(folder), None))["Audit of each model"]
     assert [tuple(r) for r in short.rows] == [tuple(r) for r in whole.rows]
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"oracle": {"Router": {"audit": 0}}}))
     assert "No row was audited: set audit of the Router above 0" in report(folder).text
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"oracle": None}))
-    assert "What the audit says of each machine" not in tables(answered.section(read(folder), None))
+    assert "Audit of each model" not in tables(answered.section(read(folder), None))

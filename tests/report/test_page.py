@@ -110,7 +110,7 @@ def test_enough_seeds_are_tested_and_give_an_interval(tmp_path):
     said = verdict(report(write_run(tmp_path, seeds=range(8), answers=False)))
     assert "ahead in 8 of 8 seeds (paired permutation test: p = .008)" in said
     assert re.search(
-        r"With 95 % confidence Margin needs \d\d to \d\d labels in the place of 120: 1\.\d to \d\.\d times fewer\.",
+        r"With 95 % confidence Margin needs \d\d to \d\d labels instead of 120: 1\.\d to \d\.\d times fewer\.",
         said,
     )
     assert "chance" not in said

@@ -155,7 +155,7 @@ def test_row_that_several_runs_doubt_comes_first_and_once(tmp_path):
     for seed, found in doubts.items():
         told = [{"row": r, "given": "billing", "suggested": "access", "confidence": c} for r, c in found]
         write_cell(tmp_path / f"Margin-seed{seed}", [record("Margin", seed, 0, doubts=told)], answers=False)
-    table = tables(chosen.doubts(read(tmp_path)))["Labels in doubt"]
+    table = tables(chosen.doubts(read(tmp_path)))["Probable label errors"]
     assert [tuple(r) for r in table.rows] == [
         ("y", "billing", "access", pytest.approx(0.7), 2),
         ("x", "billing", "access", 0.9, 1),

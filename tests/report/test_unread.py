@@ -85,7 +85,7 @@ def test_of_a_routers_machines_each_is_told_apart_and_the_audit_pays_for_all(tmp
     unread, _ = lost(folder)
     assert f"{len(unread)} of 50 answers of a could not be read" in report(folder).text
     assert "answers of b could" not in report(folder).text
-    audit = tables(answered.section(read(folder), None))["What the audit says of each machine"]
+    audit = tables(answered.section(read(folder), None))["Audit of each model"]
     first = row(audit, "Random", "a")
     assert (first["answered"], first["dollars"]) == (50 - len(unread), pytest.approx(25.0))
 

@@ -364,7 +364,7 @@ def test_rule_of_a_run_reads_back_to_the_same(tmp_path: Path) -> None:
         ),
         (
             "Margin",
-            "run.yaml:4: stop: Margin is a strategy, but a stopping rule is wanted; installed are AllOf, AnyOf, ",
+            "run.yaml:4: stop: Margin is a strategy, but a stopping rule is expected; installed are AllOf, AnyOf, ",
         ),
         ("Labels", "run.yaml:4: Labels needs stop.max_labels: a whole number"),
         ("{Labels: {max_labels: many}}", "run.yaml:4: stop.max_labels takes a whole number, not 'many'"),
@@ -411,7 +411,7 @@ def test_asking_ends_when_the_rule_says_so_and_goes_on_anyway_when_told(dal: Com
     assert ended.out == ""
     assert ended.err == (
         "dal: the stopping rule says stop: 12 of 10 labels were bought; nothing was asked "
-        "(--anyway asks all the same)\n"
+        "(--anyway asks nevertheless)\n"
     )
     assert len(read_metrics(Path("mine"))) == 2
     further = dal("ask", "mine", "-n", 6, "--force", "--anyway")

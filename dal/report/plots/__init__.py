@@ -1,1 +1,1 @@
-"""What each plot shows, as drawings."""
+"""The plots of a report, as drawings."""

@@ -10,7 +10,7 @@ from dal.report.series import Series, apart, capital, short
 
 @dataclass(frozen=True)
 class Ahead:
-    """A strategy, the law fitted to its mean, and the interval of the score at the end of the continuation."""
+    """A strategy with the power law fitted to its mean curve and the interval of the last predicted score."""
 
     series: Series
     law: PowerLaw
@@ -19,7 +19,7 @@ class Ahead:
 
 
 def ahead(lines: Sequence[Ahead], metric: str, more: float, *, width: float = 720, height: float = 320) -> Drawing:
-    """The means as far as they were measured, and dashed from there with the interval at the end."""
+    """Mean curves, continued by dashed predictions for `more` labels with an interval at the end."""
     right = 20 + 8.2 * max((len(short(a.series.name)) for a in lines), default=0)
     means = [a.series.band.mean for a in lines]
     scores = [y for m in means for y in m.scores] + [y for a in lines for y in (a.low, a.high)]
@@ -44,9 +44,9 @@ def ahead(lines: Sequence[Ahead], metric: str, more: float, *, width: float = 72
         ends.append((x, y))
     for line, (x, _), y in zip(lines, ends, apart([y for _, y in ends], 16, frame.bottom - 2), strict=True):
         shapes.append(Words("name", line.series.paint, x + 12, y + 4, short(line.series.name)))
-    said = " ".join(
+    description = " ".join(
         f"{a.series.name}: {a.law(m.labels[-1] + more):.3f} predicted with {m.labels[-1] + more:.0f} labels, "
         f"{a.low:.3f} to {a.high:.3f}."
         for a, m in zip(lines, means, strict=True)
     )
-    return Drawing(f"{capital(metric)}, measured and predicted", said, width, height, tuple(shapes))
+    return Drawing(f"{capital(metric)}, measured and predicted", description, width, height, tuple(shapes))

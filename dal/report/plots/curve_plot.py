@@ -7,7 +7,7 @@ from dal.report.drawing import Area, Dot, Drawing, Frame, Line, Shape, Words, ac
 from dal.report.measures import LABELS, Axis
 from dal.report.series import MAX_WITH_SEEDS, Series, apart, capital, drawable, measured, short
 
-#: A mean with more points than this is drawn without a dot on each.
+#: Mean curves with more points than this are drawn without dots.
 MAX_DOTS = 25
 
 
@@ -22,17 +22,17 @@ def curves(
     saving: CurveComparison | None = None,
     each: bool = True,
 ) -> Drawing:
-    """The learning curves of one metric.
+    """Learning curves of one metric.
 
     Args:
         series: the strategies, each with its seeds; those without a point are left out.
-        metric: what the scores are, in words.
-        axis: what they are drawn over; the curves are in its unit.
-        width: in CSS pixels.
-        height: likewise.
-        note: a few words at the top right, such as what the band is.
-        saving: draws the labels saved at the baseline's final score.
-        each: the single seeds, too, unless there are many strategies.
+        metric: display name of the metric.
+        axis: the x axis; the curves are in its unit.
+        width: width in CSS pixels.
+        height: height in CSS pixels.
+        note: short text at the top right, such as the meaning of the band.
+        saving: comparison whose saved labels are marked at the baseline's final score.
+        each: whether to draw the single seeds, too, unless there are many strategies.
     """
     series = drawable(series)
     right = 16 + 8.2 * max((len(short(s.name)) for s in series), default=0)
@@ -85,7 +85,7 @@ def _lines(series: Series, frame: Frame, metric: str, axis: Axis, *, each: bool)
 
 
 def _names(series: Sequence[Series], frame: Frame) -> list[Shape]:
-    """The names at the ends of their curves, moved apart where they would overlap."""
+    """Names at the ends of the curves, moved apart where they would overlap."""
     ends = [frame.at(*s.end) for s in series]
     heights = apart([y for _, y in ends], 16, frame.bottom - 2)
     return [
@@ -106,7 +106,7 @@ def _saving(saving: CurveComparison, frame: Frame) -> list[Shape]:
 
 
 def described(series: Sequence[Series], axis: Axis = LABELS) -> str:
-    """The curves in a sentence each, for those who do not see them."""
+    """Description of each curve in one sentence, for screen readers."""
     sentences = []
     for s in series:
         mean = s.band.mean

@@ -1,4 +1,4 @@
-"""A line for each class or group with a mark for each strategy, and the matrix of what strategies have in common."""
+"""Dot plots of scores by class or group, and the matrix of rows that strategies have in common."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dal.report.drawing import Dot, Drawing, Frame, Line, Shape, Words, box
 from dal.report.series import Series, short
 
-#: More lines than this would make a plot nobody reads.
+#: Largest number of lines that remain readable.
 MAX_LINES = 40
 
 
@@ -14,13 +14,13 @@ Values = Mapping[str, Mapping[str, float]]
 
 
 def marks(values: Values, series: Sequence[Series], heading: str, *, width: float = 420) -> Drawing:
-    """A dot for each strategy on the line of each class, the worst on top; the axis ends at 1.
+    """Dot plot with a line per class and a dot per strategy, the worst class on top; the axis ends at 1.
 
     Args:
-        values: class -> strategy -> score.
+        values: scores by class and strategy.
         series: the strategies, with their colours.
-        heading: what the scores are.
-        width: in CSS pixels.
+        heading: title of the plot.
+        width: width in CSS pixels.
     """
     order = sorted(values, key=lambda name: sum(values[name].values()) / max(1, len(values[name])))[:MAX_LINES]
     left = min(190.0, 14 + 7 * max((len(short(name)) for name in order), default=0))
@@ -40,7 +40,7 @@ def marks(values: Values, series: Sequence[Series], heading: str, *, width: floa
 
 
 def _ruler(frame: Frame) -> list[Shape]:
-    """Lines at every tenth, or at every fifth of a long axis."""
+    """Grid lines at every 0.1, or at every 0.2 of a long axis."""
     step = 1 if frame.x[0] >= 0.4 else 2
     shapes: list[Shape] = []
     for tenth in range(10, math.ceil(10 * frame.x[0] - 1e-9) - 1, -step):
@@ -51,7 +51,7 @@ def _ruler(frame: Frame) -> list[Shape]:
 
 
 def _line(name: str, scores: Mapping[str, float], series: Sequence[Series], frame: Frame, y: float) -> list[Shape]:
-    """The name of a class, and a dot for each strategy, the first on top."""
+    """The name of a class, and a dot for each strategy, drawn with the first on top."""
     shapes: list[Shape] = [Words("text", "ink", frame.left - 10, y + 4, short(name), "end")]
     for s in reversed(series):
         if s.name in scores:
@@ -61,7 +61,7 @@ def _line(name: str, scores: Mapping[str, float], series: Sequence[Series], fram
 
 
 def matrix(names: Sequence[str], shares: Mapping[tuple[str, str], float], heading: str) -> Drawing:
-    """A square for each pair of strategies, the fuller the more they have in common, with its figure."""
+    """Heat map of the shares that pairs of strategies have in common, in percent."""
     left, top = 30 + 7.6 * max((len(short(name)) for name in names), default=0), 34.0
     size = max(34.0, min(64.0, 380 / max(1, len(names))))
     bottom = top + size * len(names)

@@ -1,4 +1,4 @@
-"""The map of the pool: every row a dot, coloured by the round in which it was labeled."""
+"""Map of the pool: a dot for each row, coloured by the round in which it was labeled."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dal.report.drawing import Dot, Drawing, Frame, Shape, Words, box
 
-#: From the first round to the last; each is told from white and from black.
+#: Colour scale from the first round to the last; every colour contrasts with white and with black.
 SCALE = ("#2a7de1", "#8a55d6", "#d1417f", "#d4670c")
 
 NEVER = "muted"
@@ -14,7 +14,7 @@ NEVER = "muted"
 
 @dataclass(frozen=True)
 class Spot:
-    """One row on the map: its place, the round in which it was labeled (0 for never), and what is said of it."""
+    """One row on the map: coordinates, the round in which it was labeled (0 for never), and its tooltip."""
 
     x: float
     y: float
@@ -23,7 +23,7 @@ class Spot:
 
 
 def pool_map(spots: Sequence[Spot], title: str, method: str, *, width: float = 640, height: float = 460) -> Drawing:
-    """The rows that were never labeled in grey, the labeled ones on top, in the order of their rounds."""
+    """Map of the rows: unlabeled ones in grey, labeled ones on top in the order of their rounds."""
     xs, ys = [s.x for s in spots] or [0.0], [s.y for s in spots] or [0.0]
     frame = Frame(_span(xs), _span(ys), 8, width - 8, 52, height - 8)
     last = max((s.round for s in spots), default=0)
@@ -33,8 +33,8 @@ def pool_map(spots: Sequence[Spot], title: str, method: str, *, width: float = 6
         kind, r = ("labeled", 4.0) if spot.round else ("pool", 2.0)
         shapes.append(Dot(kind, color(spot.round, last), *frame.at(spot.x, spot.y), r, spot.tip))
     labeled = sum(spot.round > 0 for spot in spots)
-    said = f"{len(spots):,} rows of the pool by {method}, {labeled:,} of them labeled in {last} rounds."
-    return Drawing(f"Map of the pool, {title}", said, width, height, tuple(shapes))
+    description = f"{len(spots):,} rows of the pool by {method}, {labeled:,} of them labeled in {last} rounds."
+    return Drawing(f"Map of the pool, {title}", description, width, height, tuple(shapes))
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -44,7 +44,7 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def color(round: int, last: int) -> str:
-    """The colour of a round between the first and the last; grey for 0."""
+    """Colour of a round, interpolated between the first and the last; grey for 0."""
     if not round:
         return NEVER
     place = (round - 1) / max(1, last - 1) * (len(SCALE) - 1)
@@ -55,12 +55,12 @@ def color(round: int, last: int) -> str:
 
 
 def nearest(value: float) -> int:
-    """The nearest whole number."""
+    """Nearest integer, halves rounded up."""
     return int(value + 0.5)
 
 
 def _legend(last: int) -> list[Shape]:
-    """A dot for never, and a square for each round or for some of many; with room for words twice as large."""
+    """Legend of at most nine rounds and of unlabeled rows, with room for text of twice the size."""
     if not last:
         return []
     step = 1 if last <= 8 else math.ceil((last - 1) / 7)

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a model is right when it says how sure it is."""
+"""Reliability diagrams: accuracy as a function of confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from dal.report.drawing import Dot, Drawing, Frame, Line, Shape, Words, across, 
 
 @dataclass(frozen=True)
 class Bins:
-    """The bins of a reliability diagram that hold anything.
+    """The non-empty bins of a reliability diagram.
 
     Attributes:
-        confidence: the mean confidence of the rows in each.
-        accuracy: the share of them that was right.
-        count: how many.
+        confidence: mean confidence of the rows in each bin.
+        accuracy: accuracy of the rows in each bin.
+        count: number of rows in each bin.
     """
 
     confidence: tuple[float, ...]
@@ -22,7 +22,7 @@ class Bins:
 
 
 def pooled(several: Sequence[Bins], places: int = 15) -> Bins:
-    """The rows of several diagrams in one, in equal-width bins."""
+    """Pool several diagrams into one with bins of equal width."""
     sums = [[0.0, 0.0, 0.0] for _ in range(places)]
     for bins in several:
         for confidence, accuracy, count in zip(bins.confidence, bins.accuracy, bins.count, strict=True):
@@ -34,7 +34,7 @@ def pooled(several: Sequence[Bins], places: int = 15) -> Bins:
 
 
 def reliability(bins: Bins, heading: str, paint: str, *, width: float = 300, height: float = 300) -> Drawing:
-    """Accuracy by confidence; the nearer to the diagonal, the better the confidence. Bars below: how many rows."""
+    """Plot accuracy against confidence, with the diagonal of perfect calibration and bars for the row counts."""
     frame = Frame((0, 1), (0, 1), 36, width - 10, 34, height - 40)
     most = max(bins.count, default=1.0)
     shapes: list[Shape] = [Words("heading", "ink", 0, 16, heading), *upright(frame)]

@@ -1,1 +1,1 @@
-"""The sections of the page: each file has one function that gives the section, or None where it has no data."""
+"""The sections of the page, one file each, whose functions return None where there is no data."""

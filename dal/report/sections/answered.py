@@ -1,4 +1,4 @@
-"""Who answered: people and machines, what each took, how often machines were wrong, and people alone instead."""
+"""Section on the sources of answers: counts and costs, the audit of models, and a comparison with people alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from dal.store.proposals import Proposal
 
 
 def section(run: Run, shown: str | None) -> Section | None:
-    """For every strategy the answers and dollars of each source at the end; the audit of a Router; people alone."""
-    told = {name: _sources(run, name) for name in run.strategies}
-    told = {name: sources for name, sources in told.items() if sources}
-    if not told:
+    """Answers and dollars of each source by strategy, the audit of a Router, and the cost of people alone."""
+    by_strategy = {name: _sources(run, name) for name in run.strategies}
+    by_strategy = {name: sources for name, sources in by_strategy.items() if sources}
+    if not by_strategy:
         return None
-    parts = [Statement(_words(told), "lead"), _table(told), *unread.parts(run), *_audit(run)]
-    parts += _people_alone(run, shown, told)
+    parts = [Statement(_words(by_strategy), "lead"), _table(by_strategy), *unread.parts(run), *_audit(run)]
+    parts += _people_alone(run, shown, by_strategy)
     return Section("answered", "Who answered", "Who answered", tuple(parts))
 
 
@@ -36,66 +36,67 @@ Sources = Mapping[str, dict[str, float | None]]
 
 
 def _sources(run: Run, name: str) -> Sources:
-    """Source -> its figures at the end, means over the seeds of a strategy; 0 where a seed has none of it."""
-    lasts = [told for cell in run.of(name) if (told := sources_of(cell))]
-    names = dict.fromkeys(source for told in lasts for source in told)
+    """Final totals of each source, averaged over the seeds of a strategy; missing sources count as 0."""
+    lasts = [totals for cell in run.of(name) if (totals := sources_of(cell))]
+    names = dict.fromkeys(source for totals in lasts for source in totals)
     keys = ("answers", "proposals", "dollars", "seconds")
-    return {source: {key: _mean([told.get(source) for told in lasts], key) for key in keys} for source in names}
+    return {source: {key: _mean([totals.get(source) for totals in lasts], key) for key in keys} for source in names}
 
 
-def _mean(said: Sequence[Record | None], key: str) -> float | None:
-    """Over the seeds; None where nothing is known in any."""
-    known = [value for each in said if each is not None and (value := figure_of(each, key)) is not None]
-    return sum(known) / len(said) if known else None
+def _mean(totals: Sequence[Record | None], key: str) -> float | None:
+    """Mean over the seeds; None where no seed has a value."""
+    known = [value for each in totals if each is not None and (value := figure_of(each, key)) is not None]
+    return sum(known) / len(totals) if known else None
 
 
-def _answers(sources: Sources, of: Iterable[str]) -> float:
-    return sum(sources[name]["answers"] or 0.0 for name in of if name in sources)
+def _answers(sources: Sources, names: Iterable[str]) -> float:
+    return sum(sources[name]["answers"] or 0.0 for name in names if name in sources)
 
 
 def _people(sources: Sources) -> list[str]:
     return [name for name in sources if name not in (MACHINE, WEAK)]
 
 
-def _words(told: Mapping[str, Sources]) -> str:
-    """Who gave the answers, in a sentence for each strategy, or in one where all are alike."""
-    kinds = {name for sources in told.values() for name, said in sources.items() if said["answers"]}
+def _words(by_strategy: Mapping[str, Sources]) -> str:
+    """Who gave the answers: one sentence for each strategy, or a single one if all are alike."""
+    kinds = {name for sources in by_strategy.values() for name, totals in sources.items() if totals["answers"]}
     if kinds == {"simulated"}:
-        return "All answers were simulated, from labels that stand in the data: they are counted as people’s."
+        return "All answers were simulated, from the labels in the data: they are counted as people’s."
     if kinds and not kinds & {MACHINE}:
         return f"All answers came from people ({listed(sorted(kinds))})."
     sentences = []
-    for name, sources in told.items():
+    for name, sources in by_strategy.items():
         people, total = _answers(sources, _people(sources)), _answers(sources, sources)
         if total:
             sentences.append(f"{name} sent {people:,.0f} of {total:,.0f} answers ({share(people / total)}) to people.")
-    stand_in = " Simulated answers stand for people’s." if "simulated" in kinds else ""
-    return " ".join(sentences) + stand_in
+    simulated = " Simulated answers count as people’s." if "simulated" in kinds else ""
+    return " ".join(sentences) + simulated
 
 
-def _table(told: Mapping[str, Sources]) -> Table:
-    beside = any(said["proposals"] for sources in told.values() for said in sources.values())
-    known = {key for sources in told.values() for said in sources.values() for key in said if said[key] is not None}
+def _table(by_strategy: Mapping[str, Sources]) -> Table:
+    every = [totals for sources in by_strategy.values() for totals in sources.values()]
+    proposed = any(totals["proposals"] for totals in every)
+    known = {key for totals in every for key in totals if totals[key] is not None}
     columns = (
         TableColumn("strategy", "Strategy", "text"),
         TableColumn("source", "Source", "text"),
         TableColumn("answers", "Answers", "whole"),
         TableColumn("share", "Share", "share"),
-        *((TableColumn("proposals", "Proposed", "whole"),) if beside else ()),
+        *((TableColumn("proposals", "Proposed", "whole"),) if proposed else ()),
         *((TableColumn("dollars", "Dollars", "money"),) if "dollars" in known else ()),
         *((TableColumn("seconds", "Seconds", "whole"),) if "seconds" in known else ()),
     )
     rows: list[tuple[object, ...]] = []
-    for name, sources in told.items():
+    for name, sources in by_strategy.items():
         total = _answers(sources, sources)
-        for source, said in sources.items():
-            figures = said | {"share": (said["answers"] or 0.0) / total if total else None}
+        for source, totals in sources.items():
+            figures = totals | {"share": (totals["answers"] or 0.0) / total if total else None}
             rows.append((name, source, *(figures[column.key] for column in columns[2:])))
     caption = (
-        "One run of each strategy, mean over its seeds. Answers are those that stand; dollars and seconds count all."
+        "One run of each strategy, mean over its seeds. Answers are the current ones; dollars and seconds count all."
     )
-    if beside:
-        caption += " What is proposed, such as weak labels or a machine’s word where a person’s counts, is no answer."
+    if proposed:
+        caption += " Proposals, such as weak labels or a model’s answer next to a person’s, do not count as answers."
     return Table("sources", "Answers by source", columns, rows, caption)
 
 
@@ -104,7 +105,7 @@ def _table(told: Mapping[str, Sources]) -> Table:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What a router's config says of its audit."""
+    """Audit options of a router in the config."""
 
     threshold: float
     audit: float
@@ -124,40 +125,40 @@ class _Rules:
 
 
 def _audit(run: Run) -> list[Part]:
-    """What the rows that people answered at random say of each machine, by strategy."""
+    """Error rates of each model by strategy, on the rows drawn at random for people."""
     rules = _Rules.of(run)
-    said = {name: [p for cell in run.of(name) for p in cell.proposals if p.source != WEAK] for name in run.strategies}
-    if rules is None or not any(said.values()):
+    proposals = {
+        name: [p for cell in run.of(name) for p in cell.proposals if p.source != WEAK] for name in run.strategies
+    }
+    if rules is None or not any(proposals.values()):
         return []
-    if any(not isinstance(proposal.value, str) for each in said.values() for proposal in each):
+    if any(not isinstance(proposal.value, str) for each in proposals.values() for proposal in each):
         return [Statement("Answers of several classes are not audited.")]
-    found = [(name, audit) for name in run.strategies for audit in _audits(run, name, said[name], rules)]
-    if not any(audit.error.of for _, audit in found):
-        return [
-            Statement("No row was audited: set audit of the Router above 0 to learn how often its machines are wrong.")
-        ]
-    return [_audit_table(found, rules), _by_class(found)]
+    results = [(name, audit) for name in run.strategies for audit in _audits(run, name, proposals[name], rules)]
+    if not any(audit.error.of for _, audit in results):
+        return [Statement("No row was audited: set audit of the Router above 0 to measure the error of its models.")]
+    return [_audit_table(results, rules), _by_class(results)]
 
 
-def _audits(run: Run, name: str, said: Sequence[Proposal], rules: _Rules) -> list[Audit]:
-    """Over all seeds of a strategy, each row once: whether it is audited depends on the row alone."""
+def _audits(run: Run, name: str, proposals: Sequence[Proposal], rules: _Rules) -> list[Audit]:
+    """Audits over all seeds of a strategy, each row once: whether a row is audited depends on the row alone."""
     person = {
         row: label
         for cell in run.of(name)
         for row, label in cell.given.items()
         if label is not None and cell.by.get(row) not in (None, MACHINE)
     }
-    lot = {row for row in person if drawn(row, rules.audit, rules.seed)}
-    classes = sorted({*person.values(), *(str(proposal.value) for proposal in said)})
-    lost = [each for cell in run.of(name) for each in cell.unread if each.source != WEAK]
-    return audits(said, person, lot, classes, rules.threshold, lost)
+    audited = {row for row in person if drawn(row, rules.audit, rules.seed)}
+    classes = sorted({*person.values(), *(str(proposal.value) for proposal in proposals)})
+    unreadable = [each for cell in run.of(name) for each in cell.unread if each.source != WEAK]
+    return audits(proposals, person, audited, classes, rules.threshold, unreadable)
 
 
-def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
-    sure = f"sure ({share(rules.threshold)})"
+def _audit_table(results: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
+    sure = f"confident ({share(rules.threshold)})"
     columns = (
         TableColumn("strategy", "Strategy", "text"),
-        TableColumn("machine", "Machine", "text"),
+        TableColumn("machine", "Model", "text"),
         TableColumn("answered", "Rows", "whole"),
         TableColumn("audited", "Audited", "whole"),
         *_columns("wrong", "Wrong"),
@@ -167,24 +168,24 @@ def _audit_table(found: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
     )
     rows = [
         (name, a.who, a.answered, a.error.of, *_ends(a.error), a.sure.of, *_ends(a.sure), a.dollars)
-        for name, a in found
+        for name, a in results
     ]
     caption = (
-        "How often each machine was wrong on the rows that people answered at random, over all seeds, each row once; "
-        "exact 95 % intervals (Clopper and Pearson)."
+        "Error rate of each model on the rows drawn at random for people, over all seeds, each row once; exact 95 % "
+        "intervals (Clopper and Pearson)."
     )
-    return Table("audit", "What the audit says of each machine", columns, rows, caption)
+    return Table("audit", "Audit of each model", columns, rows, caption)
 
 
-def _by_class(found: Sequence[tuple[str, Audit]]) -> Fold:
+def _by_class(results: Sequence[tuple[str, Audit]]) -> Fold:
     columns = (
         TableColumn("strategy", "Strategy", "text"),
-        TableColumn("machine", "Machine", "text"),
+        TableColumn("machine", "Model", "text"),
         TableColumn("class", "Class", "text"),
         TableColumn("audited", "Audited", "whole"),
         *_columns("wrong", "Wrong"),
     )
-    rows = [(name, a.who, label, s.of, *_ends(s)) for name, a in found for label, s in a.per_class.items()]
+    rows = [(name, a.who, label, s.of, *_ends(s)) for name, a in results for label, s in a.per_class.items()]
     return Fold("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
 
 
@@ -193,17 +194,17 @@ def _columns(key: str, head: str) -> tuple[TableColumn, ...]:
     return (TableColumn(key, head, "share"), *ends)
 
 
-def _ends(found: Share) -> tuple[float | None, float | None, float | None]:
-    return (found.share, found.low, found.high) if found.of else (None, None, None)
+def _ends(rate: Share) -> tuple[float | None, float | None, float | None]:
+    return (rate.share, rate.low, rate.high) if rate.of else (None, None, None)
 
 
 # -- people alone ----------------------------------------------------------------------------------------------------
 
 
-def _people_alone(run: Run, shown: str | None, told: Mapping[str, Sources]) -> list[Part]:
-    """The curves over money next to those that people's price for every label would make, where a machine answered."""
+def _people_alone(run: Run, shown: str | None, by_strategy: Mapping[str, Sources]) -> list[Part]:
+    """Where a model answered: curves over money compared with the cost of people answering everything."""
     price = people_price(run)
-    if not price or not any(MACHINE in sources or WEAK in sources for sources in told.values()):
+    if not price or not any(MACHINE in sources or WEAK in sources for sources in by_strategy.values()):
         return []
     columns = (
         TableColumn("strategy", "Strategy", "text"),
@@ -213,19 +214,19 @@ def _people_alone(run: Run, shown: str | None, told: Mapping[str, Sources]) -> l
         TableColumn("share", "Share of that", "share"),
     )
     rows: list[tuple[object, ...]] = []
-    for name, sources in told.items():
+    for name, sources in by_strategy.items():
         answers, alone = _answers(sources, sources), price * _answers(sources, sources)
-        spent = sum(said["dollars"] or 0.0 for said in sources.values())
+        spent = sum(totals["dollars"] or 0.0 for totals in sources.values())
         rows.append((name, answers, spent, alone, spent / alone if alone else None))
-    caption = f"What it cost, and what as many answers of people alone would have cost at {dollars(price)} each."
-    plots = [] if shown is None else [_plot(run, name, shown, price) for name in told]
-    drawn_ = tuple(plot for plot in plots if plot is not None)
+    caption = f"Actual cost, and the cost of as many answers of people alone at {dollars(price)} each."
+    plots = [] if shown is None else [_plot(run, name, shown, price) for name in by_strategy]
+    pictures = tuple(plot for plot in plots if plot is not None)
     note = (
-        "“People alone” moves the same scores to people’s price for every answer; what the scores would be with "
-        "people’s answers in the place of the machine’s is not known."
+        "“People alone” shows the same scores at people’s price for every answer; what the scores would be with "
+        "people’s answers instead of the model’s is not known."
     )
     table = Table("people-alone", "Against people alone", columns, rows, caption)
-    return [table, *((Side(drawn_), Statement(note)) if drawn_ else ())]
+    return [table, *((Side(pictures), Statement(note)) if pictures else ())]
 
 
 def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:
@@ -240,9 +241,9 @@ def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:
 
 
 def _priced(run: Run, name: str, metric: str, price: float) -> Iterable[Curve]:
-    """A curve for each seed over what people would have taken; labels that came with the data cost nothing."""
+    """Curves of the seeds over the cost of people alone; labels that came with the data cost nothing."""
     for cell in run.of(name):
-        answers = sum(figure_of(said, "answers") or 0.0 for said in sources_of(cell).values())
+        answers = sum(figure_of(totals, "answers") or 0.0 for totals in sources_of(cell).values())
         given = (figure_of(cell.last, "labels") or 0.0) - answers
         curve = cell.curve(metric)
         yield Curve(tuple(price * max(0.0, x - given) for x in curve.labels), curve.scores)

@@ -1,4 +1,4 @@
-"""What the batches were like: coverage, redundancy, novelty, balance; and what the strategies have in common."""
+"""Sections on batch quality (coverage, redundancy, novelty, balance) and on the overlap of strategies."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -12,21 +12,20 @@ from dal.report.series import of_run
 
 
 def section(run: Run) -> Section | None:
-    """A small plot for every figure of the batches, over the rounds."""
-    found = {key: of_run(run, key) for key in BATCH}
-    found = {key: series for key, series in found.items() if series}
-    if not found:
+    """A small plot of every batch metric over the labels."""
+    measured = {key: series for key in BATCH if (series := of_run(run, key))}
+    if not measured:
         return None
     plots = [
         Plot(
             f"{key.removeprefix('batch.')}-by-labels", curves(series, BATCH[key][0], width=300, height=230, each=False)
         )
-        for key, series in found.items()
+        for key, series in measured.items()
     ]
     spaces = sorted({str(b["space"]) for c in run.cells for r in c.records if (b := _batch(r)) and b.get("space")})
     where = f" Distances are between {' or '.join(spaces)}." if spaces else ""
-    said = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in found)
-    note = Statement(f"{said[:1].upper()}{said[1:]}.{where}")
+    meanings = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in measured)
+    note = Statement(f"{meanings[:1].upper()}{meanings[1:]}.{where}")
     return Section("batches", "What the batches were like", "Batches", (Side(tuple(plots), small=True), note))
 
 
@@ -36,7 +35,7 @@ def _batch(record: Mapping[str, object]) -> Mapping[str, object] | None:
 
 
 def overlap(run: Run) -> Section | None:
-    """How many of their rows each two strategies share at the end."""
+    """Overlap of the labeled rows of each pair of strategies at the end."""
     shares = {pair: share for pair in combinations(run.strategies, 2) if (share := _jaccard(run, *pair)) is not None}
     if not shares:
         return None
@@ -47,19 +46,19 @@ def overlap(run: Run) -> Section | None:
     rows = [(one, *(both.get((one, other)) for other in names)) for one in names]
     table = Table("overlap", "Rows in common", columns, rows, hidden=True)
     note = Statement(
-        "Rows that both have labeled at the end, of those that either has (Jaccard index), mean over the seeds that "
-        "both have. The common start counts, too."
+        "Rows labeled by both strategies at the end, as a share of those labeled by either (Jaccard index), mean over "
+        "the common seeds. The common start counts, too."
     )
     parts: tuple[Part, ...] = (plot, note, table)
     return Section("overlap", "What the strategies have in common", "Overlap", parts)
 
 
 def _jaccard(run: Run, one: str, other: str) -> float | None:
-    """Of the rows labeled at the end, mean over the seeds that both have; None without such a seed."""
+    """Mean Jaccard index of the labeled rows over the common seeds; None without one."""
     ours, theirs = ({cell.seed: _labeled(cell) for cell in run.of(name)} for name in (one, other))
     pairs = [(ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()]
-    found = [len(a & b) / len(a | b) for a, b in pairs if a and b]
-    return sum(found) / len(found) if found else None
+    shares = [len(a & b) / len(a | b) for a, b in pairs if a and b]
+    return sum(shares) / len(shares) if shares else None
 
 
 def _labeled(cell: CellRecord) -> set[str]:

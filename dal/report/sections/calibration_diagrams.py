@@ -1,8 +1,7 @@
-"""Whether the model's confidence can be trusted."""
+"""Section on calibration: reliability diagrams and calibration errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from dal.report.drawing import Drawing
 from dal.report.measures import METRICS, figure_of, number
 from dal.report.page_parts import Part, Plot, Section, Side, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
@@ -16,7 +15,7 @@ _SCORES = ("ece", "ace", "log_loss", "brier")
 
 
 def section(run: Run) -> Section | None:
-    """Reliability diagrams, calibration errors before and after temperature scaling, and their course over labels."""
+    """Reliability diagrams, calibration errors before and after temperature scaling, and their curves over labels."""
     parts: list[Part] = []
     diagrams = _diagrams(run)
     if diagrams:
@@ -24,17 +23,21 @@ def section(run: Run) -> Section | None:
     table = _table(run)
     if table is not None:
         parts.append(table)
-    courses = [Plot(f"{key}-by-labels", _course(run, key)) for key in ("ece", "ace", "brier") if of_run(run, key)]
+    over_labels = [
+        Plot(f"{key}-by-labels", curves(of_run(run, key), METRICS[key], width=300, height=230, each=False))
+        for key in ("ece", "ace", "brier")
+        if of_run(run, key)
+    ]
     if not diagrams and table is None:
         return None
-    if courses:
-        parts.append(Side(tuple(courses), small=True))
+    if over_labels:
+        parts.append(Side(tuple(over_labels), small=True))
     return Section("calibration", "Calibration", "Calibration", tuple(parts))
 
 
 _DIAGRAM = (
-    "On the dashed line a model is right as often as its confidence says; below it, it is too sure of itself. The bars "
-    "show where the test rows lie. All seeds together, after the last round."
+    "On the dashed line the accuracy of a model equals its confidence; below it, the model is overconfident. The bars "
+    "show the distribution of the test rows. All seeds pooled, after the last round."
 )
 
 
@@ -48,19 +51,15 @@ def _diagrams(run: Run) -> list[Plot]:
 
 
 def _bins(record: Record) -> Bins | None:
-    """The bins of a record that hold rows; None where there are none."""
-    found = record.get("reliability")
-    if not isinstance(found, Mapping):
+    """The non-empty bins of a record; None where there are none."""
+    diagram = record.get("reliability")
+    if not isinstance(diagram, Mapping):
         return None
-    lists = [found.get(key) for key in ("confidence", "accuracy", "count")]
+    lists = [diagram.get(key) for key in ("confidence", "accuracy", "count")]
     if not all(isinstance(each, list) for each in lists):
         return None
     filled = [row for row in zip(*lists, strict=False) if all(number(value) for value in row) and row[2] > 0]  # type: ignore[arg-type]
     return Bins(*(tuple(map(float, column)) for column in zip(*filled, strict=True))) if filled else None
-
-
-def _course(run: Run, key: str) -> Drawing:
-    return curves(of_run(run, key), METRICS[key], width=300, height=230, each=False)
 
 
 def _table(run: Run) -> Table | None:
@@ -70,7 +69,9 @@ def _table(run: Run) -> Table | None:
         before = [at_the_end(run, name, key) for key in _SCORES]
         scaled = [at_the_end(run, name, f"scaled.{key}") for key in _SCORES]
         if any(value is not None for value in (*before, *scaled)):
-            rows.append((name, *(_interleaved(before, scaled) if after else before), *_temperature(run, name, after)))
+            scores = [value for pair in zip(before, scaled, strict=True) for value in pair] if after else before
+            temperature = [mean(figure_of(cell.last, "scaled.temperature") for cell in run.of(name))] if after else []
+            rows.append((name, *scores, *temperature))
     if not rows:
         return None
     columns = [TableColumn("strategy", "Strategy", "text")]
@@ -80,13 +81,7 @@ def _table(run: Run) -> Table | None:
     columns += [TableColumn("temperature", "Temperature", "times")] if after else []
     caption = "On the test set after the last round, means over seeds; log loss in nats. Lower is better."
     if after:
-        caption += " “Scaled”: after temperature scaling, fitted on held-out labels; a temperature above 1 tones down."
+        caption += (
+            " “Scaled”: after temperature scaling, fitted on held-out labels; a temperature above 1 lowers confidences."
+        )
     return Table("calibration", "Calibration", tuple(columns), rows, caption)
-
-
-def _interleaved(before: Sequence[float | None], scaled: Sequence[float | None]) -> list[float | None]:
-    return [value for pair in zip(before, scaled, strict=True) for value in pair]
-
-
-def _temperature(run: Run, name: str, after: bool) -> list[float | None]:
-    return [mean(figure_of(cell.last, "scaled.temperature") for cell in run.of(name))] if after else []

@@ -1,4 +1,4 @@
-"""What it cost: seconds by part, dollars, hours of the person who answers."""
+"""Section on costs: seconds by part, dollars, and the annotator's hours."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from dal.report.sections.quality import at_the_end, mean
 
 
 def section(run: Run) -> Section | None:
-    """For every strategy the means over seeds of what one run of it cost."""
+    """Costs of one run of each strategy, averaged over its seeds."""
     rows = [(name, *_costs(run, name)) for name in run.strategies]
     columns = [
         TableColumn("strategy", "Strategy", "text"),
@@ -31,7 +31,7 @@ def section(run: Run) -> Section | None:
         "One run of each strategy, all rounds, mean over its seeds.",
     )
     price = LabelPrice.of(run)
-    note = (Statement(f"Reckoned with {price.words}."),) if price.label else ()
+    note = (Statement(f"Computed with {price.words}."),) if price.label else ()
     return Section("cost", "What it cost", "Cost", (table, *note))
 
 

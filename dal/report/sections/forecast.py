@@ -1,4 +1,4 @@
-"""What more labels would bring: the fitted learning curve, continued."""
+"""Section on the predicted effect of more labels, by extrapolation of the learning curves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,22 +11,22 @@ from dal.report.plots.ahead import Ahead, ahead
 from dal.report.run_reading import Run, class_name
 from dal.report.series import Series, of_run
 
-#: Labels ahead; a curve of fewer points than this is not continued.
+#: Number of labels to extrapolate by; smallest number of points of an extrapolated curve.
 MORE = 100
 LEAST_POINTS = 5
 
-#: More strategies than this would be a tangle of dashes.
+#: Largest number of strategies in the plot.
 MAX_DRAWN = 4
 
 _CAUTION = (
-    "This is an extrapolation: a power law with an offset, fitted to the mean curve. It knows nothing of a change in "
-    "the data or of labels running out. Tried on stored curves of eight data sets, 60 labels ahead, such intervals of "
-    "90 % held what was measured later in 81 to 86 % of the cases, and erred more often by promising too little."
+    "This is an extrapolation: a power law with an offset, fitted to the mean curve. It does not anticipate changes in "
+    "the data or labels running out. On stored curves of eight data sets, 60 labels ahead, such 90 % intervals covered "
+    "the later measurement in 81 to 86 % of the cases, and more often predicted too little than too much."
 )
 
 
 @dataclass(frozen=True)
-class _Ahead:
+class _Forecast:
     series: Series
     now: float
     score: Outlook
@@ -34,42 +34,42 @@ class _Ahead:
 
 
 def section(run: Run, shown: str | None) -> Section | None:
-    """In words for every strategy: the score after the next labels, and the labels to a target."""
+    """Predicted score after the next labels, and labels needed to reach a target, for every strategy."""
     if shown not in ("accuracy", "macro_f1"):
         return None
     series = [s for s in of_run(run, shown) if len(s.band.mean) >= LEAST_POINTS and s.band.mean.labels[0] > 0]
     if not series:
         return None
     goal = _target(run, shown, series)
-    found = [_outlook(s, goal) for s in series]
-    parts: list[Part] = [Statement(_words(each, METRICS[shown], goal), "lead") for each in found]
+    forecasts = [_forecast(s, goal) for s in series]
+    parts: list[Part] = [Statement(_words(each, METRICS[shown], goal), "lead") for each in forecasts]
     parts.append(Statement(_CAUTION))
-    if len(found) <= MAX_DRAWN:
-        lines = [Ahead(o.series, o.score.curve, o.score.low, o.score.high) for o in found]
+    if len(forecasts) <= MAX_DRAWN:
+        lines = [Ahead(o.series, o.score.curve, o.score.low, o.score.high) for o in forecasts]
         drawn = [ahead(lines, METRICS[shown], MORE, width=width) for width in (720, 330)]
         parts.append(Plot("prediction", drawn[0], drawn[1]))
-    parts.append(_table(found, goal))
+    parts.append(_table(forecasts, goal))
     return Section("prediction", "What more labels would bring", "Prediction", tuple(parts))
 
 
-def _outlook(series: Series, goal: float) -> _Ahead:
+def _forecast(series: Series, goal: float) -> _Forecast:
     labels, scores = series.band.mean.labels, series.band.mean.scores
-    return _Ahead(series, scores[-1], predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal))
+    return _Forecast(series, scores[-1], predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal))
 
 
 def _target(run: Run, metric: str, series: Sequence[Series]) -> float:
-    """That of the config's stopping rule, else the next multiple of 0.05 (or 0.01) that nobody is near to."""
+    """Target of the config's stopping rule, else the next multiple of 0.05 (or 0.01) above the best score."""
     stop = run.config.get("stop")
     options = stop.get("init_args", stop.get("TargetScore")) if isinstance(stop, Mapping) else None
     rule = options if class_name(stop) == "TargetScore" and isinstance(options, Mapping) else {}
     if rule.get("metric", "accuracy") == metric and number(rule.get("value")):
         return float(rule["value"])
-    best = max(s.band.mean.scores[-1] for s in series) + 0.02  # what is all but reached is no target
+    best = max(s.band.mean.scores[-1] for s in series) + 0.02  # an almost reached target is not informative
     step = 0.05 if best < 0.945 else 0.01
     return min(1.0, round(step * (math.floor(best / step + 1e-9) + 1), 2))
 
 
-def _words(o: _Ahead, metric: str, goal: float) -> str:
+def _words(o: _Forecast, metric: str, goal: float) -> str:
     name, last = o.series.name, o.series.band.mean.labels[-1]
     text = (
         f"{name}: the next {MORE} labels would bring {metric} from {o.now:.3f} to {o.score.value:.3f} "
@@ -81,7 +81,7 @@ def _words(o: _Ahead, metric: str, goal: float) -> str:
 
 
 def _more_words(needed: Distance, goal: float, last: float) -> str:
-    """How many more labels the target takes, in a sentence."""
+    """Sentence on the number of further labels needed to reach the target."""
 
     def labels(count: float) -> str:
         return f"{count:,.0f}" if count <= 20 * last else f"more than {20 * last:,.0f}"
@@ -96,7 +96,7 @@ def _more_words(needed: Distance, goal: float, last: float) -> str:
     return f"For {goal:g} it would need about {labels(needed.value)} more labels ({reach})."
 
 
-def _table(found: Sequence[_Ahead], goal: float) -> Table:
+def _table(forecasts: Sequence[_Forecast], goal: float) -> Table:
     columns = (
         TableColumn("strategy", "Strategy", "text"),
         TableColumn("labels", "Labels so far", "whole"),
@@ -116,6 +116,6 @@ def _table(found: Sequence[_Ahead], goal: float) -> Table:
             *(o.score.value, o.score.low, o.score.high),
             *(goal, o.needed.value, o.needed.low, o.needed.high, o.score.curve.ceiling),
         )
-        for o in found
+        for o in forecasts
     ]
     return Table("prediction", "Predictions", columns, rows, "Intervals of 90 %, by a bootstrap of the residuals.")

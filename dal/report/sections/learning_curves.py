@@ -1,4 +1,4 @@
-"""Learning curves on labels, money and time."""
+"""Section with the learning curves over labels, money and time."""
 
 from collections.abc import Sequence
 
@@ -11,38 +11,38 @@ from dal.report.run_reading import Run
 from dal.report.series import MAX_WITH_SEEDS, Series, of_run
 from dal.report.verdict import count
 
-#: What is plotted, the first that was measured in the largest plot.
+#: Plotted metrics; the first one that was measured gets the largest plot.
 PLOTTED = ("accuracy", "macro_f1", "log_loss")
 
 
 def section(run: Run, shown: str | None, saving: CurveComparison | None) -> Section | None:
-    """The curves of every plotted metric over each of the axes for which there are figures."""
+    """Curves of every plotted metric over each axis that has data."""
     if shown is None:
         return None
     series = of_run(run, shown)
     panels = [_panel(run, shown, axis, saving if axis is LABELS else None) for axis in axes(run, shown)]
     text = f"{_spread(series)} Point at a dot for its figures; all of them are in the tables below."
     if len(panels) > 1:
-        text += " Money and time are the median over the seeds of what had been spent with so many labels."
+        text += " Money and time are medians over the seeds at each number of labels."
     note = Statement(text)
     return Section("curves", "Learning curves", "Curves", (*tabs("over", "Drawn over", panels), note))
 
 
 def axes(run: Run, metric: str) -> list[Axis]:
-    """Labels, and money and time where any was spent."""
-    found = [LABELS]
+    """The axes with data: labels, and money and time where any was spent."""
+    available = [LABELS]
     spent = {
         key: [c.labels[-1] for s in of_run(run, metric, key) for c in s.curves if len(c)] for key in ("money", "time")
     }
     if max(spent["money"], default=0.0) > 0:
-        found.append(MONEY)
+        available.append(MONEY)
     if max(spent["time"], default=0.0) > 0:
-        found.append(time_axis(max(spent["time"])))
-    return found
+        available.append(time_axis(max(spent["time"])))
+    return available
 
 
 def axis_words(metric: str) -> str:
-    """The metric with its unit, and which way is better where that is not plain."""
+    """Display name of a metric, with its unit and direction where they are not obvious."""
     lower = {"log_loss": " (nats, lower is better)", "brier": " (lower is better)"}
     return METRICS.get(metric, metric) + lower.get(metric, "")
 

@@ -1,4 +1,4 @@
-"""How it was made: versions, hardware, seeds, config."""
+"""Section on how the run was made: versions, hardware, seeds, config."""
 
 from dal.report.page_parts import Fold, Part, Raw, Section, Table, TableColumn
 from dal.report.run_reading import Run
@@ -6,7 +6,7 @@ from dal.report.wording import flat
 
 
 def section(run: Run) -> Section:
-    """Versions and hardware as a table, the config as it is written."""
+    """Versions, hardware and seeds as a table, and the text of the config."""
     lines = [*flat(run.environment)]
     lines.append(("seeds", ", ".join(map(str, sorted({cell.seed for cell in run.cells})))))
     columns = (TableColumn("name", "Name", "text"), TableColumn("value", "Value", "text"))

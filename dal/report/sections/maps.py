@@ -1,4 +1,4 @@
-"""The pool as a map."""
+"""Section with the maps of the pool."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +12,17 @@ from dal.report.sections.chosen import wordings
 from dal.report.wording import slug
 from dal.store.bounded_json import parse_json
 
-#: Maps and dots on the page, so that it stays light. The first seed of every strategy comes first.
+#: Largest numbers of maps and of dots on the page. The first seed of every strategy comes first.
 MAX_MAPS, MAX_SPOTS = 12, 24_000
 
 MAP = "map.json"
 
-#: Characters of a text that a dot tells.
+#: Largest number of characters of a text in a tooltip.
 MAX_TEXT = 300
 
 
 def section(run: Run, most: int | None = None) -> Section | None:
-    """One map for each strategy and seed that has one, as many as fit and at most `most`."""
+    """One map for each strategy and seed that has one, at most `most` and as many as fit."""
     most = MAX_MAPS if most is None else most
     texts = run.config.get("show_texts") is True
     seeds = sorted({cell.seed for cell in run.cells})
@@ -46,18 +46,18 @@ def section(run: Run, most: int | None = None) -> Section | None:
     more = f" {left} more maps are in the {MAP} of their cells." if left else ""
     tell = "its id and text" if texts else "its id"
     note = Statement(
-        "Rows near each other mean something alike, as far as two dimensions can show it. Grey rows were never "
-        f"labeled; the others have the colour of the round in which they were. Point at a labeled row for {tell}.{more}"
+        "Nearby rows have similar meanings, as far as two dimensions can show it. Grey rows were never labeled; the "
+        f"others have the colour of the round in which they were. Point at a labeled row for {tell}.{more}"
     )
     return Section("map", "Map of the pool", "Map", (*tabs("map", "Strategy and seed", panels), note))
 
 
 def _read(cell: CellRecord, texts: bool) -> tuple[str, list[Spot]] | None:
-    """The method and the spots of a cell's map; None where there is none that can be read."""
-    found = _json(cell.folder / MAP) if cell.folder is not None else None
-    if found is None:
+    """Projection method and spots of a cell's map; None without a readable map."""
+    stored = _json(cell.folder / MAP) if cell.folder is not None else None
+    if stored is None:
         return None
-    columns = [found.get(key) for key in ("ids", "x", "y", "round")]
+    columns = [stored.get(key) for key in ("ids", "x", "y", "round")]
     if not all(isinstance(column, list) for column in columns):
         return None
     texts_of = wordings(cell) if texts else {}
@@ -66,7 +66,7 @@ def _read(cell: CellRecord, texts: bool) -> tuple[str, list[Spot]] | None:
         for row, x, y, r in zip(*columns, strict=False)  # type: ignore[arg-type]
         if number(x) and number(y) and number(r) and r >= 0
     ]
-    return (str(found.get("method") or "projection"), spots) if spots else None
+    return (str(stored.get("method") or "projection"), spots) if spots else None
 
 
 def _json(path: Path) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Labels needed to reach the baseline's final score."""
+"""Section on the labels needed to reach the baseline's final score."""
 
 from dal.evaluation import CurveComparison
 from dal.report.measures import METRICS
@@ -9,9 +9,9 @@ from dal.report.verdict import comparisons
 
 
 def section(run: Run) -> Section | None:
-    """For every plotted metric and strategy: the labels needed, how many times fewer, and the leads."""
-    found = [(metric, name, c) for metric in PLOTTED for name, c in comparisons(run, metric).items()]
-    if not found:
+    """Labels needed, ratio to the baseline, and leads, for every plotted metric and strategy."""
+    compared = [(metric, name, c) for metric in PLOTTED for name, c in comparisons(run, metric).items()]
+    if not compared:
         return None
     columns = (
         TableColumn("score", "Score", "text"),
@@ -25,14 +25,14 @@ def section(run: Run) -> Section | None:
         TableColumn("mean_lead", "Mean lead", "signed"),
         TableColumn("per_seed", "Needed per seed", "text"),
     )
-    rows = [(METRICS[metric], name, *_figures(c)) for metric, name, c in found]
+    rows = [(METRICS[metric], name, *_figures(c)) for metric, name, c in compared]
     caption = (
-        f"Where the mean curve over the seeds first reaches the score that {run.baseline} ends with, interpolated "
-        f"between rounds. {run.baseline} is credited with its own first arrival."
+        f"Where the mean curve over the seeds first reaches the final score of {run.baseline}, interpolated between "
+        f"rounds. {run.baseline} is credited with the first time it reached that score."
     )
     note = (
-        "Leads are paired by seed and signed so that more is better: the final lead at the last number of labels, the "
-        "mean lead over the whole curve."
+        "Leads are paired by seed and signed so that higher is better: the final lead at the last number of labels, "
+        "the mean lead over the whole curve."
     )
     table = Table("labels-needed", "Labels needed", columns, rows, caption)
     return Section(
@@ -46,12 +46,12 @@ def _figures(c: CurveComparison) -> tuple[object, ...]:
 
 
 def _per_seed(c: CurveComparison) -> str:
-    """What each seed needed, or from what to what when there are many."""
-    found = dict(zip(c.seeds, c.needed_per_seed, strict=True))
-    if len(found) <= 3:
-        words = {seed: "never" if needed is None else f"{needed:.0f}" for seed, needed in found.items()}
+    """Labels needed by each seed, or their range for more than three seeds."""
+    needed_by = dict(zip(c.seeds, c.needed_per_seed, strict=True))
+    if len(needed_by) <= 3:
+        words = {seed: "never" if needed is None else f"{needed:.0f}" for seed, needed in needed_by.items()}
         return ", ".join(f"{needed} (seed {seed})" for seed, needed in words.items())
-    reached = [needed for needed in found.values() if needed is not None]
+    reached = [needed for needed in needed_by.values() if needed is not None]
     if not reached:
-        return f"never in {len(found)} seeds"
-    return f"{min(reached):.0f} to {max(reached):.0f} in {len(reached)} of {len(found)} seeds"
+        return f"never in {len(needed_by)} seeds"
+    return f"{min(reached):.0f} to {max(reached):.0f} in {len(reached)} of {len(needed_by)} seeds"

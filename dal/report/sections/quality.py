@@ -1,4 +1,4 @@
-"""Quality at the end: all metrics, by class, and by group."""
+"""Sections on the final quality: all metrics, by class, and by group."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,18 +11,18 @@ from dal.report.wording import slug
 
 
 def mean(values: Iterable[object]) -> float | None:
-    """The mean of those that are finite numbers; None without any."""
+    """Mean of the finite numbers among the values; None without any."""
     numbers = [float(value) for value in values if number(value)]
     return sum(numbers) / len(numbers) if numbers else None
 
 
 def at_the_end(run: Run, name: str, key: str) -> float | None:
-    """The mean over the seeds of a strategy of what their last records hold under a key."""
+    """Mean over the seeds of a strategy of a metric in their last records."""
     return mean(figure_of(cell.last, key) for cell in run.of(name))
 
 
 def section(run: Run) -> Section | None:
-    """Every metric for every strategy, on the test set and on the rows of the pool that nobody has labeled."""
+    """Every metric for every strategy, on the test set and on the unlabeled rows of the pool."""
     places = [(name, where) for name in run.strategies for where in ("", "pool.")]
     values = {(n, w, key): at_the_end(run, n, w + key) for n, w in places for key in METRICS}
     kept = [(n, w) for n, w in places if any(values[n, w, key] is not None for key in METRICS)]
@@ -56,8 +56,8 @@ def _pool_words(run: Run) -> str:
     ]
     sample = f" ({many[0]} rows, a sample of {many[1]})" if len(many) == 2 else ""
     return (
-        f"“Pool” is measured on rows that are not labeled yet{sample}: what the model will face if it answers for "
-        "the rest. A strategy that picks the hard rows leaves the easy ones, so it may look better there "
+        f"“Pool” is measured on rows that are not labeled yet{sample}: those the model would have to label "
+        "automatically. A strategy that selects hard rows leaves the easy ones, so it may look better there "
         "than on the test set."
     )
 
@@ -89,7 +89,7 @@ def groups(run: Run) -> Section | None:
     parts = _broken_down(run, "per_group", columns, "Accuracy by group", "accuracy")
     if not parts:
         return None
-    note = Statement("A score of a few rows says little: look at the counts first.")
+    note = Statement("Scores of a few rows are unreliable: check the counts first.")
     return Section("groups", "By group", "Groups", (*parts, note))
 
 
@@ -103,8 +103,9 @@ def _broken_down(run: Run, key: str, columns: Sequence[TableColumn], heading: st
     if not found:
         return ()
     named = {name: [(each, *values.values()) for each, values in found[name].items()] for name in found}
+    suffix = ", after the last round, mean over its seeds."
     panels = [
-        Panel(name, (Table("", f"{heading} of {name}", tuple(columns), rows, _of(name)),))
+        Panel(name, (Table("", f"{heading} of {name}", tuple(columns), rows, f"{name}{suffix}"),))
         for name, rows in named.items()
     ]
     kind = key.removeprefix("per_")
@@ -126,17 +127,13 @@ def _broken_down(run: Run, key: str, columns: Sequence[TableColumn], heading: st
     return (*parts, *tabs(kind, "Strategy", panels), table)
 
 
-def _of(name: str) -> str:
-    return f"{name}, after the last round, mean over its seeds."
-
-
 def _by_name(run: Run, name: str, key: str, keys: Sequence[str]) -> Broken:
-    """Class or group -> each figure's mean over the seeds, in the order in which they are first met."""
+    """Mean of each metric over the seeds, by class or group in order of first occurrence."""
     lasts = [cell.last.get(key) for cell in run.of(name)]
     tables = [table for table in lasts if isinstance(table, Mapping)]
     names = dict.fromkeys(str(each) for table in tables for each in table)
     entries = {each: [t[each] for t in tables if isinstance(t.get(each), Mapping)] for each in names}
-    return {each: {k: mean(entry.get(k) for entry in found) for k in keys} for each, found in entries.items()}
+    return {each: {k: mean(entry.get(k) for entry in group) for k in keys} for each, group in entries.items()}
 
 
 def _plot(run: Run, found: Mapping[str, Broken], heading: str, main: str, name: str) -> Plot | None:

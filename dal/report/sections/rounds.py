@@ -1,10 +1,10 @@
-"""All figures, round by round."""
+"""Section with all metrics, round by round."""
 
 from collections.abc import Sequence
 
 from dal.report.measures import METRICS, SECONDS, figure_of
 from dal.report.page_parts import Fold, Head, Part, Section, Statement, Table, TableColumn
-from dal.report.run_reading import CellRecord, Record, Run
+from dal.report.run_reading import CellRecord, Run
 from dal.report.sections.quality import mean
 from dal.report.series import paint
 
@@ -13,7 +13,7 @@ _TIMED = ("fit_seconds", "pass_seconds", "select_seconds")
 
 
 def section(run: Run) -> Section:
-    """For each strategy the means over its seeds, and each seed folded away."""
+    """Means over the seeds of each strategy, and each seed collapsed."""
     parts: list[Part] = []
     for name in run.strategies:
         parts.append(Head(run.title(name), paint(run, name)))
@@ -47,7 +47,8 @@ def _seeds(cells: Sequence[CellRecord]) -> Fold:
     parts: list[Part] = []
     for cell in cells:
         if cell.records:
-            rows = [_figures(record) for record in cell.records]
+            keys = ("labels", *_TABLED, *_TIMED)
+            rows = [tuple(figure_of(record, key) for key in keys) for record in cell.records]
             where = f"{cell.name}, seed {cell.seed}"
             parts.append(Table("", f"Rounds of {where}", _columns(), rows, f"{where}: {cell.status}"))
     unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
@@ -55,12 +56,8 @@ def _seeds(cells: Sequence[CellRecord]) -> Fold:
     return Fold("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
 
 
-def _figures(record: Record) -> tuple[object, ...]:
-    return tuple(figure_of(record, key) for key in ("labels", *_TABLED, *_TIMED))
-
-
 def _everything(run: Run) -> Table:
-    """Every figure of every record, for the exports alone."""
+    """Every metric of every record, for the exports only."""
     keys = [key for key in (*METRICS, *SECONDS) if any(key in r for c in run.cells for r in c.records)]
     keys += [
         f"pool.{key}"

@@ -1,4 +1,4 @@
-"""Whether the labels that a strategy chose serve another model, too."""
+"""Section on the successor: another learner trained on the labels that a strategy selected."""
 
 from collections.abc import Mapping
 
@@ -9,26 +9,26 @@ from dal.report.run_reading import Record, Run
 
 
 def section(run: Run) -> Section | None:
-    """One sentence for each strategy, and its figures: those of `successor.json`, of the rounds that there are."""
-    cells = {f"{cell.name}-seed{cell.seed}": [r for r in cell.records if _told(r)] for cell in run.cells}
-    found = conclusion(cells, run.baseline)
-    if not found:
+    """One sentence for each strategy, and the figures of `successor.json` for the existing rounds."""
+    cells = {f"{cell.name}-seed{cell.seed}": [r for r in cell.records if _has_scores(r)] for cell in run.cells}
+    result = conclusion(cells, run.baseline)
+    if not result:
         return None
-    strategies = found["strategies"]
+    strategies = result["strategies"]
     parts: list[Part] = [Statement(each["text"], "lead") for each in strategies.values()]
     if strategies:
-        parts.append(_table(strategies, str(run.baseline), found["learner"]))
+        parts.append(_table(strategies, str(run.baseline), result["learner"]))
     else:
         parts.append(
-            Statement(f"{found['learner']} was trained on the same labels; there is no baseline to compare with.")
+            Statement(f"{result['learner']} was trained on the same labels; there is no baseline to compare with.")
         )
     return Section("successor", "What another model makes of the labels", "Successor", tuple(parts))
 
 
-def _told(record: Record) -> bool:
-    """Whether the record has the successor's figures, in their form."""
-    said = record.get(KEY)
-    return isinstance(said, Mapping) and "learner" in said and figure_of(said, "accuracy") is not None
+def _has_scores(record: Record) -> bool:
+    """Whether the record has valid scores of the successor."""
+    scores = record.get(KEY)
+    return isinstance(scores, Mapping) and "learner" in scores and figure_of(scores, "accuracy") is not None
 
 
 def _table(strategies: dict[str, dict[str, object]], baseline: str, learner: str) -> Table:

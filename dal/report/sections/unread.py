@@ -1,4 +1,4 @@
-"""Answers of language models that could not be read: how many, and some of them as they came."""
+"""Unreadable answers of language models: their number, and some examples."""
 
 from collections.abc import Iterable
 
@@ -7,44 +7,44 @@ from dal.report.page_parts import Fold, Part, Statement, Table, TableColumn
 from dal.report.run_reading import Run
 from dal.report.wording import share
 
-#: Answers of each machine that are shown, and characters of each.
+#: Largest number of answers shown of each model, and of characters of each answer.
 SHOWN, LONGEST = 5, 300
 
 
 def parts(run: Run) -> list[Part]:
-    """A sentence for each machine and each learner that gave some, and a few of those, where texts may be shown."""
-    said = [*_of_machines(run), *_of_learners(run)]
-    if not said:
+    """A sentence for each model and learner with unreadable answers, and examples if texts may be shown."""
+    sentences = [*_of_models(run), *_of_learners(run)]
+    if not sentences:
         return []
-    found: list[Part] = [Statement(" ".join(said))]
+    summary: list[Part] = [Statement(" ".join(sentences))]
     if not any(cell.unread for cell in run.cells):
-        return found
+        return summary
     if run.config.get("show_texts") is not True:
-        return [*found, Statement("They may quote texts of the pool, so they are shown only with show_texts: true.")]
-    return [*found, Fold("Some of these answers", (_table(run),))]
+        return [*summary, Statement("They may quote texts of the pool, so they are shown only with show_texts: true.")]
+    return [*summary, Fold("Some of these answers", (_table(run),))]
 
 
-def _of_machines(run: Run) -> Iterable[str]:
-    """Over all seeds and strategies: how many of a machine's answers could not be read."""
+def _of_models(run: Run) -> Iterable[str]:
+    """Share of each oracle model's answers that could not be read, over all seeds and strategies."""
     for who in dict.fromkeys(each.who for cell in run.cells for each in cell.unread):
-        lost = sum(len({each.row for each in cell.unread if each.who == who}) for cell in run.cells)
-        heard = sum(cell.heard.get(who, 0) for cell in run.cells)
-        yield f"{lost:,} of {heard:,} answers of {who} could not be read ({share(lost / heard)})."
+        unread = sum(len({each.row for each in cell.unread if each.who == who}) for cell in run.cells)
+        total = sum(cell.heard.get(who, 0) for cell in run.cells)
+        yield f"{unread:,} of {total:,} answers of {who} could not be read ({share(unread / total)})."
 
 
 def _of_learners(run: Run) -> Iterable[str]:
-    """Of the models that were trained, or asked in the place of training: what the last records say."""
+    """Share of each strategy's learner's answers that could not be read after the last round."""
     for name in run.strategies:
-        lost = heard = 0.0
+        unread = total = 0.0
         for where in ("unread", "pool.unread"):
             for cell in run.of(name):
                 part, count = figure_of(cell.last, f"{where}.share"), figure_of(cell.last, f"{where}.count")
                 if part is not None and count is not None:
-                    lost, heard = lost + part * count, heard + count
-        if lost:
+                    unread, total = unread + part * count, total + count
+        if unread:
             yield (
-                f"With {name} the learner was asked about {heard:,.0f} texts after the last round; "
-                f"{share(lost / heard)} of its answers could not be read and count as unsure."
+                f"With {name} the learner was asked about {total:,.0f} texts after the last round; "
+                f"{share(unread / total)} of its answers could not be read and count as unsure."
             )
 
 
@@ -59,8 +59,8 @@ def _table(run: Run) -> Table:
     for cell in run.cells:
         for each in {(each.row, each.who): each for each in cell.unread}.values():
             rows.setdefault((cell.name, each.who), []).append((cell.name, each.who, each.row, _short(each.text)))
-    some = [row for found in rows.values() for row in found[:SHOWN]]
-    caption = f"The first {SHOWN} of each machine, as they came, cut to {LONGEST} characters; all are in labels.db."
+    some = [row for group in rows.values() for row in group[:SHOWN]]
+    caption = f"The first {SHOWN} of each model, unchanged but cut to {LONGEST} characters; all are in labels.db."
     return Table("unread", "Answers that could not be read", columns, some, caption)
 
 
