@@ -117,9 +117,7 @@ def test_the_head_alone_gives_what_the_whole_model_does(name, tmp_path, rows, mo
 def test_a_checkpoint_without_a_head_is_refused_when_it_is_read(tiny_bert, rows):
     for learner in (TransformerLearner(str(tiny_bert)), ProbeLearner(str(tiny_bert))):
         data = learner.prepare(rows)
-        with pytest.raises(
-            LearnerError, match=r"no trained masked-language-model head \(\d+ weights are missing"
-        ):
+        with pytest.raises(LearnerError, match=r"no trained masked-language-model head \(\d+ weights are missing"):
             learner.untrained(data).outputs(data, names={"surprisal"})
 
 
