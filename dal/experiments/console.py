@@ -17,7 +17,7 @@ _COLUMNS: Sequence[tuple[str, str, str]] = (
     ("ece", "ECE", ".3f"),
     ("fit_seconds", "fit s", ".1f"),
     ("pass_seconds", "pass s", ".1f"),
-    ("select_seconds", "select s", ".2f"),
+    ("select_seconds", "sel. s", ".2f"),
 )
 _WIDE = 14
 
