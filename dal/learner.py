@@ -1,4 +1,4 @@
-"""The contract of a model family: a Learner is an immutable recipe, a Predictor the result of following it."""
+"""The model interface: a `Learner` is an immutable training recipe, a `Predictor` the trained model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,34 +13,34 @@ from dal.outputs import Outputs, closure
 
 __all__ = ["SILENT", "UNREAD", "Learner", "Monitor", "Predictor", "Prepared", "watched"]
 
-#: The output of models that answer in words: (N,), the share of the answers to each row that could not be read.
+#: Output of models that answer in text: (N,) share of the answers for each row that could not be parsed.
 UNREAD = "unread"
 
 
 class Prepared(ABC):
-    """Rows made ready for a model, once per session: tokens on disk, tensors, ... Padding happens per batch."""
+    """Rows preprocessed for a model, once per session, such as token ids or tensors. Batches are padded on access."""
 
     classes: tuple[str, ...]
     multilabel: bool
-    lengths: Tensor  # (N,) int64: what a row costs, in tokens; ones where all rows cost the same
+    lengths: Tensor  # (N,) int64: cost of a row in tokens; ones where all rows cost the same
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The rows as one batch on the CPU, padded to the longest of them."""
+        """Return the rows as one batch on the CPU, padded to the longest row."""
 
 
 class Predictor(ABC):
-    """A trained model, or an untrained one that offers its label-free names only.
+    """A trained model, or an untrained one that provides its label-free names only.
 
     Attributes:
-        approximate: whether a pass runs in reduced precision unless `exact` is asked for. The session then rescores the
-            best rows of a `rowwise` strategy exactly.
-        unreadable: place among the rows of the last pass -> what a model that answers in words said there, verbatim,
-            where no answer could be read. Such a model offers `UNREAD` besides what it makes of its answers, from one
-            pass; each round's record and the report then say what share it was.
+        approximate: whether a pass runs in reduced precision unless `exact` is requested. The session then rescores
+            the best rows of a `rowwise` strategy exactly.
+        unreadable: verbatim responses of a text-generating model that could not be parsed, keyed by the index of the
+            row in the last pass. Such a model also provides `UNREAD` from the same pass; each round's record and the
+            report show that share.
     """
 
     approximate: bool = False
@@ -57,28 +57,32 @@ class Predictor(ABC):
         exact: bool = False,
         monitor: Monitor = SILENT,
     ) -> Outputs:
-        """The named outputs for `rows` (all when None), in their order, in ONE pass over the model.
+        """Compute the named outputs in one pass over the model, in float32 on the model's device.
 
-        `names` may hold anything of `dal.outputs.closure(learner.provides)`; what follows from other names is
-        derived. `seed` decides every random draw (dropout masks). The result is float32 on the model's device; the
-        pass may run in bfloat16 unless `exact`.
+        Args:
+            data: prepared rows.
+            rows: indices of the rows, in the order of the result; all rows when `None`.
+            names: subset of `dal.outputs.closure(learner.provides)`. Derived names are computed from their sources.
+            seed: seed of all random draws, such as dropout masks.
+            exact: forbid reduced precision; otherwise the pass may run in bfloat16.
+            monitor: receives the progress.
 
         Raises:
-            NeedError: a name that this predictor cannot compute.
+            NeedError: this predictor cannot compute one of the names.
         """
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the model so that `Learner.load` reads it back, whole or not at all."""
+        """Write the model atomically to a folder that `Learner.load` can read."""
 
 
 class Learner(ABC):
-    """An immutable recipe for a model. Subclasses are frozen dataclasses: their fields are their options.
+    """Immutable recipe for training a model. Subclasses are frozen dataclasses; fields are options.
 
     Attributes:
-        provides: the names it can compute (`logits`, `features`, `embeddings`, `mc_logits`, ...).
-        label_free: those that need no training. A strategy that reads only these causes no fit.
-        unknown: whether `mc_logits` may have one column more than there are classes, for samples that gave no answer.
+        provides: names of the outputs that the model computes (`logits`, `features`, `embeddings`, `mc_logits`, ...).
+        label_free: names that need no training. A strategy that reads only these causes no fit.
+        unknown: whether `mc_logits` may have one extra column, for samples without an answer.
     """
 
     provides = frozenset()  # type: ignore[var-annotated]
@@ -88,7 +92,7 @@ class Learner(ABC):
 
     @abstractmethod
     def prepare(self, data: Any) -> Prepared:
-        """The rows of a `dal.data.Rows` made ready for this model, once per session. Cached on disk where it pays."""
+        """Preprocess a `dal.data.Rows` for this model, once per session. May be cached on disk."""
 
     @abstractmethod
     def fit(
@@ -103,31 +107,33 @@ class Learner(ABC):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> Predictor:
-        """A predictor trained on `rows` of `data`.
+        """Train a predictor on `rows` of `data`.
 
         Args:
-            rows: (L,) int64.
+            data: prepared rows.
+            rows: (L,) int64 indices of the training rows.
             labels: (L,) int64, or (L, C) bool when multi-label.
-            seed: decides initialisation, order and dropout: the same seed gives the same predictor on one device.
-            weights: (L,) sample weights, ones when None.
-            validation: rows that are never trained on, with their labels, for early stopping.
-            previous: last round's predictor, when training goes on from it.
+            seed: seed of initialisation, row order and dropout: the same seed gives the same predictor on one device.
+            weights: (L,) sample weights; ones when `None`.
+            validation: held-out rows and their labels, for early stopping.
+            previous: predictor of the previous round, for training that continues from it.
+            monitor: receives the progress.
 
         Raises:
-            LearnerError: the labels cannot train this model (a single class, say).
+            LearnerError: the labels cannot train this model, for example because they hold a single class.
         """
 
     @abstractmethod
     def untrained(self, data: Prepared) -> Predictor:
-        """A predictor that offers the label-free names only."""
+        """Return a predictor that provides the label-free names only."""
 
     @abstractmethod
     def load(self, folder: Path, data: Prepared) -> Predictor:
-        """The predictor that `Predictor.save` wrote to `folder`."""
+        """Load the predictor that `Predictor.save` wrote to `folder`."""
 
 
 def watched(names: Iterable[str]) -> frozenset[str]:
-    """What a pass reads besides what is wanted of it, for the record, of a model that provides the names.
+    """Return the names that every pass reads for the round's record, from a model that provides `names`.
 
     Example:
         >>> watched({"logits", "unread"}), watched({"logits"})

@@ -1,27 +1,27 @@
-"""What long work tells those who watch. Imports nothing, so that work without tensors can be watched too."""
+"""Progress callbacks. This module imports nothing, so that code without tensors can report progress too."""
 
 
 class Monitor:
-    """What long work tells those who watch. This one is silent; the session's draws a bar and keeps the batch plan.
+    """Progress callbacks of a long operation. This base class is silent; the session's subclass draws a progress bar.
 
     Attributes:
-        token_budget: the tokens per batch that a pass must start from, None for its own default. Recorded by the
-            session, so that a resumed pass is cut into the same batches as the one that was killed.
+        token_budget: initial number of tokens per batch; `None` for the default of the pass. The session records it,
+            so that a resumed pass forms the same batches as the interrupted one.
     """
 
     token_budget: int | None = None
 
     def started(self, what: str, total: int) -> None:
-        """Work on `total` rows (or steps) begins."""
+        """Report the start of work on `total` rows (or steps)."""
 
     def advanced(self, count: int) -> None:
-        """`count` more rows (or steps) are done."""
+        """Report that `count` more rows (or steps) are done."""
 
     def halved(self, token_budget: int) -> None:
-        """The pass ran out of memory and goes on with this smaller budget."""
+        """Report that the pass ran out of memory and continues with this smaller token budget."""
 
     def finished(self) -> None:
-        """The work is done."""
+        """Report that the work is done."""
 
 
 SILENT = Monitor()

@@ -1,4 +1,4 @@
-"""What a model computed for some rows, as named tensors, and which names follow from which."""
+"""Model outputs as named tensors, and the names that can be derived from others."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from dal.functional.precision import true_float32
 
 Value = Tensor | OuterPoints
 
-#: Names that follow from others, row by row and without the model.
+#: Derived names -> names that they are computed from, row by row and without the model.
 FOLLOWS: Mapping[str, frozenset[str]] = {
     "probs": frozenset({"logits"}),
     "log_probs": frozenset({"logits"}),
@@ -25,27 +25,29 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
     "joint_mc_log_probs": frozenset({"joint_mc_logits"}),
 }
 
-#: Reductions over the K samples, folded batch by batch inside the pass, so that N*K*C floats are never held.
+#: Reductions over the K samples -> name of the samples. They are computed batch by batch during the pass, so that
+#: N*K*C floats are never held.
 FOLDS: Mapping[str, str] = {
     "mutual_information": "mc_logits",  # (N,): BALD, in nats
-    "vote_counts": "mc_logits",  # (N, C): how many of the K samples vote for each class
-    "vote_shares": "mc_logits",  # (N, C): the same as a share of K, 0 to 1
-    "consensus": "mc_logits",  # (N, C): the mean over the samples of the predicted probabilities
-    "mean_std": "mc_logits",  # (N,): their standard deviation over the samples, mean over the classes
+    "vote_counts": "mc_logits",  # (N, C): number of the K samples that vote for each class
+    "vote_shares": "mc_logits",  # (N, C): vote counts divided by K, 0 to 1
+    "consensus": "mc_logits",  # (N, C): mean of the predicted probabilities over the samples
+    "mean_std": "mc_logits",  # (N,): standard deviation of the probabilities over the samples, mean over the classes
 }
 
 
 def closure(provides: Iterable[str]) -> frozenset[str]:
-    """Every name that can be read when `provides` can be computed."""
+    """Return all names that can be read from a model that computes `provides`."""
     names = frozenset(provides)
     names |= {name for name, source in FOLDS.items() if source in names}
     return names | {name for name, sources in FOLLOWS.items() if sources <= names}
 
 
 def sources(names: Iterable[str]) -> frozenset[str]:
-    """The names a pass must gather so that all of `names` can be read: follow-ups replaced by what they follow from.
+    """Return the names that a pass must collect so that all of `names` can be read.
 
-    A fold (see `FOLDS`) is gathered as itself, and dropped when its raw samples are gathered anyway.
+    Derived names are replaced by their sources. A reduction over samples (see `FOLDS`) is collected itself, unless its
+    samples are collected anyway.
     """
     wanted: frozenset[str] = frozenset()
     for name in names:
@@ -54,16 +56,17 @@ def sources(names: Iterable[str]) -> frozenset[str]:
 
 
 def log_probs(logits: Tensor, multilabel: bool = False) -> Tensor:
-    """Log-probabilities (nats) of logits (..., C): a categorical over C, or C Bernoullis. Finite everywhere.
+    """Log-probabilities in nats of logits (..., C): one categorical distribution over C, or C Bernoullis.
 
-    An impossible outcome (a logit of -inf) is floored at the log of the smallest normal number of the type.
+    The result is finite: an impossible outcome (a logit of -inf) gets the logarithm of the smallest normal number of
+    the type.
     """
     out = F.logsigmoid(logits) if multilabel else F.log_softmax(logits, -1)
     return out.clamp_min_(math.log(torch.finfo(out.dtype).tiny))
 
 
 def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:
-    """Gradient of the cross-entropy at the predicted label with respect to the last layer's weight, as factors.
+    """Gradients of the cross-entropy at the predicted labels with respect to the last layer's weight, as factors.
 
     Row i is vec((p_i - y_i) (x) h_i), with y_i one-hot at the most probable class (multi-label: 1 where p > 1/2).
     Shapes: logits (N, C), features (N, D). Ash et al. 2020, "Deep Batch Active Learning by Diverse, Uncertain
@@ -77,7 +80,7 @@ def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False)
 
 @torch.no_grad()
 def fold(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
-    """The reduction `name` (see `FOLDS`) of mc_logits (N, K, C), in blocks of rows."""
+    """Compute the reduction `name` (see `FOLDS`) of mc_logits (N, K, C), in blocks of rows."""
     N, K, C = mc_logits.shape
     return by_blocks(lambda block: _fold(name, mc_logits[block], multilabel), N, K * C, mc_logits.device)
 
@@ -91,14 +94,14 @@ def _fold(name: str, mc_logits: Tensor, multilabel: bool) -> Tensor:
     if name == "consensus":
         return disagreement.block_consensus(mc_log_probs)
     if name == "mean_std":
-        found = disagreement.block_mean_std(mc_log_probs)
+        values = disagreement.block_mean_std(mc_log_probs)
     else:
-        found = disagreement.block_information(mc_log_probs, multilabel=multilabel)
-    return disagreement.without_rounding(found, mc_logits)  # equal logits need not have equal logarithms
+        values = disagreement.block_information(mc_log_probs, multilabel=multilabel)
+    return disagreement.without_rounding(values, mc_logits)  # equal logits need not have equal log-probabilities
 
 
 def _votes(mc_logits: Tensor, multilabel: bool) -> Tensor:
-    """How many samples find a class the most probable (multi-label: more likely than not), (N, C)."""
+    """Number of samples that predict each class (multi-label: with a probability above 1/2), (N, C)."""
     if multilabel:
         return (mc_logits > 0).sum(1).to(mc_logits.dtype)
     classes = torch.arange(mc_logits.shape[-1], device=mc_logits.device)
@@ -108,14 +111,14 @@ def _votes(mc_logits: Tensor, multilabel: bool) -> Tensor:
 class Outputs:
     """Row-aligned named tensors on one device, float32, read as `outputs["probs"]` or `outputs.probs`.
 
-    Names that follow from others (`probs` from `logits`, `grads` from `logits` and `features`, ...) are derived when
-    first read. Reading a name that was not declared, or that nothing here provides, raises `NeedError`.
+    Derived names (`probs` from `logits`, `grads` from `logits` and `features`, ...) are computed when first read.
+    Reading a name that was not declared, or that cannot be derived, raises `NeedError`.
 
     Args:
-        tensors: name -> tensor (N, ...) or `OuterPoints` of N rows.
-        length: N; needed only when `tensors` is empty.
-        multilabel: False: `probs` is one categorical over C. True: C independent Bernoullis.
-        declared: the names that may be read; None allows all.
+        tensors: mapping from name to tensor (N, ...) or `OuterPoints` of N rows.
+        length: N; required only when `tensors` is empty.
+        multilabel: whether `probs` are C independent Bernoullis instead of one categorical distribution over C.
+        declared: names that may be read; `None` allows all.
     """
 
     __slots__ = ("_declared", "_length", "_tensors", "multilabel")
@@ -145,17 +148,17 @@ class Outputs:
         return self._length
 
     def __repr__(self) -> str:
-        held = ", ".join(sorted(self._tensors))
-        return f"Outputs({self._length} rows: {held or 'nothing computed'})"
+        available = ", ".join(sorted(self._tensors))
+        return f"Outputs({self._length} rows: {available or 'nothing computed'})"
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are; the CPU when there are none."""
+        """Device of the tensors; the CPU when there are none."""
         return next((value.device for value in self._tensors.values()), torch.device("cpu"))
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name that can be read."""
+        """Names that can be read."""
         readable = closure(self._tensors)
         return readable if self._declared is None else readable & self._declared
 
@@ -177,16 +180,16 @@ class Outputs:
     def _derive(self, name: str) -> Value:
         missing = FOLLOWS.get(name, {FOLDS[name]} if name in FOLDS else {name}) - self._tensors.keys()
         if missing:
-            held = listing(self._tensors)
-            raise NeedError(f"{name!r} was not computed: there is no {listing(missing)} among {held}")
+            available = listing(self._tensors)
+            raise NeedError(f"{name!r} was not computed: there is no {listing(missing)} among {available}")
         return _DERIVE[name](self)
 
     def declare(self, names: Iterable[str]) -> "Outputs":
-        """The same rows, of which only `names` may be read."""
+        """Return the same rows with access restricted to `names`."""
         return self._with(self._tensors, self._length, frozenset(names))
 
     def take(self, index: Tensor | Sequence[int] | slice) -> "Outputs":
-        """The rows at `index`, in its order."""
+        """Return the rows at `index`, in the order of `index`."""
         if not isinstance(index, slice):
             index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
         tensors = {name: value[index] for name, value in self._tensors.items()}
@@ -197,17 +200,17 @@ class Outputs:
         return Outputs(tensors, length=length, multilabel=self.multilabel, declared=declared)
 
     def to(self, device: torch.device | str) -> "Outputs":
-        """The same rows on another device."""
+        """Return the same rows on another device."""
         return self._with({k: v.to(device) for k, v in self._tensors.items()}, self._length, self._declared)
 
 
 def _as_float32(value: Value) -> Value:
-    kind = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
-    return value.to(torch.float32) if kind in (torch.float16, torch.bfloat16) else value
+    dtype = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
+    return value.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else value
 
 
 def listing(names: Iterable[str]) -> str:
-    """Names in a message."""
+    """Format names for a message: sorted and separated by commas."""
     return ", ".join(sorted(names)) or "nothing"
 
 
@@ -217,7 +220,7 @@ def _probs(outputs: Outputs) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """`logits.softmax(-1)` in half its time where classes are few: a row of torch's own is a call of its own."""
+    """`logits.softmax(-1)` in half the time for few classes: PyTorch's kernel makes one call per row."""
     out = torch.empty_like(logits)
     ones = logits.new_ones(logits.shape[-1])
     with true_float32():

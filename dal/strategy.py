@@ -1,4 +1,4 @@
-"""The contract a strategy fulfils: a small immutable value with one pure method over tensors."""
+"""The strategy interface: an immutable value with one pure method over tensors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,42 +16,43 @@ from dal.outputs import Outputs
 
 
 class Memory:
-    """What a query remembers. This one keeps nothing; the session's does."""
+    """Distances kept between the rounds of a session. This base class keeps nothing; the session's subclass does."""
 
     def bounds(self, name: str, pool: Outputs, labeled: Outputs) -> Bounds | None:
-        """Upper bounds of the squared distance of every pool row to the nearest labeled rows, in the space `name`.
+        """Return upper bounds of the squared distance from each pool row to its nearest labeled row.
 
-        The labeled rows that they do not account for are marked as new. None when nothing is known.
+        Labeled rows that the bounds do not cover are marked as new. Returns `None` when nothing is known.
 
         Args:
-            name: of the outputs that are points.
-            pool: as the query has it. A part of it, or other rows, is unknown here.
-            labeled: likewise.
+            name: name of the output whose values are the points, such as `embeddings`.
+            pool: pool of the query, whole; nothing is known about a subset of it or about other rows.
+            labeled: labeled rows of the query, whole.
         """
         return None
 
     def keep(self, name: str, pool: Outputs, labeled: Outputs, squared: Tensor, chosen: Tensor) -> None:
-        """Keep bounds (N,) of the squared distances to the nearest of the labeled and the chosen rows.
+        """Store upper bounds of the squared distances to the nearest labeled or chosen row.
 
         Args:
             name, pool, labeled: as for `bounds`.
-            squared: (N,), not negative, infinite where nothing is known.
+            squared: (N,) upper bounds, not negative; infinite where nothing is known.
             chosen: (n,) positions in the pool.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Everything a strategy may look at.
+    """The complete input of a strategy.
 
     Attributes:
-        pool: outputs of the N rows without a label.
-        labeled: outputs of the L rows with one; L may be 0.
-        target: outputs of the rows the answers should serve: a seeded sample of the pool by default, never the test.
+        pool: outputs of the N unlabeled rows.
+        labeled: outputs of the L labeled rows; L may be 0.
+        target: outputs of the rows on which predictions should improve: a seeded sample of the pool by default, never
+            the test set.
         labels: (L,) int64; (L, C) bool when multi-label.
-        n: how many to choose, 1 <= n <= N.
-        generator: on the CPU; the only randomness a strategy may use.
-        memory: what is known from earlier rounds of the same session. It may save work, but must change no choice.
+        n: number of rows to select, 1 <= n <= N.
+        generator: generator on the CPU; the only source of randomness that a strategy may use.
+        memory: distances from earlier rounds of the same session. They may save work but must not change the selection.
     """
 
     pool: Outputs
@@ -63,29 +64,29 @@ class Query:
     memory: Memory = field(default_factory=Memory)
 
     def rand(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1) from the generator, on the device of the outputs."""
+        """Uniform random numbers in [0, 1), drawn from the generator, on the device of the outputs."""
         return torch.rand(*shape, generator=self.generator).to(self.pool.device)
 
     def randn(self, *shape: int) -> Tensor:
-        """Standard normal numbers from the generator, on the device of the outputs."""
+        """Standard normal random numbers, drawn from the generator, on the device of the outputs."""
         return torch.randn(*shape, generator=self.generator).to(self.pool.device)
 
     def gumbel(self, *shape: int) -> Tensor:
-        """Standard Gumbel numbers from the generator, on the device of the outputs."""
+        """Standard Gumbel random numbers, drawn from the generator, on the device of the outputs."""
         uniform = torch.rand(*shape, generator=self.generator, dtype=torch.float64)
         return -(-uniform.clamp_min(1e-300).log()).log().float().to(self.pool.device)
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What a strategy chose.
+    """The rows that a strategy selected.
 
     Attributes:
-        positions: (n,) int64 in the pool, distinct, best first.
-        scores: (n,) what made them win, shown to the person who answers; None when nothing did.
-        notes: figures about the whole choice, such as core-set's coverage radius.
-        why: in words, why the choice was made in this way, where the strategy could have made it in another. The run's
-            log shows it when it changes.
+        positions: (n,) int64, distinct positions in the pool, best first.
+        scores: (n,) score of each selected row, shown to the annotator; `None` when the strategy has no scores.
+        notes: named figures about the whole selection, such as the coverage radius of core-set.
+        why: reason for the selection, in words, where the strategy could have acted in another way. The run logs it
+            when it changes.
     """
 
     positions: Tensor
@@ -96,14 +97,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class RoundState:
-    """What is known before a round, in numbers only.
+    """Counts and metrics known before a round.
 
     Attributes:
-        round: batches ever asked.
-        labels: rows with a label.
-        per_class: labels per class, (C,).
-        budget: labels left to ask for, None when unlimited.
-        metrics: the metrics of past rounds, oldest first.
+        round: number of batches asked so far.
+        labels: number of labeled rows.
+        per_class: number of labels per class, (C,); empty when classes are not counted.
+        budget: number of labels left to ask for; `None` when unlimited.
+        metrics: metrics of past rounds, oldest first.
     """
 
     round: int = 0
@@ -114,18 +115,19 @@ class RoundState:
 
 
 class Strategy(ABC):
-    """Chooses which rows to ask next. Subclasses are frozen dataclasses: their fields are their options.
+    """Acquisition strategy: selects the rows to label next. Subclasses are frozen dataclasses; fields are options.
 
     Class attributes (plain and unannotated, or properties, so that they do not become options):
-        needs: names read from `query.pool`.
-        labeled_needs: names read from `query.labeled`.
-        target_needs: names read from `query.target`.
-        multilabel: whether the strategy is right for multi-label outputs.
-        rowwise: whether a row's score depends on that row alone, so that the best rows of a pass in reduced precision
-            can be rescored exactly by themselves.
-        delegates: whether it only hands its query over to other strategies, by `choose`, which checks what those read.
-        paper: where the method was published.
-        advice: one line: when it wins and when it loses.
+        needs: names of the outputs read from `query.pool`.
+        labeled_needs: names of the outputs read from `query.labeled`.
+        target_needs: names of the outputs read from `query.target`.
+        multilabel: whether the strategy supports multi-label outputs.
+        rowwise: whether a row's score depends on that row alone. The best rows of a pass in reduced precision can then
+            be rescored exactly without the rest of the pool.
+        delegates: whether the strategy only forwards its query to other strategies through `choose`, which checks
+            their inputs.
+        paper: reference of the method.
+        advice: one line of guidance: when to use the strategy and when not.
     """
 
     needs = frozenset()  # type: ignore[var-annotated]
@@ -139,44 +141,44 @@ class Strategy(ABC):
 
     @property
     def title(self) -> str:
-        """What tables, reports and folders call it: the class name, or the parts of a schedule."""
+        """Name in tables, reports and folder names: the class name, or the parts of a schedule."""
         return type(self).__name__
 
     def resolve(self, state: RoundState) -> "Strategy":
-        """The strategy that acts in this round: itself, unless it is a schedule such as `Phases`."""
+        """Return the strategy that acts in this round: itself, unless it is a schedule such as `Phases`."""
         return self
 
     def why(self, state: RoundState) -> str:
-        """In words, why `resolve` gives the strategy that it gives; empty where there is nothing to say."""
+        """Explain the result of `resolve` in words; empty when there is nothing to explain."""
         return ""
 
     @abstractmethod
     def select(self, query: Query) -> Tensor | Selection:
-        """n distinct positions in the pool, best first, (n,) int64."""
+        """Select n distinct positions in the pool, best first, (n,) int64."""
 
 
 class ScoreStrategy(Strategy):
-    """A strategy that scores every row by itself and asks for the highest.
+    """Strategy that assigns one score to each row and selects the n highest.
 
     Class attributes (plain and unannotated, or properties, so that they do not become options):
-        lowest: the lowest value that a score can take, minus infinity where there is none. What turns scores into
-            weights, such as `Stochastic`, measures them from there.
+        lowest: greatest lower bound of the scores; minus infinity when they are unbounded. Strategies that turn scores
+            into weights, such as `Stochastic`, subtract it first.
     """
 
     lowest = 0.0
 
     @abstractmethod
     def score(self, query: Query) -> Tensor:
-        """One finite number per pool row, (N,). The highest is asked first; ties are broken by the generator."""
+        """Finite score of each pool row, (N,). The highest is selected first; the generator breaks ties."""
 
     def select(self, query: Query) -> Selection:
-        """The n highest scores."""
+        """Select the rows with the n highest scores."""
         scores = self.checked_score(query)
         positions = top(scores, query.n, generator=query.generator)
         return Selection(positions, scores[positions])
 
     def checked_score(self, query: Query) -> Tensor:
-        """`score`, once it is sure that it is one finite number per row (`SelectionError`)."""
+        """Return `score` after checking that it is one finite number per row (`SelectionError`)."""
         scores = self.score(query)
         if scores.shape != (len(query.pool),):
             raise SelectionError(
@@ -187,25 +189,25 @@ class ScoreStrategy(Strategy):
 
 
 def name_of(strategy: Strategy) -> str:
-    """Its title, as errors, tables and reports show it."""
+    """Return the strategy's title, as errors, tables and reports show it."""
     return strategy.title
 
 
 def all_needs(strategy: Strategy) -> frozenset[str]:
-    """Every name the strategy reads from any of its outputs."""
+    """Names of all outputs that the strategy reads, from the pool, the labeled and the target rows."""
     return frozenset(strategy.needs) | frozenset(strategy.labeled_needs) | frozenset(strategy.target_needs)
 
 
 def choose(strategy: Strategy, query: Query) -> Selection:
-    """The strategy's checked selection: the one boundary between the engine and anybody's strategy.
+    """Run a strategy on a query and validate its inputs and its selection.
 
-    The outputs are restricted to the names that the strategy declares, and checked to be finite. The result must be n
-    distinct positions within the pool.
+    This is the only boundary between the engine and a strategy. Outputs are restricted to the names that the strategy
+    declares and must be finite. The selection must consist of n distinct positions in the pool.
 
     Raises:
-        NeedError: it read a name that it did not declare, or it is not right for multi-label outputs.
-        SelectionError: it returned something else, or a value it reads is NaN or infinite.
-        LearnerError: it ran out of memory.
+        NeedError: the strategy read an undeclared name, or does not support multi-label outputs.
+        SelectionError: the selection is invalid, or an input of the strategy is NaN or infinite.
+        LearnerError: the strategy ran out of memory.
     """
     name = name_of(strategy)
     if not 1 <= query.n <= len(query.pool):

@@ -1,4 +1,4 @@
-"""Pure tensor mathematics: no state, no files, no progress bars. Usable alone, on any tensors and any device."""
+"""Pure tensor functions without state, files or progress bars; usable on their own, on tensors on any device."""
 
 from dal.functional.central import central_rows
 from dal.functional.clustering import Clusters, distinct_medoids, kmeans, medoids

@@ -1,4 +1,4 @@
-"""How far points are from the nearest of a growing list of centers: cheap upper bounds, and exact values for a few."""
+"""Distances of points to the nearest of a growing list of centers: cheap upper bounds, and exact values for a few."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from dal.functional.blocks import blocks
 from dal.functional.points import Points
 
-#: Numbers that a table of distances may hold at once: 8 MiB of float32.
+#: Maximum number of elements in a table of distances: 8 MiB of float32.
 TABLE = 2**21
 
-#: Centers that are compared in float64 at once.
+#: Number of centers compared in float64 at once.
 WIDE = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Points seen from the common origin, with their squared norms (M,) raised by what rounding may have done."""
+    """Points relative to a common origin, with squared norms (M,) raised by the maximum rounding error."""
 
     points: Points
     norms: Float[Tensor, " M"]
@@ -30,36 +30,36 @@ class Measured:
         return len(self.points)
 
     def table(self, others: "Measured") -> Float[Tensor, "N M"]:
-        """Upper bounds of all squared distances (N, M), too high by at most `2 rounding(|x|^2 + |y|^2)`."""
+        """Upper bounds of all squared distances (N, M), too large by at most `2 rounding(|x|^2 + |y|^2)`."""
         inner = self.points.inner_products(others.points)  # type: ignore[arg-type]
         return inner.mul_(-2).add_(self.norms[:, None]).add_(others.norms)
 
 
 def measured(points: Points, origin: Tensor | None) -> Measured:
-    """The points as `Measured`."""
+    """Convert points to `Measured`, relative to an origin (`None` leaves them in place)."""
     points = points.moved(origin)
     return Measured(points, points.squared_norms().mul_(1 + rounding(points)))
 
 
 def rounding(points: Points) -> float:
-    """An expanded squared distance is off by less than this share of `|x|^2 + |y|^2`, in whatever order it is summed.
+    """Error bound of expanded squared distances relative to `|x|^2 + |y|^2`, for any order of summation.
 
-    A sum of D products is off by at most D units (eps / 2) of the sum of their magnitudes, which by Cauchy and Schwarz
-    is at most half of `|x|^2 + |y|^2`. The rest is room for the norms, summed by lanes, and for other operations.
+    The error of a sum of D products is at most D units (eps / 2) times the sum of their magnitudes, which by
+    Cauchy-Schwarz is at most half of `|x|^2 + |y|^2`. The rest covers the norms and the other operations.
     """
     return (1.25 * points.width + 16) * torch.finfo(points.dtype).eps / 2
 
 
 class Centers:
-    """The centers so far: those given, then the picks, in the order in which points are measured against them.
-
-    Args:
-        points: the N points from which picks come.
-        given: centers to start from, none of them twice.
-        room: how many picks there will be at most.
-        origin: seen from here, products cancel little (`Points.origin`).
+    """Growing list of centers: the given ones followed by the picks, in the order in which points are measured.
 
     Holds (L + room) * (D + 2) numbers.
+
+    Args:
+        points: N points from which the picks come.
+        given: L initial centers without duplicates.
+        room: maximum number of picks.
+        origin: origin that limits cancellation in inner products (`Points.origin`); `None` for zero.
     """
 
     def __init__(self, points: Points, given: Points, room: int, origin: Tensor | None) -> None:
@@ -78,7 +78,7 @@ class Centers:
         return Measured(self._near[start:stop], self._norms[start:stop])
 
     def add(self, picks: Int64[Tensor, " P"]) -> None:
-        """The points at these positions become centers."""
+        """Append the points at these positions to the centers."""
         made = self._length - len(self.given)
         self.picks[made : made + len(picks)] = picks
         self._put(self.points[picks])
@@ -94,16 +94,16 @@ class Centers:
         return measured(points, self.origin)
 
     def bounds(self, points: Points, part: slice) -> Float[Tensor, " R"]:
-        """Upper bounds of the squared distances of R points to the nearest center of a part, (R,)."""
+        """Upper bounds of the squared distances of R points to the nearest center of a slice, (R,)."""
         near, others = self._measured(points), self[part]
         inner = near.points.inner_products(others.points)  # type: ignore[arg-type]
         return torch.sub(others.norms, inner, alpha=2, out=inner).amin(1).add_(near.norms)
 
     def exact(self, rows: Int64[Tensor, " R"], start: int, below: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
-        """Squared distances of the points at `rows` to the nearest of the centers from `start` on, in float64, (R,).
+        """Squared distances of the points at `rows` to the nearest center from index `start` on, float64, (R,).
 
-        Only what is less than `below` (R,) float64 counts. The expanded distances say which centers can be the nearest;
-        those are compared by differences in float64.
+        The result is capped at `below` (R,) float64. Expanded distances determine the centers that can be nearest, and
+        these are compared by differences in float64.
         """
         best = below.clone()
         others = self[start:]
@@ -123,7 +123,7 @@ class Centers:
         return best
 
     def _narrowed(self, rows: Tensor, possible: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """The first center of all that are nearest by the expanded form in float64, where many are equally near."""
+        """Pairs of points and their first nearest center by float64 expanded distances, used when many centers tie."""
         best = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
         at = torch.full_like(rows, -1)
         x = self.points[rows].to(torch.float64).moved(self.origin)
@@ -143,14 +143,14 @@ class Centers:
         return i, at[i]
 
     def _differences(self, rows: Tensor, centers: Tensor) -> Float[Tensor, " P"]:
-        """Squared distances of the points at `rows` to the centers with these numbers, pair by pair, in float64."""
+        """Squared distances between pairs of points at `rows` and centers at these indices, in float64, (P,)."""
         squared = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
         for pairs in blocks(len(rows), self.points.width, rows.device):
             squared[pairs] = self.points[rows[pairs]].squared_differences(self._raw(centers[pairs]))  # type: ignore[arg-type]
         return squared
 
     def _raw(self, centers: Tensor) -> Points:
-        """The centers with these numbers as they were given."""
+        """The centers at these indices, in their original coordinates."""
         given = centers < len(self.given)
         if bool(given.all()):
             return self.given[centers]

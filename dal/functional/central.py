@@ -1,4 +1,4 @@
-"""The rows that stand for clusters, and for how many."""
+"""Representative rows of clusters, with the cluster sizes."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,9 +9,9 @@ from dal.functional.clustering import Clusters, distinct_medoids
 
 @torch.no_grad()
 def central_rows(x: Float[Tensor, "N D"], clusters: Clusters) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
-    """Positions of k distinct rows (k,), one for every cluster, and the clusters' sizes (k,), the largest first.
+    """Positions of k distinct rows (k,), one for each cluster, and the cluster sizes (k,), largest cluster first.
 
-    See `distinct_medoids`: the row nearest the center, or for a cluster without rows the nearest that is left.
+    A cluster is represented by the row nearest its center, or if empty by the nearest row left (`distinct_medoids`).
 
     >>> from dal.functional.clustering import kmeans
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [9.0]])

@@ -1,8 +1,8 @@
-"""What every kernel and every constructor refuses: sizes and numbers out of their range, tensors without a meaning.
+"""Argument validation for kernels and constructors: sizes, numbers in range, and tensors.
 
-One rule for tensors: integers, bools and half precision become float32. A tensor that requires grad is read, and no
-gradient is recorded. Complex numbers, another number of dimensions, no columns, and values that are NaN or infinite are
-refused; the latter by the numbers of their rows.
+Tensors of integers, bools and half precision become float32. Tensors that require grad are detached. Complex tensors, a
+wrong number of dimensions, tensors without columns, and NaN or infinite values are refused; errors about values name
+the rows.
 """
 
 import math
@@ -17,15 +17,15 @@ from torch import Tensor
 from dal.errors import ConfigError, SelectionError
 from dal.errors import shown as shown
 
-#: The range of bandwidths, temperatures and the like by which float32 can be divided without overflow or zeros.
+#: Range of divisors such as bandwidths and temperatures that cause neither overflow nor underflow in float32.
 LEAST_SCALE, MOST_SCALE = 1e-16, 1e16
 
-#: Rows that an error names at most.
+#: Maximum number of rows named in an error.
 _NAMED = 5
 
 
 class NotFiniteError(SelectionError, ValueError):
-    """Values that are NaN or infinite, of which nothing can be computed or chosen. Names the rows."""
+    """Input values are NaN or infinite. The message names the rows."""
 
 
 def whole(
@@ -37,15 +37,15 @@ def whole(
     said: str = "",
     error: type[Exception] = ValueError,
 ) -> int:
-    """The value as an int, once it is sure that it is a whole number within the bounds.
+    """Validate an integer within bounds and return it as an int.
 
     Args:
-        value: an int, or a whole number of another library; no bool and no float, whatever its value.
-        name: of the parameter, as the error shows it.
-        least: the lower bound; None for none.
-        most: the upper bound; None for none.
-        said: the bounds in other words.
-        error: what is raised.
+        value: int or integer of another library; bools and floats are refused, even integral ones.
+        name: name of the parameter in the error message.
+        least: inclusive lower bound; `None` for none.
+        most: inclusive upper bound; `None` for none.
+        said: description of the bounds that replaces the default one.
+        error: exception type to raise.
 
     >>> whole(3, "k", 1)
     3
@@ -59,7 +59,7 @@ def whole(
 
 
 def as_whole(value: Any) -> int | None:
-    """The value as an int; None where it is a bool or no whole number by its type."""
+    """Convert an integer type to int; `None` for bools and other types."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -78,18 +78,18 @@ def number(
     said: str = "",
     error: type[Exception] = ValueError,
 ) -> float:
-    """The value as a float, once it is sure that it is a real number within the bounds.
+    """Validate a real number within bounds and return it as a float.
 
     Args:
-        value: an int, a float or a number of another library; neither a bool nor NaN.
-        name: of the parameter, as the error shows it.
-        least: the lower bound, itself allowed; None for none.
-        most: the upper bound, itself allowed; None for none.
-        above: the lower bound, itself excluded; None for none.
-        below: the upper bound, itself excluded; None for none.
+        value: int, float or number of another library; bools and NaN are refused.
+        name: name of the parameter in the error message.
+        least: inclusive lower bound; `None` for none.
+        most: inclusive upper bound; `None` for none.
+        above: exclusive lower bound; `None` for none.
+        below: exclusive upper bound; `None` for none.
         infinite: whether infinity is allowed, within the bounds.
-        said: the bounds in other words.
-        error: what is raised.
+        said: description of the bounds that replaces the default one.
+        error: exception type to raise.
 
     >>> number(1, "sigma", above=0)
     1.0
@@ -111,7 +111,7 @@ def number(
 
 
 def as_number(value: Any) -> float | None:
-    """The value as a float, which may be NaN; None where it is a bool, a text or no number."""
+    """Convert a number to float, possibly NaN; `None` for bools, strings and other types."""
     try:
         return None if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -119,7 +119,7 @@ def as_number(value: Any) -> float | None:
 
 
 def chosen(n: Any, rows: int, what: str = "points", name: str = "n") -> int:
-    """How many of so many rows are to be chosen, once it is sure that there are as many.
+    """Validate the number of rows to select from `rows` rows, from 1 to `rows`, and return it.
 
     >>> chosen(2, 3)
     2
@@ -137,7 +137,7 @@ def _range(
     above: int | float | None = None,
     below: int | float | None = None,
 ) -> str:
-    """The words for a range, such as "from 1 to 5"; empty for none."""
+    """Description of a range, such as "from 1 to 5"; empty without bounds."""
     if least is not None and most is not None:
         return f"from {least} to {most}"
     if above is not None and below is not None:
@@ -148,7 +148,7 @@ def _range(
 
 
 def model_name(model: Any, *, error: type[Exception] = ValueError) -> None:
-    """Make sure that a model is named by some printable text or a path, before anything is looked for."""
+    """Check that a model name is a non-empty printable string or a path, before it is looked up."""
     if not isinstance(model, str | os.PathLike) or not str(model).strip():
         raise error(f"model must be a hub name, a folder or package:NAME/FOLDER, not {shown(model)}")
     if not str(model).isprintable():
@@ -156,34 +156,33 @@ def model_name(model: Any, *, error: type[Exception] = ValueError) -> None:
 
 
 class Options:
-    """Checks the options of an object when it is made, so that nothing is begun with one that has no meaning.
+    """Validator for the options of an object, for use in `__post_init__`. Methods raise `ConfigError`.
+
+    With `optional`, a method accepts `None`. Methods return the validator, so that calls can be chained.
 
     Args:
-        owner: whose attributes they are.
-        named: what errors call it; its class where not given, and nothing where empty.
-
-    Every method raises a `ConfigError`. `optional` allows None.
+        owner: object whose attributes are checked.
+        named: name of the object in errors; its class name by default, and no name if empty.
     """
 
     def __init__(self, owner: Any, named: str | None = None) -> None:
         self._owner = owner
         self._of = type(owner).__name__ if named is None else named
 
-    def _given(self, names: Any, optional: bool) -> Any:  # unchecked: beartype draws an item from Python's generator
+    def _given(self, names: Any, optional: bool) -> Any:  # `Any`: beartype would draw from Python's random generator
         for name in names:
             value = getattr(self._owner, name)
             if not (optional and value is None):
-                yield self._named(name), value
-
-    def _named(self, option: str) -> str:
-        return f"{option} of {self._of}" if self._of else option
+                yield f"{name} of {self._of}" if self._of else name, value
 
     def whole(
         self, *names: str, least: int | None = None, most: int | None = None, optional: bool = False, said: str = ""
     ) -> "Options":
-        """They are whole numbers within the bounds."""
+        """Require whole numbers within the bounds."""
+        bounds = _range(least, most)
+        words = said or (f"{bounds} or null" if optional and bounds else bounds)
         for name, value in self._given(names, optional):
-            whole(value, name, least, most, said=said or _or_null(_range(least, most), optional), error=ConfigError)
+            whole(value, name, least, most, said=words, error=ConfigError)
         return self
 
     def number(
@@ -197,7 +196,7 @@ class Options:
         optional: bool = False,
         said: str = "",
     ) -> "Options":
-        """They are numbers within the bounds."""
+        """Require numbers within the bounds."""
         for name, value in self._given(names, optional):
             number(
                 value,
@@ -213,7 +212,7 @@ class Options:
         return self
 
     def one_of(self, name: str, allowed: Iterable[Any]) -> "Options":
-        """It is one of some values."""
+        """Require one of the allowed values, with the same type."""
         for named, value in self._given((name,), False):
             possible = list(allowed)
             if not any(type(value) is type(each) and value == each for each in possible):
@@ -222,14 +221,14 @@ class Options:
         return self
 
     def text(self, *names: str) -> "Options":
-        """They are texts, and not empty."""
+        """Require non-empty strings."""
         for name, value in self._given(names, False):
             if not isinstance(value, str) or not value:
                 raise ConfigError(f"{name} must be a name, not {shown(value)}")
         return self
 
     def vectors(self, *names: str) -> "Options":
-        """They name outputs that are plain vectors, which the factors of gradients are not."""
+        """Require names of outputs that are plain vectors, which excludes `grads`, stored as factors."""
         self.text(*names)
         for name, value in self._given(names, False):
             if value == "grads":
@@ -237,31 +236,27 @@ class Options:
         return self
 
     def flag(self, *names: str) -> "Options":
-        """They are true or false."""
+        """Require bools."""
         for name, value in self._given(names, False):
             if not isinstance(value, bool):
                 raise ConfigError(f"{name} must be true or false, not {shown(value)}")
         return self
 
 
-def _or_null(words: str, optional: bool) -> str:
-    return f"{words} or null" if optional and words else words
-
-
 # Tensors
 
 
 def floats(x: Any, name: str, dimensions: int | None = None, *, columns: bool = True) -> Tensor:
-    """The tensor in float32 or float64, without a history, once it is sure that it holds real numbers.
+    """Validate a real tensor and return it detached, in float32 or float64.
 
     Args:
-        x: as it was given.
-        name: of the parameter.
-        dimensions: how many it must have; None: any.
-        columns: whether all dimensions but the first must have a length.
+        x: argument to validate.
+        name: name of the parameter in the error message.
+        dimensions: required number of dimensions; `None` for any.
+        columns: whether all dimensions except the first must be non-empty.
 
     Raises:
-        ValueError: it is no dense tensor of real numbers, or has another shape.
+        ValueError: not a dense tensor of real numbers, or of another shape.
 
     >>> floats(torch.tensor([1, 2]), "scores", 1)
     tensor([1., 2.])
@@ -273,7 +268,7 @@ def floats(x: Any, name: str, dimensions: int | None = None, *, columns: bool = 
 
 
 def dense(x: Any, name: str, dimensions: int | None = None) -> Tensor:
-    """The tensor as it is, without a history, once it is sure that it is dense and real (ValueError)."""
+    """Validate a dense tensor of real numbers (`ValueError`) and return it detached, with its dtype."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} must be a tensor, not {type(x).__name__}")
     if x.is_complex() or x.layout is not torch.strided or x.is_quantized:
@@ -284,7 +279,7 @@ def dense(x: Any, name: str, dimensions: int | None = None) -> Tensor:
 
 
 def integers(x: Any, name: str, low: int = 0, high: int | None = None, dimensions: int = 1) -> Tensor:
-    """The tensor as int64, once it is sure that all its numbers are whole and from `low` to below `high` (ValueError).
+    """Validate a tensor of integers from `low` to below `high` (`ValueError`) and return it as int64.
 
     >>> integers(torch.tensor([0, 2]), "labels", 0, 3)
     tensor([0, 2])
@@ -303,7 +298,7 @@ def integers(x: Any, name: str, low: int = 0, high: int | None = None, dimension
 
 
 def aligned(**tensors: Any) -> None:
-    """Make sure that tensors have as many rows each (ValueError)."""
+    """Check that tensors have the same number of rows (`ValueError`)."""
     rows = {name: len(tensor) for name, tensor in tensors.items()}
     if len(set(rows.values())) > 1:
         listed_rows = ", ".join(f"{name} {count}" for name, count in rows.items())
@@ -311,14 +306,14 @@ def aligned(**tensors: Any) -> None:
 
 
 def finite(x: Tensor, name: str) -> Tensor:
-    """The tensor itself, once it is sure that all its values are finite (ValueError)."""
+    """Check that all values of a tensor are finite (`ValueError`), and return it."""
     if not bool(torch.isfinite(x.sum())):
         refuse_rows(x, name)
     return x
 
 
 def not_negative(x: Any, name: str, dimensions: int = 1) -> Tensor:
-    """The tensor as `floats`, once it is sure that all its values are finite and none is negative (ValueError)."""
+    """Validate as `floats`, and check that all values are finite and non-negative (`ValueError`)."""
     given = floats(x, name, dimensions)
     wrong = ~(torch.isfinite(given) & (given >= 0))
     if bool(wrong.any()):
@@ -328,7 +323,7 @@ def not_negative(x: Any, name: str, dimensions: int = 1) -> Tensor:
 
 
 def refuse_rows(x: Tensor, name: str) -> None:
-    """Raise a `ValueError` that names the rows which hold NaN or infinite values, where there are any."""
+    """Raise a `ValueError` that names the rows with NaN or infinite values, if there are any."""
     bad = ~torch.isfinite(x)
     rows = (bad.flatten(1).any(1) if bad.dim() > 1 else bad).nonzero().flatten().tolist()
     if rows:
@@ -336,7 +331,7 @@ def refuse_rows(x: Tensor, name: str) -> None:
 
 
 def listed(rows: list) -> str:
-    """The first of some rows for a message.
+    """Format row numbers for a message, abbreviated after five.
 
     >>> listed([1, 2, 3, 4, 5, 6])
     '1, 2, 3, 4, 5, ...'

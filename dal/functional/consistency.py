@@ -1,4 +1,4 @@
-"""Whether sampled models answer as the model itself does."""
+"""Agreement between sampled predictions and the prediction of the model itself."""
 
 import torch
 from jaxtyping import Float
@@ -11,11 +11,11 @@ from dal.functional.checking import finite, floats
 def inconsistency(
     logits: Float[Tensor, "N C"], vote_shares: Float[Tensor, "N C"], *, multilabel: bool = False
 ) -> Float[Tensor, " N"]:
-    """Share of the sampled models that predict something else than the model itself, (N,), between 0 and 1.
+    """Share of the samples whose prediction differs from that of the model, (N,), between 0 and 1.
 
-    `vote_shares` says which share of the samples votes for each class. With `multilabel`, a class is predicted where
-    its logit is positive, and the result is that of the class with the largest share against it: no more than the
-    share of the samples whose set of classes differs, which the shares alone do not tell.
+    `vote_shares` is the share of the samples that vote for each class. With `multilabel`, a class is predicted if its
+    logit is positive, and the result is the largest share of disagreeing samples over the classes: a lower bound of the
+    share of samples whose label set differs, which cannot be computed from the vote shares.
 
     Gupte et al. 2024, "Revisiting Active Learning in the Era of Vision Foundation Models".
 

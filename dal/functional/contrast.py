@@ -1,4 +1,4 @@
-"""Rows told apart by their predictions: from their labeled neighbours', and from one another's."""
+"""Differences between predictions: to those for labeled neighbours (CAL) and to one another (FALCUN)."""
 
 import math
 
@@ -19,12 +19,12 @@ def neighbor_divergence(
     *,
     multilabel: bool = False,
 ) -> Float[Tensor, " N"]:
-    """Mean divergence of every row's prediction from those of its k neighbours, in nats, (N,).
+    """Mean divergence of each row's prediction from the predictions for its k neighbours, in nats, (N,).
 
-    `1/k sum_j KL(p(neighbour j) || p(row))`, with neighbour j the row `indices[:, j]` of `others`: 0 where all predict
-    alike. With `multilabel`, log_probs are those of C independent Bernoullis and the result is the mean over the
-    classes of the binary divergence. Log-probabilities must be finite (`dal.outputs.log_probs` floors them). Holds O(N)
-    numbers and a block besides its arguments.
+    `1/k sum_j KL(p(neighbour j) || p(row))`, with neighbour j the row `indices[:, j]` of `others`; 0 if all predictions
+    are equal. With `multilabel`, log_probs are those of C independent Bernoullis and the result is the mean over the
+    classes of the binary divergence. Log-probabilities must be finite (`dal.outputs.log_probs` floors them). Extra
+    memory: O(N) numbers and a block.
 
     Margatina, Vernikos, Barrault and Aletras 2021, "Active Learning by Acquiring Contrastive Examples".
 
@@ -41,8 +41,8 @@ def neighbor_divergence(
     divergence = _binary_divergence if multilabel else _divergence
     out = log_probs.new_empty(len(log_probs))
     for rows in blocks(len(log_probs), indices.shape[1] * log_probs.shape[1], log_probs.device):
-        theirs = others[indices[rows]]  # (B, k, C)
-        out[rows] = divergence(theirs, log_probs[rows, None]).mean(1)
+        neighbors = others[indices[rows]]  # (B, k, C)
+        out[rows] = divergence(neighbors, log_probs[rows, None]).mean(1)
     return out.clamp_min(0)  # rounding
 
 
@@ -56,7 +56,7 @@ def _binary_divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def _log_complement(log_p: Tensor) -> Tensor:
-    """log(1 - p), floored as log p is."""
+    """log(1 - p), with the same floor as log p."""
     floor = torch.finfo(log_p.dtype).tiny
     return (-torch.expm1(log_p)).clamp_min(floor).log().clamp_min(math.log(floor))
 
@@ -70,16 +70,16 @@ def falcun(
     generator: torch.Generator,
     multilabel: bool = False,
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
-    """Positions of n rows drawn in favour of unsure ones that are predicted unlike those drawn before, and their worth.
+    """Positions of n rows drawn by uncertainty and by distance to the predictions drawn before, with their scores.
 
-    Each is drawn with probability proportional to `(u + d)^gamma`. u is the uncertainty, one minus the margin; d is the
-    smallest L1 distance between the row's probabilities and those of the rows drawn before, and u for the first. Both
-    are scaled to 0..1 over the rows still left. The worth of a row is its `u + d` when it was drawn. Once that is 0
-    everywhere, rows are drawn uniformly.
+    Each row is drawn with probability proportional to `(u + d)^gamma`. u is the uncertainty, one minus the margin; d is
+    the smallest L1 distance between the row's probabilities and those of the rows drawn before (u for the first draw).
+    Both are scaled to 0..1 over the remaining rows. The score of a row is its `u + d` at the time of the draw. Once
+    `u + d` is 0 for all rows, they are drawn uniformly.
 
-    The draw: every row has a clock, exponentially distributed, that runs at the speed `(u + d)^gamma`, and the first to
-    run out is drawn; what is left of an exponential time is exponential again, so the others run on and N random
-    numbers are enough. With `multilabel`, probs are C independent Bernoullis. Holds a copy of probs and O(N) numbers.
+    Sampling uses exponential clocks: each row has a clock that runs at the speed `(u + d)^gamma`, and the first to run
+    out is drawn. Exponential times are memoryless, so the other clocks continue and N random numbers suffice. With
+    `multilabel`, probs are C independent Bernoullis. Extra memory: a copy of probs and O(N) numbers.
 
     Gilhuber, Beer, Ma and Seidl 2024, "FALCUN: A Simple and Efficient Deep Active Learning Strategy".
 
@@ -93,32 +93,32 @@ def falcun(
     probs, gamma = finite(floats(probs, "probs", 2), "probs"), number(gamma, "gamma", 0)
     n = chosen(n, len(probs), "rows")
     clock = torch.empty(len(probs), dtype=torch.float64).exponential_(generator=generator).to(probs.device)
-    columns = probs.T.contiguous()  # (C, N): sums over the classes run along the rows
+    columns = probs.T.contiguous()  # (C, N): sums over the classes read memory in order
     free = torch.ones_like(clock, dtype=torch.bool)
-    unsure = 1 - margin(probs, multilabel=multilabel).double()
-    apart = unsure  # (N,)
+    uncertainty = 1 - margin(probs, multilabel=multilabel).double()
+    distance = uncertainty  # (N,)
     positions = torch.empty(n, dtype=torch.int64, device=probs.device)
-    worth = probs.new_empty(n)
+    scores = probs.new_empty(n)
     for step in range(n):
-        relevance = _scaled(unsure, free) + _scaled(apart, free)
-        pick, clock = _next_to_ring(clock, relevance, free, gamma)
-        positions[step : step + 1], worth[step : step + 1] = pick, relevance[pick].to(worth.dtype)
+        relevance = _scaled(uncertainty, free) + _scaled(distance, free)
+        pick, clock = _next_to_run_out(clock, relevance, free, gamma)
+        positions[step : step + 1], scores[step : step + 1] = pick, relevance[pick].to(scores.dtype)
         free[pick] = False
-        reached = _l1_distances(columns, columns[:, pick])
-        apart = torch.minimum(apart, reached) if step else reached
-    return positions, worth
+        to_pick = _l1_distances(columns, columns[:, pick])
+        distance = torch.minimum(distance, to_pick) if step else to_pick
+    return positions, scores
 
 
 def _scaled(values: Tensor, free: Tensor) -> Tensor:
-    """The values scaled to 0..1 over those free, (N,); 0 where all are equal."""
+    """Values scaled to 0..1 over the free rows, (N,); 0 if they are equal."""
     low = torch.where(free, values, torch.inf).amin()
     high = torch.where(free, values, -torch.inf).amax()
     width = high - low
     return torch.where(width > 0, (values - low) / width, torch.zeros_like(values)).clamp(0, 1)
 
 
-def _next_to_ring(clock: Tensor, relevance: Tensor, free: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """The first of the free clocks to run out (1,), and what is then left of all of them (N,)."""
+def _next_to_run_out(clock: Tensor, relevance: Tensor, free: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """First free clock to run out (1,), and the work left on all clocks at that time (N,)."""
     highest = torch.where(free, relevance, 0).amax()
     speed = torch.where(highest > 0, relevance / highest, 1).pow(gamma) * free
     time = torch.where(speed > 0, clock / speed, torch.inf)
@@ -127,7 +127,7 @@ def _next_to_ring(clock: Tensor, relevance: Tensor, free: Tensor, gamma: float) 
 
 
 def _l1_distances(columns: Tensor, column: Tensor) -> Tensor:
-    """`sum_c |p_c - q_c|` of every row (N,), of probabilities held as (C, N) and (C, 1)."""
+    """L1 distance `sum_c |p_c - q_c|` of each row, (N,), from probabilities stored as (C, N) and (C, 1)."""
     out = columns.new_empty(columns.shape[1], dtype=torch.float64)
     for rows in blocks(columns.shape[1], len(columns), columns.device):
         out[rows] = (columns[:, rows] - column).abs_().sum(0)

@@ -1,4 +1,4 @@
-"""Covering points with balls of one radius."""
+"""Maximum coverage of points with balls of a fixed radius."""
 
 from dataclasses import dataclass
 
@@ -13,26 +13,26 @@ from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
 from dal.functional.window import WindowSchedule
 
-#: Rows whose counts are kept up to date from pick to pick, at most.
+#: Maximum number of rows whose counts are updated after every pick.
 WINDOW = 1024
 
-#: Numbers that the table of a window may hold on a CPU: 8 MiB.
+#: Maximum number of elements in the table of a window on a CPU: 8 MiB.
 TABLE = 2**21
 
-#: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
+#: Error bound of an expanded squared distance, in units of eps times the sum of the squared norms.
 ROUNDING = 16
 
-_TILE = 512  # rows and columns of a block of distances, at least
+_TILE = 512  # minimum number of rows and columns of a block of distances
 
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """Balls chosen to cover many targets.
+    """Result of a greedy coverage maximisation.
 
     Attributes:
-        positions: (m,) int64, the centers of the balls in the order in which they were chosen.
-        gains: (m,) int64, how many targets each covered that none before it did; never 0.
-        covered: (M,) the targets that are covered in the end.
+        positions: (m,) int64, centers of the balls, in the order of selection.
+        gains: (m,) int64, number of targets newly covered by each ball; at least 1.
+        covered: (M,) bool, the targets that are covered in the end.
     """
 
     positions: Int64[Tensor, " m"]
@@ -50,29 +50,28 @@ def max_coverage(
     centers: Float[Tensor, "L D"] | None = None,
     generator: torch.Generator | None = None,
 ) -> Coverage:
-    """Up to n of the points, each with the most targets within `radius` that are not covered yet, as a `Coverage`.
+    """Select up to n points, each with the most uncovered targets within `radius`.
 
-    Fewer than n where none of the points covers any more. What the greedy choice covers is at least 1 - 1/e of the most
-    that so many balls can. Equal counts are decided by the generator (on the CPU), or by position without one. A
-    target at the radius exactly is covered.
+    Fewer than n are selected if no point covers further targets. Greedy selection covers at least 1 - 1/e of the
+    maximum. Ties are broken by the generator (on the CPU), or by position without one. A target at exactly the radius
+    is covered.
 
-    Every target is counted for all points once, and subtracted from all of them once, after it is covered: 2 N M D
-    multiplications at most, whatever n is. Between these passes only the counts of a window of the best points are
-    kept up to date; those of all others are upper bounds. Which targets the balls of a window hold is decided once, in
-    a table: a pick is then a few operations on it, and an accelerator makes up to 64 of them between two looks.
-    Extra memory: `10 N + 2 M D` numbers, blocks, and the table, 8 MiB (`64 M` bytes where that is more; 64 MiB on an
-    accelerator).
+    Each target is counted once for all points, and subtracted once after it is covered: at most 2 N M D multiplications
+    for any n. Between these passes only the counts of a window of the best points are updated; all other counts are
+    upper bounds. A table holds the targets in the balls of the window, so a pick costs a few operations, and an
+    accelerator makes up to 64 picks between two synchronisations. Extra memory: `10 N + 2 M D` numbers, blocks, and the
+    table of 8 MiB (`64 M` bytes if that is more; 64 MiB on an accelerator).
 
     Nemhauser, Wolsey and Fisher 1978, "An analysis of approximations for maximizing submodular set functions"; for
     active learning Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
 
     Args:
         points: N candidates.
-        n: how many to choose at most, 1 <= n <= N.
-        radius: of the balls.
-        targets: M points to cover; the candidates themselves when not given.
-        centers: L balls that are there already.
-        generator: decides between equals.
+        n: maximum number of points to select, 1 <= n <= N.
+        radius: radius of the balls, not negative.
+        targets: M points to cover; the candidates themselves by default.
+        centers: centers of L balls that exist already.
+        generator: breaks ties.
 
     Raises:
         ValueError: n is not within 1..N, the radius is negative or NaN, or a point is not finite.
@@ -87,8 +86,8 @@ def max_coverage(
     if centers is not None and len(centers):
         free = _Balls.of(_finite(centers, x), radius).count(balls.y) == 0
     order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
-    turn = len(x) - 1 - order.to(x.device)  # unique: the highest of equals is chosen
-    return _Coverer(x, balls, free, turn).choose(n)
+    priority = len(x) - 1 - order.to(x.device)  # unique; the highest wins ties
+    return _Coverer(x, balls, free, priority).choose(n)
 
 
 @torch.no_grad()
@@ -99,12 +98,12 @@ def pure_radius(
     purity: float = 0.95,
     rows: Int64[Tensor, " S"] | None = None,
 ) -> float:
-    """The largest radius at which a share `purity` of the balls around the points holds points of one cluster only.
+    """Largest radius at which a share `purity` of the balls around the points contains points of one cluster only.
 
-    The ball around a point is pure as long as its radius stays below the distance to the nearest point of another
-    cluster, so the radius sought is just below a quantile of these distances: no search is needed. Infinite where so
-    many balls are pure at any radius. With S `rows`, only the balls around those are looked at, each among all N
-    points. Takes S N D multiplications; extra memory `3 S + S D` numbers and blocks.
+    The ball around a point is pure while its radius is below the distance to the nearest point of another cluster, so
+    the result lies just below a quantile of these distances and needs no search. It is infinite if enough balls are
+    pure at any radius. With S `rows`, only the balls around these rows count, each among all N points. Takes S N D
+    multiplications; extra memory `3 S + S D` numbers and blocks.
 
     Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens", section 4.2.
 
@@ -123,7 +122,7 @@ def pure_radius(
     if not len(rows):
         raise ValueError("rows must name at least one point")
     distances = _foreign_distances(x, clusters.to(x.device), rows).sort().values  # (S,)
-    impure = int((1 - purity) * len(rows) + 1e-9)  # so many balls may be
+    impure = int((1 - purity) * len(rows) + 1e-9)  # number of balls that may be impure
     if impure == len(rows):
         return float("inf")
     first = distances[impure]
@@ -132,14 +131,14 @@ def pure_radius(
 
 @dataclass(frozen=True, eq=False)
 class _Balls:
-    """Balls of one radius around y (M, D): who lies in which is decided alike in every block and on every device.
+    """Balls of one radius around y (M, D). Membership is independent of block sizes and devices.
 
     Attributes:
-        y: (M, D).
-        limit: the squared radius.
-        moved: y less `shift`, so that nothing cancels far from the origin.
-        norms: the squared norms of those, (M,).
-        shift: (D,).
+        y: (M, D) centers.
+        limit: squared radius.
+        moved: y minus `shift`, which avoids cancellation far from the origin.
+        norms: (M,) squared norms of `moved`.
+        shift: (D,) mean of the centers.
     """
 
     y: Tensor
@@ -158,9 +157,10 @@ class _Balls:
         return _Balls(self.y[some], self.limit, self.moved[some], self.norms[some], self.shift)
 
     def excess(self, x: Tensor) -> Tensor:
-        """Negative where one of B points lies in a ball, else positive, never 0, (B, M): one look at the device.
+        """Negative where one of B points lies in a ball, positive otherwise, never 0, (B, M). Synchronises once.
 
-        The expanded squared distance less the squared radius; pairs that rounding could decide take differences.
+        The value is the expanded squared distance minus the squared radius; pairs within rounding errors of 0 are
+        decided by exact differences.
         """
         moved = x - self.shift
         norms = moved.square().sum(1)[:, None]  # (B, 1)
@@ -168,90 +168,91 @@ class _Balls:
             over = (norms + (self.norms - self.limit)).addmm_(moved, self.moved.T, alpha=-2)
         if not over.numel():
             return over
-        unsure = ROUNDING * torch.finfo(x.dtype).eps * (norms.amax() + self.norms.amax() + self.limit)
-        i, j = (over.abs() <= unsure).nonzero(as_tuple=True)
+        error = ROUNDING * torch.finfo(x.dtype).eps * (norms.amax() + self.norms.amax() + self.limit)
+        i, j = (over.abs() <= error).nonzero(as_tuple=True)
         for pairs in blocks(len(i), x.shape[1], x.device):
             exact = (x[i[pairs]] - self.y[j[pairs]]).square_().sum(1)
             over[i[pairs], j[pairs]] = torch.where(exact <= self.limit, -1.0, 1.0).to(x.dtype)
         return over
 
     def count(self, x: Tensor, among: Tensor | None = None) -> Tensor:
-        """In how many of the balls each of N points lies, (N,) int64; of those at `among` (F,) only, where given."""
+        """Number of balls that contain each of N points, (N,) int64; of the balls at `among` (F,) only, if given."""
         counts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         for columns in blocks(len(self.y) if among is None else len(among), max(x.shape[1], _TILE), x.device):
             balls = self[columns if among is None else among[columns]]
             for rows in blocks(len(x), max(x.shape[1], len(balls.y)), x.device):
-                more = balls.excess(x[rows]).sign_().sum(1)  # balls without it less balls with it
-                counts[rows] += (len(balls.y) - more.long()) // 2
+                outside_minus_inside = balls.excess(x[rows]).sign_().sum(1)
+                counts[rows] += (len(balls.y) - outside_minus_inside.long()) // 2
         return counts
 
     def table(self, x: Tensor, among: Tensor) -> Tensor:
-        """1 where one of W points lies in one of the balls at `among`, else 0, (W, F), for sums that are exact."""
-        exact = torch.float32 if len(among) <= 2**24 else torch.float64
-        out = torch.empty(len(x), len(among), dtype=exact, device=x.device)
+        """Membership table (W, F): 1 where one of W points lies in a ball at `among`, else 0; sums of it are exact."""
+        dtype = torch.float32 if len(among) <= 2**24 else torch.float64  # float32 counts exactly up to 2**24
+        out = torch.empty(len(x), len(among), dtype=dtype, device=x.device)
         for columns in blocks(len(among), max(x.shape[1], len(x)), x.device):
             out[:, columns] = self[among[columns]].excess(x) < 0
         return out
 
 
 class _Window:
-    """The points with the highest counts, and which of the F targets not covered yet their balls hold.
+    """Points with the highest counts, and the membership of the F uncovered targets in their balls.
 
     Attributes:
         table: (W, F) ones and zeros.
-        counts: (W,) how many targets that are not covered each ball holds, kept up to date.
-        turn: (W,) which of equals is chosen: that of the highest.
-        bar: (1,) the key, `counts * N + turn`, of the best point outside; -1 when there is none.
-        open: (F,) ones for the targets that are still not covered, else zeros.
+        counts: (W,) number of uncovered targets in each ball, kept up to date.
+        priority: (W,) unique tie-breaking priorities; the highest wins.
+        points: N, the number of all points.
+        bar: (1,) key `counts * N + priority` of the best point outside; -1 if there is none.
+        open: (F,) ones for the targets that are still uncovered, else zeros.
     """
 
-    def __init__(self, table: Tensor, counts: Tensor, turn: Tensor, points: int, bar: Tensor) -> None:
-        self.table, self.counts, self.turn, self.points, self.bar = table, counts, turn, points, bar
+    def __init__(self, table: Tensor, counts: Tensor, priority: Tensor, points: int, bar: Tensor) -> None:
+        self.table, self.counts, self.priority, self.points, self.bar = table, counts, priority, points, bar
         self.open = table.new_ones(table.shape[1])
 
     def pick_block(self, count: int) -> tuple[Tensor, Tensor]:
-        """Places and gains of up to `count` picks, fewer where a point outside is better or none covers more.
+        """Places and gains of up to `count` picks; fewer if a point outside is better or no target can be covered.
 
-        They are made in one go and looked at once; what follows the first that does not hold is taken back. The counts
-        are wrong after that, as the window is then of no use.
+        All picks are made before the host looks at them once, and those after the first invalid one are undone. The
+        counts are then wrong, but the window is discarded anyway.
         """
         before, steps = self.open.clone(), []
         for _ in range(count):
-            best, place = (self.counts * self.points + self.turn).max(0, keepdim=True)
-            holds = best >= self.bar.clamp_min(self.points)  # the key of a ball that covers something new
-            steps.append(torch.cat([place, self.counts[place], holds.long()]))
+            best, place = (self.counts * self.points + self.priority).max(0, keepdim=True)
+            valid = best >= self.bar.clamp_min(self.points)  # at least the smallest key of a ball with a gain
+            steps.append(torch.cat([place, self.counts[place], valid.long()]))
             reached = self.table.index_select(0, place).squeeze(0) * self.open
             self.counts = self.counts - (self.table @ reached).long()
             self.open = self.open - reached
-        places, gains, hold = torch.stack(steps).T
-        good = int(hold.sum())  # the keys only fall: once one does not hold, none does
+        places, gains, valid_steps = torch.stack(steps).T
+        good = int(valid_steps.sum())  # keys never increase, so all picks after an invalid one are invalid
         if good < count:
             self.open = before * (1 - self.table[places[:good]]).prod(0)
         return places[:good], gains[:good]
 
 
 class _Coverer:
-    """The greedy choice, window by window.
+    """Greedy selection, window by window.
 
     Attributes:
-        free: (M,) bool, the targets not covered.
-        turn: (N,) which of equals is chosen: that of the highest.
+        free: (M,) bool, the uncovered targets.
+        priority: (N,) unique tie-breaking priorities; the highest wins.
     """
 
-    def __init__(self, x: Tensor, balls: _Balls, free: Tensor, turn: Tensor) -> None:
-        self.x, self.balls, self.free, self.turn = x, balls, free, turn
+    def __init__(self, x: Tensor, balls: _Balls, free: Tensor, priority: Tensor) -> None:
+        self.x, self.balls, self.free, self.priority = x, balls, free, priority
         self.pace = WindowSchedule(x.device)
-        self.picks = [turn[:0]]
-        self.gains = [turn[:0]]
+        self.picks = [priority[:0]]
+        self.gains = [priority[:0]]
 
     def choose(self, n: int) -> Coverage:
-        """Up to n picks."""
+        """Make up to n picks."""
         left = self.free.nonzero().flatten()
         counts = self.balls.count(self.x, left)  # (N,)
         while len(left):
             made = self._pick_in_window(counts, left, n)
             n -= made
-            if not n or not made:  # no point reaches what is left
+            if not n or not made:  # no ball contains any of the targets left
                 break
             still = self.free[left]
             counts -= self.balls.count(self.x, left[~still])
@@ -259,10 +260,14 @@ class _Coverer:
         return Coverage(torch.cat(self.picks), torch.cat(self.gains), ~self.free)
 
     def _pick_in_window(self, counts: Tensor, left: Tensor, wanted: int) -> int:
-        """Picks from one window until a point outside could be better. How many were made."""
+        """Pick from one window until a point outside could be better, and return the number of picks."""
         elements = TABLE if self.x.device.type == "cpu" else sizes.ACCELERATOR_ELEMENTS
-        rows, bar = _highest(counts * len(self.x) + self.turn, min(WINDOW, max(16, elements // len(left))))
-        window = _Window(self.balls.table(self.x[rows], left), counts[rows], self.turn[rows], len(self.x), bar)
+        size = min(WINDOW, max(16, elements // len(left)))
+        keys = counts * len(self.x) + self.priority  # (N,), unique: by count, then by priority
+        highest = keys.topk(min(size + 1, len(keys)))
+        bar = highest.values[size:] if len(keys) > size else keys.new_full((1,), -1)
+        rows = highest.indices[:size]
+        window = _Window(self.balls.table(self.x[rows], left), counts[rows], self.priority[rows], len(self.x), bar)
         made = 0
         while made < wanted:
             asked = min(self.pace.size, wanted - made)
@@ -276,17 +281,10 @@ class _Coverer:
         return made
 
 
-def _highest(keys: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Positions of the highest of N unique keys, so many, and the highest key left out (1,), -1 if there is none."""
-    found = keys.topk(min(size + 1, len(keys)))
-    bar = found.values[size:] if len(keys) > size else keys.new_full((1,), -1)
-    return found.indices[:size], bar
-
-
 def _foreign_distances(x: Tensor, clusters: Tensor, rows: Tensor) -> Tensor:
-    """Distance of the S points at `rows` to the nearest point of another cluster, (S,), infinite where there is none.
+    """Distance of the S points at `rows` to the nearest point of another cluster, (S,); infinite if there is none.
 
-    Which one is nearest is found by the expanded form, how far it is by differences.
+    The nearest point is found by expanded distances; its distance is then computed from differences.
     """
     best = x.new_full((len(rows),), torch.inf)
     nearest = torch.zeros_like(rows)
@@ -298,10 +296,10 @@ def _foreign_distances(x: Tensor, clusters: Tensor, rows: Tensor) -> Tensor:
             with true_float32():
                 squared = torch.addmm(there.square().sum(1), here, there.T, alpha=-2)
             squared.masked_fill_(clusters[rows[some], None] == clusters[columns], torch.inf)
-            found = squared.min(1)
-            nearer = found.values < best[some]
-            best[some] = torch.where(nearer, found.values, best[some])
-            nearest[some] = torch.where(nearer, found.indices + columns.start, nearest[some])
+            lowest = squared.min(1)
+            nearer = lowest.values < best[some]
+            best[some] = torch.where(nearer, lowest.values, best[some])
+            nearest[some] = torch.where(nearer, lowest.indices + columns.start, nearest[some])
     for some in blocks(len(rows), x.shape[1], x.device):
         exact = (x[rows[some]] - x[nearest[some]]).square_().sum(1).sqrt()
         best[some] = torch.where(best[some].isfinite(), exact, torch.inf)

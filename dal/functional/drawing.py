@@ -1,4 +1,4 @@
-"""Rows drawn without replacement, uniformly or in proportion to weights."""
+"""Sampling of rows without replacement, uniformly or by weight."""
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -9,9 +9,9 @@ from dal.functional.points import Points, as_points, check_finite
 
 
 def some_rows(rows: int, at_most: int, *, generator: torch.Generator) -> Int64[Tensor, " M"]:
-    """Indices of all `rows` where they are `at_most` so many, in order, else of so many drawn uniformly, (M,).
+    """Indices of `at_most` rows drawn uniformly without replacement, or of all rows in order if fewer, (M,).
 
-    Nothing is drawn from the generator (on the CPU) where all are taken. The indices are on the CPU.
+    The generator (on the CPU) is not used if all rows are taken. The indices are on the CPU.
 
     >>> some_rows(3, 5, generator=torch.Generator())
     tensor([0, 1, 2])
@@ -26,12 +26,12 @@ def some_rows(rows: int, at_most: int, *, generator: torch.Generator) -> Int64[T
 def draw_without_replacement(
     weights: Float[Tensor, " N"], n: int, *, generator: torch.Generator
 ) -> Int64[Tensor, " n"]:
-    """Positions of n rows (n,), each drawn with probability proportional to its weight among the rows left.
+    """Positions of n rows (n,), each drawn with probability proportional to its weight among the remaining rows.
 
-    Every row has a clock, exponentially distributed with its weight as rate, and the first n to ring are taken in
-    their order: the smallest of independent exponential times is that of row i with probability
-    `weight_i / sum of weights`, and what is left of the others is exponential again. Rows of weight 0 come last, in
-    random order. Takes N numbers from the generator (on the CPU), and holds O(N) numbers besides the weights.
+    Each row gets an independent exponential time with its weight as rate, and the n rows with the smallest times are
+    returned in order: row i has the smallest time with probability `weight_i / sum of weights`, and by memorylessness
+    the same holds among the remaining rows. Rows of weight 0 come last, in random order. N numbers are drawn from the
+    generator (on the CPU). Extra memory: O(N) numbers.
 
     Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir".
 
@@ -45,18 +45,18 @@ def draw_without_replacement(
     N = len(weights)
     n = chosen(n, N, "rows")
     clock = torch.empty(N, dtype=torch.float64).exponential_(generator=generator).to(weights.device)
-    rings = weights > 0
-    some, others = rings.nonzero().flatten(), (~rings).nonzero().flatten()
-    time = clock[some] / weights[some].double()
-    return torch.cat([some[time.argsort(stable=True)], others[clock[others].argsort(stable=True)]])[:n]
+    is_positive = weights > 0
+    positive, zero = is_positive.nonzero().flatten(), (~is_positive).nonzero().flatten()
+    time = clock[positive] / weights[positive].double()
+    return torch.cat([positive[time.argsort(stable=True)], zero[clock[zero].argsort(stable=True)]])[:n]
 
 
 @torch.no_grad()
 def lightweight_law(points: Points | Float[Tensor, "N D"]) -> Float64[Tensor, " N"]:
-    """How probable each point is as a member of a lightweight coreset, (N,), in all 1.
+    """Sampling distribution of a lightweight coreset, (N,), with sum 1.
 
-    Half of the law is uniform, half grows with the squared distance to the mean:
-    `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`. Uniform where all points are equal.
+    An equal mixture of the uniform distribution and one proportional to the squared distance to the mean:
+    `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`. Uniform if all points are equal.
 
     Bachem, Lucic and Krause 2018, "Scalable k-Means Clustering via Lightweight Coresets".
 

@@ -1,4 +1,31 @@
-"""Farthest-first selection by lazy upper bounds: only rows that can win are ever made exact."""
+"""Farthest-first selection with lazy upper bounds: exact distances are computed only for points that can win.
+
+Worked example: six points on a line, one given center at 0, windows of two points. All distances are squared.
+
+>>> from dal.functional.centers import Centers
+>>> from dal.functional.points import DensePoints
+>>> points = DensePoints(torch.tensor([[1.0], [3.0], [9.0], [10.0], [6.0], [2.0]]))
+>>> centers = Centers(points, DensePoints(torch.zeros(1, 1)), 3, None)
+>>> upper = torch.tensor([1.0, 9.0, 81.0, 100.0, 36.0, 4.0], dtype=torch.float64)  # to the center 0, so checked = 1
+>>> search = FarthestFirst(centers, upper, checked=1, window=2)
+>>> search.pick(3), search.centers.picks
+(tensor([100.,  16.,   9.], dtype=torch.float64), tensor([3, 4, 1]))
+>>> search.checked
+tensor([1, 4, 2, 2, 4, 2], dtype=torch.int32)
+
+1. The first window holds positions 3 and 2 (bounds 100 and 81); the largest bound outside is 36. Position 3 wins with
+   100. The new center 10 lowers position 2 to (10 - 9)^2 = 1, below 36, so the window ends. The bounds of the others
+   are stale now, but still valid upper bounds: a distance to the nearest center never grows.
+2. For the next window, `_freshen` measures the stale points with the largest bounds against the center 10: position 4
+   falls from 36 to min(36, 16) = 16, position 1 stays at min(9, 49) = 9. Nothing else can be among the two largest.
+   The largest bound outside is 4 (position 5), which `_filled_window` made exact along with the two.
+3. Position 4 wins with 16; its distance 9 to position 1 leaves that at min(9, 9) = 9. Both exceed the 4 outside, so
+   position 1 is the third pick. The picks 100, 16, 9 are those of an exhaustive search.
+4. Position 0 still has `checked` = 1: its bound 1 was never among the largest, so it was compared with no pick at all.
+
+Invariants to keep: no bound in `upper` is below the true value, and picks have -1; a pick is made only if it exceeds
+every bound outside its window by more than the rounding errors; all other comparisons are made in float64 (`_settle`).
+"""
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,35 +35,35 @@ from dal.functional.centers import TABLE, Centers, measured
 from dal.functional.ranking import top
 from dal.functional.window import doubt_of, pick_block
 
-#: Rows that are brought up to date at once.
+#: Number of rows whose bounds are updated at once.
 BATCH, ACCELERATOR_BATCH = 1024, 8192
 
-#: Rows that are compared in float64 at most while too many are equally far for a window.
+#: Maximum number of rows compared in float64 when too many are equally far for a window.
 TIED = 4096
 
-#: Picks between two looks at the device's results.
+#: Number of picks between two synchronisations with the device.
 BLOCK, ACCELERATOR_BLOCK = 16, 64
 
-#: Rows of the first window, and of the largest.
+#: Sizes of the first and of the largest window, in rows.
 WINDOW, ACCELERATOR_WINDOW = (256, 512), (1024, 2048)
 
 
 class FarthestFirst:
-    """Picks the point farthest from all centers, again and again; of equally far ones the first.
+    """Repeatedly picks the point farthest from all centers; ties go to the lowest position.
 
-    A squared distance to the nearest center never grows, so that any old value bounds it from above. `upper` (N,)
-    float64 holds such bounds, -1 for picked points. `checked` counts the centers, in their order, that a bound is up
-    to date with but for rounding; `exact` those that it is the float64 value for, or 0.
+    A squared distance to the nearest center never grows, so any earlier value is an upper bound. `upper` (N,) float64
+    holds such bounds, and -1 for picked points. `checked` (N,) is the number of leading centers that a bound accounts
+    for, up to rounding; `exact` (N,) the number of those for which it is the exact float64 value, or 0.
 
-    Picks come from a window: the points with the largest bounds, made exact, and the table of their own distances in
-    float64. The farthest of them wins as long as it is farther than every bound outside. Ties, and what rounding in
-    float64 leaves open, are decided by `_settle`.
+    Picks come from a window: the points with the largest bounds, made exact, and the table of their mutual distances
+    in float64. The farthest point of the window wins while it exceeds every bound outside. Ties, and comparisons that
+    rounding in float64 leaves open, are decided by `_settle`.
 
     Args:
-        centers: the centers; must not be empty.
-        upper: (N,) float64, valid bounds of the squared distances.
-        checked: how many of the centers the bounds are up to date with.
-        window: rows of a window, adapted to the data by default.
+        centers: initial centers; must not be empty.
+        upper: (N,) float64, valid upper bounds of the squared distances.
+        checked: number of leading centers that the bounds account for.
+        window: number of rows in a window; adapted to the data by default.
     """
 
     def __init__(self, centers: Centers, upper: Float[Tensor, " N"], checked: int, window: int | None = None) -> None:
@@ -53,23 +80,26 @@ class FarthestFirst:
         self._squared: list[Tensor] = []
 
     def pick(self, count: int) -> Float[Tensor, " count"]:
-        """Makes so many picks, found in `centers.picks`. Their squared distances at selection, (count,) float64."""
-        left, patience = count, 1
+        """Make `count` picks and return their squared distances at selection, (count,) float64.
+
+        The positions are appended to `centers.picks`.
+        """
+        left, without_window = count, 1
         while left:
             made = self._pick_in_window(left)
             if made:
-                patience = 1
-            else:  # too many are equally far: patience grows, so that windows are not built for nothing
-                made = self._pick_among_equals(min(left, patience))
-                patience *= 2
+                without_window = 1
+            else:  # too many ties for a window: try the next one only after more and more picks without
+                made = self._pick_among_equals(min(left, without_window))
+                without_window *= 2
             left -= made
         return torch.cat([*self._squared, self.upper[:0]])
 
     def farthest_left(self) -> float:
-        """The largest squared distance of a point that was not picked, 0 where there is none."""
+        """Largest squared distance among the points not picked; 0 if all are picked."""
         if not self._left():
             return 0.0
-        self._filled_window(1)  # most bounds fall without float64
+        self._filled_window(1)  # cheap: lowers most bounds without float64
         while True:
             rows, outside = self._largest_bounds()
             winner = self._settle(rows)
@@ -82,65 +112,64 @@ class FarthestFirst:
         self._squared.append(squared)
 
     def _pick_in_window(self, wanted: int) -> int:
-        """Picks from one window until a point outside could be farther. How many were made."""
+        """Pick from one window until a point outside could be farther, and return the number of picks."""
         rows, outside = self._filled_window(min(self._window, 2 * wanted + 16))
         if len(rows) < 2:
             return 0
         near = measured(self.points[rows].to(torch.float64), self.centers.origin)
-        table = near.table(near).clamp_min_(0).fill_diagonal_(-1)  # a pick's own row masks it
+        table = near.table(near).clamp_min_(0).fill_diagonal_(-1)  # the -1 masks a point once it is picked
         current, made, block = self.upper[rows], 0, self._block
-        doubt = doubt_of(near, current)
+        error = doubt_of(near, current)
         while made < wanted:
-            picks, best, open_ = pick_block(current, table, doubt, outside, min(block, wanted - made))
-            self._take(rows[picks], best)
+            picks, squared, tied = pick_block(current, table, error, outside, min(block, wanted - made))
+            self._take(rows[picks], squared)
             made += len(picks)
-            if open_ is None:
+            if tied is None:
                 block = min(2 * block, self._block)
                 continue
-            if len(open_) == 0:
+            if len(tied) == 0:
                 break
-            block = 1  # where there is one tie there are often more
-            winner = self._settle(rows[open_].sort().values)
+            block = 1  # one tie is often followed by more
+            winner = self._settle(rows[tied].sort().values)
             at = (rows == winner).nonzero().flatten()
             self._take(winner, self.upper[winner])
             torch.minimum(current, table[at[0]], out=current)
             made += 1
-        self._lower(rows, current.where(current >= 0, torch.inf))  # a pick's bound stays as it is
+        self._lower(rows, current.where(current >= 0, torch.inf))  # bounds of picks stay at -1
         self.checked[rows] = len(self.centers)
-        self._adapt(made, len(rows))
+        if made > len(rows) // 4:  # larger windows pay off
+            self._window = min(2 * self._window, self._largest)
+        elif made < len(rows) // 16:  # few rows of the window were picked
+            self._window = max(self._window // 2, self._smallest)
         return made
 
     def _filled_window(self, size: int) -> tuple[Int64[Tensor, " W"], float]:
-        """The rows with the largest bounds, exact, and the largest bound outside."""
-        several = size
+        """Return the rows with the largest bounds, made exact, and the largest bound outside the window."""
+        count = size
         while True:
             self._freshen(size)
-            order = top(self.upper, min(several + 1, self._left()))
-            behind = self._behind(self.exact, order)
+            order = top(self.upper, min(count + 1, self._left()))
+            inexact = (self.exact[order] < len(self.centers)) & (self.upper[order] > 0)  # a bound of 0 is exact
             next_ = self.upper[order[size : size + 1]] if len(order) > size else self.upper.new_full((1,), -1)
-            late, outside = torch.cat([behind[:size].sum(0, keepdim=True).double(), next_]).tolist()
-            if not late:
+            left, outside = torch.cat([inexact[:size].sum(0, keepdim=True).double(), next_]).tolist()
+            if not left:
                 return order[:size], outside
-            self._make_exact(order[behind])
-            several = min(2 * several, TIED)
+            self._make_exact(order[inexact])
+            count = min(2 * count, TIED)
 
     def _left(self) -> int:
-        """How many points are not picked."""
+        """Number of points that are not picked."""
         return len(self.upper) - self._picked()
 
     def _picked(self) -> int:
         return len(self.centers) - len(self.centers.given)
 
-    def _behind(self, counts: Tensor, rows: Tensor) -> Tensor:
-        """Which of the rows are not up to date by one of the counts. A bound of 0 always is."""
-        return (counts[rows] < len(self.centers)) & (self.upper[rows] > 0)
-
     def _freshen(self, size: int) -> None:
-        """Brings bounds up to date, from the largest down, until those of the `size` largest are."""
+        """Update bounds, from the largest down, until the `size` largest ones account for all centers."""
         while True:
             stale = (self.checked < len(self.centers)) & (self.upper > 0)
             largest = self.upper[~stale]
-            enough = len(largest) - self._picked() >= size  # else they cannot tell how far down to go
+            enough = len(largest) - self._picked() >= size  # otherwise they give no threshold
             largest = largest.topk(size).values if enough else largest
             floor = largest[-1] if enough else self.upper.new_tensor(-1.0)
             rows = (stale & (self.upper > floor)).nonzero().flatten()
@@ -159,47 +188,42 @@ class FarthestFirst:
             return
 
     def _refresh(self, rows: Int64[Tensor, " R"], floor: Tensor) -> None:
-        """Measures rows against centers that they have missed: some, then all, since most fall below `floor` early."""
+        """Measure rows against the centers they lack: a few first, then all for the rows that stay above `floor`."""
         while len(rows):
             starts, counts = self.checked[rows].unique(return_counts=True)
             starts, counts = torch.stack([starts.long(), counts]).tolist()
             groups = rows[self.checked[rows].argsort(stable=True)].split(counts)
             for start, group in zip(starts, groups, strict=True):
-                stop = self._stop(start)
+                stop = self._next_stop(start)
                 for block in group.split(max(16, TABLE // (stop - start))):
                     self._lower(block, self.centers.bounds(self.points[block], slice(start, stop)).double())
                 self.checked[group] = stop
-            if self._stop(starts[0]) == len(self.centers):
+            if self._next_stop(starts[0]) == len(self.centers):
                 return
             rows = rows[(self.upper[rows] > floor) & (self.checked[rows] < len(self.centers))]
 
-    def _stop(self, start: int) -> int:
-        """Up to which center to measure next what has been measured up to `start`."""
+    def _next_stop(self, start: int) -> int:
+        """Index of the center before which the next measurement ends, for rows measured up to `start`."""
         return min(4 * max(start, 64), len(self.centers))
 
     def _lower(self, rows: Tensor, squared: Tensor) -> None:
-        """The bounds of the rows are no larger than these."""
+        """Lower the bounds of the rows to `squared` where that is smaller."""
         old = self.upper[rows]
         lowered = squared < old
         self.upper[rows] = torch.where(lowered, squared.clamp_min(0), old)
         self.exact[rows] = self.exact[rows].where(~lowered, self.exact.new_zeros(()))
 
-    def _adapt(self, made: int, size: int) -> None:
-        """Larger windows where they pay, smaller ones where few of their rows are picked."""
-        if made > size // 4:
-            self._window = min(2 * self._window, self._largest)
-        elif made < size // 16:
-            self._window = max(self._window // 2, self._smallest)
-
     def _pick_among_equals(self, wanted: int) -> int:
-        """Picks in float64 among the points with the largest bounds. How many were made."""
+        """Pick in float64 among the points with the largest bounds, and return the number of picks."""
         made = 0
         while made < wanted:
             rows, outside = self._largest_bounds()
             while made < wanted and len(rows):
                 winner = self._settle(rows)
-                if float(self.upper[winner]) == 0:  # so are all others, for ever
-                    return made + self._take_first_left(wanted - made)
+                if float(self.upper[winner]) == 0:  # all points left are duplicates of centers: take them in order
+                    left = (self.upper >= 0).nonzero().flatten()[: wanted - made]
+                    self._take(left, self.upper.new_zeros(len(left)))
+                    return made + len(left)
                 if not self._precedes(winner, outside):
                     break
                 self._take(winner, self.upper[winner])
@@ -208,35 +232,30 @@ class FarthestFirst:
         return made
 
     def _largest_bounds(self) -> tuple[Int64[Tensor, " R"], Int64[Tensor, " O"]]:
-        """The rows, ascending, of the largest bounds, the first among equals; and the next one, if there is one."""
+        """Rows of the largest bounds, ascending, with ties broken by position, and the next row, if there is one."""
         order = top(self.upper, min(TIED + 1, self._left()))
         return order[:TIED].sort().values, order[TIED:]
 
     def _precedes(self, row: Tensor, other: Tensor) -> bool:
-        """Whether a row is farther than the bound of another, if there is one, or as far and before it."""
-        ours, theirs = self.upper[row], self.upper[other]
-        return bool(((ours > theirs) | ((ours == theirs) & (row < other))).all())
-
-    def _take_first_left(self, wanted: int) -> int:
-        left = (self.upper >= 0).nonzero().flatten()[:wanted]
-        self._take(left, self.upper.new_zeros(len(left)))
-        return len(left)
+        """Whether the bound of a row exceeds that of another row, if any, or equals it at a lower position."""
+        own, bound = self.upper[row], self.upper[other]
+        return bool(((own > bound) | ((own == bound) & (row < other))).all())
 
     def _settle(self, rows: Int64[Tensor, " R"]) -> Int64[Tensor, " 1"]:
-        """The farthest of some rows (ascending), the first of equals, in float64."""
+        """Farthest of some rows (ascending) in float64; ties go to the lowest position."""
         upper = self.upper[rows]
-        fresh = (self.exact[rows] == len(self.centers)) | (upper == 0)
-        several = 64
+        exact = (self.exact[rows] == len(self.centers)) | (upper == 0)
+        count = 64
         while True:
-            best = upper.argmax().view(1)  # the first of equals, by contract
-            if bool(fresh[best]):
+            best = upper.argmax().view(1)  # the first maximum, as torch documents
+            if bool(exact[best]):
                 return rows[best]
-            chosen = (~fresh).nonzero().flatten()
-            if len(chosen) > several:
-                chosen = chosen[top(upper[chosen], several)]
+            chosen = (~exact).nonzero().flatten()
+            if len(chosen) > count:
+                chosen = chosen[top(upper[chosen], count)]
             upper[chosen] = self._make_exact(rows[chosen])
-            fresh[chosen] = True
-            several = min(2 * several, TIED)
+            exact[chosen] = True
+            count = min(2 * count, TIED)
 
     def _make_exact(self, rows: Int64[Tensor, " R"]) -> Float[Tensor, " R"]:
         start = int(self.exact[rows].min())

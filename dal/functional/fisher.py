@@ -1,4 +1,4 @@
-"""The Fisher information that labels would add about a last layer, and greedy choices that shrink what is left."""
+"""Fisher information of a linear last layer, and greedy optimal design (BAIT)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from dal.functional.blocks import blocks
 from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, finite, floats, number, whole
 from dal.functional.precision import true_float32
 
-#: Information that all but one row account for less than this share of is taken for rounding.
+#: Lower bound of the eigenvalues in the careful mode; smaller ones are rounding errors.
 _SMALLEST = 1e-12
 
-#: A smallest eigenvalue that may be below this is left to `eigh`: there, rounding decides.
+#: If the smallest eigenvalue may be below this, rounding could decide, and `eigh` replaces the Cholesky factorisation.
 _CLEAR = 1e-8
 
-#: Stands for 0 where something is divided by it.
+#: Replaces 0 in divisors.
 _TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
 class FisherFactors:
-    """Factors V_i (R, P) of the Fisher information `I_i = V_i' V_i` of N rows, made when they are looked at.
+    """Factors V_i (R, P) of the Fisher information `I_i = V_i' V_i` of N rows, computed on access.
 
-    For a softmax over C classes `I = (diag(p) - p p') (x) h h'` is the covariance of the gradient `(p - e_y) (x) h`
-    under the model's own labels y. The closed Cholesky factor of its first part, with the classes from the most to the
-    least probable, gives C - 1 rows of V; for independent Bernoullis (multi-label) that part is `diag(p (1 - p))` and
-    gives C. Two stated approximations bound what has to be held:
+    For a softmax over C classes, `I = (diag(p) - p p') (x) h h'` is the covariance of the gradient `(p - e_y) (x) h`
+    for labels y drawn from the model. The closed-form Cholesky factor of its first part, with the classes in decreasing
+    order of probability, gives C - 1 rows of V; for independent Bernoullis (multi-label) that part is
+    `diag(p (1 - p))` and gives C rows. Two approximations bound memory:
 
-    - at most `rank` rows of V are kept, those of the most probable classes, stretched so that the trace of I stays;
-    - where the parameters C * D are more than the columns of `signs`, V is projected: column k of the row `a (x) h` is
-      `<a, s_k> <h, t_k> / sqrt(P)` with random signs s and t, which keeps inner products on average.
+    - at most `rank` rows of V are kept, those of the most probable classes, rescaled to preserve the trace of I;
+    - if there are more parameters C * D than columns of `signs`, V is projected: column k of the row `a (x) h` is
+      `<a, s_k> <h, t_k> / sqrt(P)` with random signs s and t, which preserves inner products in expectation.
 
     Tanabe and Sagae 1992, "An exact Cholesky decomposition and the generalized inverse of the variance-covariance
     matrix of the multinomial distribution"; Kar and Karnick 2012, "Random feature maps for dot product kernels".
 
     Attributes:
-        probs: (N, C).
-        features: (N, D).
-        rank: R, unless there are fewer rows of V anyway.
-        signs: (C, P) and (D, P) of ones and minus ones; None for the parameters themselves, P = C * D.
+        probs: (N, C) predicted probabilities.
+        features: (N, D) inputs of the last layer.
+        rank: maximum number R of rows of V.
+        signs: projection signs (C, P) and (D, P) of ones and minus ones; `None` for no projection, P = C * D.
         multilabel: whether probs are C independent Bernoullis.
     """
 
@@ -59,26 +59,26 @@ class FisherFactors:
         return self.like(self.probs[index], self.features[index])
 
     def like(self, probs: Float[Tensor, "M C"], features: Float[Tensor, "M D"]) -> "FisherFactors":
-        """The factors of other rows, made and projected in the same way."""
+        """Factors of other rows with the same rank and projection."""
         return FisherFactors(probs, features, self.rank, self.signs, self.multilabel)
 
     @property
     def width(self) -> int:
-        """P, the parameters or what they are projected to."""
+        """Number P of parameters, after projection."""
         return self.signs[0].shape[1] if self.signs else self.probs.shape[1] * self.features.shape[1]
 
     @property
     def height(self) -> int:
-        """R, the rows of V."""
+        """Number R of rows of V."""
         return max(1, min(self.rank, self.probs.shape[1] - (not self.multilabel)))
 
     def blocks(self) -> "Iterator[FisherFactors]":
-        """The rows in blocks whose factors are small enough to be made."""
+        """Iterate over blocks of rows whose dense factors fit into a block."""
         for rows in blocks(len(self), self.height * max(self.width, self.probs.shape[1]), self.probs.device):
             yield self[rows]
 
     def traces(self) -> Float[Tensor, " N"]:
-        """The trace of the information of every row, before any projection, (N,)."""
+        """Trace of the information of each row, before any projection, (N,)."""
         out = self.features.new_empty(len(self))
         for rows in blocks(len(self), self.probs.shape[1] + self.features.shape[1], self.probs.device):
             p, h = self.probs[rows].double(), self.features[rows].double()
@@ -86,7 +86,7 @@ class FisherFactors:
         return out
 
     def dense(self) -> Float[Tensor, "N R P"]:
-        """V of every row, float32. For blocks of rows only."""
+        """Dense factors V of all rows, float32. For blocks of rows only."""
         classes = _class_factors(self.probs.double(), self.height, self.multilabel).float()  # (B, R, C)
         h = self.features.float()
         if self.signs is None:
@@ -107,9 +107,9 @@ def fisher_factors(
     rank: int = 8,
     multilabel: bool = False,
 ) -> FisherFactors:
-    """The factors of the last layer's Fisher information, projected to `dimensions` where C * D is more.
+    """Factors of the last layer's Fisher information, projected to `dimensions` if C * D exceeds it.
 
-    Nothing is drawn from the generator (on the CPU) otherwise. See `FisherFactors` for what is approximated.
+    The generator (on the CPU) is used for the projection only. See `FisherFactors` for the approximations.
 
     >>> probs, features = torch.tensor([[0.5, 0.5]]), torch.tensor([[2.0, 0.0]])
     >>> fisher_factors(probs, features, generator=torch.Generator()).dense().abs()
@@ -128,12 +128,12 @@ def fisher_factors(
 
 
 def _variances(p: Tensor, multilabel: bool) -> Tensor:
-    """The variance of every entry of the label, (B, C)."""
+    """Variance of each entry of the one-hot or multi-hot label, (B, C)."""
     return p * (1 - p) if multilabel else p * (p.sum(1, keepdim=True) - p)
 
 
 def _class_factors(p: Tensor, rank: int, multilabel: bool) -> Tensor:
-    """R rows of a factor of each label's covariance, (B, R, C), stretched to keep its trace."""
+    """R rows of a factor of each label covariance, (B, R, C), rescaled to preserve its trace."""
     variances = _variances(p, multilabel)
     factors = _binary_factors(variances, rank) if multilabel else _cholesky_factors(p, rank)
     kept = factors.square().sum((1, 2))
@@ -142,10 +142,10 @@ def _class_factors(p: Tensor, rank: int, multilabel: bool) -> Tensor:
 
 
 def _cholesky_factors(p: Tensor, rank: int) -> Tensor:
-    """The first R columns of the Cholesky factor of diag(p) - p p', the most probable class first, (B, R, C).
+    """First R columns of the Cholesky factor of diag(p) - p p', most probable class first, (B, R, C).
 
-    With t_j for what the classes after j hold together, column j is sqrt(p_j t_j / t_{j-1}) at j and, at every later i,
-    -p_i sqrt(p_j / (t_j t_{j-1})).
+    With t_j the total probability of the classes after j, column j is sqrt(p_j t_j / t_{j-1}) at j, and
+    -p_i sqrt(p_j / (t_j t_{j-1})) at each later i.
     """
     p, order = (p / p.sum(1, keepdim=True)).sort(stable=True, dim=1, descending=True)
     before = p.flip(1).cumsum(1).flip(1)  # t_{j-1}: class j and those after it
@@ -158,7 +158,7 @@ def _cholesky_factors(p: Tensor, rank: int) -> Tensor:
 
 
 def _binary_factors(variances: Tensor, rank: int) -> Tensor:
-    """The square roots of the R largest of C variances, each in its class's place, (B, R, C)."""
+    """Square roots of the R largest of C variances, each in the column of its class, (B, R, C)."""
     largest, classes = variances.sort(stable=True, dim=1, descending=True)
     factors = variances.new_zeros(len(variances), rank, variances.shape[1])
     return factors.scatter_(2, classes[:, :rank, None], largest[:, :rank, None].sqrt())
@@ -166,12 +166,12 @@ def _binary_factors(variances: Tensor, rank: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Rows chosen for what their labels would tell.
+    """Result of `bait`.
 
     Attributes:
-        positions: (n,) int64, distinct, in the order in which they were chosen.
-        gains: (n,) by how much each lowered the objective when it was chosen.
-        objective: `tr(M^-1 F)` once all are labeled; what a model's expected loss above its best is proportional to.
+        positions: (n,) int64, distinct, in the order of selection.
+        gains: (n,) decrease of the objective when each row was added.
+        objective: `tr(M^-1 F)` once all rows are labeled; proportional to the expected excess loss of the model.
     """
 
     positions: Int64[Tensor, " n"]
@@ -189,33 +189,33 @@ def bait(
     regularisation: float = 1.0,
     oversampling: float = 2.0,
 ) -> Design:
-    """n rows whose labels would leave the least uncertainty where it matters to the target rows, as a `Design`.
+    """Select n rows whose labels minimise the expected uncertainty on the target rows, by greedy optimal design.
 
-    Minimises `tr(M^-1 F)` over the choice, with `M = regularisation * 1 + sum of I_i over the labeled and the chosen`
-    and F the mean of I_i over the target rows. Greedily: `oversampling * n` rows are added, each the one that lowers
-    the objective most, and then all but n are removed again, each the one whose loss raises it least.
+    Minimises `tr(M^-1 F)` over the selection, with `M = regularisation * 1 + sum of I_i over labeled and selected rows`
+    and F the mean of I_i over the target rows. Forward-backward greedy search: `oversampling * n` rows are added, each
+    the one that lowers the objective most, then all but n are removed, each the one whose removal raises it least.
 
-    A row of R factors changes M by rank R, so the objective with it follows from two R x R matrices of that row,
-    `V M^-1 V'` and `V M^-1 F M^-1 V'` (Woodbury), which are kept and brought up to date with each choice: N * R * P * R
-    operations. In float64, because what is left of a large number counts: holds 8 bytes * (N R (P + 6 R) + 4 P^2)
-    and blocks (4 MiB on the CPU).
+    A row with R factors changes M by rank R, so the new objective follows from two R x R matrices of the row,
+    `V M^-1 V'` and `V M^-1 F M^-1 V'` (Woodbury identity). They are updated in each step with N * R * P * R operations,
+    in float64, because small differences of large numbers matter. Memory: 8 bytes * (N R (P + 6 R) + 4 P^2) and blocks
+    (4 MiB on the CPU).
 
-    No choice waits for the host, which looks once after all were added and once after the removals: whether a matrix
-    was so nearly singular that rounding decides. Then that part is done again by eigenvalues, with a look at each.
+    Steps do not wait for the host. It checks once after the additions and once after the removals whether a matrix was
+    so nearly singular that rounding could decide; that part is then repeated with eigenvalue decompositions.
 
     Ash, Goel, Krishnamurthy and Kakade 2021, "Gone Fishing: Neural Active Learning with Fisher Embeddings".
 
     Args:
-        rows: what can be chosen.
-        n: how many, 1 <= n <= N.
-        target: the rows that the labels should serve; the rows themselves by default.
-        labeled: the rows with a label already.
-        regularisation: from 1e-16 to 1e16; what is known about every parameter without any label.
-        oversampling: at least 1; 1 removes nothing.
+        rows: factors of the N rows that can be selected.
+        n: number of rows to select, 1 <= n <= N.
+        target: factors of the rows on which uncertainty should be minimal; `rows` by default.
+        labeled: factors of the rows that are labeled already.
+        regularisation: prior precision of each parameter, from 1e-16 to 1e16.
+        oversampling: rows added per row kept, at least 1; 1 removes none.
 
     Raises:
-        ValueError: n is not within 1..N, a number is out of its range, or there is no target row.
-        SelectionError: the information is singular up to rounding, because `regularisation` is too small for it.
+        ValueError: n is not within 1..N, an argument is out of range, or there is no target row.
+        SelectionError: the information is numerically singular because `regularisation` is too small.
 
     >>> probs, features = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([[2.0], [2.0]])
     >>> bait(fisher_factors(probs, features, generator=torch.Generator()), 1)
@@ -226,18 +226,18 @@ def bait(
     oversampling = number(oversampling, "oversampling", 1)
     if target is not None and not len(target):
         raise ValueError("target must have at least one row")
-    known = regularisation * torch.eye(rows.width, dtype=torch.float64, device=rows.probs.device)
+    prior = regularisation * torch.eye(rows.width, dtype=torch.float64, device=rows.probs.device)  # M, (P, P)
     if labeled is not None and len(labeled):
-        known = known + _information(labeled)
+        prior = prior + _information(labeled)
     target = rows if target is None else target
-    wanted = _information(target) / len(target)  # F
-    added, gains = _added(rows, min(len(rows), round(n * oversampling)), known, wanted)
-    kept, objective = _kept(rows[added], n, known, wanted)
+    target_information = _information(target) / len(target)  # F, (P, P)
+    added, gains = _added(rows, min(len(rows), round(n * oversampling)), prior, target_information)
+    kept, objective = _kept(rows[added], n, prior, target_information)
     return Design(added[kept], gains[kept].float(), objective)
 
 
 def _information(factors: FisherFactors) -> Tensor:
-    """The sum of I over the rows, (P, P) float64."""
+    """Sum of I over the rows, (P, P) float64."""
     total = torch.zeros(factors.width, factors.width, dtype=torch.float64, device=factors.probs.device)
     for block in factors.blocks():
         v = block.dense().flatten(0, 1).double()  # (B R, P)
@@ -248,7 +248,7 @@ def _information(factors: FisherFactors) -> Tensor:
 def _added(
     rows: FisherFactors, count: int, known: Tensor, wanted: Tensor, careful: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Positions of the rows added one by one (count,), and by how much each lowered the objective (count,)."""
+    """Forward pass: positions of the rows added (count,), and the decrease of the objective by each (count,)."""
     state = _Woodbury(rows, known, wanted, careful)
     free = torch.ones(len(rows), dtype=torch.bool, device=known.device)
     positions = torch.empty(count, dtype=torch.int64, device=known.device)
@@ -261,12 +261,12 @@ def _added(
         state.add(pick)
     if bool(state.clear):
         return positions, gains
-    del state  # what it holds is held again
+    del state  # free its memory before the same amount is allocated again
     return _added(rows, count, known, wanted, careful=True)
 
 
 def _kept(rows: FisherFactors, n: int, known: Tensor, wanted: Tensor, careful: bool = False) -> tuple[Tensor, float]:
-    """Which n of the rows are left when the others are removed one by one, and the objective then."""
+    """Backward pass: the n rows left after removing the others one by one, and the final objective."""
     state = _Woodbury(rows, known + _information(rows), wanted, careful)
     kept = torch.ones(len(rows), dtype=torch.bool, device=known.device)
     for _ in range(len(rows) - n):
@@ -280,10 +280,10 @@ def _kept(rows: FisherFactors, n: int, known: Tensor, wanted: Tensor, careful: b
 
 
 class _Woodbury:
-    """How the objective would change with each of m rows, kept up to date while rows are added or removed.
+    """Change of the objective by each of m rows, updated while rows are added or removed.
 
-    `inside` (m, R, R) is V M^-1 V' of every row, and `outside` (m, R, R) its V M^-1 F M^-1 V'. `clear` () is whether
-    every matrix so far was far from singular; when `careful`, eigenvalues are used, and those too small are raised.
+    `inside` (m, R, R) holds V M^-1 V' and `outside` (m, R, R) V M^-1 F M^-1 V' of each row. `clear` () is true as long
+    as all matrices were far from singular. With `careful`, eigenvalues are computed, and small ones raised.
     """
 
     def __init__(self, rows: FisherFactors, information: Tensor, wanted: Tensor, careful: bool) -> None:
@@ -291,7 +291,7 @@ class _Woodbury:
         self.clear = torch.ones((), dtype=torch.bool, device=wanted.device)
         lower, failed = torch.linalg.cholesky_ex(information)
         if bool(failed):
-            raise SelectionError("the Fisher information is singular up to rounding: raise regularisation")
+            raise SelectionError("the Fisher information is numerically singular: increase regularisation")
         self.inverse = torch.cholesky_inverse(lower)
         self.factors = [block.dense().double() for block in rows.blocks()]  # each (B, R, P)
         shape = (len(rows), rows.height, rows.height)
@@ -302,36 +302,37 @@ class _Woodbury:
             self.outside[place] = (half @ wanted) @ half.mT
 
     def _places(self) -> Iterator[tuple[slice, Tensor]]:
-        """The factors of every block, and where its rows stand."""
+        """Iterate over the blocks of factors and the slices of their rows."""
         start = 0
         for v in self.factors:
             yield slice(start, start + len(v)), v
             start += len(v)
 
     def gains(self) -> Tensor:
-        """By how much adding each row would lower the objective, (m,)."""
+        """Decrease of the objective if each row were added, (m,)."""
         eye = torch.eye(self.rows.height, dtype=torch.float64, device=self.inside.device)
         solved, _ = torch.linalg.solve_ex(eye + self.inside, self.outside)
-        return _trace(solved)
+        trace: Tensor = solved.diagonal(dim1=1, dim2=2).sum(1)
+        return trace
 
     def losses(self, kept: Tensor) -> Tensor:
-        """By how much removing each row would raise the objective, (m,); right for those of `kept` (m,) only."""
-        roots = self._inverse_roots(_around(self.inside, -1), kept)
+        """Increase of the objective if each row were removed, (m,); valid where `kept` (m,) is true."""
+        roots = self._inverse_roots(_identity_plus(self.inside, -1), kept)
         raised: Tensor = (roots @ self.outside).mul_(roots).sum((1, 2))
         return raised
 
     def add(self, pick: Tensor) -> None:
-        """The row at `pick` (1,) is labeled too."""
+        """Add the row at `pick` (1,) to the labeled rows."""
         self._change(pick, 1)
 
     def remove(self, pick: Tensor) -> None:
-        """The row at `pick` (1,), labeled until now, is not."""
+        """Remove the row at `pick` (1,) from the labeled rows."""
         self._change(pick, -1)
 
     def _change(self, pick: Tensor, sign: int) -> None:
-        """M changes by sign * V'V, so its inverse by -sign * U U' with U = M^-1 V' (1 + sign * V M^-1 V')^-1/2."""
+        """Add sign * V'V to M: its inverse changes by -sign * U U', U = M^-1 V' (1 + sign * V M^-1 V')^-1/2."""
         half = self.rows[pick].dense()[0].double() @ self.inverse  # (R, P)
-        u = half.T @ self._inverse_roots(_around(self.inside[pick], sign))[0].T  # (P, R)
+        u = half.T @ self._inverse_roots(_identity_plus(self.inside[pick], sign))[0].T  # (P, R)
         pulled = self.wanted @ u
         towards, within = self.inverse @ pulled, u.T @ pulled
         self.inverse -= sign * u @ u.T
@@ -343,9 +344,9 @@ class _Woodbury:
             self.outside[place] += cross + cross.mT
 
     def _inverse_roots(self, matrices: Tensor, counting: Tensor | None = None) -> Tensor:
-        """W with W'W the inverse of every one of some symmetric positive matrices, (B, R, R) as they are.
+        """Inverse roots W, with W'W the inverse, of symmetric positive definite matrices (B, R, R); same shape.
 
-        Only those `counting` (B,) can make the search unclear.
+        Only matrices where `counting` (B,) is true are checked for near-singularity.
         """
         if self.careful:
             values, vectors = torch.linalg.eigh(matrices)
@@ -359,10 +360,5 @@ class _Woodbury:
         return roots
 
 
-def _around(inside: Tensor, sign: int) -> Tensor:
+def _identity_plus(inside: Tensor, sign: int) -> Tensor:
     return torch.eye(inside.shape[-1], dtype=inside.dtype, device=inside.device) + sign * inside
-
-
-def _trace(matrices: Tensor) -> Tensor:
-    total: Tensor = matrices.diagonal(dim1=1, dim2=2).sum(1)
-    return total

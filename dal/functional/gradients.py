@@ -1,4 +1,4 @@
-"""How long the gradients are that the labels a model expects would give it."""
+"""Expected length of the loss gradient over the predicted label distribution."""
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,13 @@ from dal.functional.checking import aligned, finite, floats
 def expected_gradient_length(
     probs: Float[Tensor, "N C"], features: Float[Tensor, "N D"], *, multilabel: bool = False
 ) -> Float[Tensor, " N"]:
-    """Expected Euclidean length of the last layer's gradient, over the labels that the model expects, (N,).
+    """Expected Euclidean length of the last layer's gradient under the predicted label distribution, (N,).
 
     The cross-entropy at label c has the gradient `(p - e_c) (x) [h; 1]` with respect to the last layer's weight and
-    bias, so its expected length has a closed form: `sum_c p_c |p - e_c| |[h; 1]|`. With `multilabel`, probs are C
-    independent Bernoullis; the expected length would be a sum over 2^C sets of labels, so the root of the expected
-    square stands for it, which has a closed form and is never less: `sqrt(sum_c p_c (1 - p_c)) |[h; 1]|`. Holds O(N)
-    numbers and a block besides its arguments.
+    bias, so its expected length has the closed form `sum_c p_c |p - e_c| |[h; 1]|`. With `multilabel`, probs are C
+    independent Bernoullis and the expected length would be a sum over 2^C label sets. It is replaced by the root of the
+    expected square, an upper bound with a closed form: `sqrt(sum_c p_c (1 - p_c)) |[h; 1]|`. Extra memory: O(N) numbers
+    and a block.
 
     Settles, Craven and Ray 2007, "Multiple-Instance Active Learning".
 
@@ -31,13 +31,13 @@ def expected_gradient_length(
 
     def lengths(rows: slice) -> Tensor:
         p, h = probs[rows].double(), features[rows].double()
-        expected = _binary_residual(p) if multilabel else _residual(p)
+        expected = (p * (1 - p)).sum(1).sqrt() if multilabel else _residual(p)
         return (expected * (h.square().sum(1) + 1).sqrt()).to(features.dtype)
 
-    found = by_blocks(lengths, len(features), 2 * (features.shape[1] + probs.shape[1]), features.device)
+    result = by_blocks(lengths, len(features), 2 * (features.shape[1] + probs.shape[1]), features.device)
     finite(probs, "probs")
     finite(features, "features")
-    return found
+    return result
 
 
 def _residual(p: Tensor) -> Tensor:
@@ -48,10 +48,6 @@ def _residual(p: Tensor) -> Tensor:
 
 
 def _of_others(values: Tensor, largest: Tensor) -> Tensor:
-    """The sum of the others' values, (B, C), with all its digits where one value is almost the whole sum."""
+    """Sum of all other values, (B, C), without cancellation where one value is almost the whole sum."""
     rest = values.scatter(1, largest, 0).sum(1, keepdim=True)
     return (values.sum(1, keepdim=True) - values).scatter(1, largest, rest)
-
-
-def _binary_residual(p: Tensor) -> Tensor:
-    return (p * (1 - p)).sum(1).sqrt()

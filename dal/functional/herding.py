@@ -1,4 +1,4 @@
-"""Choosing points so that every target resembles one of them: generalised coverage with a Gaussian kernel."""
+"""Generalised coverage with a Gaussian kernel (MaxHerding)."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,22 @@ from dal.functional.points import DensePoints, as_points, check_finite, checked,
 from dal.functional.precision import true_float32
 from dal.functional.window import WindowSchedule
 
-#: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
+#: Error bound of an expanded squared distance, in units of eps times the sum of the squared norms.
 ROUNDING = 32
 
-#: Gains are rounded to multiples of this, far above what the order of a sum does to them. Two that are equal but for
-#: that may still be rounded to neighbouring multiples, so those count as equal, too.
+#: Gains are rounded to multiples of this, which is far above the effect of summation order. Gains that differ only by
+#: summation order may still be rounded to neighbouring multiples, so neighbouring multiples count as equal.
 _GRAIN = 2.0**-44
 
 
 @dataclass(frozen=True, eq=False)
 class HerdingState:
-    """Points chosen so that every target resembles one of them.
+    """Result of `max_herding`.
 
     Attributes:
-        positions: (n,) int64, distinct, in the order in which they were chosen.
-        gains: (n,) what each added to the coverage.
-        coverage: the weighted mean over the targets of the similarity to the most similar center or chosen point,
+        positions: (n,) int64, distinct, in the order of selection.
+        gains: (n,) increase of the coverage by each selected point.
+        coverage: weighted mean over the targets of the similarity to the most similar center or selected point,
             between 0 and the mean weight.
     """
 
@@ -48,26 +48,26 @@ def max_herding(
     weights: Float[Tensor, " M"] | None = None,
     sigma: float = 1.0,
 ) -> HerdingState:
-    """n of the points, each the one that most raises the targets' similarity to what is chosen, as a `HerdingState`.
+    """Select n points that greedily maximise the targets' mean similarity to the nearest selected point.
 
-    The similarity is `k(x, y) = exp(-|x - y|^2 / sigma^2)`. Each next point is the one of largest
-    `gain(i) = mean_j w_j max(0, k(x_i, y_j) - c_j)`, with c_j the similarity of target j to the most similar of the
-    centers and of the points chosen before. Of equal ones the one
-    most similar to all targets is taken, then the first; where nothing is gained any more, any.
+    The similarity is `k(x, y) = exp(-|x - y|^2 / sigma^2)`. Each step selects the point of largest
+    `gain(i) = mean_j w_j max(0, k(x_i, y_j) - c_j)`, with c_j the similarity of target j to the most similar center or
+    selected point. Ties go to the point most similar to all targets, then to the lowest position; once no point has a
+    gain, the order of the remaining points is arbitrary.
 
-    Gains only fall as points are chosen, so an old gain is an upper bound (Minoux 1978): the picks are those of a full
-    search in float64, but only points whose bound exceeds the best gain known are looked at again. One pass of N M D
-    multiplications gives the first bounds. Extra memory: `10 N + 3 M D` numbers and blocks.
+    Gains never increase as points are selected, so an earlier gain is an upper bound (Minoux 1978). The result is that
+    of an exhaustive search in float64, but only points whose bound exceeds the best known gain are evaluated again. One
+    pass of N M D multiplications gives the first bounds. Extra memory: `10 N + 3 M D` numbers and blocks.
 
     Bae, Noh and Sutherland 2024, "Generalized Coverage for More Robust Low-Budget Active Learning"; with weights Bae,
     Oliveira and Sutherland 2025, "Uncertainty Herding: One Active Learning Method for All Label Budgets".
 
     Args:
         points: N candidates.
-        n: how many to choose, 1 <= n <= N.
-        targets: M points to cover; the candidates themselves when not given.
-        centers: L points that are chosen already.
-        weights: of the targets, 0 or more; 1 for all when not given.
+        n: number of points to select, 1 <= n <= N.
+        targets: M points to cover; the candidates themselves by default.
+        centers: L points that are selected already.
+        weights: (M,) non-negative weights of the targets; ones by default.
         sigma: bandwidth of the kernel, from 1e-16 to 1e16.
 
     Raises:
@@ -96,18 +96,18 @@ def max_herding(
 
 
 class _Herder:
-    """The lazy search: an upper bound of every point's gain, and which of them are exact at the moment.
+    """Lazy greedy search, with an upper bound of every point's gain.
 
     Attributes:
-        bounds: (N,) float64, no gain is above it; -1 once chosen.
-        seen: (N,) twice the number of picks when the bound was last computed, plus 1 where it was exact.
-        made: how many points were chosen.
+        bounds: (N,) float64 upper bounds of the gains; -1 for selected points.
+        seen: (N,) twice the number of picks when the bound was last computed, plus 1 if it was exact.
+        made: number of points selected.
     """
 
     def __init__(self, x: Tensor, y: Tensor, weights: Tensor, similarity: Tensor, sigma: float) -> None:
         self.x, self.y, self.weights, self.similarity, self.sigma = x, y, weights, similarity, sigma
         self.shift = y.mean(0) if len(y) else x.new_zeros(x.shape[1])
-        self.moved = y - self.shift  # nothing cancels far from the origin
+        self.moved = y - self.shift  # avoids cancellation far from the origin
         self.norms = self.moved.square().sum(1)  # (M,)
         self.double = y.double() - self.shift.double()
         self.pace, self.made = WindowSchedule(x.device), 0
@@ -118,7 +118,7 @@ class _Herder:
         self._bound(torch.arange(len(x), device=x.device))
 
     def choose(self, n: int) -> HerdingState:
-        """n picks: from the window as long as its best beats the bounds of all others."""
+        """Select n points: from the window while its best point exceeds the bounds of all others."""
         while self.made < n:
             rows, bar = self._highest()
             kernel = self._kernel(self.x[rows])  # (W, M)
@@ -133,17 +133,17 @@ class _Herder:
         return HerdingState(torch.cat(self.picks), torch.cat(self.gains).to(self.x.dtype), coverage)
 
     def _highest(self) -> tuple[Tensor, Tensor]:
-        """The points of highest bound, in order of position, as many as a block has room for; the next bound, ()."""
+        """The W points of highest bound, by position, with W as large as a block allows, and the next bound, ()."""
         elements = sizes.ELEMENTS if self.x.device.type == "cpu" else sizes.ACCELERATOR_ELEMENTS
         W = max(16, elements // max(1, len(self.y)))
-        found = self.bounds.topk(min(W + 1, len(self.bounds)))
-        bar = found.values[-1] if len(self.bounds) > W else found.values.new_tensor(-1)
-        return found.indices[:W].sort().values, bar
+        highest = self.bounds.topk(min(W + 1, len(self.bounds)))
+        bar = highest.values[-1] if len(self.bounds) > W else highest.values.new_tensor(-1)
+        return highest.indices[:W].sort().values, bar
 
     def _pick_block(self, rows: Tensor, bar: Tensor, kernel: Tensor, total: Tensor, room: Tensor, count: int) -> bool:
-        """Takes `count` picks from the window, or those before the first that a point outside may beat; whether all.
+        """Make up to `count` picks from the window until a point outside may be better. Returns whether all are valid.
 
-        They are made in one go and looked at once; what follows the first that does not hold is taken back.
+        All picks are made before the host looks at them once; those from the first invalid one on are discarded.
         """
         free, similarity = self.bounds[rows] >= 0, self.similarity
         steps, places = [], torch.empty(count, dtype=torch.int64, device=rows.device)
@@ -167,7 +167,7 @@ class _Herder:
         return self.pace.all_held(count, good)
 
     def _take(self, picks: Tensor, gains: Tensor, kernel: Tensor) -> None:
-        """The points at these positions are chosen, in this order, each with its gain and its kernel (P, M)."""
+        """Select the points at these positions, in this order, with their gains and their kernel rows (P, M)."""
         self.picks.append(picks)
         self.gains.append(gains.clamp_min(0))
         self.made += len(picks)
@@ -175,27 +175,27 @@ class _Herder:
         self.bounds[picks] = -1
 
     def _search(self) -> Tensor:
-        """The point of largest gain among all, (1,): measures those of highest bound, twice as many each time.
+        """The point of largest gain among all, (1,): evaluates the highest bounds, twice as many in each iteration.
 
-        A stale bound is first computed again in the precision of the points; if it still is among the highest, exactly.
+        A stale bound is first recomputed in the precision of the points, and exactly only if it is still high enough.
         """
         now, step = 2 * self.made, 2 * sizes.ELEMENTS // max(1, len(self.y)) + 16
         while True:
             exact = self.seen == now + 1
             known = (self.bounds.masked_fill(~exact, -1).amax() - _GRAIN).clamp_min(_GRAIN / 2)
-            found = self.bounds.masked_fill(exact, -1).topk(min(step, len(exact)))
-            likely = found.values >= known  # the first of them
-            stale = likely & (self.seen[found.indices] < now)
+            highest = self.bounds.masked_fill(exact, -1).topk(min(step, len(exact)))
+            likely = highest.values >= known  # a prefix, since the values are sorted
+            stale = likely & (self.seen[highest.indices] < now)
             count, old = torch.stack([likely.sum(), stale.sum()]).tolist()
             if not count:
                 return self._first_of_equals()
-            rows = found.indices[stale[:count].argsort(descending=True, stable=True)]
+            rows = highest.indices[stale[:count].argsort(descending=True, stable=True)]
             self._bound(rows[:old])
             self._settle(rows[old:])
             step *= 2
 
     def _first_of_equals(self) -> Tensor:
-        """Of the points of highest bound the one most similar to all targets, (1,)."""
+        """Among the points of highest bound, the one most similar to all targets, (1,)."""
         rows = (self.bounds >= self.bounds.amax() - _GRAIN).nonzero().flatten()
         if len(rows) == 1:
             return rows
@@ -205,7 +205,7 @@ class _Herder:
         return rows[_first_of_largest(total)]
 
     def _bound(self, rows: Tensor) -> None:
-        """Bounds of the gains of the points at `rows`: every distance is lowered by what rounding may have added."""
+        """Compute bounds for the points at `rows`: distances are lowered by the maximum rounding error."""
         scale = 1 / self.sigma**2
         now = self.similarity.to(self.x.dtype)
         weights = self.weights.to(self.x.dtype)
@@ -220,21 +220,18 @@ class _Herder:
         self.seen[rows] = 2 * self.made
 
     def _settle(self, rows: Tensor) -> None:
-        """The exact gains of the points at `rows`."""
+        """Compute the exact gains of the points at `rows`."""
         for some in blocks(len(rows), max(len(self.y), self.x.shape[1]), self.x.device):
-            self.bounds[rows[some]] = self._gains(self._kernel(self.x[rows[some]]))
+            more = (self._kernel(self.x[rows[some]]) - self.similarity).clamp_min_(0)  # (B, M)
+            self.bounds[rows[some]] = self._rounded(more @ self.weights)
         self.seen[rows] = 2 * self.made + 1
 
     def _kernel(self, x: Tensor) -> Tensor:
-        """Similarity of B points to every target, in float64, (B, M)."""
+        """Similarity of B points to each target, in float64, (B, M)."""
         moved = x.double() - self.shift.double()
         norms = moved.square().sum(1)[:, None] + self.double.square().sum(1)
         squared = norms.addmm_(moved, self.double.T, alpha=-2).clamp_min_(0)
         return squared.mul_(-1 / self.sigma**2).exp_()
-
-    def _gains(self, kernel: Tensor) -> Tensor:
-        """What each of B points would add to the coverage, (B,)."""
-        return self._rounded((kernel - self.similarity).clamp_min_(0) @ self.weights)
 
     @staticmethod
     def _rounded(sums: Tensor) -> Tensor:
@@ -242,13 +239,13 @@ class _Herder:
 
 
 def _first_of_largest(rounded: Tensor) -> Tensor:
-    """The first position whose number is the largest, or its neighbouring multiple of the grain, (1,)."""
+    """The first position whose value is the largest one or its neighbouring multiple of the grain, (1,)."""
     return (rounded >= rounded.amax() - _GRAIN).to(torch.uint8).argmax().view(1)
 
 
 @torch.no_grad()
 def closest_distance(points: DensePoints | Float[Tensor, "N D"], *, beyond: float = 0.0) -> float:
-    """The smallest distance of two of the points that is larger than `beyond`; infinite where there is none.
+    """Smallest distance between two points that is larger than `beyond`; infinite if there is none.
 
     Extra memory: blocks of the distances.
 

@@ -1,4 +1,4 @@
-"""Clusters made from the bottom up, and choices that take turns among clusters."""
+"""Agglomerative clustering, and round-robin selection from clusters."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,10 +9,10 @@ from dal.functional.checking import chosen, integers, whole
 from dal.functional.clustering import kmeans
 from dal.functional.points import DensePoints, checked, vectors
 
-#: Up to so many rows the distances of all pairs are held, and a copy: 16 bytes for each of 4,000^2 / 2, 128 MB.
+#: Maximum number of rows whose pairwise distances are held, with a copy: 16 bytes for each of 4,000^2 / 2, 128 MB.
 PAIRED = 4_000
 
-#: So many clusters of k-means stand for the rows where there are more.
+#: Number of k-means clusters that summarise larger numbers of rows.
 SUMMARIES = 2_000
 
 
@@ -25,20 +25,20 @@ def average_linkage(
     paired: int = PAIRED,
     summaries: int = SUMMARIES,
 ) -> Int64[Tensor, " N"]:
-    """The cluster of every row, (N,) numbers from 0 below k: rows that are joined, nearest first, until k are left.
+    """Agglomerative clustering with average linkage into k clusters: cluster index of each row, (N,), from 0 to k - 1.
 
-    Agglomerative clustering: two clusters are as far apart as their members are on average. There are fewer than k
-    clusters where fewer rows are distinct, or where ties would leave more. More than `paired` rows are first summarised
-    by `summaries` clusters of k-means, whose centers are then joined: a stated approximation, as is that each center
-    counts once. (Where k is no less than `summaries`, the clusters are those of k-means.) The joining runs on the CPU,
-    and holds 16 bytes for each of min(N, paired)^2 / 2 pairs.
+    The distance between two clusters is the mean distance between their members. There are fewer than k clusters if
+    fewer rows are distinct, or if ties prevent exactly k. More than `paired` rows are first summarised by `summaries`
+    k-means clusters, whose centers are then clustered with equal weights; this is an approximation. (If k is at least
+    `summaries`, the clusters are those of k-means.) The linkage runs on the CPU and holds 16 bytes for each of
+    min(N, paired)^2 / 2 pairs.
 
     Sokal and Michener 1958, "A statistical method for evaluating systematic relationships"; for active learning
     Citovsky et al. 2021, "Batch Active Learning at Scale".
 
     Raises:
         ValueError: k is not within 1..N, or a row is not finite.
-        TypeError: the rows are no plain vectors.
+        TypeError: the rows are not plain vectors.
 
     >>> average_linkage(torch.tensor([[0.0], [9.0], [1.0]]), 2, generator=torch.Generator()).tolist()
     [0, 1, 0]
@@ -54,8 +54,8 @@ def average_linkage(
 
 
 def _joined(x: Tensor, k: int) -> Tensor:
-    """The cluster of every row by average linkage, (N,)."""
-    from scipy.cluster.hierarchy import fcluster, linkage  # here: importing it takes a moment
+    """Cluster of each row by average linkage, (N,)."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # imported here because it is slow
 
     if k >= len(x):
         return torch.arange(len(x), device=x.device)
@@ -66,7 +66,7 @@ def _joined(x: Tensor, k: int) -> Tensor:
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """The distance of every pair i < j, row after row, (N (N - 1) / 2,) float64 on the CPU."""
+    """Condensed distance matrix: distances of all pairs i < j, row by row, (N (N - 1) / 2,) float64 on the CPU."""
     points = DensePoints(x)
     index = torch.arange(len(x), device=x.device)
     pairs, filled = torch.empty(len(x) * (len(x) - 1) // 2, dtype=torch.float64), 0
@@ -79,7 +79,7 @@ def _pairs(x: Tensor) -> Tensor:
 
 
 def _numbered(clusters: Tensor) -> Tensor:
-    """The clusters numbered from 0, in the order in which they first appear."""
+    """Renumber clusters from 0, in the order of first appearance."""
     _, inverse = clusters.unique(return_inverse=True)
     first = torch.full((int(inverse.max()) + 1,), len(clusters), device=clusters.device)
     first = first.scatter_reduce(0, inverse, torch.arange(len(clusters), device=clusters.device), "amin")
@@ -88,10 +88,10 @@ def _numbered(clusters: Tensor) -> Tensor:
 
 @torch.no_grad()
 def round_robin(assignment: Int64[Tensor, " N"], n: int) -> Int64[Tensor, " n"]:
-    """Positions of n rows taken from their clusters in turns, the smallest cluster first, (n,).
+    """Positions of n rows taken from their clusters in round-robin order, the smallest cluster first, (n,).
 
-    Of each cluster the rows come in the order in which they stand: the best should stand first. Clusters of one size
-    take turns in the order of their first rows.
+    Within a cluster, rows are taken in order of position, so the best should come first. Clusters of equal size are
+    ordered by their first rows.
 
     Citovsky et al. 2021, "Batch Active Learning at Scale".
 
@@ -105,7 +105,7 @@ def round_robin(assignment: Int64[Tensor, " N"], n: int) -> Int64[Tensor, " n"]:
     n = chosen(n, len(assignment), "rows")
     assignment = _numbered(assignment)
     sizes = torch.bincount(assignment)
-    turn = sizes.argsort(stable=True).argsort()[assignment]  # (N,) the place of the row's cluster in every round
+    turn = sizes.argsort(stable=True).argsort()[assignment]  # (N,) rank of the row's cluster within a round
     grouped = assignment.argsort(stable=True)
     starts = sizes.cumsum(0) - sizes
     rounds = torch.empty_like(grouped)

@@ -1,7 +1,36 @@
-"""What the labels of rows tell together: of the sampled model, or of the labels of other rows.
+"""Mutual information of the labels of several rows with the sampled model (BatchBALD) or with other labels (EPIG).
 
-Everything here reads joint samples: sample k must be one and the same function for every row. With samples drawn again
-for every row the same formulas give numbers without meaning.
+All functions need joint samples: sample k must be the same function for every row. With samples drawn independently
+for each row, the results are meaningless.
+
+Worked example: four samples and three rows of two classes. Row 0 separates samples {0, 1} from {2, 3} with certainty;
+row 1 repeats it at 99%; row 2 separates {0, 2} from {1, 3} at 90%.
+
+>>> p = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.99, 0.99, 0.01, 0.01], [0.9, 0.1, 0.9, 0.1]])  # (N, K), of class 0
+>>> log_p = torch.stack([p, 1 - p], -1).clamp_min(1e-30).log()
+>>> mutual_information(log_p)
+tensor([0.6931, 0.6371, 0.3681])
+>>> batch = greedy_batch(log_p, 2, generator=torch.Generator().manual_seed(0))
+>>> batch.positions, batch.gains
+(tensor([0, 2]), tensor([0.6931, 0.3681]))
+>>> listed = _Labelings.none(log_p).listed(log_p[0])
+>>> listed.weight, listed.log_likelihood.softmax(1).round(decimals=4)
+(tensor([0.5000, 0.5000]), tensor([[0.5000, 0.5000, 0.0000, 0.0000],
+        [0.0000, 0.0000, 0.5000, 0.5000]]))
+
+1. The mean prediction for each row is (1/2, 1/2), of entropy log 2 = 0.6931. The mean entropy of the samples is 0 for
+   row 0, H(0.99) = 0.0560 for row 1 and H(0.9) = 0.3251 for row 2. BALD scores the differences and selects rows 0, 1.
+2. After row 0 there are two labelings, of probability 1/2 each. Given one of them, the weights of the samples are
+   (1/2, 1/2, 0, 0) or (0, 0, 1/2, 1/2).
+3. Given either labeling, row 1 predicts (0.99, 0.01) or the reverse, of entropy 0.0560, minus the same mean entropy:
+   gain 0. Row 2 still predicts 0.9 / 2 + 0.1 / 2 = 1/2, so its gain is 0.6931 - 0.3251 = 0.3681, as before.
+4. The entropy of the weights has fallen from log 4 to log 2. No later gain can exceed what is left of it.
+
+>>> epig(log_p, log_p[2:]).round(decimals=4)
+tensor([0.0000, 0.0000, 0.2218])
+
+EPIG of a target like row 2: two labels drawn from one sample agree on class 0 with probability (0.9^2 + 0.1^2) / 2 =
+0.41, so that the information is 0.82 log(0.41 / 0.25) + 0.18 log(0.09 / 0.25) = 0.2218. Row 0 is independent of it.
 """
 
 import math
@@ -17,19 +46,19 @@ from dal.functional.checking import chosen, dense, finite, floats, refuse_rows, 
 from dal.functional.disagreement import agree, mutual_information, without_rounding
 from dal.functional.precision import true_float32
 
-_DROPPED = 0.01  # share of the doubt left that drawn labelings are dropped for
-_TIES = 128  # roundings within which two gains count as equal
-_ROWS = 64  # that are evaluated at once, at least
-_TILE = 512  # pairs of a row and a class that meet the targets at once, where a block holds 2**18 numbers
+_DROPPED = 0.01  # share of the remaining uncertainty below which drawn labelings are dropped
+_TIES = 128  # number of rounding errors within which two gains count as equal
+_ROWS = 64  # minimum number of rows evaluated at once
+_TILE = 512  # pairs of a row and a class compared with the targets at once, for blocks of 2**18 numbers
 
 
 @dataclass(frozen=True, eq=False)
 class JointBatch:
-    """Rows chosen together.
+    """Rows selected jointly.
 
     Attributes:
-        positions: (n,) int64 in the pool, in the order of their choice.
-        gains: (n,) what the label of each adds to what those before it tell of the model, in nats.
+        positions: (n,) int64 positions in the pool, in the order of selection.
+        gains: (n,) information about the model, in nats, that the label of each row adds to those before it.
     """
 
     positions: Int64[Tensor, " n"]
@@ -45,9 +74,9 @@ def batch_bald(
     configurations: int = 10_000,
     exhaustive: bool = False,
 ) -> Int64[Tensor, " n"]:
-    """Positions of n rows whose labels together tell most of the sampled model, chosen greedily, (n,).
+    """Positions of n rows whose labels have the largest joint mutual information with the model, greedily, (n,).
 
-    Every pick is the row whose label adds most mutual information to the labels of those chosen before,
+    Each step selects the row whose label adds the most information to the labels of the rows selected before,
     `gain(x | S) = H(y_x | y_S) - H(y_x | model)` in nats. See `greedy_batch`, which returns the gains as well.
 
     Kirsch, van Amersfoort and Gal 2019, "BatchBALD: Efficient and Diverse Batch Acquisition for Deep Bayesian Active
@@ -55,10 +84,10 @@ def batch_bald(
 
     Args:
         joint_mc_log_probs: finite log-probabilities; sample k is one function for all rows.
-        n: how many, 1 <= n <= N.
-        generator: on the CPU; breaks ties and draws labelings once they are too many to list.
-        configurations: labelings of the rows chosen that are held at most.
-        exhaustive: compute every gain for every pick.
+        n: number of rows to select, 1 <= n <= N.
+        generator: generator on the CPU; breaks ties and samples labelings once they are too many to enumerate.
+        configurations: maximum number of labelings of the selected rows that are held.
+        exhaustive: whether to compute every gain in every step, without lazy evaluation.
 
     Raises:
         ValueError: n is not within 1..N, configurations is below 1, or a log-probability is not finite.
@@ -82,28 +111,30 @@ def greedy_batch(
     configurations: int = 10_000,
     exhaustive: bool = False,
 ) -> JointBatch:
-    """The rows of `batch_bald` and the gain of each, as a `JointBatch`.
+    """Rows of `batch_bald` with the gain of each, as a `JointBatch`.
 
-    The labels of the rows chosen, S, matter only through what they say of the samples: for every labeling y_S its
-    probability and the weights of the K samples given it, `p(k | y_S)`. Then `p(y_x | y_S) = sum_k p(k | y_S)
-    p(y_x | k)` is a matrix product, and the gain is the mean over the labelings of the mutual information of y_x and k
-    under those weights. It is at most their entropy, the doubt that is left: labelings that leave no doubt of the
-    sample, or are improbable, are dropped while all of them together matter less than the error of a gain.
+    The labels of the selected rows S matter only through the posterior over samples: each labeling y_S has a
+    probability and posterior weights `p(k | y_S)` of the K samples. `p(y_x | y_S) = sum_k p(k | y_S) p(y_x | k)` is
+    then a matrix product, and the gain is the mean over the labelings of the mutual information of y_x and k under
+    those weights. The gain is at most the entropy of the weights, the remaining uncertainty about the sample.
+    Labelings that are improbable, or determine the sample, are dropped as long as all of them together matter less than
+    the error of a gain.
 
-    While `C**|S| <= configurations` all labelings are listed and gains are exact to rounding. From then on there are
-    `configurations // K` labelings drawn from each sample, as many from every one; each is extended by one drawn label
-    per pick, so that all rows are compared on the same draws. Those that hold 1 % of the doubt are dropped then.
+    While `C**|S| <= configurations`, all labelings are enumerated and gains are exact up to rounding. Afterwards,
+    `configurations // K` labelings are drawn from each sample and extended by one drawn label per step, so that all
+    rows are compared on the same draws. Labelings that hold 1% of the remaining uncertainty are then dropped.
 
-    A gain never grows as the batch does, so an old value is an upper bound: rows are evaluated again in the order of
-    their bounds until none left could win (Minoux 1978). In the exact phase that gives the picks of `exhaustive`; among
-    drawn labelings a bound may be too low by the error of the estimate, and the two choices are equally good.
-    `exhaustive` is what an accelerator does in any case: asking whether to stop costs it more than going on. The host
-    waits for it once per pick, for how many labelings matter: that is found from the data.
+    Gains never increase as the batch grows, so an earlier value is an upper bound: rows are evaluated in the order of
+    their bounds until no other row can win (Minoux 1978). While labelings are enumerated, the selection equals that of
+    `exhaustive`. With drawn labelings a bound may be too low by the error of the estimate; both selections are then
+    equally good. An accelerator always works exhaustively, because a synchronisation costs more than the evaluation.
+    The host waits for it once per step, for the number of labelings to keep.
 
-    Gains within 128 roundings of the best are ties: drawn, more often the more a row tells by itself (as in PowerBALD).
-    That also fills the batch once nothing is left to learn, as no batch can tell more than log K.
+    Gains within 128 rounding errors of the largest count as ties, which are broken at random in proportion to a row's
+    own mutual information (as in PowerBALD). The same rule fills the batch once the log K nats that K samples can carry
+    are used up.
 
-    Besides its input it holds N*K + 4*N + 4*M*K + 2*B numbers, M = `configurations` and B a block (1 MiB on the CPU).
+    Extra memory: N*K + 4*N + 4*M*K + 2*B numbers, with M = `configurations` and B a block (1 MiB on the CPU).
     """
     log_p = floats(joint_mc_log_probs, "joint_mc_log_probs", 3)
     n, configurations = chosen(n, len(log_p), "rows"), whole(configurations, "configurations", 1)
@@ -118,26 +149,25 @@ def epig(
     *,
     multilabel: bool = False,
 ) -> Float[Tensor, " N"]:
-    """How much the label of a row tells of the label of a target row, mean over the M targets, in nats, (N,).
+    """Expected predictive information gain: mean mutual information of a row's label and M target labels, nats, (N,).
 
-    `mean_m I(y_x; y_m)` with `p(y_x, y_m) = mean_k p(y_x | k) p(y_m | k)`: the expected predictive information gain. It
-    is at most the mutual information of the label and the model: what a label tells of the model counts only so far as
-    it changes a prediction for the targets. Exactly 0 where all samples of the row, or of every target, are the same.
-    With `multilabel`, each class is a problem of its own: the mean over the classes of the binary quantity, between the
-    same class of both rows.
+    `mean_m I(y_x; y_m)` with `p(y_x, y_m) = mean_k p(y_x | k) p(y_m | k)`. It is at most the mutual information of the
+    label and the model: information about the model counts only as far as it changes the predictions for the targets.
+    It is exactly 0 if all samples of the row, or of every target, are equal. With `multilabel`, the result is the mean
+    over the classes of the binary quantity, between the same class of both rows.
 
-    N*M*C*C joint probabilities are computed, in blocks: besides the input this holds 2*M*K*C + 2*B numbers, B a block
-    (1 MiB on the CPU).
+    N*M*C*C joint probabilities are computed, in blocks. Extra memory: 2*M*K*C + 2*B numbers, with B a block (1 MiB on
+    the CPU).
 
     Bickford Smith, Kirsch, Farquhar, Gal, Foster and Rainforth 2023, "Prediction-Oriented Bayesian Active Learning".
 
     Args:
         joint_mc_log_probs: finite log-probabilities of the pool.
-        target: (M, K, C) those of the targets; sample k must be the same function as in the pool.
-        multilabel: whether they are those of C independent Bernoullis.
+        target: (M, K, C) log-probabilities of the targets; sample k must be the same function as in the pool.
+        multilabel: whether the log-probabilities are those of C independent Bernoullis.
 
     Raises:
-        ValueError: the two differ in their samples or classes, there is no target, or a log-probability is not finite.
+        ValueError: pool and target differ in K or C, there is no target, or a log-probability is not finite.
 
     >>> opposed, same = [[0.999, 0.001], [0.001, 0.999]], [[0.9, 0.1], [0.9, 0.1]]
     >>> epig(torch.tensor([same, opposed]).log(), torch.tensor([opposed]).log())
@@ -148,8 +178,8 @@ def epig(
     N, _, C = pool.shape
     if target.shape[1:] != pool.shape[1:] or not len(target):
         shapes = f"{tuple(target.shape)} and {tuple(pool.shape)}"
-        raise ValueError(f"target and pool need the same samples and classes, and a target at least; got {shapes}")
-    count, target = len(target), target[~agree(target)]  # what no sample doubts, nothing tells anything of
+        raise ValueError(f"target and pool need the same samples and classes, and at least one target; got {shapes}")
+    count, target = len(target), target[~agree(target)]  # no label is informative where all samples agree
     problems = range(C) if multilabel else [None]
     out = floats(pool[:0], "joint_mc_log_probs").new_zeros(N)
     with true_float32():
@@ -158,8 +188,8 @@ def epig(
             log_p = floats(pool[rows], "joint_mc_log_probs")
             if not bool(torch.isfinite(log_p.sum())):
                 refuse_rows(pool, "joint_mc_log_probs")
-            for problem, towards in zip(problems, targets, strict=True):
-                out[rows] += towards.information(_outcomes(log_p, problem))
+            for problem, predicted in zip(problems, targets, strict=True):
+                out[rows] += predicted.information(_outcomes(log_p, problem))
             out[rows] = without_rounding(out[rows].clamp_min_(0).div_(len(problems)), log_p)
     return out
 
@@ -168,24 +198,27 @@ def epig(
 
 
 class _Search:
-    """The greedy search: an upper bound on every row's gain, which is made exact where it may decide."""
+    """Lazy greedy search: keeps an upper bound of every row's gain and makes it exact only where it can win."""
 
     def __init__(self, log_p: Tensor, configurations: int, generator: torch.Generator, exhaustive: bool) -> None:
-        N, _, C = log_p.shape
+        N, K, C = log_p.shape
         self.log_p, self.configurations, self.generator = log_p, configurations, generator
         self.exhaustive = exhaustive or log_p.device.type != "cpu"
         self.labelings = _Labelings.none(log_p)
-        self.entropies = _entropies(log_p)  # (N, K): H(y | k), which no other label changes
+        # H(y | k), which is independent of the labels of other rows.
+        self.entropies = by_blocks(  # (N, K)
+            lambda rows: log_p[rows].exp().mul_(log_p[rows]).sum(-1).neg_(), N, K * C, log_p.device
+        )
         if not bool(torch.isfinite(self.entropies.sum())):
             refuse_rows(log_p, "joint_mc_log_probs")  # floor the log-probability of impossible outcomes
-        self.bound = mutual_information(log_p)  # (N,), of the first pick the gain itself
+        self.bound = mutual_information(log_p)  # (N,): exact gains of the first step
         uniform = torch.rand(N, generator=generator, dtype=torch.float64).clamp_min_(1e-300)
         gumbel = -(-uniform.log()).log()
-        self.priority = self.bound.double().clamp_min(1e-30).log() + gumbel.to(log_p.device)  # decides between equals
+        self.priority = self.bound.double().clamp_min(1e-30).log() + gumbel.to(log_p.device)  # breaks ties
         self.slack = _TIES * torch.finfo(log_p.dtype).eps * max(1.0, math.log(C))
 
     def batch(self, n: int) -> JointBatch:
-        """n picks."""
+        """Select n rows."""
         positions = torch.empty(n, dtype=torch.int64, device=self.log_p.device)
         gains = self.log_p.new_zeros(n)
         for step in range(n):
@@ -196,17 +229,13 @@ class _Search:
             gains[step : step + 1] = self.bound[pick].where(best > self.slack, 0.0)
             self.bound[pick] = -torch.inf
             chosen, left = positions[: step + 1], n - step - 1
-            if left and not self._refresh(chosen, best):
-                positions[step + 1 :] = self._rest(chosen, left)
+            if left and not self._refresh(chosen, best):  # the rest of the batch by priority alone
+                positions[step + 1 :] = self.priority.index_fill(0, chosen, -torch.inf).topk(left).indices
                 break
         return JointBatch(positions, gains)
 
-    def _rest(self, chosen: Tensor, n: int) -> Tensor:
-        """n more rows by priority alone."""
-        return self.priority.index_fill(0, chosen, -torch.inf).topk(n).indices
-
     def _labelings(self, chosen: Tensor) -> "_Labelings":
-        """The labelings of the rows chosen: all of them, or drawn ones, each extended by the last row's label."""
+        """Labelings of the selected rows, enumerated or drawn, extended by the label of the last row."""
         K, C = self.log_p.shape[1:]
         if C ** len(chosen) <= self.configurations:
             return self.labelings.listed(self.log_p[chosen[-1:]][0])
@@ -218,17 +247,17 @@ class _Search:
         return labelings
 
     def _refresh(self, chosen: Tensor, best: Tensor) -> bool:
-        """Bounds become gains wherever they may be the largest, or everywhere. No if the last gain left nothing."""
+        """Recompute the gains of rows that can win, or of all rows. Returns False once the largest gain is 0."""
         labelings = self._labelings(chosen)
-        posterior = labelings.log_likelihood.softmax(1)  # (M, K): the weights of the samples given each
-        order, count = labelings.by_doubt(posterior, self.slack / 16)
-        matter, last = torch.stack([count.double(), best.double()]).tolist()  # the one look at the device per pick
-        if last <= self.slack:  # nothing is left to learn, and never will be
+        posterior = labelings.log_likelihood.softmax(1)  # (M, K): weights of the samples given each labeling
+        order, count = labelings.by_uncertainty(posterior, self.slack / 16)
+        kept, last = torch.stack([count.double(), best.double()]).tolist()  # the only synchronisation of a step
+        if last <= self.slack:  # gains never increase, so nothing can be gained any more
             return False
-        places = order[len(order) - int(matter) :].sort().values  # in the order of the draws, which favours no sample
+        places = order[len(order) - int(kept) :].sort().values  # in the order of the draws, which favours no sample
         labelings, posterior = labelings[places], posterior[places]
         self.labelings = labelings
-        doubt = labelings.weight @ posterior  # (K,)
+        sample_weights = labelings.weight @ posterior  # (K,)
         order = self.bound.argsort(descending=True, stable=True)[: len(self.bound) - len(chosen)]
         largest = -torch.inf
         for some in _row_blocks(len(order), len(posterior) * self.log_p.shape[2], self.log_p.device):
@@ -236,7 +265,7 @@ class _Search:
             if not self.exhaustive and float(self.bound[rows[0]]) < largest - 2 * self.slack:
                 break
             entropy = _expected_entropy(self.log_p[rows], posterior, labelings.weight)
-            self.bound[rows] = (entropy - self.entropies[rows] @ doubt).clamp_min_(0)
+            self.bound[rows] = (entropy - self.entropies[rows] @ sample_weights).clamp_min_(0)
             if not self.exhaustive:
                 largest = max(largest, float(self.bound[rows].amax()))
         return True
@@ -244,14 +273,14 @@ class _Search:
 
 @dataclass(frozen=True, eq=False)
 class _Labelings:
-    """M ways to label the rows chosen.
+    """M labelings of the selected rows, enumerated or drawn.
 
     Attributes:
-        log_likelihood: (M, K) of each labeling under each sample.
-        weight: (M,) of each in a mean over all: its probability, or the same for every draw.
-        number: (M,) int64, the number of a draw among all there were at first, which gives the sample that it is drawn
-            from and its random numbers; empty when all labelings are listed.
-        draws: how many draws there were at first, 0 when all labelings are listed.
+        log_likelihood: (M, K) log-likelihood of each labeling under each sample.
+        weight: (M,) weight of each labeling in a mean: its probability if enumerated, equal weights if drawn.
+        number: (M,) int64, index of each draw among the initial draws, which determines its sample and its random
+            numbers; empty if enumerated.
+        draws: initial number of draws; 0 if enumerated.
     """
 
     log_likelihood: Tensor
@@ -261,38 +290,38 @@ class _Labelings:
 
     @classmethod
     def none(cls, log_p: Tensor) -> "_Labelings":
-        """The one labeling of no rows at all."""
+        """The single labeling of an empty set of rows."""
         number = torch.zeros(0, dtype=torch.int64, device=log_p.device)
         return cls(log_p.new_zeros(1, log_p.shape[1]), log_p.new_ones(1), number, 0)
 
     @classmethod
     def drawn(cls, log_p: Tensor, each: int) -> "_Labelings":
-        """As many empty labelings from every sample, to be extended by draws."""
+        """`each` empty labelings per sample, to be extended by drawn labels."""
         K = log_p.shape[1]
         M = K * each
         return cls(log_p.new_zeros(M, K), log_p.new_full((M,), 1 / M), torch.arange(M, device=log_p.device), M)
 
     def listed(self, log_p: Tensor) -> "_Labelings":
-        """Each with every label of one more row, log_p (K, C)."""
-        every = (self.log_likelihood[:, None] + log_p.T).flatten(0, 1)  # (M*C, K)
-        return replace(self, log_likelihood=every, weight=every.logsumexp(1).exp_().div_(every.shape[1]))
+        """Extend each labeling by every label of one more row, log_p (K, C)."""
+        extended = (self.log_likelihood[:, None] + log_p.T).flatten(0, 1)  # (M*C, K)
+        return replace(self, log_likelihood=extended, weight=extended.logsumexp(1).exp_().div_(extended.shape[1]))
 
     def extended(self, log_p: Tensor, generator: torch.Generator) -> "_Labelings":
-        """Each with a label of one more row, log_p (K, C), drawn from its sample."""
+        """Extend each labeling by a label of one more row, log_p (K, C), drawn from its sample."""
         K, C = log_p.shape
         total = log_p.exp().cumsum(1)[self.number % K]  # (M, C)
         uniform = torch.rand(self.draws, generator=generator, dtype=torch.float64).to(total)[self.number, None]
         label = (total <= uniform * total[:, -1:]).sum(1).clamp_max_(C - 1)  # (M,)
         return replace(self, log_likelihood=self.log_likelihood + log_p.T[label])
 
-    def by_doubt(self, posterior: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
-        """Their places (M,), those that leave least doubt of the sample first, and how many of the last matter.
+    def by_uncertainty(self, posterior: Tensor, negligible: float) -> tuple[Tensor, Tensor]:
+        """Indices (M,) in increasing order of weighted posterior entropy, and how many of the last ones to keep.
 
-        Without the others a gain changes by no more than `negligible`, or among draws by a share `_DROPPED` of what the
-        gains can be.
+        Dropping the others changes a gain by at most `negligible`, or with draws by a share `_DROPPED` of the largest
+        possible gain.
         """
-        doubt, order = torch.special.entr(posterior).sum(1).mul_(self.weight).sort()
-        total = doubt.cumsum(0)
+        uncertainty, order = torch.special.entr(posterior).sum(1).mul_(self.weight).sort()
+        total = uncertainty.cumsum(0)
         dropped = (total[-1:] * _DROPPED).clamp_min(negligible) if self.draws else negligible
         return order, (total > dropped).sum()
 
@@ -302,15 +331,9 @@ class _Labelings:
 
 
 def _row_blocks(rows: int, width: int, device: torch.device) -> Iterator[slice]:
-    """Blocks of at least `_ROWS` rows: what these take beyond a block is cut again by labelings."""
+    """Blocks of at least `_ROWS` rows; `_expected_entropy` splits them further by labelings if they are too large."""
     for start in range(0, rows, step := max(_ROWS, next(blocks(rows, width, device)).stop)):
         yield slice(start, min(start + step, rows))
-
-
-def _entropies(log_p: Tensor) -> Tensor:
-    """Entropy of every prediction, (N, K)."""
-    N, K, C = log_p.shape
-    return by_blocks(lambda rows: log_p[rows].exp().mul_(log_p[rows]).sum(-1).neg_(), N, K * C, log_p.device)
 
 
 def _expected_entropy(log_p: Tensor, posterior: Tensor, weights: Tensor) -> Tensor:
@@ -332,12 +355,12 @@ def _expected_entropy(log_p: Tensor, posterior: Tensor, weights: Tensor) -> Tens
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """The targets of one problem.
+    """Predictions for the targets, of all classes or of one binary problem.
 
     Attributes:
-        ratio: (K, m*C) probability under each sample over the mean probability, divided by K.
-        mean: (m*C,) the mean probability.
-        count: M, those with samples that are all the same included.
+        ratio: (K, m*C) probability under each sample divided by the mean probability and by K.
+        mean: (m*C,) mean probability.
+        count: M, including the targets on which all samples agree.
     """
 
     ratio: Tensor
@@ -346,16 +369,16 @@ class _Targets:
 
     @classmethod
     def of(cls, p: Tensor, count: int) -> "_Targets":
-        """From the probabilities (m, K, C) of those that are not sure, and how many there are in all."""
+        """Build from the probabilities (m, K, C) of the targets on which samples differ, and the total count M."""
         mean = p.mean(1, keepdim=True).clamp_min_(torch.finfo(p.dtype).tiny)  # (M, 1, C)
         ratio = (p / mean).div_(p.shape[1]).permute(1, 0, 2).flatten(1)
         return cls(ratio, mean.flatten(), count)
 
     def information(self, p: Tensor) -> Tensor:
-        """Mean over the targets of the mutual information of labels, of rows p (B, K, C), (B,).
+        """Mean over the targets of the mutual information with the labels of rows p (B, K, C), (B,).
 
-        With q the joint probability over the product of the means, it is the mean of `q log q` under that product: no
-        difference of entropies, so that a small information is as accurate as a large one.
+        With q the joint probability divided by the product of the marginals, it is the mean of `q log q` under that
+        product. Unlike a difference of entropies, this is accurate for small values too.
         """
         B, K, C = p.shape
         tiny = torch.finfo(p.dtype).tiny
@@ -369,7 +392,7 @@ class _Targets:
 
 
 def _outcomes(log_p: Tensor, problem: int | None) -> Tensor:
-    """Probabilities (B, K, C) of the classes; of one class (the problem) and its absence (B, K, 2) when multi-label."""
+    """Probabilities (B, K, C) of all classes; with a problem, those of that class and its complement, (B, K, 2)."""
     if problem is None:
         return log_p.exp()
     one = log_p[:, :, problem]

@@ -1,6 +1,5 @@
-"""Greedy k-center: points that leave no other point far from all of them."""
+"""Greedy k-center selection (farthest-first traversal)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,18 +15,18 @@ from dal.functional.points import DensePoints, Points, as_points, check_finite
 from dal.functional.precision import true_float32
 from dal.functional.searching import first_of_each, searching_order
 
-#: Rows that are compared in float64 at once.
+#: Number of rows compared in float64 at once.
 EXACT = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """What an earlier run knows about the points, so that only what is new is measured.
+    """Distance bounds from an earlier run, so that only distances to new centers are computed.
 
     Attributes:
-        squared: (N,) upper bounds of the squared distance of every point to the nearest center that is not new: the
-            `bounds` of an earlier `Cover`, for the points that are still there. Infinite where nothing is known.
-        new: (L,) bool, the centers that these bounds do not account for.
+        squared: (N,) upper bounds of the squared distance of each point to the nearest center that is not new: the
+            `bounds` of an earlier `Cover`, restricted to the points that remain. Infinite where nothing is known.
+        new: (L,) bool, whether the bounds do not account for a center.
     """
 
     squared: Float[Tensor, " N"]
@@ -36,14 +35,14 @@ class Bounds:
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """Points chosen to cover all others.
+    """Result of a greedy k-center selection.
 
     Attributes:
-        positions: (n,) int64, distinct, in the order in which they were chosen.
-        distances: (n,) how far each was from everything chosen before it.
-        radius: the largest distance that a point not chosen still has to its nearest center; 0 when none is left.
-        bounds: (N,) float64 upper bounds of the squared distance of every point to the nearest of all centers and of
-            the points chosen, for the `Bounds` of a later run in which all of those are centers.
+        positions: (n,) int64, distinct, in the order of selection.
+        distances: (n,) distance of each selected point to the nearest center or earlier selection.
+        radius: largest distance of a point that was not selected to its nearest center; 0 if all were selected.
+        bounds: (N,) float64 upper bounds of the squared distance of each point to the nearest center or selected
+            point, for the `Bounds` of a later run in which all of these are centers.
     """
 
     positions: Int64[Tensor, " n"]
@@ -62,25 +61,28 @@ def k_center_greedy(
     window: int | None = None,
     chunk: int | None = None,
 ) -> Cover:
-    """n points, each the farthest from all centers and from those chosen before it, as a `Cover`.
+    """Select n points, each the farthest from all centers and from the points selected before it.
 
-    The largest distance left is at most twice the smallest possible. Without centers (None, or none of them) the first
-    is the point farthest from the mean. Of equally far ones the first is taken; duplicates are chosen once all others
-    are. The choice is that of float64 arithmetic, whatever the precision of the points.
+    The resulting radius is at most twice the smallest possible. Without centers the first point is the one farthest
+    from the mean. Ties go to the lowest position; duplicates are selected after all other points. The selection is that
+    of float64 arithmetic, for points of any precision.
 
-    One pass over the points bounds all distances from above by those to the few centers that rule out most points (to
-    the new ones, given `bounds`); after that only points which may win are read. A float32 bound is raised by what
-    rounding can have done at most, and picks compare float64. Bytes held besides float32 points, for W numbers per
-    point (D, or C + D for factors), windows of at most 512 rows and chunks of 2 MiB on a CPU:
+    One pass over the points computes upper bounds of all distances from the few centers that rule out most points (from
+    the new ones, given `bounds`); after that only points that may win are read. Bounds in float32 are raised by the
+    maximum rounding error, and picks are compared in float64. Extra memory in bytes for float32 points, with W numbers
+    per point (D, or C + D for factors), windows of at most 512 rows and chunks of 2 MiB on a CPU:
     `64 N + 4 (L + n) (W + 2) + 2 chunk + 16 window (window + W) + 24 * 2**20`.
 
     Gonzalez 1985, "Clustering to minimize the maximum intercluster distance"; for active learning Sener and Savarese
     2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
 
     Args:
-        bounds: what an earlier run with the same points knows; changes no choice.
-        window: how many points picks are made among before the others are looked at; changes no choice.
-        chunk: how many points the pass measures at once; changes no choice.
+        points: N points.
+        n: number of points to select, 1 <= n <= N.
+        centers: L centers that exist already; `None` for none.
+        bounds: bounds from an earlier run on the same points; does not affect the result.
+        window: number of points in a window of picks; does not affect the result.
+        chunk: number of points that the pass measures at once; does not affect the result.
 
     Raises:
         ValueError: n is not within 1..N, a point is not finite, or `bounds` do not fit.
@@ -99,16 +101,16 @@ def k_center_greedy(
     if any(rows is not None and (as_whole(rows) or 0) < 1 for rows in (window, chunk)):
         raise ValueError(f"window and chunk are numbers of rows, at least 1, not {window} and {chunk}")
     with true_float32():
-        found, squared = _farthest_first(points, given, n, bounds, window, chunk)
-        radius = found.farthest_left() ** 0.5
-    return Cover(found.centers.picks, squared.sqrt().to(kind), radius, found.upper.clamp_min(0))
+        search, squared = _farthest_first(points, given, n, bounds, window, chunk)
+        radius = search.farthest_left() ** 0.5
+    return Cover(search.centers.picks, squared.sqrt().to(kind), radius, search.upper.clamp_min(0))
 
 
 @torch.no_grad()
 def farthest_others(
     x: Float[Tensor, "N D"], chosen: Int64[Tensor, " M"], n: int, *, centers: Float[Tensor, "L D"] | None = None
 ) -> Int64[Tensor, " n"]:
-    """Positions of n more points (n,), each the farthest from the centers, those chosen, and those before it.
+    """Positions of n more points (n,), each the farthest from the centers, the chosen points and those before it.
 
     >>> farthest_others(torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([0]), 1)
     tensor([2])
@@ -134,7 +136,7 @@ def _check(bounds: Bounds | None, N: int, L: int) -> None:
 def _farthest_first(
     points: Points, given: Points, n: int, bounds: Bounds | None, window: int | None, chunk: int | None
 ) -> tuple[FarthestFirst, Float[Tensor, " n"]]:
-    """The state after n picks, and their squared distances at selection, (n,) float64."""
+    """Search state after n picks, and the squared distances of the picks at selection, (n,) float64."""
     if len(given):
         given, searched = _in_searching_order(points, given, n, bounds)
         centers = Centers(points, given, n, given.origin())
@@ -145,15 +147,15 @@ def _farthest_first(
     upper = _bounds(centers, searched, bounds, chunk)
     if not len(given):
         upper[first] = -1
-    found = FarthestFirst(centers, upper, searched, window)
-    squared = found.pick(n - (not len(given)))
-    return found, squared if len(given) else torch.cat([gap, squared])
+    search = FarthestFirst(centers, upper, searched, window)
+    squared = search.pick(n - (not len(given)))
+    return search, squared if len(given) else torch.cat([gap, squared])
 
 
 def _in_searching_order(points: Points, given: Points, n: int, bounds: Bounds | None) -> tuple[Points, int]:
-    """The centers without duplicates, and how many of them, from the first, all points are measured against.
+    """Centers without duplicates in search order, and the number of leading ones to measure all points against.
 
-    Given bounds, these are the new ones.
+    Given bounds, the new centers come first, and all points are measured against these.
     """
     kept = first_of_each(given)
     if bounds is not None:
@@ -167,12 +169,16 @@ def _bounds(centers: Centers, searched: int, bounds: Bounds | None, chunk: int |
     """Upper bounds of the squared distances of all points to the nearest center, (N,) float64.
 
     Raises:
-        ValueError: a point is not finite, which shows in its distance.
+        ValueError: a point is not finite; detected by its distance.
     """
     points = centers.points
     upper = torch.full((len(points),), torch.inf, dtype=torch.float64, device=points.device)
     if searched:
-        for part in _chunks(points, chunk):
+        if chunk is None:
+            parts = blocks(len(points), max(1, points.width // 2), points.device)
+        else:
+            parts = (slice(start, min(start + chunk, len(points))) for start in range(0, len(points), chunk))
+        for part in parts:
             upper[part] = centers.bounds(points[part], slice(0, searched))
     if not bool(upper.isfinite().all()):
         check_finite(points)
@@ -183,22 +189,16 @@ def _bounds(centers: Centers, searched: int, bounds: Bounds | None, chunk: int |
     return torch.minimum(upper, known.double() * (1 + torch.finfo(known.dtype).eps))
 
 
-def _chunks(points: Points, chunk: int | None) -> Iterator[slice]:
-    if chunk is None:
-        return blocks(len(points), max(1, points.width // 2), points.device)
-    return (slice(start, min(start + chunk, len(points))) for start in range(0, len(points), chunk))
-
-
 def _farthest_from_mean(points: Points) -> tuple[Int64[Tensor, " 1"], Tensor, Tensor | None]:
-    """The point farthest from the mean of all, the first of equals, its squared distance, and an origin for all."""
+    """The point farthest from the mean, its squared distance, and an origin that limits cancellation, if needed."""
     mean = points.mean()
     gap = points.squared_distances_from(mean).double()
     if not bool(gap.isfinite().all()):
         check_finite(points)
     length = mean.square().sum()
-    doubt = rounding(points) * (gap.amax() + length)
-    rows = (gap >= gap.amax() - 2 * doubt).nonzero().flatten()
-    if len(rows) > 1:  # rounding leaves it open
+    error = rounding(points) * (gap.amax() + length)
+    rows = (gap >= gap.amax() - 2 * error).nonzero().flatten()
+    if len(rows) > 1:  # within rounding errors: compare in float64
         exact = torch.cat([points[part].to(torch.float64).squared_distances_from(mean) for part in rows.split(EXACT)])
         slack = 64 * torch.finfo(torch.float64).eps * (exact.amax() + length)
         gap[rows] = exact

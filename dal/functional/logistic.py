@@ -1,4 +1,4 @@
-"""Logistic regression of two sides: the plane that best tells them apart."""
+"""Regularised binary logistic regression by Newton's method."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from dal.functional.points import as_points, check_finite
 from dal.functional.precision import true_float32
 
 _STEPS = 100
-_TOLERANCE = 1e-12  # of the gradient, whose parts are of the order of the points
+_TOLERANCE = 1e-12  # largest absolute gradient entry at convergence
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """A linear separation: a point x lies on the second side with probability `sigmoid(weight . x + bias)`.
+    """Linear classifier: a point x belongs to the second side with probability `sigmoid(weight . x + bias)`.
 
     Attributes:
         weight: (D,) float64.
@@ -32,12 +32,12 @@ class Plane:
 def separate(
     first: Float[Tensor, "A D"], second: Float[Tensor, "B D"], *, penalty: float = 0.01, start: Plane | None = None
 ) -> Plane:
-    """The regularised logistic regression that tells the second side's points from the first's, as a `Plane`.
+    """Fit a regularised logistic regression that separates the second side's points from the first's.
 
     Minimises `mean over first log(1 + e^z) / 2 + mean over second log(1 + e^-z) / 2 + penalty / 2 |weight|^2` with
-    `z = weight . x + bias`: both sides count alike, however many points they have. The minimum is unique; Newton's
-    method finds it to rounding in float64 from any `start`, in a handful of steps of (A + B) D^2 multiplications.
-    Extra memory: `3 (A + B) D + 3 D^2` numbers.
+    `z = weight . x + bias`; both sides have equal total weight. The minimum is unique, and Newton's method finds it up
+    to float64 rounding from any `start`, in a few steps of (A + B) D^2 multiplications. Extra memory:
+    `3 (A + B) D + 3 D^2` numbers.
 
     Raises:
         ValueError: a side is empty, the penalty is not above 0, or a point is not finite.
@@ -64,9 +64,9 @@ def separate(
         if float(gradient.abs().amax()) <= _TOLERANCE:
             break
         moved = problem.descend(theta, problem.newton_step(gradient, curvature), value, gradient)
-        if moved is None:  # far out, where the curvature is nearly none: its upper bound never steps too far
+        if moved is None:  # the curvature is almost 0 here: its upper bound 1/4 gives steps that are never too long
             moved = problem.descend(theta, problem.newton_step(gradient, problem.share / 4), value, gradient)
-        if moved is None:  # no step lowers the value any more: rounding
+        if moved is None:  # converged up to rounding
             break
         theta, value, slope, curvature = moved
     return Plane(theta[:-1], theta[-1])
@@ -74,14 +74,14 @@ def separate(
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The function to be minimised over (weight, bias).
+    """Objective function over (weight, bias).
 
     Attributes:
-        x: (S, D + 1) the points with a 1 appended, in float64.
-        rough: the same in float32, good enough for the curvature.
+        x: (S, D + 1) points with a 1 appended, in float64.
+        rough: (S, D + 1) the same in float32, precise enough for the Hessian.
         sign: (S,) -1 on the first side, 1 on the second.
-        share: (S,) what each counts, in all 1.
-        penalty: (D + 1,) of every parameter; 0 for the bias.
+        share: (S,) weight of each point, with sum 1.
+        penalty: (D + 1,) penalty of each parameter; 0 for the bias.
     """
 
     x: Tensor
@@ -101,20 +101,20 @@ class _Problem:
         return cls(x, x.float(), sign, share, ridge)
 
     def at(self, theta: Tensor) -> tuple[float, Tensor, Tensor]:
-        """The value, and the weighted first and second derivative in every point's z, (S,) each."""
+        """Objective value, and its first and second derivatives with respect to each point's z, (S,) each."""
         z = self.sign * (self.x @ theta)
         value = float(self.share @ F.softplus(-z) + (self.penalty @ theta.square()) / 2)
         wrong = torch.sigmoid(-z)
         return value, -self.share * self.sign * wrong, self.share * wrong * torch.sigmoid(z)
 
     def gradient(self, theta: Tensor, slope: Tensor) -> Tensor:
-        """(D + 1,)."""
+        """Gradient with respect to the parameters, (D + 1,)."""
         return slope @ self.x + self.penalty * theta
 
     def newton_step(self, gradient: Tensor, curvature: Tensor) -> Tensor:
-        """Where a quadratic of this gradient and curvature has its minimum, (D + 1,)."""
+        """Newton step for this gradient and curvature, (D + 1,)."""
         factor, failed = torch.linalg.cholesky_ex(self._hessian(self.rough, curvature))
-        if int(failed):  # a penalty so small that float32 cannot see it next to the largest points
+        if int(failed):  # the penalty is too small for float32 relative to the largest points
             factor = torch.linalg.cholesky(self._hessian(self.x, curvature))
         return -torch.cholesky_solve(gradient[:, None], factor).squeeze(1)
 
@@ -122,13 +122,13 @@ class _Problem:
         with true_float32():
             hessian = (x.T @ (curvature.to(x.dtype)[:, None] * x)).double()  # (D + 1, D + 1)
         diagonal = hessian.diagonal()
-        diagonal.add_(self.penalty + torch.finfo(x.dtype).eps * diagonal.amax())  # what rounding may have taken
+        diagonal.add_(self.penalty + torch.finfo(x.dtype).eps * diagonal.amax())  # compensates rounding errors
         return hessian
 
     def descend(
         self, theta: Tensor, step: Tensor, value: float, gradient: Tensor
     ) -> tuple[Tensor, float, Tensor, Tensor] | None:
-        """The new parameters with their value and derivatives, after as much of the step as lowers the value."""
+        """Backtracking line search: new parameters, value and derivatives; `None` if no step length is sufficient."""
         length, descent = 1.0, float(gradient @ step)
         while length > 1e-3:
             moved = theta + length * step

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours, in blocks: never more than a block of the distances is held."""
+"""Exact nearest-neighbour search in blocks of distances."""
 
 from dataclasses import dataclass
 
@@ -11,23 +11,23 @@ from dal.functional.checking import whole
 from dal.functional.points import DensePoints, Points, as_points, finite_norms, recompute, row_squares
 from dal.functional.precision import true_float32
 
-#: An expanded squared distance is off by less than this many roundings of the sum of the squared norms.
+#: Error bound of an expanded squared distance, in units of eps times the sum of the squared norms.
 ROUNDING = 32
 
-#: Candidates beyond the k wanted, that show that no other can be nearer.
+#: Number of candidates beyond k, which usually prove that no other point can be nearer.
 SPARE = 4
 
-#: How many times `blocks.ELEMENTS` distances are held at once: wide tables keep the search for the smallest cheap.
+#: Size of a tile of distances in units of `blocks.ELEMENTS`: wide tiles make the search for the smallest cheap.
 TILE = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """The k nearest of every row, nearest first.
+    """k nearest neighbours of each row, nearest first.
 
     Attributes:
-        distances: (N, k).
-        indices: (N, k) int64.
+        distances: (N, k) distances.
+        indices: (N, k) int64 indices of the neighbours.
     """
 
     distances: Float[Tensor, "N k"]
@@ -38,15 +38,14 @@ class Neighbors:
 def k_nearest(
     points: Points | Float[Tensor, "N D"], k: int, *, among: Points | Float[Tensor, "M D"] | None = None
 ) -> Neighbors:
-    """The k nearest of `among` for every point, exact, as `Neighbors`; without it, the k nearest other points.
+    """Exact k nearest neighbours of each point in `among`, or by default among the other points.
 
-    Of equally near ones the first are taken. A duplicate of a point is a neighbour at distance 0; the point is not its
-    own. Distances are compared as computed by differences, in the type of the points.
+    Ties go to the lowest index. A duplicate of a point is a neighbour at distance 0; a point is not its own neighbour.
+    Distances are compared as computed by differences, in the dtype of the points.
 
-    Matrix products give the expanded distances, of which the k + 4 smallest are computed again by differences. Only
-    where rounding leaves open whether another is nearer are all that may be looked at. Besides the points and what is
-    returned it holds 8 bytes per point and 32 * `blocks.ELEMENTS` numbers, 32 MiB (an accelerator: 64 times that),
-    whatever N, M and k up to 500.
+    Matrix products give expanded distances, and the k + 4 smallest are computed again by differences. Further
+    candidates are examined only if rounding leaves open whether one is nearer. Extra memory: 8 bytes per point and
+    32 * `blocks.ELEMENTS` numbers, 32 MiB (64 times that on an accelerator), for any N and M, and k up to 500.
 
     Raises:
         ValueError: there are fewer than k neighbours, or a point is not finite.
@@ -76,9 +75,9 @@ def k_nearest(
 def nearest_distance(
     points: Points | Float[Tensor, "N D"], *, among: Points | Float[Tensor, "M D"] | None = None
 ) -> Float[Tensor, " N"]:
-    """Distance of every point to the nearest of `among`, (N,); without it, to the nearest other point.
+    """Distance of each point to the nearest point in `among`, or by default to the nearest other point, (N,).
 
-    Infinite where there is none.
+    Infinite if there is none.
 
     >>> nearest_distance(torch.tensor([[0.0], [1.0], [5.0]]))
     tensor([1., 1., 4.])
@@ -91,31 +90,31 @@ def nearest_distance(
 
 
 def nearest(points: Points, others: Points) -> tuple[Float[Tensor, " N"], Int64[Tensor, " N"]]:
-    """Squared distance of every point to the nearest of M others (N,), and which one that is (N,).
+    """Squared distance of each point to the nearest of M others (N,), and the index of that one (N,).
 
-    Of equally near ones the first is taken.
+    Ties go to the lowest index.
     """
     squared, indices = _k_nearest(points, others, 1, themselves=False)
     return squared.squeeze(1), indices.squeeze(1)
 
 
 def _k_nearest(points: Points, others: Points, k: int, *, themselves: bool) -> tuple[Tensor, Tensor]:
-    """Squared distances and indices (N, k) of the k nearest others, of which the points may be `themselves`."""
+    """Squared distances and indices (N, k) of the k nearest others; with `themselves`, the others are the points."""
     search = _Search(others)
     squared = search.halves.new_empty(len(points), k)
     indices = torch.empty(len(points), k, dtype=torch.int64, device=points.device)
     available = len(others) - themselves
     count = min(k + (SPARE if k > 1 else 1), available)
-    unsure = [torch.empty(0, dtype=torch.int64, device=points.device)]  # rows of which another may be nearer
+    unsure = [torch.empty(0, dtype=torch.int64, device=points.device)]  # rows for which another point may be nearer
     for rows in blocks(len(points), max(points.width, 4 * count, 512), points.device):
         block = points[rows]
-        found = search.smallest(block, count, rows.start if themselves else None)
-        exact = _exact(block, others, found.indices, found.may_be_among(k))
-        order = found.indices.argsort(1)
+        candidates = search.smallest(block, count, rows.start if themselves else None)
+        exact = _exact(block, others, candidates.indices, candidates.may_be_among(k))
+        order = candidates.indices.argsort(1)
         order = order.gather(1, exact.gather(1, order).argsort(dim=1, stable=True))[:, :k]
-        squared[rows], indices[rows] = exact.gather(1, order), found.indices.gather(1, order)
+        squared[rows], indices[rows] = exact.gather(1, order), candidates.indices.gather(1, order)
         if count < available:
-            nearer = found.lower[:, -1] <= squared[rows, -1] * (1 + 4 * ROUNDING * search.eps)
+            nearer = candidates.lower[:, -1] <= squared[rows, -1] * (1 + 4 * ROUNDING * search.eps)
             unsure.append(nearer.nonzero().flatten() + rows.start)
     left = torch.cat(unsure)
     for rows in blocks(len(left), max(points.width, 512), points.device):
@@ -126,13 +125,13 @@ def _k_nearest(points: Points, others: Points, k: int, *, themselves: bool) -> t
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    """Candidates for B points, nearest first as far as rounding lets see.
+class _NearCandidates:
+    """Neighbour candidates of B points, nearest first up to rounding.
 
     Attributes:
-        indices: (B, c) among the others; those that are not there are no nearer than the last.
-        lower: (B, c) what their squared distances are not below.
-        upper: (B, c) what they are not above.
+        indices: (B, c) indices among the others; points that are not listed are no nearer than the last candidate.
+        lower: (B, c) lower bounds of the squared distances.
+        upper: (B, c) upper bounds of the squared distances.
     """
 
     indices: Tensor
@@ -140,16 +139,15 @@ class _Found:
     upper: Tensor
 
     def may_be_among(self, k: int) -> Tensor:
-        """Which of the candidates can be among the k nearest, (B, c) bool."""
+        """Whether each candidate can be among the k nearest, (B, c) bool."""
         return self.lower <= self.upper[:, :k].amax(1, keepdim=True)
 
 
 class _Search:
-    """Finds the smallest expanded distances to M others, in tiles.
+    """Search for the smallest expanded distances to M others, in tiles.
 
-    The points are seen from the mean of the others, so that what their distances have in common does not cancel away:
-    `|x - y|^2 / 2 = |y - mean|^2 / 2 - <x - mean, y> + c(x)`, where the first term is computed once, and the last does
-    not matter to which is smallest.
+    Points are taken relative to the mean of the others to limit cancellation: `|x - y|^2 / 2 = |y - mean|^2 / 2 -
+    <x - mean, y> + c(x)`. The first term is computed once, and the last does not affect which distance is smallest.
     """
 
     def __init__(self, others: Points) -> None:
@@ -164,8 +162,8 @@ class _Search:
             self.halves = others.squared_norms().div_(2)
         self.eps = torch.finfo(self.halves.dtype).eps
 
-    def smallest(self, points: Points, count: int, first: int | None) -> _Found:
-        """The candidates of B points, which are the others from `first` on, if any. More than `count` others."""
+    def smallest(self, points: Points, count: int, first: int | None) -> _NearCandidates:
+        """`count` candidates of B points. If `first` is given, the points are the others from that index on."""
         if isinstance(points, DensePoints):
             points = DensePoints(points.x - self.mean)
         best, at = self.halves.new_empty(len(points), 0), self.halves.new_empty(len(points), 0, dtype=torch.int64)
@@ -175,10 +173,10 @@ class _Search:
             if best.shape[1] > count:
                 best, near = best.topk(count, 1, largest=False)
                 at = at.gather(1, near)
-        return self._found(points, at, best)
+        return self._with_bounds(points, at, best)
 
     def _lowest_in_tile(self, points: Points, columns: slice, count: int, first: int | None) -> tuple[Tensor, Tensor]:
-        """The smallest halves among some of the others, and their places among those, (B, up to count)."""
+        """Smallest half distances to a slice of the others, and their places in the slice, (B, up to count)."""
         tile = self._tile(points, columns)
         if first is not None:
             low, high = max(first, columns.start), min(first + len(points), columns.stop)
@@ -187,17 +185,17 @@ class _Search:
         return _lowest(tile, count)
 
     def _tile(self, points: Points, columns: slice) -> Tensor:
-        """Half the squared distances of B points to some of the others, less what every row has in common, (B, M)."""
+        """Half the squared distances of B points to a slice of the others, minus a constant per row, (B, M)."""
         with true_float32():
             if isinstance(self.others, DensePoints):
                 return torch.addmm(self.halves[columns], points.x, self.others.x[columns].T, alpha=-1)  # type: ignore[union-attr]
             others = self.others[columns]
             return points.inner_products(others).neg_().add_(self.halves[columns])  # type: ignore[arg-type]
 
-    def _found(self, points: Points, indices: Tensor, halves: Tensor) -> _Found:
-        """Candidates that stand in a row of a tile as these halves, (B, c).
+    def _with_bounds(self, points: Points, indices: Tensor, halves: Tensor) -> _NearCandidates:
+        """Candidates with bounds of their squared distances, from the values (B, c) of the tiles.
 
-        What rounding can have done is a share of `|x|^2 + |y|^2 + 2|x||mean|`, and `|y|^2 <= 2|x|^2 + 2|x - y|^2`.
+        Rounding errors are a multiple of `|x|^2 + |y|^2 + 2|x||mean|`, and `|y|^2 <= 2|x|^2 + 2|x - y|^2`.
         """
         norms = points.squared_norms()
         if isinstance(points, DensePoints):
@@ -207,11 +205,11 @@ class _Search:
             common, rounding = norms, 3 * norms
         squared = halves.mul(2).add_(common[:, None])
         slack = squared.abs().mul_(2).add_(rounding[:, None]).mul_(ROUNDING * self.eps)
-        return _Found(indices, squared - slack, squared + slack)
+        return _NearCandidates(indices, squared - slack, squared + slack)
 
 
 def _exact(points: Points, others: Points, indices: Tensor, where: Tensor) -> Tensor:
-    """Squared distances of B points to the others at their indices, by differences; infinite but `where` asked, (B, c).
+    """Squared distances of B points to others by differences, (B, c); infinite except where requested.
 
     Shapes: indices (B, c), where (B, c) bool.
     """
@@ -224,7 +222,7 @@ def _exact(points: Points, others: Points, indices: Tensor, where: Tensor) -> Te
 
 
 def _lowest(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The lowest values of every row and their columns, lowest first, (B, count) or whole rows. Spoils the table."""
+    """Lowest values of each row and their columns, lowest first, (B, up to count). Overwrites the table."""
     count = min(count, table.shape[1])
     if count > 2:
         found = table.topk(count, 1, largest=False)
@@ -239,12 +237,12 @@ def _lowest(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _k_nearest_of_open(
     points: Points, others: Points, k: int, own: Tensor | None, known: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The same for B points, of which `own` (B, 1) are the indices among the others, from all that may be among them.
+    """k nearest of B points whose candidates were inconclusive, from all others that can be among them.
 
-    `known` (B, 1) is a squared distance within which there are k. The expanded distances, with what rounding may have
-    done to them, tell which others can be within it; those are compared by differences: so equally near ones are equal,
-    whatever the blocks. Once k are found at distance 0, no later one can be before them: so masses of duplicates are
-    not compared with each other.
+    `own` (B, 1) are the indices of the points among the others, if they are. `known` (B, 1) is a squared distance
+    within which there are k neighbours. Expanded distances with error bounds determine which others can be within it,
+    and those are compared by differences, so that ties are independent of the blocks. Once k neighbours at distance 0
+    are found, no later one can precede them, so large groups of duplicates are not compared with each other.
     """
     best = known.new_empty(len(points), 0)  # (B, up to k)
     at = torch.empty(len(points), 0, dtype=torch.int64, device=points.device)
@@ -271,16 +269,16 @@ def _k_nearest_of_open(
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:
-    """Columns of the k smallest values of every row, smallest first, equal ones in order, (B, k).
+    """Columns of the k smallest values of each row, smallest first, ties in column order, (B, k).
 
-    `topk` leaves open which of several equal values it takes: rows where that shows are sorted whole.
+    `topk` does not define which of several equal values it takes, so rows where this matters are sorted entirely.
     """
     if k == 1:
-        return values.argmin(1, keepdim=True)  # the first of equals, by contract
-    found = values.topk(k, 1, largest=False)
-    chosen = found.indices.sort(1).values
+        return values.argmin(1, keepdim=True)  # the first minimum, as torch documents
+    lowest = values.topk(k, 1, largest=False)
+    chosen = lowest.indices.sort(1).values
     chosen = chosen.gather(1, values.gather(1, chosen).argsort(dim=1, stable=True))  # (B, k)
-    tied = ((values <= found.values[:, -1:]).sum(1) > k).nonzero().flatten()
+    tied = ((values <= lowest.values[:, -1:]).sum(1) > k).nonzero().flatten()
     if len(tied):
         chosen[tied] = values[tied].argsort(dim=1, stable=True)[:, :k]
     return chosen

@@ -1,4 +1,4 @@
-"""Clusters of many points, found by means of some of them."""
+"""k-means of large point sets, fitted to a random sample."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,14 +15,14 @@ from dal.functional.points import checked, vectors
 def partition(
     x: Float[Tensor, "N D"], k: int, *, at_most: int = 50_000, generator: torch.Generator
 ) -> Int64[Tensor, " N"]:
-    """The cluster of every point, (N,), of k clusters by k-means.
+    """k-means cluster index of each point, (N,).
 
-    Beyond `at_most` points the means are those of as many drawn at random, and every point joins the nearest: the
-    cost of the iterations does not grow with N. k clusters need k points, so that at least k are drawn.
+    With more than `at_most` points, the centers are fitted to a random sample of that size (at least k points), and
+    each point is assigned to the nearest center, so the cost of the iterations does not grow with N.
 
     Raises:
         ValueError: k is not within 1..N, or a point is not finite.
-        TypeError: the points are no plain vectors.
+        TypeError: the points are not plain vectors.
 
     >>> partition(torch.tensor([[0.0], [1.0], [9.0]]), 1, generator=torch.Generator())
     tensor([0, 0, 0])

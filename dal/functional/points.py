@@ -1,8 +1,8 @@
-"""Points in a space, dense or as factors of an outer product, with distances that never hold N x N or N x (C*D).
+"""Points as dense vectors or as factors of outer products, with distances that never hold N x N or N x (C*D) numbers.
 
-Squared distances to many points at once come from matrix products, `|x|^2 + |y|^2 - 2<x, y>`. That form cancels for
-near-duplicates, and real pools are full of duplicates: where it leaves less than `NEAR` of `|x|^2 + |y|^2`, the pair is
-computed again by differences, so that equal points are at distance 0 exactly.
+Squared distances to many points come from matrix products, `|x|^2 + |y|^2 - 2<x, y>`. This expanded form suffers from
+cancellation for near-duplicates, which are common in real pools. Pairs for which it gives less than `NEAR` times
+`|x|^2 + |y|^2` are therefore computed again by differences, so that equal points have a distance of exactly 0.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from dal.functional.blocks import blocks, by_blocks
 from dal.functional.checking import NotFiniteError, chosen, floats, listed
 from dal.functional.precision import true_float32
 
-#: A pair whose squared distance is below this share of the sum of its squared norms is computed by differences.
+#: Pairs whose squared distance is below this share of the sum of their squared norms are computed by differences.
 NEAR = 1e-4
 
 
@@ -35,39 +35,39 @@ class DensePoints:
 
     @property
     def device(self) -> torch.device:
-        """Where the points are."""
+        """Device of the points."""
         return self.x.device
 
     @property
     def width(self) -> int:
-        """Numbers held per point."""
+        """Number of values stored per point."""
         return self.x.shape[1]
 
     def to(self, *args: object, **kwargs: object) -> "DensePoints":
-        """The same points after `Tensor.to`."""
+        """Apply `Tensor.to` to the points."""
         return DensePoints(self.x.to(*args, **kwargs))  # type: ignore[call-overload]
 
     def squared_norms(self) -> Float[Tensor, " N"]:
-        """Squared distance of every point to the origin, (N,)."""
+        """Squared distance of each point to the origin, (N,)."""
         return row_squares(self.x)
 
     def squared_distances_to_mean(self) -> Float[Tensor, " N"]:
-        """Squared distance of every point to the mean of all of them, (N,)."""
+        """Squared distance of each point to the mean of all of them, (N,)."""
         mean = self.x.mean(0)
         return _by_blocks(self, lambda block: (self.x[block] - mean).square_().sum(1))
 
     def squared_distances_to(self, point: "DensePoints") -> Float[Tensor, " N"]:
-        """Squared distance of every point to one point, by differences, (N,)."""
+        """Squared distance of each point to one point, by differences, (N,)."""
         return _by_blocks(self, lambda block: (self.x[block] - point.x).square_().sum(1))
 
     def squared_distances(self, others: "DensePoints") -> Float[Tensor, "N M"]:
-        """Squared distance of every point to every one of M others, (N, M). Hold blocks of them only."""
+        """Squared distance of each point to each of M others, (N, M). For blocks of points only."""
         squared, sums = self.expanded_distances(others)
         return recompute(self, others, squared, squared < NEAR * sums).clamp_min_(0)
 
     def expanded_distances(self, others: "DensePoints") -> tuple[Float[Tensor, "N M"], Float[Tensor, "N M"]]:
-        """The expanded form alone, and the sums `|x|^2 + |y|^2` that its rounding errors are a share of, (N, M)."""
-        shift = others.x.mean(0)  # distances stay, cancellation far from the origin goes
+        """Expanded squared distances, and the sums `|x|^2 + |y|^2` that scale their rounding errors, (N, M)."""
+        shift = others.x.mean(0)  # limits cancellation far from the origin
         x, y = self.x - shift, others.x - shift
         sums = x.square().sum(1)[:, None] + y.square().sum(1)
         with true_float32():
@@ -79,15 +79,15 @@ class DensePoints:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the numbers."""
+        """Dtype of the points."""
         return self.x.dtype
 
     def empty(self, count: int) -> "DensePoints":
-        """Room for so many points of the same kind."""
+        """Allocate uninitialised storage for `count` points of the same kind."""
         return DensePoints(self.x.new_empty(count, self.x.shape[1]))
 
     def put(self, at: Tensor | slice, others: "DensePoints") -> None:
-        """Write the others over the points at `at`."""
+        """Overwrite the points at `at` with others."""
         self.x[at] = others.x
 
     def mean(self) -> Float[Tensor, " D"]:
@@ -98,25 +98,25 @@ class DensePoints:
         return total / len(self)
 
     def squared_distances_from(self, mean: Float[Tensor, " D"]) -> Float[Tensor, " N"]:
-        """Squared distance of every point to a mean as `mean` gives it, (N,)."""
+        """Squared distance of each point to the result of `mean`, (N,)."""
         mean = mean.to(self.dtype)
         return _by_blocks(self, lambda block: (self.x[block] - mean).square_().sum(1))
 
     def moved(self, origin: Float[Tensor, " D"] | None) -> "DensePoints":
-        """The points seen from another origin: distances stay, cancellation far from the old one goes."""
+        """Translate the points to another origin, which limits cancellation; `None` returns them unchanged."""
         return self if origin is None else DensePoints(self.x - origin.to(self.dtype))
 
     def origin(self) -> Float[Tensor, " D"] | None:
-        """An origin in the middle of the points, for `moved`; None where they are around the old one already."""
+        """Mean of the points as an origin for `moved`; `None` if they are already centered well enough."""
         mean = self.x.mean(0)
         return mean if mean.square().sum() > self.x.square().mean(0).sum() / 2 else None
 
     def squared_differences(self, others: "DensePoints") -> Float[Tensor, " N"]:
-        """Squared distances to as many others, one by one, by differences in float64, (N,)."""
+        """Squared distances to N others, pair by pair, by differences in float64, (N,)."""
         return self.x.to(torch.float64, copy=True).sub_(others.x).square_().sum(1)
 
     def inner_products(self, others: "DensePoints") -> Float[Tensor, "N M"]:
-        """Inner product of every point with every one of M others, (N, M)."""
+        """Inner product of each point with each of M others, (N, M)."""
         return self.x @ others.x.T
 
 
@@ -142,28 +142,28 @@ class OuterPoints:
 
     @property
     def device(self) -> torch.device:
-        """Where both factors are."""
+        """Device of both factors."""
         return self.a.device
 
     @property
     def width(self) -> int:
-        """Numbers held per point."""
+        """Number of values stored per point."""
         return self.a.shape[1] + self.b.shape[1]
 
     def to(self, *args: object, **kwargs: object) -> "OuterPoints":
-        """The same points after `Tensor.to` on both factors."""
+        """Apply `Tensor.to` to both factors."""
         return OuterPoints(self.a.to(*args, **kwargs), self.b.to(*args, **kwargs))  # type: ignore[call-overload]
 
     def materialise(self) -> Float[Tensor, "N CD"]:
-        """The rows themselves, (N, C*D). For tests and small pools only."""
+        """Dense rows, (N, C*D). For tests and small pools only."""
         return torch.einsum("nc,nd->ncd", self.a, self.b).flatten(1)
 
     def squared_norms(self) -> Float[Tensor, " N"]:
-        """Squared distance of every point to the origin, (N,)."""
+        """Squared distance of each point to the origin, (N,)."""
         return row_squares(self.a) * row_squares(self.b)
 
     def squared_distances_to_mean(self) -> Float[Tensor, " N"]:
-        """Squared distance of every point to the mean of all of them, (N,). The mean holds C*D numbers."""
+        """Squared distance of each point to the mean of all of them, (N,). The mean holds C*D numbers."""
         with true_float32():
             mean = self.a.T @ self.b / len(self)  # (C, D)
 
@@ -175,16 +175,16 @@ class OuterPoints:
             return _by_blocks(self, distance).clamp_min_(0)
 
     def squared_distances_to(self, point: "OuterPoints") -> Float[Tensor, " N"]:
-        """Squared distance of every point to one point, by differences, (N,)."""
+        """Squared distance of each point to one point, by differences, (N,)."""
         return _by_blocks(self, lambda block: _outer_difference(self.a[block], self.b[block], point.a, point.b))
 
     def squared_distances(self, others: "OuterPoints") -> Float[Tensor, "N M"]:
-        """Squared distance of every point to every one of M others, (N, M). Hold blocks of them only."""
+        """Squared distance of each point to each of M others, (N, M). For blocks of points only."""
         squared, sums = self.expanded_distances(others)
         return recompute(self, others, squared, squared < NEAR * sums).clamp_min_(0)
 
     def expanded_distances(self, others: "OuterPoints") -> tuple[Float[Tensor, "N M"], Float[Tensor, "N M"]]:
-        """The expanded form alone, and the sums `|x|^2 + |y|^2` that its rounding errors are a share of, (N, M)."""
+        """Expanded squared distances, and the sums `|x|^2 + |y|^2` that scale their rounding errors, (N, M)."""
         sums = self.squared_norms()[:, None] + others.squared_norms()
         with true_float32():
             return torch.addcmul(sums, self.a @ others.a.T, self.b @ others.b.T, value=-2), sums
@@ -195,15 +195,15 @@ class OuterPoints:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the numbers."""
+        """Dtype of the points."""
         return self.b.dtype
 
     def empty(self, count: int) -> "OuterPoints":
-        """Room for so many points of the same kind."""
+        """Allocate uninitialised storage for `count` points of the same kind."""
         return OuterPoints(self.a.new_empty(count, self.a.shape[1]), self.b.new_empty(count, self.b.shape[1]))
 
     def put(self, at: Tensor | slice, others: "OuterPoints") -> None:
-        """Write the others over the points at `at`."""
+        """Overwrite the points at `at` with others."""
         self.a[at], self.b[at] = others.a, others.b
 
     def mean(self) -> Float[Tensor, "C D"]:
@@ -214,7 +214,7 @@ class OuterPoints:
         return total / len(self)
 
     def squared_distances_from(self, mean: Float[Tensor, "C D"]) -> Float[Tensor, " N"]:
-        """Squared distance of every point to a mean as `mean` gives it, (N,)."""
+        """Squared distance of each point to the result of `mean`, (N,)."""
         mean = mean.to(self.dtype)
 
         def distance(block: slice) -> Tensor:
@@ -226,19 +226,19 @@ class OuterPoints:
             return _by_blocks(self, distance).clamp_min_(0)
 
     def moved(self, origin: Tensor | None) -> "OuterPoints":
-        """The points themselves: a sum of two outer products is none."""
+        """Return the points unchanged: translated outer products are not outer products."""
         return self
 
     def origin(self) -> Tensor | None:
-        """None: these points cannot be `moved`."""
+        """`None`, because outer products cannot be translated."""
         return None
 
     def squared_differences(self, others: "OuterPoints") -> Float[Tensor, " N"]:
-        """Squared distances to as many others, one by one, by differences in float64, (N,)."""
+        """Squared distances to N others, pair by pair, by differences in float64, (N,)."""
         return _outer_difference(self.a.double(), self.b.double(), others.a.double(), others.b.double())
 
     def inner_products(self, others: "OuterPoints") -> Float[Tensor, "N M"]:
-        """Inner product of every point with every one of M others, (N, M)."""
+        """Inner product of each point with each of M others, (N, M)."""
         return (self.a @ others.a.T).mul_(self.b @ others.b.T)
 
 
@@ -246,10 +246,10 @@ Points = DensePoints | OuterPoints
 
 
 def as_points(points: Points | Float[Tensor, "N D"]) -> Points:
-    """The points, a plain tensor (N, D) wrapped. Integers, bools and half precision become float32, without a history.
+    """Wrap a tensor (N, D) as points. Integers, bools and half precision become float32; tensors are detached.
 
     Raises:
-        ValueError: they are no dense tensor of real numbers with columns.
+        ValueError: not a dense tensor of real numbers with columns.
     """
     if isinstance(points, OuterPoints):
         a, b = floats(points.a, "points.a", 2), floats(points.b, "points.b", 2)
@@ -262,21 +262,21 @@ def as_points(points: Points | Float[Tensor, "N D"]) -> Points:
 
 
 def vectors(points: Points, what: str) -> Float[Tensor, "N D"]:
-    """The points as plain vectors (N, D), for what cannot be done on factors (TypeError)."""
+    """The points as plain vectors (N, D); `TypeError` for factors, which the operation `what` does not support."""
     if not isinstance(points, DensePoints):
         raise TypeError(f"{what} needs plain vectors: the mean of outer products is not an outer product")
     return points.x
 
 
 def check_finite(points: Points) -> None:
-    """Raises a `ValueError` that names the rows which hold NaN, infinite or too large numbers."""
+    """Raise a `ValueError` that names the rows with NaN, infinite or too large values, if there are any."""
     bad = (~torch.isfinite(points.squared_norms())).nonzero().flatten().tolist()
     if bad:
         raise NotFiniteError(f"points must be finite and of finite length; {len(bad)} rows are not: {listed(bad)}")
 
 
 def checked(points: Points | Float[Tensor, "N D"], n: Any, name: str = "n") -> Points:
-    """The points, wrapped, once it is sure that they are finite and that n can be chosen of them (ValueError)."""
+    """Wrap points, and check that they are finite and that n of them can be selected (`ValueError`)."""
     points = as_points(points)
     chosen(n, len(points), name=name)
     check_finite(points)
@@ -284,13 +284,13 @@ def checked(points: Points | Float[Tensor, "N D"], n: Any, name: str = "n") -> P
 
 
 def row_squares(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
-    """The sum of squares of every row, (N,), in one pass at the speed of memory, without a copy of any part of x."""
+    """Sum of squares of each row, (N,), in one memory-bound pass without copies of x."""
     squares: Tensor = torch.linalg.vector_norm(x, dim=1).square_()
     return squares
 
 
 def finite_norms(points: Points) -> Float[Tensor, " N"]:
-    """Squared norms of all points (N,), once it is sure that they are finite (ValueError, as of `check_finite`)."""
+    """Squared norms of all points, (N,), after checking that they are finite (`check_finite`)."""
     norms = points.squared_norms()
     if not torch.isfinite(norms).all():
         check_finite(points)
@@ -300,7 +300,7 @@ def finite_norms(points: Points) -> Float[Tensor, " N"]:
 def recompute(
     points: Points, others: Points, squared: Float[Tensor, "N M"], where: Bool[Tensor, "N M"]
 ) -> Float[Tensor, "N M"]:
-    """`squared` itself, with the distances `where` asked for replaced by those from differences."""
+    """Replace the distances selected by `where` with those computed by differences, in place."""
     i, j = where.nonzero(as_tuple=True)
     for pairs in blocks(len(i), points.width, points.device):
         squared[i[pairs], j[pairs]] = points.pair_distances(others, i[pairs], j[pairs])  # type: ignore[arg-type]
@@ -308,12 +308,12 @@ def recompute(
 
 
 def _by_blocks(points: Points, function: Callable[[slice], Tensor]) -> Tensor:
-    """`function` of every block of rows, joined. One number per row."""
+    """Apply `function` to blocks of rows; one number per row, (N,)."""
     return by_blocks(function, len(points), points.width, points.device)
 
 
 def _outer_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """Squared length of a (x) b - c (x) d, exactly 0 for equal factors: both mean factors times both differences."""
+    """Squared length of a (x) b - c (x) d from differences and means of the factors; exactly 0 for equal factors."""
     da, db, ma, mb = a - c, b - d, (a + c) / 2, (b + d) / 2
     squared = da.square().sum(1) * mb.square().sum(1) + ma.square().sum(1) * db.square().sum(1)
     return (squared + 2 * (da * ma).sum(1) * (db * mb).sum(1)).clamp_min_(0)

@@ -1,4 +1,4 @@
-"""Matrix products of float32 numbers in true float32, whatever the process has allowed elsewhere."""
+"""Full-precision float32 matrix products, regardless of the precision settings of the process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import torch
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Computes float32 matrix products in float32 within the block, and restores what was set before.
+    """Compute float32 matrix products in float32 within the block, and restore the previous settings afterwards.
 
-    `torch.set_float32_matmul_precision("medium")`, which Lightning advises, makes them bfloat16 or TF32: fit for
-    training, but a squared distance is a small difference of large products. The settings of each backend are used,
-    because the global one cannot be read once a program has set a backend's own.
+    `torch.set_float32_matmul_precision("medium")`, which Lightning recommends, allows bfloat16 or TF32. That suffices
+    for training, but a squared distance is a small difference of large products. The settings of each backend are used,
+    because the global setting cannot be read once a program has changed that of a backend.
     """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]

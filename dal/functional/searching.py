@@ -1,4 +1,4 @@
-"""Which of many centers to measure every point against, so that few points need all of them."""
+"""Search order of centers: which ones to measure every point against, so that few points need all of them."""
 
 import torch
 from jaxtyping import Int64
@@ -9,23 +9,23 @@ from dal.functional.centers import measured
 from dal.functional.points import Points
 from dal.functional.threads import one_thread
 
-#: Points from which it is learned which centers tell most: one in so many, up to so many, and none below so many.
+#: Sample of points that ranks the centers: one point in SHARE, at most SAMPLE points; no ranking below LEAST points.
 SHARE, SAMPLE, LEAST = 64, 1024, 128
 
-#: Centers that are tried on the sample, and of those that are searched.
+#: Maximum numbers of centers that are tried on the sample, and that are then searched for all points.
 TRIED, SEARCHED = 2048, 128
 
-#: A center is worth a pass over the points when it settles at least one in so many.
+#: A center is searched for all points if it rules out at least one in WORTH points of the sample.
 WORTH = 400
 
-#: Multiples of it, less their whole part, are spread evenly over 0 to 1, however many are taken.
+#: The fractional parts of its first multiples are spread evenly over 0..1, for any number of them (golden ratio).
 GOLDEN = 0.6180339887498949
 
 
 def first_of_each(points: Points) -> Int64[Tensor, " U"]:
-    """Positions of the points, ascending, without most of those that equal an earlier one.
+    """Ascending positions of the points, with most duplicates of earlier points removed.
 
-    Points are grouped by one number each; what is dropped is compared whole, so that nothing else ever is.
+    Candidates are found by equal norms and compared in full, so that only true duplicates are removed.
     """
     if len(points) < 2:
         return torch.arange(len(points), device=points.device)
@@ -40,10 +40,10 @@ def first_of_each(points: Points) -> Int64[Tensor, " U"]:
 
 
 def searching_order(points: Points, centers: Points, n: int) -> tuple[Int64[Tensor, " L"], int]:
-    """The centers (L,) in the order in which to search them, and how many of them to search for every point.
+    """Search order of the centers (L,), and the number of leading centers to measure every point against.
 
-    A point is out of the question for n picks as soon as one center is nearer to it than the last pick will be. That
-    distance is estimated by picking from a sample, and the centers that rule out most of the sample come first.
+    A point cannot be among n picks once a center is nearer to it than the distance of the last pick. That distance is
+    estimated by picking from a sample, and the centers that rule out most of the sample come first.
     """
     N, L = len(points), len(centers)
     spread = (torch.arange(L, device=centers.device, dtype=torch.float64) * GOLDEN % 1).argsort()
@@ -62,14 +62,14 @@ def searching_order(points: Points, centers: Points, n: int) -> tuple[Int64[Tens
 
 
 def _last_distance(squared: Tensor, table: Tensor, steps: int) -> Tensor:
-    """The largest squared distance left after so many picks from the sample."""
+    """Largest squared distance left after `steps` picks from the sample."""
     for _ in range(steps):
         squared = torch.minimum(squared, table[squared.argmax().view(1)][0])
     return squared.amax()
 
 
 def _most_covering(near: Tensor) -> Int64[Tensor, " S"]:
-    """Columns of (S, T) zeros and ones, each with the most ones among rows that those before it have not covered."""
+    """Greedy cover: columns of a 0/1 matrix (S, T), each with the most ones in rows not covered by earlier columns."""
     left, gains, chosen = near.new_ones(len(near)), [], []
     columns = near.T.contiguous()
     for _ in range(min(SEARCHED, near.shape[1])):

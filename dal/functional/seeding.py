@@ -1,4 +1,29 @@
-"""k-means++ seeding: points drawn in proportion to their squared distance to those drawn before."""
+"""k-means++ seeding: points drawn with probability proportional to their squared distance to those drawn before.
+
+Worked example: points on a line at 0, 4, 6 and 10 whose exponential clocks were drawn as 2, 0.36, 0.8 and 1.
+
+>>> from dal.functional.points import DensePoints
+>>> points = DensePoints(torch.tensor([[0.0], [4.0], [6.0], [10.0]]))
+>>> race = _Race(points, torch.tensor([2.0, 0.36, 0.8, 1.0], dtype=torch.float64), None)
+>>> race.start(points.squared_norms().double(), "largest")
+>>> race.run_window(2, 1), race.bound
+(1, tensor([0.0200,    inf, 0.1700,    inf], dtype=torch.float64))
+>>> race.run_window(2, 1), race.run_window(2, 1), torch.cat(race.picks)
+(1, 1, tensor([3, 1, 0, 2]))
+
+1. `start` picks position 3, of largest norm. The true speeds are the squared distances to it: 100, 36 and 16. Without
+   measuring any, `(|x| + |first|)^2` bounds them by 100, 196 and 256, so no clock runs out before clock / speed =
+   0.0200, 0.0018 and 0.0031.
+2. The first window follows the two earliest, positions 1 and 2, up to the limit 0.0200 of position 0. At their true
+   speeds they run out at 0.36 / 36 = 0.01 and 0.8 / 16 = 0.05. The first is before the limit: position 1 is picked.
+   Position 2 then has 0.8 - 0.01 * 16 = 0.64 left at the speed (6 - 4)^2 = 4, so its bound is 0.01 + 0.64 / 4 = 0.17.
+3. Position 0 was not looked at: its bound is still 0.0200, and `behind` lists the picks it has not been told of. The
+   second window replays them: 2 - 0.01 * 100 = 1 is left at the speed min(100, 16) = 16, which takes 0.0625. Position
+   2 needs 0.16, so position 0 is picked, at the time 0.0725. Position 2 is last.
+
+Invariants to keep: `bound` is never later than the true time, since speeds only fall; a pick is made only if it comes
+before every bound outside the window. The result is then that of following all clocks exactly.
+"""
 
 from contextlib import nullcontext
 from typing import Literal
@@ -12,23 +37,23 @@ from dal.functional.checking import chosen, not_negative
 from dal.functional.points import NEAR, Points, as_points, check_finite, finite_norms, recompute
 from dal.functional.threads import one_thread
 
-#: Points whose clocks are followed exactly between two looks at the bounds of all others.
+#: Number of points whose clocks are followed exactly before the bounds of all others are consulted again.
 WINDOW = 512
 
-#: What a pair costs in an update of the whole pool, against one in a window, whose distances need no running minimum.
+#: Cost of a pair of points in an update of the whole pool relative to one in a window, which needs no running minimum.
 PAIR = 2
 
-#: Picks made before the host asks how many of them hold. On an accelerator every question stops the queue.
+#: Number of picks made before the host asks how many are valid, since a synchronisation stalls an accelerator.
 BLOCK = 32
 
-#: Points of a window, the first whose clocks run out, whose distances to all of it are measured at once. Half of them
-#: are chosen next or so; an accelerator is asked for all at once instead, which costs it less than a question.
+#: Number of points of a window, those whose clocks run out first, whose distances to the window are computed at once.
+#: About half of them are picked soon. An accelerator computes all at once, which costs less than a synchronisation.
 AHEAD, ACCELERATOR_AHEAD = 64, WINDOW
 
-#: Work that is as good as none.
+#: Smallest positive amount of work left on a clock.
 TINY = 1e-300
 
-#: How much longer than its two sides the third side of a triangle may come out in float32.
+#: Tolerance of the triangle inequality for squared distances computed in float32.
 MARGIN = 1 + 1e-4
 
 
@@ -43,31 +68,32 @@ def kmeans_plusplus(
 ) -> Int64[Tensor, " n"]:
     """Positions of n points (n,), each drawn with probability proportional to its squared distance to those before it.
 
-    The first is the one of largest norm (as in BADGE), or drawn uniformly (as in k-means). With weights, the squared
-    distance (or squared norm, or 1 for the uniform draw) of every point counts times its weight. Once every point left
-    is a duplicate of a chosen one, the rest are drawn uniformly (by weight), those of weight 0 last.
+    The first point is the one of largest norm (as in BADGE) or drawn uniformly (as in k-means). With weights, the
+    squared distance (or squared norm, or 1 for the uniform draw) of a point is multiplied by its weight. Once all
+    remaining points are duplicates of drawn ones, the rest are drawn uniformly (by weight), those of weight 0 last.
 
-    The draw: every point has a clock, exponentially distributed with mean 1, that runs at the speed of its squared
-    distance; the first to run out is chosen, all speeds change, and the others run on. What is left of an exponential
-    time is exponential again whatever has passed, so every draw has exactly the law stated, though each point's only
-    random number is drawn at the start. This makes the choice stable: where the distances change a little (reduced
-    precision, another device), each draw still has the same winner unless two clocks were about to run out together.
+    Sampling uses exponential clocks. Each point has a clock with an exponentially distributed amount of work of mean 1,
+    which runs at the speed of its squared distance. The first clock to run out is drawn, all speeds change, and the
+    other clocks continue. Since the exponential distribution is memoryless, every draw has exactly the stated
+    distribution, although each point draws a single random number at the start. This makes the selection stable: small
+    changes of the distances (reduced precision, another device) change a draw only if two clocks were about to run out
+    at almost the same time.
 
-    It does not look at all points at every pick. Speeds only fall, so an old one tells the earliest moment at which a
-    clock can run out; only the `WINDOW` clocks that can be first are followed, until one of the others may be before
-    them. The speeds start from `(|x| + |first|)^2`, which takes the norms alone: a choice of a few hundred points often
-    reads the pool once. Besides the points it holds about 48 bytes per point and 16 MiB + 16 bytes * WINDOW * width,
-    where the width is D, or C + D of factors.
+    The pool is not read for every draw. Speeds only decrease, so an outdated speed gives the earliest time at which a
+    clock can run out. Only the `WINDOW` earliest clocks are followed, until another one may precede them. Initial
+    speeds are `(|x| + |first|)^2`, which needs only the norms: selecting a few hundred points often reads the pool
+    once. Extra memory: about 48 bytes per point and 16 MiB + 16 bytes * WINDOW * width, where the width is D, or C + D
+    for factors.
 
     Arthur and Vassilvitskii 2007, "k-means++: The Advantages of Careful Seeding"; for active learning Ash et al. 2020,
     "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds".
 
     Args:
-        points: N of them.
-        n: how many, 1 <= n <= N.
-        generator: on the CPU; N numbers are drawn from it, whatever n is.
-        first: "largest" or "uniform".
-        weights: (N,) not negative.
+        points: N points.
+        n: number of points to draw, 1 <= n <= N.
+        generator: generator on the CPU; N numbers are drawn from it for any n.
+        first: rule for the first point: "largest" norm or "uniform".
+        weights: (N,) non-negative weights; ones by default.
 
     Raises:
         ValueError: n is not within 1..N, a point or weight is not finite, or `first` is neither of the two.
@@ -84,23 +110,23 @@ def kmeans_plusplus(
     race = _Race(points, clock, checked_weights(weights, len(points), points.device))
     with one_thread():
         race.start(norms, first)
-    share = 1 / 3  # of the points in a window that are chosen
+    share = 1 / 3  # expected share of the points of a window that are picked
     while left := n - race.count:
         size = int(min(WINDOW, max(64, 1.2 * left / share)))
         with one_thread():
-            found = race.run_window(size, left, whole=share > 0.5)
-        if not found and not race.behind:
+            made = race.run_window(size, left, whole=share > 0.5)
+        if not made and not race.behind:
             race.finish(n)
-        elif race.update_pays(size, found, left - found):
+        elif race.update_pays(size, made, left - made):
             race.update()
             share = 1.0
         else:
-            share = found / size
+            share = made / size
     return torch.cat(race.picks)
 
 
 def checked_weights(weights: Tensor | None, count: int, device: torch.device) -> Tensor | None:
-    """The weights as float64 on the device, once it is sure that there are so many, finite and not negative."""
+    """Check that there are `count` finite, non-negative weights, and return them as float64 on the device."""
     if weights is None:
         return None
     weights = not_negative(weights, "weights")
@@ -110,12 +136,12 @@ def checked_weights(weights: Tensor | None, count: int, device: torch.device) ->
 
 
 class _Race:
-    """The clocks of N points: as they stood at the last update of all of them, and what has happened since.
+    """Clocks of N points: their state at the last update of all points, and the picks made since.
 
-    Times are counted from that update. `work` (N,) is what was left on each clock then, and `speed` (N,) no less than
-    the speed of each since: its squared distance (times weight) to the picks known then. No clock runs out before its
-    `bound` (N,), infinite for those that were chosen or stand still. `behind` are the P picks that the speeds do not
-    know of, window by window, and `spans` (P + 1,) for how long the race ran before the first of them, and after each.
+    Times are relative to that update. `work` (N,) is the work left on each clock at the update, and `speed` (N,) an
+    upper bound of its speed since: the squared distance (times weight) to the picks known at the update. No clock runs
+    out before its `bound` (N,), which is infinite for picked points and for clocks of speed 0. `behind` lists the P
+    picks made since the update, window by window, and `spans` (P + 1,) the times before the first and after each pick.
     """
 
     def __init__(self, points: Points, clock: Tensor, weights: Tensor | None) -> None:
@@ -127,16 +153,16 @@ class _Race:
 
     @property
     def count(self) -> int:
-        """How many were chosen."""
+        """Number of picks."""
         return sum(map(len, self.picks))
 
     def start(self, norms: Tensor, first: str) -> None:
-        """Choose the first point, and bound all speeds by the norms (N,): a third side is no longer than the others."""
+        """Pick the first point, and bound all speeds by the norms (N,), using the triangle inequality."""
         if first == "largest":
             pick = _weighted(norms, self.weights).argmax().view(1)
         else:
             speed = torch.ones_like(self.work) if self.weights is None or not self.weights.any() else self.weights
-            step, pick = _ring(self.work, speed).min(0, keepdim=True)
+            step, pick = _time_left(self.work, speed).min(0, keepdim=True)
             self.work = torch.addcmul(self.work, step, speed, value=-1).clamp_min_(0)
         self.picks.append(pick)
         self.behind.append(pick)
@@ -144,10 +170,13 @@ class _Race:
         lengths = norms.sqrt()
         self.speed = _weighted(lengths.add_(lengths[pick].clone()).square_().mul_(MARGIN), self.weights)
         self.speed[pick] = 0
-        self.bound = _ring(self.work, self.speed)
+        self.bound = _time_left(self.work, self.speed)
 
     def run_window(self, size: int, wanted: int, *, whole: bool = False) -> int:
-        """Follow the clocks that can run out first until another one may, or enough are chosen; how many were."""
+        """Follow the `size` earliest clocks until one outside may precede them or `wanted` are picked.
+
+        Returns the number of picks. `whole` computes all distances within the window at once.
+        """
         latest, rows = self.bound.topk(min(size + 1, len(self.bound)), largest=False)
         if len(rows) > size:
             limit, rows = latest[-1] - self.spans.sum(), rows[:-1]
@@ -157,47 +186,48 @@ class _Race:
         work, speed = self._now(points, rows)
         speed = speed.where(latest[: len(rows)].isfinite(), 0)
         table = _Table(points, None if self.weights is None else self.weights[rows], whole=whole)
-        found, spans = _first_to_ring(work, speed, table, limit, wanted)
-        if len(found):
-            self.picks.append(rows[found])
-            self.behind.append(rows[found])
+        picks, spans = _first_to_run_out(work, speed, table, limit, wanted)
+        if len(picks):
+            self.picks.append(rows[picks])
+            self.behind.append(rows[picks])
             self.spans[-1] += spans[0]
             self.spans = torch.cat([self.spans, spans[1:], spans.new_zeros(1)])
-            work, speed = _ran(work, speed, table.lines[found], spans)
-        self.bound[rows] = self.spans.sum() + _ring(work, speed)
-        return len(found)
+            work, speed = _after_picks(work, speed, table.lines[picks], spans)
+        self.bound[rows] = self.spans.sum() + _time_left(work, speed)
+        return len(picks)
 
-    def update_pays(self, size: int, found: int, left: int) -> bool:
-        """Whether to `update` costs less than windows like the last one, which gave so many picks, for all those left.
+    def update_pays(self, size: int, made: int, left: int) -> bool:
+        """Whether `update` costs less than `left` more picks in windows like the last one, which made `made` picks.
 
-        Costs are counted in pairs of points. Without an update in sight a window of no picks would be repeated forever.
+        Costs are counted in pairs of points. A window without picks always leads to an update; it would otherwise be
+        repeated forever.
         """
         pairs = (size + len(self.spans)) * size
-        return left > 0 and left * pairs > PAIR * len(self.points) * len(self.spans) * found
+        return left > 0 and left * pairs > PAIR * len(self.points) * len(self.spans) * made
 
     def update(self) -> None:
-        """Let all points know of all picks, in blocks: matrix products with those they do not know of."""
+        """Bring all points up to date with all picks, in blocks of matrix products."""
         self.work, self.speed = self.work.clone(), self.speed.clone()
         width = max(self.points.width, 4 * min(WINDOW, sum(map(len, self.behind))))
         for rows in blocks(len(self.points), width, self.points.device):
             self.work[rows], self.speed[rows] = self._now(self.points[rows], rows)
         self.speed[torch.cat(self.picks)] = 0
         self.behind, self.spans = [], self.spans.new_zeros(1)
-        self.bound = _ring(self.work, self.speed)
+        self.bound = _time_left(self.work, self.speed)
 
     def finish(self, n: int) -> None:
-        """Choose what is missing to n of the points left, none of which has any distance to those chosen."""
+        """Complete the selection to n when all points left are at distance 0 from the picks."""
         chosen = torch.zeros_like(self.work, dtype=torch.bool)
         chosen[torch.cat(self.picks)] = True
         order = self.work.argsort(stable=True)
         if self.weights is not None:
-            order = order[_ring(self.work, self.weights)[order].argsort(stable=True)]
+            order = order[_time_left(self.work, self.weights)[order].argsort(stable=True)]
         self.picks.append(order[~chosen[order]][: n - self.count])
 
     def _now(self, points: Points, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """What is left now on the clocks of the R points at these rows, and their speeds, (R,) each.
+        """Work left at present on the clocks of the R points at `rows`, and their speeds, (R,) each.
 
-        Between two picks a clock runs at the smallest of its squared distances to those before.
+        Between two picks, the speed of a clock is the smallest of its squared distances to the earlier picks.
         """
         speed = self.speed[rows]
         work = self.work[rows] - self.spans[0] * speed
@@ -214,9 +244,10 @@ class _Race:
 
 
 class _Table:
-    """Speeds that W points leave to each other, measured line by line when they are wanted.
+    """Squared distances (times weights) between the W points of a window, computed row by row on demand.
 
-    Line i of `lines` (W, W) float64 holds those of all points after point i was chosen, where `known` (W,).
+    Row i of `lines` (W, W) float64 holds the speeds that remain to all points once point i is picked. It is valid
+    where `known` (W,) is true.
     """
 
     def __init__(self, points: Points, weights: Tensor | None, *, whole: bool) -> None:
@@ -230,7 +261,7 @@ class _Table:
             self._measure(torch.arange(W, device=points.device))
 
     def foresee(self, times: Tensor) -> None:
-        """Measure the lines of the points whose clocks run out first, at these times (W,)."""
+        """Compute the rows of the points whose clocks run out first, given the times (W,) at which they do."""
         if self._whole:
             return
         first = torch.cat([times.min(0, keepdim=True).indices, times.topk(self._ahead, largest=False).indices[1:]])
@@ -238,30 +269,33 @@ class _Table:
             self._measure(new)
 
     def _measure(self, at: Tensor) -> None:
-        some, everything = self.points[at], self.points
-        squared, sums = some.expanded_distances(everything)  # type: ignore[arg-type]
-        itself = torch.arange(len(at), device=at.device), at
+        some = self.points[at]
+        squared, sums = some.expanded_distances(self.points)  # type: ignore[arg-type]
+        diagonal = torch.arange(len(at), device=at.device), at
         near = squared < sums.mul_(NEAR)
-        near[itself] = False
-        squared = recompute(some, everything, squared, near).clamp_min_(0)
-        squared[itself] = 0
+        near[diagonal] = False
+        squared = recompute(some, self.points, squared, near).clamp_min_(0)
+        squared[diagonal] = 0
         self.lines[at] = squared.double() if self.weights is None else squared.double().mul_(self.weights)
         self.known[at] = True
 
 
-def _first_to_ring(work: Tensor, speed: Tensor, table: _Table, limit: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
-    """Which of W clocks run out one after the other before the limit, and how long after the one before, (F,) each.
+def _first_to_run_out(work: Tensor, speed: Tensor, table: _Table, limit: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+    """Clocks that run out one after another before the limit, and the time between them, (F,) each.
 
-    A block of picks is made on the device before the host asks how many of them hold; what follows the first that does
-    not, or whose line in the table was not measured, is thrown away.
+    A block of picks is made on the device before the host asks how many are valid. Everything from the first pick on
+    that comes too late, or whose row of the table had not been computed, is discarded.
 
     Args:
-        work: (W,) what is left on the clocks.
-        speed: (W,) theirs.
+        work: (W,) work left on the clocks.
+        speed: (W,) speeds of the clocks.
+        table: distances within the window.
+        limit: earliest time at which a clock outside the window may run out.
+        wanted: maximum number of picks.
     """
     found, spans = [work.new_empty(0, dtype=torch.int64)], [work.new_empty(0)]
     passed = torch.zeros_like(limit)
-    work = work.clamp_min(TINY)  # over a speed of 0 it is infinite
+    work = work.clamp_min(TINY)  # so that work / speed is infinite, not NaN, where the speed is 0
     while wanted > 0:
         before, picks, steps = (work, speed), [], []
         table.foresee(work / speed)
@@ -281,20 +315,20 @@ def _first_to_ring(work: Tensor, speed: Tensor, table: _Table, limit: Tensor, wa
         if valid == in_time < len(picks):
             break
         if valid < in_time:
-            work, speed = _ran(*before, table.lines[rows], block)
+            work, speed = _after_picks(*before, table.lines[rows], block)
             work.clamp_min_(TINY)
         passed, wanted = passed + block.sum(), wanted - valid
     return torch.cat(found), torch.cat(spans)
 
 
-def _ran(work: Tensor, speed: Tensor, lines: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left of work and speed (W,) after so many picks, of these lines (F, W) and spans (F,) before each."""
+def _after_picks(work: Tensor, speed: Tensor, lines: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+    """Work and speed (W,) after F picks, given their table rows (F, W) and the time before each, `spans` (F,)."""
     speeds = torch.cat([speed[None], lines]).cummin(0).values  # (F + 1, W)
     return (work - spans @ speeds[:-1]).clamp_min_(0), speeds[-1]
 
 
-def _ring(work: Tensor, speed: Tensor) -> Tensor:
-    """How long until clocks run out, infinite where they stand still."""
+def _time_left(work: Tensor, speed: Tensor) -> Tensor:
+    """Time until clocks run out; infinite for clocks of speed 0."""
     return torch.where(speed > 0, work / speed, torch.inf)
 
 
@@ -304,9 +338,9 @@ def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def distances_at_selection(points: Points | Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
-    """Distance of every point to the nearest of those before it in order, (n,); the first's is that to the origin.
+    """Distance of each point to the nearest earlier point, (n,); for the first point, the distance to the origin.
 
-    Holds about 8 * `blocks.ELEMENTS` numbers besides the points: 8 MiB on a CPU.
+    Extra memory: about 8 * `blocks.ELEMENTS` numbers, 8 MiB on a CPU.
 
     >>> distances_at_selection(torch.tensor([[3.0], [1.0], [0.5]]))
     tensor([3.0000, 2.0000, 0.5000])
@@ -314,15 +348,11 @@ def distances_at_selection(points: Points | Float[Tensor, "n D"]) -> Float[Tenso
     points = as_points(points)
     check_finite(points)
     with one_thread() if len(points) <= WINDOW else nullcontext():
-        return _squared_at_selection(points).sqrt()
-
-
-def _squared_at_selection(points: Points) -> Tensor:
-    squared = points.squared_norms()
-    order = torch.arange(len(points), device=points.device)
-    for rows in blocks(len(points), max(len(points), points.width), points.device):
-        distance = points[rows].squared_distances(points[: rows.stop])  # type: ignore[arg-type]
-        later = order[: rows.stop] >= order[rows, None]
-        closest = distance.masked_fill_(later, torch.inf).amin(1)
-        squared[rows] = torch.where(order[rows] > 0, closest, squared[rows])
-    return squared
+        squared = points.squared_norms()
+        order = torch.arange(len(points), device=points.device)
+        for rows in blocks(len(points), max(len(points), points.width), points.device):
+            distance = points[rows].squared_distances(points[: rows.stop])  # type: ignore[arg-type]
+            later = order[: rows.stop] >= order[rows, None]
+            closest = distance.masked_fill_(later, torch.inf).amin(1)
+            squared[rows] = torch.where(order[rows] > 0, closest, squared[rows])
+        return squared.sqrt()

@@ -1,4 +1,4 @@
-"""Whether a space knows anything about the labels."""
+"""Statistical test of whether a space is informative about the labels."""
 
 import math
 
@@ -13,14 +13,14 @@ from dal.functional.points import Points, as_points, check_finite
 
 @torch.no_grad()
 def neighbor_agreement(points: Points | Float[Tensor, "L D"], labels: Int64[Tensor, " L"]) -> tuple[float, float]:
-    """How often the nearest other point has the same label, from 0 to 1, and how many standard errors that is above
-    chance.
+    """Share of points whose nearest other point has the same label, and its z-score relative to chance.
 
-    Chance is two different points drawn at random, sum_c L_c (L_c - 1) / (L (L - 1)), and its standard error that of
-    L such draws. About 0 where the space tells nothing about the labels; 0 too where all labels are equal or all
-    differ, or there are fewer than 2 points.
+    The share is between 0 and 1. By chance, two distinct points drawn at random agree with probability
+    `sum_c L_c (L_c - 1) / (L (L - 1))`; the z-score is the excess over it in standard errors of L such draws. It is
+    about 0 if the space is uninformative about the labels, and 0 if all labels are equal, all differ, or there are
+    fewer than 2 points.
 
-    Cover and Hart 1967, "Nearest neighbor pattern classification", for what the nearest neighbour knows.
+    Cover and Hart 1967, "Nearest neighbor pattern classification".
 
     >>> neighbor_agreement(torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 0, 1, 1]))[0]
     1.0

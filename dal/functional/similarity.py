@@ -1,4 +1,4 @@
-"""How alike rows are to all others at once, without comparing every pair."""
+"""Mean similarity of each row to all rows, in linear time."""
 
 import torch
 from jaxtyping import Float
@@ -13,11 +13,11 @@ from dal.functional.checking import finite, floats
 def mean_similarity(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     """Mean cosine similarity of every row to all rows, itself included, (N,), between -1 and 1.
 
-    `1/N sum_j cos(x_i, x_j) = <x_i / |x_i|, u>` with u the mean of all rows at unit length, so it takes two passes of
-    N*D operations and never a pair. A row of zeros is like nothing: 0. Holds O(N + D) numbers and a block.
+    `1/N sum_j cos(x_i, x_j) = <x_i / |x_i|, u>` with u the mean of all rows scaled to unit length, so two passes of N*D
+    operations suffice. The similarity of a row of zeros is 0. Extra memory: O(N + D) numbers and a block.
 
-    Settles and Craven 2008, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks", where a density
-    weighs the uncertainty.
+    Settles and Craven 2008, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks", which uses it as
+    the information density.
 
     >>> mean_similarity(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0]]))
     tensor([0.6667, 0.6667, 0.3333])

@@ -1,4 +1,4 @@
-"""How many threads tensor operations use, for as long as it matters."""
+"""Temporary control of the number of threads of tensor operations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Runs the tensor operations within the block on one thread, and restores what was set before.
+    """Run tensor operations within the block on one thread, and restore the previous setting afterwards.
 
-    A loop of thousands of tiny operations gains nothing from a second thread, and where another process keeps that core
-    busy, every one of them waits for a descheduled thread. The number belongs to the whole process.
+    A loop of thousands of tiny operations gains nothing from a second thread; if another process keeps that core busy,
+    every operation waits for a descheduled thread. The setting applies to the whole process.
     """
     before = torch.get_num_threads()
     try:

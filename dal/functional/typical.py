@@ -1,4 +1,4 @@
-"""How typical a point is: the density of the points around it."""
+"""Typicality: a density estimate from the distances to nearest neighbours."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,7 +8,7 @@ from dal.functional.checking import integers, whole
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import Points, as_points, check_finite
 
-#: Added to a mean distance, so that points with nothing but duplicates around them have a finite typicality: 1e5.
+#: Added to mean distances, so that points surrounded by duplicates have a finite typicality, 1e5.
 SOFTENING = 1e-5
 
 
@@ -16,17 +16,17 @@ SOFTENING = 1e-5
 def typicality(
     points: Points | Float[Tensor, "N D"], neighbors: int = 20, *, among: Int64[Tensor, " M"] | None = None
 ) -> Float[Tensor, " N"]:
-    """One over the mean distance of every point to its nearest others, (N,), between 0 and 1e5; high means typical.
+    """Inverse mean distance of each point to its nearest neighbours, (N,), between 0 and 1e5; high means typical.
 
-    `1 / (1e-5 + mean distance to the k nearest)`, with k = `neighbors` or as many others as there are; 0 where there
-    is no other. Takes N M D multiplications.
+    `1 / (1e-5 + mean distance to the k nearest)`, with k = `neighbors` or the number of other points if that is
+    smaller; 0 without other points. Takes N M D multiplications.
 
     Hacohen, Dekel and Weinshall 2022, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets".
 
     Args:
-        points: N of them.
-        neighbors: k.
-        among: indices of the M points among which neighbours are looked for; all when not given.
+        points: N points.
+        neighbors: number k of nearest neighbours, at least 1.
+        among: indices of the M points among which neighbours are searched; all points by default.
 
     Raises:
         ValueError: `neighbors` is below 1, or a point is not finite.
@@ -48,7 +48,7 @@ def typicality(
 
 
 def _typicality(points: Points, neighbors: int, among: Points | None) -> Tensor:
-    """The same among other points, or, without any given, among the points themselves."""
+    """`typicality` with neighbours among other points, or without any given among the points themselves."""
     k = min(neighbors, len(points) - 1 if among is None else len(among))
     if k < 1 or not len(points):
         check_finite(points)

@@ -1,4 +1,4 @@
-"""How unsure a model is of a row, from its probabilities alone."""
+"""Uncertainty scores computed from predicted probabilities."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from dal.functional.precision import true_float32
 
 @torch.no_grad()
 def least_confidence(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
-    """One minus the probability of the most probable class, (N,); high means unsure.
+    """One minus the probability of the most probable class, (N,); high means uncertain.
 
     Between 0 and 1 - 1/C. With `multilabel`, probs are C independent Bernoullis and the result is the mean over the
     classes of the binary quantity `1 - max(p, 1 - p)`, between 0 and 1/2.
@@ -28,10 +28,10 @@ def least_confidence(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -
 
 @torch.no_grad()
 def margin(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
-    """The most probable class's probability minus the second's, (N,), between 0 and 1; low means unsure.
+    """Difference between the two largest class probabilities, (N,), between 0 and 1; low means uncertain.
 
-    With one class it is that one's probability. With `multilabel`, probs are C independent Bernoullis and the result is
-    the mean over the classes of the binary margin `|p - (1 - p)|`.
+    With a single class it is the probability of that class. With `multilabel`, probs are C independent Bernoullis and
+    the result is the mean over the classes of the binary margin `|p - (1 - p)|`.
 
     Scheffer, Decomain and Wrobel 2001, "Active Hidden Markov Models for Information Extraction".
 
@@ -43,7 +43,7 @@ def margin(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Te
 
 @torch.no_grad()
 def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Tensor, " N"]:
-    """Entropy of the probabilities in nats, (N,), between 0 and log C; high means unsure.
+    """Entropy of the probabilities in nats, (N,), between 0 and log C; high means uncertain.
 
     With `multilabel`, probs are C independent Bernoullis and the result is the mean over the classes of the binary
     entropy, between 0 and log 2.
@@ -54,22 +54,22 @@ def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[T
     tensor([0.6931, 0.0000])
     """
     total = _by_blocks(_binary_total if multilabel else _total, probs, shows=True)
-    found = (0 - total).clamp_min_(0)  # a probability may be rounded to above 1
-    return found.div_(probs.shape[1]) if multilabel else found
+    nats = (0 - total).clamp_min_(0)  # a probability may be rounded to above 1
+    return nats.div_(probs.shape[1]) if multilabel else nats
 
 
 def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor, *, times: int = 4, shows: bool = False) -> Tensor:
-    """`score` of every block of rows. Besides the result, a few blocks are held: about 12 MiB on the CPU.
+    """Apply `score` to blocks of rows and refuse non-finite probabilities. Extra memory: about 12 MiB on the CPU.
 
-    A block holds some `times` what is usual, so that an operation over one class is long enough for all threads. Values
-    that are not finite are refused; `shows` says that they show in the scores, so that no look at them is needed.
+    Blocks are `times` the usual size, so that an operation over one class is long enough for all threads. With `shows`,
+    non-finite probabilities make the scores non-finite, so that only the scores need checking.
     """
     given = dense(probs, "probs", 2)
 
     def scored(block: slice) -> Tensor:
         p = floats(given[block], "probs")
         scores = score(p)
-        if not bool(torch.isfinite((scores if shows else p).sum())):  # afterwards: the block is in the cache then
+        if not bool(torch.isfinite((scores if shows else p).sum())):  # after scoring, while the block is in the cache
             refuse_rows(given, "probs")
         return scores
 
@@ -78,7 +78,7 @@ def _by_blocks(score: Callable[[Tensor], Tensor], probs: Tensor, *, times: int =
 
 
 def _least_confidence(probs: Tensor) -> Tensor:
-    if 4 < probs.shape[1] <= 32:  # the larger of two halves first: reductions along short rows are slow
+    if 4 < probs.shape[1] <= 32:  # elementwise maximum of two halves first: reductions along short rows are slow
         half = (probs.shape[1] + 1) // 2
         probs = torch.maximum(probs[:, :half], probs[:, -half:])
     return probs.amax(-1).neg_().add_(1)
@@ -89,7 +89,7 @@ def _binary_least_confidence(probs: Tensor) -> Tensor:
 
 
 def _margin(probs: Tensor) -> Tensor:
-    """Two running maxima over the classes, each class lying together: a sort per row costs several times as much."""
+    """Two running maxima over contiguous class columns: several times faster than a sort or topk per row."""
     if probs.shape[1] == 1:
         return probs[:, 0].clone()
     first, other, *rest = probs.T.contiguous().unbind(0)  # C of (B,)
@@ -107,7 +107,7 @@ def _binary_margin(probs: Tensor) -> Tensor:
 
 
 def _total(probs: Tensor) -> Tensor:
-    """The sum of p log p, (B,)."""
+    """Sum of p log p, (B,)."""
     return _p_log_p(probs).mv(probs.new_ones(probs.shape[1]))
 
 
@@ -116,5 +116,5 @@ def _binary_total(probs: Tensor) -> Tensor:
 
 
 def _p_log_p(probs: Tensor) -> Tensor:
-    """p log p, and 0 where p is 0."""
+    """p log p; 0 where p is 0."""
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log_().mul_(probs)

@@ -1,4 +1,28 @@
-"""Greedy picks within a window of points whose distances to each other are held, many of them between two looks."""
+"""Greedy farthest-first picks within a window, whose points have a table of their mutual distances.
+
+`pick_block` makes a whole block of picks on the device and asks only once, at the end, how many of them are valid. One
+synchronisation per block instead of one per pick is what makes an accelerator fast here.
+
+Worked example: three points on a line, at 0, 1 and 5. Their squared distances to the nearest center are 100, 81 and 36,
+and every point outside the window is at most at 20. The diagonal of -1 masks a point once it is picked.
+
+>>> table = torch.tensor([[-1.0, 1.0, 25.0], [1.0, -1.0, 16.0], [25.0, 16.0, -1.0]], dtype=torch.float64)
+>>> current = torch.tensor([100.0, 81.0, 36.0], dtype=torch.float64)
+>>> picks, squared, tied = pick_block(current, table, torch.zeros_like(current), outside=20.0, count=3)
+>>> picks.tolist(), squared.tolist(), tied.tolist(), current.tolist()
+([0, 2], [100.0, 25.0], [], [-1.0, 1.0, -1.0])
+
+1. Place 0 has the largest value, 100, ahead of 81 and of 20 outside: a valid pick. `current` becomes the minimum with
+   row 0 of the table: -1, min(81, 1) = 1 and min(36, 25) = 25.
+2. Place 2 has 25, more than 1 and 20: valid. `current` becomes -1, min(1, 16) = 1 and -1.
+3. Place 1 has 1, less than 20: a point outside may be farther, so this pick is invalid and is taken back. `current` is
+   restored and lowered by the two valid picks only. The empty `tied` tells the caller to build another window.
+
+Two equal values cannot be ordered here. With no pick made, `tied` names the places to compare exactly:
+
+>>> pick_block(torch.tensor([100.0, 100.0, 36.0], dtype=torch.float64), table, torch.zeros(3), outside=20.0, count=3)[2]
+tensor([0, 1])
+"""
 
 import torch
 from jaxtyping import Float
@@ -7,18 +31,18 @@ from torch import Tensor
 from dal.functional.centers import Measured, rounding
 from dal.functional.threads import one_thread
 
-#: Picks between two looks at the device's results, at most. On a CPU a look costs nothing, but a wasted pick does.
+#: Maximum number of picks between two synchronisations. On a CPU these are free, but a discarded pick costs time.
 BLOCK, ACCELERATOR_BLOCK = 1, 64
 
-#: A pick's squared distance may be off by this share at most, else it is computed by differences.
+#: Largest relative error of a pick's squared distance; otherwise it is computed from differences.
 CLOSE = 1e-8
 
 
 class WindowSchedule:
-    """How many picks a greedy search makes before it looks at the device: one, then twice as many while all hold.
+    """Number of picks per block of a greedy search: starts at one and doubles while all picks of a block are valid.
 
     Attributes:
-        size: so many come next.
+        size: number of picks in the next block.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -26,27 +50,35 @@ class WindowSchedule:
         self._largest = BLOCK if device.type == "cpu" else ACCELERATOR_BLOCK
 
     def all_held(self, made: int, good: int) -> bool:
-        """Whether all picks made hold, or only the first so many of them: then as many come next."""
+        """Record that the first `good` of `made` picks are valid, adapt `size`, and return whether all are."""
         self.size = min(2 * self.size, self._largest) if good == made else max(1, good)
         return good == made
 
 
 def doubt_of(near: Measured, squared: Tensor) -> Float[Tensor, " W"]:
-    """How far values of the window may be above the true squared distances, (W,).
+    """Upper bounds of the rounding errors by which values of the window may exceed the true squared distances, (W,).
 
-    What that is a share of depends on the nearest center, whose squared norm is at most `2 (|x|^2 + d^2)`.
+    The error is proportional to the squared norms of the point and of its nearest center, and the latter is at most
+    `2 (|x|^2 + d^2)`.
     """
     return 2 * rounding(near.points) * (3 * near.norms + 2 * squared)
 
 
 def pick_block(
-    current: Tensor, table: Tensor, doubt: Tensor, outside: float, count: int
+    current: Tensor, table: Tensor, error: Tensor, outside: float, count: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Up to `count` picks from a window, made in one go without looking at them, as far as they are beyond doubt.
+    """Make up to `count` farthest-first picks from a window with a single synchronisation; see the module's example.
 
-    `current` (W,), the squared distances, is lowered by these alone. Gives their places in the window, their squared
-    distances, and the places between which the next pick is open: None where it is not, none of them where a point
-    outside the window may be as far.
+    Args:
+        current: (W,) squared distances to the nearest center, -1 for picked points; updated in place by valid picks.
+        table: (W, W) squared distances between the points of the window, -1 on the diagonal.
+        error: (W,) upper bounds of the rounding errors of `current`.
+        outside: largest squared distance that a point outside the window can have.
+        count: maximum number of picks.
+
+    Returns:
+        The places of the valid picks in the window; their squared distances; and `None` if all `count` picks are valid,
+        else the places among which rounding leaves the next pick open, empty if a point outside may be as far.
     """
     start = current.clone()
     values = current.new_empty(count, 2)
@@ -58,20 +90,15 @@ def pick_block(
             torch.index_select(table, 0, places[step, :1], out=lowered)
             torch.minimum(current, lowered[0], out=current)
     best, second, picks = values[:, 0], values[:, 1], places[:, 0]
-    least = best - doubt[picks]
-    sure = (least > second.clamp_min(outside)) & (best * CLOSE > doubt[picks])
-    good, floor = _before_first(sure, least)
+    least = best - error[picks]
+    valid = (least > second.clamp_min(outside)) & (best * CLOSE > error[picks])
+    flags, lows = torch.stack([valid.double(), least]).tolist()  # the only synchronisation of the block
+    good = next((step for step, flag in enumerate(flags) if not flag), count)
     if good == count:
         return picks, best, None
     current.copy_(start)
     if good:
         torch.minimum(current, table[picks[:good]].amin(0), out=current)
-    open_ = (current >= floor).nonzero().flatten() if floor > outside else picks[:0]
-    return picks[:good], best[:good], open_
-
-
-def _before_first(sure: Tensor, least: Tensor) -> tuple[int, float]:
-    """How many come before the first that is not sure, and the value of that one: one look at the device."""
-    answers = torch.stack([sure.double(), least]).tolist()
-    good = next((step for step, yes in enumerate(answers[0]) if not yes), len(sure))
-    return good, answers[1][good] if good < len(sure) else 0.0
+    floor = lows[good]
+    tied = (current >= floor).nonzero().flatten() if floor > outside else picks[:0]
+    return picks[:good], best[:good], tied

@@ -1,4 +1,4 @@
-"""Which weights of a pretrained model are trained: its upper layers only, or low-rank updates of all."""
+"""Parameter-efficient fine-tuning: low-rank updates (LoRA) and frozen lower layers."""
 
 import copy
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class LoRA:
     """Low-rank updates of the pretrained linear layers (Hu et al. 2021), trained together with the head.
 
     Attributes:
-        rank: of each update.
-        alpha: an update counts alpha / rank times.
-        dropout: on the input of the updates.
-        layers: ends of the names of the layers that get one ("query", "value"); None: every linear layer.
+        rank: rank of each update.
+        alpha: updates are scaled by alpha / rank.
+        dropout: dropout probability on the input of the updates.
+        layers: suffixes of the names of the layers to update ("query", "value"); `None` for every linear layer.
     """
 
     rank: int = 8
@@ -40,10 +40,10 @@ class LoRA:
 
 
 def add_lora(model: PreTrainedModel, lora: LoRA, new: frozenset[str]) -> None:
-    """Give the linear layers of the pretrained part low-rank updates, in place.
+    """Add low-rank updates to the linear layers of the pretrained part, in place.
 
-    Trained are these, everything outside the pretrained part, and the parameters named in `new`, which the checkpoint
-    did not hold.
+    Only the updates, the layers outside the pretrained part, and the parameters named in `new` (missing from the
+    checkpoint) are trained.
     """
     peft = require("peft", "lora")
     base = model.base_model
@@ -71,7 +71,7 @@ def add_lora(model: PreTrainedModel, lora: LoRA, new: frozenset[str]) -> None:
 
 
 def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with its low-rank updates added to the weights: a copy, or the model itself when it has none."""
+    """Copy of the model with its low-rank updates merged into the weights, or the model itself if it has none."""
     if not any(hasattr(module, "lora_A") for module in model.modules()):
         return model
     plain = copy.deepcopy(model)
@@ -87,9 +87,9 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def freeze_lower(model: PreTrainedModel, count: int, new: frozenset[str]) -> None:
-    """Keep the embeddings and the `count` lowest layers as pretrained, in place. Parameters named in `new` are trained.
+    """Freeze the embeddings and the `count` lowest layers, in place, except for parameters named in `new`.
 
-    An encoder-decoder's layers are counted from the first of the encoder to the last of the decoder.
+    The layers of an encoder-decoder are counted from the first of the encoder to the last of the decoder.
     """
     base = model.base_model
     layers = _layers(base)
@@ -110,7 +110,7 @@ def freeze_lower(model: PreTrainedModel, count: int, new: frozenset[str]) -> Non
 
 
 def _layers(base: nn.Module) -> list[nn.Module]:
-    """The repeated blocks, lowest first: the members of every outermost list of modules."""
+    """Repeated blocks, lowest first: the members of each outermost `ModuleList`."""
     found: list[nn.Module] = []
     outer: list[str] = []
     for name, module in base.named_modules():

@@ -1,4 +1,4 @@
-"""ActiveModule: a Lightning module that the engine can look into."""
+"""`ActiveModule`: a Lightning module that exposes features, head and MC-dropout samples."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,27 +20,28 @@ DEFAULT_LEARNING_RATE = 5e-5
 
 Batch = Mapping[str, Tensor]
 
-#: The names that `ActiveModule.compute` offers.
+#: Names that `ActiveModule.compute` can compute.
 COMPUTES = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 
 class ActiveModule(lightning.LightningModule, ABC):
-    """A classifier whose penultimate features, head and MC-dropout samples can be read.
+    """Classifier with access to its penultimate features, its head and MC-dropout samples.
 
-    A subclass defines `features` and `head`, and gets training, gradient factors and MC-dropout from here. Where only a
-    part of the network follows the last costly layer, it also defines `split`, `follow` and `trunk`, and can then draw
-    MC samples in `head` mode: the trunk once, and K times only what follows it.
+    A subclass defines `features` and `head`; training, gradient factors and MC-dropout are inherited. To draw MC
+    samples in `head` mode, a subclass also defines `split`, `follow` and `trunk`: the expensive trunk then runs once,
+    and only the layers after it run K times.
 
     Args:
-        num_classes: C.
-        multilabel: C independent Bernoullis instead of one categorical; labels are then (B, C).
-        learning_rate: the highest, at the end of the warm-up.
-        head_learning_rate: for what follows the trunk; `learning_rate` when None.
-        weight_decay: of AdamW; norms and biases never decay.
-        warmup_ratio: share of the steps in which the learning rate rises from zero, before it falls linearly to zero.
-        class_weights: (C,) weights of the classes in the loss; multi-label: weights of a class's positive answers.
-        mc_mode: "full": MC-dropout samples the whole network. "head": only what follows the trunk, which runs once.
-        attention_dropout: whether dropout on attention weights acts in MC samples too. Never in joint samples.
+        num_classes: number of classes C.
+        multilabel: whether to predict C independent Bernoullis instead of one categorical distribution; labels are
+            then (B, C).
+        learning_rate: peak learning rate, at the end of the warm-up.
+        head_learning_rate: peak learning rate of the layers after the trunk; `learning_rate` if `None`.
+        weight_decay: weight decay of AdamW; not applied to norms and biases.
+        warmup_ratio: share of the steps in which the learning rate rises linearly from zero, before it falls to zero.
+        class_weights: (C,) class weights in the loss; multi-label: weights of the positive labels.
+        mc_mode: part of the network sampled by MC-dropout: "full", or "head" for the layers after the trunk only.
+        attention_dropout: whether dropout on attention weights is active in MC samples; never in joint samples.
 
     Example:
         >>> class Net(ActiveModule):
@@ -92,37 +93,37 @@ class ActiveModule(lightning.LightningModule, ABC):
         self.attention_dropout = attention_dropout
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    # What a subclass says
+    # Methods for subclasses
 
     @abstractmethod
     def features(self, batch: Batch) -> Tensor:
-        """The input of the last linear layer, (B, D)."""
+        """Input of the last linear layer, (B, D)."""
 
     @abstractmethod
     def head(self, features: Tensor) -> Tensor:
-        """Logits (..., C) of features (..., D), computed in float32 whatever precision the trunk runs in."""
+        """Logits (..., C) of features (..., D), computed in float32 for a trunk of any precision."""
 
     def split(self, batch: Batch) -> tuple[Any, Tensor]:
-        """What the trunk computes, and the features (B, D) that follow from it."""
+        """Output of the trunk, and the features (B, D) computed from it."""
         return None, self.features(batch)
 
     def follow(self, batch: Batch, trunk: Any) -> Tensor:
-        """The features (B, D) once more, from what the trunk computed: what `head` mode repeats."""
+        """Recompute the features (B, D) from the output of the trunk; `head` mode repeats this for every sample."""
         return self.features(batch)
 
     def trunk(self) -> nn.Module | None:
-        """The part that `head` mode runs once and keeps free of dropout; None: nothing."""
+        """Part of the network that `head` mode runs once, without dropout; `None` for nothing."""
         return None
 
     def mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """Shape of a joint mask for the input of a dropout call: 1 where rows share it. Here: all but the rows."""
+        """Shape of a joint dropout mask for an input, 1 in shared dimensions. By default rows share the mask."""
         return (1, *input.shape[1:])
 
     def is_attention(self, input: Tensor) -> bool:
-        """Whether the input of a dropout call is attention weights. Here: never."""
+        """Whether the input of a dropout call consists of attention weights. By default never."""
         return False
 
-    # What the engine reads
+    # Outputs
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, (B, C) float32."""
@@ -134,18 +135,18 @@ class ActiveModule(lightning.LightningModule, ABC):
         return gradient_factors(out["logits"], out["features"].float(), self.multilabel)
 
     def mc_logits(self, batch: Batch, samples: int, generator: torch.Generator, *, joint: bool = False) -> Tensor:
-        """Logits of `samples` dropout masks, (B, K, C) float32; everything but dropout works as in evaluation.
+        """Logits of `samples` dropout masks, (B, K, C) float32, with all other layers in evaluation mode.
 
         Args:
-            batch: B rows.
-            samples: K.
-            generator: on the CPU. The same state gives the same samples on one device.
-            joint: sample k is one and the same function for every row: one mask per hidden unit, shared by all rows and
-                positions. It depends on the generator's *initial* seed alone, so that batches, their order and their
-                padding do not matter. Dropout on attention weights is then off.
+            batch: batch of B rows.
+            samples: number of samples K.
+            generator: generator on the CPU. The same state gives the same samples on one device.
+            joint: whether sample k is the same function for every row: one mask per hidden unit, shared by all rows and
+                positions. It depends only on the generator's *initial* seed, and not on batching, row order or padding.
+                Dropout on attention weights is then off.
 
         Raises:
-            LearnerError: no dropout acts in this module's `mc_mode`, so that all samples would be equal.
+            LearnerError: no dropout is active in this module's `mc_mode`, so all samples would be equal.
         """
         name = "joint_mc_logits" if joint else "mc_logits"
         return self.compute(batch, {name}, samples=samples, generator=generator)[name]
@@ -158,7 +159,7 @@ class ActiveModule(lightning.LightningModule, ABC):
         samples: int = 0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """The named tensors among `logits`, `features`, `mc_logits` and `joint_mc_logits`, as in evaluation.
+        """Compute any of `logits`, `features`, `mc_logits` and `joint_mc_logits` in evaluation mode.
 
         The trunk runs once for logits, features and samples in `head` mode; `full` mode adds K runs of the network for
         each kind of samples. See `mc_logits` for `samples` and `generator`.
@@ -199,7 +200,7 @@ class ActiveModule(lightning.LightningModule, ABC):
             logits = [draw(sample) for sample in range(1 if expand else samples)]
             drawn = any(not torch.equal(a, b) for a, b in zip(untouched, rng_states(self.device), strict=True))
             if drawn and (joint or not masks.calls):
-                # Layers that may be skipped draw a number even when none is, which changes nothing.
+                # Layers with layerdrop draw a number even if they are never skipped: compare results instead.
                 others = [draw(0)] if joint or expand else logits[1:]
                 drawn = any(not torch.equal(other, logits[0]) for other in others)
         self._check_samples(masks, drawn, joint)
@@ -217,34 +218,34 @@ class ActiveModule(lightning.LightningModule, ABC):
 
     def _acts_in(self, mode: str) -> Any:
         trunk = self.trunk() if mode == "head" else None
-        resting = set() if trunk is None else set(trunk.modules())
-        return lambda module: module not in resting
+        frozen = set() if trunk is None else set(trunk.modules())
+        return lambda module: module not in frozen
 
     def _check_samples(self, masks: DropoutMasks, drawn: bool, joint: bool) -> None:
         if joint and drawn:
             raise LearnerError(
-                "joint samples must be one function for all rows, but this model draws random numbers of its own "
-                "besides dropout; draw its last layer instead (the learner's mc_mode='laplace' or 'bootstrap'), or use "
-                "a committee"
+                "joint samples must be one function for all rows, but this model draws random numbers outside of "
+                "dropout; sample its last layer instead (the learner's mc_mode='laplace' or 'bootstrap'), or use a "
+                "committee"
             )
         if masks.calls or (drawn and not masks.expand):
             return
         where = "that follows its trunk" if self.mc_mode == "head" else "that can be sampled"
-        ways = ["give the model a dropout probability above 0"]
+        remedies = ["give the model a dropout probability above 0"]
         if self.mc_mode == "head":
-            ways.append("sample the whole network (mc_mode='full')")
+            remedies.append("sample the whole network (mc_mode='full')")
         if masks.attention_calls and not joint:
-            ways.append("allow dropout on attention weights (attention_dropout=True)")
-        ways.append("draw the last layer instead (the learner's mc_mode='laplace' or 'bootstrap')")
-        ways.append("use a committee")
-        raise LearnerError(f"MC-dropout: this model has no dropout above 0 {where}: {', or '.join(ways)}")
+            remedies.append("allow dropout on attention weights (attention_dropout=True)")
+        remedies.append("sample the last layer instead (the learner's mc_mode='laplace' or 'bootstrap')")
+        remedies.append("use a committee")
+        raise LearnerError(f"MC-dropout: this model has no dropout above 0 {where}: {', or '.join(remedies)}")
 
     # Training
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean loss in nats, weighted by row and class: cross-entropy, or binary cross-entropy over the C labels.
 
-        Shapes: logits (B, C); labels (B,) int64, or (B, C) when multi-label; weights (B,), ones when None.
+        Shapes: logits (B, C); labels (B,) int64, or (B, C) when multi-label; weights (B,), ones if `None`.
         """
         if self.multilabel:
             target = labels.to(logits.dtype)
@@ -258,35 +259,38 @@ class ActiveModule(lightning.LightningModule, ABC):
         return rows.sum() / mass.sum().clamp_min(torch.finfo(rows.dtype).tiny)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, which holds `labels` and perhaps `weights`. Logged as `train_loss`."""
+        """Loss of a batch with `labels` and optional `weights`; logged as `train_loss`."""
         loss = self.loss(self(batch), batch["labels"], batch.get("weights"))
         self.log("train_loss", loss.detach(), batch_size=len(batch["labels"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs `val_loss` and `val_accuracy` (multi-label: the share of right answers over rows and labels)."""
+        """Log `val_loss` and `val_accuracy` (multi-label: the share of correct entries over rows and labels)."""
         logits, labels = self(batch), batch["labels"]
         hits = (logits > 0) == labels.bool() if self.multilabel else logits.argmax(-1) == labels
         self.log("val_loss", self.loss(logits, labels, batch.get("weights")), batch_size=len(labels))
         self.log("val_accuracy", hits.float().mean(), batch_size=len(labels))
 
     def on_fit_start(self) -> None:
-        """Dropout acts in training: models from `from_pretrained` come in evaluation mode, and Lightning keeps it."""
+        """Switch to training mode: `from_pretrained` returns models in evaluation mode, and Lightning keeps it."""
         self.train()
 
     def on_fit_end(self) -> None:
-        """A trained module is ready to be read."""
+        """Switch back to evaluation mode."""
         self.eval()
 
     def configure_optimizers(self) -> Any:
-        """AdamW, fused where the hardware has it, with linear warm-up and decay over all steps of the trainer."""
-        optimizer = torch.optim.AdamW(self._parameter_groups(), lr=self.learning_rate, fused=self._can_fuse())
+        """AdamW, fused where supported, with linear warm-up and decay over all steps of the trainer."""
+        devices = {parameter.device.type for parameter in self.parameters()}
+        # A fused optimizer unscales float16 gradients itself, after they have been clipped.
+        fused = devices <= {"cpu", "cuda"} and self.trainer.precision != "16-mixed"
+        optimizer = torch.optim.AdamW(self._parameter_groups(), lr=self.learning_rate, fused=fused)
         total = self.trainer.estimated_stepping_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._schedule(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _schedule(self, step: int, total: float) -> float:
-        """Share of the learning rate at this step, counted from 0: never 0, so that no step is wasted."""
+        """Factor of the learning rate at this step, counted from 0; above 0 in every step of the training."""
         if math.isinf(total):
             return 1.0
         warmup = math.ceil(self.warmup_ratio * total)
@@ -306,18 +310,13 @@ class ActiveModule(lightning.LightningModule, ABC):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
 
-    def _can_fuse(self) -> bool:
-        """A fused optimiser unscales float16 gradients itself, after they were clipped: not fused there."""
-        devices = {parameter.device.type for parameter in self.parameters()}
-        return devices <= {"cpu", "cuda"} and self.trainer.precision != "16-mixed"
-
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the trainer says. Lightning's own clipping refuses fused optimisers in mixed precision."""
+        """Clip gradients as configured; Lightning's own implementation refuses fused optimizers in mixed precision."""
         if not gradient_clip_val:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

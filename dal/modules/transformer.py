@@ -1,4 +1,4 @@
-"""TransformerClassifier: any Hugging Face sequence-classification model as an `ActiveModule`."""
+"""`TransformerClassifier`: any Hugging Face sequence-classification model as an `ActiveModule`."""
 
 import inspect
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ _NOT_FOR_THE_MODEL = frozenset({"labels", "weights"})
 
 
 class TransformerClassifier(ActiveModule):
-    """A sequence-classification model of Hugging Face, of any architecture whose last layer is linear.
+    """Hugging Face sequence-classification model of any architecture with a linear last layer.
 
-    Which layer that is, is found by looking which `nn.Linear` outside the pretrained part is called last; its input is
-    the features, and its output on them, in float32, is the logits. Decoders call it on every token: the features are
-    then those of the last real token of each row, by the attention mask, whatever the padding token is. (Or the mean of
-    all real tokens, where the model takes the mean of their logits.)
+    The last layer is the `nn.Linear` outside the pretrained part that is called last. Its input is the features, and
+    its output, computed in float32, the logits. Decoders call it on every token; the features are then those of the
+    last real token of each row according to the attention mask, for any padding token (or the mean over all real
+    tokens, if the model averages their logits).
 
     Args:
-        model: a hub name, a local folder, "package:NAME/FOLDER" (a folder inside an installed package), or a model that
-            is already built.
-        classes: the names of the classes, or how many there are; None: what the model itself says.
-        multilabel: C independent labels per row.
-        freeze: how many of the lowest layers stay as pretrained, the embeddings with them. 0: all are trained.
-        lora: train low-rank updates instead of the pretrained weights. Needs the extra `lora`.
-        dropout: probability of all dropout in the model, attention weights excepted; None: as its config says.
-        seed: decides how layers that the checkpoint lacks are initialised.
+        model: hub name, local folder, "package:NAME/FOLDER" (a folder inside an installed package), or a model object.
+        classes: class names, or number of classes; `None` for those of the model.
+        multilabel: whether a row can have any subset of the C labels.
+        freeze: number of lowest layers that are not trained, along with the embeddings; 0 to train all.
+        lora: options of low-rank updates that are trained instead of the pretrained weights; needs the extra `lora`.
+        dropout: probability of all dropout layers except those on attention weights; `None` for that of the config.
+        seed: seed of the initialisation of layers that the checkpoint lacks.
 
-    The rest as in `ActiveModule`. Raises `LearnerError` for a model that cannot be loaded or looked into.
+    All other arguments are those of `ActiveModule`. Raises `LearnerError` for a model that cannot be loaded or whose
+    features cannot be determined.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification
@@ -93,15 +93,15 @@ class TransformerClassifier(ActiveModule):
             with seeded(seed):
                 add_lora(loaded, lora, new)
 
-    # Looking into the model
+    # Access to the layers of the model
 
     def trunk(self) -> nn.Module:
-        """The pretrained part."""
+        """Pretrained part of the model."""
         base: nn.Module = self.model.base_model
         return base
 
     def features(self, batch: Batch) -> Tensor:
-        """The input of the last linear layer, (B, D); of each row's last real token where it is called on every one."""
+        """Input of the last linear layer, (B, D); that of each row's last real token if it is called on every token."""
         return self.split(batch)[1]
 
     def head(self, features: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class TransformerClassifier(ActiveModule):
             return F.linear(features.float(), linear.weight.float(), bias)
 
     def split(self, batch: Batch) -> tuple[Any, Tensor]:
-        """What the pretrained part computes, and the features that follow from it, in one forward."""
+        """Output of the pretrained part, and the features computed from it, in one forward pass."""
         kept: list[Any] = []
         hook = self.trunk().register_forward_hook(lambda module, args, output: kept.append(output))
         try:
@@ -122,7 +122,7 @@ class TransformerClassifier(ActiveModule):
         return kept[-1], features
 
     def follow(self, batch: Batch, trunk: Any) -> Tensor:
-        """The features once more, from what the pretrained part computed: it does not run again."""
+        """Recompute the features from the output of the pretrained part, without running it again."""
         base = self.trunk()
         forward = base.__dict__.get("forward")
         base.__dict__["forward"] = lambda *args, **kwargs: trunk
@@ -135,15 +135,15 @@ class TransformerClassifier(ActiveModule):
                 base.__dict__["forward"] = forward
 
     def mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """One number per hidden unit, shared by rows and positions."""
+        """One mask value per hidden unit, shared by rows and positions."""
         return (*(1 for _ in input.shape[:-1]), input.shape[-1])
 
     def is_attention(self, input: Tensor) -> bool:
-        """Attention weights are (B, heads, T, T); everything else that is dropped has fewer dimensions."""
+        """Recognise attention weights by their shape (B, heads, T, T); other dropout inputs have fewer dimensions."""
         return input.dim() >= 4
 
     def check_dropout(self, *, joint: bool = False) -> None:
-        """Raise `LearnerError` when MC-dropout samples of this model would all be equal, before anything is trained."""
+        """Raise `LearnerError` if all MC-dropout samples of this model would be equal; called before training."""
         with torch.no_grad():
             self.mc_logits(self._two_rows(), 1, torch.Generator().manual_seed(0), joint=joint)
 
@@ -153,11 +153,11 @@ class TransformerClassifier(ActiveModule):
         return linear
 
     def _run(self, batch: Batch) -> Tensor:
-        """The features (B, D), or (K*B, D) where a dropout call has made K*B rows of B."""
+        """Features (B, D), or (K*B, D) if a dropout call has expanded B rows to K*B."""
         return self._look_inside(batch)[0]
 
     def _look_inside(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The features, and the model's own logits."""
+        """Features, and the logits computed by the model itself."""
         inputs = _aligned({name: value for name, value in batch.items() if name in self._accepted}, self._pads_left)
         seen: list[Tensor] = []
         hooks = [self._linear().register_forward_pre_hook(lambda module, args: seen.append(args[0]))]
@@ -172,10 +172,10 @@ class TransformerClassifier(ActiveModule):
         return features if features.dim() == 2 else self._pool(features, inputs), logits
 
     def _show_one_end(self, inputs: dict[str, Tensor]) -> Any:
-        """Let encoder-decoders see exactly one end token per row where they pool, and the real tokens elsewhere.
+        """Give encoder-decoders exactly one end token per row for pooling; the pretrained part gets the real tokens.
 
-        They pool at the last end token and raise for the whole batch when rows differ in how many they have. Every row
-        gets one as its last token, and the pooling sees no other; the pretrained part reads the rows as they are.
+        Encoder-decoders pool at the last end token, and raise an error if rows of a batch have different numbers of
+        them. The pooling code therefore sees an end token as the last token of each row and nowhere else.
         """
         end, pad = _first(self.model.config.eos_token_id), self.model.config.pad_token_id
         ids = inputs["input_ids"]
@@ -191,7 +191,7 @@ class TransformerClassifier(ActiveModule):
         return self.trunk().register_forward_pre_hook(read_real, with_kwargs=True)
 
     def _two_rows(self) -> dict[str, Tensor]:
-        """Two rows of different lengths, of tokens that mean nothing special to the model."""
+        """Probe batch: two rows of different lengths, without special tokens."""
         config = self.model.config
         special = {value for name in dir(config) if name.endswith("_token_id") for value in _tokens(config, name)}
         size = self.model.get_input_embeddings().weight.shape[0]
@@ -205,7 +205,7 @@ class TransformerClassifier(ActiveModule):
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
     def _look(self) -> None:
-        """Find the last linear layer, and check on two rows that features and head give the model's own logits."""
+        """Find the last linear layer, and verify on a probe batch that features and head reproduce the logits."""
         base, name = self.trunk(), type(self.model).__name__
         inside = {id(module) for module in base.modules()}
         called: list[str] = []
@@ -241,7 +241,7 @@ class TransformerClassifier(ActiveModule):
         self.expands = self._can_expand(batch, trunk)
 
     def _needs_padding_left(self, batch: Batch, padded_right: Tensor) -> bool:
-        """Whether padding changes a row on the right but not on the left: XLNet pools at the last column."""
+        """Whether only right padding changes the features of a row, as in XLNet, which pools at the last column."""
         alone = self._look_inside({name: value[1:, :4] for name, value in batch.items()})[0]
         if torch.allclose(padded_right[1:], alone, rtol=1e-3, atol=1e-4):
             return False
@@ -249,7 +249,7 @@ class TransformerClassifier(ActiveModule):
         return torch.allclose(self._look_inside(batch)[0][1:], alone, rtol=1e-3, atol=1e-4)
 
     def _can_expand(self, batch: Batch, trunk: Any) -> bool:
-        """Whether what follows the trunk works row by row from its first dropout call on."""
+        """Whether the layers after the trunk process rows independently, so that a dropout call can expand them."""
         together, apart = self._masks(0, 2, force=True), self._masks(0, None, force=True)
         found = []
         with torch.no_grad(), training_flags(self, self._acts_in("head")):
@@ -265,12 +265,12 @@ class TransformerClassifier(ActiveModule):
         return features.shape == torch.cat(found).shape and torch.allclose(features, torch.cat(found), atol=1e-4)
 
     def save(self, folder: Path | str, tokenizer: Any = None) -> None:
-        """Write a Hugging Face folder that `transformers.pipeline("text-classification", folder)` loads.
+        """Write a Hugging Face folder that `transformers.pipeline("text-classification", folder)` can load.
 
-        LoRA updates are merged into the weights. The folder is written whole or not at all.
+        LoRA updates are merged into the weights. The folder is written atomically.
         """
         if tokenizer is not None and getattr(tokenizer, "pad_token_id", None) is not None:
-            self.model.config.pad_token_id = tokenizer.pad_token_id  # by which decoders find the last token elsewhere
+            self.model.config.pad_token_id = tokenizer.pad_token_id  # transformers' decoders find the last token by it
         with replacing(Path(folder)) as partial:
             merged(self.model).save_pretrained(partial)
             if tokenizer is not None:
@@ -278,19 +278,19 @@ class TransformerClassifier(ActiveModule):
 
 
 def _aligned(inputs: dict[str, Tensor], left: bool) -> dict[str, Tensor]:
-    """The rows with their padding on the side where it does not change what the model computes."""
+    """Move the padding of all rows to the left or right side."""
     mask = inputs.get("attention_mask")
     if mask is None:
         return inputs
     width = mask.shape[1]
     real = (mask != 0).long()
-    shift = -real.flip(1).argmax(1) if left else real.argmax(1)  # (B,) padding on the other side
+    shift = -real.flip(1).argmax(1) if left else real.argmax(1)  # (B,) padding on the opposite side
     index = (torch.arange(width, device=mask.device) + shift[:, None]) % width
     return {name: value.gather(1, index) for name, value in inputs.items()}
 
 
 def _last_real(batch: Batch) -> Tensor:
-    """Position of each row's last token that is not padding, (B,)."""
+    """Position of the last non-padding token of each row, (B,)."""
     ids = batch["input_ids"]
     mask = batch.get("attention_mask")
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
@@ -298,13 +298,13 @@ def _last_real(batch: Batch) -> Tensor:
 
 
 def _pool_last(tokens: Tensor, batch: Batch) -> Tensor:
-    """Each row's last real token, (R, D) of (R, T, D); R may be several times the rows of the batch."""
+    """Last real token of each row, (R, D) of (R, T, D); R is a multiple of the rows of the batch."""
     last = _last_real(batch).repeat(len(tokens) // len(batch["input_ids"]))
     return tokens[torch.arange(len(tokens), device=tokens.device), last]
 
 
 def _pool_mean(tokens: Tensor, batch: Batch) -> Tensor:
-    """The mean of each row's real tokens, (R, D) of (R, T, D): the mean of linear outputs is the output of the mean."""
+    """Mean over the real tokens of each row, (R, D) of (R, T, D). A linear layer commutes with this mean."""
     mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).to(tokens.dtype).unsqueeze(-1)
     mask = mask.repeat(len(tokens) // len(mask), 1, 1)
     return (tokens * mask).sum(1) / mask.sum(1)

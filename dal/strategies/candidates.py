@@ -1,4 +1,4 @@
-"""Which rows are worth a pass of the model: candidates for a strategy to choose from, drawn before the pass is paid."""
+"""Candidate generation: subsets of a large pool that are drawn before the model pass, which then covers only them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,24 +16,24 @@ from dal.functional.seeding import kmeans_plusplus
 from dal.learner import Learner
 from dal.outputs import Outputs, closure
 
-#: Rows whose embeddings are held at once.
+#: Number of rows whose embeddings are held at once.
 BLOCK = 32_768
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateQuery:
-    """Everything a candidate generator may look at.
+    """The complete input of a candidate generator.
 
     Attributes:
-        unasked: (M,) int64, the rows of the data to draw from, ascending.
-        labeled: (L,) int64, the rows with a label, ascending; L may be 0.
-        labels: theirs, (L,) int64, or (L, C) bool when multi-label.
-        n: how many rows will be chosen among the candidates, 1 <= n <= M.
-        generator: on the CPU; the only randomness it may use.
-        size: rows of the data.
-        read: the declared outputs of some rows, from a model that nothing was trained for.
-        memory: kept from round to round as long as the session lives. A session made again starts without it, and must
-            come to the same candidates.
+        unasked: (M,) int64, rows of the data that can be drawn, ascending.
+        labeled: (L,) int64, labeled rows, ascending; L may be 0.
+        labels: (L,) int64 labels of these rows, or (L, C) bool when multi-label.
+        n: number of rows that will be selected from the candidates, 1 <= n <= M.
+        generator: generator on the CPU; the only source of randomness that a generator may use.
+        size: number of rows of the data.
+        read: function from rows to their declared outputs, computed by an untrained model.
+        memory: values kept between the rounds of a session in one process. A resumed session starts with an empty one
+            and must produce the same candidates.
     """
 
     unasked: Tensor
@@ -46,7 +46,7 @@ class CandidateQuery:
     memory: dict[Any, Any] = field(default_factory=dict)
 
     def sample(self, count: int) -> Tensor:
-        """So many of the unasked rows at random, ascending; all when there are no more."""
+        """Draw `count` of the unasked rows at random, ascending; all of them if there are no more than that."""
         if count >= len(self.unasked):
             return self.unasked
         drawn = torch.randperm(len(self.unasked), generator=self.generator)[:count]
@@ -54,12 +54,12 @@ class CandidateQuery:
 
 
 class Candidates(ABC):
-    """Draws the rows that are scored in a round. Subclasses are frozen dataclasses: their fields are their options.
+    """Candidate generator: draws the rows that are scored in a round. Subclasses are frozen dataclasses.
 
     Class attributes (plain and unannotated, so that they do not become options):
-        needs: names that it reads of any row; they must be among the learner's `label_free` ones.
-        paper: where the method was published.
-        advice: one line: when it wins and when it loses.
+        needs: names of the outputs that the generator reads; all must be `label_free` in the learner.
+        paper: reference of the method.
+        advice: one line of guidance: when to use the generator and when not.
     """
 
     needs = frozenset()  # type: ignore[var-annotated]
@@ -68,55 +68,55 @@ class Candidates(ABC):
 
     @abstractmethod
     def choose(self, query: CandidateQuery) -> Tensor:
-        """Some of the unasked rows, (K,) int64. Where they are fewer than n, random ones are added."""
+        """Draw K of the unasked rows, (K,) int64. If K < n, the caller adds random rows."""
 
 
 @dataclass(frozen=True)
 class RandomSubset(Candidates):
-    """A random subset of the unasked rows, another one in every round.
+    """A random subset of the unasked rows, drawn again in every round.
 
     Args:
-        size: how many rows; a request for more rows makes as many candidates.
+        size: number of candidates; raised to the batch size if that is larger.
     """
 
     size: int = 10_000
 
-    advice = "The cheap way to a large pool. A rare class is as rare among the candidates: see AnchorAL."
+    advice = "The cheapest option for a large pool. A rare class stays rare among the candidates: see AnchorAL."
 
     def __post_init__(self) -> None:
         _at_least_one(self, "size")
 
     def choose(self, query: CandidateQuery) -> Tensor:
-        """So many at random."""
+        """Draw `size` rows at random."""
         return query.sample(max(self.size, query.n))
 
 
 @dataclass(frozen=True)
 class SEALS(Candidates):
-    """The nearest neighbours of the labeled rows, so that a round costs what the labels make of it, not the pool.
+    """The nearest neighbours of the labeled rows: the cost of a round grows with the labels instead of the pool.
 
-    For each labeled row the `neighbors` rows with the smallest angle to it in `embeddings`; those that were never asked
-    are the candidates: at most L * neighbors. The neighbours of a row do not depend on what is labeled: a session finds
-    them once, for each round's new labels, by N * E operations per label, and keeps L * neighbors numbers. While
-    nothing is labeled, n * neighbors random rows.
+    For each labeled row, the `neighbors` rows at the smallest angle in `embeddings`. Those that were never asked are
+    the candidates, at most L * neighbors. The neighbours of a row do not depend on the other labels, so a session
+    computes them once per new label with N * E operations and keeps L * neighbors numbers. While nothing is labeled,
+    the candidates are n * neighbors random rows.
 
     Coleman et al. 2022, "Similarity Search for Efficient Active Learning and Search of Rare Concepts".
 
     Args:
-        neighbors: k, of each labeled row.
+        neighbors: number of neighbours of each labeled row.
     """
 
     neighbors: int = 100
 
     needs = frozenset({"embeddings"})
     paper = "Coleman et al. 2022"
-    advice = "Rare classes in huge pools, once each has a label. Far from all labels it sees nothing: start broadly."
+    advice = "Rare classes in huge pools, once each has a label. Ignores rows far from all labels: start broadly."
 
     def __post_init__(self) -> None:
         _at_least_one(self, "neighbors")
 
     def choose(self, query: CandidateQuery) -> Tensor:
-        """The neighbours that were never asked."""
+        """Return the neighbours of labeled rows that were never asked."""
         if not len(query.labeled):
             return query.sample(query.n * self.neighbors)
         near = torch.zeros(query.size, dtype=torch.bool)
@@ -124,30 +124,30 @@ class SEALS(Candidates):
         return query.unasked[near[query.unasked]]
 
     def _neighbors(self, query: CandidateQuery) -> Tensor:
-        """Rows of the data (L, k), nearest first: those that are known, and those of the new labels."""
-        known: dict[int, Tensor] = query.memory.setdefault(self, {})
-        new = [row for row in query.labeled.tolist() if row not in known]
+        """Neighbours of each labeled row, (L, k) rows of the data, nearest first; computed for new labels only."""
+        cache: dict[int, Tensor] = query.memory.setdefault(self, {})
+        new = [row for row in query.labeled.tolist() if row not in cache]
         if new:
-            found = _nearest_rows(query, torch.tensor(new), min(self.neighbors, query.size - 1))
-            known.update(zip(new, found.cpu(), strict=True))
-        return torch.stack([known[row] for row in query.labeled.tolist()])
+            rows = _nearest_rows(query, torch.tensor(new), min(self.neighbors, query.size - 1))
+            cache.update(zip(new, rows.cpu(), strict=True))
+        return torch.stack([cache[row] for row in query.labeled.tolist()])
 
 
 @dataclass(frozen=True)
 class AnchorAL(Candidates):
-    """The rows most like the labeled rows of each class, as many for a rare class as for a common one.
+    """The rows most similar to the labeled rows of each class, equally many for rare and for common classes.
 
-    Each class with a label gets up to `anchors` of its labeled rows as anchors, drawn by k-means++. A row's score for
-    the class is its mean cosine similarity to these in `embeddings`; the candidates are the best of every class, the
-    second best, and so on, until there are `size` different ones. Anchors are drawn again in every round, which spares
-    the choice a look at one corner only. While nothing is labeled, `size` random rows. Costs one matrix product of the
-    unasked rows with C vectors, and holds C * size scores.
+    k-means++ draws up to `anchors` anchors from the labeled rows of each class. The score of a row for a class is its
+    mean cosine similarity to these anchors in `embeddings`. Candidates are the best row of every class, then the second
+    best, and so on, until there are `size` distinct rows. Anchors are drawn again in every round, so that the
+    candidates do not concentrate in one region. While nothing is labeled, the candidates are `size` random rows. The
+    cost is one matrix product of the unasked rows with C vectors; memory is C * size scores.
 
     Lesci and Vlachos 2024, "AnchorAL: Computationally Efficient Active Learning for Large and Imbalanced Datasets".
 
     Args:
-        anchors: labeled rows that stand for a class.
-        size: how many candidates; a request for more rows makes as many.
+        anchors: maximum number of anchors per class.
+        size: number of candidates; raised to the batch size if that is larger.
     """
 
     anchors: int = 10
@@ -155,16 +155,14 @@ class AnchorAL(Candidates):
 
     needs = frozenset({"embeddings"})
     paper = "Lesci and Vlachos 2024"
-    advice = (
-        "Large pools with rare classes, of each of which a few rows are labeled. A class never seen gets no anchor."
-    )
+    advice = "Large pools with rare classes that all have a few labels. A class without a label gets no candidates."
 
     def __post_init__(self) -> None:
         _at_least_one(self, "anchors")
         _at_least_one(self, "size")
 
     def choose(self, query: CandidateQuery) -> Tensor:
-        """The best of all classes in turn."""
+        """Return the best rows of all classes in turn."""
         size = min(max(self.size, query.n), len(query.unasked))
         rows_of = _rows_of_classes(query.labels)
         if not rows_of:
@@ -172,19 +170,20 @@ class AnchorAL(Candidates):
         points = _unit(query.read(query.labeled))
         centers = torch.stack([self._center(points[rows.to(points.device)], query.generator) for rows in rows_of])
         best = _most_similar(query, centers, size).cpu()  # (C, size), positions among the unasked
-        turn = torch.arange(best.numel())
-        first = torch.full((len(query.unasked),), best.numel()).scatter_reduce(0, best.T.flatten(), turn, "amin")
+        # Read class by class in turn, `best` may name a row several times: its first occurrence decides its rank.
+        order = torch.arange(best.numel())
+        first = torch.full((len(query.unasked),), best.numel()).scatter_reduce(0, best.T.flatten(), order, "amin")
         return query.unasked[first.argsort(stable=True)[:size]]
 
     def _center(self, points: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean (E,) of the anchors of a class: a product with it is the mean similarity."""
+        """Mean (E,) of the anchors of a class. The inner product with it is the mean similarity to the anchors."""
         if len(points) > self.anchors:
             points = points[kmeans_plusplus(points, self.anchors, generator=generator, first="uniform")]
         return points.mean(0)
 
 
 def as_candidates(given: int | Candidates | None) -> Candidates | None:
-    """What a session is given: a number of random rows, a generator, or None for all rows.
+    """Convert the `candidates` option of a session: a number of random rows, a generator, or `None` for all rows.
 
     Raises:
         ConfigError: a number below 1.
@@ -202,26 +201,26 @@ def as_candidates(given: int | Candidates | None) -> Candidates | None:
 
 
 def check_candidates(candidates: Candidates | None, learner: Learner) -> None:
-    """Make sure that the learner offers what the generator reads without training, before any time is spent.
+    """Check at the start of a session that the learner provides the generator's inputs without training.
 
     Raises:
-        NeedError: it does not.
+        NeedError: an input is missing.
     """
     offered = closure(learner.label_free)
     missing = sorted(frozenset() if candidates is None else frozenset(candidates.needs) - offered)
     if missing:
         raise NeedError(
             f"{type(candidates).__name__} reads {', '.join(missing)} before anything is trained, which "
-            f"{type(learner).__name__} does not offer; it offers {', '.join(sorted(offered)) or 'nothing'}. Give "
-            "candidates a number for a random subset, or another learner"
+            f"{type(learner).__name__} does not offer; it offers {', '.join(sorted(offered)) or 'nothing'}. Set "
+            "candidates to a number for a random subset, or use another learner"
         )
 
 
 def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
-    """The generator's rows, checked, with random ones added up to n, ascending, (K,) int64.
+    """Run a candidate generator, validate its rows and add random rows up to n; ascending, (K,) int64.
 
     Raises:
-        SelectionError: it returned something else than different unasked rows.
+        SelectionError: the result does not consist of distinct unasked rows.
     """
     if len(query.unasked) <= query.n:
         return query.unasked
@@ -251,7 +250,7 @@ def _at_least_one(candidates: Candidates, name: str) -> None:
 
 
 def _rows_of_classes(labels: Tensor) -> list[Tensor]:
-    """Where the rows of each class that has a label stand among the labeled ones."""
+    """Positions among the labeled rows of the rows of each class, for classes with at least one label."""
     if labels.dim() == 2:
         return [column.nonzero().flatten() for column in labels.T if bool(column.any())]
     return [(labels == code).nonzero().flatten() for code in labels.unique()]
@@ -268,23 +267,23 @@ def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _nearest_rows(query: CandidateQuery, rows: Tensor, k: int) -> Tensor:
-    """For each of R rows the k others at the smallest angle, (R, k), nearest first, the first of equals."""
+    """The k other rows at the smallest angle to each of R rows, (R, k), nearest first; ties go to the lower row."""
     points = _unit(query.read(rows))
     distances = points.new_empty(len(rows), 0)
     indices = torch.empty(len(rows), 0, dtype=torch.int64, device=points.device)
     own = rows.to(points.device)[:, None]
     for start, block in _blocks(torch.arange(query.size)):
-        found = k_nearest(points, min(k + 1, len(block)), among=_unit(query.read(block)))  # one may be the row itself
-        at = found.indices + start
-        distances = torch.cat([distances, found.distances.masked_fill(at == own, torch.inf)], 1)
-        indices = torch.cat([indices, at], 1)
+        near = k_nearest(points, min(k + 1, len(block)), among=_unit(query.read(block)))  # one may be the row itself
+        neighbors = near.indices + start
+        distances = torch.cat([distances, near.distances.masked_fill(neighbors == own, torch.inf)], 1)
+        indices = torch.cat([indices, neighbors], 1)
         order = distances.argsort(dim=1, stable=True)[:, :k]
         distances, indices = distances.gather(1, order), indices.gather(1, order)
     return indices
 
 
 def _most_similar(query: CandidateQuery, centers: Tensor, count: int) -> Tensor:
-    """For each of C centers the positions among the unasked of the most similar, (C, count), best first."""
+    """Positions among the unasked of the `count` rows most similar to each of C centers, (C, count), best first."""
     scores = centers.new_empty(len(centers), 0)
     positions = torch.empty(len(centers), 0, dtype=torch.int64, device=centers.device)
     for start, block in _blocks(query.unasked):

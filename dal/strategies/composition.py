@@ -1,4 +1,4 @@
-"""Strategies made of strategies."""
+"""Strategies composed of other strategies."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
@@ -13,63 +13,63 @@ from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, 
 
 
 class ComposedStrategy(Strategy):
-    """A strategy made of `parts`: it reads what they read, and is right for multi-label outputs when all are."""
+    """Strategy composed of `parts`: it needs what any part needs, and supports multi-label outputs if all parts do."""
 
     delegates = True
 
     @property
     @abstractmethod
     def parts(self) -> tuple[Strategy, ...]:
-        """The strategies that it is made of."""
+        """Component strategies."""
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """What any of them reads."""
+        """Union of the needs of the parts."""
         return frozenset(name for part in self.parts for name in part.needs)
 
     @property
     def labeled_needs(self) -> frozenset[str]:  # type: ignore[override]
-        """What any of them reads."""
+        """Union of the labeled needs of the parts."""
         return frozenset(name for part in self.parts for name in part.labeled_needs)
 
     @property
     def target_needs(self) -> frozenset[str]:  # type: ignore[override]
-        """What any of them reads."""
+        """Union of the target needs of the parts."""
         return frozenset(name for part in self.parts for name in part.target_needs)
 
     @property
     def multilabel(self) -> bool:  # type: ignore[override]
-        """Whether all of them are right for multi-label outputs."""
+        """Whether all parts support multi-label outputs."""
         return all(part.multilabel for part in self.parts)
 
 
 @dataclass(frozen=True)
 class Phases(ComposedStrategy):
-    """`first` until there are labels enough, then `then`: the way to write a cold start.
+    """Use `first` until there are enough labels, then `then`, for example for a cold start.
 
-    `then` acts once `until` rows have a label and at least `classes` classes have one; when multi-label, a row counts
-    for each of its classes. Where the classes are not counted (`RoundState.per_class` is empty), `until` alone decides.
-    Either may be `Phases` itself.
+    `then` acts once at least `until` rows are labeled and at least `classes` classes have a label; when multi-label, a
+    row counts for each of its classes. If classes are not counted (`RoundState.per_class` is empty), only `until`
+    applies. Both strategies can be `Phases` themselves.
 
     Args:
-        first: acts at the start; one that needs no trained model, such as `ClusterCenters` or `Random`.
-        then: acts afterwards.
-        until: labeled rows from which on `then` acts.
-        classes: classes that must have a label by then.
+        first: strategy of the first rounds; usually one without a trained model, such as `ClusterCenters` or `Random`.
+        then: strategy of the later rounds.
+        until: number of labeled rows required for `then`.
+        classes: number of classes with a label required for `then`.
     """
 
     first: Strategy
     then: Strategy
     until: int = 20
     classes: int = 2
-    advice = "A cold start: a label-free strategy until there are labels enough to train on, then another."
+    advice = "A cold start: a label-free strategy until there are enough labels to train on, then another."
 
     def __post_init__(self) -> None:
         Options(self).whole("until", "classes", least=0)
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
-        """Both."""
+        """Both strategies."""
         return self.first, self.then
 
     @property
@@ -78,33 +78,34 @@ class Phases(ComposedStrategy):
         return f"{self.first.title}+{self.then.title}"
 
     def resolve(self, state: RoundState) -> Strategy:
-        """The strategy that acts in this round."""
+        """Return the strategy that acts in this round."""
         seen = sum(count > 0 for count in state.per_class)
         ready = state.labels >= self.until and (not state.per_class or seen >= self.classes)
         return (self.then if ready else self.first).resolve(state)
 
     def select(self, query: Query) -> Selection:
-        """The choice of the strategy that acts for as many labels as the query holds."""
+        """Return the selection of the strategy that acts for the labels of the query."""
         return choose(self.resolve(state_of(query)), query)
 
 
 @dataclass(frozen=True)
 class Mixture(ComposedStrategy):
-    """n split over several strategies, which all read one pass: half by margin and half at random, say.
+    """Split each batch over several strategies that read the same pass, for example half margin and half random.
 
-    Each gets its share of n, rounded by largest remainder (of equal ones the first is rounded up; a share below 1/n may
-    get nothing), and chooses among the rows that those before it have not taken. The batch is dealt in turn, so that
-    any first part of it holds all shares. Scores are those of the strategy that chose the row, where all give some;
-    those of two strategies cannot be compared. A note `radius` of `CoreSet` becomes `CoreSet.radius`.
+    Each strategy gets its share of n, rounded by largest remainder (ties round up the first; a share below 1/n may get
+    nothing), and selects from the rows that the strategies before it have left. Their selections are interleaved, so
+    that every prefix of the batch holds all shares. The score of a row is that of the strategy that selected it,
+    provided that all strategies have scores; scores of different strategies are not comparable. The note `radius` of
+    `CoreSet` becomes `CoreSet.radius`.
 
     Args:
-        strategies: at least one, in the order in which they choose.
-        shares: one positive number for each, in any unit; equal shares when null.
+        strategies: at least one strategy, in the order in which they select.
+        shares: one positive number per strategy, in any unit; equal shares when `None`.
     """
 
     strategies: tuple[Strategy, ...] = (Margin(), Random())
     shares: tuple[float, ...] | None = None
-    advice = "To hedge: a share at random or for coverage costs little where the other is right, and saves where not."
+    advice = "To hedge: a share of random or coverage sampling costs little, and protects where the other part fails."
 
     def __post_init__(self) -> None:
         if not isinstance(self.strategies, list | tuple):
@@ -125,7 +126,7 @@ class Mixture(ComposedStrategy):
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
-        """All of them."""
+        """All strategies."""
         return self.strategies
 
     @property
@@ -134,12 +135,12 @@ class Mixture(ComposedStrategy):
         return "&".join(part.title for part in self.strategies)
 
     def resolve(self, state: RoundState) -> Strategy:
-        """The mixture of those that act in this round."""
+        """Return the mixture of the strategies that act in this round."""
         acting = tuple(part.resolve(state) for part in self.strategies)
         return self if acting == self.strategies else replace(self, strategies=acting)
 
     def select(self, query: Query) -> Selection:
-        """n positions, dealt in turn from the choices of all."""
+        """Select n positions, interleaved from the selections of all strategies."""
         left = torch.arange(len(query.pool), device=query.pool.device)
         chosen: list[Selection] = []
         notes: dict[str, float] = {}
@@ -147,42 +148,42 @@ class Mixture(ComposedStrategy):
             if not n:
                 continue
             pool = query.pool if len(left) == len(query.pool) else query.pool.take(left)
-            found = choose(part, replace(query, pool=pool, n=n))
-            at = found.positions.to(left.device)
-            chosen.append(Selection(left[at], found.scores))
-            notes |= {f"{part.title}.{name}": value for name, value in found.notes.items()}
+            selection = choose(part, replace(query, pool=pool, n=n))
+            positions = selection.positions.to(left.device)
+            chosen.append(Selection(left[positions], selection.scores))
+            notes |= {f"{part.title}.{name}": value for name, value in selection.notes.items()}
             kept = torch.ones_like(left, dtype=torch.bool)
-            kept[at] = False
+            kept[positions] = False
             left = left[kept]
-        return _dealt(chosen, notes)
+        return _interleaved(chosen, notes)
 
 
 @dataclass(frozen=True)
 class Fallback(ComposedStrategy):
-    """`first` where it has something to go by, else `then`.
+    """Use `first` if it can distinguish rows, otherwise `then`.
 
-    `then` acts in the place of `first`
+    `then` replaces `first`
 
-    - when nothing is labeled, or fewer than two classes have a label: no model is fitted, where `then` needs none;
-    - when `first` cannot choose, because what it reads or what it makes of it is NaN or infinite (`SelectionError`);
-    - when `first` finds no difference: a `ScoreStrategy` that scores all rows of the pool alike (if there are several),
-      or any other whose scores for the rows that it chose are all 0, as those of BADGE for a model that is sure of
-      everything.
+    - when nothing is labeled, or fewer than two classes have a label: no model is fitted if `then` needs none;
+    - when `first` fails with a `SelectionError`, because its inputs or scores are NaN or infinite;
+    - when `first` cannot distinguish rows: a `ScoreStrategy` that gives all rows of the pool the same score (if there
+      is more than one row), or any other strategy whose selected rows all have score 0, such as BADGE with a model
+      that is certain of every row.
 
-    In the last two cases the note `fell_back` is 1. A learner that cannot be trained is refused as ever.
+    In the last two cases the note `fell_back` is 1. Training errors are not caught.
 
     Args:
-        first: acts by preference.
-        then: acts else; best one that needs no trained model.
+        first: preferred strategy.
+        then: fallback strategy; best one without a trained model.
     """
 
     first: Strategy = field(default_factory=Margin)
     then: Strategy = field(default_factory=Random)
-    advice = "Around a strategy that leans on the model: for when that has seen one class or finds no difference."
+    advice = "For strategies that rely on the model: takes over when it has seen one class or scores all rows alike."
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
-        """Both."""
+        """Both strategies."""
         return self.first, self.then
 
     @property
@@ -191,7 +192,7 @@ class Fallback(ComposedStrategy):
         return f"{self.first.title}-else-{self.then.title}"
 
     def resolve(self, state: RoundState) -> Strategy:
-        """`then` while the labels can train nothing; afterwards both, as they act in this round."""
+        """Return `then` while the labels cannot train a model; afterwards both, as they act in this round."""
         seen = sum(count > 0 for count in state.per_class)
         if not state.labels or (state.per_class and seen < 2):
             return self.then.resolve(state)
@@ -199,24 +200,24 @@ class Fallback(ComposedStrategy):
         return self if acting == self else acting
 
     def select(self, query: Query) -> Selection:
-        """The choice of `first`, or of `then` where there is none."""
+        """Return the selection of `first`, or that of `then` if `first` fails."""
         acting = self.resolve(state_of(query))
         if not isinstance(acting, Fallback):
             return choose(acting, query)
         state = query.generator.get_state()
         try:
-            found = choose(acting.first, query)
+            selection = choose(acting.first, query)
         except SelectionError:
-            found = None
-        if found is not None and _tells(acting.first, query, found):
-            return found
-        query.generator.set_state(state)
-        instead = choose(acting.then, query)
-        return replace(instead, notes={**instead.notes, "fell_back": 1.0})
+            selection = None
+        if selection is not None and _distinguishes_rows(acting.first, query, selection):
+            return selection
+        query.generator.set_state(state)  # so that the fallback selects as if `first` had drawn nothing
+        fallback = choose(acting.then, query)
+        return replace(fallback, notes={**fallback.notes, "fell_back": 1.0})
 
 
 def split(n: int, shares: tuple[float, ...]) -> list[int]:
-    """n in whole parts as near to the shares as can be: largest remainders are rounded up, the first of equals.
+    """Split n into integers proportional to the shares, by largest remainder; ties go to the first.
 
     >>> split(10, (1, 1, 1)), split(1, (0.2, 0.8))
     ([4, 3, 3], [0, 1])
@@ -229,30 +230,30 @@ def split(n: int, shares: tuple[float, ...]) -> list[int]:
     return whole
 
 
-def _dealt(chosen: list[Selection], notes: dict[str, float]) -> Selection:
-    """The choices as one, each spread evenly over it."""
-    positions = torch.cat([found.positions for found in chosen])
-    place = torch.cat([(torch.arange(n) + 0.5) / n for n in (len(found.positions) for found in chosen)])
-    order = place.argsort(stable=True).to(positions.device)
-    scores = [found.scores for found in chosen if found.scores is not None]
-    alike = len(scores) == len(chosen)
-    return Selection(positions[order], torch.cat([s.float() for s in scores])[order] if alike else None, notes)
+def _interleaved(selections: list[Selection], notes: dict[str, float]) -> Selection:
+    """Merge selections into one, with each of them spread evenly over it."""
+    positions = torch.cat([each.positions for each in selections])
+    rank = torch.cat([(torch.arange(n) + 0.5) / n for n in (len(each.positions) for each in selections)])
+    order = rank.argsort(stable=True).to(positions.device)
+    scores = [each.scores for each in selections if each.scores is not None]
+    complete = len(scores) == len(selections)
+    return Selection(positions[order], torch.cat([s.float() for s in scores])[order] if complete else None, notes)
 
 
-def _tells(strategy: Strategy, query: Query, found: Selection) -> bool:
-    """Whether a choice rests on any difference between rows."""
-    if found.scores is None:
+def _distinguishes_rows(strategy: Strategy, query: Query, selection: Selection) -> bool:
+    """Whether the scores behind a selection differ between rows."""
+    if selection.scores is None:
         return True
     if not isinstance(strategy, ScoreStrategy):
-        return bool((found.scores != 0).any())
-    if len(query.pool) == 1 or bool((found.scores != found.scores[0]).any()):
+        return bool((selection.scores != 0).any())
+    if len(query.pool) == 1 or bool((selection.scores != selection.scores[0]).any()):
         return True
-    scores = strategy.score(query)
+    scores = strategy.score(query)  # the selected rows tie: the rest of the pool may still differ
     return bool((scores != scores[0]).any())
 
 
 def state_of(query: Query) -> RoundState:
-    """What the query itself tells of the round."""
+    """Round state as far as the labels of the query determine it."""
     labels = query.labels
     counts = torch.bincount(labels, minlength=1) if labels.dim() == 1 else labels.sum(0)  # (L,) indices or (L, C) bool
     return RoundState(labels=len(labels), per_class=tuple(counts.tolist()))

@@ -1,4 +1,4 @@
-"""Strategies that compare a row's prediction with those of other rows."""
+"""Strategies that compare the prediction for a row with those for other rows."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,18 @@ from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 
 @dataclass(frozen=True)
 class CAL(ScoreStrategy):
-    """Rows that the model tells apart from labeled rows which look the same to it (contrastive examples).
+    """Contrastive examples: rows whose prediction differs most from those for the nearest labeled rows.
 
-    `score = 1/k sum_j KL(p(x_j) || p(x))` in nats, over the k labeled rows x_j whose features are nearest to the row's.
-    Multi-label: the mean over the classes of the binary divergence. Such rows lie where the model changes its mind
-    between neighbours. With fewer than k labeled rows all of them count; with none every score is 0, a random choice.
+    `score = 1/k sum_j KL(p(x_j) || p(x))` in nats, over the k labeled rows x_j nearest in feature space. Multi-label:
+    the mean over the classes of the binary divergence. High scores mark regions where the prediction changes between
+    neighbours. With fewer than k labeled rows all of them are used; with none every score is 0, which makes the
+    selection random.
 
     Margatina, Vernikos, Barrault and Aletras 2021, "Active Learning by Acquiring Contrastive Examples".
 
     Args:
-        neighbors: k.
-        space: the name of the outputs in which neighbours are sought.
+        neighbors: number k of labeled neighbours.
+        space: output in which neighbours are searched.
     """
 
     neighbors: int = 10
@@ -45,7 +46,7 @@ class CAL(ScoreStrategy):
         return self.needs
 
     def score(self, query: Query) -> Tensor:
-        """The mean divergence from the labeled neighbours, (N,)."""
+        """Mean divergence from the predictions for the labeled neighbours, in nats, (N,)."""
         pool, labeled = query.pool, query.labeled
         log_probs: Tensor = pool.log_probs
         if not len(labeled):
@@ -56,29 +57,30 @@ class CAL(ScoreStrategy):
 
 @dataclass(frozen=True)
 class FALCUN(Strategy):
-    """Unsure rows that are predicted unlike one another, drawn at random: neither features nor gradients are read.
+    """Uncertain rows with diverse predictions, drawn at random from the probabilities alone.
 
-    Each row is drawn with probability proportional to `(u + d)^gamma`: u is one minus its margin; d the smallest L1
-    distance of its probabilities to those of the rows drawn before, and u for the first; both scaled to 0..1 over the
-    rows left. Each score is `u + d` at the draw. Costs n passes over the N x C probabilities.
+    Each row is drawn with probability proportional to `(u + d)^gamma`. u is one minus the margin; d is the smallest L1
+    distance between the row's probabilities and those of the rows drawn before (u for the first draw). Both are scaled
+    to 0..1 over the remaining rows. The score is `u + d` at the time of the draw. The cost is n passes over the N x C
+    probabilities.
 
     Gilhuber, Beer, Ma and Seidl 2024, "FALCUN: A Simple and Efficient Deep Active Learning Strategy".
 
     Args:
-        gamma: how strongly the draw favours the highest; 0 draws uniformly.
+        gamma: exponent of the sampling weights, at least 0; 0 samples uniformly.
     """
 
     gamma: float = 10.0
     needs = frozenset({"probs"})
     multilabel = True
     paper = "Gilhuber et al. 2024"
-    advice = "BADGE's balance for the price of Margin. Two classes leave it little to spread over."
+    advice = "The balance of BADGE at the cost of Margin. With two classes, predictions offer little diversity."
 
     def __post_init__(self) -> None:
         Options(self).number("gamma", least=0, said="0 or more")
 
     def select(self, query: Query) -> Selection:
-        """n positions in the order of their draw."""
+        """Select n positions, in the order in which they were drawn."""
         drawn = falcun(
             query.pool.probs, query.n, gamma=self.gamma, generator=query.generator, multilabel=query.pool.multilabel
         )

@@ -1,4 +1,4 @@
-"""Strategies that cover the pool with balls of one radius."""
+"""Coverage maximisation with balls of a fixed radius."""
 
 from dataclasses import dataclass
 
@@ -13,36 +13,38 @@ from dal.functional.k_center import farthest_others
 from dal.functional.partition import partition
 from dal.strategy import Query, Selection, Strategy
 
-#: The radius is estimated from the balls around so many rows, each among all rows of the pool; the clusters it needs
-#: are those of so many.
+#: Number of rows whose balls estimate the radius, each compared with all rows of the pool.
 BALLS = 2_000
+
+#: Maximum number of rows that k-means clusters for that estimate.
 CLUSTERED = 50_000
 
 
 @dataclass(frozen=True)
 class ProbCover(Strategy):
-    """The row within whose radius the most rows lie that no labeled or chosen row covers yet, again and again.
+    """Greedy coverage: repeatedly selects the row whose ball of radius delta covers the most uncovered rows.
 
-    `argmax_i |{j not covered: |x_i - x_j| <= delta}|` on the embeddings at unit length, equal ones by chance. Without
-    a given delta it is estimated as published: the largest radius at which a share `purity` of the balls holds rows of
-    one k-means cluster only. Once all is covered, the row farthest from everything labeled or chosen comes next.
-    The score is how many rows of the pool are newly covered; the notes are `delta`, and the share of the pool that is
-    covered in the end, `coverage`.
+    Each step selects `argmax_i |{j not covered: |x_i - x_j| <= delta}|` on the embeddings scaled to unit length; ties
+    are broken at random. When delta is not given, it is estimated as published: the largest radius at which a share
+    `purity` of the balls holds rows of one k-means cluster only. Once everything is covered, the row farthest from all
+    labeled and selected rows comes next. The score is the number of newly covered rows of the pool; the notes are
+    `delta`, and `coverage`, the share of the pool that is covered after the selection.
 
-    An approximation for large pools: beyond `targets` rows, as many drawn at random stand for the pool; any row may
-    still be chosen. The radius is estimated from 2,000 balls drawn at random, with clusters of 50,000 rows. Extra
+    Approximation for large pools: beyond `targets` rows, a random sample of that size represents the pool; any row can
+    still be selected. The radius is estimated from 2,000 balls drawn at random and clusters of 50,000 rows. Extra
     memory: two copies of the embeddings, three of the targets', 8 MiB, and O(N) numbers.
 
     Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
 
     Args:
-        delta: the radius, between 0 and 2; None to estimate it every round. The note of a first round is a good value
-            to keep.
-        purity: share of the balls that must be pure, where delta is estimated.
-        clusters: how many clusters stand for classes there; None for the number of classes: that of the outputs when
-            multi-label, else those that labels have shown, or 10 before there are two.
-        targets: how many rows stand for the pool at most.
-        space: the name of the outputs whose distances count.
+        delta: radius, between 0 and 2; `None` to estimate it in every round. The estimate of the first round, in its
+            notes, is a good fixed value.
+        purity: share of the balls that must be pure when delta is estimated.
+        clusters: number of k-means clusters that approximate the classes in this estimate; `None` for the number of
+            classes: that of the labels when multi-label, else the number of distinct labels, or 10 while there are
+            fewer than two.
+        targets: maximum number of rows that represent the pool.
+        space: output in which distances are computed.
     """
 
     delta: float | None = None
@@ -52,7 +54,7 @@ class ProbCover(Strategy):
     space: str = "embeddings"
     multilabel = True
     paper = "Yehuda et al. 2022"
-    advice = "Very few labels on embeddings with dense topics. Hangs on its radius: MaxHerding is the safer choice."
+    advice = "Very few labels, embeddings with dense topics. Sensitive to its radius: MaxHerding is the safer choice."
 
     def __post_init__(self) -> None:
         options = Options(self)
@@ -72,14 +74,14 @@ class ProbCover(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions in greedy order."""
+        """Select n positions, in greedy order."""
         x = F.normalize(query.pool[self.space], dim=1)  # (N, E)
         labeled = F.normalize(query.labeled[self.space], dim=1) if len(query.labeled) else x[:0]
         delta = self._radius(x, query) if self.delta is None else self.delta
-        some = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
-        y = x if len(some) == len(x) else x[some]
-        cover = max_coverage(x, query.n, delta, targets=y, centers=labeled, generator=query.generator)
-        positions, scores = cover.positions, cover.gains * (len(x) / len(y))
+        sample = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
+        targets = x if len(sample) == len(x) else x[sample]
+        cover = max_coverage(x, query.n, delta, targets=targets, centers=labeled, generator=query.generator)
+        positions, scores = cover.positions, cover.gains * (len(x) / len(targets))
         missing = query.n - len(positions)
         if missing:
             positions = torch.cat([positions, farthest_others(x, positions, missing, centers=labeled)])
@@ -87,14 +89,9 @@ class ProbCover(Strategy):
         return Selection(positions, F.pad(scores.to(x.dtype), (0, missing)), {"delta": delta, "coverage": coverage})
 
     def _radius(self, x: Tensor, query: Query) -> float:
-        """The largest radius whose balls are pure, at most 2: then every ball holds everything."""
-        k = min(len(x), self.clusters or _classes(query))
+        """Largest radius at which the required share of balls is pure, capped at 2, the diameter of the unit sphere."""
+        classes = query.labels.shape[1] if query.labels.dim() == 2 else len(query.labels.unique())
+        k = min(len(x), self.clusters or (classes if classes > 1 else 10))
         assignment = partition(x, k, at_most=CLUSTERED, generator=query.generator)
         rows = some_rows(len(x), BALLS, generator=query.generator).to(x.device)
         return min(2.0, pure_radius(x, assignment, purity=self.purity, rows=rows))
-
-
-def _classes(query: Query) -> int:
-    """How many classes there are as far as is known; 10 before labels have shown two."""
-    seen = query.labels.shape[1] if query.labels.dim() == 2 else len(query.labels.unique())
-    return seen if seen > 1 else 10

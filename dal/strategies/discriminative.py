@@ -1,4 +1,4 @@
-"""Strategies that ask for what does not look labeled yet."""
+"""Discriminative active learning: selects rows that are easy to distinguish from the labeled ones."""
 
 from dataclasses import dataclass
 
@@ -15,24 +15,24 @@ from dal.strategy import Query, Selection, Strategy
 
 @dataclass(frozen=True)
 class Discriminative(Strategy):
-    """The rows that a classifier of labeled against unlabeled rows is surest to be unlabeled.
+    """Rows with the highest probability of being unlabeled under a classifier of labeled versus unlabeled rows.
 
-    A logistic regression learns to tell the labeled rows from the pool; the rows of largest `P(unlabeled | x)` are
-    chosen. They then count as labeled and it learns again, `sub_batches` times in all, so that one batch does
-    not go to one place. The score is that probability, both sides counted alike. With nothing labeled the first row is
-    the one nearest the mean of the pool, with score 1.
+    A logistic regression is trained to distinguish labeled rows from the pool, and the rows of largest
+    `P(unlabeled | x)` are selected. They then count as labeled and the classifier is trained again, `sub_batches` times
+    in total, so that a batch does not concentrate in one region. The score is that probability, with both sides
+    weighted equally. Without labeled rows, the first row is the one nearest the mean of the pool, with score 1.
 
-    Published with a small network; a linear one is convex, so the choice does not hang on its training. It learns on
-    features about their mean and divided by their mean length, and on at most `sample` rows of each side, drawn again
-    for every sub-batch. Extra memory: `6 sample D + 3 D^2 + O(N)` numbers.
+    The publication uses a small network; the linear classifier is convex, so its result is independent of the
+    initialisation. It is trained on features that are centered and scaled to mean squared length 1, and on at most
+    `sample` rows of each side, drawn again for every sub-batch. Extra memory: `6 sample D + 3 D^2 + O(N)` numbers.
 
     Gissin and Shalev-Shwartz 2019, "Discriminative Active Learning".
 
     Args:
-        sub_batches: in how many parts the n rows are chosen.
+        sub_batches: number of parts in which the n rows are selected.
         penalty: strength of the L2 regularisation.
-        sample: rows of each side to learn from, at most.
-        space: the name of the outputs to look at.
+        sample: maximum number of training rows on each side.
+        space: output that the classifier is trained on.
     """
 
     sub_batches: int = 10
@@ -41,7 +41,7 @@ class Discriminative(Strategy):
     space: str = "features"
     multilabel = True
     paper = "Gissin and Shalev-Shwartz 2019"
-    advice = "Large batches that shall look like the pool as a whole. Blind to the classes; weak with very few labels."
+    advice = "Large batches that should resemble the pool as a whole. Ignores classes; weak with very few labels."
 
     def __post_init__(self) -> None:
         Options(self).whole("sub_batches", "sample", least=1).number("penalty", above=0).vectors("space")
@@ -57,59 +57,62 @@ class Discriminative(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions, sub-batch by sub-batch."""
+        """Select n positions, sub-batch by sub-batch."""
         x = query.pool[self.space]
-        view = _View.of(x)
-        labeled = view(query.labeled[self.space]) if len(query.labeled) else x[:0]
+        scaling = _Standardization.of(x)
+        labeled = scaling(query.labeled[self.space]) if len(query.labeled) else x[:0]
         free = torch.ones(len(x), dtype=torch.bool, device=x.device)
         positions = torch.empty(0, dtype=torch.int64, device=x.device)
         scores: list[Tensor] = []
         if not len(labeled):
-            positions = view.lengths(x).argmin().view(1)
+            positions = scaling.squared_norms(x).argmin().view(1)
             free[positions] = False
             scores.append(x.new_ones(1))
         plane: Plane | None = None
-        for size in _parts(query.n - len(positions), self.sub_batches):
-            known = self._some(torch.cat([labeled, view(x[positions])]), query)
-            unknown = view(x[self._some(free.nonzero().flatten(), query)])
+        for size in _even_parts(query.n - len(positions), self.sub_batches):
+            known = self._sampled(torch.cat([labeled, scaling(x[positions])]), query)
+            unknown = scaling(x[self._sampled(free.nonzero().flatten(), query)])
             plane = separate(known, unknown, penalty=self.penalty, start=plane)
-            z = view.heights(x, plane)  # (N,)
-            picks = top(z.masked_fill(~free, -torch.inf), size, generator=query.generator)
+            logits = scaling.logits(x, plane)  # (N,)
+            picks = top(logits.masked_fill(~free, -torch.inf), size, generator=query.generator)
             free[picks] = False
             positions = torch.cat([positions, picks])
-            scores.append(z[picks].sigmoid())
+            scores.append(logits[picks].sigmoid())
         return Selection(positions, torch.cat(scores))
 
-    def _some(self, rows: Tensor, query: Query) -> Tensor:
+    def _sampled(self, rows: Tensor, query: Query) -> Tensor:
         return rows[some_rows(len(rows), self.sample, generator=query.generator).to(rows.device)]
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """Rows about the mean of the pool and of mean squared length 1, so that the penalty means the same everywhere."""
+class _Standardization:
+    """Centers rows on the mean of the pool and scales them to mean squared length 1.
+
+    The penalty then has the same effect for features of any scale.
+    """
 
     mean: Tensor
     scale: Tensor
 
     @classmethod
-    def of(cls, x: Tensor) -> "_View":
-        view = cls(x.mean(0), x.new_ones(()))
-        spread = view.lengths(x).double().mean().sqrt().to(x.dtype)
-        return cls(view.mean, torch.where(spread > 0, 1 / spread, view.scale))
+    def of(cls, x: Tensor) -> "_Standardization":
+        centered = cls(x.mean(0), x.new_ones(()))
+        spread = centered.squared_norms(x).double().mean().sqrt().to(x.dtype)
+        return cls(centered.mean, torch.where(spread > 0, 1 / spread, centered.scale))
 
     def __call__(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.scale
 
-    def lengths(self, x: Tensor) -> Tensor:
-        """Squared length of every row, (N,)."""
+    def squared_norms(self, x: Tensor) -> Tensor:
+        """Squared length of every standardized row, (N,)."""
         return torch.cat([self(x[rows]).square().sum(1) for rows in blocks(len(x), x.shape[1], x.device)])
 
-    def heights(self, x: Tensor, plane: Plane) -> Tensor:
-        """How far every row is on the second side of the plane, (N,)."""
+    def logits(self, x: Tensor, plane: Plane) -> Tensor:
+        """Logit of the second side (unlabeled) for every row, (N,)."""
         weight, bias = plane.weight.to(x.dtype), plane.bias.to(x.dtype)
         return torch.cat([self(x[rows]) @ weight + bias for rows in blocks(len(x), x.shape[1], x.device)])
 
 
-def _parts(n: int, parts: int) -> list[int]:
-    """n in so many parts that differ by one at most, none of them empty."""
+def _even_parts(n: int, parts: int) -> list[int]:
+    """Sizes of at most `parts` non-empty parts of n that differ by at most one."""
     return [len(range(part, n, parts)) for part in range(min(n, parts))]

@@ -1,4 +1,4 @@
-"""Strategies that cover the pool, whatever the model thinks of it."""
+"""Diversity sampling: strategies that cover the pool without regard to the model's predictions."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,18 @@ from dal.strategy import Query, Selection, Strategy
 
 @dataclass(frozen=True)
 class CoreSet(Strategy):
-    """The row farthest from everything labeled or chosen, again and again (greedy k-center).
+    """Greedy k-center: repeatedly selects the row farthest from all labeled and selected rows.
 
-    `argmax_i min_j |x_i - x_j|`, with j over the labeled rows and those chosen before. With nothing labeled it starts
-    from the row farthest from the mean. Each score is that distance; the note `radius` is the largest distance left.
-    In a label-free space a session keeps distances from round to round, so that a round measures the new labels only.
+    Each step selects `argmax_i min_j |x_i - x_j|`, with j over the labeled rows and the rows selected before. Without
+    labeled rows the first one is the row farthest from the mean. The score is the distance at selection; the note
+    `radius` is the largest distance left. In a label-free space a session keeps distances from round to round, so that
+    a round computes distances to the new labels only.
 
     Sener and Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
 
     Args:
-        space: the name of the outputs whose distances count: `features` of the trained model, or label-free
-            `embeddings`, which need no model.
+        space: output in which distances are computed: `features` of the trained model, or label-free `embeddings`,
+            which need no trained model.
     """
 
     space: str = "features"
@@ -45,28 +46,28 @@ class CoreSet(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions in greedy order."""
+        """Select n positions, in greedy order."""
         centers = query.labeled[self.space] if len(query.labeled) else None
-        known = query.memory.bounds(self.space, query.pool, query.labeled)
-        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers, bounds=known)
+        bounds = query.memory.bounds(self.space, query.pool, query.labeled)
+        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers, bounds=bounds)
         query.memory.keep(self.space, query.pool, query.labeled, cover.bounds, cover.positions)
         return Selection(cover.positions, cover.distances, {"radius": cover.radius})
 
 
 @dataclass(frozen=True)
 class ClusterCenters(Strategy):
-    """The row nearest the center of each of n clusters: typical and different rows, from the first question on.
+    """The row nearest the center of each of n k-means clusters: representative and diverse without any labels.
 
-    k-means with k = n on the embeddings at unit length; from each cluster `argmin_i |x_i - center|`. The rows of the
-    largest clusters come first, and the score is how many rows of the pool each stands for. Where duplicates leave
-    clusters empty, the rows farthest from those chosen fill in, with score 0. The note `inertia` is that of the
-    clustering. It does not look at the labels: after the cold start another strategy should take over (`Phases`).
+    k-means with k = n on the embeddings scaled to unit length; from each cluster `argmin_i |x_i - center|`. Rows of the
+    largest clusters come first, and the score is the size of the cluster. Where duplicates leave clusters empty, the
+    rows farthest from the selected ones fill the batch, with score 0. The note `inertia` is the inertia of the
+    clustering. Labels are ignored, so another strategy should follow after the cold start (`Phases`).
 
     Xu et al. 2003, "Representative Sampling for Text Classification Using Support Vector Machines"; as a cold start for
     transformers Yuan, Lin and Boyd-Graber 2020, "Cold-start Active Learning through Self-supervised Language Modeling".
 
     Args:
-        space: the name of the outputs to cluster.
+        space: output to cluster.
     """
 
     space: str = "embeddings"
@@ -83,7 +84,7 @@ class ClusterCenters(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions, largest cluster first."""
+        """Select n positions, largest cluster first."""
         x = F.normalize(query.pool[self.space], dim=1)  # (N, E)
         clusters = kmeans(x, query.n, generator=query.generator)
         sizes = torch.bincount(clusters.assignment, minlength=query.n)  # (n,)

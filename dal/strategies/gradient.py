@@ -1,4 +1,4 @@
-"""Strategies over the gradients that the model would get from its own predictions."""
+"""Strategies based on the gradients of the loss at the model's own predictions."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,26 +16,26 @@ Seeding = Literal["kmeans++", "k-center"]
 
 @dataclass(frozen=True)
 class BADGE(Strategy):
-    """Rows whose gradients are long and different: unsure and diverse at once.
+    """k-means++ sampling on gradient embeddings: long gradients (uncertain rows) that differ from one another.
 
     `g_i = (p_i - onehot(argmax p_i)) (x) h_i` is the gradient of the loss at the predicted label with respect to the
-    last layer's weight, kept as its two factors. k-means++ on it: the longest first, then each row with probability
-    `min_j |g_i - g_j|^2 / sum_i min_j |g_i - g_j|^2`, with j over those chosen before. Multi-label:
-    `(p_i - 1[p_i > 1/2]) (x) h_i`. Each score is the distance at selection.
+    last layer's weight, stored as its two factors. k-means++ takes the longest gradient first, then draws each row with
+    probability `min_j |g_i - g_j|^2 / sum_i min_j |g_i - g_j|^2`, with j over the rows selected before. Multi-label:
+    `(p_i - 1[p_i > 1/2]) (x) h_i`. The score is the distance at selection.
 
     Ash, Zhang, Krishnamurthy, Langford and Agarwal 2020, "Deep Batch Active Learning by Diverse, Uncertain Gradient
     Lower Bounds".
 
     Args:
-        seeding: how rows are chosen from the gradients: "kmeans++" as published, or "k-center", which takes the
-            farthest from the labeled rows' gradients and those chosen, without chance.
+        seeding: selection rule on the gradients: "kmeans++" as published, or the deterministic "k-center", which takes
+            the gradient farthest from those of the labeled and selected rows.
     """
 
     seeding: Seeding = "kmeans++"
     needs = frozenset({"grads"})
     multilabel = True
     paper = "Ash et al. 2020"
-    advice = "A safe default for batches: rarely the worst anywhere. Its draw is random, so repeat seeds to compare."
+    advice = "A safe default for batches: rarely the worst. The selection is random, so compare several seeds."
 
     def __post_init__(self) -> None:
         if self.seeding not in get_args(Seeding):
@@ -44,11 +44,11 @@ class BADGE(Strategy):
 
     @property
     def labeled_needs(self) -> frozenset[str]:  # type: ignore[override]
-        """The gradients too where k-center starts from them, else nothing."""
+        """The gradients with "k-center" seeding, which starts from them; otherwise nothing."""
         return frozenset({"grads"}) if self.seeding == "k-center" else frozenset()
 
     def select(self, query: Query) -> Selection:
-        """n positions in the order of their draw."""
+        """Select n positions, in the order in which they were chosen."""
         grads = query.pool.grads
         if self.seeding == "k-center":
             centers = query.labeled.grads if len(query.labeled) else None
@@ -60,11 +60,12 @@ class BADGE(Strategy):
 
 @dataclass(frozen=True)
 class ExpectedGradientLength(ScoreStrategy):
-    """Rows whose label is expected to change the last layer most, by the Euclidean length of the gradient.
+    """Largest expected Euclidean length of the last layer's gradient, over the predicted label distribution.
 
-    `score = sum_c p_c |p - e_c| |[h; 1]|`, in closed form: the gradient at label c with respect to weight and bias is
-    `(p - e_c) (x) [h; 1]`. Multi-label: `sqrt(sum_c p_c (1 - p_c)) |[h; 1]|`, the root of the expected square, because
-    the expectation itself is a sum over 2^C sets of labels; it is never less. Long features win, whatever they say.
+    `score = sum_c p_c |p - e_c| |[h; 1]|` in closed form, because the gradient at label c with respect to weight and
+    bias is `(p - e_c) (x) [h; 1]`. Multi-label: `sqrt(sum_c p_c (1 - p_c)) |[h; 1]|`, the root of the expected squared
+    length, an upper bound; the expected length itself would be a sum over 2^C label sets. Long feature vectors get high
+    scores regardless of their content.
 
     Settles, Craven and Ray 2007, "Multiple-Instance Active Learning"; for deep text models Zhang, Lease and Wallace
     2017, "Active Discriminative Text Representation Learning".
@@ -74,9 +75,9 @@ class ExpectedGradientLength(ScoreStrategy):
     multilabel = True
     rowwise = True
     paper = "Settles et al. 2007"
-    advice = "Uncertainty weighed by the length of the features: better than Entropy only where length means something."
+    advice = "Uncertainty weighted by feature length: better than Entropy only where that length is meaningful."
 
     def score(self, query: Query) -> Tensor:
-        """The expected length, (N,)."""
+        """Expected gradient length, (N,)."""
         pool = query.pool
         return expected_gradient_length(pool.probs, pool.features, multilabel=pool.multilabel)

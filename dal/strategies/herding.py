@@ -1,4 +1,4 @@
-"""Strategies that choose rows so that every row of the pool resembles one of them."""
+"""Generalised coverage: strategies that make every row of the pool similar to a labeled or selected row."""
 
 import math
 from dataclasses import dataclass
@@ -13,31 +13,32 @@ from dal.functional.uncertainty import margin
 from dal.outputs import log_probs
 from dal.strategy import Query, Selection, Strategy
 
-#: Labeled rows nearer than this are duplicates, which say nothing about how dense the labels are.
+#: Labeled rows nearer than this count as duplicates, whose distance does not reflect the density of the labels.
 DUPLICATE = 0.01
 
-#: What a row of which the model is entirely sure still counts, so that something is left to cover.
+#: Minimum weight of a row, so that coverage is still defined when the model is certain of every row.
 FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
 class MaxHerding(Strategy):
-    """The row that most raises the pool's similarity to what is labeled or chosen, again and again.
+    """Greedy maximisation of the pool's mean similarity to the nearest labeled or selected row.
 
-    `argmax_i mean_j max(0, k(x_i, x_j) - c_j)` with `k(x, y) = exp(-|x - y|^2 / sigma^2)` on the embeddings at unit
-    length, and c_j the similarity of row j to the most similar labeled or chosen row: ProbCover with a smooth ball,
-    which hangs far less on its radius. The score is that gain; the note `coverage` is the mean of c_j in the end.
+    Each step selects `argmax_i mean_j max(0, k(x_i, x_j) - c_j)` with `k(x, y) = exp(-|x - y|^2 / sigma^2)` on the
+    embeddings scaled to unit length, and c_j the similarity of row j to the most similar labeled or selected row:
+    ProbCover with a smooth ball, much less sensitive to its radius. The score is the gain; the note `coverage` is the
+    final mean of c_j.
 
-    An approximation for large pools: beyond `targets` rows, as many drawn at random stand for the pool; any row may
-    still be chosen. Lazy greedy, so about one comparison of all rows with all targets. Extra memory: one copy of the
-    embeddings, five of the targets', and O(N) numbers.
+    Approximation for large pools: beyond `targets` rows, a random sample of that size represents the pool; any row can
+    still be selected. Lazy greedy evaluation costs about one comparison of all rows with all targets. Extra memory: one
+    copy of the embeddings, five of the targets', and O(N) numbers.
 
     Bae, Noh and Sutherland 2024, "Generalized Coverage for More Robust Low-Budget Active Learning".
 
     Args:
         sigma: bandwidth of the kernel.
-        targets: how many rows stand for the pool at most.
-        space: the name of the outputs whose distances count.
+        targets: maximum number of rows that represent the pool.
+        space: output in which distances are computed.
     """
 
     sigma: float = 1.0
@@ -61,33 +62,33 @@ class MaxHerding(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions in greedy order."""
+        """Select n positions, in greedy order."""
         x, labeled = _at_unit_length(query, self.space)
-        some = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
-        herd = max_herding(x, query.n, targets=_rows(x, some), centers=labeled, sigma=self.sigma)
+        sample = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
+        herd = max_herding(x, query.n, targets=_rows(x, sample), centers=labeled, sigma=self.sigma)
         return _selection(herd)
 
 
 @dataclass(frozen=True)
 class UHerding(Strategy):
-    """`MaxHerding` of the rows that the model is unsure of.
+    """`MaxHerding` with every row weighted by the uncertainty of the model.
 
-    `argmax_i mean_j u_j max(0, k(x_i, x_j) - c_j)`, with u_j one minus the margin of row j (multi-label: the mean over
-    the classes), and as bandwidth sigma the smallest distance of two labeled rows. While labels are few they lie far
-    apart and all of the pool counts, as in MaxHerding; when they are many the kernel narrows down and only
-    the row's own uncertainty is left, as in Margin. Labeled rows nearer than 0.01 are taken for duplicates; with fewer
-    than two others, sigma is 1. The score is the gain; the notes are `sigma`, and `coverage`, the mean of u_j c_j.
+    Each step selects `argmax_i mean_j u_j max(0, k(x_i, x_j) - c_j)`, with u_j one minus the margin of row j
+    (multi-label: mean over the classes). The bandwidth sigma is the smallest distance between two labeled rows. While
+    labels are few and far apart, the kernel is wide and the selection resembles MaxHerding; with many labels it narrows
+    until a row covers little but itself, as in Margin. Labeled rows nearer than 0.01 count as duplicates; if no two
+    other rows remain, sigma is 1. The score is the gain; the notes are `sigma`, and `coverage`, the mean of u_j c_j.
 
-    The published method also calibrates the model on held-out labels every round. A strategy holds no model that it
-    could train for that: `temperature` is an option. Approximation and memory are those of MaxHerding.
+    The published method also calibrates the model on held-out labels in every round. A strategy has no access to the
+    model, so `temperature` is an option here. Approximation and memory are those of MaxHerding.
 
     Bae, Oliveira and Sutherland 2025, "Uncertainty Herding: One Active Learning Method for All Label Budgets".
 
     Args:
-        sigma: bandwidth of the kernel; None for the smallest distance of two labeled rows.
-        temperature: the logits are divided by it; above 1 for a model that is too sure of itself.
-        targets: how many rows stand for the pool at most.
-        space: the name of the outputs whose distances count.
+        sigma: bandwidth of the kernel; `None` for the smallest distance between two labeled rows.
+        temperature: divisor of the logits; above 1 for an overconfident model.
+        targets: maximum number of rows that represent the pool.
+        space: output in which distances are computed.
     """
 
     sigma: float | None = None
@@ -117,13 +118,16 @@ class UHerding(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions in greedy order."""
+        """Select n positions, in greedy order."""
         x, labeled = _at_unit_length(query, self.space)
-        sigma = _bandwidth(labeled) if self.sigma is None else self.sigma
-        some = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
-        probs = log_probs(query.pool.logits[some] / self.temperature, query.pool.multilabel).exp()  # (M, C)
-        unsure = (1 - margin(probs, multilabel=query.pool.multilabel)).clamp(FLOOR, 1)
-        herd = max_herding(x, query.n, targets=_rows(x, some), centers=labeled, weights=unsure, sigma=sigma)
+        sigma = self.sigma
+        if sigma is None:
+            closest = closest_distance(labeled, beyond=DUPLICATE)
+            sigma = closest if math.isfinite(closest) else 1.0
+        sample = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
+        probs = log_probs(query.pool.logits[sample] / self.temperature, query.pool.multilabel).exp()  # (M, C)
+        uncertainty = (1 - margin(probs, multilabel=query.pool.multilabel)).clamp(FLOOR, 1)
+        herd = max_herding(x, query.n, targets=_rows(x, sample), centers=labeled, weights=uncertainty, sigma=sigma)
         return _selection(herd, sigma=sigma)
 
 
@@ -132,14 +136,8 @@ def _at_unit_length(query: Query, space: str) -> tuple[Tensor, Tensor]:
     return x, F.normalize(query.labeled[space], dim=1) if len(query.labeled) else x[:0]
 
 
-def _rows(x: Tensor, some: Tensor) -> Tensor:
-    return x if len(some) == len(x) else x[some]
-
-
-def _bandwidth(labeled: Tensor) -> float:
-    """The smallest distance of two labeled rows that are no duplicates; 1 where there are none."""
-    closest = closest_distance(labeled, beyond=DUPLICATE)
-    return closest if math.isfinite(closest) else 1.0
+def _rows(x: Tensor, sample: Tensor) -> Tensor:
+    return x if len(sample) == len(x) else x[sample]
 
 
 def _selection(herd: HerdingState, **notes: float) -> Selection:

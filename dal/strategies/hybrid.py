@@ -1,4 +1,4 @@
-"""Strategies that weigh how unsure rows are against how they lie in the pool."""
+"""Strategies that combine the uncertainty of a row with its position in feature space."""
 
 from dataclasses import dataclass
 
@@ -16,27 +16,28 @@ from dal.functional.uncertainty import entropy, margin
 from dal.outputs import Outputs
 from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 
-#: Rows of smallest margin that `ClusterMargin` clusters at most.
-_MOST = 10_000
+#: Maximum number of rows of smallest margin that `ClusterMargin` clusters.
+_MAX_CLUSTERED = 10_000
 
 
 @dataclass(frozen=True)
 class ClusterMargin(Strategy):
-    """Rows of small margin, taken in turns from clusters of them, so that no cluster of twins fills the batch.
+    """Rows of small margin, drawn round-robin from clusters of them, so that near-duplicates do not fill the batch.
 
-    The `factor * n` rows of smallest margin (10,000 at most) are clustered bottom-up by the mean distance between
-    members (average linkage) until `clusters` are left; then one row is taken from each cluster in turns, the smallest
-    cluster first and in each the smallest margin first. Each score is minus the margin.
+    The `factor * n` rows of smallest margin (at most 10,000) are grouped by agglomerative clustering with average
+    linkage until `clusters` are left. Rows are then taken from the clusters in turn, the smallest cluster first, and
+    within a cluster the smallest margin first. The score is the negative margin.
 
-    As published, the whole pool is clustered once, and its clusters serve every round; here only the rows of small
-    margin are, in each round. Of more than 4,000, the centers of 2,000 k-means clusters are joined in their stead.
+    The publication clusters the whole pool once and reuses the clusters in every round; here only the rows of small
+    margin are clustered, in every round. With more than 4,000 of them, the centers of 2,000 k-means clusters are
+    clustered instead.
 
     Citovsky et al. 2021, "Batch Active Learning at Scale".
 
     Args:
-        factor: rows of small margin for each row that is asked.
-        clusters: how many; null: n, so that each gives one.
-        space: the name of the outputs whose distances count.
+        factor: number of clustered rows per selected row, at least 1.
+        clusters: number of clusters; `None` for n.
+        space: output in which distances are computed.
     """
 
     factor: float = 10.0
@@ -44,7 +45,7 @@ class ClusterMargin(Strategy):
     space: str = "features"
     multilabel = True
     paper = "Citovsky et al. 2021"
-    advice = "Margin for large batches and pools full of near-copies; with small batches it is Margin for more money."
+    advice = "Margin for large batches and pools with many near-duplicates; for small batches Margin is cheaper."
 
     def __post_init__(self) -> None:
         options = Options(self)
@@ -57,38 +58,38 @@ class ClusterMargin(Strategy):
         return frozenset({"probs", self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions, in the order of their turns."""
+        """Select n positions, in round-robin order."""
         scores = -margin(query.pool.probs, multilabel=query.pool.multilabel)
-        count = max(query.n, min(_MOST, round(self.factor * query.n)))
-        unsure = top(scores, min(count, len(scores)), generator=query.generator)  # the smallest margin first
-        clusters = min(len(unsure), self.clusters or query.n)
-        joined = average_linkage(query.pool[self.space][unsure], clusters, generator=query.generator)
-        positions = unsure[round_robin(joined, query.n)]
+        count = max(query.n, min(_MAX_CLUSTERED, round(self.factor * query.n)))
+        uncertain = top(scores, min(count, len(scores)), generator=query.generator)  # the smallest margin first
+        clusters = min(len(uncertain), self.clusters or query.n)
+        assignment = average_linkage(query.pool[self.space][uncertain], clusters, generator=query.generator)
+        positions = uncertain[round_robin(assignment, query.n)]
         return Selection(positions, scores[positions])
 
 
 @dataclass(frozen=True)
 class CLUE(Strategy):
-    """The row nearest the center of each of n clusters, in which unsure rows weigh more.
+    """The row nearest the center of each of n k-means clusters, with rows weighted by their uncertainty.
 
-    k-means with k = n on the features, every row weighing as much as its entropy: it minimises
-    `sum_k sum_{i in k} H(p_i) |x_i - center_k|^2`. The rows of the largest clusters come first, and the score is how
-    many rows each stands for. Where all entropies are 0, all rows weigh the same.
+    k-means with k = n on the features minimises `sum_k sum_{i in k} H(p_i) |x_i - center_k|^2`, where the weight H(p_i)
+    is the entropy of the prediction. Rows of the largest clusters come first, and the score is the size of the cluster.
+    If all entropies are 0, all rows have the same weight.
 
     Prabhu, Chandrasekaran, Saenko and Hoffman 2021, "Active Domain Adaptation via Clustering Uncertainty-weighted
     Embeddings".
 
     Args:
-        temperature: the logits are divided by it before the entropy: below 1 unsure rows decide alone, far above 1
-            all rows weigh the same.
-        space: the name of the outputs that are clustered.
+        temperature: divisor of the logits in the entropy: below 1 the weight concentrates on the most uncertain rows;
+            far above 1 all weights become equal.
+        space: output to cluster.
     """
 
     temperature: float = 1.0
     space: str = "features"
     multilabel = True
     paper = "Prabhu et al. 2021"
-    advice = "Pools unlike the labeled rows, large batches. Costs a k-means with k = n; ignores what is labeled."
+    advice = "Pools unlike the labeled rows, large batches. Costs a k-means with k = n; ignores the labeled rows."
 
     def __post_init__(self) -> None:
         Options(self).number("temperature", least=LEAST_SCALE, most=MOST_SCALE).vectors("space")
@@ -99,82 +100,79 @@ class CLUE(Strategy):
         return frozenset({"logits", self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions, largest cluster first."""
+        """Select n positions, largest cluster first."""
         x = query.pool[self.space]
-        clusters = kmeans(x, query.n, weights=self._weights(query), generator=query.generator)
+        tempered = Outputs({"logits": query.pool.logits / self.temperature}, multilabel=query.pool.multilabel)
+        weights = entropy(tempered.probs, multilabel=tempered.multilabel)  # (N,)
+        weights = torch.where(weights.amax() > 0, weights, 1.0)
+        clusters = kmeans(x, query.n, weights=weights, generator=query.generator)
         positions, sizes = central_rows(x, clusters)
         return Selection(positions, sizes.to(x.dtype), {"inertia": clusters.inertia})
-
-    def _weights(self, query: Query) -> Tensor:
-        """The entropy of every row at the temperature, (N,); ones where all of them are 0."""
-        tempered = Outputs({"logits": query.pool.logits / self.temperature}, multilabel=query.pool.multilabel)
-        weights = entropy(tempered.probs, multilabel=tempered.multilabel)
-        return torch.where(weights.amax() > 0, weights, 1.0)
 
 
 @dataclass(frozen=True)
 class DropQuery(Strategy):
-    """Rows on which at least half of the sampled models contradict the model itself, one from each of n clusters.
+    """Rows whose prediction changes in at least half of the dropout samples, one from each of n clusters.
 
-    Where `|{k : argmax p_k != argmax p}| / K >= threshold` a row is a candidate; the candidates' features are clustered
-    (k-means, k = n), and the row nearest each center is taken, the largest cluster first. With fewer than n candidates
-    all are taken, and then the rows that most samples contradict. Each score is the share that contradicts.
-    Multi-label: the share against the class that is contradicted most.
+    A row is a candidate if `|{k : argmax p_k != argmax p}| / K >= threshold`. The features of the candidates are
+    clustered (k-means, k = n), and the row nearest each center is selected, the largest cluster first. With fewer than
+    n candidates all of them are selected, followed by the rows with the most disagreeing samples. The score is the
+    share of disagreeing samples; multi-label: that of the class with the most disagreement.
 
     Gupte et al. 2024, "Revisiting Active Learning in the Era of Vision Foundation Models".
 
     Args:
-        threshold: the share of samples that must contradict.
-        space: the name of the outputs that are clustered.
+        threshold: minimum share of disagreeing samples of a candidate, above 0 and at most 1.
+        space: output to cluster.
     """
 
     threshold: float = 0.5
     space: str = "features"
     multilabel = True
     paper = "Gupte et al. 2024"
-    advice = "Frozen foundation models with head-only dropout. Where dropout changes nothing, the choice is random."
+    advice = "Frozen foundation models with head-only dropout. Random where dropout changes no prediction."
 
     def __post_init__(self) -> None:
         Options(self).number("threshold", above=0, most=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """The prediction, the votes of the samples, and the chosen space."""
+        """The predictions, the votes of the samples, and the chosen space."""
         return frozenset({"logits", "vote_shares", self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions: candidates from the largest cluster first, or candidates and then others."""
+        """Select n positions: candidates, largest cluster first, or all candidates followed by other rows."""
         pool = query.pool
-        against = inconsistency(pool.logits, pool.vote_shares, multilabel=pool.multilabel)  # (N,)
-        candidates = (against >= self.threshold - 1e-6).nonzero().flatten()  # a share of K, rounded
+        disagreement = inconsistency(pool.logits, pool.vote_shares, multilabel=pool.multilabel)  # (N,)
+        # Shares are rounded multiples of 1/K, hence the tolerance.
+        candidates = (disagreement >= self.threshold - 1e-6).nonzero().flatten()
         if len(candidates) <= query.n:
-            positions = top(against, query.n, generator=query.generator)
+            positions = top(disagreement, query.n, generator=query.generator)
         else:
             x = pool[self.space][candidates]
             positions = candidates[central_rows(x, kmeans(x, query.n, generator=query.generator))[0]]
-        return Selection(positions, against[positions], {"candidates": float(len(candidates))})
+        return Selection(positions, disagreement[positions], {"candidates": float(len(candidates))})
 
 
 @dataclass(frozen=True)
 class InformationDensity(ScoreStrategy):
-    """Unsure rows that are like many others: entropy, weighed by the similarity to the pool.
+    """Entropy weighted by the mean similarity to the pool, so that uncertain but representative rows come first.
 
-    `score = H(p_i) (1/N sum_j cos(x_i, x_j))^beta`, the mean taken through the mean of all rows at unit length, so no
-    pair is ever compared. A row unlike the pool on average (a negative mean) counts as like nothing. Multi-label: the
-    mean binary entropy.
+    `score = H(p_i) (1/N sum_j cos(x_i, x_j))^beta`. The mean similarity is computed from the mean of all rows at unit
+    length, without comparing pairs. A negative mean similarity counts as 0. Multi-label: the mean binary entropy.
 
     Settles and Craven 2008, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks".
 
     Args:
-        beta: how much the similarity counts; 0: not at all.
-        space: the name of the outputs whose similarity counts.
+        beta: exponent of the similarity, at least 0; 0 ignores it.
+        space: output in which similarities are computed.
     """
 
     beta: float = 1.0
     space: str = "features"
     multilabel = True
     paper = "Settles and Craven 2008"
-    advice = "Noisy pools whose outliers uncertainty would ask for. Misses rare classes; batches may be redundant."
+    advice = "Noisy pools where uncertainty selects outliers. Misses rare classes; batches may be redundant."
 
     def __post_init__(self) -> None:
         Options(self).number("beta", least=0, said="0 or more").vectors("space")
@@ -185,6 +183,6 @@ class InformationDensity(ScoreStrategy):
         return frozenset({"probs", self.space})
 
     def score(self, query: Query) -> Tensor:
-        """The weighed entropy, (N,)."""
-        unsure = entropy(query.pool.probs, multilabel=query.pool.multilabel)
-        return unsure * mean_similarity(query.pool[self.space]).clamp_min(0).pow(self.beta)
+        """Entropy weighted by the similarity, (N,)."""
+        uncertainty = entropy(query.pool.probs, multilabel=query.pool.multilabel)
+        return uncertainty * mean_similarity(query.pool[self.space]).clamp_min(0).pow(self.beta)

@@ -1,4 +1,4 @@
-"""Strategies that ask for rows by what their labels tell together; they read samples that are one function for all."""
+"""Information-theoretic batch strategies. They read joint samples: sample k is one function for all rows."""
 
 from dataclasses import dataclass
 
@@ -15,20 +15,20 @@ from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 
 @dataclass(frozen=True)
 class BatchBALD(Strategy):
-    """The batch whose labels together tell most of the model: `argmax_S I(y_S; model)`, built greedily.
+    """Batch with the largest mutual information between its labels and the model, `argmax_S I(y_S; model)`, greedily.
 
-    Each pick adds `H(y_x | y_S) - H(y_x | model)` in nats, its score, to the information of the batch, which is the
-    note `information`. A near-copy of a row chosen before adds little, so a batch does not repeat itself as `BALD`'s
-    does. K samples can tell log K at most: rows asked after that are drawn in proportion to their own information, as
-    by `PowerBALD`. Not defined for multi-label outputs, where the labelings of a single row are 2^C already.
+    Each step adds `H(y_x | y_S) - H(y_x | model)` in nats, the score of the row, to the information of the batch, which
+    is the note `information`. A near-duplicate of a selected row adds little, so batches are less redundant than those
+    of `BALD`. K samples carry at most log K nats; once these are used up, rows are drawn in proportion to their own
+    mutual information, as in `PowerBALD`. Not defined for multi-label outputs, where a single row has 2^C labelings.
 
     Kirsch, van Amersfoort and Gal 2019, "BatchBALD: Efficient and Diverse Batch Acquisition for Deep Bayesian Active
     Learning".
 
     Args:
-        candidates: rows of the highest mutual information that are considered, at least n.
-        configurations: labelings of the batch that are held at most: gains are exact while C**n is no more, and
-            estimated from as many drawn ones afterwards.
+        candidates: number of rows with the highest mutual information that are considered, at least n.
+        configurations: maximum number of labelings of the batch that are held. Gains are exact while C**n does not
+            exceed it, and estimated from a sample of that size afterwards.
     """
 
     candidates: int = 10_000
@@ -43,7 +43,7 @@ class BatchBALD(Strategy):
         Options(self).whole("candidates", "configurations", least=1)
 
     def select(self, query: Query) -> Selection:
-        """n positions in greedy order."""
+        """Select n positions, in greedy order."""
         log_probs = query.pool.joint_mc_log_probs  # (N, K, C)
         rows = _informative(query.pool, max(self.candidates, query.n), query.generator)
         batch = greedy_batch(log_probs[rows], query.n, generator=query.generator, configurations=self.configurations)
@@ -52,19 +52,19 @@ class BatchBALD(Strategy):
 
 @dataclass(frozen=True)
 class EPIG(ScoreStrategy):
-    """Rows whose label tells most of the target rows' labels: `score = mean_m I(y_x; y_m)`, in nats.
+    """Expected predictive information gain: `score = mean_m I(y_x; y_m)` over target rows m, in nats.
 
-    The expected predictive information gain. `BALD` asks for what tells of the model, also of those parts of it that no
-    target row ever meets, such as how to treat outliers; this asks for what changes predictions where they are
-    wanted, in `query.target`. As `I(y_x; y_m)` is at most the mutual information that `BALD` scores, rows low in that
-    are left out and score 0. Multi-label: the mean over the classes of the binary quantity. Blind to redundancy.
+    `BALD` rewards any information about the model, including parts that do not affect the target rows, such as its
+    behaviour on outliers. EPIG rewards information about the predictions for `query.target`. As `I(y_x; y_m)` is at
+    most the mutual information of `BALD`, only rows with high mutual information are scored; all others get 0.
+    Multi-label: the mean over the classes of the binary quantity. It ignores redundancy within a batch.
 
     Bickford Smith, Kirsch, Farquhar, Gal, Foster and Rainforth 2023, "Prediction-Oriented Bayesian Active Learning".
 
     Args:
-        targets: target rows that are used, drawn when there are more.
-        candidates: rows of the highest mutual information that are scored, at least n. The cost is theirs, times
-            targets, times the square of the number of classes.
+        targets: maximum number of target rows; drawn at random when there are more.
+        candidates: number of rows with the highest mutual information that are scored, at least n. The cost is
+            candidates times targets times the square of the number of classes.
     """
 
     targets: int = 100
@@ -79,7 +79,7 @@ class EPIG(ScoreStrategy):
         Options(self).whole("targets", "candidates", least=1)
 
     def score(self, query: Query) -> Tensor:
-        """The information about the targets in nats, (N,); 0 for rows that are no candidates."""
+        """Mean information about the targets in nats, (N,); 0 for rows that are not candidates."""
         log_probs, multilabel = query.pool.joint_mc_log_probs, query.pool.multilabel  # (N, K, C)
         target = (query.target if len(query.target) else query.pool).joint_mc_log_probs
         if len(target) > self.targets:
@@ -92,7 +92,7 @@ class EPIG(ScoreStrategy):
 
 
 def _informative(pool: Outputs, count: int, generator: torch.Generator) -> Tensor:
-    """Positions of the rows of highest mutual information, or all where there are no more."""
+    """Positions of the `count` rows with the highest mutual information, or of all rows if there are no more."""
     if len(pool) <= count:
         return torch.arange(len(pool), device=pool.device)
     information = mutual_information(pool.joint_mc_log_probs, multilabel=pool.multilabel)

@@ -1,4 +1,4 @@
-"""The baseline that every other strategy is measured against."""
+"""Random sampling, the baseline of all other strategies."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from dal.strategy import Query, Selection, Strategy
 class Random(Strategy):
     """Rows drawn uniformly without replacement: `P(S) = 1 / binomial(N, n)` for every set S of n rows.
 
-    Reads nothing, so it causes neither a fit nor a pass. Its labels are an unbiased sample of the pool, which no other
-    strategy's are: take it for a test set, or whenever the labels will serve more than this one model.
+    It reads no outputs, so it causes neither a fit nor a pass. Unlike the labels of any other strategy, its labels are
+    an unbiased sample of the pool: use it for test sets, and for labels that serve more than one model.
     """
 
     multilabel = True
-    advice = "The baseline. Its labels are an unbiased sample; beaten by others only where rows differ in worth."
+    advice = "The baseline. Its labels are an unbiased sample; others win only where some rows are worth more."
 
     def select(self, query: Query) -> Selection:
-        """n positions in random order."""
+        """Select n positions, in random order."""
         return Selection(torch.randperm(len(query.pool), generator=query.generator)[: query.n])

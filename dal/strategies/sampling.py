@@ -1,4 +1,4 @@
-"""Strategies that draw rows by a stated law."""
+"""Strategies that sample rows from an explicit distribution."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from dal.strategy import Query, Selection, Strategy
 
 @dataclass(frozen=True)
 class LightweightCoreset(Strategy):
-    """Rows drawn without replacement, half of the law uniform and half by squared distance to the mean of the pool.
+    """Rows drawn without replacement from a mixture of the uniform and the squared-distance-to-mean distribution.
 
-    `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`: every row can be drawn, those far out more often. The
-    score is N q_i: how many times likelier the row was than by pure chance, at least 1/2. Two passes over the pool,
-    whatever n is, and O(N) numbers besides it. Looks at no label, nor at what is labeled.
+    `q_i = 1 / 2N + |x_i - mean|^2 / 2 sum_j |x_j - mean|^2`: every row can be drawn, outlying rows more often. The
+    score is N q_i, the probability relative to uniform sampling, at least 1/2. The cost is two passes over the pool for
+    any n, and O(N) extra memory. Labels and labeled rows are ignored.
 
     Bachem, Lucic and Krause 2018, "Scalable k-Means Clustering via Lightweight Coresets".
 
     Args:
-        space: the name of the outputs whose distances count.
+        space: output in which distances are computed.
     """
 
     space: str = "embeddings"
     multilabel = True
     paper = "Bachem et al. 2018"
-    advice = "Diversity at the price of Random, for pools of millions. Batches may be redundant; outliers come early."
+    advice = "Diversity at the cost of Random, for pools of millions. Batches may be redundant; outliers come early."
 
     def __post_init__(self) -> None:
         Options(self).text("space")
@@ -35,7 +35,7 @@ class LightweightCoreset(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions in the order of their draw."""
-        law = lightweight_law(query.pool[self.space])  # (N,)
-        positions = draw_without_replacement(law, query.n, generator=query.generator)
-        return Selection(positions, (len(law) * law[positions]).float())
+        """Select n positions, in the order in which they were drawn."""
+        probabilities = lightweight_law(query.pool[self.space])  # (N,)
+        positions = draw_without_replacement(probabilities, query.n, generator=query.generator)
+        return Selection(positions, (len(probabilities) * probabilities[positions]).float())

@@ -1,4 +1,4 @@
-"""Batches by chance: a score decides how probable a row is, so that a batch is not the n nearest copies of the best."""
+"""Stochastic batch acquisition: rows sampled with probabilities that increase with a score."""
 
 import math
 from dataclasses import dataclass, field
@@ -18,31 +18,31 @@ from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 Mode = Literal["power", "softmax", "softrank"]
 
 _TITLES = {"power": "Power", "softmax": "Softmax", "softrank": "SoftRank"}
-_ROUNDING = 1e-5  # how far below its lowest value a score may be rounded
+_ROUNDING = 1e-5  # tolerance for scores that rounding puts below their lower bound
 
 
 @dataclass(frozen=True)
 class Stochastic(ComposedStrategy):
-    """Rows drawn without replacement, more often the higher another strategy scores them.
+    """Rows drawn without replacement, with probabilities that increase with the scores of another strategy.
 
-    The top n of a perturbed score, with Gumbel noise e_i:
+    The n largest perturbed scores, with Gumbel noise e_i:
 
-    - "power": `log(s_i - lowest) + e_i / beta`, row i with probability proportional to `(s_i - lowest)^beta`; a row of
-      the lowest score there can be is drawn only when all others are;
+    - "power": `log(s_i - lowest) + e_i / beta`, so row i has a probability proportional to `(s_i - lowest)^beta`; rows
+      with the lowest possible score are drawn only after all others;
     - "softmax": `beta s_i + e_i`, proportional to `exp(beta s_i)`: depends on the scale of the score;
-    - "softrank": `-log r_i + e_i / beta`, proportional to `r_i^-beta`, with r_i = 1 for the highest score and equal
-      ranks for equal scores: depends on the order of the scores alone.
+    - "softrank": `-log r_i + e_i / beta`, proportional to `r_i^-beta`, with rank r_i = 1 for the highest score and
+      equal ranks for equal scores: depends on the order of the scores only.
 
-    The best n rows by a score are often n near-copies, whose score would fall once one of them has a label; leaving
-    some of it to chance costs nothing and spreads the batch. The scores shown are the strategy's own.
+    The n rows with the highest scores are often near-duplicates, whose scores would all drop once one of them is
+    labeled. Sampling diversifies the batch at no extra cost. The scores of the selection are the unperturbed ones.
 
     Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal 2023, "Stochastic Batch Acquisition: A Simple
     Baseline for Deep Active Learning".
 
     Args:
-        strategy: scores the rows.
-        mode: how a score becomes a probability.
-        beta: how much the score counts: 0.01 is nearly random, 100 nearly the strategy itself. The paper takes 1.
+        strategy: strategy that scores the rows.
+        mode: mapping from scores to probabilities.
+        beta: inverse temperature: 0.01 is nearly random, 100 nearly the strategy itself. The paper uses 1.
     """
 
     strategy: ScoreStrategy = field(default_factory=Margin)
@@ -50,7 +50,7 @@ class Stochastic(ComposedStrategy):
     beta: float = 1.0
     delegates = False
     paper = "Kirsch et al. 2023"
-    advice = "Large batches, redundant pools: the spread of a batch method at the price of a score. Random for small n."
+    advice = "Large batches from redundant pools: diverse at the cost of a score. Close to random for small batches."
 
     def __post_init__(self) -> None:
         check_scores(self)
@@ -60,13 +60,13 @@ class Stochastic(ComposedStrategy):
         Options(self).number("beta", above=0)
         if self.mode == "power" and not math.isfinite(self.strategy.lowest):
             raise ConfigError(
-                f"mode 'power' needs scores with a lowest value, which those of {self.strategy.title} have not: "
+                f"mode 'power' needs scores with a lower bound, but {self.strategy.title} declares none: "
                 "use mode 'softrank'"
             )
 
     @property
     def title(self) -> str:
-        """The mode and the strategy, such as "PowerMargin"."""
+        """Name of the mode followed by the strategy, such as "PowerMargin"."""
         return f"{_TITLES[self.mode]}{self.strategy.title}"
 
     @property
@@ -75,33 +75,32 @@ class Stochastic(ComposedStrategy):
         return (self.strategy,)
 
     def select(self, query: Query) -> Selection:
-        """n positions in the order of their draw."""
+        """Select n positions, in the order in which they were drawn."""
         scores = self.strategy.checked_score(query)
         noise = query.gumbel(len(scores))
-        positions = top(self._utility(scores) + noise, query.n, generator=query.generator)
-        return Selection(positions, scores[positions])
-
-    def _utility(self, scores: Tensor) -> Tensor:
-        """What the noise is added to, (N,): beta times the logarithm of how probable each row is."""
+        # Adding Gumbel noise to log-probabilities and taking the n largest draws n rows without replacement.
         if self.mode == "softmax":
-            return self.beta * scores
-        if self.mode == "softrank":
-            return -self.beta * _ranks(scores).log()
-        return self.beta * above_lowest(self.strategy, scores).log()
+            log_probs = self.beta * scores
+        elif self.mode == "softrank":
+            log_probs = -self.beta * _ranks(scores).log()
+        else:
+            log_probs = self.beta * above_lowest(self.strategy, scores).log()
+        positions = top(log_probs + noise, query.n, generator=query.generator)
+        return Selection(positions, scores[positions])
 
 
 @dataclass(frozen=True)
 class PowerBALD(Strategy):
-    """Rows drawn without replacement, `p_i` proportional to `I_i^beta`, I the mutual information that `BALD` scores.
+    """Rows drawn without replacement, `p_i` proportional to `I_i^beta`, with I the mutual information of `BALD`.
 
-    The same as `Stochastic` around `BALD`: as spread as `BatchBALD` for the price of `BALD`, and without its bound on
-    the size of a batch or its need of joint samples. The scores shown are the mutual information in nats.
+    Equivalent to `Stochastic` around `BALD`: as diverse as `BatchBALD` at the cost of `BALD`, without a limit on the
+    batch size and without joint samples. The scores are the mutual information in nats.
 
     Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal 2023, "Stochastic Batch Acquisition: A Simple
     Baseline for Deep Active Learning".
 
     Args:
-        beta: how much the score counts: 0.01 is nearly random, 100 nearly BALD. The paper takes 1.
+        beta: inverse temperature: 0.01 is nearly random, 100 nearly BALD. The paper uses 1.
     """
 
     beta: float = 1.0
@@ -116,12 +115,12 @@ class PowerBALD(Strategy):
         Options(self).number("beta", above=0)
 
     def select(self, query: Query) -> Selection:
-        """n positions in the order of their draw."""
+        """Select n positions, in the order in which they were drawn."""
         return Stochastic(BALD(), "power", self.beta).select(query)
 
 
 def check_scores(wrapper: Strategy) -> None:
-    """Raises `ConfigError` where the field `strategy` is none that scores rows."""
+    """Raise `ConfigError` unless the field `strategy` is a `ScoreStrategy`."""
     inner = getattr(wrapper, "strategy", None)
     if not isinstance(inner, ScoreStrategy):
         given = inner.title if isinstance(inner, Strategy) else repr(inner)
@@ -131,19 +130,19 @@ def check_scores(wrapper: Strategy) -> None:
 
 
 def above_lowest(strategy: ScoreStrategy, scores: Tensor) -> Tensor:
-    """How far each score is above the lowest there can be, (N,); above the lowest there is where it has no bound."""
-    lowest, found = strategy.lowest, float(scores.amin())
+    """Scores (N,) minus their lower bound, or minus the smallest of them when the strategy has no lower bound."""
+    lowest, smallest = strategy.lowest, float(scores.amin())
     if not math.isfinite(lowest):
-        return scores - found
-    if found < lowest - _ROUNDING:
+        return scores - smallest
+    if smallest < lowest - _ROUNDING:
         raise SelectionError(
-            f"{strategy.title} scored a row {found:g}, below the lowest value that it states, {lowest:g}: set `lowest` "
-            "of its class, to -math.inf where there is none"
+            f"{strategy.title} scored a row {smallest:g}, below its declared lower bound {lowest:g}: correct `lowest` "
+            "in its class, or set it to -math.inf for unbounded scores"
         )
     return (scores - lowest).clamp_min_(0)
 
 
 def _ranks(scores: Tensor) -> Tensor:
-    """1 for the highest score, and for every other one more than there are higher ones, (N,)."""
-    falling = -scores
-    return torch.searchsorted(falling.sort().values, falling).add_(1).to(scores.dtype)
+    """Competition ranks (N,): one plus the number of higher scores, so that equal scores have equal ranks."""
+    negated = -scores
+    return torch.searchsorted(negated.sort().values, negated).add_(1).to(scores.dtype)

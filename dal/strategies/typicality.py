@@ -1,4 +1,4 @@
-"""Strategies that ask for typical rows."""
+"""Typicality-based selection for the first labels."""
 
 import heapq
 from collections.abc import Iterator
@@ -14,8 +14,10 @@ from dal.functional.partition import partition
 from dal.functional.typical import typicality
 from dal.strategy import Query, Selection, Strategy
 
-#: The means of the clusters are those of at most so many rows; in a cluster, neighbours are looked for among so many.
+#: Maximum number of rows that k-means clusters; the other rows join the nearest center.
 CLUSTERED = 50_000
+
+#: Maximum number of rows of a cluster among which neighbours are searched.
 AMONG = 4_096
 
 
@@ -23,21 +25,22 @@ AMONG = 4_096
 class TypiClust(Strategy):
     """The most typical row of each of the largest clusters without a labeled row.
 
-    k-means of all rows, labeled ones too, at unit length into L + n clusters, `max_clusters` at most. Then again and
-    again: of the clusters with fewest labeled and chosen rows the largest, and from it the row of largest typicality
-    `1 / mean distance to its nearest neighbors in the cluster`. Clusters of fewer than `min_size` rows wait until the
-    others are used up. The score is the typicality, of at most 1e5; the note `clusters` says how many there are.
+    All rows, labeled ones included, are scaled to unit length and clustered by k-means into L + n clusters, at most
+    `max_clusters`. Each step takes the largest of the clusters with the fewest labeled and selected rows, and from it
+    the row of highest typicality `1 / mean distance to its nearest neighbors in the cluster`. Clusters with fewer than
+    `min_size` rows are used only after all others are exhausted. The score is the typicality, at most 1e5; the note
+    `clusters` is the number of clusters.
 
-    An approximation for large pools: the means are those of 50,000 rows drawn at random, and in a cluster of more than
-    4,096 rows the neighbours are sought among as many drawn from it. Extra memory: two copies of the embeddings.
+    Approximation for large pools: k-means runs on 50,000 rows drawn at random, and in a cluster of more than 4,096 rows
+    the neighbours are searched in a random sample of that size. Extra memory: two copies of the embeddings.
 
     Hacohen, Dekel and Weinshall 2022, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets".
 
     Args:
-        neighbors: how many nearest neighbours a row's typicality looks at.
-        max_clusters: how many clusters there are at most.
-        min_size: rows of the smallest cluster that is worth a question.
-        space: the name of the outputs to cluster.
+        neighbors: number of nearest neighbours in the typicality of a row.
+        max_clusters: maximum number of clusters.
+        min_size: minimum number of rows of a cluster that is used before the small ones.
+        space: output to cluster.
     """
 
     neighbors: int = 20
@@ -62,7 +65,7 @@ class TypiClust(Strategy):
         return frozenset({self.space})
 
     def select(self, query: Query) -> Selection:
-        """n positions in the order in which their clusters had their turn."""
+        """Select n positions, in the order in which their clusters were visited."""
         x = query.pool[self.space]
         N = len(x)
         if len(query.labeled):
@@ -71,27 +74,28 @@ class TypiClust(Strategy):
         k = min(len(x), self.max_clusters, len(query.labeled) + query.n)
         assignment = partition(x, k, at_most=CLUSTERED, generator=query.generator)
         sizes = torch.bincount(assignment, minlength=k).tolist()
-        taken = torch.bincount(assignment[N:], minlength=k).tolist()
+        labeled = torch.bincount(assignment[N:], minlength=k).tolist()
         members = assignment.argsort(stable=True).split(sizes)
-        turns = [(size < self.min_size, taken[c], -size, c) for c, size in enumerate(sizes) if size > taken[c]]
-        heapq.heapify(turns)
+        # Smallest key first: large clusters before small ones, then the fewest labels, then the most rows.
+        clusters = [(size < self.min_size, labeled[c], -size, c) for c, size in enumerate(sizes) if size > labeled[c]]
+        heapq.heapify(clusters)
         queues: dict[int, Iterator[tuple[float, int]]] = {}
         chosen: list[tuple[float, int]] = []
         while len(chosen) < query.n:
-            small, count, size, c = heapq.heappop(turns)
+            small, count, size, c = heapq.heappop(clusters)
             if c not in queues:
                 queues[c] = self._most_typical(x, members[c], N, query)
             row = next(queues[c], None)
             if row is not None:
                 chosen.append(row)
-                heapq.heappush(turns, (small, count + 1, size, c))
+                heapq.heappush(clusters, (small, count + 1, size, c))
         scores, positions = zip(*chosen, strict=True)
         return Selection(
             torch.tensor(positions, device=x.device), torch.tensor(scores, device=x.device), {"clusters": k}
         )
 
     def _most_typical(self, x: Tensor, members: Tensor, N: int, query: Query) -> Iterator[tuple[float, int]]:
-        """Typicality and position of the pool's rows among the members of a cluster, most typical first."""
+        """Typicality and position of the pool rows of one cluster, most typical first."""
         among = some_rows(len(members), AMONG, generator=query.generator).to(x.device)
         typical = typicality(x[members], self.neighbors, among=None if len(among) == len(members) else among)
         typical, members = typical[members < N], members[members < N]

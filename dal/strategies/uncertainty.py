@@ -1,4 +1,4 @@
-"""Strategies that ask for the rows whose predicted probabilities are least decided."""
+"""Uncertainty sampling: strategies that score a row by its predicted probabilities."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from dal.strategy import Query, ScoreStrategy
 class LeastConfidence(ScoreStrategy):
     """Lowest top probability first: `score = 1 - max_c p(c | x)`.
 
-    Multi-label: the mean over the classes of `1 - max(p, 1 - p)`. For two classes it ranks as `Margin` and `Entropy`
-    do. Blind to redundancy: a batch may hold many near-copies of one hard row.
+    Multi-label: the mean over the classes of `1 - max(p, 1 - p)`. For two classes it ranks rows as `Margin` and
+    `Entropy` do. It ignores redundancy: a batch may hold many near-duplicates of one hard row.
 
     Lewis and Gale 1994, "A Sequential Algorithm for Training Text Classifiers".
     """
@@ -25,16 +25,16 @@ class LeastConfidence(ScoreStrategy):
     advice = "Cheap and sound with few classes; with many, Margin is usually better. Batches may be redundant."
 
     def score(self, query: Query) -> Tensor:
-        """One minus the top probability, (N,)."""
+        """One minus the largest probability, (N,)."""
         return least_confidence(query.pool.probs, multilabel=query.pool.multilabel)
 
 
 @dataclass(frozen=True)
 class LowestConfidence(ScoreStrategy):
-    """Lowest stated confidence first: `score = 1 - confidence`, as a language model says it of its own answer.
+    """Lowest verbalized confidence first: `score = 1 - confidence`, as stated by a language model with its answer.
 
-    An answer without any readable confidence counts as 0, so that it is asked first. Models state few different
-    numbers, often 90 and 95: ties are many, and are drawn.
+    A response without a readable confidence counts as 0 and is therefore selected first. Models state few distinct
+    values, often 90 and 95, so ties are common; they are broken at random.
 
     Tian et al. 2023, "Just Ask for Calibration: Strategies for Eliciting Calibrated Confidence Scores from Language
     Models Fine-Tuned with Human Feedback"; Xiong et al. 2024, "Can LLMs Express Their Uncertainty?".
@@ -43,19 +43,19 @@ class LowestConfidence(ScoreStrategy):
     needs = frozenset({"confidence"})
     rowwise = True
     paper = "Tian et al. 2023; Xiong et al. 2024"
-    advice = "For a language model that verbalizes: test first that its confidence says anything (docs/llm.md)."
+    advice = "For language models that state a confidence: check first that it is informative (docs/llm.md)."
 
     def score(self, query: Query) -> Tensor:
         """One minus the stated confidence, (N,), from 0 to 1."""
-        doubt: Tensor = 1 - query.pool.confidence
-        return doubt
+        uncertainty: Tensor = 1 - query.pool.confidence
+        return uncertainty
 
 
 @dataclass(frozen=True)
 class Margin(ScoreStrategy):
-    """Smallest lead of the top class over the second first: `score = p(c2 | x) - p(c1 | x)`.
+    """Smallest margin between the two most probable classes first: `score = p(c2 | x) - p(c1 | x)`.
 
-    Multi-label: minus the mean over the classes of `|p - (1 - p)|`. Also known as breaking ties. Blind to redundancy.
+    Multi-label: minus the mean over the classes of `|p - (1 - p)|`. Also known as breaking ties. It ignores redundancy.
 
     Scheffer, Decomain and Wrobel 2001, "Active Hidden Markov Models for Information Extraction"; Luo et al. 2005,
     "Active Learning to Recognize Multiple Types of Plankton".
@@ -71,7 +71,7 @@ class Margin(ScoreStrategy):
     )
 
     def score(self, query: Query) -> Tensor:
-        """Minus the margin, (N,), so that the smallest comes first."""
+        """Negative margin, (N,), so that the smallest margin comes first."""
         return -margin(query.pool.probs, multilabel=query.pool.multilabel)
 
 
@@ -79,8 +79,8 @@ class Margin(ScoreStrategy):
 class Entropy(ScoreStrategy):
     """Highest predictive entropy first: `score = -sum_c p(c | x) log p(c | x)`, in nats.
 
-    Multi-label: the mean over the classes of the binary entropy. With many classes the tail of unlikely ones weighs in,
-    which is noise early on.
+    Multi-label: the mean over the classes of the binary entropy. With many classes, the many improbable ones contribute
+    to the score, which is mostly noise while labels are few.
 
     Settles 2009, "Active Learning Literature Survey".
     """
@@ -92,5 +92,5 @@ class Entropy(ScoreStrategy):
     advice = "Takes all classes into account; weaker than Margin with many classes and few labels."
 
     def score(self, query: Query) -> Tensor:
-        """The entropy in nats, (N,)."""
+        """Predictive entropy in nats, (N,)."""
         return entropy(query.pool.probs, multilabel=query.pool.multilabel)

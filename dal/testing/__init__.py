@@ -1,11 +1,11 @@
-"""The conformance kit: does a strategy or a learner keep its contract? For our own tests and for plugin authors.
+"""Conformance kit: checks that a strategy or a learner fulfils its contract, for this package and for plugin authors.
 
     from dal.testing import check_strategy
 
     def test_my_strategy_keeps_the_contract():
         check_strategy(MyStrategy(weight=2.0))
 
-The same from the shell: `dal check my_package:MyStrategy`.
+On the command line: `dal check my_package:MyStrategy`.
 """
 
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, ConformanceError, Report, Result

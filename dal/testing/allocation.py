@@ -1,4 +1,4 @@
-"""The largest single allocation of a piece of code, seen without a profiler and without a clock."""
+"""Detection of large allocations, without a profiler."""
 
 import tracemalloc
 from types import TracebackType
@@ -10,17 +10,17 @@ from torch.utils._pytree import tree_leaves
 
 
 class TooLarge(MemoryError):
-    """A tensor above the limit of an `AllocationWatch`."""
+    """A tensor exceeded the limit of an `AllocationWatch`."""
 
 
 class AllocationWatch(TorchDispatchMode):
-    """Refuses, inside a `with`, every tensor whose storage is larger than `limit` bytes.
+    """Context that refuses every tensor whose storage is larger than `limit` bytes, on any device.
 
-    Views and broadcast tensors cost nothing and count as nothing: it is the storage that is measured, on any device.
-    What Python and NumPy allocate together is in `python_peak` (bytes) afterwards.
+    Views and broadcast tensors share storage and do not count. Peak memory allocated by Python and NumPy is available
+    as `python_peak` (bytes) afterwards.
 
     Raises:
-        TooLarge: from the operation that made such a tensor, naming it and the shape.
+        TooLarge: from the operation that created such a tensor; names the operation and the shape.
     """
 
     def __init__(self, limit: int) -> None:
@@ -47,7 +47,7 @@ class AllocationWatch(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # with True, torch imports its compiler for the first operation: seconds
+        return False  # True would import torch's compiler with the first operation, which takes seconds
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -55,5 +55,5 @@ class AllocationWatch(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
                 size = leaf.untyped_storage().nbytes()
                 if size > self.limit:
-                    raise TooLarge(f"{func} made a tensor of shape {tuple(leaf.shape)}, {size / 2**20:.0f} MiB")
+                    raise TooLarge(f"{func} created a tensor of shape {tuple(leaf.shape)}, {size / 2**20:.0f} MiB")
         return made

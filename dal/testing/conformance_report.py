@@ -1,4 +1,4 @@
-"""The verdicts of the conformance kit: one line per check, and an error that shows them."""
+"""Reports of the conformance kit: one line per check, and an error with all failures."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ Verdict = Literal["passed", "failed", "skipped"]
 
 
 class CheckFailure(AssertionError):
-    """A check that found the contract broken; the message says how, and what to do."""
+    """A check found a violation of the contract; the message describes it and the remedy."""
 
 
 class CheckSkipped(Exception):
-    """A check that does not apply; the message says why."""
+    """A check does not apply; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        name: the check.
+        name: name of the check.
         verdict: "passed", "failed" or "skipped".
-        message: why it failed or was skipped; what it looked at, sometimes, when it passed.
+        message: reason of a failure or skip; optional details of a pass.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What the kit found about one strategy or learner, check by check. `print(report)` shows a line for each.
+    """Results of all checks on one strategy or learner. `print(report)` shows one line per check.
 
     Attributes:
-        subject: what was checked.
-        results: one per check, in the order in which they ran.
+        subject: name of the strategy or learner.
+        results: results of the checks, in order of execution.
     """
 
     subject: str
@@ -48,17 +48,17 @@ class Report:
 
     @property
     def failed(self) -> tuple[Result, ...]:
-        """The checks that failed."""
+        """Failed checks."""
         return tuple(result for result in self.results if result.verdict == "failed")
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no check failed."""
         return not self.failed
 
     @property
     def summary(self) -> str:
-        """One line: how many checks passed, failed and were skipped."""
+        """One line with the numbers of passed, failed and skipped checks."""
         counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
         for result in self.results:
             counts[result.verdict] += 1
@@ -71,14 +71,14 @@ class Report:
         return "\n".join([*(f"  {result}" for result in self.results), self.summary])
 
     def require(self) -> "Report":
-        """The report itself, or a `ConformanceError` when a check failed."""
+        """Return the report, or raise `ConformanceError` if a check failed."""
         if not self.ok:
             raise ConformanceError(self)
         return self
 
 
 class ConformanceError(AssertionError):
-    """A strategy or learner that breaks its contract. `report` holds every check."""
+    """A strategy or learner violates its contract. `report` holds the results of all checks."""
 
     def __init__(self, report: Report) -> None:
         lines = [report.summary, *(f"  {result.name}: {result.message}" for result in report.failed)]
@@ -87,7 +87,7 @@ class ConformanceError(AssertionError):
 
 
 def run_checks(subject: str, checks: Mapping[str, Check], *args: Any) -> Report:
-    """The report of `checks`, each called with `args`. A check that raises anything but `CheckSkipped` failed."""
+    """Run checks with `args` and return the report. Any exception other than `CheckSkipped` is a failure."""
     return Report(subject, tuple(_result(name, check, args) for name, check in checks.items()))
 
 
@@ -103,6 +103,6 @@ def _result(name: str, check: Check, args: tuple[Any, ...]) -> Result:
 
 
 def said(error: BaseException) -> str:
-    """An exception in one line: its type and the first line of its message."""
+    """Format an exception as one line: its type and the first line of its message."""
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

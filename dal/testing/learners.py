@@ -1,4 +1,4 @@
-"""Does a learner keep its contract? One named function per promise."""
+"""Conformance checks for learners: one function per requirement."""
 
 import inspect
 import tempfile
@@ -29,9 +29,9 @@ _VERBS = ("we saw a", "there was a", "nobody wanted the", "she painted one", "pl
 
 
 def default_rows(kind: Literal["texts", "vectors"] = "texts", count: int = 40, seed: int = 0) -> Any:
-    """A `dal.data.Rows` of `count` labeled rows to try a learner on, of two classes.
+    """Generate a `dal.data.Rows` of `count` labeled rows of two classes.
 
-    Short texts about fruit or vehicles, or vectors (count, 12) around two centres.
+    The rows are short texts about fruit or vehicles, or vectors (count, 12) around two centers.
     """
     from dal.data import Rows
 
@@ -49,7 +49,7 @@ def default_rows(kind: Literal["texts", "vectors"] = "texts", count: int = 40, s
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One learner on one set of rows, prepared and fitted once for all checks."""
+    """Learner and data of a test run, prepared and fitted once for all checks."""
 
     learner: Learner
     data: Any
@@ -59,49 +59,49 @@ class Trial:
 
     @cached_property
     def prepared(self) -> Prepared:
-        """The rows made ready for the learner."""
+        """Rows prepared by the learner."""
         return self.learner.prepare(self.data)
 
     @cached_property
     def known(self) -> Tensor:
-        """The labeled rows, in an order that is not theirs."""
+        """Labeled rows, in random order."""
         labeled = self.labels >= 0 if self.labels.dim() == 1 else self.data.known
         rows = labeled.nonzero().flatten()
         return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))]
 
     @cached_property
     def rows(self) -> Tensor:
-        """The rows to train on: two thirds of the labeled ones."""
+        """Training rows: two thirds of the labeled rows."""
         return self.known[: max(2, len(self.known) * 2 // 3)]
 
     def fit(self, labels: Tensor | None = None, **options: Any) -> Predictor:
-        """A predictor trained on `rows`."""
+        """Train a predictor on `rows`."""
         given = self.labels[self.rows] if labels is None else labels.clone()
         return self.learner.fit(self.prepared, self.rows.clone(), given, seed=self.seed, **options)
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The predictor that all checks look at."""
+        """Predictor shared by all checks."""
         return self.fit()
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every name that the learner says it can compute, or that follows, but for those refused."""
+        """Names that the learner provides, or that can be derived, except those refused."""
         return closure(frozenset(self.learner.provides) - self.refused)
 
     @cached_property
     def refused(self) -> frozenset[str]:
-        """Label-free names that this checkpoint lacks the weights for, as a LearnerError says."""
+        """Label-free names for which this checkpoint lacks the weights, reported by a `LearnerError`."""
         return frozenset(name for name in self.learner.label_free if _lacks(self.learner, self.prepared, name))
 
     def outputs(self, names: Iterable[str], rows: Tensor | None = None, predictor: Predictor | None = None) -> Outputs:
-        """One exact pass of the predictor."""
-        who = predictor or self.predictor
-        return who.outputs(self.prepared, rows, frozenset(names), seed=self.seed, exact=True)
+        """Outputs of one exact pass."""
+        chosen = predictor or self.predictor
+        return chosen.outputs(self.prepared, rows, frozenset(names), seed=self.seed, exact=True)
 
 
 def check_declaration(trial: Trial) -> None:
-    """`provides` and `label_free` are plain sets of names, and what is label-free is provided."""
+    """`provides` and `label_free` are plain sets of names, and label-free names are provided."""
     learner = trial.learner
     check_plain(learner, (*DECLARED, "advice"))
     check_names(learner, DECLARED)
@@ -113,16 +113,16 @@ def check_declaration(trial: Trial) -> None:
 
 
 def check_learner_value(trial: Trial) -> None:
-    """A frozen dataclass, equal by value (but for factories), hashable, left alone by fitting."""
+    """A frozen dataclass, equal by value (except for factories) and hashable, which `fit` does not change."""
     check_value(trial.learner, uncompared=True)
     before = state_of(trial.learner)
     trial.fit()
     if state_of(trial.learner) != before:
-        raise CheckFailure("fit changed the learner itself: what was learnt belongs into the predictor")
+        raise CheckFailure("fit changed the learner itself: trained state belongs in the predictor")
 
 
 def check_prepared(trial: Trial) -> None:
-    """As many rows as came in, their classes, int64 lengths, and batches of them."""
+    """`prepare` keeps the number of rows and the classes, and provides int64 lengths and batches."""
     prepared, count = trial.prepared, len(trial.data)
     if len(prepared) != count:
         raise CheckFailure(f"prepare made {len(prepared)} rows of {count}")
@@ -138,7 +138,7 @@ def check_prepared(trial: Trial) -> None:
 
 
 def check_provided(trial: Trial) -> str:
-    """Every name that is provided, or follows, can be read: row-aligned, float32, finite, of the right shape."""
+    """All provided and derived names can be read: row-aligned, float32, finite, with the right shape."""
     outputs = trial.outputs(trial.names)
     count, classes = len(trial.data), len(trial.data.classes)
     if len(outputs) != count or outputs.multilabel != trial.data.multilabel:
@@ -173,7 +173,7 @@ def _expect(name: str, value: Any, count: int, classes: int, unknown: bool = Fal
 
 
 def check_row_order(trial: Trial) -> None:
-    """Outputs for some rows, in any order and repeated, are the same rows of the whole."""
+    """Outputs for a subset of rows, in any order and with repetitions, equal those of a full pass."""
     names = _steady(trial)
     whole = trial.outputs(names)
     some = torch.tensor([5, 0, 3, 0, len(trial.data) - 1])
@@ -185,7 +185,7 @@ def check_row_order(trial: Trial) -> None:
 
 
 def check_joint(trial: Trial) -> None:
-    """Sample k of `joint_mc_logits` is one function: a row given twice gets the same samples, wherever it stands."""
+    """Sample k of `joint_mc_logits` is one function: a repeated row gets the same samples at any position."""
     if "joint_mc_logits" not in trial.names:
         raise CheckSkipped("does not provide joint_mc_logits")
     twice = torch.arange(len(trial.data)).repeat(2)
@@ -197,7 +197,7 @@ def check_joint(trial: Trial) -> None:
 
 
 def check_repeats(trial: Trial) -> None:
-    """The same seed gives the same outputs, and the same fit."""
+    """The same seed gives the same outputs and the same trained model."""
     first, second = trial.outputs(trial.names), trial.outputs(trial.names)
     for name in sorted(trial.names):
         _same(first[name], second[name], trial, f"two passes with the same seed differ in {name!r}")
@@ -208,7 +208,7 @@ def check_repeats(trial: Trial) -> None:
 
 
 def check_samples_follow_seed(trial: Trial) -> None:
-    """Another seed gives other samples."""
+    """Different seeds give different samples."""
     sampled = sorted(trial.names & SAMPLED)
     if not sampled:
         raise CheckSkipped("provides no samples")
@@ -221,14 +221,14 @@ def check_samples_follow_seed(trial: Trial) -> None:
 
 
 def check_unknown_name(trial: Trial) -> None:
-    """A name that it cannot compute raises NeedError."""
+    """A name that cannot be computed raises `NeedError`."""
     known = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
     for name in [UNKNOWN, *sorted(known - trial.names)]:
         _refused(trial, trial.predictor, name, "which it does not provide")
 
 
 def check_label_free(trial: Trial) -> None:
-    """What is label-free can be read before any training, and nothing else can."""
+    """Label-free names, and only these, can be read before training."""
     free = closure(frozenset(trial.learner.label_free) - trial.refused)
     untrained = trial.learner.untrained(trial.prepared)
     if trial.learner.label_free:
@@ -242,7 +242,7 @@ def check_label_free(trial: Trial) -> None:
 
 
 def check_saved(trial: Trial) -> None:
-    """A saved predictor, loaded again, gives the same outputs; no pickle is written."""
+    """A saved and reloaded predictor gives the same outputs, and no pickle is written."""
     names = _steady(trial)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "model"
@@ -257,8 +257,8 @@ def check_saved(trial: Trial) -> None:
 
 
 def check_randomness_kept(trial: Trial) -> None:
-    """The global generators stand after a fit and a pass where they stood before."""
-    trial.prepared  # noqa: B018 - preparing may import a library that draws
+    """`fit` and `outputs` leave the global random generators unchanged."""
+    trial.prepared  # noqa: B018 - preparing may import a library that draws random numbers
     before = drawn_from()
     predictor = trial.fit()
     check_untouched(before, "fit")
@@ -267,7 +267,7 @@ def check_randomness_kept(trial: Trial) -> None:
 
 
 def check_fit_options(trial: Trial) -> None:
-    """Sample weights, validation rows and last round's predictor are accepted; rows and labels are not written to."""
+    """`fit` accepts sample weights, validation rows and a previous predictor, and does not modify rows or labels."""
     rows, labels = trial.rows.clone(), trial.labels[trial.rows]
     trial.learner.fit(trial.prepared, rows, labels, seed=trial.seed)
     if not torch.equal(rows, trial.rows) or not torch.equal(labels, trial.labels[trial.rows]):
@@ -286,7 +286,7 @@ def check_fit_options(trial: Trial) -> None:
 
 
 def check_single_class(trial: Trial) -> str:
-    """Labels of one class only either train, with finite outputs, or raise LearnerError."""
+    """Labels of a single class either train a model with finite outputs or raise `LearnerError`."""
     labels = trial.labels[trial.rows]
     alike = torch.zeros_like(labels)
     try:
@@ -304,7 +304,7 @@ def _read(trial: Trial, predictor: Predictor) -> list[Tensor]:
 
 
 def _steady(trial: Trial) -> frozenset[str]:
-    """The names in which nothing is sampled."""
+    """Names that do not depend on random samples."""
     return frozenset(n for n in trial.names if FOLDS.get(n, n) not in SAMPLED and not FOLLOWS.get(n, set()) & SAMPLED)
 
 
@@ -313,7 +313,7 @@ def _lacks(learner: Learner, prepared: Prepared, name: str) -> bool:
         learner.untrained(prepared).outputs(prepared, torch.tensor([0]), {name})
     except LearnerError:
         return True
-    except Exception:  # what else may be wrong is for the checks to say
+    except Exception:  # reported by the checks
         return False
     return False
 
@@ -345,7 +345,7 @@ def _same(one: Any, other: Any, trial: Trial, message: str) -> None:
             raise CheckFailure(f"{message} (by {gap:.2g})")
 
 
-#: Name -> check, in the order in which they run.
+#: Name -> check, in order of execution.
 LEARNER_CHECKS: Mapping[str, Check] = {
     "declaration": check_declaration,
     "prepare": check_prepared,
@@ -372,21 +372,21 @@ def learner_report(
     seed: int = 0,
     tolerance: float = 1e-4,
 ) -> Report:
-    """Every check of the kit on one learner, with its verdict and message. Never raises for what it finds.
+    """Run all checks on a learner and return the report. Failed checks do not raise.
 
     Args:
-        learner: an instance, or a class that can be made without options. It is fitted about eight times.
-        data: a `dal.data.Rows` of at least six rows to try it on; None for made-up texts, or vectors where the
-            learner prepares no texts.
-        labels: (N,) int64, or (N, C) bool when multi-label; None for the data's own.
-        seed: of fits and passes.
-        tolerance: by how much outputs that should be equal may differ, relative to the largest of them.
+        learner: instance, or class that can be created without arguments. It is fitted about eight times.
+        data: `dal.data.Rows` of at least six rows; `None` for generated texts, or vectors if the learner does not
+            accept texts.
+        labels: (N,) int64, or (N, C) bool when multi-label; `None` for the labels of the data.
+        seed: seed of fits and passes.
+        tolerance: largest allowed difference of outputs that should be equal, relative to the largest output.
     """
     subject = learner.__name__ if inspect.isclass(learner) else repr(learner)
     try:
         made = construct(learner)
         if not isinstance(made, Learner):
-            raise CheckFailure(f"{type(made).__name__} is no dal.learner.Learner")
+            raise CheckFailure(f"{type(made).__name__} is not a dal.learner.Learner")
         rows = _fitting(made) if data is None else data
     except CheckFailure as failure:
         return Report(subject, (Result("declaration", "failed", str(failure)),))
@@ -404,7 +404,7 @@ def _fitting(learner: Learner) -> Any:
             refusals.append(f"{kind}: {said(error)}")
         else:
             return rows
-    raise CheckFailure(f"it prepares neither made-up texts nor vectors, so give data ({'; '.join(refusals)})")
+    raise CheckFailure(f"it prepares neither generated texts nor vectors, so pass data ({'; '.join(refusals)})")
 
 
 def check_learner(
@@ -415,10 +415,10 @@ def check_learner(
     seed: int = 0,
     tolerance: float = 1e-4,
 ) -> Report:
-    """The report of `learner_report` when every check passed or did not apply.
+    """Run `learner_report` and raise if a check failed.
 
     Raises:
-        ConformanceError: a check failed; the message lists each failure, `error.report` holds all checks.
+        ConformanceError: a check failed; the message lists the failures, `error.report` holds all results.
 
     Example:
         >>> from dal.testing import check_learner

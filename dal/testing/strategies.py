@@ -1,4 +1,4 @@
-"""Does a strategy keep its contract? One named function per promise."""
+"""Conformance checks for strategies: one function per requirement."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -32,39 +32,39 @@ LABELS_SEEN = (0, 1, 10, 100, 1_000, 10_000, 1_000_000)
 
 @dataclass(frozen=True)
 class Bench:
-    """What the checks are made on: a device, rows for the memory check, and makers of unusual names."""
+    """Environment of the checks: device, rows of the memory check, and generators of names that dal does not know."""
 
     device: str = "cpu"
     rows: int = 20_000
     extra: Extra = field(default_factory=dict)
 
     def setting(self, **changes: Any) -> Setting:
-        """A pool of the kit on this device."""
+        """Return a synthetic pool on this device."""
         return replace(Setting(device=self.device, extra=self.extra), **changes)
 
     def choices(self, strategy: Strategy, setting: Setting) -> "Choices":
-        """The checked selections of what acts for the strategy."""
+        """Return the selections of a strategy in a setting."""
         return Choices(strategy, setting)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Selections of one acting strategy in one setting."""
+    """Selections of one strategy in one setting."""
 
     strategy: Strategy
     setting: Setting
 
     def query(self, seed: int = 1) -> Query:
-        """A fresh query: the same tensors every time, and a generator seeded by `seed`."""
+        """Return a new query with the same tensors in each call, and a generator seeded by `seed`."""
         return self.setting.query(self.strategy, seed)
 
     def choose(self, seed: int = 1) -> Selection:
-        """The selection for a fresh query; what it breaks is said together with the setting."""
+        """Return the selection for a new query; errors mention the setting."""
         return chosen(self.strategy, self.query(seed), str(self.setting))
 
 
 def chosen(strategy: Strategy, query: Query, where: str) -> Selection:
-    """The strategy's checked selection, or a `CheckFailure` that names the setting."""
+    """Return the validated selection of a strategy, or raise a `CheckFailure` that names the setting."""
     try:
         return choose(strategy, query)
     except (NeedError, SelectionError) as error:
@@ -74,7 +74,7 @@ def chosen(strategy: Strategy, query: Query, where: str) -> Selection:
 
 
 def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy]:
-    """Who acts for the strategy: itself, or for a schedule every strategy it hands over to as labels come in."""
+    """Strategies that act for a strategy: itself, or for a schedule all that it resolves to as labels increase."""
     states = [
         RoundState(
             round=round,
@@ -84,21 +84,21 @@ def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy
         )
         for round, labels in enumerate(LABELS_SEEN)
     ]
-    found: list[Strategy] = []
-    for moment in [state] if state else states:
-        who = strategy.resolve(moment)
-        if not isinstance(who, Strategy):
-            raise CheckFailure(f"{name_of(strategy)}.resolve returned {type(who).__name__}, expected a Strategy")
-        if all(who is not other and who != other for other in found):
-            found.append(who)
-    return found
+    resolved: list[Strategy] = []
+    for each in [state] if state else states:
+        acting_one = strategy.resolve(each)
+        if not isinstance(acting_one, Strategy):
+            raise CheckFailure(f"{name_of(strategy)}.resolve returned {type(acting_one).__name__}, expected a Strategy")
+        if all(acting_one is not other and acting_one != other for other in resolved):
+            resolved.append(acting_one)
+    return resolved
 
 
 def check_declaration(strategy: Strategy, bench: Bench) -> None:
-    """What it needs is a set of names, plain and unannotated, and somebody can supply each."""
+    """Needs are sets of names in plain, unannotated attributes, and every name is available."""
     if not isinstance(strategy, Strategy):
         raise CheckFailure(
-            f"{type(strategy).__name__} is no dal.strategy.Strategy: derive from Strategy or ScoreStrategy"
+            f"{type(strategy).__name__} is not a dal.strategy.Strategy: derive from Strategy or ScoreStrategy"
         )
     check_plain(strategy, PLAIN)
     check_names(strategy, NEEDS)
@@ -109,56 +109,56 @@ def check_declaration(strategy: Strategy, bench: Bench) -> None:
     if unknown:
         listing = ", ".join(sorted(KNOWN))
         raise CheckFailure(
-            f"nothing here makes {', '.join(map(repr, unknown))}: give extra={{{unknown[0]!r}: function of (rows, "
-            f"generator)}} if a learner of yours provides it; dal itself knows {listing}"
+            f"unknown outputs {', '.join(map(repr, unknown))}: pass extra={{{unknown[0]!r}: function of (rows, "
+            f"generator)}} if your learner provides them; dal itself knows {listing}"
         )
 
 
 def check_resolve(strategy: Strategy, bench: Bench) -> str:
-    """A schedule hands over to strategies whose needs it declares itself, and to the same ones each time."""
+    """A schedule resolves deterministically, to strategies whose needs it declares itself."""
     first, again = acting(strategy), acting(strategy)
     if first != again:
         raise CheckFailure(f"{name_of(strategy)}.resolve gives different strategies for the same round")
-    for who in first:
-        check_declaration(who, bench)
+    for part in first:
+        check_declaration(part, bench)
         for needs in NEEDS:
-            missing = frozenset(getattr(who, needs)) - frozenset(getattr(strategy, needs))
+            missing = frozenset(getattr(part, needs)) - frozenset(getattr(strategy, needs))
             if missing:
-                raise CheckFailure(f"{name_of(strategy)}.{needs} lacks {sorted(missing)}, which {name_of(who)} reads")
+                raise CheckFailure(f"{name_of(strategy)}.{needs} lacks {sorted(missing)}, which {name_of(part)} reads")
     return "" if first == [strategy] else "acts as " + ", then ".join(map(name_of, first))
 
 
 def check_values(strategy: Strategy, bench: Bench) -> None:
-    """A frozen dataclass, equal by value, hashable, that shows its options and is left alone by selecting."""
+    """A frozen dataclass, equal by value and hashable, whose repr shows its options, unchanged by `select`."""
     check_value(strategy)
     before = state_of(strategy)
-    for who in acting(strategy):
-        inner = state_of(who)
-        bench.choices(who, bench.setting()).choose()
-        if state_of(who) != inner:
-            raise CheckFailure(f"select changed {name_of(who)} itself: keep nothing from one call to the next")
+    for part in acting(strategy):
+        inner = state_of(part)
+        bench.choices(part, bench.setting()).choose()
+        if state_of(part) != inner:
+            raise CheckFailure(f"select changed {name_of(part)} itself: keep no state between calls")
     if state_of(strategy) != before:
-        raise CheckFailure(f"selecting changed {name_of(strategy)} itself: keep nothing from one call to the next")
+        raise CheckFailure(f"selecting changed {name_of(strategy)} itself: keep no state between calls")
 
 
 def check_choice(strategy: Strategy, bench: Bench, **setting: Any) -> None:
-    """n distinct int64 positions of the pool, in one setting."""
+    """The selection consists of n distinct int64 positions of the pool, in one setting."""
     bench.choices(strategy, bench.setting(**setting)).choose()
 
 
 def check_reads(strategy: Strategy, bench: Bench) -> None:
-    """It reads the names it declares and no others, with and without labeled rows."""
+    """Only declared names are read, with and without labeled rows."""
     for labeled in (0, 1, 12):
         try:
             choose(strategy, bench.setting(labeled=labeled).query(strategy))
         except NeedError as error:
             raise CheckFailure(str(error)) from error
         except Exception:
-            continue  # what else may be wrong is for the other checks to say
+            continue  # reported by the other checks
 
 
 def check_same_seed(strategy: Strategy, bench: Bench) -> None:
-    """The same query twice, with another one between, gives the same positions and scores."""
+    """The same query gives the same positions and scores twice, with another query in between."""
     choices = bench.choices(strategy, bench.setting())
     first = choices.choose()
     bench.choices(strategy, bench.setting(seed=5, rows=30)).choose(seed=9)
@@ -170,7 +170,7 @@ def check_same_seed(strategy: Strategy, bench: Bench) -> None:
 
 
 def check_global_randomness(strategy: Strategy, bench: Bench) -> None:
-    """The global generators are neither read nor moved."""
+    """Global random generators are not used."""
     picks = []
     for seed in (3, 4):
         choices = bench.choices(strategy, bench.setting())
@@ -180,29 +180,27 @@ def check_global_randomness(strategy: Strategy, bench: Bench) -> None:
             picks.append(chosen(strategy, query, str(choices.setting)).positions)
             check_untouched(before, "select")
     if not torch.equal(*picks):
-        raise CheckFailure("the choice follows the global random state: draw from query.generator (query.rand) only")
+        raise CheckFailure("the choice depends on the global random state: draw from query.generator (query.rand) only")
 
 
 def check_inputs_kept(strategy: Strategy, bench: Bench) -> None:
-    """Nothing that the query holds is written to."""
+    """The tensors of the query are not modified."""
     query = bench.setting().query(strategy)
-    held = {
+    inputs = {
         **{f"pool[{name!r}]": tensor for name, tensor in tensors(query.pool).items()},
         **{f"labeled[{name!r}]": tensor for name, tensor in tensors(query.labeled).items()},
         **{f"target[{name!r}]": tensor for name, tensor in tensors(query.target).items()},
         "labels": query.labels,
     }
-    before = {name: tensor.clone() for name, tensor in held.items()}
+    before = {name: tensor.clone() for name, tensor in inputs.items()}
     chosen(strategy, query, str(bench.setting()))
-    written = [name for name, tensor in held.items() if not torch.equal(tensor, before[name])]
+    written = [name for name, tensor in inputs.items() if not torch.equal(tensor, before[name])]
     if written:
-        raise CheckFailure(
-            f"select wrote to query.{written[0]}: work on a copy, and mind the in-place methods of tensors"
-        )
+        raise CheckFailure(f"select wrote to query.{written[0]}: work on a copy, and avoid in-place tensor methods")
 
 
 def check_permutation(strategy: Strategy, bench: Bench) -> str:
-    """Rows in another order give the same rows, where the choice does not hang on the generator."""
+    """Reordering the rows does not change which rows are selected, unless the selection depends on the generator."""
     query = bench.setting().query(strategy)
     order = torch.randperm(len(query.pool), generator=torch.Generator().manual_seed(11))
     shuffled = _in_order(query, order)
@@ -221,7 +219,7 @@ def check_permutation(strategy: Strategy, bench: Bench) -> str:
 
 
 def _scores_follow(strategy: ScoreStrategy, query: Query, shuffled: Query, order: Tensor) -> bool:
-    """Whether scores follow their rows; False when they follow the generator, a `CheckFailure` when neither."""
+    """Whether scores move with their rows; False if they depend on the generator, `CheckFailure` otherwise."""
     plain, other = (strategy.score(_seeded(query, seed)) for seed in (1, 2))
     if not _close(plain, other):
         return False
@@ -231,7 +229,7 @@ def _scores_follow(strategy: ScoreStrategy, query: Query, shuffled: Query, order
 
 
 def check_rowwise(strategy: Strategy, bench: Bench) -> None:
-    """What claims `rowwise` scores a row alike whichever rows stand next to it."""
+    """A `rowwise` strategy gives a row the same score among any other rows."""
     if not strategy.rowwise:
         raise CheckSkipped("does not claim rowwise")
     if not isinstance(strategy, ScoreStrategy):
@@ -241,11 +239,11 @@ def check_rowwise(strategy: Strategy, bench: Bench) -> None:
     whole = strategy.score(_seeded(query, 1))
     part = strategy.score(_seeded(replace(query, pool=permuted(query.pool, some), n=1), 1))
     if not _close(part, whole[some.to(whole.device)]):
-        raise CheckFailure("claims rowwise = True, but a row's score changes with the rows next to it")
+        raise CheckFailure("claims rowwise = True, but the score of a row depends on the other rows")
 
 
 def check_finite(strategy: Strategy, bench: Bench) -> None:
-    """Scores and notes are finite, also for a model that is sure of everything and for rows of zeros."""
+    """Scores and notes are finite, also for a model that is certain of every row and for rows of zeros."""
     for changes in ({}, {"scale": 1e3}, {"empty": 5}, {"scale": 1e-6}):
         setting = bench.setting(**changes)
         selection = bench.choices(strategy, setting).choose()
@@ -258,7 +256,7 @@ def check_finite(strategy: Strategy, bench: Bench) -> None:
 
 
 def check_multilabel(strategy: Strategy, bench: Bench) -> str:
-    """Right for multi-label outputs when it says so, refused when it does not."""
+    """Multi-label outputs work if the strategy claims to support them, and are refused otherwise."""
     if not strategy.multilabel:
         try:
             choose(strategy, bench.setting(multilabel=True).query(strategy))
@@ -274,7 +272,7 @@ def check_multilabel(strategy: Strategy, bench: Bench) -> str:
 
 
 def check_memory(strategy: Strategy, bench: Bench) -> str:
-    """Many rows without any allocation that grows like N x N or N x (C*D).
+    """No allocation grows like N x N or N x (C*D) with the number of rows N.
 
     With N = 20,000, C = 20 and D = 128, no tensor may be larger than a third of the smaller of N*N and N*C*D
     float32 numbers (65 MiB); nor may what Python and NumPy hold at their peak.
@@ -318,23 +316,23 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def each_acting(check: Callable[..., str | None]) -> Check:
-    """The check made on every strategy that acts for the one given."""
+    """Apply a check to every strategy that acts for the given one."""
 
     def checked(strategy: Strategy, bench: Bench) -> str | None:
-        skipped, said_of = [], []
-        for who in acting(strategy):
-            alias = "" if who is strategy or who == strategy else f"as {name_of(who)}: "
+        skipped, messages = [], []
+        for part in acting(strategy):
+            alias = "" if part is strategy or part == strategy else f"as {name_of(part)}: "
             try:
-                message = check(who, bench)
+                message = check(part, bench)
             except CheckSkipped as reason:
                 skipped.append(f"{alias}{reason}")
                 continue
             except CheckFailure as failure:
                 raise CheckFailure(f"{alias}{failure}") from failure
-            said_of.append(f"{alias}{message}" if message else "")
-        if not said_of:
+            messages.append(f"{alias}{message}" if message else "")
+        if not messages:
             raise CheckSkipped("; ".join(skipped))
-        return "; ".join(filter(None, [*said_of, *skipped]))
+        return "; ".join(filter(None, [*messages, *skipped]))
 
     return checked
 
@@ -343,7 +341,7 @@ def _case(**setting: Any) -> Check:
     return each_acting(partial(check_choice, **setting))
 
 
-#: Name -> check, in the order in which they run. The first two decide whether the others can.
+#: Name -> check, in order of execution. The first two must pass before the others run.
 STRATEGY_CHECKS: Mapping[str, Check] = {
     "declaration": check_declaration,
     "resolve": check_resolve,
@@ -379,14 +377,14 @@ def strategy_report(
     rows: int = 20_000,
     cuda: bool | None = None,
 ) -> Report:
-    """Every check of the kit on one strategy, with its verdict and message. Never raises for what it finds.
+    """Run all checks on a strategy and return the report. Failed checks do not raise.
 
     Args:
-        strategy: an instance, or a class that can be made without options. A schedule such as `Phases` is checked as
-            each of the strategies that it hands over to.
-        extra: makes the names that dal does not know: name -> function of (rows, generator), giving (rows, ...).
-        rows: of the memory check.
-        cuda: whether to check on CUDA as well; None for when there is one.
+        strategy: instance, or class that can be created without arguments. A schedule such as `Phases` is checked as
+            each of the strategies that it resolves to.
+        extra: generators of names that dal does not know: name -> function of (rows, generator) -> tensor (rows, ...).
+        rows: number of rows in the memory check.
+        cuda: whether to run the checks on CUDA as well; `None` for whether it is available.
 
     Example:
         >>> from dal.testing import strategy_report
@@ -401,12 +399,12 @@ def strategy_report(
     first = run_checks(subject, {name: STRATEGY_CHECKS[name] for name in _FIRST}, made, bench)
     rest = {name: check for name, check in STRATEGY_CHECKS.items() if name not in _FIRST}
     if not first.ok:
-        untried = tuple(Result(name, "skipped", "mend the failures above first") for name in rest)
-        return Report(subject, first.results + untried)
+        not_run = tuple(Result(name, "skipped", "fix the failures above first") for name in rest)
+        return Report(subject, first.results + not_run)
     results = first.results + run_checks(subject, rest, made, bench).results
     if cuda is False or not (cuda or torch.cuda.is_available()):
         return Report(
-            subject, (*results, Result("cuda", "skipped", "not asked for" if cuda is False else "no CUDA device here"))
+            subject, (*results, Result("cuda", "skipped", "not requested" if cuda is False else "no CUDA device here"))
         )
     on_device = run_checks(subject, rest, made, replace(bench, device="cuda")).results
     return Report(subject, results + tuple(replace(result, name=f"{result.name} (cuda)") for result in on_device))
@@ -419,10 +417,10 @@ def check_strategy(
     rows: int = 20_000,
     cuda: bool | None = None,
 ) -> Report:
-    """The report of `strategy_report` when every check passed or did not apply.
+    """Run `strategy_report` and raise if a check failed.
 
     Raises:
-        ConformanceError: a check failed; the message lists each failure, `error.report` holds all checks.
+        ConformanceError: a check failed; the message lists the failures, `error.report` holds all results.
 
     Example:
         >>> from dal.testing import check_strategy

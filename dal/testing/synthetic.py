@@ -1,4 +1,4 @@
-"""Made-up outputs that hang together as a real model's do: one linear head over Gaussian features."""
+"""Synthetic outputs that are mutually consistent: a linear head on Gaussian features."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from dal.functional.points import OuterPoints
 from dal.outputs import FOLDS, Outputs, Value, closure, sources
 from dal.strategy import Query, Strategy, all_needs
 
-#: Makes the values of a name that dal does not know: (rows, generator) -> tensor (rows, ...).
+#: Names that dal does not know -> functions of (rows, generator) that return their values, (rows, ...).
 Extra = Mapping[str, Callable[[int, torch.Generator], Tensor]]
 
-#: The names that `synthetic` makes by itself.
+#: Names that `synthetic` generates by itself.
 KNOWN = closure({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits", "surprisal", "confidence"})
 
-_KEEP = 0.8  # share of the features that survive in one MC sample
-_TOKENS, _DRAWN = 12, 0.2  # of a text whose surprisal is made up, and the share of them that is not 0
+_KEEP = 0.8  # probability of keeping a feature in an MC sample
+_TOKENS, _DRAWN = 12, 0.2  # number of tokens with a synthetic surprisal, and the share of them that is not 0
 
 
 def synthetic(
@@ -33,23 +33,24 @@ def synthetic(
     seed: int = 0,
     extra: Extra | None = None,
 ) -> Outputs:
-    """Outputs of `rows` made-up rows, holding exactly `names`.
+    """Generate synthetic outputs of `rows` rows with exactly the given names.
 
-    They hang together: `logits` is a linear head on Gaussian `features`; the samples of `mc_logits` (N, K, C) drop
-    features, another mask for every row, and those of `joint_mc_logits` one mask for all rows. `surprisal` (N, 12) is
-    not negative, and 0 for most of the tokens; `confidence` (N,) is uniform on 0 to 1 and hangs together with nothing.
+    The outputs are consistent: `logits` is a linear head on Gaussian `features`; the samples of `mc_logits` (N, K, C)
+    drop features with a different mask for every row, those of `joint_mc_logits` with one mask for all rows.
+    `surprisal` (N, 12) is non-negative, and 0 for most tokens; `confidence` (N,) is uniform on 0..1 and independent of
+    all other outputs.
 
     Args:
-        names: anything of `KNOWN` or of `extra`.
-        rows: N.
-        classes: C.
-        features: D; embeddings have D + 8 dimensions.
-        samples: K.
-        multilabel: whether C is C Bernoullis.
-        scale: of the features and so of the logits: 100 makes a model that is sure of everything.
-        empty: this many rows have features of zero, and so logits of zero.
-        seed: decides every number.
-        extra: makes the names that dal does not know.
+        names: names in `KNOWN` or `extra`.
+        rows: number of rows N.
+        classes: number of classes C.
+        features: number of feature dimensions D; embeddings have D + 8 dimensions.
+        samples: number of samples K.
+        multilabel: whether the outputs are C Bernoullis.
+        scale: scale of the features and thus of the logits; 100 simulates a model that is certain of every row.
+        empty: number of rows with features, and thus logits, of zero.
+        seed: seed of all random numbers.
+        extra: generators of the names that dal does not know.
 
     Raises:
         KeyError: a name that is neither known nor in `extra`.
@@ -92,17 +93,17 @@ def synthetic(
 
 @dataclass(frozen=True)
 class Setting:
-    """A pool to choose from.
+    """Configuration of a synthetic query.
 
     Attributes:
-        rows: N, rows in the pool.
-        labeled: L, rows with a label.
-        n: how many to choose.
-        target: rows that the answers should serve.
-        distinct: rows that differ from one another, the pool and the labeled rows repeating them; None for all.
+        rows: number N of rows in the pool.
+        labeled: number L of labeled rows.
+        n: number of rows to select.
+        target: number of target rows.
+        distinct: number of distinct rows, which all rows repeat; `None` for all.
         classes, features, samples, multilabel, scale, empty, seed: as in `synthetic`.
-        device: where the outputs are.
-        extra: makes the names that dal does not know.
+        device: device of the outputs.
+        extra: generators of the names that dal does not know.
     """
 
     rows: int = 48
@@ -125,9 +126,9 @@ class Setting:
         return f"{kind}N = {self.rows}, n = {self.n}, L = {self.labeled}, C = {self.classes}"
 
     def query(self, strategy: Strategy, seed: int = 1) -> Query:
-        """What the strategy may look at, with a generator of its own, seeded by `seed`.
+        """Query for a strategy, with its own generator seeded by `seed`.
 
-        Holds the declared names only, each as a tensor of its own, so that every write to one can be seen.
+        It holds the declared names only, each in a separate tensor, so that any write to one is detected.
         """
         total = self.rows + self.labeled + self.target
         made = synthetic(
@@ -158,7 +159,7 @@ class Setting:
 
 
 def tensors(outputs: Outputs) -> dict[str, Tensor]:
-    """Every tensor that the outputs hold, the two factors of `OuterPoints` apart."""
+    """All tensors of the outputs by name, with the two factors of `OuterPoints` as separate entries."""
     flat: dict[str, Tensor] = {}
     for name, value in outputs._tensors.items():
         if isinstance(value, OuterPoints):
@@ -174,7 +175,7 @@ def permuted(outputs: Outputs, order: Tensor) -> Outputs:
 
 
 def _own(outputs: Outputs, rows: slice, names: Iterable[str]) -> Outputs:
-    """Those rows with the declared names only, copied."""
+    """Copy of some rows, with the declared names only."""
     held = {name: _copy(value[rows]) for name, value in outputs._tensors.items() if name in frozenset(names)}
     return Outputs(held, length=len(range(len(outputs))[rows]), multilabel=outputs.multilabel)
 

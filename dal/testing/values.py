@@ -1,4 +1,4 @@
-"""Checks that strategies and learners share: they are values, and what they declare is plain."""
+"""Checks shared by strategies and learners: value semantics, plain declarations and global randomness."""
 
 import copy
 import dataclasses
@@ -15,9 +15,9 @@ from dal.testing.conformance_report import CheckFailure, said
 
 
 def check_value(thing: Any, *, uncompared: bool = False) -> None:
-    """The thing is a frozen dataclass, equal by value, whose fields are its whole configuration.
+    """Check that an object is a frozen dataclass, equal by value, whose fields are its entire configuration.
 
-    With `uncompared`, fields declared with compare=False are allowed: factories, which have no useful equality.
+    With `uncompared`, fields declared with compare=False are allowed, for factories without a useful equality.
     """
     kind, name = type(thing), type(thing).__name__
     parameters = vars(kind).get("__dataclass_params__")
@@ -27,7 +27,7 @@ def check_value(thing: Any, *, uncompared: bool = False) -> None:
     options = {field.name for field in fields if field.init}
     hidden = sorted({field.name for field in fields} - options)
     if hidden:
-        raise CheckFailure(f"{name} has fields that are no options: {', '.join(hidden)}; a value holds nothing else")
+        raise CheckFailure(f"{name} has fields that are not options: {', '.join(hidden)}; make them options")
     wanted = set(inspect.signature(kind).parameters)
     if wanted != options:
         raise CheckFailure(f"the constructor of {name} takes {sorted(wanted)}, but its fields are {sorted(options)}")
@@ -38,7 +38,7 @@ def check_value(thing: Any, *, uncompared: bool = False) -> None:
     try:
         same_hash = hash(twin) == hash(thing)
     except TypeError as error:
-        raise CheckFailure(f"{name} must be hashable, so that it can stand in sets and keys: {error}") from error
+        raise CheckFailure(f"{name} must be hashable, for use in sets and as a key: {error}") from error
     if not same_hash:
         raise CheckFailure(f"two equal {name} must have the same hash")
     free = {field.name for field in fields if uncompared and not field.compare}
@@ -61,7 +61,7 @@ def check_value(thing: Any, *, uncompared: bool = False) -> None:
 
 
 def check_plain(thing: Any, attributes: Iterable[str]) -> None:
-    """The attributes are plain, unannotated class attributes or properties, so that none became an option."""
+    """Check that attributes are unannotated class attributes or properties, so that none becomes an option."""
     name = type(thing).__name__
     for kind in type(thing).__mro__:
         for attribute in attributes:
@@ -76,7 +76,7 @@ def check_plain(thing: Any, attributes: Iterable[str]) -> None:
 
 
 def check_names(thing: Any, attributes: Iterable[str]) -> None:
-    """Each attribute is a set of names, the same on every read."""
+    """Check that each attribute is a set of names, equal on every read."""
     name = type(thing).__name__
     for attribute in attributes:
         value = getattr(thing, attribute)
@@ -87,7 +87,7 @@ def check_names(thing: Any, attributes: Iterable[str]) -> None:
 
 
 def state_of(thing: Any) -> tuple[Any, ...]:
-    """Everything an instance holds, copied: compare before and after to see a change."""
+    """Snapshot of all attributes of an instance; compare two snapshots to detect a change."""
     held = dict(getattr(thing, "__dict__", {}))
     held |= {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
     return tuple(sorted((name, repr(value)) for name, value in held.items()))
@@ -95,7 +95,7 @@ def state_of(thing: Any) -> tuple[Any, ...]:
 
 @contextmanager
 def global_randomness(seed: int) -> Iterator[None]:
-    """The global generators of Python, NumPy and torch seeded inside, and put back afterwards."""
+    """Seed the global generators of Python, NumPy and torch inside the block, and restore them afterwards."""
     python, numpy_state = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
@@ -110,7 +110,7 @@ def global_randomness(seed: int) -> Iterator[None]:
 
 
 def drawn_from() -> dict[str, bytes]:
-    """The state of each global generator: a draw from one changes its entry."""
+    """State of each global generator; a draw changes the entry of its generator."""
     states = {
         "random": repr(random.getstate()).encode(),
         "numpy.random": repr([part.tobytes() if hasattr(part, "tobytes") else part for part in _numpy()]).encode(),
@@ -126,7 +126,7 @@ def _numpy() -> tuple[Any, ...]:
 
 
 def check_untouched(before: dict[str, bytes], what: str) -> None:
-    """No global generator was drawn from (or seeded and left so) since `before`."""
+    """Check that no global generator has been used or reseeded since `before`."""
     touched = [name for name, state in drawn_from().items() if state != before[name]]
     if touched:
         raise CheckFailure(
@@ -135,12 +135,12 @@ def check_untouched(before: dict[str, bytes], what: str) -> None:
 
 
 def construct(thing: Any) -> Any:
-    """The thing itself, or an instance of the class with its default options."""
+    """Return the object itself, or for a class an instance with its default options."""
     if not inspect.isclass(thing):
         return thing
     try:
         return thing()
     except Exception as error:
         raise CheckFailure(
-            f"{thing.__name__} cannot be made without options ({said(error)}): give an instance, or defaults"
+            f"{thing.__name__} cannot be made without options ({said(error)}): pass an instance, or add defaults"
         ) from error

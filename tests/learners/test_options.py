@@ -164,7 +164,7 @@ def test_a_model_that_names_nothing_is_refused_in_one_line(name):
 def test_a_file_is_no_model_folder(tmp_path: Path):
     (tmp_path / "weights.safetensors").write_bytes(b"")
     for name in (tmp_path / "weights.safetensors", str(tmp_path / "weights.safetensors")):
-        with pytest.raises(LearnerError, match="is a file: name the folder that it lies in"):
+        with pytest.raises(LearnerError, match="is a file: give the folder that contains it"):
             locate(name)
     with pytest.raises(LearnerError, match="does not exist"):
         locate(str(tmp_path / "weights.safetensors" / "inside"))

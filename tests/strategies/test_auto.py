@@ -76,7 +76,8 @@ def test_says_which_classes_nobody_has_given_yet():
     labels = torch.arange(40) % 4
     assert "no label yet" not in choose(PARTS, asked(labels, follow=True)).why
     why = choose(PARTS, asked(labels, follow=True, classes=6)).why
-    assert why == "Margin: 40 labels, enough to go by the model's doubt, though 2 of 6 classes have no label yet"
+    enough = "Margin: 40 labels, enough to rely on the model's uncertainty"
+    assert why == f"{enough}, though 2 of 6 classes have no label yet"
 
 
 def test_chance_decides_where_the_embeddings_know_nothing_of_the_labels():

@@ -126,13 +126,13 @@ def test_power_bald_is_bald_made_stochastic():
 
 
 def test_power_is_refused_for_scores_without_a_lowest_value():
-    with pytest.raises(ConfigError, match="those of Unbounded have not: use mode 'softrank'"):
+    with pytest.raises(ConfigError, match="Unbounded declares none: use mode 'softrank'"):
         Stochastic(Unbounded())
     assert len(choose(Stochastic(Unbounded(), "softrank"), scored([-5.0, 3.0], n=2)).positions) == 2
 
 
 def test_a_score_below_the_lowest_stated_is_refused():
-    with pytest.raises(SelectionError, match="Given scored a row -2, below the lowest value that it states, 0"):
+    with pytest.raises(SelectionError, match="Given scored a row -2, below its declared lower bound 0"):
         choose(Stochastic(Given()), scored([1.0, -2.0]))
 
 

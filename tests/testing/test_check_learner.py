@@ -349,8 +349,9 @@ def test_a_learner_that_prepares_nothing_of_ours_asks_for_data() -> None:
             raise DataError("these are no pictures")
 
     message = learner_report(Pictures())["declaration"].message
-    assert "give data (texts: DataError: these are no pictures; vectors: DataError" in message
+    assert "pass data (texts: DataError: these are no pictures; vectors: DataError" in message
 
 
 def test_what_is_no_learner_at_all_is_said_plainly() -> None:
-    assert "is no dal.learner.Learner" in learner_report(json.JSONDecoder)["declaration"].message  # type: ignore[arg-type]
+    report = learner_report(json.JSONDecoder)  # type: ignore[arg-type]
+    assert "is not a dal.learner.Learner" in report["declaration"].message

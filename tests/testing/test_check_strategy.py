@@ -522,12 +522,12 @@ def test_a_failed_check_raises_an_error_that_holds_the_report() -> None:
 
 def test_a_class_that_needs_options_is_answered_with_what_to_do() -> None:
     report = strategy_report(Phases)
-    assert "give an instance" in report["declaration"].message
+    assert "pass an instance" in report["declaration"].message
 
 
 def test_what_is_no_strategy_at_all_is_said_plainly() -> None:
     report = strategy_report(Outputs)  # type: ignore[arg-type]
-    assert "is no dal.strategy.Strategy" in report["declaration"].message
+    assert "is not a dal.strategy.Strategy" in report["declaration"].message
 
 
 def test_the_report_shows_a_line_for_each_check_and_a_summary() -> None:
