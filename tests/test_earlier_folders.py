@@ -17,7 +17,7 @@ from dal.config.stored import read_config
 from dal.data import TextData
 from dal.experiments.experiment import Cell
 from dal.learners.tfidf_learner import TfidfLearner
-from dal.modules import ActiveModule
+from dal.modules.linear import LinearClassifier
 
 FIXTURE = Path(__file__).parent / "fixtures" / "v0_1"
 CELL = "ClassBalancedMargin-seed0"
@@ -178,10 +178,10 @@ def test_old_import_works_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_old_options_and_attributes_work_in_python_and_warn(path: str) -> None:
     from dal.config.class_names import import_path
 
-    made = {"ModuleLearner": {"build": ActiveModule}, "TransformerLearner": {"model": "a/b"}}
+    made = {"ModuleLearner": {"build": LinearClassifier}, "TransformerLearner": {"model": "a/b"}}
     cls = import_path(path)
     for old, now in moved.OPTIONS[path].items():
-        value = 0.5 if cls.__name__ in {"ModuleLearner", "TransformerLearner", "ClassificationChange"} else 3
+        value = 0.5 if cls.__name__ in {"ModuleLearner", "TransformerLearner", "ClassificationChange"} else 7
         with pytest.warns(moved.RenamedWarning, match=rf"the option {old} of {cls.__name__} is called {now} from"):
             built = cls(**made.get(cls.__name__, {}), **{old: value})
         assert getattr(built, now) == value
@@ -200,7 +200,7 @@ def test_old_attributes_of_plugins_are_read_and_warn() -> None:
         class Rule(StoppingRule):
             reads = frozenset({"spent"})
 
-    with pytest.warns(moved.RenamedWarning, match="Asker.reads_record is called needs from"):
+    with pytest.warns(moved.RenamedWarning, match="Asker.reads_predictions and reads_record is called needs from"):
 
         class Asker(Oracle):
             reads_predictions = False
@@ -220,10 +220,10 @@ def test_old_attributes_of_plugins_are_read_and_warn() -> None:
 
 def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(moved.CLASSES, "dal.old.Words", "dal.learners.tfidf_learner.TfidfLearner")
-    monkeypatch.setitem(moved.MODULES, "dal.heads", "dal.learners.heads.head_posteriors")
+    monkeypatch.setitem(moved.MODULES, "dal.mistakes", "dal.errors")
     monkeypatch.setitem(moved.OPTIONS, "dal.learners.tfidf_learner.TfidfLearner", {"grams": "ngrams"})
-    assert moved.current_name("learner", "dal.heads:Draws") == "dal.learners.heads.head_posteriors.Draws"
-    assert moved.first_name("dal.learners.heads.head_posteriors.Draws") == "dal.heads.Draws"
+    assert moved.current_name("learner", "dal.mistakes:DalError") == "dal.errors.DalError"
+    assert moved.first_name("dal.errors.DalError") == "dal.mistakes.DalError"
     before = {"class_path": "dal.old.Words", "init_args": {"C": 1.0, "grams": [1, {"class_path": "other.Thing"}]}}
     now = moved.current(before)
     assert now["class_path"] == "dal.learners.tfidf_learner.TfidfLearner"

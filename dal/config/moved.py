@@ -346,8 +346,7 @@ def accept_old_flags(cls: Any, flags: Mapping[str, str]) -> None:
     else:
         wanted = {flags[old] for old in declared if vars(cls)[old]}
         cls.needs = frozenset(before - {flags[old] for old in declared} | wanted)
-    for old in declared:
-        _warn_of_attribute(cls, old, "needs")
+    _warn_of_attribute(cls, " and ".join(declared), "needs")
 
 
 def _warn_of_attribute(cls: type, old: str, now: str) -> None:

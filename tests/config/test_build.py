@@ -213,7 +213,7 @@ def plant(text: str, **options: str) -> Plant:
 
 
 def test_a_factory_makes_new_objects_with_new_objects_inside() -> None:
-    made = plant("{make: {class_path: test_config.Machine, init_args: {bells: [{class_path: test_config.Bell}]}}}")
+    made = plant("{make: {class_path: test_build.Machine, init_args: {bells: [{class_path: test_build.Bell}]}}}")
     one, other = made.make(3), made.make(4)
     assert (one.size, other.size) == (3, 4)
     assert one.bells[0] is not other.bells[0]
@@ -222,13 +222,13 @@ def test_a_factory_makes_new_objects_with_new_objects_inside() -> None:
 def test_a_factory_is_a_value_that_its_config_tells_apart() -> None:
     written = "{make: {speed: high}}"
     assert plant(written) == plant(written)
-    assert plant(written).make == Factory("test_config.Machine", {"speed": "high"})
+    assert plant(written).make == Factory("test_build.Machine", {"speed": "high"})
     assert plant(written).make != plant("{}").make
 
 
 def test_a_factory_may_be_a_function() -> None:
-    assert plant("{make: test_config.small_machine}").make(3).size == 4
-    assert plant("{make: {class_path: test_config.small_machine, init_args: {speed: high}}}").make(3).speed == "high"
+    assert plant("{make: test_build.small_machine}").make(3).size == 4
+    assert plant("{make: {class_path: test_build.small_machine, init_args: {speed: high}}}").make(3).speed == "high"
 
 
 def test_a_factory_takes_options_from_the_command_line() -> None:

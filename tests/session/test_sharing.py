@@ -17,7 +17,7 @@ from dal.data import Rows, Splits
 from dal.errors import DalError
 from dal.store.events import SKIP
 from dal.learners.probe_learner import ProbeLearner
-from dal.session.pool_state import Progress
+from dal.session.pool_state import PoolState
 from dal.session import Session
 from dal.strategies.random import Random
 
@@ -62,7 +62,7 @@ for thread in workers:
     thread.join()
 ended.set()
 reader.join()
-live, again = session._progress, Progress(pool, session._classes, session.store, hide_labels=False)
+live, again = session._progress, PoolState(pool, session._classes, session.store, hide_labels=False)
 for name in ("labeled", "taken", "declined", "codes", "weights", "proposed", "pending"):
     if not torch.equal(getattr(live, name), getattr(again, name)):
         wrong.append(name + " is not what the store says")

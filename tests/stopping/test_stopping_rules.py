@@ -184,7 +184,7 @@ def test_folder_of_another_rule_is_refused(tmp_path: Path) -> None:
 
 def test_score_without_validation_rows_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     run = experiment(tmp_path / "new", Labels(9) | TargetScore(), data=splits(validation=False))
-    with pytest.raises(ConfigError, match=r"Any reads scores on validation rows, .* give data\.validation a share"):
+    with pytest.raises(ConfigError, match=r"AnyOf reads scores on validation rows, .* give data\.validation a share"):
         run.run()
     assert not (tmp_path / "new").exists()
 
@@ -192,7 +192,7 @@ def test_score_without_validation_rows_is_refused_before_anything_is_written(tmp
 def test_rule_that_reads_what_nobody_records_is_refused() -> None:
     @dataclass(frozen=True)
     class Odd(Labels):
-        reads = frozenset({"mood", "spent"})
+        needs = frozenset({"mood", "spent"})
 
     with pytest.raises(ConfigError, match="Odd reads mood, which no round records; recorded are spent, validation"):
         experiment(None, Odd(1)).run()

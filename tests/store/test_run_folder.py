@@ -18,6 +18,7 @@ import torch
 from dal.config.stored import describe, read_config, write_config
 from dal.errors import BusyError, ConfigError, SessionError
 from dal.experiments.environment import environment, record_environment
+from dal.store import folder_lock
 from dal.store import run_folder as runfolder
 from dal.store.folder_lock import Lock
 from dal.store.run_folder import append_metrics, keep_model, read_metrics, trained_on
@@ -176,7 +177,7 @@ def test_file_system_without_locks_is_told_as_such(
     def refuse(file: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(runfolder, "_lock", refuse)
+    monkeypatch.setattr(folder_lock, "_lock", refuse)
     with pytest.raises(
         SessionError, match=r"on a file system without locks .*work in a folder on a local disk"
     ) as error:
