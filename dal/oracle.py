@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from dal.config.moved import accept_old_flags
+from dal.config.moved import accept_old_attribute, accept_old_flags, accepts_old_options
 from dal.errors import AnswerError, printable
 from dal.functional.checking import as_number, shown
 from dal.store.events import Event
@@ -26,6 +26,7 @@ class Later(Enum):
 LATER: Final = Later.LATER
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Annotation:
     """An answer to one row, with its metadata.
@@ -37,8 +38,8 @@ class Annotation:
         confidence: confidence in the answer, in [0, 1]; None when unknown.
         seconds: time to answer, in seconds; None when unknown.
         cost: cost in dollars; None when unknown.
-        beside: annotations of the same row by other sources. They do not label the row: they are stored as proposals,
-            with weight 0, so that they can be audited.
+        proposals: annotations of the same row by other sources. They do not label the row: they are stored with weight
+            0, so that they can be audited.
         text: verbatim reply of a model that declines the row because no label could be parsed from it.
     """
 
@@ -48,7 +49,7 @@ class Annotation:
     confidence: float | None = None
     seconds: float | None = None
     cost: float | None = None
-    beside: tuple["Annotation", ...] = ()
+    proposals: tuple["Annotation", ...] = ()
     text: str | None = None
 
 
@@ -74,7 +75,7 @@ class Oracle(ABC):
     Class attributes (plain and unannotated, so that they do not become options; or properties):
         hides_labels: whether the labels in the data must be hidden from the run because the answers come from them.
         source: kind of annotator, stored with each answer.
-        needs: inputs of `answer_beside`: "predictions" of the current model, "record" of the stored answers.
+        needs: inputs of `answer_with_context`: "predictions" of the current model, "record" of the stored answers.
     """
 
     hides_labels = False
@@ -84,6 +85,7 @@ class Oracle(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """Translate the attributes `reads_predictions` and `reads_record` of version 0.1 to `needs`, with a warning."""
         super().__init_subclass__(**options)
+        accept_old_attribute(cls, "answer_beside", "answer_with_context")
         accept_old_flags(cls, {"reads_predictions": "predictions", "reads_record": "record"})
 
     @abstractmethod
@@ -98,7 +100,7 @@ class Oracle(ABC):
             data: a `dal.data.Rows`.
         """
 
-    def answer_beside(
+    def answer_with_context(
         self, rows: Tensor, data: Any, predicted: Tensor | None, record: StoredAnswers | None = None
     ) -> Sequence[Any]:
         """Return one answer per row, given the current model's predictions and the stored answers.
@@ -144,7 +146,7 @@ def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[A
         )
     annotations = [oracle.said(answer) for answer in given]
     for row, annotation in zip(ids, annotations, strict=True):
-        for each in (annotation, *annotation.beside):
+        for each in (annotation, *annotation.proposals):
             _check_figures(name, row, each)
     return annotations
 

@@ -178,7 +178,11 @@ def test_old_import_works_and_warns_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_old_options_and_attributes_work_in_python_and_warn(path: str) -> None:
     from dal.config.class_names import import_path
 
-    made = {"ModuleLearner": {"build": LinearClassifier}, "TransformerLearner": {"model": "a/b"}}
+    made = {
+        "Annotation": {"value": 1},
+        "ModuleLearner": {"build": LinearClassifier},
+        "TransformerLearner": {"model": "a/b"},
+    }
     cls = import_path(path)
     for old, now in moved.OPTIONS[path].items():
         value = 0.5 if cls.__name__ in {"ModuleLearner", "TransformerLearner", "ClassificationChange"} else 7

@@ -1,5 +1,6 @@
 """Metrics, calibration, batch quality, label noise, learning curves, automation and accuracy without a test set."""
 
+from dal.config.moved import renamed_attributes
 from dal.evaluation.automation import Automation, RiskCoverage, risk_coverage, threshold
 from dal.evaluation.batch_quality import (
     balance,
@@ -16,7 +17,7 @@ from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.curves import Band, Curve, CurveComparison, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
-from dal.evaluation.noise import LabelIssues, confident_joint, doubts, estimated_joint
+from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
 from dal.evaluation.projection import principal_plane
 from dal.evaluation.statistics import holm, paired_p, tally
 from dal.evaluation.unbiased import Drawn, Estimate, draw, estimate
@@ -46,13 +47,13 @@ __all__ = [
     "costs",
     "coverage",
     "curve",
-    "doubts",
     "draw",
     "estimate",
     "estimated_joint",
     "evaluate",
     "holm",
     "label_efficiency",
+    "label_issues",
     "labels_to_reach",
     "mean_uncertainty",
     "novelty",
@@ -69,3 +70,7 @@ __all__ = [
     "threshold",
     "typical_distance",
 ]
+
+
+#: Names of version 0.1.
+__getattr__ = renamed_attributes(__name__)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dal.config.moved import renamed_attributes
 from dal.evaluation.checked_inputs import checked
 
 #: Tolerance of threshold comparisons: the mean of equal probabilities may be rounded to a value above them.
@@ -85,7 +86,7 @@ def estimated_joint(probs: Tensor, labels: Tensor) -> Tensor:
     return scaled / scaled.sum()
 
 
-def doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
+def label_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
     """Rows off the diagonal of the confident joint, ranked by margin: probable label errors.
 
     The probabilities must come from models that were not trained on the row: a model fits the labels it was trained on.
@@ -100,7 +101,7 @@ def doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
 
     Example:
         >>> probs = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
-        >>> issues = doubts(probs, torch.tensor([0, 0, 1, 1]))
+        >>> issues = label_issues(probs, torch.tensor([0, 0, 1, 1]))
         >>> issues.rows.tolist(), issues.suggested.tolist()
         ([3], [0])
     """
@@ -139,3 +140,7 @@ def _margins(probs: Tensor, labels: Tensor) -> Tensor:
 def _checked(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     probs = probs.detach().cpu().double()
     return probs, checked(labels, probs, labels.dim() == 2, "labeled rows")
+
+
+#: Names of version 0.1.
+__getattr__ = renamed_attributes(__name__)

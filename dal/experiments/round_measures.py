@@ -17,7 +17,7 @@ from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
-from dal.evaluation.noise import doubts
+from dal.evaluation.noise import label_issues
 from dal.experiments.embedding_space import Space, first, shuffled
 from dal.learner import UNREAD, watched
 from dal.learners.heads.held_out import held_out_probs
@@ -81,7 +81,7 @@ class Measures:
             text = json.dumps(self._space.map(), ensure_ascii=False) + "\n"
             with writing(folder / MAP_FILE):
                 write_whole(folder / MAP_FILE, text, private=True)
-        return {"doubts": self._doubts()}
+        return {"label_issues": self._doubts()}
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Measures:
         probs, rows, labels = self._held_out()
         if not len(rows):
             return []
-        errors, pool = doubts(probs, labels), self._session.pool
+        errors, pool = label_issues(probs, labels), self._session.pool
         given, suggested = pool.names_of(errors.given), pool.names_of(errors.suggested)
         ids = [pool.ids[row] for row in rows[errors.rows].tolist()]
         columns = zip(ids, given, suggested, errors.confidence.tolist(), strict=True)

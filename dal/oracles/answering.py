@@ -31,13 +31,13 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
     if not len(rows):
         return
     predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
-    answers = oracle.answer_beside(rows, session.pool, predicted, record)
+    answers = oracle.answer_with_context(rows, session.pool, predicted, record)
     annotations = one_said_per_row(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
     check()
     pairs = list(zip(rows.tolist(), annotations, strict=True))
-    beside = [(row, other) for row, each in pairs for other in each.beside]
-    _keep_unread(session, [*beside, *((row, each) for row, each in pairs if each.text is not None)])
-    proposed = [(row, each) for row, each in beside if not isinstance(each.value, Skip | Later)]
+    proposals = [(row, other) for row, each in pairs for other in each.proposals]
+    _keep_unread(session, [*proposals, *((row, each) for row, each in pairs if each.text is not None)])
+    proposed = [(row, each) for row, each in proposals if not isinstance(each.value, Skip | Later)]
     for (who, source), group in _grouped(proposed):
         confidence, seconds, cost = _details(group)
         indices, values = _columns(group, session.pool.classes)

@@ -113,21 +113,21 @@ class Router(Oracle):
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
         """Return one answer per row, without classifier predictions and stored answers."""
-        return self.answer_beside(rows, data, None)
+        return self.answer_with_context(rows, data, None)
 
-    def answer_beside(
+    def answer_with_context(
         self, rows: Tensor, data: Any, predicted: Tensor | None, record: StoredAnswers | None = None
     ) -> Sequence[Annotation]:
-        """Return one answer per row, with every model's answer in `beside`; `LATER` for rows left to a person."""
+        """Return one answer per row, with every model's answer in `proposals`; `LATER` for rows left to a person."""
         ids = [data.ids[row] for row in rows.tolist()]
         machines = [_annotations(machine, rows, data) for machine in self.machines]
         predictions = self._of_classifier(ids, data, predicted, record)
-        beside = [(*each, *prediction) for *each, prediction in zip(*machines, predictions, strict=True)]  # per row
+        proposals = [(*each, *prediction) for *each, prediction in zip(*machines, predictions, strict=True)]  # per row
         merger = self.merger(record, data)
-        merged = [self._merged(each, merger) for each in beside]
-        routes = [self.route(*each) for each in zip(ids, beside, merged, strict=True)]
+        merged = [self._merged(each, merger) for each in proposals]
+        routes = [self.route(*each) for each in zip(ids, proposals, merged, strict=True)]
         answers = self._of_person(rows, data, torch.tensor([route != MACHINE for route in routes], dtype=torch.bool))
-        return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(beside)]
+        return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(proposals)]
 
     def merger(self, record: StoredAnswers | None, data: Any) -> Merger | None:
         """Return the merger fitted on the audited rows; None with fewer than `merge` rows, or if nothing is merged."""
@@ -208,14 +208,14 @@ def _values(predicted: Tensor) -> list[Any]:
 def _answer(annotations: Sequence[Annotation], person: Annotation | None, merged: Merged | None) -> Annotation:
     """The person's answer if there is one, else the merged answer, else that of the first model.
 
-    All annotations are kept in `beside` with their cost, also those that could not be parsed. So is the merged answer,
-    so that the audit measures its error rate like that of the models.
+    All annotations are kept in `proposals` with their cost, also those that could not be parsed. So is the merged
+    answer, so that the audit measures its error rate like that of the models.
     """
     combined = [] if merged is None else [Annotation(merged.value, MERGED, MERGED, merged.probability)]
-    beside = (*annotations, *combined)
+    proposals = (*annotations, *combined)
     if person is not None:
-        return replace(person, beside=beside)
+        return replace(person, proposals=proposals)
     if merged is not None:
-        return Annotation(merged.value, MERGED, annotations[0].source, merged.probability, beside=beside)
+        return Annotation(merged.value, MERGED, annotations[0].source, merged.probability, proposals=proposals)
     confidence = min(each.confidence or 0.0 for each in annotations if each.source != CLASSIFIER)
-    return replace(annotations[0], confidence=confidence, cost=None, beside=beside)  # the cost is in `beside`
+    return replace(annotations[0], confidence=confidence, cost=None, proposals=proposals)  # the cost is in `proposals`

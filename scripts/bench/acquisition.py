@@ -259,7 +259,7 @@ def inertia(x: Any, clusters: Any) -> float | None:
 
 
 def smaller(case: Case, system: str) -> int | None:
-    """The batch a slow peer is asked for in the place of the whole, for cases that would take it minutes to hours."""
+    """The batch a slow peer is asked for instead of the whole, for cases that would take it minutes to hours."""
     work = case.N * case.n * max(case.D, 1)
     if case.kind == "coreset" and system == "small-text" and work > 1e9:
         return 4

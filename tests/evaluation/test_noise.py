@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dal.errors import DataError
-from dal.evaluation import confident_joint, doubts, estimated_joint
+from dal.evaluation import confident_joint, estimated_joint, label_issues
 
 
 def drawn(rows, classes, seed=0):
@@ -30,7 +30,7 @@ def believed(rows, classes, flipped, seed=0, skill=4.0):
 def test_joint_and_doubted_rows_equal_the_slow_ones(rows, classes, seed):
     probs, labels = drawn(rows, classes, seed)
     assert confident_joint(probs, labels).tolist() == slow.joint(probs.tolist(), labels.tolist())
-    found = doubts(probs, labels)
+    found = label_issues(probs, labels)
     assert found.rows.tolist() == slow.doubted(probs.tolist(), labels.tolist())
     counted = slow.counted(probs.tolist(), labels.tolist())
     assert found.suggested.tolist() == [counted[row] for row in found.rows.tolist()]
@@ -42,7 +42,7 @@ def test_joint_and_doubted_rows_equal_the_slow_ones(rows, classes, seed):
 def test_flipped_labels_are_found_and_most_of_what_is_found_is_flipped():
     for seed in range(5):
         probs, given, true, wrong = believed(2000, 5, 0.1, seed)
-        found = doubts(probs, given)
+        found = label_issues(probs, given)
         hits = wrong[found.rows]
         assert hits.sum() / wrong.sum() > 0.7  # recall; .78 to .82 when this was written
         assert hits.double().mean() > 0.95  # precision; .99 to 1
@@ -52,7 +52,7 @@ def test_flipped_labels_are_found_and_most_of_what_is_found_is_flipped():
 def test_weaker_model_finds_fewer_but_its_first_suspects_are_still_wrong():
     for seed in range(5):
         probs, given, _, wrong = believed(2000, 5, 0.1, seed, skill=3.0)
-        found = doubts(probs, given)
+        found = label_issues(probs, given)
         assert wrong[found.rows].sum() / wrong.sum() > 0.55  # .63 to .72
         assert wrong[found.rows].double().mean() > 0.85  # .94 to .98
         assert wrong[found.rows][:100].double().mean() > 0.95
@@ -69,25 +69,25 @@ def test_joint_estimates_the_share_of_wrong_labels():
 
 def test_labels_without_mistakes_are_hardly_doubted():
     probs, given, _, _ = believed(1000, 4, 0.0, skill=6.0)
-    assert len(doubts(probs, given)) < 10
+    assert len(label_issues(probs, given)) < 10
 
 
 def test_class_that_nobody_gave_is_never_suggested():
     probs = torch.tensor([[0.1, 0.0, 0.9], [0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
-    assert 2 not in doubts(probs, torch.tensor([0, 0, 1])).suggested
+    assert 2 not in label_issues(probs, torch.tensor([0, 0, 1])).suggested
 
 
 def test_one_class_and_equal_probabilities_raise_no_doubt():
-    assert len(doubts(torch.full((3, 1), 1.0), torch.tensor([0, 0, 0]))) == 0
-    assert len(doubts(torch.full((7, 2), 0.1 + 0.2), torch.tensor([0] * 7))) == 0
+    assert len(label_issues(torch.full((3, 1), 1.0), torch.tensor([0, 0, 0]))) == 0
+    assert len(label_issues(torch.full((7, 2), 0.1 + 0.2), torch.tensor([0] * 7))) == 0
 
 
 def test_every_label_of_a_multilabel_row_is_a_question_of_its_own():
     probs, given, _, wrong = believed(400, 2, 0.15, seed=3)
     other, second, _, also = believed(400, 2, 0.15, seed=4)
     both = torch.stack([probs[:, 1], other[:, 1]], 1)
-    found = doubts(both, torch.stack([given.bool(), second.bool()], 1))
-    alone, beside = doubts(probs, given), doubts(other, second)
+    found = label_issues(both, torch.stack([given.bool(), second.bool()], 1))
+    alone, beside = label_issues(probs, given), label_issues(other, second)
     assert set(found.rows.tolist()) == set(alone.rows.tolist()) | set(beside.rows.tolist())
     at = {row: i for i, row in enumerate(found.rows.tolist())}
     for row in alone.rows.tolist():
@@ -100,8 +100,8 @@ def test_every_label_of_a_multilabel_row_is_a_question_of_its_own():
 
 def test_probabilities_that_are_not_numbers_and_missing_labels_are_refused():
     with pytest.raises(DataError, match="NaN or infinite for 1 of 2 labeled rows"):
-        doubts(torch.tensor([[0.5, float("nan")], [0.5, 0.5]]), torch.tensor([0, 1]))
+        label_issues(torch.tensor([[0.5, float("nan")], [0.5, 0.5]]), torch.tensor([0, 1]))
     with pytest.raises(DataError, match="1 of 2 labeled rows have no label"):
         confident_joint(torch.full((2, 2), 0.5), torch.tensor([0, -1]))
     with pytest.raises(DataError, match="no labeled rows"):
-        doubts(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+        label_issues(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))

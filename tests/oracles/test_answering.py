@@ -77,8 +77,8 @@ ANSWERS = {
     "a confidence that is a text": (lambda rows: said(rows, confidence="high"), "with a confidence of 'high'"),
     "a negative price": (lambda rows: said(rows, cost=-1.0), "with a cost of -1.0"),
     "an infinite time": (lambda rows: said(rows, seconds=math.inf), "with a seconds of inf"),
-    "a word beside": (
-        lambda rows: said(rows, beside=(Annotation(1, "b", confidence=math.nan),)),
+    "a word proposals": (
+        lambda rows: said(rows, proposals=(Annotation(1, "b", confidence=math.nan),)),
         "a confidence of nan",
     ),
 }

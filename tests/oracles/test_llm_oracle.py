@@ -171,9 +171,9 @@ def test_the_classifier_is_heard_where_it_is_wanted() -> None:
     machine = LLMOracle(WordLabeler())
     router = Router([machine], Simulated(), audit=0.0, classifier=True)
     predicted = (data.labels[:10] + 1) % 4  # always something else
-    said = router.answer_beside(torch.arange(10), data, predicted)
+    said = router.answer_with_context(torch.arange(10), data, predicted)
     assert all(each.source == "simulated" for each in said)
-    assert all(each.source == "llm" for each in router.answer_beside(torch.arange(10), data, data.labels[:10]))
+    assert all(each.source == "llm" for each in router.answer_with_context(torch.arange(10), data, data.labels[:10]))
 
 
 def test_two_machines_of_one_name_are_refused() -> None:

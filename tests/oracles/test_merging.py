@@ -189,13 +189,13 @@ def test_a_batch_that_was_half_answered_at_a_kill_gets_the_same_answers(tmp_path
 def test_the_classifiers_word_is_kept_and_does_not_change_while_the_row_waits():
     data, router = rows(40), Router([GOOD], audit=0.0, classifier=True)
     places = torch.arange(10)
-    first = router.answer_beside(places, data, (data.labels[:10] + 1) % 4, StoredAnswers())
-    words = [word for each in first for word in each.beside if word.who == CLASSIFIER]
+    first = router.answer_with_context(places, data, (data.labels[:10] + 1) % 4, StoredAnswers())
+    words = [word for each in first for word in each.proposals if word.who == CLASSIFIER]
     assert [word.value for word in words] == ((data.labels[:10] + 1) % 4).tolist()
     record = StoredAnswers(
         [Proposal(data.ids[i], data.classes[word.value], CLASSIFIER) for i, word in enumerate(words)]
     )
-    again = router.answer_beside(places, data, data.labels[:10], record)
+    again = router.answer_with_context(places, data, data.labels[:10], record)
     assert again == first
 
 

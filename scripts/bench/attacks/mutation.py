@@ -125,7 +125,7 @@ ENCODED: Change = _encode
 
 
 def changed_value(value: Any, point: random.Random) -> Any:
-    """Another value in the place of one."""
+    """One value replaced by another."""
     if isinstance(value, str) and point.random() < 0.5:
         token = point.choice(TOKENS).decode("utf-8", "replace")
         at = point.randrange(len(value) + 1)

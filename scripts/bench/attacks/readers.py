@@ -247,7 +247,7 @@ def _of_vectors(pool: Any, content: bytes) -> list[str]:
 
 
 def _csv_texts(decoded: str) -> list[str] | None:
-    """The texts of a CSV file that leaves no room for doubt; None where it does."""
+    """The texts of a CSV file that can be read in one way only; None otherwise."""
     if "\r" in decoded or "\0" in decoded:
         return None
     for line in decoded.split("\n"):  # a quote in the middle of a cell is read in several ways

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from dal.evaluation import doubts
+from dal.evaluation import label_issues
 from dal.learners.heads.held_out import _folds, held_out_probs
 from dal.learners.training.tensor_rows import TensorPrepared
 
@@ -49,7 +49,7 @@ def test_wrong_answers_among_separable_rows_are_found():
     given = true.clone()
     given[:30] = (given[:30] + 1) % 4
     probs, judged = held_out_probs(points, given, 4)
-    found = doubts(probs[judged], given[judged]).rows[:30]
+    found = label_issues(probs[judged], given[judged]).rows[:30]
     assert (found < 30).double().mean() > 0.9
     assert torch.equal(held_out_probs(points, given, 4)[0], probs)
 
