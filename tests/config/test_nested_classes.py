@@ -94,7 +94,7 @@ def test_stopping_rules_nested_twenty_deep_are_built(tmp_path: Path) -> None:
 
 def test_a_wrong_value_inside_nested_classes_has_its_place(tmp_path: Path) -> None:
     rule = nested(3, "{AllOf: {rules: [@]}}", "{Labels: {max_labels: many}}")
-    with pytest.raises(ConfigError, match=r"run\.yaml:3: stop\.rules.*most takes a whole number, not 'many'"):
+    with pytest.raises(ConfigError, match=r"run\.yaml:3: stop\.rules.*max_labels takes a whole number, not 'many'"):
         written(tmp_path, f"stop: {rule}\n")
 
 
