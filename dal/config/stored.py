@@ -69,14 +69,18 @@ def _path(value: Any) -> str:
 
 def canonical(config: Any) -> Any:
     """Config with current names, short ones where declared, so that configs of all versions can be compared."""
+    return _with_declared_names(moved.current(config))
+
+
+def _with_declared_names(config: Any) -> Any:
     if isinstance(config, list):
-        return [canonical(item) for item in config]
+        return [_with_declared_names(item) for item in config]
     if not isinstance(config, dict):
         return config
-    current = {key: canonical(item) for key, item in moved.current(config).items()}
-    if isinstance(current.get("class_path"), str):
-        current["class_path"] = plugins.declared_name(current["class_path"].replace(":", "."))
-    return current
+    renamed = {key: _with_declared_names(item) for key, item in config.items()}
+    if isinstance(renamed.get("class_path"), str):
+        renamed["class_path"] = plugins.declared_name(renamed["class_path"].replace(":", "."))
+    return renamed
 
 
 def write_config(folder: Path, config: Any, *, kind: str, ignored: Sequence[str] = ()) -> None:
