@@ -53,6 +53,10 @@ class CapError(LLMError):
     """The next request could exceed the cap in dollars. All paid answers are in the cache."""
 
 
+class RenamedWarning(FutureWarning):
+    """A name of version 0.1 is used in a user's own code or config. It ends with version 0.3."""
+
+
 class MissingExtraError(DalError):
     """An optional dependency is not installed."""
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
+from dal.errors import RenamedWarning
+
 T = TypeVar("T")
 
 #: Module in version 0.1 -> module now.
@@ -238,10 +240,6 @@ OPTIONS: dict[str, dict[str, str]] = {
     "dal.stopping.prediction_rules.ClassificationChange": {"most": "max_change"},
     "dal.stopping.score_rules.Plateau": {"least_gain": "min_gain", "least_rounds": "min_rounds"},
 }
-
-
-class RenamedWarning(FutureWarning):
-    """A name of version 0.1 in a user's own code, which ends with version 0.3."""
 
 
 def current_name(kind: str | None, name: str) -> str:

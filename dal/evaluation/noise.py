@@ -107,7 +107,7 @@ def label_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
     """
     probs, labels = _checked(probs, labels)
     if labels.dim() == 2:
-        return _multilabel_doubts(probs, labels)
+        return _multilabel_issues(probs, labels)
     counted = confident_classes(probs, labels)
     margin = _margins(probs, labels)
     rows = ((counted >= 0) & (counted != labels)).nonzero().flatten()
@@ -116,7 +116,7 @@ def label_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
     return LabelIssues(rows, labels[rows], suggested, probs[rows, suggested], margin[rows])
 
 
-def _multilabel_doubts(probs: Tensor, labels: Tensor) -> LabelIssues:
+def _multilabel_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
     wrong, margins = torch.zeros_like(labels), torch.full_like(probs, torch.inf)
     for label in range(probs.shape[1]):
         both, given = torch.stack([1 - probs[:, label], probs[:, label]], 1), labels[:, label].long()

@@ -81,7 +81,7 @@ class Measures:
             text = json.dumps(self._space.map(), ensure_ascii=False) + "\n"
             with writing(folder / MAP_FILE):
                 write_whole(folder / MAP_FILE, text, private=True)
-        return {"label_issues": self._doubts()}
+        return {"label_issues": self._label_issues()}
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Measures:
         distances, nearest = self._space.of_batch(rows)
         return {"batch": distances | measured, "nearest": nearest}
 
-    def _doubts(self) -> list[dict[str, Any]]:
+    def _label_issues(self) -> list[dict[str, Any]]:
         """Suspected label errors found by confident learning, most suspicious first."""
         probs, rows, labels = self._held_out()
         if not len(rows):

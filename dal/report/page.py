@@ -84,7 +84,7 @@ def _sections(
         batches.overlap(run),
         pool.section(run, maps),
         chosen.section(run, rows),
-        chosen.doubts(run),
+        chosen.label_issues(run),
         answered.section(run, shown),
         costs.section(run),
         rounds.section(run),

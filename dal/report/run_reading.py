@@ -16,6 +16,7 @@ from dal.report.measures import number as is_number
 from dal.store.bounded_json import parse_json
 from dal.store.events import Event, Value, standing
 from dal.store.label_store import LabelStore
+from dal.store.metrics_line import MetricsLine
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread
 
@@ -303,7 +304,7 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
             continue
         labels = record.get("labels")
         key = (labels, 0) if is_number(labels) else (float("inf"), number)
-        rounds[key] = record
+        rounds[key] = MetricsLine(record)
     return tuple(rounds[key] for key in sorted(rounds)), torn
 
 

@@ -30,6 +30,7 @@ from dal.stopping.rule import History, StoppingRule, Verdict
 from dal.store.events import Answer, Skip
 from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
+from dal.store.metrics_line import MetricsLine
 from dal.store.proposals import Proposal
 from dal.store.run_folder import LABELS, METRICS, append_metrics, check_folder, read_metrics
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
@@ -604,7 +605,7 @@ class Session:
         """Append the metrics of a round to `metrics` and, synced to disk, to the folder's `metrics.jsonl`."""
         if self.folder is not None:
             append_metrics(self.folder, line)
-        self.metrics.append(dict(line))
+        self.metrics.append(MetricsLine(line))
 
     # -- stopping --------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from dal.store.atomic_files import (
     write_whole,
 )
 from dal.store.bounded_json import parse_json
+from dal.store.metrics_line import MetricsLine
 
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"
@@ -122,7 +123,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")[:-1]  # after the last newline: empty, or an incomplete line
     except (OSError, ValueError) as error:
         raise SessionError(f"{named(path)} cannot be read: {reason_of(error)}") from error
-    metrics = []
+    metrics: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
             entry = parse_json(line)
@@ -139,7 +140,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
                 raise SessionError(
                     f"{named(path)}, line {number}: {shortened(key)} is {shortened(repr(value))}: restore the file"
                 )
-        metrics.append(entry)
+        metrics.append(MetricsLine(entry))
     return metrics
 
 

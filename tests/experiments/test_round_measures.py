@@ -67,7 +67,7 @@ def labeled_session(answers: int = 30, **changes: Any) -> Session:
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_every_round_has_all_keys_and_the_last_the_doubts_and_all_is_finite_json(
+def test_every_round_has_all_keys_and_the_last_the_label_issues_and_all_is_finite_json(
     tmp_path: Path, multilabel: bool
 ) -> None:
     found = lines(tmp_path, data=splits(multilabel))
@@ -81,7 +81,7 @@ def test_every_round_has_all_keys_and_the_last_the_doubts_and_all_is_finite_json
         assert sum(line["reliability"]["count"]) == (240 if multilabel else 60)
         assert line["pool"]["count"] == line["pool"]["of"] == 150 - line["labels"]
         json.dumps(line, allow_nan=False)
-    assert ["doubts" in line for line in found] == [False, False, True]
+    assert ["label_issues" in line for line in found] == [False, False, True]
     assert (tmp_path / "Margin-seed0" / MAP_FILE).is_file()
 
 
@@ -261,7 +261,7 @@ def test_run_without_hidden_labels_and_without_a_test_is_measured_by_what_is_the
         assert not line.keys() & (FLAT | {"per_class", "per_group", "reliability", "scaled", "pool", "accuracy"})
         assert line["batch"]["coverage_mean"] > 0
         assert line["cost"] == {"labels": 0.0, "llm": 0.0, "annotator_seconds": 0.0}
-    assert "doubts" in found[-1]
+    assert "label_issues" in found[-1]
 
 
 def test_labels_that_came_with_the_data_are_covered_but_no_batch(tmp_path: Path) -> None:
@@ -291,13 +291,13 @@ def test_map_holds_every_labeled_row_at_the_number_of_its_line(tmp_path: Path, m
     assert sum(number == 0 for number in numbers.values()) == 30
 
 
-def test_rule_that_ends_a_run_early_gets_the_doubts_too() -> None:
+def test_rule_that_ends_a_run_early_gets_the_label_issues_too() -> None:
     found = lines(stop=Labels(max_labels=15))
     assert len(found) == 2
-    assert "doubts" in found[-1]
+    assert "label_issues" in found[-1]
 
 
-def test_wrong_answers_of_the_oracle_are_among_the_doubts() -> None:
+def test_wrong_answers_of_the_oracle_are_among_the_label_issues() -> None:
     inputs, labels = material.clusters(400, spread=1.5)
     test, truth = material.clusters(60, seed=1, spread=1.5)
     data = Splits(Rows.from_inputs(inputs, labels, NAMES), Rows.from_inputs(test, truth, NAMES))
@@ -308,12 +308,14 @@ def test_wrong_answers_of_the_oracle_are_among_the_doubts() -> None:
     rows = data.pool.rows_of(asked)
     given = [NAMES[code] for code in oracle.answer(rows, data.pool)]
     wrong = {row for row, name in zip(asked, given, strict=True) if name != true[row]}
-    doubted = [entry["row"] for entry in found[-1]["doubts"]]
+    suspected = [entry["row"] for entry in found[-1]["label_issues"]]
     assert len(wrong) > 10
-    assert len(wrong & set(doubted)) / len(wrong) > 0.6
-    assert len(wrong & set(doubted[:10])) >= 8
-    assert all(0 <= entry["confidence"] <= 1 for entry in found[-1]["doubts"])
-    assert all(entry["given"] == dict(zip(asked, given, strict=True))[entry["row"]] for entry in found[-1]["doubts"])
+    assert len(wrong & set(suspected)) / len(wrong) > 0.6
+    assert len(wrong & set(suspected[:10])) >= 8
+    assert all(0 <= entry["confidence"] <= 1 for entry in found[-1]["label_issues"])
+    assert all(
+        entry["given"] == dict(zip(asked, given, strict=True))[entry["row"]] for entry in found[-1]["label_issues"]
+    )
 
 
 def test_retracted_answer_no_longer_covers_the_pool() -> None:

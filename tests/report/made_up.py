@@ -105,7 +105,7 @@ def measured(line, *, price=0.5, llm=0.0):
             "space": "embeddings",
         },
         "cost": {"labels": price * line["labels"], "llm": llm, "annotator_seconds": 12.0 * line["labels"]},
-        "doubts": [
+        "label_issues": [
             {"row": line["rows"][i], "given": "billing", "suggested": "access", "confidence": 0.97 - 0.1 * i}
             for i in range(min(2, asked))
         ],

@@ -22,7 +22,7 @@ SECTIONS = {
     "overlap": "What the strategies have in common",
     "map": "Map of the pool",
     "chosen": "Rows chosen in each round",
-    "doubts": "Labels worth a second look",
+    "label_issues": "Labels worth a second look",
     "cost": "What it cost",
     "prediction": "What more labels would bring",
 }
@@ -151,11 +151,11 @@ def test_only_as_many_maps_are_shown_as_the_page_can_carry(tmp_path, monkeypatch
 
 
 def test_row_that_several_runs_doubt_comes_first_and_once(tmp_path):
-    doubts = {0: [("x", 0.9), ("y", 0.6)], 1: [("y", 0.8)]}
-    for seed, found in doubts.items():
+    issues = {0: [("x", 0.9), ("y", 0.6)], 1: [("y", 0.8)]}
+    for seed, found in issues.items():
         told = [{"row": r, "given": "billing", "suggested": "access", "confidence": c} for r, c in found]
-        write_cell(tmp_path / f"Margin-seed{seed}", [record("Margin", seed, 0, doubts=told)], answers=False)
-    table = tables(chosen.doubts(read(tmp_path)))["Probable label errors"]
+        write_cell(tmp_path / f"Margin-seed{seed}", [record("Margin", seed, 0, label_issues=told)], answers=False)
+    table = tables(chosen.label_issues(read(tmp_path)))["Probable label errors"]
     assert [tuple(r) for r in table.rows] == [
         ("y", "billing", "access", pytest.approx(0.7), 2),
         ("x", "billing", "access", 0.9, 1),
@@ -259,5 +259,5 @@ def test_key_of_another_shape_is_no_reason_to_fail(tmp_path, key, value):
     run = read(tmp_path)
     for section in (quality.section, quality.classes, quality.groups, calibration.section, batches.section):
         section(run)
-    for section in (chosen.section, chosen.doubts, costs.section):
+    for section in (chosen.section, chosen.label_issues, costs.section):
         section(run)

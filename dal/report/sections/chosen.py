@@ -153,12 +153,14 @@ class _Suspect:
     text: str
 
 
-def doubts(run: Run) -> Section | None:
+def label_issues(run: Run) -> Section | None:
     """Probable label errors, those reported by the most cells first."""
     texts = run.config.get("show_texts") is True
     suspects: dict[str, _Suspect] = {}
     for cell in run.cells:
-        issues = [d for d in _list(cell.last.get("doubts")) if isinstance(d, Mapping) and d.get("row") is not None]
+        issues = [
+            d for d in _list(cell.last.get("label_issues")) if isinstance(d, Mapping) and d.get("row") is not None
+        ]
         text_of = wordings(cell) if texts and issues else {}
         for issue in issues:
             row = str(issue["row"])
@@ -171,10 +173,10 @@ def doubts(run: Run) -> Section | None:
         + ((d.text,) if texts else ())
         for row, d in ordered
     ]
-    return _doubts_section(rows, texts) if rows else None
+    return _label_issues_section(rows, texts) if rows else None
 
 
-def _doubts_section(rows: list[Row], texts: bool) -> Section:
+def _label_issues_section(rows: list[Row], texts: bool) -> Section:
     columns = (
         TableColumn("row", "Row", "id"),
         TableColumn("given", "Given", "text"),
@@ -191,8 +193,8 @@ def _doubts_section(rows: list[Row], texts: bool) -> Section:
     parts: list[Part] = [shown]
     if len(rows) > MAX_DOUBTS:
         parts.append(Statement(f"The first {MAX_DOUBTS} of {len(rows)}."))
-    parts.append(Table("doubts", "Probable label errors", columns, rows, hidden=True))
-    return Section("doubts", "Labels worth a second look", "Label errors", tuple(parts))
+    parts.append(Table("label_issues", "Probable label errors", columns, rows, hidden=True))
+    return Section("label_issues", "Labels worth a second look", "Label errors", tuple(parts))
 
 
 def wordings(cell: CellRecord) -> dict[str, str]:
