@@ -1,5 +1,6 @@
 """Folders that version 0.1 made: they resume to what it would have chosen, report, and take answers."""
 
+import inspect
 import json
 import shutil
 import sqlite3
@@ -184,6 +185,15 @@ def test_old_options_and_attributes_work_in_python_and_warn(path: str) -> None:
         "TransformerLearner": {"model": "a/b"},
     }
     cls = import_path(path)
+    if not isinstance(cls, type):
+        for old, now in moved.OPTIONS[path].items():
+            assert now in inspect.signature(cls).parameters
+            called = pytest.warns(
+                moved.RenamedWarning, match=f"the option {old} of {cls.__name__} is called {now} from"
+            )
+            with called, pytest.raises(TypeError, match="which is given as well"):
+                cls(**{old: 1, now: 1})
+        return
     for old, now in moved.OPTIONS[path].items():
         value = 0.5 if cls.__name__ in {"ModuleLearner", "TransformerLearner", "ClassificationChange"} else 7
         with pytest.warns(moved.RenamedWarning, match=rf"the option {old} of {cls.__name__} is called {now} from"):
@@ -193,6 +203,18 @@ def test_old_options_and_attributes_work_in_python_and_warn(path: str) -> None:
             assert getattr(built, old) == value
         with pytest.warns(moved.RenamedWarning), pytest.raises(TypeError, match="which is given as well"):
             cls(**made.get(cls.__name__, {}), **{old: value, now: value})
+
+
+@pytest.mark.parametrize("path", moved.ATTRIBUTES)
+def test_old_attributes_are_read_and_warn(path: str) -> None:
+    from dal.config.class_names import import_path
+
+    cls = import_path(path)
+    for old, now in moved.ATTRIBUTES[path].items():
+        present = type("Present", (cls,), {now: 7, "__init__": lambda self: None, "__abstractmethods__": frozenset()})()
+        with pytest.warns(moved.RenamedWarning, match=rf"{cls.__name__}\.{old} is called {now} from") as warned:
+            assert getattr(present, old) == 7
+        assert warned[0].filename == __file__
 
 
 def test_old_attributes_of_plugins_are_read_and_warn() -> None:

@@ -11,11 +11,12 @@ import importlib.machinery
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from dal.errors import RenamedWarning
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Module in version 0.1 -> module now.
 MODULES: dict[str, str] = {
@@ -226,7 +227,7 @@ CLASSES: dict[str, str] = {
 #: What a short name stands for, such as "stopping rule" -> short name in version 0.1 -> short name now.
 NAMES: dict[str, dict[str, str]] = {"stopping rule": {"All": "AllOf", "Any": "AnyOf"}}
 
-#: Present import path of a class -> option in version 0.1 -> option now.
+#: Present import path of a class or function -> option or keyword in version 0.1 -> its name now.
 OPTIONS: dict[str, dict[str, str]] = {
     "dal.learners.module_learner.ModuleLearner": {"clip": "gradient_clip_val", "stop_below": "target_train_loss"},
     "dal.learners.transformer_learner.TransformerLearner": {
@@ -240,6 +241,9 @@ OPTIONS: dict[str, dict[str, str]] = {
     "dal.stopping.prediction_rules.ClassificationChange": {"most": "max_change"},
     "dal.stopping.score_rules.Plateau": {"least_gain": "min_gain", "least_rounds": "min_rounds"},
 }
+
+#: Present import path of a class -> attribute or method in version 0.1 -> its name now. Options are attributes anyway.
+ATTRIBUTES: dict[str, dict[str, str]] = {}
 
 
 def current_name(kind: str | None, name: str) -> str:
@@ -304,36 +308,56 @@ def first(config: Any) -> Any:
 
 def accepts_old_options(cls: type[T]) -> type[T]:
     """A class decorator: options and attributes of `OPTIONS` work under their old names, with a `RenamedWarning`."""
-    renamed = renamed_options(cls)
-    begin = cls.__init__
-
-    @functools.wraps(begin)
-    def __init__(self: Any, *args: Any, **options: Any) -> None:
-        for old in [name for name in options if name in renamed]:
-            _warn_of_option(cls, old, renamed[old])
-            if renamed[old] in options:
-                raise TypeError(f"{cls.__name__}: {old} was renamed to {renamed[old]}, which is given as well")
-            options[renamed[old]] = options.pop(old)
-        begin(self, *args, **options)
-
-    def attribute(old: str, now: str) -> property:
-        def read(self: Any) -> Any:
-            _warn_of_option(cls, old, now)
-            return getattr(self, now)
-
-        return property(read, doc=f"Renamed to `{now}`.")
-
-    cls.__init__ = __init__  # type: ignore[method-assign]
-    for old, now in renamed.items():
-        setattr(cls, old, attribute(old, now))
+    cls.__init__ = accepts_old_keywords(cls.__init__, cls)  # type: ignore[method-assign]
+    for old, now in renamed_options(cls).items():
+        _add_old_attribute(cls, old, now, _warn_of_option)
     return cls
+
+
+def accepts_old_attributes(cls: type[T]) -> type[T]:
+    """A class decorator: attributes and methods of `ATTRIBUTES` work under their old names, with a `RenamedWarning`."""
+    for old, now in ATTRIBUTES.get(f"{cls.__module__}.{cls.__qualname__}", {}).items():
+        _add_old_attribute(cls, old, now, _warn_of_attribute)
+    return cls
+
+
+def accepts_old_keywords(function: F, owner: Any = None) -> F:
+    """A function decorator: keywords of `OPTIONS` work under their old names, with a `RenamedWarning`.
+
+    Args:
+        function: what is called.
+        owner: class or function with the entry in `OPTIONS`; None for `function` itself.
+    """
+    owner = function if owner is None else owner
+    renamed = renamed_options(owner)
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        for old in [name for name in options if name in renamed]:
+            _warn_of_option(owner, old, renamed[old])
+            if renamed[old] in options:
+                raise TypeError(f"{owner.__name__}: {old} was renamed to {renamed[old]}, which is given as well")
+            options[renamed[old]] = options.pop(old)
+        return function(*args, **options)
+
+    return cast(F, call)
+
+
+def _add_old_attribute(cls: type, old: str, now: str, warn: Callable[[Any, str, str], None]) -> None:
+    """Add a property `old` to a class that warns and reads `now`."""
+
+    def read(self: Any) -> Any:
+        warn(cls, old, now)
+        return getattr(self, now)
+
+    setattr(cls, old, property(read, doc=f"Renamed to `{now}`."))
 
 
 def accept_old_attribute(cls: type, old: str, now: str) -> None:
     """Set the class attribute `now` of a plugin's class that declares it under its old name, and warn."""
     if old in vars(cls) and now not in vars(cls):
         setattr(cls, now, vars(cls)[old])
-        _warn_of_attribute(cls, old, now)
+        _warn_of_attribute(cls, old, now, stacklevel=4)
 
 
 def accept_old_flags(cls: Any, flags: Mapping[str, str]) -> None:
@@ -347,12 +371,12 @@ def accept_old_flags(cls: Any, flags: Mapping[str, str]) -> None:
     else:
         wanted = {flags[old] for old in declared if vars(cls)[old]}
         cls.needs = frozenset(before - {flags[old] for old in declared} | wanted)
-    _warn_of_attribute(cls, " and ".join(declared), "needs")
+    _warn_of_attribute(cls, " and ".join(declared), "needs", stacklevel=4)
 
 
-def _warn_of_attribute(cls: type, old: str, now: str) -> None:
+def _warn_of_attribute(cls: type, old: str, now: str, stacklevel: int = 3) -> None:
     text = f"{cls.__name__}.{old} is called {now} from version 0.2 on; the old name ends with 0.3"
-    warnings.warn(text, RenamedWarning, stacklevel=4)
+    warnings.warn(text, RenamedWarning, stacklevel)
 
 
 def _warn_of_option(cls: type, old: str, now: str) -> None:
