@@ -8,13 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
+from dal.config.moved import (
+    accept_old_attribute,
+    accept_old_instance_attribute,
+    accepts_old_attributes,
+    renamed_attributes,
+)
 from dal.monitor import SILENT, Monitor
 from dal.outputs import Outputs, closure
 
-__all__ = ["SILENT", "UNREAD", "Learner", "Monitor", "Predictor", "Prepared", "watched"]
+__all__ = ["SILENT", "UNPARSED_SHARE", "Learner", "Monitor", "Predictor", "Prepared", "recorded_outputs"]
 
 #: Output of models that answer in text: (N,) share of the answers for each row that could not be parsed.
-UNREAD = "unread"
+UNPARSED_SHARE = "unread"
 
 
 class Prepared(ABC):
@@ -32,19 +38,25 @@ class Prepared(ABC):
         """Return the rows as one batch on the CPU, padded to the longest row."""
 
 
+@accepts_old_attributes
 class Predictor(ABC):
     """A trained model, or an untrained one that provides its label-free names only.
 
     Attributes:
         approximate: whether a pass runs in reduced precision unless `exact` is requested. The session then rescores
             the best rows of a `rowwise` strategy exactly.
-        unreadable: verbatim responses of a text-generating model that could not be parsed, keyed by the index of the
-            row in the last pass. Such a model also provides `UNREAD` from the same pass; each round's record and the
+        unparsed_responses: verbatim responses of a text-generating model that could not be parsed, keyed by the index of the
+            row in the last pass. Such a model also provides `UNPARSED_SHARE` from the same pass; each round's record and the
             report show that share.
     """
 
     approximate: bool = False
-    unreadable: Mapping[int, str] = MappingProxyType({})
+    unparsed_responses: Mapping[int, str] = MappingProxyType({})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Read `unreadable` of a class that declares it as in version 0.1, with a warning."""
+        super().__init_subclass__(**options)
+        accept_old_instance_attribute(cls, "unreadable", "unparsed_responses")
 
     @abstractmethod
     def outputs(
@@ -76,19 +88,25 @@ class Predictor(ABC):
         """Write the model atomically to a folder that `Learner.load` can read."""
 
 
+@accepts_old_attributes
 class Learner(ABC):
     """Immutable recipe for training a model. Subclasses are frozen dataclasses; fields are options.
 
     Attributes:
         provides: names of the outputs that the model computes (`logits`, `features`, `embeddings`, `mc_logits`, ...).
         label_free: names that need no training. A strategy that reads only these causes no fit.
-        unknown: whether `mc_logits` may have one extra column, for samples without an answer.
+        has_unknown_class: whether `mc_logits` may have one extra column, for samples without an answer.
     """
 
     provides = frozenset()  # type: ignore[var-annotated]
     label_free = frozenset()  # type: ignore[var-annotated]
-    unknown = False
+    has_unknown_class = False
     advice = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept the attribute `unknown` of version 0.1 as `has_unknown_class`, with a warning."""
+        super().__init_subclass__(**options)
+        accept_old_attribute(cls, "unknown", "has_unknown_class")
 
     @abstractmethod
     def prepare(self, data: Any) -> Prepared:
@@ -132,11 +150,15 @@ class Learner(ABC):
         """Load the predictor that `Predictor.save` wrote to `folder`."""
 
 
-def watched(names: Iterable[str]) -> frozenset[str]:
+def recorded_outputs(names: Iterable[str]) -> frozenset[str]:
     """Return the names that every pass reads for the round's record, from a model that provides `names`.
 
     Example:
-        >>> watched({"logits", "unread"}), watched({"logits"})
+        >>> recorded_outputs({"logits", "unread"}), recorded_outputs({"logits"})
         (frozenset({'unread'}), frozenset())
     """
-    return frozenset({UNREAD}) & closure(names)
+    return frozenset({UNPARSED_SHARE}) & closure(names)
+
+
+#: Names of version 0.1.
+__getattr__ = renamed_attributes(__name__)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.config.moved import renamed_attributes
 from dal.errors import NeedError
 from dal.functional import disagreement
 from dal.functional.blocks import blocks, by_blocks
@@ -27,7 +28,7 @@ FOLLOWS: Mapping[str, frozenset[str]] = {
 
 #: Reductions over the K samples -> name of the samples. They are computed batch by batch during the pass, so that
 #: N*K*C floats are never held.
-FOLDS: Mapping[str, str] = {
+REDUCTIONS: Mapping[str, str] = {
     "mutual_information": "mc_logits",  # (N,): BALD, in nats
     "vote_counts": "mc_logits",  # (N, C): number of the K samples that vote for each class
     "vote_shares": "mc_logits",  # (N, C): vote counts divided by K, 0 to 1
@@ -39,20 +40,20 @@ FOLDS: Mapping[str, str] = {
 def closure(provides: Iterable[str]) -> frozenset[str]:
     """Return all names that can be read from a model that computes `provides`."""
     names = frozenset(provides)
-    names |= {name for name, source in FOLDS.items() if source in names}
+    names |= {name for name, source in REDUCTIONS.items() if source in names}
     return names | {name for name, sources in FOLLOWS.items() if sources <= names}
 
 
 def sources(names: Iterable[str]) -> frozenset[str]:
     """Return the names that a pass must collect so that all of `names` can be read.
 
-    Derived names are replaced by their sources. A reduction over samples (see `FOLDS`) is collected itself, unless its
-    samples are collected anyway.
+    Derived names are replaced by their sources. A reduction over samples (see `REDUCTIONS`) is collected itself, unless
+    its samples are collected anyway.
     """
     wanted: frozenset[str] = frozenset()
     for name in names:
         wanted |= FOLLOWS.get(name, frozenset({name}))
-    return frozenset(name for name in wanted if FOLDS.get(name) not in wanted)
+    return frozenset(name for name in wanted if REDUCTIONS.get(name) not in wanted)
 
 
 def log_probs(logits: Tensor, multilabel: bool = False) -> Tensor:
@@ -79,13 +80,13 @@ def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False)
 
 
 @torch.no_grad()
-def fold(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
-    """Compute the reduction `name` (see `FOLDS`) of mc_logits (N, K, C), in blocks of rows."""
+def reduce_samples(name: str, mc_logits: Tensor, multilabel: bool = False) -> Tensor:
+    """Compute the reduction `name` (see `REDUCTIONS`) of mc_logits (N, K, C), in blocks of rows."""
     N, K, C = mc_logits.shape
-    return by_blocks(lambda block: _fold(name, mc_logits[block], multilabel), N, K * C, mc_logits.device)
+    return by_blocks(lambda block: _reduced_block(name, mc_logits[block], multilabel), N, K * C, mc_logits.device)
 
 
-def _fold(name: str, mc_logits: Tensor, multilabel: bool) -> Tensor:
+def _reduced_block(name: str, mc_logits: Tensor, multilabel: bool) -> Tensor:
     if name == "vote_counts":
         return _votes(mc_logits, multilabel)
     if name == "vote_shares":
@@ -178,7 +179,7 @@ class Outputs:
         return self[name]
 
     def _derive(self, name: str) -> Value:
-        missing = FOLLOWS.get(name, {FOLDS[name]} if name in FOLDS else {name}) - self._tensors.keys()
+        missing = FOLLOWS.get(name, {REDUCTIONS[name]} if name in REDUCTIONS else {name}) - self._tensors.keys()
         if missing:
             available = listing(self._tensors)
             raise NeedError(f"{name!r} was not computed: there is no {listing(missing)} among {available}")
@@ -234,8 +235,8 @@ def _derived(function: Callable[..., Value], *names: str) -> Callable[[Outputs],
     return lambda outputs: function(*(outputs._tensors[name] for name in names), multilabel=outputs.multilabel)
 
 
-def _folded(name: str, source: str) -> Callable[[Outputs], Value]:
-    return lambda outputs: fold(name, outputs._tensors[source], outputs.multilabel)  # type: ignore[arg-type]
+def _reduced(name: str, source: str) -> Callable[[Outputs], Value]:
+    return lambda outputs: reduce_samples(name, outputs._tensors[source], outputs.multilabel)  # type: ignore[arg-type]
 
 
 _DERIVE: Mapping[str, Callable[[Outputs], Value]] = {
@@ -244,5 +245,8 @@ _DERIVE: Mapping[str, Callable[[Outputs], Value]] = {
     "grads": _derived(gradient_factors, "logits", "features"),
     "mc_log_probs": _derived(log_probs, "mc_logits"),
     "joint_mc_log_probs": _derived(log_probs, "joint_mc_logits"),
-    **{name: _folded(name, source) for name, source in FOLDS.items()},
+    **{name: _reduced(name, source) for name, source in REDUCTIONS.items()},
 }
+
+#: Names of version 0.1.
+__getattr__ = renamed_attributes(__name__)

@@ -1,12 +1,13 @@
 """The strategy interface: an immutable value with one pure method over tensors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from dal.config.moved import accepts_old_options
 from dal.errors import LearnerError, NeedError, SelectionError
 from dal.functional.blocks import out_of_memory
 from dal.functional.k_center import Bounds
@@ -40,6 +41,30 @@ class Memory:
         """
 
 
+@dataclass(frozen=True)
+class RoundState:
+    """What is known before a round.
+
+    `budget` and `metrics` are `None` and empty where nothing is known: in a query made outside a session.
+
+    Attributes:
+        round: number of batches asked so far.
+        labels: number of labeled rows.
+        per_class: number of labels per class, (C,); empty when classes are not counted.
+        budget: number of labels left to ask for, at least 0: the session's `budget` minus the answered and the pending
+            rows; `None` when unlimited.
+        metrics: the numbers at the top level of each recorded line of `metrics.jsonl`, oldest first. If the last line
+            has no scores, the scores of the current model follow: they are computed when the metrics are first read,
+            on the labeled validation rows, or on the test rows without any.
+    """
+
+    round: int = 0
+    labels: int = 0
+    per_class: tuple[int, ...] = ()
+    budget: int | None = None
+    metrics: Sequence[Mapping[str, float]] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """The complete input of a strategy.
@@ -53,6 +78,7 @@ class Query:
         n: number of rows to select, 1 <= n <= N.
         generator: generator on the CPU; the only source of randomness that a strategy may use.
         memory: distances from earlier rounds of the same session. They may save work but must not change the selection.
+        state: state of the round, as `Strategy.resolve` gets it.
     """
 
     pool: Outputs
@@ -62,6 +88,7 @@ class Query:
     target: Outputs = field(default_factory=lambda: Outputs(length=0))
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     memory: Memory = field(default_factory=Memory)
+    state: RoundState = field(default_factory=RoundState)
 
     def rand(self, *shape: int) -> Tensor:
         """Uniform random numbers in [0, 1), drawn from the generator, on the device of the outputs."""
@@ -77,6 +104,7 @@ class Query:
         return -(-uniform.clamp_min(1e-300).log()).log().float().to(self.pool.device)
 
 
+@accepts_old_options
 @dataclass(frozen=True, eq=False)
 class Selection:
     """The rows that a strategy selected.
@@ -85,33 +113,14 @@ class Selection:
         positions: (n,) int64, distinct positions in the pool, best first.
         scores: (n,) score of each selected row, shown to the annotator; `None` when the strategy has no scores.
         notes: named figures about the whole selection, such as the coverage radius of core-set.
-        why: reason for the selection, in words, where the strategy could have acted in another way. The run logs it
-            when it changes.
+        reason: why the strategy selected in this way, in words, where it could have acted in another way. The run logs
+            it when it changes.
     """
 
     positions: Tensor
     scores: Tensor | None = None
     notes: Mapping[str, float] = field(default_factory=dict)
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class RoundState:
-    """Counts and metrics known before a round.
-
-    Attributes:
-        round: number of batches asked so far.
-        labels: number of labeled rows.
-        per_class: number of labels per class, (C,); empty when classes are not counted.
-        budget: number of labels left to ask for; `None` when unlimited.
-        metrics: metrics of past rounds, oldest first.
-    """
-
-    round: int = 0
-    labels: int = 0
-    per_class: tuple[int, ...] = ()
-    budget: int | None = None
-    metrics: tuple[Mapping[str, float], ...] = ()
+    reason: str = ""
 
 
 class Strategy(ABC):
@@ -223,6 +232,7 @@ def choose(strategy: Strategy, query: Query) -> Selection:
         n=query.n,
         generator=query.generator,
         memory=query.memory,
+        state=query.state,
     )
     chosen = _selected(strategy, query)
     selection = chosen if isinstance(chosen, Selection) else Selection(chosen)

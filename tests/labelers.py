@@ -69,7 +69,7 @@ class WordLabeler(Learner):
 @dataclass(frozen=True)
 class WordPredictor(Predictor):
     labeler: WordLabeler
-    unreadable: Mapping[int, str] = field(default_factory=dict, compare=False)
+    unparsed_responses: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     def outputs(
         self,
@@ -98,7 +98,7 @@ class WordPredictor(Predictor):
             "unread": mute.float(),
         }
         lost = {row: f"<b>I cannot say</b> {texts[row]}" for row in mute.nonzero().flatten().tolist()}
-        object.__setattr__(self, "unreadable", lost)
+        object.__setattr__(self, "unparsed_responses", lost)
         return Outputs({name: value for name, value in found.items() if name in set(names) | {"logits"}})
 
     def save(self, folder: Path) -> None:

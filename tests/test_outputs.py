@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from dal.errors import NeedError
 from dal.functional import OuterPoints, blocks, mutual_information
-from dal.outputs import FOLDS, Outputs, closure, fold, gradient_factors, log_probs, sources
+from dal.outputs import REDUCTIONS, Outputs, closure, gradient_factors, log_probs, reduce_samples, sources
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 FEATURES = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
@@ -52,19 +52,19 @@ def test_the_consensus_is_the_mean_probability_and_mean_std_its_spread():
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-@pytest.mark.parametrize("name", FOLDS)
+@pytest.mark.parametrize("name", REDUCTIONS)
 def test_folded_batch_by_batch_is_the_same_as_at_once(name, multilabel, monkeypatch):
-    batches = torch.cat([fold(name, batch, multilabel) for batch in MC_LOGITS.split(2)])
+    batches = torch.cat([reduce_samples(name, batch, multilabel) for batch in MC_LOGITS.split(2)])
     whole = outputs(multilabel=multilabel)[name]
     torch.testing.assert_close(batches, whole)
     monkeypatch.setattr(blocks, "ELEMENTS", 2 * 7 * 4)
-    torch.testing.assert_close(fold(name, MC_LOGITS, multilabel), whole)
+    torch.testing.assert_close(reduce_samples(name, MC_LOGITS, multilabel), whole)
 
 
-@pytest.mark.parametrize("name", FOLDS)
+@pytest.mark.parametrize("name", REDUCTIONS)
 def test_samples_are_not_written_to_by_a_fold(name):
     before = MC_LOGITS.clone()
-    fold(name, MC_LOGITS)
+    reduce_samples(name, MC_LOGITS)
     assert torch.equal(MC_LOGITS, before)
 
 

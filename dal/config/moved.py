@@ -176,6 +176,9 @@ CLASSES: dict[str, str] = {
     "dal.grid.executor.Ended": "dal.experiments.executor.CellResult",
     "dal.grid.executor.Here": "dal.experiments.executor.InProcessExecutor",
     "dal.interrupts.Check": "dal.experiments.interrupts.InterruptCheck",
+    "dal.functional.lightweight_law": "dal.functional.lightweight_coreset_distribution",
+    "dal.learner.UNREAD": "dal.learner.UNPARSED_SHARE",
+    "dal.learner.watched": "dal.learner.recorded_outputs",
     "dal.learners.fitting.Batches": "dal.learners.training.fitting.BatchSampler",
     "dal.learners.fitting.Course": "dal.learners.training.fitting.TrainingSchedule",
     "dal.llm.cache.Batch": "dal.llm.clients.reply_cache.RemoteBatch",
@@ -197,6 +200,8 @@ CLASSES: dict[str, str] = {
     "dal.oracles.labeler.Opinions": "dal.oracles.labeler.LabelerAnswers",
     "dal.oracles.oracle.Record": "dal.oracle.StoredAnswers",
     "dal.oracles.oracle.Said": "dal.oracle.Annotation",
+    "dal.outputs.FOLDS": "dal.outputs.REDUCTIONS",
+    "dal.outputs.fold": "dal.outputs.reduce_samples",
     "dal.present_model.PresentModel": "dal.session.current_model.CurrentModel",
     "dal.progress.Progress": "dal.session.pool_state.PoolState",
     "dal.report.parts.Column": "dal.report.page_parts.TableColumn",
@@ -235,15 +240,23 @@ OPTIONS: dict[str, dict[str, str]] = {
         "stop_below": "target_train_loss",
     },
     "dal.oracle.Annotation": {"beside": "proposals"},
+    "dal.session.queried_batch.QueriedBatch": {"why": "reason"},
     "dal.stopping.budget_rules.Dollars": {"most": "max_dollars"},
     "dal.stopping.budget_rules.Hours": {"most": "max_hours"},
     "dal.stopping.budget_rules.Labels": {"most": "max_labels"},
     "dal.stopping.prediction_rules.ClassificationChange": {"most": "max_change"},
     "dal.stopping.score_rules.Plateau": {"least_gain": "min_gain", "least_rounds": "min_rounds"},
+    "dal.strategies.candidates.CandidateQuery": {"unasked": "unlabeled"},
+    "dal.strategy.Selection": {"why": "reason"},
 }
 
 #: Present import path of a class -> attribute or method in version 0.1 -> its name now. Options are attributes anyway.
-ATTRIBUTES: dict[str, dict[str, str]] = {}
+ATTRIBUTES: dict[str, dict[str, str]] = {
+    "dal.learner.Learner": {"unknown": "has_unknown_class"},
+    "dal.learner.Predictor": {"unreadable": "unparsed_responses"},
+    "dal.modules.base.ActiveModule": {"follow": "features_from_trunk"},
+    "dal.session.session.Session": {"leave": "export_model", "adopt": "import_model"},
+}
 
 
 def current_name(kind: str | None, name: str) -> str:
@@ -344,19 +357,33 @@ def accepts_old_keywords(function: F, owner: Any = None) -> F:
 
 
 def _add_old_attribute(cls: type, old: str, now: str, warn: Callable[[Any, str, str], None]) -> None:
-    """Add a property `old` to a class that warns and reads `now`."""
+    """Add a property `old` to a class that warns and reads or sets `now`."""
 
     def read(self: Any) -> Any:
         warn(cls, old, now)
         return getattr(self, now)
 
-    setattr(cls, old, property(read, doc=f"Renamed to `{now}`."))
+    def write(self: Any, value: Any) -> None:
+        warn(cls, old, now)
+        setattr(self, now, value)
+
+    setattr(cls, old, property(read, write, doc=f"Renamed to `{now}`."))
 
 
 def accept_old_attribute(cls: type, old: str, now: str) -> None:
     """Set the class attribute `now` of a plugin's class that declares it under its old name, and warn."""
     if old in vars(cls) and now not in vars(cls):
         setattr(cls, now, vars(cls)[old])
+        _warn_of_attribute(cls, old, now, stacklevel=4)
+
+
+def accept_old_instance_attribute(cls: Any, old: str, now: str) -> None:
+    """Let `now` of the instances of a plugin's class read `old`, if the class declares it, and warn.
+
+    For attributes that each instance has a value of, such as fields of a dataclass.
+    """
+    if (old in vars(cls) or old in vars(cls).get("__annotations__", {})) and now not in vars(cls):
+        setattr(cls, now, property(lambda self: getattr(self, old)))
         _warn_of_attribute(cls, old, now, stacklevel=4)
 
 

@@ -23,8 +23,8 @@ from dal.oracle import Oracle
 from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
-from dal.session.checked_arguments import check_needs, is_whole, reads_trained, require_classes, require_kind
-from dal.session.session import Session, loaded
+from dal.session.checked_arguments import check_needs, is_whole, loaded, reads_trained, require_classes, require_kind
+from dal.session.session import Session
 from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
 from dal.store.folder_lock import held

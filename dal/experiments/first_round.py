@@ -48,11 +48,11 @@ class FirstRounds:
         round_folder = self.folder / _FOLDER / _digest(session)
         with _alone(round_folder, check):
             path = round_folder / _LINE
-            if path.exists() and session.adopt(round_folder):
+            if path.exists() and session.import_model(round_folder):
                 shared: dict[str, Any] = json.loads(read_regular(path))
                 return shared | {"shared": True}
             line = compute()
-            session.leave(round_folder)
+            session.export_model(round_folder)
             write_whole(path, json.dumps(line, ensure_ascii=False))
             return line
 
@@ -65,7 +65,9 @@ def _digest(session: Session) -> str:
     """Digest that identifies a first round: its batch and its model."""
     batch = session.last_selection
     asked = (
-        None if batch is None else [batch.strategy, batch.why, [session.pool.ids[row] for row in batch.rows.tolist()]]
+        None
+        if batch is None
+        else [batch.strategy, batch.reason, [session.pool.ids[row] for row in batch.rows.tolist()]]
     )
     return hashlib.sha256(json.dumps([session.marker, asked]).encode()).hexdigest()[:24]
 

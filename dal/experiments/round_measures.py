@@ -19,7 +19,7 @@ from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import label_issues
 from dal.experiments.embedding_space import Space, first, shuffled
-from dal.learner import UNREAD, watched
+from dal.learner import UNPARSED_SHARE, recorded_outputs
 from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
 from dal.session import Session
@@ -115,7 +115,7 @@ class Measures:
         rows = first(self._order, left, self._pool_sample)
         if not len(rows):
             return {}
-        outputs = session.read(rows, {"logits"} | watched(session.learner.provides))
+        outputs = session.read(rows, {"logits"} | recorded_outputs(session.learner.provides))
         figures = evaluate(outputs, session.pool.labels[rows])
         return {"pool": {**whole(figures), "count": len(rows), "of": int(left.sum()), **_unread(outputs)}}
 
@@ -171,9 +171,9 @@ class Measures:
 
 def _unread(outputs: Outputs) -> dict[str, Any]:
     """Share of model responses that could not be parsed, and their number; {} for models without text responses."""
-    if UNREAD not in outputs.names:
+    if UNPARSED_SHARE not in outputs.names:
         return {}
-    return {UNREAD: {"share": float(outputs[UNREAD].mean()), "count": len(outputs)}}
+    return {UNPARSED_SHARE: {"share": float(outputs[UNPARSED_SHARE].mean()), "count": len(outputs)}}
 
 
 def whole(figures: Mapping[str, float]) -> dict[str, float | None]:

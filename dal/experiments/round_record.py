@@ -83,7 +83,7 @@ class RoundLines:
             "labels": state.labels,
             "strategy": name_of(session.strategy),
             "acting": None if batch is None else batch.strategy,
-            "why": "" if batch is None else batch.why,
+            "why": "" if batch is None else batch.reason,
             "seed": session.seed,
             **{name: None if value is None else _finite(value) for name, value in figures.items()},
             "fit_seconds": session.fit_seconds,

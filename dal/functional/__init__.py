@@ -6,7 +6,7 @@ from dal.functional.consistency import inconsistency
 from dal.functional.contrast import falcun, neighbor_divergence
 from dal.functional.coverage import Coverage, max_coverage, pure_radius
 from dal.functional.disagreement import consensus, mean_std, mutual_information
-from dal.functional.drawing import draw_without_replacement, lightweight_law
+from dal.functional.drawing import draw_without_replacement, lightweight_coreset_distribution
 from dal.functional.fisher import Design, FisherFactors, bait, fisher_factors
 from dal.functional.gradients import expected_gradient_length
 from dal.functional.herding import HerdingState, closest_distance, max_herding
@@ -58,7 +58,7 @@ __all__ = [
     "kmeans",
     "kmeans_plusplus",
     "least_confidence",
-    "lightweight_law",
+    "lightweight_coreset_distribution",
     "margin",
     "max_coverage",
     "max_herding",
@@ -74,3 +74,10 @@ __all__ = [
     "top",
     "typicality",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The function that version 0.1 called `name`."""
+    from dal.config.moved import renamed_attributes  # here, since `dal.config` imports this package
+
+    return renamed_attributes(__name__)(name)

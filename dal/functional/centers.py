@@ -37,7 +37,7 @@ class Measured:
 
 def measured(points: Points, origin: Tensor | None) -> Measured:
     """Convert points to `Measured`, relative to an origin (`None` leaves them in place)."""
-    points = points.moved(origin)
+    points = points.shifted(origin)
     return Measured(points, points.squared_norms().mul_(1 + rounding(points)))
 
 
@@ -126,10 +126,10 @@ class Centers:
         """Pairs of points and their first nearest center by float64 expanded distances, used when many centers tie."""
         best = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=rows.device)
         at = torch.full_like(rows, -1)
-        x = self.points[rows].to(torch.float64).moved(self.origin)
+        x = self.points[rows].to(torch.float64).shifted(self.origin)
         norms = x.squared_norms()
         for columns in possible.any(0).nonzero().flatten().split(WIDE):
-            y = self._raw(columns + start).to(torch.float64).moved(self.origin)
+            y = self._raw(columns + start).to(torch.float64).shifted(self.origin)
             sums = norms[:, None] + y.squared_norms()
             squared = (sums - 2 * x.inner_products(y)).masked_fill_(~possible[:, columns], torch.inf)  # type: ignore[arg-type]
             slack = sums.mul_(64 * torch.finfo(torch.float64).eps)

@@ -18,7 +18,7 @@ from dal.errors import ConfigError, SelectionError
 from dal.errors import shown as shown
 
 #: Range of divisors such as bandwidths and temperatures that cause neither overflow nor underflow in float32.
-LEAST_SCALE, MOST_SCALE = 1e-16, 1e16
+MIN_SCALE, MAX_SCALE = 1e-16, 1e16
 
 #: Maximum number of rows named in an error.
 _NAMED = 5
@@ -34,7 +34,7 @@ def whole(
     least: int | None = None,
     most: int | None = None,
     *,
-    said: str = "",
+    description: str = "",
     error: type[Exception] = ValueError,
 ) -> int:
     """Validate an integer within bounds and return it as an int.
@@ -44,21 +44,21 @@ def whole(
         name: name of the parameter in the error message.
         least: inclusive lower bound; `None` for none.
         most: inclusive upper bound; `None` for none.
-        said: description of the bounds that replaces the default one.
+        description: description of the bounds that replaces the default one.
         error: exception type to raise.
 
     >>> whole(3, "k", 1)
     3
     """
-    given = as_whole(value)
+    given = as_integer(value)
     if given is None or (least is not None and given < least) or (most is not None and given > most):
         kind = "a whole number" if given is None else ""
-        words = ", ".join(filter(None, (kind, said or _range(least, most)))) or "a whole number"
+        words = ", ".join(filter(None, (kind, description or _range(least, most)))) or "a whole number"
         raise error(f"{name} must be {words}, not {shown(value)}")
     return given
 
 
-def as_whole(value: Any) -> int | None:
+def as_integer(value: Any) -> int | None:
     """Convert an integer type to int; `None` for bools and other types."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
@@ -75,7 +75,7 @@ def number(
     above: int | float | None = None,
     below: int | float | None = None,
     infinite: bool = False,
-    said: str = "",
+    description: str = "",
     error: type[Exception] = ValueError,
 ) -> float:
     """Validate a real number within bounds and return it as a float.
@@ -88,7 +88,7 @@ def number(
         above: exclusive lower bound; `None` for none.
         below: exclusive upper bound; `None` for none.
         infinite: whether infinity is allowed, within the bounds.
-        said: description of the bounds that replaces the default one.
+        description: description of the bounds that replaces the default one.
         error: exception type to raise.
 
     >>> number(1, "sigma", above=0)
@@ -105,7 +105,7 @@ def number(
     if given is None or math.isnan(known) or (math.isinf(known) and not infinite) or not inside:
         kind = "a number" if given is None else ""
         open_ = "" if infinite or most is not None or below is not None else "finite"
-        words = said or " and ".join(filter(None, (_range(least, most, above, below), open_)))
+        words = description or " and ".join(filter(None, (_range(least, most, above, below), open_)))
         raise error(f"{name} must be {', '.join(filter(None, (kind, words)))}, not {shown(value)}")
     return known
 
@@ -176,13 +176,18 @@ class Options:
                 yield f"{name} of {self._of}" if self._of else name, value
 
     def whole(
-        self, *names: str, least: int | None = None, most: int | None = None, optional: bool = False, said: str = ""
+        self,
+        *names: str,
+        least: int | None = None,
+        most: int | None = None,
+        optional: bool = False,
+        description: str = "",
     ) -> "Options":
         """Require whole numbers within the bounds."""
         bounds = _range(least, most)
-        words = said or (f"{bounds} or null" if optional and bounds else bounds)
+        words = description or (f"{bounds} or null" if optional and bounds else bounds)
         for name, value in self._given(names, optional):
-            whole(value, name, least, most, said=words, error=ConfigError)
+            whole(value, name, least, most, description=words, error=ConfigError)
         return self
 
     def number(
@@ -194,7 +199,7 @@ class Options:
         below: int | float | None = None,
         infinite: bool = False,
         optional: bool = False,
-        said: str = "",
+        description: str = "",
     ) -> "Options":
         """Require numbers within the bounds."""
         for name, value in self._given(names, optional):
@@ -206,7 +211,7 @@ class Options:
                 above=above,
                 below=below,
                 infinite=infinite,
-                said=said,
+                description=description,
                 error=ConfigError,
             )
         return self

@@ -52,7 +52,7 @@ def draw_without_replacement(
 
 
 @torch.no_grad()
-def lightweight_law(points: Points | Float[Tensor, "N D"]) -> Float64[Tensor, " N"]:
+def lightweight_coreset_distribution(points: Points | Float[Tensor, "N D"]) -> Float64[Tensor, " N"]:
     """Sampling distribution of a lightweight coreset, (N,), with sum 1.
 
     An equal mixture of the uniform distribution and one proportional to the squared distance to the mean:
@@ -63,7 +63,7 @@ def lightweight_law(points: Points | Float[Tensor, "N D"]) -> Float64[Tensor, " 
     Raises:
         ValueError: a point is not finite.
 
-    >>> lightweight_law(torch.tensor([[0.0], [0.0], [0.0], [4.0]]))
+    >>> lightweight_coreset_distribution(torch.tensor([[0.0], [0.0], [0.0], [4.0]]))
     tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
     """
     points = as_points(points)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from dal.functional.centers import TABLE, Centers, measured
 from dal.functional.ranking import top
-from dal.functional.window import doubt_of, pick_block
+from dal.functional.window import pick_block, rounding_error_bound
 
 #: Number of rows whose bounds are updated at once.
 BATCH, ACCELERATOR_BATCH = 1024, 8192
@@ -119,7 +119,7 @@ class FarthestFirst:
         near = measured(self.points[rows].to(torch.float64), self.centers.origin)
         table = near.table(near).clamp_min_(0).fill_diagonal_(-1)  # the -1 masks a point once it is picked
         current, made, block = self.upper[rows], 0, self._block
-        error = doubt_of(near, current)
+        error = rounding_error_bound(near, current)
         while made < wanted:
             picks, squared, tied = pick_block(current, table, error, outside, min(block, wanted - made))
             self._take(rows[picks], squared)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dal.errors import SelectionError
 from dal.functional.blocks import blocks
-from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, finite, floats, number, whole
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, aligned, chosen, finite, floats, number, whole
 from dal.functional.precision import true_float32
 
 #: Lower bound of the eigenvalues in the careful mode; smaller ones are rounding errors.
@@ -222,7 +222,7 @@ def bait(
     Design(positions=tensor([0]), gains=tensor([0.6667]), objective=0.3333333333333333)
     """
     n = chosen(n, len(rows), "rows")
-    regularisation = number(regularisation, "regularisation", LEAST_SCALE, MOST_SCALE)
+    regularisation = number(regularisation, "regularisation", MIN_SCALE, MAX_SCALE)
     oversampling = number(oversampling, "oversampling", 1)
     if target is not None and not len(target):
         raise ValueError("target must have at least one row")

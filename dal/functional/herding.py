@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
-from dal.functional.checking import LEAST_SCALE, MOST_SCALE, aligned, chosen, not_negative, number
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, aligned, chosen, not_negative, number
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import DensePoints, as_points, check_finite, checked, vectors
 from dal.functional.precision import true_float32
@@ -77,7 +77,7 @@ def max_herding(
     tensor([1, 3])
     """
     x = vectors(checked(points, n), "herding")
-    n, sigma = chosen(n, len(x)), number(sigma, "sigma", LEAST_SCALE, MOST_SCALE)
+    n, sigma = chosen(n, len(x)), number(sigma, "sigma", MIN_SCALE, MAX_SCALE)
     y = x if targets is None else vectors(as_points(targets), "herding").to(x.dtype)
     check_finite(DensePoints(y))
     if weights is None:

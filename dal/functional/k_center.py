@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dal.functional.blocks import blocks
 from dal.functional.centers import Centers, rounding
-from dal.functional.checking import as_whole
+from dal.functional.checking import as_integer
 from dal.functional.checking import chosen as checked_count
 from dal.functional.farthest import FarthestFirst
 from dal.functional.points import DensePoints, Points, as_points, check_finite
@@ -98,7 +98,7 @@ def k_center_greedy(
     points, given = points.to(kind), given.to(kind)
     check_finite(given)
     _check(bounds, len(points), len(given))
-    if any(rows is not None and (as_whole(rows) or 0) < 1 for rows in (window, chunk)):
+    if any(rows is not None and (as_integer(rows) or 0) < 1 for rows in (window, chunk)):
         raise ValueError(f"window and chunk are numbers of rows, at least 1, not {window} and {chunk}")
     with true_float32():
         search, squared = _farthest_first(points, given, n, bounds, window, chunk)

@@ -102,7 +102,7 @@ class DensePoints:
         mean = mean.to(self.dtype)
         return _by_blocks(self, lambda block: (self.x[block] - mean).square_().sum(1))
 
-    def moved(self, origin: Float[Tensor, " D"] | None) -> "DensePoints":
+    def shifted(self, origin: Float[Tensor, " D"] | None) -> "DensePoints":
         """Translate the points to another origin, which limits cancellation; `None` returns them unchanged."""
         return self if origin is None else DensePoints(self.x - origin.to(self.dtype))
 
@@ -225,7 +225,7 @@ class OuterPoints:
         with true_float32():
             return _by_blocks(self, distance).clamp_min_(0)
 
-    def moved(self, origin: Tensor | None) -> "OuterPoints":
+    def shifted(self, origin: Tensor | None) -> "OuterPoints":
         """Return the points unchanged: translated outer products are not outer products."""
         return self
 

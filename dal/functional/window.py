@@ -55,7 +55,7 @@ class WindowSchedule:
         return good == made
 
 
-def doubt_of(near: Measured, squared: Tensor) -> Float[Tensor, " W"]:
+def rounding_error_bound(near: Measured, squared: Tensor) -> Float[Tensor, " W"]:
     """Upper bounds of the rounding errors by which values of the window may exceed the true squared distances, (W,).
 
     The error is proportional to the squared norms of the point and of its nearest center, and the latter is at most

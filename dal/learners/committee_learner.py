@@ -14,11 +14,11 @@ from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
-from dal.learners.heads.head_posteriors import resamples, spawned
+from dal.learners.heads.head_posteriors import resamples, spawn_seeds
 from dal.learners.inference import Collector, on_one_device
 from dal.learners.training.saved_files import read_facts
 from dal.learners.training.training_labels import checked_labels, checked_weights
-from dal.outputs import FOLDS, Outputs, closure, log_probs, sources
+from dal.outputs import REDUCTIONS, Outputs, closure, log_probs, sources
 from dal.store.atomic_files import replacing
 
 #: Raw outputs that a committee computes from the logits of its members.
@@ -74,7 +74,7 @@ class CommitteePredictor(Predictor):
             raise NeedError(
                 f"{', '.join(sorted(missing))} cannot be computed{when}: there is {', '.join(sorted(self.provides))}"
             )
-        raw = frozenset(FOLDS.get(name, name) for name in sources(names))
+        raw = frozenset(REDUCTIONS.get(name, name) for name in sources(names))
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         if not raw & COMPUTED:
             return self._reader.outputs(data, index, names, seed=seed, exact=exact, monitor=monitor)
@@ -149,7 +149,7 @@ class CommitteeLearner(Learner):
         if not isinstance(self.learner, Learner):
             raise ConfigError(f"learner of CommitteeLearner must be a learner, not {shown(self.learner)}")
         options = Options(self)
-        options.whole("members", least=2, said="at least 2 to show any disagreement")
+        options.whole("members", least=2, description="at least 2 to show any disagreement")
         options.flag("bootstrap")
         if "logits" not in self.learner.provides:
             raise ConfigError(f"{type(self.learner).__name__} provides no logits, so no committee of it can vote")
@@ -194,7 +194,7 @@ class CommitteeLearner(Learner):
         sampled = self._resampled(targets, weights, data.multilabel, seed)
         earlier = previous.members if isinstance(previous, CommitteePredictor) else ()
         members: list[Predictor] = []
-        for number, member_seed in enumerate(spawned(seed, self.members)):
+        for number, member_seed in enumerate(spawn_seeds(seed, self.members)):
             chosen = sampled[number]
             member = self.learner.fit(
                 data,
@@ -216,7 +216,7 @@ class CommitteeLearner(Learner):
         every = torch.arange(len(targets))
         if not self.bootstrap:
             return [every] * self.members
-        generator = torch.Generator().manual_seed(spawned(seed, self.members + 1)[-1])
+        generator = torch.Generator().manual_seed(spawn_seeds(seed, self.members + 1)[-1])
         checked = checked_weights(weights, len(targets))
         counts = resamples(targets, self.members, generator, multilabel=multilabel, weights=checked)
         return [every.repeat_interleave(count) for count in counts]

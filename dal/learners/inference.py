@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dal.errors import LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.learner import SILENT, Monitor, Prepared
-from dal.outputs import FOLDS, Outputs, closure, fold, sources
+from dal.outputs import REDUCTIONS, Outputs, closure, reduce_samples, sources
 
 if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
     from dal.modules.base import ActiveModule
@@ -63,7 +63,7 @@ class Collector:
                 f"{', '.join(sorted(closure(provides)))}"
             )
         self.gathered = sources(names)
-        self.raw = frozenset(FOLDS.get(name, name) for name in self.gathered)  # what each batch must compute
+        self.raw = frozenset(REDUCTIONS.get(name, name) for name in self.gathered)  # what each batch must compute
         self.length = length
         self._multilabel = multilabel
         self._device = torch.device(device)
@@ -73,9 +73,9 @@ class Collector:
     def put(self, index: Tensor, computed: Mapping[str, Tensor]) -> None:
         """Store the raw outputs of a batch at the positions `index` (B,)."""
         for name in self.gathered:
-            value = computed[FOLDS.get(name, name)].float()
-            if name in FOLDS:
-                value = fold(name, value, self._multilabel)
+            value = computed[REDUCTIONS.get(name, name)].float()
+            if name in REDUCTIONS:
+                value = reduce_samples(name, value, self._multilabel)
             if name not in self._tensors:
                 self._tensors[name] = self._allocate(name, value)
             self._tensors[name][index.to(self._device)] = value.to(self._device)
@@ -83,11 +83,11 @@ class Collector:
     def _allocate(self, name: str, like: Tensor) -> Tensor:
         shape = (self.length, *like.shape[1:])
         size = 4 * torch.Size(shape).numel()
-        if name in FOLDS.values() and size > self._largest:
-            folds = ", ".join(sorted(fold for fold, source in FOLDS.items() if source == name))
+        if name in REDUCTIONS.values() and size > self._largest:
+            reductions = ", ".join(sorted(each for each, source in REDUCTIONS.items() if source == name))
             raise LearnerError(
                 f"{name} of shape {shape} would take {size / 2**30:.1f} GiB, more than the {self._largest / 2**30:.1f} "
-                f"GiB allowed: read {folds or 'a reduction'}, which is reduced inside the pass, use fewer samples, or "
+                f"GiB allowed: read {reductions or 'a reduction'}, which is reduced inside the pass, use fewer samples, or "
                 "set `candidates` to score a random part of the pool"
             )
         with torch.inference_mode(False):  # inference tensors could not be used in autograd later
@@ -161,7 +161,7 @@ def run_pass(
     costs = lengths[order].tolist()
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
-    with evaluating(module), torch.inference_mode(), lowered(device, precision):
+    with evaluating(module), torch.inference_mode(), autocast_to(device, precision):
         while start < len(rows):
             stop = min(len(rows), start + max(1, budget // max(1, costs[start])))
             batch = prepared.batch(rows[order[start:stop]].tolist())
@@ -254,7 +254,7 @@ def reduces(device: torch.device, precision: Precision) -> bool:
 
 
 @contextmanager
-def lowered(device: torch.device, precision: Precision) -> Iterator[None]:
+def autocast_to(device: torch.device, precision: Precision) -> Iterator[None]:
     """Context manager for autocast to bfloat16 if `reduces` is True; no autocast otherwise."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduces(device, precision)):
         yield

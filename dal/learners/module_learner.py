@@ -85,7 +85,7 @@ class ModuleLearner(Learner):
         _check_factory(self.build)
         TrainingSchedule.of(self)
         options = Options(self)
-        options.whole("samples", least=2, said="at least 2 to show any disagreement")
+        options.whole("samples", least=2, description="at least 2 to show any disagreement")
         options.whole("pass_batch", least=1)
         options.number("prior_precision", above=0)
         options.flag("warm_start")

@@ -18,7 +18,7 @@ from dal.errors import ConfigError, LearnerError, NeedError, shortened
 from dal.functional.checking import Options, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.committee_learner import COMPUTED, consensus
-from dal.learners.heads.head_posteriors import FLOOR, resamples, spawned
+from dal.learners.heads.head_posteriors import FLOOR, resamples, spawn_seeds
 from dal.learners.inference import Collector
 from dal.learners.probe_learner import check_encoder, embedded, prepare_vectors
 from dal.learners.text.embeddings import Embedder
@@ -198,7 +198,7 @@ def fit_members(
     members = []
     with warnings.catch_warnings(), threadpool_limits(1):  # with few rows, a single thread is faster
         warnings.simplefilter("ignore")
-        for name, member_seed in zip(estimators, spawned(seed, len(estimators)), strict=True):
+        for name, member_seed in zip(estimators, spawn_seeds(seed, len(estimators)), strict=True):
             members.append(_fit_member(name, member_seed, vectors, targets, weights, bootstrap, multilabel))
             monitor.advanced(1)
     monitor.finished()

@@ -119,7 +119,7 @@ class TfidfLearner(Learner):
 
     def __post_init__(self) -> None:
         options = Options(self, named="")
-        options.number("C", above=0, said="positive and finite")
+        options.number("C", above=0, description="positive and finite")
         options.whole("ngrams", least=1)
         options.one_of("class_weights", (None, "balanced"))
 

@@ -97,7 +97,7 @@ class LLMPredictor(Predictor):
         Samples are numbered rather than seeded, so that a later round finds the replies for the same text in the cache.
         """
         texts = self._texts(data, rows)
-        self.unreadable = {}
+        self.unparsed_responses = {}
         if not self.provides:
             raise NeedError("nothing can be computed before anything is fitted: examples come from labeled rows")
         collector = Collector(frozenset(names), len(texts), provides=self.provides, multilabel=False)
@@ -161,7 +161,7 @@ class LLMPredictor(Predictor):
         near, asks, C = self.near(texts), self._questioner, len(self.classes)
         if self.learner.mode == "verbalized":
             answers = asks.verbalized(texts, near, monitor=monitor)
-            self.unreadable = {row: each.verbatim for row, each in enumerate(answers) if not each.confidence}
+            self.unparsed_responses = {row: each.verbatim for row, each in enumerate(answers) if not each.confidence}
             return {
                 "logits": logits_of(answers, C),
                 "confidence": confidences_of(answers),
@@ -171,7 +171,9 @@ class LLMPredictor(Predictor):
         if self.learner.mode == "consistency":
             votes, replies = asks.votes(texts, near, self.learner.samples, monitor=monitor)
             unparsed = {row: replies[row] for row in (votes < 0).all(1).nonzero().flatten().tolist()}
-            self.unreadable = {row: "\n\n".join(each.verbatim for each in some) for row, some in unparsed.items()}
+            self.unparsed_responses = {
+                row: "\n\n".join(each.verbatim for each in some) for row, some in unparsed.items()
+            }
             return {
                 "logits": class_logits(votes, C),
                 "mc_logits": vote_logits(votes, C),
@@ -246,14 +248,14 @@ class LLMLearner(Learner):
     length_normalized: bool = False
     calibrate: bool = False
 
-    unknown = True
+    has_unknown_class = True
     advice = "Cold start without labels, or the uncertainty of a large model. Test first whether it is informative."
 
     def __post_init__(self) -> None:
         options = Options(self)
         least = {"samples": 2, "per_call": 1, "max_tokens": 1, "max_characters": 1, "examples": 0}
         for name, bound in least.items():
-            options.whole(name, least=bound, said=f"at least {bound}")
+            options.whole(name, least=bound, description=f"at least {bound}")
         options.number("temperature", least=0)
         options.flag("length_normalized", "calibrate")
         if self.mode == "consistency" and not self.temperature > 0 and not self.vary:

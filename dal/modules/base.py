@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dal.config.moved import accept_old_attribute, accepts_old_attributes
 from dal.errors import LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.modules.dropout import DropoutMasks, rng_states, seeded, training_flags
@@ -24,12 +25,13 @@ Batch = Mapping[str, Tensor]
 COMPUTES = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 
+@accepts_old_attributes
 class ActiveModule(lightning.LightningModule, ABC):
     """Classifier with access to its penultimate features, its head and MC-dropout samples.
 
     A subclass defines `features` and `head`; training, gradient factors and MC-dropout are inherited. To draw MC
-    samples in `head` mode, a subclass also defines `split`, `follow` and `trunk`: the expensive trunk then runs once,
-    and only the layers after it run K times.
+    samples in `head` mode, a subclass also defines `split`, `features_from_trunk` and `trunk`: the expensive trunk then
+    runs once, and only the layers after it run K times.
 
     Args:
         num_classes: number of classes C.
@@ -60,8 +62,13 @@ class ActiveModule(lightning.LightningModule, ABC):
     """
 
     class_weights: Tensor | None
-    #: Whether `follow` may receive rows that become K times as many at the first dropout call.
+    #: Whether `features_from_trunk` may receive rows that become K times as many at the first dropout call.
     expands = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept the method `follow` of version 0.1 as `features_from_trunk`, with a warning."""
+        super().__init_subclass__(**options)
+        accept_old_attribute(cls, "follow", "features_from_trunk")
 
     def __init__(
         self,
@@ -107,7 +114,7 @@ class ActiveModule(lightning.LightningModule, ABC):
         """Output of the trunk, and the features (B, D) computed from it."""
         return None, self.features(batch)
 
-    def follow(self, batch: Batch, trunk: Any) -> Tensor:
+    def features_from_trunk(self, batch: Batch, trunk: Any) -> Tensor:
         """Recompute the features (B, D) from the output of the trunk; `head` mode repeats this for every sample."""
         return self.features(batch)
 
@@ -192,7 +199,7 @@ class ActiveModule(lightning.LightningModule, ABC):
         def draw(sample: int) -> Tensor:
             masks.start(sample)
             with masks:
-                features = self.follow(batch, trunk) if head_only else self.features(batch)
+                features = self.features_from_trunk(batch, trunk) if head_only else self.features(batch)
             return self.head(features)
 
         with training_flags(self, self._acts_in(self.mc_mode)), seeded(seed, self.device):

@@ -121,7 +121,7 @@ class TransformerClassifier(ActiveModule):
             hook.remove()
         return kept[-1], features
 
-    def follow(self, batch: Batch, trunk: Any) -> Tensor:
+    def features_from_trunk(self, batch: Batch, trunk: Any) -> Tensor:
         """Recompute the features from the output of the pretrained part, without running it again."""
         base = self.trunk()
         forward = base.__dict__.get("forward")
@@ -256,10 +256,10 @@ class TransformerClassifier(ActiveModule):
             for sample in range(2):
                 apart.start(sample)
                 with apart:
-                    found.append(self.follow(batch, trunk))
+                    found.append(self.features_from_trunk(batch, trunk))
             try:
                 with together:
-                    features = self.follow(batch, trunk)
+                    features = self.features_from_trunk(batch, trunk)
             except RuntimeError:
                 return False
         return features.shape == torch.cat(found).shape and torch.allclose(features, torch.cat(found), atol=1e-4)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import ConfigError, LearnerError, printable
-from dal.learner import UNREAD, Learner
+from dal.learner import UNPARSED_SHARE, Learner
 from dal.outputs import closure
 
 _ROUNDING = 1e-4  # tolerance by which a probability may exceed 1
@@ -62,7 +62,7 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
         LearnerError: a probability, confidence or price is NaN or out of range.
     """
     part = labeler.prepare(data.take(rows))
-    names = {"logits"} | ({"confidence", "dollars", UNREAD} & closure(labeler.label_free))
+    names = {"logits"} | ({"confidence", "dollars", UNPARSED_SHARE} & closure(labeler.label_free))
     predictor = labeler.untrained(part)
     outputs = predictor.outputs(part, None, names).to("cpu")
     probs: Tensor = outputs.probs
@@ -71,14 +71,14 @@ def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
     else:
         top, codes = probs.max(-1)
     confidence = outputs["confidence"] if "confidence" in names else top
-    unread = outputs[UNREAD] >= 1 if UNREAD in names else torch.zeros(len(rows), dtype=torch.bool)
+    unread = outputs[UNPARSED_SHARE] >= 1 if UNPARSED_SHARE in names else torch.zeros(len(rows), dtype=torch.bool)
     dollars = outputs["dollars"] if "dollars" in names else None
     ids = [data.ids[row] for row in rows.tolist()]
     _check_range(labeler, ids, "probability", probs.flatten(1), 1.0)
     _check_range(labeler, ids, "confidence", confidence, 1.0)
     if dollars is not None:
         _check_range(labeler, ids, "price", dollars, math.inf)
-    return LabelerAnswers(codes, confidence, dollars, (confidence <= 0) | unread, predictor.unreadable)
+    return LabelerAnswers(codes, confidence, dollars, (confidence <= 0) | unread, predictor.unparsed_responses)
 
 
 def _check_range(labeler: Learner, ids: Sequence[str], what: str, values: Tensor, most: float) -> None:

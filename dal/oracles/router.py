@@ -76,7 +76,7 @@ class Router(Oracle):
         options = Options(self)
         options.number("threshold", "audit", least=0, most=1)
         options.flag("classifier")
-        options.whole("merge", least=1, optional=True, said="at least 1, or null for never")
+        options.whole("merge", least=1, optional=True, description="at least 1, or null for never")
         options.whole("seed", least=0)
         named_apart(self.machines)
         taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]

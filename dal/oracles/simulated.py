@@ -33,7 +33,7 @@ class Simulated(Oracle):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("noise", least=0, most=1, said="a probability from 0 to 1")
+        options.number("noise", least=0, most=1, description="a probability from 0 to 1")
         options.whole("seed", least=0)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[int | list[int]]:

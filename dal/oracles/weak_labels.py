@@ -45,7 +45,7 @@ class LLMWeakLabels:
         options = Options(self)
         options.number("threshold", least=0, most=1)
         options.number("weight", above=0, most=1)
-        options.whole("rows", least=1, said="at least 1")
+        options.whole("rows", least=1, description="at least 1")
 
     def begin(self, session: Session, n: int) -> None:
         """Store the weak labels and ask the n rows with the lowest confidence.
@@ -63,7 +63,7 @@ class LLMWeakLabels:
             rows[order],
             strategy=type(self).__name__,
             scores=1 - answers.confidence[order].double(),
-            why=f"least sure of {len(rows)} rows, {int(confident.sum())} of which got a weak label",
+            reason=f"least sure of {len(rows)} rows, {int(confident.sum())} of which got a weak label",
             notes={"weak_labels": float(confident.sum())},
         )
 

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dal.errors import ConfigError, NeedError
+import torch
+
+from dal.data.rows import Rows
+from dal.errors import AnswerError, ConfigError, NeedError, SessionError, one_line
 from dal.learner import Learner
 from dal.outputs import closure, listing
 from dal.strategy import Strategy, all_needs, name_of
@@ -61,3 +64,65 @@ def is_whole(value: Any) -> bool:
 def reads_trained(strategy: Strategy, learner: Learner) -> bool:
     """Whether the strategy reads outputs that only a trained model provides."""
     return not all_needs(strategy) <= closure(learner.label_free)
+
+
+def whole_number(value: Any, name: str) -> int:
+    """Convert an option to int, or raise `ConfigError`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):  # accepts NumPy integers
+        raise ConfigError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
+
+
+def batch_size(n: Any) -> int:
+    """Convert a batch size to int, or raise `SessionError`."""
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise SessionError(f"ask for a whole number of rows, not {n!r}")
+    if n < 1:
+        raise SessionError(f"ask for at least 1 row, not {n}")
+    return int(n)
+
+
+def pool_rows(rows: Any, size: int, *, inside: bool = True) -> list[int]:
+    """Convert a tensor, array, list or integer to a list of row indices.
+
+    Args:
+        rows: rows of a pool.
+        size: number of rows of the pool.
+        inside: require rows of the pool.
+
+    Raises:
+        AnswerError: a value is not an integer, or (with `inside`) is outside the pool.
+    """
+    try:
+        given = torch.as_tensor(rows).flatten()
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise AnswerError(f"rows are whole numbers, one or several: {one_line(error)}") from error
+    if not len(given):
+        return []
+    if given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
+        hint = ": give mask.nonzero().flatten()" if given.dtype == torch.bool else ""
+        raise AnswerError(f"rows are whole numbers, the places of rows in the pool, not {given.dtype}{hint}")
+    numbers: list[int] = given.tolist()
+    outside = [row for row in numbers if not 0 <= row < size] if inside else []
+    if outside:
+        raise AnswerError(f"row {outside[0]} is outside the pool of {size}")
+    return numbers
+
+
+def loaded(data: Any) -> Any:
+    """The parts of a data set: a `dal.data.Splits`, or the one returned by the `load()` of a `TextData`.
+
+    Raises:
+        ConfigError: `data` is neither, or a part of it is not `Rows`.
+    """
+    wanted = "data must be a TextData or a Splits, such as Splits(pool=Rows.from_inputs(texts, classes=names))"
+    if isinstance(data, type):
+        raise ConfigError(f"{wanted}, got the class {data.__name__}")
+    splits = data.load() if hasattr(data, "load") else data
+    if not isinstance(getattr(splits, "pool", None), Rows):
+        what = "; wrap it: Splits(pool=rows)" if isinstance(splits, Rows) else ""
+        raise ConfigError(f"{wanted}, got {type(data).__name__}{what}")
+    for part in ("test", "validation"):
+        if not isinstance(getattr(splits, part, None), Rows | None):
+            raise ConfigError(f"the {part} part of the data must be Rows, got {type(getattr(splits, part)).__name__}")
+    return splits

@@ -12,9 +12,9 @@ from torch import Tensor
 from dal.config import moved
 from dal.config.stored import describe
 from dal.errors import SessionError
-from dal.learner import Learner, Monitor, Predictor, Prepared, watched
+from dal.learner import Learner, Monitor, Predictor, Prepared, recorded_outputs
 from dal.outputs import Outputs, closure
-from dal.session.pool_state import PoolState
+from dal.session.annotation_log import AnnotationLog
 from dal.session.seeds import Seeds, Stream
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import MODEL, keep_model, trained_on
@@ -28,7 +28,7 @@ class CurrentModel:
     Args:
         data: a `dal.data.Splits`.
         learner: learner to train.
-        progress: labels of the pool's rows.
+        annotations: labels of the pool's rows.
         store: label store, for the round of the latest label.
         folder: directory in which to save the model, as `model`; None keeps it in memory.
         seed: together with that round it determines the random numbers.
@@ -44,7 +44,7 @@ class CurrentModel:
         self,
         data: Any,
         learner: Learner,
-        progress: PoolState,
+        annotations: AnnotationLog,
         store: LabelStore,
         *,
         folder: Path | None,
@@ -53,7 +53,7 @@ class CurrentModel:
         monitor: Monitor,
         prepared: dict[str, Prepared],
     ) -> None:
-        self._data, self._learner, self._progress, self._store = data, learner, progress, store
+        self._data, self._learner, self._annotations, self._store = data, learner, annotations, store
         self._folder, self._seed, self._save = folder, seed, save
         self._monitor, self._prepared = monitor, prepared
         self.fit_seconds = 0.0
@@ -70,7 +70,7 @@ class CurrentModel:
             LearnerError: the learner cannot be trained on these labels.
         """
         if self._predictor is None:
-            stored = self._load(self._folder) if self._folder is not None and self._progress.trains else None
+            stored = self._load(self._folder) if self._folder is not None and self._annotations.state.trains else None
             self._predictor = stored or self._fit()
         return self._predictor
 
@@ -82,14 +82,17 @@ class CurrentModel:
     @property
     def marker(self) -> str:
         """Digest of everything that determines the model, except the initial model of a warm start."""
-        return self._digest(describe(self._learner))
+        return self._marker(self._training_bytes(), describe(self._learner))
 
-    def _digest(self, learner: Any) -> str:
+    def _training_bytes(self) -> bytes:
+        parts = self._annotations.state.training_set
+        return b"".join(b"" if part is None else part.numpy().tobytes() for part in parts)
+
+    def _marker(self, training_set: bytes, learner: Any) -> str:
         pool = self._data.pool
         facts = [learner, self._seed, self._store.labels_round, pool.classes, pool.fingerprint]
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
-        for part in self._progress.training_set:
-            digest.update(b"" if part is None else part.numpy().tobytes())
+        digest.update(training_set)
         return digest.hexdigest()
 
     def drop(self) -> None:
@@ -120,7 +123,7 @@ class CurrentModel:
         """Logits of the labeled rows of a part, on the CPU, and their labels; cached until the labels change."""
         if part not in self._scored:
             rows, labels = self._known(part)
-            names = {"logits"} | watched(self._learner.provides)
+            names = {"logits"} | recorded_outputs(self._learner.provides)
             self._scored[part] = self.read(rows, names, part).to("cpu"), labels
         return self._scored[part]
 
@@ -136,9 +139,9 @@ class CurrentModel:
         from dal.evaluation.metrics import evaluate
 
         pool, test = (self.prepare(part, learner) for part in ("pool", "test"))
-        labeled, start = self._progress, time.perf_counter()
+        state, start = self._annotations.state, time.perf_counter()
         seed = self.seeds.number(Stream.FIT)
-        predictor = learner.fit(pool, labeled.labeled_rows, labeled.labels, seed=seed, monitor=self._monitor)
+        predictor = learner.fit(pool, state.labeled_rows, state.labels, seed=seed, monitor=self._monitor)
         seconds = time.perf_counter() - start
         rows, labels = self._known("test")
         outputs = predictor.outputs(test, rows, {"logits"}, seed=self.seeds.number(Stream.EVALUATE))
@@ -152,13 +155,13 @@ class CurrentModel:
 
     # -- saving and loading ----------------------------------------------------------------------------------------
 
-    def leave(self, folder: Path) -> None:
+    def export_model(self, folder: Path) -> None:
         """Save the model in `folder`, atomically."""
         predictor = self.predictor
         with keep_model(folder, self.marker, self.fit_seconds) as target:
             predictor.save(target)
 
-    def adopt(self, folder: Path) -> bool:
+    def import_model(self, folder: Path) -> bool:
         """Load the model of `folder` if it was trained on the current labels; return whether it was."""
         stored = self._load(folder)
         if stored is None:
@@ -170,8 +173,11 @@ class CurrentModel:
     def _load(self, folder: Path) -> Predictor | None:
         """The model saved in `folder` if it was trained on the current labels, else None. Sets `fit_seconds`."""
         marker, seconds = trained_on(folder) or ("", 0.0)
+        training_set = self._training_bytes()
         # Version 0.1 computed the marker from the class names and options of that version.
-        if marker != self.marker and marker != self._digest(moved.first(describe(self._learner, named=False))):
+        if marker != self._marker(training_set, describe(self._learner)) and marker != self._marker(
+            training_set, moved.first(describe(self._learner, named=False))
+        ):
             return None
         self.fit_seconds = seconds
         return self._learner.load(folder / MODEL, self.prepare("pool"))
@@ -184,9 +190,9 @@ class CurrentModel:
     # -- training --------------------------------------------------------------------------------------------------
 
     def _fit(self) -> Predictor:
-        if not self._progress.trains:
+        if not self._annotations.state.trains:
             raise SessionError("nothing is labeled yet, so there is no model: ask and tell first")
-        rows, labels, weights = self._progress.training_set
+        rows, labels, weights = self._annotations.state.training_set
         prepared, held_out = self.prepare("pool"), self._data.validation
         validation: tuple[Prepared, Tensor] | None = None
         if held_out is not None and bool(held_out.known.all()):

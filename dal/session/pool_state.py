@@ -1,100 +1,102 @@
-"""Annotation state of each pool row (labeled, pending, declined or unasked), derived from the label store."""
+"""State of a pool's rows (unasked, pending, labeled or declined) as an immutable value."""
 
-import logging
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from dal.data.label_values import listing
-from dal.errors import DataError, SessionError
-from dal.session.answer_values import AnswerDecoder, Given, Mistakes
-from dal.store.events import SKIP, Skip, Value
-from dal.store.label_store import LabelStore
-from dal.store.proposals import Proposal
-
-_log = logging.getLogger("dal")
+from dal.session.row_values import RowValues
 
 
+class RowStatus(IntEnum):
+    """Status of a row of the pool."""
+
+    UNASKED = 0  # no label, never queried
+    GIVEN = 1  # the label came with the data
+    PENDING = 2  # queried, without an answer
+    ANSWERED = 3  # labeled by an answer
+    DECLINED = 4  # answered with `SKIP`
+
+
+_NO_ROWS = torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
 class PoolState:
-    """State of a pool as tensors over its rows, from the labels in the data and the events of a label store.
+    """State of a pool of N rows at one moment. A session replaces it after each change and never modifies it.
 
-    Args:
-        pool: the `dal.data.Rows` of the pool.
-        classes: decoder for the pool's classes.
-        store: label store. Answers to rows that are no longer in the pool stay in it.
-        hide_labels: ignore the labels in the data.
+    It can be pickled and holds no file, lock or model, so it can be sent to another process. States share the values
+    that do not differ: a change of one row copies at most 256 KB of each attribute, whatever N is. The tensors that the
+    properties return are copies.
 
     Attributes:
-        given: (N,) bool, whether the label came with the data.
-        labeled: (N,) bool, whether the row has a label.
-        taken: (N,) bool, whether the row was ever queried or answered; such rows are not queried again.
-        declined: (N,) bool, whether the current answer is `SKIP`.
-        codes: (N,) int64, -1 where unlabeled; (N, C) bool when multi-label.
+        status: (N,) uint8, the `RowStatus` of each row.
+        codes: (N,) int64, class index, -1 where unlabeled; (N, C) bool when multi-label.
         weights: (N,) float32 training weight of the proposed label, used while the row has no answer; 0 for none.
         proposed: proposed labels, valid where `weights` is above 0; coded like `codes`.
-
-    Raises:
-        SessionError: the stored answers do not fit the classes of the data.
+        given: (N,) bool, whether the label came with the data and is not hidden.
+        counts: number of rows of each `RowStatus`.
+        queue: rows in the order in which to ask them. Those that are no longer pending are left out when it is read.
     """
 
-    def __init__(self, pool: Any, classes: AnswerDecoder, store: LabelStore, *, hide_labels: bool) -> None:
-        self._pool, self._classes, self._store = pool, classes, store
-        self.given = torch.zeros(len(pool), dtype=torch.bool) if hide_labels else pool.known.clone()
-        self._restore()
+    status: RowValues
+    codes: RowValues
+    weights: RowValues
+    proposed: RowValues
+    given: RowValues
+    counts: tuple[int, ...]
+    queue: Tensor = _NO_ROWS
 
-    def _restore(self) -> None:
-        """Rebuild the state from the store."""
-        size, store, blank = len(self._pool), self._store, self._classes.blank
-        seen = store.written  # before reading: another thread may append to the store meanwhile
-        self.codes: Tensor = self._pool.labels.clone()
-        self.codes[~self.given] = blank
-        self.labeled = self.given.clone()
-        self.taken, self.declined = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
-        self.weights = torch.zeros(size)
-        self.proposed: Tensor = blank.expand(size, *blank.shape).clone()
-        self._pending: OrderedDict[int, None] = OrderedDict.fromkeys(self.rows_of(store.pending).tolist())
-        pending = self.pending
-        self.taken[pending], self.labeled[pending] = True, False
-        answers = store.answers
-        self.refuse_strangers(answers)
-        present, rows = self._present(list(answers))
-        self.labeled[rows], self.taken[rows] = True, True
-        self.codes[rows] = self._classes.codes([answers[name] for name in present])
-        skipped = self.rows_of(list(store.skipped))
-        self.taken[skipped], self.labeled[skipped], self.declined[skipped] = True, False, True
-        self._let_train(store.proposals)
-        self._seen = seen
+    @classmethod
+    def initial(cls, given: Tensor, codes: Tensor, blank: Tensor) -> "PoolState":
+        """The state before the first query.
 
-    def follow(self) -> bool:
-        """Rebuild the state if another process or store has written to the same file; return whether it had."""
-        if self._seen == self._store.written:
-            return False
-        self._restore()
-        return True
+        Args:
+            given: (N,) bool, whether the label came with the data and is not hidden.
+            codes: (N,) int64 labels of these rows, or (N, C) bool when multi-label; not read elsewhere.
+            blank: code of an unlabeled row.
+        """
+        codes = codes.clone()
+        codes[~given] = blank
+        counts = [0] * len(RowStatus)
+        counts[RowStatus.GIVEN] = int(given.sum())
+        counts[RowStatus.UNASKED] = len(given) - counts[RowStatus.GIVEN]
+        return cls(
+            status=RowValues.of(given * torch.tensor(int(RowStatus.GIVEN), dtype=torch.uint8)),
+            codes=RowValues.of(codes),
+            weights=RowValues.full(len(given), torch.tensor(0.0)),
+            proposed=RowValues.full(len(given), blank),
+            given=RowValues.of(given.clone()),
+            counts=tuple(counts),
+        )
 
-    def _wrote(self, events: int = 0, proposals: int = 0) -> bool:
-        """Whether the store has gained exactly these events and proposals; if not, rebuild the state."""
-        expected = self._seen[0] + events, self._seen[1] + proposals
-        if self._store.written != expected:
-            self._restore()
-            return False
-        self._seen = expected
-        return True
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    # -- masks and rows ----------------------------------------------------------------------------------------------
+
+    @property
+    def labeled(self) -> Tensor:
+        """Whether each row has a label, (N,) bool."""
+        status = self.status.all()
+        return (status == RowStatus.GIVEN) | (status == RowStatus.ANSWERED)
+
+    @property
+    def declined(self) -> Tensor:
+        """Whether the current answer of each row is `SKIP`, (N,) bool."""
+        return self.status.all() == RowStatus.DECLINED
+
+    @property
+    def asked(self) -> Tensor:
+        """Whether each row was ever queried or answered, (N,) bool; such rows are not queried again."""
+        return self.status.all() >= RowStatus.PENDING
 
     @property
     def pending(self) -> Tensor:
-        """Queried rows without an answer, (n,) int64, in order."""
-        return torch.tensor(list(self._pending), dtype=torch.int64)
-
-    @property
-    def waiting(self) -> int:
-        """Number of pending rows."""
-        return len(self._pending)
+        """Queried rows without an answer, (n,) int64, in the order in which to ask them."""
+        return self.queue[self.status.at(self.queue) == RowStatus.PENDING]
 
     @property
     def labeled_rows(self) -> Tensor:
@@ -104,162 +106,96 @@ class PoolState:
     @property
     def labels(self) -> Tensor:
         """Labels of `labeled_rows`, (L,) int64, or (L, C) bool when multi-label."""
-        labels: Tensor = self.codes[self.labeled]
-        return labels
+        return self.codes.at(self.labeled_rows)
 
     @property
     def unasked_rows(self) -> Tensor:
-        """Unlabeled rows that were never queried, (N,) int64, ascending."""
-        return (~self.labeled & ~self.taken).nonzero().flatten()
+        """Unlabeled rows that were never queried, ascending int64."""
+        return (self.status.all() == RowStatus.UNASKED).nonzero().flatten()
+
+    @property
+    def weak_rows(self) -> Tensor:
+        """Rows trained on with a proposed label, (n,) int64, ascending: neither labeled nor declined."""
+        status = self.status.all()
+        open_rows = (status == RowStatus.UNASKED) | (status == RowStatus.PENDING)
+        return (open_rows & (self.weights.all() > 0)).nonzero().flatten()
+
+    def is_pending(self, rows: Sequence[int]) -> list[bool]:
+        """Whether each of these rows was queried and has no answer."""
+        pending: list[bool] = (self.status.at(torch.tensor(rows, dtype=torch.int64)) == RowStatus.PENDING).tolist()
+        return pending
+
+    # -- counts and training set -------------------------------------------------------------------------------------
+
+    @property
+    def n_labeled(self) -> int:
+        """Number of rows with a label."""
+        return self.counts[RowStatus.GIVEN] + self.counts[RowStatus.ANSWERED]
+
+    @property
+    def n_pending(self) -> int:
+        """Number of queried rows without an answer."""
+        return self.counts[RowStatus.PENDING]
 
     @property
     def trains(self) -> bool:
         """Whether the training set is not empty: a label, or a proposal with a weight above 0."""
-        return bool(self.labeled.any()) or bool(len(self.weak))
+        return self.n_labeled > 0 or len(self.weak_rows) > 0
 
     @property
     def training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows, labels and sample weights of answers and weighted proposals; weights are None if all are answers."""
-        rows, labels, weak = self.labeled_rows, self.labels, self.weak
+        rows, labels, weak = self.labeled_rows, self.labels, self.weak_rows
         if not len(weak):
             return rows, labels, None
-        weights = torch.cat([torch.ones(len(rows)), self.weights[weak]])
-        return torch.cat([rows, weak]), torch.cat([labels, self.proposed[weak]]), weights
+        weights = torch.cat([torch.ones(len(rows)), self.weights.at(weak)])
+        return torch.cat([rows, weak]), torch.cat([labels, self.proposed.at(weak)]), weights
 
-    @property
-    def weak(self) -> Tensor:
-        """Rows trained on with a proposed label, (n,) int64, ascending: neither labeled nor declined."""
-        return (~self.labeled & ~self.declined & (self.weights > 0)).nonzero().flatten()
+    # -- changes -----------------------------------------------------------------------------------------------------
 
-    def propose(self, proposals: Sequence[Proposal]) -> bool:
-        """Apply proposals just stored; return whether nothing else was stored meanwhile."""
-        alone = self._wrote(proposals=len(proposals))
-        if alone:
-            self._let_train(proposals)
-        return alone
+    def with_asked(self, rows: Tensor) -> "PoolState":
+        """The state after a batch, (n,) int64 rows, was queried."""
+        pending = torch.full((len(rows),), RowStatus.PENDING, dtype=torch.uint8)
+        return replace(self._with_status(rows, pending), queue=torch.cat([self.pending, rows]))
 
-    def _let_train(self, proposals: Sequence[Proposal]) -> None:
-        """Apply the proposals with a weight; the last one of a row wins."""
-        weighted = {proposal.row: proposal for proposal in proposals if proposal.weight}
-        self.refuse_strangers({name: proposal.value for name, proposal in weighted.items()})
-        present, rows = self._present(list(weighted))
-        self.weights[rows] = torch.tensor([weighted[name].weight for name in present], dtype=torch.float32)
-        self.proposed[rows] = self._classes.codes([weighted[name].value for name in present])
-
-    def ask(self, rows: Tensor) -> bool:
-        """Mark a batch just stored as pending; return whether nothing else was stored meanwhile."""
-        alone = self._wrote(events=len(rows))
-        if alone:
-            self._pending.update(dict.fromkeys(rows.tolist()))
-            self.taken[rows] = True
-        return alone
-
-    def read(
-        self, rows: Sequence[int], given: Sequence[Given], *, correct: bool
-    ) -> dict[int, tuple[int, Value | Skip]]:
-        """Decode and check annotations; return (row, value) of the new ones by position in the call.
+    def with_answers(self, rows: Tensor, codes: Tensor, declined: Tensor) -> "PoolState":
+        """The state after answers.
 
         Args:
-            rows: rows of the pool.
-            given: one annotation per row.
-            correct: accept rows that are not pending.
-
-        Raises:
-            AnswerError: lists all values that are not classes and all rows that are not pending.
+            rows: (n,) int64 distinct rows.
+            codes: (n,) int64 class indices, -1 for `SKIP`; (n, C) bool when multi-label.
+            declined: (n,) bool, whether the answer is `SKIP`.
         """
-        read: dict[int, tuple[int, Value | Skip]] = {}
-        accepted: dict[int, Value | Skip] = {}
-        mistakes = Mistakes()
-        inside = [row for row in rows if 0 <= row < len(self._pool)]
-        ids = list(self._pool.ids.take(inside))
-        current = dict(zip(inside, zip(ids, self._store.answers_to(ids), strict=True), strict=True))
-        for position, (row, item) in enumerate(zip(rows, given, strict=True)):
-            if row not in current:
-                mistakes.add("row {} is outside the pool of {}", row, len(self._pool))
-                continue
-            id, before = current[row]
-            try:
-                value = self._classes.read(item, hint=mistakes.listed)
-            except ValueError as error:
-                mistakes.add("row {}: {}", id, error)
-                continue
-            answer = accepted.get(row, before)
-            if row in accepted and accepted[row] != value:
-                mistakes.add("row {}: two answers, {} and {}", id, accepted[row], value)
-            elif answer == value:
-                continue  # a repetition is not stored again
-            elif row not in self._pending and not correct:
-                was = "was never asked" if answer is None else "was answered {} before"
-                parts = [value] if answer is None else [answer, value]
-                mistakes.add("row {} is not pending: it " + was + "; correct=True stores {} anyway", id, *parts)
-            else:
-                read[position] = (row, value)
-                accepted[row] = value
-        mistakes.refuse()
-        return read
+        answered = torch.full((len(rows),), RowStatus.ANSWERED, dtype=torch.uint8)
+        answered[declined] = RowStatus.DECLINED
+        return replace(self._with_status(rows, answered), codes=self.codes.changed(rows, codes))
 
-    def take(self, answers: Mapping[int, Value | Skip]) -> None:
-        """Apply answers just stored, by row."""
-        if not self._wrote(events=len(answers)):
-            return
-        rows, values = torch.tensor(list(answers), dtype=torch.int64), list(answers.values())
-        declined = torch.tensor([value is SKIP for value in values])
-        for row in answers:
-            self._pending.pop(row, None)
-        self.taken[rows], self.labeled[rows], self.declined[rows] = True, ~declined, declined
-        self.codes[rows] = self._classes.codes(values)
+    def without_answer(self, row: int, code: Tensor, *, asked: bool) -> "PoolState":
+        """The state after the only answer of a row was retracted.
 
-    def undo(self, row: int) -> None:
-        """Restore the state of a row after the store has retracted its last answer.
-
-        The previous answer becomes current again. Without one the row is pending if it was queried, else as in the
-        data.
+        Args:
+            row: the row. If it was queried it becomes the first pending row.
+            code: its label in the data; the code of an unlabeled row without one.
+            asked: whether the row was queried.
         """
-        if not self._wrote(events=1):
-            return
-        id = self._pool.ids[row]
-        value = self._store.answer(id)
-        if value is not None:
-            self.labeled[row], self.declined[row] = value is not SKIP, value is SKIP
-            self.codes[row] = self._classes.codes([value])[0]
-            return
-        asked, given = self._store.was_asked(id), bool(self.given[row])
-        self.taken[row], self.labeled[row], self.declined[row] = asked, given and not asked, False
-        self.codes[row] = self._pool.labels[row] if given else self._classes.blank
-        if asked:
-            self._pending[row] = None
-            self._pending.move_to_end(row, last=False)
+        rows = torch.tensor([row])
+        labeled = RowStatus.GIVEN if bool(self.given.at(rows)) else RowStatus.UNASKED
+        status = torch.tensor([RowStatus.PENDING if asked else labeled], dtype=torch.uint8)
+        state = replace(self._with_status(rows, status), codes=self.codes.changed(rows, code[None]))
+        return replace(state, queue=torch.cat([rows, self.pending])) if asked else state
 
-    def rows_of(self, ids: Sequence[str]) -> Tensor:
-        """Rows with these ids, (n,) int64; ids that are not in the pool are left out."""
-        return self._present(ids)[1]
+    def with_proposals(self, rows: Tensor, codes: Tensor, weights: Tensor) -> "PoolState":
+        """The state after labels were proposed.
 
-    def _present(self, ids: Sequence[str]) -> tuple[Sequence[str], Tensor]:
-        """The ids that are in the pool, and their rows."""
-        try:
-            return ids, self._pool.rows_of(ids) if ids else torch.zeros(0, dtype=torch.int64)
-        except DataError:
-            held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self._pool.ids.arrow()).to_pylist()
-            present = [name for name, here in zip(ids, held, strict=True) if here]
-            _log.warning("%d rows with questions or answers are no longer in the pool", len(ids) - len(present))
-            return self._present(present)
-
-    def refuse_strangers(self, answers: Mapping[str, Value]) -> None:
-        """Check stored answers, by row id, against the classes of the data.
-
-        Raises:
-            SessionError: an answer is not a class of the data, or is single-label and the data multi-label, or the
-                reverse.
+        Args:
+            rows: (n,) int64 distinct rows.
+            codes: (n,) int64 class indices; (n, C) bool when multi-label.
+            weights: (n,) float32 training weights.
         """
-        kind, where = tuple if self._classes.multilabel else str, self._store.path or "the store"
-        if not all(isinstance(value, kind) for value in answers.values()):
-            kinds = ("multi-label", "single-label")
-            now, then = kinds if self._classes.multilabel else kinds[::-1]
-            raise SessionError(f"{where} holds {then} answers, but the data is {now}")
-        names = {name for value in answers.values() for name in ([value] if isinstance(value, str) else value)}
-        unknown = self._classes.unknown(names)
-        if unknown:
-            raise SessionError(
-                f"{where} holds answers of the classes {listing(unknown)}, which the data does not have; it has "
-                f"{listing(self._classes.names)}"
-            )
+        return replace(self, proposed=self.proposed.changed(rows, codes), weights=self.weights.changed(rows, weights))
+
+    def _with_status(self, rows: Tensor, status: Tensor) -> "PoolState":
+        before = torch.bincount(self.status.at(rows), minlength=len(RowStatus))
+        gained = torch.bincount(status, minlength=len(RowStatus)) - before
+        counts = tuple(n + change for n, change in zip(self.counts, gained.tolist(), strict=True))
+        return replace(self, status=self.status.changed(rows, status), counts=counts)

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from dal.config.moved import accepts_old_options
 from dal.errors import shortened
 
 
+@accepts_old_options
 @dataclass(frozen=True, eq=False)
 class QueriedBatch:
     """A queried batch and the figures of its selection.
@@ -22,7 +24,7 @@ class QueriedBatch:
         candidates: number of rows to select from.
         near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
         seconds: durations of "pass" and "select", and of "measure" if the uncertainty was measured.
-        why: reason for this strategy or its behaviour, in words; empty if there was no alternative.
+        reason: why this strategy acted or acted as it did, in words; empty if there was no alternative.
         uncertainty: mean uncertainty of the model on the batch, 0 to 1; None if it was not measured.
     """
 
@@ -34,7 +36,7 @@ class QueriedBatch:
     candidates: int = 0
     near_duplicates: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
-    why: str = ""
+    reason: str = ""
     uncertainty: float | None = None
 
     @property
@@ -45,7 +47,7 @@ class QueriedBatch:
             "candidates": self.candidates,
             "near_duplicates": self.near_duplicates,
             "seconds": dict(self.seconds),
-            "why": self.why,
+            "why": self.reason,  # the stored name, as in version 0.1
             "uncertainty": self.uncertainty,
         }
 
@@ -65,7 +67,7 @@ class QueriedBatch:
                 raise ValueError(f"its detail {name!r} is {shortened(repr(value))}")
             if isinstance(value, dict) and not all(isinstance(each, int | float | None) for each in value.values()):
                 raise ValueError(f"its detail {name!r} holds more than numbers")
-        return replace(batch, **details)
+        return replace(batch, **{"reason" if name == "why" else name: value for name, value in details.items()})
 
 
 #: Types of the stored details, by name.

@@ -1,7 +1,6 @@
 """The active learning session: it selects rows, stores annotations and trains the model. The only mutable object."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,21 +12,31 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
+from dal.config.moved import accepts_old_attributes
 from dal.data.rows import Rows
-from dal.errors import AnswerError, ConfigError, SessionError, one_line
+from dal.errors import ConfigError, LearnerError, SessionError
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.outputs import Outputs
 from dal.session.acquisition import Acquisition
+from dal.session.annotation_log import AnnotationLog
 from dal.session.answer_values import AnswerDecoder, one_per_row, spread
 from dal.session.batch_plan import BatchPlan
-from dal.session.checked_arguments import check_needs, require_classes, require_kind
+from dal.session.checked_arguments import (
+    batch_size,
+    check_needs,
+    loaded,
+    pool_rows,
+    require_classes,
+    require_kind,
+    whole_number,
+)
 from dal.session.current_model import CurrentModel
 from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
-from dal.session.seeds import Stream
+from dal.session.round_metrics import RoundMetrics
+from dal.session.stopping_figures import StoppingFigures
 from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict
-from dal.store.events import Answer, Skip
 from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
 from dal.store.metrics_line import MetricsLine
@@ -55,6 +64,7 @@ def _in_turn(method: "Callable[Concatenate[Session, P], R]") -> "Callable[Concat
     return cast("Callable[Concatenate[Session, P], R]", locked)
 
 
+@accepts_old_attributes
 class Session:
     """Active learning session: selects rows to label, stores annotations and trains the model on them.
 
@@ -116,9 +126,9 @@ class Session:
         require_kind(learner, Learner, "learner", "ProbeLearner()")
         require_kind(strategy, Strategy, "strategy", "Margin()")
         require_kind(monitor, Monitor, "monitor", "SILENT")
-        if _whole(seed, "seed") < 0:
+        if whole_number(seed, "seed") < 0:
             raise ConfigError(f"seed must not be negative, got {seed}")
-        if budget is not None and _whole(budget, "budget") < 0:
+        if budget is not None and whole_number(budget, "budget") < 0:
             raise ConfigError(f"budget must not be negative, got {budget}")
         self.candidates = as_candidates(candidates)
         self.data = loaded(data)
@@ -135,7 +145,6 @@ class Session:
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
         self._last: QueriedBatch | None = None
-        self._stop_set: record.StopSet | None = None
         self._turn = threading.RLock()
         self._lock = None if self.folder is None else Lock(self.folder)
         try:
@@ -147,80 +156,92 @@ class Session:
                 )
             self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
             self._classes = AnswerDecoder(self.pool.classes, self.pool.multilabel)
-            self._progress = PoolState(self.pool, self._classes, self.store, hide_labels=hide_labels)
+            self._annotations = AnnotationLog(
+                self.pool,
+                self._classes,
+                self.store,
+                hide_labels=hide_labels,
+                labels_changed=lambda: self._model.drop(),  # made below
+            )
         except BaseException:
             self.close()
             raise
-        self._monitor = BatchPlan(monitor, self.store)
+        monitor = BatchPlan(monitor, self.store)
         self._model = CurrentModel(
             self.data,
             learner,
-            self._progress,
+            self._annotations,
             self.store,
             folder=self.folder,
             seed=seed,
             save=save_model,
-            monitor=self._monitor,
+            monitor=monitor,
             prepared={} if prepared is None else prepared,
         )
-        self._chooser = Acquisition(
-            self.pool,
-            learner,
-            self._progress,
-            self._model,
-            candidates=self.candidates,
-            seed=seed,
-            monitor=self._monitor,
+        self._acquisition = Acquisition(
+            self.pool, learner, self._model, candidates=self.candidates, seed=seed, monitor=monitor
+        )
+        self._figures = StoppingFigures(
+            self.data, self._annotations, self.store, self._model, seed=self.seed, monitor=monitor
         )
 
     # -- state -----------------------------------------------------------------------------------------------------
 
     @property
     @_in_turn
+    def pool_state(self) -> PoolState:
+        """The state of all pool rows at this moment: an immutable value, which can be pickled.
+
+        It does not change when the session goes on.
+        """
+        return self._annotations.state
+
+    @property
+    @_in_turn
     def pending(self) -> Tensor:
         """Queried rows that have no answer yet, (n,) int64, in the order in which to ask them."""
-        return self._progress.pending
+        return self._annotations.state.pending
 
     @property
     @_in_turn
     def labeled_rows(self) -> Tensor:
         """Rows with a label, (L,) int64, ascending."""
-        return self._progress.labeled_rows
+        return self._annotations.state.labeled_rows
 
     @property
     @_in_turn
     def labels(self) -> Tensor:
         """Labels of `labeled_rows`, (L,) int64, or (L, C) bool when multi-label."""
-        return self._progress.labels
+        return self._annotations.state.labels
 
     @property
     @_in_turn
     def weak_rows(self) -> Tensor:
         """Rows without an answer that are trained on with a proposed (weak) label, (n,) int64, ascending."""
-        return self._progress.weak
+        return self._annotations.state.weak_rows
 
     @property
     @_in_turn
     def unasked_rows(self) -> Tensor:
         """Unlabeled rows that were never queried, (N,) int64, ascending."""
-        return self._progress.unasked_rows
+        return self._annotations.state.unasked_rows
 
     @property
     @_in_turn
     def given(self) -> int:
         """Number of labels that came with the data and are not hidden: the starting set."""
-        return int(self._progress.given.sum())
+        return int(self._annotations.state.given.all().sum())
 
     @property
     def can_evaluate(self) -> bool:
         """Whether the data has test rows with labels."""
-        return self.data.test is not None and bool(self.data.test.known.any())
+        return self._has_labels("test")
 
     @property
     @_in_turn
     def trains(self) -> bool:
         """Whether the training set is not empty: a label, or a proposal with a weight above 0."""
-        return self._progress.trains
+        return self._annotations.state.trains
 
     @property
     def round(self) -> int:
@@ -234,24 +255,38 @@ class Session:
         labels = self.labels
         multilabel, classes = self.pool.multilabel, len(self.pool.classes)
         counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
-        asked = self.store.answered + self._progress.waiting
+        asked = self.store.answered + self._annotations.state.n_pending
         return RoundState(
             round=self.round,
             labels=len(labels),
             per_class=tuple(counts.tolist()),
             budget=None if self.budget is None else max(0, self.budget - asked),
-            metrics=tuple(
-                {name: value for name, value in line.items() if isinstance(value, int | float)} for line in self.metrics
-            ),
+            metrics=RoundMetrics(self.metrics, self._current_scores),
         )
+
+    @_in_turn
+    def _current_scores(self) -> dict[str, float] | None:
+        """Scores of the current model on the validation rows, or the test rows without any; None without a model."""
+        parts = [part for part in ("validation", "test") if self._has_labels(part)]
+        if not parts or not self.trains:
+            return None
+        try:
+            scores = self._model.evaluate(parts[0])
+        except LearnerError:  # such as labels of a single class
+            return None
+        return {"round": self.round, "labels": self.pool_state.n_labeled, **scores}
+
+    def _has_labels(self, part: str) -> bool:
+        rows = getattr(self.data, part)
+        return rows is not None and bool(rows.known.any())
 
     @property
     @_in_turn
     def last_selection(self) -> QueriedBatch | None:
         """The latest queried batch, with scores and the reason for the choice; None before the first."""
-        if self._last is None and self.round:
+        if self.round and (self._last is None or self._last.round != self.round):
             batch = self.store.batch(self.round)
-            rows = self._progress.rows_of(batch.rows)
+            rows = self._annotations.rows_of(batch.rows)
             scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
             try:
                 self._last = QueriedBatch.restored(batch.round, rows, scores, batch.strategy, batch.details)
@@ -301,15 +336,15 @@ class Session:
         Raises:
             SessionError: no row is left to query, or the strategy needs a trained model and nothing is labeled.
         """
-        n = _count(n)
-        self._follow()
-        if self._progress.waiting:
+        n = batch_size(n)
+        self._annotations.follow()
+        if self.pool_state.n_pending:
             return self.pending
         strategy, state = self.strategy if strategy is None else strategy, self.state
-        asked = self._chooser.choose(strategy, n, state)
+        batch = self._acquisition.choose(strategy, n, self.pool_state, state)
         if measured and state.labels:
-            asked = self._chooser.measured(asked, state.round)
-        self._store(asked if asked.why else replace(asked, why=strategy.why(state)))
+            batch = self._acquisition.measured(batch, state.round)
+        self._store(batch if batch.reason else replace(batch, reason=strategy.why(state)))
         return self.pending
 
     @_in_turn
@@ -319,9 +354,9 @@ class Session:
         Raises:
             SessionError: no row is left to query, or the strategy needs a trained model and nothing is labeled.
         """
-        n = _count(n)
-        self._follow()
-        return self._chooser.choose(strategy, n, self.state, everywhere=True)
+        n = batch_size(n)
+        self._annotations.follow()
+        return self._acquisition.choose(strategy, n, self.pool_state, self.state, everywhere=True)
 
     @_in_turn
     def ask_these(
@@ -330,7 +365,7 @@ class Session:
         *,
         strategy: str,
         scores: Tensor | None = None,
-        why: str = "",
+        reason: str = "",
         notes: Mapping[str, float] = {},
     ) -> Tensor:
         """Store a batch that was selected outside the session as queried, and return its rows.
@@ -339,44 +374,40 @@ class Session:
             rows: (n,) int64, unlabeled rows that were never queried, best first.
             strategy: name of the selection method, for the records.
             scores: (n,) scores of the rows; None when the method has none.
-            why: reason for the choice, in words.
+            reason: reason for the choice, in words.
             notes: figures about the choice, by name.
 
         Raises:
             SessionError: rows are pending, or a row is labeled or was queried before.
         """
-        rows = torch.tensor(self._rows(rows), dtype=torch.int64)
+        rows = torch.tensor(pool_rows(rows, len(self.pool)), dtype=torch.int64)
         if scores is not None and len(scores) != len(rows):
             raise SessionError(f"{len(rows)} rows but {len(scores)} scores")
-        self._follow()
-        if self._progress.waiting:
-            raise SessionError(f"{self._progress.waiting} rows are still to be answered")
-        if not len(rows) or bool((self._progress.labeled | self._progress.taken)[rows].any()):
+        self._annotations.follow()
+        state = self.pool_state
+        if state.n_pending:
+            raise SessionError(f"{state.n_pending} rows are still to be answered")
+        if not len(rows) or bool((state.labeled | state.asked)[rows].any()):
             raise SessionError("ask for rows that have no label and were never asked")
-        self._store(QueriedBatch(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), why=why))
+        batch = QueriedBatch(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), reason=reason)
+        self._store(batch)
         return self.pending
 
-    def _store(self, asked: QueriedBatch) -> None:
+    def _store(self, batch: QueriedBatch) -> None:
+        """Store a batch as queried, and report a new reason and many near-duplicates."""
         before = self.last_selection
-        ids = list(self.pool.ids.take(asked.rows))
-        scores = None if asked.scores is None else asked.scores.tolist()
-        with self.store.changing():
-            if self._follow():
-                raise SessionError(f"{self.folder or 'the store'} was changed meanwhile by another process: ask again")
-            self.store.ask(ids, scores=scores, strategy=asked.strategy, details=asked.details)
-        if not self._progress.ask(asked.rows):
-            self._model.drop()
-        if asked.why and (before is None or before.why.split(":")[0] != asked.why.split(":")[0]):
-            _log.info("batch %d: %s", asked.round, asked.why)
-        self._last = asked
-        if asked.near_duplicates > 0.5:
+        self._annotations.ask(batch)
+        self._last = batch
+        if batch.reason and (before is None or before.reason.split(":")[0] != batch.reason.split(":")[0]):
+            _log.info("batch %d: %s", batch.round, batch.reason)
+        if batch.near_duplicates > 0.5:
             _log.warning(
                 "%.0f%% of the %d rows that %s chose have a near-duplicate within the batch: their labels will teach "
                 "little; a strategy that spreads its choice (BADGE, CoreSet, ClusterCenters) or a pool without "
                 "duplicates would do better",
-                100 * asked.near_duplicates,
-                len(asked.rows),
-                asked.strategy,
+                100 * batch.near_duplicates,
+                len(batch.rows),
+                batch.strategy,
             )
 
     # -- answers ---------------------------------------------------------------------------------------------------
@@ -412,54 +443,17 @@ class Session:
         Raises:
             AnswerError: lists all unknown classes and all rows that are not pending. Nothing was stored.
         """
-        asked = self._rows(rows, inside=False)
-        given = one_per_row(values, len(asked))
-        durations, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
-        confidences = _figures(confidence, len(asked), "confidences")
-        with self.store.changing():  # no other process may write between the check and the store
-            self._follow()
-            read = self._progress.read(asked, given, correct=correct)
-            ids = self.pool.ids.take([row for row, _ in read.values()])
-            new = [
-                Answer(id, value, who, source, durations[i], costs[i], confidences[i])
-                for id, (i, (_, value)) in zip(ids, read.items(), strict=True)
-            ]
-            if new:
-                self.store.tell(new)
-        if new:
-            self._model.drop()
-            self._progress.take(dict(read.values()))
-        return len(new)
-
-    def _follow(self) -> bool:
-        """Read events that another process has written to the store; return whether there were any."""
-        self.store.refresh()
-        if not self._progress.follow():
-            return False
-        self._model.drop()
-        self._last = None
-        return True
-
-    def _rows(self, rows: Any, *, inside: bool = True) -> list[int]:
-        """Convert a tensor, array, list or integer to a list of row indices.
-
-        Raises:
-            AnswerError: a value is not an integer, or (with `inside`) is outside the pool.
-        """
-        try:
-            given = torch.as_tensor(rows).flatten()
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise AnswerError(f"rows are whole numbers, one or several: {one_line(error)}") from error
-        if not len(given):
-            return []
-        if given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
-            hint = ": give mask.nonzero().flatten()" if given.dtype == torch.bool else ""
-            raise AnswerError(f"rows are whole numbers, the places of rows in the pool, not {given.dtype}{hint}")
-        numbers: list[int] = given.tolist()
-        outside = [row for row in numbers if not 0 <= row < len(self.pool)] if inside else []
-        if outside:
-            raise AnswerError(f"row {outside[0]} is outside the pool of {len(self.pool)}")
-        return numbers
+        numbers = pool_rows(rows, len(self.pool), inside=False)
+        return self._annotations.tell(
+            numbers,
+            one_per_row(values, len(numbers)),
+            who=who,
+            source=source,
+            seconds=spread(seconds, len(numbers), "seconds"),
+            costs=spread(cost, len(numbers), "costs"),
+            confidences=spread(confidence, len(numbers), "confidences"),
+            correct=correct,
+        )
 
     @_in_turn
     def propose(
@@ -492,23 +486,18 @@ class Session:
         Raises:
             AnswerError: lists all values that are not classes. Nothing was stored.
         """
-        asked = self._rows(rows)
-        ids = list(self.pool.ids.take(asked))
-        names = self._classes.read_all(one_per_row(values, len(asked)), ids)
-        confidences = _figures(confidence, len(asked), "confidences")
-        durations, costs = _figures(seconds, len(asked), "seconds"), _figures(cost, len(asked), "costs")
-        weights = [each or 0.0 for each in _figures(weight, len(asked), "weights")]
-        new = [
-            Proposal(id, names[i], who, source, weights[i], confidences[i], durations[i], costs[i])
-            for i, id in enumerate(ids)
-        ]
-        with self.store.changing():
-            self._follow()
-            self.store.propose(new)
-        if any(weights):
-            self._model.drop()
-        if not self._progress.propose(new):
-            self._model.drop()
+        numbers = pool_rows(rows, len(self.pool))
+        ids, count = list(self.pool.ids.take(numbers)), len(numbers)
+        names = self._classes.read_all(one_per_row(values, count), ids)
+        weights = [each or 0.0 for each in spread(weight, count, "weights")]
+        confidences, durations = spread(confidence, count, "confidences"), spread(seconds, count, "seconds")
+        costs = spread(cost, count, "costs")
+        self._annotations.propose(
+            [
+                Proposal(id, names[i], who, source, weights[i], confidences[i], durations[i], costs[i])
+                for i, id in enumerate(ids)
+            ]
+        )
 
     @_in_turn
     def undo(self) -> int:
@@ -520,22 +509,7 @@ class Session:
             SessionError: there is no answer; or the row is no longer in the data, or the class of its previous answer
                 is not. Nothing was retracted.
         """
-        with self.store.changing():  # no other process may write between the check and the store
-            self._follow()
-            last = self.store.last_given
-            if last is not None:
-                id, before = last
-                if not len(self._progress.rows_of([id])):
-                    raise SessionError(
-                        f"the last answer is to row {id!r}, which is no longer in the data: nothing was undone; put "
-                        "the row back to retract its answer"
-                    )
-                if before is not None and not isinstance(before, Skip):
-                    self._progress.refuse_strangers({id: before})
-            row = int(self._progress.rows_of([self.store.undo()])[0])
-        self._model.drop()
-        self._progress.undo(row)
-        return row
+        return self._annotations.undo()
 
     # -- the model -------------------------------------------------------------------------------------------------
 
@@ -575,17 +549,17 @@ class Session:
         return self._model.marker
 
     @_in_turn
-    def leave(self, folder: Path) -> None:
-        """Save the current model in `folder`, atomically, for other sessions to `adopt`."""
-        self._model.leave(folder)
+    def export_model(self, folder: Path) -> None:
+        """Save the current model in `folder`, atomically, for other sessions to import."""
+        self._model.export_model(folder)
 
     @_in_turn
-    def adopt(self, folder: Path) -> bool:
+    def import_model(self, folder: Path) -> bool:
         """Load the model of `folder` if it was trained on the current labels; return whether it was.
 
         `fit_seconds` becomes the duration of that model's fit.
         """
-        return self._model.adopt(folder)
+        return self._model.import_model(folder)
 
     @_in_turn
     def scored(self, part: str) -> tuple[Outputs, Tensor]:
@@ -636,9 +610,9 @@ class Session:
             '40 of 30 labels were bought'
         """
         record.check(rule, self.data)
-        self._follow()
+        self._annotations.follow()
         event = self.store.labels_event
-        if not self._progress.waiting and bool(self._progress.labeled.any()):
+        if not self.pool_state.n_pending and self.pool_state.n_labeled:
             present = [line for line in self.metrics if line.get("event") == event]
             if not any(record.holds(line, rule) for line in present):
                 state = self.state
@@ -649,26 +623,7 @@ class Session:
     @_in_turn
     def observe(self, rule: StoppingRule) -> dict[str, Any]:
         """Compute the figures that the rule reads, by name, as JSON values for a line of `metrics.jsonl`."""
-        figures: dict[str, Any] = {}
-        if "spent" in rule.needs:
-            store = self.store
-            figures["spent"] = record.spent(store.work, store.answered, store.proposals, store.unread)
-        if "validation" in rule.needs:
-            figures["validation"] = {"rows": len(self.data.validation), **self._model.evaluate("validation")}
-        if "stop_set" in rule.needs:
-            figures["stop_set"] = self._predicted(rule.stop_set)
-        return figures
-
-    def _predicted(self, size: int) -> dict[str, Any]:
-        """The current model's predictions for the stop set, in full precision.
-
-        Reduced precision could flip a prediction, and rules compare successive models row by row.
-        """
-        if self._stop_set is None or self._stop_set.wanted < size:
-            self._stop_set = record.StopSet.draw(self.pool.ids, ~self._progress.given, size, self.seed)
-        rows, seed = self._stop_set.rows, self._model.seeds.number(Stream.EVALUATE)
-        outputs = self.predictor.outputs(self.prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)
-        return self._stop_set.record(outputs, self._progress.labeled)
+        return self._figures.of(rule)
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -684,47 +639,3 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def loaded(data: Any) -> Any:
-    """The parts of a data set: a `dal.data.Splits`, or the one returned by the `load()` of a `TextData`.
-
-    Raises:
-        ConfigError: `data` is neither, or a part of it is not `Rows`.
-    """
-    wanted = "data must be a TextData or a Splits, such as Splits(pool=Rows.from_inputs(texts, classes=names))"
-    if isinstance(data, type):
-        raise ConfigError(f"{wanted}, got the class {data.__name__}")
-    splits = data.load() if hasattr(data, "load") else data
-    if not isinstance(getattr(splits, "pool", None), Rows):
-        what = "; wrap it: Splits(pool=rows)" if isinstance(splits, Rows) else ""
-        raise ConfigError(f"{wanted}, got {type(data).__name__}{what}")
-    for part in ("test", "validation"):
-        if not isinstance(getattr(splits, part, None), Rows | None):
-            raise ConfigError(f"the {part} part of the data must be Rows, got {type(getattr(splits, part)).__name__}")
-    return splits
-
-
-def _whole(value: Any, name: str) -> int:
-    """Convert an option to int, or raise `ConfigError`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):  # accepts NumPy integers
-        raise ConfigError(f"{name} must be a whole number, got {value!r}")
-    return int(value)
-
-
-def _count(n: Any) -> int:
-    """Convert a batch size to int, or raise `SessionError`."""
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise SessionError(f"ask for a whole number of rows, not {n!r}")
-    if n < 1:
-        raise SessionError(f"ask for at least 1 row, not {n}")
-    return int(n)
-
-
-def _figures(value: Any, rows: int, name: str) -> list[float | None]:
-    """Broadcast a number, or one number per row, to a list of finite floats or None (see `spread`)."""
-    given = spread(value.tolist() if hasattr(value, "tolist") else value, rows, name)
-    for each in given:
-        if each is not None and not (hasattr(each, "__float__") and math.isfinite(each)):
-            raise AnswerError(f"{name} are finite numbers, got {each!r} (no answer of this call was stored)")
-    return [None if each is None else float(each) for each in given]

@@ -26,7 +26,7 @@ class Labels(StoppingRule):
     advice = "always, together with a rule that may never stop"
 
     def __post_init__(self) -> None:
-        Options(self).whole("max_labels", least=1, said="at least 1")
+        Options(self).whole("max_labels", least=1, description="at least 1")
 
     def judge(self, history: History) -> Verdict:
         """Compare the labels bought to the budget."""
@@ -61,8 +61,8 @@ class Dollars(StoppingRule):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("max_dollars", above=0, said="positive")
-        options.number("per_label", "per_hour", least=0, said="at least 0")
+        options.number("max_dollars", above=0, description="positive")
+        options.number("per_label", "per_hour", least=0, description="at least 0")
 
     def judge(self, history: History) -> Verdict:
         """Compare the money spent to the budget."""
@@ -95,8 +95,8 @@ class Hours(StoppingRule):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("max_hours", above=0, said="positive")
-        options.number("per_label", least=0, said="at least 0")
+        options.number("max_hours", above=0, description="positive")
+        options.number("per_label", least=0, description="at least 0")
 
     def judge(self, history: History) -> Verdict:
         """Compare the hours worked to the budget."""

@@ -28,8 +28,8 @@ class StopSetRule(StoppingRule):
     def __post_init__(self) -> None:
         """Validate `window` and `size`."""
         options = Options(self)
-        options.whole("window", least=1, said="at least 1")
-        options.whole("size", least=LEAST_ROWS, said=f"at least {LEAST_ROWS}")
+        options.whole("window", least=1, description="at least 1")
+        options.whole("size", least=LEAST_ROWS, description=f"at least {LEAST_ROWS}")
 
     @property
     def stop_set(self) -> int:  # type: ignore[override]
@@ -115,7 +115,7 @@ class ClassificationChange(StopSetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Options(self).number("max_change", least=0, below=1, said="at least 0 and below 1")
+        Options(self).number("max_change", least=0, below=1, description="at least 0 and below 1")
 
     def judge(self, history: History) -> Verdict:
         """Compare the share of changed predictions in the last rounds to the maximum."""
@@ -160,7 +160,7 @@ class OverallUncertainty(StopSetRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Options(self).number("threshold", above=0, below=1, said="between 0 and 1")
+        Options(self).number("threshold", above=0, below=1, description="between 0 and 1")
 
     def judge(self, history: History) -> Verdict:
         """Compare the mean uncertainty of the last rounds to the threshold."""

@@ -47,12 +47,12 @@ class TargetScore(StoppingRule):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.whole("patience", least=1, said="at least 1")
+        options.whole("patience", least=1, description="at least 1")
         if self.metric == "log_loss":
             options.number("value")
         else:
-            options.number("value", least=0, most=1, said="between 0 and 1")
-        options.number("confidence", above=0.5, below=1, optional=True, said="above 0.5 and below 1")
+            options.number("value", least=0, most=1, description="between 0 and 1")
+        options.number("confidence", above=0.5, below=1, optional=True, description="above 0.5 and below 1")
         if self.confidence is not None and self.metric != "accuracy":
             raise ConfigError(f"confidence is known for the metric accuracy alone, not for {self.metric}")
 
@@ -110,10 +110,10 @@ class Plateau(StoppingRule):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("min_gain", above=0, said="positive")
-        options.number("confidence", above=0, below=1, said="between 0 and 1")
+        options.number("min_gain", above=0, description="positive")
+        options.number("confidence", above=0, below=1, description="between 0 and 1")
         for name, least in (("labels", 1), ("min_rounds", 5), ("samples", 100), ("seed", 0)):
-            options.whole(name, least=least, said=f"at least {least}")
+            options.whole(name, least=least, description=f"at least {least}")
 
     def judge(self, history: History) -> Verdict:
         """Compare the predicted gain of the next labels to `min_gain`."""

@@ -30,7 +30,7 @@ class Auto(ComposedStrategy):
       noise, and any other selection would only bias the sample.
     - Classes without a label are found by the herding half of `many`; every batch reports their number.
 
-    Every batch states which of the three acted and why (`Selection.why`); a run logs it when it changes. Test-set
+    Every batch states which of the three acted and why (`Selection.reason`); a run logs it when it changes. Test-set
     metrics are never read.
 
     Hacohen, Dekel and Weinshall 2022, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets";
@@ -87,9 +87,9 @@ class Auto(ComposedStrategy):
     def select(self, query: Query) -> Selection:
         """Return the selection of the acting part, with the reason why it acts."""
         state = _state(query)
-        why = self._reason_for_few(state)
-        if why:
-            return replace(choose(self.few.resolve(state), query), why=why)
+        reason = self._reason_for_few(state)
+        if reason:
+            return replace(choose(self.few.resolve(state), query), reason=reason)
         labels = len(query.labels)
         agreement, above_chance = 0.0, 0.0
         if labels and query.labels.dim() == 1:
@@ -97,7 +97,7 @@ class Auto(ComposedStrategy):
             agreement, above_chance = neighbor_agreement(F.normalize(embeddings, dim=1), query.labels)
         if above_chance <= 0 and labels >= _MIN_JUDGED and query.labels.dim() == 1:
             acting = self.blind
-            why = (
+            reason = (
                 f"{self.blind.title}: the nearest of {labels} labeled rows has the same label in {agreement:.0%} of "
                 "cases, no more than by chance: the embeddings are uninformative about the labels"
             )
@@ -106,10 +106,10 @@ class Auto(ComposedStrategy):
             unseen = sum(not count for count in state.per_class)
             # Accuracy hides classes that no row has been labeled with yet.
             hint = f", though {unseen} of {len(state.per_class)} classes have no label yet" if unseen else ""
-            why = f"{self.many.title}: {labels} labels, enough to rely on the model's uncertainty{hint}"
+            reason = f"{self.many.title}: {labels} labels, enough to rely on the model's uncertainty{hint}"
         selection = choose(acting.resolve(state), query)
         notes = {**selection.notes, "neighbor_agreement": agreement}
-        return replace(selection, notes=notes, why=why)
+        return replace(selection, notes=notes, reason=reason)
 
     def _reason_for_few(self, state: RoundState) -> str:
         """Reason why a model would be unreliable; empty when there are enough labels."""
@@ -124,9 +124,9 @@ class Auto(ComposedStrategy):
 
 
 def _state(query: Query) -> RoundState:
-    """Round state derived from the query, with a count for every class of the model."""
+    """The query's round state, with a count for every class of the model."""
     if query.labels.dim() == 2:
         counts = query.labels.sum(0)
     else:
         counts = torch.bincount(query.labels, minlength=query.pool.logits.shape[1])
-    return RoundState(labels=len(query.labels), per_class=tuple(counts.tolist()))
+    return replace(query.state, labels=len(query.labels), per_class=tuple(counts.tolist()))

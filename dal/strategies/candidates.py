@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, NeedError, SelectionError
-from dal.functional.checking import as_whole, shown
+from dal.functional.checking import as_integer, shown
 from dal.functional.neighbors import k_nearest
 from dal.functional.seeding import kmeans_plusplus
 from dal.learner import Learner
@@ -20,12 +21,13 @@ from dal.outputs import Outputs, closure
 BLOCK = 32_768
 
 
+@accepts_old_options
 @dataclass(frozen=True, eq=False)
 class CandidateQuery:
     """The complete input of a candidate generator.
 
     Attributes:
-        unasked: (M,) int64, rows of the data that can be drawn, ascending.
+        unlabeled: (M,) int64, rows of the data that can be drawn, ascending.
         labeled: (L,) int64, labeled rows, ascending; L may be 0.
         labels: (L,) int64 labels of these rows, or (L, C) bool when multi-label.
         n: number of rows that will be selected from the candidates, 1 <= n <= M.
@@ -36,7 +38,7 @@ class CandidateQuery:
             and must produce the same candidates.
     """
 
-    unasked: Tensor
+    unlabeled: Tensor
     labeled: Tensor
     labels: Tensor
     n: int
@@ -47,10 +49,10 @@ class CandidateQuery:
 
     def sample(self, count: int) -> Tensor:
         """Draw `count` of the unasked rows at random, ascending; all of them if there are no more than that."""
-        if count >= len(self.unasked):
-            return self.unasked
-        drawn = torch.randperm(len(self.unasked), generator=self.generator)[:count]
-        return self.unasked[drawn.sort().values]
+        if count >= len(self.unlabeled):
+            return self.unlabeled
+        drawn = torch.randperm(len(self.unlabeled), generator=self.generator)[:count]
+        return self.unlabeled[drawn.sort().values]
 
 
 class Candidates(ABC):
@@ -121,7 +123,7 @@ class SEALS(Candidates):
             return query.sample(query.n * self.neighbors)
         near = torch.zeros(query.size, dtype=torch.bool)
         near[self._neighbors(query).flatten()] = True
-        return query.unasked[near[query.unasked]]
+        return query.unlabeled[near[query.unlabeled]]
 
     def _neighbors(self, query: CandidateQuery) -> Tensor:
         """Neighbours of each labeled row, (L, k) rows of the data, nearest first; computed for new labels only."""
@@ -163,7 +165,7 @@ class AnchorAL(Candidates):
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Return the best rows of all classes in turn."""
-        size = min(max(self.size, query.n), len(query.unasked))
+        size = min(max(self.size, query.n), len(query.unlabeled))
         rows_of = _rows_of_classes(query.labels)
         if not rows_of:
             return query.sample(size)
@@ -172,8 +174,8 @@ class AnchorAL(Candidates):
         best = _most_similar(query, centers, size).cpu()  # (C, size), positions among the unasked
         # Read class by class in turn, `best` may name a row several times: its first occurrence decides its rank.
         order = torch.arange(best.numel())
-        first = torch.full((len(query.unasked),), best.numel()).scatter_reduce(0, best.T.flatten(), order, "amin")
-        return query.unasked[first.argsort(stable=True)[:size]]
+        first = torch.full((len(query.unlabeled),), best.numel()).scatter_reduce(0, best.T.flatten(), order, "amin")
+        return query.unlabeled[first.argsort(stable=True)[:size]]
 
     def _center(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Mean (E,) of the anchors of a class. The inner product with it is the mean similarity to the anchors."""
@@ -190,7 +192,7 @@ def as_candidates(given: int | Candidates | None) -> Candidates | None:
     """
     if given is None or isinstance(given, Candidates):
         return given
-    count = as_whole(given)
+    count = as_integer(given)
     if count is None:
         raise ConfigError(
             f"candidates must be a number of rows, a generator such as RandomSubset or null, not {shown(given)}"
@@ -222,13 +224,13 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
     Raises:
         SelectionError: the result does not consist of distinct unasked rows.
     """
-    if len(query.unasked) <= query.n:
-        return query.unasked
+    if len(query.unlabeled) <= query.n:
+        return query.unlabeled
     rows, name = candidates.choose(query), type(candidates).__name__
     if not isinstance(rows, Tensor) or rows.dtype != torch.int64 or rows.dim() != 1:
         raise SelectionError(f"{name} must return int64 rows of shape (K,)")
     free = torch.zeros(query.size, dtype=torch.bool)
-    free[query.unasked] = True
+    free[query.unlabeled] = True
     rows = rows.cpu()
     inside = (rows >= 0) & (rows < query.size)
     if not bool(inside.all()) or not bool(free[rows].all()):
@@ -245,7 +247,7 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
 
 def _at_least_one(candidates: Candidates, name: str) -> None:
     value = getattr(candidates, name)
-    if (as_whole(value) or 0) < 1:
+    if (as_integer(value) or 0) < 1:
         raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {shown(value)}")
 
 
@@ -286,7 +288,7 @@ def _most_similar(query: CandidateQuery, centers: Tensor, count: int) -> Tensor:
     """Positions among the unasked of the `count` rows most similar to each of C centers, (C, count), best first."""
     scores = centers.new_empty(len(centers), 0)
     positions = torch.empty(len(centers), 0, dtype=torch.int64, device=centers.device)
-    for start, block in _blocks(query.unasked):
+    for start, block in _blocks(query.unlabeled):
         similarity = centers @ _unit(query.read(block)).T  # (C, B)
         at = torch.arange(start, start + len(block), device=centers.device).expand(len(centers), -1)
         scores, positions = torch.cat([scores, similarity], 1), torch.cat([positions, at], 1)

@@ -253,7 +253,7 @@ def _distinguishes_rows(strategy: Strategy, query: Query, selection: Selection) 
 
 
 def state_of(query: Query) -> RoundState:
-    """Round state as far as the labels of the query determine it."""
+    """The query's round state, with the counts of its labels."""
     labels = query.labels
     counts = torch.bincount(labels, minlength=1) if labels.dim() == 1 else labels.sum(0)  # (L,) indices or (L, C) bool
-    return RoundState(labels=len(labels), per_class=tuple(counts.tolist()))
+    return replace(query.state, labels=len(labels), per_class=tuple(counts.tolist()))

@@ -33,7 +33,7 @@ class CAL(ScoreStrategy):
     advice = "Fine-tuned models with a hundred labels or more, also out of domain. Blind to redundancy; weak early."
 
     def __post_init__(self) -> None:
-        Options(self).whole("neighbors", least=1, said="at least 1").text("space")
+        Options(self).whole("neighbors", least=1, description="at least 1").text("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -77,7 +77,7 @@ class FALCUN(Strategy):
     advice = "The balance of BADGE at the cost of Margin. With two classes, predictions offer little diversity."
 
     def __post_init__(self) -> None:
-        Options(self).number("gamma", least=0, said="0 or more")
+        Options(self).number("gamma", least=0, description="0 or more")
 
     def select(self, query: Query) -> Selection:
         """Select n positions, in the order in which they were drawn."""

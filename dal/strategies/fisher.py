@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, Options
 from dal.functional.fisher import bait, fisher_factors
 from dal.functional.ranking import top
 from dal.strategy import Query, Selection, Strategy
@@ -49,9 +49,9 @@ class BAIT(Strategy):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.whole("candidates", "dimensions", "rank", least=1, said="at least 1")
-        options.number("oversampling", least=1, said="at least 1")
-        options.number("regularisation", least=LEAST_SCALE, most=MOST_SCALE)
+        options.whole("candidates", "dimensions", "rank", least=1, description="at least 1")
+        options.number("oversampling", least=1, description="at least 1")
+        options.number("regularisation", least=MIN_SCALE, most=MAX_SCALE)
 
     def select(self, query: Query) -> Selection:
         """Select n positions, in the order in which they were added."""

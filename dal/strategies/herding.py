@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, Options
 from dal.functional.drawing import some_rows
 from dal.functional.herding import HerdingState, closest_distance, max_herding
 from dal.functional.uncertainty import margin
@@ -49,7 +49,7 @@ class MaxHerding(Strategy):
     advice = "The first tens of labels: representative and spread out, no model needed. Later, uncertainty pays more."
 
     def __post_init__(self) -> None:
-        Options(self).number("sigma", least=LEAST_SCALE, most=MOST_SCALE).whole("targets", least=1).vectors("space")
+        Options(self).number("sigma", least=MIN_SCALE, most=MAX_SCALE).whole("targets", least=1).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -103,8 +103,8 @@ class UHerding(Strategy):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("temperature", least=LEAST_SCALE, most=MOST_SCALE)
-        options.number("sigma", least=LEAST_SCALE, most=MOST_SCALE, optional=True)
+        options.number("temperature", least=MIN_SCALE, most=MAX_SCALE)
+        options.number("sigma", least=MIN_SCALE, most=MAX_SCALE, optional=True)
         options.whole("targets", least=1).vectors("space")
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dal.functional.central import central_rows
-from dal.functional.checking import LEAST_SCALE, MOST_SCALE, Options
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, Options
 from dal.functional.clustering import kmeans
 from dal.functional.consistency import inconsistency
 from dal.functional.hierarchy import average_linkage, round_robin
@@ -49,8 +49,8 @@ class ClusterMargin(Strategy):
 
     def __post_init__(self) -> None:
         options = Options(self)
-        options.number("factor", least=1, said="at least 1")
-        options.whole("clusters", least=1, optional=True, said="at least 1").vectors("space")
+        options.number("factor", least=1, description="at least 1")
+        options.whole("clusters", least=1, optional=True, description="at least 1").vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -92,7 +92,7 @@ class CLUE(Strategy):
     advice = "Pools unlike the labeled rows, large batches. Costs a k-means with k = n; ignores the labeled rows."
 
     def __post_init__(self) -> None:
-        Options(self).number("temperature", least=LEAST_SCALE, most=MOST_SCALE).vectors("space")
+        Options(self).number("temperature", least=MIN_SCALE, most=MAX_SCALE).vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -175,7 +175,7 @@ class InformationDensity(ScoreStrategy):
     advice = "Noisy pools where uncertainty selects outliers. Misses rare classes; batches may be redundant."
 
     def __post_init__(self) -> None:
-        Options(self).number("beta", least=0, said="0 or more").vectors("space")
+        Options(self).number("beta", least=0, description="0 or more").vectors("space")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

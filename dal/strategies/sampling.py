@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dal.functional.checking import Options
-from dal.functional.drawing import draw_without_replacement, lightweight_law
+from dal.functional.drawing import draw_without_replacement, lightweight_coreset_distribution
 from dal.strategy import Query, Selection, Strategy
 
 
@@ -36,6 +36,6 @@ class LightweightCoreset(Strategy):
 
     def select(self, query: Query) -> Selection:
         """Select n positions, in the order in which they were drawn."""
-        probabilities = lightweight_law(query.pool[self.space])  # (N,)
+        probabilities = lightweight_coreset_distribution(query.pool[self.space])  # (N,)
         positions = draw_without_replacement(probabilities, query.n, generator=query.generator)
         return Selection(positions, (len(probabilities) * probabilities[positions]).float())

@@ -15,7 +15,7 @@ from torch import Tensor
 from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
-from dal.outputs import FOLDS, FOLLOWS, Outputs, closure
+from dal.outputs import FOLLOWS, REDUCTIONS, Outputs, closure
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, run_checks, said
 from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
 
@@ -149,13 +149,13 @@ def check_provided(trial: Trial) -> str:
                 raise CheckFailure(f"{name!r} must be float32 with {count} rows, got {_shown(tensor)}")
             if not torch.isfinite(tensor).all():
                 raise CheckFailure(f"{name!r} is NaN or infinite somewhere")
-        _expect(name, outputs[name], count, classes, trial.learner.unknown)
+        _expect(name, outputs[name], count, classes, trial.learner.has_unknown_class)
     lacking = f"; this checkpoint lacks {', '.join(sorted(trial.refused))}" if trial.refused else ""
     return ", ".join(sorted(frozenset(trial.learner.provides) - trial.refused)) + lacking
 
 
-def _expect(name: str, value: Any, count: int, classes: int, unknown: bool = False) -> None:
-    if name == "mc_logits" and unknown and value.shape[-1] == classes + 1:
+def _expect(name: str, value: Any, count: int, classes: int, has_unknown_class: bool = False) -> None:
+    if name == "mc_logits" and has_unknown_class and value.shape[-1] == classes + 1:
         classes += 1
     shapes: dict[str, tuple[int | None, ...]] = {
         "logits": (count, classes),
@@ -305,7 +305,9 @@ def _read(trial: Trial, predictor: Predictor) -> list[Tensor]:
 
 def _steady(trial: Trial) -> frozenset[str]:
     """Names that do not depend on random samples."""
-    return frozenset(n for n in trial.names if FOLDS.get(n, n) not in SAMPLED and not FOLLOWS.get(n, set()) & SAMPLED)
+    return frozenset(
+        n for n in trial.names if REDUCTIONS.get(n, n) not in SAMPLED and not FOLLOWS.get(n, set()) & SAMPLED
+    )
 
 
 def _lacks(learner: Learner, prepared: Prepared, name: str) -> bool:

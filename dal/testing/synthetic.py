@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dal.functional.points import OuterPoints
-from dal.outputs import FOLDS, Outputs, Value, closure, sources
+from dal.outputs import REDUCTIONS, Outputs, Value, closure, sources
 from dal.strategy import Query, Strategy, all_needs
 
 #: Names that dal does not know -> functions of (rows, generator) that return their values, (rows, ...).
@@ -85,7 +85,7 @@ def synthetic(
     wanted = frozenset(names)
     held: dict[str, Value] = {}
     for name in sorted(sources(wanted)):
-        source = FOLDS.get(name, name)
+        source = REDUCTIONS.get(name, name)
         held[source] = extra[name](rows, generator) if name in extra else raw[source]()
     outputs = Outputs(held, length=rows, multilabel=multilabel)
     return Outputs({name: outputs[name] for name in sorted(wanted)}, length=rows, multilabel=multilabel)

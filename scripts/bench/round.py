@@ -159,7 +159,7 @@ def throughput(module, data, pool, learner, replace) -> tuple[tuple[float, float
     """Seconds of the pass, and of a bare loop of the same model over the same sorted batches; medians of three."""
     import torch
 
-    from dal.learners.inference import lowered, run_pass
+    from dal.learners.inference import autocast_to, run_pass
 
     lengths = data.lengths[pool]
     order = pool[lengths.argsort(descending=True, stable=True)]
@@ -173,7 +173,7 @@ def throughput(module, data, pool, learner, replace) -> tuple[tuple[float, float
         run_pass(module, data, pool, token_budget=learner.token_budget, precision=learner.precision)
 
     def bare() -> None:
-        with torch.inference_mode(), lowered(torch.device("cpu"), learner.precision):
+        with torch.inference_mode(), autocast_to(torch.device("cpu"), learner.precision):
             for batch in batches:
                 module.model(**batch).logits  # noqa: B018
 

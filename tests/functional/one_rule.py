@@ -54,7 +54,7 @@ CALLS = {
     "kmeans, weights": (lambda x: f("kmeans")(X, 3, generator=seeded(), weights=x), PROBS[:, 0]),
     "kmeans_plusplus": (lambda x: f("kmeans_plusplus")(x, 3, generator=seeded()), X),
     "least_confidence": (lambda x: f("least_confidence")(x), PROBS),
-    "lightweight_law": (lambda x: f("lightweight_law")(x), X),
+    "lightweight_coreset_distribution": (lambda x: f("lightweight_coreset_distribution")(x), X),
     "margin": (lambda x: f("margin")(x), PROBS),
     "max_coverage": (lambda x: f("max_coverage")(x, 3, 1.0), X),
     "max_coverage, targets": (lambda x: f("max_coverage")(X, 3, 1.0, targets=x), X),

@@ -9,7 +9,7 @@ from reference import uncertainty as reference
 
 from dal.functional import blocks
 from dal.functional.disagreement import consensus, mean_std, mutual_information
-from dal.outputs import fold, log_probs
+from dal.outputs import log_probs, reduce_samples
 
 
 def random_logits(N: int, K: int, C: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -149,8 +149,8 @@ def test_samples_that_differ_in_the_last_place_are_not_taken_for_the_same():
 @pytest.mark.parametrize("name", ["mutual_information", "mean_std"])
 def test_folded_samples_that_are_all_the_same_disagree_by_exactly_nothing(name, multilabel):
     logits = random_logits(301, 1, 5).repeat(1, 9, 1)
-    assert (fold(name, logits, multilabel) == 0).all()
-    assert (fold(name, logits * torch.tensor([1e5]), multilabel) == 0).all()
+    assert (reduce_samples(name, logits, multilabel) == 0).all()
+    assert (reduce_samples(name, logits * torch.tensor([1e5]), multilabel) == 0).all()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

@@ -6,7 +6,7 @@ import torch
 from reference import drawing as reference
 from scipy import stats
 
-from dal.functional.drawing import draw_without_replacement, lightweight_law, some_rows
+from dal.functional.drawing import draw_without_replacement, lightweight_coreset_distribution, some_rows
 from functional.made import normal, seeded
 
 
@@ -58,12 +58,12 @@ class TestDrawWithoutReplacement:
 class TestLightweightLaw:
     def test_equals_the_slow_reference(self):
         x = normal(40, 5)
-        np.testing.assert_allclose(lightweight_law(x), reference.lightweight_law(x.numpy()))
+        np.testing.assert_allclose(lightweight_coreset_distribution(x), reference.lightweight_law(x.numpy()))
 
     def test_is_uniform_where_all_points_are_equal(self):
-        assert lightweight_law(torch.ones(4, 2)).tolist() == [0.25] * 4
+        assert lightweight_coreset_distribution(torch.ones(4, 2)).tolist() == [0.25] * 4
 
     def test_adds_up_to_one_and_spares_no_point(self):
-        law = lightweight_law(normal(200, 3, dtype=torch.float32))
+        law = lightweight_coreset_distribution(normal(200, 3, dtype=torch.float32))
         assert float(law.sum()) == pytest.approx(1)
         assert float(law.min()) >= 0.5 / 200

@@ -32,7 +32,7 @@ CALLS = {
     "kmeans": (lambda f, x: f(x, 2, generator=G), X),
     "kmeans_plusplus": (lambda f, x: f(x, 2, generator=G), X),
     "least_confidence": (lambda f, x: f(x), PROBS),
-    "lightweight_law": (lambda f, x: f(x), X),
+    "lightweight_coreset_distribution": (lambda f, x: f(x), X),
     "margin": (lambda f, x: f(x), PROBS),
     "max_coverage": (lambda f, x: f(x, 2, 0.5, targets=X, centers=X, generator=G), X),
     "max_herding": (lambda f, x: f(x, 2, targets=X, centers=X, weights=X[:, 0]), X),

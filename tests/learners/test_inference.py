@@ -34,9 +34,9 @@ class Words(ActiveModule):
         self.widths.append(ids.numel())
         mask = batch["attention_mask"][..., None].float()
         trunk = self.mix((self.table(ids) * mask).sum(1) / mask.sum(1)).relu()
-        return trunk, self.follow(batch, trunk)
+        return trunk, self.features_from_trunk(batch, trunk)
 
-    def follow(self, batch, trunk):
+    def features_from_trunk(self, batch, trunk):
         return self.drop(trunk)
 
     def trunk(self):

@@ -213,13 +213,13 @@ def test_says_whose_answers_could_not_be_read_and_keeps_them_verbatim():
     learner = LLMLearner(SHY)
     prepared = learner.prepare(Rows.from_inputs(FEW, classes=["fruit", "vehicles"]))
     predictor = learner.untrained(prepared)
-    assert predictor.unreadable == {}
+    assert predictor.unparsed_responses == {}
     assert predictor.outputs(prepared, None, {"unread"})["unread"].tolist() == [0, 0, 1, 0]
-    assert predictor.unreadable == {2: "I would rather not say."}
+    assert predictor.unparsed_responses == {2: "I would rather not say."}
     assert predictor.outputs(prepared, torch.tensor([2, 0]), {"unread"})["unread"].tolist() == [1, 0]
-    assert predictor.unreadable.keys() == {0}
+    assert predictor.unparsed_responses.keys() == {0}
     predictor.outputs(prepared, torch.tensor([0]), {"unread"})
-    assert predictor.unreadable == {}
+    assert predictor.unparsed_responses == {}
 
 
 def test_of_repeated_answers_it_says_the_share_and_keeps_those_to_texts_without_any():
@@ -230,8 +230,8 @@ def test_of_repeated_answers_it_says_the_share_and_keeps_those_to_texts_without_
     assert outputs["unread"].tolist() == outputs["mc_logits"].argmax(-1).eq(2).float().mean(1).tolist()
     assert outputs["unread"][2] == 1
     assert 0 < outputs["unread"].mean() < 1
-    assert predictor.unreadable.keys() == set((outputs["unread"] == 1).nonzero().flatten().tolist())
-    assert predictor.unreadable[2].count("I would rather not say.") == 4
+    assert predictor.unparsed_responses.keys() == set((outputs["unread"] == 1).nonzero().flatten().tolist())
+    assert predictor.unparsed_responses[2].count("I would rather not say.") == 4
 
 
 @pytest.mark.parametrize("mode", ["verbalized", "consistency"])

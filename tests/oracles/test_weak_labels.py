@@ -106,7 +106,7 @@ def test_the_unsure_rows_of_the_share_are_asked_first() -> None:
         weak = session.weak_rows
         assert 25 < len(weak) < 45
         assert all(labeler.draw(session.pool[row], "unsure") >= 0.3 for row in weak.tolist())
-        assert session.last_selection.why.startswith("least sure of 50 rows")
+        assert session.last_selection.reason.startswith("least sure of 50 rows")
 
 
 def test_killed_between_the_labels_and_the_question_the_rest_is_done_once(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def answer(session: Session, rows: Tensor) -> None:
 
 
 def forgetful(session: Session) -> Session:
-    session._chooser.memory.kept.clear()
+    session._acquisition.memory.kept.clear()
     return session
 
 
@@ -100,7 +100,7 @@ def test_kept_bounds_are_never_less_than_the_distances(seen):
     answer(session, session.ask(6))
     for _ in range(5):
         answer(session, session.ask(6))
-        kept = session._chooser.memory.kept["embeddings"]
+        kept = session._acquisition.memory.kept["embeddings"]
         points = points_of(session).double()
         distances = torch.cdist(points, points[kept.rows], compute_mode="donot_use_mm_for_euclid_dist")
         assert bool((kept.squared >= distances.amin(1).square() * (1 - 1e-9) - 1e-9).all())
@@ -150,7 +150,7 @@ def test_a_session_made_again_starts_with_an_empty_memory_and_chooses_the_same(t
             if resumed:
                 session.close()
                 session = Session(data, PROBE, CORE_SET, hide_labels=True, folder=folder)
-                assert not session._chooser.memory.kept
+                assert not session._acquisition.memory.kept
         session.close()
         chosen.append(picks)
     assert chosen[0] == chosen[1]
@@ -160,7 +160,7 @@ def test_a_space_that_training_changes_is_not_kept():
     session = Session(splits(), PROBE, CoreSet(space="features"), hide_labels=True)
     answer(session, session.ask(8, strategy=Random()))
     answer(session, session.ask(8))
-    assert not session._chooser.memory.kept
+    assert not session._acquisition.memory.kept
 
 
 def queries(points: Tensor, labeled: list[int], memory: SessionMemory) -> Query:

@@ -17,7 +17,7 @@ from dal.data import Rows, Splits
 from dal.errors import DalError
 from dal.store.events import SKIP
 from dal.learners.probe_learner import ProbeLearner
-from dal.session.pool_state import PoolState
+from dal.session.annotation_log import AnnotationLog
 from dal.session import Session
 from dal.strategies.random import Random
 
@@ -62,10 +62,15 @@ for thread in workers:
     thread.join()
 ended.set()
 reader.join()
-live, again = session._progress, PoolState(pool, session._classes, session.store, hide_labels=False)
-for name in ("labeled", "taken", "declined", "codes", "weights", "proposed", "pending"):
+live, again = session.pool_state, AnnotationLog(pool, session._classes, session.store, hide_labels=False).state
+for name in ("labeled", "asked", "declined", "pending"):
     if not torch.equal(getattr(live, name), getattr(again, name)):
         wrong.append(name + " is not what the store says")
+for name in ("status", "codes", "weights", "proposed"):
+    if not torch.equal(getattr(live, name).all(), getattr(again, name).all()):
+        wrong.append(name + " is not what the store says")
+if live.counts != again.counts or live.n_pending != len(live.pending) or live.n_labeled != len(live.labels):
+    wrong.append("the counts are not those of the rows")
 sys.exit("; ".join(sorted(set(wrong))) or 0)
 """
 

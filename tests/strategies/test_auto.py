@@ -68,35 +68,35 @@ def test_doubt_decides_once_there_are_labels_enough():
     query = asked(torch.arange(40) % 4, follow=True)
     selection = choose(PARTS, query)
     assert torch.equal(selection.positions, choose(Margin(), asked(torch.arange(40) % 4, follow=True)).positions)
-    assert selection.why.startswith("Margin: 40 labels")
+    assert selection.reason.startswith("Margin: 40 labels")
     assert selection.notes["neighbor_agreement"] == 1
 
 
 def test_says_which_classes_nobody_has_given_yet():
     labels = torch.arange(40) % 4
-    assert "no label yet" not in choose(PARTS, asked(labels, follow=True)).why
-    why = choose(PARTS, asked(labels, follow=True, classes=6)).why
+    assert "no label yet" not in choose(PARTS, asked(labels, follow=True)).reason
+    why = choose(PARTS, asked(labels, follow=True, classes=6)).reason
     enough = "Margin: 40 labels, enough to rely on the model's uncertainty"
     assert why == f"{enough}, though 2 of 6 classes have no label yet"
 
 
 def test_chance_decides_where_the_embeddings_know_nothing_of_the_labels():
     labels = torch.arange(40) % 4
-    blind = [seed for seed in range(20) if choose(PARTS, asked(labels, follow=False, seed=seed)).why[:6] == "Random"]
+    blind = [seed for seed in range(20) if choose(PARTS, asked(labels, follow=False, seed=seed)).reason[:6] == "Random"]
     assert 3 <= len(blind) <= 17  # pure noise is above chance about as often as below
     chosen = choose(PARTS, asked(labels, follow=False, seed=blind[0]))
     assert torch.equal(chosen.positions, choose(Random(), asked(labels, follow=False, seed=blind[0])).positions)
-    assert "no more than by chance" in chosen.why
+    assert "no more than by chance" in chosen.reason
 
 
 def test_too_few_labels_to_judge_are_not_judged():
     labels = torch.arange(20) % 4
-    assert all(choose(PARTS, asked(labels, follow=False, seed=seed)).why[:6] == "Margin" for seed in range(10))
+    assert all(choose(PARTS, asked(labels, follow=False, seed=seed)).reason[:6] == "Margin" for seed in range(10))
 
 
 def test_a_class_that_the_labels_lack_counts_all_the_same():
     labels = torch.arange(10) % 2  # 10 labels, but the model knows of 4 classes
-    assert choose(PARTS, asked(labels, follow=True)).why.startswith("MaxHerding")
+    assert choose(PARTS, asked(labels, follow=True)).reason.startswith("MaxHerding")
 
 
 def test_negative_labels_per_class_are_refused():
@@ -128,7 +128,7 @@ def test_a_stored_batch_keeps_its_reason(splits, tmp_path):
     with Session(splits, ProbeLearner(model=None), Auto(), folder=tmp_path / "run", hide_labels=True) as session:
         session.ask(6)
     with Session(splits, ProbeLearner(model=None), Auto(), folder=tmp_path / "run", hide_labels=True) as again:
-        assert again.last_selection.why == "MaxHerding: 0 labels in 0 classes, which train no model"
+        assert again.last_selection.reason == "MaxHerding: 0 labels in 0 classes, which train no model"
 
 
 def test_is_what_an_experiment_runs_unless_told_otherwise(splits):

@@ -42,7 +42,7 @@ def query(
     gone = {*labeled, *asked}
     codes = [0] * len(labeled) if labels is None else labels
     return CandidateQuery(
-        unasked=torch.tensor([row for row in range(len(vectors)) if row not in gone]),
+        unlabeled=torch.tensor([row for row in range(len(vectors)) if row not in gone]),
         labeled=torch.tensor(labeled, dtype=torch.int64),
         labels=codes if isinstance(codes, Tensor) else torch.tensor(codes, dtype=torch.int64),
         n=n,
@@ -69,7 +69,7 @@ def test_draws_unasked_rows_and_never_fewer_than_n(candidates, repeat, labeled, 
     rows = candidate_rows(candidates, asked)
     assert len(rows) >= n
     assert rows.tolist() == sorted(set(rows.tolist()))
-    assert set(rows.tolist()) <= set(asked.unasked.tolist())
+    assert set(rows.tolist()) <= set(asked.unlabeled.tolist())
 
 
 @pytest.mark.parametrize("candidates", ALL, ids=repr)
@@ -99,7 +99,7 @@ def test_seals_agrees_with_the_reference_whatever_the_blocks(k, block, monkeypat
     monkeypatch.setattr(generators, "BLOCK", block)
     x = vectors(60)
     asked = query(x, [3, 10, 59], asked=(4, 5), n=1)
-    expected = reference.seals(x.double().tolist(), [3, 10, 59], asked.unasked.tolist(), k)
+    expected = reference.seals(x.double().tolist(), [3, 10, 59], asked.unlabeled.tolist(), k)
     assert SEALS(k).choose(asked).tolist() == expected
 
 
@@ -136,7 +136,7 @@ def test_anchors_agree_with_the_reference_where_all_labeled_rows_are_anchors(siz
     labeled, labels = [3, 10, 11, 50, 59], [2, 0, 2, 2, 0]
     asked = query(x, labeled, labels, asked=(4, 5), n=1)
     classes = [[row for row, label in zip(labeled, labels, strict=True) if label == code] for code in (0, 2)]
-    expected = reference.anchors(x.double().tolist(), classes, asked.unasked.tolist(), size)
+    expected = reference.anchors(x.double().tolist(), classes, asked.unlabeled.tolist(), size)
     assert candidate_rows(AnchorAL(10, size), asked).tolist() == expected
 
 
@@ -144,7 +144,7 @@ def test_a_class_with_several_labels_per_row_has_anchors_too():
     x = vectors(60)
     labels = torch.tensor([[True, True, False], [False, True, False], [False, False, False]])
     asked = query(x, [3, 10, 20], labels, n=1)
-    expected = reference.anchors(x.double().tolist(), [[3], [3, 10]], asked.unasked.tolist(), 9)
+    expected = reference.anchors(x.double().tolist(), [[3], [3, 10]], asked.unlabeled.tolist(), 9)
     assert candidate_rows(AnchorAL(10, 9), asked).tolist() == expected
     none = query(x, [3], torch.zeros(1, 3, dtype=torch.bool), n=1)
     assert len(candidate_rows(AnchorAL(10, 9), none)) == 9  # at random

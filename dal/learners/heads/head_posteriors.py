@@ -135,7 +135,7 @@ def posterior_of(tensors: Mapping[str, Tensor]) -> Posterior:
     return kind(**{name: tensors[name] for name in kind.__dataclass_fields__})
 
 
-def moved(posterior: Posterior, device: torch.device) -> Posterior:
+def to_device(posterior: Posterior, device: torch.device) -> Posterior:
     """Return a copy of the posterior on another device."""
     return posterior_of({name: value.to(device) for name, value in vars(posterior).items()})
 
@@ -172,7 +172,7 @@ def fit_posterior(
     """
     if drawn_by == "laplace":
         return _laplace(features.double(), logits.double(), weights.double(), precision, multilabel)
-    generator = torch.Generator().manual_seed(spawned(seed, 1)[0])
+    generator = torch.Generator().manual_seed(spawn_seeds(seed, 1)[0])
     counts = resamples(targets, samples, generator, multilabel=multilabel, weights=weights)  # (K, L)
     repeated = counts.view(*counts.shape, *(1,) * (weights.dim() - 1)) * weights  # (K, L) or (K, L, C)
     seen = torch.ones(samples, targets.shape[1], dtype=torch.bool)
@@ -327,6 +327,6 @@ def resamples(
     return torch.stack([drawn() for _ in range(count)])
 
 
-def spawned(seed: int, count: int) -> list[int]:
+def spawn_seeds(seed: int, count: int) -> list[int]:
     """Derive `count` independent seeds of 32 bits."""
     return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(count)]

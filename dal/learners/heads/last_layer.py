@@ -18,9 +18,9 @@ from dal.learners.heads.head_posteriors import (
     Draws,
     Posterior,
     fit_posterior,
-    moved,
     posterior_of,
     posterior_shapes,
+    to_device,
 )
 from dal.learners.inference import run_pass
 from dal.learners.training.saved_files import read_tensors
@@ -55,7 +55,7 @@ class LastLayer:
 
     def to(self, device: torch.device) -> "LastLayer":
         """Return a copy on another device."""
-        return LastLayer(self.mean.to(device), self.scale.to(device), moved(self.posterior, device))
+        return LastLayer(self.mean.to(device), self.scale.to(device), to_device(self.posterior, device))
 
     def save(self, folder: Path) -> None:
         """Write the posterior to the folder of the network's weights."""

@@ -160,7 +160,7 @@ def fit_module(
     labels: Tensor,
     *,
     seed: int,
-    course: TrainingSchedule,
+    schedule: TrainingSchedule,
     weights: Tensor | None = None,
     validation: tuple[Prepared, Tensor] | None = None,
     trainer: Factory | None = None,
@@ -178,9 +178,9 @@ def fit_module(
         rows: (L,) int64, indices into `data`.
         labels: (L,) int64, or (L, C) when multi-label.
         seed: seed of initialisation, batches and dropout.
-        course: length of training, which replaces the epoch limits of the trainer.
+        schedule: length of training, which replaces the epoch limits of the trainer.
         weights: (L,) sample weights; None for equal weights.
-        validation: prepared rows and labels for early stopping; only used if `course` has a `patience`.
+        validation: prepared rows and labels for early stopping; only used if `schedule` has a `patience`.
         trainer: factory of a Lightning trainer; None for the default one.
         device: device of the default trainer.
         monitor: receives the progress.
@@ -190,26 +190,26 @@ def fit_module(
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     checked = None if weights is None else checked_weights(weights, len(rows))
-    batches = BatchSampler(data, rows, labels, checked, course.batch_size, seed)
+    batches = BatchSampler(data, rows, labels, checked, schedule.batch_size, seed)
     held_out = None
-    if validation is not None and course.patience is not None:
+    if validation is not None and schedule.patience is not None:
         held_out = BatchSampler(validation[0], torch.arange(len(validation[1])), validation[1], None, 64, None)
     with own_randomness(seed, device), _quiet():
-        built = _trainer(trainer, device, course)
+        built = _trainer(trainer, device, schedule)
         where = built.strategy.root_device
-        steps = course.steps(math.ceil(len(batches) / built.accumulate_grad_batches))
+        steps = schedule.steps(math.ceil(len(batches) / built.accumulate_grad_batches))
         if built.max_steps != -1:
             steps = min(steps, built.max_steps)
         built.fit_loop.epoch_loop.max_steps, built.fit_loop.max_epochs = steps, -1
-        built.callbacks.append(_Progress(monitor, course.target_train_loss))  # type: ignore[attr-defined]
+        built.callbacks.append(_Progress(monitor, schedule.target_train_loss))  # type: ignore[attr-defined]
         best = None
         if held_out is not None:
-            assert course.patience is not None
-            best = _Best(course.patience)
+            assert schedule.patience is not None
+            best = _Best(schedule.patience)
             built.callbacks.append(best)  # type: ignore[attr-defined]
         module = make()
         monitor.started("fit", steps)
-        with _deterministic(where), _interruptible(), _explaining_memory(course):
+        with _deterministic(where), _interruptible(), _explaining_memory(schedule):
             built.fit(module, batches, held_out)
         if best is not None:
             best.restore(module)
@@ -222,7 +222,7 @@ def fit_module(
     return module
 
 
-def _trainer(factory: Factory | None, device: torch.device, course: TrainingSchedule) -> lightning.Trainer:
+def _trainer(factory: Factory | None, device: torch.device, schedule: TrainingSchedule) -> lightning.Trainer:
     if factory is None:
         built = _default_trainer(device)
     else:
@@ -234,7 +234,7 @@ def _trainer(factory: Factory | None, device: torch.device, course: TrainingSche
     if devices > 1:
         raise LearnerError(f"the trainer uses {devices} devices, but training supports only one: set devices=1")
     if built.gradient_clip_val is None:
-        built.gradient_clip_val = course.gradient_clip_val
+        built.gradient_clip_val = schedule.gradient_clip_val
     if built.precision == "bf16-mixed" and not reduces(built.strategy.root_device, "auto"):
         _say_slow(built.strategy.root_device.type)
     return built
@@ -365,14 +365,14 @@ def _deterministic(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _explaining_memory(course: TrainingSchedule) -> Iterator[None]:
+def _explaining_memory(schedule: TrainingSchedule) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         raise LearnerError(
-            f"training ran out of memory with batches of {course.batch_size} rows: lower batch_size or max_length, "
+            f"training ran out of memory with batches of {schedule.batch_size} rows: lower batch_size or max_length, "
             "use a smaller model, or set device to cpu"
         ) from error
 

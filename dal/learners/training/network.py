@@ -75,7 +75,7 @@ def fit_network(
         rows,
         targets if data.multilabel else labels.cpu().long(),
         seed=seed,
-        course=TrainingSchedule.of(recipe),
+        schedule=TrainingSchedule.of(recipe),
         weights=weights,
         validation=validation,
         trainer=recipe.trainer,
