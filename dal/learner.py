@@ -45,9 +45,9 @@ class Predictor(ABC):
     Attributes:
         approximate: whether a pass runs in reduced precision unless `exact` is requested. The session then rescores
             the best rows of a `rowwise` strategy exactly.
-        unparsed_responses: verbatim responses of a text-generating model that could not be parsed, keyed by the index of the
-            row in the last pass. Such a model also provides `UNPARSED_SHARE` from the same pass; each round's record and the
-            report show that share.
+        unparsed_responses: verbatim responses of a text-generating model that could not be parsed, keyed by the index
+            of the row in the last pass. Such a model also provides `UNPARSED_SHARE` from the same pass; each round's
+            record and the report show that share.
     """
 
     approximate: bool = False

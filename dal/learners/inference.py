@@ -87,8 +87,8 @@ class Collector:
             reductions = ", ".join(sorted(each for each, source in REDUCTIONS.items() if source == name))
             raise LearnerError(
                 f"{name} of shape {shape} would take {size / 2**30:.1f} GiB, more than the {self._largest / 2**30:.1f} "
-                f"GiB allowed: read {reductions or 'a reduction'}, which is reduced inside the pass, use fewer samples, or "
-                "set `candidates` to score a random part of the pool"
+                f"GiB allowed: read {reductions or 'a reduction'}, which is reduced inside the pass, use fewer "
+                "samples, or set `candidates` to score a random part of the pool"
             )
         with torch.inference_mode(False):  # inference tensors could not be used in autograd later
             if self._device.type != "cpu":

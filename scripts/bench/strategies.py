@@ -240,9 +240,8 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     import torch
 
     from dal.errors import NeedError
-    from dal.learner import SILENT
     from dal.learners.probe_learner import ProbeLearner
-    from dal.session.acquisition import Reader
+    from dal.session.acquisition import select_rows
     from dal.session.checked_arguments import check_needs, reads_trained
     from dal.session.distance_memory import SessionMemory
     from dal.session.seeds import Seeds, Stream
@@ -263,15 +262,26 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
         seeds = Seeds(cell.seed, round)
         counts = per_class(task, labeled)
         history = tuple({key: values[i] for key, values in curve.items() if key in METRICS} for i in range(round))
-        acting = strategy.resolve(RoundState(round, len(labeled), counts, budget - len(labeled), history))
+        state = RoundState(round, len(labeled), counts, budget - len(labeled), history)
+        acting = strategy.resolve(state)
         if predictor is None and (reads_trained(acting, learner) or (round == 0 and not cell.own_start)):
             acting = Random()
         candidates = torch.ones(len(task.pool), dtype=torch.bool).index_fill(0, labeled, False).nonzero().flatten()
         reading = predictor if reads_trained(acting, learner) else learner.untrained(task.pool)
         order = labeled.sort().values  # as a session hands them over
-        reader = Reader(reading, task.pool, order, task.labels[order], seeds, SILENT, memory)
-        chosen = reader.choose(acting, candidates, min(cell.start if round == 0 else cell.batch, len(candidates)))
-        labeled = torch.cat([labeled, candidates[chosen.selection.positions]])
+        selection, _, seconds = select_rows(
+            acting,
+            candidates,
+            min(cell.start if round == 0 else cell.batch, len(candidates)),
+            predictor=reading,
+            prepared=task.pool,
+            labeled=order,
+            labels=task.labels[order],
+            seeds=seeds,
+            state=state,
+            memory=memory,
+        )
+        labeled = torch.cat([labeled, candidates[selection.positions]])
         fitted = fit(file, learner, task, labeled.sort().values, seeds.number(Stream.FIT), start=round == 0)
         predictor = fitted.predictor
         curve["labels"].append(len(labeled))
@@ -279,7 +289,7 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
         curve["classes"].append(sum(count > 0 for count in per_class(task, labeled)))
         curve["fit_seconds"].append(round_to(fitted.seconds))
         for name in ("pass", "select"):
-            curve[f"{name}_seconds"].append(round_to(chosen.seconds[name]))
+            curve[f"{name}_seconds"].append(round_to(seconds[name]))
         for name in METRICS:
             curve[name].append(round_to(fitted.figures[name]))
     return dict(curve) | {"value": repr(strategy), "multilabel": task.pool.multilabel}
