@@ -4,7 +4,6 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +15,12 @@ from torch import Tensor
 from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError, printable, shortened
 from dal.functional.checking import Options
-from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learner import Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
-from dal.learners.training.devices import device_of
 from dal.learners.training.fitting import TrainingSchedule, own_randomness
-from dal.learners.training.network import check_network, fit_network, load_last_layer
+from dal.learners.training.network import check_network
+from dal.learners.training.network_learner import NetworkLearner
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
@@ -31,7 +30,7 @@ from dal.store.atomic_files import replacing
 
 @accepts_old_options
 @dataclass(frozen=True)
-class ModuleLearner(Learner):
+class ModuleLearner(NetworkLearner):
     """User-defined `ActiveModule`, built and trained from scratch in every round. Batches are `{"inputs": ...}`.
 
     `embeddings` are the flattened rows. Learning rate, weight decay and other optimiser settings belong to the module.
@@ -95,36 +94,9 @@ class ModuleLearner(Learner):
         """Return the rows as one tensor (N, ...)."""
         return prepare_tensors(data)
 
-    def fit(
-        self,
-        data: Prepared,
-        rows: Tensor,
-        labels: Tensor,
-        *,
-        seed: int,
-        weights: Tensor | None = None,
-        validation: tuple[Prepared, Tensor] | None = None,
-        previous: Predictor | None = None,
-        monitor: Monitor = SILENT,
-    ) -> NetworkPredictor:
-        """Train a new module on the labeled rows with a new Lightning trainer."""
-        module, layer = fit_network(
-            self,
-            partial(self._start, data, previous),
-            data,
-            rows,
-            labels,
-            token_budget=self.pass_batch,
-            seed=seed,
-            weights=weights,
-            validation=validation,
-            monitor=monitor,
-        )
-        return self._predictor(module, layer)
-
-    def untrained(self, data: Prepared) -> NetworkPredictor:
-        """Return a predictor that computes embeddings only."""
-        return self._predictor(None)
+    @property
+    def _pass_budget(self) -> int:
+        return self.pass_batch
 
     def load(self, folder: Path, data: Prepared) -> NetworkPredictor:
         """Load a module written by `save`.
@@ -146,8 +118,7 @@ class ModuleLearner(Learner):
         )
         with refusing_damage(folder, "module.safetensors"):
             module.load_state_dict(weights)
-        device = device_of(self.device)
-        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, len(data.classes)))
+        return self._loaded(folder, module, len(data.classes))
 
     def _built(self, data: Prepared) -> ActiveModule:
         module = self.build(len(data.classes), data.multilabel)
@@ -159,10 +130,12 @@ class ModuleLearner(Learner):
             module.mc_mode = self.mc_mode
         return module
 
-    def _start(self, data: Prepared, previous: Predictor | None, by_class: Tensor | None) -> ActiveModule:
+    def _start(
+        self, data: Prepared, previous: Predictor | None, seed: int, class_weights: Tensor | None
+    ) -> ActiveModule:
         module = self._built(data)
-        if by_class is not None:
-            module.class_weights = by_class
+        if class_weights is not None:
+            module.class_weights = class_weights
         before = previous.module if isinstance(previous, NetworkPredictor) else None
         if self.warm_start and before is not None and before.num_classes == module.num_classes:
             module.load_state_dict(before.state_dict())

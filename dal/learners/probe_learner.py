@@ -29,7 +29,7 @@ from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokenizers import locate, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of, named_device
-from dal.learners.training.saved_files import check_classes, check_kind, read_facts, read_tensors
+from dal.learners.training.saved_files import read_class_facts, read_tensors
 from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
 from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.outputs import Outputs
@@ -355,9 +355,7 @@ class ProbeLearner(Learner):
         Raises:
             LearnerError: the head was trained for different classes, or a file is damaged.
         """
-        facts = read_facts(folder, "probe.json", {"classes": list, "multilabel": bool})
-        check_classes(folder, facts["classes"], data.classes)
-        check_kind(folder, facts["multilabel"], data.multilabel)
+        read_class_facts(folder, "probe.json", data)
         sizes = {"C": len(data.classes)}
         if isinstance(data, TensorPrepared):
             sizes["D"] = data.inputs.shape[1]

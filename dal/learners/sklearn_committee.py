@@ -24,7 +24,7 @@ from dal.learners.probe_learner import check_encoder, embedded, prepare_vectors
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.tokenizers import locate
 from dal.learners.training.devices import device_of
-from dal.learners.training.saved_files import check_classes, check_kind, read_facts, read_tensors, refusing_damage
+from dal.learners.training.saved_files import read_class_facts, read_tensors, refusing_damage
 from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.outputs import Outputs, closure
 from dal.store.atomic_files import replacing
@@ -32,8 +32,6 @@ from dal.store.atomic_files import replacing
 _log = logging.getLogger("dal")
 
 _FACTS = {
-    "classes": list,
-    "multilabel": bool,
     "estimators": list,
     "bootstrap": bool,
     "seed": int,
@@ -439,9 +437,7 @@ class SklearnCommittee(Learner):
         """
         import sklearn
 
-        facts = read_facts(folder, "sklearn.json", _FACTS)
-        check_classes(folder, facts["classes"], data.classes)
-        check_kind(folder, facts["multilabel"], data.multilabel)
+        facts = read_class_facts(folder, "sklearn.json", data, _FACTS)
         if facts["estimators"] != list(self.names) or facts["bootstrap"] != self.bootstrap:
             saved = shortened(", ".join(map(str, facts["estimators"])), 200)
             raise LearnerError(f"{folder} holds the members {saved}, not this learner's")

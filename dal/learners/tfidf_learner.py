@@ -15,7 +15,7 @@ from dal.errors import DataError, LearnerError, NeedError
 from dal.functional.checking import Options
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.sklearn_committee import Member, fit_estimator
-from dal.learners.training.saved_files import check_classes, check_kind, read_facts, read_tensors, refusing_damage
+from dal.learners.training.saved_files import read_class_facts, read_tensors, refusing_damage
 from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.outputs import Outputs, closure
 from dal.store.atomic_files import replacing
@@ -165,9 +165,7 @@ class TfidfLearner(Learner):
         Raises:
             LearnerError: the regression was trained for different classes, or a file is damaged.
         """
-        facts = read_facts(folder, "tfidf.json", {"classes": list, "multilabel": bool, "terms": list})
-        check_classes(folder, facts["classes"], data.classes)
-        check_kind(folder, facts["multilabel"], data.multilabel)
+        facts = read_class_facts(folder, "tfidf.json", data, {"terms": list})
         count = len(data.classes) if data.multilabel else 1
         sizes = {"V": len(facts["terms"])}
         read = read_tensors(folder, "tfidf.safetensors", lambda names: _shapes(names, count), sizes)

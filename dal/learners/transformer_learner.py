@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
-from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learner import Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
 from dal.learners.text.embeddings import Embedder
@@ -21,7 +20,8 @@ from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of
 from dal.learners.training.fitting import TrainingSchedule
-from dal.learners.training.network import check_network, fit_network, load_last_layer
+from dal.learners.training.network import check_network
+from dal.learners.training.network_learner import NetworkLearner
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import refusing_damage
 from dal.modules.adapting import LoRA
@@ -31,7 +31,7 @@ from dal.modules.transformer import TransformerClassifier
 
 @accepts_old_options
 @dataclass(frozen=True)
-class TransformerLearner(Learner):
+class TransformerLearner(NetworkLearner):
     """Transformer fine-tuned in every round, starting from a pretrained or already fine-tuned model.
 
     The defaults suit small encoders and 20 to a few hundred labels. `embeddings` are masked means of the last layer of
@@ -125,36 +125,9 @@ class TransformerLearner(Learner):
         """Tokenize the rows, or read their tokens from the cache."""
         return prepare_texts(data, self.model, self.max_length)
 
-    def fit(
-        self,
-        data: Prepared,
-        rows: Tensor,
-        labels: Tensor,
-        *,
-        seed: int,
-        weights: Tensor | None = None,
-        validation: tuple[Prepared, Tensor] | None = None,
-        previous: Predictor | None = None,
-        monitor: Monitor = SILENT,
-    ) -> NetworkPredictor:
-        """Fine-tune the model on the labeled rows with a new Lightning trainer."""
-        module, layer = fit_network(
-            self,
-            partial(self._start, data, previous, seed),
-            data,
-            rows,
-            labels,
-            token_budget=self.token_budget,
-            seed=seed,
-            weights=weights,
-            validation=validation,
-            monitor=monitor,
-        )
-        return self._predictor(module, layer)
-
-    def untrained(self, data: Prepared) -> NetworkPredictor:
-        """Return a predictor that computes embeddings and surprisal only."""
-        return self._predictor(None)
+    @property
+    def _pass_budget(self) -> int:
+        return self.token_budget
 
     def load(self, folder: Path, data: Prepared) -> NetworkPredictor:
         """Load a model from a Hugging Face folder, such as the one written by `save`.
@@ -167,13 +140,14 @@ class TransformerLearner(Learner):
         held = set(module.model.config.id2label.values())
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
-        device = device_of(self.device)
-        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, len(data.classes)))
+        return self._loaded(folder, module, len(data.classes))
 
     def _start(
-        self, data: Prepared, previous: Predictor | None, seed: int, by_class: Tensor | None
+        self, data: Prepared, previous: Predictor | None, seed: int, class_weights: Tensor | None
     ) -> TransformerClassifier:
-        module = self._module(self.model, data, lora=self.lora, freeze=self.freeze, seed=seed, class_weights=by_class)
+        module = self._module(
+            self.model, data, lora=self.lora, freeze=self.freeze, seed=seed, class_weights=class_weights
+        )
         if self.warm_start and isinstance(previous, NetworkPredictor):
             before = previous.module
             same = isinstance(before, TransformerClassifier) and _classes(before) == _classes(module)

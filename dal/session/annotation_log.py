@@ -53,6 +53,7 @@ class AnnotationLog:
         self._pool, self._classes, self._store = pool, classes, store
         self._hide_labels, self._labels_changed = hide_labels, labels_changed
         self._seen = (0, 0)
+        self._last: QueriedBatch | None = None
         self.state = self._restored()
 
     # -- following the store -----------------------------------------------------------------------------------------
@@ -109,11 +110,12 @@ class AnnotationLog:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def ask(self, batch: QueriedBatch) -> None:
-        """Store a batch as queried.
+        """Store a batch as queried, and log a new reason and many near-duplicates.
 
         Raises:
             SessionError: another process has changed the store since the batch was chosen. Nothing was stored.
         """
+        before = self.last_batch()
         ids = list(self._pool.ids.take(batch.rows))
         scores = None if batch.scores is None else batch.scores.tolist()
         with self._store.changing():
@@ -122,6 +124,38 @@ class AnnotationLog:
                 raise SessionError(f"{where} was changed meanwhile by another process: ask again")
             self._store.ask(ids, scores=scores, strategy=batch.strategy, details=batch.details)
         self._apply(lambda state: state.with_asked(batch.rows), events=len(ids), labels=False)
+        self._last = batch
+        if batch.reason and (before is None or before.reason.split(":")[0] != batch.reason.split(":")[0]):
+            _log.info("batch %d: %s", batch.round, batch.reason)
+        if batch.near_duplicates > 0.5:
+            _log.warning(
+                "%.0f%% of the %d rows that %s chose have a near-duplicate within the batch: their labels will teach "
+                "little; a strategy that spreads its choice (BADGE, CoreSet, ClusterCenters) or a pool without "
+                "duplicates would do better",
+                100 * batch.near_duplicates,
+                len(batch.rows),
+                batch.strategy,
+            )
+
+    def last_batch(self) -> QueriedBatch | None:
+        """The latest queried batch; None before the first.
+
+        Raises:
+            SessionError: its stored details are damaged.
+        """
+        store = self._store
+        if store.round and (self._last is None or self._last.round != store.round):
+            batch = store.batch(store.round)
+            rows = self.rows_of(batch.rows)
+            scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
+            try:
+                self._last = QueriedBatch.restored(batch.round, rows, scores, batch.strategy, batch.details)
+            except ValueError as error:
+                where = store.path or "the store"
+                raise SessionError(
+                    f"{where} is damaged (round {batch.round}: {error}): put a backup in its place"
+                ) from error
+        return self._last
 
     def tell(
         self,

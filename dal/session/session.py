@@ -1,6 +1,5 @@
 """The active learning session: it selects rows, stores annotations and trains the model. The only mutable object."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,8 +45,6 @@ from dal.strategies.candidates import Candidates, as_candidates, check_candidate
 from dal.strategy import RoundState, Strategy
 
 __all__ = ["QueriedBatch", "Session", "check_needs"]
-
-_log = logging.getLogger("dal")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -144,7 +141,6 @@ class Session:
         require_classes(self.pool.classes)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
-        self._last: QueriedBatch | None = None
         self._turn = threading.RLock()
         self._lock = None if self.folder is None else Lock(self.folder)
         try:
@@ -188,7 +184,6 @@ class Session:
     # -- state -----------------------------------------------------------------------------------------------------
 
     @property
-    @_in_turn
     def pool_state(self) -> PoolState:
         """The state of all pool rows at this moment: an immutable value, which can be pickled.
 
@@ -197,40 +192,34 @@ class Session:
         return self._annotations.state
 
     @property
-    @_in_turn
     def pending(self) -> Tensor:
         """Queried rows that have no answer yet, (n,) int64, in the order in which to ask them."""
-        return self._annotations.state.pending
+        return self.pool_state.pending
 
     @property
-    @_in_turn
     def labeled_rows(self) -> Tensor:
         """Rows with a label, (L,) int64, ascending."""
-        return self._annotations.state.labeled_rows
+        return self.pool_state.labeled_rows
 
     @property
-    @_in_turn
     def labels(self) -> Tensor:
         """Labels of `labeled_rows`, (L,) int64, or (L, C) bool when multi-label."""
-        return self._annotations.state.labels
+        return self.pool_state.labels
 
     @property
-    @_in_turn
     def weak_rows(self) -> Tensor:
         """Rows without an answer that are trained on with a proposed (weak) label, (n,) int64, ascending."""
-        return self._annotations.state.weak_rows
+        return self.pool_state.weak_rows
 
     @property
-    @_in_turn
     def unasked_rows(self) -> Tensor:
         """Unlabeled rows that were never queried, (N,) int64, ascending."""
-        return self._annotations.state.unasked_rows
+        return self.pool_state.unasked_rows
 
     @property
-    @_in_turn
     def given(self) -> int:
         """Number of labels that came with the data and are not hidden: the starting set."""
-        return int(self._annotations.state.given.all().sum())
+        return int(self.pool_state.given.all().sum())
 
     @property
     def can_evaluate(self) -> bool:
@@ -238,10 +227,9 @@ class Session:
         return self._has_labels("test")
 
     @property
-    @_in_turn
     def trains(self) -> bool:
         """Whether the training set is not empty: a label, or a proposal with a weight above 0."""
-        return self._annotations.state.trains
+        return self.pool_state.trains
 
     @property
     def round(self) -> int:
@@ -255,7 +243,7 @@ class Session:
         labels = self.labels
         multilabel, classes = self.pool.multilabel, len(self.pool.classes)
         counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
-        asked = self.store.answered + self._annotations.state.n_pending
+        asked = self.store.answered + self.pool_state.n_pending
         return RoundState(
             round=self.round,
             labels=len(labels),
@@ -284,18 +272,7 @@ class Session:
     @_in_turn
     def last_selection(self) -> QueriedBatch | None:
         """The latest queried batch, with scores and the reason for the choice; None before the first."""
-        if self.round and (self._last is None or self._last.round != self.round):
-            batch = self.store.batch(self.round)
-            rows = self._annotations.rows_of(batch.rows)
-            scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
-            try:
-                self._last = QueriedBatch.restored(batch.round, rows, scores, batch.strategy, batch.details)
-            except ValueError as error:
-                where = self.store.path or "the store"
-                raise SessionError(
-                    f"{where} is damaged (round {batch.round}: {error}): put a backup in its place"
-                ) from error
-        return self._last
+        return self._annotations.last_batch()
 
     @property
     @_in_turn
@@ -344,7 +321,7 @@ class Session:
         batch = self._acquisition.choose(strategy, n, self.pool_state, state)
         if measured and state.labels:
             batch = self._acquisition.measured(batch, state.round)
-        self._store(batch if batch.reason else replace(batch, reason=strategy.why(state)))
+        self._annotations.ask(batch if batch.reason else replace(batch, reason=strategy.why(state)))
         return self.pending
 
     @_in_turn
@@ -390,25 +367,8 @@ class Session:
         if not len(rows) or bool((state.labeled | state.asked)[rows].any()):
             raise SessionError("ask for rows that have no label and were never asked")
         batch = QueriedBatch(self.round + 1, rows, scores, notes or {}, strategy, candidates=len(rows), reason=reason)
-        self._store(batch)
-        return self.pending
-
-    def _store(self, batch: QueriedBatch) -> None:
-        """Store a batch as queried, and report a new reason and many near-duplicates."""
-        before = self.last_selection
         self._annotations.ask(batch)
-        self._last = batch
-        if batch.reason and (before is None or before.reason.split(":")[0] != batch.reason.split(":")[0]):
-            _log.info("batch %d: %s", batch.round, batch.reason)
-        if batch.near_duplicates > 0.5:
-            _log.warning(
-                "%.0f%% of the %d rows that %s chose have a near-duplicate within the batch: their labels will teach "
-                "little; a strategy that spreads its choice (BADGE, CoreSet, ClusterCenters) or a pool without "
-                "duplicates would do better",
-                100 * batch.near_duplicates,
-                len(batch.rows),
-                batch.strategy,
-            )
+        return self.pending
 
     # -- answers ---------------------------------------------------------------------------------------------------
 

@@ -99,10 +99,10 @@ def _result(name: str, check: Check, args: tuple[Any, ...]) -> Result:
     except CheckFailure as failure:
         return Result(name, "failed", str(failure))
     except Exception as error:
-        return Result(name, "failed", said(error))
+        return Result(name, "failed", error_summary(error))
 
 
-def said(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Format an exception as one line: its type and the first line of its message."""
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -16,7 +16,7 @@ from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import FOLLOWS, REDUCTIONS, Outputs, closure
-from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, run_checks, said
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
 from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
 
 DECLARED = ("provides", "label_free")
@@ -106,10 +106,10 @@ def check_declaration(trial: Trial) -> None:
     check_plain(learner, (*DECLARED, "advice"))
     check_names(learner, DECLARED)
     if not learner.provides:
-        raise CheckFailure(f"{type(learner).__name__}.provides is empty: no strategy could read anything")
+        raise CheckFailure(f"{type(learner).__name__}.provides is empty: strategies have nothing to read")
     beyond = sorted(frozenset(learner.label_free) - closure(learner.provides))
     if beyond:
-        raise CheckFailure(f"label_free names {beyond}, which provides does not hold")
+        raise CheckFailure(f"label_free names {beyond}, which provides does not contain")
 
 
 def check_learner_value(trial: Trial) -> None:
@@ -125,7 +125,7 @@ def check_prepared(trial: Trial) -> None:
     """`prepare` keeps the number of rows and the classes, and provides int64 lengths and batches."""
     prepared, count = trial.prepared, len(trial.data)
     if len(prepared) != count:
-        raise CheckFailure(f"prepare made {len(prepared)} rows of {count}")
+        raise CheckFailure(f"prepare returned {len(prepared)} rows for {count} rows of data")
     if tuple(prepared.classes) != tuple(trial.data.classes) or prepared.multilabel != trial.data.multilabel:
         raise CheckFailure(f"prepared.classes and multilabel must be the data's, got {prepared.classes}")
     lengths = prepared.lengths
@@ -134,7 +134,7 @@ def check_prepared(trial: Trial) -> None:
     batch = prepared.batch([2, 0, 1])
     wrong = {name: len(value) for name, value in batch.items() if isinstance(value, Tensor) and len(value) != 3}
     if wrong:
-        raise CheckFailure(f"a batch of 3 rows holds {wrong} rows")
+        raise CheckFailure(f"a batch of 3 rows has tensors with another number of rows: {wrong}")
 
 
 def check_provided(trial: Trial) -> str:
@@ -142,7 +142,9 @@ def check_provided(trial: Trial) -> str:
     outputs = trial.outputs(trial.names)
     count, classes = len(trial.data), len(trial.data.classes)
     if len(outputs) != count or outputs.multilabel != trial.data.multilabel:
-        raise CheckFailure(f"outputs has {len(outputs)} rows (multilabel {outputs.multilabel}) for {count} of the data")
+        raise CheckFailure(
+            f"outputs has {len(outputs)} rows for {count} rows of data (multilabel {outputs.multilabel})"
+        )
     for name in sorted(trial.names):
         for tensor in _parts(outputs[name]):
             if len(tensor) != count or tensor.dtype != torch.float32:
@@ -179,9 +181,14 @@ def check_row_order(trial: Trial) -> None:
     some = torch.tensor([5, 0, 3, 0, len(trial.data) - 1])
     part = trial.outputs(names, some)
     if len(part) != len(some):
-        raise CheckFailure(f"outputs for {len(some)} rows has {len(part)}")
+        raise CheckFailure(f"outputs for {len(some)} rows has {len(part)} rows")
     for name in sorted(names):
-        _same(part[name], whole[name][some.to(whole.device)], trial, f"{name!r} of some rows differs from the whole's")
+        _same(
+            part[name],
+            whole[name][some.to(whole.device)],
+            trial,
+            f"{name!r} of some rows differs from that of a pass over all rows",
+        )
 
 
 def check_joint(trial: Trial) -> None:
@@ -193,7 +200,7 @@ def check_joint(trial: Trial) -> None:
     first, second = joint.chunk(2)
     _same(first, second, trial, "a row given twice got two sets of joint samples: sample k must be one function")
     if joint.shape[1] > 1 and torch.equal(joint[:, 0], joint[:, 1]):
-        raise CheckFailure("all joint samples are alike")
+        raise CheckFailure("all joint samples are equal")
 
 
 def check_repeats(trial: Trial) -> None:
@@ -217,7 +224,7 @@ def check_samples_follow_seed(trial: Trial) -> None:
         if torch.equal(one, other) and one.shape[1] > 1 and not torch.equal(one[:, 0], one[:, 1]):
             raise CheckSkipped(f"{name!r} does not depend on the seed (a committee's does not)")
         if torch.equal(one[:, 0], one[:, -1]) and one.shape[1] > 1:
-            raise CheckFailure(f"the samples of {name!r} are all alike: is dropout active?")
+            raise CheckFailure(f"the samples of {name!r} are all equal: is dropout active?")
 
 
 def check_unknown_name(trial: Trial) -> None:
@@ -236,7 +243,9 @@ def check_label_free(trial: Trial) -> None:
         for name in sorted(free):
             for tensor in _parts(outputs[name]):
                 if len(tensor) != len(trial.data) or not torch.isfinite(tensor).all():
-                    raise CheckFailure(f"label-free {name!r} must be finite, a row each, before training")
+                    raise CheckFailure(
+                        f"label-free {name!r} must be finite, with a row for each row of data, before training"
+                    )
     for name in sorted(frozenset(trial.learner.provides) - closure(trial.learner.label_free)):
         _refused(trial, untrained, name, "which is not label-free, before training")
 
@@ -249,7 +258,9 @@ def check_saved(trial: Trial) -> None:
         trial.predictor.save(folder)
         pickles = sorted(file.name for file in folder.rglob("*") if file.suffix in PICKLES)
         if pickles:
-            raise CheckFailure(f"save wrote {', '.join(pickles)}: no pickles, use safetensors")
+            raise CheckFailure(
+                f"save wrote {', '.join(pickles)}: pickles can run code when they are loaded; write safetensors"
+            )
         loaded = trial.learner.load(folder, trial.prepared)
         outputs, first = trial.outputs(names, predictor=loaded), trial.outputs(names)
     for name in sorted(names):
@@ -271,7 +282,7 @@ def check_fit_options(trial: Trial) -> None:
     rows, labels = trial.rows.clone(), trial.labels[trial.rows]
     trial.learner.fit(trial.prepared, rows, labels, seed=trial.seed)
     if not torch.equal(rows, trial.rows) or not torch.equal(labels, trial.labels[trial.rows]):
-        raise CheckFailure("fit wrote to rows or labels: work on a copy")
+        raise CheckFailure("fit modified rows or labels: work on a copy")
     weights = torch.linspace(0.5, 1.5, len(rows))
     kept = trial.known[len(rows) :]
     validation = (trial.learner.prepare(trial.data.take(kept)), trial.labels[kept])
@@ -280,7 +291,7 @@ def check_fit_options(trial: Trial) -> None:
         try:
             predictor = trial.fit(**{name: value})
         except Exception as error:
-            raise CheckFailure(f"fit with {name} raised {said(error)}") from error
+            raise CheckFailure(f"fit with {name} raised {error_summary(error)}") from error
         if not all(torch.isfinite(part).all() for part in _read(trial, predictor)):
             raise CheckFailure(f"fit with {name} gave NaN or infinite outputs")
 
@@ -326,8 +337,10 @@ def _refused(trial: Trial, predictor: Predictor, name: str, why: str) -> None:
     except NeedError:
         return
     except Exception as error:
-        raise CheckFailure(f"asked for {name!r}, {why}, it raised {said(error)}: expected NeedError") from error
-    raise CheckFailure(f"asked for {name!r}, {why}, it raised nothing: expected NeedError")
+        raise CheckFailure(
+            f"asked for {name!r}, {why}, it raised {error_summary(error)}: expected NeedError"
+        ) from error
+    raise CheckFailure(f"asked for {name!r}, {why}, it raised no error: expected NeedError")
 
 
 def _parts(value: Any) -> tuple[Tensor, ...]:
@@ -403,10 +416,10 @@ def _fitting(learner: Learner) -> Any:
         try:
             learner.prepare(rows)
         except (DalError, TypeError, ValueError, AttributeError) as error:
-            refusals.append(f"{kind}: {said(error)}")
+            refusals.append(f"{kind}: {error_summary(error)}")
         else:
             return rows
-    raise CheckFailure(f"it prepares neither generated texts nor vectors, so pass data ({'; '.join(refusals)})")
+    raise CheckFailure(f"prepare accepts neither generated texts nor vectors: pass data ({'; '.join(refusals)})")
 
 
 def check_learner(

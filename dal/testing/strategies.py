@@ -12,7 +12,7 @@ from torch import Tensor
 from dal.errors import NeedError, SelectionError
 from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, all_needs, choose, name_of
 from dal.testing.allocation import AllocationWatch, TooLarge
-from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, run_checks, said
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
 from dal.testing.synthetic import KNOWN, Extra, Setting, permuted, tensors
 from dal.testing.values import (
     check_names,
@@ -70,7 +70,7 @@ def chosen(strategy: Strategy, query: Query, where: str) -> Selection:
     except (NeedError, SelectionError) as error:
         raise CheckFailure(f"{error} ({where})") from error
     except Exception as error:
-        raise CheckFailure(f"{said(error)} ({where})") from error
+        raise CheckFailure(f"{error_summary(error)} ({where})") from error
 
 
 def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy]:
@@ -136,9 +136,9 @@ def check_values(strategy: Strategy, bench: Bench) -> None:
         inner = state_of(part)
         bench.choices(part, bench.setting()).choose()
         if state_of(part) != inner:
-            raise CheckFailure(f"select changed {name_of(part)} itself: keep no state between calls")
+            raise CheckFailure(f"select modified {name_of(part)}: keep no state between calls")
     if state_of(strategy) != before:
-        raise CheckFailure(f"selecting changed {name_of(strategy)} itself: keep no state between calls")
+        raise CheckFailure(f"select modified {name_of(strategy)}: keep no state between calls")
 
 
 def check_choice(strategy: Strategy, bench: Bench, **setting: Any) -> None:
@@ -164,7 +164,7 @@ def check_same_seed(strategy: Strategy, bench: Bench) -> None:
     bench.choices(strategy, bench.setting(seed=5, rows=30)).choose(seed=9)
     again = choices.choose()
     if not torch.equal(first.positions, again.positions):
-        raise CheckFailure("the same query and seed gave two different choices: draw from query.generator only")
+        raise CheckFailure("the same query and seed gave two different selections: draw from query.generator only")
     if (first.scores is None) != (again.scores is None) or not _equal(first.scores, again.scores):
         raise CheckFailure("the same query and seed gave the same rows with different scores")
 
@@ -180,7 +180,7 @@ def check_global_randomness(strategy: Strategy, bench: Bench) -> None:
             picks.append(chosen(strategy, query, str(choices.setting)).positions)
             check_untouched(before, "select")
     if not torch.equal(*picks):
-        raise CheckFailure("the choice depends on the global random state: draw from query.generator (query.rand) only")
+        raise CheckFailure("the selection depends on the global random state: use query.generator or query.rand")
 
 
 def check_inputs_kept(strategy: Strategy, bench: Bench) -> None:
@@ -196,7 +196,7 @@ def check_inputs_kept(strategy: Strategy, bench: Bench) -> None:
     chosen(strategy, query, str(bench.setting()))
     written = [name for name, tensor in inputs.items() if not torch.equal(tensor, before[name])]
     if written:
-        raise CheckFailure(f"select wrote to query.{written[0]}: work on a copy, and avoid in-place tensor methods")
+        raise CheckFailure(f"select modified query.{written[0]}: work on a copy, and avoid in-place tensor methods")
 
 
 def check_permutation(strategy: Strategy, bench: Bench) -> str:
@@ -212,8 +212,8 @@ def check_permutation(strategy: Strategy, bench: Bench) -> str:
     mapped = set(order[chosen(strategy, shuffled, "rows in another order").positions.cpu()].tolist())
     if mapped != picks[0]:
         raise CheckFailure(
-            f"the same rows in another order gave other choices ({len(mapped & picks[0])} of {query.n} alike): "
-            "a row's place in the pool must not matter"
+            f"the same rows in another order gave another selection ({len(mapped & picks[0])} of {query.n} in common): "
+            "the selection must not depend on the order of the pool"
         )
     return ""
 
@@ -224,7 +224,9 @@ def _scores_follow(strategy: ScoreStrategy, query: Query, shuffled: Query, order
     if not _close(plain, other):
         return False
     if not _close(strategy.score(_seeded(shuffled, 1)), plain[order.to(plain.device)]):
-        raise CheckFailure("the same rows in another order got other scores: a row's place in the pool must not matter")
+        raise CheckFailure(
+            "the same rows in another order got other scores: they must not depend on the order of the pool"
+        )
     return True
 
 
@@ -239,7 +241,7 @@ def check_rowwise(strategy: Strategy, bench: Bench) -> None:
     whole = strategy.score(_seeded(query, 1))
     part = strategy.score(_seeded(replace(query, pool=permuted(query.pool, some), n=1), 1))
     if not _close(part, whole[some.to(whole.device)]):
-        raise CheckFailure("claims rowwise = True, but the score of a row depends on the other rows")
+        raise CheckFailure("rowwise is True, but the score of a row depends on the other rows")
 
 
 def check_finite(strategy: Strategy, bench: Bench) -> None:
@@ -262,7 +264,7 @@ def check_multilabel(strategy: Strategy, bench: Bench) -> str:
             choose(strategy, bench.setting(multilabel=True).query(strategy))
         except NeedError:
             return "refused, as declared"
-        raise CheckFailure("does not claim multilabel, yet accepts multi-label outputs")
+        raise CheckFailure("multilabel is False, but accepts multi-label outputs")
     for changes in ({}, {"classes": 2}, {"classes": 150}, {"labeled": 0}, {"rows": 1, "n": 1}, {"scale": 1e3}):
         setting = bench.setting(multilabel=True, **changes)
         selection = bench.choices(strategy, setting).choose()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dal.testing.conformance_report import CheckFailure, said
+from dal.testing.conformance_report import CheckFailure, error_summary
 
 
 def check_value(thing: Any, *, uncompared: bool = False) -> None:
@@ -46,18 +46,16 @@ def check_value(thing: Any, *, uncompared: bool = False) -> None:
         other = copy.copy(thing)
         object.__setattr__(other, option, object())
         if other == thing:
-            raise CheckFailure(f"two {name} that differ in {option} must not be equal: leave eq and compare on")
+            raise CheckFailure(f"two {name} that differ in {option} must differ: do not pass eq=False or compare=False")
     unseen = [option for option, value in values.items() if f"{option}={value!r}" not in repr(thing)]
     if unseen:
-        raise CheckFailure(
-            f"the repr of {name} must show every option; {', '.join(sorted(unseen))} cannot be read from it"
-        )
+        raise CheckFailure(f"the repr of {name} must show every option; {', '.join(sorted(unseen))} are missing")
     for option in sorted(options):
         try:
             setattr(thing, option, values[option])
         except AttributeError:
             continue
-        raise CheckFailure(f"{name}.{option} can be changed: a value never changes")
+        raise CheckFailure(f"{name}.{option} can be changed: options must be read-only")
 
 
 def check_plain(thing: Any, attributes: Iterable[str]) -> None:
@@ -83,7 +81,7 @@ def check_names(thing: Any, attributes: Iterable[str]) -> None:
         if not isinstance(value, (set, frozenset)) or not all(isinstance(item, str) for item in value):
             raise CheckFailure(f'{name}.{attribute} must be a set of names such as {{"probs"}}, not {value!r}')
         if getattr(thing, attribute) != value:
-            raise CheckFailure(f"{name}.{attribute} differs from one read to the next")
+            raise CheckFailure(f"{name}.{attribute} changes between two reads")
 
 
 def state_of(thing: Any) -> tuple[Any, ...]:
@@ -142,5 +140,5 @@ def construct(thing: Any) -> Any:
         return thing()
     except Exception as error:
         raise CheckFailure(
-            f"{thing.__name__} cannot be made without options ({said(error)}): pass an instance, or add defaults"
+            f"{thing.__name__} needs options ({error_summary(error)}): pass an instance, or add defaults"
         ) from error

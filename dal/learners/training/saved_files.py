@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import LearnerError, one_line, shortened
+from dal.learner import Prepared
 from dal.store.atomic_files import read_regular
 from dal.store.bounded_json import parse_json
 
@@ -84,6 +85,26 @@ def _check_shape(key: str, tensor: Tensor, dimensions: Sequence[str], known: dic
         expected = known.setdefault(base, size - int(more or 0)) + int(more or 0)
         if size != expected:
             raise ValueError(f"{key} has shape {tuple(tensor.shape)}, but {dimension} is {expected}")
+
+
+def read_class_facts(
+    folder: Path | str, name: str, data: Prepared, kinds: Mapping[str, type | tuple[type, ...]] = {}
+) -> dict[str, Any]:
+    """Read the facts of a saved model as `read_facts` does, and check "classes" and "multilabel" against the data.
+
+    Args:
+        folder: folder of the saved model.
+        name: name of the file.
+        data: prepared rows.
+        kinds: further required keys and the types of their values.
+
+    Raises:
+        LearnerError: the file is missing or damaged, or the model was trained for other classes or labels.
+    """
+    facts = read_facts(folder, name, {"classes": list, "multilabel": bool, **kinds})
+    check_classes(folder, facts["classes"], data.classes)
+    check_kind(folder, facts["multilabel"], data.multilabel)
+    return facts
 
 
 def check_classes(folder: Path | str, held: Sequence[str], classes: Sequence[str]) -> None:

@@ -1,0 +1,71 @@
+"""Base class of learners that train a network with Lightning."""
+
+from abc import abstractmethod
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.heads.last_layer import LastLayer
+from dal.learners.training.devices import device_of
+from dal.learners.training.network import fit_network, load_last_layer
+from dal.learners.training.network_predictor import NetworkPredictor
+from dal.modules.base import ActiveModule
+
+
+class NetworkLearner(Learner):
+    """Learner that trains an `ActiveModule`. Subclasses have the options that `fit_network` reads."""
+
+    device: str
+
+    @property
+    @abstractmethod
+    def _pass_budget(self) -> int:
+        """Tokens per batch of a pass."""
+
+    @abstractmethod
+    def _start(
+        self, data: Prepared, previous: Predictor | None, seed: int, class_weights: Tensor | None
+    ) -> ActiveModule:
+        """The network before training, from the weights of `previous` for a warm start."""
+
+    @abstractmethod
+    def _predictor(self, module: ActiveModule | None, layer: LastLayer | None = None) -> NetworkPredictor:
+        """A predictor of a trained network; None for the label-free outputs only."""
+
+    def fit(
+        self,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        *,
+        seed: int,
+        weights: Tensor | None = None,
+        validation: tuple[Prepared, Tensor] | None = None,
+        previous: Predictor | None = None,
+        monitor: Monitor = SILENT,
+    ) -> NetworkPredictor:
+        """Train a network on the labeled rows with a new Lightning trainer."""
+        module, layer = fit_network(
+            self,
+            partial(self._start, data, previous, seed),
+            data,
+            rows,
+            labels,
+            token_budget=self._pass_budget,
+            seed=seed,
+            weights=weights,
+            validation=validation,
+            monitor=monitor,
+        )
+        return self._predictor(module, layer)
+
+    def untrained(self, data: Prepared) -> NetworkPredictor:
+        """Return a predictor of the label-free outputs only."""
+        return self._predictor(None)
+
+    def _loaded(self, folder: Path, module: ActiveModule, classes: int) -> NetworkPredictor:
+        """A predictor of a network that was read from a folder, and of the posterior of its last layer."""
+        device = device_of(self.device)
+        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, classes))
