@@ -80,6 +80,7 @@ def acting(strategy: Strategy, state: RoundState | None = None) -> list[Strategy
             round=round,
             labels=labels,
             per_class=tuple((labels + code) // 4 for code in range(4)),
+            budget=LABELS_SEEN[-1] - labels,
             metrics=({"accuracy": 0.5},) * round,
         )
         for round, labels in enumerate(LABELS_SEEN)
