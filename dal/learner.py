@@ -8,12 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dal.config.moved import (
-    accept_old_attribute,
-    accept_old_instance_attribute,
-    accepts_old_attributes,
-    renamed_attributes,
-)
+from dal.config.moved import accept_old_attribute, accepts_old_attributes, renamed_attributes
 from dal.monitor import SILENT, Monitor
 from dal.outputs import Outputs, closure
 
@@ -52,11 +47,6 @@ class Predictor(ABC):
 
     approximate: bool = False
     unparsed_responses: Mapping[int, str] = MappingProxyType({})
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Read `unreadable` of a class that declares it as in version 0.1, with a warning."""
-        super().__init_subclass__(**options)
-        accept_old_instance_attribute(cls, "unreadable", "unparsed_responses")
 
     @abstractmethod
     def outputs(

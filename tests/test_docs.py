@@ -10,6 +10,7 @@ import pytest
 
 from dal.cli import main
 from dal.config.plugins import STRATEGIES, found
+from dal.strategy import RoundState
 from dal.testing import check_strategy
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,17 @@ def test_strategy_of_the_guide_passes_the_kit() -> None:
     assert check_strategy(names["SpreadMargin"](), rows=500).ok
     [shown] = [block for block in blocks("README.md", "python") if "class SpreadMargin" in block]
     assert shown.split("@dataclass")[1] in code
+
+
+def test_schedule_of_the_guide_reads_the_scores_of_the_round() -> None:
+    [code] = [block for block in blocks("docs/write_a_strategy.md", "python") if "class MarginOnceAccurate" in block]
+    names: dict[str, type] = {"__name__": "my_package"}
+    exec(compile(code, "write_a_strategy.md", "exec"), names)
+    strategy = names["MarginOnceAccurate"](accuracy=0.4)
+    assert check_strategy(strategy, rows=500).ok
+    seen = (), ({"accuracy": 0.3},), ({"accuracy": 0.5},)
+    resolved = [strategy.resolve(RoundState(metrics=metrics)) for metrics in seen]
+    assert [each.title for each in resolved] == ["Random", "Random", "Margin"]
 
 
 def test_config_of_the_labeling_guide_asks_and_takes_answers(tickets: dict[str, str], tiny_bert: Path) -> None:

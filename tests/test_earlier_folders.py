@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -247,6 +248,36 @@ def test_old_attributes_of_plugins_are_read_and_warn() -> None:
     assert (Rule.needs, Asker.needs) == ({"spent"}, {"record"})
     listener = type("Whole", (Listener,), {"answer": lambda self, rows, data: []})()
     assert listener.needs == {"predictions", "record"}
+
+
+def test_old_attributes_of_learners_and_modules_of_plugins_are_read_and_warn() -> None:
+    from dal.learner import Learner, Predictor
+    from dal.modules.base import ActiveModule
+
+    with pytest.warns(moved.RenamedWarning, match="Own.unknown is called has_unknown_class from"):
+
+        class Own(Learner):
+            unknown = True
+
+    class Setting(Predictor):
+        def outputs(self, *arguments: Any, **options: Any) -> Any:
+            self.unreadable = {2: "perhaps"}
+
+        def save(self, folder: Path) -> None: ...
+
+    setting = Setting()
+    with pytest.warns(moved.RenamedWarning, match="Predictor.unreadable is called unparsed_responses from"):
+        setting.outputs()
+    assert setting.unparsed_responses == {2: "perhaps"}
+
+    with pytest.warns(moved.RenamedWarning, match="Net.follow is called features_from_trunk from"):
+
+        class Net(ActiveModule):
+            def follow(self, batch: Any, trunk: Any) -> Any:
+                return trunk
+
+    assert Own.has_unknown_class
+    assert Net.features_from_trunk(None, {}, "trunk") == "trunk"  # type: ignore[arg-type,comparison-overlap]
 
 
 def test_table_is_inverted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:

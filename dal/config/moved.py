@@ -377,16 +377,6 @@ def accept_old_attribute(cls: type, old: str, now: str) -> None:
         _warn_of_attribute(cls, old, now, stacklevel=4)
 
 
-def accept_old_instance_attribute(cls: Any, old: str, now: str) -> None:
-    """Let `now` of the instances of a plugin's class read `old`, if the class declares it, and warn.
-
-    For attributes that each instance has a value of, such as fields of a dataclass.
-    """
-    if (old in vars(cls) or old in vars(cls).get("__annotations__", {})) and now not in vars(cls):
-        setattr(cls, now, property(lambda self: getattr(self, old)))
-        _warn_of_attribute(cls, old, now, stacklevel=4)
-
-
 def accept_old_flags(cls: Any, flags: Mapping[str, str]) -> None:
     """Set `needs` of a plugin's class that declares it by flags, whose names are the keys, and warn."""
     declared = [old for old in flags if old in vars(cls)]
