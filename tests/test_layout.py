@@ -89,6 +89,12 @@ def test_no_two_files_have_one_name() -> None:
     assert [name for name, count in seen.items() if count > 1] == []
 
 
+def test_evaluation_reads_columns_and_not_the_store() -> None:
+    files = [file for name, file in MODULES.items() if name.startswith("dal.evaluation.")]
+    assert len(files) > 15
+    assert [file.name for file in files if "dal.store" in file.read_text()] == []
+
+
 def test_store_is_imported_without_tensors() -> None:
     modules = [name for name in MODULES if name.startswith("dal.store.")]
     assert len(modules) > 8

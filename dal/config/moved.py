@@ -164,11 +164,14 @@ CLASSES: dict[str, str] = {
     "dal.data.source.Wanted": "dal.data.file_source.ColumnRequest",
     "dal.evaluation.curves.Comparison": "dal.evaluation.curves.CurveComparison",
     "dal.evaluation.curves.Pairs": "dal.evaluation.curves.PairedCurves",
+    "dal.evaluation.Drawn": "dal.evaluation.unbiased.WeightedSample",
     "dal.evaluation.doubts": "dal.evaluation.noise.label_issues",
     "dal.evaluation.noise.Doubts": "dal.evaluation.noise.LabelIssues",
     "dal.evaluation.noise.doubts": "dal.evaluation.noise.label_issues",
+    "dal.evaluation.unbiased.Drawn": "dal.evaluation.unbiased.WeightedSample",
     "dal.events.State": "dal.store.events.StoreState",
     "dal.events.Work": "dal.store.events.AnnotationTotals",
+    "dal.events.standing": "dal.store.events.current_answers",
     "dal.functional.herding.Herd": "dal.functional.herding.HerdingState",
     "dal.functional.joint.Batch": "dal.functional.joint.JointBatch",
     "dal.functional.window.Pace": "dal.functional.window.WindowSchedule",
@@ -197,8 +200,10 @@ CLASSES: dict[str, str] = {
     "dal.oracles.labeler.Opinions": "dal.oracles.labeler.LabelerAnswers",
     "dal.oracles.oracle.Record": "dal.oracle.StoredAnswers",
     "dal.oracles.oracle.Said": "dal.oracle.Annotation",
+    "dal.oracles.storing.let_answer": "dal.oracles.answering.answer_pending",
     "dal.present_model.PresentModel": "dal.session.current_model.CurrentModel",
     "dal.progress.Progress": "dal.session.pool_state.PoolState",
+    "dal.proposals.apart": "dal.store.proposals.unbilled",
     "dal.report.parts.Column": "dal.report.page_parts.TableColumn",
     "dal.report.parts.Said": "dal.report.page_parts.Statement",
     "dal.report.price.Price": "dal.report.price.LabelPrice",
@@ -229,12 +234,20 @@ NAMES: dict[str, dict[str, str]] = {"stopping rule": {"All": "AllOf", "Any": "An
 
 #: Present import path of a class or function -> option or keyword in version 0.1 -> its name now.
 OPTIONS: dict[str, dict[str, str]] = {
+    "dal.evaluation.breakdown.per_group": {"most": "max_groups"},
+    "dal.evaluation.dawid_skene.dawid_skene": {"most": "max_rounds"},
+    "dal.evaluation.labeler_audit.Share": {"found": "successes", "of": "trials"},
+    "dal.evaluation.unbiased.Estimate": {"of": "population"},
+    "dal.evaluation.unbiased.accuracy": {"of": "population"},
+    "dal.evaluation.unbiased.estimate": {"of": "population"},
+    "dal.evaluation.unbiased.lure_weights": {"of": "population"},
     "dal.learners.module_learner.ModuleLearner": {"clip": "gradient_clip_val", "stop_below": "target_train_loss"},
     "dal.learners.transformer_learner.TransformerLearner": {
         "clip": "gradient_clip_val",
         "stop_below": "target_train_loss",
     },
     "dal.oracle.Annotation": {"beside": "proposals"},
+    "dal.oracles.router.Router": {"machines": "models"},
     "dal.stopping.budget_rules.Dollars": {"most": "max_dollars"},
     "dal.stopping.budget_rules.Hours": {"most": "max_hours"},
     "dal.stopping.budget_rules.Labels": {"most": "max_labels"},
@@ -243,7 +256,10 @@ OPTIONS: dict[str, dict[str, str]] = {
 }
 
 #: Present import path of a class -> attribute or method in version 0.1 -> its name now. Options are attributes anyway.
-ATTRIBUTES: dict[str, dict[str, str]] = {}
+ATTRIBUTES: dict[str, dict[str, str]] = {
+    "dal.evaluation.dawid_skene.Consensus": {"judged": "predict"},
+    "dal.oracle.Oracle": {"said": "annotate"},
+}
 
 
 def current_name(kind: str | None, name: str) -> str:

@@ -81,7 +81,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def least_p(pairs: int) -> float:
+def min_p(pairs: int) -> float:
     """Smallest p-value that `paired_p` can return for this number of pairs."""
     pairs = whole(pairs, "pairs")
     return math.ldexp(1.0, 1 - pairs) if 0 < pairs <= EXACT else 1.0 if pairs <= 0 else 1 / (1 + _DRAWS)

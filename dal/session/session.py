@@ -664,7 +664,7 @@ class Session:
 
         Reduced precision could flip a prediction, and rules compare successive models row by row.
         """
-        if self._stop_set is None or self._stop_set.wanted < size:
+        if self._stop_set is None or self._stop_set.size < size:
             self._stop_set = record.StopSet.draw(self.pool.ids, ~self._progress.given, size, self.seed)
         rows, seed = self._stop_set.rows, self._model.seeds.number(Stream.EVALUATE)
         outputs = self.predictor.outputs(self.prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)

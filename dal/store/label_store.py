@@ -115,7 +115,7 @@ class LabelStore:
     def answers(self) -> dict[str, Value]:
         """Current answers: row id -> class name, or tuple of names when multi-label."""
         with self._lock:
-            current = self._state.standing()
+            current = self._state.current()
             return {row: event.value for row, event in current.items() if event.value is not None}
 
     @property
@@ -137,7 +137,7 @@ class LabelStore:
     def skipped(self) -> set[str]:
         """Ids of the declined rows."""
         with self._lock:
-            return {row for row, event in self._state.standing().items() if event.value is None}
+            return {row for row, event in self._state.current().items() if event.value is None}
 
     @property
     def pending(self) -> list[str]:
@@ -171,10 +171,10 @@ class LabelStore:
         return self._state.work
 
     @property
-    def standing_before_batch(self) -> dict[str, Event]:
+    def answers_before_batch(self) -> dict[str, Event]:
         """Answers and skips that were current when the latest batch was queried, by row id."""
         with self._lock:
-            return self._state.standing_before_batch()
+            return self._state.before_batch()
 
     def was_asked(self, row: str) -> bool:
         """Whether the row was ever queried."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import statistics as reference
 
-from dal.evaluation.statistics import EXACT, holm, least_p, paired_p, tally
+from dal.evaluation.statistics import EXACT, holm, min_p, paired_p, tally
 
 FRACTIONS = st.fractions(min_value=-3, max_value=3, max_denominator=16)
 
@@ -21,7 +21,7 @@ def test_equals_the_count_over_all_signs(differences: list[Fraction]) -> None:
 
 @pytest.mark.parametrize("pairs", [1, 2, 5, 6, EXACT])
 def test_all_seeds_agreeing_give_the_least_that_there_is(pairs: int) -> None:
-    assert paired_p([0.01 * (1 + i) for i in range(pairs)]) == least_p(pairs) == 2.0 ** (1 - pairs)
+    assert paired_p([0.01 * (1 + i) for i in range(pairs)]) == min_p(pairs) == 2.0 ** (1 - pairs)
 
 
 def test_no_difference_is_no_evidence() -> None:
@@ -35,7 +35,7 @@ def test_drawn_signs_come_near_the_exact_value() -> None:
     exact = paired_p(differences)
     drawn = paired_p([*differences, 0.0])  # a zero changes no sum, and makes the number of pairs too many to count
     assert drawn == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 50_000) ** 0.5)
-    assert paired_p([1.0] * (EXACT + 1)) >= least_p(EXACT + 1) > 0
+    assert paired_p([1.0] * (EXACT + 1)) >= min_p(EXACT + 1) > 0
 
 
 @pytest.mark.parametrize("skewed", [False, True])

@@ -17,7 +17,7 @@ from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
 from dal.llm.clients.prices import Rates, size_of
 from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer
 from dal.llm.clients.reply_cache import BudgetExceeded, RemoteBatch, ReplyCache
-from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_line, place
+from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_message, place
 from dal.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Batching:
     async def _end(self, batch: RemoteBatch) -> None:
         id = batch.id
         if id is None:
-            if not batch.ours:
+            if not batch.may_handle:
                 return await self._rest()
             id = await self._with_retries(self._finding(batch.name, batch.digests, batch.at))
             if id is None:  # it was never created
@@ -150,7 +150,7 @@ class Batching:
                 return self._missing(batch, id)
             raise
         self._errors |= {result.digest: result.error for result in results if result.answer is None}
-        self._cache.end_batch(batch.name, self._priced(results, batch.aside), self._client.provider())
+        self._cache.end_batch(batch.name, self._priced(results, batch.reserved), self._client.provider())
 
     def _missing(self, batch: RemoteBatch, id: str) -> None:
         """Give up a batch that the server does not have, but only the second time: another key may find it.
@@ -158,8 +158,8 @@ class Batching:
         Raises:
             LLMError: it is the first time.
         """
-        where, count = place(self._client), len(batch.aside)
-        reserved = f"up to ${math.fsum(batch.aside.values()):.4f}"
+        where, count = place(self._client), len(batch.reserved)
+        reserved = f"up to ${math.fsum(batch.reserved.values()):.4f}"
         if self._cache.give_up_batch(batch.name):
             warnings.warn(
                 f"{where} still has no batch {id}: it is given up, its {count} requests are sent again, and {reserved} "
@@ -179,10 +179,10 @@ class Batching:
     async def _results(self, id: str) -> list[BatchResult]:
         return [result async for result in self._wire.results(id)]
 
-    def _priced(self, results: Sequence[BatchResult], aside: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
+    def _priced(self, results: Sequence[BatchResult], reserved: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
         model = self._client.model
         return [
-            (each.digest, model, self._reply(each.answer, aside.get(each.digest, 0.0)))
+            (each.digest, model, self._reply(each.answer, reserved.get(each.digest, 0.0)))
             for each in results
             if each.answer
         ]
@@ -221,7 +221,7 @@ class Batching:
         taken = self._cache.begin_batch(name, self._client.provider(), prices, self._client.cap, until)
         if isinstance(taken, BudgetExceeded):
             if not await self._freed() and not taken.awaited:
-                raise CapError(cap_line(self._client, taken, prices[0][1]))
+                raise CapError(cap_message(self._client, taken, prices[0][1]))
             return False
         if not taken:
             return False

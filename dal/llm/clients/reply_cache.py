@@ -89,22 +89,22 @@ class RemoteBatch:
         name: local name.
         at: time of its creation, in seconds since 1970.
         id: id at the server; None if the server's response did not arrive.
-        aside: digest -> reserved dollars.
-        ours: whether this process may handle it: it has an id, or the process that was about to submit it is dead.
+        reserved: digest -> reserved dollars.
+        may_handle: whether this process may handle it: it has an id, or the process that was to submit it is dead.
         ledger: ledger that is charged.
     """
 
     name: str
     at: float
     id: str | None
-    aside: Mapping[str, float]
-    ours: bool = True
+    reserved: Mapping[str, float]
+    may_handle: bool = True
     ledger: str = ""
 
     @property
     def digests(self) -> frozenset[str]:
         """Digests of the requests."""
-        return frozenset(self.aside)
+        return frozenset(self.reserved)
 
 
 class ReplyCache:

@@ -190,7 +190,7 @@ class Sending:
             if isinstance(outcome, RequestedElsewhere) and outcome.batch:
                 raise InBatchError
             if isinstance(outcome, BudgetExceeded) and not outcome.awaited and not self._in_flight:
-                raise CapError(cap_line(self._client, outcome, dollars))
+                raise CapError(cap_message(self._client, outcome, dollars))
             await self.rest(LOOK_SECONDS)
 
     async def rest(self, seconds: float) -> None:
@@ -274,7 +274,7 @@ def place(client: "HostedClient") -> str:
     return client.server() or client.provider()
 
 
-def cap_line(client: "HostedClient", short: BudgetExceeded, dollars: float) -> str:
+def cap_message(client: "HostedClient", short: BudgetExceeded, dollars: float) -> str:
     """Return the error message for a request that would exceed the cap."""
     bill = short.bill
     reserved = f" and up to ${bill.unsettled:.4f} more for answers that are awaited or were lost" * bool(bill.unsettled)
