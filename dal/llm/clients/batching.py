@@ -27,6 +27,7 @@ _log = logging.getLogger("dal")
 
 HALF = 0.5  # price factor of a request in a batch
 _REQUESTS, _BYTES = 10_000, 50_000_000  # limits per batch; those of the providers are several times higher
+_APPEARING = 3.0  # seconds within which the server lists a batch whose creation it was sent before a kill
 _CREATING = 600.0  # seconds before other processes consider a batch without an id abandoned
 
 
@@ -133,7 +134,7 @@ class Batching:
         if id is None:
             if not batch.may_handle:
                 return await self._rest()
-            id = await self._with_retries(self._finding(batch.name, batch.digests, batch.at))
+            id = await self._found(batch)
             if id is None:  # it was never created
                 return self._cache.end_batch(batch.name, [], self._endpoint.provider)
             self._cache.name_batch(batch.name, id)
@@ -150,6 +151,19 @@ class Batching:
             raise
         self._errors |= {result.digest: result.error for result in results if result.answer is None}
         self._cache.end_batch(batch.name, self._priced(results, batch.reserved), self._endpoint.provider)
+
+    async def _found(self, batch: RemoteBatch) -> str | None:
+        """Return the id of a batch whose process ended while it was submitting it; None if it was never created.
+
+        The server may still be creating it, from a request that the process sent just before it was killed: if it were
+        given up at the first look, its requests would be paid twice.
+        """
+        deadline = time.monotonic() + (_APPEARING if time.time() < batch.at + _CREATING else 0.0)
+        while True:
+            id = await self._with_retries(self._finding(batch.name, batch.digests, batch.at))
+            if id is not None or time.monotonic() >= deadline:
+                return id
+            await self._sending.rest(_APPEARING / 6)
 
     def _missing(self, batch: RemoteBatch, id: str) -> None:
         """Give up a batch that the server does not have, but only the second time: another key may find it.
