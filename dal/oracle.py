@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from dal.config.moved import accept_old_attribute, accept_old_flags, accepts_old_options
+from dal.config.moved import accept_old_attribute, accept_old_flags, accepts_old_attributes, accepts_old_options
 from dal.errors import AnswerError, printable
 from dal.functional.checking import as_number, shown
 from dal.store.events import Event
@@ -69,6 +69,7 @@ class StoredAnswers:
     answers: Mapping[str, Event] = field(default_factory=dict)
 
 
+@accepts_old_attributes
 class Oracle(ABC):
     """Base class of oracles, which answer for the pending rows. Subclasses are frozen dataclasses: fields are options.
 
@@ -85,6 +86,7 @@ class Oracle(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """Translate the attributes `reads_predictions` and `reads_record` of version 0.1 to `needs`, with a warning."""
         super().__init_subclass__(**options)
+        accept_old_attribute(cls, "said", "annotate")
         accept_old_attribute(cls, "answer_beside", "answer_with_context")
         accept_old_flags(cls, {"reads_predictions": "predictions", "reads_record": "record"})
 
@@ -116,14 +118,14 @@ class Oracle(ABC):
         """
         return self.answer(rows, data)
 
-    def said(self, answer: Any) -> Annotation:
+    def annotate(self, answer: Any) -> Annotation:
         """Convert an answer to an `Annotation`, with the oracle's class name and source as defaults."""
         annotation = answer if isinstance(answer, Annotation) else Annotation(answer)
         who, source = annotation.who or type(self).__name__, annotation.source or self.source
         return replace(annotation, who=who, source=source)
 
 
-def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[Annotation]:
+def checked_annotations(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[Annotation]:
     """Validate the answers of an oracle and convert them to annotations, one per row.
 
     Args:
@@ -144,7 +146,7 @@ def one_said_per_row(oracle: Oracle, answers: Any, ids: Sequence[str]) -> list[A
             f"{name} gave {count} answers to {len(ids)} rows: an oracle gives one answer per row, in their order "
             "(nothing was stored)"
         )
-    annotations = [oracle.said(answer) for answer in given]
+    annotations = [oracle.annotate(answer) for answer in given]
     for row, annotation in zip(ids, annotations, strict=True):
         for each in (annotation, *annotation.proposals):
             _check_figures(name, row, each)

@@ -70,6 +70,16 @@ def test_folders_import_each_other_in_one_direction() -> None:
     assert cycle({name: used - {name, "dal"} for name, used in folders.items()}) == []
 
 
+def test_clients_and_the_store_have_no_cycle_that_only_the_type_checker_reads() -> None:
+    """Imports inside functions and under `TYPE_CHECKING` count, too."""
+    graph = {
+        name: {node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)}
+        for name, file in MODULES.items()
+        if name.startswith(("dal.llm.", "dal.store.", "dal.evaluation.", "dal.oracles."))
+    }
+    assert cycle({name: {str(used) for used in modules} & graph.keys() for name, modules in graph.items()}) == []
+
+
 def test_check_of_cycles_finds_one() -> None:
     assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
 
@@ -87,6 +97,12 @@ def test_no_two_files_have_one_name() -> None:
     for folder in TWINS:
         assert max(Counter(file.name for file in (ROOT / folder).rglob("*.py")).values()) == 1
     assert [name for name, count in seen.items() if count > 1] == []
+
+
+def test_evaluation_reads_columns_and_not_the_store() -> None:
+    files = [file for name, file in MODULES.items() if name.startswith("dal.evaluation.")]
+    assert len(files) > 15
+    assert [file.name for file in files if "dal.store" in file.read_text()] == []
 
 
 def test_store_is_imported_without_tensors() -> None:

@@ -41,7 +41,7 @@ GIVEN = {
     "ModuleLearner": {"build": lambda classes, multilabel: LinearClassifier(4, classes, multilabel=multilabel)},
     "OpenAIClient": {"model": "some-model"},
     "Phases": {"first": ClusterCenters(), "then": Margin()},
-    "Router": {"machines": [Simulated()]},
+    "Router": {"models": [Simulated()]},
     **{name: {"rules": [Labels(10)]} for name in ("AllOf", "AnyOf", "Observe")},
     **{name: {f"max_{name.lower()}": 1} for name in ("Dollars", "Hours", "Labels")},
 }

@@ -62,7 +62,7 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
         number=max((each.number for each in read_checks(model.place.folder)), default=0) + 1,
         labels=len(session.labels),
         event=session.store.labels_event,
-        of=len(rows),
+        population=len(rows),
         uniform=1.0 if options.random else UNIFORM,
         ids=tuple(session.pool.ids[row] for row in chosen.tolist()),
         probabilities=tuple(drawn.probabilities.tolist()),
@@ -109,7 +109,7 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
     filled = read_answers(options.file, session, correct=True, drawn=drawn)
     for note in filled.notes:
         say(note)
-    check = _sample_of(filled, session, folder, options.file).told(_by_id(filled, session))
+    check = _sample_of(filled, session, folder, options.file).with_answers(_by_id(filled, session))
     if not check.answered:
         raise AnswerError(f"{options.file}: the first text drawn, {check.ids[0]!r}, has no answer: answer from the top")
     check.save(folder)
@@ -150,11 +150,11 @@ def _by_id(filled: Answers, session: Session) -> dict[str, Value | Skip]:
 
 def _report(check: AccuracySample, options: argparse.Namespace) -> None:
     right = check.right
-    result = accuracy(right, check.probabilities[: len(right)], check.of)
+    result = accuracy(right, check.probabilities[: len(right)], check.population)
     best = min(max(result.value, 0.0), 1.0)
     print(
         f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels} "
-        f"labels, on the {check.of} texts that had none, from {result.rows} answers"
+        f"labels, on the {check.population} texts that had none, from {result.rows} answers"
     )
     if check.uniform < 1:
         gap = result.plain - best

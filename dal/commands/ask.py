@@ -105,9 +105,9 @@ def _to_person(session: "Session", experiment: "Experiment", rows: "Tensor") -> 
     """The rows left for a person after the models of the config have answered."""
     if experiment.oracle is None or experiment.oracle.hides_labels:
         return rows
-    from dal.oracles.answering import let_answer
+    from dal.oracles.answering import answer_pending
 
-    let_answer(experiment.oracle, session)
+    answer_pending(experiment.oracle, session)
     left = session.pending
     say(f"{type(experiment.oracle).__name__} answered {len(rows) - len(left)} of {len(rows)} texts")
     return left

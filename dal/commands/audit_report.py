@@ -6,11 +6,12 @@ from pathlib import Path
 from dal.commands.experiment_settings import stored_config
 from dal.commands.terminal import visible
 from dal.errors import ConfigError
-from dal.evaluation.cost import MACHINE, WEAK
+from dal.evaluation.cost import LLM, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits, merged
 from dal.oracle import Oracle
+from dal.oracles.model_answers import model_answers, unmerged_answers
 from dal.oracles.router import Router
-from dal.store.events import standing
+from dal.store.events import current_answers
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import LABELS
 from dal.store.spreadsheet import as_csv, write_csv
@@ -65,7 +66,8 @@ def _cells(folder: Path) -> list[Path]:
 
 def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
     """The lines to print for one cell. Weak labels, which no router asked for, are left out."""
-    current = [event.source or "person" for event in standing(store.events()).values() if event.kind == "answered"]
+    answers = [event for event in current_answers(store.events()).values() if event.kind == "answered"]
+    current = [event.source or "person" for event in answers]
     counts = "".join(f", {current.count(name)} by {name}" for name in dict.fromkeys(current))
     lines = [f"{cell}: {len(current)} answers{counts}"]
     person = _person(store)
@@ -73,7 +75,7 @@ def _report(cell: Path, store: LabelStore, router: Router) -> list[str]:
     proposals = [proposal for proposal in store.proposals if proposal.source != WEAK]
     unread = [each for each in store.unread if each.source != WEAK]
     classes = sorted({*person.values(), *(str(p.value) for p in proposals)})
-    for audit in audits(proposals, person, drawn, classes, router.threshold, unread):
+    for audit in audits(model_answers(proposals, unread), person, drawn, classes, router.threshold):
         lines += _audit_lines(audit, router)
     return lines
 
@@ -85,10 +87,10 @@ def _person(store: LabelStore) -> dict[str, str]:
         ConfigError: the answers are multi-label.
     """
     answers = {}
-    for row, event in standing(store.events()).items():
+    for row, event in current_answers(store.events()).items():
         if isinstance(event.value, tuple):
             raise ConfigError("an audit needs answers of one class each; these are multi-label")
-        if event.value is not None and event.source != MACHINE:
+        if event.value is not None and event.source != LLM:
             answers[row] = event.value
     return answers
 
@@ -98,10 +100,10 @@ def _audit_lines(audit: Audit, router: Router) -> list[str]:
     if audit.unread:
         total = audit.answered + audit.unread
         lines.append(f"    {audit.unread} of {total} answers could not be read ({audit.unread / total:.0%})")
-    if not audit.error.of:
+    if not audit.error.trials:
         return [*lines, "    none of them was audited: set `audit` of the Router above 0"]
     lines.append(f"    wrong on {_words(audit.error)} of the audited rows")
-    if audit.sure.of:
+    if audit.sure.trials:
         lines.append(f"    wrong on {_words(audit.sure)} of those with a confidence of at least {router.threshold:.0%}")
     for name, share in sorted(audit.per_class.items(), key=lambda item: -item[1].share):
         lines.append(f"      {name}: {_words(share)}")
@@ -109,7 +111,7 @@ def _audit_lines(audit: Audit, router: Router) -> list[str]:
 
 
 def _words(share: Share) -> str:
-    return f"{share.found} of {share.of} ({share.share:.0%}; 95 % interval {share.low:.0%} to {share.high:.0%})"
+    return f"{share.successes} of {share.trials} ({share.share:.0%}; 95 % interval {share.low:.0%} to {share.high:.0%})"
 
 
 def _write(path: Path, store: LabelStore) -> None:
@@ -118,7 +120,7 @@ def _write(path: Path, store: LabelStore) -> None:
     classes = sorted({*person.values(), *(str(p.value) for p in store.proposals)})
     if not classes:
         raise ConfigError(f"{store.path} holds no answer of a person or a model: there is nothing to merge")
-    rows, consensus = merged(store.proposals, person, classes)
+    rows, consensus = merged(unmerged_answers(store.proposals), person, classes)
     lines: list[list[object]] = [["id", "label", "probability", "by"]]
     for row, posterior in zip(rows, consensus.posterior, strict=True):
         best = int(posterior.argmax())

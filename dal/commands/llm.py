@@ -21,7 +21,7 @@ the labels in the data, except the text's own label. All keys of the config can 
 
 options:
   --row ID      id of the text; the first of the pool by default
-  --place KEY   one of several LLMLearners, such as learner, weak_labels.labeler or oracle.machines.0.labeler
+  --place KEY   one of several LLMLearners, such as learner, weak_labels.labeler or oracle.models.0.labeler
   --debug       show the traceback of an error
 """
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dal.config.kinds import ASKED, CELL, COMPARISON, KIND, RUN, check_kind
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
+from dal.store.database import is_database
 
 if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
@@ -147,10 +148,7 @@ def _is_kept(final: Path, folder: Path) -> bool:
         return True
     if place.name in _FOLDERS and (place.parent / _LABELS).is_file():
         return True
-    if not final.is_file():
-        return False
-    with final.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
+    return final.is_file() and is_database(final)
 
 
 def check_sources(output: Path, sources: Iterable[str | Path | None]) -> None:

@@ -164,11 +164,14 @@ CLASSES: dict[str, str] = {
     "dal.data.source.Wanted": "dal.data.file_source.ColumnRequest",
     "dal.evaluation.curves.Comparison": "dal.evaluation.curves.CurveComparison",
     "dal.evaluation.curves.Pairs": "dal.evaluation.curves.PairedCurves",
+    "dal.evaluation.Drawn": "dal.evaluation.unbiased.WeightedSample",
     "dal.evaluation.doubts": "dal.evaluation.noise.label_issues",
     "dal.evaluation.noise.Doubts": "dal.evaluation.noise.LabelIssues",
     "dal.evaluation.noise.doubts": "dal.evaluation.noise.label_issues",
+    "dal.evaluation.unbiased.Drawn": "dal.evaluation.unbiased.WeightedSample",
     "dal.events.State": "dal.store.events.StoreState",
     "dal.events.Work": "dal.store.events.AnnotationTotals",
+    "dal.events.standing": "dal.store.events.current_answers",
     "dal.functional.herding.Herd": "dal.functional.herding.HerdingState",
     "dal.functional.joint.Batch": "dal.functional.joint.JointBatch",
     "dal.functional.window.Pace": "dal.functional.window.WindowSchedule",
@@ -192,6 +195,9 @@ CLASSES: dict[str, str] = {
     "dal.llm.generation.Answer": "dal.llm.local_models.generation.GeneratedAnswer",
     "dal.llm.nearest.Shots": "dal.llm.prompting.nearest_examples.ExamplePool",
     "dal.llm.recalibration.Doubt": "dal.llm.confidence.recalibration.ModelUncertainty",
+    "dal.llm.trust.auroc": "dal.evaluation.metrics.confidence_auroc",
+    "dal.llm.trust.calibration_error": "dal.evaluation.calibration.confidence_calibration_error",
+    "dal.llm.trust.reliability": "dal.evaluation.calibration.confidence_reliability",
     "dal.llm.wire.Answer": "dal.llm.clients.provider.ProviderAnswer",
     "dal.llm.wire.Wire": "dal.llm.clients.provider.Provider",
     "dal.loggers.Following": "dal.experiments.loggers.RoundLogger",
@@ -202,8 +208,10 @@ CLASSES: dict[str, str] = {
     "dal.oracles.oracle.Said": "dal.oracle.Annotation",
     "dal.outputs.FOLDS": "dal.outputs.REDUCTIONS",
     "dal.outputs.fold": "dal.outputs.reduce_samples",
+    "dal.oracles.storing.let_answer": "dal.oracles.answering.answer_pending",
     "dal.present_model.PresentModel": "dal.session.current_model.CurrentModel",
     "dal.progress.Progress": "dal.session.pool_state.PoolState",
+    "dal.proposals.apart": "dal.store.proposals.unbilled",
     "dal.report.parts.Column": "dal.report.page_parts.TableColumn",
     "dal.report.parts.Said": "dal.report.page_parts.Statement",
     "dal.report.price.Price": "dal.report.price.LabelPrice",
@@ -234,6 +242,13 @@ NAMES: dict[str, dict[str, str]] = {"stopping rule": {"All": "AllOf", "Any": "An
 
 #: Present import path of a class or function -> option or keyword in version 0.1 -> its name now.
 OPTIONS: dict[str, dict[str, str]] = {
+    "dal.evaluation.breakdown.per_group": {"most": "max_groups"},
+    "dal.evaluation.dawid_skene.dawid_skene": {"most": "max_rounds"},
+    "dal.evaluation.labeler_audit.Share": {"found": "successes", "of": "trials"},
+    "dal.evaluation.unbiased.Estimate": {"of": "population"},
+    "dal.evaluation.unbiased.accuracy": {"of": "population"},
+    "dal.evaluation.unbiased.estimate": {"of": "population"},
+    "dal.evaluation.unbiased.lure_weights": {"of": "population"},
     "dal.learners.module_learner.ModuleLearner": {"clip": "gradient_clip_val", "stop_below": "target_train_loss"},
     "dal.learners.transformer_learner.TransformerLearner": {
         "clip": "gradient_clip_val",
@@ -241,6 +256,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "dal.oracle.Annotation": {"beside": "proposals"},
     "dal.session.queried_batch.QueriedBatch": {"why": "reason"},
+    "dal.oracles.router.Router": {"machines": "models"},
     "dal.stopping.budget_rules.Dollars": {"most": "max_dollars"},
     "dal.stopping.budget_rules.Hours": {"most": "max_hours"},
     "dal.stopping.budget_rules.Labels": {"most": "max_labels"},
@@ -256,6 +272,8 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     "dal.learner.Predictor": {"unreadable": "unparsed_responses"},
     "dal.modules.base.ActiveModule": {"follow": "features_from_trunk"},
     "dal.session.session.Session": {"leave": "export_model", "adopt": "import_model"},
+    "dal.evaluation.dawid_skene.Consensus": {"judged": "predict"},
+    "dal.oracle.Oracle": {"said": "annotate"},
 }
 
 

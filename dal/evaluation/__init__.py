@@ -13,27 +13,29 @@ from dal.evaluation.batch_quality import (
 )
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
-from dal.evaluation.cost import Prices, costs, sources
+from dal.evaluation.cost import Prices, RecordedWork, RecordGroup, costs, sources
 from dal.evaluation.curves import Band, Curve, CurveComparison, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
 from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
 from dal.evaluation.projection import principal_plane
 from dal.evaluation.statistics import holm, paired_p, tally
-from dal.evaluation.unbiased import Drawn, Estimate, draw, estimate
+from dal.evaluation.unbiased import Estimate, WeightedSample, draw, estimate
 
 __all__ = [
     "Automation",
     "Band",
     "Curve",
     "CurveComparison",
-    "Drawn",
     "Efficiency",
     "Estimate",
     "LabelIssues",
     "Prices",
+    "RecordGroup",
+    "RecordedWork",
     "RiskCoverage",
     "Temperature",
+    "WeightedSample",
     "adaptive_calibration_error",
     "area",
     "auroc",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.config.moved import accepts_old_keywords
 from dal.errors import DataError
 from dal.evaluation.checked_inputs import checked, decisions, distributions
 from dal.evaluation.counts import Counts
@@ -15,7 +16,7 @@ from dal.functional.checking import whole
 from dal.outputs import Outputs
 
 #: Largest number of groups that are reported.
-MOST_GROUPS = 50
+MAX_GROUPS = 50
 
 #: Metrics by name; None where a metric is undefined on the rows.
 Figures = dict[str, float | None]
@@ -46,8 +47,9 @@ def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[
     }
 
 
+@accepts_old_keywords
 def per_group(
-    outputs: Outputs, labels: Tensor, groups: Sequence[str], *, most: int = MOST_GROUPS
+    outputs: Outputs, labels: Tensor, groups: Sequence[str], *, max_groups: int = MAX_GROUPS
 ) -> dict[str, Figures]:
     """Accuracy, macro-F1 (over the classes that occur in the group) and count of the largest groups, largest first.
 
@@ -55,17 +57,17 @@ def per_group(
         outputs: N rows with `logits` or `probs` (N, C).
         labels: (N,) int64; (N, C) bool when `outputs.multilabel`.
         groups: N group names. Groups of equal size are ordered by name.
-        most: largest number of groups to report.
+        max_groups: largest number of groups to report.
 
     Raises:
         DataError: as `evaluate`.
     """
-    most = whole(most, "most", 1)
+    max_groups = whole(max_groups, "max_groups", 1)
     predicted, labels = _decided(outputs, labels)
     if len(groups) != len(labels):
         raise DataError(f"groups has {len(groups)} names for {len(labels)} rows")
     names = np.asarray(list(groups), dtype=object)
-    sizes = sorted(Counter(names.tolist()).items(), key=lambda item: (-item[1], item[0]))[:most]
+    sizes = sorted(Counter(names.tolist()).items(), key=lambda item: (-item[1], item[0]))[:max_groups]
     figures: dict[str, Figures] = {}
     for name, count in sizes:
         rows = torch.from_numpy(np.flatnonzero(names == name))

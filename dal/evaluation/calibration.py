@@ -34,7 +34,22 @@ def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> flo
         >>> round(calibration_error(probs, torch.tensor([0, 1])), 3)
         0.3
     """
-    sums = _Binned.of(probs, labels, whole(bins, "bins", 1))
+    return confidence_calibration_error(*_decisions(probs, labels), bins=bins)
+
+
+def confidence_calibration_error(confidence: Tensor, right: Tensor, *, bins: int = BINS) -> float:
+    """Expected calibration error of a confidence that need not be a class probability, 0 to 1.
+
+    Args:
+        confidence: (N,), 0 to 1.
+        right: (N,) bool, whether each answer is correct.
+        bins: number of bins of equal width.
+
+    Example:
+        >>> round(confidence_calibration_error(torch.tensor([0.8, 0.8]), torch.tensor([True, False])), 3)
+        0.3
+    """
+    sums = _Binned.of(confidence, right, whole(bins, "bins", 1))
     return (sums.confidence - sums.right).abs().sum().item() / sums.count.sum().item()
 
 
@@ -95,7 +110,18 @@ def reliability(outputs: Outputs, labels: Tensor, *, bins: int = BINS) -> dict[s
 
     DeGroot and Fienberg 1983, "The Comparison and Evaluation of Forecasters"; Niculescu-Mizil and Caruana 2005.
     """
-    sums = _Binned.of(outputs.to("cpu").probs, labels, whole(bins, "bins", 1))
+    return confidence_reliability(*_decisions(outputs.to("cpu").probs, labels), bins=bins)
+
+
+def confidence_reliability(confidence: Tensor, right: Tensor, *, bins: int = BINS) -> dict[str, list[float | None]]:
+    """Reliability diagram of a confidence that need not be a class probability, with the keys of `reliability`.
+
+    Args:
+        confidence: (N,), 0 to 1.
+        right: (N,) bool, whether each answer is correct.
+        bins: number of bins of equal width.
+    """
+    sums = _Binned.of(confidence, right, whole(bins, "bins", 1))
 
     def means(totals: Tensor) -> list[float | None]:
         return [total / n if n else None for total, n in zip(totals.tolist(), sums.count.tolist(), strict=True)]
@@ -113,16 +139,21 @@ class _Binned:
     count: Tensor
 
     @classmethod
-    def of(cls, probs: Tensor, labels: Tensor, bins: int) -> "_Binned":
-        probs = probs.detach().double()
-        multilabel = labels.dim() == 2
-        labels = checked(labels, probs, multilabel)
-        right = (decisions(probs, multilabel) == labels).flatten().double()
-        confidence = torch.maximum(probs, 1 - probs).flatten() if multilabel else probs.amax(-1)
+    def of(cls, confidence: Tensor, right: Tensor, bins: int) -> "_Binned":
+        confidence, right = torch.as_tensor(confidence).double(), torch.as_tensor(right).double()
         index = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open below and closed above
-        empty = torch.zeros(bins, dtype=torch.float64, device=probs.device)
+        empty = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
         columns = (confidence, right, torch.ones_like(right))
         return cls(*(empty.index_add(0, index, column) for column in columns))
+
+
+def _decisions(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Confidence and correctness of each decision, (N,) or, when multi-label, (N * C,)."""
+    probs = probs.detach().double()
+    multilabel = labels.dim() == 2
+    labels = checked(labels, probs, multilabel)
+    right = (decisions(probs, multilabel) == labels).flatten()
+    return torch.maximum(probs, 1 - probs).flatten() if multilabel else probs.amax(-1), right
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,50 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 
 from dal.errors import ConfigError
-from dal.store.events import AnnotationTotals, Event, work
-from dal.store.proposals import Proposal, apart
-from dal.store.unread_answers import Unread
 
-#: The source of a language model's answers, and that of weak labels, which are proposals and never answers.
-MACHINE, WEAK = "llm", "weak"
+#: Source of a language model's answers, and that of weak labels, which are proposals and never answers.
+LLM, WEAK = "llm", "weak"
+
+
+@dataclass(frozen=True)
+class RecordGroup:
+    """`count` records of one source with equal figures.
+
+    Attributes:
+        source: kind of annotator; empty for a person.
+        dollars: stored cost of each in dollars; None where none is stored.
+        seconds: stored time of each; None where none is stored.
+        count: number of records.
+    """
+
+    source: str
+    dollars: float | None = None
+    seconds: float | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class RecordedWork:
+    """Records of a run with a cost.
+
+    Attributes:
+        answers: answers and skips, including those retracted later, since the work was done.
+        proposals: proposed labels, without those whose cost is stored with an answer.
+        unread: unreadable answers of models, without those whose cost is stored with a skip.
+        current: source -> number of current answers.
+        unreadable: source -> number of unreadable answers, including those whose cost is stored with a skip.
+    """
+
+    answers: Sequence[RecordGroup] = ()
+    proposals: Sequence[RecordGroup] = ()
+    unread: Sequence[RecordGroup] = ()
+    current: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,58 +93,45 @@ class Charge:
     count: int = 1
 
 
-def charges(
-    done: Iterable[Event] | AnnotationTotals,
-    prices: Prices,
-    proposals: Iterable[Proposal] = (),
-    unread: Iterable[Unread] = (),
-) -> list[Charge]:
+def charges(work: RecordedWork, prices: Prices) -> list[Charge]:
     """Charges for all answers and skips, and for all proposals and unreadable answers.
 
-    Answers and skips count even if they were retracted later, since the work was done. A cost stored with an answer
-    replaces both prices; a stored time replaces `seconds_per_label`. Answers of a language model take no person's time
-    and have no price. Proposals and unreadable answers cost what is stored with them, except those that an answer
-    repeats (`dal.store.proposals.apart`).
+    A cost stored with an answer replaces both prices; a stored time replaces `seconds_per_label`. Answers of a language
+    model take no person's time and have no price. Proposals and unreadable answers cost what is stored with them.
     """
-    counted = done if isinstance(done, AnnotationTotals) else work(done)
-    additional: list[Proposal | Unread] = [*apart(proposals, counted.paid), *apart(unread, counted.paid)]
     return [
-        *(_charge(*each, count, prices) for each, count in counted.done.items()),
-        *(Charge(_source(each.source), False, None, each.cost, each.seconds) for each in additional),
+        *(_charge(each, prices) for each in work.answers),
+        *(
+            Charge(_source(each.source), False, None, each.dollars, each.seconds, each.count)
+            for each in (*work.proposals, *work.unread)
+        ),
     ]
 
 
-def _charge(source: str, cost: float | None, seconds: float | None, count: int, prices: Prices) -> Charge:
-    if source == MACHINE:
-        return Charge(_source(source), False, None, cost, seconds, count)
+def _charge(group: RecordGroup, prices: Prices) -> Charge:
+    source, cost, seconds = group.source, group.dollars, group.seconds
+    if source == LLM:
+        return Charge(source, False, None, cost, seconds, group.count)
     seconds = prices.seconds_per_label if seconds is None else seconds
     by_time = None if prices.per_hour is None or seconds is None else prices.per_hour * seconds / 3600
     priced = _sum([(prices.per_label, 1), (by_time, 1)]) if cost is None else None
-    return Charge(_source(source), True, priced, cost, seconds, count)
+    return Charge(_source(source), True, priced, cost, seconds, group.count)
 
 
-def costs(
-    done: Iterable[Event] | AnnotationTotals,
-    prices: Prices,
-    proposals: Iterable[Proposal] = (),
-    unread: Iterable[Unread] = (),
-) -> dict[str, float | None]:
+def costs(work: RecordedWork, prices: Prices) -> dict[str, float | None]:
     """Total cost: "labels", dollars by the prices; "llm", dollars stored with the answers; and "annotator_seconds".
 
     They are sums over `charges`. None where neither a price (a time) is given nor one is stored.
 
     Args:
-        done: all events of a label store, or its `work`, which is faster.
+        work: answers, proposals and unreadable answers.
         prices: prices of answers that were stored without their own cost.
-        proposals: proposals of the label store.
-        unread: unreadable answers of the label store.
 
     Example:
-        >>> answer = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
-        >>> costs([answer], Prices(per_hour=90.0, seconds_per_label=20.0))
+        >>> costs(RecordedWork([RecordGroup("person")]), Prices(per_hour=90.0, seconds_per_label=20.0))
         {'labels': 0.5, 'llm': 0.0, 'annotator_seconds': 20.0}
     """
-    spent = charges(done, prices, proposals, unread)
+    spent = charges(work, prices)
     people = [charge for charge in spent if charge.by_person]
     payable = [charge for charge in people if charge.paid is None]
     nothing = None if prices.per_label is None and prices.per_hour is None else 0.0
@@ -122,12 +142,7 @@ def costs(
     }
 
 
-def sources(
-    done: Iterable[Event] | AnnotationTotals,
-    prices: Prices,
-    proposals: Iterable[Proposal] = (),
-    unread: Iterable[Unread] = (),
-) -> dict[str, dict[str, float | None]]:
+def sources(work: RecordedWork, prices: Prices) -> dict[str, dict[str, float | None]]:
     """Current "answers", "proposals", "unread" answers, "dollars" and "seconds" of each source.
 
     Dollars are those of `costs` by source, so that they add up to its "labels" and "llm"; skips and retracted answers
@@ -135,18 +150,18 @@ def sources(
     answers. An unreadable answer counts once, even if it also declined its row.
 
     Example:
-        >>> answer = Event(1, "answered", 0.0, 1, "a", value="spam", source="person")
-        >>> sources([answer], Prices(per_label=0.5))
+        >>> sources(RecordedWork([RecordGroup("person")], current={"person": 1}), Prices(per_label=0.5))
         {'person': {'answers': 1, 'proposals': 0, 'unread': 0, 'dollars': 0.5, 'seconds': None}}
     """
-    counted, kept = done if isinstance(done, AnnotationTotals) else work(done), list(unread)
-    current = Counter[str]()
-    for source, count in counted.standing.items():
+    current, proposed, unreadable = Counter[str](), Counter[str](), Counter[str]()
+    for source, count in work.current.items():
         current[_source(source)] += count
-    proposed = Counter(_source(each.source) for each in apart(proposals, counted.paid))
-    unreadable = Counter(_source(each.source) for each in apart(kept, ()))
+    for each in work.proposals:
+        proposed[_source(each.source)] += each.count
+    for source, count in work.unreadable.items():
+        unreadable[_source(source)] += count
     by_source: dict[str, list[Charge]] = {}
-    for charge in charges(counted, prices, proposals, kept):
+    for charge in charges(work, prices):
         by_source.setdefault(charge.source, []).append(charge)
     return {
         name: {

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dal.config.moved import accepts_old_attributes, accepts_old_keywords
 from dal.errors import DataError
 from dal.functional.checking import number, whole
 
 
+@accepts_old_attributes
 @dataclass(frozen=True, eq=False)
 class Consensus:
     """Consensus of the answers of S sources to N rows.
@@ -26,7 +28,7 @@ class Consensus:
     prevalence: NDArray[np.float64]
     rounds: int
 
-    def judged(self, votes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def predict(self, votes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Posterior (M, C) of new rows with the fitted error rates and prevalences, which are not updated.
 
         Args:
@@ -37,7 +39,7 @@ class Consensus:
 
         Example:
             >>> found = dawid_skene(np.array([[0, 0], [1, 1], [0, 1]]), 2, known=[0, 1, 0])
-            >>> found.judged(np.array([[0, 1]])).argmax(1).tolist()
+            >>> found.predict(np.array([[0, 1]])).argmax(1).tolist()
             [0]
         """
         votes, (sources, classes) = _codes(votes, "votes"), self.confusion.shape[:2]
@@ -47,6 +49,7 @@ class Consensus:
         return _posterior(self.prevalence, self.confusion, votes[:, :, None] == np.arange(classes))
 
 
+@accepts_old_keywords
 def dawid_skene(
     votes: NDArray[np.int64],
     classes: int,
@@ -54,7 +57,7 @@ def dawid_skene(
     known: Sequence[int] | NDArray[np.int64] | None = None,
     smoothing: float = 1.0,
     tolerance: float = 1e-6,
-    most: int = 500,
+    max_rounds: int = 500,
 ) -> Consensus:
     """Fit a Dawid-Skene model by expectation maximisation.
 
@@ -72,7 +75,7 @@ def dawid_skene(
         known: (N,), the true class, -1 where it is unknown.
         smoothing: answers added for each class of each source, above 0.
         tolerance: stop when no posterior probability changes by more than this.
-        most: largest number of iterations.
+        max_rounds: largest number of iterations.
 
     Raises:
         DataError: a vote is not a class, or the shapes do not fit.
@@ -82,7 +85,7 @@ def dawid_skene(
         >>> dawid_skene(votes, 2).posterior.argmax(1).tolist()
         [0, 1, 0, 1]
     """
-    classes, most = whole(classes, "classes", 1), whole(most, "most", 1)
+    classes, max_rounds = whole(classes, "classes", 1), whole(max_rounds, "max_rounds", 1)
     smoothing, tolerance = number(smoothing, "smoothing", above=0), number(tolerance, "tolerance", 0)
     votes = _codes(votes, "votes")
     truth = np.full(len(votes), -1) if known is None else _codes(known, "known classes")
@@ -95,7 +98,7 @@ def dawid_skene(
     majority = np.where(answered > 0, counts / np.maximum(answered, 1), 1 / classes)
     posterior: NDArray[np.float64] = np.where(is_known, one_hot, majority)
     rounds, change = 0, np.inf
-    while change > tolerance and rounds < most:
+    while change > tolerance and rounds < max_rounds:
         prevalence, confusion = _rates(posterior, annotations, smoothing)
         before = posterior
         posterior = np.where(is_known, one_hot, _posterior(prevalence, confusion, annotations))

@@ -6,15 +6,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dal.config.moved import accepts_old_options
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
-from dal.store.proposals import MERGED, Proposal, latest
-from dal.store.unread_answers import Unread
 
 
 @dataclass(frozen=True)
+class ModelAnswer:
+    """Answer of one model to one row.
+
+    Attributes:
+        row: row id.
+        who: name of the model.
+        value: class name; None for an answer that could not be read.
+        confidence: confidence in [0, 1]; None if unknown.
+        dollars: cost in dollars; None if unknown.
+    """
+
+    row: str
+    who: str
+    value: str | None
+    confidence: float | None = None
+    dollars: float | None = None
+
+
+@accepts_old_options
+@dataclass(frozen=True)
 class Share:
-    """A binomial proportion: `found` successes in `of` trials, with its Clopper-Pearson interval.
+    """A binomial proportion: successes in a number of trials, with its Clopper-Pearson interval.
 
     Example:
         >>> few = Share(1, 20)
@@ -22,24 +41,24 @@ class Share:
         '0.05, 0.001 to 0.249'
     """
 
-    found: int
-    of: int
+    successes: int
+    trials: int
     confidence: float = 0.95
 
     @property
     def share(self) -> float:
         """The observed proportion, 0 to 1; NaN for no trials."""
-        return self.found / self.of if self.of else float("nan")
+        return self.successes / self.trials if self.trials else float("nan")
 
     @property
     def low(self) -> float:
         """Lower end of the interval; 0 for no trials."""
-        return lower_bound(self.found, self.of, (1 - self.confidence) / 2)
+        return lower_bound(self.successes, self.trials, (1 - self.confidence) / 2)
 
     @property
     def high(self) -> float:
         """Upper end of the interval; 1 for no trials."""
-        return upper_bound(self.found, self.of, (1 - self.confidence) / 2)
+        return upper_bound(self.successes, self.trials, (1 - self.confidence) / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,49 +87,45 @@ class Audit:
 
 
 def audits(
-    proposals: Iterable[Proposal],
+    answers: Iterable[ModelAnswer],
     person: Mapping[str, str],
     audited: Collection[str],
     classes: Sequence[str],
     threshold: float,
-    unread: Iterable[Unread] = (),
 ) -> list[Audit]:
     """Audit each model, in alphabetical order.
 
     Args:
-        proposals: the models' answers.
+        answers: the models' answers. The last answer of a model to a row counts, and its last unreadable one.
         person: the class that a person gave, by row id.
         audited: ids of the rows drawn at random for the person, whatever the models' confidence. Other rows do not
             count: those that a person answered because a model was uncertain are harder than the rest.
         classes: C class names.
         threshold: lowest confidence at which a model's answer is accepted.
-        unread: the models' answers that could not be read.
     """
-    answered: dict[str, list[Proposal]] = {}
-    for (_, who), proposal in latest(proposals).items():
-        answered.setdefault(who, []).append(proposal)
-    unreadable: dict[str, list[Unread]] = {}
-    for kept in {(each.row, each.who): each for each in unread}.values():
-        unreadable.setdefault(kept.who, []).append(kept)
+    readable: dict[str, dict[str, ModelAnswer]] = {}
+    unreadable: dict[str, dict[str, ModelAnswer]] = {}
+    for answer in answers:
+        (unreadable if answer.value is None else readable).setdefault(answer.who, {})[answer.row] = answer
     return [
-        _audit(who, answered.get(who, ()), unreadable.get(who, ()), person, audited, classes, threshold)
-        for who in sorted({*answered, *unreadable})
+        _audit(who, readable.get(who, {}), unreadable.get(who, {}), person, audited, classes, threshold)
+        for who in sorted({*readable, *unreadable})
     ]
 
 
 def _audit(
     who: str,
-    answered: Sequence[Proposal],
-    unreadable: Sequence[Unread],
+    readable: Mapping[str, ModelAnswer],
+    unreadable: Mapping[str, ModelAnswer],
     person: Mapping[str, str],
     audited: Collection[str],
     classes: Sequence[str],
     threshold: float,
 ) -> Audit:
     code = {name: i for i, name in enumerate(classes)}
-    both = [proposal for proposal in answered if proposal.row in person and proposal.row in audited]
-    pairs = [(code[person[proposal.row]], code[str(proposal.value)]) for proposal in both]
-    sure = [truth != value for (truth, value), p in zip(pairs, both, strict=True) if (p.confidence or 0.0) >= threshold]
+    both = [answer for row, answer in readable.items() if row in person and row in audited]
+    pairs = [(code[person[answer.row]], code[str(answer.value)]) for answer in both]
+    sure = [truth != value for (truth, value), a in zip(pairs, both, strict=True) if (a.confidence or 0.0) >= threshold]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T), 1)
     wrong = confusion.sum(1) - confusion.diagonal()
@@ -121,26 +136,26 @@ def _audit(
         Share(sum(sure), len(sure)),
         per_class,
         confusion,
-        sum(proposal.cost or 0.0 for proposal in answered) + sum(kept.cost or 0.0 for kept in unreadable),
-        len(answered),
-        len({each.row for each in unreadable} - {proposal.row for proposal in answered}),
+        sum(answer.dollars or 0.0 for answer in (*readable.values(), *unreadable.values())),
+        len(readable),
+        len(unreadable.keys() - readable.keys()),
     )
 
 
 def merged(
-    proposals: Iterable[Proposal], person: Mapping[str, str], classes: Sequence[str]
+    answers: Iterable[ModelAnswer], person: Mapping[str, str], classes: Sequence[str]
 ) -> tuple[list[str], Consensus]:
     """Ids of all rows that a model answered, and the consensus of all answers to them.
 
-    A person's answer is taken as the truth, which also informs the models' error rates. Answers that result from an
-    earlier merge are left out.
+    A person's answer is taken as the truth, which also informs the models' error rates. The answers must not include
+    results of an earlier merge.
     """
     code = {name: i for i, name in enumerate(classes)}
-    votes_of = latest(proposal for proposal in proposals if proposal.source != MERGED)
+    votes_of = {(answer.row, answer.who): answer.value for answer in answers if answer.value is not None}
     rows = list(dict.fromkeys(row for row, _ in votes_of))
     sources = sorted({who for _, who in votes_of})
     votes = np.array(
-        [[code[str(votes_of[row, who].value)] if (row, who) in votes_of else -1 for who in sources] for row in rows],
+        [[code[votes_of[row, who]] if (row, who) in votes_of else -1 for who in sources] for row in rows],
         dtype=np.int64,
     ).reshape(len(rows), len(sources))
     known = np.array([code[person[row]] if row in person else -1 for row in rows], dtype=np.int64)

@@ -94,13 +94,33 @@ def auroc(probs: Tensor, labels: Tensor) -> float | None:
     areas = []
     for block in blocks(probs.shape[1], len(probs), probs.device):
         has = labels[:, block] if labels.dim() == 2 else labels[:, None] == torch.arange(block.start, block.stop)
-        ranks = torch.from_numpy(rankdata(probs[:, block].T.numpy(), axis=1))  # (c, N)
-        ours = has.T.double()
-        n, others = ours.sum(1), (1 - ours).sum(1)
-        areas.append(((ranks * ours).sum(1) - n * (n + 1) / 2) / (n * others))  # 0 / 0 where all or none have it
+        areas.append(_areas(probs[:, block].T, has.T))
     area = torch.cat(areas)
     defined = area[~area.isnan()]
     return defined.mean().item() if len(defined) else None
+
+
+def confidence_auroc(confidence: Tensor, right: Tensor) -> float:
+    """Probability that a correct row has a higher confidence than an incorrect one, counting ties as half.
+
+    NaN if all rows are correct, or all incorrect.
+
+    Args:
+        confidence: (N,).
+        right: (N,) bool, whether each answer is correct.
+
+    Example:
+        >>> confidence_auroc(torch.tensor([0.9, 0.8, 0.8]), torch.tensor([True, True, False]))
+        0.75
+    """
+    return _areas(torch.as_tensor(confidence)[None], torch.as_tensor(right)[None]).item()
+
+
+def _areas(scores: Tensor, positive: Tensor) -> Tensor:
+    """Area under the ROC curve of each row of scores (c, N) by the ranks; NaN where all or none are positive."""
+    ranks, positive = torch.from_numpy(rankdata(scores.numpy(), axis=1)), positive.double()
+    n, others = positive.sum(1), (1 - positive).sum(1)
+    return ((ranks * positive).sum(1) - n * (n + 1) / 2) / (n * others)
 
 
 def brier_score(probs: Tensor, labels: Tensor) -> float:

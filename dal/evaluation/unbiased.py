@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from torch import Tensor
 
+from dal.config.moved import accepts_old_keywords, accepts_old_options, renamed_attributes
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.functional.checking import number, whole
 from dal.functional.drawing import draw_without_replacement
@@ -19,7 +20,7 @@ UNIFORM = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class WeightedSample:
     """Rows drawn one after another without replacement.
 
     Attributes:
@@ -31,7 +32,7 @@ class Drawn:
     probabilities: Tensor
 
 
-def draw(proposal: Tensor, n: int, generator: torch.Generator, *, uniform: float = UNIFORM) -> Drawn:
+def draw(proposal: Tensor, n: int, generator: torch.Generator, *, uniform: float = UNIFORM) -> WeightedSample:
     """Draw n of N rows from a mixture of the proposal and the uniform distribution, with their probabilities.
 
     Every row can be drawn, so that an estimate from the rows is unbiased whatever the proposal; its variance is
@@ -63,10 +64,11 @@ def draw(proposal: Tensor, n: int, generator: torch.Generator, *, uniform: float
     weights = mixture[positions]
     mixture[positions] = 0
     left = mixture.sum() + weights.flip(0).cumsum(0).flip(0)  # summed from the end, so that the last one is exact
-    return Drawn(positions, weights / left)
+    return WeightedSample(positions, weights / left)
 
 
-def lure_weights(probabilities: ArrayLike, of: int) -> Floats:
+@accepts_old_keywords
+def lure_weights(probabilities: ArrayLike, population: int) -> Floats:
     """LURE weights of M drawn losses, (M,): the mean of weight times loss is an unbiased estimate of the mean loss.
 
     `v_m = 1 + (N - M) / (N - m) * (1 / ((N - m + 1) q_m) - 1)` for the m-th row drawn, with probability q_m, of N. All
@@ -76,22 +78,23 @@ def lure_weights(probabilities: ArrayLike, of: int) -> Floats:
 
     Args:
         probabilities: (M,) probabilities of the rows when drawn, in the order of drawing.
-        of: number of rows N to draw from.
+        population: number of rows N to draw from.
 
     Example:
         >>> lure_weights([0.5, 0.25], 4).tolist()
         [0.6666666666666667, 1.3333333333333333]
     """
-    q, of = np.asarray(probabilities, np.float64), whole(of, "of", 0)
+    q, population = np.asarray(probabilities, np.float64), whole(population, "population", 0)
     M = len(q)
-    if not 1 <= M <= of or not (np.isfinite(q) & (q > 0)).all():
-        raise ValueError(f"there must be 1 to {of} probabilities, finite and above 0")
+    if not 1 <= M <= population or not (np.isfinite(q) & (q > 0)).all():
+        raise ValueError(f"there must be 1 to {population} probabilities, finite and above 0")
     m = np.arange(1, M + 1)
-    share = np.where(m < of, (of - M) / np.maximum(of - m, 1), 0.0)
-    weights: Floats = 1 + share * (1 / ((of - m + 1) * q) - 1)
+    share = np.where(m < population, (population - M) / np.maximum(population - m, 1), 0.0)
+    weights: Floats = 1 + share * (1 / ((population - m + 1) * q) - 1)
     return weights
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Estimate:
     """Estimate of a mean over N rows from drawn rows.
@@ -103,7 +106,7 @@ class Estimate:
         deviation: estimated standard deviation of `value` over draws.
         plain: plain mean of the drawn rows, which is biased unless they were drawn uniformly.
         rows: number of rows drawn.
-        of: number of rows N to draw from.
+        population: number of rows N to draw from.
     """
 
     value: float
@@ -112,10 +115,11 @@ class Estimate:
     deviation: float
     plain: float
     rows: int
-    of: int
+    population: int
 
 
-def estimate(losses: ArrayLike, probabilities: ArrayLike, of: int, *, level: float = 0.95) -> Estimate:
+@accepts_old_keywords
+def estimate(losses: ArrayLike, probabilities: ArrayLike, population: int, *, level: float = 0.95) -> Estimate:
     """Unbiased estimate of the mean loss over all N rows, with an interval.
 
     The value is the mean of the losses weighted by `lure_weights`. It is also a weighted mean of the values
@@ -135,7 +139,7 @@ def estimate(losses: ArrayLike, probabilities: ArrayLike, of: int, *, level: flo
     Args:
         losses: (M,) losses of the rows drawn, in the order of drawing.
         probabilities: (M,) probabilities of the rows when drawn.
-        of: number of rows N to draw from.
+        population: number of rows N to draw from.
         level: confidence level of the interval.
 
     Raises:
@@ -146,24 +150,25 @@ def estimate(losses: ArrayLike, probabilities: ArrayLike, of: int, *, level: flo
         >>> round(result.value, 3), result.plain
         (0.258, 0.5)
     """
-    level, of = number(level, "level", above=0, below=1), whole(of, "of", 0)
+    level, population = number(level, "level", above=0, below=1), whole(population, "population", 0)
     L, q = np.asarray(losses, np.float64), np.asarray(probabilities, np.float64)
     if L.shape != q.shape or not np.isfinite(L).all():
         raise ValueError("losses must be finite, one for each probability")
-    v, M = lure_weights(q, of), len(q)
+    v, M = lure_weights(q, population), len(q)
     value = float((v * L).mean())
-    deviation = 0.0 if of == M else float(np.sqrt((_steps(L, q, of, value) ** 2).sum()))
-    if of == M:
+    deviation = 0.0 if population == M else float(np.sqrt((_steps(L, q, population, value) ** 2).sum()))
+    if population == M:
         low, high = value, value
     elif np.isin(L, (0, 1)).all():
         low, high = _proportion(value, deviation, v, level)
     else:
         z = float(norm.ppf((1 + level) / 2))
         low, high = value - z * deviation, value + z * deviation
-    return Estimate(value, low, high, deviation, float(L.mean()), M, of)
+    return Estimate(value, low, high, deviation, float(L.mean()), M, population)
 
 
-def accuracy(right: ArrayLike, probabilities: ArrayLike, of: int, *, level: float = 0.95) -> Estimate:
+@accepts_old_keywords
+def accuracy(right: ArrayLike, probabilities: ArrayLike, population: int, *, level: float = 0.95) -> Estimate:
     """Unbiased estimate of the accuracy over all N rows, with an interval: 1 minus the estimated error rate.
 
     The error rate is estimated rather than the accuracy, since rows are best drawn where errors are expected.
@@ -171,7 +176,7 @@ def accuracy(right: ArrayLike, probabilities: ArrayLike, of: int, *, level: floa
     Args:
         right: (M,) bool, True where the answer to a drawn row is correct. Multi-label: where every decision is.
         probabilities: (M,) probabilities of the rows when drawn.
-        of: number of rows N to draw from.
+        population: number of rows N to draw from.
         level: confidence level of the interval.
 
     Example:
@@ -179,9 +184,9 @@ def accuracy(right: ArrayLike, probabilities: ArrayLike, of: int, *, level: floa
         >>> round(result.value, 3), result.plain
         (0.742, 0.5)
     """
-    wrong = estimate(~np.asarray(right, np.bool_), probabilities, of, level=level)
+    wrong = estimate(~np.asarray(right, np.bool_), probabilities, population, level=level)
     return Estimate(
-        1 - wrong.value, 1 - wrong.high, 1 - wrong.low, wrong.deviation, 1 - wrong.plain, wrong.rows, wrong.of
+        1 - wrong.value, 1 - wrong.high, 1 - wrong.low, wrong.deviation, 1 - wrong.plain, wrong.rows, wrong.population
     )
 
 
@@ -202,3 +207,7 @@ def _proportion(value: float, deviation: float, weights: Floats, level: float) -
     else:
         rows = float(weights.sum() ** 2 / (weights**2).sum())
     return lower_bound(p * rows, rows, tail), upper_bound(p * rows, rows, tail)
+
+
+#: Names of version 0.1.
+__getattr__ = renamed_attributes(__name__)

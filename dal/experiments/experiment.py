@@ -20,7 +20,7 @@ from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.loggers import check_loggers, following
 from dal.learner import SILENT, Learner, Monitor, Prepared
 from dal.oracle import Oracle
-from dal.oracles.answering import let_answer
+from dal.oracles.answering import answer_pending
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session.checked_arguments import check_needs, is_whole, loaded, reads_trained, require_classes, require_kind
@@ -416,7 +416,7 @@ class Experiment:
                 if session.round < asked:
                     weakly = self.common_start or cell.strategy != self.baseline
                     self.ask(session, self.start if round == 0 else self.batch, weakly=weakly, measured=True)
-                let_answer(oracle, session, check)
+                answer_pending(oracle, session, check)
                 if len(session.pending):
                     raise SessionError(
                         f"the oracle leaves {len(session.pending)} rows to a person: give it one (Simulated answers "

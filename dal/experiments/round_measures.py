@@ -19,6 +19,7 @@ from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import label_issues
 from dal.experiments.embedding_space import Space, first, shuffled
+from dal.experiments.recorded_work import recorded_work
 from dal.learner import UNPARSED_SHARE, recorded_outputs
 from dal.learners.heads.held_out import held_out_probs
 from dal.outputs import Outputs
@@ -67,8 +68,8 @@ class Measures:
         line |= self._on_pool()
         line |= self._batch(batch)
         store = self._session.store
-        totals = (store.work, self._prices, store.proposals, store.unread)
-        line |= {"cost": costs(*totals), "sources": sources(*totals)}
+        work = recorded_work(store.work, store.proposals, store.unread)
+        line |= {"cost": costs(work, self._prices), "sources": sources(work, self._prices)}
         return line | {"measure_seconds": before + time.perf_counter() - start}
 
     def at_end(self) -> dict[str, Any]:

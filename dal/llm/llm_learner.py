@@ -119,8 +119,8 @@ class LLMPredictor(Predictor):
         if self.learner.mode == "likelihood":
             raise LearnerError("in the mode likelihood the model computes probabilities and generates no answers")
         if self.learner.mode == "verbalized":
-            return self._questioner.verbalized(texts, self.near(texts), monitor=monitor)
-        return self._questioner.votes(texts, self.near(texts), self.learner.samples, monitor=monitor)[1]
+            return self._questioner.verbalized(texts, self.nearest(texts), monitor=monitor)
+        return self._questioner.votes(texts, self.nearest(texts), self.learner.samples, monitor=monitor)[1]
 
     def requests(self, texts: Sequence[str], near: Sequence[Sequence[Example]] | None = None) -> list[Request]:
         """Return the requests for these texts.
@@ -129,16 +129,16 @@ class LLMPredictor(Predictor):
             texts: N texts.
             near: examples for each text; None for the nearest labeled examples.
         """
-        near, asks = self.near(texts) if near is None else near, self._questioner
+        near, asks = self.nearest(texts) if near is None else near, self._questioner
         if self.learner.mode == "verbalized":
             return asks.verbalized_requests(texts, near)
         if self.learner.mode == "consistency":
             return asks.consistency_requests(texts, near, self.learner.samples)
         return [asks.task.request("likelihood", [text], some) for text, some in zip(texts, near, strict=True)]
 
-    def near(self, texts: Sequence[str]) -> list[list[Example]]:
+    def nearest(self, texts: Sequence[str]) -> list[list[Example]]:
         """Return the examples shown in the prompt of each text."""
-        return [[] for _ in texts] if self.shots is None else self.shots.near(texts)
+        return [[] for _ in texts] if self.shots is None else self.shots.nearest(texts)
 
     def save(self, folder: Path) -> None:
         """Write the classes and labeled examples to `llm.json`. The language model itself is not saved."""
@@ -158,7 +158,7 @@ class LLMPredictor(Predictor):
         return self.learner.questioner(self.classes)
 
     def _computed(self, texts: list[str], monitor: Monitor) -> dict[str, Tensor]:
-        near, asks, C = self.near(texts), self._questioner, len(self.classes)
+        near, asks, C = self.nearest(texts), self._questioner, len(self.classes)
         if self.learner.mode == "verbalized":
             answers = asks.verbalized(texts, near, monitor=monitor)
             self.unparsed_responses = {row: each.verbatim for row, each in enumerate(answers) if not each.confidence}

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.oracle import LATER, Annotation, Later, Oracle, StoredAnswers, one_said_per_row
+from dal.oracle import LATER, Annotation, Later, Oracle, StoredAnswers, checked_annotations
 from dal.session import Session
 from dal.session.answer_values import by_index
 from dal.store.events import SKIP, Skip
 from dal.store.unread_answers import Unread
 
 
-def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
+def answer_pending(oracle: Oracle, session: Session, check: Callable[[], None] = lambda: None) -> None:
     """Have the oracle answer the pending rows of a session and store the answers.
 
     Rows answered with `LATER` stay pending. Proposals and unparsed replies are stored before the answers, so that an
@@ -32,7 +32,7 @@ def let_answer(oracle: Oracle, session: Session, check: Callable[[], None] = lam
         return
     predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
     answers = oracle.answer_with_context(rows, session.pool, predicted, record)
-    annotations = one_said_per_row(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
+    annotations = checked_annotations(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
     check()
     pairs = list(zip(rows.tolist(), annotations, strict=True))
     proposals = [(row, other) for row, each in pairs for other in each.proposals]
@@ -75,7 +75,7 @@ def _record(oracle: Oracle, session: Session) -> StoredAnswers | None:
     """Stored proposals, and answers before the current batch; None if the oracle does not need them."""
     if "record" not in oracle.needs:
         return None
-    return StoredAnswers(session.store.proposals, session.store.standing_before_batch)
+    return StoredAnswers(session.store.proposals, session.store.answers_before_batch)
 
 
 _Group = list[tuple[int, Annotation]]

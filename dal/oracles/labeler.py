@@ -24,14 +24,14 @@ class LabelerAnswers:
         confidence: (n,) in [0, 1]: confidence stated by the labeler, otherwise the probability of `codes` (multi-label:
             of the least certain decision). 0 for rows without a parsed answer.
         dollars: (n,), cost of each answer in dollars; None if the labeler does not report it.
-        silent: (n,) bool, True for rows without a parsed answer.
+        unparsed: (n,) bool, True for rows without a parsed answer.
         verbatim: index among the n rows -> verbatim reply that could not be parsed.
     """
 
     codes: Tensor
     confidence: Tensor
     dollars: Tensor | None
-    silent: Tensor
+    unparsed: Tensor
     verbatim: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -50,7 +50,7 @@ def check_labeler(labeler: Learner, who: str) -> None:
         raise ConfigError(f"{who} needs a labeler that answers without training, such as LLMLearner; {name} does not")
 
 
-def opinions(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
+def label_rows(labeler: Learner, data: Any, rows: Tensor) -> LabelerAnswers:
     """Return the labeler's answers to some rows, from a single pass over these rows only.
 
     Args:

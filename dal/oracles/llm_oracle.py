@@ -10,7 +10,7 @@ from dal.errors import ConfigError
 from dal.functional.checking import Options
 from dal.learner import Learner
 from dal.oracle import Annotation, Oracle
-from dal.oracles.labeler import check_labeler, opinions
+from dal.oracles.labeler import check_labeler, label_rows
 from dal.store.events import SKIP
 
 
@@ -50,31 +50,31 @@ class LLMOracle(Oracle):
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
         """Return the most probable class of each row, `SKIP` for rows without a parsed answer."""
-        answers = opinions(self.labeler, data, rows)
+        answers = label_rows(self.labeler, data, rows)
         dollars: list[float | None] = [None] * len(rows) if answers.dollars is None else answers.dollars.tolist()
         values = [code.nonzero().flatten().tolist() if data.multilabel else int(code) for code in answers.codes]
         return [
             Annotation(SKIP, self.who, self.source, 0.0, cost=cost, text=answers.verbatim.get(i, ""))
-            if silent
+            if unparsed
             else Annotation(value, self.who, self.source, min(1.0, confidence), cost=cost)
-            for i, (value, silent, confidence, cost) in enumerate(
-                zip(values, answers.silent.tolist(), answers.confidence.tolist(), dollars, strict=True)
+            for i, (value, unparsed, confidence, cost) in enumerate(
+                zip(values, answers.unparsed.tolist(), answers.confidence.tolist(), dollars, strict=True)
             )
         ]
 
 
-def called(machine: Oracle) -> str:
+def oracle_name(oracle: Oracle) -> str:
     """Return the name under which an oracle's answers are stored."""
-    return str(getattr(machine, "who", type(machine).__name__))
+    return str(getattr(oracle, "who", type(oracle).__name__))
 
 
-def named_apart(machines: Sequence[Oracle]) -> None:
+def check_distinct_names(oracles: Sequence[Oracle]) -> None:
     """Check that the names of several oracles are distinct.
 
     Raises:
         ConfigError: two oracles have the same name.
     """
-    names = [called(machine) for machine in machines]
+    names = [oracle_name(oracle) for oracle in oracles]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"two oracles have the name {min(twice)}: give each a different `name`")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dal.evaluation.cost import MACHINE
+from dal.evaluation.cost import LLM
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
 from dal.oracle import StoredAnswers
 from dal.store.proposals import Proposal, latest
@@ -64,7 +64,7 @@ class Merger:
         proposals, sources = latest(record.proposals), [*sure, *others]
         votes, truth = [], []
         for row, answer in record.answers.items():
-            if not audited(row) or answer.kind != "answered" or answer.source == MACHINE:
+            if not audited(row) or answer.kind != "answered" or answer.source == LLM:
                 continue
             if not all(_confident(proposals.get((row, who)), threshold) for who in sure):
                 continue
@@ -85,7 +85,7 @@ class Merger:
         """
         codes = np.full((1, len(self.consensus.confusion)), -1, dtype=np.int64)
         codes[0, : len(votes)] = [-1 if vote is None else vote for vote in votes]
-        posterior = self.consensus.judged(codes)[0]
+        posterior = self.consensus.predict(codes)[0]
         best = int(posterior.argmax())
         return Merged(best, float(posterior[best]))
 

@@ -8,23 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError
 from dal.functional.checking import Options
-from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, one_said_per_row
-from dal.oracles.llm_oracle import called, named_apart
+from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, checked_annotations
+from dal.oracles.llm_oracle import check_distinct_names, oracle_name
 from dal.oracles.merging import Merged, Merger
 from dal.session.answer_values import by_index
 from dal.store.events import SKIP
 from dal.store.proposals import MERGED, latest
 
 #: Routes of a row, in order of precedence: the first three go to a person.
-AUDIT, UNSURE, DISAGREE, MACHINE = "audit", "unsure", "disagree", "machine"
+AUDIT, UNSURE, DISAGREE, MODEL = "audit", "unsure", "disagree", "machine"
 
 #: Name under which the predictions of the trained classifier are stored.
 CLASSIFIER = "classifier"
 
 
-def drawn(row: str, share: float, seed: int) -> bool:
+def in_audit_sample(row: str, share: float, seed: int) -> bool:
     """Return whether a row belongs to the random sample of rows that a person answers.
 
     Args:
@@ -36,6 +37,7 @@ def drawn(row: str, share: float, seed: int) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
+@accepts_old_options
 @dataclass(frozen=True)
 class Router(Oracle):
     """Uses the answer of one or more models if they agree with sufficient confidence, otherwise that of a person.
@@ -51,7 +53,7 @@ class Router(Oracle):
     independent errors: it is overconfident for sources with correlated errors. Multi-label answers are not merged.
 
     Args:
-        machines: one or more oracles, such as `LLMOracle`.
+        models: one or more oracles, such as `LLMOracle`.
         person: oracle for the remaining rows; None leaves them pending for `dal ask` and `dal tell`.
         threshold: minimum confidence of every model, and minimum probability of a merged answer, 0 to 1.
         audit: share of the rows that are audited by a person, 0 to 1.
@@ -60,7 +62,7 @@ class Router(Oracle):
         seed: seed of the audit sample.
     """
 
-    machines: list[Oracle]
+    models: list[Oracle]
     person: Oracle | None = None
     threshold: float = 0.9
     audit: float = 0.1
@@ -71,14 +73,14 @@ class Router(Oracle):
     source = "router"
 
     def __post_init__(self) -> None:
-        if not self.machines:
-            raise ConfigError("machines of Router must name at least one oracle, such as LLMOracle")
+        if not self.models:
+            raise ConfigError("models of Router must name at least one oracle, such as LLMOracle")
         options = Options(self)
         options.number("threshold", "audit", least=0, most=1)
         options.flag("classifier")
         options.whole("merge", least=1, optional=True, description="at least 1, or null for never")
         options.whole("seed", least=0)
-        named_apart(self.machines)
+        check_distinct_names(self.models)
         taken = [name for name in (CLASSIFIER, MERGED) if name in self._names]
         if taken:
             raise ConfigError(f"the name {taken[0]} is reserved by Router: give the oracle another `name`")
@@ -86,7 +88,7 @@ class Router(Oracle):
     @property
     def hides_labels(self) -> bool:  # type: ignore[override]
         """Whether any of the oracles hides the labels in the data."""
-        parts = [*self.machines, *([] if self.person is None else [self.person])]
+        parts = [*self.models, *([] if self.person is None else [self.person])]
         return any(part.hides_labels for part in parts)
 
     @property
@@ -100,16 +102,16 @@ class Router(Oracle):
 
     @property
     def _merges(self) -> bool:
-        return self.merge is not None and len(self.machines) + self.classifier > 1
+        return self.merge is not None and len(self.models) + self.classifier > 1
 
     @property
     def _names(self) -> list[str]:
         """Names under which the models' answers are stored."""
-        return [called(machine) for machine in self.machines]
+        return [oracle_name(model) for model in self.models]
 
     def audited(self, row: str) -> bool:
         """Return whether the row with this id belongs to the audit sample."""
-        return drawn(row, self.audit, self.seed)
+        return in_audit_sample(row, self.audit, self.seed)
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Annotation]:
         """Return one answer per row, without classifier predictions and stored answers."""
@@ -120,13 +122,13 @@ class Router(Oracle):
     ) -> Sequence[Annotation]:
         """Return one answer per row, with every model's answer in `proposals`; `LATER` for rows left to a person."""
         ids = [data.ids[row] for row in rows.tolist()]
-        machines = [_annotations(machine, rows, data) for machine in self.machines]
+        by_model = [_annotations(model, rows, data) for model in self.models]
         predictions = self._of_classifier(ids, data, predicted, record)
-        proposals = [(*each, *prediction) for *each, prediction in zip(*machines, predictions, strict=True)]  # per row
+        proposals = [(*each, *prediction) for *each, prediction in zip(*by_model, predictions, strict=True)]  # per row
         merger = self.merger(record, data)
         merged = [self._merged(each, merger) for each in proposals]
         routes = [self.route(*each) for each in zip(ids, proposals, merged, strict=True)]
-        answers = self._of_person(rows, data, torch.tensor([route != MACHINE for route in routes], dtype=torch.bool))
+        answers = self._of_person(rows, data, torch.tensor([route != MODEL for route in routes], dtype=torch.bool))
         return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(proposals)]
 
     def merger(self, record: StoredAnswers | None, data: Any) -> Merger | None:
@@ -138,7 +140,7 @@ class Router(Oracle):
         return merger if merger.rows >= self.merge else None
 
     def route(self, row: str, said: Sequence[Annotation], merged: Merged | None = None) -> str:
-        """Return the route of a row: `AUDIT`, `UNSURE` or `DISAGREE` (to a person), or `MACHINE`.
+        """Return the route of a row: `AUDIT`, `UNSURE` or `DISAGREE` (to a person), or `MODEL`.
 
         Args:
             row: row id.
@@ -151,9 +153,9 @@ class Router(Oracle):
             return UNSURE
         unanimous = all(each.value == said[0].value for each in said)
         if merged is None:
-            return MACHINE if unanimous else DISAGREE
+            return MODEL if unanimous else DISAGREE
         if merged.probability >= self.threshold:
-            return MACHINE
+            return MODEL
         return UNSURE if unanimous else DISAGREE
 
     def _merged(self, annotations: Sequence[Annotation], merger: Merger | None) -> Merged | None:
@@ -190,7 +192,7 @@ class Router(Oracle):
 
 def _annotations(oracle: Oracle, rows: Tensor, data: Any) -> list[Annotation]:
     """The oracle's annotations of the rows, with class indices as values."""
-    annotations = one_said_per_row(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
+    annotations = checked_annotations(oracle, oracle.answer(rows, data), [data.ids[row] for row in rows.tolist()])
     return [replace(each, value=_index(each.value, data)) for each in annotations]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from dal.evaluation.cost import WEAK
 from dal.functional.checking import Options
 from dal.learner import Learner
-from dal.oracles.labeler import LabelerAnswers, check_labeler, opinions
+from dal.oracles.labeler import LabelerAnswers, check_labeler, label_rows
 from dal.session import Session
 from dal.store.unread_answers import Unread
 from dal.strategies.random import Random
@@ -55,8 +55,8 @@ class LLMWeakLabels:
         if session.round:
             return
         rows = session.choose(self.choose, self.rows).rows
-        answers = opinions(self.labeler, session.pool, rows)
-        confident = (answers.confidence >= self.threshold) & ~answers.silent
+        answers = label_rows(self.labeler, session.pool, rows)
+        confident = (answers.confidence >= self.threshold) & ~answers.unparsed
         self._store(session, rows, answers, confident)
         order = torch.argsort(answers.confidence, stable=True)[:n]
         session.ask_these(
@@ -73,10 +73,10 @@ class LLMWeakLabels:
         if any(proposal.who == who and proposal.source == WEAK for proposal in store.proposals):
             return
         costs = [None] * len(rows) if answers.dollars is None else answers.dollars.tolist()
-        ids, unread = [session.pool.ids[row] for row in rows.tolist()], answers.silent.nonzero().flatten().tolist()
+        ids, unread = [session.pool.ids[row] for row in rows.tolist()], answers.unparsed.nonzero().flatten().tolist()
         if unread:
             store.keep_unread([Unread(ids[i], answers.verbatim.get(i, ""), who, WEAK, cost=costs[i]) for i in unread])
-        parsed = (~answers.silent).nonzero().flatten()
+        parsed = (~answers.unparsed).nonzero().flatten()
         if len(parsed):
             session.propose(
                 rows[parsed],

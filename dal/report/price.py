@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dal.evaluation import Efficiency
-from dal.evaluation.cost import MACHINE, WEAK
+from dal.evaluation.cost import LLM, WEAK
 from dal.report.measures import figure_of, number
 from dal.report.run_reading import Run, sources_of
 
@@ -74,7 +74,7 @@ def _seconds(run: Run) -> float | None:
     for cell in run.cells:
         for name, source in sources_of(cell).items():
             seconds, count = figure_of(source, "seconds"), figure_of(source, "answers")
-            if name not in (MACHINE, WEAK) and seconds and count:
+            if name not in (LLM, WEAK) and seconds and count:
                 total, answers = total + seconds, answers + count
     return total / answers if answers else None
 

@@ -10,11 +10,11 @@ from typing import Any
 from dal.config.bounded_yaml import parse_yaml
 from dal.errors import DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
-from dal.evaluation.cost import MACHINE
+from dal.evaluation.cost import LLM
 from dal.report.measures import figure_of, spent
 from dal.report.measures import number as is_number
 from dal.store.bounded_json import parse_json
-from dal.store.events import Event, Value, standing
+from dal.store.events import Event, Value, current_answers
 from dal.store.label_store import LabelStore
 from dal.store.metrics_line import MetricsLine
 from dal.store.proposals import Proposal
@@ -318,7 +318,7 @@ def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
     except (SessionError, OSError) as error:
         remarks.append(f"The answers of {path.parent.name} could not be read: {error}")
         return {}
-    current = standing(events)
+    current = current_answers(events)
     return {
         "given": {row: _written(event.value) for row, event in current.items()},
         "by": {row: event.source or "person" for row, event in current.items()},
@@ -332,7 +332,7 @@ def _response_counts(
     events: Sequence[Event], proposals: Sequence[Proposal], unread: Sequence[Unread]
 ) -> dict[str, int]:
     """Number of rows that each model responded to."""
-    own = [event for event in events if event.source == MACHINE and event.kind in ("answered", "skipped")]
+    own = [event for event in events if event.source == LLM and event.kind in ("answered", "skipped")]
     responses = [(each.who or "", each.row) for each in own]
     responses += [(each.who, each.row) for each in proposals] + [(each.who, each.row) for each in unread]
     rows: dict[str, set[str]] = {}

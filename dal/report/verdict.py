@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dal.evaluation import CurveComparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
-from dal.evaluation.statistics import least_p
+from dal.evaluation.statistics import min_p
 from dal.report.measures import METRICS
 from dal.report.price import LabelPrice
 from dal.report.run_reading import Run
@@ -18,7 +18,7 @@ SAVING = 1.05
 ALPHA = 0.05
 
 #: Smallest number of seeds with which the test can reach `ALPHA`.
-ENOUGH_SEEDS = next(seeds for seeds in itertools.count(1) if least_p(seeds) <= ALPHA)
+ENOUGH_SEEDS = next(seeds for seeds in itertools.count(1) if min_p(seeds) <= ALPHA)
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -98,7 +98,7 @@ def trust(run: Run, metric: str = "accuracy") -> str:
         return "One seed is too few to tell a gain from chance."
     if seeds < ENOUGH_SEEDS:
         return f"{count(seeds).capitalize()} seeds are too few to be sure."
-    enough = next(k for k in itertools.count(seeds) if len(compared) * least_p(k) <= ALPHA)
+    enough = next(k for k in itertools.count(seeds) if len(compared) * min_p(k) <= ALPHA)
     if enough == seeds:
         return ""
     return (

@@ -55,7 +55,7 @@ class StoppingFigures:
         Reduced precision could flip a prediction, and rules compare successive models row by row.
         """
         state = self._annotations.state
-        if self._stop_set is None or self._stop_set.wanted < size:
+        if self._stop_set is None or self._stop_set.size < size:
             self._stop_set = record.StopSet.draw(self._data.pool.ids, ~state.given.all(), size, self._seed)
         rows, seed = self._stop_set.rows, self._model.seeds.number(Stream.EVALUATE)
         predictor, prepared = self._model.predictor, self._model.prepare("pool")

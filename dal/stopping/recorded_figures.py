@@ -19,7 +19,7 @@ from dal.functional.uncertainty import entropy
 from dal.outputs import Outputs
 from dal.stopping.rule import Line, StoppingRule
 from dal.store.events import AnnotationTotals, Event, work
-from dal.store.proposals import Proposal, apart
+from dal.store.proposals import Proposal, unbilled
 from dal.store.unread_answers import Unread
 
 #: Figures that a rule may read, with their descriptions for messages.
@@ -75,7 +75,7 @@ def spent(
         unread: model responses that could not be parsed, counted in the same way.
     """
     totals = done if isinstance(done, AnnotationTotals) else work(done)
-    extra: list[Proposal | Unread] = [*apart(proposals, totals.paid), *apart(unread, totals.paid)]
+    extra: list[Proposal | Unread] = [*unbilled(proposals, totals.paid), *unbilled(unread, totals.paid)]
     costs = [repeat(cost, count) for (_, cost, _), count in totals.done.items() if cost is not None]
     seconds = [repeat(duration, count) for (_, _, duration), count in totals.done.items() if duration is not None]
     unpriced = sum(count for (_, cost, _), count in totals.done.items() if cost is None)
@@ -100,13 +100,13 @@ class StopSet:
 
     Attributes:
         rows: (n,) int64 pool rows.
-        of: digest of the eligible rows; predictions are comparable only if the digests are equal.
-        wanted: requested number of rows; there may be fewer.
+        digest: digest of the eligible rows; predictions are comparable only if the digests are equal.
+        size: requested number of rows; there may be fewer.
     """
 
     rows: Tensor
-    of: str
-    wanted: int
+    digest: str
+    size: int
 
     @classmethod
     def draw(cls, ids: Any, eligible: Tensor, size: int, seed: int) -> "StopSet":
@@ -131,8 +131,8 @@ class StopSet:
                 StoppingWarning,
                 stacklevel=4,
             )
-        of = blake2b(key[ranked].tobytes(), digest_size=8).hexdigest()
-        return cls(torch.from_numpy(ranked[:size].astype(np.int64)), of, size)
+        digest = blake2b(key[ranked].tobytes(), digest_size=8).hexdigest()
+        return cls(torch.from_numpy(ranked[:size].astype(np.int64)), digest, size)
 
     def record(self, outputs: Outputs, labeled: Tensor) -> dict[str, Any]:
         """Summarise a model's outputs for these rows, as a JSON value for `metrics.jsonl`.
@@ -152,8 +152,8 @@ class StopSet:
         entropies = entropy(open_probs, multilabel=outputs.multilabel).double()
         max_entropy = math.log(2 if outputs.multilabel else max(2, classes))
         return {
-            "of": self.of,
-            "wanted": self.wanted,
+            "of": self.digest,
+            "wanted": self.size,
             "multilabel": outputs.multilabel,
             "classes": classes,
             "predictions": _bits(logits > 0) if outputs.multilabel else logits.argmax(-1).tolist(),

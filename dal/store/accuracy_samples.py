@@ -23,7 +23,7 @@ class AccuracySample:
         number: number of the sample in its folder, from 1.
         labels: number of labels that the model was trained on.
         event: number of the last event of the label store that changed a label.
-        of: number of rows to draw from: unlabeled rows that were never queried.
+        population: number of rows to draw from: unlabeled rows that were never queried.
         uniform: weight of the uniform component of the sampling distribution; 1 for a uniform random sample.
         ids: ids of the drawn rows, in the order of drawing.
         probabilities: probability of each row when it was drawn.
@@ -34,7 +34,7 @@ class AccuracySample:
     number: int
     labels: int
     event: int
-    of: int
+    population: int
     uniform: float
     ids: tuple[str, ...]
     probabilities: tuple[float, ...]
@@ -54,7 +54,7 @@ class AccuracySample:
             for name, guess in zip(self.ids[: self.answered], self.guesses, strict=False)
         ]
 
-    def told(self, answers: Mapping[str, Value | Skip]) -> "AccuracySample":
+    def with_answers(self, answers: Mapping[str, Value | Skip]) -> "AccuracySample":
         """A copy of the sample with these answers added; they replace earlier ones of the same rows."""
         new = {name: None if value is SKIP else value for name, value in answers.items()}
         return replace(self, answers={**self.answers, **new})  # type: ignore[arg-type]
@@ -63,8 +63,10 @@ class AccuracySample:
         """Write the sample to a session folder, atomically."""
         parent = folder / CHECKS
         parent.mkdir(exist_ok=True)
+        stored = asdict(self)
+        stored["of"] = stored.pop("population")  # the key of version 0.1
         write_whole(
-            parent / f"{self.number}.json", json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", private=True
+            parent / f"{self.number}.json", json.dumps(stored, ensure_ascii=False, indent=1) + "\n", private=True
         )
 
 
@@ -84,6 +86,7 @@ def read_checks(folder: Path) -> list[AccuracySample]:
 
 
 def _check(stored: dict[str, Any]) -> AccuracySample:
+    stored["population"] = stored.pop("of")
     stored["ids"], stored["probabilities"] = tuple(stored["ids"]), tuple(map(float, stored["probabilities"]))
     stored["guesses"] = tuple(map(_value, stored["guesses"]))
     stored["answers"] = {name: None if value is None else _value(value) for name, value in stored["answers"].items()}
@@ -91,7 +94,7 @@ def _check(stored: dict[str, Any]) -> AccuracySample:
         raise ValueError("the columns differ in length")
     if not all(isinstance(name, str) for name in (*stored["ids"], *stored["answers"])):
         raise TypeError("ids are texts")
-    if any(type(stored[name]) is not int for name in ("number", "labels", "event", "of")):
+    if any(type(stored[name]) is not int for name in ("number", "labels", "event", "population")):
         raise TypeError("counts are whole numbers")
     if not all(0 < each <= 1 for each in (*stored["probabilities"], float(stored["uniform"]))):
         raise ValueError("probabilities lie between 0 and 1")

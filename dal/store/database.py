@@ -33,6 +33,16 @@ class NoDatabaseError(ValueError):
     """The file is not a database."""
 
 
+def is_database(path: Path) -> bool:
+    """Whether a regular file begins as a SQLite database does.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def read_header(path: Path) -> Header:
     """Read the header of a database without SQLite, which would write to the file and next to it.
 

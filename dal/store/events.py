@@ -84,13 +84,13 @@ class AnnotationTotals:
     Attributes:
         done: (source, cost, seconds) -> number of answers and skips, including those retracted later.
         paid: (row, who, source) of the answers and skips with a cost.
-        standing: source -> number of current answers.
+        current: source -> number of current answers.
     """
 
     def __init__(self) -> None:
         self.done: Counter[tuple[str, float | None, float | None]] = Counter()
         self.paid: set[tuple[str, str, str]] = set()
-        self.standing: Counter[str] = Counter()
+        self.current: Counter[str] = Counter()
 
     def add(self, event: Event) -> None:
         """Count an answer or a skip."""
@@ -185,7 +185,7 @@ class StoreState:
         for event, change in ((before, -1), (now, 1)):
             if event is not None and event.kind == "answered":
                 self.answered += change
-                self.work.standing[event.source or ""] += change
+                self.work.current[event.source or ""] += change
 
     def _count(self, event: Event) -> None:
         self.event = self.labels_event = event.event
@@ -196,19 +196,19 @@ class StoreState:
         earlier = self._earlier.get(row)
         return earlier[-1] if earlier else None
 
-    def standing(self) -> dict[str, Event]:
+    def current(self) -> dict[str, Event]:
         """Current answers and skips by row id: the last event of each row that was not retracted."""
         return {row: event for row, event in self.last.items() if event is not None}
 
-    def standing_before_batch(self) -> dict[str, Event]:
+    def before_batch(self) -> dict[str, Event]:
         """Answers and skips that were current when the latest batch was queried, by row id."""
         then = ((row, self._before.get(row, event)) for row, event in self.last.items())
         return {row: event for row, event in then if event is not None}
 
 
-def standing(events: Iterable[Event]) -> dict[str, Event]:
-    """`StoreState.standing` after these events, which must start with the first event of the store."""
-    return _after(events).standing()
+def current_answers(events: Iterable[Event]) -> dict[str, Event]:
+    """`StoreState.current` after these events, which must start with the first event of the store."""
+    return _after(events).current()
 
 
 def work(events: Iterable[Event]) -> AnnotationTotals:

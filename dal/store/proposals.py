@@ -110,7 +110,7 @@ def latest(proposals: Iterable[Proposal]) -> dict[tuple[str, str], Proposal]:
     return {(proposal.row, proposal.who): proposal for proposal in proposals}
 
 
-def apart(records: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[Word]:
+def unbilled(records: Iterable[Word], paid: Collection[tuple[str, str, str]]) -> list[Word]:
     """The records whose cost is not counted with an answer: the last of each row, name and source.
 
     A record is left out if the same annotator gave an answer or skip with a cost for the row, since that is the same

@@ -31,7 +31,7 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.llm.llm_learner import LLMLearner, PlainTexts
 from dal.llm.local_models.local_client import LocalClient
-from dal.oracles.answering import let_answer
+from dal.oracles.answering import answer_pending
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.outputs import Outputs
@@ -115,7 +115,7 @@ class Trial:
                     found["curve"][0] = session.evaluate()["accuracy"]
             for _ in range(self.options.rounds + 1):
                 session.ask(self.options.batch)  # what is pending at first
-                let_answer(Simulated(), session)
+                answer_pending(Simulated(), session)
                 found["curve"][len(session.labels)] = session.evaluate()["accuracy"]
         return found
 

@@ -15,7 +15,7 @@ strategy: Random
 baseline: null
 oracle:
   Router:
-    machines:
+    models:
       - LLMOracle: {labeler: {labelers.WordLabeler: {wrong: 0.2, unsure: 0.3}}, name: first}
       - LLMOracle: {labeler: {labelers.WordLabeler: {wrong: 0.1, salt: x}}, name: second}
     person: Simulated

@@ -94,8 +94,8 @@ def test_every_machine_of_a_router_is_named_by_its_place(tickets: Path, client: 
     machines = [LLMOracle(LLMLearner(client), "a"), LLMOracle(LLMLearner(other, mode="consistency", samples=3), "b")]
     found = askings(experiment(tickets, oracle=Router(machines, Simulated()), seeds=[0]))
     assert {each.place: (each.texts, each.requests) for each in found} == {
-        "oracle.machines.0.labeler": (16, 16),
-        "oracle.machines.1.labeler": (16, 48),
+        "oracle.models.0.labeler": (16, 16),
+        "oracle.models.1.labeler": (16, 48),
     }
 
 
@@ -198,7 +198,7 @@ def config(tmp_path: Path, **changes: Any) -> Path:
         "learner": {"ProbeLearner": {"model": None}},
         "strategy": "Random",
         "baseline": None,
-        "oracle": {"Router": {"machines": [machine], "person": "Simulated"}},
+        "oracle": {"Router": {"models": [machine], "person": "Simulated"}},
         "start": 8,
         "batch": 4,
         "rounds": 2,
@@ -222,7 +222,7 @@ def test_the_command_says_it_by_client_and_in_all_and_leaves_nothing_behind(
     assert (
         "\n\nLocalClient nowhere\n  weak_labels.labeler: at most 10 requests about 10 texts; on this machine\n" in text
     )
-    assert "AnthropicClient claude-haiku-4-5-20251001\n  oracle.machines.0.labeler: at most 16 requests" in text
+    assert "AnthropicClient claude-haiku-4-5-20251001\n  oracle.models.0.labeler: at most 16 requests" in text
     assert "the cap of $0.00 leaves $0.0010 to the ledger 'mine'; it may end the run" in text
     low, high = map(float, re.search(r"in all about \$([\d.]+), at most \$([\d.]+)", text).groups())  # type: ignore[union-attr]
     assert 0 < low < high
@@ -236,7 +236,7 @@ def test_a_comparison_is_priced_over_all_its_cells(
     options = ("--strategies", "Random,Margin,CoreSet", "--seeds", "1", "--dry-run")
     ended = Command(capsys)("compare", config(tmp_path, baseline="Random"), *options)
     assert (ended.code, ended.err) == (0, "")
-    assert "  oracle.machines.0.labeler: at most 48 requests" in ended.out  # 3 cells of 8 + 4 + 4 answers
+    assert "  oracle.models.0.labeler: at most 48 requests" in ended.out  # 3 cells of 8 + 4 + 4 answers
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "run-compare").exists()
 

@@ -15,7 +15,7 @@ from dal.annotate.sheet import parse
 from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
 from dal.learners.probe_learner import ProbeLearner
-from dal.oracles.answering import let_answer
+from dal.oracles.answering import answer_pending
 from dal.oracles.simulated import Simulated
 from dal.session import Session
 from dal.session.answer_values import AnswerDecoder, by_index, one_per_row, spread
@@ -424,7 +424,7 @@ def test_an_oracle_answers_with_indices_also_where_names_are_numbers(many):
     pool = Rows.from_inputs(torch.randn(4, 2), labels, multilabel=many)
     with warnings.catch_warnings(), Session(_of(pool), ProbeLearner(model=None), Random(), hide_labels=True) as session:
         session.ask(4)
-        let_answer(Simulated(), session)
+        answer_pending(Simulated(), session)
         assert session.labels.equal(pool.labels)
     assert by_index("3", pool.classes) == "3"
 

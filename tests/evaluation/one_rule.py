@@ -17,7 +17,7 @@ from dal.evaluation.efficiency import label_efficiency
 from dal.evaluation.intervals import mean_interval
 from dal.evaluation.metrics import brier_score, evaluate
 from dal.evaluation.projection import principal_plane
-from dal.evaluation.statistics import least_p, paired_p, tally
+from dal.evaluation.statistics import min_p, paired_p, tally
 from dal.outputs import Outputs
 
 PROBS = torch.tensor([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
@@ -38,7 +38,7 @@ COUNTS = {
         lambda n: dawid_skene(np.zeros((2, 2), np.int64), n),
     ],
     "most": [
-        lambda n: per_group(OUTPUTS, LABELS, ["a", "b", "a"], most=n),
+        lambda n: per_group(OUTPUTS, LABELS, ["a", "b", "a"], max_groups=n),
         lambda n: dawid_skene(np.zeros((2, 2), np.int64), 2, most=n),
     ],
     "steps": [lambda n: automation.quantiles([0.1, 0.2], steps=n)],
@@ -141,7 +141,7 @@ def test_an_agreement_that_is_not_known_bounds_nothing():
 
 @pytest.mark.parametrize("pairs", [-1, 0, 1, 5, 17])
 def test_the_least_p_value_is_a_probability(pairs):
-    assert 0 < least_p(pairs) <= 1
+    assert 0 < min_p(pairs) <= 1
 
 
 def test_labels_that_are_no_classes_are_refused():

@@ -61,7 +61,7 @@ def test_figures_of_a_group_are_those_of_its_rows_alone(multilabel):
 
 def test_only_the_largest_groups_are_kept_and_equal_ones_by_name():
     outputs, labels = drawn(6, 2)
-    assert list(per_group(outputs, labels, ["d", "c", "b", "a", "z", "z"], most=3)) == ["z", "a", "b"]
+    assert list(per_group(outputs, labels, ["d", "c", "b", "a", "z", "z"], max_groups=3)) == ["z", "a", "b"]
 
 
 def test_outputs_that_are_not_numbers_are_refused():

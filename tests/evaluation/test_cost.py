@@ -2,8 +2,9 @@ import pytest
 
 from dal.errors import ConfigError
 from dal.evaluation import Prices, costs, sources
+from dal.experiments.recorded_work import recorded_work
 from dal.stopping.recorded_figures import spent
-from dal.store.events import Event, standing
+from dal.store.events import Event, current_answers
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread
 
@@ -14,7 +15,7 @@ def told(row, kind="answered", source="person", seconds=None, cost=None, who="")
 
 def test_stored_costs_and_times_take_the_place_of_prices():
     events = [told("a"), told("b", cost=2.0), told("c", seconds=60.0), told("d", "skipped"), told("e", "asked")]
-    found = costs(events, Prices(per_label=1.0, per_hour=36.0, seconds_per_label=10.0))
+    found = costs(recorded_work(events), Prices(per_label=1.0, per_hour=36.0, seconds_per_label=10.0))
     assert found["llm"] == 2.0
     assert found["labels"] == pytest.approx(3 * 1.0 + 36.0 * (10 + 60 + 10) / 3600)
     assert found["annotator_seconds"] == pytest.approx(10 + 10 + 60 + 10)
@@ -22,18 +23,18 @@ def test_stored_costs_and_times_take_the_place_of_prices():
 
 def test_answers_of_a_language_model_take_no_price_and_no_time_of_people():
     events = [told("a", source="llm", seconds=3.0, cost=0.01), told("b", source="llm")]
-    found = costs(events, Prices(per_label=1.0, per_hour=36.0, seconds_per_label=10.0))
+    found = costs(recorded_work(events), Prices(per_label=1.0, per_hour=36.0, seconds_per_label=10.0))
     assert found == {"labels": 0.0, "llm": 0.01, "annotator_seconds": 0.0}
 
 
 def test_what_nobody_knows_is_none_and_not_0():
-    assert costs([told("a")], Prices()) == {"labels": None, "llm": 0.0, "annotator_seconds": None}
-    assert costs([told("a")], Prices(per_hour=40.0))["labels"] is None
-    assert costs([told("a", seconds=36.0), told("b")], Prices(per_hour=100.0))["labels"] == 1.0
+    assert costs(recorded_work([told("a")]), Prices()) == {"labels": None, "llm": 0.0, "annotator_seconds": None}
+    assert costs(recorded_work([told("a")]), Prices(per_hour=40.0))["labels"] is None
+    assert costs(recorded_work([told("a", seconds=36.0), told("b")]), Prices(per_hour=100.0))["labels"] == 1.0
 
 
 def test_before_any_answer_nothing_was_spent():
-    assert costs([], Prices(per_hour=40.0)) == {"labels": 0.0, "llm": 0.0, "annotator_seconds": 0.0}
+    assert costs(recorded_work([]), Prices(per_hour=40.0)) == {"labels": 0.0, "llm": 0.0, "annotator_seconds": 0.0}
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
@@ -56,8 +57,8 @@ def test_proposal_that_became_the_answer_is_paid_once_and_all_others_too():
         Proposal("checked", "b", "gpt", "llm", cost=4.0),
         Proposal("own", "a", "gpt", "weak", cost=8.0),  # another question about the same row
     ]
-    assert costs(events, Prices(), proposals)["llm"] == 0.5 + 0.25 + 0.125 + 4.0 + 8.0
-    found = sources(events, Prices(), proposals)
+    assert costs(recorded_work(events, proposals), Prices())["llm"] == 0.5 + 0.25 + 0.125 + 4.0 + 8.0
+    found = sources(recorded_work(events, proposals), Prices())
     assert found["llm"] == {"answers": 2, "proposals": 3, "unread": 0, "dollars": 4.875, "seconds": None}
     assert found["weak"] == {"answers": 0, "proposals": 1, "unread": 0, "dollars": 8.0, "seconds": None}
     assert found["person"]["answers"] == 1
@@ -71,12 +72,12 @@ def test_what_could_not_be_read_is_paid_once_and_counted():
         Unread("again", "?", "llama", "llm", cost=2.0),  # once before a kill, and again after it
         Unread("again", "?", "llama", "llm", cost=2.0),
     ]
-    assert costs(events, Prices(per_label=1.0), unread=unread) == {
+    assert costs(recorded_work(events, unread=unread), Prices(per_label=1.0)) == {
         "labels": 2.0,
         "llm": 2.75,
         "annotator_seconds": None,
     }
-    found = sources(events, Prices(per_label=1.0), unread=unread)
+    found = sources(recorded_work(events, unread=unread), Prices(per_label=1.0))
     assert found["llm"] == {"answers": 0, "proposals": 0, "unread": 3, "dollars": 2.75, "seconds": 3.0}
     assert found["person"]["dollars"] == 2.0
     assert spent(events, 2, unread=unread)["dollars"] == 2.75
@@ -93,7 +94,7 @@ def test_dollars_of_the_sources_add_up_to_what_it_cost():
         told("f", "asked"),
     ]
     proposals = [Proposal("a", "x", "m", "llm", cost=0.25, seconds=2.0), Proposal("z", "x", "m", "weak", cost=0.125)]
-    total, found = costs(events, prices, proposals), sources(events, prices, proposals)
+    total, found = costs(recorded_work(events, proposals), prices), sources(recorded_work(events, proposals), prices)
     assert sum(each["dollars"] for each in found.values()) == pytest.approx(total["labels"] + total["llm"])
     people = found["person"]["seconds"] + found["simulated"]["seconds"]
     assert people == total["annotator_seconds"]
@@ -103,11 +104,11 @@ def test_dollars_of_the_sources_add_up_to_what_it_cost():
 
 def test_answers_that_stand_are_those_that_were_not_retracted_but_their_work_was_done():
     events = [told("a", source="llm", cost=1.0), told("a"), told("b"), told("b", "retracted"), told("a", "retracted")]
-    assert {row: event.source for row, event in standing(events).items()} == {"a": "llm"}
-    found = sources(events, Prices(per_label=2.0))
+    assert {row: event.source for row, event in current_answers(events).items()} == {"a": "llm"}
+    found = sources(recorded_work(events), Prices(per_label=2.0))
     assert {name: each["answers"] for name, each in found.items()} == {"llm": 1, "person": 0}
     assert found["person"]["dollars"] == 4.0
 
 
 def test_nothing_is_known_of_sources_before_anybody_said_something():
-    assert sources([], Prices(per_label=2.0)) == {}
+    assert sources(recorded_work([]), Prices(per_label=2.0)) == {}

@@ -23,7 +23,7 @@ def test_equals_the_slow_version(classes, anchors):
     votes = told(truth, [0.9, 0.6, 0.7], classes, seed=1)
     votes[random.random(votes.shape) < 0.2] = -1
     known = np.where(np.arange(40) < anchors, truth, -1)
-    found = dawid_skene(votes, classes, known=known, tolerance=0.0, most=7)
+    found = dawid_skene(votes, classes, known=known, tolerance=0.0, max_rounds=7)
     posterior, confusion = consensus(votes.tolist(), classes, known.tolist(), turns=7)
     np.testing.assert_allclose(found.posterior, posterior, atol=1e-12)
     np.testing.assert_allclose(found.confusion, confusion, atol=1e-12)
@@ -52,15 +52,15 @@ def test_further_rows_are_judged_by_what_was_learnt_and_teach_nothing():
     found = dawid_skene(told(random.integers(3, size=50), [0.9, 0.6], 3, seed=6), 3)
     further = random.integers(-1, 3, size=(20, 2))
     expected = [judged(row, found.prevalence, found.confusion, 3) for row in further.tolist()]
-    np.testing.assert_allclose(found.judged(further), expected, atol=1e-12)
-    np.testing.assert_allclose(found.judged(further[:3]), expected[:3], atol=1e-12)
+    np.testing.assert_allclose(found.predict(further), expected, atol=1e-12)
+    np.testing.assert_allclose(found.predict(further[:3]), expected[:3], atol=1e-12)
     with pytest.raises(DataError, match="one for each source"):
-        found.judged(further[:, :1])
+        found.predict(further[:, :1])
 
 
 def test_a_row_without_answers_has_the_prevalence_as_its_posterior():
     votes = np.array([[0, 0], [0, 0], [1, 1], [-1, -1]])
-    found = dawid_skene(votes, 2, most=1)
+    found = dawid_skene(votes, 2, max_rounds=1)
     np.testing.assert_allclose(found.posterior[3].sum(), 1)
     assert found.posterior[3, 0] > found.posterior[3, 1]
 

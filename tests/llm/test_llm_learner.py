@@ -118,21 +118,21 @@ def test_a_text_is_never_its_own_example():
     learner = LLMLearner(KEYWORDS, examples=2)
     data = learner.prepare(rows)
     predictor = learner.fit(data, torch.arange(4), rows.labels, seed=0)
-    for text, near in zip(data.texts, predictor.near(data.texts), strict=True):
+    for text, near in zip(data.texts, predictor.nearest(data.texts), strict=True):
         assert len(near) == 2
         assert text not in [each.text for each in near]
 
 
 def test_the_nearest_example_stands_last_and_rows_of_no_weight_are_left_out():
     examples = tuple(Example(text, "x") for text in ("wild horses", "red apple pie", "red apple"))
-    near = ExamplePool(examples, 2).near(["the red apple fell", "horses", "?!", ""])
+    near = ExamplePool(examples, 2).nearest(["the red apple fell", "horses", "?!", ""])
     assert [[each.text for each in some] for some in near] == [
         ["red apple pie", "red apple"],
         ["red apple pie", "wild horses"],
         ["red apple pie", "wild horses"],
         ["red apple pie", "wild horses"],
     ]
-    assert ExamplePool((), 2).near(["a"]) == [[]]
+    assert ExamplePool((), 2).nearest(["a"]) == [[]]
     learner, rows = LLMLearner(KEYWORDS, examples=2), default_rows()
     data = learner.prepare(rows)
     weights = torch.tensor([1.0, 0.0, 1.0])
@@ -142,9 +142,9 @@ def test_the_nearest_example_stands_last_and_rows_of_no_weight_are_left_out():
 
 def test_examples_can_be_near_by_embeddings(tiny_bert):
     examples = tuple(Example(text, "x") for text in ("my invoice is late", "my password is lost"))
-    near = ExamplePool(examples, 1, str(tiny_bert)).near(["my password is lost", "my invoice is late"])
+    near = ExamplePool(examples, 1, str(tiny_bert)).nearest(["my password is lost", "my invoice is late"])
     assert [some[0].text for some in near] == ["my invoice is late", "my password is lost"]
-    near = ExamplePool((*examples, Example("my password is lost again", "y")), 1, str(tiny_bert)).near(
+    near = ExamplePool((*examples, Example("my password is lost again", "y")), 1, str(tiny_bert)).nearest(
         ["my password is lost"]
     )
     assert near[0][0].label == "y"

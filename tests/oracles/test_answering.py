@@ -16,8 +16,8 @@ from dal.data import Rows, Splits
 from dal.errors import AnswerError, LearnerError
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.oracle import Annotation, Oracle
-from dal.oracles.answering import let_answer
-from dal.oracles.labeler import opinions
+from dal.oracles.answering import answer_pending
+from dal.oracles.labeler import label_rows
 from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
@@ -96,7 +96,7 @@ def test_answers_that_do_not_fit_the_rows_are_refused_and_nothing_is_stored(what
     with session() as asked:
         asked.ask(5)
         with pytest.raises(AnswerError) as caught:
-            let_answer(oracle, asked)
+            answer_pending(oracle, asked)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
         assert len(asked.pending) == 5
@@ -107,7 +107,7 @@ def test_answers_of_any_kind_of_list_are_stored():
     for says in (lambda rows: torch.zeros(len(rows), dtype=torch.int64), lambda rows: (SKIP for _ in rows)):
         with session() as asked:
             asked.ask(5)
-            let_answer(Foreign(says), asked)
+            answer_pending(Foreign(says), asked)
             assert not len(asked.pending)
 
 
@@ -125,19 +125,19 @@ def test_answers_of_any_kind_of_list_are_stored():
 def test_a_labeler_that_gives_no_numbers_is_named_with_the_row(which, number, words):
     labeler, data = Odd(which=which, number=number), tickets()
     with pytest.raises(LearnerError) as caught:
-        opinions(labeler, data, torch.arange(5))
+        label_rows(labeler, data, torch.arange(5))
     assert words in str(caught.value)
     assert str(caught.value).startswith(f"Odd gave row {data.ids[4]!r}")
     assert "(1 of 5 rows)" in str(caught.value)
     with session() as asked:
         asked.ask(5)
         with pytest.raises(LearnerError, match="Odd gave row"):
-            let_answer(LLMOracle(labeler), asked)
+            answer_pending(LLMOracle(labeler), asked)
         assert len(asked.pending) == 5
     with session() as asked, pytest.raises(LearnerError, match="Odd gave row"):
         LLMWeakLabels(labeler, rows=10).begin(asked, 5)
 
 
 def test_a_sound_labeler_is_taken_as_it_is():
-    found = opinions(replace(Odd(), which="confidence", number=0.25), tickets(), torch.arange(5))
+    found = label_rows(replace(Odd(), which="confidence", number=0.25), tickets(), torch.arange(5))
     assert float(found.confidence[-1]) == 0.25

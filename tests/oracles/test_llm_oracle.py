@@ -12,11 +12,12 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError, SessionError
 from dal.evaluation import Prices, costs, sources
 from dal.experiments.experiment import Experiment
+from dal.experiments.recorded_work import recorded_work
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracle import LATER, Annotation
-from dal.oracles.answering import let_answer
+from dal.oracles.answering import answer_pending
 from dal.oracles.llm_oracle import LLMOracle
-from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
+from dal.oracles.router import AUDIT, CLASSIFIER, DISAGREE, MODEL, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session import Session
@@ -65,13 +66,13 @@ def test_routes_by_doubt_disagreement_and_lot() -> None:
         Annotation(2, "b", confidence=0.95),
         Annotation(1, "b", confidence=0.5),
     )
-    assert router.route("x", [sure, sure]) == MACHINE
+    assert router.route("x", [sure, sure]) == MODEL
     assert router.route("x", [sure, other]) == DISAGREE
     assert router.route("x", [sure, unsure]) == UNSURE
     assert router.route("x", [sure, Annotation(SKIP, "b")]) == UNSURE
     assert router.route("x", [sure, sure, Annotation(3, CLASSIFIER, CLASSIFIER)]) == DISAGREE
-    assert router.route("x", [sure, sure, Annotation(1, CLASSIFIER, CLASSIFIER)]) == MACHINE
-    assert Router(router.machines, audit=1.0).route("x", [sure, sure]) == AUDIT
+    assert router.route("x", [sure, sure, Annotation(1, CLASSIFIER, CLASSIFIER)]) == MODEL
+    assert Router(router.models, audit=1.0).route("x", [sure, sure]) == AUDIT
 
 
 def test_the_audit_is_a_random_share_that_depends_on_the_row_alone() -> None:
@@ -79,7 +80,7 @@ def test_the_audit_is_a_random_share_that_depends_on_the_row_alone() -> None:
     drawn = [router.audited(f"row{i}") for i in range(2000)]
     assert 330 < sum(drawn) < 470
     assert drawn == [router.audited(f"row{i}") for i in range(2000)]
-    assert drawn != [Router(router.machines, audit=0.2, seed=1).audited(f"row{i}") for i in range(2000)]
+    assert drawn != [Router(router.models, audit=0.2, seed=1).audited(f"row{i}") for i in range(2000)]
 
 
 def test_a_person_answers_what_the_machine_is_unsure_of_and_the_rest_costs_nobody_time() -> None:
@@ -87,7 +88,7 @@ def test_a_person_answers_what_the_machine_is_unsure_of_and_the_rest_costs_nobod
     router = Router([LLMOracle(WordLabeler(wrong=0.2, unsure=0.4))], Simulated(), audit=0.1)
     with session(data) as asked:
         chosen = asked.ask(100)
-        let_answer(router, asked)
+        answer_pending(router, asked)
         assert not len(asked.pending)
         events = {event.row: event for event in asked.store.events() if event.kind == "answered"}
         said = latest(asked.store.proposals)
@@ -107,7 +108,7 @@ def test_the_price_of_a_machine_is_counted_once() -> None:
 
     with session(rows()) as asked:
         asked.ask(10)
-        let_answer(Router([LLMOracle(WordLabeler(price=0.5))], Simulated(), audit=0.5), asked)
+        answer_pending(Router([LLMOracle(WordLabeler(price=0.5))], Simulated(), audit=0.5), asked)
         found = spent(asked.store.events(), len(asked.store.answers), asked.store.proposals)
         assert found["dollars"] == pytest.approx(5.0)
 
@@ -117,7 +118,7 @@ def test_an_answer_that_could_not_be_read_is_kept_verbatim_and_paid_for() -> Non
     router = Router([LLMOracle(mute, "a"), LLMOracle(WordLabeler(salt="x", price=0.25), "b")], Simulated(), audit=0.2)
     with session(data) as asked:
         chosen = asked.ask(60).tolist()
-        let_answer(router, asked)
+        answer_pending(router, asked)
         lost = {data.ids[row] for row in chosen if mute.draw(data[row], "mute") < 0.3}
         kept = {each.row: each for each in asked.store.unread}
         assert kept.keys() == lost
@@ -126,20 +127,21 @@ def test_an_answer_that_could_not_be_read_is_kept_verbatim_and_paid_for() -> Non
         assert all(
             kept[data.ids[row]].text == f"<b>I cannot say</b> {data[row]}" for row in chosen if data.ids[row] in lost
         )
-        said = (list(asked.store.events()), Prices(), asked.store.proposals, asked.store.unread)
-        assert costs(*said)["llm"] == pytest.approx(60 * 0.75)
-        assert sources(*said)["llm"]["unread"] == len(lost)
+        work = recorded_work(asked.store.events(), asked.store.proposals, asked.store.unread)
+        assert costs(work, Prices())["llm"] == pytest.approx(60 * 0.75)
+        assert sources(work, Prices())["llm"]["unread"] == len(lost)
 
 
 def test_a_row_that_a_model_alone_declines_keeps_what_it_said_and_is_paid_for_once(tmp_path: Path) -> None:
     data = rows()
     with session(data, tmp_path) as asked:
         asked.ask(60)
-        let_answer(LLMOracle(WordLabeler(mute=0.3, price=0.5)), asked)
+        answer_pending(LLMOracle(WordLabeler(mute=0.3, price=0.5)), asked)
     with LabelStore(tmp_path / "labels.db") as store:
         assert {each.row for each in store.unread} == store.skipped
         assert 5 < len(store.unread) < 40
-        assert costs(store.events(), Prices(), store.proposals, store.unread)["llm"] == pytest.approx(30.0)
+        work = recorded_work(store.events(), store.proposals, store.unread)
+        assert costs(work, Prices())["llm"] == pytest.approx(30.0)
 
 
 def test_what_no_database_takes_is_written_as_escapes(tmp_path: Path) -> None:
@@ -154,11 +156,11 @@ def test_rows_for_a_person_stay_pending_without_one_and_are_kept(tmp_path: Path)
     data = rows()
     with session(data, tmp_path / "s") as asked:
         asked.ask(40)
-        let_answer(router, asked)
+        answer_pending(router, asked)
         left = asked.pending.tolist()
         assert 0 < len(left) < 40
         before = len(asked.store.answers)
-        let_answer(router, asked)
+        answer_pending(router, asked)
         assert (asked.pending.tolist(), len(asked.store.answers)) == (left, before)
     with session(data, tmp_path / "s") as again:
         assert again.pending.tolist() == left
@@ -223,7 +225,7 @@ def test_oracle_of_a_machine_alone_pays_for_each_answer_once() -> None:
 def test_later_is_no_answer() -> None:
     with session(rows()) as asked:
         asked.ask(3)
-        let_answer(_Half(), asked)
+        answer_pending(_Half(), asked)
         assert len(asked.pending) == 1
 
 

@@ -14,14 +14,16 @@ from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.evaluation import Prices, sources
 from dal.evaluation.labeler_audit import audits, merged
+from dal.experiments.recorded_work import recorded_work
 from dal.oracle import Annotation, Oracle, StoredAnswers
-from dal.oracles.answering import let_answer
+from dal.oracles.answering import answer_pending
 from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.merging import Merged, Merger
-from dal.oracles.router import CLASSIFIER, DISAGREE, MACHINE, UNSURE, Router
+from dal.oracles.model_answers import model_answers, unmerged_answers
+from dal.oracles.router import CLASSIFIER, DISAGREE, MODEL, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.session import Session
-from dal.store.events import Event, standing
+from dal.store.events import Event, current_answers
 from dal.store.proposals import MERGED, Proposal, latest
 from dal.strategies import Random
 
@@ -37,12 +39,12 @@ def answered(router: Oracle, data: Rows, *, batches: int = 3, size: int = 100, f
     session = Session(Splits(data), WordLabeler(), Random(), hide_labels=True, folder=folder)
     for _ in range(batches):
         session.ask(size)
-        let_answer(router, session)
+        answer_pending(router, session)
     return session
 
 
 def stand(session: Session) -> dict[str, tuple[Any, ...]]:
-    return {row: (e.value, e.who, e.source, e.confidence) for row, e in standing(session.store.events()).items()}
+    return {row: (e.value, e.who, e.source, e.confidence) for row, e in current_answers(session.store.events()).items()}
 
 
 def test_learns_from_rows_answered_by_lot_on_which_all_were_sure_and_equals_the_slow_version():
@@ -115,23 +117,23 @@ def test_the_merged_answer_is_audited_before_the_person_speaks_and_is_nobodys_wo
         store, late = session.store, {e.row for e in session.store.events() if e.kind == "asked" and e.round == 2}
         person = {row: told[0] for row, told in stand(session).items() if told[2] == "simulated"}
         drawn = {row for row in person if router.audited(row)}
-        found = {audit.who: audit for audit in audits(store.proposals, person, drawn, data.classes, 0.9)}
+        found = {audit.who: audit for audit in audits(model_answers(store.proposals), person, drawn, data.classes, 0.9)}
         assert found[MERGED].answered == len(late)
-        assert found[MERGED].error.of == len(late & drawn) > 20
+        assert found[MERGED].error.trials == len(late & drawn) > 20
         assert found[MERGED].error.share < 0.15 < found["bad"].error.share
         own = [proposal for proposal in store.proposals if proposal.source != MERGED]
         assert len(own) == len(store.proposals) - len(late)
-        (ids, all_), (same, without) = (merged(some, person, data.classes) for some in (store.proposals, own))
-        assert ids == same
-        assert np.array_equal(all_.posterior, without.posterior)
-        assert sources(store.events(), Prices(), store.proposals).keys() == {"llm", "simulated"}
+        every, without = (merged(unmerged_answers(some), person, data.classes) for some in (store.proposals, own))
+        assert every[0] == without[0]
+        assert np.array_equal(every[1].posterior, without[1].posterior)
+        assert sources(recorded_work(store.events(), store.proposals), Prices()).keys() == {"llm", "simulated"}
 
 
 def test_machines_that_err_together_are_not_believed_because_they_agree():
     data = rows()
     twins = [LLMOracle(WordLabeler(wrong=0.6), name) for name in "ab"]
     with answered(Router(twins, Simulated(), audit=0.3, merge=20), data, batches=2) as session:
-        events = standing(session.store.events()).values()
+        events = current_answers(session.store.events()).values()
         late = [event for event in events if event.round > 1]
         assert {event.source for event in events if event.round == 1} == {"llm", "simulated"}
         assert {event.source for event in late} == {"simulated"}
@@ -140,7 +142,7 @@ def test_machines_that_err_together_are_not_believed_because_they_agree():
 def test_a_merged_answer_below_the_threshold_goes_to_a_person():
     router = Router([GOOD, BAD], Simulated(), audit=0.0)
     a, b = Annotation(1, "good", confidence=0.95), Annotation(2, "bad", confidence=0.95)
-    assert router.route("r", [a, b], Merged(1, 0.91)) == MACHINE
+    assert router.route("r", [a, b], Merged(1, 0.91)) == MODEL
     assert router.route("r", [a, b], Merged(1, 0.89)) == DISAGREE
     assert router.route("r", [a, a], Merged(1, 0.89)) == UNSURE
     assert router.route("r", [a, Annotation(1, "bad", confidence=0.5)], Merged(1, 0.99)) == UNSURE
@@ -178,10 +180,10 @@ def test_a_batch_that_was_half_answered_at_a_kill_gets_the_same_answers(tmp_path
     with _Dying(Splits(data), WordLabeler(), Random(), hide_labels=True, folder=tmp_path) as dying:
         dying.ask(100)
         with pytest.raises(KeyboardInterrupt):
-            let_answer(router, dying)
+            answer_pending(router, dying)
         assert 0 < len(dying.pending) < 100
     with Session(Splits(data), WordLabeler(), Random(), hide_labels=True, folder=tmp_path) as again:
-        let_answer(router, again)
+        answer_pending(router, again)
         assert stand(again) == expected
     assert sum(told[1] == MERGED for told in expected.values()) > 50
 

@@ -14,6 +14,7 @@ from dal.data import Rows, Splits
 from dal.errors import AnswerError, ConfigError
 from dal.evaluation import Prices, costs
 from dal.experiments.experiment import Experiment
+from dal.experiments.recorded_work import recorded_work
 from dal.learner import Predictor, Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.weak_labels import LLMWeakLabels
@@ -135,7 +136,8 @@ def test_what_was_unsure_or_could_not_be_read_is_paid_for_too(tmp_path: Path) ->
         store = session.store
         assert len(store.proposals) + len(store.unread) == 50
         assert 3 < len(store.unread) < 25
-        assert costs(store.events(), Prices(), store.proposals, store.unread)["llm"] == pytest.approx(25.0)
+        work = recorded_work(store.events(), store.proposals, store.unread)
+        assert costs(work, Prices())["llm"] == pytest.approx(25.0)
         assert {each.source for each in (*store.unread, *store.proposals)} == {"weak"}
         lost = {each.row for each in store.unread}
         assert not lost & {session.pool.ids[row] for row in session.weak_rows.tolist()}

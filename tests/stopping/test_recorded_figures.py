@@ -26,10 +26,10 @@ def draw(names: list[str], size: int, seed: int = 0, eligible: torch.Tensor | No
 def test_stop_set_does_not_depend_on_the_order_of_the_rows() -> None:
     names = ids(900)
     first, second = draw(names, 600), draw(names[::-1], 600)
-    assert first.of != draw(names, 600, seed=1).of
+    assert first.digest != draw(names, 600, seed=1).digest
     assert {names[i] for i in first.rows} == {names[::-1][i] for i in second.rows}
     assert [names[i] for i in first.rows] == [names[::-1][i] for i in second.rows]
-    assert first.of == second.of
+    assert first.digest == second.digest
 
 
 def test_smaller_stop_set_begins_a_larger_one_and_another_seed_draws_another() -> None:
@@ -45,7 +45,7 @@ def test_stop_set_is_drawn_from_the_eligible_rows() -> None:
 
 
 def test_grown_pool_is_another_pool() -> None:
-    assert draw(ids(1000), 500).of != draw(ids(1001), 500).of
+    assert draw(ids(1000), 500).digest != draw(ids(1001), 500).digest
 
 
 def test_stop_set_without_a_row_is_refused() -> None:

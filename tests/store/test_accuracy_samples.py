@@ -15,23 +15,23 @@ SEVERAL = AccuracySample(1, 3, 4, 9, 1.0, ("a", "b", "c"), (0.1, 0.2, 0.3), ((),
 
 
 def test_checks_are_read_as_they_were_saved(tmp_path: Path) -> None:
-    told = CHECK.told({"a": "x", "b": SKIP})
+    told = CHECK.with_answers({"a": "x", "b": SKIP})
     told.save(tmp_path)
-    SEVERAL.told({"a": ()}).save(tmp_path)
-    assert read_checks(tmp_path) == [SEVERAL.told({"a": ()}), told]
+    SEVERAL.with_answers({"a": ()}).save(tmp_path)
+    assert read_checks(tmp_path) == [SEVERAL.with_answers({"a": ()}), told]
     assert read_checks(tmp_path / "elsewhere") == []
 
 
 def test_rows_are_answered_in_the_order_of_drawing() -> None:
     assert CHECK.answered == 0
-    assert CHECK.told({"b": "y", "c": "x"}).answered == 0
-    assert CHECK.told({"b": "y", "c": "x"}).told({"a": "x"}).answered == 3
+    assert CHECK.with_answers({"b": "y", "c": "x"}).answered == 0
+    assert CHECK.with_answers({"b": "y", "c": "x"}).with_answers({"a": "x"}).answered == 3
 
 
 def test_a_declined_row_is_not_right_and_several_classes_have_no_order() -> None:
-    assert CHECK.told({"a": "x", "b": SKIP, "c": "y"}).right == [True, False, False]
-    assert SEVERAL.told({"a": (), "b": ("y", "x"), "c": ("x", "y")}).right == [True, True, False]
-    assert SEVERAL.told({"a": SKIP}).right == [False]
+    assert CHECK.with_answers({"a": "x", "b": SKIP, "c": "y"}).right == [True, False, False]
+    assert SEVERAL.with_answers({"a": (), "b": ("y", "x"), "c": ("x", "y")}).right == [True, True, False]
+    assert SEVERAL.with_answers({"a": SKIP}).right == [False]
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"number": 1}', "[]"])

@@ -656,8 +656,8 @@ def test_work_is_that_of_all_events_whatever_was_retracted(path: Path) -> None:
                 value = SKIP if point.random() < 0.2 else "x"
                 store.tell([Answer(row, value, "ada", point.choice(["llm", "person"]), 1.0, point.choice([None, 0.5]))])
             again, log = events.work(store.events()), list(store.events())
-            assert (again.done, again.paid, +again.standing) == (store.work.done, store.work.paid, +store.work.standing)
-            stand = events.standing(log).values()
+            assert (again.done, again.paid, +again.current) == (store.work.done, store.work.paid, +store.work.current)
+            stand = events.current_answers(log).values()
             assert store.answered == sum(event.kind == "answered" for event in stand)
 
 
@@ -671,8 +671,8 @@ def test_what_stood_before_the_batch_is_what_the_earlier_events_say(path: Path) 
                 store.undo()
             else:
                 store.tell([Answer(f"r{point.randrange(6)}", point.choice(["x", "y"]))])
-            before = events.standing(event for event in store.events() if event.round < store.round)
-            assert list(store.standing_before_batch.items()) == list(before.items())
+            before = events.current_answers(event for event in store.events() if event.round < store.round)
+            assert list(store.answers_before_batch.items()) == list(before.items())
 
 
 def test_names_of_an_earlier_version_are_read_in_the_form_of_today(path: Path) -> None:

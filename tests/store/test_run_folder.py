@@ -1,10 +1,13 @@
 import errno
+import fcntl
 import functools
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +21,6 @@ import torch
 from dal.config.stored import describe, read_config, write_config
 from dal.errors import BusyError, ConfigError, SessionError
 from dal.experiments.environment import environment, record_environment
-from dal.store import folder_lock
 from dal.store import run_folder as runfolder
 from dal.store.folder_lock import Lock
 from dal.store.run_folder import append_metrics, keep_model, read_metrics, trained_on
@@ -150,6 +152,58 @@ def test_forked_worker_does_not_hold_the_lock_after_its_parent(tmp_path: Path) -
         os.close(end)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_worker_does_not_hold_the_lock_of_a_killed_parent(tmp_path: Path) -> None:
+    program = f"""
+import os, time
+from pathlib import Path
+from dal.store.folder_lock import Lock
+lock = Lock(Path({str(tmp_path)!r}))
+child = os.fork()
+if child:
+    print(child, flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    try:
+        Lock(tmp_path).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        parent.stdout.close()
+
+
+def test_sessions_of_version_0_1_and_of_now_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with path.open("a+b") as file:  # version 0.1 locks the file and writes its process id
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(str(os.getppid()).encode())
+        file.flush()
+        with pytest.raises(BusyError, match=rf"another process \(pid {os.getppid()}\)"):
+            Lock(tmp_path)
+        assert path.read_text() == str(os.getppid())
+    inode = path.stat().st_ino
+    lock = Lock(tmp_path)
+    assert path.read_text() == str(os.getpid())
+    with path.open("a+b") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock.release()
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert path.stat().st_ino == inode
+
+
+def test_lock_can_be_released_by_another_thread(tmp_path: Path) -> None:
+    lock = Lock(tmp_path)
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    Lock(tmp_path).release()
+
+
 def test_environment_is_recorded_once_and_then_compared(tmp_path: Path) -> None:
     assert record_environment(tmp_path) == []
     assert record_environment(tmp_path) == []
@@ -170,14 +224,14 @@ def test_lock_names_no_process_that_is_gone(tmp_path: Path) -> None:
     lock.release()
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EIO, errno.ENOSYS])
 def test_file_system_without_locks_is_told_as_such(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(file: Any) -> None:
+    def refuse(file: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(folder_lock, "_lock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(
         SessionError, match=r"on a file system without locks .*work in a folder on a local disk"
     ) as error:

@@ -9,19 +9,17 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
 from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
+from dal.llm.clients.limits import Endpoint, Limits
 from dal.llm.clients.prices import Rates, size_of
 from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer
 from dal.llm.clients.reply_cache import BudgetExceeded, RemoteBatch, ReplyCache
-from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_line, place
+from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_message
 from dal.monitor import Monitor
-
-if TYPE_CHECKING:
-    from dal.llm.clients.hosted import HostedClient
 
 T = TypeVar("T")
 
@@ -29,6 +27,7 @@ _log = logging.getLogger("dal")
 
 HALF = 0.5  # price factor of a request in a batch
 _REQUESTS, _BYTES = 10_000, 50_000_000  # limits per batch; those of the providers are several times higher
+_APPEARING = 3.0  # seconds within which the server lists a batch whose creation it was sent before a kill
 _CREATING = 600.0  # seconds before other processes consider a batch without an id abandoned
 
 
@@ -54,21 +53,22 @@ class Batching:
 
     def __init__(
         self,
-        client: "HostedClient",
+        endpoint: Endpoint,
+        limits: Limits,
         wire: Provider,
         cache: ReplyCache,
         rates: Rates,
         sending: Sending,
         monitor: Monitor,
     ) -> None:
-        self._client, self._wire, self._cache, self._rates = client, wire, cache, rates
-        self._sending, self._monitor = sending, monitor
+        self._endpoint, self._limits, self._wire, self._cache = endpoint, limits, wire, cache
+        self._rates, self._sending, self._monitor = rates, sending, monitor
         self._errors: dict[str, str] = {}
 
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
         """Return a reply for every request, by digest."""
         replies = await self._collected(orders)
-        batching, first_sent = self._client.batch and len(orders) - len(replies) > 1, False
+        batching, first_sent = self._limits.batch and len(orders) - len(replies) > 1, False
         while left := [(digest, request) for digest, request in orders.items() if digest not in replies]:
             if batching and first_sent:
                 new = await self._by_batch(left)
@@ -80,7 +80,7 @@ class Batching:
             replies |= new or await self._collected(dict(left))
         if self._sending.refused:
             warnings.warn(
-                f"{place(self._client)} refused {self._sending.refused} requests for their length; their answers are "
+                f"{self._endpoint.place} refused {self._sending.refused} requests for their length; their answers are "
                 "empty and not cached",
                 LLMWarning,
                 stacklevel=2,
@@ -91,19 +91,19 @@ class Batching:
         try:
             return await self._sending.run(orders)
         except CapError:
-            if not self._client.batch or not await self._freed():
+            if not self._limits.batch or not await self._freed():
                 raise
         return {}
 
     async def _by_batch(self, left: Sequence[tuple[str, Request]]) -> dict[str, Reply]:
         """The replies of a batch of some requests; empty if none was submitted because of other processes."""
         if not await self._submit(left):
-            await self._sending.rest(min(LOOK_SECONDS, self._client.poll_seconds))
+            await self._sending.rest(min(LOOK_SECONDS, self._limits.poll_seconds))
             return {}
         new = await self._collected(dict(left))
         if not new:
             reason = next(iter(self._errors.values()), "the batch ended without an answer")
-            raise LLMError(f"{place(self._client)} answers no request of a batch ({reason})")
+            raise LLMError(f"{self._endpoint.place} answers no request of a batch ({reason})")
         return new
 
     # -- waiting ---------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Batching:
     async def _collected(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
         """Wait for all open batches with a required request, and return the replies that the cache has then."""
         while wanted := [
-            batch for batch in self._cache.batches(self._client.provider()) if not batch.digests.isdisjoint(orders)
+            batch for batch in self._cache.batches(self._endpoint.provider) if not batch.digests.isdisjoint(orders)
         ]:
             for batch in wanted:
                 await self._end(batch)
@@ -122,8 +122,8 @@ class Batching:
 
     async def _freed(self) -> bool:
         """Wait for an open batch of the ledger, whose settlement may free reserved money. False if there is none."""
-        batches = self._cache.batches(self._client.provider())
-        own = [batch for batch in batches if batch.ledger == self._client.ledger]
+        batches = self._cache.batches(self._endpoint.provider)
+        own = [batch for batch in batches if batch.ledger == self._limits.ledger]
         if own:
             _log.info("the cap is reached until an open batch is settled; waiting for it")
             await self._end(own[0])
@@ -132,25 +132,38 @@ class Batching:
     async def _end(self, batch: RemoteBatch) -> None:
         id = batch.id
         if id is None:
-            if not batch.ours:
+            if not batch.may_handle:
                 return await self._rest()
-            id = await self._with_retries(self._finding(batch.name, batch.digests, batch.at))
+            id = await self._found(batch)
             if id is None:  # it was never created
-                return self._cache.end_batch(batch.name, [], self._client.provider())
+                return self._cache.end_batch(batch.name, [], self._endpoint.provider)
             self._cache.name_batch(batch.name, id)
         try:
             while not await self._with_retries(partial(self._wire.ended, id)):
                 await self._rest()
             results = await self._with_retries(partial(self._results, id))
         except LostBatchError:
-            self._cache.end_batch(batch.name, [], self._client.provider())
+            self._cache.end_batch(batch.name, [], self._endpoint.provider)
             raise
         except RefusedError as error:
             if error.status == 404:
                 return self._missing(batch, id)
             raise
         self._errors |= {result.digest: result.error for result in results if result.answer is None}
-        self._cache.end_batch(batch.name, self._priced(results, batch.aside), self._client.provider())
+        self._cache.end_batch(batch.name, self._priced(results, batch.reserved), self._endpoint.provider)
+
+    async def _found(self, batch: RemoteBatch) -> str | None:
+        """Return the id of a batch whose process ended while it was submitting it; None if it was never created.
+
+        The server may still be creating it, from a request that the process sent just before it was killed: if it were
+        given up at the first look, its requests would be paid twice.
+        """
+        deadline = time.monotonic() + (_APPEARING if time.time() < batch.at + _CREATING else 0.0)
+        while True:
+            id = await self._with_retries(self._finding(batch.name, batch.digests, batch.at))
+            if id is not None or time.monotonic() >= deadline:
+                return id
+            await self._sending.rest(_APPEARING / 6)
 
     def _missing(self, batch: RemoteBatch, id: str) -> None:
         """Give up a batch that the server does not have, but only the second time: another key may find it.
@@ -158,8 +171,8 @@ class Batching:
         Raises:
             LLMError: it is the first time.
         """
-        where, count = place(self._client), len(batch.aside)
-        reserved = f"up to ${math.fsum(batch.aside.values()):.4f}"
+        where, count = self._endpoint.place, len(batch.reserved)
+        reserved = f"up to ${math.fsum(batch.reserved.values()):.4f}"
         if self._cache.give_up_batch(batch.name):
             warnings.warn(
                 f"{where} still has no batch {id}: it is given up, its {count} requests are sent again, and {reserved} "
@@ -179,10 +192,10 @@ class Batching:
     async def _results(self, id: str) -> list[BatchResult]:
         return [result async for result in self._wire.results(id)]
 
-    def _priced(self, results: Sequence[BatchResult], aside: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
-        model = self._client.model
+    def _priced(self, results: Sequence[BatchResult], reserved: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
+        model = self._endpoint.model
         return [
-            (each.digest, model, self._reply(each.answer, aside.get(each.digest, 0.0)))
+            (each.digest, model, self._reply(each.answer, reserved.get(each.digest, 0.0)))
             for each in results
             if each.answer
         ]
@@ -197,7 +210,7 @@ class Batching:
 
     async def _rest(self) -> None:
         try:
-            await self._sending.rest(self._client.poll_seconds)
+            await self._sending.rest(self._limits.poll_seconds)
         except asyncio.CancelledError:
             _log.warning("stopping; the batch continues, and the same command resumes waiting for it")
             raise
@@ -213,15 +226,15 @@ class Batching:
         Raises:
             CapError: the cap allows no request, and no reserved money may be freed.
         """
-        extra = self._client.extra_size
+        extra = self._endpoint.extra_size
         some = _within_limits(left, extra)
         name, orders = uuid.uuid4().hex, dict(some)
         prices = [(digest, HALF * self._rates.price(request, extra).high) for digest, request in some]
         until = time.time() + _CREATING
-        taken = self._cache.begin_batch(name, self._client.provider(), prices, self._client.cap, until)
+        taken = self._cache.begin_batch(name, self._endpoint.provider, prices, self._limits.cap, until)
         if isinstance(taken, BudgetExceeded):
             if not await self._freed() and not taken.awaited:
-                raise CapError(cap_line(self._client, taken, prices[0][1]))
+                raise CapError(cap_message(self._limits, taken, prices[0][1]))
             return False
         if not taken:
             return False
@@ -230,7 +243,7 @@ class Batching:
         try:
             id = await self._with_retries(partial(self._wire.submit, name, bodies), self._finding(name, taken))
         except RefusedError:
-            self._cache.end_batch(name, [], self._client.provider())
+            self._cache.end_batch(name, [], self._endpoint.provider)
             raise
         except BaseException:
             self._cache.abandon_batch(name)
@@ -244,7 +257,7 @@ class Batching:
         if failure.status != 404:
             return self._sending.why(failure)
         return (
-            f"{place(self._client)} accepts no batches at this address ({failure.text}): set batch to false, or check "
+            f"{self._endpoint.place} accepts no batches at this address ({failure.text}): set batch to false, or check "
             "base_url"
         )
 

@@ -8,7 +8,7 @@ import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,11 +17,13 @@ from dal.errors import ConfigError, LLMError, shortened, shown
 from dal.llm.clients.batching import HALF, Batching
 from dal.llm.clients.client import Bill, Client, LLMWarning, PriceBound, Reply, Request
 from dal.llm.clients.extra_body import check_extra_body, size_of_extra
+from dal.llm.clients.limits import Endpoint, Limits
 from dal.llm.clients.prices import FREE, Rates, rates_of
 from dal.llm.clients.provider import Provider
 from dal.llm.clients.reply_cache import ReplyCache
 from dal.llm.clients.sending import Sending
 from dal.monitor import SILENT, Monitor
+from dal.store.cache_folder import cache_folder
 
 T = TypeVar("T")
 
@@ -229,8 +231,6 @@ class HostedClient(Client):
                 raise ConfigError(f"cache {shortened(self.cache, 120)}: the home directory is unknown") from error
             except OSError:  # a name that is too long, reported when the cache is opened
                 return given
-        from dal.store.cache_folder import cache_folder
-
         return cache_folder() / "replies.db"
 
     def _is_there(self) -> bool:
@@ -268,8 +268,10 @@ class HostedClient(Client):
             rates = FREE
         wire = self.wire(key)
         try:
-            sending = Sending(self, wire, cache, rates, key, monitor)
-            return await Batching(self, wire, cache, rates, sending, monitor).run(missing)
+            endpoint = Endpoint(self.provider(), self.model, self.server(), self.key_name(), self.extra_size)
+            limits = Limits(**{each.name: getattr(self, each.name) for each in fields(Limits)})
+            sending = Sending(endpoint, limits, wire, cache, rates, key, monitor)
+            return await Batching(endpoint, limits, wire, cache, rates, sending, monitor).run(missing)
         finally:
             await wire.close()
 

@@ -3,51 +3,16 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from dal.errors import LLMError, one_line, shortened
+from dal.llm.clients.cache_file import CacheFile
 from dal.llm.clients.client import Bill, Reply
-from dal.store.atomic_files import check_output, is_alive, named
-from dal.store.database import NoDatabaseError, create, read_header
+from dal.store.atomic_files import is_alive
 
-_APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
-_VERSION = 1
-_BUSY_SECONDS = 30.0
 _VARIABLES = 500  # maximum number of variables per statement
 _GONE = -1.0  # `until` of a batch with an id that the server did not have when asked for it
-
-_SCHEMA = """
-CREATE TABLE replies (
-    digest TEXT PRIMARY KEY,          -- of provider, model, prompts, schema and parameters
-    provider TEXT NOT NULL, model TEXT NOT NULL,
-    text TEXT NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
-    dollars REAL NOT NULL, truncated INTEGER NOT NULL, seconds REAL NOT NULL,
-    at REAL NOT NULL                  -- seconds since 1970, UTC
-) STRICT, WITHOUT ROWID;
-CREATE TABLE ledgers (
-    name TEXT PRIMARY KEY,
-    requests INTEGER NOT NULL, cached INTEGER NOT NULL,
-    input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, dollars REAL NOT NULL
-) STRICT;
-CREATE TABLE reservations (           -- money set aside for a request that was sent and is not settled
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    ledger TEXT NOT NULL, digest TEXT NOT NULL, dollars REAL NOT NULL,
-    process INTEGER NOT NULL,         -- whose request it is
-    until REAL NOT NULL,              -- when its answer is given up, or 0: it was lost
-    batch TEXT                        -- the batch that it is part of
-) STRICT;
-CREATE INDEX reservations_by_ledger ON reservations (ledger, dollars);
-CREATE INDEX reservations_by_digest ON reservations (digest, until);
-CREATE TABLE batches (
-    name TEXT PRIMARY KEY,            -- ours
-    provider TEXT NOT NULL, ledger TEXT NOT NULL, process INTEGER NOT NULL, until REAL NOT NULL, at REAL NOT NULL,
-    id TEXT                           -- the server's, NULL until it has answered
-) STRICT;
-"""
 
 
 @dataclass(frozen=True)
@@ -89,25 +54,25 @@ class RemoteBatch:
         name: local name.
         at: time of its creation, in seconds since 1970.
         id: id at the server; None if the server's response did not arrive.
-        aside: digest -> reserved dollars.
-        ours: whether this process may handle it: it has an id, or the process that was about to submit it is dead.
+        reserved: digest -> reserved dollars.
+        may_handle: whether this process may handle it: it has an id, or the process that was to submit it is dead.
         ledger: ledger that is charged.
     """
 
     name: str
     at: float
     id: str | None
-    aside: Mapping[str, float]
-    ours: bool = True
+    reserved: Mapping[str, float]
+    may_handle: bool = True
     ledger: str = ""
 
     @property
     def digests(self) -> frozenset[str]:
         """Digests of the requests."""
-        return frozenset(self.aside)
+        return frozenset(self.reserved)
 
 
-class ReplyCache:
+class ReplyCache(CacheFile):
     """Replies, ledgers, reservations and batches in a SQLite file. Not thread-safe.
 
     A reply and its cost are committed in one transaction before they are used. The price of a request is reserved
@@ -124,28 +89,10 @@ class ReplyCache:
     """
 
     def __init__(self, path: Path, ledger: str) -> None:
-        self.path, self.ledger = path, ledger
-        self._db: sqlite3.Connection | None = None
-        with self._reporting("could not be opened"):
-            _parents(path)
-            final = check_output(path)
-            if not final.exists():
-                create(final, _SCHEMA, application=_APPLICATION, version=_VERSION)
-            _check_header(final)
-            self._db = sqlite3.connect(final, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._prepare()
-
-    def __enter__(self) -> "ReplyCache":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        super().__init__(path)
+        self.ledger = ledger
+        with self._writing():
+            self._run("INSERT OR IGNORE INTO ledgers VALUES (?, 0, 0, 0, 0, 0.0)", (ledger,))
 
     # -- replies ---------------------------------------------------------------------------------------------------
 
@@ -365,89 +312,6 @@ class ReplyCache:
     def _reserved_for(self, name: str) -> dict[str, float]:
         """Digest -> reserved dollars of the requests in a batch."""
         return dict(self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall())
-
-    # -- the file --------------------------------------------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        self._run("PRAGMA synchronous = FULL")
-        tables = {name for (name,) in self._run("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
-        if missing := {"replies", "ledgers", "reservations", "batches"} - tables:
-            raise sqlite3.DatabaseError(f"it has no table {min(missing)}")
-        self._use_wal()
-        with self._writing():
-            self._run("INSERT OR IGNORE INTO ledgers VALUES (?, 0, 0, 0, 0, 0.0)", (self.ledger,))
-
-    def _use_wal(self) -> None:
-        """Switch the file to WAL mode, with retries, because SQLite ignores its busy timeout here."""
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while self._run("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                self._run("PRAGMA journal_mode = WAL")
-                return  # file systems without shared memory keep the old mode, which is as safe
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def _run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        assert self._db is not None
-        return self._db.execute(statement, values)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Context manager for an exclusive write transaction, committed to disk at the end of the block."""
-        with self._reporting("could not be written"):
-            self._run("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._run("COMMIT")
-            except BaseException:
-                if self._db is not None and self._db.in_transaction:
-                    self._run("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _reporting(self, trouble: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
-            shown = shortened(str(self.path), 200)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-            raise LLMError(f"the response cache {shown} {trouble}: {reason}") from error
-
-
-def _parents(path: Path) -> None:
-    """Create the folder of the file and its parents.
-
-    Raises:
-        LLMError: a folder cannot be created.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise LLMError(f"the response cache {named(path)} could not be opened: {reason}") from error
-
-
-def _check_header(path: Path) -> None:
-    """Check the header of the file, before SQLite changes anything in it.
-
-    Raises:
-        LLMError: the file is empty, damaged, not a response cache, or was written by a newer version.
-    """
-    shown = shortened(str(path), 200)
-    try:
-        header = read_header(path)
-    except NoDatabaseError as error:
-        raise LLMError(f"the response cache {shown} could not be opened: {error}; name another with `cache`") from error
-    except ValueError as error:
-        raise LLMError(
-            f"the response cache {shown} could not be opened: {error}; move it away, or name another with `cache`"
-        ) from error
-    if header.application != _APPLICATION:
-        raise LLMError(f"{shown} is another program's file, not a response cache: name another with `cache`")
-    if header.version > _VERSION:
-        raise LLMError(f"{shown} was written by a newer version of dal: update dal, or name another `cache`")
 
 
 def _alive(process: int, until: float) -> bool:

@@ -8,19 +8,16 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
 from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
+from dal.llm.clients.limits import Endpoint, Limits
 from dal.llm.clients.pacing import Pacer
 from dal.llm.clients.prices import Rates, likely_tokens
 from dal.llm.clients.provider import Provider, ProviderAnswer
 from dal.llm.clients.reply_cache import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
 from dal.monitor import Monitor
-
-if TYPE_CHECKING:
-    from dal.llm.clients.hosted import HostedClient
 
 _log = logging.getLogger("dal")
 
@@ -65,11 +62,18 @@ class Sending:
     """
 
     def __init__(
-        self, client: "HostedClient", wire: Provider, cache: ReplyCache, rates: Rates, key: str, monitor: Monitor
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        wire: Provider,
+        cache: ReplyCache,
+        rates: Rates,
+        key: str,
+        monitor: Monitor,
     ) -> None:
-        self._client, self._wire, self._cache, self._rates, self.key = client, wire, cache, rates, key
-        self._monitor = monitor
-        self._pacer = Pacer(client.requests_per_minute, client.tokens_per_minute)
+        self._endpoint, self._limits, self._wire, self._cache = endpoint, limits, wire, cache
+        self._rates, self.key, self._monitor = rates, key, monitor
+        self._pacer = Pacer(limits.requests_per_minute, limits.tokens_per_minute)
         self._stopping, self._settled = asyncio.Event(), asyncio.Event()
         self._error: BaseException | None = None
         self._in_flight = 0
@@ -83,7 +87,7 @@ class Sending:
         raised. The method may be called again afterwards.
         """
         todo, replies = deque(orders.items()), dict[str, Reply]()
-        count = min(self._client.concurrency, len(todo))
+        count = min(self._limits.concurrency, len(todo))
         workers = [asyncio.create_task(self._work(todo, replies)) for _ in range(count)]
         try:
             await asyncio.wait(workers)
@@ -138,7 +142,7 @@ class Sending:
 
     async def _try(self, digest: str, request: Request, without: frozenset[str]) -> Reply:
         """Make one attempt to send a request: wait for the rate limit, reserve its price, send it, and settle."""
-        extra = self._client.extra_size
+        extra = self._endpoint.extra_size
         body, tokens = self._wire.body(request, without), likely_tokens(request, extra)
         bound = self._rates.price(request, extra).high
         reservation = await self._reserve(digest, bound, tokens)
@@ -147,7 +151,7 @@ class Sending:
         started = time.monotonic()
         answer = await self._answer(body, reservation.number)
         reply = self._priced(answer, bound, time.monotonic() - started)
-        self._cache.settle(reservation.number, digest, self._client.provider(), self._client.model, reply)
+        self._cache.settle(reservation.number, digest, self._endpoint.provider, self._endpoint.model, reply)
         self._pacer.settle(tokens, reply.input_tokens + reply.output_tokens or tokens)
         return reply
 
@@ -155,7 +159,7 @@ class Sending:
         self._in_flight += 1
         self._settled.clear()
         try:
-            async with asyncio.timeout(self._client.timeout):
+            async with asyncio.timeout(self._limits.timeout):
                 return await self._wire.send(body)
         except asyncio.CancelledError:
             self._cache.lose(number)
@@ -180,8 +184,8 @@ class Sending:
             while wait > 0:
                 await self.rest(wait)
                 wait = self._pacer.paused(time.monotonic()) * random.uniform(1.0, 1.1)
-            until = time.time() + self._client.timeout + _GRACE
-            outcome = self._cache.reserve(digest, dollars, self._client.cap, until)
+            until = time.time() + self._limits.timeout + _GRACE
+            outcome = self._cache.reserve(digest, dollars, self._limits.cap, until)
             if isinstance(outcome, Reservation):
                 return outcome
             self._pacer.settle(tokens, 0)
@@ -190,7 +194,7 @@ class Sending:
             if isinstance(outcome, RequestedElsewhere) and outcome.batch:
                 raise InBatchError
             if isinstance(outcome, BudgetExceeded) and not outcome.awaited and not self._in_flight:
-                raise CapError(cap_line(self._client, outcome, dollars))
+                raise CapError(cap_message(self._limits, outcome, dollars))
             await self.rest(LOOK_SECONDS)
 
     async def rest(self, seconds: float) -> None:
@@ -208,16 +212,16 @@ class Sending:
         Raises:
             LLMError: there were `retries` retries already, or the server requests a very long wait.
         """
-        client = self._client
-        if tries > client.retries:
-            raise LLMError(f"{place(client)} gives no answer after {tries} attempts; the last one: {failure.text}")
+        limits, place = self._limits, self._endpoint.place
+        if tries > limits.retries:
+            raise LLMError(f"{place} gives no answer after {tries} attempts; the last one: {failure.text}")
         if failure.wait is not None and failure.wait > _LONGEST_ASKED:
             raise LLMError(
-                f"{place(client)} asks to wait {failure.wait:.0f} seconds ({failure.text}): try again later; replies "
+                f"{place} asks to wait {failure.wait:.0f} seconds ({failure.text}): try again later; replies "
                 "already bought are in the cache"
             )
-        step = min(client.first_wait * 2.0 ** min(tries - 1, 60), _LONGEST_STEP) * random.uniform(0.5, 1.0)
-        seconds = step if failure.wait is None else failure.wait + random.uniform(0.0, 0.1) * client.first_wait
+        step = min(limits.first_wait * 2.0 ** min(tries - 1, 60), _LONGEST_STEP) * random.uniform(0.5, 1.0)
+        seconds = step if failure.wait is None else failure.wait + random.uniform(0.0, 0.1) * limits.first_wait
         if failure.shared:
             self._pacer.pause(time.monotonic(), seconds)
         _log.info("%s; retrying in %.1f seconds", failure.text, seconds)
@@ -233,10 +237,10 @@ class Sending:
             return
         name = self._wire.concession(request, failure.text, without)
         if name is None:
-            raise LLMError(f"{place(self._client)} refuses a request ({failure.text})")
+            raise LLMError(f"{self._endpoint.place} refuses a request ({failure.text})")
         self.without.add(name)
         warnings.warn(
-            f"{place(self._client)} does not accept {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
+            f"{self._endpoint.place} does not accept {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
         )
 
     def _priced(self, answer: ProviderAnswer, bound: float, seconds: float) -> Reply:
@@ -256,30 +260,25 @@ class Sending:
 
     def why(self, failure: RequestFailure) -> str:
         """Return a one-line message about a failure that stops the call."""
-        client, where = self._client, place(self._client)
+        endpoint, place = self._endpoint, self._endpoint.place
         if failure.status in {401, 403}:
-            variable = client.key_name()
+            variable = endpoint.key_variable
             refused = (
                 f"the key in {variable}" if variable else "a request without a key: name its variable by key_variable"
             )
-            return f"{where} refuses {refused} ({failure.status})"
+            return f"{place} refuses {refused} ({failure.status})"
         if failure.status == 404:
-            address = " and base_url" * bool(client.server())
-            return f"{where} knows no model {client.model!r} (404): check its name{address}"
-        return f"{where} accepts no requests ({failure.text})"
+            address = " and base_url" * bool(endpoint.address)
+            return f"{place} knows no model {endpoint.model!r} (404): check its name{address}"
+        return f"{place} accepts no requests ({failure.text})"
 
 
-def place(client: "HostedClient") -> str:
-    """Return the name of the server for messages."""
-    return client.server() or client.provider()
-
-
-def cap_line(client: "HostedClient", short: BudgetExceeded, dollars: float) -> str:
+def cap_message(limits: Limits, short: BudgetExceeded, dollars: float) -> str:
     """Return the error message for a request that would exceed the cap."""
     bill = short.bill
     reserved = f" and up to ${bill.unsettled:.4f} more for answers that are awaited or were lost" * bool(bill.unsettled)
-    cap = math.inf if client.cap is None else client.cap
+    cap = math.inf if limits.cap is None else limits.cap
     return (
         f"the cap of ${cap:.4f} does not allow the next request, which may cost ${dollars:.4f}: the ledger "
-        f"{client.ledger!r} has spent ${bill.dollars:.4f}{reserved}; replies already bought are in the cache"
+        f"{limits.ledger!r} has spent ${bill.dollars:.4f}{reserved}; replies already bought are in the cache"
     )

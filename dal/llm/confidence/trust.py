@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dal.errors import DataError
+from dal.evaluation.calibration import confidence_calibration_error, confidence_reliability
+from dal.evaluation.metrics import confidence_auroc
 from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, Recalibrator, cross_validated
 
 FEWEST = 100  # minimum number of labeled rows
-BINS = 15
 _MISCALIBRATED = 0.05  # calibration error above which recalibration is recommended
 
 
@@ -36,7 +37,7 @@ class Quality:
         rows: number of rows.
         accuracy: share of correct rows; a row without a label is incorrect.
         unparsed: share of rows without a label.
-        calibration_error: expected calibration error over 15 bins (`calibration_error`).
+        calibration_error: expected calibration error over 15 bins (`dal.evaluation.calibration_error`).
         auroc: area under the ROC curve of the confidence as a score of correctness; 1/2 is chance. None if all rows are
             correct, or all incorrect.
         reliability: per bin of equal width: mean confidence, accuracy, count; None in empty bins.
@@ -142,20 +143,21 @@ def trust(
 
 def quality(uncertainty: ModelUncertainty, labels: Tensor, *, resamples: int = 1000, seed: int = 0) -> Quality:
     """Evaluate one kind of confidence on labeled rows."""
-    right, confidence = uncertainty.right(labels), uncertainty.confidence.double().numpy()
+    right, confidence = torch.from_numpy(uncertainty.right(labels)), uncertainty.confidence.double()
     recalibrated = {}
     for method in METHODS:
         probability = cross_validated(method, uncertainty, labels, seed=seed)
         if probability is not None:
-            recalibrated[method] = _interval(calibration_error, (probability, right), resamples, seed)
-    mixed = 0 < right.sum() < len(right)
+            columns = torch.from_numpy(probability), right
+            recalibrated[method] = _interval(confidence_calibration_error, columns, resamples, seed)
+    mixed = 0 < int(right.sum()) < len(right)
     return Quality(
         len(right),
-        float(right.mean()),
+        float(right.double().mean()),
         float((uncertainty.predicted < 0).double().mean()),
-        _interval(calibration_error, (confidence, right), resamples, seed),
-        _interval(auroc, (confidence, right), resamples, seed) if mixed else None,
-        reliability(confidence, right),
+        _interval(confidence_calibration_error, (confidence, right), resamples, seed),
+        _interval(confidence_auroc, (confidence, right), resamples, seed) if mixed else None,
+        confidence_reliability(confidence, right),
         recalibrated,
     )
 
@@ -184,55 +186,11 @@ def agreement(verbalized: ModelUncertainty, consistency: ModelUncertainty) -> Ag
     return Agreement(len(one), float(same.double().mean()), correlation)
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error, 0 to 1: |accuracy - mean confidence| over 15 bins, weighted by rows.
-
-    Like `dal.evaluation.metrics.calibration_error`, but for a confidence that is not the highest class probability.
-
-    >>> round(calibration_error(np.array([0.8, 0.8]), np.array([True, False])), 3)
-    0.3
-    """
-    gaps = np.bincount(_bins(confidence), confidence - right, BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray) -> dict[str, list[Any]]:
-    """Return a reliability diagram: mean confidence, accuracy (None in empty bins) and count per bin."""
-    bins = _bins(confidence)
-    count = np.bincount(bins, minlength=BINS)
-    sums = (np.bincount(bins, values, BINS) for values in (confidence, right.astype(float)))
-    means = ([float(s / n) if n else None for s, n in zip(each, count, strict=True)] for each in sums)
-    return {"confidence": next(means), "accuracy": next(means), "count": count.tolist()}
-
-
-def auroc(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the probability that a correct row has a higher confidence than an incorrect one, counting ties as half.
-
-    NaN if all rows are correct, or all incorrect.
-
-    >>> auroc(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]))
-    0.75
-    """
-    from scipy.stats import rankdata
-
-    hits = int(right.sum())
-    if hits in (0, len(right)):
-        return float("nan")
-    ranks = rankdata(confidence)[right].sum()
-    return float((ranks - hits * (hits + 1) / 2) / (hits * (len(right) - hits)))
-
-
-def _bins(confidence: np.ndarray) -> np.ndarray:
-    """Bin numbers from 0; bins are open below and closed above, and 0 belongs to the first."""
-    bins: np.ndarray = np.ceil(confidence * BINS).astype(int).clip(1, BINS) - 1
-    return bins
-
-
-def _interval(metric: Callable[..., float], columns: tuple[np.ndarray, ...], resamples: int, seed: int) -> Interval:
+def _interval(metric: Callable[..., float], columns: tuple[Tensor, ...], resamples: int, seed: int) -> Interval:
     random, size = np.random.default_rng(seed), len(columns[0])
     values = []
     for _ in range(resamples):
-        rows = random.integers(size, size=size)
+        rows = torch.from_numpy(random.integers(size, size=size))
         values.append(metric(*(column[rows] for column in columns)))
     low, high = np.nanquantile(values, [0.025, 0.975])
     return Interval(metric(*columns), float(low), float(high))
@@ -242,14 +200,14 @@ def _better(
     consistency: ModelUncertainty, verbalized: ModelUncertainty, labels: Tensor, resamples: int, seed: int
 ) -> bool:
     """Whether consistency has a significantly higher AUROC than verbalized confidence on the same rows."""
-    one, other = consistency.right(labels), verbalized.right(labels)
+    one, other = (torch.from_numpy(each.right(labels)) for each in (consistency, verbalized))
     if not (0 < one.sum() < len(one) and 0 < other.sum() < len(other)):
         return False
 
-    def difference(a: np.ndarray, a_right: np.ndarray, b: np.ndarray, b_right: np.ndarray) -> float:
-        return auroc(a, a_right) - auroc(b, b_right)
+    def difference(a: Tensor, a_right: Tensor, b: Tensor, b_right: Tensor) -> float:
+        return confidence_auroc(a, a_right) - confidence_auroc(b, b_right)
 
-    columns = (consistency.confidence.double().numpy(), one, verbalized.confidence.double().numpy(), other)
+    columns = (consistency.confidence.double(), one, verbalized.confidence.double(), other)
     return _interval(difference, columns, resamples, seed).low > 0
 
 

@@ -30,7 +30,7 @@ class ExamplePool:
     k: int
     encoder: str | None = None
 
-    def near(self, texts: Sequence[str]) -> list[list[Example]]:
+    def nearest(self, texts: Sequence[str]) -> list[list[Example]]:
         """Return the k nearest examples of each text, the nearest last, so that it is adjacent to the text.
 
         Copies of the text itself are excluded, because they would reveal its label. Ties are broken by the order of the

@@ -5,21 +5,14 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import yaml
-
-from dal.config.bounded_yaml import BoundedTextLoader, parse_yaml
 from dal.llm.prompting.fence import named
-from dal.store.bounded_json import parse_json
+from dal.llm.prompting.json_in_text import LONGEST, json_values
 
-_LONGEST = 20_000  # characters parsed per reply
-_TRIED, _DEEPEST = 8, 40  # JSON values tried per reply; nesting depth
-_MENDED = 2 * _LONGEST  # characters parsed as YAML per reply, at 10 microseconds each
-_FENCED = re.compile(r"```[\w-]*\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?(?:\d+(?:[.,]\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w])")
 # All repetitions between the word and its number are bounded, so that matching takes linear time for any text.
 _CONFIDENCE = re.compile(r"confiden\w{0,40}+[^\d\n%]{0,30}?([-+]?\d++(?:[.,]\d++)?\s{0,9}%?)", re.IGNORECASE)
@@ -67,7 +60,7 @@ def parse(reply: str, labels: Sequence[str]) -> Parsed:
     (1, 0.85)
     """
     known = tuple(labels)
-    for value in _json_values(reply):
+    for value in json_values(reply):
         item = _single_item(value)
         if item is not None:
             return _parsed(item, reply, known)
@@ -84,7 +77,7 @@ def parse_many(reply: str, labels: Sequence[str], count: int) -> list[Parsed]:
     [None, 1]
     """
     known = tuple(labels)
-    for value in _json_values(reply):
+    for value in json_values(reply):
         items = _items(value)
         if items is not None:
             by_text = _by_text(items, count)
@@ -117,7 +110,7 @@ def match_label(written: Any, labels: Sequence[str]) -> int | None:
         key = normalize(written)
         if key in codes:
             return codes[key]
-        if len(written) > _LONGEST:
+        if len(written) > LONGEST:
             return None
     return None
 
@@ -137,7 +130,7 @@ def label_in_prose(text: str, labels: Sequence[str]) -> int | None:
     trie = _trie(known)
     if trie is None:
         return None
-    plain = _plain(text[:_LONGEST])
+    plain = _plain(text[:LONGEST])
     words = plain.split()
     codes, at, start = set[int](), 0, 0  # word number `at` begins at character `start` of `plain`
     while at < len(words):
@@ -228,10 +221,10 @@ def confidence_of(written: Any) -> float | None:
 
 def confidence_in_prose(text: str) -> float | None:
     """Return the confidence in a reply without JSON: the number after that word, or the only percentage."""
-    after = _CONFIDENCE.search(text[:_LONGEST])
+    after = _CONFIDENCE.search(text[:LONGEST])
     if after:
         return confidence_of(after[1])
-    percentages = _PERCENTAGE.findall(text[:_LONGEST])
+    percentages = _PERCENTAGE.findall(text[:LONGEST])
     return confidence_of(percentages[0]) if len(percentages) == 1 else None
 
 
@@ -241,99 +234,7 @@ def _share(number: float, percent: bool) -> float | None:
     return number if 0 <= number <= 1 else None
 
 
-# -- JSON
-
-
-def _json_values(reply: str) -> Iterator[Any]:
-    """Yield the objects and lists in a reply: those in code fences first, then those anywhere."""
-    text = reply[:_LONGEST]
-    fences = [match[1] for match in _FENCED.finditer(text)] if "```" in text else []
-    mendable = _MENDED
-    for part in [*fences, text]:
-        at, tried = _next_bracket(part, 0), 0
-        while at >= 0 and tried < _TRIED:
-            value, length, mended = _read(part[at:], mendable)
-            mendable -= mended
-            if isinstance(value, dict | list):
-                yield value
-            elif part[at] == "{":  # values nested in an unreadable object may not be the answer
-                break
-            at, tried = _next_bracket(part, at + length), tried + 1
-
-
-def _next_bracket(text: str, start: int) -> int:
-    return min((at for at in (text.find("{", start), text.find("[", start)) if at >= 0), default=-1)
-
-
-def _read(text: str, mendable: int) -> tuple[Any, int, int]:
-    """Parse the first value of a text that begins with a bracket, as JSON or else as YAML.
-
-    Returns:
-        The value, None if it cannot be parsed; its length; and the number of characters parsed as YAML, which is at
-        most `mendable`.
-    """
-    try:
-        value, length = json.JSONDecoder().raw_decode(text)
-        if text.count("[", 0, length) + text.count("{", 0, length) <= _DEEPEST:
-            return value, length, 0
-        return parse_json(text[:length], max_depth=_DEEPEST), length, 0
-    except (ValueError, RecursionError):
-        pass
-    whole, length = _balanced(text)
-    if whole is None or len(whole) > mendable:
-        return None, 1, 0
-    try:  # YAML's flow style accepts single quotes, bare words and trailing commas; all scalars stay text
-        return parse_yaml(whole, loader=_FlowLoader), length, len(whole)
-    except ValueError:
-        return None, 1, len(whole)
-
-
-class _FlowLoader(BoundedTextLoader):
-    """Loads text, lists and dicts only. Refuses aliases, with which a short text could expand to a huge value."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose a node, unless it is an alias."""
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-
-def _balanced(text: str) -> tuple[str | None, int]:
-    """The first value of the text up to its closing bracket, and its length.
-
-    A truncated value ends after its last complete part, and its open brackets are closed.
-    """
-    closers: list[str] = []
-    quote, complete, at = "", 0, 0  # text[:complete] holds complete parts only
-    while at < len(text):
-        character = text[at]
-        if quote:
-            if character == "\\" and quote == '"':
-                at += 1
-            elif character == quote and not (quote == "'" and _inside_word(text, at)):
-                quote, complete = "", at + 1
-        elif character in "\"'" and not _inside_word(text, at):
-            quote, complete = character, at
-        elif character in "{[":
-            closers.append("}" if character == "{" else "]")
-            complete = at + 1
-        elif character in "}]":
-            if not closers or closers.pop() != character:
-                return None, 1
-            complete = at + 1
-            if not closers:
-                return text[: at + 1], at + 1
-        elif character in ",:":
-            complete = at + 1
-        at += 1
-        if len(closers) > _DEEPEST:
-            return None, 1
-    missing_value = ' ""' if text[:complete].rstrip().endswith(":") else ""
-    return text[:complete] + missing_value + "".join(reversed(closers)), len(text)
-
-
-def _inside_word(text: str, at: int) -> bool:
-    return 0 < at < len(text) - 1 and text[at - 1].isalnum() and text[at + 1].isalnum()
+# -- answers in JSON
 
 
 def _single_item(value: Any) -> dict[str, Any] | None:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dal.evaluation import Curve
-from dal.evaluation.cost import MACHINE, WEAK
+from dal.evaluation.cost import LLM, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits
-from dal.oracles.router import drawn
+from dal.oracles.model_answers import model_answers
+from dal.oracles.router import in_audit_sample
 from dal.report.measures import METRICS, MONEY, figure_of, number
 from dal.report.page_parts import Fold, Part, Plot, Section, Side, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
@@ -54,7 +55,7 @@ def _answers(sources: Sources, names: Iterable[str]) -> float:
 
 
 def _people(sources: Sources) -> list[str]:
-    return [name for name in sources if name not in (MACHINE, WEAK)]
+    return [name for name in sources if name not in (LLM, WEAK)]
 
 
 def _words(by_strategy: Mapping[str, Sources]) -> str:
@@ -62,7 +63,7 @@ def _words(by_strategy: Mapping[str, Sources]) -> str:
     kinds = {name for sources in by_strategy.values() for name, totals in sources.items() if totals["answers"]}
     if kinds == {"simulated"}:
         return "All answers were simulated, from the labels in the data: they are counted as people’s."
-    if kinds and not kinds & {MACHINE}:
+    if kinds and not kinds & {LLM}:
         return f"All answers came from people ({listed(sorted(kinds))})."
     sentences = []
     for name, sources in by_strategy.items():
@@ -135,7 +136,7 @@ def _audit(run: Run) -> list[Part]:
     if any(not isinstance(proposal.value, str) for each in proposals.values() for proposal in each):
         return [Statement("Answers of several classes are not audited.")]
     results = [(name, audit) for name in run.strategies for audit in _audits(run, name, proposals[name], rules)]
-    if not any(audit.error.of for _, audit in results):
+    if not any(audit.error.trials for _, audit in results):
         return [Statement("No row was audited: set audit of the Router above 0 to measure the error of its models.")]
     return [_audit_table(results, rules), _by_class(results)]
 
@@ -146,12 +147,12 @@ def _audits(run: Run, name: str, proposals: Sequence[Proposal], rules: _Rules) -
         row: label
         for cell in run.of(name)
         for row, label in cell.given.items()
-        if label is not None and cell.by.get(row) not in (None, MACHINE)
+        if label is not None and cell.by.get(row) not in (None, LLM)
     }
-    audited = {row for row in person if drawn(row, rules.audit, rules.seed)}
+    audited = {row for row in person if in_audit_sample(row, rules.audit, rules.seed)}
     classes = sorted({*person.values(), *(str(proposal.value) for proposal in proposals)})
     unreadable = [each for cell in run.of(name) for each in cell.unread if each.source != WEAK]
-    return audits(proposals, person, audited, classes, rules.threshold, unreadable)
+    return audits(model_answers(proposals, unreadable), person, audited, classes, rules.threshold)
 
 
 def _audit_table(results: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
@@ -167,7 +168,7 @@ def _audit_table(results: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
         TableColumn("dollars", "Dollars", "money"),
     )
     rows = [
-        (name, a.who, a.answered, a.error.of, *_ends(a.error), a.sure.of, *_ends(a.sure), a.dollars)
+        (name, a.who, a.answered, a.error.trials, *_ends(a.error), a.sure.trials, *_ends(a.sure), a.dollars)
         for name, a in results
     ]
     caption = (
@@ -185,7 +186,7 @@ def _by_class(results: Sequence[tuple[str, Audit]]) -> Fold:
         TableColumn("audited", "Audited", "whole"),
         *_columns("wrong", "Wrong"),
     )
-    rows = [(name, a.who, label, s.of, *_ends(s)) for name, a in results for label, s in a.per_class.items()]
+    rows = [(name, a.who, label, s.trials, *_ends(s)) for name, a in results for label, s in a.per_class.items()]
     return Fold("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
 
 
@@ -195,7 +196,7 @@ def _columns(key: str, head: str) -> tuple[TableColumn, ...]:
 
 
 def _ends(rate: Share) -> tuple[float | None, float | None, float | None]:
-    return (rate.share, rate.low, rate.high) if rate.of else (None, None, None)
+    return (rate.share, rate.low, rate.high) if rate.trials else (None, None, None)
 
 
 # -- people alone ----------------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ def _ends(rate: Share) -> tuple[float | None, float | None, float | None]:
 def _people_alone(run: Run, shown: str | None, by_strategy: Mapping[str, Sources]) -> list[Part]:
     """Where a model answered: curves over money compared with the cost of people answering everything."""
     price = people_price(run)
-    if not price or not any(MACHINE in sources or WEAK in sources for sources in by_strategy.values()):
+    if not price or not any(LLM in sources or WEAK in sources for sources in by_strategy.values()):
         return []
     columns = (
         TableColumn("strategy", "Strategy", "text"),

@@ -47,7 +47,7 @@ learner: TfidfLearner
 strategy: Random
 oracle:
   Router:
-    machines:
+    models:
     - LLMOracle:
         name: first
         labeler:

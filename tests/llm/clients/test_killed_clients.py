@@ -161,6 +161,32 @@ def test_a_killed_process_goes_on_with_the_batch_that_it_has_sent(
     assert client.bill().unsettled == 0
 
 
+def test_batch_that_the_server_creates_after_its_process_was_killed_is_not_sent_again(
+    asking: Asking, server: Server, processes: Nursery
+) -> None:
+    killed = threading.Event()
+
+    def around(what: str) -> Misdeed | None:
+        if not killed.is_set():
+            processes.kill()
+            killed.set()
+            while not any(path.startswith("GET") for path in server.others):  # the other client looks for the batch
+                time.sleep(0.005)
+            time.sleep(0.3)
+        return None
+
+    server.around = around
+    client = asking(batch=True)
+    processes.start(client, texts(8))
+    assert processes.ended() == -signal.SIGKILL
+    assert killed.wait(100)
+    assert not server.batches
+    assert [reply.text for reply in client.complete(texts(8))] == [f"answer to text {i}" for i in range(8)]
+    time.sleep(0.6)  # the first batch is created by then
+    assert len(server.batches) == 1
+    assert set(server.answered().values()) == {1}
+
+
 @pytest.mark.parametrize("moment", ["before its name is known", "while it is waited for"])
 def test_who_waits_for_the_batch_of_a_process_that_is_killed_gets_it(
     asking: Asking, server: Server, processes: Nursery, moment: str

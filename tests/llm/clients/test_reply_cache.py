@@ -120,7 +120,7 @@ def test_a_batch_takes_as_much_as_the_cap_allows(tmp_path: Path) -> None:
         assert cache.begin_batch("x", "provider", prices, 0.75, time.time() + SOON) == ["a", "b", "c"]
         assert isinstance(cache.begin_batch("y", "provider", prices[3:], 0.75, time.time() + SOON), BudgetExceeded)
         [batch] = cache.batches("provider")
-        assert (batch.id, batch.digests, batch.ours) == (None, frozenset("abc"), False)
+        assert (batch.id, batch.digests, batch.may_handle) == (None, frozenset("abc"), False)
         cache.name_batch("x", "server-1")
         cache.end_batch("x", [("a", "model", Reply("yes", 10, 2, 0.125))], "provider")
         assert cache.batches("provider") == []
@@ -140,7 +140,7 @@ def test_an_abandoned_batch_belongs_to_whoever_comes_next(tmp_path: Path) -> Non
     with opened(tmp_path) as cache:
         cache.begin_batch("x", "provider", [("a", 0.25)], None, time.time() + SOON)
         cache.abandon_batch("x")
-        assert cache.batches("provider")[0].ours
+        assert cache.batches("provider")[0].may_handle
 
 
 def test_another_program_s_file_is_left_alone(tmp_path: Path) -> None:

@@ -6,16 +6,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from dal.errors import DataError
-from dal.evaluation import metrics
+from dal.evaluation.calibration import calibration_error, confidence_calibration_error, confidence_reliability
+from dal.evaluation.metrics import confidence_auroc
 from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, cross_validated
 from dal.llm.confidence.trust import (
     Agreement,
     agreement,
-    auroc,
-    calibration_error,
     quality,
     recalibrator,
-    reliability,
     trust,
 )
 
@@ -41,21 +39,23 @@ def noise(rows=300, seed=1):
 
 def test_the_auroc_is_that_of_scikit_learn():
     random = np.random.default_rng(0)
-    confidence, right = random.integers(5, size=80) / 5, random.random(80) < 0.6
-    assert auroc(confidence, right) == pytest.approx(roc_auc_score(right, confidence))
-    assert np.isnan(auroc(confidence, np.ones(80, bool)))
+    confidence, right = torch.from_numpy(random.integers(5, size=80) / 5), torch.from_numpy(random.random(80) < 0.6)
+    assert confidence_auroc(confidence, right) == pytest.approx(roc_auc_score(right, confidence))
+    assert np.isnan(confidence_auroc(confidence, torch.ones(80, dtype=torch.bool)))
 
 
 def test_the_calibration_error_is_that_of_the_metrics():
     probs = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)).softmax(1).double()
     labels = torch.randint(3, (200,), generator=torch.Generator().manual_seed(1))
     confidence, predicted = probs.max(1)
-    found = calibration_error(confidence.numpy(), (predicted == labels).numpy())
-    assert found == pytest.approx(metrics.calibration_error(probs, labels))
+    found = confidence_calibration_error(confidence, predicted == labels)
+    assert found == pytest.approx(calibration_error(probs, labels))
 
 
 def test_a_reliability_diagram_leaves_empty_bins_empty():
-    found = reliability(np.array([0.9, 0.95, 0.1, 0.0, 1.0]), np.array([True, False, False, False, True]))
+    found = confidence_reliability(
+        torch.tensor([0.9, 0.95, 0.1, 0.0, 1.0]), torch.tensor([True, False, False, False, True])
+    )
     assert found["count"] == [1, 1, *[0] * 11, 1, 2]
     assert found["accuracy"][13:] == [1.0, 0.5]
     assert found["confidence"][5] is None
@@ -64,9 +64,9 @@ def test_a_reliability_diagram_leaves_empty_bins_empty():
 @pytest.mark.parametrize("method", METHODS)
 def test_recalibration_mends_a_confidence_that_exaggerates(method):
     doubt, labels = doubtful(600, slope=1.5, stated=lambda p: p**0.25)
-    before = calibration_error(doubt.confidence.numpy(), doubt.right(labels))
+    before = confidence_calibration_error(doubt.confidence, doubt.right(labels))
     probability = cross_validated(method, doubt, labels)
-    after = calibration_error(probability, doubt.right(labels))
+    after = confidence_calibration_error(probability, doubt.right(labels))
     if method != "temperature":  # one number cannot shift, only stretch
         assert after < 0.5 * before
     assert probability.min() >= 0

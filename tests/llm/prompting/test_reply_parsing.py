@@ -293,7 +293,7 @@ def test_little_of_a_reply_is_read_as_yaml(monkeypatch: pytest.MonkeyPatch) -> N
         read += len(text)
         raise ValueError
 
-    monkeypatch.setattr("dal.llm.prompting.reply_parsing.parse_yaml", count)
+    monkeypatch.setattr("dal.llm.prompting.json_in_text.parse_yaml", count)
     for reply in ("[" * 8 + "a," * 30_000, "```\n[a, b]\n" * 10_000 + "[" * 8):
         read = 0
         parse(reply, LABELS)
