@@ -13,9 +13,12 @@ from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiments.console import Console, Quiet, duration
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
-from dal.experiments.experiment import Cell, Experiment, Results, sign
+from dal.experiments.experiment import Experiment
 from dal.experiments.first_round import FirstRounds
+from dal.experiments.folder_config import check_config
+from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
+from dal.experiments.results import Cell, Results
 from dal.learner import Prepared
 from dal.session.checked_arguments import is_whole, require_kind
 from dal.store.folder_lock import held
@@ -119,11 +122,12 @@ class Comparison:
         del config["strategy"]
         return {"strategies": {name: describe(strategy) for name, strategy in self.named.items()}, **config}
 
-    def run(self, *, reporter: Quiet | None = None) -> Results:
+    def run(self, *, reporter: Quiet | None = None, write_report: ReportWriter = html_report) -> Results:
         """Run all cells, or read the finished ones from the folder.
 
         Args:
             reporter: reporter of the progress; by default the console, or none if the experiment is `quiet`.
+            write_report: writer of the report, which is called if the experiment has a folder and `report` is True.
 
         Raises:
             ConfigError: the folder holds another experiment, or the parts are incompatible.
@@ -140,14 +144,12 @@ class Comparison:
             shared.load()  # an invalid comparison is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
-                sign(folder, self.described(), COMPARISON, reporter)
+                check_config(folder, self.described(), COMPARISON, reporter)
             grid = _Grid(self, folder, reporter)
             self._run_cells(grid, shared, check)
             report = None
             if folder is not None and self.experiment.report and any(grid.lines.values()):
-                from dal.report import write_report
-
-                report = Path(write_report(folder))
+                report = write_report(folder)
         reporter.summary(grid.lines)
         self._report_successor(grid.lines, folder, reporter)
         if report is not None:
@@ -217,7 +219,7 @@ class CellsFailed(DalError):
     exit_code = 1
 
     def __init__(self, failed: Mapping[str, str], folder: Path | None) -> None:
-        listed = "; ".join(f"{name}: {said}" for name, said in failed.items())
+        listed = "; ".join(f"{name}: {error}" for name, error in failed.items())
         again = "" if folder is None else f"; the rest is in {folder}, and the same command does what is missing"
         super().__init__(f"{len(failed)} of the cells failed: {listed}{again}")
 
@@ -277,7 +279,7 @@ class _Grid:
         self._ended += 1
         name = ended.cell.name
         if ended.lines is None:
-            self.failed[name] = ended.said or "it ended without a word"
+            self.failed[name] = ended.error or "its process ended without an error message"
             self.reporter.say(f"{name} failed: {self.failed[name]}")
             return
         self.lines[name] = ended.lines

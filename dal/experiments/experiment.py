@@ -1,8 +1,6 @@
 """Experiments: a strategy against a baseline over several seeds, answered by an oracle, resumable at any time."""
 
-import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,18 +10,21 @@ from torch import Tensor
 
 from dal.config.kinds import CELL, RUN
 from dal.config.stored import CONFIG, describe, write_config
-from dal.data import Rows, Splits, TextData
-from dal.errors import ConfigError, DataError, SessionError, shortened
+from dal.data import Splits, TextData
+from dal.errors import ConfigError, SessionError
 from dal.experiments.console import Console, Quiet
-from dal.experiments.environment import record_environment
+from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings
+from dal.experiments.folder_config import FREE, MEASURED, check_config
+from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
-from dal.experiments.loggers import check_loggers, following
+from dal.experiments.loggers import check_loggers, open_loggers
+from dal.experiments.results import Cell, Results
 from dal.learner import SILENT, Learner, Monitor, Prepared
 from dal.oracle import Oracle
 from dal.oracles.answering import let_answer
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
-from dal.session.checked_arguments import check_needs, is_whole, reads_trained, require_classes, require_kind
+from dal.session.checked_arguments import check_needs, reads_trained, require_classes
 from dal.session.session import Session, loaded
 from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
@@ -38,46 +39,8 @@ if TYPE_CHECKING:
     from dal.experiments.first_round import FirstRounds
     from dal.experiments.round_record import RoundLines
 
-#: Fields that do not affect what a run computes; they may change when it is resumed, and are not stored.
-FREE = ("folder", "quiet", "report")
-
 #: Message for an experiment with weak labels whose data has labels to start from.
 UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from"
-
-#: Fields that affect only the recorded measures; they are stored, and may change when a run is resumed.
-MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
-
-
-#: Maximum number of seeds; each is a cell with a folder of its own.
-MAX_SEEDS = 10_000
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One strategy with one seed. `name` is the name of its run folder."""
-
-    name: str
-    strategy: Strategy
-    seed: int
-
-
-@dataclass(frozen=True)
-class Results:
-    """Results of an experiment.
-
-    Attributes:
-        cells: lines of `metrics.jsonl` by cell name, such as "Margin-seed0".
-        folder: folder of the experiment; None for a run in memory.
-        report: path of the HTML report; None if none was written.
-    """
-
-    cells: Mapping[str, Sequence[Mapping[str, Any]]]
-    folder: Path | None = None
-    report: Path | None = None
-
-    def curve(self, cell: str, metric: str = "accuracy") -> list[tuple[int, float]]:
-        """Learning curve of a cell: (number of labels, metric) of each round."""
-        return [(int(line["labels"]), float(line[metric])) for line in self.cells[cell]]
 
 
 @dataclass(frozen=True)
@@ -154,48 +117,7 @@ class Experiment:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        self._check_kinds()
-        for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
-            value = getattr(self, name)
-            if not is_whole(value) or value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value!r}")
-        for name in MEASURED[2:]:
-            price = getattr(self, name)
-            if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
-                raise ConfigError(f"{name} must be at least 0, got {price!r}")
-        as_candidates(self.candidates)
-        seeds = list(self.seeds) if isinstance(self.seeds, Iterable) and not isinstance(self.seeds, str) else []
-        if len(seeds) > MAX_SEEDS:
-            raise ConfigError(f"seeds: {len(seeds):,} are more than the {MAX_SEEDS:,} that a run may have")
-        if not seeds or not all(map(is_whole, seeds)) or min(seeds) < 0 or len(set(seeds)) != len(seeds):
-            raise ConfigError(
-                f"seeds must be distinct numbers that are not negative, at least one, got {shortened(repr(self.seeds))}"
-            )
-        object.__setattr__(self, "seeds", seeds)
-
-    def _check_kinds(self) -> None:
-        """Check the types of all parts, so that no error appears in the middle of a run."""
-        data: Any = self.data
-        if isinstance(data, type) or not (hasattr(data, "load") or hasattr(data, "pool")):
-            loaded(data)  # raises the error
-        require_kind(self.learner, Learner, "learner", "ProbeLearner()")
-        require_kind(self.strategy, Strategy, "strategy", "Margin()")
-        require_kind(self.cold_start, Strategy, "cold_start", "Random()")
-        optional: tuple[tuple[str, Any, str], ...] = (
-            ("baseline", Strategy, "Random()"),
-            ("oracle", Oracle, "Simulated()"),
-            ("weak_labels", LLMWeakLabels, "LLMWeakLabels(labeler)"),
-            ("stop", StoppingRule, "Labels(max_labels=200)"),
-            ("successor", Learner, "TfidfLearner()"),
-            ("candidates", int | Candidates, "1000"),
-            ("folder", str | os.PathLike, "'my-run'"),
-        )
-        for name, kind, example in optional:
-            value = getattr(self, name)
-            if value is not None:
-                require_kind(value, kind, name, example)
-        if self.folder is not None and not str(self.folder):
-            raise ConfigError("folder is empty: name a folder, or leave it out to keep everything in memory")
+        object.__setattr__(self, "seeds", check_settings(self))
 
     @property
     def cells(self) -> list[Cell]:
@@ -207,12 +129,19 @@ class Experiment:
             strategies.append((other if other != name else f"{other}-baseline", self.baseline))
         return [Cell(f"{name}-seed{seed}", strategy, seed) for seed in self.seeds for name, strategy in strategies]
 
-    def run(self, *, config: Mapping[str, Any] | None = None, reporter: Quiet | None = None) -> Results:
+    def run(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        reporter: Quiet | None = None,
+        write_report: ReportWriter = html_report,
+    ) -> Results:
         """Run all cells, or read the finished ones from the folder.
 
         Args:
             config: content of `config.yaml`; by default `described()`.
             reporter: reporter of the progress; by default the console, or none if `quiet`.
+            write_report: writer of the report, which is called if the experiment has a folder and `report` is True.
 
         Raises:
             ConfigError: the folder holds another experiment, or the parts are incompatible.
@@ -227,10 +156,13 @@ class Experiment:
             splits = self.load()  # an invalid experiment is refused before anything is written
         with held(folder), interruptible(folder) as check:
             if folder is not None:
-                sign(folder, dict(config or self.described()), RUN, reporter)
+                check_config(folder, dict(config or self.described()), RUN, reporter)
             finished = folder is not None and all(self.is_over(read_metrics(folder / cell.name)) for cell in self.cells)
             lines = self._run_cells(folder, reporter, check, splits)
-            report = self._report(folder, current=finished)
+            report = None
+            if folder is not None and self.report:
+                page = folder / "report.html"
+                report = page if finished and page.exists() else write_report(folder)
         reporter.summary(lines)
         if report is not None:
             reporter.say(f"\nreport: {report}")
@@ -290,43 +222,12 @@ class Experiment:
             check_rule(self.stop, splits)
         if oracle.hides_labels and (splits.test is None or not bool(splits.test.known.any())):
             raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
-        self._require_rows(pool, oracle)
+        check_pool_size(self, pool, oracle)
         return splits
 
-    def _require_rows(self, pool: Rows, oracle: Oracle) -> None:
-        """Check that the pool has enough rows to query."""
-        fewer = "lower start, batch or rounds, or give more rows"
-        if oracle.hides_labels:
-            wanted = self.start + self.rounds * self.batch
-            if len(pool) < wanted:
-                raise DataError(
-                    f"{pool.source} has {len(pool)} rows, fewer than the {wanted} labels asked for: {fewer}"
-                )
-            return
-        given = int(pool.known.sum())
-        wanted, left = self.rounds * self.batch + (0 if given else self.start), len(pool) - given
-        if left >= wanted:
-            return
-        answerer = type(oracle).__name__
-        if not left:
-            raise DataError(
-                f"all {len(pool)} rows of {pool.source} have a label already, and {answerer} is only asked for rows "
-                f"without one: give rows without a label, hide the labels (hide_labels: true, where {answerer} has "
-                "it), or leave out the oracle, so that the labels in the data are hidden and answer"
-            )
-        raise DataError(
-            f"{pool.source} has {left} rows without a label, fewer than the {wanted} labels asked for of {answerer}: "
-            f"{fewer}"
-        )
-
     def _oracle(self, splits: Splits) -> Oracle:
-        missing = int((~splits.pool.known).sum())
-        hides = self.oracle is None or self.oracle.hides_labels
-        if hides and missing:
-            raise ConfigError(
-                f"{missing} of {len(splits.pool)} rows of the pool have no label, so nobody can answer for them: give "
-                "an oracle, or let a person answer with `dal ask` and `dal tell`"
-            )
+        if self.oracle is None or self.oracle.hides_labels:
+            check_labels_known(splits.pool)
         return self.oracle or Simulated()
 
     def session(
@@ -405,7 +306,7 @@ class Experiment:
         monitor = reporter.monitor(check)
         with (
             self.session(cell, folder, data=splits, monitor=monitor, prepared=prepared) as session,
-            following(self.loggers or (), folder, cell.name, session.metrics) as log,
+            open_loggers(self.loggers or (), folder, cell.name, session.metrics) as log,
         ):
             lines, given = self._lines(session), session.given
             if given and self.weak_labels is not None:
@@ -468,31 +369,3 @@ class Experiment:
         for key in (*FREE, "baseline", "seeds"):
             del config[key]
         return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
-
-    def _report(self, folder: Path | None, *, current: bool) -> Path | None:
-        """Write the report, unless an existing one is `current`; return its path, or None without a report."""
-        if folder is None or not self.report:
-            return None
-        if current and (folder / "report.html").exists():
-            return folder / "report.html"
-        from dal.report import write_report
-
-        return Path(write_report(folder))
-
-
-def sign(folder: Path, config: Mapping[str, Any], kind: str, reporter: Quiet) -> None:
-    """Write the config and the environment to a folder, or check that they match those of the folder.
-
-    A changed environment is only reported.
-
-    Raises:
-        ConfigError: the folder holds another experiment.
-    """
-    kept = {key: value for key, value in config.items() if key not in FREE}
-    write_config(folder, kept, kind=kind, ignored=(*FREE, *MEASURED))
-    changed = record_environment(folder)
-    if changed:
-        reporter.say(
-            f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
-            "differ from an uninterrupted run's"
-        )

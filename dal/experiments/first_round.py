@@ -15,6 +15,7 @@ from dal.experiments.interrupts import InterruptCheck
 from dal.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.folder_lock import Lock
+from dal.store.metrics_line import MetricsLine
 
 _FOLDER = ".first"  # subfolder of the grid's folder
 _LINE = "line.json"
@@ -49,8 +50,7 @@ class FirstRounds:
         with _alone(round_folder, check):
             path = round_folder / _LINE
             if path.exists() and session.adopt(round_folder):
-                shared: dict[str, Any] = json.loads(read_regular(path))
-                return shared | {"shared": True}
+                return MetricsLine(json.loads(read_regular(path))) | {"shared": True}
             line = compute()
             session.leave(round_folder)
             write_whole(path, json.dumps(line, ensure_ascii=False))

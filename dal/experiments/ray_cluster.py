@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import ConfigError, require
-from dal.experiments.executor import SubprocessExecutor, limited_to, run_worker, said_by, threads
+from dal.experiments.executor import SubprocessExecutor, error_line, limited_to, run_worker, threads
 from dal.experiments.experiment import Experiment
 
 #: Address that starts a new Ray cluster on this computer.
@@ -59,7 +59,7 @@ class Cluster(SubprocessExecutor):
         try:
             return str(self._ray.get(task))
         except RayError as error:
-            return said_by(error)
+            return error_line(error)
         finally:
             with self._guard:
                 self._running.discard(task)

@@ -105,7 +105,7 @@ class Measures:
         temperature = Temperature.fit(held_out.logits, truth)
         logits = temperature.apply(outputs.logits)
         figures = calibration(Outputs({"logits": logits}, multilabel=outputs.multilabel), labels)
-        return {"scaled": {"temperature": temperature.value, **figures}}
+        return {"temperature_scaled": {"temperature": temperature.value, **figures}}
 
     def _on_pool(self) -> dict[str, Any]:
         """Metrics on a sample of the unlabeled pool rows with a hidden label; {} if there are none."""

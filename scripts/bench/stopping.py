@@ -130,12 +130,12 @@ def table(title: str, found: dict[str, list[Backtest]]) -> None:
         if not tests:
             print(f"| `{name}` | not recorded | | | | |")
             continue
-        stopped, full = sum(test.stopped for test in tests), mean(test.labels + test.saved for test in tests)
-        saved = mean(test.saved for test in tests)
+        stopped, full = sum(test.stopped for test in tests), mean(test.labels + test.labels_saved for test in tests)
+        saved = mean(test.labels_saved for test in tests)
         print(
             f"| `{name}` | {stopped / len(tests):.0%} | {mean(test.labels for test in tests):.0f} | "
-            f"{saved:.0f} ({saved / full:.0%}) | {mean(test.lost for test in tests):+.4f} | "
-            f"{max(test.lost for test in tests):+.4f} |"
+            f"{saved:.0f} ({saved / full:.0%}) | {mean(test.loss for test in tests):+.4f} | "
+            f"{max(test.loss for test in tests):+.4f} |"
         )
 
 

@@ -7,7 +7,7 @@ from made_up import record, write_cell, write_run
 
 from dal.errors import DataError
 from dal.report import write_report
-from dal.report.sections.chosen import MAX_ROWS
+from dal.report.sections.selections import MAX_ROWS
 
 VOID = {"meta", "input"}
 
@@ -233,7 +233,7 @@ def test_run_whose_first_round_is_still_going_says_so(tmp_path):
 
 
 def test_run_without_a_test_set_says_that_quality_is_unknown(tmp_path):
-    keep = ("round", "labels", "strategy", "acting", "seed", "rows", "fit_seconds")
+    keep = ("round", "labels", "strategy", "acting_strategy", "seed", "rows", "fit_seconds")
     lines = [{key: value for key, value in record("Margin", 0, r).items() if key in keep} for r in range(3)]
     write_cell(tmp_path / "Margin-seed0", lines)
     page = report(tmp_path)
@@ -291,7 +291,7 @@ def test_markup_in_ids_labels_texts_names_and_config_is_only_text(tmp_path):
     folder = write_run(tmp_path, seeds=[0], config={"show_texts": True, "data": {"path": HOSTILE}})
     lines = [
         record("Margin", 0, r, batch=2, rows=[f"{r}{HOSTILE}", f"b{r}"], texts=[HOSTILE, [HOSTILE, "second"]])
-        | {"notes": {HOSTILE: 1.0}, "acting": HOSTILE}
+        | {"notes": {HOSTILE: 1.0}, "acting_strategy": HOSTILE}
         for r in range(5)
     ]
     write_cell(folder / "Margin-seed0", lines, answers=False)

@@ -10,7 +10,7 @@ from PIL import Image
 from dal.evaluation import Curve, compare
 from dal.report.measures import Axis
 from dal.report.plots.curve_plot import curves
-from dal.report.plots.marks import MAX_LINES, marks, matrix
+from dal.report.plots.dot_plot import MAX_LINES, dot_plot, overlap_matrix
 from dal.report.plots.pool_map import SCALE, Spot, color, pool_map
 from dal.report.plots.reliability import Bins, pooled, reliability
 from dal.report.png import png
@@ -162,14 +162,14 @@ def test_rounds_go_from_the_first_to_the_last_color_of_the_scale():
 
 def test_marks_show_the_worst_classes_first_and_no_more_than_can_be_read():
     values = {f"class {i}": {"Margin": i / 100, "Random": i / 100} for i in range(MAX_LINES + 5)}
-    root = parsed(marks(values, [MARGIN, RANDOM], "F1 by class"))
+    root = parsed(dot_plot(values, [MARGIN, RANDOM], "F1 by class"))
     names = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text") if (e.text or "").startswith("class")]
     assert names == [f"class {i}" for i in range(MAX_LINES)]
 
 
 def test_matrix_has_a_square_for_each_pair():
     both = {("A", "A"): 1.0, ("A", "B"): 0.25, ("B", "A"): 0.25, ("B", "B"): 1.0}
-    drawing = matrix(["A", "B"], both, "Rows in common (%)")
+    drawing = overlap_matrix(["A", "B"], both, "Rows in common (%)")
     assert len(found(parsed(drawing), "polygon", "cell")) == 4
     assert drawing.description == "B and A: 25 %."
     assert png(drawing).startswith(b"\x89PNG")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from dal.evaluation import CurveComparison
-from dal.report.drawing import Area, Dot, Drawing, Frame, Line, Shape, Words, across, upright
 from dal.report.measures import LABELS, Axis
 from dal.report.series import MAX_WITH_SEEDS, Series, apart, capital, drawable, measured, short
+from dal.report.shapes import Area, Dot, Drawing, Frame, Line, Shape, Text, across, upright
 
 #: Mean curves with more points than this are drawn without dots.
 MAX_DOTS = 25
@@ -37,9 +37,9 @@ def curves(
     series = drawable(series)
     right = 16 + 8.2 * max((len(short(s.name)) for s in series), default=0)
     frame = _frame(series, 44, width - right, 34, height - 40)
-    shapes: list[Shape] = [Words("heading", "ink", 0, 16, capital(metric))]
+    shapes: list[Shape] = [Text("heading", "ink", 0, 16, capital(metric))]
     if note:
-        shapes.append(Words("text", "muted", frame.right, 16, note, "end"))
+        shapes.append(Text("text", "muted", frame.right, 16, note, "end"))
     shapes += upright(frame)
     shapes += across(frame, axis.unit, measured(series) if axis.key == "labels" else ())
     shapes += [shape for s in reversed(series) for shape in _band(s, frame)]
@@ -89,7 +89,7 @@ def _names(series: Sequence[Series], frame: Frame) -> list[Shape]:
     ends = [frame.at(*s.end) for s in series]
     heights = apart([y for _, y in ends], 16, frame.bottom - 2)
     return [
-        Words("name", s.paint, x + 10, y + 4, short(s.name)) for s, (x, _), y in zip(series, ends, heights, strict=True)
+        Text("name", s.paint, x + 10, y + 4, short(s.name)) for s, (x, _), y in zip(series, ends, heights, strict=True)
     ]
 
 
@@ -101,7 +101,7 @@ def _saving(saving: CurveComparison, frame: Frame) -> list[Shape]:
     words = f"{saving.needed:.0f} labels, {saving.baseline_needed - saving.needed:.0f} fewer"
     return [
         Line("saved", "ink", ((x1, y), (x, y), (x, frame.bottom)), "2 3"),
-        Words("saving", "ink", x + 5, frame.bottom - 6, words),
+        Text("saving", "ink", x + 5, frame.bottom - 6, words),
     ]
 
 

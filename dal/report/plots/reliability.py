@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dal.report.drawing import Dot, Drawing, Frame, Line, Shape, Words, across, box, upright
+from dal.report.shapes import Dot, Drawing, Frame, Line, Shape, Text, across, box, upright
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def reliability(bins: Bins, heading: str, paint: str, *, width: float = 300, hei
     """Plot accuracy against confidence, with the diagonal of perfect calibration and bars for the row counts."""
     frame = Frame((0, 1), (0, 1), 36, width - 10, 34, height - 40)
     most = max(bins.count, default=1.0)
-    shapes: list[Shape] = [Words("heading", "ink", 0, 16, heading), *upright(frame)]
+    shapes: list[Shape] = [Text("heading", "ink", 0, 16, heading), *upright(frame)]
     shapes += across(frame, "confidence", (0, 0.2, 0.4, 0.6, 0.8, 1), lambda tick: f"{tick:.1f}")
     for confidence, count in zip(bins.confidence, bins.count, strict=True):
         x, high = frame.at(confidence, 0)[0], 0.25 * (frame.bottom - frame.top) * count / most

@@ -8,7 +8,7 @@ from dal.report.measures import number
 from dal.report.page_parts import Panel, Plot, Section, Statement, tabs
 from dal.report.plots.pool_map import Spot, pool_map
 from dal.report.run_reading import CellRecord, Run
-from dal.report.sections.chosen import wordings
+from dal.report.sections.selections import wordings
 from dal.report.wording import slug
 from dal.store.bounded_json import parse_json
 

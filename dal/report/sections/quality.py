@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dal.report.measures import METRICS, figure_of, number
 from dal.report.page_parts import Panel, Part, Plot, Section, Statement, Table, TableColumn, tabs
-from dal.report.plots.marks import MAX_LINES, marks
+from dal.report.plots.dot_plot import MAX_LINES, dot_plot
 from dal.report.run_reading import Run
 from dal.report.series import Series, place
 from dal.report.wording import slug
@@ -146,4 +146,4 @@ def _plot(run: Run, found: Mapping[str, Broken], heading: str, main: str, name: 
     series = [Series(strategy, (), place(run, strategy)) for strategy in found]
     if not values:
         return None
-    return Plot(name, marks(values, series, heading, width=720), marks(values, series, heading, width=330))
+    return Plot(name, dot_plot(values, series, heading, width=720), dot_plot(values, series, heading, width=330))

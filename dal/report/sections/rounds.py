@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dal.report.measures import METRICS, SECONDS, figure_of
-from dal.report.page_parts import Fold, Head, Part, Section, Statement, Table, TableColumn
+from dal.report.page_parts import Details, Head, Part, Section, Statement, Table, TableColumn
 from dal.report.run_reading import CellRecord, Run
 from dal.report.sections.quality import mean
 from dal.report.series import paint
@@ -43,7 +43,7 @@ def _means(name: str, cells: Sequence[CellRecord], longest: int) -> Table:
     )
 
 
-def _seeds(cells: Sequence[CellRecord]) -> Fold:
+def _seeds(cells: Sequence[CellRecord]) -> Details:
     parts: list[Part] = []
     for cell in cells:
         if cell.records:
@@ -53,7 +53,7 @@ def _seeds(cells: Sequence[CellRecord]) -> Fold:
             parts.append(Table("", f"Rounds of {where}", _columns(), rows, f"{where}: {cell.status}"))
     unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
     nothing: tuple[Part, ...] = (Statement("Nothing has been evaluated yet."),)
-    return Fold("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
+    return Details("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
 
 
 def _everything(run: Run) -> Table:

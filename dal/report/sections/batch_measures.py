@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from dal.report.measures import BATCH
-from dal.report.page_parts import Part, Plot, Section, Side, Statement, Table, TableColumn
+from dal.report.page_parts import Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
-from dal.report.plots.marks import matrix
+from dal.report.plots.dot_plot import overlap_matrix
 from dal.report.run_reading import CellRecord, Run
 from dal.report.series import of_run
 
@@ -26,7 +26,7 @@ def section(run: Run) -> Section | None:
     where = f" Distances are between {' or '.join(spaces)}." if spaces else ""
     meanings = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in measured)
     note = Statement(f"{meanings[:1].upper()}{meanings[1:]}.{where}")
-    return Section("batches", "What the batches were like", "Batches", (Side(tuple(plots), small=True), note))
+    return Section("batches", "What the batches were like", "Batches", (PlotRow(tuple(plots), small=True), note))
 
 
 def _batch(record: Mapping[str, object]) -> Mapping[str, object] | None:
@@ -41,7 +41,7 @@ def overlap(run: Run) -> Section | None:
         return None
     names = [name for name in run.strategies if any(name in pair for pair in shares)]
     both = shares | {(b, a): share for (a, b), share in shares.items()} | {(name, name): 1.0 for name in names}
-    plot = Plot("overlap", matrix(names, both, "Rows in common (%)"))
+    plot = Plot("overlap", overlap_matrix(names, both, "Rows in common (%)"))
     columns = (TableColumn("strategy", "Strategy", "text"), *(TableColumn(name, name, "share") for name in names))
     rows = [(one, *(both.get((one, other)) for other in names)) for one in names]
     table = Table("overlap", "Rows in common", columns, rows, hidden=True)

@@ -8,7 +8,7 @@ from dal.evaluation.cost import MACHINE, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.router import drawn
 from dal.report.measures import METRICS, MONEY, figure_of, number
-from dal.report.page_parts import Fold, Part, Plot, Section, Side, Statement, Table, TableColumn
+from dal.report.page_parts import Details, Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.price import dollars, people_price
 from dal.report.run_reading import Record, Run, class_name, options, sources_of
@@ -177,7 +177,7 @@ def _audit_table(results: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
     return Table("audit", "Audit of each model", columns, rows, caption)
 
 
-def _by_class(results: Sequence[tuple[str, Audit]]) -> Fold:
+def _by_class(results: Sequence[tuple[str, Audit]]) -> Details:
     columns = (
         TableColumn("strategy", "Strategy", "text"),
         TableColumn("machine", "Model", "text"),
@@ -186,7 +186,7 @@ def _by_class(results: Sequence[tuple[str, Audit]]) -> Fold:
         *_columns("wrong", "Wrong"),
     )
     rows = [(name, a.who, label, s.of, *_ends(s)) for name, a in results for label, s in a.per_class.items()]
-    return Fold("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
+    return Details("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
 
 
 def _columns(key: str, head: str) -> tuple[TableColumn, ...]:
@@ -226,7 +226,7 @@ def _people_alone(run: Run, shown: str | None, by_strategy: Mapping[str, Sources
         "people’s answers instead of the model’s is not known."
     )
     table = Table("people-alone", "Against people alone", columns, rows, caption)
-    return [table, *((Side(pictures), Statement(note)) if pictures else ())]
+    return [table, *((PlotRow(pictures), Statement(note)) if pictures else ())]
 
 
 def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:
