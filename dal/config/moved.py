@@ -1,7 +1,7 @@
 """What modules, classes and options were called in earlier versions, and what they are called now.
 
-Stored files of existing folders are read under both names, without a word. In a user's own config and code an old name
-works until version 0.3, and warns once.
+Stored files of existing folders are read under both names without a warning. In a user's own config and code an old
+name works until version 0.3, and warns once.
 """
 
 import functools

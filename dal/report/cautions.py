@@ -29,9 +29,9 @@ def _worse(run: Run, conclusions: Sequence[Conclusion]) -> str:
     names = [verdict.name for verdict in conclusions if verdict.kind == "worse"]
     if not names or run.baseline is None:
         return ""
-    verb, them = ("was", "it") if len(names) == 1 else ("were", "them")
+    verb = "was" if len(names) == 1 else "were"
     baseline = "random choice" if run.baseline == "Random" else run.baseline
-    return f"{listed(names)} {verb} worse than {baseline} here: labels spent on {them} bought less."
+    return f"{listed(names)} {verb} worse than {baseline} here with the same number of labels."
 
 
 def _small(conclusions: Sequence[Conclusion]) -> str:

@@ -57,7 +57,7 @@ RULES: dict[str, StoppingRule] = {
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("DAL_TEST_DATA"))
-    parser.add_argument("--runs", nargs="+", type=Path, help="folders of stored runs, in the place of --data")
+    parser.add_argument("--runs", nargs="+", type=Path, help="folders of stored runs, instead of --data")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--strategies", nargs="+", default=["Margin"])
     parser.add_argument("--seeds", type=int, default=10)

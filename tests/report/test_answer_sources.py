@@ -57,7 +57,7 @@ def test_shares_dollars_and_seconds_are_means_over_the_seeds(tmp_path):
 def test_answers_of_people_alone_are_said_in_one_sentence(tmp_path):
     assert "All answers came from people (person)." in report(written(tmp_path / "a", [{"person": said(70)}] * 2)).text
     simulated = report(written(tmp_path / "b", [{"simulated": said(70)}] * 2, **PRICES))
-    assert "All answers were simulated, from the labels in the data" in simulated.text
+    assert "All answers were simulated from the labels in the data" in simulated.text
     assert "People alone" not in simulated.text
 
 

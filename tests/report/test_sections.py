@@ -19,12 +19,12 @@ SECTIONS = {
     "classes": "By class",
     "groups": "By group",
     "calibration": "Calibration",
-    "batches": "What the batches were like",
-    "overlap": "What the strategies have in common",
+    "batches": "Batch measures",
+    "overlap": "Overlap of the strategies",
     "map": "Map of the pool",
-    "chosen": "Rows chosen in each round",
-    "label_issues": "Labels worth a second look",
-    "cost": "What it cost",
+    "chosen": "Rows selected in each round",
+    "label_issues": "Probable label errors",
+    "cost": "Costs",
     "prediction": "What more labels would bring",
 }
 
@@ -189,7 +189,7 @@ def test_reason_of_a_batch_is_told(tmp_path):
 
 
 def test_cost_adds_the_seconds_of_all_rounds_and_takes_the_last_dollars(folder):
-    found = row(tables(costs.section(read(folder)))["What it cost"], "Margin")
+    found = row(tables(costs.section(read(folder)))["Costs"], "Margin")
     lines = [json.loads(x) for p in folder.glob("Margin-*/metrics.jsonl") for x in p.read_text().splitlines()]
     assert found["fit_seconds"] == pytest.approx(sum(line["fit_seconds"] for line in lines) / 3)
     assert found["labels_dollars"] == 85.0  # 170 labels of 0.5 dollars
@@ -244,7 +244,7 @@ def test_successor_without_a_baseline_or_without_figures_is_no_reason_to_fail(tm
     assert "Tfidf was trained on the same labels; there is no baseline" in report(tmp_path / "a").text
     for told in ({"learner": "Tfidf", "failed": "not with these"}, None, "?", {"accuracy": 0.5}, {"accuracy": "?"}):
         write_cell(tmp_path / "b" / "Margin-seed0", [record("Margin", 0, 0, successor=told)], answers=False)
-        assert "What another model makes" not in report(tmp_path / "b").text
+        assert "How well the labels serve" not in report(tmp_path / "b").text
 
 
 def test_few_points_are_not_continued(tmp_path):

@@ -61,7 +61,7 @@ def _words(by_strategy: Mapping[str, Sources]) -> str:
     """Who gave the answers: one sentence for each strategy, or a single one if all are alike."""
     kinds = {name for sources in by_strategy.values() for name, totals in sources.items() if totals["answers"]}
     if kinds == {"simulated"}:
-        return "All answers were simulated, from the labels in the data: they are counted as people’s."
+        return "All answers were simulated from the labels in the data; they count as people’s."
     if kinds and not kinds & {MACHINE}:
         return f"All answers came from people ({listed(sorted(kinds))})."
     sentences = []

@@ -26,7 +26,7 @@ def section(run: Run) -> Section | None:
     where = f" Distances are between {' or '.join(spaces)}." if spaces else ""
     meanings = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in measured)
     note = Statement(f"{meanings[:1].upper()}{meanings[1:]}.{where}")
-    return Section("batches", "What the batches were like", "Batches", (PlotRow(tuple(plots), small=True), note))
+    return Section("batches", "Batch measures", "Batches", (PlotRow(tuple(plots), small=True), note))
 
 
 def _batch(record: Mapping[str, object]) -> Mapping[str, object] | None:
@@ -50,7 +50,7 @@ def overlap(run: Run) -> Section | None:
         "the common seeds. The common start counts, too."
     )
     parts: tuple[Part, ...] = (plot, note, table)
-    return Section("overlap", "What the strategies have in common", "Overlap", parts)
+    return Section("overlap", "Overlap of the strategies", "Overlap", parts)
 
 
 def _jaccard(run: Run, one: str, other: str) -> float | None:

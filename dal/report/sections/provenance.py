@@ -13,4 +13,4 @@ def section(run: Run) -> Section:
     parts: list[Part] = [Table("versions", "Versions and hardware", columns, lines, "Versions, hardware and seeds")]
     if run.config_text:
         parts.append(Details("Config", (Raw(run.config_text, "config.yaml"),), "config.yaml"))
-    return Section("made", "How it was made", "How it was made", tuple(parts))
+    return Section("made", "How the run was made", "How the run was made", tuple(parts))

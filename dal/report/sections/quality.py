@@ -43,8 +43,8 @@ def section(run: Run) -> Section | None:
 def _caption(run: Run) -> str:
     seeds = max(sum(1 for cell in run.of(name) if cell.records) for name in run.strategies)
     means = f"means over {seeds} seeds" if seeds > 1 else "one seed"
-    lower = "it, the calibration errors and the Brier score are better when lower"
-    return f"After the last round of each seed, {means}. Log loss in nats; {lower}."
+    lower = "Log loss (in nats), the calibration errors and the Brier score are better when lower."
+    return f"After the last round of each seed, {means}. {lower}"
 
 
 def _pool_words(run: Run) -> str:
@@ -54,9 +54,11 @@ def _pool_words(run: Run) -> str:
         for found in ([c for c in counts[i::2] if c is not None] for i in (0, 1))
         if found
     ]
-    sample = f" ({many[0]} rows, a sample of {many[1]})" if len(many) == 2 else ""
+    sample = ""
+    if len(many) == 2:
+        sample = f" (all {many[0]} of them)" if many[0] == many[1] else f" (a sample of {many[0]} of {many[1]})"
     return (
-        f"“Pool” is measured on rows that are not labeled yet{sample}: those the model would have to label "
+        f"“Pool” is measured on rows that are not labeled yet{sample}: those that the model would have to label "
         "automatically. A strategy that selects hard rows leaves the easy ones, so it may look better there "
         "than on the test set."
     )

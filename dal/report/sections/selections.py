@@ -48,11 +48,11 @@ def section(run: Run, most: int = MAX_ROWS) -> Section | None:
         TableColumn("seed", "Seed", "whole"),
         TableColumn("round", "Round", "whole"),
     )
-    table = Table("chosen", "Rows chosen", (*where, *columns), long, hidden=True)
-    note = "Best first. The score is the one that the strategy ranked the row by, in the units of the strategy."
+    table = Table("chosen", "Selected rows", (*where, *columns), long, hidden=True)
+    note = "Best first. The score is the value by which the strategy ranked the row, in its own units."
     if not texts:
         note += " Texts are left out; ids are those of the data."
-    return Section("chosen", "Rows chosen in each round", "Chosen rows", (Statement(note), *details, table))
+    return Section("chosen", "Rows selected in each round", "Selected rows", (Statement(note), *details, table))
 
 
 def _limits(run: Run, most: int) -> dict[tuple[str, int], int]:
@@ -180,7 +180,7 @@ def _label_issues_section(rows: list[Row], texts: bool) -> Section:
     columns = (
         TableColumn("row", "Row", "id"),
         TableColumn("given", "Given", "text"),
-        TableColumn("suggested", "Model says", "text"),
+        TableColumn("suggested", "Suggested", "text"),
         TableColumn("confidence", "Confidence"),
         TableColumn("times", "Runs that disagree", "whole"),
         *((TableColumn("text", "Text", "words"),) if texts else ()),
@@ -194,7 +194,7 @@ def _label_issues_section(rows: list[Row], texts: bool) -> Section:
     if len(rows) > MAX_DOUBTS:
         parts.append(Statement(f"The first {MAX_DOUBTS} of {len(rows)}."))
     parts.append(Table("label_issues", "Probable label errors", columns, rows, hidden=True))
-    return Section("label_issues", "Labels worth a second look", "Label errors", tuple(parts))
+    return Section("label_issues", "Probable label errors", "Label errors", tuple(parts))
 
 
 def wordings(cell: CellRecord) -> dict[str, str]:
