@@ -268,6 +268,12 @@ OPTIONS: dict[str, dict[str, str]] = {
 
 #: Present import path of a class -> attribute or method in version 0.1 -> its name now. Options are attributes anyway.
 ATTRIBUTES: dict[str, dict[str, str]] = {
+    "dal.experiments.comparison.Comparison": {"described": "stored_config"},
+    "dal.experiments.experiment.Experiment": {
+        "described": "stored_config",
+        "is_over": "is_finished",
+        "start_of": "initial_strategy",
+    },
     "dal.evaluation.curves.Curve": {"upto": "truncated"},
     "dal.stopping.backtest.Backtest": {"lost": "loss", "saved": "labels_saved"},
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from dal.config.allowed_code import code_folder
 from dal.config.kinds import COMPARISON
+from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
@@ -26,6 +27,7 @@ from dal.store.run_folder import check_folder, read_metrics
 from dal.strategy import Strategy, name_of
 
 
+@accepts_old_attributes
 @dataclass(frozen=True)
 class Comparison:
     """A grid of several strategies and a baseline over the same seeds. Each cell has its own run folder.
@@ -116,9 +118,9 @@ class Comparison:
             check_folder(folder / cell.name)
         return folder
 
-    def described(self) -> dict[str, Any]:
+    def stored_config(self) -> dict[str, Any]:
         """The content of `config.yaml`."""
-        config = self.experiment.described()
+        config = self.experiment.stored_config()
         del config["strategy"]
         return {"strategies": {name: describe(strategy) for name, strategy in self.named.items()}, **config}
 
@@ -144,7 +146,7 @@ class Comparison:
             shared.load()  # an invalid comparison is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
-                check_config(folder, self.described(), COMPARISON, reporter)
+                check_config(folder, self.stored_config(), COMPARISON, reporter)
             grid = _Grid(self, folder, reporter)
             self._run_cells(grid, shared, check)
             report = None
@@ -159,7 +161,7 @@ class Comparison:
         return Results(grid.lines, folder, report)
 
     def _run_cells(self, grid: "_Grid", shared: "_Shared", check: InterruptCheck) -> None:
-        left = [cell for cell in self.cells if not self.experiment.is_over(grid.lines[cell.name])]
+        left = [cell for cell in self.cells if not self.experiment.is_finished(grid.lines[cell.name])]
         if left:
             executor = self._executor(shared, grid.reporter, min(self.jobs, len(left)))
             try:
@@ -168,7 +170,7 @@ class Comparison:
             finally:
                 executor.close()
         if shared.first is not None and not grid.failed:
-            shared.first.forget()
+            shared.first.remove()
 
     def _report_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
         if self.experiment.successor is None:
@@ -188,7 +190,7 @@ class Comparison:
         if not self._in_subprocesses:
             return InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
         assert shared.folder is not None
-        code = code_folder(self.described())
+        code = code_folder(self.stored_config())
         if self.cluster is None:
             from dal.experiments.processes import Processes
 
@@ -269,7 +271,7 @@ class _Grid:
             cell.name: [] if folder is None else read_metrics(folder / cell.name) for cell in comparison.cells
         }
         self.failed: dict[str, str] = {}
-        self._finished = sum(comparison.experiment.is_over(lines) for lines in self.lines.values())
+        self._finished = sum(comparison.experiment.is_finished(lines) for lines in self.lines.values())
         self._began, self._ended = time.monotonic(), 0
         if self._finished:
             reporter.say(f"{self._finished} of {len(self.lines)} cells are finished already")

@@ -24,8 +24,8 @@ from dal.store.run_folder import read_metrics
 #: File in the folder of a cell with the output of its worker.
 LOG = "worker.log"
 
-_WATCHED = 0.2  # seconds between checks whether the parent process is alive
-_PATIENCE = 60.0  # seconds to wait for a worker whose parent has ended
+_POLL = 0.2  # seconds between checks whether the parent process is alive
+_TIMEOUT = 60.0  # seconds to wait for a worker whose parent has ended
 
 #: Lines of `metrics.jsonl`.
 Lines: TypeAlias = list[dict[str, Any]]
@@ -117,7 +117,7 @@ class SubprocessExecutor(Executor):
                     for future in ended:
                         cell, message = running.pop(future), future.result()
                         lines = read_metrics(self._folder / cell.name)
-                        yield CellResult(cell, lines if self._experiment.is_over(lines) else None, message)
+                        yield CellResult(cell, lines if self._experiment.is_finished(lines) else None, message)
             finally:
                 if running:
                     self.stop()
@@ -164,7 +164,7 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_WATCHED)
+            time.sleep(_POLL)
         os._exit(1)  # safe at any time, like a kill
 
     threading.Thread(target=watch, daemon=True).start()
@@ -176,7 +176,7 @@ def await_free(cell_folder: Path, check: InterruptCheck) -> None:
     Raises:
         BusyError: the folder is still in use after 60 seconds.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             return Lock(cell_folder).release()
@@ -184,7 +184,7 @@ def await_free(cell_folder: Path, check: InterruptCheck) -> None:
             if time.monotonic() > deadline:
                 raise
         check()
-        time.sleep(_WATCHED)
+        time.sleep(_POLL)
 
 
 def threads(jobs: int) -> int:
@@ -194,7 +194,7 @@ def threads(jobs: int) -> int:
     return max(1, torch.get_num_threads() // jobs)
 
 
-def limited_to(threads: int) -> dict[str, str]:
+def thread_limits(threads: int) -> dict[str, str]:
     """Environment variables that limit the threads of a process."""
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from dal.config.kinds import CELL, RUN
+from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, SessionError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from"
 
 
+@accepts_old_attributes
 @dataclass(frozen=True)
 class Experiment:
     """A strategy and a baseline over the same seeds: `start` labels, then up to `rounds` batches, scored on the test.
@@ -139,7 +141,7 @@ class Experiment:
         """Run all cells, or read the finished ones from the folder.
 
         Args:
-            config: content of `config.yaml`; by default `described()`.
+            config: content of `config.yaml`; by default `stored_config()`.
             reporter: reporter of the progress; by default the console, or none if `quiet`.
             write_report: writer of the report, which is called if the experiment has a folder and `report` is True.
 
@@ -156,8 +158,10 @@ class Experiment:
             splits = self.load()  # an invalid experiment is refused before anything is written
         with held(folder), interruptible(folder) as check:
             if folder is not None:
-                check_config(folder, dict(config or self.described()), RUN, reporter)
-            finished = folder is not None and all(self.is_over(read_metrics(folder / cell.name)) for cell in self.cells)
+                check_config(folder, dict(config or self.stored_config()), RUN, reporter)
+            finished = folder is not None and all(
+                self.is_finished(read_metrics(folder / cell.name)) for cell in self.cells
+            )
             lines = self._run_cells(folder, reporter, check, splits)
             report = None
             if folder is not None and self.report:
@@ -192,12 +196,12 @@ class Experiment:
             lines[cell.name] = [] if cell_folder is None else read_metrics(cell_folder)
             for line in lines[cell.name]:
                 reporter.round(line)
-            if not self.is_over(lines[cell.name]):
+            if not self.is_finished(lines[cell.name]):
                 splits = splits or self.load()
                 lines[cell.name] = self.run_cell(cell, cell_folder, splits, prepared, reporter, check)
         return lines
 
-    def is_over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+    def is_finished(self, lines: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a cell has all its rounds, or was ended by the stopping rule."""
         verdict = lines[-1].get("stopping") if lines else None
         return len(lines) > self.rounds or bool(isinstance(verdict, Mapping) and verdict.get("stop"))
@@ -265,19 +269,19 @@ class Experiment:
             prepared=prepared,
         )
 
-    def ask(self, session: Session, n: int, *, weakly: bool = True, measured: bool = False) -> Tensor:
+    def ask(self, session: Session, n: int, *, use_weak_labels: bool = True, measured: bool = False) -> Tensor:
         """Select the next rows to label, (n,) int64. The first batch may come from `weak_labels` or the cold start.
 
         Args:
             session: session of a cell, from `session`.
             n: batch size.
-            weakly: start with `weak_labels` if the experiment has them.
+            use_weak_labels: start with `weak_labels` if the experiment has them.
             measured: see `Session.ask`.
         """
-        if weakly and self.weak_labels is not None and not session.round and not session.given:
+        if use_weak_labels and self.weak_labels is not None and not session.round and not session.given:
             self.weak_labels.begin(session, n)
             return session.pending
-        return session.ask(n, strategy=self.start_of(session), measured=measured)
+        return session.ask(n, strategy=self.initial_strategy(session), measured=measured)
 
     def run_cell(
         self,
@@ -302,7 +306,11 @@ class Experiment:
         """
         oracle = self._oracle(splits)
         if folder is not None:
-            write_config(folder, self._cell_config(cell), kind=CELL, ignored=MEASURED)
+            settings = {
+                key: value for key, value in self.stored_config().items() if key not in (*FREE, "baseline", "seeds")
+            }
+            settings |= {"strategy": describe(cell.strategy), "seed": cell.seed}
+            write_config(folder, settings, kind=CELL, ignored=MEASURED)
         monitor = reporter.monitor(check)
         with (
             self.session(cell, folder, data=splits, monitor=monitor, prepared=prepared) as session,
@@ -315,8 +323,13 @@ class Experiment:
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
                 if session.round < asked:
-                    weakly = self.common_start or cell.strategy != self.baseline
-                    self.ask(session, self.start if round == 0 else self.batch, weakly=weakly, measured=True)
+                    use_weak_labels = self.common_start or cell.strategy != self.baseline
+                    self.ask(
+                        session,
+                        self.start if round == 0 else self.batch,
+                        use_weak_labels=use_weak_labels,
+                        measured=True,
+                    )
                 let_answer(oracle, session, check)
                 if len(session.pending):
                     raise SessionError(
@@ -328,12 +341,12 @@ class Experiment:
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
                 line = lines.completed(line, batch)
-                if self.is_over([*session.metrics, line]):
+                if self.is_finished([*session.metrics, line]):
                     line |= lines.measures.at_end()
                 log(line)  # before the record: after a kill in between, the round and this call are repeated
                 session.record(line)
                 reporter.round(session.metrics[-1])
-                if self.is_over(session.metrics):
+                if self.is_finished(session.metrics):
                     break
             return session.metrics
 
@@ -346,7 +359,7 @@ class Experiment:
         measures = Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
         return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
-    def start_of(self, session: Session) -> Strategy | None:
+    def initial_strategy(self, session: Session) -> Strategy | None:
         """The cold start if it applies, else None.
 
         It applies while nothing is labeled, with a common start or if the strategy needs a trained model.
@@ -356,16 +369,10 @@ class Experiment:
         )
         return self.cold_start if cold else None
 
-    def described(self) -> dict[str, Any]:
+    def stored_config(self) -> dict[str, Any]:
         """The content of `config.yaml`, with all defaults filled in."""
         config: dict[str, Any] = describe(self)
         if not isinstance(self.data, TextData):  # rows built in Python are described by their fingerprints
             parts = ("pool", "test", "validation")
             config["data"] = {part: describe(getattr(self.data, part, None)) for part in parts}
         return config
-
-    def _cell_config(self, cell: Cell) -> dict[str, Any]:
-        config = self.described()
-        for key in (*FREE, "baseline", "seeds"):
-            del config[key]
-        return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}

@@ -47,7 +47,7 @@ class FirstRounds:
             check: called while another process computes the round; raises to interrupt.
         """
         round_folder = self.folder / _FOLDER / _digest(session)
-        with _alone(round_folder, check):
+        with _exclusive(round_folder, check):
             path = round_folder / _LINE
             if path.exists() and session.adopt(round_folder):
                 return MetricsLine(json.loads(read_regular(path))) | {"shared": True}
@@ -56,7 +56,7 @@ class FirstRounds:
             write_whole(path, json.dumps(line, ensure_ascii=False))
             return line
 
-    def forget(self) -> None:
+    def remove(self) -> None:
         """Remove all stored rounds; a cell that is run again computes its own."""
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
@@ -71,7 +71,7 @@ def _digest(session: Session) -> str:
 
 
 @contextmanager
-def _alone(round_folder: Path, check: InterruptCheck) -> Iterator[None]:
+def _exclusive(round_folder: Path, check: InterruptCheck) -> Iterator[None]:
     """Wait for exclusive access to a stored round, and hold it during the block."""
     while True:
         check()

@@ -7,7 +7,7 @@ from statistics import mean, variance
 
 from dal.evaluation import Curve
 from dal.report.run_reading import Run
-from dal.report.verdict import Conclusion, listed, trust
+from dal.report.verdict import Conclusion, listed, too_few_seeds
 
 #: Savings below this share of the baseline's labels are called small.
 LEAST_GAIN = 0.2
@@ -21,7 +21,13 @@ LEAST_ECE = 0.01
 
 def cautions(run: Run, metric: str, conclusions: Sequence[Conclusion]) -> list[str]:
     """Warnings as sentences, the most serious first."""
-    warnings = (_worse(run, conclusions), _small(conclusions), trust(run, metric), _redundant(run), _calibration(run))
+    warnings = (
+        _worse(run, conclusions),
+        _small(conclusions),
+        too_few_seeds(run, metric),
+        _redundant(run),
+        _calibration(run),
+    )
     return [sentence for sentence in warnings if sentence]
 
 
@@ -68,7 +74,7 @@ def _grows(curves: Sequence[Curve]) -> bool:
     Noise is twice the standard error of the increase: over the seeds if there are at least three, otherwise from the
     scatter of the rounds within the thirds. Curves of fewer than six rounds are ignored.
     """
-    parts = [_thirds(c) for c in curves if len(c) >= 6]
+    parts = [(c.scores[: len(c) // 3], c.scores[-(len(c) // 3) :]) for c in curves if len(c) >= 6]
     if not parts:
         return False
     growths = [mean(last) - mean(first) for first, last in parts]
@@ -78,8 +84,3 @@ def _grows(curves: Sequence[Curve]) -> bool:
         within = [variance(third) / len(third) for third in itertools.chain.from_iterable(parts)]
         error = math.sqrt(sum(within)) / len(growths)
     return mean(growths) > max(LEAST_ECE, 2 * error)
-
-
-def _thirds(curve: Curve) -> tuple[Sequence[float], Sequence[float]]:
-    size = len(curve) // 3
-    return curve.scores[:size], curve.scores[-size:]

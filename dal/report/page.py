@@ -25,7 +25,7 @@ from dal.report.sections import maps as pool
 from dal.report.sections import successor_table as successor
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
-from dal.report.verdict import Conclusion, comparisons, together, verdicts
+from dal.report.verdict import Conclusion, comparisons, joint_statement, listed, verdicts
 from dal.report.wording import WRITERS, in_markup
 from dal.store.atomic_files import write_whole
 
@@ -134,7 +134,7 @@ def _render(
         title=_title(run),
         facts=_facts(run),
         verdicts=conclusions,
-        together=together(run, conclusions),
+        together=joint_statement(run, conclusions),
         cautions=cautions(run, shown or "accuracy", conclusions),
         sections=sections,
         names=names(sections),
@@ -145,9 +145,8 @@ def _render(
 
 
 def _title(run: Run) -> str:
-    ours = list(run.challengers) or list(run.strategies)
-    listed = ours[0] if len(ours) == 1 else ", ".join(ours[:-1]) + " and " + ours[-1]
-    return f"{listed} against {run.baseline}" if run.baseline else listed
+    names = listed(run.challengers or run.strategies)
+    return f"{names} against {run.baseline}" if run.baseline else names
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Raw:
+class Preformatted:
     """Preformatted text of a file."""
 
     text: str
@@ -85,7 +85,7 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class Head:
+class Subheading:
     """A subheading, with an optional swatch in the colour of a strategy."""
 
     text: str
@@ -141,7 +141,7 @@ class Details:
     part: str = field(default="details", init=False)
 
 
-Part = Table | Plot | Statement | Raw | Head | PlotRow | Tabs | Details
+Part = Table | Plot | Statement | Preformatted | Subheading | PlotRow | Tabs | Details
 
 
 @dataclass(frozen=True)

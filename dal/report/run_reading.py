@@ -181,7 +181,8 @@ def read(folder: Path | str) -> Run:
     folders = [folder] if single else sorted(path.parent for path in paths if path.is_file())
     if not folders:
         raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
-    planned = _planned(config)
+    rounds = config.get("rounds")
+    planned = rounds + 1 if is_number(rounds) and isinstance(rounds, int) else None  # the start and the rounds
     cells = [_cell(path, planned, remarks) for path in folders]
     strategy, baseline = title(config.get("strategy")), title(config.get("baseline", "Random"))
     if baseline == strategy and baseline is not None:
@@ -253,11 +254,6 @@ def _environment(text: str, remarks: list[str]) -> Mapping[str, Any]:
         remarks.append("environment.json could not be read.")
         return {}
     return environment if isinstance(environment, Mapping) else {}
-
-
-def _planned(config: Mapping[str, Any]) -> int | None:
-    rounds = config.get("rounds")
-    return rounds + 1 if is_number(rounds) and isinstance(rounds, int) else None
 
 
 def _absent(cells: Sequence[CellRecord], names: Sequence[str], seeds: object, planned: int | None) -> list[CellRecord]:

@@ -144,13 +144,13 @@ class Frame:
         return tuple(self.at(*point) for point in points)
 
 
-def box(kind: str, color: str, left: float, top: float, wide: float, high: float, **rest: Any) -> Area:
+def rectangle(kind: str, color: str, left: float, top: float, wide: float, high: float, **rest: Any) -> Area:
     """A rectangle."""
     right, bottom = left + wide, top + high
     return Area(kind, color, ((left, top), (right, top), (right, bottom), (left, bottom)), **rest)
 
 
-def upright(frame: Frame) -> list[Shape]:
+def y_axis(frame: Frame) -> list[Shape]:
     """Horizontal grid lines, with tick labels on the left."""
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(*frame.y)
     heights = [float(tick) for tick in ticks if frame.y[0] <= tick <= frame.y[1]]
@@ -163,7 +163,7 @@ def upright(frame: Frame) -> list[Shape]:
     return shapes
 
 
-def across(
+def x_axis(
     frame: Frame, words: str, exact: Sequence[float] = (), write: Callable[[float], str] | None = None
 ) -> list[Shape]:
     """Tick labels and title of the x axis.

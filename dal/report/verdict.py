@@ -56,12 +56,12 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
     conclusions = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
-    if not together(run, conclusions):  # a joint sentence makes the single ones redundant
+    if not joint_statement(run, conclusions):  # a joint sentence makes the single ones redundant
         conclusions = [replace(v, text=f"{v.text} {v.reason}") if v.reason else v for v in conclusions]
     return sorted(conclusions, key=lambda verdict: -verdict.ratio)
 
 
-def together(run: Run, conclusions: Sequence[Conclusion]) -> str:
+def joint_statement(run: Run, conclusions: Sequence[Conclusion]) -> str:
     """Sentence on what several strategies have in common; empty when there is none."""
     chance = [verdict for verdict in conclusions if verdict.chance]
     if len(conclusions) < 2 or run.baseline is None or not chance:
@@ -90,7 +90,7 @@ def comparisons(run: Run, metric: str) -> dict[str, CurveComparison]:
     return {name: result for name, result in results.items() if result is not None}
 
 
-def trust(run: Run, metric: str = "accuracy") -> str:
+def too_few_seeds(run: Run, metric: str = "accuracy") -> str:
     """Warning about too few seeds for significant verdicts; empty with enough seeds or without a comparison."""
     compared = comparisons(run, metric)
     seeds = min((len(result.seeds) for result in compared.values()), default=ENOUGH_SEEDS)

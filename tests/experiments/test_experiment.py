@@ -397,7 +397,7 @@ def test_wrong_parts_are_refused_with_what_to_give(changes: dict[str, Any], mess
 
 
 def test_seeds_are_any_sequence_and_written_as_a_list() -> None:
-    assert experiment(seeds=range(2)).described()["seeds"] == [0, 1]
+    assert experiment(seeds=range(2)).stored_config()["seeds"] == [0, 1]
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "x" * 300, "a\0b"])
@@ -420,3 +420,17 @@ def test_session_of_a_cell_is_the_same_wherever_it_is_opened(tmp_path: Path) -> 
         names = ("learner", "strategy", "seed", "budget", "save_model", "candidates")
         assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
         assert (ours.hide_labels, theirs.hide_labels) == (True, False)  # a person is not asked from the data
+
+
+def test_report_is_written_by_the_function_that_is_passed_in(tmp_path: Path) -> None:
+    written: list[Path] = []
+
+    def write(folder: Path) -> Path:
+        written.append(folder)
+        return folder / "other.txt"
+
+    assert experiment(tmp_path, report=True).run(write_report=write).report == tmp_path / "other.txt"
+    assert written == [tmp_path]
+    assert not (tmp_path / "report.html").exists()
+    assert experiment(tmp_path, report=False).run(write_report=write).report is None
+    assert written == [tmp_path]

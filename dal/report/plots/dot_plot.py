@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dal.report.series import Series, short
-from dal.report.shapes import Dot, Drawing, Frame, Line, Shape, Text, box
+from dal.report.shapes import Dot, Drawing, Frame, Line, Shape, Text, rectangle
 
 #: Largest number of lines that remain readable.
 MAX_LINES = 40
@@ -32,7 +32,7 @@ def dot_plot(values: Values, series: Sequence[Series], heading: str, *, width: f
     shapes: list[Shape] = [Text("heading", "ink", 0, 16, heading), *_ruler(frame)]
     for i, s in enumerate(series):
         x, y = 6 + (i % columns) * (width - 6) / columns, 36 + 16.0 * (i // columns)
-        shapes += [Dot("point", s.paint, x, y - 4, 4.5), Text("small", s.paint, x + 9, y, short(s.name))]
+        shapes += [Dot("point", s.color_name, x, y - 4, 4.5), Text("small", s.color_name, x + 9, y, short(s.name))]
     for i, name in enumerate(order):
         shapes += _line(name, values[name], series, frame, top + 20 * i + 10)
     lines = (f"{name}: {', '.join(f'{who} {score:.3f}' for who, score in values[name].items())}." for name in order)
@@ -56,7 +56,7 @@ def _line(name: str, scores: Mapping[str, float], series: Sequence[Series], fram
     for s in reversed(series):
         if s.name in scores:
             tip = f"{name}, {s.name}: {scores[s.name]:.3f}"
-            shapes.append(Dot("point", s.paint, frame.at(scores[s.name], 0)[0], y, 4.5, tip))
+            shapes.append(Dot("point", s.color_name, frame.at(scores[s.name], 0)[0], y, 4.5, tip))
     return shapes
 
 
@@ -75,7 +75,7 @@ def overlap_matrix(names: Sequence[str], shares: Mapping[tuple[str, str], float]
             x, y = left + size * j, top + size * i
             if share is not None:
                 tip = f"{one} and {other}: {100 * share:.0f} %"
-                shapes.append(box("cell", "s0", x, y, size - 2, size - 2, tip=tip, opacity=0.08 + 0.5 * share))
+                shapes.append(rectangle("cell", "s0", x, y, size - 2, size - 2, tip=tip, opacity=0.08 + 0.5 * share))
                 shapes.append(Text("small", "ink", x + size / 2 - 1, y + size / 2 + 4, f"{100 * share:.0f}", "middle"))
     pairs = [
         f"{a} and {b}: {100 * shares[a, b]:.0f} %." for i, a in enumerate(names) for b in names[:i] if (a, b) in shares

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dal.evaluation.extrapolation import PowerLaw
-from dal.report.series import Series, apart, capital, short
-from dal.report.shapes import Dot, Drawing, Frame, Line, Shape, Text, across, upright
+from dal.report.series import Series, capital, short, spread_apart
+from dal.report.shapes import Dot, Drawing, Frame, Line, Shape, Text, x_axis, y_axis
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ def forecast_plot(
     xs = (min(m.labels[0] for m in means), max(m.labels[-1] for m in means) + more)
     frame = Frame(xs, (min(scores) - pad, max(scores) + pad), 44, width - right, 34, height - 40)
     shapes: list[Shape] = [Text("heading", "ink", 0, 16, f"{capital(metric)}, measured and predicted")]
-    shapes += upright(frame) + across(frame, "labels")
+    shapes += y_axis(frame) + x_axis(frame, "labels")
     ends = []
     for i, line in enumerate(lines):
-        mean, color = line.series.band.mean, line.series.paint
+        mean, color = line.series.band.mean, line.series.color_name
         last, end = mean.labels[-1], mean.labels[-1] + more
         shapes.append(Line("mean", color, frame.path([*zip(mean.labels, mean.scores, strict=True)])))
         steps = [last + more * j / 20 for j in range(21)]
@@ -44,8 +44,8 @@ def forecast_plot(
         tip = f"{line.series.name}, {end:.0f} labels: {line.law(end):.3f} predicted, {line.low:.3f} to {line.high:.3f}"
         shapes.append(Dot("point", color, x, y, 4, tip))
         ends.append((x, y))
-    for line, (x, _), y in zip(lines, ends, apart([y for _, y in ends], 16, frame.bottom - 2), strict=True):
-        shapes.append(Text("name", line.series.paint, x + 12, y + 4, short(line.series.name)))
+    for line, (x, _), y in zip(lines, ends, spread_apart([y for _, y in ends], 16, frame.bottom - 2), strict=True):
+        shapes.append(Text("name", line.series.color_name, x + 12, y + 4, short(line.series.name)))
     description = " ".join(
         f"{a.series.name}: {a.law(m.labels[-1] + more):.3f} predicted with {m.labels[-1] + more:.0f} labels, "
         f"{a.low:.3f} to {a.high:.3f}."

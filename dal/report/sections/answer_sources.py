@@ -53,10 +53,6 @@ def _answers(sources: Sources, names: Iterable[str]) -> float:
     return sum(sources[name]["answers"] or 0.0 for name in names if name in sources)
 
 
-def _people(sources: Sources) -> list[str]:
-    return [name for name in sources if name not in (MACHINE, WEAK)]
-
-
 def _words(by_strategy: Mapping[str, Sources]) -> str:
     """Who gave the answers: one sentence for each strategy, or a single one if all are alike."""
     kinds = {name for sources in by_strategy.values() for name, totals in sources.items() if totals["answers"]}
@@ -66,7 +62,8 @@ def _words(by_strategy: Mapping[str, Sources]) -> str:
         return f"All answers came from people ({listed(sorted(kinds))})."
     sentences = []
     for name, sources in by_strategy.items():
-        people, total = _answers(sources, _people(sources)), _answers(sources, sources)
+        people = _answers(sources, [source for source in sources if source not in (MACHINE, WEAK)])
+        total = _answers(sources, sources)
         if total:
             sentences.append(f"{name} sent {people:,.0f} of {total:,.0f} answers ({share(people / total)}) to people.")
     simulated = " Simulated answers count as people’s." if "simulated" in kinds else ""

@@ -22,16 +22,12 @@ def section(run: Run) -> Section | None:
         )
         for key, series in measured.items()
     ]
-    spaces = sorted({str(b["space"]) for c in run.cells for r in c.records if (b := _batch(r)) and b.get("space")})
+    batches = [batch for c in run.cells for r in c.records if isinstance(batch := r.get("batch"), Mapping)]
+    spaces = sorted({str(batch["space"]) for batch in batches if batch.get("space")})
     where = f" Distances are between {' or '.join(spaces)}." if spaces else ""
     meanings = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in measured)
     note = Statement(f"{meanings[:1].upper()}{meanings[1:]}.{where}")
     return Section("batches", "Batch measures", "Batches", (PlotRow(tuple(plots), small=True), note))
-
-
-def _batch(record: Mapping[str, object]) -> Mapping[str, object] | None:
-    batch = record.get("batch")
-    return batch if isinstance(batch, Mapping) else None
 
 
 def overlap(run: Run) -> Section | None:

@@ -8,7 +8,7 @@ from dal.report.plots.curve_plot import curves
 from dal.report.plots.reliability import Bins, pooled, reliability
 from dal.report.run_reading import Record, Run
 from dal.report.sections.quality import at_the_end, mean
-from dal.report.series import of_run, paint, short
+from dal.report.series import color_name_of, of_run, short
 from dal.report.wording import slug
 
 _SCORES = ("ece", "ace", "log_loss", "brier")
@@ -46,7 +46,9 @@ def _diagrams(run: Run) -> list[Plot]:
     for name in run.strategies:
         several = [bins for cell in run.of(name) if (bins := _bins(cell.last)) is not None]
         if several:
-            plots.append(Plot(f"reliability-{slug(name)}", reliability(pooled(several), short(name), paint(run, name))))
+            plots.append(
+                Plot(f"reliability-{slug(name)}", reliability(pooled(several), short(name), color_name_of(run, name)))
+            )
     return plots
 
 

@@ -6,7 +6,7 @@ from dal.report.measures import METRICS, figure_of, number
 from dal.report.page_parts import Panel, Part, Plot, Section, Statement, Table, TableColumn, tabs
 from dal.report.plots.dot_plot import MAX_LINES, dot_plot
 from dal.report.run_reading import Run
-from dal.report.series import Series, place
+from dal.report.series import Series, palette_index
 from dal.report.wording import slug
 
 
@@ -145,7 +145,7 @@ def _plot(run: Run, found: Mapping[str, Broken], heading: str, main: str, name: 
             score = figures[main]
             if score is not None:
                 values.setdefault(each, {})[strategy] = score
-    series = [Series(strategy, (), place(run, strategy)) for strategy in found]
+    series = [Series(strategy, (), palette_index(run, strategy)) for strategy in found]
     if not values:
         return None
     return Plot(name, dot_plot(values, series, heading, width=720), dot_plot(values, series, heading, width=330))
