@@ -24,7 +24,7 @@ COLD_START = Phases(first=ClusterCenters(), then=Margin(), until=20, classes=2)
 
 
 @pytest.mark.parametrize(
-    ("labels", "per_class", "acting_strategy"),
+    ("labels", "per_class", "acting"),
     [
         (0, (0, 0, 0), ClusterCenters()),
         (19, (10, 9, 0), ClusterCenters()),
