@@ -4,12 +4,14 @@ import builtins
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import material
 import pytest
 
 from dal.cli import main
 from dal.config.plugins import STRATEGIES, found
+from dal.stopping import History
 from dal.strategy import RoundState
 from dal.testing import check_strategy
 
@@ -100,6 +102,33 @@ def test_table_of_strategies_names_every_one_that_is_built_in() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+    for target, _, heading in re.findall(r"\]\(([^)#]*)(#([^)]+))?\)", (ROOT / page).read_text(encoding="utf-8")):
         if "://" not in target:
-            assert ((ROOT / page).parent / target).exists(), target
+            file = (ROOT / page).parent / target if target else ROOT / page
+            assert file.exists(), target
+            assert not heading or heading in headings(file), f"{target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of the headings of a page, as GitHub forms them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_design_names_files_that_exist_and_every_folder() -> None:
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    files = {file.name for file in ROOT.glob("dal/**/*.py")} | {file.name for file in ROOT.glob("tests/*.py")}
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.py)`", text)}
+    assert len(named) > 60
+    assert named - files == set()
+    folders = {file.parent.relative_to(ROOT).as_posix() for file in ROOT.glob("dal/*/__init__.py")}
+    assert [folder for folder in sorted(folders) if f"`{folder}/`" not in text] == []
+
+
+def test_stopping_rule_of_the_guide_runs() -> None:
+    (code,) = [block for block in blocks("docs/stopping.md", "python") if "StoppingRule" in block]
+    names: dict[str, Any] = {}
+    exec("from dataclasses import dataclass\nfrom dal.stopping import History, StoppingRule, Verdict\n" + code, names)
+    rule = names["Enough"](min_labels=3)
+    assert rule.judge(History(({"class_counts": [3, 4]},))).stop
+    assert not rule.judge(History(({"class_counts": [2, 4]},))).stop

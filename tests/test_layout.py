@@ -3,8 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -88,15 +87,56 @@ def test_at_most_ten_files_lie_in_the_package_itself() -> None:
     assert len(list(ROOT.glob("*.py"))) <= 10
 
 
+def repeated_names(files: Iterable[Path]) -> list[str]:
+    """The names of several files below `dal`, except of one in each of `TWINS`."""
+    folders: dict[str, list[str]] = {}
+    for file in files:
+        if file.name != "__init__.py":
+            folders.setdefault(file.name, []).append(file.parts[0])
+    return sorted(name for name, found in folders.items() if len(found) > 1 and sorted(found) != sorted(TWINS))
+
+
 def test_no_two_files_have_one_name() -> None:
-    seen = Counter(
-        file.name
-        for file in MODULES.values()
-        if file.name != "__init__.py" and file.relative_to(ROOT).parts[0] not in TWINS
-    )
-    for folder in TWINS:
-        assert max(Counter(file.name for file in (ROOT / folder).rglob("*.py")).values()) == 1
-    assert [name for name, count in seen.items() if count > 1] == []
+    assert repeated_names(file.relative_to(ROOT) for file in MODULES.values()) == []
+
+
+def test_check_of_names_finds_repeated_ones() -> None:
+    twins = ["functional/joint.py", "strategies/joint.py", "llm/__init__.py", "data/__init__.py"]
+    assert repeated_names(map(Path, twins)) == []
+    assert repeated_names(map(Path, [*twins, "report/joint.py"])) == ["joint.py"]
+    assert repeated_names(map(Path, ["report/sections/batches.py", "strategies/batches.py"])) == ["batches.py"]
+    assert repeated_names(map(Path, ["functional/a.py", "functional/inner/a.py"])) == ["a.py"]
+
+
+#: Folders that may import the report, and the one function below them that does so when it is called.
+ABOVE_REPORT = {"report", "commands"}
+DEFAULT_REPORT = "dal.experiments.html_report"
+
+
+def report_imports(source: str) -> list[str]:
+    """The imports of `dal.report` in a module, those inside functions included."""
+    imported = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            imported += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+    return [name for name in imported if f"{name}.".startswith("dal.report.")]
+
+
+def test_report_is_passed_in_from_above() -> None:
+    modules = [
+        name
+        for name, file in MODULES.items()
+        if file.relative_to(ROOT).parts[0] not in ABOVE_REPORT and report_imports(file.read_text())
+    ]
+    assert modules == [DEFAULT_REPORT]
+
+
+def test_check_of_report_imports_finds_them() -> None:
+    source = "def late():\n    from dal import report\n    from dal.report import page\n    import dal.report.page\n"
+    assert len(report_imports(source)) == 3
+    assert report_imports("from dal.reporter import Console\nimport dal.experiments\n") == []
 
 
 def test_evaluation_reads_columns_and_not_the_store() -> None:

@@ -24,19 +24,26 @@ WORDS = {
     r"leans? to the": "regularised towards",
     r"that they are divided by": "divisor of",
     r"so many of so many": "a binomial proportion",
+    r"whence|whither|thither|unto|betwixt|aught|naught|forthwith|albeit|henceforth|heretofore": "modern English",
+    r"wherein|whereby|therein|therefrom|whereupon|thereupon|whomsoever|whatsoever|athwart": "modern English",
+    r"(?:hold|holds|held) the truth": "cover the true value",
+    r"told from": "distinguished from",
+    r"answers? in words": "has text responses",
+    r"without a word": "silently, without a warning",
+    r"what came": "the later measurement",
 }
 
 PYTHON = sorted([*ROOT.glob("dal/**/*.py"), *ROOT.glob("scripts/**/*.py")])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+TEMPLATES = sorted([*ROOT.glob("dal/**/*.html"), *ROOT.glob("docs/example/*.html")])
+CONFIGS = sorted(ROOT.glob("configs/*.yaml"))
 
 
 def prose_of(source: str) -> Iterator[tuple[int, str]]:
-    """The docstrings and comments of a module with their lines, without code between backquotes."""
+    """The docstrings, messages (strings with a space) and comments of a module, with their lines."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            text = ast.get_docstring(node, clean=False)
-            if text:
-                yield getattr(node, "lineno", 1), text
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
@@ -66,6 +73,16 @@ def test_module_is_written_in_plain_words(file: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_messages_are_prose_and_names_are_not() -> None:
+    source = '"""Doubts."""\nrename = {"doubts": 1}\nprint(f"{rename} is drawn anew")  # by lot\n'
+    assert [text for _, text in prose_of(source)] == [" is drawn anew", "# by lot"]
+
+
+def test_pages_templates_and_configs_are_checked() -> None:
+    names = {str(file.relative_to(ROOT)) for file in [*PAGES, *TEMPLATES, *CONFIGS]}
+    assert names >= {"README.md", "docs/design.md", "dal/report/report.html", "configs/quickstart.yaml"}
+
+
+@pytest.mark.parametrize("file", [*PAGES, *TEMPLATES, *CONFIGS], ids=lambda file: str(file.relative_to(ROOT)))
 def test_page_is_written_in_plain_words(file: Path) -> None:
     assert unwanted(file.read_text("utf-8")) == []

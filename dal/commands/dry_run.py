@@ -10,7 +10,8 @@ from typing import Any
 from dal.commands.terminal import visible
 from dal.data import Rows, Splits
 from dal.experiments.comparison import Comparison
-from dal.experiments.experiment import Cell, Experiment
+from dal.experiments.experiment import Experiment
+from dal.experiments.results import Cell
 from dal.llm.clients.client import Client, PriceBound
 from dal.llm.clients.hosted import HostedClient
 from dal.llm.llm_learner import LLMLearner

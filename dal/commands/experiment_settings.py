@@ -149,14 +149,14 @@ def _require_same(experiment: "Experiment", folder: Path) -> None:
 def kept_config(experiment: "Experiment") -> dict[str, Any]:
     """The config to store in a `dal ask` folder: the experiment without the keys that may change."""
     from dal.config.stored import describe
-    from dal.experiments.experiment import FREE
+    from dal.experiments.folder_config import FREE
 
     return {key: value for key, value in describe(experiment).items() if key not in FREE}
 
 
 def open_session(experiment: "Experiment", folder: Path) -> "Session":
     """Open the session of a `dal ask` folder."""
-    from dal.experiments.experiment import Cell
+    from dal.experiments.results import Cell
 
     return experiment.session(Cell(folder.name, experiment.strategy, experiment.seeds[0]), folder, simulated=False)
 

@@ -13,7 +13,8 @@ from dal.config import settings_tree as tree
 from dal.config.class_names import near
 from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
-from dal.experiments.experiment import Cell, Experiment
+from dal.experiments.experiment import Experiment
+from dal.experiments.results import Cell
 from dal.learner import SILENT, Monitor, Prepared
 from dal.session import Session
 from dal.store.run_folder import LABELS

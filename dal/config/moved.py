@@ -1,7 +1,7 @@
 """What modules, classes and options were called in earlier versions, and what they are called now.
 
-Stored files of existing folders are read under both names, without a word. In a user's own config and code an old name
-works until version 0.3, and warns once.
+Stored files of existing folders are read under both names without a warning. In a user's own config and code an old
+name works until version 0.3, and warns once.
 """
 
 import functools
@@ -142,6 +142,14 @@ MODULES: dict[str, str] = {
     "dal.report.sections.curves": "dal.report.sections.learning_curves",
     "dal.report.plots.curves": "dal.report.plots.curve_plot",
     "dal.report.sections.calibration": "dal.report.sections.calibration_diagrams",
+    "dal.report.drawing": "dal.report.shapes",
+    "dal.report.plots.ahead": "dal.report.plots.forecast_plot",
+    "dal.report.plots.marks": "dal.report.plots.dot_plot",
+    "dal.report.sections.answered": "dal.report.sections.answer_sources",
+    "dal.report.sections.batches": "dal.report.sections.batch_measures",
+    "dal.report.sections.chosen": "dal.report.sections.selections",
+    "dal.report.sections.made": "dal.report.sections.provenance",
+    "dal.report.sections.needed": "dal.report.sections.label_savings",
     "dal.report.sections.successor": "dal.report.sections.successor_table",
 }
 
@@ -166,12 +174,19 @@ CLASSES: dict[str, str] = {
     "dal.evaluation.curves.Pairs": "dal.evaluation.curves.PairedCurves",
     "dal.evaluation.Drawn": "dal.evaluation.unbiased.WeightedSample",
     "dal.evaluation.doubts": "dal.evaluation.noise.label_issues",
+    "dal.evaluation.extrapolation.Distance": "dal.evaluation.extrapolation.LabelForecast",
+    "dal.evaluation.extrapolation.Outlook": "dal.evaluation.extrapolation.ScoreForecast",
     "dal.evaluation.noise.Doubts": "dal.evaluation.noise.LabelIssues",
     "dal.evaluation.noise.doubts": "dal.evaluation.noise.label_issues",
     "dal.evaluation.unbiased.Drawn": "dal.evaluation.unbiased.WeightedSample",
     "dal.events.State": "dal.store.events.StoreState",
     "dal.events.Work": "dal.store.events.AnnotationTotals",
     "dal.events.standing": "dal.store.events.current_answers",
+    "dal.experiment.Cell": "dal.experiments.results.Cell",
+    "dal.experiment.FREE": "dal.experiments.folder_config.FREE",
+    "dal.experiment.MEASURED": "dal.experiments.folder_config.MEASURED",
+    "dal.experiment.Results": "dal.experiments.results.Results",
+    "dal.experiment.sign": "dal.experiments.folder_config.check_config",
     "dal.functional.herding.Herd": "dal.functional.herding.HerdingState",
     "dal.functional.joint.Batch": "dal.functional.joint.JointBatch",
     "dal.functional.window.Pace": "dal.functional.window.WindowSchedule",
@@ -212,8 +227,17 @@ CLASSES: dict[str, str] = {
     "dal.present_model.PresentModel": "dal.session.current_model.CurrentModel",
     "dal.progress.Progress": "dal.session.pool_state.PoolState",
     "dal.proposals.apart": "dal.store.proposals.unbilled",
+    "dal.report.drawing.LOOKS": "dal.report.shapes.STYLES",
+    "dal.report.drawing.Look": "dal.report.shapes.Style",
+    "dal.report.drawing.Words": "dal.report.shapes.Text",
     "dal.report.parts.Column": "dal.report.page_parts.TableColumn",
+    "dal.report.parts.Fold": "dal.report.page_parts.Details",
     "dal.report.parts.Said": "dal.report.page_parts.Statement",
+    "dal.report.parts.Side": "dal.report.page_parts.PlotRow",
+    "dal.report.plots.ahead.Ahead": "dal.report.plots.forecast_plot.Forecast",
+    "dal.report.plots.ahead.ahead": "dal.report.plots.forecast_plot.forecast_plot",
+    "dal.report.plots.marks.marks": "dal.report.plots.dot_plot.dot_plot",
+    "dal.report.plots.marks.matrix": "dal.report.plots.dot_plot.overlap_matrix",
     "dal.report.price.Price": "dal.report.price.LabelPrice",
     "dal.report.reading.Cell": "dal.report.run_reading.CellRecord",
     "dal.report.verdict.Verdict": "dal.report.verdict.Conclusion",
@@ -274,6 +298,14 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     "dal.session.session.Session": {"leave": "export_model", "adopt": "import_model"},
     "dal.evaluation.dawid_skene.Consensus": {"judged": "predict"},
     "dal.oracle.Oracle": {"said": "annotate"},
+    "dal.experiments.comparison.Comparison": {"described": "stored_config"},
+    "dal.experiments.experiment.Experiment": {
+        "described": "stored_config",
+        "is_over": "is_finished",
+        "start_of": "initial_strategy",
+    },
+    "dal.evaluation.curves.Curve": {"upto": "truncated"},
+    "dal.stopping.backtest.Backtest": {"lost": "loss", "saved": "labels_saved"},
 }
 
 

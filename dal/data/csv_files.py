@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv
 
-from dal.data.file_source import TEXT, ColumnRequest, FileSource, gathered, refuse_other_encodings, utf8_fault
+from dal.data.file_source import TEXT, ColumnRequest, FileSource, collect_batches, refuse_other_encodings, utf8_fault
 from dal.data.label_values import SEPARATORS, reason, shown
 from dal.data.quotes import Contradiction, contradiction, is_quoted, stray_return
 from dal.errors import DataError, printable
@@ -212,7 +212,7 @@ def _read_csv(file: Path, wanted: ColumnRequest, form: _Form, block: int) -> Any
     with pa.csv.open_csv(
         file, read_options=form.reading(block), parse_options=form.parsing(), convert_options=convert
     ) as reader:
-        return gathered(reader, reader.schema)
+        return collect_batches(reader, reader.schema)
 
 
 def _without_apostrophes(table: Any, name: str, form: _Form) -> tuple[Any, tuple[str, ...]]:

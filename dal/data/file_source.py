@@ -122,7 +122,7 @@ def missing(path: str | Path) -> str:
     return f"{printable(str(file), 200)} does not exist{did_you_mean(file.name, names)}"
 
 
-def gathered(batches: Iterable[Any], schema: Any) -> Any:
+def collect_batches(batches: Iterable[Any], schema: Any) -> Any:
     """Collect record batches into a table, in memory if small, else in a temporary memory-mapped file."""
     held: list[Any] = []
     size = 0

@@ -10,7 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dal.data.file_source import LISTS, TEXT, ColumnRequest, FileSource, gathered, refuse_other_encodings, utf8_fault
+from dal.data.file_source import (
+    LISTS,
+    TEXT,
+    ColumnRequest,
+    FileSource,
+    collect_batches,
+    refuse_other_encodings,
+    utf8_fault,
+)
 from dal.data.label_values import reason, shown, text_of
 from dal.errors import DataError, printable
 from dal.store.bounded_json import MAX_DEPTH, parse_json
@@ -132,7 +140,7 @@ class _Records:
                 break
         label_type = LISTS if self.lists else TEXT
         schema = pa.schema([(column, label_type if column == self.label else TEXT) for column in self.columns])
-        table = gathered((batch.cast(schema) for batch in chain(held, batches)), schema)
+        table = collect_batches((batch.cast(schema) for batch in chain(held, batches)), schema)
         table = table.select([column for column in self.columns if column in self.seen])
         if not self.vectors or self.label is None:
             return table

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from dal.data.csv_files import read_csv
-from dal.data.file_source import TEXT, ColumnRequest, FileSource, gathered, missing
+from dal.data.file_source import TEXT, ColumnRequest, FileSource, collect_batches, missing
 from dal.data.json_files import read_json
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, reason, shown
 from dal.errors import DalError, DataError, MissingExtraError, did_you_mean, printable
@@ -120,7 +120,7 @@ def _parquet(file: Path, wanted: ColumnRequest) -> FileSource:
     classes = _declared_classes(name, schema, wanted.label)
     try:
         wanted_schema = pa.schema([schema.field(column) for column in columns])
-        table = gathered(
+        table = collect_batches(
             (batch.select(columns) for batch in reader.iter_batches(columns=columns)), wanted_schema.remove_metadata()
         )
     except (pa.ArrowException, OSError) as error:

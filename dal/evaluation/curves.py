@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from dal.config.moved import accepts_old_attributes
 from dal.functional.checking import as_number, number
 
 #: Metrics where lower is better; for all others higher is better.
 LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
 
 
+@accepts_old_attributes
 @dataclass(frozen=True)
 class Curve:
     """A score as a function of the number of labels, for one seed or averaged over seeds.
@@ -34,7 +36,7 @@ class Curve:
             return None
         return float(np.interp(labels, self.labels, self.scores))
 
-    def upto(self, labels: float) -> "Curve":
+    def truncated(self, labels: float) -> "Curve":
         """The curve up to this number of labels, ending at an interpolated point."""
         kept = [point for point in zip(self.labels, self.scores, strict=True) if point[0] <= labels]
         score = self.at(labels)
@@ -221,7 +223,7 @@ def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> Pair
     budget = min(c.labels[-1] for pair in both for c in pair)
     if budget < start:
         return None
-    return PairedCurves(tuple(seeds), tuple((a.upto(budget), b.upto(budget)) for a, b in both), start, budget)
+    return PairedCurves(tuple(seeds), tuple((a.truncated(budget), b.truncated(budget)) for a, b in both), start, budget)
 
 
 def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric: str) -> CurveComparison | None:

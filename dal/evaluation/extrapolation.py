@@ -111,7 +111,7 @@ def predicted_gain(
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ScoreForecast:
     """A predicted score with its interval.
 
     Attributes:
@@ -128,7 +128,7 @@ class Outlook:
 
 
 @dataclass(frozen=True)
-class Distance:
+class LabelForecast:
     """Predicted number of further labels needed to reach a score, with its interval; None means never.
 
     Attributes:
@@ -152,7 +152,7 @@ def predicted_score(
     confidence: float = 0.9,
     samples: int = 1000,
     seed: int = 0,
-) -> Outlook:
+) -> ScoreForecast:
     """Predicted score after `more` labels, with a prediction interval of its measurement.
 
     The residual bootstrap of `predicted_gain`; another residual is added to the score of each sample, because the
@@ -168,7 +168,7 @@ def predicted_score(
     law, (ceilings, rises, best), noise = _drawn(labels, scores, samples, seed)
     reached = ceilings - rises * (1 + more / float(labels[-1])) ** -EXPONENTS[best] + noise
     low, high = np.quantile(reached.clip(0, 1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Outlook(law(float(labels[-1]) + more), float(low), float(high), law)
+    return ScoreForecast(law(float(labels[-1]) + more), float(low), float(high), law)
 
 
 def predicted_labels(
@@ -179,7 +179,7 @@ def predicted_labels(
     confidence: float = 0.9,
     samples: int = 1000,
     seed: int = 0,
-) -> Distance:
+) -> LabelForecast:
     """Predicted number of further labels after which the curve reaches `target`, at least 0; None for never.
 
     The interval is over the bootstrap laws of `predicted_gain`: a law whose ceiling is not above the target never
@@ -197,7 +197,7 @@ def predicted_labels(
     low, high = np.quantile(needed, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
     value = _needed(np.array([law.ceiling]), np.array([law.rise]), np.array([law.exponent]), target)[0]
     missing = [max(0.0, float(x) - last) if np.isfinite(x) else None for x in (value, low, high)]
-    return Distance(missing[0], missing[1], missing[2], law)
+    return LabelForecast(missing[0], missing[1], missing[2], law)
 
 
 def _needed(ceilings: Floats, rises: Floats, exponents: Floats, target: float) -> Floats:

@@ -8,14 +8,18 @@ from typing import Any
 
 from dal.config.allowed_code import code_folder
 from dal.config.kinds import COMPARISON
+from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
 from dal.experiments.console import Console, Quiet, duration
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
-from dal.experiments.experiment import Cell, Experiment, Results, sign
+from dal.experiments.experiment import Experiment
 from dal.experiments.first_round import FirstRounds
+from dal.experiments.folder_config import check_config
+from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
+from dal.experiments.results import Cell, Results
 from dal.learner import Prepared
 from dal.session.checked_arguments import is_whole, require_kind
 from dal.store.folder_lock import held
@@ -23,6 +27,7 @@ from dal.store.run_folder import check_folder, read_metrics
 from dal.strategy import Strategy, name_of
 
 
+@accepts_old_attributes
 @dataclass(frozen=True)
 class Comparison:
     """A grid of several strategies and a baseline over the same seeds. Each cell has its own run folder.
@@ -113,17 +118,18 @@ class Comparison:
             check_folder(folder / cell.name)
         return folder
 
-    def described(self) -> dict[str, Any]:
+    def stored_config(self) -> dict[str, Any]:
         """The content of `config.yaml`."""
-        config = self.experiment.described()
+        config = self.experiment.stored_config()
         del config["strategy"]
         return {"strategies": {name: describe(strategy) for name, strategy in self.named.items()}, **config}
 
-    def run(self, *, reporter: Quiet | None = None) -> Results:
+    def run(self, *, reporter: Quiet | None = None, write_report: ReportWriter = html_report) -> Results:
         """Run all cells, or read the finished ones from the folder.
 
         Args:
             reporter: reporter of the progress; by default the console, or none if the experiment is `quiet`.
+            write_report: writer of the report, which is called if the experiment has a folder and `report` is True.
 
         Raises:
             ConfigError: the folder holds another experiment, or the parts are incompatible.
@@ -140,14 +146,12 @@ class Comparison:
             shared.load()  # an invalid comparison is refused before anything is written
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
-                sign(folder, self.described(), COMPARISON, reporter)
+                check_config(folder, self.stored_config(), COMPARISON, reporter)
             grid = _Grid(self, folder, reporter)
             self._run_cells(grid, shared, check)
             report = None
             if folder is not None and self.experiment.report and any(grid.lines.values()):
-                from dal.report import write_report
-
-                report = Path(write_report(folder))
+                report = write_report(folder)
         reporter.summary(grid.lines)
         self._report_successor(grid.lines, folder, reporter)
         if report is not None:
@@ -157,7 +161,7 @@ class Comparison:
         return Results(grid.lines, folder, report)
 
     def _run_cells(self, grid: "_Grid", shared: "_Shared", check: InterruptCheck) -> None:
-        left = [cell for cell in self.cells if not self.experiment.is_over(grid.lines[cell.name])]
+        left = [cell for cell in self.cells if not self.experiment.is_finished(grid.lines[cell.name])]
         if left:
             executor = self._executor(shared, grid.reporter, min(self.jobs, len(left)))
             try:
@@ -166,7 +170,7 @@ class Comparison:
             finally:
                 executor.close()
         if shared.first is not None and not grid.failed:
-            shared.first.forget()
+            shared.first.remove()
 
     def _report_successor(self, lines: Mapping[str, Lines], folder: Path | None, reporter: Quiet) -> None:
         if self.experiment.successor is None:
@@ -186,7 +190,7 @@ class Comparison:
         if not self._in_subprocesses:
             return InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
         assert shared.folder is not None
-        code = code_folder(self.described())
+        code = code_folder(self.stored_config())
         if self.cluster is None:
             from dal.experiments.processes import Processes
 
@@ -217,7 +221,7 @@ class CellsFailed(DalError):
     exit_code = 1
 
     def __init__(self, failed: Mapping[str, str], folder: Path | None) -> None:
-        listed = "; ".join(f"{name}: {said}" for name, said in failed.items())
+        listed = "; ".join(f"{name}: {error}" for name, error in failed.items())
         again = "" if folder is None else f"; the rest is in {folder}, and the same command does what is missing"
         super().__init__(f"{len(failed)} of the cells failed: {listed}{again}")
 
@@ -267,7 +271,7 @@ class _Grid:
             cell.name: [] if folder is None else read_metrics(folder / cell.name) for cell in comparison.cells
         }
         self.failed: dict[str, str] = {}
-        self._finished = sum(comparison.experiment.is_over(lines) for lines in self.lines.values())
+        self._finished = sum(comparison.experiment.is_finished(lines) for lines in self.lines.values())
         self._began, self._ended = time.monotonic(), 0
         if self._finished:
             reporter.say(f"{self._finished} of {len(self.lines)} cells are finished already")
@@ -277,7 +281,7 @@ class _Grid:
         self._ended += 1
         name = ended.cell.name
         if ended.lines is None:
-            self.failed[name] = ended.said or "it ended without a word"
+            self.failed[name] = ended.error or "its process ended without an error message"
             self.reporter.say(f"{name} failed: {self.failed[name]}")
             return
         self.lines[name] = ended.lines

@@ -10,7 +10,7 @@ from dal.learner import Monitor
 _COLUMNS: Sequence[tuple[str, str, str]] = (
     ("round", "round", "d"),
     ("labels", "labels", "d"),
-    ("acting", "strategy", "s"),
+    ("acting_strategy", "strategy", "s"),
     ("accuracy", "accuracy", ".3f"),
     ("macro_f1", "macro-F1", ".3f"),
     ("log_loss", "logloss", ".3f"),
@@ -49,7 +49,7 @@ class Console(Quiet):
         from rich.console import Console as RichConsole
 
         self._console = RichConsole(highlight=False)
-        self._why = ""
+        self._reason = ""
 
     def say(self, text: str) -> None:
         """Print the line."""
@@ -57,7 +57,7 @@ class Console(Quiet):
 
     def cell(self, name: str, seed: int) -> None:
         """Print the column headers of the table."""
-        self._why = ""
+        self._reason = ""
         from rich.text import Text
 
         self._console.print(Text.assemble("\n", (_plain(name), "bold"), f", seed {seed}"))
@@ -68,10 +68,10 @@ class Console(Quiet):
         """Print one row of the table."""
         cells = [_cell(line.get(key), title, kind) for key, title, kind in _COLUMNS]
         self._console.print(" ".join(cells), soft_wrap=True, markup=False)
-        why = line.get("why") or ""
-        if why.split(":")[0] != self._why:
-            self._why = why.split(":")[0]
-            self.say(f"  {why}")
+        reason = line.get("reason") or ""
+        if reason.split(":")[0] != self._reason:
+            self._reason = reason.split(":")[0]
+            self.say(f"  {reason}")
         stopping = line.get("stopping", {})
         if stopping.get("stop"):
             self.say(f"stopped: {stopping['text']}")

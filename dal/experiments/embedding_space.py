@@ -115,7 +115,9 @@ class Space:
         session = self._session
         labeled = torch.zeros(len(session.pool), dtype=torch.bool)
         labeled[session.labeled_rows] = True
-        rows = torch.cat([first(self.order, labeled, MAP), first(self.order, ~labeled, MAP)])[:MAP].sort().values
+        rows = (
+            torch.cat([first_rows(self.order, labeled, MAP), first_rows(self.order, ~labeled, MAP)])[:MAP].sort().values
+        )
         ids = [session.pool.ids[row] for row in rows.tolist()]
         plane = principal_plane(self.points(rows))
         x, y = ([float(f"{value:.5g}") for value in column.tolist()] for column in plane.unbind(1))
@@ -137,6 +139,6 @@ def shuffled(ids: Sequence[str], seed: int, stream: int) -> Tensor:
     return torch.from_numpy(np.argsort(key, kind="stable").astype(np.int64))
 
 
-def first(order: Tensor, where: Tensor, most: int) -> Tensor:
+def first_rows(order: Tensor, where: Tensor, most: int) -> Tensor:
     """The first rows of `order`, (N,), for which `where`, (N,) bool, is True; at most `most`."""
     return order[where[order]][:most]

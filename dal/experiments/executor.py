@@ -15,16 +15,17 @@ from typing import Any, TypeAlias
 
 from dal.config.allowed_code import safe_environment
 from dal.errors import BusyError, DalError
-from dal.experiments.experiment import Cell, Experiment
+from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import InterruptCheck, Interrupted
+from dal.experiments.results import Cell
 from dal.store.folder_lock import Lock
 from dal.store.run_folder import read_metrics
 
 #: File in the folder of a cell with the output of its worker.
 LOG = "worker.log"
 
-_WATCHED = 0.2  # seconds between checks whether the parent process is alive
-_PATIENCE = 60.0  # seconds to wait for a worker whose parent has ended
+_POLL = 0.2  # seconds between checks whether the parent process is alive
+_TIMEOUT = 60.0  # seconds to wait for a worker whose parent has ended
 
 #: Lines of `metrics.jsonl`.
 Lines: TypeAlias = list[dict[str, Any]]
@@ -32,11 +33,11 @@ Lines: TypeAlias = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class CellResult:
-    """Result of a cell: its lines, or None and the error message `said` if it failed."""
+    """Result of a cell: its lines, or None and its error message if it failed."""
 
     cell: Cell
     lines: Lines | None
-    said: str = ""
+    error: str = ""
 
 
 class Executor(ABC):
@@ -76,7 +77,7 @@ class InProcessExecutor(Executor):
             except Interrupted:
                 raise
             except Exception as error:
-                ended = CellResult(cell, None, said_by(error))
+                ended = CellResult(cell, None, error_line(error))
             yield ended
 
 
@@ -116,14 +117,14 @@ class SubprocessExecutor(Executor):
                     for future in ended:
                         cell, message = running.pop(future), future.result()
                         lines = read_metrics(self._folder / cell.name)
-                        yield CellResult(cell, lines if self._experiment.is_over(lines) else None, message)
+                        yield CellResult(cell, lines if self._experiment.is_finished(lines) else None, message)
             finally:
                 if running:
                     self.stop()
 
 
 def run_worker(
-    folder: Path, name: str, environment: Mapping[str, str], code: Path | None, where: Path | None = None
+    folder: Path, name: str, environment: Mapping[str, str], code: Path | None, cwd: Path | None = None
 ) -> str:
     """Run a cell of a grid in its own process; return its error message, or "" on success.
 
@@ -132,7 +133,7 @@ def run_worker(
         name: name of the cell.
         environment: environment variables to add to those of this process.
         code: folder outside the installed packages from which classes of the grid were imported; None for none.
-        where: working directory of the process, to which relative paths of the config refer.
+        cwd: working directory of the process, to which relative paths of the config refer.
     """
     cell_folder = folder / name
     cell_folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def run_worker(
     command += [] if code is None else ["--allow-code", str(code)]
     with open(cell_folder / LOG, "w+", encoding="utf-8", errors="replace") as log:
         inherited = {**safe_environment(), **environment}
-        exit_code = _finished(Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=where))
+        exit_code = _finished(Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=cwd))
         log.seek(0)
         last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "")
     return "" if exit_code == 0 else last.removeprefix("dal: error: ") or f"its process ended with {exit_code}"
@@ -163,7 +164,7 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_WATCHED)
+            time.sleep(_POLL)
         os._exit(1)  # safe at any time, like a kill
 
     threading.Thread(target=watch, daemon=True).start()
@@ -175,7 +176,7 @@ def await_free(cell_folder: Path, check: InterruptCheck) -> None:
     Raises:
         BusyError: the folder is still in use after 60 seconds.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             return Lock(cell_folder).release()
@@ -183,7 +184,7 @@ def await_free(cell_folder: Path, check: InterruptCheck) -> None:
             if time.monotonic() > deadline:
                 raise
         check()
-        time.sleep(_WATCHED)
+        time.sleep(_POLL)
 
 
 def threads(jobs: int) -> int:
@@ -193,12 +194,12 @@ def threads(jobs: int) -> int:
     return max(1, torch.get_num_threads() // jobs)
 
 
-def limited_to(threads: int) -> dict[str, str]:
+def thread_limits(threads: int) -> dict[str, str]:
     """Environment variables that limit the threads of a process."""
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
-def said_by(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """An error as one line, with its class unless it is a `DalError`."""
     first = (str(error).splitlines() or [""])[0]
     return first if isinstance(error, DalError) else f"{type(error).__name__}: {first}"

@@ -1,8 +1,6 @@
 """Experiments: a strategy against a baseline over several seeds, answered by an oracle, resumable at any time."""
 
-import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from dal.config.kinds import CELL, RUN
+from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe, write_config
-from dal.data import Rows, Splits, TextData
-from dal.errors import ConfigError, DataError, SessionError, shortened
+from dal.data import Splits, TextData
+from dal.errors import ConfigError, SessionError
 from dal.experiments.console import Console, Quiet
-from dal.experiments.environment import record_environment
+from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings
+from dal.experiments.folder_config import FREE, MEASURED, check_config
+from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
-from dal.experiments.loggers import check_loggers, following
+from dal.experiments.loggers import check_loggers, open_loggers
+from dal.experiments.results import Cell, Results
 from dal.learner import SILENT, Learner, Monitor, Prepared
 from dal.oracle import Oracle
 from dal.oracles.answering import answer_pending
 from dal.oracles.simulated import Simulated
 from dal.oracles.weak_labels import LLMWeakLabels
-from dal.session.checked_arguments import check_needs, is_whole, loaded, reads_trained, require_classes, require_kind
+from dal.session.checked_arguments import check_needs, loaded, reads_trained, require_classes
 from dal.session.session import Session
 from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
@@ -38,48 +40,11 @@ if TYPE_CHECKING:
     from dal.experiments.first_round import FirstRounds
     from dal.experiments.round_record import RoundLines
 
-#: Fields that do not affect what a run computes; they may change when it is resumed, and are not stored.
-FREE = ("folder", "quiet", "report")
-
 #: Message for an experiment with weak labels whose data has labels to start from.
 UNUSED_WEAK_LABELS = "weak_labels is not used: the data has labels to start from"
 
-#: Fields that affect only the recorded measures; they are stored, and may change when a run is resumed.
-MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
-
-#: Maximum number of seeds; each is a cell with a folder of its own.
-MAX_SEEDS = 10_000
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One strategy with one seed. `name` is the name of its run folder."""
-
-    name: str
-    strategy: Strategy
-    seed: int
-
-
-@dataclass(frozen=True)
-class Results:
-    """Results of an experiment.
-
-    Attributes:
-        cells: lines of `metrics.jsonl` by cell name, such as "Margin-seed0".
-        folder: folder of the experiment; None for a run in memory.
-        report: path of the HTML report; None if none was written.
-    """
-
-    cells: Mapping[str, Sequence[Mapping[str, Any]]]
-    folder: Path | None = None
-    report: Path | None = None
-
-    def curve(self, cell: str, metric: str = "accuracy") -> list[tuple[int, float]]:
-        """Learning curve of a cell: (number of labels, metric) of each round."""
-        return [(int(line["labels"]), float(line[metric])) for line in self.cells[cell]]
-
-
+@accepts_old_attributes
 @dataclass(frozen=True)
 class Experiment:
     """A strategy and a baseline over the same seeds: `start` labels, then up to `rounds` batches, scored on the test.
@@ -154,48 +119,7 @@ class Experiment:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        self._check_kinds()
-        for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
-            value = getattr(self, name)
-            if not is_whole(value) or value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value!r}")
-        for name in MEASURED[2:]:
-            price = getattr(self, name)
-            if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
-                raise ConfigError(f"{name} must be at least 0, got {price!r}")
-        as_candidates(self.candidates)
-        seeds = list(self.seeds) if isinstance(self.seeds, Iterable) and not isinstance(self.seeds, str) else []
-        if len(seeds) > MAX_SEEDS:
-            raise ConfigError(f"seeds: {len(seeds):,} are more than the {MAX_SEEDS:,} that a run may have")
-        if not seeds or not all(map(is_whole, seeds)) or min(seeds) < 0 or len(set(seeds)) != len(seeds):
-            raise ConfigError(
-                f"seeds must be distinct numbers that are not negative, at least one, got {shortened(repr(self.seeds))}"
-            )
-        object.__setattr__(self, "seeds", seeds)
-
-    def _check_kinds(self) -> None:
-        """Check the types of all parts, so that no error appears in the middle of a run."""
-        data: Any = self.data
-        if isinstance(data, type) or not (hasattr(data, "load") or hasattr(data, "pool")):
-            loaded(data)  # raises the error
-        require_kind(self.learner, Learner, "learner", "ProbeLearner()")
-        require_kind(self.strategy, Strategy, "strategy", "Margin()")
-        require_kind(self.cold_start, Strategy, "cold_start", "Random()")
-        optional: tuple[tuple[str, Any, str], ...] = (
-            ("baseline", Strategy, "Random()"),
-            ("oracle", Oracle, "Simulated()"),
-            ("weak_labels", LLMWeakLabels, "LLMWeakLabels(labeler)"),
-            ("stop", StoppingRule, "Labels(max_labels=200)"),
-            ("successor", Learner, "TfidfLearner()"),
-            ("candidates", int | Candidates, "1000"),
-            ("folder", str | os.PathLike, "'my-run'"),
-        )
-        for name, kind, example in optional:
-            value = getattr(self, name)
-            if value is not None:
-                require_kind(value, kind, name, example)
-        if self.folder is not None and not str(self.folder):
-            raise ConfigError("folder is empty: name a folder, or leave it out to keep everything in memory")
+        object.__setattr__(self, "seeds", check_settings(self))
 
     @property
     def cells(self) -> list[Cell]:
@@ -207,12 +131,19 @@ class Experiment:
             strategies.append((other if other != name else f"{other}-baseline", self.baseline))
         return [Cell(f"{name}-seed{seed}", strategy, seed) for seed in self.seeds for name, strategy in strategies]
 
-    def run(self, *, config: Mapping[str, Any] | None = None, reporter: Quiet | None = None) -> Results:
+    def run(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        reporter: Quiet | None = None,
+        write_report: ReportWriter = html_report,
+    ) -> Results:
         """Run all cells, or read the finished ones from the folder.
 
         Args:
-            config: content of `config.yaml`; by default `described()`.
+            config: content of `config.yaml`; by default `stored_config()`.
             reporter: reporter of the progress; by default the console, or none if `quiet`.
+            write_report: writer of the report, which is called if the experiment has a folder and `report` is True.
 
         Raises:
             ConfigError: the folder holds another experiment, or the parts are incompatible.
@@ -227,10 +158,15 @@ class Experiment:
             splits = self.load()  # an invalid experiment is refused before anything is written
         with held(folder), interruptible(folder) as check:
             if folder is not None:
-                sign(folder, dict(config or self.described()), RUN, reporter)
-            finished = folder is not None and all(self.is_over(read_metrics(folder / cell.name)) for cell in self.cells)
+                check_config(folder, dict(config or self.stored_config()), RUN, reporter)
+            finished = folder is not None and all(
+                self.is_finished(read_metrics(folder / cell.name)) for cell in self.cells
+            )
             lines = self._run_cells(folder, reporter, check, splits)
-            report = self._report(folder, current=finished)
+            report = None
+            if folder is not None and self.report:
+                page = folder / "report.html"
+                report = page if finished and page.exists() else write_report(folder)
         reporter.summary(lines)
         if report is not None:
             reporter.say(f"\nreport: {report}")
@@ -260,12 +196,12 @@ class Experiment:
             lines[cell.name] = [] if cell_folder is None else read_metrics(cell_folder)
             for line in lines[cell.name]:
                 reporter.round(line)
-            if not self.is_over(lines[cell.name]):
+            if not self.is_finished(lines[cell.name]):
                 splits = splits or self.load()
                 lines[cell.name] = self.run_cell(cell, cell_folder, splits, prepared, reporter, check)
         return lines
 
-    def is_over(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+    def is_finished(self, lines: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a cell has all its rounds, or was ended by the stopping rule."""
         verdict = lines[-1].get("stopping") if lines else None
         return len(lines) > self.rounds or bool(isinstance(verdict, Mapping) and verdict.get("stop"))
@@ -290,43 +226,12 @@ class Experiment:
             check_rule(self.stop, splits)
         if oracle.hides_labels and (splits.test is None or not bool(splits.test.known.any())):
             raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
-        self._require_rows(pool, oracle)
+        check_pool_size(self, pool, oracle)
         return splits
 
-    def _require_rows(self, pool: Rows, oracle: Oracle) -> None:
-        """Check that the pool has enough rows to query."""
-        fewer = "lower start, batch or rounds, or give more rows"
-        if oracle.hides_labels:
-            wanted = self.start + self.rounds * self.batch
-            if len(pool) < wanted:
-                raise DataError(
-                    f"{pool.source} has {len(pool)} rows, fewer than the {wanted} labels asked for: {fewer}"
-                )
-            return
-        given = int(pool.known.sum())
-        wanted, left = self.rounds * self.batch + (0 if given else self.start), len(pool) - given
-        if left >= wanted:
-            return
-        answerer = type(oracle).__name__
-        if not left:
-            raise DataError(
-                f"all {len(pool)} rows of {pool.source} have a label already, and {answerer} is only asked for rows "
-                f"without one: give rows without a label, hide the labels (hide_labels: true, where {answerer} has "
-                "it), or leave out the oracle, so that the labels in the data are hidden and answer"
-            )
-        raise DataError(
-            f"{pool.source} has {left} rows without a label, fewer than the {wanted} labels asked for of {answerer}: "
-            f"{fewer}"
-        )
-
     def _oracle(self, splits: Splits) -> Oracle:
-        missing = int((~splits.pool.known).sum())
-        hides = self.oracle is None or self.oracle.hides_labels
-        if hides and missing:
-            raise ConfigError(
-                f"{missing} of {len(splits.pool)} rows of the pool have no label, so nobody can answer for them: give "
-                "an oracle, or let a person answer with `dal ask` and `dal tell`"
-            )
+        if self.oracle is None or self.oracle.hides_labels:
+            check_labels_known(splits.pool)
         return self.oracle or Simulated()
 
     def session(
@@ -364,19 +269,19 @@ class Experiment:
             prepared=prepared,
         )
 
-    def ask(self, session: Session, n: int, *, weakly: bool = True, measured: bool = False) -> Tensor:
+    def ask(self, session: Session, n: int, *, use_weak_labels: bool = True, measured: bool = False) -> Tensor:
         """Select the next rows to label, (n,) int64. The first batch may come from `weak_labels` or the cold start.
 
         Args:
             session: session of a cell, from `session`.
             n: batch size.
-            weakly: start with `weak_labels` if the experiment has them.
+            use_weak_labels: start with `weak_labels` if the experiment has them.
             measured: see `Session.ask`.
         """
-        if weakly and self.weak_labels is not None and not session.round and not session.given:
+        if use_weak_labels and self.weak_labels is not None and not session.round and not session.given:
             self.weak_labels.begin(session, n)
             return session.pending
-        return session.ask(n, strategy=self.start_of(session), measured=measured)
+        return session.ask(n, strategy=self.initial_strategy(session), measured=measured)
 
     def run_cell(
         self,
@@ -401,11 +306,15 @@ class Experiment:
         """
         oracle = self._oracle(splits)
         if folder is not None:
-            write_config(folder, self._cell_config(cell), kind=CELL, ignored=MEASURED)
+            settings = {
+                key: value for key, value in self.stored_config().items() if key not in (*FREE, "baseline", "seeds")
+            }
+            settings |= {"strategy": describe(cell.strategy), "seed": cell.seed}
+            write_config(folder, settings, kind=CELL, ignored=MEASURED)
         monitor = reporter.monitor(check)
         with (
             self.session(cell, folder, data=splits, monitor=monitor, prepared=prepared) as session,
-            following(self.loggers or (), folder, cell.name, session.metrics) as log,
+            open_loggers(self.loggers or (), folder, cell.name, session.metrics) as log,
         ):
             lines, given = self._lines(session), session.given
             if given and self.weak_labels is not None:
@@ -414,8 +323,13 @@ class Experiment:
                 check()
                 asked = round + (0 if given else 1)  # batches that belong to the rounds up to this one
                 if session.round < asked:
-                    weakly = self.common_start or cell.strategy != self.baseline
-                    self.ask(session, self.start if round == 0 else self.batch, weakly=weakly, measured=True)
+                    use_weak_labels = self.common_start or cell.strategy != self.baseline
+                    self.ask(
+                        session,
+                        self.start if round == 0 else self.batch,
+                        use_weak_labels=use_weak_labels,
+                        measured=True,
+                    )
                 answer_pending(oracle, session, check)
                 if len(session.pending):
                     raise SessionError(
@@ -427,12 +341,12 @@ class Experiment:
                 common = first if round == 0 and oracle.hides_labels else None
                 line = made() if common is None else common.line(session, made, check)
                 line = lines.completed(line, batch)
-                if self.is_over([*session.metrics, line]):
+                if self.is_finished([*session.metrics, line]):
                     line |= lines.measures.at_end()
                 log(line)  # before the record: after a kill in between, the round and this call are repeated
                 session.record(line)
                 reporter.round(session.metrics[-1])
-                if self.is_over(session.metrics):
+                if self.is_finished(session.metrics):
                     break
             return session.metrics
 
@@ -445,7 +359,7 @@ class Experiment:
         measures = Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
         return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
-    def start_of(self, session: Session) -> Strategy | None:
+    def initial_strategy(self, session: Session) -> Strategy | None:
         """The cold start if it applies, else None.
 
         It applies while nothing is labeled, with a common start or if the strategy needs a trained model.
@@ -455,44 +369,10 @@ class Experiment:
         )
         return self.cold_start if cold else None
 
-    def described(self) -> dict[str, Any]:
+    def stored_config(self) -> dict[str, Any]:
         """The content of `config.yaml`, with all defaults filled in."""
         config: dict[str, Any] = describe(self)
         if not isinstance(self.data, TextData):  # rows built in Python are described by their fingerprints
             parts = ("pool", "test", "validation")
             config["data"] = {part: describe(getattr(self.data, part, None)) for part in parts}
         return config
-
-    def _cell_config(self, cell: Cell) -> dict[str, Any]:
-        config = self.described()
-        for key in (*FREE, "baseline", "seeds"):
-            del config[key]
-        return {**config, "strategy": describe(cell.strategy), "seed": cell.seed}
-
-    def _report(self, folder: Path | None, *, current: bool) -> Path | None:
-        """Write the report, unless an existing one is `current`; return its path, or None without a report."""
-        if folder is None or not self.report:
-            return None
-        if current and (folder / "report.html").exists():
-            return folder / "report.html"
-        from dal.report import write_report
-
-        return Path(write_report(folder))
-
-
-def sign(folder: Path, config: Mapping[str, Any], kind: str, reporter: Quiet) -> None:
-    """Write the config and the environment to a folder, or check that they match those of the folder.
-
-    A changed environment is only reported.
-
-    Raises:
-        ConfigError: the folder holds another experiment.
-    """
-    kept = {key: value for key, value in config.items() if key not in FREE}
-    write_config(folder, kept, kind=kind, ignored=(*FREE, *MEASURED))
-    changed = record_environment(folder)
-    if changed:
-        reporter.say(
-            f"{folder} was begun with other {', '.join(changed)}: nothing is lost or asked twice, but choices may "
-            "differ from an uninterrupted run's"
-        )

@@ -15,6 +15,7 @@ from dal.experiments.interrupts import InterruptCheck
 from dal.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.folder_lock import Lock
+from dal.store.metrics_line import MetricsLine
 
 _FOLDER = ".first"  # subfolder of the grid's folder
 _LINE = "line.json"
@@ -46,17 +47,16 @@ class FirstRounds:
             check: called while another process computes the round; raises to interrupt.
         """
         round_folder = self.folder / _FOLDER / _digest(session)
-        with _alone(round_folder, check):
+        with _exclusive(round_folder, check):
             path = round_folder / _LINE
             if path.exists() and session.import_model(round_folder):
-                shared: dict[str, Any] = json.loads(read_regular(path))
-                return shared | {"shared": True}
+                return MetricsLine(json.loads(read_regular(path))) | {"shared": True}
             line = compute()
             session.export_model(round_folder)
             write_whole(path, json.dumps(line, ensure_ascii=False))
             return line
 
-    def forget(self) -> None:
+    def remove(self) -> None:
         """Remove all stored rounds; a cell that is run again computes its own."""
         shutil.rmtree(self.folder / _FOLDER, ignore_errors=True)
 
@@ -73,7 +73,7 @@ def _digest(session: Session) -> str:
 
 
 @contextmanager
-def _alone(round_folder: Path, check: InterruptCheck) -> Iterator[None]:
+def _exclusive(round_folder: Path, check: InterruptCheck) -> Iterator[None]:
     """Wait for exclusive access to a stored round, and hold it during the block."""
     while True:
         check()

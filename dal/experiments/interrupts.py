@@ -64,7 +64,7 @@ def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Inte
         signal.signal(signal.SIGINT, before)
 
 
-class _Farewell:
+class _TerminationHandler:
     """Signal handler that writes how to resume, and ends the process as the signal would."""
 
     def __init__(self, how: str) -> None:
@@ -90,9 +90,13 @@ def terminable(how: str | None) -> Iterator[None]:
         yield
         return
     handlers = {number: signal.getsignal(number) for number in numbers}
-    ours = {n: before for n, before in handlers.items() if before is signal.SIG_DFL or isinstance(before, _Farewell)}
+    ours = {
+        n: before
+        for n, before in handlers.items()
+        if before is signal.SIG_DFL or isinstance(before, _TerminationHandler)
+    }
     for number in ours:
-        signal.signal(number, _Farewell(how))
+        signal.signal(number, _TerminationHandler(how))
     try:
         yield
     finally:

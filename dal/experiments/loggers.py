@@ -30,7 +30,7 @@ def check_loggers(recipes: Sequence[Recipe]) -> None:
 
 
 @contextmanager
-def following(
+def open_loggers(
     recipes: Sequence[Recipe], folder: Path | None, cell: str, lines: Sequence[Mapping[str, Any]]
 ) -> Iterator["RoundLogger"]:
     """Open the loggers of a cell, log its previous rounds, and close them at the end of the block.
@@ -82,7 +82,7 @@ def figures(line: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The finite numbers of a line; nested ones are named by their path.
 
     Example:
-        >>> figures({"round": 1, "accuracy": 0.5, "why": "", "rows": ["a"], "pool": {"accuracy": None, "ece": 0.1}})
+        >>> figures({"round": 1, "accuracy": 0.5, "reason": "", "rows": ["a"], "pool": {"accuracy": None, "ece": 0.1}})
         {'round': 1.0, 'accuracy': 0.5, 'pool/ece': 0.1}
     """
     numbers: dict[str, float] = {}

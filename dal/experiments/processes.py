@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from queue import SimpleQueue
 
-from dal.experiments.executor import SubprocessExecutor, limited_to, run_worker, threads
+from dal.experiments.executor import SubprocessExecutor, run_worker, thread_limits, threads
 from dal.experiments.experiment import Experiment
 
 
@@ -21,7 +21,7 @@ class Processes(SubprocessExecutor):
         """Run a cell in a free slot."""
         slot = self._slots.get()
         try:
-            return run_worker(self._folder, name, {**limited_to(threads(self.jobs)), **_gpu(slot)}, self._code)
+            return run_worker(self._folder, name, {**thread_limits(threads(self.jobs)), **_gpu(slot)}, self._code)
         finally:
             self._slots.put(slot)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dal.errors import ConfigError, require
-from dal.experiments.executor import SubprocessExecutor, limited_to, run_worker, said_by, threads
+from dal.experiments.executor import SubprocessExecutor, error_line, run_worker, thread_limits, threads
 from dal.experiments.experiment import Experiment
 
 #: Address that starts a new Ray cluster on this computer.
 LOCAL = "local"
 
-_PATIENCE = 20.0  # seconds
+_TIMEOUT = 20.0  # seconds
 
 
 class Cluster(SubprocessExecutor):
@@ -44,7 +44,7 @@ class Cluster(SubprocessExecutor):
         self._owned = not self._ray.is_initialized()
         self._empty = tempfile.mkdtemp(prefix="dal-ray-")
         if self._owned:
-            _join(self._ray, address, self._empty)
+            _connect(self._ray, address, self._empty)
         self._threads = threads(jobs)
         self._running: set[Any] = set()
         self._guard = threading.Lock()
@@ -53,13 +53,13 @@ class Cluster(SubprocessExecutor):
         """Run a cell on a free node."""
         from ray.exceptions import RayError
 
-        task = self._task().remote(self._folder, name, limited_to(self._threads), self._code, Path.cwd())
+        task = self._task().remote(self._folder, name, thread_limits(self._threads), self._code, Path.cwd())
         with self._guard:
             self._running.add(task)
         try:
             return str(self._ray.get(task))
         except RayError as error:
-            return said_by(error)
+            return error_line(error)
         finally:
             with self._guard:
                 self._running.discard(task)
@@ -84,11 +84,11 @@ class Cluster(SubprocessExecutor):
         return self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
 
 
-def _join(ray: Any, address: str, empty: str) -> None:
+def _connect(ray: Any, address: str, empty: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        _knock(address)
+        _check_reachable(address)
         # Ray adds the current folder to the import path of its workers, and others may be able to write to ours.
         with contextlib.chdir(empty):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
@@ -97,8 +97,8 @@ def _join(ray: Any, address: str, empty: str) -> None:
         raise ConfigError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise `OSError` if nothing listens at the address; Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()

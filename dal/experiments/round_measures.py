@@ -18,7 +18,7 @@ from dal.evaluation.calibration import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import label_issues
-from dal.experiments.embedding_space import Space, first, shuffled
+from dal.experiments.embedding_space import Space, first_rows, shuffled
 from dal.experiments.recorded_work import recorded_work
 from dal.learner import UNPARSED_SHARE, recorded_outputs
 from dal.learners.heads.held_out import held_out_probs
@@ -29,7 +29,7 @@ from dal.store.atomic_files import write_whole
 from dal.store.run_folder import writing
 
 #: Maximum number of suspected label errors to record, and of labeled rows to check for them.
-DOUBTED, JUDGED = 50, 20_000
+MAX_LABEL_ISSUES, MAX_JUDGED = 50, 20_000
 
 #: File of the map, in the folder of a cell.
 MAP_FILE = "map.json"
@@ -106,19 +106,19 @@ class Measures:
         temperature = Temperature.fit(held_out.logits, truth)
         logits = temperature.apply(outputs.logits)
         figures = calibration(Outputs({"logits": logits}, multilabel=outputs.multilabel), labels)
-        return {"scaled": {"temperature": temperature.value, **figures}}
+        return {"temperature_scaled": {"temperature": temperature.value, **figures}}
 
     def _on_pool(self) -> dict[str, Any]:
         """Metrics on a sample of the unlabeled pool rows with a hidden label; {} if there are none."""
         session = self._session
         left = session.pool.known.clone()
         left[session.labeled_rows] = False
-        rows = first(self._order, left, self._pool_sample)
+        rows = first_rows(self._order, left, self._pool_sample)
         if not len(rows):
             return {}
         outputs = session.read(rows, {"logits"} | recorded_outputs(session.learner.provides))
         figures = evaluate(outputs, session.pool.labels[rows])
-        return {"pool": {**whole(figures), "count": len(rows), "of": int(left.sum()), **_unread(outputs)}}
+        return {"pool": {**complete_metrics(figures), "count": len(rows), "of": int(left.sum()), **_unread(outputs)}}
 
     @cached_property
     def _order(self) -> Tensor:
@@ -150,7 +150,7 @@ class Measures:
         ids = [pool.ids[row] for row in rows[errors.rows].tolist()]
         columns = zip(ids, given, suggested, errors.confidence.tolist(), strict=True)
         names = ("row", "given", "suggested", "confidence")
-        return [dict(zip(names, values, strict=True)) for values in columns][:DOUBTED]
+        return [dict(zip(names, values, strict=True)) for values in columns][:MAX_LABEL_ISSUES]
 
     def _held_out(self) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities (L, C) of labeled rows, the rows, and their labels.
@@ -161,7 +161,7 @@ class Measures:
         session = self._session
         position = torch.full((len(session.pool),), -1)
         position[session.labeled_rows] = torch.arange(len(session.labeled_rows))
-        rows = first(self._order, position >= 0, JUDGED).sort().values
+        rows = first_rows(self._order, position >= 0, MAX_JUDGED).sort().values
         labels = session.labels[position[rows]]
         if self._space is None:
             return session.read(rows, {"probs"}).probs.cpu(), rows, labels
@@ -177,6 +177,6 @@ def _unread(outputs: Outputs) -> dict[str, Any]:
     return {UNPARSED_SHARE: {"share": float(outputs[UNPARSED_SHARE].mean()), "count": len(outputs)}}
 
 
-def whole(figures: Mapping[str, float]) -> dict[str, float | None]:
+def complete_metrics(figures: Mapping[str, float]) -> dict[str, float | None]:
     """The metrics of `evaluate`, with None for those that are undefined on the rows."""
     return {**dict.fromkeys(UNDEFINED), **figures}

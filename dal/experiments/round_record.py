@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dal.experiments.round_measures import Measures, whole
+from dal.experiments.round_measures import Measures, complete_metrics
 from dal.learner import Learner
 from dal.session import Session
 from dal.session.queried_batch import QueriedBatch
@@ -41,9 +41,9 @@ class RoundLines:
         line = self._scores(batch, round) | self.measures.of_round(batch)
         if self.successor is None or not self.session.can_evaluate:
             return line
-        from dal.experiments.successor import succeeded
+        from dal.experiments.successor import successor_metrics
 
-        return line | succeeded(self.session, self.successor)
+        return line | successor_metrics(self.session, self.successor)
 
     def completed(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
         """The line with the parts specific to this session: strategy, texts and the verdict of the stopping rule."""
@@ -76,14 +76,14 @@ class RoundLines:
     def _scores(self, batch: QueriedBatch | None, round: int) -> dict[str, Any]:
         session, state = self.session, self.session.state
         predictor = session.predictor  # fitted first, so that `fit_seconds` is complete
-        figures = whole(session.evaluate()) if session.can_evaluate else {}
+        figures = complete_metrics(session.evaluate()) if session.can_evaluate else {}
         del predictor
         return {
             "round": round,
             "labels": state.labels,
             "strategy": name_of(session.strategy),
-            "acting": None if batch is None else batch.strategy,
-            "why": "" if batch is None else batch.reason,
+            "acting_strategy": None if batch is None else batch.strategy,
+            "reason": "" if batch is None else batch.reason,
             "seed": session.seed,
             **{name: None if value is None else _finite(value) for name, value in figures.items()},
             "fit_seconds": session.fit_seconds,

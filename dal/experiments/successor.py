@@ -25,7 +25,7 @@ _ALPHA = 0.05
 Cells = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def succeeded(session: Session, learner: Learner) -> dict[str, Any]:
+def successor_metrics(session: Session, learner: Learner) -> dict[str, Any]:
     """Metrics of another learner trained on the same labels, and the seconds of its fit, for a round's line.
 
     If the learner cannot be trained on the labels, the line has the error message instead of metrics.
@@ -40,7 +40,7 @@ def succeeded(session: Session, learner: Learner) -> dict[str, Any]:
     return {KEY: {"learner": name, **finite}, "successor_seconds": seconds}
 
 
-def lines_of(cells: Cells) -> dict[str, list[dict[str, Any]]]:
+def successor_lines(cells: Cells) -> dict[str, list[dict[str, Any]]]:
     """The lines by cell with the metrics of the successor instead of the learner; lines without them are left out."""
     return {
         cell: [{**line, **line[KEY]} for line in lines if line.get(KEY, {}).get(_METRIC) is not None]
@@ -62,7 +62,7 @@ def conclusion(cells: Cells, baseline: str | None) -> dict[str, Any]:
 
     Lowell, Lipton and Wallace 2019, "Practical Obstacles to Deploying Active Learning".
     """
-    by_cell = lines_of(cells)
+    by_cell = successor_lines(cells)
     names = [str(line[KEY]["learner"]) for lines in by_cell.values() for line in lines]
     if not names:
         return {}

@@ -7,7 +7,7 @@ from statistics import mean, variance
 
 from dal.evaluation import Curve
 from dal.report.run_reading import Run
-from dal.report.verdict import Conclusion, listed, trust
+from dal.report.verdict import Conclusion, listed, too_few_seeds
 
 #: Savings below this share of the baseline's labels are called small.
 LEAST_GAIN = 0.2
@@ -21,7 +21,13 @@ LEAST_ECE = 0.01
 
 def cautions(run: Run, metric: str, conclusions: Sequence[Conclusion]) -> list[str]:
     """Warnings as sentences, the most serious first."""
-    warnings = (_worse(run, conclusions), _small(conclusions), trust(run, metric), _redundant(run), _calibration(run))
+    warnings = (
+        _worse(run, conclusions),
+        _small(conclusions),
+        too_few_seeds(run, metric),
+        _redundant(run),
+        _calibration(run),
+    )
     return [sentence for sentence in warnings if sentence]
 
 
@@ -29,9 +35,9 @@ def _worse(run: Run, conclusions: Sequence[Conclusion]) -> str:
     names = [verdict.name for verdict in conclusions if verdict.kind == "worse"]
     if not names or run.baseline is None:
         return ""
-    verb, them = ("was", "it") if len(names) == 1 else ("were", "them")
+    verb = "was" if len(names) == 1 else "were"
     baseline = "random choice" if run.baseline == "Random" else run.baseline
-    return f"{listed(names)} {verb} worse than {baseline} here: labels spent on {them} bought less."
+    return f"{listed(names)} {verb} worse than {baseline} here with the same number of labels."
 
 
 def _small(conclusions: Sequence[Conclusion]) -> str:
@@ -68,7 +74,7 @@ def _grows(curves: Sequence[Curve]) -> bool:
     Noise is twice the standard error of the increase: over the seeds if there are at least three, otherwise from the
     scatter of the rounds within the thirds. Curves of fewer than six rounds are ignored.
     """
-    parts = [_thirds(c) for c in curves if len(c) >= 6]
+    parts = [(c.scores[: len(c) // 3], c.scores[-(len(c) // 3) :]) for c in curves if len(c) >= 6]
     if not parts:
         return False
     growths = [mean(last) - mean(first) for first, last in parts]
@@ -78,8 +84,3 @@ def _grows(curves: Sequence[Curve]) -> bool:
         within = [variance(third) / len(third) for third in itertools.chain.from_iterable(parts)]
         error = math.sqrt(sum(within)) / len(growths)
     return mean(growths) > max(LEAST_ECE, 2 * error)
-
-
-def _thirds(curve: Curve) -> tuple[Sequence[float], Sequence[float]]:
-    size = len(curve) // 3
-    return curve.scores[:size], curve.scores[-size:]

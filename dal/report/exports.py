@@ -59,18 +59,14 @@ def export(folder: Path, sections: Sequence[Section]) -> str:
                 files = {"png": png(part.drawing), "svg": whole.encode()}
             else:
                 title = part.label
-                files = {"csv": _csv(part).encode("utf-8", "replace"), "json": _json(part).encode("utf-8")}
+                cells = as_csv([[column.key for column in part.columns], *part.rows], digits=None)
+                files = {"csv": cells.encode("utf-8", "replace"), "json": _json(part).encode("utf-8")}
             for ending, content in files.items():
                 (partial / f"{name}.{ending}").write_bytes(content)
             index.append({"title": title, "files": [f"{name}.{ending}" for ending in files]})
         text = json.dumps(index, indent=1)
         (partial / INDEX).write_text(text + "\n", encoding="utf-8")
     return ""
-
-
-def _csv(table: Table) -> str:
-    """The table as CSV; missing values are empty fields."""
-    return as_csv([[column.key for column in table.columns], *table.rows], digits=None)
 
 
 def _json(table: Table) -> str:

@@ -30,7 +30,7 @@ BATCH = {
     "batch.coverage_mean": ("mean distance to a label", "from a row of the pool to the nearest labeled one"),
     "batch.coverage_p95": ("95th percentile of that distance", "the rows that are worst covered"),
     "batch.balance": ("class balance", "1 when every class was asked for equally often"),
-    "batch.uncertainty": ("uncertainty when chosen", "mean uncertainty of the model about the batch"),
+    "batch.uncertainty": ("uncertainty when selected", "mean uncertainty of the model about the batch"),
 }
 
 #: Timed parts of a round: key -> display name.

@@ -17,20 +17,21 @@ from dal.report.page_parts import Section
 from dal.report.plots.curve_plot import curves
 from dal.report.png import png
 from dal.report.run_reading import Run, class_name, read
-from dal.report.sections import answered, batches, chosen, costs, forecast, made, needed, quality, rounds
+from dal.report.sections import answer_sources, costs, forecast, label_savings, provenance, quality, rounds, selections
+from dal.report.sections import batch_measures as batches
 from dal.report.sections import calibration_diagrams as calibration
 from dal.report.sections import learning_curves as learning
 from dal.report.sections import maps as pool
 from dal.report.sections import successor_table as successor
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
-from dal.report.verdict import Conclusion, comparisons, together, verdicts
+from dal.report.verdict import Conclusion, comparisons, joint_statement, listed, verdicts
 from dal.report.wording import WRITERS, in_markup
 from dal.store.atomic_files import write_whole
 
 
 def write_report(
-    folder: Path | str, *, files: bool = True, rows: int = chosen.MAX_ROWS, maps: int = pool.MAX_MAPS
+    folder: Path | str, *, files: bool = True, rows: int = selections.MAX_ROWS, maps: int = pool.MAX_MAPS
 ) -> Path:
     """Write `report.html`, `learning_curve.png`, `learning_curve.svg` and `report/` to `folder`.
 
@@ -73,7 +74,7 @@ def _sections(
     """The sections that have data, in the order of the page."""
     sections = (
         learning.section(run, shown, saving),
-        needed.section(run),
+        label_savings.section(run),
         forecast.section(run, shown),
         successor.section(run),
         quality.section(run),
@@ -83,12 +84,12 @@ def _sections(
         batches.section(run),
         batches.overlap(run),
         pool.section(run, maps),
-        chosen.section(run, rows),
-        chosen.label_issues(run),
-        answered.section(run, shown),
+        selections.section(run, rows),
+        selections.label_issues(run),
+        answer_sources.section(run, shown),
         costs.section(run),
         rounds.section(run),
-        made.section(run),
+        provenance.section(run),
     )
     return [section for section in sections if section is not None]
 
@@ -133,7 +134,7 @@ def _render(
         title=_title(run),
         facts=_facts(run),
         verdicts=conclusions,
-        together=together(run, conclusions),
+        together=joint_statement(run, conclusions),
         cautions=cautions(run, shown or "accuracy", conclusions),
         sections=sections,
         names=names(sections),
@@ -144,9 +145,8 @@ def _render(
 
 
 def _title(run: Run) -> str:
-    ours = list(run.challengers) or list(run.strategies)
-    listed = ours[0] if len(ours) == 1 else ", ".join(ours[:-1]) + " and " + ours[-1]
-    return f"{listed} against {run.baseline}" if run.baseline else listed
+    names = listed(run.challengers or run.strategies)
+    return f"{names} against {run.baseline}" if run.baseline else names
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

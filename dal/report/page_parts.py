@@ -1,9 +1,9 @@
-"""Elements of a page: sections of plots, tables, paragraphs, tabs and folds, rendered by the page and the exports."""
+"""Elements of a page, rendered by the page and the exports: sections of plots, tables, paragraphs, tabs and details."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from dal.report.drawing import Drawing
+from dal.report.shapes import Drawing
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Statement:
 
     text: str
     kind: str = "note"
-    part: str = field(default="said", init=False)
+    part: str = field(default="statement", init=False)
 
 
 @dataclass(frozen=True)
-class Raw:
+class Preformatted:
     """Preformatted text of a file."""
 
     text: str
@@ -85,7 +85,7 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class Head:
+class Subheading:
     """A subheading, with an optional swatch in the colour of a strategy."""
 
     text: str
@@ -94,12 +94,12 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Side:
-    """Plots side by side, as many as fit."""
+class PlotRow:
+    """Plots next to each other, as many as fit."""
 
     plots: tuple[Plot, ...]
     small: bool = False
-    part: str = field(default="side", init=False)
+    part: str = field(default="row", init=False)
 
     @property
     def parts(self) -> tuple[Plot, ...]:
@@ -131,17 +131,17 @@ class Tabs:
 
 
 @dataclass(frozen=True)
-class Fold:
+class Details:
     """Collapsed content under a summary line, followed by `status`, and by `open` in the colour of a warning."""
 
     summary: str
     parts: "tuple[Part, ...]"
     status: str = ""
     open: tuple[str, ...] = ()
-    part: str = field(default="fold", init=False)
+    part: str = field(default="details", init=False)
 
 
-Part = Table | Plot | Statement | Raw | Head | Side | Tabs | Fold
+Part = Table | Plot | Statement | Preformatted | Subheading | PlotRow | Tabs | Details
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def leaves(parts: Sequence[Part]) -> Iterator[Plot | Table]:
         match part:
             case Plot() | Table():
                 yield part
-            case Side() | Tabs() | Fold():
+            case PlotRow() | Tabs() | Details():
                 yield from leaves(part.parts)
 
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from dal.errors import shortened
-from dal.report.drawing import LOOKS, Area, Dot, Drawing, Line, Look, Shape, Words
 from dal.report.series import BASELINE, PALETTE
+from dal.report.shapes import STYLES, Area, Dot, Drawing, Line, Shape, Style, Text
 
 _COLORS = {"ink": "#1a1c1f", "muted": "#5b6169", "line": "#e3e5e8", "paper": "#ffffff", "base": BASELINE}
 _COLORS |= {f"s{i}": color for i, color in enumerate(PALETTE)}
@@ -50,25 +50,25 @@ def _common(shape: Shape) -> tuple[type, str, str, float]:
 
 def _draw(axes: Axes, common: tuple[type, str, str, float], shapes: Iterable[Shape], rank: int) -> None:
     kind, _, color, r = common[1], common[0], _COLORS.get(common[2], common[2]), common[3]
-    look, several = LOOKS[kind], list(shapes)
-    style: dict[str, Any] = {"color": color, "alpha": look.opacity, "zorder": rank}
+    style, several = STYLES[kind], list(shapes)
+    options: dict[str, Any] = {"color": color, "alpha": style.opacity, "zorder": rank}
     if r:
         edge: dict[str, Any] = (
-            {"edgecolors": "white", "linewidths": look.halo * _POINT} if look.halo else {"linewidths": 0}
+            {"edgecolors": "white", "linewidths": style.halo * _POINT} if style.halo else {"linewidths": 0}
         )
         dots = [s for s in several if isinstance(s, Dot)]
-        axes.scatter([dot.x for dot in dots], [dot.y for dot in dots], s=(2 * r * _POINT) ** 2, **style, **edge)
+        axes.scatter([dot.x for dot in dots], [dot.y for dot in dots], s=(2 * r * _POINT) ** 2, **options, **edge)
         return
     for shape in several:
         match shape:
             case Line(points=points, dashes=dashes):
-                marks = [float(d) / look.width for d in dashes.split()]
+                marks = [float(d) / style.width for d in dashes.split()]
                 line = (0, tuple(marks)) if marks else "solid"
-                axes.plot(*zip(*points, strict=True), linewidth=look.width * _POINT, linestyle=line, **style)
+                axes.plot(*zip(*points, strict=True), linewidth=style.width * _POINT, linestyle=line, **options)
             case Area(points=points, opacity=opacity):
-                axes.fill(*zip(*points, strict=True), linewidth=0, **style | {"alpha": look.opacity * opacity})
-            case Words():
-                _write(axes, shape, look, color, rank)
+                axes.fill(*zip(*points, strict=True), linewidth=0, **options | {"alpha": style.opacity * opacity})
+            case Text():
+                _write(axes, shape, style, color, rank)
 
 
 def _drawable(text: str) -> str:
@@ -76,20 +76,20 @@ def _drawable(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in shortened(text, 200))
 
 
-def _write(axes: Axes, words: Words, look: Look, color: str, rank: int) -> None:
+def _write(axes: Axes, text: Text, style: Style, color: str, rank: int) -> None:
     """Draw text in the font shipped with matplotlib, which is wider and so drawn smaller, and without math mode."""
-    style: dict[str, Any] = {"fontweight": "bold" if look.bold else "normal", "ha": _ANCHOR[words.anchor]}
-    if look.halo:
-        style["path_effects"] = [withStroke(linewidth=look.halo * _POINT, foreground="white")]
+    options: dict[str, Any] = {"fontweight": "bold" if style.bold else "normal", "ha": _ANCHOR[text.anchor]}
+    if style.halo:
+        options["path_effects"] = [withStroke(linewidth=style.halo * _POINT, foreground="white")]
     axes.text(
-        words.x,
-        words.y,
-        _drawable(words.text),
-        fontsize=0.9 * look.size * _POINT,
+        text.x,
+        text.y,
+        _drawable(text.text),
+        fontsize=0.9 * style.size * _POINT,
         fontfamily="DejaVu Sans",
         parse_math=False,
         va="baseline",
         color=color,
         zorder=rank,
-        **style,
+        **options,
     )

@@ -40,7 +40,7 @@ class CellRecord:
         by: source of that answer by row id.
         proposals: proposals of the label store.
         unread: answers of models that could not be read.
-        heard: number of rows that each model answered, readable or not.
+        response_counts: number of rows that each model answered, readable or not.
         planned: number of evaluations in the config; None when unknown.
         folder: folder of the cell; None for a cell that has not started.
     """
@@ -54,7 +54,7 @@ class CellRecord:
     by: Mapping[str, str] = field(default_factory=dict)
     proposals: tuple[Proposal, ...] = ()
     unread: tuple[Unread, ...] = ()
-    heard: Mapping[str, int] = field(default_factory=dict)
+    response_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -151,7 +151,7 @@ class Run:
         A strategy that acts itself is not a schedule, even if a cold start selected its first batch.
         """
         acting = [
-            [shortened(r["acting"], MAX_NAME) for r in c.records if isinstance(r.get("acting"), str)]
+            [shortened(r["acting_strategy"], MAX_NAME) for r in c.records if isinstance(r.get("acting_strategy"), str)]
             for c in self.of(name)
         ]
         later = {a for each in acting for a in each[1:]}
@@ -181,7 +181,8 @@ def read(folder: Path | str) -> Run:
     folders = [folder] if single else sorted(path.parent for path in paths if path.is_file())
     if not folders:
         raise DataError(f"{folder} is not a run folder: there is no metrics.jsonl in it or in a folder of it")
-    planned = _planned(config)
+    rounds = config.get("rounds")
+    planned = rounds + 1 if is_number(rounds) and isinstance(rounds, int) else None  # the start and the rounds
     cells = [_cell(path, planned, remarks) for path in folders]
     strategy, baseline = title(config.get("strategy")), title(config.get("baseline", "Random"))
     if baseline == strategy and baseline is not None:
@@ -255,11 +256,6 @@ def _environment(text: str, remarks: list[str]) -> Mapping[str, Any]:
     return environment if isinstance(environment, Mapping) else {}
 
 
-def _planned(config: Mapping[str, Any]) -> int | None:
-    rounds = config.get("rounds")
-    return rounds + 1 if is_number(rounds) and isinstance(rounds, int) else None
-
-
 def _absent(cells: Sequence[CellRecord], names: Sequence[str], seeds: object, planned: int | None) -> list[CellRecord]:
     """Cells of the config that have not started."""
     if not isinstance(seeds, Sequence) or isinstance(seeds, str):
@@ -324,7 +320,7 @@ def _answers(path: Path, remarks: list[str]) -> dict[str, Any]:
         "by": {row: event.source or "person" for row, event in current.items()},
         "proposals": proposals,
         "unread": unread,
-        "heard": _response_counts(events, proposals, unread),
+        "response_counts": _response_counts(events, proposals, unread),
     }
 
 

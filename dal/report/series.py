@@ -52,14 +52,9 @@ class Series:
         return last.labels[-1], last.scores[-1]
 
     @property
-    def paint(self) -> str:
+    def color_name(self) -> str:
         """Name of its colour in drawings."""
         return "base" if self.color is None else f"s{self.color % len(PALETTE)}"
-
-    @property
-    def variable(self) -> str:
-        """CSS expression of its colour."""
-        return f"var(--{self.paint})"
 
 
 def of_run(run: Run, metric: str, over: str = "labels") -> list[Series]:
@@ -75,7 +70,7 @@ def of_run(run: Run, metric: str, over: str = "labels") -> list[Series]:
         if over != "labels":
             costs = _typical([cell.costs(over) for cell in run.of(name)])
             curves = tuple(_moved(c, costs) for c in curves)
-        series.append(Series(name, curves, place(run, name)))
+        series.append(Series(name, curves, palette_index(run, name)))
     return drawable(series)
 
 
@@ -93,14 +88,14 @@ def _moved(curve: Curve, costs: Curve) -> Curve:
     return Curve(tuple(cost for cost, _ in known), tuple(y for _, y in known))
 
 
-def place(run: Run, name: str) -> int | None:
+def palette_index(run: Run, name: str) -> int | None:
     """Palette index of a strategy; None for the baseline."""
     return run.challengers.index(name) if name in run.challengers else None
 
 
-def paint(run: Run, name: str) -> str:
+def color_name_of(run: Run, name: str) -> str:
     """Name of a strategy's colour."""
-    return Series(name, (), place(run, name)).paint
+    return Series(name, (), palette_index(run, name)).color_name
 
 
 def band_words(series: Sequence[Series]) -> str:
@@ -122,7 +117,7 @@ def capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def apart(heights: Sequence[float], gap: float, limit: float = math.inf) -> list[float]:
+def spread_apart(heights: Sequence[float], gap: float, limit: float = math.inf) -> list[float]:
     """Increase heights until neighbours are `gap` apart, then decrease all equally until none exceeds `limit`."""
     moved = list(heights)
     order = sorted(range(len(moved)), key=moved.__getitem__)

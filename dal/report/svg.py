@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from markupsafe import Markup, escape
 
 from dal.errors import shortened
-from dal.report.drawing import LOOKS, Area, Dot, Drawing, Line, Shape, Words
+from dal.report.shapes import STYLES, Area, Dot, Drawing, Line, Shape, Text
 from dal.report.wording import LONGEST, in_markup
 
 _STANDALONE = """
@@ -23,12 +23,12 @@ _STANDALONE = """
 def _rules() -> Iterable[str]:
     yield ".plot { background: var(--paper); font-variant-numeric: tabular-nums; }"
     yield ".plot polyline { fill: none; stroke-linejoin: round; stroke-linecap: round; }"
-    for kind, look in LOOKS.items():
-        halo = f"stroke: var(--paper); stroke-width: {look.halo:g}px;" if look.halo else ""
-        faint = f" opacity: {look.opacity:g};" if look.opacity < 1 else ""
-        bold = " font-weight: 600;" if look.bold else ""
-        yield f".plot text.{kind} {{ font-size: {look.size / 12:g}em;{bold} {halo} paint-order: stroke; }}"
-        yield f".plot polyline.{kind} {{ stroke-width: {look.width:g}; }}"
+    for kind, style in STYLES.items():
+        halo = f"stroke: var(--paper); stroke-width: {style.halo:g}px;" if style.halo else ""
+        faint = f" opacity: {style.opacity:g};" if style.opacity < 1 else ""
+        bold = " font-weight: 600;" if style.bold else ""
+        yield f".plot text.{kind} {{ font-size: {style.size / 12:g}em;{bold} {halo} paint-order: stroke; }}"
+        yield f".plot polyline.{kind} {{ stroke-width: {style.width:g}; }}"
         yield f".plot .{kind} {{{faint} }} .plot circle.{kind}, .plot .{kind} > circle {{ {halo} }}"
 
 
@@ -88,7 +88,7 @@ def _element(shape: Shape) -> str:
             return f'<polygon class="{kind}" fill="{color}"{faint} points="{_points(points)}">{_tip(tip)}</polygon>'
         case Dot(x=x, y=y, r=r, tip=tip):
             return f'<circle class="{kind}" fill="{color}" cx="{x:.1f}" cy="{y:.1f}" r="{r:g}">{_tip(tip)}</circle>'
-        case Words(x=x, y=y, text=text, anchor=anchor):
+        case Text(x=x, y=y, text=text, anchor=anchor):
             end = "" if anchor == "start" else f' text-anchor="{anchor}"'
             return f'<text class="{kind}" style="fill:{color}" x="{x:.1f}" y="{y:.1f}"{end}>{_escaped(text)}</text>'
 

@@ -56,12 +56,12 @@ def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
     conclusions = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
-    if not together(run, conclusions):  # a joint sentence makes the single ones redundant
+    if not joint_statement(run, conclusions):  # a joint sentence makes the single ones redundant
         conclusions = [replace(v, text=f"{v.text} {v.reason}") if v.reason else v for v in conclusions]
     return sorted(conclusions, key=lambda verdict: -verdict.ratio)
 
 
-def together(run: Run, conclusions: Sequence[Conclusion]) -> str:
+def joint_statement(run: Run, conclusions: Sequence[Conclusion]) -> str:
     """Sentence on what several strategies have in common; empty when there is none."""
     chance = [verdict for verdict in conclusions if verdict.chance]
     if len(conclusions) < 2 or run.baseline is None or not chance:
@@ -69,14 +69,14 @@ def together(run: Run, conclusions: Sequence[Conclusion]) -> str:
     baseline = run.baseline.lower() if run.baseline == "Random" else run.baseline
     if any(verdict.kind == "better" for verdict in conclusions):
         return (
-            f"Over the whole curve, {listed([v.name for v in chance])} cannot be told from {baseline}."
+            f"Over the whole curve, {listed([v.name for v in chance])} cannot be distinguished from {baseline}."
             if len(chance) > 1
             else ""
         )
     within = [v for v in conclusions if v.saved is not None and v.saved.low <= 1 <= v.saved.high]
     whole = "the interval includes 1.0, no saving, for every one of them"
     if not within:
-        return f"No strategy beats {baseline} here: the leads cannot be told from chance."
+        return f"No strategy beats {baseline} here: the leads cannot be distinguished from chance."
     part = f"the interval includes 1.0, no saving, for {listed([v.name for v in within])}"
     return f"No strategy beats {baseline} here: {whole if len(within) == len(conclusions) else part}."
 
@@ -90,7 +90,7 @@ def comparisons(run: Run, metric: str) -> dict[str, CurveComparison]:
     return {name: result for name, result in results.items() if result is not None}
 
 
-def trust(run: Run, metric: str = "accuracy") -> str:
+def too_few_seeds(run: Run, metric: str = "accuracy") -> str:
     """Warning about too few seeds for significant verdicts; empty with enough seeds or without a comparison."""
     compared = comparisons(run, metric)
     seeds = min((len(result.seeds) for result in compared.values()), default=ENOUGH_SEEDS)
@@ -144,7 +144,11 @@ def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, c
     reason = ""
     if unsure and kind != "level":
         kind = "level"
-        reason = "That may be chance." if chance is None else "Over the whole curve that cannot be told from chance."
+        reason = (
+            "That may be chance."
+            if chance is None
+            else "Over the whole curve that cannot be distinguished from chance."
+        )
     if not run.finished:
         text = f"So far, in a run that is not finished: {text}"
     money = LabelPrice.of(run).saving(saved)
@@ -166,11 +170,11 @@ def _outcome(c: CurveComparison, name: str, baseline: str, word: str) -> tuple[s
             return "level", f"{beaten} ended at {c.final:.3f}, level with {goal}."
         return "worse", f"{beaten} ended at {c.final:.3f} and never reached {goal}."
     if c.final_difference < -LEVEL:
-        return "worse", f"{beaten} touched {goal} after {c.needed:.0f} labels, but ended at {c.final:.3f}."
+        return "worse", f"{beaten} reached {goal} after {c.needed:.0f} labels, but ended at {c.final:.3f}."
     if c.ratio < SAVING:
         return "level", f"{beaten} needed {c.needed:.0f} labels to reach {goal}."
     late = c.budget - c.baseline_needed < 0.5
-    own = "" if late else f" than the {c.baseline_needed:.0f} after which {baseline} first touched it"
+    own = "" if late else f" than the {c.baseline_needed:.0f} after which {baseline} first reached it"
     text = f"{name} reached {goal} after {c.needed:.0f} labels {average}: {c.ratio:.1f} times fewer{own}."
     if c.area_difference < 0:
         return "level", f"{text} Over the whole curve it was behind, though."
@@ -198,7 +202,9 @@ def _interval(saved: Efficiency | None, name: str, c: CurveComparison) -> str:
         return ""
     few, most = saved.needed
     labels = (
-        f"{few:.0f} to {most:.0f} labels" if most is not None else f"{few:.0f} labels or more, if it ever gets there,"
+        f"{few:.0f} to {most:.0f} labels"
+        if most is not None
+        else f"{few:.0f} labels or more, if it reaches the score at all,"
     )
     ratio = f"{saved.low:.1f} to {saved.high:.1f}" if saved.low else f"at most {saved.high:.1f}"
     one = "; that includes 1.0, no saving" if saved.low <= 1 <= saved.high else ""

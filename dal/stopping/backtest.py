@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dal.config.moved import accepts_old_attributes
 from dal.errors import DataError
 from dal.evaluation.curves import LOWER_IS_BETTER
 from dal.stopping.rule import History, Line, StoppingRule, Verdict
 
 
+@accepts_old_attributes
 @dataclass(frozen=True)
 class Backtest:
     """Outcome of a rule on a complete run.
@@ -15,16 +17,16 @@ class Backtest:
     Attributes:
         stopped: whether the rule stopped, possibly only after the last round.
         labels: number of labels at the stop; of the whole run if the rule did not stop.
-        saved: number of labels bought after the stop.
-        lost: final score minus score at the stop, negated for metrics that are better when lower: positive is a loss.
+        labels_saved: number of labels bought after the stop.
+        loss: final score minus score at the stop, negated for metrics that are better when lower: positive is a loss.
         score: score at the stop.
         verdict: verdict at the stop.
     """
 
     stopped: bool
     labels: int
-    saved: int
-    lost: float
+    labels_saved: int
+    loss: float
     score: float
     verdict: Verdict
 
@@ -46,7 +48,7 @@ def backtest(lines: Sequence[Line], rule: StoppingRule, *, metric: str = "accura
         >>> from dal.stopping import Labels
         >>> lines = [{"labels": n, "accuracy": score} for n, score in [(20, 0.5), (40, 0.7), (60, 0.75)]]
         >>> found = backtest(lines, Labels(max_labels=40))
-        >>> found.labels, found.saved, round(found.lost, 2)
+        >>> found.labels, found.labels_saved, round(found.loss, 2)
         (40, 20, 0.05)
     """
     if not lines:
@@ -67,8 +69,8 @@ def backtest(lines: Sequence[Line], rule: StoppingRule, *, metric: str = "accura
     return Backtest(
         stopped=bool(stops),
         labels=int(stop["labels"]),
-        saved=int(end["labels"]) - int(stop["labels"]),
-        lost=sign * (float(end[metric]) - float(stop[metric])),
+        labels_saved=int(end["labels"]) - int(stop["labels"]),
+        loss=sign * (float(end[metric]) - float(stop[metric])),
         score=float(stop[metric]),
         verdict=verdicts[index],
     )

@@ -7,7 +7,12 @@ from typing import Any
 from dal.errors import RenamedWarning
 
 #: Key in version 0.1 -> key now.
-RENAMED_KEYS = {"doubts": "label_issues"}
+RENAMED_KEYS = {
+    "acting": "acting_strategy",
+    "doubts": "label_issues",
+    "scaled": "temperature_scaled",
+    "why": "reason",
+}
 
 
 class MetricsLine(dict[str, Any]):

@@ -20,7 +20,7 @@ from dal.store.atomic_files import (
     write_whole,
 )
 from dal.store.bounded_json import parse_json
-from dal.store.metrics_line import MetricsLine
+from dal.store.metrics_line import RENAMED_KEYS, MetricsLine
 
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"
@@ -136,7 +136,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
                 f"{named(path)}, line {number} is not a JSON object: remove the line or restore the file"
             )
         for key, value in entry.items():
-            if not _fits(key, value):
+            if not _fits(RENAMED_KEYS.get(key) or key, value):
                 raise SessionError(
                     f"{named(path)}, line {number}: {shortened(key)} is {shortened(repr(value))}: restore the file"
                 )
@@ -145,7 +145,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 _COUNTS = {"round", "labels", "seed"}
-_WORDS = {"strategy", "acting", "why"}
+_WORDS = {"strategy", "reason"}
+_OPTIONAL_WORDS = {"acting_strategy"}  # null in a round without a batch, such as the start on labels in the data
 _FIGURES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "matthews", "auroc", "log_loss", "near_duplicates"}
 _TABLES = {"successor", "stopping", "notes", "cost", "sources", "per_class", "pool", "batch"}
 _LARGEST = 1 << 53  # largest integer that JSON readers with double precision keep exactly
@@ -159,7 +160,9 @@ def _fits(key: str, value: Any) -> bool:
         return value is None or (isinstance(value, int | float) and abs(value) <= _LARGEST) or value != value
     if key in _TABLES:
         return value is None or isinstance(value, dict)
-    return key not in _WORDS or isinstance(value, str)
+    if key in _OPTIONAL_WORDS and value is None:
+        return True
+    return key not in _WORDS | _OPTIONAL_WORDS or isinstance(value, str)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ Curves = dict[tuple[str, str], list[Curve]]
 
 @dataclass(frozen=True)
 class Trial:
-    """One prediction and what came."""
+    """One prediction and the later measurement."""
 
     points: int
     predicted: float
@@ -47,7 +47,7 @@ class Trial:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=Path, default=Path("runs/bench/strategies.jsonl"), help="of strategies.py")
-    parser.add_argument("--runs", nargs="+", type=Path, help="folders of stored runs, in the place of --cells")
+    parser.add_argument("--runs", nargs="+", type=Path, help="folders of stored runs, instead of --cells")
     parser.add_argument("--data", nargs="+", help="only these data sets")
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--more", type=float, default=60)

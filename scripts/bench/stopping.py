@@ -57,7 +57,7 @@ RULES: dict[str, StoppingRule] = {
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("DAL_TEST_DATA"))
-    parser.add_argument("--runs", nargs="+", type=Path, help="folders of stored runs, in the place of --data")
+    parser.add_argument("--runs", nargs="+", type=Path, help="folders of stored runs, instead of --data")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--strategies", nargs="+", default=["Margin"])
     parser.add_argument("--seeds", type=int, default=10)
@@ -130,12 +130,12 @@ def table(title: str, found: dict[str, list[Backtest]]) -> None:
         if not tests:
             print(f"| `{name}` | not recorded | | | | |")
             continue
-        stopped, full = sum(test.stopped for test in tests), mean(test.labels + test.saved for test in tests)
-        saved = mean(test.saved for test in tests)
+        stopped, full = sum(test.stopped for test in tests), mean(test.labels + test.labels_saved for test in tests)
+        saved = mean(test.labels_saved for test in tests)
         print(
             f"| `{name}` | {stopped / len(tests):.0%} | {mean(test.labels for test in tests):.0f} | "
-            f"{saved:.0f} ({saved / full:.0%}) | {mean(test.lost for test in tests):+.4f} | "
-            f"{max(test.lost for test in tests):+.4f} |"
+            f"{saved:.0f} ({saved / full:.0%}) | {mean(test.loss for test in tests):+.4f} | "
+            f"{max(test.loss for test in tests):+.4f} |"
         )
 
 

@@ -369,5 +369,5 @@ def test_an_installed_package_is_listed_checked_and_run_from_the_shell(
     assert "SpreadMargin" in said["list strategies"]
     assert "failed" not in said["check SpreadMargin"].replace("0 failed", "")
     lines = (tmp_path / "run" / "SpreadMargin-seed0" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["acting"] for line in lines] == ["Random", "SpreadMargin", "SpreadMargin"]
+    assert [json.loads(line)["acting_strategy"] for line in lines] == ["Random", "SpreadMargin", "SpreadMargin"]
     assert (tmp_path / "run" / "report.html").is_file()

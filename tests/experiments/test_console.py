@@ -62,7 +62,7 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_figures_that_are_missing_are_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.cell("Margin", 0)
-    console.round({"round": 0, "labels": 30, "acting": None, "accuracy": None})
+    console.round({"round": 0, "labels": 30, "acting_strategy": None, "accuracy": None})
     head, line = capsys.readouterr().out.splitlines()[2:]
     assert len(head) <= 80
     assert line.split()[:4] == ["0", "30", "-", "-"]
@@ -72,7 +72,7 @@ def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(capsys: pytest.Ca
     console = Console()
     name = "[/bold] [red]\x1b[31m" + "x" * 10_000
     console.cell(name, 0)
-    console.round({"round": 1, "labels": 20.0, "acting": "[/x]", "accuracy": "high", "strategy": name})
+    console.round({"round": 1, "labels": 20.0, "acting_strategy": "[/x]", "accuracy": "high", "strategy": name})
     console.summary({"a": [{"labels": 20, "accuracy": 0.5, "strategy": name}]})
     shown = capsys.readouterr().out
     assert "[/bold] [red]" in shown

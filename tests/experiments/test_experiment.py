@@ -67,7 +67,7 @@ def test_line_holds_the_figures_and_the_choice_of_its_round(tmp_path: Path) -> N
     lines = experiment(tmp_path, baseline=None).run().cells["Margin-seed0"]
     first, second, _ = lines
     assert {"accuracy", "macro_f1", "micro_f1", "log_loss", "ece", "brier", "fit_seconds", "pass_seconds"} <= set(first)
-    assert (first["acting"], second["acting"], second["strategy"]) == ("Random", "Margin", "Margin")
+    assert (first["acting_strategy"], second["acting_strategy"], second["strategy"]) == ("Random", "Margin", "Margin")
     assert (first["scores"], len(second["scores"]), len(second["rows"])) == (None, 5, 5)
     assert sum(second["class_counts"]) == 15
     with LabelStore(tmp_path / "Margin-seed0" / "labels.db") as store:
@@ -88,7 +88,7 @@ def test_schedule_chooses_its_own_start() -> None:
         .run()
         .cells["ClusterCenters+Margin-seed0"]
     )
-    assert [line["acting"] for line in lines] == ["ClusterCenters", "Margin", "Margin"]
+    assert [line["acting_strategy"] for line in lines] == ["ClusterCenters", "Margin", "Margin"]
 
 
 def test_same_strategy_with_other_options_is_a_cell_of_its_own() -> None:
@@ -239,9 +239,19 @@ def test_oracle_that_does_not_hide_labels_starts_from_those_in_the_data() -> Non
     labels[30:] = -1
     partly: Any = Splits(Rows.from_inputs(data.pool.inputs, labels, NAMES), data.test)
     lines = experiment(data=partly, oracle=Reluctant(), baseline=None).run().cells["Margin-seed0"]
-    assert (lines[0]["labels"], lines[0]["rows"], lines[0]["acting"]) == (30, [], None)
+    assert (lines[0]["labels"], lines[0]["rows"], lines[0]["acting_strategy"]) == (30, [], None)
     assert [len(line["rows"]) for line in lines] == [0, 5, 5]
     assert 30 < lines[2]["labels"] <= 40
+
+
+def test_run_on_labels_in_the_data_resumes(tmp_path: Path) -> None:
+    data = splits()
+    labels = data.pool.labels.clone()
+    labels[30:] = -1
+    partly: Any = Splits(Rows.from_inputs(data.pool.inputs, labels, NAMES), data.test)
+    asked = experiment(tmp_path / "run", data=partly, oracle=Reluctant(), baseline=None)
+    first = asked.run().cells
+    assert asked.run().cells == first
 
 
 def test_declined_rows_are_not_asked_again() -> None:
@@ -387,7 +397,7 @@ def test_wrong_parts_are_refused_with_what_to_give(changes: dict[str, Any], mess
 
 
 def test_seeds_are_any_sequence_and_written_as_a_list() -> None:
-    assert experiment(seeds=range(2)).described()["seeds"] == [0, 1]
+    assert experiment(seeds=range(2)).stored_config()["seeds"] == [0, 1]
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "x" * 300, "a\0b"])
@@ -410,3 +420,17 @@ def test_session_of_a_cell_is_the_same_wherever_it_is_opened(tmp_path: Path) -> 
         names = ("learner", "strategy", "seed", "budget", "save_model", "candidates")
         assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
         assert (ours.hide_labels, theirs.hide_labels) == (True, False)  # a person is not asked from the data
+
+
+def test_report_is_written_by_the_function_that_is_passed_in(tmp_path: Path) -> None:
+    written: list[Path] = []
+
+    def write(folder: Path) -> Path:
+        written.append(folder)
+        return folder / "other.txt"
+
+    assert experiment(tmp_path, report=True).run(write_report=write).report == tmp_path / "other.txt"
+    assert written == [tmp_path]
+    assert not (tmp_path / "report.html").exists()
+    assert experiment(tmp_path, report=False).run(write_report=write).report is None
+    assert written == [tmp_path]

@@ -12,9 +12,10 @@ from test_experiment import experiment
 
 from dal.experiments.comparison import Comparison
 from dal.experiments.console import Quiet
-from dal.experiments.experiment import Cell, Experiment
+from dal.experiments.experiment import Experiment
 from dal.experiments.first_round import FirstRounds
 from dal.experiments.interrupts import InterruptCheck
+from dal.experiments.results import Cell
 from dal.learner import Prepared
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.simulated import Simulated

@@ -15,7 +15,7 @@ from dal.experiments.comparison import Comparison
 from dal.experiments.console import Quiet
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import Interrupted
-from dal.experiments.loggers import LOGGED, figures, following
+from dal.experiments.loggers import LOGGED, figures, open_loggers
 from dal.strategies import Margin
 
 SENT: list[tuple[str, str, int, float]] = []
@@ -149,6 +149,6 @@ def test_a_class_that_is_called_like_a_formula_is_no_head_of_a_table() -> None:
 def test_a_damaged_record_of_what_was_logged_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / LOGGED).write_text(content)
     recipes = ["test_loggers.Sends"]
-    with pytest.raises(ConfigError, match=r"logged\.json") as error, following(recipes, tmp_path, "c", []):
+    with pytest.raises(ConfigError, match=r"logged\.json") as error, open_loggers(recipes, tmp_path, "c", []):
         pass
     assert "\n" not in str(error.value)

@@ -50,7 +50,7 @@ def test_every_line_has_the_successors_figures_which_are_those_of_scikit_learn(
     assert stored["strategies"]["Margin"]["text"] in ended.out.replace("\n", " ")
     page = write_report(tmp_path / "grid").read_text(encoding="utf-8")
     assert stored["strategies"]["Margin"]["text"] in page
-    assert "What another model makes of the labels" in page
+    assert "How well the labels serve another model" in page
     [figures] = json.loads((tmp_path / "grid" / "report" / "successor.json").read_text(encoding="utf-8"))
     told = stored["strategies"]["Margin"]
     assert figures == {"strategy": "Margin"} | {key: value for key, value in told.items() if key != "text"}

@@ -165,9 +165,9 @@ def test_a_run_starts_with_them_and_its_baseline_without(tiny_bert: Path) -> Non
     )
     cells = experiment.run().cells
     ours, theirs = cells["Margin-seed0"], cells["Random-seed0"]
-    assert ours[0]["acting"] == "LLMWeakLabels"
+    assert ours[0]["acting_strategy"] == "LLMWeakLabels"
     assert ours[0]["notes"]["weak_labels"] == 40
-    assert theirs[0]["acting"] == "Random"
+    assert theirs[0]["acting_strategy"] == "Random"
     assert [line["labels"] for line in ours] == [line["labels"] for line in theirs] == [6, 10]
     assert ours[0]["accuracy"] > theirs[0]["accuracy"]  # 40 right labels more to train on
 

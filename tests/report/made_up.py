@@ -33,7 +33,7 @@ def record(strategy, seed, round, *, gain=0.0, start=20, batch=25, **others):
         "round": round,
         "labels": labels,
         "strategy": strategy,
-        "acting": strategy,
+        "acting_strategy": strategy,
         "seed": seed,
         "accuracy": accuracy,
         "macro_f1": accuracy - 0.015 - noise.uniform(0, 0.01),
@@ -81,7 +81,7 @@ def measured(line, *, price=0.5, llm=0.0):
             "accuracy": [None if c is None else max(0.0, c - 0.1 * c**2) for c in confidence],
             "count": [0 if c is None else 5 + 4 * i for i, c in enumerate(confidence)],
         },
-        "scaled": {
+        "temperature_scaled": {
             "temperature": 1.4 + noise.uniform(-0.1, 0.1),
             "ece": line["ece"] / 2,
             "ace": line["ece"] / 2 + 0.003,

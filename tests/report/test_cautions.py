@@ -11,7 +11,7 @@ from dal.evaluation import Efficiency
 from dal.report.cautions import cautions
 from dal.report.price import LabelPrice, dollars, span
 from dal.report.run_reading import read
-from dal.report.verdict import Conclusion, together, verdicts
+from dal.report.verdict import Conclusion, joint_statement, verdicts
 
 
 def warned(folder):
@@ -40,7 +40,7 @@ def test_leads_that_too_few_seeds_for_several_strategies_can_show_are_no_reason_
     run = read(folder)
     said = verdicts(run, "accuracy")
     assert all(v.chance and v.saved.low > 1 for v in said)
-    assert together(run, said) == "No strategy beats random here: the leads cannot be told from chance."
+    assert joint_statement(run, said) == "No strategy beats random here: the leads cannot be distinguished from chance."
     assert "Six seeds cannot tell any of three strategies from chance, even where all seeds agree: seven can" in (
         report(folder).text
     )
@@ -90,14 +90,14 @@ def test_what_chance_explains_is_said_once_for_all_strategies(tmp_path):
     assert said.startswith(
         "No strategy beats random here: the interval includes 1.0, no saving, for every one of them."
     )
-    assert "cannot be told from chance" not in said
+    assert "cannot be distinguished from chance" not in said
 
 
 def test_several_level_ones_beside_a_better_one_are_named_once(tmp_path):
     run = read(write_run(tmp_path, gains={"A": 0.1, "B": 0, "C": 0, "Random": 0}, seeds=range(8), answers=False))
     found = [Conclusion("better", "", name="A"), *(Conclusion("level", "", name=n, chance=True) for n in "BC")]
-    assert together(run, found) == "Over the whole curve, B and C cannot be told from random."
-    assert together(run, found[:2]) == ""
+    assert joint_statement(run, found) == "Over the whole curve, B and C cannot be distinguished from random."
+    assert joint_statement(run, found[:2]) == ""
 
 
 def test_saving_in_dollars_follows_the_interval_of_labels():

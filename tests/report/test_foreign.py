@@ -28,10 +28,10 @@ def test_control_characters_leave_every_picture_and_the_page_well_formed(tmp_pat
         for r in range(3)
     ]
     for line in lines:
-        line["strategy"] = line["acting"] = name
+        line["strategy"] = line["acting_strategy"] = name
         line["per_class"][CONTROL] = {"precision": 0.1, "recall": 0.2, "f1": 0.3, "count": 4}
         line["rows"] = [f"{row}{CONTROL}" for row in line["rows"]]
-        line["why"] = CONTROL
+        line["reason"] = CONTROL
     write_cell(tmp_path / "cell", lines, answers=False)
     page = write_report(tmp_path).read_text(encoding="utf-8")
     pictures = [*(tmp_path / "report").glob("*.svg"), tmp_path / "learning_curve.svg"]

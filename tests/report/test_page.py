@@ -7,7 +7,7 @@ from made_up import record, write_cell, write_run
 
 from dal.errors import DataError
 from dal.report import write_report
-from dal.report.sections.chosen import MAX_ROWS
+from dal.report.sections.selections import MAX_ROWS
 
 VOID = {"meta", "input"}
 
@@ -79,13 +79,13 @@ def test_strategy_that_does_as_well_as_random_saves_nothing(tmp_path):
     assert "did not beat random here" in verdict(report(folder))
 
 
-def test_strategy_that_touched_the_target_and_fell_again_did_not_beat_random(tmp_path):
+def test_strategy_that_reached_the_target_and_fell_again_did_not_beat_random(tmp_path):
     accuracies = {"Margin": (0.5, 0.8, 0.6), "Random": (0.5, 0.6, 0.7)}
     for name, values in accuracies.items():
         lines = [record(name, 0, r, accuracy=value) for r, value in enumerate(values)]
         write_cell(tmp_path / f"{name}-seed0", lines)
     said = verdict(report(tmp_path))
-    assert said.startswith("Margin did not beat random here: with one seed it touched random’s final accuracy (0.700")
+    assert said.startswith("Margin did not beat random here: with one seed it reached random’s final accuracy (0.700")
     assert "but ended at 0.600" in said
 
 
@@ -95,7 +95,7 @@ def test_random_that_had_its_final_score_earlier_is_held_to_its_first_arrival(tm
         lines = [record(name, 0, r, accuracy=value, start=20, batch=20) for r, value in enumerate(values)]
         write_cell(tmp_path / f"{name}-seed0", lines)
     said = verdict(report(tmp_path))
-    assert "after 30 labels with one seed: 1.3 times fewer than the 40 after which random first touched it." in said
+    assert "after 30 labels with one seed: 1.3 times fewer than the 40 after which random first reached it." in said
 
 
 def test_six_agreeing_seeds_are_reported_without_the_warning(tmp_path):
@@ -126,8 +126,8 @@ def test_what_chance_explains_is_no_verdict(tmp_path):
         write_cell(folder / f"Margin-seed{seed}", lines, answers=False)
         write_cell(folder / f"Random-seed{seed}", other, answers=False)
     said = verdict(report(folder))
-    assert said.count("Over the whole curve that cannot be told from chance.") == 1
-    assert "that includes 1.0, no saving" in said or "if it ever gets there" in said
+    assert said.count("Over the whole curve that cannot be distinguished from chance.") == 1
+    assert "that includes 1.0, no saving" in said or "if it reaches the score at all" in said
 
 
 def test_several_comparisons_are_corrected_for_being_several(tmp_path):
@@ -233,7 +233,7 @@ def test_run_whose_first_round_is_still_going_says_so(tmp_path):
 
 
 def test_run_without_a_test_set_says_that_quality_is_unknown(tmp_path):
-    keep = ("round", "labels", "strategy", "acting", "seed", "rows", "fit_seconds")
+    keep = ("round", "labels", "strategy", "acting_strategy", "seed", "rows", "fit_seconds")
     lines = [{key: value for key, value in record("Margin", 0, r).items() if key in keep} for r in range(3)]
     write_cell(tmp_path / "Margin-seed0", lines)
     page = report(tmp_path)
@@ -291,7 +291,7 @@ def test_markup_in_ids_labels_texts_names_and_config_is_only_text(tmp_path):
     folder = write_run(tmp_path, seeds=[0], config={"show_texts": True, "data": {"path": HOSTILE}})
     lines = [
         record("Margin", 0, r, batch=2, rows=[f"{r}{HOSTILE}", f"b{r}"], texts=[HOSTILE, [HOSTILE, "second"]])
-        | {"notes": {HOSTILE: 1.0}, "acting": HOSTILE}
+        | {"notes": {HOSTILE: 1.0}, "acting_strategy": HOSTILE}
         for r in range(5)
     ]
     write_cell(folder / "Margin-seed0", lines, answers=False)

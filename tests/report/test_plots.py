@@ -10,11 +10,11 @@ from PIL import Image
 from dal.evaluation import Curve, compare
 from dal.report.measures import Axis
 from dal.report.plots.curve_plot import curves
-from dal.report.plots.marks import MAX_LINES, marks, matrix
-from dal.report.plots.pool_map import SCALE, Spot, color, pool_map
+from dal.report.plots.dot_plot import MAX_LINES, dot_plot, overlap_matrix
+from dal.report.plots.pool_map import SCALE, MapPoint, color, pool_map
 from dal.report.plots.reliability import Bins, pooled, reliability
 from dal.report.png import png
-from dal.report.series import PALETTE, Series, apart, band_words
+from dal.report.series import PALETTE, Series, band_words, spread_apart
 from dal.report.svg import svg
 
 RANDOM = Series("Random", (Curve((20, 45, 70), (0.5, 0.6, 0.7)), Curve((20, 45, 70), (0.52, 0.58, 0.68))), None)
@@ -94,11 +94,11 @@ def test_picture_shows_the_color_of_each_strategy_on_white_whatever_its_name():
 
 @given(st.lists(st.floats(0, 300), max_size=8))
 def test_names_are_moved_apart_in_their_order_and_no_further_than_needed(heights):
-    moved = apart(heights, 16)
+    moved = spread_apart(heights, 16)
     order = sorted(range(len(heights)), key=heights.__getitem__)
     assert all(moved[b] - moved[a] >= 16 - 1e-9 for a, b in itertools.pairwise(order))
     assert all(m >= h for m, h in zip(moved, heights, strict=True))
-    assert max(apart(heights, 16, 250), default=0) <= 250 + 1e-9
+    assert max(spread_apart(heights, 16, 250), default=0) <= 250 + 1e-9
 
 
 def test_many_points_are_drawn_without_a_dot_on_each():
@@ -142,7 +142,7 @@ def test_reliability_diagram_says_how_much_too_sure_the_model_is():
 
 
 def test_map_draws_every_row_once_and_labeled_ones_on_top():
-    spots = [Spot(0, 0, 2, "late"), Spot(1, 1, 0, "never <b>"), Spot(2, 0, 1, "early")]
+    spots = [MapPoint(0, 0, 2, "late"), MapPoint(1, 1, 0, "never <b>"), MapPoint(2, 0, 1, "early")]
     root = parsed(pool_map(spots, "Margin, seed 0", "PCA"))
     groups = list(root.iter("{http://www.w3.org/2000/svg}g"))
     assert [(g.get("class"), [c[0].text for c in g if len(c)]) for g in groups if len(g[0])] == [
@@ -162,14 +162,14 @@ def test_rounds_go_from_the_first_to_the_last_color_of_the_scale():
 
 def test_marks_show_the_worst_classes_first_and_no_more_than_can_be_read():
     values = {f"class {i}": {"Margin": i / 100, "Random": i / 100} for i in range(MAX_LINES + 5)}
-    root = parsed(marks(values, [MARGIN, RANDOM], "F1 by class"))
+    root = parsed(dot_plot(values, [MARGIN, RANDOM], "F1 by class"))
     names = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text") if (e.text or "").startswith("class")]
     assert names == [f"class {i}" for i in range(MAX_LINES)]
 
 
 def test_matrix_has_a_square_for_each_pair():
     both = {("A", "A"): 1.0, ("A", "B"): 0.25, ("B", "A"): 0.25, ("B", "B"): 1.0}
-    drawing = matrix(["A", "B"], both, "Rows in common (%)")
+    drawing = overlap_matrix(["A", "B"], both, "Rows in common (%)")
     assert len(found(parsed(drawing), "polygon", "cell")) == 4
     assert drawing.description == "B and A: 25 %."
     assert png(drawing).startswith(b"\x89PNG")

@@ -9,8 +9,9 @@ from test_page import report
 
 from dal.report import write_report
 from dal.report.run_reading import read
-from dal.report.sections import batches, chosen, costs, forecast, maps, quality
+from dal.report.sections import batch_measures as batches
 from dal.report.sections import calibration_diagrams as calibration
+from dal.report.sections import costs, forecast, maps, quality, selections
 from dal.report.sections import learning_curves as learning
 from dal.report.series import of_run
 
@@ -18,12 +19,12 @@ SECTIONS = {
     "classes": "By class",
     "groups": "By group",
     "calibration": "Calibration",
-    "batches": "What the batches were like",
-    "overlap": "What the strategies have in common",
+    "batches": "Batch measures",
+    "overlap": "Overlap of the strategies",
     "map": "Map of the pool",
-    "chosen": "Rows chosen in each round",
-    "label_issues": "Labels worth a second look",
-    "cost": "What it cost",
+    "chosen": "Rows selected in each round",
+    "label_issues": "Probable label errors",
+    "cost": "Costs",
     "prediction": "What more labels would bring",
 }
 
@@ -65,7 +66,7 @@ def test_everything_that_was_measured_has_its_section_and_its_place_in_the_conte
 
 
 def test_sections_without_data_are_left_out_of_the_page_and_the_contents(tmp_path):
-    keep = ("round", "labels", "strategy", "acting", "seed", "accuracy")
+    keep = ("round", "labels", "strategy", "acting_strategy", "seed", "accuracy")
     lines = [{key: record("Margin", 0, r)[key] for key in keep} for r in range(3)]
     write_cell(tmp_path / "Margin-seed0", lines, answers=False)
     page = report(tmp_path)
@@ -95,13 +96,13 @@ def test_calibration_stands_before_and_after_scaling(folder):
     found = row(tables(calibration.section(read(folder)))["Calibration"], "Margin")
     lines = lasts(folder, "Margin")
     assert found["ece"] == pytest.approx(mean(line["ece"] for line in lines))
-    assert found["scaled_ece"] == pytest.approx(mean(line["scaled"]["ece"] for line in lines))
-    assert found["temperature"] == pytest.approx(mean(line["scaled"]["temperature"] for line in lines))
+    assert found["scaled_ece"] == pytest.approx(mean(line["temperature_scaled"]["ece"] for line in lines))
+    assert found["temperature"] == pytest.approx(mean(line["temperature_scaled"]["temperature"] for line in lines))
 
 
 def test_calibration_without_held_out_labels_has_no_scaled_figures(tmp_path):
     def without(line):
-        return {key: value for key, value in measured(line).items() if key != "scaled"}
+        return {key: value for key, value in measured(line).items() if key != "temperature_scaled"}
 
     table = tables(calibration.section(read(write_measured_run(tmp_path, seeds=[0], more=without))))["Calibration"]
     assert [column.key for column in table.columns] == ["strategy", "ece", "ace", "log_loss", "brier"]
@@ -155,7 +156,7 @@ def test_row_that_several_runs_doubt_comes_first_and_once(tmp_path):
     for seed, found in issues.items():
         told = [{"row": r, "given": "billing", "suggested": "access", "confidence": c} for r, c in found]
         write_cell(tmp_path / f"Margin-seed{seed}", [record("Margin", seed, 0, label_issues=told)], answers=False)
-    table = tables(chosen.label_issues(read(tmp_path)))["Probable label errors"]
+    table = tables(selections.label_issues(read(tmp_path)))["Probable label errors"]
     assert [tuple(r) for r in table.rows] == [
         ("y", "billing", "access", pytest.approx(0.7), 2),
         ("x", "billing", "access", 0.9, 1),
@@ -176,7 +177,7 @@ def test_text_of_the_nearest_labeled_row_is_shown_where_texts_are(tmp_path):
         folder = write_run(tmp_path / str(allowed), gains={"Margin": 0}, seeds=[0], baseline=None, rounds=1)
         (folder / "config.yaml").write_text(f"show_texts: {str(allowed).lower()}\n")
         write_cell(folder / "Margin-seed0", lines)
-        found = [row for table in tables(chosen.section(read(folder))).values() for row in table.rows if "b" in row]
+        found = [row for table in tables(selections.section(read(folder))).values() for row in table.rows if "b" in row]
         assert found[0][-1] == ("the earlier one" if allowed else "a (billing)")
         text = report(folder).text
         assert ("came with a label" in text) is ("the earlier one" in text) is allowed
@@ -188,7 +189,7 @@ def test_reason_of_a_batch_is_told(tmp_path):
 
 
 def test_cost_adds_the_seconds_of_all_rounds_and_takes_the_last_dollars(folder):
-    found = row(tables(costs.section(read(folder)))["What it cost"], "Margin")
+    found = row(tables(costs.section(read(folder)))["Costs"], "Margin")
     lines = [json.loads(x) for p in folder.glob("Margin-*/metrics.jsonl") for x in p.read_text().splitlines()]
     assert found["fit_seconds"] == pytest.approx(sum(line["fit_seconds"] for line in lines) / 3)
     assert found["labels_dollars"] == 85.0  # 170 labels of 0.5 dollars
@@ -243,7 +244,7 @@ def test_successor_without_a_baseline_or_without_figures_is_no_reason_to_fail(tm
     assert "Tfidf was trained on the same labels; there is no baseline" in report(tmp_path / "a").text
     for told in ({"learner": "Tfidf", "failed": "not with these"}, None, "?", {"accuracy": 0.5}, {"accuracy": "?"}):
         write_cell(tmp_path / "b" / "Margin-seed0", [record("Margin", 0, 0, successor=told)], answers=False)
-        assert "What another model makes" not in report(tmp_path / "b").text
+        assert "How well the labels serve" not in report(tmp_path / "b").text
 
 
 def test_few_points_are_not_continued(tmp_path):
@@ -259,5 +260,5 @@ def test_key_of_another_shape_is_no_reason_to_fail(tmp_path, key, value):
     run = read(tmp_path)
     for section in (quality.section, quality.classes, quality.groups, calibration.section, batches.section):
         section(run)
-    for section in (chosen.section, chosen.label_issues, costs.section):
+    for section in (selections.section, selections.label_issues, costs.section):
         section(run)

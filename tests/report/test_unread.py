@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from labelers import WordLabeler
-from test_answered import data
+from test_answer_sources import data
 from test_page import report
 from test_sections import row, tables
 
@@ -14,7 +14,7 @@ from dal.oracles.llm_oracle import LLMOracle
 from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.run_reading import read
-from dal.report.sections import answered
+from dal.report.sections import answer_sources
 from dal.report.sections.unread import LONGEST, SHOWN
 from dal.store.label_store import LabelStore
 from dal.strategies import Random
@@ -50,7 +50,7 @@ def test_says_how_many_of_whose_answers_could_not_be_read(alone):
 
 def test_shows_a_few_as_they_came_and_as_data(alone):
     unread, _ = lost(alone)
-    table = tables(answered.section(read(alone), None))["Answers that could not be read"]
+    table = tables(answer_sources.section(read(alone), None))["Answers that could not be read"]
     assert len(table.rows) == SHOWN
     for strategy, who, id_, text in table.rows:
         assert (strategy, who, text) == ("Random", "claude", unread[id_])
@@ -85,7 +85,7 @@ def test_of_a_routers_machines_each_is_told_apart_and_the_audit_pays_for_all(tmp
     unread, _ = lost(folder)
     assert f"{len(unread)} of 50 answers of a could not be read" in report(folder).text
     assert "answers of b could" not in report(folder).text
-    audit = tables(answered.section(read(folder), None))["Audit of each model"]
+    audit = tables(answer_sources.section(read(folder), None))["Audit of each model"]
     first = row(audit, "Random", "a")
     assert (first["answered"], first["dollars"]) == (50 - len(unread), pytest.approx(25.0))
 

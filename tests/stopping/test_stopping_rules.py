@@ -172,8 +172,8 @@ def test_back_test_of_an_observed_run_says_where_the_rule_stops_it() -> None:
     observed, stopped = lines(experiment(None, Observe((rule,)), rounds=9)), lines(experiment(None, rule, rounds=9))
     found = backtest(observed, rule)
     assert (found.labels, len(observed)) == (stopped[-1]["labels"], 10)
-    assert found.saved == observed[-1]["labels"] - found.labels > 0
-    assert found.lost == pytest.approx(observed[-1]["accuracy"] - stopped[-1]["accuracy"])
+    assert found.labels_saved == observed[-1]["labels"] - found.labels > 0
+    assert found.loss == pytest.approx(observed[-1]["accuracy"] - stopped[-1]["accuracy"])
 
 
 def test_folder_of_another_rule_is_refused(tmp_path: Path) -> None:

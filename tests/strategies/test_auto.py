@@ -137,6 +137,6 @@ def test_is_what_an_experiment_runs_unless_told_otherwise(splits):
     )
     assert experiment.strategy == Auto()
     lines = experiment.run().cells["Auto-seed0"]
-    assert [line["acting"] for line in lines] == ["MaxHerding", "MaxHerding", "Auto"]
-    assert lines[0]["why"].startswith("MaxHerding: 0 labels")
-    assert lines[2]["why"].startswith("UHerding&DiversifiedMargin: 24 labels")
+    assert [line["acting_strategy"] for line in lines] == ["MaxHerding", "MaxHerding", "Auto"]
+    assert lines[0]["reason"].startswith("MaxHerding: 0 labels")
+    assert lines[2]["reason"].startswith("UHerding&DiversifiedMargin: 24 labels")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from dal.evaluation import CurveComparison
-from dal.report.drawing import Area, Dot, Drawing, Frame, Line, Shape, Words, across, upright
 from dal.report.measures import LABELS, Axis
-from dal.report.series import MAX_WITH_SEEDS, Series, apart, capital, drawable, measured, short
+from dal.report.series import MAX_WITH_SEEDS, Series, capital, drawable, measured, short, spread_apart
+from dal.report.shapes import Area, Dot, Drawing, Frame, Line, Shape, Text, x_axis, y_axis
 
 #: Mean curves with more points than this are drawn without dots.
 MAX_DOTS = 25
@@ -37,11 +37,11 @@ def curves(
     series = drawable(series)
     right = 16 + 8.2 * max((len(short(s.name)) for s in series), default=0)
     frame = _frame(series, 44, width - right, 34, height - 40)
-    shapes: list[Shape] = [Words("heading", "ink", 0, 16, capital(metric))]
+    shapes: list[Shape] = [Text("heading", "ink", 0, 16, capital(metric))]
     if note:
-        shapes.append(Words("text", "muted", frame.right, 16, note, "end"))
-    shapes += upright(frame)
-    shapes += across(frame, axis.unit, measured(series) if axis.key == "labels" else ())
+        shapes.append(Text("text", "muted", frame.right, 16, note, "end"))
+    shapes += y_axis(frame)
+    shapes += x_axis(frame, axis.unit, measured(series) if axis.key == "labels" else ())
     shapes += [shape for s in reversed(series) for shape in _band(s, frame)]
     each = each and len(series) <= MAX_WITH_SEEDS
     shapes += [shape for s in reversed(series) for shape in _lines(s, frame, metric, axis, each=each)]
@@ -64,11 +64,11 @@ def _band(series: Series, frame: Frame) -> list[Shape]:
         return []
     labels = spread.mean.labels
     outline = [*zip(labels, spread.low, strict=True), *reversed([*zip(labels, spread.high, strict=True)])]
-    return [Area("band", series.paint, frame.path(outline))]
+    return [Area("band", series.color_name, frame.path(outline))]
 
 
 def _lines(series: Series, frame: Frame, metric: str, axis: Axis, *, each: bool) -> list[Shape]:
-    spread, color = series.band, series.paint
+    spread, color = series.band, series.color_name
     shapes: list[Shape] = []
     if len(series.curves) > 1 and (each or len(spread.mean) < 2):
         seeds = [frame.path([*zip(one.labels, one.scores, strict=True)]) for one in series.curves if len(one)]
@@ -87,9 +87,10 @@ def _lines(series: Series, frame: Frame, metric: str, axis: Axis, *, each: bool)
 def _names(series: Sequence[Series], frame: Frame) -> list[Shape]:
     """Names at the ends of the curves, moved apart where they would overlap."""
     ends = [frame.at(*s.end) for s in series]
-    heights = apart([y for _, y in ends], 16, frame.bottom - 2)
+    heights = spread_apart([y for _, y in ends], 16, frame.bottom - 2)
     return [
-        Words("name", s.paint, x + 10, y + 4, short(s.name)) for s, (x, _), y in zip(series, ends, heights, strict=True)
+        Text("name", s.color_name, x + 10, y + 4, short(s.name))
+        for s, (x, _), y in zip(series, ends, heights, strict=True)
     ]
 
 
@@ -101,7 +102,7 @@ def _saving(saving: CurveComparison, frame: Frame) -> list[Shape]:
     words = f"{saving.needed:.0f} labels, {saving.baseline_needed - saving.needed:.0f} fewer"
     return [
         Line("saved", "ink", ((x1, y), (x, y), (x, frame.bottom)), "2 3"),
-        Words("saving", "ink", x + 5, frame.bottom - 6, words),
+        Text("saving", "ink", x + 5, frame.bottom - 6, words),
     ]
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dal.report.drawing import Dot, Drawing, Frame, Shape, Words, box
+from dal.report.shapes import Dot, Drawing, Frame, Shape, Text, rectangle
 
 #: Colour scale from the first round to the last; every colour contrasts with white and with black.
 SCALE = ("#2a7de1", "#8a55d6", "#d1417f", "#d4670c")
@@ -13,7 +13,7 @@ NEVER = "muted"
 
 
 @dataclass(frozen=True)
-class Spot:
+class MapPoint:
     """One row on the map: coordinates, the round in which it was labeled (0 for never), and its tooltip."""
 
     x: float
@@ -22,18 +22,20 @@ class Spot:
     tip: str
 
 
-def pool_map(spots: Sequence[Spot], title: str, method: str, *, width: float = 640, height: float = 460) -> Drawing:
+def pool_map(
+    points: Sequence[MapPoint], title: str, method: str, *, width: float = 640, height: float = 460
+) -> Drawing:
     """Map of the rows: unlabeled ones in grey, labeled ones on top in the order of their rounds."""
-    xs, ys = [s.x for s in spots] or [0.0], [s.y for s in spots] or [0.0]
+    xs, ys = [s.x for s in points] or [0.0], [s.y for s in points] or [0.0]
     frame = Frame(_span(xs), _span(ys), 8, width - 8, 52, height - 8)
-    last = max((s.round for s in spots), default=0)
-    shapes: list[Shape] = [Words("heading", "ink", 0, 16, title)]
+    last = max((s.round for s in points), default=0)
+    shapes: list[Shape] = [Text("heading", "ink", 0, 16, title)]
     shapes += _legend(last)
-    for spot in sorted(spots, key=lambda spot: spot.round):
-        kind, r = ("labeled", 4.0) if spot.round else ("pool", 2.0)
-        shapes.append(Dot(kind, color(spot.round, last), *frame.at(spot.x, spot.y), r, spot.tip))
-    labeled = sum(spot.round > 0 for spot in spots)
-    description = f"{len(spots):,} rows of the pool by {method}, {labeled:,} of them labeled in {last} rounds."
+    for point in sorted(points, key=lambda point: point.round):
+        kind, r = ("labeled", 4.0) if point.round else ("pool", 2.0)
+        shapes.append(Dot(kind, color(point.round, last), *frame.at(point.x, point.y), r, point.tip))
+    labeled = sum(point.round > 0 for point in points)
+    description = f"{len(points):,} rows of the pool by {method}, {labeled:,} of them labeled in {last} rounds."
     return Drawing(f"Map of the pool, {title}", description, width, height, tuple(shapes))
 
 
@@ -65,9 +67,9 @@ def _legend(last: int) -> list[Shape]:
         return []
     step = 1 if last <= 8 else math.ceil((last - 1) / 7)
     shown = sorted({*range(1, last + 1, step), last})
-    shapes: list[Shape] = [Dot("pool", NEVER, 5, 32, 3), Words("small", "muted", 14, 36, "never labeled")]
-    shapes.append(Words("small", "muted", 155, 36, "labeled in round"))
+    shapes: list[Shape] = [Dot("pool", NEVER, 5, 32, 3), Text("small", "muted", 14, 36, "never labeled")]
+    shapes.append(Text("small", "muted", 155, 36, "labeled in round"))
     for i, number in enumerate(shown):
-        shapes.append(box("cell", color(number, last), 310 + 40 * i, 25, 11, 11))
-        shapes.append(Words("small", "muted", 310 + 40 * i + 14, 36, str(number)))
+        shapes.append(rectangle("cell", color(number, last), 310 + 40 * i, 25, 11, 11))
+        shapes.append(Text("small", "muted", 310 + 40 * i + 14, 36, str(number)))
     return shapes

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dal.report.drawing import Dot, Drawing, Frame, Line, Shape, Words, across, box, upright
+from dal.report.shapes import Dot, Drawing, Frame, Line, Shape, Text, rectangle, x_axis, y_axis
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ def pooled(several: Sequence[Bins], places: int = 15) -> Bins:
     return Bins(*(tuple(column) for column in zip(*filled, strict=True))) if filled else Bins((), (), ())
 
 
-def reliability(bins: Bins, heading: str, paint: str, *, width: float = 300, height: float = 300) -> Drawing:
+def reliability(bins: Bins, heading: str, color: str, *, width: float = 300, height: float = 300) -> Drawing:
     """Plot accuracy against confidence, with the diagonal of perfect calibration and bars for the row counts."""
     frame = Frame((0, 1), (0, 1), 36, width - 10, 34, height - 40)
     most = max(bins.count, default=1.0)
-    shapes: list[Shape] = [Words("heading", "ink", 0, 16, heading), *upright(frame)]
-    shapes += across(frame, "confidence", (0, 0.2, 0.4, 0.6, 0.8, 1), lambda tick: f"{tick:.1f}")
+    shapes: list[Shape] = [Text("heading", "ink", 0, 16, heading), *y_axis(frame)]
+    shapes += x_axis(frame, "confidence", (0, 0.2, 0.4, 0.6, 0.8, 1), lambda tick: f"{tick:.1f}")
     for confidence, count in zip(bins.confidence, bins.count, strict=True):
         x, high = frame.at(confidence, 0)[0], 0.25 * (frame.bottom - frame.top) * count / most
-        shapes.append(box("bar", "muted", x - 6, frame.bottom - high, 12, high))
+        shapes.append(rectangle("bar", "muted", x - 6, frame.bottom - high, 12, high))
     shapes.append(Line("ideal", "muted", (frame.at(0, 0), frame.at(1, 1)), "4 4"))
     points = [*zip(bins.confidence, bins.accuracy, strict=True)]
     if points:
-        shapes.append(Line("mean", paint, frame.path(points)))
+        shapes.append(Line("mean", color, frame.path(points)))
     for (confidence, accuracy), count in zip(points, bins.count, strict=True):
         tip = f"confidence {confidence:.2f}: right {accuracy:.2f} of the time, {count:,.0f} rows"
-        shapes.append(Dot("point", paint, *frame.at(confidence, accuracy), 4, tip))
+        shapes.append(Dot("point", color, *frame.at(confidence, accuracy), 4, tip))
     return Drawing(f"Reliability of {heading}", _description(bins), width, height, tuple(shapes))
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from dal.report.measures import METRICS, figure_of, number
-from dal.report.page_parts import Part, Plot, Section, Side, Statement, Table, TableColumn
+from dal.report.page_parts import Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.plots.reliability import Bins, pooled, reliability
 from dal.report.run_reading import Record, Run
 from dal.report.sections.quality import at_the_end, mean
-from dal.report.series import of_run, paint, short
+from dal.report.series import color_name_of, of_run, short
 from dal.report.wording import slug
 
 _SCORES = ("ece", "ace", "log_loss", "brier")
@@ -19,7 +19,7 @@ def section(run: Run) -> Section | None:
     parts: list[Part] = []
     diagrams = _diagrams(run)
     if diagrams:
-        parts += [Side(tuple(diagrams), small=True), Statement(_DIAGRAM)]
+        parts += [PlotRow(tuple(diagrams), small=True), Statement(_DIAGRAM)]
     table = _table(run)
     if table is not None:
         parts.append(table)
@@ -31,7 +31,7 @@ def section(run: Run) -> Section | None:
     if not diagrams and table is None:
         return None
     if over_labels:
-        parts.append(Side(tuple(over_labels), small=True))
+        parts.append(PlotRow(tuple(over_labels), small=True))
     return Section("calibration", "Calibration", "Calibration", tuple(parts))
 
 
@@ -46,7 +46,9 @@ def _diagrams(run: Run) -> list[Plot]:
     for name in run.strategies:
         several = [bins for cell in run.of(name) if (bins := _bins(cell.last)) is not None]
         if several:
-            plots.append(Plot(f"reliability-{slug(name)}", reliability(pooled(several), short(name), paint(run, name))))
+            plots.append(
+                Plot(f"reliability-{slug(name)}", reliability(pooled(several), short(name), color_name_of(run, name)))
+            )
     return plots
 
 
@@ -63,15 +65,15 @@ def _bins(record: Record) -> Bins | None:
 
 
 def _table(run: Run) -> Table | None:
-    after = any("scaled" in cell.last for cell in run.cells)
+    after = any("temperature_scaled" in cell.last for cell in run.cells)
     rows = []
     for name in run.strategies:
         before = [at_the_end(run, name, key) for key in _SCORES]
-        scaled = [at_the_end(run, name, f"scaled.{key}") for key in _SCORES]
+        scaled = [at_the_end(run, name, f"temperature_scaled.{key}") for key in _SCORES]
         if any(value is not None for value in (*before, *scaled)):
             scores = [value for pair in zip(before, scaled, strict=True) for value in pair] if after else before
-            temperature = [mean(figure_of(cell.last, "scaled.temperature") for cell in run.of(name))] if after else []
-            rows.append((name, *scores, *temperature))
+            temperature = mean(figure_of(cell.last, "temperature_scaled.temperature") for cell in run.of(name))
+            rows.append((name, *scores, *((temperature,) if after else ())))
     if not rows:
         return None
     columns = [TableColumn("strategy", "Strategy", "text")]

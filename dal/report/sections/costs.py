@@ -25,14 +25,14 @@ def section(run: Run) -> Section | None:
     chosen = (0, *kept)
     table = Table(
         "cost",
-        "What it cost",
+        "Costs",
         tuple(columns[i] for i in chosen),
         [tuple(row[i] for i in chosen) for row in rows],
         "One run of each strategy, all rounds, mean over its seeds.",
     )
     price = LabelPrice.of(run)
     note = (Statement(f"Computed with {price.words}."),) if price.label else ()
-    return Section("cost", "What it cost", "Cost", (table, *note))
+    return Section("cost", "Costs", "Costs", (table, *note))
 
 
 def _costs(run: Run, name: str) -> Iterable[float | None]:

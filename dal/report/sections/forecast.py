@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dal.evaluation.extrapolation import Distance, Outlook, predicted_labels, predicted_score
+from dal.evaluation.extrapolation import LabelForecast, ScoreForecast, predicted_labels, predicted_score
 from dal.report.measures import METRICS, number
 from dal.report.page_parts import Part, Plot, Section, Statement, Table, TableColumn
-from dal.report.plots.ahead import Ahead, ahead
+from dal.report.plots.forecast_plot import Forecast, forecast_plot
 from dal.report.run_reading import Run, class_name
 from dal.report.series import Series, of_run
 
@@ -26,11 +26,11 @@ _CAUTION = (
 
 
 @dataclass(frozen=True)
-class _Forecast:
+class _Prediction:
     series: Series
     now: float
-    score: Outlook
-    needed: Distance
+    score: ScoreForecast
+    needed: LabelForecast
 
 
 def section(run: Run, shown: str | None) -> Section | None:
@@ -45,16 +45,17 @@ def section(run: Run, shown: str | None) -> Section | None:
     parts: list[Part] = [Statement(_words(each, METRICS[shown], goal), "lead") for each in forecasts]
     parts.append(Statement(_CAUTION))
     if len(forecasts) <= MAX_DRAWN:
-        lines = [Ahead(o.series, o.score.curve, o.score.low, o.score.high) for o in forecasts]
-        drawn = [ahead(lines, METRICS[shown], MORE, width=width) for width in (720, 330)]
+        lines = [Forecast(o.series, o.score.curve, o.score.low, o.score.high) for o in forecasts]
+        drawn = [forecast_plot(lines, METRICS[shown], MORE, width=width) for width in (720, 330)]
         parts.append(Plot("prediction", drawn[0], drawn[1]))
     parts.append(_table(forecasts, goal))
     return Section("prediction", "What more labels would bring", "Prediction", tuple(parts))
 
 
-def _forecast(series: Series, goal: float) -> _Forecast:
+def _forecast(series: Series, goal: float) -> _Prediction:
     labels, scores = series.band.mean.labels, series.band.mean.scores
-    return _Forecast(series, scores[-1], predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal))
+    score, needed = predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal)
+    return _Prediction(series, scores[-1], score, needed)
 
 
 def _target(run: Run, metric: str, series: Sequence[Series]) -> float:
@@ -69,7 +70,7 @@ def _target(run: Run, metric: str, series: Sequence[Series]) -> float:
     return min(1.0, round(step * (math.floor(best / step + 1e-9) + 1), 2))
 
 
-def _words(o: _Forecast, metric: str, goal: float) -> str:
+def _words(o: _Prediction, metric: str, goal: float) -> str:
     name, last = o.series.name, o.series.band.mean.labels[-1]
     text = (
         f"{name}: the next {MORE} labels would bring {metric} from {o.now:.3f} to {o.score.value:.3f} "
@@ -80,7 +81,7 @@ def _words(o: _Forecast, metric: str, goal: float) -> str:
     return f"{text} {_more_words(o.needed, goal, last)}"
 
 
-def _more_words(needed: Distance, goal: float, last: float) -> str:
+def _more_words(needed: LabelForecast, goal: float, last: float) -> str:
     """Sentence on the number of further labels needed to reach the target."""
 
     def labels(count: float) -> str:
@@ -96,7 +97,7 @@ def _more_words(needed: Distance, goal: float, last: float) -> str:
     return f"For {goal:g} it would need about {labels(needed.value)} more labels ({reach})."
 
 
-def _table(forecasts: Sequence[_Forecast], goal: float) -> Table:
+def _table(forecasts: Sequence[_Prediction], goal: float) -> Table:
     columns = (
         TableColumn("strategy", "Strategy", "text"),
         TableColumn("labels", "Labels so far", "whole"),

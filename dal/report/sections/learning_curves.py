@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dal.evaluation import CurveComparison
 from dal.evaluation.efficiency import LEAST
 from dal.report.measures import LABELS, METRICS, MONEY, Axis, time_axis
-from dal.report.page_parts import Panel, Part, Plot, Section, Side, Statement, tabs
+from dal.report.page_parts import Panel, Part, Plot, PlotRow, Section, Statement, tabs
 from dal.report.plots.curve_plot import curves
 from dal.report.run_reading import Run
 from dal.report.series import MAX_WITH_SEEDS, Series, of_run
@@ -66,7 +66,7 @@ def _panel(run: Run, shown: str, axis: Axis, saving: CurveComparison | None) -> 
     parts: list[Part] = [plot(shown, 944, 440, 300)]
     others = [metric for metric in PLOTTED if metric != shown and of_run(run, metric)]
     if others:
-        parts.append(Side(tuple(plot(metric, 456, 300, 240) for metric in others)))
+        parts.append(PlotRow(tuple(plot(metric, 456, 300, 240) for metric in others)))
     return Panel(axis.name, tuple(parts))
 
 

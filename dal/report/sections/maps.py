@@ -6,14 +6,14 @@ from typing import Any
 
 from dal.report.measures import number
 from dal.report.page_parts import Panel, Plot, Section, Statement, tabs
-from dal.report.plots.pool_map import Spot, pool_map
+from dal.report.plots.pool_map import MapPoint, pool_map
 from dal.report.run_reading import CellRecord, Run
-from dal.report.sections.chosen import wordings
+from dal.report.sections.selections import wordings
 from dal.report.wording import slug
 from dal.store.bounded_json import parse_json
 
 #: Largest numbers of maps and of dots on the page. The first seed of every strategy comes first.
-MAX_MAPS, MAX_SPOTS = 12, 24_000
+MAX_MAPS, MAX_POINTS = 12, 24_000
 
 MAP = "map.json"
 
@@ -28,18 +28,18 @@ def section(run: Run, most: int | None = None) -> Section | None:
     seeds = sorted({cell.seed for cell in run.cells})
     order = sorted(run.cells, key=lambda cell: seeds.index(cell.seed))
     panels: list[Panel] = []
-    room, left = MAX_SPOTS, 0
+    room, left = MAX_POINTS, 0
     for cell in order:
         drawn = _read(cell, texts)
         if drawn is None:
             continue
-        method, spots = drawn
-        if len(spots) > room or len(panels) >= most:
+        method, points = drawn
+        if len(points) > room or len(panels) >= most:
             left += 1
             continue
-        room -= len(spots)
+        room -= len(points)
         title = f"{cell.name}, seed {cell.seed}"
-        plot = Plot(f"map-{slug(cell.name)}-seed{cell.seed}", pool_map(spots, title, method), large=True)
+        plot = Plot(f"map-{slug(cell.name)}-seed{cell.seed}", pool_map(points, title, method), large=True)
         panels.append(Panel(title, (plot,)))
     if not panels:
         return None
@@ -52,8 +52,8 @@ def section(run: Run, most: int | None = None) -> Section | None:
     return Section("map", "Map of the pool", "Map", (*tabs("map", "Strategy and seed", panels), note))
 
 
-def _read(cell: CellRecord, texts: bool) -> tuple[str, list[Spot]] | None:
-    """Projection method and spots of a cell's map; None without a readable map."""
+def _read(cell: CellRecord, texts: bool) -> tuple[str, list[MapPoint]] | None:
+    """Projection method and points of a cell's map; None without a readable map."""
     stored = _json(cell.folder / MAP) if cell.folder is not None else None
     if stored is None:
         return None
@@ -61,12 +61,12 @@ def _read(cell: CellRecord, texts: bool) -> tuple[str, list[Spot]] | None:
     if not all(isinstance(column, list) for column in columns):
         return None
     texts_of = wordings(cell) if texts else {}
-    spots = [
-        Spot(float(x), float(y), int(r), _tip(str(row), int(r), texts_of.get(str(row), "")))
+    points = [
+        MapPoint(float(x), float(y), int(r), _tip(str(row), int(r), texts_of.get(str(row), "")))
         for row, x, y, r in zip(*columns, strict=False)  # type: ignore[arg-type]
         if number(x) and number(y) and number(r) and r >= 0
     ]
-    return (str(stored.get("method") or "projection"), spots) if spots else None
+    return (str(stored.get("method") or "projection"), points) if points else None
 
 
 def _json(path: Path) -> Mapping[str, Any] | None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dal.report.measures import METRICS, figure_of, number
 from dal.report.page_parts import Panel, Part, Plot, Section, Statement, Table, TableColumn, tabs
-from dal.report.plots.marks import MAX_LINES, marks
+from dal.report.plots.dot_plot import MAX_LINES, dot_plot
 from dal.report.run_reading import Run
-from dal.report.series import Series, place
+from dal.report.series import Series, palette_index
 from dal.report.wording import slug
 
 
@@ -43,8 +43,8 @@ def section(run: Run) -> Section | None:
 def _caption(run: Run) -> str:
     seeds = max(sum(1 for cell in run.of(name) if cell.records) for name in run.strategies)
     means = f"means over {seeds} seeds" if seeds > 1 else "one seed"
-    lower = "it, the calibration errors and the Brier score are better when lower"
-    return f"After the last round of each seed, {means}. Log loss in nats; {lower}."
+    lower = "Log loss (in nats), the calibration errors and the Brier score are better when lower."
+    return f"After the last round of each seed, {means}. {lower}"
 
 
 def _pool_words(run: Run) -> str:
@@ -54,9 +54,11 @@ def _pool_words(run: Run) -> str:
         for found in ([c for c in counts[i::2] if c is not None] for i in (0, 1))
         if found
     ]
-    sample = f" ({many[0]} rows, a sample of {many[1]})" if len(many) == 2 else ""
+    sample = ""
+    if len(many) == 2:
+        sample = f" (all {many[0]} of them)" if many[0] == many[1] else f" (a sample of {many[0]} of {many[1]})"
     return (
-        f"“Pool” is measured on rows that are not labeled yet{sample}: those the model would have to label "
+        f"“Pool” is measured on rows that are not labeled yet{sample}: those that the model would have to label "
         "automatically. A strategy that selects hard rows leaves the easy ones, so it may look better there "
         "than on the test set."
     )
@@ -143,7 +145,7 @@ def _plot(run: Run, found: Mapping[str, Broken], heading: str, main: str, name: 
             score = figures[main]
             if score is not None:
                 values.setdefault(each, {})[strategy] = score
-    series = [Series(strategy, (), place(run, strategy)) for strategy in found]
+    series = [Series(strategy, (), palette_index(run, strategy)) for strategy in found]
     if not values:
         return None
-    return Plot(name, marks(values, series, heading, width=720), marks(values, series, heading, width=330))
+    return Plot(name, dot_plot(values, series, heading, width=720), dot_plot(values, series, heading, width=330))

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from dal.report.measures import METRICS, SECONDS, figure_of
-from dal.report.page_parts import Fold, Head, Part, Section, Statement, Table, TableColumn
+from dal.report.page_parts import Details, Part, Section, Statement, Subheading, Table, TableColumn
 from dal.report.run_reading import CellRecord, Run
 from dal.report.sections.quality import mean
-from dal.report.series import paint
+from dal.report.series import color_name_of
 
 _TABLED = ("accuracy", "macro_f1", "log_loss", "ece")
 _TIMED = ("fit_seconds", "pass_seconds", "select_seconds")
@@ -16,7 +16,7 @@ def section(run: Run) -> Section:
     """Means over the seeds of each strategy, and each seed collapsed."""
     parts: list[Part] = []
     for name in run.strategies:
-        parts.append(Head(run.title(name), paint(run, name)))
+        parts.append(Subheading(run.title(name), color_name_of(run, name)))
         cells = run.of(name)
         longest = max((len(cell.records) for cell in cells), default=0)
         if longest:
@@ -43,7 +43,7 @@ def _means(name: str, cells: Sequence[CellRecord], longest: int) -> Table:
     )
 
 
-def _seeds(cells: Sequence[CellRecord]) -> Fold:
+def _seeds(cells: Sequence[CellRecord]) -> Details:
     parts: list[Part] = []
     for cell in cells:
         if cell.records:
@@ -53,7 +53,7 @@ def _seeds(cells: Sequence[CellRecord]) -> Fold:
             parts.append(Table("", f"Rounds of {where}", _columns(), rows, f"{where}: {cell.status}"))
     unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
     nothing: tuple[Part, ...] = (Statement("Nothing has been evaluated yet."),)
-    return Fold("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
+    return Details("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
 
 
 def _everything(run: Run) -> Table:

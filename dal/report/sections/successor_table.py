@@ -22,7 +22,7 @@ def section(run: Run) -> Section | None:
         parts.append(
             Statement(f"{result['learner']} was trained on the same labels; there is no baseline to compare with.")
         )
-    return Section("successor", "What another model makes of the labels", "Successor", tuple(parts))
+    return Section("successor", "How well the labels serve another model", "Successor", tuple(parts))
 
 
 def _has_scores(record: Record) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dal.report.measures import figure_of
-from dal.report.page_parts import Fold, Part, Statement, Table, TableColumn
+from dal.report.page_parts import Details, Part, Statement, Table, TableColumn
 from dal.report.run_reading import Run
 from dal.report.wording import share
 
@@ -21,14 +21,14 @@ def parts(run: Run) -> list[Part]:
         return summary
     if run.config.get("show_texts") is not True:
         return [*summary, Statement("They may quote texts of the pool, so they are shown only with show_texts: true.")]
-    return [*summary, Fold("Some of these answers", (_table(run),))]
+    return [*summary, Details("Some of these answers", (_table(run),))]
 
 
 def _of_models(run: Run) -> Iterable[str]:
     """Share of each oracle model's answers that could not be read, over all seeds and strategies."""
     for who in dict.fromkeys(each.who for cell in run.cells for each in cell.unread):
         unread = sum(len({each.row for each in cell.unread if each.who == who}) for cell in run.cells)
-        total = sum(cell.heard.get(who, 0) for cell in run.cells)
+        total = sum(cell.response_counts.get(who, 0) for cell in run.cells)
         yield f"{unread:,} of {total:,} answers of {who} could not be read ({share(unread / total)})."
 
 

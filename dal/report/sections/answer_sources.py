@@ -9,7 +9,7 @@ from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.model_answers import model_answers
 from dal.oracles.router import in_audit_sample
 from dal.report.measures import METRICS, MONEY, figure_of, number
-from dal.report.page_parts import Fold, Part, Plot, Section, Side, Statement, Table, TableColumn
+from dal.report.page_parts import Details, Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.price import dollars, people_price
 from dal.report.run_reading import Record, Run, class_name, options, sources_of
@@ -54,20 +54,17 @@ def _answers(sources: Sources, names: Iterable[str]) -> float:
     return sum(sources[name]["answers"] or 0.0 for name in names if name in sources)
 
 
-def _people(sources: Sources) -> list[str]:
-    return [name for name in sources if name not in (LLM, WEAK)]
-
-
 def _words(by_strategy: Mapping[str, Sources]) -> str:
     """Who gave the answers: one sentence for each strategy, or a single one if all are alike."""
     kinds = {name for sources in by_strategy.values() for name, totals in sources.items() if totals["answers"]}
     if kinds == {"simulated"}:
-        return "All answers were simulated, from the labels in the data: they are counted as people’s."
+        return "All answers were simulated from the labels in the data; they count as people’s."
     if kinds and not kinds & {LLM}:
         return f"All answers came from people ({listed(sorted(kinds))})."
     sentences = []
     for name, sources in by_strategy.items():
-        people, total = _answers(sources, _people(sources)), _answers(sources, sources)
+        people = _answers(sources, [source for source in sources if source not in (LLM, WEAK)])
+        total = _answers(sources, sources)
         if total:
             sentences.append(f"{name} sent {people:,.0f} of {total:,.0f} answers ({share(people / total)}) to people.")
     simulated = " Simulated answers count as people’s." if "simulated" in kinds else ""
@@ -178,7 +175,7 @@ def _audit_table(results: Sequence[tuple[str, Audit]], rules: _Rules) -> Table:
     return Table("audit", "Audit of each model", columns, rows, caption)
 
 
-def _by_class(results: Sequence[tuple[str, Audit]]) -> Fold:
+def _by_class(results: Sequence[tuple[str, Audit]]) -> Details:
     columns = (
         TableColumn("strategy", "Strategy", "text"),
         TableColumn("machine", "Model", "text"),
@@ -187,7 +184,7 @@ def _by_class(results: Sequence[tuple[str, Audit]]) -> Fold:
         *_columns("wrong", "Wrong"),
     )
     rows = [(name, a.who, label, s.trials, *_ends(s)) for name, a in results for label, s in a.per_class.items()]
-    return Fold("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
+    return Details("By class", (Table("audit-classes", "The audit by class", columns, rows, "By people’s answer."),))
 
 
 def _columns(key: str, head: str) -> tuple[TableColumn, ...]:
@@ -227,7 +224,7 @@ def _people_alone(run: Run, shown: str | None, by_strategy: Mapping[str, Sources
         "people’s answers instead of the model’s is not known."
     )
     table = Table("people-alone", "Against people alone", columns, rows, caption)
-    return [table, *((Side(pictures), Statement(note)) if pictures else ())]
+    return [table, *((PlotRow(pictures), Statement(note)) if pictures else ())]
 
 
 def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:

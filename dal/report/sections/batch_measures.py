@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from dal.report.measures import BATCH
-from dal.report.page_parts import Part, Plot, Section, Side, Statement, Table, TableColumn
+from dal.report.page_parts import Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
-from dal.report.plots.marks import matrix
+from dal.report.plots.dot_plot import overlap_matrix
 from dal.report.run_reading import CellRecord, Run
 from dal.report.series import of_run
 
@@ -22,16 +22,12 @@ def section(run: Run) -> Section | None:
         )
         for key, series in measured.items()
     ]
-    spaces = sorted({str(b["space"]) for c in run.cells for r in c.records if (b := _batch(r)) and b.get("space")})
+    batches = [batch for c in run.cells for r in c.records if isinstance(batch := r.get("batch"), Mapping)]
+    spaces = sorted({str(batch["space"]) for batch in batches if batch.get("space")})
     where = f" Distances are between {' or '.join(spaces)}." if spaces else ""
     meanings = "; ".join(f"{BATCH[key][0]}: {BATCH[key][1]}" for key in measured)
     note = Statement(f"{meanings[:1].upper()}{meanings[1:]}.{where}")
-    return Section("batches", "What the batches were like", "Batches", (Side(tuple(plots), small=True), note))
-
-
-def _batch(record: Mapping[str, object]) -> Mapping[str, object] | None:
-    batch = record.get("batch")
-    return batch if isinstance(batch, Mapping) else None
+    return Section("batches", "Batch measures", "Batches", (PlotRow(tuple(plots), small=True), note))
 
 
 def overlap(run: Run) -> Section | None:
@@ -41,7 +37,7 @@ def overlap(run: Run) -> Section | None:
         return None
     names = [name for name in run.strategies if any(name in pair for pair in shares)]
     both = shares | {(b, a): share for (a, b), share in shares.items()} | {(name, name): 1.0 for name in names}
-    plot = Plot("overlap", matrix(names, both, "Rows in common (%)"))
+    plot = Plot("overlap", overlap_matrix(names, both, "Rows in common (%)"))
     columns = (TableColumn("strategy", "Strategy", "text"), *(TableColumn(name, name, "share") for name in names))
     rows = [(one, *(both.get((one, other)) for other in names)) for one in names]
     table = Table("overlap", "Rows in common", columns, rows, hidden=True)
@@ -50,7 +46,7 @@ def overlap(run: Run) -> Section | None:
         "the common seeds. The common start counts, too."
     )
     parts: tuple[Part, ...] = (plot, note, table)
-    return Section("overlap", "What the strategies have in common", "Overlap", parts)
+    return Section("overlap", "Overlap of the strategies", "Overlap", parts)
 
 
 def _jaccard(run: Run, one: str, other: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dal.errors import shortened
 from dal.report.measures import number
-from dal.report.page_parts import Fold, Part, Section, Statement, Table, TableColumn
+from dal.report.page_parts import Details, Part, Section, Statement, Table, TableColumn
 from dal.report.run_reading import CellRecord, Record, Run
 from dal.report.sections.quality import mean
 from dal.report.wording import LONGEST, MISSING, figure, share, whole
@@ -26,7 +26,7 @@ def section(run: Run, most: int = MAX_ROWS) -> Section | None:
     texts = run.config.get("show_texts") is True
     nearest = any("nearest" in record for cell in run.cells for record in cell.records)
     columns = _columns(texts, nearest)
-    folds, long = [], []
+    details, long = [], []
     limits = _limits(run, most)
     for name in run.strategies:
         batches: list[Part] = []
@@ -40,19 +40,19 @@ def section(run: Run, most: int = MAX_ROWS) -> Section | None:
                     long += [(name, cell.seed, record.get("round"), *row) for row in rows[:limit]]
                     limit = max(0, limit - len(rows))
         if batches:
-            folds.append(Fold(name, tuple(batches), f"{len(batches)} batches"))
-    if not folds:
+            details.append(Details(name, tuple(batches), f"{len(batches)} batches"))
+    if not details:
         return None
     where = (
         TableColumn("strategy", "Strategy", "text"),
         TableColumn("seed", "Seed", "whole"),
         TableColumn("round", "Round", "whole"),
     )
-    table = Table("chosen", "Rows chosen", (*where, *columns), long, hidden=True)
-    note = "Best first. The score is the one that the strategy ranked the row by, in the units of the strategy."
+    table = Table("chosen", "Selected rows", (*where, *columns), long, hidden=True)
+    note = "Best first. The score is the value by which the strategy ranked the row, in its own units."
     if not texts:
         note += " Texts are left out; ids are those of the data."
-    return Section("chosen", "Rows chosen in each round", "Chosen rows", (Statement(note), *folds, table))
+    return Section("chosen", "Rows selected in each round", "Selected rows", (Statement(note), *details, table))
 
 
 def _limits(run: Run, most: int) -> dict[tuple[str, int], int]:
@@ -77,14 +77,14 @@ def _columns(texts: bool, nearest: bool) -> tuple[TableColumn, ...]:
     return tuple(columns)
 
 
-def _batch(record: Record, cell: CellRecord, columns: tuple[TableColumn, ...], rows: list[Row], limit: int) -> Fold:
+def _batch(record: Record, cell: CellRecord, columns: tuple[TableColumn, ...], rows: list[Row], limit: int) -> Details:
     number_ = record.get("round")
     round = number_ if isinstance(number_, int) else 0
     where = f"{cell.name}, seed {cell.seed}, round {round}"
     status = f"{len(rows)} rows"
     if number(record.get("labels")):
         status += f", {whole(record['labels'])} labels with them"
-    acting = record.get("acting")
+    acting = record.get("acting_strategy")
     if acting and acting != cell.name:
         status += f", by {shortened(str(acting), 200)}"
     parts: list[Part] = []
@@ -95,7 +95,7 @@ def _batch(record: Record, cell: CellRecord, columns: tuple[TableColumn, ...], r
         parts.append(Table("", f"Rows of {where}", columns, rows[:limit], where))
     if len(rows) > limit:
         parts.append(Statement(f"{len(rows) - limit} more are in metrics.jsonl; this page does not list all rows."))
-    return Fold(f"Seed {cell.seed}, round {round}", tuple(parts), status)
+    return Details(f"Seed {cell.seed}, round {round}", tuple(parts), status)
 
 
 def _notes(record: Record) -> str:
@@ -104,8 +104,8 @@ def _notes(record: Record) -> str:
     parts = [f"{str(k).replace('_', ' ')}: {figure(v)}" for k, v in notes.items()] if isinstance(notes, Mapping) else []
     if number(record.get("near_duplicates")):
         parts.append(f"near-duplicates: {share(record['near_duplicates'])}")
-    why = record.get("why")
-    return shortened("; ".join(([why] if isinstance(why, str) and why else []) + parts), LONGEST)
+    reason = record.get("reason")
+    return shortened("; ".join(([reason] if isinstance(reason, str) and reason else []) + parts), LONGEST)
 
 
 def _rows(record: Record, cell: CellRecord, text_of: Mapping[str, str] | None, nearest: bool) -> list[Row]:
@@ -180,7 +180,7 @@ def _label_issues_section(rows: list[Row], texts: bool) -> Section:
     columns = (
         TableColumn("row", "Row", "id"),
         TableColumn("given", "Given", "text"),
-        TableColumn("suggested", "Model says", "text"),
+        TableColumn("suggested", "Suggested", "text"),
         TableColumn("confidence", "Confidence"),
         TableColumn("times", "Runs that disagree", "whole"),
         *((TableColumn("text", "Text", "words"),) if texts else ()),
@@ -194,7 +194,7 @@ def _label_issues_section(rows: list[Row], texts: bool) -> Section:
     if len(rows) > MAX_DOUBTS:
         parts.append(Statement(f"The first {MAX_DOUBTS} of {len(rows)}."))
     parts.append(Table("label_issues", "Probable label errors", columns, rows, hidden=True))
-    return Section("label_issues", "Labels worth a second look", "Label errors", tuple(parts))
+    return Section("label_issues", "Probable label errors", "Label errors", tuple(parts))
 
 
 def wordings(cell: CellRecord) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Section on how the run was made: versions, hardware, seeds, config."""
 
-from dal.report.page_parts import Fold, Part, Raw, Section, Table, TableColumn
+from dal.report.page_parts import Details, Part, Preformatted, Section, Table, TableColumn
 from dal.report.run_reading import Run
 from dal.report.wording import flat
 
@@ -12,5 +12,5 @@ def section(run: Run) -> Section:
     columns = (TableColumn("name", "Name", "text"), TableColumn("value", "Value", "text"))
     parts: list[Part] = [Table("versions", "Versions and hardware", columns, lines, "Versions, hardware and seeds")]
     if run.config_text:
-        parts.append(Fold("Config", (Raw(run.config_text, "config.yaml"),), "config.yaml"))
-    return Section("made", "How it was made", "How it was made", tuple(parts))
+        parts.append(Details("Config", (Preformatted(run.config_text, "config.yaml"),), "config.yaml"))
+    return Section("made", "How the run was made", "How the run was made", tuple(parts))

@@ -48,7 +48,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Words:
+class Text:
     """Text at a point of its baseline: `anchor` "start", "middle" or "end" says which."""
 
     kind: str
@@ -59,11 +59,11 @@ class Words:
     anchor: str = "start"
 
 
-Shape = Line | Area | Dot | Words
+Shape = Line | Area | Dot | Text
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """Style of one kind of shape.
 
     Attributes:
@@ -82,24 +82,24 @@ class Look:
 
 
 #: Styles by kind of shape, shared by SVG and PNG.
-LOOKS = {
-    "heading": Look(size=13.2, bold=True),
-    "text": Look(),
-    "small": Look(size=10.5),
-    "name": Look(bold=True, halo=4),
-    "saving": Look(bold=True, halo=4),
-    "grid": Look(),
-    "seed": Look(width=1, opacity=0.38),
-    "mean": Look(width=2.5),
-    "band": Look(opacity=0.14),
-    "point": Look(width=1.5, halo=1.5),
-    "saved": Look(width=1.25),
-    "ahead": Look(width=1.75),
-    "ideal": Look(width=1.25),
-    "bar": Look(opacity=0.3),
-    "cell": Look(),
-    "pool": Look(opacity=0.45),
-    "labeled": Look(width=0.5, halo=0.5),
+STYLES = {
+    "heading": Style(size=13.2, bold=True),
+    "text": Style(),
+    "small": Style(size=10.5),
+    "name": Style(bold=True, halo=4),
+    "saving": Style(bold=True, halo=4),
+    "grid": Style(),
+    "seed": Style(width=1, opacity=0.38),
+    "mean": Style(width=2.5),
+    "band": Style(opacity=0.14),
+    "point": Style(width=1.5, halo=1.5),
+    "saved": Style(width=1.25),
+    "forecast": Style(width=1.75),
+    "ideal": Style(width=1.25),
+    "bar": Style(opacity=0.3),
+    "cell": Style(),
+    "pool": Style(opacity=0.45),
+    "labeled": Style(width=0.5, halo=0.5),
 }
 
 
@@ -144,13 +144,13 @@ class Frame:
         return tuple(self.at(*point) for point in points)
 
 
-def box(kind: str, color: str, left: float, top: float, wide: float, high: float, **rest: Any) -> Area:
+def rectangle(kind: str, color: str, left: float, top: float, wide: float, high: float, **rest: Any) -> Area:
     """A rectangle."""
     right, bottom = left + wide, top + high
     return Area(kind, color, ((left, top), (right, top), (right, bottom), (left, bottom)), **rest)
 
 
-def upright(frame: Frame) -> list[Shape]:
+def y_axis(frame: Frame) -> list[Shape]:
     """Horizontal grid lines, with tick labels on the left."""
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(*frame.y)
     heights = [float(tick) for tick in ticks if frame.y[0] <= tick <= frame.y[1]]
@@ -159,11 +159,11 @@ def upright(frame: Frame) -> list[Shape]:
     for tick in heights:
         _, y = frame.at(frame.x[0], tick)
         shapes.append(Line("grid", "line", ((frame.left, y), (frame.right, y))))
-        shapes.append(Words("text", "muted", frame.left - 8, y + 4, f"{tick:,.{places}f}", "end"))
+        shapes.append(Text("text", "muted", frame.left - 8, y + 4, f"{tick:,.{places}f}", "end"))
     return shapes
 
 
-def across(
+def x_axis(
     frame: Frame, words: str, exact: Sequence[float] = (), write: Callable[[float], str] | None = None
 ) -> list[Shape]:
     """Tick labels and title of the x axis.
@@ -182,7 +182,6 @@ def across(
     places = max((len(f"{tick:.3f}".rstrip("0").split(".")[1]) for tick in ticks), default=0)
     write = write or (lambda tick: f"{tick:,.{places}f}")
     shapes: list[Shape] = [
-        Words("text", "muted", frame.at(tick, frame.y[0])[0], frame.bottom + 18, write(tick), "middle")
-        for tick in ticks
+        Text("text", "muted", frame.at(tick, frame.y[0])[0], frame.bottom + 18, write(tick), "middle") for tick in ticks
     ]
-    return [*shapes, Words("text", "muted", (frame.left + frame.right) / 2, frame.bottom + 36, words, "middle")]
+    return [*shapes, Text("text", "muted", (frame.left + frame.right) / 2, frame.bottom + 36, words, "middle")]

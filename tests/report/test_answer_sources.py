@@ -20,7 +20,7 @@ from dal.oracles.router import Router
 from dal.oracles.simulated import Simulated
 from dal.report.price import people_price
 from dal.report.run_reading import read
-from dal.report.sections import answered
+from dal.report.sections import answer_sources
 from dal.store.label_store import LabelStore
 from dal.strategies import Margin, Random
 
@@ -45,7 +45,7 @@ def test_shares_dollars_and_seconds_are_means_over_the_seeds(tmp_path):
         {"person": said(50, dollars=100.0, seconds=500.0), "llm": said(20, 80, 0.7), "weak": said(0, 20, 0.4)},
     ]
     run = read(written(tmp_path, sources))
-    table = tables(answered.section(run, "accuracy"))["Answers by source"]
+    table = tables(answer_sources.section(run, "accuracy"))["Answers by source"]
     person, machine, weak = (row(table, "Margin", name) for name in ("person", "llm", "weak"))
     assert (person["answers"], person["dollars"], person["seconds"]) == (40, 80.0, 400.0)
     assert person["share"] == pytest.approx(4 / 7)
@@ -57,7 +57,7 @@ def test_shares_dollars_and_seconds_are_means_over_the_seeds(tmp_path):
 def test_answers_of_people_alone_are_said_in_one_sentence(tmp_path):
     assert "All answers came from people (person)." in report(written(tmp_path / "a", [{"person": said(70)}] * 2)).text
     simulated = report(written(tmp_path / "b", [{"simulated": said(70)}] * 2, **PRICES))
-    assert "All answers were simulated, from the labels in the data" in simulated.text
+    assert "All answers were simulated from the labels in the data" in simulated.text
     assert "People alone" not in simulated.text
 
 
@@ -68,10 +68,10 @@ def test_people_alone_are_priced_for_every_answer_but_for_labels_that_came_with_
     for seed in range(2):
         lines = [record("Margin", seed, r, sources=sources[seed], cost=cost) for r in range(3)]
         write_cell(folder / f"Margin-seed{seed}", lines, answers=False)
-    section = answered.section(read(folder), "accuracy")
+    section = answer_sources.section(read(folder), "accuracy")
     found = row(tables(section)["Against people alone"], "Margin")
     assert (found["answers"], found["dollars"], found["people"]) == (60, 41.0, 120.0)
-    alone = [*answered._priced(read(folder), "Margin", "accuracy", 2.0)]
+    alone = [*answer_sources._priced(read(folder), "Margin", "accuracy", 2.0)]
     assert alone[0].labels == (20.0, 70.0, 120.0)  # 20, 45 and 70 labels, less 10
     assert "people alone" in report(folder).text
 
@@ -132,7 +132,7 @@ def routed(tmp_path_factory) -> Path:
 
 
 def test_audit_of_each_machine_is_that_of_the_rows_drawn_by_lot(routed):
-    table = tables(answered.section(read(routed), "accuracy"))["Audit of each model"]
+    table = tables(answer_sources.section(read(routed), "accuracy"))["Audit of each model"]
     router = Router([LLMOracle(WordLabeler())], audit=0.4, seed=3)
     person, machine = {}, {}
     for cell in routed.glob("Margin-seed*"):
@@ -160,7 +160,7 @@ def test_real_routed_run_has_the_share_the_audit_and_the_curve_against_people_al
     assert "Simulated answers count as people’s." in page.text
     assert "Audit of each model" in " ".join(a.get("aria-label") or "" for _, a in page.attributes)
     assert "people alone" in page.text
-    section = answered.section(read(routed), "accuracy")
+    section = answer_sources.section(read(routed), "accuracy")
     alone = row(tables(section)["Against people alone"], "Margin")
     assert alone["people"] == 40.0
     assert alone["dollars"] < 40.0
@@ -170,11 +170,11 @@ def test_config_of_a_router_may_be_written_short_and_one_that_was_never_audited_
     folder = tmp_path / "copy"
     shutil.copytree(routed, folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    whole = tables(answered.section(read(folder), None))["Audit of each model"]
+    whole = tables(answer_sources.section(read(folder), None))["Audit of each model"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"oracle": {"Router": {"audit": 0.4, "seed": 3}}}))
-    short = tables(answered.section(read(folder), None))["Audit of each model"]
+    short = tables(answer_sources.section(read(folder), None))["Audit of each model"]
     assert [tuple(r) for r in short.rows] == [tuple(r) for r in whole.rows]
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"oracle": {"Router": {"audit": 0}}}))
     assert "No row was audited: set audit of the Router above 0" in report(folder).text
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"oracle": None}))
-    assert "Audit of each model" not in tables(answered.section(read(folder), None))
+    assert "Audit of each model" not in tables(answer_sources.section(read(folder), None))

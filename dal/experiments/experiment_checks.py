@@ -1,0 +1,118 @@
+"""Checks of an experiment's settings, before it runs and when its data is loaded."""
+
+import math
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dal.data import Rows
+from dal.errors import ConfigError, DataError, shortened
+from dal.experiments.folder_config import MEASURED
+from dal.learner import Learner
+from dal.oracle import Oracle
+from dal.oracles.weak_labels import LLMWeakLabels
+from dal.session.checked_arguments import is_whole, loaded, require_kind
+from dal.stopping.rule import StoppingRule
+from dal.strategies.candidates import Candidates, as_candidates
+from dal.strategy import Strategy
+
+if TYPE_CHECKING:
+    from dal.experiments.experiment import Experiment
+
+#: Maximum number of seeds; each is a cell with a folder of its own.
+MAX_SEEDS = 10_000
+
+
+def check_settings(experiment: "Experiment") -> list[int]:
+    """Check the types and ranges of all settings, so that no error appears in the middle of a run; return the seeds.
+
+    Raises:
+        ConfigError: a setting is of another type or out of range.
+    """
+    _check_kinds(experiment)
+    for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
+        value = getattr(experiment, name)
+        if not is_whole(value) or value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value!r}")
+    for name in MEASURED[2:]:
+        price = getattr(experiment, name)
+        if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
+            raise ConfigError(f"{name} must be at least 0, got {price!r}")
+    as_candidates(experiment.candidates)
+    given = experiment.seeds
+    seeds = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
+    if len(seeds) > MAX_SEEDS:
+        raise ConfigError(f"seeds: {len(seeds):,} are more than the {MAX_SEEDS:,} that a run may have")
+    if not seeds or not all(map(is_whole, seeds)) or min(seeds) < 0 or len(set(seeds)) != len(seeds):
+        raise ConfigError(
+            f"seeds must be distinct numbers that are not negative, at least one, got {shortened(repr(given))}"
+        )
+    return seeds
+
+
+def _check_kinds(experiment: "Experiment") -> None:
+    """Check the types of all parts."""
+    data: Any = experiment.data
+    if isinstance(data, type) or not (hasattr(data, "load") or hasattr(data, "pool")):
+        loaded(data)  # raises the error
+    require_kind(experiment.learner, Learner, "learner", "ProbeLearner()")
+    require_kind(experiment.strategy, Strategy, "strategy", "Margin()")
+    require_kind(experiment.cold_start, Strategy, "cold_start", "Random()")
+    optional: tuple[tuple[str, Any, str], ...] = (
+        ("baseline", Strategy, "Random()"),
+        ("oracle", Oracle, "Simulated()"),
+        ("weak_labels", LLMWeakLabels, "LLMWeakLabels(labeler)"),
+        ("stop", StoppingRule, "Labels(max_labels=200)"),
+        ("successor", Learner, "TfidfLearner()"),
+        ("candidates", int | Candidates, "1000"),
+        ("folder", str | os.PathLike, "'my-run'"),
+    )
+    for name, kind, example in optional:
+        value = getattr(experiment, name)
+        if value is not None:
+            require_kind(value, kind, name, example)
+    if experiment.folder is not None and not str(experiment.folder):
+        raise ConfigError("folder is empty: name a folder, or leave it out to keep everything in memory")
+
+
+def check_pool_size(experiment: "Experiment", pool: Rows, oracle: Oracle) -> None:
+    """Check that the pool has enough rows to query.
+
+    Raises:
+        DataError: it has fewer rows than the labels to ask for.
+    """
+    advice = "lower start, batch or rounds, or give more rows"
+    if oracle.hides_labels:
+        wanted = experiment.start + experiment.rounds * experiment.batch
+        if len(pool) < wanted:
+            raise DataError(f"{pool.source} has {len(pool)} rows, fewer than the {wanted} labels asked for: {advice}")
+        return
+    given = int(pool.known.sum())
+    wanted, left = experiment.rounds * experiment.batch + (0 if given else experiment.start), len(pool) - given
+    if left >= wanted:
+        return
+    answerer = type(oracle).__name__
+    if not left:
+        raise DataError(
+            f"all {len(pool)} rows of {pool.source} have a label already, and {answerer} is only asked for rows "
+            f"without one: give rows without a label, hide the labels (hide_labels: true, where {answerer} has "
+            "it), or leave out the oracle, so that the labels in the data are hidden and answer"
+        )
+    raise DataError(
+        f"{pool.source} has {left} rows without a label, fewer than the {wanted} labels asked for of {answerer}: "
+        f"{advice}"
+    )
+
+
+def check_labels_known(pool: Rows) -> None:
+    """Check that the data can answer for every row of the pool.
+
+    Raises:
+        ConfigError: a row has no label.
+    """
+    missing = int((~pool.known).sum())
+    if missing:
+        raise ConfigError(
+            f"{missing} of {len(pool)} rows of the pool have no label, so nobody can answer for them: give "
+            "an oracle, or let a person answer with `dal ask` and `dal tell`"
+        )
