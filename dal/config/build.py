@@ -1,18 +1,24 @@
-"""Build objects from settings: each setting is checked against its constructor, and each error names its place."""
+"""Build objects from settings: each setting is checked against its constructor, and each error names its place.
 
+Settings are resolved first: every class is found, every name and plain value is checked. Nothing is constructed before
+all of them are right.
+"""
+
+import contextlib
 import inspect
-import re
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dal.config import class_names as classes
 from dal.config import moved
-from dal.config.factory import Factory, new_parser
-from dal.config.parts import Part, admit_at, check_left, plain_arguments, ready
-from dal.config.settings_tree import Node, Override, is_empty, option, plain
+from dal.config.factory import Factory
+from dal.config.leaf_values import WrongTypeError, convert
+from dal.config.parts import Part, plain_arguments
+from dal.config.settings_tree import Node, Override, is_empty, node_of, option, plain
 from dal.config.signatures import (
+    MAPPINGS,
     SEQUENCES,
     handed_over,
     hints_of,
@@ -30,10 +36,8 @@ T = TypeVar("T")
 V = TypeVar("V", Node, Override)
 NOTHING = Override()
 
-#: Largest number of classes that a config may name; each takes about ten milliseconds.
+#: Largest number of classes that a config may name.
 _MAX_PARTS = 300
-#: Largest number of items of a list that jsonargparse parses, which copies the list for each item.
-_MAX_ITEMS = 500
 
 
 def build(
@@ -55,71 +59,65 @@ def build(
             installed. The message begins with the place: file and line, or option.
     """
     resolver = _Resolver(stored)
-    tree = resolver.constructor(cls, settings, overrides, "")
-    check_left(tree, settings.place)
-    made = resolver.construct(Part(cls, tree, ""), settings.place)
-    return made, tuple(resolver.notes)
+    part = Part(cls, resolver.constructor(cls, settings, overrides, ""))
+    return _construct(part, settings.place), tuple(resolver.notes)
+
+
+def build_now(cls: Any, options: Mapping[str, Any], leading: Sequence[Any] = ()) -> Any:
+    """Construct an object of a class or function from plain options, as written in a config.
+
+    Args:
+        cls: class or function.
+        options: its keyword arguments; classes inside are given by `class_path` and `init_args`.
+        leading: objects for its first positional arguments.
+
+    Raises:
+        ConfigError: an option is unknown, missing or of the wrong type.
+    """
+    node = node_of(dict(options), cls.__qualname__)
+    arguments = _Resolver(stored=True).constructor(cls, node, NOTHING, cls.__qualname__, skipped=len(leading))
+    return cls(*leading, **_converted(cls, arguments, node.place))
+
+
+def _construct(part: Part, place: str) -> Any:
+    """Construct a part, after the parts inside it."""
+    if part.factory:
+        return Factory(part.class_path, plain_arguments(part.arguments))
+    arguments = _converted(part.cls, part.arguments, place)
+    try:
+        return part.cls(**arguments)
+    except (TypeError, ValueError) as error:
+        reason = shortened(" ".join(str(error).split()), 500) or type(error).__name__
+        raise ConfigError(f"{place}: {reason}") from error
+
+
+def _converted(cls: Any, arguments: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Resolved arguments as the constructor takes them."""
+
+    def constructed(value: Any) -> Any:
+        if isinstance(value, Part):
+            return _construct(value, place)
+        if isinstance(value, dict):
+            return {key: constructed(inner) for key, inner in value.items()}
+        return [constructed(inner) for inner in value] if isinstance(value, list) else value
+
+    hints = hints_of(cls)
+    return {name: convert(hints.get(name, Any), constructed(value)) for name, value in arguments.items()}
 
 
 @dataclass
 class _Resolver:
-    """Matches settings with constructor signatures, and records the place of each value for error messages.
+    """Matches settings with constructor signatures, and checks each value.
 
     Attributes:
         stored: whether names of earlier versions need no note.
-        leaves: annotation and node of each value, by dotted path.
         notes: messages for the user.
         parts: number of classes named so far.
     """
 
     stored: bool = False
-    leaves: dict[str, tuple[Any, Node]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     parts: int = 0
-
-    def construct(self, part: Part, place: str) -> Any:
-        """Construct a part, after the parts inside it.
-
-        jsonargparse parses only the values that are not of the right type already: it parses the contents of a class
-        several times at every level, and copies a list for each of its items.
-        """
-        from jsonargparse import ArgumentError
-
-        if part.factory and not inspect.isclass(part.cls):
-            return Factory(part.class_path, plain_arguments(part.arguments))
-        done: dict[str, Any] = {}
-        left: dict[str, Any] = plain_arguments(part.arguments) if part.factory else {}
-        hints = hints_of(part.cls)
-        for name, value in () if part.factory else part.arguments.items():
-            made, convert = self._constructed(value, place), ready(hints.get(name), value)
-            if convert is not None:
-                done[name] = convert(made)
-            else:
-                left[name] = made
-        for name, value in left.items():
-            if isinstance(value, list) and len(value) > _MAX_ITEMS:
-                raise ConfigError(f"{place}: {_join(part.path, name)} holds more than {_MAX_ITEMS} items")
-        parser = new_parser()
-        skip: set[str | int] = {*list(parameters_of(part.cls))[: part.skipped], *done}
-        parser.add_class_arguments(part.cls, as_group=False, skip=skip)
-        try:
-            config = parser.parse_object(left)
-        except (ArgumentError, TypeError, ValueError) as error:
-            raise self.explain(error, part.path) from error
-        if part.factory:  # jsonargparse has changed the arguments that it was given
-            return Factory(part.class_path, plain_arguments(part.arguments))
-        try:
-            return part.cls(**parser.instantiate(config).as_dict(), **done)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{place}: {_one_line(error)}") from error
-
-    def _constructed(self, value: Any, place: str) -> Any:
-        """A resolved value with its parts constructed."""
-        if isinstance(value, Part):
-            return self.construct(value, place)
-        if isinstance(value, dict):
-            return {key: self._constructed(inner, place) for key, inner in value.items()}
-        return [self._constructed(inner, place) for inner in value] if isinstance(value, list) else value
 
     def constructor(self, cls: Any, node: Node, override: Override, path: str, skipped: int = 0) -> dict[str, Any]:
         """Resolved arguments of `cls` except the first `skipped`."""
@@ -137,13 +135,23 @@ class _Resolver:
             if inner is not None or over is not NOTHING:
                 default = None if parameter.default is parameter.empty else parameter.default
                 arguments[name] = self.value(annotation, inner, over, inner_path, default)
+                self._check(annotation, arguments[name], over.node or inner or over.first(), inner_path)
             elif is_factory(annotation) and parameter.default is made_by(annotation):
-                # The default is the class of the product, which jsonargparse would wrap in its own factory.
+                # A stored config describes the default of a factory as it describes any other factory.
                 arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, None)
             elif parameter.default is parameter.empty:
                 owner = cls.__name__ if path else "the config"
                 raise ConfigError(f"{node.place}: {owner} needs {inner_path}: {spoken(annotation)}")
         return arguments | {key: plain(inner) for key, inner in given.items() if key not in parameters}
+
+    def _check(self, annotation: Any, value: Any, node: Node, path: str) -> None:
+        """Raise ConfigError unless a resolved value is of the type of its parameter."""
+        try:
+            convert(annotation, value)
+        except WrongTypeError as error:
+            raise ConfigError(f"{node.at(path)} takes {spoken(annotation)}, not {node.shown}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{node.at(path)}: {error}") from error
 
     def _current(self, cls: Any, options: dict[str, V], place: Callable[[V], str]) -> dict[str, V]:
         """Options by their current names, with a note for each one given by its old name.
@@ -173,20 +181,33 @@ class _Resolver:
         members = members_of(annotation)
         nothing = current is not None and current.value is None and type(None) in members
         if not (nothing and not override.inside):
-            for member in members:
-                if made_by(member) is not None and not _is_plain(members, current):
-                    slot = self.fixed if is_fixed(member) else self.chosen
-                    return slot(member, node, override, path, default)
+            member = self._class_member(members, current, path)
+            if member is not None:
+                slot = self.fixed if is_fixed(member) else self.chosen
+                return slot(member, node, override, path, default)
         if override.inside and not (current is not None and isinstance(current.value, dict)):
             key, inner = next(iter(override.inside.items()))
             it = f"it has no option {shortened(key)!r}"
             raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; {it}")
         assert current is not None
-        self.leaves[path] = (annotation, current)
         resolved = self.leaf(annotation, current, path)
         if not override.inside:
             return resolved
         return resolved | {key: plain(inner.first()) for key, inner in override.inside.items()}
+
+    def _class_member(self, members: list[Any], node: Node | None, path: str) -> Any:
+        """The member of a union that a class or its keys are given for; None for a plain value."""
+        found = [member for member in members if made_by(member) is not None]
+        if not found and Any in members and node is not None and isinstance(node.value, dict):
+            return object if "class_path" in node.value else None
+        if not found or _is_plain(members, node):
+            return None
+        if len(found) > 1 and node is not None:
+            for member in found:
+                with contextlib.suppress(ConfigError):
+                    self._choice(member, node, path)
+                    return member
+        return found[0]
 
     def fixed(self, member: Any, node: Node | None, override: Override, path: str, default: Any) -> Any:
         """Resolve an argument that only one class fits, given by its keys."""
@@ -198,7 +219,7 @@ class _Resolver:
             )
         if "class_path" in current.value:
             current = current.value.get("init_args", Node({}, None, current.place))
-        return self._part(member, self.constructor(member, current, override, path), path, current, fixed=True)
+        return self._part(member, self.constructor(member, current, override, path), current, fixed=True)
 
     def chosen(self, member: Any, node: Node | None, override: Override, path: str, default: Any) -> Any:
         """Resolve an argument that several classes fit: an abstract base, or a factory."""
@@ -213,13 +234,15 @@ class _Resolver:
             raise ConfigError(f"{place}: also name the class of {path}, such as --{path} {_example(member)}")
         skipped = handed_over(member) if is_factory(member) else 0
         arguments = self.constructor(cls, options, Override(None, inside), path, skipped)
-        return self._part(cls, arguments, path, options, skipped=skipped, factory=is_factory(member))
+        # Earlier versions stored a class that is neither abstract nor a dataclass in a factory as it was written.
+        written = None if is_factory(member) or inspect.isabstract(member) or node is None else plain(node)
+        return self._part(cls, arguments, options, skipped=skipped, factory=is_factory(member), written=written)
 
-    def _part(self, cls: Any, arguments: dict[str, Any], path: str, node: Node, **kind: Any) -> Part:
+    def _part(self, cls: Any, arguments: dict[str, Any], node: Node, **kind: Any) -> Part:
         self.parts += 1
         if self.parts > _MAX_PARTS:
             raise ConfigError(f"{node.place}: a config names at most {_MAX_PARTS} classes")
-        return Part(cls, arguments, path, **kind)
+        return Part(cls, arguments, **kind)
 
     def _written(self, member: Any, node: Node | None, path: str, default: Any, replaced: bool) -> tuple[Any, Node]:
         """Class and options in the file, else the class of the default.
@@ -234,8 +257,7 @@ class _Resolver:
             if not replaced:
                 raise
             return None, empty
-        base = made_by(member)
-        assert base is not None
+        base = made_by(member) or object
         if node is not None and not replaced and not is_factory(member):
             raise ConfigError(f"{node.at(path)} is empty: it takes {spoken(member)}, such as {_example(member)}")
         if isinstance(default, base):
@@ -258,8 +280,7 @@ class _Resolver:
 
     def _choice(self, member: Any, node: Node, path: str) -> tuple[Any, Node]:
         """Class and options in the form `Name`, `{class_path: Name, init_args: {...}}` or `{Name: {...}}`."""
-        base = made_by(member)
-        assert base is not None
+        base = made_by(member) or object
         name, options = _named(node, base, is_factory(member))
         if name is None:
             if is_factory(member) and isinstance(node.value, dict):
@@ -282,34 +303,35 @@ class _Resolver:
         return cls, options
 
     def leaf(self, annotation: Any, node: Node, path: str) -> Any:
-        """Resolve a plain value according to its annotation."""
+        """Resolve a plain value according to its annotation: its items may be classes, and a number may mean text."""
         members = members_of(annotation)
         accepts_text = str in members or Any in members
         lists = [m for m in members if typing.get_origin(m) in SEQUENCES]
         if node.from_command_line and accepts_text and isinstance(node.value, list | dict) and not lists:
-            return node.raw
+            return plain(node) if node.raw is None else node.raw
         if lists and not accepts_text and node.from_command_line and not isinstance(node.value, list | dict | None):
             return self.leaf(annotation, option(f"[{node.raw}]", node.place), path)
         if isinstance(node.value, list):
-            inner = (*typing.get_args(lists[0]), Any)[0] if lists else Any
-            values = enumerate(node.value)
-            return [self.value(inner, item, NOTHING, f"{path}.{i}") for i, item in values]
+            return [self.value(_item_type(lists, i), item, NOTHING, f"{path}.{i}") for i, item in enumerate(node.value)]
         if isinstance(node.value, dict):
-            inner = next((typing.get_args(m)[1] for m in members if len(typing.get_args(m)) == 2), Any)
+            mappings = [typing.get_args(m) for m in members if typing.get_origin(m) in MAPPINGS]
+            inner = mappings[0][1] if mappings else Any
             return {k: self.value(inner, v, NOTHING, f"{path}.{k}") for k, v in node.value.items()}
-        if isinstance(node.value, str) and not accepts_text and _IMPORT_PATH.fullmatch(node.value):
-            admit_at(node.value, node.at(path))  # a function or class by its import path
-        return node.value if isinstance(node.value, str) or _takes(members, node) else _as_text(members, node)
+        if isinstance(node.value, str) or node.raw is None or _takes(members, node):
+            return node.value
+        # The original text of a number where text is expected
+        return node.raw if str in members or node.raw in _literals(members) else node.value
 
-    def explain(self, error: Exception, within: str) -> ConfigError:
-        """One-line error for an error of jsonargparse in the part at `within`: place, key, expected and given value."""
-        text = str(error)
-        path = ".".join(key for key in (within, *re.findall(r'(?:Parser|Config) key "([^"]+)"', text)) if key)
-        path = path.replace(".init_args", "")
-        if path not in self.leaves:
-            return ConfigError(f"{shortened(path)}: {_one_line(error)}" if path else _one_line(error))
-        annotation, node = self.leaves[path]
-        return ConfigError(f"{node.at(path)} takes {spoken(annotation)}, not {node.shown}")
+
+def _item_type(lists: list[Any], position: int) -> Any:
+    """Type of an item of a list that one of several types may take."""
+    found = []
+    for each in lists:
+        inner = typing.get_args(each)
+        if typing.get_origin(each) is tuple and inner[1:] != (...,):
+            inner = inner[position : position + 1]
+        found.append(inner[0] if inner else Any)
+    return typing.Union[tuple(found)] if found else Any  # noqa: UP007
 
 
 def refuse_unknown(given: Mapping[str, Node], override: Override, known: Collection[str], what: str) -> None:
@@ -362,18 +384,12 @@ def _takes(members: list[Any], node: Node) -> bool:
     return any(type(node.value) is type(each) and node.value == each for each in _literals(members))
 
 
-def _as_text(members: list[Any], node: Node) -> Any:
-    """The original text of a number where text is expected; otherwise the value."""
-    return node.raw if str in members or node.raw in _literals(members) else node.value
-
-
 def _literals(members: list[Any]) -> list[Any]:
     return [value for m in members if typing.get_origin(m) is typing.Literal for value in typing.get_args(m)]
 
 
 def _example(member: Any) -> str:
-    base = made_by(member)
-    assert base is not None
+    base = made_by(member) or object
     examples = {
         "strategy": "Margin",
         "learner": "ProbeLearner",
@@ -392,11 +408,3 @@ def _some(names: typing.Iterable[str]) -> str:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-#: Pattern of the import path of a function or class.
-_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-
-
-def _one_line(error: BaseException) -> str:
-    return shortened(" ".join(str(error).split()), 500) or type(error).__name__

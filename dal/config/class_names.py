@@ -43,11 +43,29 @@ def find(base: type, name: str) -> type:
         ConfigError: the class does not exist, cannot be imported, or is of another kind.
     """
     kind = kind_of(base)
+    if base is object:
+        return _of_kind(import_path(name), base, name)
     if kind is None:
-        return _of_kind(import_path(name, base), base, name)
+        return _subclass(base, name) or _of_kind(import_path(name, base), base, name)
     check_name(kind, name)
     found = plugins.load(GROUPS[kind], name)
     return found if issubclass(found, base) else _of_kind(found, base, name)
+
+
+def _subclass(base: type, name: str) -> type | None:
+    """The subclass of `base` with a name, among those that base's own package has imported; None if there is not one.
+
+    Lightning, for instance, imports all its callbacks, so that `EarlyStopping` is enough.
+    """
+    package = base.__module__.partition(".")[0]
+    found, waiting = {base}, [base]
+    while waiting:
+        subclasses: list[type] = waiting.pop().__subclasses__()
+        new = {each for each in subclasses if each.__module__.partition(".")[0] == package} - found
+        waiting += new
+        found |= new
+    named = [each for each in found if each.__name__ == name]
+    return named[0] if len(named) == 1 else None
 
 
 def factory(product: type, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dal.config.bounded_yaml import MAX_YAML_LENGTH, BoundedComposer, LimitError
+from dal.config.bounded_yaml import MAX_YAML_LENGTH, BoundedComposer
 from dal.errors import ConfigError, did_you_mean, shortened
 from dal.store.bounded_json import MAX_DEPTH
 
@@ -56,6 +56,8 @@ class Node:
     @property
     def shown(self) -> str:
         """The value for error messages."""
+        if self.value is None:
+            return "null"
         return shortened(repr(plain(self) if self.raw is None else self.raw[:_SHOWN]))
 
     def at(self, path: str) -> str:
@@ -140,7 +142,6 @@ def option(text: str, place: str) -> Node:
     except ConfigError:
         if text.lstrip().startswith(("{", "[")):
             raise
-        _refuse_hidden(text, place)
         return Node(text, text, place)
     return Node(node.value, text, place)
 
@@ -218,26 +219,11 @@ def _convert(loader: _Loader, node: yaml.Node, at: Any) -> tuple[Any, str | None
     return found, None, place
 
 
-def _refuse_hidden(text: str, place: str) -> None:
-    """Refuse a text beyond the limits of YAML, since jsonargparse parses texts of options as YAML again."""
-    if not ("&" in text and "*" in text) and text.count("[") + text.count("{") <= MAX_DEPTH:
-        return
-    try:
-        _Loader(text).get_single_node()
-    except LimitError as error:
-        raise ConfigError(f"{place}: a text that is a value of {error.problem}, once it is read") from error
-    except yaml.YAMLError:
-        return
-
-
 def _scalar(loader: _Loader, node: yaml.ScalarNode, place: str) -> Any:
     if "\0" in node.value:
         raise ConfigError(f"{place}: a value with a NUL character: {shortened(repr(node.value))}")
     try:
-        value = loader.construct_object(node)
-        if isinstance(value, str):
-            _refuse_hidden(value, place)
-        return value
+        return loader.construct_object(node)
     except ValueError as error:  # more digits than Python converts
         raise ConfigError(f"{place}: {shortened(node.value)} is no number that can be read") from error
 
@@ -282,6 +268,15 @@ def plain(node: Node) -> Any:
     if isinstance(node.value, list):
         return [plain(inner) for inner in node.value]
     return node.value
+
+
+def node_of(value: Any, place: str) -> Node:
+    """Settings of plain Python values: the inverse of `plain`."""
+    if isinstance(value, dict):
+        value = {str(key): node_of(inner, place) for key, inner in value.items()}
+    elif isinstance(value, list | tuple):
+        value = [node_of(inner, place) for inner in value]
+    return Node(value, None, place)
 
 
 def is_empty(node: Node) -> bool:

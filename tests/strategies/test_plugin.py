@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, fields
 
-import jsonargparse
 import pytest
 import torch
 from torch import Tensor
 
+from dal.config import settings_tree
+from dal.config.build import build
 from dal.errors import NeedError
 from dal.functional import margin
 from dal.strategies import Phases, Random
@@ -59,26 +60,27 @@ def test_is_refused_for_multilabel_outputs_because_it_does_not_claim_them():
         choose(SpreadMargin(), query(1, multilabel=True))
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Holds a strategy."""
+
+    strategy: Strategy
+
+
+def made(text: str, **options: str) -> Strategy:
+    settings = settings_tree.Node(settings_tree.option(text, "run.yaml").value, None, "run.yaml")
+    pairs = [(key.replace("__", "."), value) for key, value in options.items()]
+    return build(Settings, settings, settings_tree.options(pairs))[0].strategy
+
+
 def test_a_config_makes_it_by_its_import_path():
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--strategy", type=Strategy)
     path = f"{SpreadMargin.__module__}.SpreadMargin"
-    parsed = parser.parse_args([f"--strategy={path}", "--strategy.weight=0.25"])
-    assert parser.instantiate(parsed).strategy == SpreadMargin(weight=0.25)
+    assert made("{}", strategy=path, strategy__weight="0.25") == SpreadMargin(weight=0.25)
 
 
 def test_a_config_makes_nested_phases():
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--strategy", type=Strategy)
     path = f"{SpreadMargin.__module__}.SpreadMargin"
-    config = {
-        "class_path": "dal.strategies.Phases",
-        "init_args": {
-            "first": {"class_path": "dal.strategies.ClusterCenters"},
-            "then": {"class_path": path, "init_args": {"weight": 2.0}},
-            "until": 30,
-        },
-    }
-    made = parser.instantiate(parser.parse_object({"strategy": config})).strategy
-    assert made.then == SpreadMargin(weight=2.0)
-    assert made.until == 30
+    then = f"{{class_path: {path}, init_args: {{weight: 2.0}}}}"
+    phases = made(f"{{strategy: {{Phases: {{first: ClusterCenters, then: {then}, until: 30}}}}}}")
+    assert phases.then == SpreadMargin(weight=2.0)
+    assert phases.until == 30
