@@ -96,7 +96,7 @@ def printable(text: str, most: int = 80) -> str:
     return text if text.isprintable() else shortened(repr(text)[1:-1], most)  # an escape is up to ten characters
 
 
-def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the most similar known word regardless of case, or an empty string.
 
     Takes milliseconds for 10,000 known words: the exact comparison is limited to those that share most letter pairs.
@@ -114,10 +114,12 @@ def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str
         pairs = set(pairwise(word))
         shared = {name: len(pairs.intersection(pairwise(name))) / (len(name) + 1) for name in folded}
         candidates = sorted(folded, key=shared.__getitem__, reverse=True)[:_COMPARED]
-    close = get_close_matches(word, candidates, n=1, cutoff=cutoff)
+    close = get_close_matches(word, candidates, n=1, cutoff=_SIMILAR)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
+# Least similarity of two words, between 0 and 1, at which one may be a misspelling of the other.
+_SIMILAR = 0.65
 # Longer words or more candidates would take seconds to compare.
 _LONGEST_WORD = 200
 _COMPARED = 100

@@ -102,6 +102,15 @@ class Learner(ABC):
     def prepare(self, data: Any) -> Prepared:
         """Preprocess a `dal.data.Rows` for this model, once per session. May be cached on disk."""
 
+    def check_rows(self, data: Any) -> None:  # noqa: B027
+        """Raise the error of `prepare` for rows of the wrong kind, without the work. By default all are accepted.
+
+        A run calls it before it writes anything.
+
+        Args:
+            data: a `dal.data.Rows`.
+        """
+
     @abstractmethod
     def fit(
         self,

@@ -1,35 +1,22 @@
 """Annotation sheets: CSV files of queried rows that an annotator fills in with a spreadsheet or an editor."""
 
-import unicodedata
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from torch import Tensor
 
-from dal.data import Rows
-from dal.data.label_values import encodable, whole
-from dal.errors import AnswerError, ConfigError, DataError, did_you_mean, shortened
+from dal.annotate.label_cells import NONE_WORD, SEPARATOR, SKIP_WORD, Answer, SheetLabels
+from dal.annotate.row_matching import RowMatch, RowMatcher, SheetLine
+from dal.errors import AnswerError, ConfigError, shortened
 from dal.session import Session
-from dal.store.events import SKIP, Skip, Value
 from dal.store.events import Answer as Stored
-from dal.store.spreadsheet import as_csv, original, read_sheet, without_apostrophes, write_csv
-
-SKIP_WORD = "skip"  # declines a row
-NONE_WORD = "none"  # no class at all, when multi-label
-SEPARATOR = "|"  # between the classes of a multi-label answer
+from dal.store.events import Skip
+from dal.store.spreadsheet import as_csv, read_sheet, write_csv
 
 _LISTED = 20  # maximum number of mistakes in one message
 _LENGTH = 1_500  # maximum length of the listed mistakes, in characters
-_BLOCK = 8192  # pool rows whose texts are in memory at a time
-_CELL_LIMIT = 32_000  # characters after which spreadsheets truncate a cell
-
-Answer = str | list[str] | Skip
 
 
 @dataclass(frozen=True)
@@ -142,11 +129,11 @@ def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: 
     for name in ("text", "text_pair"):
         if sheet.head.count(name) > 1:
             raise AnswerError(f"{path}: more than one column {name!r}: keep the one that `dal ask` wrote")
-    lines = [_Line(number, dict(zip(sheet.head, cells, strict=True))) for number, cells in sheet.lines]
+    lines = [SheetLine(number, dict(zip(sheet.head, cells, strict=True))) for number, cells in sheet.lines]
     answered = [line for line in lines if line.label.strip()]
     columns = tuple(name for name in ("text", "text_pair") if name in sheet.head)
     reading = _Reading(session, correct)
-    matches = _Matcher(session, columns, drawn).of(answered)
+    matches = RowMatcher(session, columns, drawn).of(answered)
     for line, match in zip(answered, matches, strict=True):
         reading.take(line, match)
     reading.refuse_mistakes(path)
@@ -168,42 +155,7 @@ def keep_absent(session: Session, absent: Mapping[str, Answer], *, who: str = ""
     return len(new)
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A record of the sheet: its first line, and its cells by column name."""
-
-    number: int
-    cells: Mapping[str, str]
-
-    @property
-    def id(self) -> str:
-        return self.cells["id"]
-
-    @property
-    def label(self) -> str:
-        return self.cells["label"]
-
-
-@dataclass(frozen=True)
-class _Match:
-    """The row that a line was matched to.
-
-    Attributes:
-        row: pool row; None if there is none.
-        absent: id of a queried row that is no longer in the pool, else empty.
-        mistake: reason why the line could not be matched, else empty.
-        by_text: whether the row was found by its text, because the id had been changed.
-        by_id: whether the row was found by its id, because the text had been changed.
-    """
-
-    row: int | None = None
-    absent: str = ""
-    mistake: str = ""
-    by_text: bool = False
-    by_id: bool = False
-
-
-def _notes(matches: Sequence[_Match]) -> Iterator[str]:
+def _notes(matches: Sequence[RowMatch]) -> Iterator[str]:
     by_text, by_id = sum(match.by_text for match in matches), sum(match.by_id for match in matches)
     if by_text:
         yield f"{by_text} ids had been changed in the file; their rows were found by their texts"
@@ -227,7 +179,7 @@ class _Reading:
         self.absent: dict[str, tuple[Answer, int]] = {}
         self.mistakes: list[str] = []
 
-    def take(self, line: _Line, match: _Match) -> None:
+    def take(self, line: SheetLine, match: RowMatch) -> None:
         """Add the answer of a line, or its mistake."""
         hint = len(self.mistakes) < _LISTED  # the search for a similar name is slow, and further ones are not shown
         try:
@@ -284,305 +236,6 @@ class _Reading:
             shown.append(f"and {len(self.mistakes) - len(shown)} more")
         count = "one mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
         raise AnswerError("\n  ".join([f"{path} has {count}; nothing was stored", *shown]))
-
-
-# -- matching of lines to rows ---------------------------------------------------------------------------------------
-
-#: Normalised non-empty texts of a line, with the indices of their columns.
-_Key: TypeAlias = tuple[tuple[int, str], ...]
-
-
-class _Matcher:
-    """Matches lines of a sheet to rows by id and text, in time linear in lines and rows.
-
-    Args:
-        session: session that queried the rows.
-        columns: text columns of the sheet, in order.
-        drawn: ids of rows that were written to a sheet without being queried.
-    """
-
-    def __init__(self, session: Session, columns: tuple[str, ...], drawn: Collection[str]) -> None:
-        self._pool, self._columns = session.pool, columns
-        self._pending = set(session.pending.tolist())
-        self._store, self._asked = session.store, {*session.store.pending, *drawn}
-        try:
-            session.pool.texts([])
-        except DataError:  # rows without texts are identified by their ids alone
-            self._columns = ()
-
-    def of(self, lines: Sequence[_Line]) -> list[_Match]:
-        """Match each line."""
-        names = [_names(line.id) for line in lines]
-        known = rows_by_id(self._pool, {name for each in names for name in each})
-        rows = [next((known[name] for name in each if name in known), None) for each in names]
-        absent = ["" if row is not None else self._absent(each) for row, each in zip(rows, names, strict=True)]
-        cells = [tuple(original(line.cells[name]) for name in self._columns) for line in lines]
-        own = self._own(rows)
-        unsure = [
-            not gone and (row is None or not _agree(cells[i], own[i]))
-            for i, (row, gone) in enumerate(zip(rows, absent, strict=True))
-        ]
-        # Texts are searched in the pool only for lines whose id is unknown or whose text differs from the row's.
-        keys = [_key(cells[i]) if unsure[i] else () for i in range(len(lines))]
-        elsewhere = self._with({key for key in keys if key})
-        filler = _filler([keys[i] for i, row in enumerate(rows) if unsure[i] and row is not None], elsewhere)
-        matches = []
-        for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
-            if absent[i]:
-                matches.append(_Match(absent=absent[i]))
-            elif row is None:
-                matches.append(self._by_text(line, elsewhere.get(keys[i], [])))
-            elif unsure[i]:
-                others = elsewhere.get(keys[i], [])
-                matches.append(self._by_id(row, cells[i], own[i], others, keys[i] == filler))
-            else:
-                matches.append(_Match(row))
-        return matches
-
-    def _absent(self, names: Sequence[str]) -> str:
-        """The first of the names that was ever queried or answered; empty if there is none."""
-        return next((name for name in names if name in self._asked or self._store.answer(name) is not None), "")
-
-    def _own(self, rows: Sequence[int | None]) -> list[tuple[str, ...]]:
-        """The texts of each row; () for None."""
-        if not self._columns:
-            return [()] * len(rows)
-        texts = iter(self._pool.texts([row for row in rows if row is not None]))
-        return [() if row is None else _as_tuple(next(texts)) for row in rows]
-
-    def _with(self, wanted: set[_Key]) -> dict[_Key, list[int]]:
-        """Pool rows by text, for the wanted texts, in a single pass over the pool; {} without wanted texts."""
-        rows: dict[_Key, list[int]] = {}
-        columns = {tuple(column for column, _ in key) for key in wanted}
-        for start in range(0, len(self._pool) if wanted else 0, _BLOCK):
-            for row, text in enumerate(self._pool.texts(slice(start, start + _BLOCK)), start):
-                texts = _as_tuple(text)
-                for which in columns:
-                    if which[-1] < len(texts):
-                        key = tuple((column, _plain(texts[column])) for column in which)
-                        if key in wanted:
-                            rows.setdefault(key, []).append(row)
-        return rows
-
-    def _by_text(self, line: _Line, same: Sequence[int]) -> _Match:
-        """Match a line with an unknown id to the only pending row with its text, or to the only row."""
-        pending = [row for row in same if row in self._pending]
-        likely = pending or same
-        if len(likely) == 1:
-            return _Match(likely[0], by_text=True)
-        several = f", and {len(likely)} rows have its text" if likely else ""
-        return _Match(mistake=f"no row has the id {shortened(line.id)!r}{several}")
-
-    def _by_id(self, row: int, cells: Sequence[str], own: Sequence[str], others: Sequence[int], filler: bool) -> _Match:
-        """Match a line whose text differs from that of the row with its id, if the change is plausible."""
-        name = repr(shortened(self._pool.ids[row]))
-        if others:
-            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-            other = repr(shortened(self._pool.ids[others[0]])) + more
-            return _Match(
-                mistake=f"the id is that of the row {name}, the text that of the row {other}: was one column sorted "
-                "or shifted alone?"
-            )
-        if filler or all(_altered(cell, text) for cell, text in zip(cells, own, strict=False) if cell.strip()):
-            return _Match(row, by_id=True)
-        return _Match(
-            mistake=f"the text is neither that of the row {name}, {shortened(' '.join(own[0].split()), 40)!r}, nor of "
-            "any other: correct the id, or empty the cell of the text if the answer is for this row"
-        )
-
-
-def rows_by_id(pool: Rows, names: Iterable[str]) -> dict[str, int]:
-    """The rows of the names that are ids of the pool."""
-    wanted = pa.array(sorted({name for name in names if encodable(name)}), pa.large_string())
-    hits = pc.index_in(pool.ids.arrow(), value_set=wanted)
-    rows = np.flatnonzero(np.asarray(hits.is_valid())).tolist()
-    return dict(zip(wanted.take(hits.drop_null()).to_pylist(), rows, strict=True))
-
-
-def _names(cell: str) -> list[str]:
-    """The ids that a cell may represent, most likely first."""
-    names = [original(cell), cell, original(cell.strip()), cell.strip(), without_apostrophes(cell.strip())]
-    forms = [unicodedata.normalize(form, names[2]) for form in ("NFC", "NFD")]
-    return [name for name in dict.fromkeys([*names, *forms]) if name]
-
-
-def _as_tuple(text: Any) -> tuple[str, ...]:
-    return text if isinstance(text, tuple) else (text,)
-
-
-def _agree(cells: Sequence[str], own: Sequence[str]) -> bool:
-    """Whether the texts of a line are those of a row; empty cells are ignored."""
-    return all(
-        cell == text or not cell.strip() or _plain(cell) == _plain(text) for cell, text in zip(cells, own, strict=False)
-    )
-
-
-def _key(cells: Sequence[str]) -> _Key:
-    return tuple((column, _plain(cell)) for column, cell in enumerate(cells) if cell.strip())
-
-
-def _plain(text: str) -> str:
-    """Normalise what spreadsheets change invisibly: apostrophes before formulas, white space, the Unicode form."""
-    return unicodedata.normalize("NFC", " ".join(without_apostrophes(text).split()))
-
-
-def _filler(keys: Iterable[_Key], elsewhere: Mapping[_Key, Any]) -> _Key | None:
-    """The placeholder text, if a single unknown text replaces those of several lines; else None."""
-    foreign = Counter(key for key in keys if key and key not in elsewhere)
-    return next(iter(foreign)) if len(foreign) == 1 and foreign.total() > 1 else None
-
-
-def _altered(cell: str, text: str) -> bool:
-    """Whether a cell may be a text changed by a spreadsheet: other punctuation, lost characters, or truncation."""
-    cell, text = _plain(cell), _plain(text)
-    if len(cell) >= _CELL_LIMIT - 1000 and text.startswith(cell):
-        return True
-    if _letters(cell) == _letters(text):
-        return bool(_letters(cell)) or "".join(cell.split()) == "".join(text.split())
-    return _lossy(cell, text)
-
-
-def _letters(text: str) -> str:
-    """Letters and digits only, in lower case, since editors replace quotes, dashes and capitals."""
-    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
-
-
-def _lossy(cell: str, text: str) -> bool:
-    """Whether a cell is the text with question marks for characters that an encoding lacks."""
-    first, second = _units(cell), _units(text)
-    return len(first) == len(second) and all(
-        one == other or one in ("?", "\ufffd") for one, other in zip(first, second, strict=True)
-    )
-
-
-def _units(text: str) -> list[str]:
-    """The UTF-16 units of a text, as characters: programs write one question mark for each lost unit."""
-    return [char for char in text for _ in range(1 + (char > "\uffff"))]
-
-
-# -- parsing of labels -----------------------------------------------------------------------------------------------
-
-
-class SheetLabels:
-    """Parser of label cells, with constant-time lookup of the classes.
-
-    Args:
-        classes: class names.
-        multilabel: whether a cell may hold several classes.
-    """
-
-    def __init__(self, classes: Sequence[str], multilabel: bool = False) -> None:
-        self._classes, self._multilabel = tuple(classes), multilabel
-        self._exact = set(classes)
-        self._folded: dict[str, list[str]] = {}
-        for name in self._classes:
-            self._folded.setdefault(_folded(name), []).append(name)
-        self._skip, self._none = marker(SKIP_WORD, classes), marker(NONE_WORD, classes)
-
-    def read(self, label: str, *, hint: bool = True) -> Answer:
-        """Parse a label cell.
-
-        Args:
-            label: cell of the sheet.
-            hint: name the most similar class in the error.
-
-        Raises:
-            ValueError: the cell is not an answer; the message gives the reason.
-
-        Example:
-            >>> labels = SheetLabels(["billing", "access"], multilabel=True)
-            >>> labels.read(" access | Billing "), labels.read("skip")
-            (['billing', 'access'], <Skip.SKIP: 'skip'>)
-        """
-        named = self._named(_forms(label))
-        if named is None and self._is(label, SKIP_WORD, self._skip):
-            return SKIP
-        if not self._multilabel:
-            return named if named is not None else self._refuse(label, hint)
-        if named is not None:
-            return [named]
-        if self._is(label, NONE_WORD, self._none) or label.strip() == "[]":
-            return []
-        chosen = set()
-        for part in original(label).split(SEPARATOR):
-            if part.strip():
-                name = self._named(_forms(part))
-                chosen.add(name if name is not None else self._refuse(part, hint))
-        if not chosen:
-            raise ValueError(f"{shortened(label)!r} names no class; write {NONE_WORD} for no class")
-        return [name for name in self._classes if name in chosen]
-
-    def _named(self, forms: Sequence[str]) -> str | None:
-        """The first form that is a class, else the first that equals a single class up to case; None if there is none.
-
-        An exact match of a later form precedes a case-insensitive match of an earlier one.
-        """
-        for name in forms:
-            if name in self._exact:
-                return name
-        for name in forms:
-            similar = self._folded.get(_folded(name), [])
-            if len(similar) == 1:
-                return similar[0]
-        return None
-
-    def _is(self, label: str, word: str, marked: str) -> bool:
-        return label.strip().lower() in (marked, f"[{word}]")
-
-    def _refuse(self, label: str, hint: bool) -> str:
-        label = label.strip()
-        near = did_you_mean(label, self._classes) if hint else ""
-        advice = near.replace("; ", ", ", 1) or f" ({_some(self._classes)})"
-        raise ValueError(f"{shortened(label)!r} is not a class{advice}")
-
-
-def parse(label: str, classes: Sequence[str], *, multilabel: bool = False) -> Answer:
-    """Parse a single label cell; see `SheetLabels.read`.
-
-    >>> parse("Billing", ["billing", "access"])
-    'billing'
-    >>> parse("access | billing", ["billing", "access"], multilabel=True)
-    ['billing', 'access']
-    """
-    return SheetLabels(classes, multilabel).read(label)
-
-
-def cell_of(value: Value | Sequence[str], classes: Sequence[str]) -> str:
-    """Format an answer as a cell: a class name, or names separated by bars when multi-label.
-
-    Example:
-        >>> cell_of(["a", "b"], ["a", "b"]), cell_of([], ["a", "none"])
-        ('a|b', '[none]')
-    """
-    return value if isinstance(value, str) else SEPARATOR.join(value) or marker(NONE_WORD, classes)
-
-
-def marker(word: str, classes: Sequence[str]) -> str:
-    """The word, in brackets if necessary to differ from all classes.
-
-    Example:
-        >>> marker("skip", ["a"]), marker("skip", ["Skip", "a"])
-        ('skip', '[skip]')
-    """
-    names = {name.lower() for name in classes}
-    while word in names:
-        word = f"[{word}]"
-    return word
-
-
-def _forms(cell: str) -> list[str]:
-    """The labels that a cell may represent, most likely first: with and without apostrophes, spaces, and ".0"."""
-    stripped = cell.strip()
-    return [original(cell), cell, original(stripped), stripped, whole(stripped) or stripped]
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name.casefold())
-
-
-def _some(classes: Sequence[str]) -> str:
-    shown = ", ".join(shortened(name, 40) for name in classes[:10])
-    return f"classes are {shown}" + (", ..." if len(classes) > 10 else "")
 
 
 def _shown(value: Answer) -> str:

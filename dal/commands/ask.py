@@ -2,12 +2,13 @@
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import kept_config, open_session, settled
 from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
-from dal.commands.terminal import Parser, say, split, wants_help
+from dal.commands.terminal import Parser, say, split, visible, wants_help
 from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     if not len(rows):
         return 0
     if output is None:
-        print(questions(session, rows), end="")
+        text = questions(session, rows)
+        # A terminal would obey control characters of the texts; a file or a program gets them as they are.
+        print(visible(text) if sys.stdout.isatty() else text, end="")
     else:
         write_questions(output, session, rows, force=options.force)
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.strategy}"  # type: ignore[union-attr]

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.annotate.sheet import cell_of, check_classes, rows_by_id
+from dal.annotate.label_cells import cell_of
+from dal.annotate.row_matching import rows_by_id
+from dal.annotate.sheet import check_classes
 from dal.commands.paths import check_sources, sources_of
 from dal.commands.stored_model import Model, Place, find, load
 from dal.commands.terminal import say

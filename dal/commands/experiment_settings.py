@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dal.commands.paths import FILES, check_folder, require_asked
+from dal.commands.paths import check_folder, require_asked
 from dal.commands.terminal import say
 from dal.errors import ConfigError, shortened
 from dal.store.atomic_files import check_regular, named
+from dal.store.run_folder import FILES
 
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override

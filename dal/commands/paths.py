@@ -11,6 +11,7 @@ from dal.config.kinds import ASKED, CELL, COMPARISON, KIND, RUN, check_kind
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
 from dal.store.database import is_database
+from dal.store.run_folder import ENVIRONMENT, FILES, LABELS
 
 if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 #: Kind of a folder of version 0.1 that holds nothing but its config: it may belong to a run or to `dal ask`.
 BEGUN = "begun"
 
-_CONFIG, _LABELS, _ENVIRONMENT = "config.yaml", "labels.db", "environment.json"
-#: Files that dal keeps in the folder of a session, run or comparison.
-FILES = {_CONFIG, _LABELS, _ENVIRONMENT, "metrics.jsonl", ".lock", "logged.json", "map.json", "successor.json"}
-FILES |= {f"{_LABELS}{side}" for side in ("-wal", "-shm", "-journal")} | {"report.html", "worker.log"}
+_CONFIG = "config.yaml"
 _FOLDERS = {"model", "checks", "report", "logs"}
 _MAX_NAME = 255  # bytes, on all common file systems
 _CELL = re.compile(r".+-seed\d+")
@@ -70,11 +68,11 @@ def kind_of(folder: Path) -> str:
         return COMPARISON
     if "seed" in config:
         return CELL
-    if (folder / _ENVIRONMENT).is_file() or any(
+    if (folder / ENVIRONMENT).is_file() or any(
         _CELL.fullmatch(each.name) and (each / _CONFIG).is_file() for each in folder.iterdir()
     ):
         return RUN
-    return ASKED if (folder / _LABELS).is_file() else BEGUN
+    return ASKED if (folder / LABELS).is_file() else BEGUN
 
 
 def require_asked(folder: Path) -> None:
@@ -143,10 +141,10 @@ def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
 def _is_kept(final: Path, folder: Path) -> bool:
     """Whether the file is one of dal's own files, or a SQLite database."""
     place = final.parent
-    ours = place == Path(os.path.realpath(folder)) or (place / _CONFIG).is_file() or (place / _LABELS).is_file()
+    ours = place == Path(os.path.realpath(folder)) or (place / _CONFIG).is_file() or (place / LABELS).is_file()
     if final.name == _CONFIG or (ours and final.name in FILES):
         return True
-    if place.name in _FOLDERS and (place.parent / _LABELS).is_file():
+    if place.name in _FOLDERS and (place.parent / LABELS).is_file():
         return True
     return final.is_file() and is_database(final)
 

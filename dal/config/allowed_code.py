@@ -164,7 +164,7 @@ def allow_option() -> str:
     return f" --allow-code {shlex.quote(str(_folder.allowed))}" if _folder is not None and _folder.names else ""
 
 
-def code_folder(config: object) -> Path | None:
+def import_folder(config: object) -> Path | None:
     """The folder outside of installed packages from which a worker process must import the classes of a config.
 
     In a command of `dal` it is the allowed folder, if it was used. In another program it is that of the first class or

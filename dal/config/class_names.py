@@ -152,7 +152,7 @@ def _of_kind(found: Any, base: type, name: str) -> type:
 
 def near(name: str, among: Iterable[str]) -> str:
     """`, did you mean X?` for a similar name, or an empty string."""
-    hint = did_you_mean(name, among, cutoff=0.55)
+    hint = did_you_mean(name, among)
     return hint.replace("; ", ", ", 1).replace("'", "")
 
 

@@ -292,7 +292,7 @@ def _what(thing: Any) -> str:
 
 def _unknown(group: str, text: str, entries: Iterable[str]) -> str:
     listing = ", ".join(sorted(entries)) or "none"
-    near = did_you_mean(text.split(".")[-1].split(":")[-1], entries, cutoff=0.65).removeprefix("; ")
+    near = did_you_mean(text.split(".")[-1].split(":")[-1], entries).removeprefix("; ")
     return (
         f"unknown {NOUNS[group]} {shortened(text)!r}"
         + f" ({near})" * bool(near)

@@ -151,7 +151,7 @@ class ModuleSource:
 
 def missing(name: str, module: str, names: Iterable[str]) -> str:
     """Message about a name that a module lacks, with the most similar existing one."""
-    near = did_you_mean(name, names, cutoff=0.65).removeprefix("; ")
+    near = did_you_mean(name, names).removeprefix("; ")
     return f"there is no {shortened(name)} in {shortened(module)}" + f" ({near})" * bool(near)
 
 

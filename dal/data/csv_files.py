@@ -132,7 +132,7 @@ def _form(file: Path, wanted: ColumnRequest) -> _Form:
     if names and not set(wanted.required) <= set(names):  # report missing columns before errors in the rows
         if fault := utf8_fault(file):
             raise DataError(fault)
-        wanted.among(names, _name(file), cut=_Form(delimiter).cut)
+        wanted.select_from(names, _name(file), cut=_Form(delimiter).cut)
     own = may_be_own([name.strip() for name in names], marked=_is_marked(file))
     if delimiter == "\t":
         quoted = is_quoted(file, delimiter)
@@ -205,7 +205,7 @@ def _read_csv(file: Path, wanted: ColumnRequest, form: _Form, block: int) -> Any
         parse_options=form.parsing(),
         convert_options=pa.csv.ConvertOptions(check_utf8=False),
     ).schema.names
-    columns = wanted.among(names, _name(file), cut=form.cut)
+    columns = wanted.select_from(names, _name(file), cut=form.cut)
     convert = pa.csv.ConvertOptions(
         include_columns=columns, column_types=dict.fromkeys(columns, TEXT), strings_can_be_null=False
     )

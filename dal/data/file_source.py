@@ -80,7 +80,7 @@ class ColumnRequest:
         """Columns that must exist."""
         return [column for column in self.columns if column not in self.optional]
 
-    def among(self, columns: Sequence[str], name: str, *, cut: str = "") -> list[str]:
+    def select_from(self, columns: Sequence[str], name: str, *, cut: str = "") -> list[str]:
         """The wanted columns that occur in `columns`.
 
         Args:

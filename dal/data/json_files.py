@@ -36,7 +36,7 @@ def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
     records = _Records(file, objects(file), wanted)
     table = records.table()
     if len(table):
-        wanted.among([*records.seen], printable(str(file), 200))
+        wanted.select_from([*records.seen], printable(str(file), 200))
     return FileSource(
         printable(str(file), 200), table, line_of=lambda row: next(islice(objects(file), row, None), (None,))[0]
     )

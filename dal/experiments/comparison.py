@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dal.config.allowed_code import code_folder
+from dal.config.allowed_code import import_folder
 from dal.config.kinds import COMPARISON
 from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
@@ -190,7 +190,7 @@ class Comparison:
         if not self._in_subprocesses:
             return InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
         assert shared.folder is not None
-        code = code_folder(self.stored_config())
+        code = import_folder(self.stored_config())
         if self.cluster is None:
             from dal.experiments.processes import Processes
 

@@ -173,6 +173,10 @@ class CommitteeLearner(Learner):
         """Prepare the rows with the learner."""
         return self.learner.prepare(data)
 
+    def check_rows(self, data: Any) -> None:
+        """Raise the error of the members' learner for rows of the wrong kind."""
+        self.learner.check_rows(data)
+
     def fit(
         self,
         data: Prepared,

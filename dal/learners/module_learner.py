@@ -94,6 +94,10 @@ class ModuleLearner(NetworkLearner):
         """Return the rows as one tensor (N, ...)."""
         return prepare_tensors(data)
 
+    def check_rows(self, data: Any) -> None:
+        """Raise DataError if the rows are not numeric arrays."""
+        prepare_tensors(data.take([0]))
+
     @property
     def _pass_budget(self) -> int:
         return self.pass_batch

@@ -315,6 +315,11 @@ class ProbeLearner(Learner):
         """
         return prepare_vectors(data, self.model, self.max_length)
 
+    def check_rows(self, data: Any) -> None:
+        """Raise ConfigError or DataError if there is no encoder and the rows are not vectors."""
+        if self.model is None:
+            prepare_vectors(data.take([0]), None, self.max_length)
+
     def fit(
         self,
         data: Prepared,

@@ -29,7 +29,7 @@ class Header:
     is_empty: bool
 
 
-class NoDatabaseError(ValueError):
+class NotADatabaseError(ValueError):
     """The file is not a database."""
 
 
@@ -47,18 +47,18 @@ def read_header(path: Path) -> Header:
     """Read the header of a database without SQLite, which would write to the file and next to it.
 
     Raises:
-        NoDatabaseError: the file is not a database.
+        NotADatabaseError: the file is not a database.
         ValueError: the database is damaged, or the path is invalid.
         OSError: the file cannot be read.
     """
     if not path.is_file():  # opening a pipe would block
-        raise NoDatabaseError("it is not a regular file")
+        raise NotADatabaseError("it is not a regular file")
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
         raise ValueError("it is empty, which a database never is")
     if not head.startswith(_MAGIC[: len(head)]):
-        raise NoDatabaseError("file is not a database")
+        raise NotADatabaseError("file is not a database")
     if len(head) < _HEAD:
         raise ValueError(f"it ends after {len(head)} bytes")
     for page in _logged_heads(path):

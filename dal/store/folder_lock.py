@@ -17,9 +17,8 @@ from filelock import FileLock, Timeout
 
 from dal.errors import BusyError, ConfigError, SessionError
 from dal.store.atomic_files import is_alive, make_folder, named
-from dal.store.run_folder import check_folder, reason_of
+from dal.store.run_folder import LOCK, check_folder, reason_of
 
-_LOCK = ".lock"
 _PATIENCE = (0.02, 0.05, 0.1)  # seconds between attempts if the recorded holder is not running
 
 
@@ -41,7 +40,7 @@ class Lock:
         folder = check_folder(folder)
         try:
             make_folder(folder)
-            path = folder / _LOCK
+            path = folder / LOCK
             self._lock = FileLock(
                 path,
                 thread_local=False,  # a session may be closed by another thread
@@ -79,7 +78,7 @@ def _write_pid(file: int) -> None:
         OSError: the file is a pipe or another special file.
     """
     if not stat.S_ISREG(os.fstat(file).st_mode):
-        raise OSError(errno.EINVAL, f"{_LOCK} is not a regular file", _LOCK)
+        raise OSError(errno.EINVAL, f"{LOCK} is not a regular file", LOCK)
     os.truncate(file, 0)
     os.pwrite(file, str(os.getpid()).encode(), 0)
 

@@ -104,7 +104,7 @@ class LabelFile:
         try:
             recover(path)
             if not path.name:
-                raise database.NoDatabaseError("it is not a regular file")
+                raise database.NotADatabaseError("it is not a regular file")
             log = database.log_of(path)
             logged = log.exists() and log.stat().st_size > 0  # before the file: another process may create both
             if os.path.lexists(path):
@@ -114,7 +114,7 @@ class LabelFile:
             else:
                 database.create(path, _FULL_SCHEMA, application=_APPLICATION, version=_VERSION)
                 return
-        except database.NoDatabaseError as error:
+        except database.NotADatabaseError as error:
             raise SessionError(f"{self._name} could not be read: {error}") from None
         except ValueError as error:
             raise self._damaged(str(error)) from None

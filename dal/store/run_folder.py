@@ -26,9 +26,11 @@ METRICS = "metrics.jsonl"
 LABELS = "labels.db"
 MODEL = "model"
 ENVIRONMENT = "environment.json"
+LOCK = ".lock"
 
-_FILES = ("config.yaml", METRICS, ENVIRONMENT, *(f"{LABELS}{side}" for side in ("", "-wal", "-shm", "-journal")))
-_FILES += ("logged.json", "map.json", "report.html", "successor.json", "worker.log")
+#: Regular files that dal keeps in the folder of a session, run or comparison.
+FILES = ("config.yaml", METRICS, ENVIRONMENT, *(f"{LABELS}{side}" for side in ("", "-wal", "-shm", "-journal")))
+FILES += (LOCK, "logged.json", "map.json", "report.html", "successor.json", "worker.log")
 _MARKER = "trained_on.json"
 
 
@@ -55,7 +57,7 @@ def check_folder(folder: Path | str) -> Path:
             if not os.access(each, os.W_OK | os.X_OK):
                 raise ConfigError(f"{named(path)} cannot be written: permission denied in {named(each)}")
             break
-        check_regular(path, _FILES)
+        check_regular(path, FILES)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{named(path)} cannot be a folder: {reason_of(error)}") from error
     return path

@@ -169,3 +169,26 @@ def test_modules_of_python_itself_are_not_imported(path: str, dal: Command) -> N
     for option, value in (("--strategy", path), ("--learner", path), ("--loggers", f"[{path}]")):
         refused(dal("run", "run.yaml", option, value), "standard library")
     assert not {"this", "antigravity"} & sys.modules.keys()
+
+
+def test_control_characters_of_texts_are_escaped_on_a_terminal_alone(
+    dal: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("tickets.csv").write_text("id,text\n1,clears \x1b[2J\n2,other\n")
+    ask = ("ask", "mine", "--config", "pool.yaml", "-n", 2, "-o", "-")
+    assert "1,clears \x1b[2J," in dal(*ask).out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = dal(*ask).out
+    assert "1,clears \\x1b[2J," in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 3
+
+
+@pytest.mark.parametrize("learner", ["{ProbeLearner: {model: null}}", "{SklearnCommittee: {model: null}}"])
+def test_a_run_that_cannot_read_texts_writes_nothing(dal: Command, learner: str) -> None:
+    config = "data: {path: hidden.csv, id: id, test: 0.3}\nstrategy: Random\nstart: 4\nbatch: 2\nrounds: 0\n"
+    Path("vectors.yaml").write_text(f"{config}learner: {learner}\nfolder: new\n")
+    refused(dal("run", "vectors.yaml"), "this learner reads numeric rows")
+    assert not Path("new").exists()
+    refused(dal("compare", "vectors.yaml", "--strategies", "[Random,Margin]"), "reads numeric rows")
+    assert not Path("new").exists()

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from dal.annotate.sheet import parse
+from dal.annotate.label_cells import parse
 from dal.data import Rows, Splits, TextData
 from dal.errors import AnswerError, DataError
 from dal.learners.probe_learner import ProbeLearner

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from dal.annotate.sheet import cell_of, marker, read_answers, write_questions
+from dal.annotate.label_cells import cell_of, marker
+from dal.annotate.sheet import read_answers, write_questions
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, DataError
 from dal.learners.probe_learner import ProbeLearner

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from dal.errors import LLMError, one_line, shortened
 from dal.store.atomic_files import check_output, named
-from dal.store.database import NoDatabaseError, create, read_header
+from dal.store.database import NotADatabaseError, create, read_header
 
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
 _VERSION = 1
@@ -148,7 +148,7 @@ def _check_header(path: Path) -> None:
     shown = shortened(str(path), 200)
     try:
         header = read_header(path)
-    except NoDatabaseError as error:
+    except NotADatabaseError as error:
         raise LLMError(f"the response cache {shown} could not be opened: {error}; name another with `cache`") from error
     except ValueError as error:
         raise LLMError(

@@ -19,6 +19,8 @@ PRELOADED = (
     "dal.experiments.experiment",
     "dal.experiments.comparison",
     "dal.session.session",
+    "dal.annotate.label_cells",
+    "dal.annotate.row_matching",
     "dal.annotate.sheet",
     "dal.report",
     "dal.config.build",
