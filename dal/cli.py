@@ -15,15 +15,15 @@ from dal.commands.audit import audit
 from dal.commands.autolabel import autolabel
 from dal.commands.check import check
 from dal.commands.compare import compare
-from dal.commands.error_lines import trouble
+from dal.commands.error_lines import describe_failure
 from dal.commands.estimate import estimate
 from dal.commands.list import listing
 from dal.commands.llm import llm
 from dal.commands.report import report
 from dal.commands.run import run
 from dal.commands.tell import tell
-from dal.commands.terminal import printable, say
-from dal.config.allowed_code import isolated
+from dal.commands.terminal import escape_message, say
+from dal.config.allowed_code import restricted_imports
 from dal.errors import ConfigError, DalError, shortened
 from dal.experiments.interrupts import terminable
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _one_line_warnings(), terminable(again):
             folder, arguments = _code_folder(arguments)
-            with isolated(folder):
+            with restricted_imports(folder):
                 code = _dispatch(arguments)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        known = trouble(error)
+        known = describe_failure(error)
         if known is not None:
             _drop_output()
             return _complain(f"{known} (--debug shows where)", 2)
@@ -144,16 +144,16 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        from dal.config.class_names import near
+        from dal.config.class_names import suggestion
 
         known = f"commands are {', '.join(COMMANDS)}"
-        raise ConfigError(f"no command {shortened(name)!r}{near(name, COMMANDS)}; {known}")
+        raise ConfigError(f"no command {shortened(name)!r}{suggestion(name, COMMANDS)}; {known}")
     return COMMANDS[name](rest)
 
 
 def _complain(text: str, code: int) -> int:
     """Print an error, or after Ctrl-C a message, and return the exit code."""
-    text = shortened(printable(text), _MAX_MESSAGE)
+    text = shortened(escape_message(text), _MAX_MESSAGE)
     say(f"error: {text}" if code != 130 else text)
     return code
 

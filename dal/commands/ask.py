@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.experiment_settings import kept_config, open_session, settled
+from dal.commands.experiment_settings import asked_experiment, config_to_store, open_session
 from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
-from dal.commands.terminal import Parser, say, split, visible, wants_help
+from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def ask(arguments: list[str]) -> int:
     output = None if options.output == "-" else Path(options.output)
     if output is not None:
         check_sheet(output, options.folder, force=options.force)
-    experiment = settled(options.folder, options.config, overrides)
+    experiment = asked_experiment(options.folder, options.config, overrides)
     if output is not None:
         check_sources(output, [options.config, *sources_of(experiment)])
     from dal.annotate.sheet import check_classes
@@ -79,7 +79,7 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
-    write_config(options.folder, kept_config(experiment), kind=ASKED)
+    write_config(options.folder, config_to_store(experiment), kind=ASKED)
     again = bool(len(session.pending))
     if not again and _says_stop(session, experiment, options):
         return 3
@@ -91,7 +91,7 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     if output is None:
         text = questions(session, rows)
         # A terminal would obey control characters of the texts; a file or a program gets them as they are.
-        print(visible(text) if sys.stdout.isatty() else text, end="")
+        print(escape_controls(text) if sys.stdout.isatty() else text, end="")
     else:
         write_questions(output, session, rows, force=options.force)
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.strategy}"  # type: ignore[union-attr]

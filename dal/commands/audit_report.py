@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dal.commands.experiment_settings import stored_config
-from dal.commands.terminal import visible
+from dal.commands.terminal import escape_controls
 from dal.errors import ConfigError
 from dal.evaluation.cost import LLM, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits, merged
@@ -36,7 +36,7 @@ def report(folder: Path, merge: Path | None = None) -> int:
             if merge is not None:  # before printing, since it fails where there is nothing to merge
                 _write(merge, store)
                 lines.append(f"merged answers: {merge}")
-            print(visible("\n".join(lines)))
+            print(escape_controls("\n".join(lines)))
     return 0
 
 

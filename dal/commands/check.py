@@ -37,12 +37,12 @@ def check(arguments: list[str]) -> int:
 
 def _strategy_or_learner(name: str) -> type:
     from dal.config import plugins
-    from dal.config.class_names import article
+    from dal.config.class_names import with_article
 
     if not any(name in plugins.found(group) for group in _CHECKED):
         for group, noun in plugins.NOUNS.items():
             if name in plugins.found(group):
-                raise ConfigError(f"{name} is {article(noun)}: {_EXPECTED}")
+                raise ConfigError(f"{name} is {with_article(noun)}: {_EXPECTED}")
     if name in plugins.found(plugins.LEARNERS):
         return plugins.load(plugins.LEARNERS, name)
     try:

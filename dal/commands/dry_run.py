@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dal.commands.terminal import visible
+from dal.commands.terminal import escape_controls
 from dal.data import Rows, Splits
 from dal.experiments.comparison import Comparison
 from dal.experiments.experiment import Experiment
@@ -23,7 +23,7 @@ _SLICE = 1000  # texts whose prompts are in memory at once
 
 
 @dataclass(frozen=True)
-class Asking:
+class LearnerRequests:
     """Requests of one learner in a config to a language model, over the whole experiment.
 
     Attributes:
@@ -58,11 +58,11 @@ class Call:
 
 def dry_run(grid: Experiment | Comparison) -> int:
     """Print the cost of each client and the total, and return the exit code."""
-    print(visible("\n".join(shown(askings(grid)))))
+    print(escape_controls("\n".join(shown(list_requests(grid)))))
     return 0
 
 
-def askings(grid: Experiment | Comparison) -> list[Asking]:
+def list_requests(grid: Experiment | Comparison) -> list[LearnerRequests]:
     """The requests of each place of the config that names a language model. Nothing is asked or written.
 
     Raises:
@@ -71,11 +71,11 @@ def askings(grid: Experiment | Comparison) -> list[Asking]:
     experiment, cells = grid.experiment if isinstance(grid, Comparison) else grid, grid.cells
     splits = experiment.load()
     found = learners_of(experiment)
-    asked = [_asking(at, each, calls(experiment, cells, splits, at, each)) for at, each in found.items()]
+    asked = [_requests_of(at, each, calls(experiment, cells, splits, at, each)) for at, each in found.items()]
     inside = [learner.client for learner in found.values()]
     for place, part in _walk(experiment):
         if isinstance(part, Client) and not any(part is client for client in inside):
-            asked.append(Asking(place, part, 0, 0, PriceBound(math.nan, math.nan)))
+            asked.append(LearnerRequests(place, part, 0, 0, PriceBound(math.nan, math.nan)))
     return asked
 
 
@@ -100,7 +100,7 @@ def calls(experiment: Experiment, cells: Sequence[Cell], splits: Splits, place: 
     return [dataclasses.replace(call, uncached=bool(learner.examples)) for call in [*read, *scored] * fits]
 
 
-def shown(found: Sequence[Asking]) -> list[str]:
+def shown(found: Sequence[LearnerRequests]) -> list[str]:
     """The lines to print: each place under its client, and the total."""
     if not found:
         return ["nothing in this config asks a language model"]
@@ -151,7 +151,7 @@ def _may_read(strategy: Any) -> bool:
 # -- what it costs -------------------------------------------------------------------------------------------------
 
 
-def _asking(place: str, learner: LLMLearner, made: Sequence[Call]) -> Asking:
+def _requests_of(place: str, learner: LLMLearner, made: Sequence[Call]) -> LearnerRequests:
     texts, requests, low, high = 0, 0, 0.0, 0.0
     for part in {id(call.rows): call.rows for call in made}.values():
         mine = [call for call in made if call.rows is part]
@@ -166,7 +166,7 @@ def _asking(place: str, learner: LLMLearner, made: Sequence[Call]) -> Asking:
             low += learner.client.together(likely).low * n / max(1, len(likely))
             high += learner.client.together(expensive[start:used]).high
         texts += min(len(part), sum(call.texts for call in mine))
-    return Asking(place, learner.client, texts, requests, PriceBound(low, high))
+    return LearnerRequests(place, learner.client, texts, requests, PriceBound(low, high))
 
 
 def _has_cache(client: Client) -> bool:
@@ -204,11 +204,11 @@ def _added(prices: Sequence[PriceBound]) -> PriceBound:
 # -- in words ------------------------------------------------------------------------------------------------------
 
 
-def _sum(found: Sequence[Asking]) -> PriceBound:
+def _sum(found: Sequence[LearnerRequests]) -> PriceBound:
     return _added([each.price for each in found if not math.isnan(each.price.high)])
 
 
-def _line(each: Asking) -> str:
+def _line(each: LearnerRequests) -> str:
     if math.isnan(each.price.high):
         return f"{each.place}: its requests are not known in advance and are not counted"
     cost = "on this machine" if isinstance(each.client, LocalClient) else _dollars(each.price)

@@ -13,7 +13,7 @@ _READERS = ("sqlite3", "_csv", "csv", "yaml", "zipfile", "zlib", "pyarrow", "saf
 _NAMES = ("path", "file", "source", "folder", "place", "config")
 
 
-def trouble(error: Exception) -> str | None:
+def describe_failure(error: Exception) -> str | None:
     """Message about a file or the machine, with the path where it is known; None for all other errors."""
     what = _reason(error)
     if what is None:

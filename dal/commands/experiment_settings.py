@@ -62,7 +62,7 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
         check_kind(settings.value[KIND])
         settings = Node({key: node for key, node in settings.value.items() if key != KIND}, None, settings.place)
     static.check(settings, overrides)
-    settings = _placed(settings, overrides, folder)
+    settings = _with_folder(settings, overrides, folder)
     from dal.config.build import build
     from dal.experiments.experiment import Experiment
     from dal.session.checked_arguments import check_needs
@@ -110,7 +110,7 @@ def require_folder(folder: Path) -> None:
     raise ConfigError(f"{named(folder)} is a file, not a folder" if file else f"there is no folder {named(folder)}")
 
 
-def settled(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
+def asked_experiment(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
     """The experiment of a `dal ask` folder: from its stored config, or from the config it is started with.
 
     Raises:
@@ -141,13 +141,13 @@ def _require_same(experiment: "Experiment", folder: Path) -> None:
     """Raise ConfigError unless the experiment is the one of the folder's config."""
     from dal.config.stored import first_difference
 
-    difference = first_difference(folder, kept_config(experiment))
+    difference = first_difference(folder, config_to_store(experiment))
     if difference is not None:
         or_edit = f"omit --config, or edit {named(folder / 'config.yaml')}"
         raise ConfigError(f"{named(folder)} already has a different config: {difference}; {or_edit}")
 
 
-def kept_config(experiment: "Experiment") -> dict[str, Any]:
+def config_to_store(experiment: "Experiment") -> dict[str, Any]:
     """The config to store in a `dal ask` folder: the experiment without the keys that may change."""
     from dal.config.stored import describe
     from dal.experiments.folder_config import FREE
@@ -162,7 +162,7 @@ def open_session(experiment: "Experiment", folder: Path) -> "Session":
     return experiment.session(Cell(folder.name, experiment.strategy, experiment.seeds[0]), folder, simulated=False)
 
 
-def _placed(settings: "Node", overrides: "Override", folder: Path) -> "Node":
+def _with_folder(settings: "Node", overrides: "Override", folder: Path) -> "Node":
     """The settings, with `folder` as their folder unless they or the overrides name one."""
     from dal.config.settings_tree import Node
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dal.commands.experiment_settings import read_experiment
-from dal.commands.terminal import Parser, say, split, visible, wants_help
+from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def preview(arguments: list[str]) -> int:
     require_classes(pool.classes)
     row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
     requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
-    print(shown(requests[0]))
+    print(format_request(requests[0]))
     if len(requests) > 1:
         say(f"sample 1 of {len(requests)}")
     return 0
@@ -84,7 +84,7 @@ def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
     return learner.fit(learner.prepare(pool), rows, pool.labels[rows], seed=0)
 
 
-def shown(request: Any) -> str:
+def format_request(request: Any) -> str:
     """A request in readable form: system prompt, user prompt, and the settings of the answer.
 
     Control characters are escaped, since a text may contain terminal escape sequences.
@@ -94,4 +94,4 @@ def shown(request: Any) -> str:
     options = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     schema = "structured" if options.pop("schema") is not None else "free text"
     settings = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
-    return visible("\n\n".join([*parts, f"--- answer\n{schema}, {settings}"]))
+    return escape_controls("\n\n".join([*parts, f"--- answer\n{schema}, {settings}"]))

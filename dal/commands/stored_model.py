@@ -10,7 +10,7 @@ from dal.commands.compare import stored_comparison
 from dal.commands.experiment_settings import build_experiment, stored_config
 from dal.commands.paths import kind_of
 from dal.config import settings_tree as tree
-from dal.config.class_names import near
+from dal.config.class_names import suggestion
 from dal.config.kinds import ASKED, CELL, COMPARISON
 from dal.errors import ConfigError, LearnerError, shortened
 from dal.experiments.experiment import Experiment
@@ -127,9 +127,8 @@ def load(place: Place, monitor: Monitor = SILENT) -> Model:
 def _of_run(folder: Path, experiment: Experiment, cells: list[Cell], name: str | None) -> Place:
     known = {cell.name: cell for cell in cells}
     if name is not None and name not in known:
-        raise ConfigError(
-            f"{folder} has no cell {shortened(name)!r}{near(shortened(name), known)}; cells are {', '.join(known)}"
-        )
+        hint = suggestion(shortened(name), known)
+        raise ConfigError(f"{folder} has no cell {shortened(name)!r}{hint}; cells are {', '.join(known)}")
     cell = cells[0] if name is None else known[name]
     return Place(folder / cell.name, experiment, cell, True)
 

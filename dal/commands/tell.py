@@ -1,6 +1,6 @@
 """`dal tell`: store the answers of a file that a person filled in."""
 
-from dal.commands.experiment_settings import open_session, settled
+from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
 
@@ -20,7 +20,7 @@ def tell(arguments: list[str]) -> int:
     parser.add_argument("--who", default="", help="name of the annotator, stored with each answer")
     options = parser.parse_args(arguments)
     check_input(options.file)
-    with open_session(settled(options.folder, None, None), options.folder) as session:
+    with open_session(asked_experiment(options.folder, None, None), options.folder) as session:
         from dal.annotate.sheet import keep_absent, read_answers
 
         answers = read_answers(options.file, session, correct=options.correct)

@@ -60,19 +60,19 @@ def about_keys() -> str:
     return "\n".join(lines) + "\n"
 
 
-def printable(text: str) -> str:
+def escape_message(text: str) -> str:
     """A message on one line, or one line per item of its list, with control characters escaped."""
     items = [re.sub(r"\s*[\r\n]\s*", " ", item) for item in text.split("\n  ")]
     return "\n  ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in item) for item in items)
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Escape non-printable characters except line breaks and tabs.
 
     Texts from data may contain sequences that clear the screen, set its title or hide later output.
 
     Example:
-        >>> print(visible("a \x1b[2J"))
+        >>> print(escape_controls("a \x1b[2J"))
         a \\x1b[2J
     """
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
@@ -80,7 +80,7 @@ def visible(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a message that is not the command's result to stderr, with the prefix "dal:"."""
-    print(f"dal: {visible(text)}", file=sys.stderr)
+    print(f"dal: {escape_controls(text)}", file=sys.stderr)
 
 
 def _key_help(field: Any, prefix: str = "") -> list[str]:

@@ -69,7 +69,7 @@ _folder: _Folder | None = None
 
 
 @contextmanager
-def isolated(allowed: Path | None = None) -> Iterator[None]:
+def restricted_imports(allowed: Path | None = None) -> Iterator[None]:
     """Context in which the current folder is not on the import path and class paths may name only code in `allowed`.
 
     Raises:
@@ -151,7 +151,7 @@ def is_own(path: str) -> bool:
     return _folder is None or re.split("[.:]", path.strip(), maxsplit=1)[0] in _folder.names
 
 
-def hidden(module: str) -> str:
+def hidden_module_note(module: str) -> str:
     """Addition to an error about an installed module that hides one of the same name in the user's folder."""
     top = module.partition(".")[0]
     if _folder is None or not top.isidentifier() or top in _folder.names or _folder.look(top) is None:

@@ -20,15 +20,15 @@ from dal.config.settings_tree import Node, Override, is_empty, node_of, option, 
 from dal.config.signatures import (
     MAPPINGS,
     SEQUENCES,
-    handed_over,
+    count_leading_arguments,
+    expected_class,
     hints_of,
     is_factory,
     is_fixed,
     is_open,
-    made_by,
     members_of,
     parameters_of,
-    spoken,
+    type_in_words,
 )
 from dal.errors import ConfigError, shortened
 
@@ -136,12 +136,12 @@ class _Resolver:
                 default = None if parameter.default is parameter.empty else parameter.default
                 arguments[name] = self.value(annotation, inner, over, inner_path, default)
                 self._check(annotation, arguments[name], over.node or inner or over.first(), inner_path)
-            elif is_factory(annotation) and parameter.default is made_by(annotation):
+            elif is_factory(annotation) and parameter.default is expected_class(annotation):
                 # A stored config describes the default of a factory as it describes any other factory.
                 arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, None)
             elif parameter.default is parameter.empty:
                 owner = cls.__name__ if path else "the config"
-                raise ConfigError(f"{node.place}: {owner} needs {inner_path}: {spoken(annotation)}")
+                raise ConfigError(f"{node.place}: {owner} needs {inner_path}: {type_in_words(annotation)}")
         return arguments | {key: plain(inner) for key, inner in given.items() if key not in parameters}
 
     def _check(self, annotation: Any, value: Any, node: Node, path: str) -> None:
@@ -149,7 +149,7 @@ class _Resolver:
         try:
             convert(annotation, value)
         except WrongTypeError as error:
-            raise ConfigError(f"{node.at(path)} takes {spoken(annotation)}, not {node.shown}") from error
+            raise ConfigError(f"{node.at(path)} takes {type_in_words(annotation)}, not {node.shown}") from error
         except ConfigError as error:
             raise ConfigError(f"{node.at(path)}: {error}") from error
 
@@ -188,7 +188,7 @@ class _Resolver:
         if override.inside and not (current is not None and isinstance(current.value, dict)):
             key, inner = next(iter(override.inside.items()))
             it = f"it has no option {shortened(key)!r}"
-            raise ConfigError(f"{inner.first().at(path)}: {path} takes {spoken(annotation)}; {it}")
+            raise ConfigError(f"{inner.first().at(path)}: {path} takes {type_in_words(annotation)}; {it}")
         assert current is not None
         resolved = self.leaf(annotation, current, path)
         if not override.inside:
@@ -197,7 +197,7 @@ class _Resolver:
 
     def _class_member(self, members: list[Any], node: Node | None, path: str) -> Any:
         """The member of a union that a class or its keys are given for; None for a plain value."""
-        found = [member for member in members if made_by(member) is not None]
+        found = [member for member in members if expected_class(member) is not None]
         if not found and Any in members and node is not None and isinstance(node.value, dict):
             return object if "class_path" in node.value else None
         if not found or _is_plain(members, node):
@@ -232,7 +232,7 @@ class _Resolver:
         if cls is None:
             place = next(iter(inside.values())).first().place if inside else "the config"
             raise ConfigError(f"{place}: also name the class of {path}, such as --{path} {_example(member)}")
-        skipped = handed_over(member) if is_factory(member) else 0
+        skipped = count_leading_arguments(member) if is_factory(member) else 0
         arguments = self.constructor(cls, options, Override(None, inside), path, skipped)
         # Earlier versions stored a class that is neither abstract nor a dataclass in a factory as it was written.
         written = None if is_factory(member) or inspect.isabstract(member) or node is None else plain(node)
@@ -257,9 +257,9 @@ class _Resolver:
             if not replaced:
                 raise
             return None, empty
-        base = made_by(member) or object
+        base = expected_class(member) or object
         if node is not None and not replaced and not is_factory(member):
-            raise ConfigError(f"{node.at(path)} is empty: it takes {spoken(member)}, such as {_example(member)}")
+            raise ConfigError(f"{node.at(path)} is empty: it takes {type_in_words(member)}, such as {_example(member)}")
         if isinstance(default, base):
             return type(default), empty
         return (base if is_factory(member) and not inspect.isabstract(base) else None), empty
@@ -267,7 +267,7 @@ class _Resolver:
     def _renamed(self, member: Any, named: Node, path: str, before: Any, options: Node) -> tuple[Any, Node]:
         """Class and options on the command line, with the file's options if the class is the same."""
         if is_empty(named):
-            raise ConfigError(f"{named.place} takes {spoken(member)}, such as {_example(member)}")
+            raise ConfigError(f"{named.place} takes {type_in_words(member)}, such as {_example(member)}")
         cls, given = self._choice(member, named, path)
         if cls is before:
             return cls, Node(options.value | given.value, None, named.place)
@@ -280,13 +280,13 @@ class _Resolver:
 
     def _choice(self, member: Any, node: Node, path: str) -> tuple[Any, Node]:
         """Class and options in the form `Name`, `{class_path: Name, init_args: {...}}` or `{Name: {...}}`."""
-        base = made_by(member) or object
+        base = expected_class(member) or object
         name, options = _named(node, base, is_factory(member))
         if name is None:
             if is_factory(member) and isinstance(node.value, dict):
                 return base, node
             how = f"write `{path}: {_example(member)}`, or class_path and init_args"
-            raise ConfigError(f"{node.at(path)} takes {spoken(member)}, not {node.shown}; {how}")
+            raise ConfigError(f"{node.at(path)} takes {type_in_words(member)}, not {node.shown}; {how}")
         now = moved.current_name(classes.kind_of(base), name)
         if now != name:
             self._note_renamed(node.place, name, now)
@@ -347,7 +347,7 @@ def refuse_unknown(given: Mapping[str, Node], override: Override, known: Collect
     places |= {key: inner.first().place for key, inner in override.inside.items()}
     for key, place in places.items():
         if key not in known:
-            hint = classes.near(key, known) or f"; there are {', '.join(known)}" * bool(known)
+            hint = classes.suggestion(key, known) or f"; there are {', '.join(known)}" * bool(known)
             raise ConfigError(f"{place}: {what.format(shortened(key))}{hint}")
 
 
@@ -389,7 +389,7 @@ def _literals(members: list[Any]) -> list[Any]:
 
 
 def _example(member: Any) -> str:
-    base = made_by(member) or object
+    base = expected_class(member) or object
     examples = {
         "strategy": "Margin",
         "learner": "ProbeLearner",

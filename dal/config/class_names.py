@@ -32,8 +32,12 @@ def check_name(kind: str, name: str) -> None:
         return
     for other in GROUPS:
         if is_short_name(other, name):
-            raise ConfigError(f"{name} is {article(other)}, but {article(kind)} is expected; {installed(kind)}")
-    raise ConfigError(f"unknown {kind} {shortened(name)!r}{near(name, plugins.names(GROUPS[kind]))}; {installed(kind)}")
+            raise ConfigError(
+                f"{name} is {with_article(other)}, but {with_article(kind)} is expected; {list_installed(kind)}"
+            )
+    raise ConfigError(
+        f"unknown {kind} {shortened(name)!r}{suggestion(name, plugins.names(GROUPS[kind]))}; {list_installed(kind)}"
+    )
 
 
 def find(base: type, name: str) -> type:
@@ -126,19 +130,20 @@ def import_path(path: str, base: type | None = None, *, functions: bool = False)
         refused = refusal(name, attribute, wanted, functions=functions or base is None)
         if refused is not None:
             if refused.startswith("there"):
-                raise ConfigError(refused.replace("'", "") + importing.hidden(name))
+                raise ConfigError(refused.replace("'", "") + importing.hidden_module_note(name))
             kind = "" if base is None else f"{shown} is not a {base.__name__}: "
-            raise ConfigError(f"{kind}{refused}{importing.hidden(name)}")
+            raise ConfigError(f"{kind}{refused}{importing.hidden_module_note(name)}")
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(f"{shown} cannot be imported: {one_line(error)}{importing.hidden(name)}") from error
+        raise ConfigError(
+            f"{shown} cannot be imported: {one_line(error)}{importing.hidden_module_note(name)}"
+        ) from error
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{shown} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
     if not hasattr(module, attribute):
-        raise ConfigError(
-            f"the module {name} has no {attribute}{near(attribute, vars(module))}{importing.hidden(name)}"
-        )
+        hint = suggestion(attribute, vars(module))
+        raise ConfigError(f"the module {name} has no {attribute}{hint}{importing.hidden_module_note(name)}")
     return getattr(module, attribute)
 
 
@@ -150,17 +155,17 @@ def _of_kind(found: Any, base: type, name: str) -> type:
     return found
 
 
-def near(name: str, among: Iterable[str]) -> str:
+def suggestion(name: str, among: Iterable[str]) -> str:
     """`, did you mean X?` for a similar name, or an empty string."""
     hint = did_you_mean(name, among)
     return hint.replace("; ", ", ", 1).replace("'", "")
 
 
-def installed(kind: str) -> str:
+def list_installed(kind: str) -> str:
     """`installed are X, Y, Z`."""
     return f"installed are {', '.join(plugins.names(GROUPS[kind])) or 'none'}"
 
 
-def article(kind: str) -> str:
+def with_article(kind: str) -> str:
     """`a strategy`, `an oracle`."""
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

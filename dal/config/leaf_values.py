@@ -15,7 +15,7 @@ from dal.config.bounded_yaml import parse_yaml
 from dal.config.class_names import import_path
 from dal.config.parts import Part
 from dal.config.settings_tree import read_value
-from dal.config.signatures import MAPPINGS, SEQUENCES, is_factory, made_by, members_of
+from dal.config.signatures import MAPPINGS, SEQUENCES, expected_class, is_factory, members_of
 from dal.errors import ConfigError
 
 _DURATION = re.compile(r"(?:(?P<days>-?\d+) days?, )?(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)")
@@ -101,7 +101,7 @@ def _as_member(member: Any, value: Any) -> Any:
         return _as_path(origin, value)
     if isinstance(origin, type):
         made = value.cls if isinstance(value, Part) else type(value)
-        if made_by(member) is not None and isinstance(value, Part) and not inspect.isclass(made):
+        if expected_class(member) is not None and isinstance(value, Part) and not inspect.isclass(made):
             return value  # a function, whose result was checked when it was chosen
         if not (inspect.isclass(made) and issubclass(made, origin)):
             raise WrongTypeError

@@ -227,12 +227,12 @@ def _at(group: str, path: str, entries: Iterable[str]) -> Any:
     else:
         module, _, name = path.rpartition(".")
         if not module or find(module) is None:
-            raise ConfigError(_unknown(group, path, entries) + importing.hidden(path))
+            raise ConfigError(_unknown(group, path, entries) + importing.hidden_module_note(path))
     refused = refusal(module, name, BASES[group].replace(":", "."))
     if refused is not None:
         if refused.startswith(_IT_IS):
-            raise WrongKindError(path, group, refused.removeprefix(_IT_IS) + importing.hidden(path))
-        raise ConfigError(f"{refused}{importing.hidden(path)}")
+            raise WrongKindError(path, group, refused.removeprefix(_IT_IS) + importing.hidden_module_note(path))
+        raise ConfigError(f"{refused}{importing.hidden_module_note(path)}")
     return _attribute(_import(module, path), name)
 
 
@@ -249,7 +249,7 @@ def _attribute(owner: Any, name: str) -> Any:
         if not hasattr(owner, part):
             classes = [each for each in vars(owner) if inspect.isclass(vars(owner)[each])]
             known = getattr(owner, "__name__", str(owner))
-            raise ConfigError(missing(part, known, classes) + importing.hidden(known))
+            raise ConfigError(missing(part, known, classes) + importing.hidden_module_note(known))
         owner = getattr(owner, part)
     return owner
 

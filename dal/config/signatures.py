@@ -100,13 +100,13 @@ def is_factory(member: Any) -> bool:
     return typing.get_origin(member) is collections.abc.Callable
 
 
-def handed_over(member: Any) -> int:
+def count_leading_arguments(member: Any) -> int:
     """Number of arguments that a factory is called with, such as 2 for `Callable[[int, bool], ActiveModule]`."""
     arguments = typing.get_args(member)[0]
     return len(arguments) if isinstance(arguments, list) else 0
 
 
-def made_by(member: Any) -> type | None:
+def expected_class(member: Any) -> type | None:
     """Class that a type expects (for a factory, that of its product); None for plain values."""
     if is_factory(member):
         product = (*typing.get_args(member), None)[1]
@@ -121,7 +121,7 @@ def is_fixed(member: Any) -> bool:
     return not is_factory(member) and dataclasses.is_dataclass(member) and not inspect.isabstract(member)
 
 
-def spoken(annotation: Any) -> str:
+def type_in_words(annotation: Any) -> str:
     """A type in words: "a whole number", "text or null", "one of kmeans++, k-center"."""
     return " or ".join(dict.fromkeys(_word(member) for member in members_of(annotation)))
 
@@ -134,12 +134,12 @@ def _word(member: Any) -> str:
         return "one of " + ", ".join(map(str, inner))
     if origin in SEQUENCES:
         return f"a list of {_PLURALS.get(inner[0] if inner else None, 'values')}"
-    made = made_by(member)
+    made = expected_class(member)
     if made is not None and is_fixed(member):
         return f"the keys of {made.__name__}"
     if made is not None:
         kind = classes.kind_of(made)
         if kind is None and not is_factory(member):
             return f"the import path of a class derived from {made.__name__}"
-        return f"the name of {classes.article(kind)}" if kind else f"a class that makes a {made.__name__}"
+        return f"the name of {classes.with_article(kind)}" if kind else f"a class that makes a {made.__name__}"
     return str(getattr(member, "__name__", member))

@@ -131,11 +131,11 @@ def collect_batches(batches: Iterable[Any], schema: Any) -> Any:
         held.append(batch)
         size += batch.nbytes
         if size > SPILL_BYTES:
-            return _spilled(held, stream, schema)
+            return _collect_in_file(held, stream, schema)
     return pa.Table.from_batches(held, schema)
 
 
-def _spilled(held: list[Any], rest: Iterator[Any], schema: Any) -> Any:
+def _collect_in_file(held: list[Any], rest: Iterator[Any], schema: Any) -> Any:
     with tempfile.TemporaryDirectory(prefix="dal-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "rows.arrow"
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:

@@ -22,8 +22,8 @@ from dal.data.label_values import (
     index_of,
     listing,
     looks_like_list,
-    normal,
-    outside,
+    normalize,
+    not_a_class_message,
     shown,
     text_of,
     two_readings,
@@ -73,10 +73,10 @@ def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
             raise DataError("classes: a name is empty, or begins or ends with a space")
         if not encodable(name):
             raise DataError(f"classes: {shown(name)} {NOT_ENCODABLE}")
-        if normal(name) in seen:
-            same = "" if seen[normal(name)] == name else " (once with composed and once with decomposed accents)"
+        if normalize(name) in seen:
+            same = "" if seen[normalize(name)] == name else " (once with composed and once with decomposed accents)"
             raise DataError(f"classes: {shown(name)} is named twice{same}")
-        seen[normal(name)] = name
+        seen[normalize(name)] = name
     return tuple(seen)
 
 
@@ -88,7 +88,7 @@ def codes_of_values(values: Sequence[Any], classes: tuple[str, ...], multilabel:
         try:
             codes.append(index.codes(value) if multilabel else index.code(value))
         except UnknownValueError as error:
-            raise DataError(f"answer {number}: {outside(error.args[0], classes)}") from None
+            raise DataError(f"answer {number}: {not_a_class_message(error.args[0], classes)}") from None
         except ValueError as error:
             scalar = multilabel and (isinstance(value, str) or not hasattr(value, "__iter__"))
             problem = f"{shown(value)} must be a list of classes, for the data are multi-label" if scalar else error
@@ -202,7 +202,7 @@ def _codes(
                     "have several classes, or name it in `classes` if it is one"
                 )
     if names is not None:
-        names = tuple(map(normal, names))
+        names = tuple(map(normalize, names))
         distinct = _named(distinct, names, first, numbers=pa.types.is_integer(column.type))
     lookup, classes = _lookup(distinct, classes if classes is not None else names, first, array=array)
     return np.append(lookup, -1)[places], classes  # place -1 (null) reads the appended -1
@@ -233,7 +233,7 @@ def _distinct(column: Any, where: Where) -> tuple[NDArray[np.int64], list[str | 
             text = text_of(value)
         except TypeError as error:
             raise DataError(f"{where(int(np.argmax(places == place)))}: {error}") from None
-        texts.append(None if text is None else normal(text).strip() or None)
+        texts.append(None if text is None else normalize(text).strip() or None)
     return places, texts
 
 
@@ -243,7 +243,7 @@ def _lookup(
     """The code of each distinct label, -1 for a missing one, and the classes."""
     present = {text for text in texts if text is not None}
     numbers = {text: number for text in present if (number := whole(text)) is not None}
-    named = classes is not None and present <= {normal(name) for name in classes}  # a class "1.0" is not a class "1"
+    named = classes is not None and present <= {normalize(name) for name in classes}  # a class "1.0" is not a class "1"
     if len(numbers) == len(present) and not named:
         texts = [None if text is None else numbers[text] for text in texts]  # "1.0" is 1
     else:
@@ -258,7 +258,7 @@ def _lookup(
         code = index_of(text, len(classes)) if numbers and not index.numbered else index.by_name.get(text)
         if code is None:
             value = int(text) if array and numbers and len(text) < 19 else text
-            raise UnknownLabelError(f"{where(place)}: {outside(value, classes)}")
+            raise UnknownLabelError(f"{where(place)}: {not_a_class_message(value, classes)}")
         codes[place] = code
     return codes, classes
 
@@ -272,7 +272,7 @@ def _named(texts: list[str | None], names: tuple[str, ...], where: Where, *, num
         number = None if text is None else whole(text)
         index = None if number is None else index_of(number, len(names))
         if text is not None and index is None:
-            raise UnknownLabelError(f"{where(place)}: {outside(text, names)}")
+            raise UnknownLabelError(f"{where(place)}: {not_a_class_message(text, names)}")
         out.append(None if index is None or index < 0 else names[index])
     return out
 
@@ -300,7 +300,7 @@ def _as_lists(column: Any, separator: str, known: set[str], where: Where) -> Any
     lists: list[list[str] | None] = []
     for place, cell in enumerate(encoded.dictionary.to_pylist()):
         try:
-            lists.append(None if cell is None else _cut(normal(cell).strip(), separator, known))
+            lists.append(None if cell is None else _cut(normalize(cell).strip(), separator, known))
         except ValueError as error:
             row = int(pc.index(encoded.indices, place).as_py())
             raise DataError(f"{where(row)}: {error}") from None

@@ -55,7 +55,7 @@ def listing(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(printable(name) for name in names[:most]) + more or "nothing"
 
 
-def outside(value: Any, classes: Sequence[str]) -> str:
+def not_a_class_message(value: Any, classes: Sequence[str]) -> str:
     """The message for a value that is not a class, with the nearest class."""
     near = did_you_mean(value, classes) if isinstance(value, str) else ""
     return f"the label {shown(value)} is not one of the classes {listing(classes)}{near}"
@@ -64,7 +64,7 @@ def outside(value: Any, classes: Sequence[str]) -> str:
 # -- texts -------------------------------------------------------------------------------------------------------------
 
 
-def normal(name: str) -> str:
+def normalize(name: str) -> str:
     """Normalise a class name to Unicode form NFC, so that composed and decomposed accents are equal."""
     return unicodedata.normalize("NFC", name)
 
@@ -234,7 +234,7 @@ class ClassIndex:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self.by_name = {normal(name): code for code, name in enumerate(self.names)}
+        self.by_name = {normalize(name): code for code, name in enumerate(self.names)}
         self.numbered = any(whole(name) is not None for name in self.names)
 
     @property
@@ -251,7 +251,7 @@ class ClassIndex:
         value = _plain(value)
         if isinstance(value, str):
             code = self.by_name.get(value)
-            code = self.by_name.get(normal(value).strip()) if code is None else code
+            code = self.by_name.get(normalize(value).strip()) if code is None else code
             if code is None:
                 raise UnknownValueError(value)
             return code

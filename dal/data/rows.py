@@ -26,7 +26,7 @@ from dal.data.columns import (
     select,
 )
 from dal.data.label_codes import checked_classes, codes_of_values, encode
-from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, is_missing, normal, shown
+from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, is_missing, normalize, shown
 from dal.data.summary import Summary
 from dal.errors import DataError
 
@@ -61,7 +61,7 @@ class Rows:
     source: str = "the data"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(map(normal, self.classes)))
+        object.__setattr__(self, "classes", tuple(map(normalize, self.classes)))
         wrong = first_not_encodable(self.classes)
         if wrong is not None:
             raise DataError(f"{self.source}: the class {shown(self.classes[wrong])} {NOT_ENCODABLE}")

@@ -143,7 +143,8 @@ class Comparison:
         folder = self._checked_folder()
         shared = _Shared(self, folder)
         if folder is None or not (folder / CONFIG).exists():
-            shared.load()  # an invalid comparison is refused before anything is written
+            # an invalid comparison is refused before anything is written
+            self.experiment.check_rows(shared.load().pool)
         with held(folder), interruptible(folder, command="compare") as check:
             if folder is not None:
                 check_config(folder, self.stored_config(), COMPARISON, reporter)

@@ -11,7 +11,7 @@ from torch import Tensor
 from dal.config.kinds import CELL, RUN
 from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe, write_config
-from dal.data import Splits, TextData
+from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, SessionError
 from dal.experiments.console import Console, Quiet
 from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings
@@ -156,6 +156,7 @@ class Experiment:
         splits = None
         if folder is not None and not (folder / CONFIG).exists():
             splits = self.load()  # an invalid experiment is refused before anything is written
+            self.check_rows(splits.pool)
         with held(folder), interruptible(folder) as check:
             if folder is not None:
                 check_config(folder, dict(config or self.stored_config()), RUN, reporter)
@@ -228,6 +229,12 @@ class Experiment:
             raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
         check_pool_size(self, pool, oracle)
         return splits
+
+    def check_rows(self, pool: Rows) -> None:
+        """Raise ConfigError or DataError if a learner cannot read the rows of the pool."""
+        for learner in (self.learner, self.successor):
+            if learner is not None:
+                learner.check_rows(pool)
 
     def _oracle(self, splits: Splits) -> Oracle:
         if self.oracle is None or self.oracle.hides_labels:

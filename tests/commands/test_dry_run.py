@@ -11,7 +11,7 @@ import yaml
 from command import Command, write_tickets
 from llm_server import Hit, Server
 
-from dal.commands.dry_run import askings
+from dal.commands.dry_run import list_requests
 from dal.data import Splits, TextData
 from dal.experiments.experiment import Experiment
 from dal.learners.probe_learner import ProbeLearner
@@ -55,7 +55,7 @@ def asked(learner: LLMLearner, data: Any) -> list[Request]:
 
 def test_weak_labels_ask_about_their_rows_for_every_seed(tickets: Path, client: AnthropicClient) -> None:
     labeler = LLMLearner(client)
-    [found] = askings(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=10)))
+    [found] = list_requests(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=10)))
     assert (found.place, found.texts, found.requests) == ("weak_labels.labeler", 20, 20)
     requests = asked(labeler, experiment(tickets).load().pool)
     dearest = sorted((client.price([request]).high for request in requests), reverse=True)[:20]
@@ -65,16 +65,16 @@ def test_weak_labels_ask_about_their_rows_for_every_seed(tickets: Path, client: 
 
 def test_no_more_than_the_pool_is_paid_for(tickets: Path, client: AnthropicClient) -> None:
     labeler = LLMLearner(client)
-    [found] = askings(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=200)))
+    [found] = list_requests(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=200)))
     assert (found.texts, found.requests) == (60, 60)
     assert found.price == pytest.approx(client.price(asked(labeler, experiment(tickets).load().pool)))
 
 
 def test_an_oracle_answers_the_start_and_every_batch_of_every_cell(tickets: Path, client: AnthropicClient) -> None:
     oracle = LLMOracle(LLMLearner(client), hide_labels=True)
-    [found] = askings(experiment(tickets, oracle=oracle))
+    [found] = list_requests(experiment(tickets, oracle=oracle))
     assert (found.place, found.texts) == ("oracle.labeler", 2 * (8 + 4 + 4))
-    [found] = askings(experiment(tickets, oracle=oracle, baseline=Margin(), seeds=[0]))
+    [found] = list_requests(experiment(tickets, oracle=oracle, baseline=Margin(), seeds=[0]))
     assert found.texts == 2 * (8 + 4 + 4)
 
 
@@ -86,13 +86,13 @@ def test_labels_that_stand_in_the_data_are_the_start(tmp_path: Path, client: Ant
     data = TextData(str(file), id="id")
     oracle, weak = LLMOracle(LLMLearner(client)), LLMWeakLabels(LLMLearner(client, instructions="x"), rows=10)
     run = Experiment(data, ProbeLearner(None), Random(), oracle, None, weak_labels=weak, start=8, batch=4, rounds=2)
-    assert {each.place: each.texts for each in askings(run)} == {"oracle.labeler": 8, "weak_labels.labeler": 0}
+    assert {each.place: each.texts for each in list_requests(run)} == {"oracle.labeler": 8, "weak_labels.labeler": 0}
 
 
 def test_every_machine_of_a_router_is_named_by_its_place(tickets: Path, client: AnthropicClient) -> None:
     other = AnthropicClient("claude-opus-4-1", cache=client.cache, prices={"claude-opus-4-1": RATES})
     machines = [LLMOracle(LLMLearner(client), "a"), LLMOracle(LLMLearner(other, mode="consistency", samples=3), "b")]
-    found = askings(experiment(tickets, oracle=Router(machines, Simulated()), seeds=[0]))
+    found = list_requests(experiment(tickets, oracle=Router(machines, Simulated()), seeds=[0]))
     assert {each.place: (each.texts, each.requests) for each in found} == {
         "oracle.models.0.labeler": (16, 16),
         "oracle.models.1.labeler": (16, 48),
@@ -103,37 +103,37 @@ def test_a_learner_is_asked_about_the_whole_pool_where_a_strategy_reads_it(
     tickets: Path, client: AnthropicClient
 ) -> None:
     learner = LLMLearner(client)
-    [found] = askings(experiment(tickets, learner=learner, strategy=Margin()))
+    [found] = list_requests(experiment(tickets, learner=learner, strategy=Margin()))
     assert found.texts == found.requests == 80  # with the test
     splits = experiment(tickets).load()
     both = [client.price(asked(learner, part)) for part in (splits.pool, splits.test)]
     assert found.price == pytest.approx((both[0].low + both[1].low, both[0].high + both[1].high))
     later = Phases(Random(), Margin(), until=12)
-    [found] = askings(experiment(tickets, learner=learner, strategy=later, pool_sample=0))
+    [found] = list_requests(experiment(tickets, learner=learner, strategy=later, pool_sample=0))
     assert found.texts == 80
 
 
 def test_where_nothing_is_read_it_is_asked_about_what_is_scored(tickets: Path, client: AnthropicClient) -> None:
-    [found] = askings(experiment(tickets, learner=LLMLearner(client), pool_sample=5, seeds=[0]))
+    [found] = list_requests(experiment(tickets, learner=LLMLearner(client), pool_sample=5, seeds=[0]))
     assert found.texts == 20 + 5 + 16
 
 
 def test_with_examples_every_round_asks_anew(tickets: Path, client: AnthropicClient) -> None:
     start = Phases(Random(), Margin(), until=8)
-    [found] = askings(experiment(tickets, learner=LLMLearner(client, examples=2), strategy=start, seeds=[0]))
+    [found] = list_requests(experiment(tickets, learner=LLMLearner(client, examples=2), strategy=start, seeds=[0]))
     assert (found.texts, found.requests) == (80, 3 * 80)
 
 
 def test_several_texts_to_a_call_are_fewer_requests(tickets: Path, client: AnthropicClient) -> None:
     labeler = LLMLearner(client, per_call=4)
-    [found] = askings(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=10), seeds=[0]))
+    [found] = list_requests(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=10), seeds=[0]))
     assert (found.texts, found.requests) == (10, 3)
 
 
 def test_a_batch_costs_half(tickets: Path, client: AnthropicClient, tmp_path: Path) -> None:
     cheap = AnthropicClient(cache=client.cache, batch=True)
     [one], [half] = (
-        askings(experiment(tickets, weak_labels=LLMWeakLabels(LLMLearner(each), rows=60), seeds=[0]))
+        list_requests(experiment(tickets, weak_labels=LLMWeakLabels(LLMLearner(each), rows=60), seeds=[0]))
         for each in (client, cheap)
     )
     assert 0.5 * one.price.high < half.price.high < 0.55 * one.price.high
@@ -141,7 +141,7 @@ def test_a_batch_costs_half(tickets: Path, client: AnthropicClient, tmp_path: Pa
 
 def test_a_model_of_ones_own_costs_nothing(tickets: Path) -> None:
     labeler = LLMLearner(LocalClient("nowhere"), mode="likelihood")
-    [found] = askings(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=10)))
+    [found] = list_requests(experiment(tickets, weak_labels=LLMWeakLabels(labeler, rows=10)))
     assert found.price == (0.0, 0.0)
 
 
@@ -177,14 +177,14 @@ def test_a_run_asks_and_costs_no_more_than_was_said(
         "learner": {"learner": labeler, "strategy": Margin(), "cold_start": Margin()},
     }[place]
     run = experiment(tickets, **{"learner": ProbeLearner(str(tiny_bert), max_length=16)} | changes, quiet=True)
-    [found] = askings(run)
+    [found] = list_requests(run)
     assert not server.hits
     run.run()
     assert 0 < len(server.hits) <= found.requests
     assert 0 < server.dollars(1.0, 5.0) <= found.price.high
     if place == "learner":
         assert len(server.hits) == found.requests
-        assert askings(run)[0].price == (0.0, 0.0)  # all of it is in the cache
+        assert list_requests(run)[0].price == (0.0, 0.0)  # all of it is in the cache
 
 
 # -- as a command --------------------------------------------------------------------------------------------------
@@ -272,4 +272,4 @@ def test_splits_made_in_python_are_taken(tickets: Path, client: AnthropicClient)
     splits = TextData(str(tickets), id="id", test=0.25).load()
     assert isinstance(splits, Splits)
     run = Experiment(splits, ProbeLearner(None), Random(), LLMOracle(LLMLearner(client), hide_labels=True), None)  # type: ignore[arg-type]
-    assert len(askings(Experiment(**{**vars(run), "start": 8, "batch": 4, "rounds": 2}))) == 1
+    assert len(list_requests(Experiment(**{**vars(run), "start": 8, "batch": 4, "rounds": 2}))) == 1

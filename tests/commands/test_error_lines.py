@@ -14,8 +14,8 @@ import pytest
 from command import Command, running
 
 from dal.cli import COMMANDS
-from dal.commands.error_lines import trouble
-from dal.commands.terminal import printable
+from dal.commands.error_lines import describe_failure
+from dal.commands.terminal import escape_message
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def raised(call: object, *arguments: object) -> Exception:
     ],
 )
 def test_a_trouble_is_told_in_one_line(error: Exception, said: str) -> None:
-    told = trouble(error)
+    told = describe_failure(error)
     assert told is not None
     assert said in told
     assert len(told) < 600
@@ -65,7 +65,7 @@ def test_a_trouble_is_told_in_one_line(error: Exception, said: str) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyError("x"), AssertionError(), TypeError("y"), IndexError()])
 def test_a_mistake_in_the_program_is_no_trouble(error: Exception) -> None:
-    assert trouble(error) is None
+    assert describe_failure(error) is None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -191,9 +191,9 @@ def test_a_count_that_is_none_is_refused_in_one_line(
 
 
 def test_a_message_is_one_line_of_what_can_be_printed() -> None:
-    assert printable("a\r\n b\x1b[31m\u2028\udce9 \u202ex") == "a b\\x1b[31m\\u2028\\udce9 \\u202ex"
-    assert printable("caf\u00e9 \u65e5\u672c  x") == "caf\u00e9 \u65e5\u672c  x"
-    assert printable("2 mistakes\n  line 2: x\n  line 3: y") == "2 mistakes\n  line 2: x\n  line 3: y"
+    assert escape_message("a\r\n b\x1b[31m\u2028\udce9 \u202ex") == "a b\\x1b[31m\\u2028\\udce9 \\u202ex"
+    assert escape_message("caf\u00e9 \u65e5\u672c  x") == "caf\u00e9 \u65e5\u672c  x"
+    assert escape_message("2 mistakes\n  line 2: x\n  line 3: y") == "2 mistakes\n  line 2: x\n  line 3: y"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-16", "cp1252:strict"])

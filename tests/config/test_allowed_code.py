@@ -413,5 +413,5 @@ def test_a_factory_is_hashable_as_its_equals_are() -> None:
 
 
 def test_the_allowed_folder_must_be_one() -> None:
-    with pytest.raises(ConfigError, match="there is no such folder"), importing.isolated(Path("no\0where")):
+    with pytest.raises(ConfigError, match="there is no such folder"), importing.restricted_imports(Path("no\0where")):
         pass

@@ -13,7 +13,7 @@ from dal.config import build as building
 from dal.config import settings_tree as tree
 from dal.config import without_imports as static
 from dal.config.factory import Factory
-from dal.config.signatures import spoken
+from dal.config.signatures import type_in_words
 from dal.config.stored import describe
 from dal.errors import ConfigError, DalError
 from dal.oracles.simulated import Simulated
@@ -254,7 +254,7 @@ def test_types_are_spoken_in_words() -> None:
         Literal["a", "b"]: "one of a, b",
         bool: "true or false",
     }
-    assert {kind: spoken(kind) for kind in spoken_types} == spoken_types
+    assert {kind: type_in_words(kind) for kind in spoken_types} == spoken_types
 
 
 def test_the_source_tells_the_same_fields_as_the_class() -> None:
