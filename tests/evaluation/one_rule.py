@@ -37,10 +37,8 @@ COUNTS = {
         lambda n: batch.balance(LABELS, n),
         lambda n: dawid_skene(np.zeros((2, 2), np.int64), n),
     ],
-    "most": [
-        lambda n: per_group(OUTPUTS, LABELS, ["a", "b", "a"], max_groups=n),
-        lambda n: dawid_skene(np.zeros((2, 2), np.int64), 2, most=n),
-    ],
+    "max_groups": [lambda n: per_group(OUTPUTS, LABELS, ["a", "b", "a"], max_groups=n)],
+    "max_rounds": [lambda n: dawid_skene(np.zeros((2, 2), np.int64), 2, max_rounds=n)],
     "steps": [lambda n: automation.quantiles([0.1, 0.2], steps=n)],
     "samples": [
         lambda n: label_efficiency(SEEDS, SEEDS, "accuracy", samples=n),
