@@ -130,7 +130,8 @@ class Measures:
     def _batch(self, batch: QueriedBatch | None) -> dict[str, Any]:
         session = self._session
         rows = torch.zeros(0, dtype=torch.int64) if batch is None else batch.rows
-        answered = session.labels[torch.isin(session.labeled_rows, rows)]
+        labeled, labels = session.pool_state.labeled_set
+        answered = labels[torch.isin(labeled, rows)]
         measured: dict[str, Any] = {
             "balance": balance(answered, len(session.pool.classes)),
             "uncertainty": None if batch is None else batch.uncertainty,
@@ -160,9 +161,10 @@ class Measures:
         """
         session = self._session
         position = torch.full((len(session.pool),), -1)
-        position[session.labeled_rows] = torch.arange(len(session.labeled_rows))
+        labeled, all_labels = session.pool_state.labeled_set
+        position[labeled] = torch.arange(len(labeled))
         rows = first_rows(self._order, position >= 0, MAX_JUDGED).sort().values
-        labels = session.labels[position[rows]]
+        labels = all_labels[position[rows]]
         if self._space is None:
             return session.read(rows, {"probs"}).probs.cpu(), rows, labels
         points, classes = self._space.points(rows), len(session.pool.classes)

@@ -78,7 +78,8 @@ class Acquisition:
         n = min(n, len(unlabeled))
         acting, seeds = strategy.resolve(round_state), Seeds(self._seed, round_state.round)
         check_needs(acting, self._learner, multilabel=self._pool.multilabel)
-        candidates = unlabeled if everywhere else self._candidates(unlabeled, pool_state, n, seeds)
+        labeled, labels = pool_state.labeled_set
+        candidates = unlabeled if everywhere else self._candidates(unlabeled, labeled, labels, n, seeds)
         predictor, prepared, provided = self._model_for(acting, pool_state)
         selection, pool, seconds = select_rows(
             acting,
@@ -86,8 +87,8 @@ class Acquisition:
             n,
             predictor=predictor,
             prepared=prepared,
-            labeled=pool_state.labeled_rows,
-            labels=pool_state.labels,
+            labeled=labeled,
+            labels=labels,
             seeds=seeds,
             state=round_state,
             memory=self.memory,
@@ -122,7 +123,7 @@ class Acquisition:
             outputs = predictor.outputs(pool, batch.rows, {"logits"}, seed=seed, monitor=self._monitor)
             return replace(batch, uncertainty=mean_uncertainty(outputs), seconds=seconds)
 
-    def _candidates(self, unlabeled: Tensor, pool_state: PoolState, n: int, seeds: Seeds) -> Tensor:
+    def _candidates(self, unlabeled: Tensor, labeled: Tensor, labels: Tensor, n: int, seeds: Seeds) -> Tensor:
         if self._generator is None:
             return unlabeled
         names, seed = frozenset(self._generator.needs), seeds.number(Stream.PASS)
@@ -136,8 +137,8 @@ class Acquisition:
             self._generator,
             CandidateQuery(
                 unlabeled=unlabeled,
-                labeled=pool_state.labeled_rows,
-                labels=pool_state.labels,
+                labeled=labeled,
+                labels=labels,
                 n=n,
                 generator=seeds.generator(Stream.CANDIDATES),
                 size=len(self._pool),

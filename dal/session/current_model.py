@@ -141,7 +141,7 @@ class CurrentModel:
         pool, test = (self.prepare(part, learner) for part in ("pool", "test"))
         state, start = self._annotations.state, time.perf_counter()
         seed = self.seeds.number(Stream.FIT)
-        predictor = learner.fit(pool, state.labeled_rows, state.labels, seed=seed, monitor=self._monitor)
+        predictor = learner.fit(pool, *state.labeled_set, seed=seed, monitor=self._monitor)
         seconds = time.perf_counter() - start
         rows, labels = self._known("test")
         outputs = predictor.outputs(test, rows, {"logits"}, seed=self.seeds.number(Stream.EVALUATE))

@@ -106,7 +106,13 @@ class PoolState:
     @property
     def labels(self) -> Tensor:
         """Labels of `labeled_rows`, (L,) int64, or (L, C) bool when multi-label."""
-        return self.codes.at(self.labeled_rows)
+        return self.labeled_set[1]
+
+    @property
+    def labeled_set(self) -> tuple[Tensor, Tensor]:
+        """`labeled_rows` and `labels`, found in one search of the pool."""
+        rows = self.labeled_rows
+        return rows, self.codes.at(rows)
 
     @property
     def unasked_rows(self) -> Tensor:
@@ -145,7 +151,7 @@ class PoolState:
     @property
     def training_set(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows, labels and sample weights of answers and weighted proposals; weights are None if all are answers."""
-        rows, labels, weak = self.labeled_rows, self.labels, self.weak_rows
+        (rows, labels), weak = self.labeled_set, self.weak_rows
         if not len(weak):
             return rows, labels, None
         weights = torch.cat([torch.ones(len(rows)), self.weights.at(weak)])
