@@ -7,6 +7,7 @@ import torch
 
 from dal.data.rows import Rows
 from dal.errors import AnswerError, ConfigError, NeedError, SessionError, one_line
+from dal.functional.checking import as_integer
 from dal.learner import Learner
 from dal.outputs import closure, listing
 from dal.strategy import Strategy, all_needs, name_of
@@ -68,18 +69,20 @@ def reads_trained(strategy: Strategy, learner: Learner) -> bool:
 
 def whole_number(value: Any, name: str) -> int:
     """Convert an option to int, or raise `ConfigError`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):  # accepts NumPy integers
+    number = as_integer(value)
+    if number is None:
         raise ConfigError(f"{name} must be a whole number, got {value!r}")
-    return int(value)
+    return number
 
 
 def batch_size(n: Any) -> int:
     """Convert a batch size to int, or raise `SessionError`."""
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
+    size = as_integer(n)
+    if size is None:
         raise SessionError(f"ask for a whole number of rows, not {n!r}")
-    if n < 1:
+    if size < 1:
         raise SessionError(f"ask for at least 1 row, not {n}")
-    return int(n)
+    return size
 
 
 def pool_rows(rows: Any, size: int, *, inside: bool = True) -> list[int]:
