@@ -14,12 +14,10 @@ from typing import TypeVar
 from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
 from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
-from dal.llm.clients.limits import Endpoint, Limits
-from dal.llm.clients.prices import Rates, size_of
-from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer
-from dal.llm.clients.reply_cache import BudgetExceeded, RemoteBatch, ReplyCache
+from dal.llm.clients.prices import size_of
+from dal.llm.clients.provider import BatchResult, LostBatchError, ProviderAnswer
+from dal.llm.clients.reply_cache import BudgetExceeded, RemoteBatch
 from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_message
-from dal.monitor import Monitor
 
 T = TypeVar("T")
 
@@ -49,20 +47,15 @@ class Batching:
     A batch is recorded in the cache before it is submitted, with the reservations for its requests, and its id as soon
     as the server returns it. A process that needs a request in an open batch waits for it instead of paying again, also
     if its own client does not use batches.
+
+    Args:
+        sending: sends requests one by one; it holds the endpoint, the limits and the cache of the call.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        limits: Limits,
-        wire: Provider,
-        cache: ReplyCache,
-        rates: Rates,
-        sending: Sending,
-        monitor: Monitor,
-    ) -> None:
-        self._endpoint, self._limits, self._wire, self._cache = endpoint, limits, wire, cache
-        self._rates, self._sending, self._monitor = rates, sending, monitor
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+        self._endpoint, self._limits, self._wire = sending.endpoint, sending.limits, sending.wire
+        self._cache, self._rates, self._monitor = sending.cache, sending.rates, sending.monitor
         self._errors: dict[str, str] = {}
 
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:

@@ -271,7 +271,7 @@ class HostedClient(Client):
             endpoint = Endpoint(self.provider(), self.model, self.server(), self.key_name(), self.extra_size)
             limits = Limits(**{each.name: getattr(self, each.name) for each in fields(Limits)})
             sending = Sending(endpoint, limits, wire, cache, rates, key, monitor)
-            return await Batching(endpoint, limits, wire, cache, rates, sending, monitor).run(missing)
+            return await Batching(sending).run(missing)
         finally:
             await wire.close()
 

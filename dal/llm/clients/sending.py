@@ -57,6 +57,7 @@ class Sending:
     not billed, and kept if the answer was lost.
 
     Attributes:
+        endpoint, limits, wire, cache, rates, monitor: as given; `Batching` reads them too.
         without: features that the server was found not to support.
         refused: number of requests rejected for their length.
     """
@@ -71,8 +72,8 @@ class Sending:
         key: str,
         monitor: Monitor,
     ) -> None:
-        self._endpoint, self._limits, self._wire, self._cache = endpoint, limits, wire, cache
-        self._rates, self.key, self._monitor = rates, key, monitor
+        self.endpoint, self.limits, self.wire, self.cache = endpoint, limits, wire, cache
+        self.rates, self.key, self.monitor = rates, key, monitor
         self._pacer = Pacer(limits.requests_per_minute, limits.tokens_per_minute)
         self._stopping, self._settled = asyncio.Event(), asyncio.Event()
         self._error: BaseException | None = None
@@ -87,7 +88,7 @@ class Sending:
         raised. The method may be called again afterwards.
         """
         todo, replies = deque(orders.items()), dict[str, Reply]()
-        count = min(self._limits.concurrency, len(todo))
+        count = min(self.limits.concurrency, len(todo))
         workers = [asyncio.create_task(self._work(todo, replies)) for _ in range(count)]
         try:
             await asyncio.wait(workers)
@@ -111,7 +112,7 @@ class Sending:
             digest, request = todo.popleft()
             try:
                 replies[digest] = await self._reply(digest, request)
-                self._monitor.advanced(1)
+                self.monitor.advanced(1)
             except Stopped:
                 return
             except InBatchError:
@@ -142,16 +143,16 @@ class Sending:
 
     async def _try(self, digest: str, request: Request, without: frozenset[str]) -> Reply:
         """Make one attempt to send a request: wait for the rate limit, reserve its price, send it, and settle."""
-        extra = self._endpoint.extra_size
-        body, tokens = self._wire.body(request, without), likely_tokens(request, extra)
-        bound = self._rates.price(request, extra).high
+        extra = self.endpoint.extra_size
+        body, tokens = self.wire.body(request, without), likely_tokens(request, extra)
+        bound = self.rates.price(request, extra).high
         reservation = await self._reserve(digest, bound, tokens)
         if isinstance(reservation, Reply):
             return reservation
         started = time.monotonic()
         answer = await self._answer(body, reservation.number)
         reply = self._priced(answer, bound, time.monotonic() - started)
-        self._cache.settle(reservation.number, digest, self._endpoint.provider, self._endpoint.model, reply)
+        self.cache.settle(reservation.number, digest, self.endpoint.provider, self.endpoint.model, reply)
         self._pacer.settle(tokens, reply.input_tokens + reply.output_tokens or tokens)
         return reply
 
@@ -159,14 +160,14 @@ class Sending:
         self._in_flight += 1
         self._settled.clear()
         try:
-            async with asyncio.timeout(self._limits.timeout):
-                return await self._wire.send(body)
+            async with asyncio.timeout(self.limits.timeout):
+                return await self.wire.send(body)
         except asyncio.CancelledError:
-            self._cache.lose(number)
+            self.cache.lose(number)
             raise
         except Exception as error:
             failure = failure_of(error, self.key)
-            (self._cache.lose if failure.kind is FailureKind.UNKNOWN else self._cache.release)(number)
+            (self.cache.lose if failure.kind is FailureKind.UNKNOWN else self.cache.release)(number)
             raise Failed(failure) from None
         finally:
             self._in_flight -= 1
@@ -184,8 +185,8 @@ class Sending:
             while wait > 0:
                 await self.rest(wait)
                 wait = self._pacer.paused(time.monotonic()) * random.uniform(1.0, 1.1)
-            until = time.time() + self._limits.timeout + _GRACE
-            outcome = self._cache.reserve(digest, dollars, self._limits.cap, until)
+            until = time.time() + self.limits.timeout + _GRACE
+            outcome = self.cache.reserve(digest, dollars, self.limits.cap, until)
             if isinstance(outcome, Reservation):
                 return outcome
             self._pacer.settle(tokens, 0)
@@ -194,7 +195,7 @@ class Sending:
             if isinstance(outcome, RequestedElsewhere) and outcome.batch:
                 raise InBatchError
             if isinstance(outcome, BudgetExceeded) and not outcome.awaited and not self._in_flight:
-                raise CapError(cap_message(self._limits, outcome, dollars))
+                raise CapError(cap_message(self.limits, outcome, dollars))
             await self.rest(LOOK_SECONDS)
 
     async def rest(self, seconds: float) -> None:
@@ -212,7 +213,7 @@ class Sending:
         Raises:
             LLMError: there were `retries` retries already, or the server requests a very long wait.
         """
-        limits, place = self._limits, self._endpoint.place
+        limits, place = self.limits, self.endpoint.place
         if tries > limits.retries:
             raise LLMError(f"{place} gives no answer after {tries} attempts; the last one: {failure.text}")
         if failure.wait is not None and failure.wait > _LONGEST_ASKED:
@@ -235,12 +236,12 @@ class Sending:
         """
         if frozenset(self.without) != without:  # another request found out while this one was in flight
             return
-        name = self._wire.concession(request, failure.text, without)
+        name = self.wire.concession(request, failure.text, without)
         if name is None:
-            raise LLMError(f"{self._endpoint.place} refuses a request ({failure.text})")
+            raise LLMError(f"{self.endpoint.place} refuses a request ({failure.text})")
         self.without.add(name)
         warnings.warn(
-            f"{self._endpoint.place} does not accept {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
+            f"{self.endpoint.place} does not accept {_CONCEDED[name]} ({failure.text})", LLMWarning, stacklevel=2
         )
 
     def _priced(self, answer: ProviderAnswer, bound: float, seconds: float) -> Reply:
@@ -248,7 +249,7 @@ class Sending:
         usage = answer.usage
         if usage is None:
             return Reply(answer.text, 0, 0, bound, False, answer.truncated, seconds)
-        dollars = self._rates.dollars(usage)
+        dollars = self.rates.dollars(usage)
         if dollars > bound:
             warnings.warn(
                 f"an answer cost ${dollars:.6f}, more than the bound of ${bound:.6f} reserved for it: a cap may be "
@@ -260,7 +261,7 @@ class Sending:
 
     def why(self, failure: RequestFailure) -> str:
         """Return a one-line message about a failure that stops the call."""
-        endpoint, place = self._endpoint, self._endpoint.place
+        endpoint, place = self.endpoint, self.endpoint.place
         if failure.status in {401, 403}:
             variable = endpoint.key_variable
             refused = (
