@@ -57,6 +57,16 @@ class RenamedWarning(FutureWarning):
     """A name of version 0.1 is used in a user's own code or config. It ends with version 0.3."""
 
 
+def renaming_note(before: str, now: str) -> str:
+    """The sentence about a name of version 0.1, for a `RenamedWarning` or a note.
+
+    Example:
+        >>> renaming_note("the option clip", "gradient_clip_val")
+        'the option clip is called gradient_clip_val from version 0.2 on; the old name ends with 0.3'
+    """
+    return f"{before} is called {now} from version 0.2 on; the old name ends with 0.3"
+
+
 class MissingExtraError(DalError):
     """An optional dependency is not installed."""
 

@@ -30,7 +30,7 @@ from dal.config.signatures import (
     parameters_of,
     type_in_words,
 )
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError, renaming_note, shortened
 
 T = TypeVar("T")
 V = TypeVar("V", Node, Override)
@@ -171,7 +171,7 @@ class _Resolver:
         return current
 
     def _note_renamed(self, place: str, before: str, now: str) -> None:
-        note = f"{place}: {before} is called {now} from version 0.2 on; the old name ends with 0.3"
+        note = f"{place}: {renaming_note(before, now)}"
         if not self.stored and note not in self.notes:
             self.notes.append(note)
 

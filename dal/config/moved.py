@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from dal.errors import RenamedWarning
+from dal.errors import RenamedWarning, renaming_note
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -443,13 +443,11 @@ def accept_old_flags(cls: Any, flags: Mapping[str, str]) -> None:
 
 
 def _warn_of_attribute(cls: type, old: str, now: str, stacklevel: int = 3) -> None:
-    text = f"{cls.__name__}.{old} is called {now} from version 0.2 on; the old name ends with 0.3"
-    warnings.warn(text, RenamedWarning, stacklevel)
+    warnings.warn(renaming_note(f"{cls.__name__}.{old}", now), RenamedWarning, stacklevel)
 
 
 def _warn_of_option(cls: type, old: str, now: str) -> None:
-    text = f"the option {old} of {cls.__name__} is called {now} from version 0.2 on; the old name ends with 0.3"
-    warnings.warn(text, RenamedWarning, stacklevel=3)
+    warnings.warn(renaming_note(f"the option {old} of {cls.__name__}", now), RenamedWarning, stacklevel=3)
 
 
 # -- imports ---------------------------------------------------------------------------------------------------------
@@ -472,7 +470,7 @@ def _renamed(path: str, stacklevel: int = 3) -> Any:
     now = current_name(None, path)
     module, _, attribute = now.rpartition(".")
     found = getattr(importlib.import_module(module), attribute)
-    warnings.warn(f"{path} is called {now} from version 0.2 on; the old name ends with 0.3", RenamedWarning, stacklevel)
+    warnings.warn(renaming_note(path, now), RenamedWarning, stacklevel)
     return found
 
 

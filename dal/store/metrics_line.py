@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from dal.errors import RenamedWarning
+from dal.errors import RenamedWarning, renaming_note
 
 #: Key in version 0.1 -> key now.
 RENAMED_KEYS = {
@@ -41,6 +41,5 @@ class MetricsLine(dict[str, Any]):
         now = RENAMED_KEYS.get(key)
         if now is None or now not in self:
             raise KeyError(key)
-        text = f"the key {key} of metrics.jsonl is called {now} from version 0.2 on; the old name ends with 0.3"
-        warnings.warn(text, RenamedWarning, stacklevel)
+        warnings.warn(renaming_note(f"the key {key} of metrics.jsonl", now), RenamedWarning, stacklevel)
         return self[now]
