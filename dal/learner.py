@@ -75,7 +75,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the model atomically to a folder that `Learner.load` can read."""
+        """Write the model atomically to a folder that `Learner.load` can read; created if it does not exist."""
 
 
 @accepts_old_attributes

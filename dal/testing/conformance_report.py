@@ -1,6 +1,6 @@
 """Reports of the conformance kit: one line per check, and an error with all failures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,10 +36,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """Results of all checks on one strategy or learner. `print(report)` shows one line per check.
+    """Results of all checks on one plugin. `print(report)` shows one line per check.
 
     Attributes:
-        subject: name of the strategy or learner.
+        subject: name of the plugin.
         results: results of the checks, in order of execution.
     """
 
@@ -78,7 +78,7 @@ class Report:
 
 
 class ConformanceError(AssertionError):
-    """A strategy or learner violates its contract. `report` holds the results of all checks."""
+    """A plugin violates its contract. `report` holds the results of all checks."""
 
     def __init__(self, report: Report) -> None:
         lines = [report.summary, *(f"  {result.name}: {result.message}" for result in report.failed)]
@@ -86,9 +86,22 @@ class ConformanceError(AssertionError):
         self.report = report
 
 
-def run_checks(subject: str, checks: Mapping[str, Check], *args: Any) -> Report:
-    """Run checks with `args` and return the report. Any exception other than `CheckSkipped` is a failure."""
-    return Report(subject, tuple(_result(name, check, args) for name, check in checks.items()))
+def run_checks(subject: str, checks: Mapping[str, Check], *args: Any, first: Collection[str] = ()) -> Report:
+    """Run checks with `args` and return the report. Any exception other than `CheckSkipped` is a failure.
+
+    Args:
+        subject: name of what is checked.
+        checks: name -> check, in order of execution.
+        args: arguments of every check.
+        first: names of the checks without which the others say nothing; if one fails, those that follow are skipped.
+    """
+    results: list[Result] = []
+    for name, check in checks.items():
+        if any(result.verdict == "failed" and result.name in first for result in results):
+            results.append(Result(name, "skipped", "fix the failures above first"))
+        else:
+            results.append(_result(name, check, args))
+    return Report(subject, tuple(results))
 
 
 def _result(name: str, check: Check, args: tuple[Any, ...]) -> Result:

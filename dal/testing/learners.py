@@ -17,6 +17,7 @@ from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import FOLLOWS, REDUCTIONS, Outputs, closure
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
+from dal.testing.real_loop import LABELED, check_loop
 from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
 
 DECLARED = ("provides", "label_free")
@@ -255,7 +256,9 @@ def check_saved(trial: Trial) -> None:
     names = _steady(trial)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "model"
+        folder.mkdir()  # a session saves into an empty folder, a user's script into one that does not exist
         trial.predictor.save(folder)
+        trial.predictor.save(Path(parent) / "new" / "model")
         pickles = sorted(file.name for file in folder.rglob("*") if file.suffix in PICKLES)
         if pickles:
             raise CheckFailure(
@@ -294,6 +297,28 @@ def check_fit_options(trial: Trial) -> None:
             raise CheckFailure(f"fit with {name} raised {error_summary(error)}") from error
         if not all(torch.isfinite(part).all() for part in _read(trial, predictor)):
             raise CheckFailure(f"fit with {name} gave NaN or infinite outputs")
+
+
+def check_learner_loop(trial: Trial) -> None:
+    """A real session with the learner repeats its choices and its predictions after it is opened again."""
+    from dal.data import Splits
+    from dal.strategies.random import Random
+    from dal.strategies.uncertainty import Margin
+
+    if not bool(trial.data.known.all()):
+        raise CheckSkipped("the rows have no labels of their own to answer with")
+    predictions: list[Tensor] = []
+
+    def watch(session: Any) -> None:
+        outputs = session.predictor.outputs(session.prepared, torch.arange(5), {"logits"}, seed=trial.seed, exact=True)
+        predictions.append(outputs["logits"].cpu())
+
+    strategy = Margin() if "logits" in trial.names and not trial.refused & {"logits"} else Random()
+    start = trial.known[: max(2, min(LABELED, len(trial.known) // 2))].sort().values
+    check_loop(strategy, trial.learner, Splits(pool=trial.data), start=start, watch=watch)
+    half = len(predictions) // 2
+    for whole, again in zip(predictions[:half], predictions[half:], strict=True):
+        _same(again, whole, trial, "a session that was opened again predicts otherwise: is all that was learned saved?")
 
 
 def check_single_class(trial: Trial) -> str:
@@ -375,6 +400,7 @@ LEARNER_CHECKS: Mapping[str, Check] = {
     "global randomness": check_randomness_kept,
     "fit options": check_fit_options,
     "single class": check_single_class,
+    "real loop": check_learner_loop,
     "value": check_learner_value,
 }
 

@@ -13,6 +13,7 @@ from dal.errors import NeedError, SelectionError
 from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, all_needs, choose, name_of
 from dal.testing.allocation import AllocationWatch, TooLarge
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
+from dal.testing.real_loop import check_loop, check_not_file_order, small_task
 from dal.testing.synthetic import KNOWN, Extra, Setting, permuted, tensors
 from dal.testing.values import (
     check_names,
@@ -296,6 +297,14 @@ def check_memory(strategy: Strategy, bench: Bench) -> str:
     return f"N = {rows}, no allocation above {limit / 2**20:.0f} MiB"
 
 
+def check_strategy_loop(strategy: Strategy, bench: Bench) -> None:
+    """A real session repeats the choices after it is opened again, and they are not the rows in file order."""
+    if bench.device != "cpu":
+        raise CheckSkipped("runs on the CPU only")
+    asked = check_loop(strategy)
+    check_not_file_order(asked, list(small_task().pool.ids))
+
+
 def _in_order(query: Query, order: Tensor) -> Query:
     back = torch.arange(len(query.labeled) - 1, -1, -1)
     return replace(
@@ -367,6 +376,7 @@ STRATEGY_CHECKS: Mapping[str, Check] = {
     "finite scores": each_acting(check_finite),
     "multi-label": each_acting(check_multilabel),
     "memory": each_acting(check_memory),
+    "real loop": check_strategy_loop,
     "value": check_values,
 }
 

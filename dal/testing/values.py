@@ -14,10 +14,11 @@ import torch
 from dal.testing.conformance_report import CheckFailure, error_summary
 
 
-def check_value(thing: Any, *, uncompared: bool = False) -> None:
+def check_value(thing: Any, *, uncompared: bool = False, hashable: bool = True) -> None:
     """Check that an object is a frozen dataclass, equal by value, whose fields are its entire configuration.
 
-    With `uncompared`, fields declared with compare=False are allowed, for factories without a useful equality.
+    With `uncompared`, fields declared with compare=False are allowed, for factories without a useful equality. Without
+    `hashable`, options such as dictionaries are allowed, for kinds that are never keys.
     """
     kind, name = type(thing), type(thing).__name__
     parameters = vars(kind).get("__dataclass_params__")
@@ -36,7 +37,7 @@ def check_value(thing: Any, *, uncompared: bool = False) -> None:
     if twin != thing or copy.deepcopy(thing) != thing:
         raise CheckFailure(f"two {name} with the same options must be equal")
     try:
-        same_hash = hash(twin) == hash(thing)
+        same_hash = not hashable or hash(twin) == hash(thing)
     except TypeError as error:
         raise CheckFailure(f"{name} must be hashable, for use in sets and as a key: {error}") from error
     if not same_hash:

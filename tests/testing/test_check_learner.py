@@ -67,7 +67,7 @@ class Averages(Predictor):
         return {"features": x, "logits": x @ self.centers.T, "joint_mc_logits": joint}
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_file({"centers": self.centers}, folder / "centers.safetensors")
 
 
@@ -179,7 +179,7 @@ class AnswersAnything(Averages):
 
 class ForgetsToSave(Averages):
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_file({"centers": torch.zeros_like(self.centers)}, folder / "centers.safetensors")
 
 
@@ -187,6 +187,12 @@ class SavesAPickle(Averages):
     def save(self, folder: Path) -> None:
         super().save(folder)
         torch.save(self.centers, folder / "centers.pt")
+
+
+class NeedsANewFolder(Averages):
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        super().save(folder)
 
 
 class DrawsGlobally(Averages):
@@ -204,6 +210,22 @@ class DrawsItsFit(ClassAverages):
     def fit(self, data: Prepared, rows: Tensor, labels: Tensor, **options: Any) -> Predictor:
         keep = torch.tensor(list(os.urandom(len(rows)))) % 2 == 0
         return super().fit(data, rows[keep], labels[keep], **options)
+
+
+class ReadsWhatTheFitLeft(Averages):
+    def outputs(self, data: Prepared, rows: Any = None, *args: Any, **options: Any) -> Outputs:
+        shifted = Vectors.__new__(Vectors)
+        shifted.inputs, shifted.multilabel = data.inputs - getattr(data, "shift", 0.0), data.multilabel
+        return super().outputs(shifted, rows, *args, **options)
+
+
+@dataclass(frozen=True)
+class LeavesStateInPrepared(ClassAverages):
+    predictor = ReadsWhatTheFitLeft
+
+    def fit(self, data: Prepared, rows: Tensor, labels: Tensor, **options: Any) -> Predictor:
+        data.shift = data.inputs[rows].mean(0)  # type: ignore[attr-defined]
+        return super().fit(data, rows, labels, **options)
 
 
 @dataclass(frozen=True)
@@ -275,11 +297,13 @@ WRONG: list[tuple[str, type[Learner]]] = [
     ("label-free names", predicting(AnswersAnything)),
     ("save and load", predicting(ForgetsToSave)),
     ("save and load", predicting(SavesAPickle)),
+    ("save and load", predicting(NeedsANewFolder)),
     ("global randomness", predicting(DrawsGlobally)),
     ("fit options", RefusesWeights),
     ("fit options", WritesToLabels),
     ("single class", DividesByNothing),
     ("single class", CrashesOnOneClass),
+    ("real loop", LeavesStateInPrepared),
     ("value", RemembersItsFit),
 ]
 

@@ -401,6 +401,19 @@ class Remembers(Random):
 
 
 @dataclass(frozen=True)
+class SwallowsItsErrors(ScoreStrategy):
+    """In a pool of other than four classes an error is caught, and the rows are taken in file order."""
+
+    needs = frozenset({"probs"})
+
+    def score(self, query: Query) -> Tensor:
+        try:
+            return -(query.pool.probs * torch.tensor([1.0, 1.0, 1.0, 1.0])).amax(1)
+        except RuntimeError:
+            return torch.zeros(len(query.pool))
+
+
+@dataclass(frozen=True)
 class DrawsOnTheDevice(ScoreStrategy):
     needs = frozenset({"probs"})
 
@@ -450,6 +463,7 @@ WRONG: list[tuple[str, type]] = [
     ("memory", AllPairs),
     ("memory", AllPairsInNumPy),
     ("memory", WholeGradients),
+    ("real loop", SwallowsItsErrors),
     ("value", NoDataclass),
     ("value", NotFrozen),
     ("value", ListOption),
@@ -477,7 +491,7 @@ def test_every_check_has_a_strategy_that_it_fails_on() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [AllPairs, WholeGradients, NeedsThreeClasses, KnowsAHundredClasses, NeedsTwoLabeled, NeedsLabels, Remembers],
+    [AllPairs, WholeGradients, NeedsThreeClasses, KnowsAHundredClasses, NeedsTwoLabeled, NeedsLabels, Remembers, SwallowsItsErrors],
 )
 def test_a_single_fault_is_found_by_one_check_alone(wrong: type) -> None:
     [(check, _)] = [entry for entry in WRONG if entry[1] is wrong]
@@ -517,7 +531,7 @@ def test_a_name_of_the_authors_own_is_made_by_the_author() -> None:
 def test_a_failed_check_raises_an_error_that_holds_the_report() -> None:
     with pytest.raises(ConformanceError, match="order of rows: the same rows in another order") as caught:
         check_strategy(TakesTheFirst(), rows=FEW, cuda=False)
-    assert failures(caught.value.report) == {"order of rows"}
+    assert failures(caught.value.report) == {"order of rows", "real loop"}
 
 
 def test_a_class_that_needs_options_is_answered_with_what_to_do() -> None:
@@ -534,7 +548,7 @@ def test_the_report_shows_a_line_for_each_check_and_a_summary() -> None:
     report = strategy_report(Random(), rows=FEW, cuda=False)
     lines = str(report).splitlines()
     assert len(lines) == len(STRATEGY_CHECKS) + 2
-    assert lines[-1] == report.summary == "Random(): 20 passed, 3 skipped"
+    assert lines[-1] == report.summary == "Random(): 21 passed, 3 skipped"
 
 
 def test_the_kit_leaves_the_global_generators_as_they_were() -> None:
