@@ -1,58 +1,92 @@
-"""`dal check`: test a strategy or learner against the contract of its base class."""
+"""`dal check`: test a plugin of any kind against the contract of its base class."""
 
+import inspect
+from pathlib import Path
 from typing import Any
 
-from dal.commands.terminal import Parser, split, wants_help
-from dal.errors import ConfigError, shortened
+from dal.commands.terminal import Parser, say, split, wants_help
+from dal.errors import ConfigError
+
+#: Largest number of labeled rows that a learner is checked on; it is fitted about ten times.
+_ROWS = 200
 
 
 def check(arguments: list[str]) -> int:
     """`dal check`."""
     parser = Parser(
         "dal check",
-        description="Tests a strategy or learner against the contract of its base class. Its options are given as "
-        "--key value. The exit code is 1 when a check fails.",
+        description="Tests a strategy, learner, oracle, stopping rule, candidate generator or language-model client "
+        "against the contract of its base class, also in a real loop. Options of the class are given as --key value. "
+        "The exit code is 1 when a check fails.",
         allow_abbrev=False,
     )
-    parser.add_argument("name", help="a short name, or an import path such as my_package:MyStrategy")
+    parser.add_argument("name", help="a short name, or the import path of a class or object: my_package:MyStrategy")
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="labeled rows of your own for a learner or an oracle; --data.text, --data.label and other keys of data "
+        "as in a config",
+    )
+    parser.add_argument(
+        "--spend", action="store_true", help="send the short requests of a client's check that cost money"
+    )
     if wants_help(arguments):
         parser.print_help()
         return 0
     options, overrides = split(parser, arguments)
     from dal.config import allowed_code as importing
+    from dal.config import plugins
 
     importing.allow_current_folder()
-    cls = _strategy_or_learner(options.name)
-    from dal.config.build import build
-    from dal.config.settings_tree import Node
+    data = _rows(options.data, overrides.inside.pop("data", None))
+    group, subject = plugins.load_any(options.name)
+    if data is not None and group not in (plugins.LEARNERS, plugins.ORACLES):
+        raise ConfigError(f"--data is for learners and oracles, and {options.name} is a {plugins.NOUNS[group]}")
+    if overrides.inside:
+        if not inspect.isclass(subject):
+            raise ConfigError(f"{options.name} is an object, whose options are set already: give no --key value")
+        from dal.config.build import build
+        from dal.config.settings_tree import Node
 
-    subject: Any = build(cls, Node({}, None, options.name), overrides)[0] if overrides.inside else cls
-    from dal.learner import Learner
-    from dal.testing import learner_report, strategy_report
-
-    result = learner_report(subject) if issubclass(cls, Learner) else strategy_report(subject)
+        subject = build(subject, Node({}, None, options.name), overrides)[0]
+    say(f"{options.name} is a {plugins.NOUNS[group]}".replace(" a o", " an o"))
+    result = _report(group, subject, data, spend=options.spend)
     print(result)
     return 0 if result.ok else 1
 
 
-def _strategy_or_learner(name: str) -> type:
+def _report(group: str, subject: Any, data: Any, *, spend: bool) -> Any:
+    """The report of the kit for a plugin of this group."""
+    from dal import testing
     from dal.config import plugins
-    from dal.config.class_names import with_article
 
-    if not any(name in plugins.found(group) for group in _CHECKED):
-        for group, noun in plugins.NOUNS.items():
-            if name in plugins.found(group):
-                raise ConfigError(f"{name} is {with_article(noun)}: {_EXPECTED}")
-    if name in plugins.found(plugins.LEARNERS):
-        return plugins.load(plugins.LEARNERS, name)
-    try:
-        return plugins.load(plugins.STRATEGIES, name)
-    except plugins.WrongKindError as error:
-        try:
-            return plugins.load(plugins.LEARNERS, name)
-        except plugins.WrongKindError:
-            raise ConfigError(f"{shortened(name)} is {error.got}: {_EXPECTED}") from error
+    if group == plugins.LEARNERS:
+        return testing.learner_report(subject, data)
+    if group == plugins.ORACLES:
+        return testing.oracle_report(subject, data)
+    if group == plugins.CLIENTS:
+        return testing.client_report(subject, spend=spend)
+    reports = {
+        plugins.STRATEGIES: testing.strategy_report,
+        plugins.STOPPING: testing.stopping_report,
+        plugins.CANDIDATES: testing.candidate_report,
+    }
+    return reports[group](subject)
 
 
-_CHECKED = ("dal.strategies", "dal.learners")
-_EXPECTED = "dal check takes a class that derives from dal.Strategy, dal.ScoreStrategy or dal.Learner"
+def _rows(path: str | None, overrides: Any) -> Any:
+    """Up to `_ROWS` labeled rows of a data file, as `dal.data.Rows`; None without one."""
+    if path is None:
+        if overrides is not None:
+            raise ConfigError(f"{overrides.first().place}: name the file with --data FILE")
+        return None
+    from dal.config.build import NOTHING, build
+    from dal.config.settings_tree import Node
+    from dal.data import TextData
+
+    node = Node({"path": Node(str(Path(path)), None, "--data")}, None, "--data")
+    loaded = build(TextData, node, overrides or NOTHING)[0].load().pool
+    known = loaded.known.nonzero().flatten()[:_ROWS]
+    if len(known) < 6:
+        raise ConfigError(f"{path} has {len(known)} labeled rows; a check needs at least 6")
+    return loaded.take(known)

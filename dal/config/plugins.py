@@ -198,6 +198,31 @@ def load(group: str, name_or_path: str) -> type:
     return _usable(group, _at(group, text, entries), text)
 
 
+def load_any(name_or_path: str) -> tuple[str, Any]:
+    """Load a class or object of any kind, by short name or import path.
+
+    Returns:
+        Its group, such as `LEARNERS`, and the class or object.
+
+    Raises:
+        ConfigError: it does not exist, cannot be imported, or is of none of the kinds.
+    """
+    groups = sorted(BASES, key=lambda group: name_or_path.strip() not in found(group))  # where it is a short name
+    refused: list[WrongKindError] = []
+    for group in groups:
+        try:
+            return group, load(group, name_or_path)
+        except WrongKindError as error:
+            refused.append(error)
+    module, _, name = name_or_path.strip().replace(":", ".").rpartition(".")
+    thing = _attribute(_import(module, name_or_path), name) if module and find(module) is not None else None
+    for group in groups:
+        if isinstance(thing, base(group)):
+            return group, thing
+    kinds = ", ".join(NOUNS.values())
+    raise ConfigError(f"{shortened(name_or_path)} is {refused[0].got}: expected one of {kinds}")
+
+
 def load_all(group: str) -> dict[str, type]:
     """Load all usable classes of a group, by short name. Broken ones cause a warning and are left out."""
     classes = {}

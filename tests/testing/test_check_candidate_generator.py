@@ -24,7 +24,7 @@ class FirstRows(Candidates):
 
 @dataclass(frozen=True)
 class Longest(FirstRows):
-    needs = {"embeddings"}
+    needs = frozenset({"embeddings"})
 
     def choose(self, query: CandidateQuery) -> Tensor:
         long = query.read(query.unasked).embeddings.norm(dim=1)
@@ -33,7 +33,7 @@ class Longest(FirstRows):
 
 @dataclass(frozen=True)
 class NeedsAModel(FirstRows):
-    needs = {"probs"}
+    needs = frozenset({"probs"})
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def test_a_right_generator_passes(generator: Any) -> None:
 
 
 def test_failed_check_raises_with_the_report() -> None:
-    with pytest.raises(ConformanceError, match="needs has probs: only embeddings, surprisal need no training") as caught:
+    with pytest.raises(
+        ConformanceError, match="needs has probs: only embeddings, surprisal need no training"
+    ) as caught:
         check_candidate_generator(NeedsAModel())
     assert caught.value.report["real loop"].verdict == "skipped"

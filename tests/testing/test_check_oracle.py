@@ -40,7 +40,7 @@ class Careful(Fruits):
 class Agrees(Oracle):
     """Says what the model predicts."""
 
-    needs = {"predictions"}
+    needs = frozenset({"predictions"})
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         return [0] * len(rows)
@@ -56,12 +56,12 @@ class AnnotatedSource(Fruits):
 
 @dataclass(frozen=True)
 class NeedsTheWeather(Fruits):
-    needs = {"weather"}
+    needs = frozenset({"weather"})
 
 
 @dataclass(frozen=True)
 class NeedsWithoutContext(Fruits):
-    needs = {"predictions"}
+    needs = frozenset({"predictions"})
 
 
 @dataclass(frozen=True)

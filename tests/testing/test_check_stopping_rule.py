@@ -42,12 +42,12 @@ class AnnotatedNeeds(Enough):
 
 @dataclass(frozen=True)
 class NeedsTheMoon(Enough):
-    needs = {"moon"}
+    needs = frozenset({"moon"})
 
 
 @dataclass(frozen=True)
 class ForgetsItsSize(Enough):
-    needs = {"stop_set"}
+    needs = frozenset({"stop_set"})
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class NeedsARound(Enough):
 
 @dataclass(frozen=True)
 class NeedsEveryFigure(Enough):
-    needs = {"spent"}
+    needs = frozenset({"spent"})
 
     def judge(self, history: History) -> Verdict:
         dollars = sum(line["spent"]["dollars"] for line in history.lines)
@@ -208,6 +208,8 @@ def test_a_right_rule_passes(rule: Any) -> None:
 
 
 def test_failed_check_raises_with_the_report() -> None:
-    with pytest.raises(ConformanceError, match=r"needs has moon; a round records spent, validation, stop_set") as caught:
+    with pytest.raises(
+        ConformanceError, match=r"needs has moon; a round records spent, validation, stop_set"
+    ) as caught:
         check_stopping_rule(NeedsTheMoon())
     assert caught.value.report["pure"].verdict == "skipped"

@@ -491,7 +491,16 @@ def test_every_check_has_a_strategy_that_it_fails_on() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [AllPairs, WholeGradients, NeedsThreeClasses, KnowsAHundredClasses, NeedsTwoLabeled, NeedsLabels, Remembers, SwallowsItsErrors],
+    [
+        AllPairs,
+        WholeGradients,
+        NeedsThreeClasses,
+        KnowsAHundredClasses,
+        NeedsTwoLabeled,
+        NeedsLabels,
+        Remembers,
+        SwallowsItsErrors,
+    ],
 )
 def test_a_single_fault_is_found_by_one_check_alone(wrong: type) -> None:
     [(check, _)] = [entry for entry in WRONG if entry[1] is wrong]

@@ -1,0 +1,120 @@
+"""`dal check` knows all kinds of plugins, and checks them on data of the user."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from command import Command
+
+CODE = """
+import torch
+from dataclasses import dataclass
+from dal import Candidates, Margin, ModuleLearner, StoppingRule
+from dal.llm.clients.client import SILENT, Client, Reply
+from dal.modules import ActiveModule
+from dal.oracle import Oracle
+from dal.stopping import Verdict
+from torch import nn
+
+@dataclass(frozen=True)
+class Topic(Oracle):
+    word: str = "invoice"
+    def answer(self, rows, data):
+        return [data.classes[0] if self.word in text else data.classes[1] for text in data.texts(rows)]
+
+@dataclass(frozen=True)
+class Enough(StoppingRule):
+    labels: int = 20
+    def judge(self, history):
+        labels = history.lines[-1]["labels"] if history.lines else 0
+        return Verdict(labels >= self.labels, f"{labels} labels")
+
+@dataclass(frozen=True)
+class Firsts(Candidates):
+    size: int = 30
+    def choose(self, query):
+        return query.sample(max(self.size, query.n))
+
+@dataclass(frozen=True)
+class Echo(Client):
+    model: str = "echo"
+    def complete(self, requests, *, monitor=SILENT):
+        return [Reply(request.prompt) for request in requests]
+
+class Net(ActiveModule):
+    def __init__(self, classes, multilabel):
+        super().__init__(classes, multilabel=multilabel)
+        self.body = nn.Sequential(nn.Linear(12, 8), nn.Dropout(0.2))
+        self.last = nn.Linear(8, classes)
+    def features(self, batch):
+        return self.body(batch["inputs"])
+    def head(self, features):
+        return self.last(features.float())
+
+learner = ModuleLearner(build=Net, epochs=1, min_steps=2, max_steps=4, samples=3)
+margin = Margin()
+"""
+
+
+@pytest.fixture
+def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command, in a folder with plugins of every kind and a table of labeled texts."""
+    (tmp_path / "mine.py").write_text(CODE)
+    with open(tmp_path / "labeled.csv", "w", newline="") as file:
+        texts = [f"{('invoice paid', 'cannot login')[row % 2]} number {row}" for row in range(40)]
+        csv.writer(file).writerows([["body", "topic"], *([text, "ab"[row % 2]] for row, text in enumerate(texts))])
+    monkeypatch.chdir(tmp_path)
+    return Command(capsys)
+
+
+@pytest.mark.filterwarnings("ignore:the stop set holds only")
+@pytest.mark.parametrize(
+    ("name", "kind", "checks"),
+    [
+        ("mine:margin", "a strategy", "memory"),
+        ("mine:learner", "a learner", "save and load"),
+        ("mine:Enough", "a stopping rule", "few rounds"),
+        ("mine.Firsts", "a candidate generator", "every kind of pool"),
+        ("mine.Echo", "a language-model client", "prices"),
+        ("Plateau", "a stopping rule", "pure"),
+    ],
+)
+def test_every_kind_is_found_and_checked_in_a_real_loop(name: str, kind: str, checks: str, dal: Command) -> None:
+    ended = dal("check", name)
+    assert ended.code == 0, ended.out
+    assert f"{name} is {kind}\n" in ended.err
+    assert f"passed  {checks}" in ended.out
+    assert ("passed  real loop" in ended.out) == ("client" not in kind)
+
+
+def test_oracle_is_checked_on_the_rows_of_the_user(dal: Command) -> None:
+    own = ("--data", "labeled.csv", "--data.text", "body", "--data.label", "topic")
+    ended = dal("check", "mine:Topic", *own)
+    assert ended.code == 0, ended.out
+    assert "mine:Topic is an oracle" in ended.err
+    assert "passed  answers: 8 answered" in ended.out
+    assert dal("check", "mine:Topic", *own, "--word", "login").code == 0
+
+
+def test_learner_is_checked_on_the_rows_of_the_user(dal: Command) -> None:
+    ended = dal("check", "TfidfLearner", "--data", "labeled.csv", "--data.text", "body", "--data.label", "topic")
+    assert ended.code == 0, ended.out
+    assert "passed  real loop" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("Margin", "--data", "labeled.csv", "--data.text", "body", "--data.label", "topic"), "--data is for learners"),
+        (("TfidfLearner", "--data", "labelled.csv"), "labelled.csv does not exist; did you mean 'labeled.csv'?"),
+        (("TfidfLearner", "--data.text", "body"), "name the file with --data FILE"),
+        (("mine:margin", "--weight", "3"), "mine:margin is an object, whose options are set already"),
+        (("mine:Topic", "--wrod", "x"), "unknown key 'wrod'"),
+        (("mine:Nothing",), "there is no Nothing in mine"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: tuple[str, ...], said: str, dal: Command) -> None:
+    ended = dal("check", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
