@@ -53,7 +53,7 @@ class Pool:
         if self.multilabel:
             labels = torch.nn.functional.one_hot(labels, CLASSES).bool()
         return CandidateQuery(
-            unasked=torch.arange(self.labeled, self.rows),
+            unlabeled=torch.arange(self.labeled, self.rows),
             labeled=torch.arange(self.labeled),
             labels=labels,
             n=self.n,

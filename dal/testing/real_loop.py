@@ -18,7 +18,7 @@ from dal.learner import Learner
 from dal.outputs import closure
 from dal.session import Session
 from dal.strategy import Strategy, all_needs
-from dal.testing.conformance_report import CheckFailure, CheckSkipped, said
+from dal.testing.conformance_report import CheckFailure, CheckSkipped, error_summary
 
 ROWS, CLASSES, LABELED, BATCH, ROUNDS = 60, 3, 12, 5, 3
 

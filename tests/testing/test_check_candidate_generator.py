@@ -19,7 +19,7 @@ class FirstRows(Candidates):
     size: int = 20
 
     def choose(self, query: CandidateQuery) -> Tensor:
-        return query.unasked[: max(self.size, query.n)]
+        return query.unlabeled[: max(self.size, query.n)]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Longest(FirstRows):
     needs = frozenset({"embeddings"})
 
     def choose(self, query: CandidateQuery) -> Tensor:
-        long = query.read(query.unasked).embeddings.norm(dim=1)
-        return query.unasked[long.topk(min(self.size, len(long))).indices]
+        long = query.read(query.unlabeled).embeddings.norm(dim=1)
+        return query.unlabeled[long.topk(min(self.size, len(long))).indices]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Places(FirstRows):
 @dataclass(frozen=True)
 class Twice(FirstRows):
     def choose(self, query: CandidateQuery) -> Tensor:
-        return query.unasked[:1].repeat(2)
+        return query.unlabeled[:1].repeat(2)
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,20 @@ class ReadsMore(Longest):
 @dataclass(frozen=True)
 class AsksTheSystem(FirstRows):
     def choose(self, query: CandidateQuery) -> Tensor:
-        return query.unasked[int.from_bytes(os.urandom(2)) % 20 :]
+        return query.unlabeled[int.from_bytes(os.urandom(2)) % 20 :]
 
 
 @dataclass(frozen=True)
 class DrawsGlobally(FirstRows):
     def choose(self, query: CandidateQuery) -> Tensor:
-        return query.unasked[torch.randperm(len(query.unasked))[: self.size]]
+        return query.unlabeled[torch.randperm(len(query.unlabeled))[: self.size]]
 
 
 @dataclass(frozen=True)
 class MemoryDecides(FirstRows):
     def choose(self, query: CandidateQuery) -> Tensor:
         query.memory["calls"] = query.memory.get("calls", 0) + 1
-        return query.unasked[query.memory["calls"] :]
+        return query.unlabeled[query.memory["calls"] :]
 
 
 @dataclass(frozen=True)
