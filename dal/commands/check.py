@@ -66,7 +66,7 @@ def _report(group: str, subject: Any, data: Any, *, spend: bool) -> Any:
         return testing.oracle_report(subject, data)
     if group == plugins.CLIENTS:
         return testing.client_report(subject, spend=spend)
-    reports = {
+    reports: dict[str, Any] = {
         plugins.STRATEGIES: testing.strategy_report,
         plugins.STOPPING: testing.stopping_report,
         plugins.CANDIDATES: testing.candidate_report,

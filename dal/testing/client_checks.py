@@ -43,9 +43,7 @@ class ClientTrial:
         except DalError as error:
             raise CheckFailure(str(error)) from error
         except Exception as error:
-            raise CheckFailure(
-                f"{error_summary(error)}: without an answer, raise LLMError with one line"
-            ) from error
+            raise CheckFailure(f"{error_summary(error)}: without an answer, raise LLMError with one line") from error
         if not isinstance(replies, list) or len(replies) != len(requests):
             raise CheckFailure(f"complete must return a list of {len(requests)} replies, one per request, in order")
         for reply in replies:

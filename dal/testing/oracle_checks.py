@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import DalError
-from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, one_said_per_row
+from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, checked_annotations
 from dal.store.events import SKIP
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
 from dal.testing.learners import default_rows
@@ -41,7 +41,7 @@ class OracleTrial:
         ids = [self.data.ids[row] for row in rows.tolist()]
         try:
             given = self.oracle.answer_with_context(rows.clone(), self.data, predicted, record)
-            return one_said_per_row(self.oracle, given, ids)
+            return checked_annotations(self.oracle, given, ids)
         except DalError as error:
             raise CheckFailure(str(error)) from error
 
@@ -122,7 +122,7 @@ def check_oracle_value(trial: OracleTrial) -> None:
 def check_oracle_loop(trial: OracleTrial) -> str:
     """A real session takes its answers: two rounds, with a folder."""
     from dal.data import Splits
-    from dal.oracles.answering import let_answer
+    from dal.oracles.answering import answer_pending
     from dal.session import Session
     from dal.strategies.random import Random
 
@@ -136,7 +136,7 @@ def check_oracle_loop(trial: OracleTrial) -> str:
                     session.tell(session.pending, trial.labels[session.pending])
                 for _ in range(2):
                     session.ask(min(4, len(trial.data) // 2))
-                    let_answer(trial.oracle, session)
+                    answer_pending(trial.oracle, session)
                 answered, pending = session.store.answers, len(session.pending)
         except DalError as error:
             raise CheckFailure(f"in a real loop: {error}") from error
