@@ -29,7 +29,28 @@ print(hashlib.sha256(b"".join([*files, sys.version.encode(), sys.argv[1].encode(
     echo "Installing into $folder (the first time takes some minutes) ..."
     rm -f "$stamp"
     "$python" -m venv "$folder" || return 1
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+    watched "$folder/install.log" "$folder/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
         --constraint constraints.txt --editable ".[$extra]" || return 1
     printf '%s\n' "$wanted" >"$stamp"
+}
+
+# watched LOG COMMAND...: runs COMMAND with its output in LOG, shows every ten seconds what it is at, and LOG if it fails.
+watched() {
+    local log=$1 started=$SECONDS shown=0 status=0 command
+    shift
+    "$@" >"$log" 2>&1 &
+    command=$!
+    # Ctrl-C ends the command too: both are in the foreground.
+    while kill -0 "$command" 2>/dev/null; do
+        sleep 1
+        if [ $((SECONDS - started - shown)) -ge 10 ]; then
+            shown=$((SECONDS - started))
+            echo "  ... $shown s: $(tail -n 1 "$log" | cut -c 1-100)"
+        fi
+    done
+    wait "$command" || status=$?
+    if [ "$status" -ne 0 ]; then
+        tail -n 40 "$log" >&2
+    fi
+    return "$status"
 }

@@ -241,6 +241,7 @@ CLASSES: dict[str, str] = {
     "dal.report.price.Price": "dal.report.price.LabelPrice",
     "dal.report.reading.Cell": "dal.report.run_reading.CellRecord",
     "dal.report.verdict.Verdict": "dal.report.verdict.Conclusion",
+    "dal.reporter.duration": "dal.experiments.heartbeat.duration",
     "dal.runfolder.CONFIG": "dal.config.stored.CONFIG",
     "dal.runfolder.Lock": "dal.store.folder_lock.Lock",
     "dal.runfolder.describe": "dal.config.stored.describe",

@@ -12,11 +12,12 @@ from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
-from dal.experiments.console import Console, Quiet, duration
+from dal.experiments.console import Console, Quiet
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
 from dal.experiments.experiment import Experiment
 from dal.experiments.first_round import FirstRounds
 from dal.experiments.folder_config import check_config
+from dal.experiments.heartbeat import duration
 from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.results import Cell, Results
@@ -140,9 +141,14 @@ class Comparison:
         if self.cluster is not None:
             require("ray", "ray")
         reporter = reporter or (Quiet() if self.experiment.quiet else Console())
+        with reporter:
+            return self._run(reporter, write_report)
+
+    def _run(self, reporter: Quiet, write_report: ReportWriter) -> Results:
         folder = self._checked_folder()
         shared = _Shared(self, folder)
         if folder is None or not (folder / CONFIG).exists():
+            reporter.stage("loading the data")
             # an invalid comparison is refused before anything is written
             self.experiment.check_rows(shared.load().pool)
         with held(folder), interruptible(folder, command="compare") as check:
@@ -152,6 +158,7 @@ class Comparison:
             self._run_cells(grid, shared, check)
             report = None
             if folder is not None and self.experiment.report and any(grid.lines.values()):
+                reporter.stage("writing the report")
                 report = write_report(folder)
         reporter.summary(grid.lines)
         self._report_successor(grid.lines, folder, reporter)
@@ -164,10 +171,18 @@ class Comparison:
     def _run_cells(self, grid: "_Grid", shared: "_Shared", check: InterruptCheck) -> None:
         left = [cell for cell in self.cells if not self.experiment.is_finished(grid.lines[cell.name])]
         if left:
+            if self._in_subprocesses:
+                grid.reporter.stage(f"running {len(left)} cells in other processes")
+                grid.reporter.plan(len(left), "cells")
+            else:
+                done = sum(len(grid.lines[cell.name]) for cell in left)
+                grid.reporter.plan(len(left) * (self.experiment.rounds + 1) - done, "rounds")
             executor = self._executor(shared, grid.reporter, min(self.jobs, len(left)))
             try:
                 for ended in executor.run(left, check):
                     grid.done(ended)
+                    if self._in_subprocesses:
+                        grid.reporter.part_done()
             finally:
                 executor.close()
         if shared.first is not None and not grid.failed:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
-from typing import Any
+from typing import Any, Self
 
 from dal.errors import shortened
+from dal.experiments.heartbeat import Heartbeat
 from dal.learner import Monitor
 
 _COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -23,7 +24,26 @@ _WIDE = 14
 
 
 class Quiet:
-    """Reporter that shows nothing, and base class of reporters."""
+    """Reporter that shows nothing, and base class of reporters. A context: long work runs inside."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Called when the work has ended, also by an error."""
+
+    def stage(self, text: str) -> None:
+        """Called at the start of a stage without a line of its own, such as loading the data."""
+
+    def plan(self, parts: int, noun: str) -> None:
+        """Called when the number of rounds (or cells) to compute is known."""
+
+    def part_done(self) -> None:
+        """Called after each of these."""
+
+    def stored(self, line: Mapping[str, Any]) -> None:
+        """Called with the line of a round that an earlier run has computed."""
+        self.round(line)
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -43,31 +63,91 @@ class Quiet:
 
 
 class Console(Quiet):
-    """Reporter that prints to the console with rich; progress bars only on a terminal."""
+    """Reporter that prints to the console with rich.
+
+    A terminal shows a spinner for each stage and a bar for each fit and pass. Elsewhere, as in a log or a notebook,
+    each stage has a line, and another one says what is being done whenever nothing was printed for ten seconds.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console as RichConsole
 
         self._console = RichConsole(highlight=False)
         self._reason = ""
+        self._spinner: Any = None
+        self.heartbeat = None if self._console.is_terminal else Heartbeat(self._print)
+
+    def __enter__(self) -> Self:
+        if self.heartbeat is not None:
+            self.heartbeat.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.clear()
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+
+    def clear(self) -> None:
+        """Remove the spinner of a terminal."""
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+
+    def _print(self, text: Any, **options: Any) -> None:
+        """Print text at once, also into a pipe."""
+        self.clear()
+        self._console.print(text, soft_wrap=True, **options)
+        self._console.file.flush()
+        if self.heartbeat is not None:
+            self.heartbeat.printed()
 
     def say(self, text: str) -> None:
         """Print the line."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._print(text, markup=False)
+
+    def stage(self, text: str) -> None:
+        """Show a spinner with the text on a terminal, print it elsewhere."""
+        if self.heartbeat is not None:
+            self.heartbeat.stage(text)
+            self.say(f"{text} ...")
+            return
+        self.clear()
+        self._spinner = self._console.status(f"{text} ...")
+        self._spinner.start()
+
+    def plan(self, parts: int, noun: str) -> None:
+        """Note the number of parts, to say how many are left."""
+        if self.heartbeat is not None:
+            self.heartbeat.plan(parts, noun)
+
+    def part_done(self) -> None:
+        """Count a part."""
+        if self.heartbeat is not None:
+            self.heartbeat.part_done()
+
+    def stored(self, line: Mapping[str, Any]) -> None:
+        """Print one row of the table."""
+        self._row(line)
 
     def cell(self, name: str, seed: int) -> None:
         """Print the column headers of the table."""
         self._reason = ""
         from rich.text import Text
 
-        self._console.print(Text.assemble("\n", (_plain(name), "bold"), f", seed {seed}"))
+        if self.heartbeat is not None:
+            self.heartbeat.stage(f"{_plain(name)}, seed {seed}")
+        self._print(Text.assemble("\n", (_plain(name), "bold"), f", seed {seed}"))
         heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in _COLUMNS]
-        self._console.print(" ".join(heads), style="dim", soft_wrap=True)
+        self._print(" ".join(heads), style="dim")
 
     def round(self, line: Mapping[str, Any]) -> None:
-        """Print one row of the table."""
+        """Print one row of the table, and count the round."""
+        self._row(line)
+        self.part_done()
+
+    def _row(self, line: Mapping[str, Any]) -> None:
         cells = [_cell(line.get(key), title, kind) for key, title, kind in _COLUMNS]
-        self._console.print(" ".join(cells), soft_wrap=True, markup=False)
+        self._print(" ".join(cells), markup=False)
         reason = line.get("reason") or ""
         if reason.split(":")[0] != self._reason:
             self._reason = reason.split(":")[0]
@@ -105,12 +185,12 @@ class Console(Quiet):
         table = Table("labels", *(Column(Text(_plain(name))) for name in curves))
         for labels in sorted({labels for curve in curves.values() for labels in curve}):
             table.add_row(str(labels), *(_spread(curve.get(labels, [])) for curve in curves.values()))
-        self._console.print(f"\n{title} by number of labels, mean ± standard deviation over the seeds", soft_wrap=True)
+        self._print(f"\n{title} by number of labels, mean ± standard deviation over the seeds")
         self._console.print(table)
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
-        """A progress bar that disappears when the work is done."""
-        return _Bar(self._console, check)
+        """A progress bar that disappears when the work is done; without a terminal, lines now and then."""
+        return _Bar(self._console, check, self)
 
 
 class _Checking(Monitor):
@@ -127,17 +207,19 @@ class _Checking(Monitor):
 class _Bar(_Checking):
     """A progress bar with a rate: rows per second for a pass, steps per second for a fit."""
 
-    def __init__(self, console: Any, check: Callable[[], None]) -> None:
+    def __init__(self, console: Any, check: Callable[[], None], reporter: Console) -> None:
         super().__init__(check)
-        self._console = console
+        self._console, self._reporter = console, reporter
         self._progress: Any = None
         self._task: Any = None
 
     def started(self, what: str, total: int) -> None:
         self.finished()  # removes the bar of work that ended with an error
         super().started(what, total)
-        if not self._console.is_terminal:
+        if self._reporter.heartbeat is not None:
+            self._reporter.heartbeat.work(what, total)
             return
+        self._reporter.clear()
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         unit = "rows" if "pass" in what else "steps"
@@ -149,6 +231,8 @@ class _Bar(_Checking):
         self._unit = unit
 
     def advanced(self, count: int) -> None:
+        if self._reporter.heartbeat is not None:
+            self._reporter.heartbeat.advanced(count)
         if self._progress is not None:
             self._progress.advance(self._task, count)
             speed = self._progress.tasks[0].speed
@@ -160,9 +244,11 @@ class _Bar(_Checking):
             raise
 
     def halved(self, token_budget: int) -> None:
-        self._console.print(f"out of memory: going on with {token_budget} tokens per batch", style="yellow")
+        self._reporter.say(f"out of memory: going on with {token_budget} tokens per batch")
 
     def finished(self) -> None:
+        if self._reporter.heartbeat is not None:
+            self._reporter.heartbeat.finished()
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -191,10 +277,3 @@ def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return f"{mean(values):.3f}" + (f" ± {pstdev(values):.3f}" if len(values) > 1 else "")
-
-
-def duration(seconds: float) -> str:
-    """Format a duration in seconds: 90 s, 12 min, 2.5 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -152,9 +152,14 @@ class Experiment:
             Interrupted: Ctrl-C was pressed.
         """
         reporter = reporter or (Quiet() if self.quiet else Console())
+        with reporter:
+            return self._run(config, reporter, write_report)
+
+    def _run(self, config: Mapping[str, Any] | None, reporter: Quiet, write_report: ReportWriter) -> Results:
         folder = self._checked_folder()
         splits = None
         if folder is not None and not (folder / CONFIG).exists():
+            reporter.stage("loading the data")
             splits = self.load()  # an invalid experiment is refused before anything is written
             self.check_rows(splits.pool)
         with held(folder), interruptible(folder) as check:
@@ -167,6 +172,8 @@ class Experiment:
             report = None
             if folder is not None and self.report:
                 page = folder / "report.html"
+                if not (finished and page.exists()):
+                    reporter.stage("writing the report")
                 report = page if finished and page.exists() else write_report(folder)
         reporter.summary(lines)
         if report is not None:
@@ -189,14 +196,15 @@ class Experiment:
     def _run_cells(
         self, folder: Path | None, reporter: Quiet, check: InterruptCheck, splits: Splits | None
     ) -> dict[str, list[dict[str, Any]]]:
-        lines: dict[str, list[dict[str, Any]]] = {}
         prepared: dict[str, Prepared] = {}
+        lines = {cell.name: [] if folder is None else read_metrics(folder / cell.name) for cell in self.cells}
+        left = [self.rounds + 1 - len(each) for each in lines.values() if not self.is_finished(each)]
+        reporter.plan(sum(left), "rounds")
         for cell in self.cells:
             cell_folder = None if folder is None else folder / cell.name
             reporter.cell(name_of(cell.strategy), cell.seed)
-            lines[cell.name] = [] if cell_folder is None else read_metrics(cell_folder)
             for line in lines[cell.name]:
-                reporter.round(line)
+                reporter.stored(line)
             if not self.is_finished(lines[cell.name]):
                 splits = splits or self.load()
                 lines[cell.name] = self.run_cell(cell, cell_folder, splits, prepared, reporter, check)

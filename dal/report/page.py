@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from dal.evaluation import CurveComparison
-from dal.experiments.console import duration
+from dal.experiments.heartbeat import duration
 from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
 from dal.report.measures import LABELS, METRICS, figure_of, number, spent

@@ -1,0 +1,107 @@
+"""Signs of life of long work in a log: a line whenever nothing was printed for ten seconds."""
+
+import threading
+import time
+from collections.abc import Callable
+
+#: Seconds without a line after which one says what is being done.
+SILENCE = 10.0
+
+
+class Heartbeat:
+    """Says what long work is doing, how much of it is done and how long the rest may take.
+
+    Args:
+        write: prints a line.
+        silence: seconds without a line after which one is printed.
+        clock: time in seconds.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], silence: float = SILENCE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._silence, self._clock = write, silence, clock
+        self._lock = threading.Lock()
+        self._last = self._began = self._planned = clock()
+        self._stage = ""
+        self._work: tuple[str, int] | None = None
+        self._done = 0
+        self._parts, self._parts_done, self._noun = 0, 0, ""
+        self._stopped: threading.Event | None = None
+
+    def start(self) -> None:
+        """Print from a thread as well, since not all work reports its progress."""
+        if self._stopped is None:
+            self._stopped = threading.Event()
+            threading.Thread(target=self._run, args=(self._stopped,), name="dal-heartbeat", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        if self._stopped is not None:
+            self._stopped.set()
+            self._stopped = None
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.wait(min(1.0, self._silence / 4)):
+            self.beat()
+
+    def printed(self) -> None:
+        """Note that a line was printed, by whatever part of the program."""
+        self._last = self._clock()
+
+    def stage(self, text: str) -> None:
+        """Begin a stage, such as "loading the data"."""
+        self._stage, self._work, self._began = text, None, self._clock()
+
+    def plan(self, parts: int, noun: str) -> None:
+        """Set how many parts the whole work has, such as 24 "rounds"."""
+        self._parts, self._parts_done, self._noun, self._planned = parts, 0, noun, self._clock()
+
+    def part_done(self) -> None:
+        """Count a part of the whole work."""
+        self._parts_done += 1
+
+    def work(self, what: str, total: int) -> None:
+        """Begin counted work within the stage, such as a pass over 8,000 rows."""
+        self._work, self._done, self._began = (what, total), 0, self._clock()
+
+    def advanced(self, count: int) -> None:
+        """Count work that is done."""
+        self._done += count
+        self.beat()
+
+    def finished(self) -> None:
+        """End the counted work."""
+        self._work = None
+
+    def beat(self) -> None:
+        """Print a line if nothing was printed for long enough."""
+        with self._lock:
+            if not (self._stage or self._work) or self._clock() - self._last < self._silence:
+                return
+            self._last = self._clock()
+            text = self.text()
+        self._write(text)
+
+    def text(self) -> str:
+        """The line: the stage, the work within it, and what is left of the whole."""
+        now = self._clock()
+        parts = [self._stage] if self._stage else []
+        if self._work is not None:
+            what, total = self._work
+            parts.append(f"{what}, {self._done:,} of {total:,}")
+        doing = ": ".join(parts) + f" ({duration(now - self._began)})"
+        if not self._parts:
+            return f"  ... {doing}"
+        left = f"{self._parts_done} of {self._parts} {self._noun} done"
+        if self._parts_done:
+            each = (now - self._planned) / self._parts_done
+            left += f", about {duration(each * (self._parts - self._parts_done))} left"
+        return f"  ... {doing}; {left}"
+
+
+def duration(seconds: float) -> str:
+    """Format a duration in seconds: 90 s, 12 min, 2.5 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

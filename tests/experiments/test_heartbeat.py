@@ -1,0 +1,129 @@
+"""Long work says what it does: every ten seconds in a log, by a bar on a terminal."""
+
+import io
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console as RichConsole
+
+from dal.data import Rows, Splits
+from dal.experiments.console import Console
+from dal.experiments.experiment import Experiment
+from dal.experiments.heartbeat import Heartbeat, duration
+from dal.learners.probe_learner import ProbeLearner
+from dal.strategies.random import Random
+from dal.strategy import Query
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_line_comes_after_ten_seconds_of_silence_and_says_what_is_done_and_left(clock: Clock) -> None:
+    lines: list[str] = []
+    heartbeat = Heartbeat(lines.append, clock=clock)
+    heartbeat.plan(24, "rounds")
+    heartbeat.stage("Margin, seed 0")
+    heartbeat.work("fit", 400)
+    clock.now = 9
+    heartbeat.advanced(30)
+    assert lines == []
+    clock.now = 11
+    heartbeat.advanced(10)
+    assert lines == ["  ... Margin, seed 0: fit, 40 of 400 (11 s); 0 of 24 rounds done"]
+    heartbeat.advanced(10)
+    assert len(lines) == 1
+    heartbeat.finished()
+    heartbeat.part_done()
+    heartbeat.part_done()
+    clock.now = 40
+    heartbeat.beat()
+    assert lines[1:] == ["  ... Margin, seed 0 (40 s); 2 of 24 rounds done, about 7 min left"]
+
+
+def test_other_lines_count_as_signs_of_life_and_nothing_is_said_about_nothing(clock: Clock) -> None:
+    lines: list[str] = []
+    heartbeat = Heartbeat(lines.append, clock=clock)
+    clock.now = 60
+    heartbeat.beat()
+    assert lines == []
+    heartbeat.stage("loading the data")
+    heartbeat.printed()
+    clock.now = 69
+    heartbeat.beat()
+    assert lines == []
+    clock.now = 71
+    heartbeat.beat()
+    assert lines == ["  ... loading the data (11 s)"]
+
+
+def test_work_that_reports_no_progress_is_spoken_for_by_the_thread_which_ends() -> None:
+    lines: list[str] = []
+    heartbeat = Heartbeat(lines.append, silence=0.05)
+    heartbeat.stage("selecting")
+    heartbeat.start()
+    deadline = time.monotonic() + 5
+    while len(lines) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    heartbeat.stop()
+    time.sleep(0.1)
+    seen = len(lines)
+    time.sleep(0.2)
+    assert seen >= 2
+    assert len(lines) == seen
+    assert all("selecting" in line for line in lines)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(9, "9 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_are_short(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+class Slow(Random):
+    """Takes a while to choose."""
+
+    def select(self, query: Query) -> torch.Tensor:
+        time.sleep(0.4)
+        return super().select(query)
+
+
+def run_logged(folder: Path | None, **options: object) -> str:
+    """What a run prints into a log."""
+    inputs = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    labels = (inputs[:, 0] > 0).long().tolist()
+    parts = [Rows.from_inputs(inputs[place], labels[place], ["no", "yes"]) for place in (slice(40), slice(40, 60))]
+    reporter = Console()
+    log = io.StringIO()
+    reporter._console = RichConsole(file=log, highlight=False)
+    assert reporter.heartbeat is not None
+    reporter.heartbeat._silence = 0.1
+    Experiment(
+        Splits(pool=parts[0], test=parts[1]),
+        ProbeLearner(model=None),
+        Slow(),
+        start=4,
+        batch=4,
+        rounds=2,
+        report=False,
+        folder=folder,
+        **options,  # type: ignore[arg-type]
+    ).run(reporter=reporter)
+    return log.getvalue()
+
+
+def test_a_run_without_a_terminal_says_what_it_is_at_and_how_much_is_left(tmp_path: Path) -> None:
+    text = run_logged(tmp_path / "run")
+    assert text.startswith("loading the data ...\n")
+    beats = [line for line in text.splitlines() if line.startswith("  ... ")]
+    assert any("Slow, seed 0" in line and "of 6 rounds done" in line for line in beats), text
+    assert any("left" in line for line in beats), text
