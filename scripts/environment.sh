@@ -40,7 +40,7 @@ watched() {
     shift
     "$@" >"$log" 2>&1 &
     command=$!
-    # Ctrl-C ends the command too: both are in the foreground.
+    trap 'kill "$command" 2>/dev/null; exit 130' INT TERM  # a command in the background ignores Ctrl-C
     while kill -0 "$command" 2>/dev/null; do
         sleep 1
         if [ $((SECONDS - started - shown)) -ge 10 ]; then
@@ -49,6 +49,7 @@ watched() {
         fi
     done
     wait "$command" || status=$?
+    trap - INT TERM
     if [ "$status" -ne 0 ]; then
         tail -n 40 "$log" >&2
     fi
