@@ -214,11 +214,14 @@ def load_any(name_or_path: str) -> tuple[str, Any]:
             return group, load(group, name_or_path)
         except WrongKindError as error:
             refused.append(error)
-    module, _, name = name_or_path.strip().replace(":", ".").rpartition(".")
-    thing = _attribute(_import(module, name_or_path), name) if module and find(module) is not None else None
-    for group in groups:
-        if isinstance(thing, base(group)):
-            return group, thing
+    # An instance was imported above to see what it is. A class or function was refused by its source code, and its
+    # module is not imported.
+    if any(error.got.startswith("an instance of ") for error in refused):
+        module, _, name = name_or_path.strip().replace(":", ".").rpartition(".")
+        thing = _attribute(_import(module, name_or_path), name)
+        for group in groups:
+            if isinstance(thing, base(group)):
+                return group, thing
     kinds = ", ".join(NOUNS.values())
     raise ConfigError(f"{shortened(name_or_path)} is {refused[0].got}: expected one of {kinds}")
 
