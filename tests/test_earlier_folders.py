@@ -257,7 +257,7 @@ def test_old_attributes_of_plugins_are_read_and_warn() -> None:
 
 def test_old_attributes_of_learners_and_modules_of_plugins_are_read_and_warn() -> None:
     from dal.learner import Learner, Predictor
-    from dal.modules.base import ActiveModule
+    from dal.modules.active_module import ActiveModule
 
     with pytest.warns(moved.RenamedWarning, match="Own.unknown is called has_unknown_class from"):
 

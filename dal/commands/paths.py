@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from dal.config.kinds import ASKED, CELL, COMPARISON, KIND, RUN, check_kind
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
-from dal.store.database import is_database
 from dal.store.run_folder import ENVIRONMENT, FILES, LABELS
+from dal.store.sqlite_files import is_database
 
 if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment

@@ -14,7 +14,7 @@ from dal.learner import SILENT, Monitor, Prepared
 from dal.outputs import REDUCTIONS, Outputs, closure, reduce_samples, sources
 
 if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
-    from dal.modules.base import ActiveModule
+    from dal.modules.active_module import ActiveModule
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

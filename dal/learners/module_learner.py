@@ -24,7 +24,7 @@ from dal.learners.training.network_learner import NetworkLearner
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import check_kind, read_facts, read_tensors, refusing_damage
 from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 from dal.store.atomic_files import replacing
 
 

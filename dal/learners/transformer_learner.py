@@ -24,8 +24,8 @@ from dal.learners.training.network import check_network
 from dal.learners.training.network_learner import NetworkLearner
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import refusing_damage
+from dal.modules.active_module import ActiveModule
 from dal.modules.adapting import LoRA
-from dal.modules.base import ActiveModule
 from dal.modules.transformer import TransformerClassifier
 
 

@@ -1,3 +1,3 @@
 """Lightning modules that the engine can look into."""
 
-from dal.modules.base import ActiveModule as ActiveModule
+from dal.modules.active_module import ActiveModule as ActiveModule

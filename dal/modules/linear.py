@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dal.errors import LearnerError, one_line
-from dal.modules.base import ActiveModule, Batch
+from dal.modules.active_module import ActiveModule, Batch
 from dal.modules.dropout import seeded
 from dal.store.atomic_files import read_regular, replacing
 from dal.store.bounded_json import parse_json

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from dal.errors import LearnerError
+from dal.modules.active_module import DEFAULT_LEARNING_RATE, ActiveModule, Batch
 from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged
-from dal.modules.base import DEFAULT_LEARNING_RATE, ActiveModule, Batch
 from dal.modules.dropout import seeded, training_flags
 from dal.modules.loading import load_classifier
 from dal.store.atomic_files import replacing

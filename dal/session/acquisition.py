@@ -15,9 +15,9 @@ from dal.outputs import Outputs, listing
 from dal.session.checked_arguments import check_needs, reads_trained
 from dal.session.current_model import CurrentModel
 from dal.session.distance_memory import SessionMemory
+from dal.session.near_duplicates import near_duplicates
 from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
-from dal.session.redundancy import near_duplicates
 from dal.session.seeds import Seeds, Stream
 from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
 from dal.strategy import Query, RoundState, Selection, Strategy, all_needs, choose, name_of

@@ -13,7 +13,7 @@ from dal.store import events, proposals
 from dal.store import unread_answers as unread
 from dal.store.bounded_json import parse_json
 from dal.store.events import SKIP, AnnotationTotals, Answer, Batch, Event, Skip, StoreState, Value
-from dal.store.label_file import LabelFile
+from dal.store.label_database import LabelFile
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread
 

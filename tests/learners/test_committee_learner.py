@@ -21,7 +21,7 @@ from dal.learners.committee_learner import CommitteeLearner, CommitteePredictor,
 from dal.learners.module_learner import ModuleLearner
 from dal.learners.probe_learner import ProbeLearner
 from dal.learners.transformer_learner import TransformerLearner
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 from dal.outputs import log_probs
 from dal.testing import check_learner
 

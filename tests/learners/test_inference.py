@@ -11,7 +11,7 @@ from dal.learner import Monitor, Prepared
 from dal.learners import inference
 from dal.learners.inference import COMPUTED, Collector, run_pass
 from dal.learners.training.tensor_rows import TensorPrepared
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 
 
 class Words(ActiveModule):

@@ -12,7 +12,7 @@ from dal.config.build import build
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError
 from dal.learners.module_learner import ModuleLearner
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 from dal.modules.linear import LinearClassifier
 from dal.testing import learner_report
 

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dal.errors import LearnerError
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 from dal.modules.transformer import TransformerClassifier
 
 LENGTHS = [9, 5, 7, 4]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dal.errors import ConfigError, SessionError
 from dal.store import atomic_files as durable
-from dal.store import database, events
+from dal.store import events, sqlite_files
 from dal.store.events import SKIP, Answer
 from dal.store.label_store import LabelStore
 from dal.store.proposals import Proposal
@@ -295,7 +295,7 @@ def test_kill_between_any_two_calls_of_the_creation_leaves_a_whole_store_or_none
             folder.mkdir()
             in_a_process(folder / "labels.db", die_at, before, None)
             if (folder / "labels.db").exists():
-                assert not database.read_header(folder / "labels.db").is_empty
+                assert not sqlite_files.read_header(folder / "labels.db").is_empty
             with LabelStore(folder / "labels.db") as store:
                 store.ask(["a"])
                 store.tell([Answer("a", "x")])
@@ -370,7 +370,7 @@ def test_store_that_never_reached_its_file_is_known_by_its_log(path: Path, tmp_p
     for name in ("labels.db", "labels.db-wal"):
         (copy / name).write_bytes((path.parent / name).read_bytes())
     connection.close()
-    assert database.read_header(copy / "labels.db").application == 0x64616C31
+    assert sqlite_files.read_header(copy / "labels.db").application == 0x64616C31
     with LabelStore(copy / "labels.db") as store:
         assert store.pending == ["a"]
 

@@ -27,7 +27,7 @@ from dal.learners.training.saved_files import read_tensors
 from dal.learners.training.training_labels import checked_weights
 
 if TYPE_CHECKING:
-    from dal.modules.base import ActiveModule
+    from dal.modules.active_module import ActiveModule
 
 #: File of the posterior, next to the network's weights.
 FILE = "last_layer.safetensors"

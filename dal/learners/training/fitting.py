@@ -27,7 +27,7 @@ from dal.functional.checking import Options
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import reduces
 from dal.learners.training.training_labels import checked_weights
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 
 Factory = Callable[[], lightning.Trainer]
 

@@ -17,7 +17,7 @@ from dal.learners.inference import Precision
 from dal.learners.training.devices import device_of, named_device
 from dal.learners.training.fitting import TrainingSchedule, fit_module
 from dal.learners.training.training_labels import checked_labels, class_weights_of
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 
 
 def check_network(recipe: Any) -> None:

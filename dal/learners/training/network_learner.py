@@ -11,7 +11,7 @@ from dal.learners.heads.last_layer import LastLayer
 from dal.learners.training.devices import device_of
 from dal.learners.training.network import fit_network, load_last_layer
 from dal.learners.training.network_predictor import NetworkPredictor
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 
 
 class NetworkLearner(Learner):

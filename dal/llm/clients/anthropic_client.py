@@ -7,10 +7,10 @@ from typing import Any
 
 from dal.errors import require
 from dal.llm.clients.client import Request
-from dal.llm.clients.failures import UnreadableError
 from dal.llm.clients.hosted import HostedClient
 from dal.llm.clients.prices import Usage
 from dal.llm.clients.provider import BatchResult, Provider, ProviderAnswer, merged, readable, sendable
+from dal.llm.clients.retries import UnreadableError
 
 #: Newer API versions reject a temperature for every model, this one only for models that do not support it.
 _API_VERSION = "2023-06-01"

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from dal.errors import LLMError, one_line, shortened
 from dal.store.atomic_files import check_output, named
-from dal.store.database import NotADatabaseError, create, read_header
+from dal.store.sqlite_files import NotADatabaseError, create, read_header
 
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
 _VERSION = 1

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from dal.errors import ConfigError, LLMError, shortened, shown
 from dal.llm.clients.batching import HALF, Batching
 from dal.llm.clients.client import Bill, Client, LLMWarning, PriceBound, Reply, Request
+from dal.llm.clients.client_settings import Endpoint, Limits
 from dal.llm.clients.extra_body import check_extra_body, size_of_extra
-from dal.llm.clients.limits import Endpoint, Limits
 from dal.llm.clients.prices import FREE, Rates, rates_of
 from dal.llm.clients.provider import Provider
 from dal.llm.clients.reply_cache import ReplyCache

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from dal.errors import require
 from dal.llm.clients.client import Request
-from dal.llm.clients.failures import UnreadableError
 from dal.llm.clients.hosted import HostedClient, check_address
 from dal.llm.clients.prices import Usage
 from dal.llm.clients.provider import BatchResult, LostBatchError, Provider, ProviderAnswer, merged, readable, sendable
+from dal.llm.clients.retries import UnreadableError
 
 _ENDPOINT = "/v1/chat/completions"
 _MARK = "dal"  # metadata key of a batch's name

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from dal.errors import LLMError
 from dal.llm.clients.client import Request
-from dal.llm.clients.failures import UnreadableError
 from dal.llm.clients.prices import Usage
+from dal.llm.clients.retries import UnreadableError
 
 
 class ProviderAnswer(NamedTuple):

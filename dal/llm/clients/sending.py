@@ -11,17 +11,16 @@ from collections.abc import Mapping
 
 from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
-from dal.llm.clients.failures import FailureKind, RequestFailure, failure_of
-from dal.llm.clients.limits import Endpoint, Limits
-from dal.llm.clients.pacing import Pacer
+from dal.llm.clients.client_settings import Endpoint, Limits
 from dal.llm.clients.prices import Rates, likely_tokens
 from dal.llm.clients.provider import Provider, ProviderAnswer
+from dal.llm.clients.rate_limits import Pacer
 from dal.llm.clients.reply_cache import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
+from dal.llm.clients.retries import FailureKind, RequestFailure, failure_of
 from dal.monitor import Monitor
 
 _log = logging.getLogger("dal")
 
-_LONGEST_STEP = 60.0  # maximum seconds between two attempts, unless the server requests more
 _LONGEST_ASKED = 600.0  # maximum seconds that a server may request; beyond it counts as unavailable
 LOOK_SECONDS = 0.2  # seconds between checks for an answer requested by another process
 _GRACE = 5.0  # seconds after the timeout before other processes consider a request abandoned
@@ -221,8 +220,7 @@ class Sending:
                 f"{place} asks to wait {failure.wait:.0f} seconds ({failure.text}): try again later; replies "
                 "already bought are in the cache"
             )
-        step = min(limits.first_wait * 2.0 ** min(tries - 1, 60), _LONGEST_STEP) * random.uniform(0.5, 1.0)
-        seconds = step if failure.wait is None else failure.wait + random.uniform(0.0, 0.1) * limits.first_wait
+        seconds = failure.seconds_to_wait(tries, limits.first_wait)
         if failure.shared:
             self._pacer.pause(time.monotonic(), seconds)
         _log.info("%s; retrying in %.1f seconds", failure.text, seconds)

@@ -29,7 +29,7 @@ from dal.learners.heads.last_layer import DrawnNetwork, answer_weights, fit_last
 from dal.learners.module_learner import ModuleLearner
 from dal.learners.probe_learner import ProbeLearner
 from dal.learners.transformer_learner import TransformerLearner
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 from dal.testing import check_learner
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")

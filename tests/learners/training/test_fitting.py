@@ -11,7 +11,7 @@ from dal.data import Rows
 from dal.errors import LearnerError
 from dal.learner import Monitor
 from dal.learners.module_learner import ModuleLearner
-from dal.modules.base import ActiveModule
+from dal.modules.active_module import ActiveModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
 

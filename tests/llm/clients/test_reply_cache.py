@@ -193,7 +193,7 @@ def test_a_file_whose_making_is_interrupted_is_not_there(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"dal.store.database.{moment}", interrupt)
+        patch.setattr(f"dal.store.sqlite_files.{moment}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             opened(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -204,14 +204,14 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
     def refuse(*paths: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("dal.store.database.os.link", refuse)
+    monkeypatch.setattr("dal.store.sqlite_files.os.link", refuse)
     with opened(tmp_path) as cache:
         granted(cache, "a")
     assert [path.name for path in tmp_path.iterdir()] == ["replies.db"]
 
 
 def test_a_file_that_another_process_made_first_is_kept(tmp_path: Path) -> None:
-    from dal.store.database import create
+    from dal.store.sqlite_files import create
 
     with opened(tmp_path) as cache:
         settle(cache, granted(cache, "a"), "a")

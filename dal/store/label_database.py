@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dal.errors import SessionError, one_line, shortened
-from dal.store import database, proposals
+from dal.store import proposals, sqlite_files
 from dal.store import unread_answers as unread
 from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
 
@@ -104,17 +104,17 @@ class LabelFile:
         try:
             recover(path)
             if not path.name:
-                raise database.NotADatabaseError("it is not a regular file")
-            log = database.log_of(path)
+                raise sqlite_files.NotADatabaseError("it is not a regular file")
+            log = sqlite_files.log_of(path)
             logged = log.exists() and log.stat().st_size > 0  # before the file: another process may create both
             if os.path.lexists(path):
-                header = database.read_header(path)
+                header = sqlite_files.read_header(path)
             elif logged:
                 raise SessionError(f"{self._name} is missing, and {log.name} next to it holds answers: put it back")
             else:
-                database.create(path, _FULL_SCHEMA, application=_APPLICATION, version=_VERSION)
+                sqlite_files.create(path, _FULL_SCHEMA, application=_APPLICATION, version=_VERSION)
                 return
-        except database.NotADatabaseError as error:
+        except sqlite_files.NotADatabaseError as error:
             raise SessionError(f"{self._name} could not be read: {error}") from None
         except ValueError as error:
             raise self._damaged(str(error)) from None

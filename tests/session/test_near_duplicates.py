@@ -1,7 +1,7 @@
 import torch
 
 from dal.outputs import Outputs
-from dal.session.redundancy import near_duplicate_texts, near_duplicate_vectors, near_duplicates
+from dal.session.near_duplicates import near_duplicate_texts, near_duplicate_vectors, near_duplicates
 
 
 def test_texts_with_the_same_words_are_near_duplicates() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dal.llm.clients.pacing import Pacer
+from dal.llm.clients.rate_limits import Pacer
 
 arrivals = st.lists(st.tuples(st.floats(0, 5), st.integers(1, 400)), min_size=1, max_size=60)
 

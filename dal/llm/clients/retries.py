@@ -1,7 +1,8 @@
-"""Classify SDK errors: whether and when to retry a request, and whether it may have been billed."""
+"""Retries of failed requests: whether and when to retry, and whether the attempt may have been billed."""
 
 import email.utils
 import math
+import random
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -38,11 +39,25 @@ class RequestFailure:
         """Whether it affects all requests: a rate limit, or an overloaded server."""
         return self.status in _BUSY
 
+    def seconds_to_wait(self, tries: int, first_wait: float) -> float:
+        """Seconds before the next attempt: as requested by the server, otherwise doubled with every attempt.
+
+        The time is random within limits, so that requests that failed together are not sent together again.
+
+        Args:
+            tries: number of attempts so far, 1 or more.
+            first_wait: maximum seconds before the first retry.
+        """
+        if self.wait is not None:
+            return self.wait + random.uniform(0.0, 0.1) * first_wait
+        return min(first_wait * 2.0 ** min(tries - 1, 60), _LONGEST_STEP) * random.uniform(0.5, 1.0)
+
 
 class UnreadableError(Exception):
     """A response that does not follow the protocol."""
 
 
+_LONGEST_STEP = 60.0  # maximum seconds between two attempts, unless the server requests more
 _STOP = {401, 402, 403, 404}
 _REFUSED = {400, 413, 422}
 _BUSY = {429, 503, 529}
