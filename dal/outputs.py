@@ -12,6 +12,7 @@ from dal.config.moved import renamed_attributes
 from dal.errors import NeedError
 from dal.functional import disagreement
 from dal.functional.blocks import blocks, by_blocks
+from dal.functional.gradients import gradient_factors
 from dal.functional.points import OuterPoints
 from dal.functional.precision import true_float32
 
@@ -64,19 +65,6 @@ def log_probs(logits: Tensor, multilabel: bool = False) -> Tensor:
     """
     out = F.logsigmoid(logits) if multilabel else F.log_softmax(logits, -1)
     return out.clamp_min_(math.log(torch.finfo(out.dtype).tiny))
-
-
-def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:
-    """Gradients of the cross-entropy at the predicted labels with respect to the last layer's weight, as factors.
-
-    Row i is vec((p_i - y_i) (x) h_i), with y_i one-hot at the most probable class (multi-label: 1 where p > 1/2).
-    Shapes: logits (N, C), features (N, D). Ash et al. 2020, "Deep Batch Active Learning by Diverse, Uncertain
-    Gradient Lower Bounds".
-    """
-    if multilabel:
-        return OuterPoints(logits.sigmoid() - (logits > 0).to(logits.dtype), features)
-    a, predicted = logits.softmax(-1), logits.argmax(-1, keepdim=True)  # (N, C), (N, 1)
-    return OuterPoints(a.scatter_(-1, predicted, a.gather(-1, predicted) - 1), features)
 
 
 @torch.no_grad()

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from dal.errors import NeedError
 from dal.functional import OuterPoints, blocks, mutual_information
-from dal.outputs import REDUCTIONS, Outputs, closure, gradient_factors, log_probs, reduce_samples, sources
+from dal.functional.gradients import gradient_factors
+from dal.outputs import REDUCTIONS, Outputs, closure, log_probs, reduce_samples, sources
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 FEATURES = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))

@@ -27,6 +27,7 @@ MODULES: dict[str, str] = {
     "dal.checks": "dal.store.accuracy_samples",
     "dal.runfolder": "dal.store.run_folder",
     "dal.durable": "dal.store.atomic_files",
+    "dal.evaluation.projection": "dal.evaluation.map_projection",
     "dal.modules.base": "dal.modules.active_module",
     "dal.database": "dal.store.sqlite_files",
     "dal.spreadsheet": "dal.store.spreadsheet",

@@ -16,9 +16,9 @@ from dal.evaluation.calibration import Temperature, adaptive_calibration_error, 
 from dal.evaluation.cost import Prices, RecordedWork, RecordGroup, costs, sources
 from dal.evaluation.curves import Band, Curve, CurveComparison, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
+from dal.evaluation.map_projection import principal_plane
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
 from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
-from dal.evaluation.projection import principal_plane
 from dal.evaluation.statistics import holm, paired_p, tally
 from dal.evaluation.unbiased import Estimate, WeightedSample, draw, estimate
 

@@ -11,7 +11,7 @@ from dal.data.columns import digests
 from dal.data.seeded_samples import keys
 from dal.errors import LearnerError
 from dal.evaluation.batch_quality import coverage, novelty, redundancy, typical_distance
-from dal.evaluation.projection import principal_plane
+from dal.evaluation.map_projection import principal_plane
 from dal.functional.neighbors import k_nearest, nearest_distance
 from dal.outputs import closure
 from dal.session import Session

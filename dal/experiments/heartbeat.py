@@ -22,7 +22,7 @@ class Heartbeat:
     ) -> None:
         self._write, self._silence, self._clock = write, silence, clock
         self._lock = threading.Lock()
-        self._last = self._began = self._planned = clock()
+        self._last = self._began = self._planned = self._part_ended = clock()
         self._stage = ""
         self._work: tuple[str, int] | None = None
         self._done = 0
@@ -55,11 +55,13 @@ class Heartbeat:
 
     def plan(self, parts: int, noun: str) -> None:
         """Set how many parts the whole work has, such as 24 "rounds"."""
-        self._parts, self._parts_done, self._noun, self._planned = parts, 0, noun, self._clock()
+        self._parts, self._parts_done, self._noun = parts, 0, noun
+        self._planned = self._part_ended = self._clock()
 
     def part_done(self) -> None:
         """Count a part of the whole work."""
         self._parts_done += 1
+        self._part_ended = self._clock()
 
     def work(self, what: str, total: int) -> None:
         """Begin counted work within the stage, such as a pass over 8,000 rows."""
@@ -94,9 +96,12 @@ class Heartbeat:
         if not self._parts:
             return f"  ... {doing}"
         left = f"{self._parts_done} of {self._parts} {self._noun} done"
-        if self._parts_done:
-            each = (now - self._planned) / self._parts_done
-            left += f", about {duration(each * (self._parts - self._parts_done))} left"
+        if 0 < self._parts_done < self._parts:
+            # Parts that are done tell how long one takes. The present one counts by the time it has used, so that the
+            # estimate falls while it runs.
+            each = (self._part_ended - self._planned) / self._parts_done
+            rest = each * (self._parts - self._parts_done - 1) + max(each - (now - self._part_ended), 0.0)
+            left += f", about {duration(rest)} left"
         return f"  ... {doing}; {left}"
 
 

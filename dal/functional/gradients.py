@@ -1,4 +1,4 @@
-"""Expected length of the loss gradient over the predicted label distribution."""
+"""Gradients of the loss with respect to the last layer: gradient embeddings as factors, and expected length."""
 
 import torch
 from jaxtyping import Float
@@ -6,6 +6,20 @@ from torch import Tensor
 
 from dal.functional.blocks import by_blocks
 from dal.functional.checking import aligned, finite, floats
+from dal.functional.points import OuterPoints
+
+
+def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:
+    """Gradients of the cross-entropy at the predicted labels with respect to the last layer's weight, as factors.
+
+    Row i is vec((p_i - y_i) (x) h_i), with y_i one-hot at the most probable class (multi-label: 1 where p > 1/2).
+    Shapes: logits (N, C), features (N, D). Ash et al. 2020, "Deep Batch Active Learning by Diverse, Uncertain
+    Gradient Lower Bounds".
+    """
+    if multilabel:
+        return OuterPoints(logits.sigmoid() - (logits > 0).to(logits.dtype), features)
+    a, predicted = logits.softmax(-1), logits.argmax(-1, keepdim=True)  # (N, C), (N, 1)
+    return OuterPoints(a.scatter_(-1, predicted, a.gather(-1, predicted) - 1), features)
 
 
 @torch.no_grad()

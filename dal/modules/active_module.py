@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from dal.config.moved import accept_old_attribute, accepts_old_attributes
 from dal.errors import LearnerError, NeedError
+from dal.functional.gradients import gradient_factors
 from dal.functional.points import OuterPoints
 from dal.modules.dropout import DropoutMasks, rng_states, seeded, training_flags
-from dal.outputs import gradient_factors
 
 #: Peak learning rate of a module, unless it is given another.
 DEFAULT_LEARNING_RATE = 5e-5

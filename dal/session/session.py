@@ -30,9 +30,9 @@ from dal.session.checked_arguments import (
     whole_number,
 )
 from dal.session.current_model import CurrentModel
+from dal.session.past_metrics import RoundMetrics
 from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
-from dal.session.round_metrics import RoundMetrics
 from dal.session.stopping_figures import StoppingFigures
 from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict

@@ -15,8 +15,8 @@ from dal.evaluation.curves import Curve
 from dal.evaluation.dawid_skene import dawid_skene
 from dal.evaluation.efficiency import label_efficiency
 from dal.evaluation.intervals import mean_interval
+from dal.evaluation.map_projection import principal_plane
 from dal.evaluation.metrics import brier_score, evaluate
-from dal.evaluation.projection import principal_plane
 from dal.evaluation.statistics import min_p, paired_p, tally
 from dal.outputs import Outputs
 

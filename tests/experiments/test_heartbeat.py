@@ -44,11 +44,26 @@ def test_a_line_comes_after_ten_seconds_of_silence_and_says_what_is_done_and_lef
     heartbeat.advanced(10)
     assert len(lines) == 1
     heartbeat.finished()
-    heartbeat.part_done()
-    heartbeat.part_done()
     clock.now = 40
+    heartbeat.part_done()
+    heartbeat.part_done()
     heartbeat.beat()
     assert lines[1:] == ["  ... Margin, seed 0 (40 s); 2 of 24 rounds done, about 7 min left"]
+
+
+def test_the_estimate_of_what_is_left_falls_while_a_part_runs(clock: Clock) -> None:
+    heartbeat = Heartbeat(lambda line: None, clock=clock)
+    heartbeat.plan(3, "rounds")
+    heartbeat.stage("Margin")
+    clock.now = 60
+    heartbeat.part_done()
+    left = []
+    for clock.now in (60, 90, 130):  # the last is later than expected
+        left.append(heartbeat.text().rpartition("about ")[2])
+    assert left == ["2 min left", "90 s left", "60 s left"]
+    heartbeat.part_done()
+    heartbeat.part_done()
+    assert heartbeat.text() == "  ... Margin (2 min); 3 of 3 rounds done"
 
 
 def test_other_lines_count_as_signs_of_life_and_nothing_is_said_about_nothing(clock: Clock) -> None:

@@ -12,7 +12,7 @@ from command import Command, fill, read_rows, running, write_tickets
 from dal.data import Rows, Splits
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.session import Session
-from dal.session.round_metrics import RoundMetrics
+from dal.session.past_metrics import RoundMetrics
 from dal.strategies.random import Random
 
 STRATEGY = """
