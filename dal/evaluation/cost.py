@@ -182,5 +182,6 @@ def _source(name: str) -> str:
 
 def _sum(values: Iterable[tuple[float | None, int]]) -> float | None:
     """Sum of the known values, each repeated by its count and rounded once at the end; None where none is known."""
+    # Value by value, not times the count: `fsum` is then independent of how the records were grouped.
     known = [repeat(value, count) for value, count in values if value is not None]
     return math.fsum(chain.from_iterable(known)) if known else None

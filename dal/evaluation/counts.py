@@ -94,10 +94,11 @@ class Counts:
 
 
 def _correlation(both: Tensor, true: Tensor, predicted: Tensor, rows: int) -> float | None:
+    # Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient", in counts.
     labels, answers = rows**2 - (true @ true).item(), rows**2 - (predicted @ predicted).item()
     if labels <= 0:
         return None
-    if answers <= 0:
+    if answers <= 0:  # the same answer for every row: 0 / 0, taken as no correlation
         return 0.0
     shared: float = both.sum().item() * rows - (predicted @ true).item()
     return shared / math.sqrt(labels * answers)

@@ -137,16 +137,14 @@ def brier_score(probs: Tensor, labels: Tensor) -> float:
 
 
 def _calibration(logs: Tensor, probs: Tensor, labels: Tensor) -> dict[str, float]:
+    """Measures of the probabilities, from logs (N, C), or (N, C, 2) for yes and no when multi-label."""
+    if logs.dim() == 3:
+        log_loss = -torch.where(labels, logs[..., 0], logs[..., 1]).mean()
+    else:
+        log_loss = F.nll_loss(logs, labels)
     return {
-        "log_loss": _log_loss(logs, labels),
+        "log_loss": log_loss.item(),
         "ece": calibration_error(probs, labels),
         "ace": adaptive_calibration_error(probs, labels),
         "brier": brier_score(probs, labels),
     }
-
-
-def _log_loss(logs: Tensor, labels: Tensor) -> float:
-    """Mean negative log-probability of the labels, from logs (N, C), or (N, C, 2) for yes and no when multi-label."""
-    if logs.dim() == 3:
-        return -torch.where(labels, logs[..., 0], logs[..., 1]).mean().item()
-    return F.nll_loss(logs, labels).item()

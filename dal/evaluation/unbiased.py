@@ -61,6 +61,7 @@ def draw(proposal: Tensor, n: int, generator: torch.Generator, *, uniform: float
     flat = torch.full_like(p, 1 / max(1, len(p)))
     mixture = uniform * flat + (1 - uniform) * (p / p.sum() if bool(p.sum() > 0) else flat)
     positions = draw_without_replacement(mixture, n, generator=generator)
+    # The probability of a draw is its weight among the rows left then: all rows never drawn, and those drawn later.
     weights = mixture[positions]
     mixture[positions] = 0
     left = mixture.sum() + weights.flip(0).cumsum(0).flip(0)  # summed from the end, so that the last one is exact
