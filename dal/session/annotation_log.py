@@ -102,7 +102,7 @@ class AnnotationLog:
         alone = self._store.written == expected
         if labels or not alone:
             self._labels_changed()
-        if alone:
+        if alone:  # applying the change costs less than reading the whole store
             self.state, self._seen = change(self.state), expected
         else:
             self.state = self._restored()
@@ -119,7 +119,7 @@ class AnnotationLog:
         ids = list(self._pool.ids.take(batch.rows))
         scores = None if batch.scores is None else batch.scores.tolist()
         with self._store.changing():
-            if self.follow():
+            if self.follow():  # the batch was selected for a state that no longer holds
                 where = "the store" if self._store.path is None else self._store.path.parent
                 raise SessionError(f"{where} was changed meanwhile by another process: ask again")
             self._store.ask(ids, scores=scores, strategy=batch.strategy, details=batch.details)

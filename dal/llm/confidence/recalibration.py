@@ -90,8 +90,8 @@ def temperature(uncertainty: ModelUncertainty, labels: Tensor) -> Recalibrator:
     Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
     assert uncertainty.logits is not None
-    # Wider limits than for a classifier: a logit is the log-likelihood of an answer, summed over its tokens, so that the
-    # logits of two classes may be far apart.
+    # Wider limits than for a classifier: a logit may be the log-likelihood of an answer, summed over its tokens, and
+    # the logits of two classes are then far apart.
     divisor = Temperature.fit(uncertainty.logits, labels, limits=(math.exp(-4), math.exp(8))).value
     return lambda other: _at_predicted(other, divisor)
 
