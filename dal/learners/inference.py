@@ -165,7 +165,10 @@ def run_pass(
         while start < len(rows):
             stop = min(len(rows), start + max(1, budget // max(1, costs[start])))
             batch = prepared.batch(rows[order[start:stop]].tolist())
-            generator = _generator(seed, start, collector.raw)
+            # Samples of their own for each batch; with joint samples, the same ones for all, as they are one model.
+            own = 0 if "joint_mc_logits" in collector.raw else start
+            state = np.random.SeedSequence((seed, own)).generate_state(1, np.uint64)[0]
+            generator = torch.Generator().manual_seed(int(state))
             if not _gathered(module, batch, collector, order[start:stop], samples, generator):
                 budget = _halved_budget(stop - start, costs[start])
                 if device.type == "cuda":
@@ -220,13 +223,6 @@ def _halved_budget(rows: int, length: int) -> int:
             "model"
         )
     return max(1, rows * length // 2)
-
-
-def _generator(seed: int, start: int, names: frozenset[str]) -> torch.Generator:
-    """The generator of a batch's samples: its own, or the same one for all batches if the samples are joint."""
-    batch = 0 if "joint_mc_logits" in names else start
-    state = np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state))
 
 
 @contextmanager

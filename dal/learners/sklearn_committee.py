@@ -143,11 +143,11 @@ class Member:
 
     def logits(self, vectors: Any) -> np.ndarray:
         """Return finite log-probabilities (N, C) of vectors (N, D), dense or sparse; log-odds when multi-label."""
-        parts = [
-            aligned(_probabilities(estimator, seen, vectors), seen, 2 if self.multilabel else self.classes)
-            for estimator, seen in zip(self.estimators, self.seen, strict=True)
-        ]
-        logs = [np.log(part) for part in parts]
+        logs = []
+        for estimator, seen in zip(self.estimators, self.seen, strict=True):
+            # Estimators of a single class were not fitted: scikit-learn refuses to, and the class is certain anyway.
+            probs = estimator.predict_proba(vectors) if len(seen) > 1 else np.ones((vectors.shape[0], 1))
+            logs.append(np.log(aligned(probs, seen, 2 if self.multilabel else self.classes)))
         return np.stack([part[:, 1] - part[:, 0] for part in logs], 1) if self.multilabel else logs[0]
 
 
@@ -157,14 +157,6 @@ def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
     out[:, seen] = np.maximum(probs, FLOOR)
     out /= out.sum(1, keepdims=True)
     return out
-
-
-def _probabilities(estimator: Any, seen: np.ndarray, vectors: Any) -> np.ndarray:
-    """Probabilities (N, S) of the seen classes; 1 if there is only one."""
-    if len(seen) == 1:
-        return np.ones((vectors.shape[0], 1))
-    probs: np.ndarray = estimator.predict_proba(vectors)
-    return probs
 
 
 def fit_members(

@@ -134,7 +134,11 @@ class Batching:
         try:
             while not await self._with_retries(partial(self._wire.ended, id)):
                 await self._rest()
-            results = await self._with_retries(partial(self._results, id))
+
+            async def results_of() -> list[BatchResult]:  # read whole, so that a broken download is read again
+                return [result async for result in self._wire.results(id)]
+
+            results = await self._with_retries(results_of)
         except LostBatchError:
             self._cache.end_batch(batch.name, [], self._endpoint.provider)
             raise
@@ -181,9 +185,6 @@ class Batching:
             "with another key or base_url, set that again; otherwise run the same command again to give the batch up "
             "and send its requests again"
         )
-
-    async def _results(self, id: str) -> list[BatchResult]:
-        return [result async for result in self._wire.results(id)]
 
     def _priced(self, results: Sequence[BatchResult], reserved: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
         model = self._endpoint.model

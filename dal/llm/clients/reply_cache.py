@@ -235,12 +235,13 @@ class ReplyCache(CacheFile):
             rows = self._run(
                 "SELECT name, at, id, process, until, ledger FROM batches WHERE provider = ? ORDER BY at", (provider,)
             ).fetchall()
-            return [
-                RemoteBatch(
-                    name, at, id, self._reserved_for(name), id is not None or not _alive(process, until), ledger
-                )
-                for name, at, id, process, until, ledger in rows
-            ]
+            batches = []
+            for name, at, id, process, until, ledger in rows:
+                reserved = self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall()
+                # Without an id, the process that creates the batch is waiting for one, unless it has ended.
+                may_handle = id is not None or not _alive(process, until)
+                batches.append(RemoteBatch(name, at, id, dict(reserved), may_handle, ledger))
+            return batches
 
     def end_batch(self, name: str, replies: Iterable[tuple[str, str, Reply]], provider: str) -> None:
         """Store the replies of a batch (digest, model, reply) and release the reservations of unanswered requests."""
@@ -308,10 +309,6 @@ class ReplyCache(CacheFile):
             "output_tokens = output_tokens + ?, dollars = dollars + ? WHERE name = ?",
             (reply.input_tokens, reply.output_tokens, reply.dollars, settled[0]),
         )
-
-    def _reserved_for(self, name: str) -> dict[str, float]:
-        """Digest -> reserved dollars of the requests in a batch."""
-        return dict(self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall())
 
 
 def _alive(process: int, until: float) -> bool:
