@@ -104,6 +104,7 @@ def make_estimator(name: str, seed: int, classes: int = 2, each: bool = False) -
     if not hasattr(estimator, "fit") or not hasattr(estimator, "predict_proba"):
         raise ConfigError(f"{name} has no fit or no predict_proba, so it cannot be a member of a committee")
     params = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    # With the suffix, the seed of an estimator inside a pipeline or a calibrated classifier.
     seeded = {key: seed for key in params if key == "random_state" or key.endswith("__random_state")}
     return estimator.set_params(**seeded) if seeded else estimator
 
@@ -153,7 +154,7 @@ class Member:
 
 def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
     """Expand probabilities (N, S) of the seen classes to (N, C), clipped below at `FLOOR` and normalised."""
-    out = np.full((len(probs), classes), FLOOR)
+    out = np.full((len(probs), classes), FLOOR)  # not 0: a class without labels so far remains possible
     out[:, seen] = np.maximum(probs, FLOOR)
     out /= out.sum(1, keepdims=True)
     return out
@@ -207,6 +208,7 @@ def _fit_member(
         counts = torch.ones(len(targets), dtype=torch.int64)
         if bootstrap:
             counts = resamples(targets, 1, generator, multilabel=multilabel, weights=weights)[0]
+        # Rows are repeated rather than weighted by their counts, since some estimators refuse weights.
         rows = torch.arange(len(targets)).repeat_interleave(counts * (weights > 0))
     else:  # the estimator has no sample_weight: draw rows in proportion to their weight instead
         rows = torch.multinomial(weights.double(), len(weights), replacement=True, generator=generator).sort().values

@@ -100,7 +100,7 @@ class ReplyCache(CacheFile):
         """Return the cached replies, by digest."""
         cached: dict[str, Reply] = {}
         with self._reporting("could not be read"):
-            for start in range(0, len(digests), _VARIABLES):
+            for start in range(0, len(digests), _VARIABLES):  # SQLite limits the variables of a statement
                 some = digests[start : start + _VARIABLES]
                 query = (
                     "SELECT digest, text, input_tokens, output_tokens, dollars, truncated, seconds FROM replies "
@@ -143,7 +143,7 @@ class ReplyCache(CacheFile):
                 return cached[digest]
             if elsewhere := self._elsewhere(digest):
                 return elsewhere
-            if cap is not None and not self._bill().spent + dollars <= cap:
+            if cap is not None and not self._bill().spent + dollars <= cap:  # refuses an unknown price, NaN, too
                 return BudgetExceeded(self._bill(), self._awaits())
             return Reservation(self._reserve(digest, dollars, until, None))
 
