@@ -63,7 +63,7 @@ class Counts:
         recall = self.recall()
         if not self.multilabel:
             return recall[self.true > 0].mean().item()
-        negatives = self.rows - self.true
+        negatives = self.rows - self.true  # each label is a binary problem, whose other class is "no"
         specificity = (negatives - (self.predicted - self.both)) / negatives
         return torch.stack([recall, specificity]).nanmean(0).mean().item()  # NaN: no such row
 

@@ -90,6 +90,7 @@ def lure_weights(probabilities: ArrayLike, population: int) -> Floats:
     if not 1 <= M <= population or not (np.isfinite(q) & (q > 0)).all():
         raise ValueError(f"there must be 1 to {population} probabilities, finite and above 0")
     m = np.arange(1, M + 1)
+    # The last of all rows has a weight of 1, where the formula has 0 / 0.
     share = np.where(m < population, (population - M) / np.maximum(population - m, 1), 0.0)
     weights: Floats = 1 + share * (1 / ((population - m + 1) * q) - 1)
     return weights
@@ -186,6 +187,7 @@ def accuracy(right: ArrayLike, probabilities: ArrayLike, population: int, *, lev
         (0.742, 0.5)
     """
     wrong = estimate(~np.asarray(right, np.bool_), probabilities, population, level=level)
+    # The ends change places: the highest error rate gives the lowest accuracy.
     return Estimate(
         1 - wrong.value, 1 - wrong.high, 1 - wrong.low, wrong.deviation, 1 - wrong.plain, wrong.rows, wrong.population
     )
@@ -205,7 +207,7 @@ def _proportion(value: float, deviation: float, weights: Floats, level: float) -
     p, tail = min(max(value, 0.0), 1.0), (1 - level) / 2
     if 0 < p < 1 and deviation > 1e-9 * p:  # a smaller one is a rounding error, of a single row
         rows = p * (1 - p) / deviation**2
-    else:
+    else:  # all losses are equal, so that the variance says nothing: Kish's effective sample size
         rows = float(weights.sum() ** 2 / (weights**2).sum())
     return lower_bound(p * rows, rows, tail), upper_bound(p * rows, rows, tail)
 

@@ -142,7 +142,7 @@ class Questioner:
 
     def ask(self, requests: Sequence[Request], monitor: Monitor = SILENT) -> list[Reply]:
         """Return one reply per request. Equal requests are sent once."""
-        distinct, where = _distinct(requests)
+        distinct, where = _distinct(requests)  # duplicates would be billed twice, or wait for one another
         replies = self.client.complete(distinct, monitor=monitor) if distinct else []
         return [replies[i] for i in where]
 
