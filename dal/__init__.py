@@ -134,19 +134,17 @@ def __getattr__(name: str) -> Any:
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
     elif name[:1].isupper():
-        value = _strategy(name)
+        # A built-in strategy: from its entry point, as for plugins.
+        entries = [e for e in metadata.entry_points(group="dal.strategies", name=name) if e.value.startswith("dal.")]
+        if not entries:
+            raise AttributeError(
+                f"module 'dal' has no attribute {name!r}: is the package installed (pip install -e .)?"
+            )
+        value = entries[0].load()
     else:
         raise AttributeError(f"module 'dal' has no attribute {name!r}")
     globals()[name] = value
     return value
-
-
-def _strategy(name: str) -> Any:
-    """Load a built-in strategy from its entry point, as for plugins."""
-    entries = [e for e in metadata.entry_points(group="dal.strategies", name=name) if e.value.startswith("dal.")]
-    if not entries:
-        raise AttributeError(f"module 'dal' has no attribute {name!r}: is the package installed (pip install -e .)?")
-    return entries[0].load()
 
 
 def __dir__() -> list[str]:

@@ -120,7 +120,11 @@ class Outputs:
         multilabel: bool = False,
         declared: Iterable[str] | None = None,
     ) -> None:
-        self._tensors: dict[str, Value] = {name: _as_float32(value) for name, value in (tensors or {}).items()}
+        self._tensors: dict[str, Value] = {}
+        for name, value in (tensors or {}).items():
+            dtype = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
+            # Half precision is for matrix products; scores would have ties and lose small differences in it.
+            self._tensors[name] = value.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else value
         lengths = {name: len(value) for name, value in self._tensors.items()}
         if length is None:
             length = next(iter(lengths.values()), 0)
@@ -191,11 +195,6 @@ class Outputs:
     def to(self, device: torch.device | str) -> "Outputs":
         """Return the same rows on another device."""
         return self._with({k: v.to(device) for k, v in self._tensors.items()}, self._length, self._declared)
-
-
-def _as_float32(value: Value) -> Value:
-    dtype = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
-    return value.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else value
 
 
 def listing(names: Iterable[str]) -> str:

@@ -84,7 +84,9 @@ class SheetLabels:
     def _refuse(self, label: str, hint: bool) -> str:
         label = label.strip()
         near = did_you_mean(label, self._classes) if hint else ""
-        advice = near.replace("; ", ", ", 1) or f" ({_some(self._classes)})"
+        some = ", ".join(shortened(name, 40) for name in self._classes[:10])
+        more = ", ..." if len(self._classes) > 10 else ""
+        advice = near.replace("; ", ", ", 1) or f" (classes are {some}{more})"
         raise ValueError(f"{shortened(label)!r} is not a class{advice}")
 
 
@@ -130,8 +132,3 @@ def _forms(cell: str) -> list[str]:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name.casefold())
-
-
-def _some(classes: Sequence[str]) -> str:
-    shown = ", ".join(shortened(name, 40) for name in classes[:10])
-    return f"classes are {shown}" + (", ..." if len(classes) > 10 else "")

@@ -84,15 +84,19 @@ class RowMatcher:
         names = [_names(line.id) for line in lines]
         known = rows_by_id(self._pool, {name for each in names for name in each})
         rows = [next((known[name] for name in each if name in known), None) for each in names]
-        absent = ["" if row is not None else self._absent(each) for row, each in zip(rows, names, strict=True)]
+        absent = [""] * len(lines)  # the id of a row that was queried or answered and is no longer in the data
+        for i, each in enumerate(names):
+            if rows[i] is None:
+                gone = (name for name in each if name in self._asked or self._store.answer(name) is not None)
+                absent[i] = next(gone, "")
         cells = [tuple(original(line.cells[name]) for name in self._columns) for line in lines]
         own = self._own(rows)
-        unsure = [
-            not gone and (row is None or not _agree(cells[i], own[i]))
-            for i, (row, gone) in enumerate(zip(rows, absent, strict=True))
-        ]
+        unsure = [not absent[i] and (row is None or not _agree(cells[i], own[i])) for i, row in enumerate(rows)]
         # Texts are searched in the pool only for lines whose id is unknown or whose text differs from the row's.
-        keys = [_key(cells[i]) if unsure[i] else () for i in range(len(lines))]
+        keys: list[_Key] = [()] * len(lines)
+        for i in range(len(lines)):
+            if unsure[i]:
+                keys[i] = tuple((column, _plain(cell)) for column, cell in enumerate(cells[i]) if cell.strip())
         elsewhere = self._with({key for key in keys if key})
         filler = _filler([keys[i] for i, row in enumerate(rows) if unsure[i] and row is not None], elsewhere)
         matches = []
@@ -107,10 +111,6 @@ class RowMatcher:
             else:
                 matches.append(RowMatch(row))
         return matches
-
-    def _absent(self, names: Sequence[str]) -> str:
-        """The first of the names that was ever queried or answered; empty if there is none."""
-        return next((name for name in names if name in self._asked or self._store.answer(name) is not None), "")
 
     def _own(self, rows: Sequence[int | None]) -> list[tuple[str, ...]]:
         """The texts of each row; () for None."""
@@ -186,10 +186,6 @@ def _agree(cells: Sequence[str], own: Sequence[str]) -> bool:
     return all(
         cell == text or not cell.strip() or _plain(cell) == _plain(text) for cell, text in zip(cells, own, strict=False)
     )
-
-
-def _key(cells: Sequence[str]) -> _Key:
-    return tuple((column, _plain(cell)) for column, cell in enumerate(cells) if cell.strip())
 
 
 def _plain(text: str) -> str:

@@ -20,7 +20,6 @@ from dal.experiments.console import Console
 from dal.experiments.interrupts import interruptible
 from dal.session import Session
 from dal.store.accuracy_samples import AccuracySample, read_checks
-from dal.store.events import Skip, Value
 
 _STREAM = 104729  # separates these random numbers from those of the session
 
@@ -50,10 +49,13 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
     if len(rows) < 2:
         raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label remain, too few to draw from")
     logits = model.logits("pool", rows)
+    # The number of earlier draws gives each one rows of its own, and the same command on the same folder the same rows.
+    state = (model.place.cell.seed, len(read_checks(model.place.folder)), _STREAM)
+    seed = int(np.random.SeedSequence(state).generate_state(1)[0])
     drawn = draw(
         1 - confidence(logits, _temperature(model), multilabel=session.pool.multilabel),
         min(options.n, len(rows)),
-        _generator(model),
+        torch.Generator().manual_seed(seed),
         uniform=1.0 if options.random else UNIFORM,
     )
     chosen = rows[drawn.positions]
@@ -89,13 +91,6 @@ def _temperature(model: Model) -> float:
     return Temperature.fit(model.logits("validation", rows), part.labels[rows]).value
 
 
-def _generator(model: Model) -> torch.Generator:
-    """Random generator of the next draw of the folder."""
-    drawn = len(read_checks(model.place.folder))
-    seed = np.random.SeedSequence((model.place.cell.seed, drawn, _STREAM)).generate_state(1)[0]
-    return torch.Generator().manual_seed(int(seed))
-
-
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -109,7 +104,10 @@ def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
     filled = read_answers(options.file, session, correct=True, drawn=drawn)
     for note in filled.notes:
         say(note)
-    check = _sample_of(filled, session, folder, options.file).with_answers(_by_id(filled, session))
+    ids = [session.pool.ids[row] for row in filled.rows]
+    given = dict(zip(ids, filled.values, strict=True)) | {**filled.absent}  # also to rows no longer in the data
+    by_id = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    check = _sample_of(filled, session, folder, options.file).with_answers(by_id)
     if not check.answered:
         raise AnswerError(f"{options.file}: the first text drawn, {check.ids[0]!r}, has no answer: answer from the top")
     check.save(folder)
@@ -139,13 +137,6 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
         f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown)} of {len(names)} were not); only rows of the "
         "file that `dal estimate` wrote can be used"
     )
-
-
-def _by_id(filled: Answers, session: Session) -> dict[str, Value | Skip]:
-    """Answers by row id, including rows that are no longer in the data."""
-    ids = [session.pool.ids[row] for row in filled.rows]
-    given = dict(zip(ids, filled.values, strict=True)) | {**filled.absent}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _report(check: AccuracySample, options: argparse.Namespace) -> None:

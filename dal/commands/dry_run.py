@@ -96,7 +96,14 @@ def calls(experiment: Experiment, cells: Sequence[Cell], splits: Splits, place: 
     repeated = bool(learner.examples) or not _has_cache(learner.client)
     fits = len(cells) * (experiment.rounds + 1) if repeated else 1
     scored = [Call(part, len(part)) for part in (splits.test, splits.validation) if part is not None]
-    read = [] if top == "successor" else [Call(pool, _read(experiment, cells, len(pool), sum(batches)))]
+    read = []
+    if top != "successor":
+        strategies = [cell.strategy for cell in cells] + [experiment.cold_start]
+        # The learner predicts the whole pool where a strategy or the stopping rule reads its outputs.
+        predicted = len(pool)
+        if experiment.stop is None and not any(_may_read(strategy) for strategy in strategies):
+            predicted = min(predicted, len(cells) * (experiment.pool_sample + sum(batches)))
+        read = [Call(pool, predicted)]
     return [dataclasses.replace(call, uncached=bool(learner.examples)) for call in [*read, *scored] * fits]
 
 
@@ -131,14 +138,6 @@ def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in pairs:
         if not isinstance(inner, str | int | float | None):
             yield from _walk(inner, f"{place}.{key}" if place else str(key))
-
-
-def _read(experiment: Experiment, cells: Sequence[Cell], pool: int, answers: int) -> int:
-    """Number of pool rows that the learner predicts: all where a strategy or stopping rule reads its outputs."""
-    strategies = [cell.strategy for cell in cells] + [experiment.cold_start]
-    if experiment.stop is not None or any(_may_read(strategy) for strategy in strategies):
-        return pool
-    return min(pool, len(cells) * (experiment.pool_sample + answers))
 
 
 def _may_read(strategy: Any) -> bool:

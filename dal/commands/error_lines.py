@@ -35,7 +35,9 @@ def _reason(error: Exception) -> str | None:
         return f"{found} cannot be written as {error.encoding} ({error.reason})"
     if isinstance(error, RecursionError):
         return "the input is nested too deeply"
-    if isinstance(error, MemoryError) or _lacks_memory(error):
+    # PyTorch's errors by name and text: to import it for their classes takes seconds.
+    named, words = type(error).__name__ == "OutOfMemoryError", "can't allocate memory"
+    if isinstance(error, MemoryError) or named or words in str(error):
         return "there is not enough memory on this machine"
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         return "a path begins with ~ and does not name a user of this machine"
@@ -44,10 +46,6 @@ def _reason(error: Exception) -> str | None:
     if isinstance(error, UnicodeError | json.JSONDecodeError) or type(error).__module__.startswith(_READERS):
         return f"cannot be read: {one_line(error)}"
     return None
-
-
-def _lacks_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _path_of(error: Exception) -> Path | None:

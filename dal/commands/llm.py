@@ -9,9 +9,8 @@ from dal.commands.terminal import Parser, escape_controls, say, split, wants_hel
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dal.data import Rows
     from dal.experiments.experiment import Experiment
-    from dal.llm.llm_learner import LLMLearner, LLMPredictor
+    from dal.llm.llm_learner import LLMLearner
 
 HELP = """\
 usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]
@@ -52,7 +51,11 @@ def preview(arguments: list[str]) -> int:
     pool = (data.load() if hasattr(data, "load") else data).pool
     require_classes(pool.classes)
     row = 0 if options.row is None else int(pool.rows_of([options.row])[0])
-    requests = _fitted(learner, pool, row).requests([learner.prepare(pool.take([row])).texts[0]])
+    known = pool.known.clone()
+    known[row] = False  # the row's own label is not among the examples
+    rows = known.nonzero().flatten()
+    predictor = learner.fit(learner.prepare(pool), rows, pool.labels[rows], seed=0)
+    requests = predictor.requests([learner.prepare(pool.take([row])).texts[0]])
     print(format_request(requests[0]))
     if len(requests) > 1:
         say(f"sample 1 of {len(requests)}")
@@ -74,14 +77,6 @@ def _learner(config: Path, experiment: "Experiment", place: str | None) -> "LLML
     if place is None and len(learners) > 1:
         say(f"{selected}; --place shows the others: {', '.join(list(learners)[1:])}")
     return learners[selected]
-
-
-def _fitted(learner: "LLMLearner", pool: "Rows", row: int) -> "LLMPredictor":
-    """The learner with the labels in the data as examples, except the row's own."""
-    known = pool.known.clone()
-    known[row] = False
-    rows = known.nonzero().flatten()
-    return learner.fit(learner.prepare(pool), rows, pool.labels[rows], seed=0)
 
 
 def format_request(request: Any) -> str:

@@ -92,7 +92,11 @@ def restricted_imports(allowed: Path | None = None) -> Iterator[None]:
 def without_current_folder(path: Iterable[str]) -> list[str]:
     """The entries of an import path except the current folder and relative paths."""
     given = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
-    kept = [entry for entry in path if os.path.isabs(entry) or _is_hook(entry)]
+    kept = []
+    for entry in path:
+        is_hook = entry.endswith("__path_hook__") and not os.path.exists(entry)  # the marker of an editable install
+        if os.path.isabs(entry) or is_hook:
+            kept.append(entry)
     for entry in given.split(os.pathsep) if given else []:
         # Python makes the entries of PYTHONPATH absolute; an empty one, as in ":/lib", means the current folder.
         if not os.path.isabs(entry) and os.path.abspath(entry) in kept:
@@ -193,11 +197,6 @@ def _texts(config: object) -> Iterator[str]:
     elif isinstance(config, dict | list | tuple):
         for value in config.values() if isinstance(config, dict) else config:
             yield from _texts(value)
-
-
-def _is_hook(entry: str) -> bool:
-    """Whether an entry of the import path is the marker of an editable install instead of a folder."""
-    return entry.endswith("__path_hook__") and not os.path.exists(entry)
 
 
 def _checked(folder: Path) -> Path:

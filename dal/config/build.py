@@ -131,7 +131,7 @@ class _Resolver:
         arguments: dict[str, Any] = {}
         for name, parameter in parameters.items():
             inner, over = given.get(name), override.inside.get(name, NOTHING)
-            annotation, inner_path = hints.get(name, Any), _join(path, name)
+            annotation, inner_path = hints.get(name, Any), f"{path}.{name}" if path else name
             if inner is not None or over is not NOTHING:
                 default = None if parameter.default is parameter.empty else parameter.default
                 arguments[name] = self.value(annotation, inner, over, inner_path, default)
@@ -213,9 +213,10 @@ class _Resolver:
         """Resolve an argument that only one class fits, given by its keys."""
         current = override.node or node or Node({}, None, override.first().place)
         if not isinstance(current.value, dict):
+            keys = list(parameters_of(member))
+            some = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
             raise ConfigError(
-                f"{current.at(path)} takes keys ({_some(parameters_of(member))}), not {current.shown}; "
-                f"such as {path}.{next(iter(parameters_of(member)), 'key')}"
+                f"{current.at(path)} takes keys ({some}), not {current.shown}; such as {path}.{next(iter(keys), 'key')}"
             )
         if "class_path" in current.value:
             current = current.value.get("init_args", Node({}, None, current.place))
@@ -399,12 +400,3 @@ def _example(member: Any) -> str:
         "language-model client": "AnthropicClient",
     }
     return examples.get(classes.kind_of(base) or "", "my_package.MyClass")
-
-
-def _some(names: typing.Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name

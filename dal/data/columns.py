@@ -100,7 +100,13 @@ class TextColumn(Sequence[str]):
     def digests(self) -> NDArray[np.uint64]:
         """64-bit hash of each string, (N,), computed once."""
         if self._digests is None:
-            self._digests = np.frombuffer(b"".join(_digested(block) for block in self.blocks()), "<u8")
+            hashed = blake2b  # a local variable: global lookups are slow in a loop over millions of rows
+            digests = []
+            for block in self.blocks():
+                offsets, data = _bytes_of(block)
+                each = [hashed(data[a:b], digest_size=8).digest() for a, b in pairwise(offsets.tolist())]
+                digests.append(b"".join(each))  # by block: millions of small strings take several times the memory
+            self._digests = np.frombuffer(b"".join(digests), "<u8")
         return self._digests
 
     def arrow(self, rows: Positions | None = None) -> Any:
@@ -242,7 +248,10 @@ def as_inputs(inputs: Any) -> Any:
         return inputs
     if len(inputs) and all(isinstance(item, str) for item in inputs):
         return texts_in_utf8(inputs, "inputs: row {} of the texts")
-    if len(inputs) and all(isinstance(item, tuple | list) and _is_pair(item) for item in inputs):
+    if len(inputs) and all(
+        isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(text, str) for text in item)
+        for item in inputs
+    ):
         return TextPairs(*(texts_in_utf8([item[i] for item in inputs], "inputs: row {} of the texts") for i in (0, 1)))
     return inputs
 
@@ -262,10 +271,6 @@ def texts_in_utf8(texts: Sequence[str], where: str) -> TextColumn:
     except UnicodeEncodeError:
         row = first_not_encodable(texts) or 0
         raise DataError(f"{where.format(row + 1)}: {shown(texts[row])} {NOT_ENCODABLE}") from None
-
-
-def _is_pair(item: Sequence[Any]) -> bool:
-    return len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str)
 
 
 def first_not_finite(inputs: Any) -> int | None:
@@ -349,13 +354,6 @@ def digests(inputs: Any) -> NDArray[np.uint64]:
 
 def _hashed(items: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join([blake2b(item, digest_size=8).digest() for item in items]), "<u8")
-
-
-def _digested(block: Any) -> bytes:
-    """The concatenated hashes of the strings of an Arrow block."""
-    offsets, data = _bytes_of(block)
-    hashed = blake2b  # a local variable: global lookups are slow in a loop over millions of rows
-    return b"".join([hashed(data[start:end], digest_size=8).digest() for start, end in pairwise(offsets.tolist())])
 
 
 def hash_ids(digest: NDArray[np.uint64]) -> TextColumn:

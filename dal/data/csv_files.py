@@ -133,7 +133,9 @@ def _form(file: Path, wanted: ColumnRequest) -> _Form:
         if fault := utf8_fault(file):
             raise DataError(fault)
         wanted.select_from(names, _name(file), cut=_Form(delimiter).cut)
-    own = may_be_own([name.strip() for name in names], marked=_is_marked(file))
+    with file.open("rb") as stream:
+        marked = stream.read(3) == b"\xef\xbb\xbf"  # the byte-order mark, which spreadsheets write
+    own = may_be_own([name.strip() for name in names], marked=marked)
     if delimiter == "\t":
         quoted = is_quoted(file, delimiter)
         if isinstance(quoted, Contradiction):
@@ -152,11 +154,6 @@ def _form(file: Path, wanted: ColumnRequest) -> _Form:
             "begins with a quote must be enclosed in quotes, and the quotes within it doubled"
         )
     return form
-
-
-def _is_marked(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(3) == b"\xef\xbb\xbf"
 
 
 def _head(file: Path) -> tuple[str, str | None]:

@@ -32,7 +32,9 @@ _SPACE = re.compile(r"[ \n\r\t]*")
 def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
     """Read columns of a .jsonl file, or of a .json file that holds lines or one array of objects."""
     refuse_other_encodings(file)
-    objects = _json_array if _starts_array(file) else _json_lines
+    with file.open("rb") as stream:
+        head = stream.read(65536).removeprefix(b"\xef\xbb\xbf").lstrip()
+    objects = _json_array if head.startswith(b"[") else _json_lines
     records = _Records(file, objects(file), wanted)
     table = records.table()
     if len(table):
@@ -40,12 +42,6 @@ def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
     return FileSource(
         printable(str(file), 200), table, line_of=lambda row: next(islice(objects(file), row, None), (None,))[0]
     )
-
-
-def _starts_array(file: Path) -> bool:
-    with file.open("rb") as stream:
-        head = stream.read(65536).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head[:1] == b"["
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
@@ -152,7 +148,15 @@ class _Records:
             data: dict[str, list[Any]] = {column: [] for column in self.columns}
             for line, record in chunk:
                 self._add(record, line, data)
-            yield pa.record_batch([self._array(column, data[column]) for column in self.columns], names=self.columns)
+            arrays = []
+            for column in self.columns:
+                values = data[column]
+                # A column of nulls gets the null type, which casts to whatever type later batches have.
+                if all(item is None for item in values):
+                    arrays.append(pa.nulls(len(values)))
+                else:
+                    arrays.append(pa.array(values, LISTS if self.lists and column == self.label else TEXT))
+            yield pa.record_batch(arrays, names=self.columns)
 
     def _add(self, record: Any, line: int, data: dict[str, list[Any]]) -> None:
         self.row += 1
@@ -195,11 +199,6 @@ class _Records:
         if vector != self.vectors:
             raise TypeError("lists of true and false, one per class, and lists of labels are mixed")
         return [str(on).lower() for on in item] if vector else item
-
-    def _array(self, column: str, values: list[Any]) -> Any:
-        if all(item is None for item in values):
-            return pa.nulls(len(values))
-        return pa.array(values, LISTS if self.lists and column == self.label else TEXT)
 
 
 #: Maximum number of column names kept for error messages.

@@ -126,7 +126,9 @@ def encode(
         DataError: a label is not one of `classes`, is ambiguous, or cannot be read.
     """
     if values is None:
-        return _unlabeled(length, classes or (), multilabel)
+        declared, known = classes or (), torch.zeros(length, dtype=torch.bool)
+        labels = known[:, None].repeat(1, len(declared)) if multilabel else torch.full((length,), -1)
+        return Encoded(labels, known, declared)
     if isinstance(values, Tensor) and not multilabel:
         refuse_two_meanings(values, classes, where)
     array = isinstance(values, Tensor | np.ndarray)
@@ -275,12 +277,6 @@ def _named(texts: list[str | None], names: tuple[str, ...], where: Where, *, num
             raise UnknownLabelError(f"{where(place)}: {not_a_class_message(text, names)}")
         out.append(None if index is None or index < 0 else names[index])
     return out
-
-
-def _unlabeled(length: int, classes: tuple[str, ...], multilabel: bool) -> Encoded:
-    shape = (length, len(classes)) if multilabel else (length,)
-    labels = torch.zeros(shape, dtype=torch.bool) if multilabel else torch.full(shape, -1)
-    return Encoded(labels, torch.zeros(length, dtype=torch.bool), classes)
 
 
 # -- several labels a row ----------------------------------------------------------------------------------------------

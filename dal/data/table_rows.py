@@ -190,6 +190,8 @@ def split(recipe: "TextData", pool_source: FileSource, test_source: FileSource |
     if recipe.validation:
         pool, validation = _held_out(pool, recipe.validation, recipe.seed, _VALIDATION, "validation")
         pool = _without(pool, validation, left_out)
+    known = pool.rows.labels[pool.rows.known]
+    counts = known.sum(0) if pool.rows.multilabel else torch.bincount(known, minlength=len(pool.rows.classes))
     summary = Summary(
         source=pool_source.name,
         rows=len(pool_source.table),
@@ -199,7 +201,7 @@ def split(recipe: "TextData", pool_source: FileSource, test_source: FileSource |
         test=0 if test is None else len(test.rows),
         test_source="" if test_source is None else test_source.name,
         validation=0 if validation is None else len(validation.rows),
-        classes=_counts(pool.rows),
+        classes=dict(zip(pool.rows.classes, counts.tolist(), strict=True)),
         **left_out,
     )
     test_rows, validation_rows = (None if part is None else part.rows for part in (test, validation))
@@ -223,12 +225,6 @@ def _parts(recipe: "TextData", pool_source: FileSource, test_source: FileSource 
             pool = replace(pool, rows=replace(rows, labels=labels, classes=classes))
     _refuse_one_class(recipe, pool, test)
     return pool, test
-
-
-def _counts(rows: Rows) -> dict[str, int]:
-    labels = rows.labels[rows.known]
-    counts = labels.sum(0) if rows.multilabel else torch.bincount(labels, minlength=len(rows.classes))
-    return dict(zip(rows.classes, counts.tolist(), strict=True))
 
 
 def _refuse_one_class(recipe: "TextData", pool: _Part, test: _Part | None) -> None:

@@ -54,7 +54,7 @@ def kappa_variance(table: ArrayLike) -> float:
     differing = (1 - observed) ** 2 * (np.sum(p * crossed) - np.diag(p) @ np.diag(crossed))
     shared = (observed * by_chance - 2 * by_chance + observed) ** 2
     variance = (agreeing + differing - shared) / (np.sum(np.asarray(table)) * (1 - by_chance) ** 4)
-    return float(max(0.0, variance))
+    return float(max(0.0, variance))  # a variance of 0 may be rounded to below
 
 
 def f_change_bound(agreement: float) -> float:

@@ -72,11 +72,13 @@ def decide(
     known = torch.ones(len(held_logits), dtype=torch.bool) if known is None else known
     right = (is_right(answers(held_logits, multilabel=multilabel), held_labels) & known).numpy()
     first = len(held_logits) // CALIBRATING
+    # Fitted to other rows than those of the test, whose guarantee holds for a confidence chosen without them.
     labeled = known[:first]
     t = Temperature.fit(held_logits[:first][labeled], held_labels[:first][labeled]).value if labeled.any() else 1.0
     sure = confidence(logits, t, multilabel=multilabel)
     held = confidence(held_logits, t, multilabel=multilabel).numpy()
     rest = len(held) - first
+    # Thresholds from the unlabeled rows: their quantiles say nothing about which held-out answers are wrong.
     grid = promising(quantiles(sure.numpy()), held[:first], right[:first], max_error, rows=rest)
     result = threshold(held[first:], right[first:], max_error, grid=grid, delta=delta)
     automatic = torch.zeros(len(sure), dtype=torch.bool) if result.threshold is None else sure >= result.threshold

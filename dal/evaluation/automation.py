@@ -55,7 +55,7 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
     c, wrong = _checked(confidence, right)
     if not len(c):
         raise ValueError("a risk-coverage curve needs at least one row")
-    levels, level, sizes = np.unique(-c, return_inverse=True, return_counts=True)
+    levels, level, sizes = np.unique(-c, return_inverse=True, return_counts=True)  # negated: most confident first
     errors = np.bincount(level, wrong, len(levels))
     kept, kept_errors = sizes.cumsum(), errors.cumsum()
     spread = np.repeat(errors / sizes, sizes).cumsum()  # errors among the n most confident, n = 1..N
@@ -72,6 +72,7 @@ def labels_needed(max_error: float, delta: float = 0.05) -> int:
     (59, 299)
     """
     _check_shares(max_error, delta)
+    # The closed form may be off by one from rounding; `threshold` compares `upper_bound`, so that decides here too.
     n = max(1, math.floor(math.log(delta) / math.log1p(-max_error)))
     return next(k for k in range(n, n + 3) if upper_bound(0, k, delta) <= max_error)
 
@@ -222,6 +223,7 @@ def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: 
     kept = c[None, :] >= grid[:, None]  # (G, h)
     seen = kept.sum(1)
     scale = rows / max(1, len(c))
+    # Logarithms, since p-values of many rows underflow to 0 and would all tie.
     p = binom.logcdf(np.floor(kept @ wrong * scale), np.ceil(seen * scale), max_error)
     return grid[int(np.argmin(p)) :] if len(grid) else grid
 

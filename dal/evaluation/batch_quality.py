@@ -86,7 +86,7 @@ def _to_earlier(batch: Tensor) -> Tensor:
         at = squared.masked_fill_(number >= number[rows, None], torch.inf).argmin(1)
         # Differences instead of the expanded square: that would cancel for near duplicates.
         nearest[rows] = points.pair_distances(points, number[rows], at).sqrt()
-    nearest[:1] = torch.inf
+    nearest[:1] = torch.inf  # the first row has no earlier one; its argmin was that of infinite values
     return nearest
 
 
@@ -132,6 +132,7 @@ def balance(labels: Tensor, classes: int) -> float | None:
     if min(total, classes) < 2:
         return None
     shares = counts[counts > 0].double() / total
+    # The largest entropy that so few labels can have: one label for each of them if there are fewer than classes.
     value = -(shares * shares.log()).sum().item() / math.log(min(total, classes))
     return min(1.0, max(0.0, value))
 

@@ -16,8 +16,8 @@ from dal.outputs import Outputs, log_probs
 #: Default number of confidence bins.
 BINS = 15
 
-#: Temperatures are limited to [1 / 20, 20]: held-out rows that are all correct would drive it to 0.
-_LARGEST = 20.0
+#: Limits of a temperature: held-out rows that are all correct would drive it to 0.
+_LIMITS = (1 / 20, 20.0)
 
 
 def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
@@ -81,17 +81,11 @@ def adaptive_calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BIN
     total = 0.0
     for block in blocks(classes, rows, probs.device):
         p, order = probs[:, block].T.contiguous().sort(dim=1)  # (c, N)
-        gaps = p - _shared_outcomes(p, _belongs(labels, block).gather(1, order))
+        has = labels[:, block].T if labels.dim() == 2 else labels == torch.arange(block.start, block.stop)[:, None]
+        gaps = p - _shared_outcomes(p, has.double().gather(1, order))
         sums = gaps.new_zeros(len(gaps), parts).index_add_(1, part, gaps)
         total += (sums.abs() / sizes).sum().item()
     return total / (classes * parts)
-
-
-def _belongs(labels: Tensor, classes: slice) -> Tensor:
-    """Class indicators of the rows, (c, N) float64."""
-    if labels.dim() == 2:
-        return labels[:, classes].T.double()
-    return (labels == torch.arange(classes.start, classes.stop)[:, None]).double()
 
 
 def _shared_outcomes(p: Tensor, outcomes: Tensor) -> Tensor:
@@ -177,15 +171,16 @@ class Temperature:
         number(self.value, "value", above=0)
 
     @classmethod
-    def fit(cls, logits: Tensor, labels: Tensor) -> "Temperature":
+    def fit(cls, logits: Tensor, labels: Tensor, *, limits: tuple[float, float] = _LIMITS) -> "Temperature":
         """Fit the temperature that minimises the log loss on rows that the model was not trained on.
 
-        The log loss is convex in the inverse temperature, so there is one minimum; it is searched between 1/20 and 20,
-        and 1 is kept where the search finds nothing better.
+        The log loss is convex in the inverse temperature, so there is one minimum; it is searched within the limits, by
+        default between 1/20 and 20, and 1 is kept where the search finds nothing better.
 
         Args:
             logits: (N, C).
             labels: (N,) int64; (N, C) bool when multi-label.
+            limits: smallest and largest temperature.
 
         Raises:
             DataError: there are no rows, a row has no label, or a logit is NaN.
@@ -195,19 +190,16 @@ class Temperature:
         labels = checked(labels, probs, multilabel, "held-out rows")
 
         def loss(log_temperature: float) -> float:
-            return _loss(logits / math.exp(log_temperature), labels)
+            scaled = logits / math.exp(log_temperature)
+            if multilabel:  # 1 - sigmoid(z) is sigmoid(-z), without cancellation
+                return -log_probs(torch.where(labels, scaled, -scaled), True).mean().item()
+            return F.nll_loss(log_probs(scaled), labels).item()
 
-        edge = math.log(_LARGEST)
-        best = minimize_scalar(loss, bounds=(-edge, edge), method="bounded", options={"xatol": 1e-6})
+        # Searched on a log scale, on which halving and doubling the temperature are steps of the same size.
+        bounds = (math.log(limits[0]), math.log(limits[1]))
+        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
         return cls(math.exp(float(best.x)) if best.fun < loss(0.0) else 1.0)
 
     def apply(self, logits: Tensor) -> Tensor:
         """The logits divided by the temperature."""
         return logits / self.value
-
-
-def _loss(logits: Tensor, labels: Tensor) -> float:
-    """Mean negative log-probability of the labels."""
-    if labels.dim() == 2:
-        return -log_probs(torch.where(labels, logits, -logits), True).mean().item()
-    return F.nll_loss(log_probs(logits), labels).item()

@@ -19,6 +19,7 @@ def distributions(outputs: Outputs) -> tuple[Tensor, Tensor]:
     if "logits" in outputs.names:
         logs: Tensor = log_probs(outputs.logits.float(), outputs.multilabel)
         logits = outputs.logits.double()
+        # From logits, since log(1 - p) of a probability rounded to 1 would be minus infinity.
         if outputs.multilabel:
             return torch.stack([logs, log_probs(-outputs.logits.float(), True)], -1).double(), logits.sigmoid()
         return logs.double(), logits.softmax(-1)

@@ -25,7 +25,7 @@ def confidence(logits: Tensor, temperature: float = 1.0, *, multilabel: bool = F
         (0.5, 0.25)
     """
     scaled = logits.detach().double() / number(temperature, "temperature", above=0)
-    if multilabel:
+    if multilabel:  # every decision is the likelier one, of probability sigmoid(|z|); logarithms, as C may be large
         return F.logsigmoid(scaled.abs()).sum(-1).exp()
     return scaled.softmax(-1).amax(-1)
 

@@ -114,6 +114,7 @@ def _charge(group: RecordGroup, prices: Prices) -> Charge:
         return Charge(source, False, None, cost, seconds, group.count)
     seconds = prices.seconds_per_label if seconds is None else seconds
     by_time = None if prices.per_hour is None or seconds is None else prices.per_hour * seconds / 3600
+    # A stored cost is what was paid, in place of what the prices would predict.
     priced = _sum([(prices.per_label, 1), (by_time, 1)]) if cost is None else None
     return Charge(_source(source), True, priced, cost, seconds, group.count)
 
@@ -182,5 +183,6 @@ def _source(name: str) -> str:
 
 def _sum(values: Iterable[tuple[float | None, int]]) -> float | None:
     """Sum of the known values, each repeated by its count and rounded once at the end; None where none is known."""
+    # Value by value, not times the count: `fsum` is then independent of how the records were grouped.
     known = [repeat(value, count) for value, count in values if value is not None]
     return math.fsum(chain.from_iterable(known)) if known else None

@@ -63,7 +63,7 @@ class Counts:
         recall = self.recall()
         if not self.multilabel:
             return recall[self.true > 0].mean().item()
-        negatives = self.rows - self.true
+        negatives = self.rows - self.true  # each label is a binary problem, whose other class is "no"
         specificity = (negatives - (self.predicted - self.both)) / negatives
         return torch.stack([recall, specificity]).nanmean(0).mean().item()  # NaN: no such row
 
@@ -94,10 +94,11 @@ class Counts:
 
 
 def _correlation(both: Tensor, true: Tensor, predicted: Tensor, rows: int) -> float | None:
+    # Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient", in counts.
     labels, answers = rows**2 - (true @ true).item(), rows**2 - (predicted @ predicted).item()
     if labels <= 0:
         return None
-    if answers <= 0:
+    if answers <= 0:  # the same answer for every row: 0 / 0, taken as no correlation
         return 0.0
     shared: float = both.sum().item() * rows - (predicted @ true).item()
     return shared / math.sqrt(labels * answers)

@@ -59,13 +59,12 @@ def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
     Records without a finite `labels` and `metric` are left out; of several with the same number of labels (a round that
     was repeated after a resume) the last one counts.
     """
-    points = {record["labels"]: record[metric] for record in records if _finite(record, "labels", metric)}
+    points = {}
+    for record in records:
+        found = [as_number(record.get(name)) for name in ("labels", metric)]
+        if all(value is not None and math.isfinite(value) for value in found):
+            points[record["labels"]] = record[metric]
     return Curve(tuple(sorted(points)), tuple(float(points[labels]) for labels in sorted(points)))
-
-
-def _finite(record: Mapping[str, Any], *names: str) -> bool:
-    values = [as_number(record.get(name)) for name in names]
-    return all(value is not None and math.isfinite(value) for value in values)
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def labels_to_reach(curve: Curve, target: float, *, lower_is_better: bool = Fals
     slack = 1e-9 * max(1.0, abs(target))  # a mean of equal numbers may differ in its last bit
     for i, score in enumerate(scores):
         if score >= target - slack:
-            if i == 0 or score <= target:
+            if i == 0 or score <= target:  # also within the slack below it, where interpolation would overshoot
                 return float(curve.labels[i])
             share = (target - scores[i - 1]) / (score - scores[i - 1])
             return float(curve.labels[i - 1] + share * (curve.labels[i] - curve.labels[i - 1]))
@@ -242,6 +241,7 @@ def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric
     cut, budget = pairs.curves, pairs.budget
     ours, theirs = band([ours for ours, _ in cut]).mean, band([theirs for _, theirs in cut]).mean
     target = theirs.scores[-1]
+    # The baseline may have had its final score earlier on: then it counts as reached there, not at the budget.
     reached = labels_to_reach(theirs, target, lower_is_better=lower)
     finals = [(a.scores[-1], b.scores[-1]) for a, b in cut]
     return CurveComparison(

@@ -103,7 +103,7 @@ def dawid_skene(
         before = posterior
         posterior = np.where(is_known, one_hot, _posterior(prevalence, confusion, annotations))
         rounds, change = rounds + 1, np.abs(posterior - before).max(initial=0.0)
-    prevalence, confusion = _rates(posterior, annotations, smoothing)
+    prevalence, confusion = _rates(posterior, annotations, smoothing)  # of the last posterior, for `predict`
     return Consensus(posterior, confusion, prevalence, rounds)
 
 
@@ -127,9 +127,10 @@ def _rates(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """M step: smoothed prevalences (C,) and confusion matrices (S, C, C)."""
     classes = posterior.shape[1]
-    prevalence = (posterior.sum(0) + 1) / (len(posterior) + classes)
+    prevalence = (posterior.sum(0) + 1) / (len(posterior) + classes)  # never 0: its logarithm is taken
     counts = np.einsum("nc,nsl->scl", posterior, annotations.astype(float))
     total = counts.sum((1, 2))
+    # Overall accuracy of each source, pulled towards 1/2 as long as it has few answers (rule of succession).
     right = (np.einsum("scc->s", counts) + 1) / (total + 2)
     wrong = (1 - right) / max(1, classes - 1)
     prior = np.where(np.eye(classes, dtype=bool), right[:, None, None], wrong[:, None, None])  # (S, C, C)
@@ -142,7 +143,7 @@ def _posterior(
 ) -> NDArray[np.float64]:
     """E step: class probabilities (N, C) given the annotations (N, S, C)."""
     logs = np.log(prevalence) + np.einsum("nsl,scl->nc", annotations.astype(float), np.log(confusion))
-    logs -= logs.max(1, keepdims=True)
+    logs -= logs.max(1, keepdims=True)  # products over many sources would underflow
     weights = np.exp(logs)
     out: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
     return out

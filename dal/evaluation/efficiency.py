@@ -79,8 +79,10 @@ def label_efficiency(
         needed = labels_to_reach(Curve(grid, tuple(a.tolist())), target, lower_is_better=lower)
         usual = labels_to_reach(Curve(grid, tuple(b.tolist())), target, lower_is_better=lower)
         usual = budget if usual is None else usual
+        # A target that is never reached is the worst outcome in each column, so that sorting ranks it there.
         return (0.0, np.inf, -np.inf) if needed is None else (usual / needed, needed, usual - needed)
 
+    # Whole seeds are drawn, for both curves at once: curves of one seed share its split and first labels.
     draws = np.random.default_rng(seed).integers(seeds, size=(samples, seeds))
     resampled = np.array([ratio(ours[draw].mean(0), theirs[draw].mean(0)) for draw in draws])  # (samples, 3)
     tail = expanded((1 - confidence) / 2, seeds)

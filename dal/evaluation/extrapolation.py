@@ -194,6 +194,7 @@ def predicted_labels(
     law, (ceilings, rises, best), _ = _drawn(labels, scores, samples, seed)
     last = float(labels[-1])
     needed = _needed(ceilings, rises * last ** EXPONENTS[best], EXPONENTS[best], target)
+    # "nearest", because a number of labels cannot be interpolated between finite and infinite.
     low, high = np.quantile(needed, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
     value = _needed(np.array([law.ceiling]), np.array([law.rise]), np.array([law.exponent]), target)[0]
     missing = [max(0.0, float(x) - last) if np.isfinite(x) else None for x in (value, low, high)]
@@ -219,6 +220,7 @@ def _drawn(
     law = fit_power_law(labels, scores)
     fitted = np.array([law(x) for x in n])
     residuals = s - fitted
+    # Centered, since a fit at its bounds leaves a mean that resampling would add to every score as a bias.
     residuals = (residuals - residuals.mean()) * np.sqrt(m / (m - 3))
     random = np.random.default_rng(seed)
     drawn = residuals[random.integers(m, size=(samples, m))]
@@ -238,6 +240,7 @@ def _points(labels: Sequence[float], scores: Sequence[float]) -> tuple[Floats, F
 def _fits(n: Floats, scores: Floats) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Best ceiling, rise and index into `EXPONENTS` for each of B curves (B, m), in units of n / n[-1]."""
     m = len(n)
+    # Relative to the last n: n^-5 of thousands of labels would be smaller than the rounding errors of the other sums.
     weights = np.arange(1, m + 1) / m
     powers = (n / n[-1])[:, None] ** -EXPONENTS  # (m, E)
     total, first, second = weights.sum(), weights @ powers, weights @ powers**2  # (), (E,), (E,)

@@ -37,6 +37,7 @@ def mean_interval(curves: Sequence[Curve], *, confidence: float = 0.95, samples:
         return spread
     grid = spread.mean.labels
     scores = np.array([np.interp(grid, c.labels, c.scores) for c in curves if len(c)])  # (seeds, points)
+    # A bootstrap mean depends only on how often each seed is drawn: counts turn resampling into one matrix product.
     even = [1 / spread.seeds] * spread.seeds
     counts = np.random.default_rng(seed).multinomial(spread.seeds, even, size=samples)  # (samples, seeds)
     means = np.sort(counts @ scores / spread.seeds, axis=0)  # (samples, points)

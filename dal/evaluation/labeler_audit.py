@@ -127,6 +127,7 @@ def _audit(
     pairs = [(code[person[answer.row]], code[str(answer.value)]) for answer in both]
     sure = [truth != value for (truth, value), a in zip(pairs, both, strict=True) if (a.confidence or 0.0) >= threshold]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    # `add.at`, since an assignment with `+=` counts equal pairs once.
     np.add.at(confusion, tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T), 1)
     wrong = confusion.sum(1) - confusion.diagonal()
     per_class = {name: Share(int(wrong[i]), int(confusion[i].sum())) for name, i in code.items() if confusion[i].sum()}

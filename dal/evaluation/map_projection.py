@@ -28,8 +28,10 @@ def principal_plane(points: Tensor) -> Tensor:
     centred = points.detach().cpu().double()
     centred = centred - centred.mean(0)
     variances, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+    # Components of rounding errors only are set to 0, or they would be drawn as if they were structure.
     kept = variances[-2:].flip(0) > 1e-12 * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
     best = directions[:, -2:].flip(1)  # (D, up to 2)
+    # The sign of an eigenvector is arbitrary: its largest entry is made positive, on every machine alike.
     best = best * best.gather(0, best.abs().argmax(0, keepdim=True)).sign() * kept
     projected[:, : best.shape[1]] = centred @ best
     return projected

@@ -96,7 +96,7 @@ def auroc(probs: Tensor, labels: Tensor) -> float | None:
         has = labels[:, block] if labels.dim() == 2 else labels[:, None] == torch.arange(block.start, block.stop)
         areas.append(_areas(probs[:, block].T, has.T))
     area = torch.cat(areas)
-    defined = area[~area.isnan()]
+    defined = area[~area.isnan()]  # a class that no row has, or all rows have, has no ranking
     return defined.mean().item() if len(defined) else None
 
 
@@ -118,6 +118,7 @@ def confidence_auroc(confidence: Tensor, right: Tensor) -> float:
 
 def _areas(scores: Tensor, positive: Tensor) -> Tensor:
     """Area under the ROC curve of each row of scores (c, N) by the ranks; NaN where all or none are positive."""
+    # Mann-Whitney U statistic: with mean ranks, a tie of a positive and a negative row counts as half.
     ranks, positive = torch.from_numpy(rankdata(scores.numpy(), axis=1)), positive.double()
     n, others = positive.sum(1), (1 - positive).sum(1)
     return ((ranks * positive).sum(1) - n * (n + 1) / 2) / (n * others)
@@ -137,16 +138,14 @@ def brier_score(probs: Tensor, labels: Tensor) -> float:
 
 
 def _calibration(logs: Tensor, probs: Tensor, labels: Tensor) -> dict[str, float]:
+    """Measures of the probabilities, from logs (N, C), or (N, C, 2) for yes and no when multi-label."""
+    if logs.dim() == 3:
+        log_loss = -torch.where(labels, logs[..., 0], logs[..., 1]).mean()
+    else:
+        log_loss = F.nll_loss(logs, labels)
     return {
-        "log_loss": _log_loss(logs, labels),
+        "log_loss": log_loss.item(),
         "ece": calibration_error(probs, labels),
         "ace": adaptive_calibration_error(probs, labels),
         "brier": brier_score(probs, labels),
     }
-
-
-def _log_loss(logs: Tensor, labels: Tensor) -> float:
-    """Mean negative log-probability of the labels, from logs (N, C), or (N, C, 2) for yes and no when multi-label."""
-    if logs.dim() == 3:
-        return -torch.where(labels, logs[..., 0], logs[..., 1]).mean().item()
-    return F.nll_loss(logs, labels).item()

@@ -81,6 +81,7 @@ def estimated_joint(probs: Tensor, labels: Tensor) -> Tensor:
     """
     counts = confident_joint(probs, labels).double()
     given = torch.bincount(labels, minlength=len(counts)).double()
+    # Without a confident row, the given labels of a class are taken to be correct, instead of dividing by 0.
     counts = torch.where((counts.sum(1) > 0)[:, None], counts, torch.eye(len(counts), dtype=torch.float64))
     scaled = counts / counts.sum(1, keepdim=True) * given[:, None]
     return scaled / scaled.sum()
@@ -119,6 +120,7 @@ def label_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
 def _multilabel_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
     wrong, margins = torch.zeros_like(labels), torch.full_like(probs, torch.inf)
     for label in range(probs.shape[1]):
+        # Each label is a binary problem of its own: code 0 for no and 1 for yes.
         both, given = torch.stack([1 - probs[:, label], probs[:, label]], 1), labels[:, label].long()
         counted = confident_classes(both, given)
         wrong[:, label] = (counted >= 0) & (counted != given)
@@ -127,6 +129,7 @@ def _multilabel_issues(probs: Tensor, labels: Tensor) -> LabelIssues:
     rows = wrong.any(1).nonzero().flatten()
     rows = rows[worst.values[rows].argsort(stable=True)]
     margin = worst.values[rows]
+    # The margin is p(given) - p(other) of the worst label, with both summing to 1: p(other) = (1 - margin) / 2.
     return LabelIssues(rows, labels[rows], labels[rows] ^ wrong[rows], (1 - margin) / 2, margin)
 
 

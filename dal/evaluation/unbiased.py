@@ -61,6 +61,7 @@ def draw(proposal: Tensor, n: int, generator: torch.Generator, *, uniform: float
     flat = torch.full_like(p, 1 / max(1, len(p)))
     mixture = uniform * flat + (1 - uniform) * (p / p.sum() if bool(p.sum() > 0) else flat)
     positions = draw_without_replacement(mixture, n, generator=generator)
+    # The probability of a draw is its weight among the rows left then: all rows never drawn, and those drawn later.
     weights = mixture[positions]
     mixture[positions] = 0
     left = mixture.sum() + weights.flip(0).cumsum(0).flip(0)  # summed from the end, so that the last one is exact
@@ -89,6 +90,7 @@ def lure_weights(probabilities: ArrayLike, population: int) -> Floats:
     if not 1 <= M <= population or not (np.isfinite(q) & (q > 0)).all():
         raise ValueError(f"there must be 1 to {population} probabilities, finite and above 0")
     m = np.arange(1, M + 1)
+    # The last of all rows has a weight of 1, where the formula has 0 / 0.
     share = np.where(m < population, (population - M) / np.maximum(population - m, 1), 0.0)
     weights: Floats = 1 + share * (1 / ((population - m + 1) * q) - 1)
     return weights
@@ -185,6 +187,7 @@ def accuracy(right: ArrayLike, probabilities: ArrayLike, population: int, *, lev
         (0.742, 0.5)
     """
     wrong = estimate(~np.asarray(right, np.bool_), probabilities, population, level=level)
+    # The ends change places: the highest error rate gives the lowest accuracy.
     return Estimate(
         1 - wrong.value, 1 - wrong.high, 1 - wrong.low, wrong.deviation, 1 - wrong.plain, wrong.rows, wrong.population
     )
@@ -204,7 +207,7 @@ def _proportion(value: float, deviation: float, weights: Floats, level: float) -
     p, tail = min(max(value, 0.0), 1.0), (1 - level) / 2
     if 0 < p < 1 and deviation > 1e-9 * p:  # a smaller one is a rounding error, of a single row
         rows = p * (1 - p) / deviation**2
-    else:
+    else:  # all losses are equal, so that the variance says nothing: Kish's effective sample size
         rows = float(weights.sum() ** 2 / (weights**2).sum())
     return lower_bound(p * rows, rows, tail), upper_bound(p * rows, rows, tail)
 

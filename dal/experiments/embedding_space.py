@@ -74,7 +74,10 @@ class Space:
         """
         labeled = self._session.labeled_rows
         earlier = labeled[~torch.isin(labeled, rows)]
-        reference, typical = self._standard()
+        if self._reference is None or not self._fixed:  # a trained space moves with every fit
+            self._reference = self.points(self.order[: REFERENCE[self.name]])
+            self._typical = typical_distance(self._reference)
+        reference, typical = self._reference, self._typical
         batch, before = self.points(rows), self.points(earlier)
         covered = coverage(self._to_labels(reference, labeled)) if len(labeled) else None
         measured = {
@@ -88,13 +91,6 @@ class Space:
             return measured, [None] * len(batch)
         nearest = earlier[k_nearest(batch, 1, among=before).indices.flatten()]
         return measured, [self._session.pool.ids[row] for row in nearest.tolist()]
-
-    def _standard(self) -> tuple[Tensor, float | None]:
-        """The reference points and the typical distance of neighbours among them; cached if the points are fixed."""
-        if self._reference is None or not self._fixed:
-            self._reference = self.points(self.order[: REFERENCE[self.name]])
-            self._typical = typical_distance(self._reference)
-        return self._reference, self._typical
 
     def _to_labels(self, reference: Tensor, labeled: Tensor) -> Tensor:
         """Distance of each reference point to the nearest labeled row; incremental if the points are fixed."""

@@ -44,9 +44,13 @@ def open_loggers(
     Raises:
         ConfigError: a logger cannot be created.
     """
-    logger = RoundLogger(
-        [_Files(recipe, folder, cell) if _is_files(recipe) else _Service(recipe, folder, cell) for recipe in recipes]
-    )
+    kept: list[_Files | _Service] = []
+    for recipe in recipes:
+        takes = inspect.signature(_class_of(recipe)[0]).parameters.keys()
+        # A logger of files writes into `save_dir/name/version`; with a project, it sends the lines to a service.
+        files = {"save_dir", "name", "version"} <= takes and "project" not in takes
+        kept.append(_Files(recipe, folder, cell) if files else _Service(recipe, folder, cell))
+    logger = RoundLogger(kept)
     try:
         logger.replay(lines)
         yield logger
@@ -165,14 +169,6 @@ class _Service:
             return dict(parse_json(read_regular(self._file)))
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{self._file} cannot be read: restore it, or remove it to log again") from error
-
-
-def _is_files(recipe: Recipe) -> bool:
-    """Whether a logger writes into `save_dir/name/version`."""
-    cls, _ = _class_of(recipe)
-    return {"save_dir", "name", "version"} <= inspect.signature(cls).parameters.keys() and "project" not in (
-        inspect.signature(cls).parameters
-    )
 
 
 def _made(recipe: Recipe, defaults: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:

@@ -53,7 +53,11 @@ class Cluster(SubprocessExecutor):
         """Run a cell on a free node."""
         from ray.exceptions import RayError
 
-        task = self._task().remote(self._folder, name, thread_limits(self._threads), self._code, Path.cwd())
+        gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
+        most = max((node["Resources"].get("CPU", 1) for node in self._ray.nodes() if node["Alive"]), default=1)
+        # No retries: a failed cell is reported, and running the same command again completes it.
+        remote = self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
+        task = remote.remote(self._folder, name, thread_limits(self._threads), self._code, Path.cwd())
         with self._guard:
             self._running.add(task)
         try:
@@ -77,28 +81,17 @@ class Cluster(SubprocessExecutor):
             self._ray.shutdown()
         shutil.rmtree(self._empty, ignore_errors=True)
 
-    def _task(self) -> Any:
-        gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
-        most = max((node["Resources"].get("CPU", 1) for node in self._ray.nodes() if node["Alive"]), default=1)
-        # No retries: a failed cell is reported, and running the same command again completes it.
-        return self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
-
 
 def _connect(ray: Any, address: str, empty: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        _check_reachable(address)
+        if port.isdecimal():  # Ray itself would wait for minutes if nothing listens there
+            socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
         # Ray adds the current folder to the import path of its workers, and others may be able to write to ours.
         with contextlib.chdir(empty):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, ValueError, RuntimeError) as error:
         shutil.rmtree(empty, ignore_errors=True)
         raise ConfigError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
-
-
-def _check_reachable(address: str) -> None:
-    """Raise `OSError` if nothing listens at the address; Ray itself would wait for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()

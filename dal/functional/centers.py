@@ -116,7 +116,7 @@ class Centers:
             )
             possible = table.sub_(spare) <= bound[:, None]
             i, k = possible.nonzero(as_tuple=True)
-            if len(i) > 4 * len(near) + 64:
+            if len(i) > 4 * len(near) + 64:  # differences of so many pairs would cost more than float64 products
                 i, k = self._narrowed(rows[part], possible, start)
             squared = self._differences(rows[part][i], k + start)
             best[part] = best[part].scatter_reduce(0, i, squared, "amin")

@@ -201,6 +201,7 @@ def _greedy(points: DensePoints, mass: Tensor, k: int, generator: torch.Generato
     """
     m, trials = len(points), 2 + int(math.log(k))
     table = by_blocks(lambda rows: points[rows].squared_distances(points), m, m, points.device).double()
+    # All random numbers at once: one transfer to the device instead of one in each step.
     clocks = torch.empty(k, m, dtype=torch.float64).exponential_(generator=generator).to(points.device)
     gap = torch.full_like(mass, torch.inf)
     rate, free = mass, torch.ones_like(mass)

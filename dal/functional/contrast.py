@@ -38,21 +38,16 @@ def neighbor_divergence(
     if others.shape[1] != log_probs.shape[1] or len(indices) != len(log_probs) or not indices.shape[1]:
         shapes = f"{tuple(log_probs.shape)}, {tuple(others.shape)} and {tuple(indices.shape)}"
         raise ValueError(f"log_probs, others and indices must be (N, C), (L, C) and (N, k), not {shapes}")
-    divergence = _binary_divergence if multilabel else _divergence
     out = log_probs.new_empty(len(log_probs))
     for rows in blocks(len(log_probs), indices.shape[1] * log_probs.shape[1], log_probs.device):
-        neighbors = others[indices[rows]]  # (B, k, C)
-        out[rows] = divergence(neighbors, log_probs[rows, None]).mean(1)
-    return out.clamp_min(0)  # rounding
-
-
-def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
-    return (log_q.exp() * (log_q - log_p)).sum(-1)
-
-
-def _binary_divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
-    against_q, against_p = _log_complement(log_q), _log_complement(log_p)
-    return (log_q.exp() * (log_q - log_p) + against_q.exp() * (against_q - against_p)).mean(-1)
+        log_q, log_p = others[indices[rows]], log_probs[rows, None]  # (B, k, C) neighbours, (B, 1, C) rows
+        terms = log_q.exp() * (log_q - log_p)
+        if multilabel:
+            against_q, against_p = _log_complement(log_q), _log_complement(log_p)
+            out[rows] = (terms + against_q.exp() * (against_q - against_p)).mean(-1).mean(1)
+        else:
+            out[rows] = terms.sum(-1).mean(1)
+    return out.clamp_min(0)  # a divergence of nearly equal predictions may be rounded to below 0
 
 
 def _log_complement(log_p: Tensor) -> Tensor:
@@ -120,6 +115,7 @@ def _scaled(values: Tensor, free: Tensor) -> Tensor:
 def _next_to_run_out(clock: Tensor, relevance: Tensor, free: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """First free clock to run out (1,), and the work left on all clocks at that time (N,)."""
     highest = torch.where(free, relevance, 0).amax()
+    # Relative to the highest, so that a large gamma cannot overflow; only the ratios of the speeds matter.
     speed = torch.where(highest > 0, relevance / highest, 1).pow(gamma) * free
     time = torch.where(speed > 0, clock / speed, torch.inf)
     pick = time.argmin().view(1)

@@ -144,4 +144,5 @@ def _divergence(p: Tensor, log_p: Tensor) -> Tensor:
     """Contribution of each class to the mean divergence from the mean, (B, C). Overwrites p (B, K, C)."""
     mean = p.mean(1)  # (B, C)
     mean_log_mean = mean.clamp_min(torch.finfo(mean.dtype).tiny).log_().mul_(mean)
+    # By Jensen's inequality no class contributes less than 0: clamping each removes rounding errors before the sum.
     return p.mul_(log_p).mean(1).sub_(mean_log_mean).clamp_min_(0)

@@ -45,7 +45,7 @@ def draw_without_replacement(
     N = len(weights)
     n = chosen(n, N, "rows")
     clock = torch.empty(N, dtype=torch.float64).exponential_(generator=generator).to(weights.device)
-    is_positive = weights > 0
+    is_positive = weights > 0  # apart from the others: the time of a tiny weight may be infinite, as that of weight 0
     positive, zero = is_positive.nonzero().flatten(), (~is_positive).nonzero().flatten()
     time = clock[positive] / weights[positive].double()
     return torch.cat([positive[time.argsort(stable=True)], zero[clock[zero].argsort(stable=True)]])[:n]

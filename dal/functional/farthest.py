@@ -204,12 +204,14 @@ class FarthestFirst:
 
     def _next_stop(self, start: int) -> int:
         """Index of the center before which the next measurement ends, for rows measured up to `start`."""
+        # Growing steps: most rows fall below the threshold after a few centers, and the others need few measurements.
         return min(4 * max(start, 64), len(self.centers))
 
     def _lower(self, rows: Tensor, squared: Tensor) -> None:
         """Lower the bounds of the rows to `squared` where that is smaller."""
         old = self.upper[rows]
         lowered = squared < old
+        # A lowered bound comes from the table or from float32, so it is no longer the exact float64 value.
         self.upper[rows] = torch.where(lowered, squared.clamp_min(0), old)
         self.exact[rows] = self.exact[rows].where(~lowered, self.exact.new_zeros(()))
 
@@ -258,6 +260,7 @@ class FarthestFirst:
             count = min(2 * count, TIED)
 
     def _make_exact(self, rows: Int64[Tensor, " R"]) -> Float[Tensor, " R"]:
+        # Rows are measured together from the center that the least advanced one lacks; known values cap the result.
         start = int(self.exact[rows].min())
         known = self.exact[rows] > 0
         below = self.upper[rows].where(known, self.upper.new_tensor(torch.inf))

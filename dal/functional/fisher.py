@@ -137,6 +137,7 @@ def _class_factors(p: Tensor, rank: int, multilabel: bool) -> Tensor:
     variances = _variances(p, multilabel)
     factors = _binary_factors(variances, rank) if multilabel else _cholesky_factors(p, rank)
     kept = factors.square().sum((1, 2))
+    # A row predicted with certainty has no information and no factors: 0 instead of 0 / 0.
     stretch = torch.where(kept > 0, variances.sum(1) / kept.clamp_min(_TINY), 0).sqrt()
     return factors * stretch[:, None, None]
 
@@ -147,7 +148,9 @@ def _cholesky_factors(p: Tensor, rank: int) -> Tensor:
     With t_j the total probability of the classes after j, column j is sqrt(p_j t_j / t_{j-1}) at j, and
     -p_i sqrt(p_j / (t_j t_{j-1})) at each later i.
     """
+    # The formula needs rows of sum 1, which predictions are only up to rounding. Stable: ties are alike on all devices.
     p, order = (p / p.sum(1, keepdim=True)).sort(stable=True, dim=1, descending=True)
+    # Summed from the smallest on, not as 1 - cumsum: the tail of a confident row would be lost to cancellation.
     before = p.flip(1).cumsum(1).flip(1)  # t_{j-1}: class j and those after it
     after = torch.nn.functional.pad(before[:, 1:], (0, 1))  # t_j
     share = (p / before.clamp_min(_TINY)).sqrt()[:, :rank]
@@ -289,7 +292,7 @@ class _Woodbury:
     def __init__(self, rows: FisherFactors, information: Tensor, wanted: Tensor, careful: bool) -> None:
         self.rows, self.wanted, self.careful = rows, wanted, careful
         self.clear = torch.ones((), dtype=torch.bool, device=wanted.device)
-        lower, failed = torch.linalg.cholesky_ex(information)
+        lower, failed = torch.linalg.cholesky_ex(information)  # M once; its inverse is updated from here on
         if bool(failed):
             raise SelectionError("the Fisher information is numerically singular: increase regularisation")
         self.inverse = torch.cholesky_inverse(lower)
@@ -317,6 +320,7 @@ class _Woodbury:
 
     def losses(self, kept: Tensor) -> Tensor:
         """Increase of the objective if each row were removed, (m,); valid where `kept` (m,) is true."""
+        # With W'W = (1 - V M^-1 V')^-1, the increase is the trace of W (V M^-1 F M^-1 V') W'.
         roots = self._inverse_roots(_identity_plus(self.inside, -1), kept)
         raised: Tensor = (roots @ self.outside).mul_(roots).sum((1, 2))
         return raised
@@ -336,6 +340,8 @@ class _Woodbury:
         pulled = self.wanted @ u
         towards, within = self.inverse @ pulled, u.T @ pulled
         self.inverse -= sign * u @ u.T
+        # With M'^-1 = M^-1 - s U U', M'^-1 F M'^-1 is M^-1 F M^-1 plus B U' + U B', with B the second half of `both`:
+        # one product with V gives what both matrices of every row need.
         both = torch.cat([u, u @ within / 2 - sign * towards], 1)  # (P, 2 R)
         for place, v in self._places():
             a, b = (v @ both).chunk(2, -1)  # each (B, R, R)

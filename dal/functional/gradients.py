@@ -45,20 +45,19 @@ def expected_gradient_length(
 
     def lengths(rows: slice) -> Tensor:
         p, h = probs[rows].double(), features[rows].double()
-        expected = (p * (1 - p)).sum(1).sqrt() if multilabel else _residual(p)
+        if multilabel:
+            expected = (p * (1 - p)).sum(1).sqrt()
+        else:  # sum_c p_c |p - e_c|, (B,)
+            likely = p.argmax(1, keepdim=True)
+            length = (_of_others(p, likely).square() + _of_others(p.square(), likely)).sqrt()  # (B, C)
+            expected = (p * length).sum(1)
         return (expected * (h.square().sum(1) + 1).sqrt()).to(features.dtype)
 
+    # Both are checked as a whole afterwards: a NaN only makes its own row NaN.
     result = by_blocks(lengths, len(features), 2 * (features.shape[1] + probs.shape[1]), features.device)
     finite(probs, "probs")
     finite(features, "features")
     return result
-
-
-def _residual(p: Tensor) -> Tensor:
-    """`sum_c p_c |p - e_c|`, (B,)."""
-    likely = p.argmax(1, keepdim=True)
-    length = (_of_others(p, likely).square() + _of_others(p.square(), likely)).sqrt()  # (B, C)
-    return (p * length).sum(1)
 
 
 def _of_others(values: Tensor, largest: Tensor) -> Tensor:

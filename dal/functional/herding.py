@@ -161,7 +161,7 @@ class _Herder:
         if good:
             picks = places[:good]
             self._take(rows[picks], torch.stack(steps[:good]).gather(1, picks[:, None]).squeeze(1), kernel[picks])
-        if good < count:
+        if good < count:  # the gains of the first invalid step account for all valid picks, so they are exact bounds
             self.bounds[rows] = steps[good]
             self.seen[rows] = 2 * self.made + 1
         return self.pace.all_held(count, good)
@@ -216,6 +216,7 @@ class _Herder:
             with true_float32():
                 kernel = norms.addmm_(moved, self.moved.T, alpha=2 * scale).clamp_max_(0).exp_()
                 gains = kernel.sub_(now).clamp_min_(0) @ weights
+            # Raised by more than the rounding of the sum, so that it stays an upper bound of the exact gain.
             self.bounds[rows[some]] = gains.double() * (1 + 1e-5) + 1e-7 * self.weights.sum()
         self.seen[rows] = 2 * self.made
 
@@ -235,6 +236,7 @@ class _Herder:
 
     @staticmethod
     def _rounded(sums: Tensor) -> Tensor:
+        # To a grid, so that sums in another order (other block sizes, another device) give the same ties.
         return sums.div_(_GRAIN).round_().mul_(_GRAIN)
 
 

@@ -57,7 +57,7 @@ def _joined(x: Tensor, k: int) -> Tensor:
     """Cluster of each row by average linkage, (N,)."""
     from scipy.cluster.hierarchy import fcluster, linkage  # imported here because it is slow
 
-    if k >= len(x):
+    if k >= len(x):  # k of 1 and of N need no linkage, and a linkage of a single row is an error
         return torch.arange(len(x), device=x.device)
     if k == 1:
         return torch.zeros(len(x), dtype=torch.int64, device=x.device)

@@ -34,7 +34,6 @@ EPIG of a target like row 2: two labels drawn from one sample agree on class 0 w
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -260,8 +259,9 @@ class _Search:
         sample_weights = labelings.weight @ posterior  # (K,)
         order = self.bound.argsort(descending=True, stable=True)[: len(self.bound) - len(chosen)]
         largest = -torch.inf
-        for some in _row_blocks(len(order), len(posterior) * self.log_p.shape[2], self.log_p.device):
-            rows = order[some]
+        block = next(blocks(len(order), len(posterior) * self.log_p.shape[2], self.log_p.device))
+        # At least `_ROWS` rows at once: `_expected_entropy` splits blocks by labelings if they are too large.
+        for rows in order.split(max(_ROWS, block.stop)):
             if not self.exhaustive and float(self.bound[rows[0]]) < largest - 2 * self.slack:
                 break
             entropy = _expected_entropy(self.log_p[rows], posterior, labelings.weight)
@@ -310,7 +310,9 @@ class _Labelings:
         """Extend each labeling by a label of one more row, log_p (K, C), drawn from its sample."""
         K, C = log_p.shape
         total = log_p.exp().cumsum(1)[self.number % K]  # (M, C)
+        # One number per initial draw, also for dropped ones, so that dropping some does not change the others.
         uniform = torch.rand(self.draws, generator=generator, dtype=torch.float64).to(total)[self.number, None]
+        # Inverse of the cumulative distribution; scaled by the last entry, because rounding keeps it from being 1.
         label = (total <= uniform * total[:, -1:]).sum(1).clamp_max_(C - 1)  # (M,)
         return replace(self, log_likelihood=self.log_likelihood + log_p.T[label])
 
@@ -328,12 +330,6 @@ class _Labelings:
     def __getitem__(self, places: Tensor) -> "_Labelings":
         number = self.number[places] if self.draws else self.number
         return _Labelings(self.log_likelihood[places], self.weight[places], number, self.draws)
-
-
-def _row_blocks(rows: int, width: int, device: torch.device) -> Iterator[slice]:
-    """Blocks of at least `_ROWS` rows; `_expected_entropy` splits them further by labelings if they are too large."""
-    for start in range(0, rows, step := max(_ROWS, next(blocks(rows, width, device)).stop)):
-        yield slice(start, min(start + step, rows))
 
 
 def _expected_entropy(log_p: Tensor, posterior: Tensor, weights: Tensor) -> Tensor:

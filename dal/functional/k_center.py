@@ -117,7 +117,7 @@ def farthest_others(
     """
     free = torch.ones(len(x), dtype=torch.bool, device=x.device)
     free[chosen] = False
-    others = free.nonzero().flatten()
+    others = free.nonzero().flatten()  # the chosen, at distance 0, would compete with duplicates of centers
     near = x[chosen] if centers is None else torch.cat([centers, x[chosen]])
     return others[k_center_greedy(x[others], n, centers=near).positions]
 
@@ -175,17 +175,18 @@ def _bounds(centers: Centers, searched: int, bounds: Bounds | None, chunk: int |
     upper = torch.full((len(points),), torch.inf, dtype=torch.float64, device=points.device)
     if searched:
         if chunk is None:
-            parts = blocks(len(points), max(1, points.width // 2), points.device)
+            parts = blocks(len(points), max(1, points.width // 2), points.device)  # 2 MiB on a CPU
         else:
             parts = (slice(start, min(start + chunk, len(points))) for start in range(0, len(points), chunk))
         for part in parts:
             upper[part] = centers.bounds(points[part], slice(0, searched))
-    if not bool(upper.isfinite().all()):
+    if not bool(upper.isfinite().all()):  # infinite also if nothing was measured, so the points themselves decide
         check_finite(points)
     upper.clamp_min_(0)
     if bounds is None:
         return upper
     known = bounds.squared.to(upper.device)
+    # Raised by one rounding: bounds may have been stored in float32, and a bound must not be below the true value.
     return torch.minimum(upper, known.double() * (1 + torch.finfo(known.dtype).eps))
 
 

@@ -110,10 +110,11 @@ def _k_nearest(points: Points, others: Points, k: int, *, themselves: bool) -> t
         block = points[rows]
         candidates = search.smallest(block, count, rows.start if themselves else None)
         exact = _exact(block, others, candidates.indices, candidates.may_be_among(k))
+        # First by index, then stably by distance, so that ties go to the lowest index.
         order = candidates.indices.argsort(1)
         order = order.gather(1, exact.gather(1, order).argsort(dim=1, stable=True))[:, :k]
         squared[rows], indices[rows] = exact.gather(1, order), candidates.indices.gather(1, order)
-        if count < available:
+        if count < available:  # a point that is no candidate is no nearer than the last one
             nearer = candidates.lower[:, -1] <= squared[rows, -1] * (1 + 4 * ROUNDING * search.eps)
             unsure.append(nearer.nonzero().flatten() + rows.start)
     left = torch.cat(unsure)

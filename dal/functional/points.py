@@ -167,6 +167,7 @@ class OuterPoints:
         with true_float32():
             mean = self.a.T @ self.b / len(self)  # (C, D)
 
+            # <a (x) b, mean> = a' mean b, so that no outer product is formed.
             def distance(block: slice) -> Tensor:
                 a, b = self.a[block], self.b[block]
                 norms = a.square().sum(1) * b.square().sum(1)
@@ -314,6 +315,7 @@ def _by_blocks(points: Points, function: Callable[[slice], Tensor]) -> Tensor:
 
 def _outer_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """Squared length of a (x) b - c (x) d from differences and means of the factors; exactly 0 for equal factors."""
+    # a (x) b - c (x) d = da (x) mb + ma (x) db, whose squared length expands into inner products of the factors.
     da, db, ma, mb = a - c, b - d, (a + c) / 2, (b + d) / 2
     squared = da.square().sum(1) * mb.square().sum(1) + ma.square().sum(1) * db.square().sum(1)
     return (squared + 2 * (da * ma).sum(1) * (db * mb).sum(1)).clamp_min_(0)

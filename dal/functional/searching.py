@@ -53,26 +53,22 @@ def searching_order(points: Points, centers: Points, n: int) -> tuple[Int64[Tens
     origin, tried = centers.origin(), spread[:TRIED]
     sample = measured(points[torch.arange(S, device=points.device) * N // S], origin)
     table = sample.table(measured(centers[tried], origin))  # (S, tried)
+    squared, mutual = table.amin(1), sample.table(sample)  # (S,), (S, S)
     with one_thread():
-        last = _last_distance(table.amin(1), sample.table(sample), min(S - 1, S * (n + 256) // N + 1))
-        chosen = _most_covering((table <= last).to(table.dtype))
+        # The sample's share of n picks and of 256 more: with a smaller distance, fewer points count as ruled out.
+        for _ in range(min(S - 1, S * (n + 256) // N + 1)):
+            squared = torch.minimum(squared, mutual[squared.argmax().view(1)][0])
+        chosen = _most_covering((table <= squared.amax()).to(table.dtype))
     rest = torch.ones(L, dtype=torch.bool, device=centers.device)
     rest[tried[chosen]] = False
     return torch.cat([tried[chosen], spread[rest[spread]]]), len(chosen)
-
-
-def _last_distance(squared: Tensor, table: Tensor, steps: int) -> Tensor:
-    """Largest squared distance left after `steps` picks from the sample."""
-    for _ in range(steps):
-        squared = torch.minimum(squared, table[squared.argmax().view(1)][0])
-    return squared.amax()
 
 
 def _most_covering(near: Tensor) -> Int64[Tensor, " S"]:
     """Greedy cover: columns of a 0/1 matrix (S, T), each with the most ones in rows not covered by earlier columns."""
     left, gains, chosen = near.new_ones(len(near)), [], []
     columns = near.T.contiguous()
-    for _ in range(min(SEARCHED, near.shape[1])):
+    for _ in range(min(SEARCHED, near.shape[1])):  # to the end: a test for `gain` would synchronise in every step
         gain, best = (columns @ left).max(0, keepdim=True)
         gains.append(gain)
         chosen.append(best)

@@ -312,9 +312,9 @@ def _first_to_run_out(work: Tensor, speed: Tensor, table: _Table, limit: Tensor,
         rows, block = rows[:valid], block[:valid]
         found.append(rows)
         spans.append(block)
-        if valid == in_time < len(picks):
+        if valid == in_time < len(picks):  # the next clock runs out after the limit
             break
-        if valid < in_time:
+        if valid < in_time:  # a row of the table was missing: repeat from there with that row
             work, speed = _after_picks(*before, table.lines[rows], block)
             work.clamp_min_(TINY)
         passed, wanted = passed + block.sum(), wanted - valid

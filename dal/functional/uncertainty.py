@@ -23,7 +23,9 @@ def least_confidence(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -
     >>> least_confidence(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.5, 0.0]]))
     tensor([0.3000, 0.5000])
     """
-    return _by_blocks(_binary_least_confidence if multilabel else _least_confidence, probs)
+    if multilabel:
+        return _by_blocks(lambda p: torch.minimum(p, 1 - p).mean(-1), probs)
+    return _by_blocks(_least_confidence, probs)
 
 
 @torch.no_grad()
@@ -38,7 +40,9 @@ def margin(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[Te
     >>> margin(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.5, 0.0]]))
     tensor([0.5000, 0.0000])
     """
-    return _by_blocks(_binary_margin if multilabel else _margin, probs, times=2)
+    if multilabel:
+        return _by_blocks(lambda p: (2 * p - 1).abs_().mean(-1), probs, times=2)
+    return _by_blocks(_margin, probs, times=2)
 
 
 @torch.no_grad()
@@ -53,8 +57,13 @@ def entropy(probs: Float[Tensor, "N C"], *, multilabel: bool = False) -> Float[T
     >>> entropy(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
     tensor([0.6931, 0.0000])
     """
-    total = _by_blocks(_binary_total if multilabel else _total, probs, shows=True)
-    nats = (0 - total).clamp_min_(0)  # a probability may be rounded to above 1
+
+    def total(p: Tensor) -> Tensor:
+        terms = _p_log_p(p).add_(_p_log_p(1 - p)) if multilabel else _p_log_p(p)
+        return terms.mv(p.new_ones(p.shape[1]))  # not `sum`: reductions along short rows are slow
+
+    totals = _by_blocks(total, probs, shows=True)
+    nats = (0 - totals).clamp_min_(0)  # a probability may be rounded to above 1
     return nats.div_(probs.shape[1]) if multilabel else nats
 
 
@@ -84,10 +93,6 @@ def _least_confidence(probs: Tensor) -> Tensor:
     return probs.amax(-1).neg_().add_(1)
 
 
-def _binary_least_confidence(probs: Tensor) -> Tensor:
-    return torch.minimum(probs, 1 - probs).mean(-1)
-
-
 def _margin(probs: Tensor) -> Tensor:
     """Two running maxima over contiguous class columns: several times faster than a sort or topk per row."""
     if probs.shape[1] == 1:
@@ -100,19 +105,6 @@ def _margin(probs: Tensor) -> Tensor:
         torch.maximum(second, lesser, out=second)
         torch.maximum(best, column, out=best)
     return best.sub_(second)
-
-
-def _binary_margin(probs: Tensor) -> Tensor:
-    return (2 * probs - 1).abs_().mean(-1)
-
-
-def _total(probs: Tensor) -> Tensor:
-    """Sum of p log p, (B,)."""
-    return _p_log_p(probs).mv(probs.new_ones(probs.shape[1]))
-
-
-def _binary_total(probs: Tensor) -> Tensor:
-    return _p_log_p(probs).add_(_p_log_p(1 - probs)).mv(probs.new_ones(probs.shape[1]))
 
 
 def _p_log_p(probs: Tensor) -> Tensor:

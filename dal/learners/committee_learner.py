@@ -32,6 +32,7 @@ def consensus(mc_logits: Tensor, multilabel: bool = False) -> Tensor:
     """Return finite logits (N, C) of the mean probability over the members, from mc_logits (N, K, C)."""
     count = math.log(mc_logits.shape[1])
     mean: Tensor = log_probs(mc_logits, multilabel).logsumexp(1) - count
+    # The log-odds of the mean, log p - log (1 - p), from both logarithms: 1 - p would cancel near 1.
     return mean - (log_probs(-mc_logits, True).logsumexp(1) - count) if multilabel else mean
 
 
@@ -100,7 +101,7 @@ class CommitteePredictor(Predictor):
 
     def _read(self, data: Prepared, rows: Tensor, raw: frozenset[str], **options: Any) -> dict[str, Tensor]:
         """The members' logits for one block of rows, keyed "member 0", ..., and the label-free outputs."""
-        free = raw - COMPUTED
+        free = raw - COMPUTED  # equal for all members, so the first one reads them along with its logits
         first, *others = self.members
         outputs = first.outputs(data, rows, {"logits"} | free, **options)
         read = {_member(0): outputs.logits} | {name: outputs[name] for name in free}

@@ -63,7 +63,8 @@ class Collector:
                 f"{', '.join(sorted(closure(provides)))}"
             )
         self.gathered = sources(names)
-        self.raw = frozenset(REDUCTIONS.get(name, name) for name in self.gathered)  # what each batch must compute
+        # What each batch must compute: reductions are gathered in place of the samples, which are K times as large.
+        self.raw = frozenset(REDUCTIONS.get(name, name) for name in self.gathered)
         self.length = length
         self._multilabel = multilabel
         self._device = torch.device(device)
@@ -76,7 +77,7 @@ class Collector:
             value = computed[REDUCTIONS.get(name, name)].float()
             if name in REDUCTIONS:
                 value = reduce_samples(name, value, self._multilabel)
-            if name not in self._tensors:
+            if name not in self._tensors:  # only a first batch tells the shape; a retry of it finds them allocated
                 self._tensors[name] = self._allocate(name, value)
             self._tensors[name][index.to(self._device)] = value.to(self._device)
 
@@ -97,7 +98,7 @@ class Collector:
                 except RuntimeError as error:
                     if not out_of_memory(error):
                         raise
-                self._device = torch.device("cpu")
+                self._device = torch.device("cpu")  # the model leaves too little room: all outputs move
                 self._tensors = {gathered: tensor.cpu() for gathered, tensor in self._tensors.items()}
                 torch.cuda.empty_cache()
             try:
@@ -158,19 +159,22 @@ def run_pass(
     )
     lengths = prepared.lengths[rows]
     order = lengths.argsort(descending=True, stable=True)  # longest first, so that memory runs out early or never
-    costs = lengths[order].tolist()
+    costs = lengths[order].tolist()  # as a list: reading a tensor element by element is slow
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
     with evaluating(module), torch.inference_mode(), autocast_to(device, precision):
         while start < len(rows):
             stop = min(len(rows), start + max(1, budget // max(1, costs[start])))
             batch = prepared.batch(rows[order[start:stop]].tolist())
-            generator = _generator(seed, start, collector.raw)
+            # Samples of their own for each batch; with joint samples, the same ones for all, as they are one model.
+            own = 0 if "joint_mc_logits" in collector.raw else start
+            state = np.random.SeedSequence((seed, own)).generate_state(1, np.uint64)[0]
+            generator = torch.Generator().manual_seed(int(state))
             if not _gathered(module, batch, collector, order[start:stop], samples, generator):
                 budget = _halved_budget(stop - start, costs[start])
                 if device.type == "cuda":
-                    torch.cuda.empty_cache()
-                monitor.halved(budget)
+                    torch.cuda.empty_cache()  # blocks cached for the failed batch do not fit smaller ones
+                monitor.halved(budget)  # recorded by the session: later passes start with it
                 continue
             monitor.advanced(stop - start)
             start = stop
@@ -222,17 +226,10 @@ def _halved_budget(rows: int, length: int) -> int:
     return max(1, rows * length // 2)
 
 
-def _generator(seed: int, start: int, names: frozenset[str]) -> torch.Generator:
-    """The generator of a batch's samples: its own, or the same one for all batches if the samples are joint."""
-    batch = 0 if "joint_mc_logits" in names else start
-    state = np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state))
-
-
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Context manager that sets a module to evaluation mode and then restores the mode of every submodule."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(part, part.training) for part in module.modules()]  # frozen parts may be in evaluation mode on purpose
     module.eval()
     try:
         yield

@@ -123,6 +123,7 @@ def fit_linear_head(
         multilabel=multilabel,
         start=solution,
     )
+    # float32 suffices for predictions; float64 is for the fit, whose gradients become small differences.
     weight, bias = solution[:, :-1].float().contiguous(), solution[:, -1].float().contiguous()
     return LinearHead(mean, scale, weight, bias, fitted)
 
@@ -171,7 +172,7 @@ class ProbePredictor(Predictor):
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = torch.device("cpu") if self.head is None else self.head.weight.device
         collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
-        sampled = None
+        sampled = None  # weights drawn once for all rows, so that sample k is the same function for every row
         if self.head is not None and any("mc_logits" in name for name in collector.raw):
             sampled = self.head.posterior.draw(self.samples, seed)
         width = vectors.shape[-1]
@@ -253,6 +254,7 @@ def _computed(
     computed |= {"features": features, "logits": head.logits(features)}
     if sampled is not None:
         drawn = sampled.logits(features, computed["logits"])  # (N, K, C)
+        # Samples of weights are joint by nature, unlike dropout masks: both names stand for the same tensor.
         computed |= {"mc_logits": drawn, "joint_mc_logits": drawn}
     return {name: value for name, value in computed.items() if name in names}
 
@@ -335,7 +337,7 @@ class ProbeLearner(Learner):
         """Fit the head to the labeled rows."""
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
         vectors = embedded(data, self._embedder(), monitor)
-        mean, scale = vectors.moments
+        mean, scale = vectors.moments  # of all rows: those of a few labeled rows would change in every round
         head = fit_linear_head(
             vectors.inputs[rows.cpu()].float(),
             targets,

@@ -104,6 +104,7 @@ def make_estimator(name: str, seed: int, classes: int = 2, each: bool = False) -
     if not hasattr(estimator, "fit") or not hasattr(estimator, "predict_proba"):
         raise ConfigError(f"{name} has no fit or no predict_proba, so it cannot be a member of a committee")
     params = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    # With the suffix, the seed of an estimator inside a pipeline or a calibrated classifier.
     seeded = {key: seed for key in params if key == "random_state" or key.endswith("__random_state")}
     return estimator.set_params(**seeded) if seeded else estimator
 
@@ -143,28 +144,20 @@ class Member:
 
     def logits(self, vectors: Any) -> np.ndarray:
         """Return finite log-probabilities (N, C) of vectors (N, D), dense or sparse; log-odds when multi-label."""
-        parts = [
-            aligned(_probabilities(estimator, seen, vectors), seen, 2 if self.multilabel else self.classes)
-            for estimator, seen in zip(self.estimators, self.seen, strict=True)
-        ]
-        logs = [np.log(part) for part in parts]
+        logs = []
+        for estimator, seen in zip(self.estimators, self.seen, strict=True):
+            # Estimators of a single class were not fitted: scikit-learn refuses to, and the class is certain anyway.
+            probs = estimator.predict_proba(vectors) if len(seen) > 1 else np.ones((vectors.shape[0], 1))
+            logs.append(np.log(aligned(probs, seen, 2 if self.multilabel else self.classes)))
         return np.stack([part[:, 1] - part[:, 0] for part in logs], 1) if self.multilabel else logs[0]
 
 
 def aligned(probs: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
     """Expand probabilities (N, S) of the seen classes to (N, C), clipped below at `FLOOR` and normalised."""
-    out = np.full((len(probs), classes), FLOOR)
+    out = np.full((len(probs), classes), FLOOR)  # not 0: a class without labels so far remains possible
     out[:, seen] = np.maximum(probs, FLOOR)
     out /= out.sum(1, keepdims=True)
     return out
-
-
-def _probabilities(estimator: Any, seen: np.ndarray, vectors: Any) -> np.ndarray:
-    """Probabilities (N, S) of the seen classes; 1 if there is only one."""
-    if len(seen) == 1:
-        return np.ones((vectors.shape[0], 1))
-    probs: np.ndarray = estimator.predict_proba(vectors)
-    return probs
 
 
 def fit_members(
@@ -215,6 +208,7 @@ def _fit_member(
         counts = torch.ones(len(targets), dtype=torch.int64)
         if bootstrap:
             counts = resamples(targets, 1, generator, multilabel=multilabel, weights=weights)[0]
+        # Rows are repeated rather than weighted by their counts, since some estimators refuse weights.
         rows = torch.arange(len(targets)).repeat_interleave(counts * (weights > 0))
     else:  # the estimator has no sample_weight: draw rows in proportion to their weight instead
         rows = torch.multinomial(weights.double(), len(weights), replacement=True, generator=generator).sort().values

@@ -170,6 +170,7 @@ class LLMPredictor(Predictor):
             }
         if self.learner.mode == "consistency":
             votes, replies = asks.votes(texts, near, self.learner.samples, monitor=monitor)
+            # One readable vote is enough for a prediction, so a row counts as unparsed only if none is.
             unparsed = {row: replies[row] for row in (votes < 0).all(1).nonzero().flatten().tolist()}
             self.unparsed_responses = {
                 row: "\n\n".join(each.verbatim for each in some) for row, some in unparsed.items()
@@ -306,6 +307,7 @@ class LLMLearner(Learner):
         counts = torch.ones(len(rows)) if weights is None else checked_weights(weights, len(rows))
         labeled = zip(rows.tolist(), labels.tolist(), counts.tolist(), strict=True)
         shots = tuple(Example(data.texts[row], data.classes[code]) for row, code, weight in labeled if weight)
+        # An empty pool rather than None, which would stand for a predictor that was not fitted.
         pool = ExamplePool(shots if self.examples else (), self.examples, self.encoder)
         return LLMPredictor(self, data.classes, pool)
 

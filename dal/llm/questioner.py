@@ -66,6 +66,7 @@ class Questioner:
         for start in range(0, len(texts), size):
             near = dict.fromkeys(each for some in examples[start : start + size] for each in some)
             some, budget = texts[start : start + size], self.max_tokens * size
+            # An example must not give away the label of another text in the same request.
             near = dict.fromkeys(each for each in near if each.text not in some)
             requests.append(self.task.request("verbalized_many", some, list(near), max_tokens=budget))
         return requests
@@ -123,6 +124,7 @@ class Questioner:
                 f"{type(self.client).__name__} does not provide label probabilities: use LocalClient, or the mode "
                 "verbalized or consistency"
             )
+        # The bias of the model depends on the examples in the prompt, so it is measured for each list of them.
         free = list(dict.fromkeys(tuple(near) for near in examples)) if calibrate else []
         asked = [*zip(texts, examples, strict=True), *((text, near) for near in free for text in CONTENT_FREE)]
         requests = [self.task.request("likelihood", [text], near) for text, near in asked]
@@ -140,7 +142,7 @@ class Questioner:
 
     def ask(self, requests: Sequence[Request], monitor: Monitor = SILENT) -> list[Reply]:
         """Return one reply per request. Equal requests are sent once."""
-        distinct, where = _distinct(requests)
+        distinct, where = _distinct(requests)  # duplicates would be billed twice, or wait for one another
         replies = self.client.complete(distinct, monitor=monitor) if distinct else []
         return [replies[i] for i in where]
 

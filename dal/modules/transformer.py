@@ -193,7 +193,10 @@ class TransformerClassifier(ActiveModule):
     def _two_rows(self) -> dict[str, Tensor]:
         """Probe batch: two rows of different lengths, without special tokens."""
         config = self.model.config
-        special = {value for name in dir(config) if name.endswith("_token_id") for value in _tokens(config, name)}
+        special: set[int] = set()
+        for name in dir(config):
+            value = getattr(config, name, None) if name.endswith("_token_id") else None
+            special.update(value if isinstance(value, list | tuple) else [value] if isinstance(value, int) else [])
         size = self.model.get_input_embeddings().weight.shape[0]
         ordinary = [token for token in range(min(size, len(special) + 8)) if token not in special][:6]
         ids = torch.tensor([(ordinary * 6)[:6], (ordinary[::-1] * 6)[:6]])
@@ -314,8 +317,3 @@ def _first(token: int | list[int] | None) -> int:
     if token is None:
         raise LearnerError("an encoder-decoder pools at its end token, but the config of this one has no eos_token_id")
     return token[0] if isinstance(token, list) else token
-
-
-def _tokens(config: Any, name: str) -> list[int]:
-    value = getattr(config, name, None)
-    return list(value) if isinstance(value, list | tuple) else [value] if isinstance(value, int) else []

@@ -30,7 +30,9 @@ def answer_pending(oracle: Oracle, session: Session, check: Callable[[], None] =
     rows = session.pending
     if not len(rows):
         return
-    predicted, record = _predicted(oracle, session, rows), _record(oracle, session)
+    predicted, record = _predicted(oracle, session, rows), None
+    if "record" in oracle.needs:
+        record = StoredAnswers(session.store.proposals, session.store.answers_before_batch)
     answers = oracle.answer_with_context(rows, session.pool, predicted, record)
     annotations = checked_annotations(oracle, answers, [session.pool.ids[row] for row in rows.tolist()])
     check()
@@ -69,13 +71,6 @@ def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
     outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
     logits: Tensor = outputs.logits.cpu()
     return logits > 0 if outputs.multilabel else logits.argmax(-1)
-
-
-def _record(oracle: Oracle, session: Session) -> StoredAnswers | None:
-    """Stored proposals, and answers before the current batch; None if the oracle does not need them."""
-    if "record" not in oracle.needs:
-        return None
-    return StoredAnswers(session.store.proposals, session.store.answers_before_batch)
 
 
 _Group = list[tuple[int, Annotation]]

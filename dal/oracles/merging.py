@@ -9,7 +9,7 @@ import numpy as np
 from dal.evaluation.cost import LLM
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
 from dal.oracle import StoredAnswers
-from dal.store.proposals import Proposal, latest
+from dal.store.proposals import latest
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Merger:
         for row, answer in record.answers.items():
             if not audited(row) or answer.kind != "answered" or answer.source == LLM:
                 continue
-            if not all(_confident(proposals.get((row, who)), threshold) for who in sure):
+            judged = [proposals.get((row, who)) for who in sure]
+            if not all(p is not None and p.confidence is not None and p.confidence >= threshold for p in judged):
                 continue
             given = [proposals.get((row, who)) for who in sources]
             votes.append([-1 if proposal is None else code.get(proposal.value, -1) for proposal in given])
@@ -88,7 +89,3 @@ class Merger:
         posterior = self.consensus.predict(codes)[0]
         best = int(posterior.argmax())
         return Merged(best, float(posterior[best]))
-
-
-def _confident(proposal: Proposal | None, threshold: float) -> bool:
-    return proposal is not None and proposal.confidence is not None and proposal.confidence >= threshold

@@ -1,7 +1,7 @@
 """Route rows to models first, and to a person where they are uncertain, disagree, or the row is audited."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,9 +126,16 @@ class Router(Oracle):
         predictions = self._of_classifier(ids, data, predicted, record)
         proposals = [(*each, *prediction) for *each, prediction in zip(*by_model, predictions, strict=True)]  # per row
         merger = self.merger(record, data)
-        merged = [self._merged(each, merger) for each in proposals]
+        merged: list[Merged | None] = [None] * len(ids)
+        for i, each in enumerate(proposals):
+            # The merger knows the error rates on rows on which all models are sure, so only such rows are merged.
+            if merger is not None and not any(self._unsure(one) for one in each):
+                merged[i] = merger.merge([one.value if isinstance(one.value, int) else None for one in each])
         routes = [self.route(*each) for each in zip(ids, proposals, merged, strict=True)]
-        answers = self._of_person(rows, data, torch.tensor([route != MODEL for route in routes], dtype=torch.bool))
+        asked = torch.tensor([route != MODEL for route in routes], dtype=torch.bool)
+        answers = dict.fromkeys(asked.nonzero().flatten().tolist(), Annotation(LATER))
+        if self.person is not None and answers:
+            answers = dict(zip(answers, _annotations(self.person, rows[asked], data), strict=True))
         return [_answer(each, answers.get(i), merged[i]) for i, each in enumerate(proposals)]
 
     def merger(self, record: StoredAnswers | None, data: Any) -> Merger | None:
@@ -158,12 +165,6 @@ class Router(Oracle):
             return MODEL
         return UNSURE if unanimous else DISAGREE
 
-    def _merged(self, annotations: Sequence[Annotation], merger: Merger | None) -> Merged | None:
-        """Merge the annotations of a row; None unless every model reaches the threshold."""
-        if merger is None or any(self._unsure(each) for each in annotations):
-            return None
-        return merger.merge([each.value if isinstance(each.value, int) else None for each in annotations])
-
     def _unsure(self, annotation: Annotation) -> bool:
         """Whether a model gave no answer or is below the threshold; the classifier states no confidence."""
         if annotation.source == CLASSIFIER:
@@ -181,13 +182,6 @@ class Router(Oracle):
         stored = [proposals.get((row, CLASSIFIER)) for row in ids]
         values = [code if old is None else _index(old.value, data) for old, code in zip(stored, current, strict=True)]
         return [() if value is None else (Annotation(value, CLASSIFIER, CLASSIFIER),) for value in values]
-
-    def _of_person(self, rows: Tensor, data: Any, asked: Tensor) -> Mapping[int, Annotation]:
-        """Position among `rows` -> the person's annotation, for the rows under the mask `asked` (n,)."""
-        positions = asked.nonzero().flatten().tolist()
-        if self.person is None or not positions:
-            return dict.fromkeys(positions, Annotation(LATER))
-        return dict(zip(positions, _annotations(self.person, rows[asked], data), strict=True))
 
 
 def _annotations(oracle: Oracle, rows: Tensor, data: Any) -> list[Annotation]:

@@ -60,7 +60,10 @@ def export(folder: Path, sections: Sequence[Section]) -> str:
             else:
                 title = part.label
                 cells = as_csv([[column.key for column in part.columns], *part.rows], digits=None)
-                files = {"csv": cells.encode("utf-8", "replace"), "json": _json(part).encode("utf-8")}
+                keys = [column.key for column in part.columns]
+                objects = [dict(zip(keys, map(_plain, row), strict=True)) for row in part.rows]
+                text = json.dumps(objects, indent=1) + "\n"
+                files = {"csv": cells.encode("utf-8", "replace"), "json": text.encode("utf-8")}
             for ending, content in files.items():
                 (partial / f"{name}.{ending}").write_bytes(content)
             index.append({"title": title, "files": [f"{name}.{ending}" for ending in files]})
@@ -69,15 +72,8 @@ def export(folder: Path, sections: Sequence[Section]) -> str:
     return ""
 
 
-def _json(table: Table) -> str:
-    """The table as a JSON list of objects; missing values and non-finite numbers are null."""
-    keys = [column.key for column in table.columns]
-    rows = [dict(zip(keys, map(_plain, row), strict=True)) for row in table.rows]
-    return json.dumps(rows, indent=1) + "\n"
-
-
 def _plain(value: object) -> object:
-    """A value that JSON can represent."""
+    """A value that JSON can represent; missing values and non-finite numbers are null."""
     if value is None or isinstance(value, str | bool) or number(value):
         return value
     return None if isinstance(value, float) else str(value)

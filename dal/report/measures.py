@@ -1,7 +1,7 @@
 """Metrics of a record of `metrics.jsonl`: their keys, display names and axes."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -102,14 +102,11 @@ def spent(records: Sequence[Mapping[str, Any]], over: str) -> list[float | None]
     """
     if over == "labels":
         return [figure_of(record, "labels") for record in records]
-    if over == "money":
-        return [_dollars(record) for record in records]
-    each = [[figure_of(record, key) for key in ("fit_seconds", "pass_seconds", "select_seconds")] for record in records]
-    known = [any(seconds is not None for seconds in parts) for parts in each]
-    sums = itertools.accumulate(sum(seconds or 0.0 for seconds in parts) for parts in each)
+    money = ("cost.labels", "cost.llm")
+    keys = money if over == "money" else ("fit_seconds", "pass_seconds", "select_seconds")
+    each = [[figure_of(record, key) for key in keys] for record in records]
+    known = [any(part is not None for part in parts) for parts in each]
+    sums: Iterable[float] = [sum(part or 0.0 for part in parts) for parts in each]
+    if over != "money":  # seconds are those of a round, whereas recorded costs are totals already
+        sums = itertools.accumulate(sums)
     return [total if some else None for total, some in zip(sums, known, strict=True)]
-
-
-def _dollars(record: Mapping[str, Any]) -> float | None:
-    parts = [figure_of(record, "cost.labels"), figure_of(record, "cost.llm")]
-    return sum(part or 0.0 for part in parts) if any(part is not None for part in parts) else None

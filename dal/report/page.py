@@ -56,9 +56,15 @@ def write_report(
     run = read(folder)
     metric = next((metric for metric in learning.PLOTTED if of_run(run, metric)), None)
     conclusions = verdicts(run, metric or "accuracy")
-    saving = None if metric is None else _best(run, metric, conclusions)
+    saving = None
     if metric is not None:
-        _write_learning_curve(run, metric, saving)
+        results = list(comparisons(run, metric).values())
+        if len(results) == 1 and conclusions[0].kind == "better":
+            saving = results[0]  # drawn only for a single strategy that beat the baseline
+        series = of_run(run, metric)
+        drawing = curves(series, METRICS[metric], width=720, height=420, note=band_words(series), saving=saving)
+        write_whole(run.folder / "learning_curve.svg", str(svg(drawing, name="curve", standalone=True)))
+        write_whole(run.folder / "learning_curve.png", png(drawing))
     sections = _sections(run, metric, saving, rows, maps)
     problem = export(run.folder, sections) if files else ""
     if problem:
@@ -94,19 +100,6 @@ def _sections(
     return [section for section in sections if section is not None]
 
 
-def _write_learning_curve(run: Run, shown: str, saving: CurveComparison | None) -> None:
-    series = of_run(run, shown)
-    drawing = curves(series, METRICS[shown], width=720, height=420, note=band_words(series), saving=saving)
-    write_whole(run.folder / "learning_curve.svg", str(svg(drawing, name="curve", standalone=True)))
-    write_whole(run.folder / "learning_curve.png", png(drawing))
-
-
-def _best(run: Run, metric: str, conclusions: Sequence[Conclusion]) -> CurveComparison | None:
-    """The comparison whose saving is drawn: that of a single strategy, if it beat the baseline."""
-    results = list(comparisons(run, metric).values())
-    return results[0] if len(results) == 1 and conclusions[0].kind == "better" else None
-
-
 @functools.cache
 def _template() -> Template:
     environment = Environment(
@@ -129,9 +122,10 @@ def _percent(value: object) -> str:
 def _render(
     run: Run, shown: str | None, conclusions: Sequence[Conclusion], sections: Sequence[Section], *, linked: bool
 ) -> str:
+    challengers = listed(run.challengers or run.strategies)
     return _template().render(
         run=run,
-        title=_title(run),
+        title=f"{challengers} against {run.baseline}" if run.baseline else challengers,
         facts=_facts(run),
         verdicts=conclusions,
         together=joint_statement(run, conclusions),
@@ -142,11 +136,6 @@ def _render(
         most_tabs=max((len(p.panels) for s in sections for p in s.parts if hasattr(p, "panels")), default=0),
         plot_style=Markup(STYLE),
     )
-
-
-def _title(run: Run) -> str:
-    names = listed(run.challengers or run.strategies)
-    return f"{names} against {run.baseline}" if run.baseline else names
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

@@ -71,11 +71,6 @@ def _draw(axes: Axes, common: tuple[type, str, str, float], shapes: Iterable[Sha
                 _write(axes, shape, style, color, rank)
 
 
-def _drawable(text: str) -> str:
-    """The text with non-printable characters replaced, and shortened to 200 characters."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in shortened(text, 200))
-
-
 def _write(axes: Axes, text: Text, style: Style, color: str, rank: int) -> None:
     """Draw text in the font shipped with matplotlib, which is wider and so drawn smaller, and without math mode."""
     options: dict[str, Any] = {"fontweight": "bold" if style.bold else "normal", "ha": _ANCHOR[text.anchor]}
@@ -84,7 +79,7 @@ def _write(axes: Axes, text: Text, style: Style, color: str, rank: int) -> None:
     axes.text(
         text.x,
         text.y,
-        _drawable(text.text),
+        "".join(char if char.isprintable() else "\ufffd" for char in shortened(text.text, 200)),
         fontsize=0.9 * style.size * _POINT,
         fontfamily="DejaVu Sans",
         parse_math=False,

@@ -1,7 +1,7 @@
 """Verdicts on the strategies as sentences, with the significance that the number of seeds allows."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dal.evaluation import CurveComparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
@@ -52,7 +52,9 @@ class Conclusion:
 def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
     """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
     compared = comparisons(run, metric)
-    chances = _chances(compared)
+    enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
+    corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
+    chances = {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
     conclusions = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
     ]
@@ -113,13 +115,6 @@ class _Chance:
 
     p: float
     compared: int
-
-
-def _chances(compared: Mapping[str, CurveComparison]) -> dict[str, _Chance]:
-    """Corrected p-values of the strategies that were compared over enough seeds."""
-    enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
-    corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
-    return {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
 
 
 def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, chance: _Chance | None) -> Conclusion:

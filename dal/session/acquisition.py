@@ -233,11 +233,12 @@ def select_rows(
             rows = torch.cat([candidates, labeled]) if acting.labeled_needs else candidates
             outputs = outputs_of(rows, all_needs(acting) | recorded, exact=reduced and not rescore)
             pool = outputs
-            if acting.labeled_needs:
+            if acting.labeled_needs:  # one pass for both: joint samples must be the same functions for all rows
                 pool, at_labeled = outputs.take(slice(len(candidates))), outputs.take(slice(len(candidates), None))
 
     with timed(seconds, "select"):
         if rescore:
+            # By position: in the order of the inexact scores, these would decide ties of the exact ones.
             best = choose(acting, query(pool, _RESCORED * n)).positions.cpu().sort().values
             exact = outputs_of(candidates[best], all_needs(acting), exact=True).to(pool.device)
             selection = choose(acting, query(exact, n))

@@ -73,6 +73,7 @@ class AnnotationLog:
         seen = store.written  # before reading: another thread may append to the store meanwhile
         given = torch.zeros(len(pool), dtype=torch.bool) if self._hide_labels else pool.known
         state = PoolState.initial(given, pool.labels, classes.blank)
+        # In this order: an answer ends a question, and a proposal counts only while there is no answer.
         state = state.with_asked(self.rows_of(store.pending))
         answers = store.answers
         check_stored_answers(answers, classes, store.path)
@@ -102,7 +103,7 @@ class AnnotationLog:
         alone = self._store.written == expected
         if labels or not alone:
             self._labels_changed()
-        if alone:
+        if alone:  # applying the change costs less than reading the whole store
             self.state, self._seen = change(self.state), expected
         else:
             self.state = self._restored()
@@ -119,7 +120,7 @@ class AnnotationLog:
         ids = list(self._pool.ids.take(batch.rows))
         scores = None if batch.scores is None else batch.scores.tolist()
         with self._store.changing():
-            if self.follow():
+            if self.follow():  # the batch was selected for a state that no longer holds
                 where = "the store" if self._store.path is None else self._store.path.parent
                 raise SessionError(f"{where} was changed meanwhile by another process: ask again")
             self._store.ask(ids, scores=scores, strategy=batch.strategy, details=batch.details)
@@ -147,6 +148,7 @@ class AnnotationLog:
         if store.round and (self._last is None or self._last.round != store.round):
             batch = store.batch(store.round)
             rows = self.rows_of(batch.rows)
+            # Rows missing in the data are left out of `rows`, so that scores could not be told apart any more.
             scores = None if batch.scores is None or len(rows) < len(batch.rows) else torch.tensor(batch.scores)
             try:
                 self._last = QueriedBatch.restored(batch.round, rows, scores, batch.strategy, batch.details)
@@ -194,6 +196,7 @@ class AnnotationLog:
                     for id, (i, (_, value)) in zip(ids, new.items(), strict=True)
                 ]
             )
+        # Outside the transaction: the state follows what was committed, never what was rolled back.
         answered = torch.tensor([row for row, _ in new.values()], dtype=torch.int64)
         values = [value for _, value in new.values()]
         self._apply(lambda state: self._with_answers(state, answered, values), events=len(new), labels=True)
@@ -205,6 +208,7 @@ class AnnotationLog:
             self.follow()
             self._store.propose(proposals)
         weighted = any(proposal.weight for proposal in proposals)
+        # Without a weight a proposal is not trained on, and the model need not be discarded.
         self._apply(lambda state: self._with_proposals(state, proposals), proposals=len(proposals), labels=weighted)
 
     def undo(self) -> int:
@@ -259,7 +263,7 @@ class AnnotationLog:
             held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self._pool.ids.arrow()).to_pylist()
             present = [id for id, inside in zip(ids, held, strict=True) if inside]
             _log.warning("%d rows with questions or answers are no longer in the pool", len(ids) - len(present))
-            return self._present(present)
+            return self._present(present)  # cannot fail again
 
     def _with_answers(self, state: PoolState, rows: Tensor, values: Sequence[Value | Skip]) -> PoolState:
         declined = torch.tensor([isinstance(value, Skip) for value in values])

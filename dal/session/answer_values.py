@@ -51,6 +51,7 @@ class AnswerDecoder:
     def codes(self, values: Sequence[Value | Skip]) -> Tensor:
         """Codes of stored answers: (n,) int64, -1 for `SKIP`; (n, C) bool when multi-label, all False for `SKIP`."""
         if not self.multilabel:
+            # Each distinct value is looked up once: stores hold many answers of few classes.
             code = {value: -1 if isinstance(value, Skip) else self._code[str(value)] for value in set(values)}
             return torch.tensor([code[value] for value in values], dtype=torch.int64)
         coded = torch.zeros(len(values), len(self.names), dtype=torch.bool)

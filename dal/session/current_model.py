@@ -195,9 +195,11 @@ class CurrentModel:
         rows, labels, weights = self._annotations.state.training_set
         prepared, held_out = self.prepare("pool"), self._data.validation
         validation: tuple[Prepared, Tensor] | None = None
-        if held_out is not None and bool(held_out.known.all()):
+        if held_out is not None and bool(held_out.known.all()):  # learners take one label for each validation row
             validation = self.prepare("validation"), held_out.labels
-        previous = self._last_predictor() if self._continues else None
+        previous = self._previous if self._continues else None
+        if self._continues and previous is None and self._folder is not None and trained_on(self._folder) is not None:
+            previous = self._learner.load(self._folder / MODEL, prepared)  # a warm start of a resumed session
         start = time.perf_counter()
         predictor = self._learner.fit(
             prepared,
@@ -210,7 +212,7 @@ class CurrentModel:
             monitor=self._monitor,
         )
         self.fit_seconds = time.perf_counter() - start
-        self._previous = None
+        self._previous = None  # frees its memory: `drop` keeps the new one when the labels change
         self._keep(predictor)
         return predictor
 
@@ -218,9 +220,3 @@ class CurrentModel:
     def _continues(self) -> bool:
         """Whether the learner starts from its previous model (warm start)."""
         return bool(getattr(self._learner, "warm_start", False))
-
-    def _last_predictor(self) -> Predictor | None:
-        """The initial model of a warm start: the one fitted last; None before the first fit."""
-        if self._previous is None and self._folder is not None and trained_on(self._folder) is not None:
-            return self._learner.load(self._folder / MODEL, self.prepare("pool"))
-        return self._previous

@@ -79,6 +79,7 @@ class _QueryMemory(Memory):
             bounds = torch.full((self._session.size,), torch.inf, dtype=squared.dtype, device=device)
         else:
             bounds = before.squared.to(device)
+        # Rows that were no candidates keep their older bounds: a distance only falls as centers are added.
         bounds[self._candidates.to(device)] = squared
         self._session.kept[name] = CachedBounds(
             bounds,
@@ -90,6 +91,7 @@ class _QueryMemory(Memory):
         """Whether bounds are kept for this output, and `pool` and `labeled` are the outputs of this query's rows."""
         if name not in self._session.names or not len(labeled):
             return False
+        # By identity: a strategy may pass outputs that it has scaled or restricted, to which no bounds apply.
         return pool[name] is self._pool[name] and labeled[name] is self._labeled[name]
 
     def _known(self, kept: CachedBounds, values: Tensor) -> Tensor | None:
@@ -97,6 +99,7 @@ class _QueryMemory(Memory):
         position = torch.full((self._session.size,), -1)
         position[self._labeled_rows] = torch.arange(len(self._labeled_rows))
         known = position[kept.rows]
+        # A retracted label is a center no more, and a center of other values (a model fitted again) is another one.
         if bool((known < 0).any()) or not torch.equal(values[known.to(values.device)], kept.values.to(values.device)):
             return None
         return known

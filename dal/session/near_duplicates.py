@@ -91,6 +91,7 @@ def near_duplicate_vectors(vectors: Tensor, usual: Tensor) -> float:
     if len(vectors) < 2 or len(usual) < 2:
         return 0.0
     threshold = CLOSE * torch.nn.functional.pdist(usual).median()
+    # By differences: matrix products would cancel for the near-duplicates that are looked for.
     distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     distances.fill_diagonal_(torch.inf)
     return float((distances.amin(1) <= threshold).double().mean())

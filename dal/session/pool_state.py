@@ -96,6 +96,7 @@ class PoolState:
     @property
     def pending(self) -> Tensor:
         """Queried rows without an answer, (n,) int64, in the order in which to ask them."""
+        # Answered rows stay in the queue until the next batch: removing each would copy the queue for every answer.
         return self.queue[self.status.at(self.queue) == RowStatus.PENDING]
 
     @property
@@ -188,6 +189,7 @@ class PoolState:
         labeled = RowStatus.GIVEN if bool(self.given.at(rows)) else RowStatus.UNASKED
         status = torch.tensor([RowStatus.PENDING if asked else labeled], dtype=torch.uint8)
         state = replace(self._with_status(rows, status), codes=self.codes.changed(rows, code[None]))
+        # First in the queue: an annotator who retracts an answer wants to give another one.
         return replace(state, queue=torch.cat([rows, self.pending])) if asked else state
 
     def with_proposals(self, rows: Tensor, codes: Tensor, weights: Tensor) -> "PoolState":

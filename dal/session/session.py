@@ -141,10 +141,11 @@ class Session:
         require_classes(self.pool.classes)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
-        self._turn = threading.RLock()
+        self._turn = threading.RLock()  # reentrant: methods call each other
         self._lock = None if self.folder is None else Lock(self.folder)
         try:
             self.metrics = [] if self.folder is None else read_metrics(self.folder)
+            # Before the store is opened, which would create an empty one in place of the lost answers.
             if self.folder is not None and self.metrics and not (self.folder / LABELS).exists():
                 raise SessionError(
                     f"{self.folder / LABELS} is missing, and {METRICS} next to it has {len(self.metrics)} lines of its "
@@ -315,7 +316,7 @@ class Session:
         """
         n = batch_size(n)
         self._annotations.follow()
-        if self.pool_state.n_pending:
+        if self.pool_state.n_pending:  # an unfinished batch: after a restart, the same rows are asked again
             return self.pending
         strategy, state = self.strategy if strategy is None else strategy, self.state
         batch = self._acquisition.choose(strategy, n, self.pool_state, state)
@@ -538,7 +539,7 @@ class Session:
     def record(self, line: Mapping[str, Any]) -> None:
         """Append the metrics of a round to `metrics` and, synced to disk, to the folder's `metrics.jsonl`."""
         if self.folder is not None:
-            append_metrics(self.folder, line)
+            append_metrics(self.folder, line)  # first: if it fails, memory and disk still agree
         self.metrics.append(MetricsLine(line))
 
     # -- stopping --------------------------------------------------------------------------------------------------
@@ -573,6 +574,7 @@ class Session:
         self._annotations.follow()
         event = self.store.labels_event
         if not self.pool_state.n_pending and self.pool_state.n_labeled:
+            # Once per state of the labels: asking again must not add a line, which would count as a round.
             present = [line for line in self.metrics if line.get("event") == event]
             if not any(record.holds(line, rule) for line in present):
                 state = self.state
@@ -589,7 +591,7 @@ class Session:
 
     def close(self) -> None:
         """Close the store and release the folder's lock. Calling it again has no effect."""
-        if hasattr(self, "store"):
+        if hasattr(self, "store"):  # the constructor may have failed before
             self.store.close()
         if self._lock is not None:
             self._lock.release()

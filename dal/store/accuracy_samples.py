@@ -49,10 +49,15 @@ class AccuracySample:
     @property
     def right(self) -> list[bool]:
         """Whether the model was right on each of the first `answered` rows. A declined row counts as wrong."""
-        return [
-            self.answers[name] is not None and _agree(self.answers[name], guess)
-            for name, guess in zip(self.ids[: self.answered], self.guesses, strict=False)
-        ]
+
+        def comparable(value: Value) -> str | frozenset[str]:  # the classes of a multi-label value have no order
+            return value if isinstance(value, str) else frozenset(value)
+
+        right = []
+        for name, guess in zip(self.ids[: self.answered], self.guesses, strict=False):
+            answer = self.answers[name]
+            right.append(answer is not None and comparable(answer) == comparable(guess))
+        return right
 
     def with_answers(self, answers: Mapping[str, Value | Skip]) -> "AccuracySample":
         """A copy of the sample with these answers added; they replace earlier ones of the same rows."""
@@ -107,7 +112,3 @@ def _value(stored: object) -> Value:
     if not isinstance(stored, list) or not all(isinstance(name, str) for name in stored):
         raise TypeError("answers are class names, or lists of them")
     return tuple(stored)
-
-
-def _agree(answer: Value | None, guess: Value) -> bool:
-    return answer == guess if isinstance(answer, str) or isinstance(guess, str) else set(answer or ()) == set(guess)

@@ -41,10 +41,10 @@ def replacing(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        synchronise(partial)
+        synchronise(partial)  # before the rename: after a power failure the new name must not hold empty files
         if not os.path.lexists(folder):
             partial.rename(folder)
-        elif not _exchange(partial, folder):
+        elif not _exchange(partial, folder):  # two renames leave a moment without the folder, which `recover` mends
             folder.rename(previous)
             partial.rename(folder)
         synchronise_folder(folder.parent)
@@ -98,7 +98,7 @@ def make_folder(folder: Path) -> None:
         folder = folder.parent
         if folder == folder.parent:
             break
-    for each in reversed(missing):
+    for each in reversed(missing):  # outermost first, each entry synced in its parent
         each.mkdir(exist_ok=True)
         synchronise_folder(each.parent)
 
@@ -235,8 +235,8 @@ def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None
         opened = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
         with open(opened, "wb") as file:
             file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
-            file.flush()
-            if final.exists():
+            file.flush()  # to the operating system; `fsync` below takes it to the disk
+            if final.exists():  # the new file takes over the permissions and the owner of the one it replaces
                 before = final.stat()
                 os.chmod(partial, stat.S_IMODE(before.st_mode))
                 with contextlib.suppress(OSError, AttributeError):  # only root may change the owner

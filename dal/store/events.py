@@ -173,14 +173,14 @@ class StoreState:
             if not self._earlier[row]:
                 del self._earlier[row]
         self._replace(row, retracted, earlier)
-        if earlier is None and row in self.asked:
+        if earlier is None and row in self.asked:  # asked next: the annotator wants to correct this very answer
             self.pending[row] = None
             self.pending.move_to_end(row, last=False)
         self._count(event)
 
     def _replace(self, row: str, before: Event | None, now: Event | None) -> None:
         """Replace the current answer `before` of a row by `now`, and update the counts."""
-        self._before.setdefault(row, before)
+        self._before.setdefault(row, before)  # the first change since the query only: that was current then
         self.last[row] = now
         for event, change in ((before, -1), (now, 1)):
             if event is not None and event.kind == "answered":

@@ -79,7 +79,7 @@ def _write_pid(file: int) -> None:
     """
     if not stat.S_ISREG(os.fstat(file).st_mode):
         raise OSError(errno.EINVAL, f"{LOCK} is not a regular file", LOCK)
-    os.truncate(file, 0)
+    os.truncate(file, 0)  # the id of an earlier holder may have more digits
     os.pwrite(file, str(os.getpid()).encode(), 0)
 
 

@@ -76,13 +76,13 @@ class LabelFile:
             connection = sqlite3.connect(
                 ":memory:" if self.path is None else os.path.abspath(self.path),  # "file:..." would be read as a URI
                 timeout=_BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
+                isolation_level=None,  # transactions are opened explicitly, in `changing`
+                check_same_thread=False,  # `close` closes the connections of all threads
             )
             self._connections.append(connection)
             self._local.connection = connection
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
+            connection.execute("PRAGMA synchronous = FULL")  # an answer once acknowledged survives a power failure
         return connection
 
     def _open(self) -> None:
@@ -150,7 +150,7 @@ class LabelFile:
         """The next rows of a table after number `after`, with their numbers."""
         key = "event" if table == "events" else "number"
         query = f"SELECT {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?"
-        if not after:
+        if not after:  # numbers below 1 would never be read
             first = connection.execute(f"SELECT min({key}) FROM {table}").fetchone()[0]
             if first is not None and not (isinstance(first, int) and first > 0):
                 raise self._damaged(f"{table} begin with number {shortened(repr(first))}")
@@ -192,7 +192,7 @@ class LabelFile:
                 os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
                 target = sqlite3.connect(partial)
                 try:
-                    target.execute("PRAGMA journal_mode = MEMORY")
+                    target.execute("PRAGMA journal_mode = MEMORY")  # no second file next to the copy after a kill
                     self._connection().backup(target)
                 finally:
                     target.close()

@@ -193,7 +193,7 @@ class LabelStore(LabelFile):
         Args:
             after: number of an event; only later events are returned.
         """
-        last = self._state.event
+        last = self._state.event  # events that are appended during the iteration are left out
         while after < last:
             with self._lock, self._reporting("could not be read"):
                 lines = self._lines(self._connection(), "events", events.COLUMNS, after)
@@ -336,10 +336,10 @@ class LabelStore(LabelFile):
             if self._joined:
                 yield connection
                 return
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")  # not deferred: what is read next must not change before the write
             try:
                 self._joined = True
-                self._catch_up(connection)
+                self._catch_up(connection)  # checks within the block see what other processes have written
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -348,7 +348,7 @@ class LabelStore(LabelFile):
                 raise
             finally:
                 self._joined = False
-            self._catch_up(connection)
+            self._catch_up(connection)  # only committed rows enter the state, by the way that a reader takes too
 
     # -- reading new rows ------------------------------------------------------------------------------------------
 

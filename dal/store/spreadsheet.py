@@ -166,10 +166,13 @@ def read_sheet(path: Path, wanted: Sequence[str]) -> Sheet:
         AnswerError: the file cannot be read as CSV, a column is missing, or a record has too many cells.
     """
     text, notes = _decoded(path)
-    text, separator, first_line = _after_sep(text)
+    separator, first_line = "", 1
+    head, _, rest = text.partition("\n")
+    if head.lower().startswith("sep="):  # a line with which spreadsheets declare the separator
+        text, separator, first_line = rest, head[4:].rstrip("\r")[:1], 2
     with _long_cells():
-        head, lines = _parsed(path, text, separator or _separator(text, wanted), wanted, first_line)
-    return Sheet(head, tuple(lines), tuple(notes))
+        columns, lines = _parsed(path, text, separator or _separator(text, wanted), wanted, first_line)
+    return Sheet(columns, tuple(lines), tuple(notes))
 
 
 def _decoded(path: Path) -> tuple[str, list[str]]:
@@ -179,7 +182,7 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
         raise AnswerError(f"{path} is a workbook, not a CSV file: save it as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     notes = []
-    if encoding is None and (encoding := _utf16(content)):
+    if encoding is None and (encoding := _utf16(content)):  # before UTF-8, in which ASCII with zeros is valid too
         notes.append(f"{path} is UTF-16 without a byte-order mark; it was read as such")
     if encoding is not None:
         try:
@@ -222,26 +225,14 @@ def _utf16(content: bytes) -> str | None:
     return "utf-16-be" if zeros == [True, False, True, False] else None
 
 
-def _after_sep(text: str) -> tuple[str, str, int]:
-    """The text after a line such as `sep=;`, the separator in that line ("" without one), and the text's first line."""
-    first, _, rest = text.partition("\n")
-    if not first.lower().startswith("sep="):
-        return text, "", 1
-    return rest, first[4:].rstrip("\r")[:1], 2
-
-
 def _separator(text: str, wanted: Sequence[str]) -> str:
     """The separator with which the header has the wanted columns; if there is none, the one with the most columns."""
-    heads = {separator: _first_record(text, separator) for separator in _SEPARATORS}
+    heads = {}
+    for separator in _SEPARATORS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        heads[separator] = _names(next((cells for cells in reader if any(cells)), []))
     matching = [separator for separator, head in heads.items() if all(head.count(name) == 1 for name in wanted)]
     return max(matching or heads, key=lambda separator: len(heads[separator]))
-
-
-def _first_record(text: str, separator: str) -> list[str]:
-    with _long_cells():
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        cells: list[str] = next((cells for cells in reader if any(cells)), [])
-    return _names(cells)
 
 
 def _names(cells: Sequence[str]) -> list[str]:
@@ -305,13 +296,13 @@ def _unquoted(text: str, first_line: int) -> list[tuple[int, list[str]]] | None:
     records = [(line, cells) for line, cells in enumerate(reader, first_line) if any(cells)]
     if len({len(cells) for _, cells in records}) > 1:
         return None
-    return [(line, [_dequoted(cell) for cell in cells]) for line, cells in records]
-
-
-def _dequoted(cell: str) -> str:
-    inner = cell[1:-1]
-    whole = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
-    return inner.replace('""', '"') if whole else cell
+    for _, cells in records:
+        for column, cell in enumerate(cells):
+            inner = cell[1:-1]
+            # Some programs quote a cell of an otherwise unquoted file: only quotes that enclose all of it count.
+            if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+                cells[column] = inner.replace('""', '"')
+    return records
 
 
 @contextmanager

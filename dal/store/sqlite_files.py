@@ -81,6 +81,7 @@ def _logged_heads(path: Path) -> Iterator[bytes]:
         if len(head) < 32 or int.from_bytes(head[:4]) not in _LOG_MAGICS:
             return
         size, salts = int.from_bytes(head[8:12]), head[16:24]
+        # A frame with other salts is left over from before the last checkpoint: the valid part of the log ends there.
         while len(frame := log.read(24)) == 24 and frame[8:16] == salts:
             page = log.read(_HEAD)
             if frame[:4] == b"\0\0\0\1" and page.startswith(_MAGIC) and len(page) == _HEAD:

@@ -170,18 +170,17 @@ class AnchorAL(Candidates):
         if not rows_of:
             return query.sample(size)
         points = _unit(query.read(query.labeled))
-        centers = torch.stack([self._center(points[rows.to(points.device)], query.generator) for rows in rows_of])
-        best = _most_similar(query, centers, size).cpu()  # (C, size), positions among the unasked
+        centers = []
+        for rows in rows_of:
+            anchors = points[rows.to(points.device)]
+            if len(anchors) > self.anchors:
+                anchors = anchors[kmeans_plusplus(anchors, self.anchors, generator=query.generator, first="uniform")]
+            centers.append(anchors.mean(0))  # the inner product with the mean is the mean similarity to the anchors
+        best = _most_similar(query, torch.stack(centers), size).cpu()  # (C, size), positions among the unasked
         # Read class by class in turn, `best` may name a row several times: its first occurrence decides its rank.
         order = torch.arange(best.numel())
         first = torch.full((len(query.unlabeled),), best.numel()).scatter_reduce(0, best.T.flatten(), order, "amin")
         return query.unlabeled[first.argsort(stable=True)[:size]]
-
-    def _center(self, points: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean (E,) of the anchors of a class. The inner product with it is the mean similarity to the anchors."""
-        if len(points) > self.anchors:
-            points = points[kmeans_plusplus(points, self.anchors, generator=generator, first="uniform")]
-        return points.mean(0)
 
 
 def as_candidates(given: int | Candidates | None) -> Candidates | None:
@@ -239,7 +238,7 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
     taken[rows] = True
     if int(taken.sum()) < len(rows):
         raise SelectionError(f"{name} returned a row twice")
-    if len(rows) < query.n:
+    if len(rows) < query.n:  # a batch must be full even if the generator finds too few
         left = (free & ~taken).nonzero().flatten()
         taken[left[torch.randperm(len(left), generator=query.generator)[: query.n - len(rows)]]] = True
     return taken.nonzero().flatten()

@@ -69,11 +69,15 @@ class Discriminative(Strategy):
             free[positions] = False
             scores.append(x.new_ones(1))
         plane: Plane | None = None
-        for size in _even_parts(query.n - len(positions), self.sub_batches):
+        left = query.n - len(positions)
+        parts = min(left, self.sub_batches)
+        for size in [len(range(part, left, parts)) for part in range(parts)]:  # these differ by at most one
             known = self._sampled(torch.cat([labeled, scaling(x[positions])]), query)
             unknown = scaling(x[self._sampled(free.nonzero().flatten(), query)])
+            # From the last plane, as few rows have changed sides; the optimum is unique, so this only saves steps.
             plane = separate(known, unknown, penalty=self.penalty, start=plane)
             logits = scaling.logits(x, plane)  # (N,)
+            # By logits, not probabilities, which round to 1 for many rows that differ in their logits.
             picks = top(logits.masked_fill(~free, -torch.inf), size, generator=query.generator)
             free[picks] = False
             positions = torch.cat([positions, picks])
@@ -111,8 +115,3 @@ class _Standardization:
         """Logit of the second side (unlabeled) for every row, (N,)."""
         weight, bias = plane.weight.to(x.dtype), plane.bias.to(x.dtype)
         return torch.cat([self(x[rows]) @ weight + bias for rows in blocks(len(x), x.shape[1], x.device)])
-
-
-def _even_parts(n: int, parts: int) -> list[int]:
-    """Sizes of at most `parts` non-empty parts of n that differ by at most one."""
-    return [len(range(part, n, parts)) for part in range(min(n, parts))]

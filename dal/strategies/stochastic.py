@@ -82,7 +82,10 @@ class Stochastic(ComposedStrategy):
         if self.mode == "softmax":
             log_probs = self.beta * scores
         elif self.mode == "softrank":
-            log_probs = -self.beta * _ranks(scores).log()
+            negated = -scores
+            # Rank 1 plus the number of higher scores (competition ranks), so that equal scores have equal chances.
+            ranks = torch.searchsorted(negated.sort().values, negated).add_(1).to(scores.dtype)
+            log_probs = -self.beta * ranks.log()
         else:
             log_probs = self.beta * above_lowest(self.strategy, scores).log()
         positions = top(log_probs + noise, query.n, generator=query.generator)
@@ -140,9 +143,3 @@ def above_lowest(strategy: ScoreStrategy, scores: Tensor) -> Tensor:
             "in its class, or set it to -math.inf for unbounded scores"
         )
     return (scores - lowest).clamp_min_(0)
-
-
-def _ranks(scores: Tensor) -> Tensor:
-    """Competition ranks (N,): one plus the number of higher scores, so that equal scores have equal ranks."""
-    negated = -scores
-    return torch.searchsorted(negated.sort().values, negated).add_(1).to(scores.dtype)

@@ -82,6 +82,7 @@ class Laplace:
         """Transform standard normal noise (..., C, D + 1) to deviations from the trained layer."""
         inside = noise @ self.feature_basis  # (..., C, R)
         moved = (inside * self.deviation) @ self.feature_basis.T
+        # Outside the span of the labeled rows the prior is left, which needs no basis of its own.
         if self.feature_basis.shape[1] < self.feature_basis.shape[0]:
             moved = moved + self.rest * (noise - inside @ self.feature_basis.T)
         return self.class_basis @ moved
@@ -212,6 +213,7 @@ def fit_heads(
         tolerance: largest gradient component at which the optimiser stops.
     """
     features, targets, weights = features.double(), targets.double(), weights.double()
+    # With an L2 penalty the solution lies in the span of the rows: few labels make it a problem of few dimensions.
     span = torch.linalg.qr(features.T).Q if len(features) < features.shape[1] else None
     reduced = features if span is None else features @ span  # (L, min(L, D + 1))
     first = torch.zeros(targets.shape[1], reduced.shape[1], dtype=torch.float64)
@@ -287,11 +289,13 @@ def _laplace(features: Tensor, logits: Tensor, weights: Tensor, precision: float
         curvature = torch.diag(weighted.sum(0)) - weighted.T @ probs
     on_classes, class_basis = torch.linalg.eigh(curvature / by_row.sum())  # averaged over rows
     scaled = by_row.sqrt()[:, None] * features  # A = scaled' scaled
-    if len(scaled) < scaled.shape[1]:
+    if len(scaled) < scaled.shape[1]:  # fewer rows than features: the other eigenvalues of A are 0
         _, singular, basis = torch.linalg.svd(scaled, full_matrices=False)
         on_features, feature_basis = singular.square(), basis.T
     else:
         on_features, feature_basis = torch.linalg.eigh(scaled.T @ scaled)
+    # The Hessian is a Kronecker product plus the prior, so its eigenvalues are products plus the precision. Rounding
+    # may make eigenvalues of 0 slightly negative.
     deviation = (on_classes.clamp_min(0)[:, None] * on_features.clamp_min(0) + precision).rsqrt()
     rest = torch.tensor(precision**-0.5)
     return Laplace(*(part.float().contiguous() for part in (class_basis, feature_basis, deviation, rest)))
@@ -322,7 +326,7 @@ def resamples(
             counts = torch.randint(rows, (rows,), generator=generator).bincount(minlength=rows)
             if int((evidence[counts > 0].sum(0) > 0).sum()) >= enough:
                 return counts
-        return torch.ones(rows, dtype=torch.int64)
+        return torch.ones(rows, dtype=torch.int64)  # all rows once: a rare class may be in hardly any resample
 
     return torch.stack([drawn() for _ in range(count)])
 

@@ -60,6 +60,7 @@ def held_out_probs(
     logits = torch.empty(rows, classes, dtype=torch.float64)
     for number, head in enumerate(heads):
         logits[fold == number] = features[fold == number] @ head.T
+    # A row is invalid if its class occurs in no other fold: the head could not know that class.
     if multilabel:
         return logits.sigmoid(), (seen[fold] | (targets == 0)).all(1)
     known = with_unseen(logits[:, None], seen[fold][:, None]).squeeze(1)

@@ -117,12 +117,13 @@ def fit_last_layer(
         rows,
         {"features", "logits"},
         token_budget=token_budget,
-        precision="float32",
+        precision="float32",  # exact, since the posterior is fitted to few rows once, and used for all
         monitor=monitor,
     )
     features = outputs.features.cpu().double()
     mean = features.mean(0)
     spread = (features - mean).square().sum(1).mean().sqrt()
+    # Features that differ by rounding errors only carry no information: scaled up, these errors would seem to.
     scale = 1 / spread if spread > 1e-6 * mean.norm() else torch.zeros_like(spread)
     posterior = fit_posterior(
         F.pad((features - mean) * scale, (0, 1), value=1.0),
@@ -180,7 +181,7 @@ class DrawnNetwork(nn.Module):
         wanted = frozenset(names)
         computed = self.network.compute(batch, (wanted - _SAMPLED) | {"features", "logits"})
         if wanted & _SAMPLED:
-            with torch.autocast(self.device.type, enabled=False):
+            with torch.autocast(self.device.type, enabled=False):  # samples differ by less than bfloat16 can show
                 features = self._layer.standardised(computed["features"].float())
                 drawn = self.draws.logits(features, computed["logits"].float())
             computed |= dict.fromkeys(_SAMPLED, drawn)

@@ -57,6 +57,7 @@ class Embedder:
                 vectors = _read(folder, len(texts))
             if vectors is None:
                 raise LearnerError(f"the embeddings written to {folder} cannot be read back: is the disk full?")
+            # Kept with the texts, so that the moments of the vectors are computed once per process.
             texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel)
         embeddings: TensorPrepared = texts.derived[key]
         return embeddings
@@ -78,6 +79,7 @@ class Embedder:
                         monitor=monitor,
                     )
                     flat = vectors.embeddings.cpu().numpy()
+                    # While the block is in memory: reading a large file again for its checksum would take long.
                     checksum, width = zlib.crc32(flat.data, checksum), flat.shape[1]
                     flat.tofile(file)
             written = {"rows": len(texts), "width": width, "checksum": checksum}

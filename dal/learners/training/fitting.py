@@ -139,9 +139,10 @@ class BatchSampler:
     def plan(self, epoch: int) -> list[np.ndarray]:
         """Return the positions of the rows of each batch of an epoch."""
         size = len(self._rows)
-        if self._seed is None:
+        if self._seed is None:  # validation: the order does not matter, and the longest first run out of memory early
             order = np.argsort(-self._lengths, kind="stable")
             return np.array_split(order, math.ceil(size / self._batch_size))
+        # From the epoch, not from a running generator, so that `len` can plan epoch 0 without changing the others.
         generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
         noisy = self._lengths * np.exp(generator.uniform(-_SPREAD, _SPREAD, size))
         batches: list[np.ndarray] = []
@@ -150,7 +151,7 @@ class BatchSampler:
             group = shuffled[start : start + _GROUP * self._batch_size]
             group = group[np.argsort(noisy[group], kind="stable")]
             batches += np.array_split(group, math.ceil(len(group) / self._batch_size))
-        return [batches[i] for i in generator.permutation(len(batches))]
+        return [batches[i] for i in generator.permutation(len(batches))]  # or each group would go from short to long
 
 
 def fit_module(
@@ -200,6 +201,7 @@ def fit_module(
         steps = schedule.steps(math.ceil(len(batches) / built.accumulate_grad_batches))
         if built.max_steps != -1:
             steps = min(steps, built.max_steps)
+        # Steps, not epochs, end the training: with few labels, an epoch is a step or two.
         built.fit_loop.epoch_loop.max_steps, built.fit_loop.max_epochs = steps, -1
         built.callbacks.append(_Progress(monitor, schedule.target_train_loss))  # type: ignore[attr-defined]
         best = None
@@ -207,14 +209,14 @@ def fit_module(
             assert schedule.patience is not None
             best = _Best(schedule.patience)
             built.callbacks.append(best)  # type: ignore[attr-defined]
-        module = make()
+        module = make()  # within `own_randomness`, so that the seed determines new layers too
         monitor.started("fit", steps)
         with _deterministic(where), _interruptible(), _explaining_memory(schedule):
             built.fit(module, batches, held_out)
         if best is not None:
             best.restore(module)
         monitor.finished()
-        module.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)  # gradients take as much memory as the parameters
         module._trainer = None  # releases the data and the state of the optimiser
         module = module.to(where).eval()
     del built, best
@@ -305,6 +307,7 @@ class _Best(lightning.Callback):
         self._since += 1
         if loss < self._loss:
             self._loss, self._since = loss, 0
+            # Frozen parameters cannot change: copies of them would double the memory of a frozen encoder.
             trained = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
             state = trained | dict(pl_module.named_buffers())
             self._state = {name: value.detach().clone() for name, value in state.items()}
@@ -350,7 +353,7 @@ def _deterministic(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products are not deterministic
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     attention = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -384,7 +387,7 @@ class _Interrupted(BaseException):
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Context manager in which Ctrl-C raises KeyboardInterrupt; the SIGINT handler is restored afterwards."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
     before = signal.getsignal(signal.SIGINT)

@@ -80,6 +80,7 @@ class NetworkPredictor(Predictor):
             device = torch.device("cpu") if self.module is None else self.module.device
             tensors["embeddings"] = placed(self._embed(data, monitor)[index], device)
         if self.module is not None and names - EMBEDDINGS:
+            # With a posterior of the last layer, samples come from it instead of from dropout.
             drawn = None if self.layer is None else DrawnNetwork(self.module, self.layer, self._samples, seed)
             passed = run_pass(
                 drawn or self.module,  # type: ignore[arg-type]

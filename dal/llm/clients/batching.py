@@ -60,7 +60,7 @@ class Batching:
 
     async def run(self, orders: Mapping[str, Request]) -> dict[str, Reply]:
         """Return a reply for every request, by digest."""
-        replies = await self._collected(orders)
+        replies = await self._collected(orders)  # batches of an interrupted run first: they are billed already
         batching, first_sent = self._limits.batch and len(orders) - len(replies) > 1, False
         while left := [(digest, request) for digest, request in orders.items() if digest not in replies]:
             if batching and first_sent:
@@ -94,7 +94,7 @@ class Batching:
             await self._sending.rest(min(LOOK_SECONDS, self._limits.poll_seconds))
             return {}
         new = await self._collected(dict(left))
-        if not new:
+        if not new:  # submitting the same requests again would be billed and fail again
             reason = next(iter(self._errors.values()), "the batch ended without an answer")
             raise LLMError(f"{self._endpoint.place} answers no request of a batch ({reason})")
         return new
@@ -108,6 +108,7 @@ class Batching:
         ]:
             for batch in wanted:
                 await self._end(batch)
+        # Bought for this call, though by way of the cache: they must not count as answers that cost nothing.
         replies = {key: replace(reply, cached=False) for key, reply in self._cache.replies(list(orders)).items()}
         if replies:
             self._monitor.advanced(len(replies))
@@ -134,7 +135,11 @@ class Batching:
         try:
             while not await self._with_retries(partial(self._wire.ended, id)):
                 await self._rest()
-            results = await self._with_retries(partial(self._results, id))
+
+            async def results_of() -> list[BatchResult]:  # read whole, so that a broken download is read again
+                return [result async for result in self._wire.results(id)]
+
+            results = await self._with_retries(results_of)
         except LostBatchError:
             self._cache.end_batch(batch.name, [], self._endpoint.provider)
             raise
@@ -182,9 +187,6 @@ class Batching:
             "and send its requests again"
         )
 
-    async def _results(self, id: str) -> list[BatchResult]:
-        return [result async for result in self._wire.results(id)]
-
     def _priced(self, results: Sequence[BatchResult], reserved: Mapping[str, float]) -> list[tuple[str, str, Reply]]:
         model = self._endpoint.model
         return [
@@ -224,6 +226,7 @@ class Batching:
         name, orders = uuid.uuid4().hex, dict(some)
         prices = [(digest, HALF * self._rates.price(request, extra).high) for digest, request in some]
         until = time.time() + _CREATING
+        # Recorded before it is sent: after a kill in between, the next run looks for a batch of this name.
         taken = self._cache.begin_batch(name, self._endpoint.provider, prices, self._limits.cap, until)
         if isinstance(taken, BudgetExceeded):
             if not await self._freed() and not taken.awaited:
@@ -238,7 +241,7 @@ class Batching:
         except RefusedError:
             self._cache.end_batch(name, [], self._endpoint.provider)
             raise
-        except BaseException:
+        except BaseException:  # it may or may not have been created, so its reservation stays until that is known
             self._cache.abandon_batch(name)
             raise
         assert id is not None
@@ -276,6 +279,7 @@ class Batching:
                 raise RefusedError(self._why(failure), failure.status)
             tries += 1
             await self._sending.back_off(failure, tries)
+            # The server may have acted on a call whose response was lost: look before calling, and paying, again.
             if (
                 failure.kind is FailureKind.UNKNOWN
                 and after_loss is not None
@@ -290,7 +294,7 @@ def _within_limits(left: Sequence[tuple[str, Request]], extra: int) -> list[tupl
     room = _BYTES
     for digest, request in left[:_REQUESTS]:
         room -= size_of(request) + extra
-        if some and room < 0:
+        if some and room < 0:  # a first request that is too large by itself is left to the server to refuse
             break
         some.append((digest, request))
     return some

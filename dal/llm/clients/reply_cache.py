@@ -100,7 +100,7 @@ class ReplyCache(CacheFile):
         """Return the cached replies, by digest."""
         cached: dict[str, Reply] = {}
         with self._reporting("could not be read"):
-            for start in range(0, len(digests), _VARIABLES):
+            for start in range(0, len(digests), _VARIABLES):  # SQLite limits the variables of a statement
                 some = digests[start : start + _VARIABLES]
                 query = (
                     "SELECT digest, text, input_tokens, output_tokens, dollars, truncated, seconds FROM replies "
@@ -143,7 +143,7 @@ class ReplyCache(CacheFile):
                 return cached[digest]
             if elsewhere := self._elsewhere(digest):
                 return elsewhere
-            if cap is not None and not self._bill().spent + dollars <= cap:
+            if cap is not None and not self._bill().spent + dollars <= cap:  # refuses an unknown price, NaN, too
                 return BudgetExceeded(self._bill(), self._awaits())
             return Reservation(self._reserve(digest, dollars, until, None))
 
@@ -235,12 +235,13 @@ class ReplyCache(CacheFile):
             rows = self._run(
                 "SELECT name, at, id, process, until, ledger FROM batches WHERE provider = ? ORDER BY at", (provider,)
             ).fetchall()
-            return [
-                RemoteBatch(
-                    name, at, id, self._reserved_for(name), id is not None or not _alive(process, until), ledger
-                )
-                for name, at, id, process, until, ledger in rows
-            ]
+            batches = []
+            for name, at, id, process, until, ledger in rows:
+                reserved = self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall()
+                # Without an id, the process that creates the batch is waiting for one, unless it has ended.
+                may_handle = id is not None or not _alive(process, until)
+                batches.append(RemoteBatch(name, at, id, dict(reserved), may_handle, ledger))
+            return batches
 
     def end_batch(self, name: str, replies: Iterable[tuple[str, str, Reply]], provider: str) -> None:
         """Store the replies of a batch (digest, model, reply) and release the reservations of unanswered requests."""
@@ -308,10 +309,6 @@ class ReplyCache(CacheFile):
             "output_tokens = output_tokens + ?, dollars = dollars + ? WHERE name = ?",
             (reply.input_tokens, reply.output_tokens, reply.dollars, settled[0]),
         )
-
-    def _reserved_for(self, name: str) -> dict[str, float]:
-        """Digest -> reserved dollars of the requests in a batch."""
-        return dict(self._run("SELECT digest, dollars FROM reservations WHERE batch = ?", (name,)).fetchall())
 
 
 def _alive(process: int, until: float) -> bool:

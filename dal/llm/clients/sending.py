@@ -90,7 +90,7 @@ class Sending:
         count = min(self.limits.concurrency, len(todo))
         workers = [asyncio.create_task(self._work(todo, replies)) for _ in range(count)]
         try:
-            await asyncio.wait(workers)
+            await asyncio.wait(workers)  # unlike `gather`, it does not cancel the workers when it is cancelled itself
         except asyncio.CancelledError:
             self._stopping.set()
             if self._in_flight:
@@ -100,7 +100,7 @@ class Sending:
                 )
             await asyncio.wait(workers)
             raise
-        error, self._error = self._error, None
+        error, self._error = self._error, None  # reset, since `Batching` runs several times
         self._stopping.clear()
         if error is not None:
             raise error
@@ -114,7 +114,7 @@ class Sending:
                 self.monitor.advanced(1)
             except Stopped:
                 return
-            except InBatchError:
+            except InBatchError:  # no reply yet: `Batching` waits for the batch, then takes it from the cache
                 continue
             except (Exception, KeyboardInterrupt) as error:  # a monitor may raise the latter
                 self._error = self._error or error
@@ -124,7 +124,7 @@ class Sending:
         """Send a request, with retries, until there is a reply."""
         tries = 0
         while True:
-            without = frozenset(self.without)
+            without = frozenset(self.without)  # as sent: others may concede further features meanwhile
             try:
                 return await self._try(digest, request, without)
             except Failed as failed:
@@ -134,7 +134,7 @@ class Sending:
                     self.refused += 1
                     return Reply("")
                 self._concede(request, failure, without)
-                continue
+                continue  # not counted as a try: every concession is made once, so this ends
             if failure.kind is FailureKind.STOP:
                 raise LLMError(self.why(failure)) from None
             tries += 1
@@ -144,7 +144,7 @@ class Sending:
         """Make one attempt to send a request: wait for the rate limit, reserve its price, send it, and settle."""
         extra = self.endpoint.extra_size
         body, tokens = self.wire.body(request, without), likely_tokens(request, extra)
-        bound = self.rates.price(request, extra).high
+        bound = self.rates.price(request, extra).high  # reserved at its highest price, so that the cap holds
         reservation = await self._reserve(digest, bound, tokens)
         if isinstance(reservation, Reply):
             return reservation
@@ -162,7 +162,7 @@ class Sending:
             async with asyncio.timeout(self.limits.timeout):
                 return await self.wire.send(body)
         except asyncio.CancelledError:
-            self.cache.lose(number)
+            self.cache.lose(number)  # it may be billed, so its reservation remains counted
             raise
         except Exception as error:
             failure = failure_of(error, self.key)
@@ -183,16 +183,18 @@ class Sending:
             wait = self._pacer.book(time.monotonic(), tokens)
             while wait > 0:
                 await self.rest(wait)
+                # The server may have asked for a pause meanwhile; spread, or all would resume at the same instant.
                 wait = self._pacer.paused(time.monotonic()) * random.uniform(1.0, 1.1)
             until = time.time() + self.limits.timeout + _GRACE
             outcome = self.cache.reserve(digest, dollars, self.limits.cap, until)
             if isinstance(outcome, Reservation):
                 return outcome
-            self._pacer.settle(tokens, 0)
+            self._pacer.settle(tokens, 0)  # nothing is sent
             if isinstance(outcome, Reply):
                 return outcome
             if isinstance(outcome, RequestedElsewhere) and outcome.batch:
                 raise InBatchError
+            # Requests reserve more than they cost: while any is awaited, its settlement may make room under the cap.
             if isinstance(outcome, BudgetExceeded) and not outcome.awaited and not self._in_flight:
                 raise CapError(cap_message(self.limits, outcome, dollars))
             await self.rest(LOOK_SECONDS)
@@ -221,7 +223,7 @@ class Sending:
                 "already bought are in the cache"
             )
         seconds = failure.seconds_to_wait(tries, limits.first_wait)
-        if failure.shared:
+        if failure.shared:  # a rate limit or an overloaded server: other requests would fail as well
             self._pacer.pause(time.monotonic(), seconds)
         _log.info("%s; retrying in %.1f seconds", failure.text, seconds)
         await self.rest(seconds)

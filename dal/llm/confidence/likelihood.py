@@ -40,7 +40,7 @@ def label_log_probs(
     out = torch.empty(len(prompts), len(labels))
     if not len(prompts):
         return out
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # less padding within a batch
     prefix = model.prefix(prompts)
     monitor.started("read", len(prompts))
     for start in range(0, len(order), batch):
@@ -66,7 +66,7 @@ def label_ids(model: CausalModel, labels: Sequence[str]) -> list[list[int]]:
         raise LLMError(f"the label {empty[0]!r} has no tokens for this model")
     if len({tuple(tokens) for tokens in ids}) < len(ids):
         raise LLMError("two labels have the same tokens for this model: rename one")
-    ordered = sorted(ids)
+    ordered = sorted(ids)  # a prefix comes right before the sequences that begin with it: neighbours suffice
     if not any(long[: len(short)] == short for short, long in pairwise(ordered)):
         return ids
     if not model.ends:
@@ -99,6 +99,7 @@ def _batch(
     read = model.read(prompts, prefix)
     first = torch.tensor([label[0] for label in labels], device=model.device)
     scores = read.log_probs[:, first]  # (B, C)
+    # The prompt is read once; its state is copied only for labels that have further tokens.
     longer = [number for number, label in enumerate(labels) if len(label) > 1]
     size = max(1, LARGEST_CACHE // (len(prompts) * read.mask.shape[1]))
     for start in range(0, len(longer), size):

@@ -1,5 +1,6 @@
 """Recalibration: map the confidence of a model to its probability of being correct, fitted on labeled rows."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.evaluation.calibration import Temperature
 from dal.llm.confidence.answer_consistency import consistency
 
 _EDGE = 1e-3  # confidences are clipped to [_EDGE, 1 - _EDGE] before taking the log-odds
@@ -87,15 +89,10 @@ def temperature(uncertainty: ModelUncertainty, labels: Tensor) -> Recalibrator:
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
-    from scipy.optimize import minimize_scalar
-
     assert uncertainty.logits is not None
-    logits = uncertainty.logits.double()
-
-    def loss(log_temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits / np.exp(log_temperature), labels))
-
-    divisor = float(np.exp(minimize_scalar(loss, bounds=(-4, 8), method="bounded").x))
+    # Wider limits than for a classifier: a logit may be the log-likelihood of an answer, summed over its tokens, and
+    # the logits of two classes are then far apart.
+    divisor = Temperature.fit(uncertainty.logits, labels, limits=(math.exp(-4), math.exp(8))).value
     return lambda other: _at_predicted(other, divisor)
 
 

@@ -192,7 +192,7 @@ def _interval(metric: Callable[..., float], columns: tuple[Tensor, ...], resampl
     for _ in range(resamples):
         rows = torch.from_numpy(random.integers(size, size=size))
         values.append(metric(*(column[rows] for column in columns)))
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    low, high = np.nanquantile(values, [0.025, 0.975])  # NaN: a resample with right or with wrong answers only
     return Interval(metric(*columns), float(low), float(high))
 
 
@@ -207,6 +207,7 @@ def _better(
     def difference(a: Tensor, a_right: Tensor, b: Tensor, b_right: Tensor) -> float:
         return confidence_auroc(a, a_right) - confidence_auroc(b, b_right)
 
+    # Paired: both are resampled at the same rows, whose difficulty then cancels in the difference.
     columns = (consistency.confidence.double(), one, verbalized.confidence.double(), other)
     return _interval(difference, columns, resamples, seed).low > 0
 

@@ -97,7 +97,11 @@ class CausalModel:
         """
         system = [{"role": "system", "content": request.system}] if request.system else []
         if not self.chats:
-            return self._plain("\n\n".join([*(turn["content"] for turn in system), request.prompt, ""]))
+            text = "\n\n".join([*(turn["content"] for turn in system), request.prompt]).rstrip() + "\nAnswer:"
+            ids: list[int] = self.tokenizer(text, split_special_tokens=True, verbose=False).input_ids
+            if ids and ids[-1] in self.ends:  # some tokenizers append an end token, after which nothing follows
+                ids = ids[:-1]
+            return ids or [self._filler]
         # Unpredictable placeholders, because a text or class name that contained one could move the user turn.
         user_mark, system_mark = (f"TURN-{uuid.uuid4().hex.upper()}" for _ in range(2))
         spells_special = bool(system) and self._special(request.system) != self._inner(request.system)
@@ -136,12 +140,6 @@ class CausalModel:
         ).input_ids
         return ids
 
-    def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text.rstrip() + "\nAnswer:", split_special_tokens=True, verbose=False).input_ids
-        if ids and ids[-1] in self.ends:  # some tokenizers append an end token, after which nothing follows
-            ids = ids[:-1]
-        return ids or [self._filler]
-
     @property
     def _filler(self) -> int:
         known = (self.tokenizer.pad_token_id, *self.ends, 0)
@@ -156,7 +154,11 @@ class CausalModel:
             LLMError: a prompt exceeds the context length.
         """
         self._refuse_long(prompts)
-        shared = _common_prefix(prompts) if len(prompts) > 1 else 0
+        if len(prompts) < 2:
+            return Prefix()
+        first, last = min(map(list, prompts)), max(map(list, prompts))  # in lexicographic order, all share their prefix
+        most = min(map(len, prompts)) - 1  # without the last token of any, so that each has one left to process
+        shared = next((i for i in range(most) if first[i] != last[i]), most)
         if shared < _SHORTEST:
             return Prefix()
         tokens = torch.tensor([list(prompts[0][:shared])], device=self.device)
@@ -225,16 +227,6 @@ def forked(cache: Any, rows: Tensor) -> Any:
         own = copy.deepcopy(cache)
     own.batch_select_indices(rows)
     return own
-
-
-def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Length of the common prefix of the prompts, without the last token of any, so that each has one left to process.
-
-    The prefix of the lexicographically first and last prompt is that of all.
-    """
-    first, last = min(map(list, prompts)), max(map(list, prompts))
-    most = min(map(len, prompts)) - 1
-    return next((i for i in range(most) if first[i] != last[i]), most)
 
 
 @lru_cache(maxsize=2)

@@ -104,19 +104,12 @@ def _choose(log_probs: Tensor, active: Sequence[GeneratedAnswer]) -> Tensor:
     chosen = log_probs.argmax(-1).cpu()
     for row, answer in enumerate(active):
         if answer.request.temperature > 0:
-            chosen[row] = _sample(log_probs[row], answer)
+            # Gumbel-max trick: unlike inverse transform sampling, which sums over the tokens, it almost never turns
+            # rounding errors into a different token.
+            uniform = torch.rand(log_probs.shape[1], dtype=torch.float64, generator=answer.generator)
+            gumbel = -(-uniform.clamp_min(torch.finfo(torch.float64).tiny).log()).log()
+            chosen[row] = (log_probs[row].double().cpu() / answer.request.temperature + gumbel).argmax()
     return chosen
-
-
-def _sample(log_probs: Tensor, answer: GeneratedAnswer) -> Tensor:
-    """Sample a token at the request's temperature with the Gumbel-max trick.
-
-    Unlike inverse transform sampling, which sums over the tokens, it almost never turns rounding errors into a
-    different token.
-    """
-    uniform = torch.rand(len(log_probs), dtype=torch.float64, generator=answer.generator)
-    gumbel = -(-uniform.clamp_min(torch.finfo(torch.float64).tiny).log()).log()
-    return (log_probs.double().cpu() / answer.request.temperature + gumbel).argmax()
 
 
 def _append(model: CausalModel, answer: GeneratedAnswer, token: int) -> None:

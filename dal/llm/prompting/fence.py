@@ -86,14 +86,10 @@ def _is_mark(text: str, start: int) -> bool:
     if at < len(text) and (text[at].isalnum() or text[at] == "_"):  # a longer word, such as <textarea>
         return False
     if slash == "\\":  # without a closing bracket, it is a TeX command
-        return _closes(text, at)
+        while at < len(text) and _shape(text[at]) in ("", " "):
+            at += 1
+        return at < len(text) and _shape(text[at]) == ">"
     return slash == "/" or _shape(text[start]) == "<"  # «text» is a quotation
-
-
-def _closes(text: str, at: int) -> bool:
-    while at < len(text) and _shape(text[at]) in ("", " "):
-        at += 1
-    return at < len(text) and _shape(text[at]) == ">"
 
 
 @lru_cache(maxsize=8192)

@@ -267,19 +267,17 @@ def _items(value: Any) -> list[Any] | None:
 
 def _by_text(items: Sequence[Any], count: int) -> dict[int, Any]:
     """Index of the text (from 0) -> its item, without duplicate numbers and numbers out of range."""
-    numbers = [_number(item) for item in items]
+    numbers = []
+    for item in items:
+        written = item.get("number", item.get("id", item.get("index"))) if isinstance(item, dict) else None
+        digits = str(written).strip()  # a number, or text that spells one; longer ones cannot be positions
+        numbers.append(int(digits) if digits.isdecimal() and len(digits) < 10 else None)
     if all(number is None for number in numbers):
         return dict(enumerate(items)) if len(items) == count else {}
     once = {number for number, times in Counter(numbers).items() if times == 1}
     return {
         n - 1: item for n, item in zip(numbers, items, strict=True) if n in once and n is not None and 1 <= n <= count
     }
-
-
-def _number(item: Any) -> int | None:
-    written = item.get("number", item.get("id", item.get("index"))) if isinstance(item, dict) else None
-    digits = str(written).strip()
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else None
 
 
 def _key(item: Mapping[Any, Any], names: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ from dal.report.measures import BATCH
 from dal.report.page_parts import Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.plots.dot_plot import overlap_matrix
-from dal.report.run_reading import CellRecord, Run
+from dal.report.run_reading import Run
 from dal.report.series import of_run
 
 
@@ -51,12 +51,12 @@ def overlap(run: Run) -> Section | None:
 
 def _jaccard(run: Run, one: str, other: str) -> float | None:
     """Mean Jaccard index of the labeled rows over the common seeds; None without one."""
-    ours, theirs = ({cell.seed: _labeled(cell) for cell in run.of(name)} for name in (one, other))
+    labeled: dict[str, dict[int, set[str]]] = {one: {}, other: {}}
+    for name, by_seed in labeled.items():
+        for cell in run.of(name):
+            asked = [record.get("rows") for record in cell.records]
+            by_seed[cell.seed] = {str(row) for rows in asked if isinstance(rows, list) for row in rows}
+    ours, theirs = labeled[one], labeled[other]
     pairs = [(ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()]
     shares = [len(a & b) / len(a | b) for a, b in pairs if a and b]
     return sum(shares) / len(shares) if shares else None
-
-
-def _labeled(cell: CellRecord) -> set[str]:
-    asked = [record.get("rows") for record in cell.records]
-    return {str(row) for rows in asked if isinstance(rows, list) for row in rows}

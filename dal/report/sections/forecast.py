@@ -41,7 +41,11 @@ def section(run: Run, shown: str | None) -> Section | None:
     if not series:
         return None
     goal = _target(run, shown, series)
-    forecasts = [_forecast(s, goal) for s in series]
+    forecasts = []
+    for s in series:
+        labels, scores = s.band.mean.labels, s.band.mean.scores
+        score, needed = predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal)
+        forecasts.append(_Prediction(s, scores[-1], score, needed))
     parts: list[Part] = [Statement(_words(each, METRICS[shown], goal), "lead") for each in forecasts]
     parts.append(Statement(_CAUTION))
     if len(forecasts) <= MAX_DRAWN:
@@ -50,12 +54,6 @@ def section(run: Run, shown: str | None) -> Section | None:
         parts.append(Plot("prediction", drawn[0], drawn[1]))
     parts.append(_table(forecasts, goal))
     return Section("prediction", "What more labels would bring", "Prediction", tuple(parts))
-
-
-def _forecast(series: Series, goal: float) -> _Prediction:
-    labels, scores = series.band.mean.labels, series.band.mean.scores
-    score, needed = predicted_score(labels, scores, MORE), predicted_labels(labels, scores, goal)
-    return _Prediction(series, scores[-1], score, needed)
 
 
 def _target(run: Run, metric: str, series: Sequence[Series]) -> float:

@@ -25,7 +25,11 @@ def section(run: Run) -> Section | None:
         TableColumn("mean_lead", "Mean lead", "signed"),
         TableColumn("per_seed", "Needed per seed", "text"),
     )
-    rows = [(METRICS[metric], name, *_figures(c)) for metric, name, c in compared]
+    rows: list[tuple[object, ...]] = []
+    for metric, name, c in compared:
+        leads = (c.final_difference, c.area_difference)
+        needed = (c.needed, c.baseline_needed, c.ratio, c.target, c.budget)
+        rows.append((METRICS[metric], name, *needed, *leads, _per_seed(c)))
     caption = (
         f"Where the mean curve over the seeds first reaches the final score of {run.baseline}, interpolated between "
         f"rounds. {run.baseline} is credited with the first time it reached that score."
@@ -38,11 +42,6 @@ def section(run: Run) -> Section | None:
     return Section(
         "needed", f"Labels needed to reach {run.baseline}’s final score", "Labels needed", (table, Statement(note))
     )
-
-
-def _figures(c: CurveComparison) -> tuple[object, ...]:
-    leads = (c.final_difference, c.area_difference)
-    return (c.needed, c.baseline_needed, c.ratio, c.target, c.budget, *leads, _per_seed(c))
 
 
 def _per_seed(c: CurveComparison) -> str:

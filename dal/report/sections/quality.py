@@ -34,17 +34,14 @@ def section(run: Run) -> Section | None:
     for n, w in kept:
         columns.append(TableColumn(f"{n} {'pool' if w else 'test'}", f"{n}, {'pool' if w else 'test'}" if pool else n))
     rows = [(METRICS[key], *(values[n, w, key] for n, w in kept)) for key in metrics]
-    parts: list[Part] = [Table("quality", "Quality at the end", tuple(columns), rows, _caption(run))]
-    if pool:
-        parts.append(Statement(_pool_words(run)))
-    return Section("quality", "Quality at the end", "Quality", tuple(parts))
-
-
-def _caption(run: Run) -> str:
     seeds = max(sum(1 for cell in run.of(name) if cell.records) for name in run.strategies)
     means = f"means over {seeds} seeds" if seeds > 1 else "one seed"
     lower = "Log loss (in nats), the calibration errors and the Brier score are better when lower."
-    return f"After the last round of each seed, {means}. {lower}"
+    caption = f"After the last round of each seed, {means}. {lower}"
+    parts: list[Part] = [Table("quality", "Quality at the end", tuple(columns), rows, caption)]
+    if pool:
+        parts.append(Statement(_pool_words(run)))
+    return Section("quality", "Quality at the end", "Quality", tuple(parts))
 
 
 def _pool_words(run: Run) -> str:

@@ -119,16 +119,11 @@ def _rows(record: Record, cell: CellRecord, text_of: Mapping[str, str] | None, n
             values.append(_text(texts[i]) if i < len(texts) else "")
         if nearest:
             other = near[i] if i < len(near) else None
-            values.append(None if other is None else _named(other, cell))
+            known = cell.given.get(str(other))
+            values.append(None if other is None else f"{other} ({known})" if known else str(other))
             values += [] if text_of is None else [text_of.get(str(other), "")]
         rows.append(tuple(values))
     return rows
-
-
-def _named(row: object, cell: CellRecord) -> str:
-    """The row's id, with its label if known."""
-    label = cell.given.get(str(row))
-    return f"{row} ({label})" if label else str(row)
 
 
 def _text(wording: object) -> str:
