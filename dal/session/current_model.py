@@ -119,12 +119,16 @@ class CurrentModel:
         seed = self.seeds.number(Stream.EVALUATE)
         return model.outputs(prepared, rows, names, seed=seed, monitor=self._monitor)
 
-    def scored(self, part: str) -> tuple[Outputs, Tensor]:
-        """Logits of the labeled rows of a part, on the CPU, and their labels; cached until the labels change."""
-        if part not in self._scored:
+    def scored(self, part: str, names: Iterable[str] = ()) -> tuple[Outputs, Tensor]:
+        """Logits and other `names` of the labeled rows of a part, on the CPU, and their labels.
+
+        Cached until the labels change; a later call with further names repeats the pass with all names.
+        """
+        known = self._scored[part][0].names if part in self._scored else frozenset()
+        wanted = {"logits"} | recorded_outputs(self._learner.provides) | set(names)
+        if not wanted <= known:
             rows, labels = self._known(part)
-            names = {"logits"} | recorded_outputs(self._learner.provides)
-            self._scored[part] = self.read(rows, names, part).to("cpu"), labels
+            self._scored[part] = self.read(rows, wanted | known, part).to("cpu"), labels
         return self._scored[part]
 
     def evaluate(self, part: str) -> dict[str, float]:

@@ -35,7 +35,7 @@ from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
 from dal.session.stopping_figures import StoppingFigures
 from dal.stopping import recorded_figures as record
-from dal.stopping.rule import History, StoppingRule, Verdict
+from dal.stopping.rule import History, StoppingRule, Verdict, judged
 from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
 from dal.store.metrics_line import MetricsLine
@@ -523,12 +523,16 @@ class Session:
         return self._model.import_model(folder)
 
     @_in_turn
-    def scored(self, part: str) -> tuple[Outputs, Tensor]:
+    def scored(self, part: str, names: Iterable[str] = ()) -> tuple[Outputs, Tensor]:
         """The current model's logits for the labeled rows of "test" or "validation", on the CPU, and their labels.
 
         Cached until the labels change.
+
+        Args:
+            part: part of the data.
+            names: further outputs to compute in the same pass.
         """
-        return self._model.scored(part)
+        return self._model.scored(part, names)
 
     @_in_turn
     def read(self, rows: Tensor, names: Iterable[str], *, part: str = "pool") -> Outputs:
@@ -555,6 +559,8 @@ class Session:
         Raises:
             ConfigError: the rule reads figures that cannot be recorded, such as validation scores without validation
                 rows.
+            NeedError: the rule measures outputs that the learner does not provide.
+            PluginError: the rule failed, or measured something that cannot be stored.
 
         Example:
             >>> import torch
@@ -570,7 +576,7 @@ class Session:
             >>> session.should_stop(Labels(max_labels=30)).text
             '40 of 30 labels were bought'
         """
-        record.check(rule, self.data)
+        record.check(rule, self.data, self.learner)
         self._annotations.follow()
         event = self.store.labels_event
         if not self.pool_state.n_pending and self.pool_state.n_labeled:
@@ -580,12 +586,12 @@ class Session:
                 state = self.state
                 head = {"round": state.round, "labels": state.labels, "class_counts": list(state.per_class)}
                 self.record(head | {"event": event, **self.observe(rule)})
-        return rule.judge(History(tuple(self.metrics)))
+        return judged(rule, History(tuple(self.metrics)))
 
     @_in_turn
     def observe(self, rule: StoppingRule) -> dict[str, Any]:
-        """Compute the figures that the rule reads, by name, as JSON values for a line of `metrics.jsonl`."""
-        return self._figures.of(rule)
+        """Compute what the rule reads and measures, by name, as JSON values for a line of `metrics.jsonl`."""
+        return self._figures.of(rule, self.state)
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 

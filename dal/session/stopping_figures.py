@@ -1,14 +1,20 @@
-"""Figures that stopping rules read: what was spent, validation scores, and predictions for a stop set."""
+"""Figures that stopping rules read: what was spent, validation scores, stop-set predictions, measures of their own."""
 
+import functools
 from typing import Any
 
+from torch import Tensor
+
 from dal.learner import Monitor
+from dal.outputs import Outputs
 from dal.session.annotation_log import AnnotationLog
 from dal.session.current_model import CurrentModel
 from dal.session.seeds import Stream
 from dal.stopping import recorded_figures as record
-from dal.stopping.rule import StoppingRule
+from dal.stopping.measurement import recorded_measures
+from dal.stopping.rule import MEASURES, StoppingRule, measuring_parts
 from dal.store.label_store import LabelStore
+from dal.strategy import RoundState
 
 
 class StoppingFigures:
@@ -37,8 +43,17 @@ class StoppingFigures:
         self._seed, self._monitor = seed, monitor
         self._stop_set: record.StopSet | None = None
 
-    def of(self, rule: StoppingRule) -> dict[str, Any]:
-        """The figures that the rule reads, by name, as JSON values for a line of `metrics.jsonl`."""
+    def of(self, rule: StoppingRule, state: RoundState) -> dict[str, Any]:
+        """The figures that the rule reads and its measures, by name, as JSON values for a line of `metrics.jsonl`.
+
+        Args:
+            rule: stopping rule.
+            state: state of the round.
+
+        Raises:
+            PluginError: the rule failed in `measure`, or returned something that JSON cannot store.
+        """
+        read = functools.cache(functools.partial(self._read, rule))
         figures: dict[str, Any] = {}
         if "spent" in rule.needs:
             store = self._store
@@ -46,18 +61,29 @@ class StoppingFigures:
         if "validation" in rule.needs:
             figures["validation"] = {"rows": len(self._data.validation), **self._model.evaluate("validation")}
         if "stop_set" in rule.needs:
-            figures["stop_set"] = self._predicted(rule.stop_set)
+            figures["stop_set"] = self._drawn(rule.stop_set).record(*read("stop_set"))
+        if measuring_parts(rule):
+            figures[MEASURES] = recorded_measures(rule, state, read)
         return figures
 
-    def _predicted(self, size: int) -> dict[str, Any]:
-        """The current model's predictions for the stop set, in full precision.
+    def _read(self, rule: StoppingRule, part: str) -> tuple[Outputs, Tensor]:
+        """The current model's outputs of a part with all names that the rule reads, on the CPU, and (n,) bool whether a
+        row of the stop set has a label, or the labels of the validation rows.
 
-        Reduced precision could flip a prediction, and rules compare successive models row by row.
+        The stop set is read in full precision: reduced precision could flip a prediction, and rules compare successive
+        models row by row.
         """
-        state = self._annotations.state
-        if self._stop_set is None or self._stop_set.size < size:
-            self._stop_set = record.StopSet.draw(self._data.pool.ids, ~state.given.all(), size, self._seed)
-        rows, seed = self._stop_set.rows, self._model.seeds.number(Stream.EVALUATE)
+        if part == "validation":
+            return self._model.scored(part, rule.validation_needs)
+        rows, seed = self._drawn(rule.stop_set).rows, self._model.seeds.number(Stream.EVALUATE)
+        names = rule.stop_set_needs | ({"logits"} if "stop_set" in rule.needs else frozenset())
         predictor, prepared = self._model.predictor, self._model.prepare("pool")
-        outputs = predictor.outputs(prepared, rows, {"logits"}, seed=seed, exact=True, monitor=self._monitor)
-        return self._stop_set.record(outputs, state.labeled)
+        outputs = predictor.outputs(prepared, rows, names, seed=seed, exact=True, monitor=self._monitor)
+        return outputs.to("cpu"), self._annotations.state.labeled[rows]
+
+    def _drawn(self, size: int) -> record.StopSet:
+        """The stop set, drawn again if it has fewer than `size` rows."""
+        if self._stop_set is None or self._stop_set.size < size:
+            given = self._annotations.state.given.all()
+            self._stop_set = record.StopSet.draw(self._data.pool.ids, ~given, size, self._seed)
+        return self._stop_set

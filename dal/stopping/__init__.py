@@ -3,6 +3,7 @@
 from dal.config.moved import renamed_attributes
 from dal.stopping.backtest import Backtest, backtest
 from dal.stopping.budget_rules import Dollars, Hours, Labels
+from dal.stopping.measurement import Measurement
 from dal.stopping.prediction_rules import ClassificationChange, OverallUncertainty, StabilizingPredictions
 from dal.stopping.rule import AllOf, AnyOf, History, Observe, StoppingRule, Verdict
 from dal.stopping.score_rules import Plateau, TargetScore
@@ -16,6 +17,7 @@ __all__ = [
     "History",
     "Hours",
     "Labels",
+    "Measurement",
     "Observe",
     "OverallUncertainty",
     "Plateau",

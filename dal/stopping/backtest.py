@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from dal.config.moved import accepts_old_attributes
 from dal.errors import DataError
 from dal.evaluation.curves import LOWER_IS_BETTER
-from dal.stopping.rule import History, Line, StoppingRule, Verdict
+from dal.stopping.measurement import has_measures
+from dal.stopping.rule import History, Line, StoppingRule, Verdict, judged, measuring_parts
 
 
 @accepts_old_attributes
@@ -54,12 +55,17 @@ def backtest(lines: Sequence[Line], rule: StoppingRule, *, metric: str = "accura
     if not lines:
         raise DataError("a run without rounds cannot be back-tested")
     missing = sorted(name for name in rule.needs - {"spent"} if not any(line.get(name) for line in lines))
+    missing += [
+        f"measures of {type(part).__name__}"
+        for part in measuring_parts(rule)
+        if not any(has_measures(line, part) for line in lines)
+    ]
     if missing:
         raise DataError(
             f"{type(rule).__name__} reads {', '.join(missing)}, which this run did not record: run it with the rule "
             "inside Observe as its `stop`"
         )
-    verdicts = [rule.judge(History(tuple(lines[: i + 1]))) for i in range(len(lines))]
+    verdicts = [judged(rule, History(tuple(lines[: i + 1]))) for i in range(len(lines))]
     stops = [i for i, verdict in enumerate(verdicts) if verdict.stop]
     index = stops[0] if stops else len(lines) - 1
     stop, end = lines[index], lines[-1]

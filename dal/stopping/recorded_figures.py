@@ -14,9 +14,11 @@ from torch import Tensor
 
 from dal.data.columns import digests
 from dal.data.seeded_samples import keys
-from dal.errors import ConfigError
+from dal.errors import ConfigError, NeedError
 from dal.functional.uncertainty import entropy
-from dal.outputs import Outputs
+from dal.learner import Learner
+from dal.outputs import Outputs, closure, listing
+from dal.stopping.measurement import has_measures
 from dal.stopping.rule import Line, StoppingRule
 from dal.store.events import AnnotationTotals, Event, work
 from dal.store.proposals import Proposal, unbilled
@@ -34,29 +36,41 @@ class StoppingWarning(UserWarning):
     """A stopping rule reads too few rows to be precise."""
 
 
-def check(rule: StoppingRule, data: Any) -> None:
+def check(rule: StoppingRule, data: Any, learner: Learner) -> None:
     """Check that all figures that a rule reads can be recorded.
 
     Args:
         rule: stopping rule.
         data: a `dal.data.Splits`.
+        learner: learner of the models that the rule measures.
 
     Raises:
         ConfigError: the rule reads an unknown figure, or validation rows that the data does not have.
+        NeedError: the rule reads outputs that the learner does not provide.
     """
     name, unknown = type(rule).__name__, sorted(rule.needs - READS.keys())
     if unknown:
         raise ConfigError(f"{name} reads {', '.join(unknown)}, which no round records; recorded are {', '.join(READS)}")
-    if "validation" in rule.needs and (data.validation is None or not bool(data.validation.known.all())):
+    provided = closure(learner.provides)
+    if missing := (rule.stop_set_needs | rule.validation_needs) - provided:
+        raise NeedError(
+            f"{name} needs {listing(missing)}, which {type(learner).__name__} does not provide; it provides "
+            f"{listing(provided)}"
+        )
+    if rule.stop_set_needs and not rule.stop_set:
+        raise ConfigError(f"{name} reads {listing(rule.stop_set_needs)} of 0 rows: set its stop_set, such as 1000")
+    reads_validation = "validation" in rule.needs or rule.validation_needs
+    if reads_validation and (data.validation is None or not bool(data.validation.known.all())):
         raise ConfigError(
             f"{name} reads scores on validation rows, and the data has none: give data.validation a share such as 0.1"
         )
 
 
 def holds(line: Line, rule: StoppingRule) -> bool:
-    """Whether a line has all figures that the rule reads."""
+    """Whether a line has all figures that the rule reads, and its measures."""
     wanted = line["stop_set"]["wanted"] if "stop_set" in line else 0
-    return rule.needs <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.needs)
+    complete = rule.needs <= line.keys() and (rule.stop_set <= wanted or "stop_set" not in rule.needs)
+    return complete and has_measures(line, rule)
 
 
 def spent(
@@ -134,7 +148,7 @@ class StopSet:
         digest = blake2b(key[ranked].tobytes(), digest_size=8).hexdigest()
         return cls(torch.from_numpy(ranked[:size].astype(np.int64)), digest, size)
 
-    def record(self, outputs: Outputs, labeled: Tensor) -> dict[str, Any]:
+    def record(self, outputs: Outputs, has_label: Tensor) -> dict[str, Any]:
         """Summarise a model's outputs for these rows, as a JSON value for `metrics.jsonl`.
 
         "predictions": class of each row; when multi-label an integer with bit c set for each class c. "labeled":
@@ -143,9 +157,8 @@ class StopSet:
 
         Args:
             outputs: outputs of the rows with `logits`, (n, C).
-            labeled: (N,) bool, whether a pool row has a label.
+            has_label: (n,) bool, whether a row has a label.
         """
-        has_label = labeled[self.rows]
         logits: Tensor = outputs.logits.cpu()
         classes = logits.shape[1]
         open_probs: Tensor = outputs.probs.cpu()[~has_label]

@@ -1,15 +1,23 @@
 """Base class of stopping rules, and rules composed of rules."""
 
+import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from dal.config.moved import accept_old_attribute
-from dal.errors import ConfigError
+from dal.config.stored import describe
+from dal.errors import ConfigError, DalError, PluginError, one_line
+
+if TYPE_CHECKING:
+    from dal.stopping.measurement import Measurement
 
 Line = Mapping[str, Any]
+
+#: Key of a line of `metrics.jsonl`: the measures of each rule by its `measures_key`.
+MEASURES = "stopping_measures"
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,19 @@ class History:
 
     def having(self, name: str) -> list[Line]:
         """The lines that recorded `name`. Of a round recorded twice (after an undo) the later line counts."""
+        return self._rounds(lambda line: line.get(name) is not None)
+
+    def measures(self, rule: "StoppingRule") -> list[Mapping[str, Any]]:
+        """What `rule.measure` returned in each round, oldest first; rounds in which the rule did not measure are left
+        out. Of a round recorded twice (after an undo) the later line counts.
+        """
+        key = measures_key(rule)
+        return [line[MEASURES][key] for line in self._rounds(lambda line: key in (line.get(MEASURES) or {}))]
+
+    def _rounds(self, counts: Callable[[Line], bool]) -> list[Line]:
         lines: dict[Any, Line] = {}
         for index, line in enumerate(self.lines):
-            if line.get(name) is not None:
+            if counts(line):
                 key = line.get("round", ("line", index))
                 lines.pop(key, None)  # the later line also takes the later position
                 lines[key] = line
@@ -66,12 +84,19 @@ class StoppingRule(ABC):
             "stop_set": the model's predictions and mean uncertainty on a fixed sample of the pool (see
                 `dal.stopping.recorded_figures.StopSet`).
         stop_set: number of rows of that sample that the rule reads; 0 for none.
+        stop_set_needs: names of the outputs that `measure` reads of the stop set, such as {"probs"}.
+        validation_needs: names of the outputs that `measure` reads of the validation rows.
+        judge_options: names of the options that only `judge` reads, such as a threshold. What was measured with one
+            value of them can be judged with another, as in a back-test.
         paper: citation of the method.
         advice: one line on when to use the rule and when not.
     """
 
     needs = frozenset()  # type: ignore[var-annotated]
     stop_set = 0
+    stop_set_needs = frozenset()  # type: ignore[var-annotated]
+    validation_needs = frozenset()  # type: ignore[var-annotated]
+    judge_options = frozenset()  # type: ignore[var-annotated]
     paper = ""
     advice = ""
 
@@ -83,6 +108,20 @@ class StoppingRule(ABC):
     @abstractmethod
     def judge(self, history: History) -> Verdict:
         """Decide whether to stop after the last of these rounds."""
+
+    def measure(self, measurement: "Measurement") -> Mapping[str, Any]:
+        """Measure the current model, once per round and before `judge`, which reads it by `history.measures(self)`.
+
+        The result is stored in the line of the round, so that a resumed run judges the same numbers. It must depend on
+        `measurement` and the options of the rule only. By default nothing is measured.
+
+        Args:
+            measurement: state of the round, and outputs of the current model.
+
+        Returns:
+            Values by name that JSON can store; numbers are finite, or None where undefined.
+        """
+        return {}
 
     def __and__(self, other: "StoppingRule") -> "StoppingRule":
         return (
@@ -98,6 +137,41 @@ class StoppingRule(ABC):
 def _parts(rule: StoppingRule, kind: type) -> tuple[StoppingRule, ...]:
     """The parts of a rule of this kind, else the rule itself: `a | b | c` is one `AnyOf` of three."""
     return rule.rules if isinstance(rule, kind) else (rule,)  # type: ignore[attr-defined,no-any-return]
+
+
+def judged(rule: StoppingRule, history: History) -> Verdict:
+    """The verdict of a rule.
+
+    Raises:
+        PluginError: the rule failed.
+    """
+    try:
+        return rule.judge(history)
+    except DalError:
+        raise
+    except Exception as error:
+        raise failure(rule, "judge", error) from error
+
+
+def failure(rule: StoppingRule, method: str, error: Exception) -> PluginError:
+    """The error of a rule whose method raised `error`."""
+    name = type(rule).__name__
+    return PluginError(f"the stopping rule {name} failed in {method}: {type(error).__name__}: {one_line(error)}")
+
+
+def measuring_parts(rule: StoppingRule) -> list[StoppingRule]:
+    """The rules that define `measure`: the rule itself, and those that it is composed of."""
+    own = [rule] if type(rule).measure is not StoppingRule.measure else []
+    inner = rule.rules if isinstance(rule, ComposedRule) else ()
+    return [*own, *(part for each in inner for part in measuring_parts(each))]
+
+
+def measures_key(rule: StoppingRule) -> str:
+    """Name of a rule's measures in a line: its class and the options that can affect them."""
+    options = [each.name for each in fields(rule)] if is_dataclass(rule) else []
+    values = {name: getattr(rule, name) for name in options if name not in rule.judge_options}
+    shown = (f"{name}={json.dumps(describe(value), ensure_ascii=False)}" for name, value in values.items())
+    return f"{type(rule).__module__}.{type(rule).__qualname__}({', '.join(shown)})"
 
 
 # -- rules made of rules ----------------------------------------------------------------------------------------------
@@ -127,6 +201,16 @@ class ComposedRule(StoppingRule):
         """Number of stop-set rows that the rules read."""
         return max(rule.stop_set for rule in self.rules)
 
+    @property
+    def stop_set_needs(self) -> frozenset[str]:  # type: ignore[override]
+        """Outputs that the rules read of the stop set."""
+        return frozenset(name for rule in self.rules for name in rule.stop_set_needs)
+
+    @property
+    def validation_needs(self) -> frozenset[str]:  # type: ignore[override]
+        """Outputs that the rules read of the validation rows."""
+        return frozenset(name for rule in self.rules for name in rule.validation_needs)
+
 
 @dataclass(frozen=True)
 class AllOf(ComposedRule):
@@ -144,7 +228,7 @@ class AllOf(ComposedRule):
 
     def judge(self, history: History) -> Verdict:
         """The reasons of all rules if they stop, else the progress of those that do not."""
-        verdicts = [rule.judge(history) for rule in self.rules]
+        verdicts = [judged(rule, history) for rule in self.rules]
         stop = all(verdicts)
         return Verdict(stop, _texts(each for each in verdicts if each.stop is stop), _notes(verdicts))
 
@@ -163,7 +247,7 @@ class AnyOf(ComposedRule):
 
     def judge(self, history: History) -> Verdict:
         """The reasons of the rules that stop, or the progress of all."""
-        verdicts = [rule.judge(history) for rule in self.rules]
+        verdicts = [judged(rule, history) for rule in self.rules]
         stop = any(verdicts)
         return Verdict(stop, _texts(each for each in verdicts if each.stop is stop), _notes(verdicts))
 
@@ -182,7 +266,7 @@ class Observe(ComposedRule):
 
     def judge(self, history: History) -> Verdict:
         """The texts and notes of all rules; never stops."""
-        verdicts = [rule.judge(history) for rule in self.rules]
+        verdicts = [judged(rule, history) for rule in self.rules]
         return Verdict(False, "only observed: " + _texts(verdicts), _notes(verdicts))
 
 

@@ -67,7 +67,6 @@ def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return Command(capsys)
 
 
-@pytest.mark.filterwarnings("ignore:the stop set holds only")
 @pytest.mark.parametrize(
     ("name", "kind", "checks"),
     [

@@ -64,7 +64,7 @@ def test_predictions_and_doubt_are_recorded() -> None:
     logits = torch.tensor([[9.0, 0, 0], [0, 0, 0], [0, 3.0, 0], [0, 0, 0]])
     labeled = torch.zeros(4, dtype=torch.bool)
     labeled[stop.rows[2]] = True
-    found = stop.record(Outputs({"logits": logits}), labeled)
+    found = stop.record(Outputs({"logits": logits}), labeled[stop.rows])
     assert found["predictions"][:1] + found["predictions"][2:3] == [0, 1]
     assert (found["labeled"], found["classes"], found["multilabel"]) == ([2], 3, False)
     p = torch.softmax(logits[0].double(), 0)

@@ -27,7 +27,6 @@ from dal.stopping import (
     AllOf,
     ClassificationChange,
     Dollars,
-    History,
     Hours,
     Labels,
     Observe,
@@ -36,7 +35,6 @@ from dal.stopping import (
     StabilizingPredictions,
     StoppingRule,
     TargetScore,
-    Verdict,
     backtest,
 )
 from dal.stopping import AnyOf as AnyRule
@@ -461,6 +459,7 @@ def test_torn_line_of_a_recorded_round_is_recorded_again(tmp_path: Path) -> None
 # -- documentation ---------------------------------------------------------------------------------------------------
 
 PAGE = Path(__file__).parents[2] / "docs" / "stopping.md"
+GUIDE = PAGE.with_name("write_a_stopping_rule.md")
 
 
 def test_page_names_every_rule_that_is_built_in() -> None:
@@ -478,7 +477,7 @@ def test_config_of_the_page_is_a_rule(tmp_path: Path) -> None:
 
 
 def test_python_of_the_page_runs(tmp_path: Path) -> None:
-    loop, test, own = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    loop, test = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     with session(tmp_path) as asking:
         exec(loop, {"session": asking, "answers_of": lambda rows: splits().pool.labels[rows], "print": lambda *_: None})
         assert asking.should_stop(StabilizingPredictions() | Labels(500))
@@ -486,12 +485,8 @@ def test_python_of_the_page_runs(tmp_path: Path) -> None:
     shown: list[Any] = []
     exec(test, {"folder": tmp_path / "run" / "Margin-seed0", "print": lambda *values: shown.extend(values)})
     assert shown[:2] == [60, 0]
-    names: dict[str, Any] = {
-        "dataclass": dataclass,
-        "StoppingRule": StoppingRule,
-        "Verdict": Verdict,
-        "History": History,
-    }
+    (own,) = re.findall(r"```python\n(# enough.py\n.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "enough"}
     exec(own, names)
     found = lines(experiment(None, names["Enough"](3)))
     assert min(found[-1]["class_counts"]) >= 3

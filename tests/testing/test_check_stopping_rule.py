@@ -1,10 +1,13 @@
 """Every check of stopping rules passes a right one and fails on one that is wrong in that way."""
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
 from dal.stopping import (
     AllOf,
@@ -13,6 +16,7 @@ from dal.stopping import (
     History,
     Hours,
     Labels,
+    Measurement,
     Observe,
     OverallUncertainty,
     Plateau,
@@ -149,6 +153,137 @@ class NoDataclass(Enough):
         super().__init__()
 
 
+@dataclass(frozen=True)
+class NearBoundary(StoppingRule):
+    """A right rule with a number of its own: stops when few unlabeled rows have a small margin."""
+
+    max_share: float = 0.01
+    margin: float = 0.2
+    size: int = 30
+
+    stop_set_needs = frozenset({"probs"})
+    judge_options = frozenset({"max_share"})
+
+    @property
+    def stop_set(self) -> int:  # type: ignore[override]
+        return self.size
+
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        probs = measurement.stop_set.probs[~measurement.labeled]
+        if not len(probs):
+            return {"share": None}
+        first, second = probs.topk(2).values.T
+        return {"share": float((first - second < self.margin).double().mean())}
+
+    def judge(self, history: History) -> Verdict:
+        shares = [each["share"] for each in history.measures(self) if each["share"] is not None]
+        if not shares:
+            return Verdict(False, "nothing measured yet")
+        return Verdict(shares[-1] <= self.max_share, f"{shares[-1]:.3f} are near", {"share": shares[-1]})
+
+
+@dataclass(frozen=True)
+class OnValidation(NearBoundary):
+    """A right rule that measures the validation rows, and records more than numbers."""
+
+    stop_set_needs = frozenset()
+    stop_set = 0  # type: ignore[assignment]
+    validation_needs = frozenset({"features", "log_probs"})
+
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        losses = -measurement.validation.log_probs.gather(1, measurement.validation_labels[:, None])
+        largest = measurement.validation.features.norm(dim=1).topk(2).indices
+        return {"share": float(losses.mean()), "rows": largest.tolist(), "labels": measurement.state.labels}
+
+
+@dataclass(frozen=True)
+class WithoutMeasure(Enough):
+    validation_needs = frozenset({"probs"})
+
+
+@dataclass(frozen=True)
+class NoSuchOption(NearBoundary):
+    judge_options = frozenset({"max_part"})
+
+
+@dataclass(frozen=True)
+class MeasuresNaN(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        return {"share": float("nan")}
+
+
+@dataclass(frozen=True)
+class MeasuresATensor(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        return {"share": measurement.stop_set.probs.max()}
+
+
+@dataclass(frozen=True)
+class MeanOfNothing(NearBoundary):
+    """NaN at the end of the pool, where no row of the stop set is left without a label."""
+
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        return {"share": float(measurement.stop_set.probs[~measurement.labeled].mean())}
+
+
+@dataclass(frozen=True)
+class MeasuresACoin(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        return {"share": int.from_bytes(os.urandom(4)) / 2**32}
+
+    def judge(self, history: History) -> Verdict:
+        return Verdict(False, "never")
+
+
+@dataclass(frozen=True)
+class DrawsGlobally(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        torch.rand(3)
+        return super().measure(measurement)
+
+
+@dataclass(frozen=True)
+class WritesToOutputs(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        measurement.stop_set.probs.clamp_(0.1, 0.9)
+        return {"share": 0.5}
+
+
+@dataclass(frozen=True)
+class KeepsInTheRule(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        object.__setattr__(self, "last", super().measure(measurement)["share"])
+        return {"share": 0.5}
+
+
+_LAST = [0.0]
+
+
+@dataclass(frozen=True)
+class KeepsInTheModule(NearBoundary):
+    """Judges by what the last call of measure left in its module."""
+
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        _LAST[0] = float(measurement.state.labels)
+        return {"share": 0.5}
+
+    def judge(self, history: History) -> Verdict:
+        return Verdict(False, f"{_LAST[0]} labels")
+
+
+@dataclass(frozen=True)
+class ReadsUndeclared(NearBoundary):
+    def measure(self, measurement: Measurement) -> Mapping[str, Any]:
+        return {"share": float(measurement.stop_set.features.mean())}
+
+
+@dataclass(frozen=True)
+class MeasuresByThreshold(NearBoundary):
+    """Measures with an option that it declares to be one of judge alone."""
+
+    judge_options = frozenset({"max_share", "margin"})
+
+
 WRONG: list[tuple[str, type[StoppingRule]]] = [
     ("declaration", AnnotatedNeeds),
     ("declaration", NeedsTheMoon),
@@ -163,6 +298,18 @@ WRONG: list[tuple[str, type[StoppingRule]]] = [
     ("verdict", TwoLines),
     ("verdict", NotesNaN),
     ("verdict", NumberAsDecision),
+    ("declaration", WithoutMeasure),
+    ("declaration", NoSuchOption),
+    ("real loop", MeasuresNaN),
+    ("real loop", MeasuresATensor),
+    ("real loop", ReadsUndeclared),
+    ("pure", KeepsInTheModule),
+    ("measure", MeanOfNothing),
+    ("measure", MeasuresACoin),
+    ("measure", DrawsGlobally),
+    ("measure", WritesToOutputs),
+    ("measure", KeepsInTheRule),
+    ("measure", MeasuresByThreshold),
     ("composition", Undecided),
     ("value", NoDataclass),
 ]
@@ -173,7 +320,6 @@ def failures(report: Report) -> set[str]:
 
 
 @pytest.mark.parametrize(("check", "wrong"), WRONG, ids=lambda value: getattr(value, "__name__", value))
-@pytest.mark.filterwarnings("ignore:the stop set holds only")
 def test_each_check_fails_on_a_rule_wrong_in_its_way(check: str, wrong: type[StoppingRule]) -> None:
     report = stopping_report(wrong())
     assert check in failures(report), str(report)
@@ -198,11 +344,13 @@ RIGHT: list[Any] = [
     AllOf((Labels(30), Plateau())),
     Labels(20) | Enough(),
     Observe((Plateau(),)),
+    NearBoundary(),
+    OnValidation(),
+    AllOf((NearBoundary(size=10), OnValidation(), NearBoundary(size=50), Plateau())),
 ]
 
 
 @pytest.mark.parametrize("rule", RIGHT, ids=lambda rule: getattr(rule, "__name__", type(rule).__name__))
-@pytest.mark.filterwarnings("ignore:the stop set holds only")
 def test_a_right_rule_passes(rule: Any) -> None:
     assert check_stopping_rule(rule).ok
 
@@ -213,3 +361,32 @@ def test_failed_check_raises_with_the_report() -> None:
     ) as caught:
         check_stopping_rule(NeedsTheMoon())
     assert caught.value.report["pure"].verdict == "skipped"
+
+
+@dataclass(frozen=True)
+class ReadsSurprisal(NearBoundary):
+    stop_set_needs = frozenset({"surprisal"})
+
+
+def test_checks_say_what_was_measured_and_what_they_could_not_provide() -> None:
+    assert "share" in stopping_report(NearBoundary())["measure"].message
+    assert stopping_report(Enough())["measure"].verdict == "skipped"
+    report = stopping_report(ReadsSurprisal())
+    assert {report[name].verdict for name in ("real loop", "measure")} == {"skipped"}
+    assert "surprisal" in report["real loop"].message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check", "message"),
+    [
+        (MeasuresNaN, "real loop", "MeasuresNaN.measure: 'share' is nan, .*return finite numbers, and None"),
+        (MeasuresATensor, "real loop", r"'share' is tensor\(.*which JSON cannot store: return numbers"),
+        (ReadsUndeclared, "real loop", "'features' was read but not declared: declare it in stop_set_needs"),
+        (MeanOfNothing, "measure", r"is nan, .*\(every row of the stop set has a label\)"),
+        (MeasuresByThreshold, "measure", "measure reads margin, which judge_options says only judge reads"),
+        (KeepsInTheModule, "pure", "no state that measure left behind"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_failures_of_measure_say_what_to_do(wrong: type[StoppingRule], check: str, message: str) -> None:
+    assert re.search(message, stopping_report(wrong())[check].message)
