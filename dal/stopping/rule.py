@@ -168,7 +168,7 @@ def measuring_parts(rule: StoppingRule) -> list[StoppingRule]:
 
 def measures_key(rule: StoppingRule) -> str:
     """Name of a rule's measures in a line: its class and the options that can affect them."""
-    options = [each.name for each in fields(rule)] if is_dataclass(rule) else []
+    options: list[str] = [each.name for each in fields(rule)] if is_dataclass(rule) else []
     values = {name: getattr(rule, name) for name in options if name not in rule.judge_options}
     shown = (f"{name}={json.dumps(describe(value), ensure_ascii=False)}" for name, value in values.items())
     return f"{type(rule).__module__}.{type(rule).__qualname__}({', '.join(shown)})"

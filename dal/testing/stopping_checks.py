@@ -82,7 +82,7 @@ def check_rule_declaration(trial: RuleTrial) -> None:
             f"{name} must declare 'stop_set' in needs (or outputs in stop_set_needs) and a number of rows in stop_set, "
             "or neither"
         )
-    options = [each.name for each in dataclasses.fields(rule)] if dataclasses.is_dataclass(rule) else []
+    options: list[str] = [each.name for each in dataclasses.fields(rule)] if dataclasses.is_dataclass(rule) else []
     if unknown := sorted(rule.judge_options - set(options)):
         raise CheckFailure(f"{name}.judge_options has {', '.join(unknown)}, which is no option of the rule")
     if not measuring_parts(rule) and (rule.stop_set_needs or rule.validation_needs):
