@@ -41,7 +41,7 @@ Deep active learning for text classification: label the texts that improve the m
   dal autolabel FOLDER --max-error 0.05   label the remaining texts automatically, with an error guarantee
   dal estimate FOLDER -n 100 -o check.csv draw texts to estimate the model's accuracy without a test set
   dal report FOLDER...                    write report.html of runs again, even while they are running
-  dal list [strategies|learners|oracles|stopping|candidates|clients]
+  dal list [strategies|learners|oracles|stopping|candidates|clients|metrics]
                                           list the installed parts
   dal llm preview CONFIG                  show the prompt of a language model for a text
   dal check my_package:MyStrategy         test your own strategy or learner against the contract of its base class

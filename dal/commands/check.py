@@ -1,6 +1,8 @@
 """`dal check`: test a plugin of any kind against the contract of its base class."""
 
+import contextlib
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ def check(arguments: list[str]) -> int:
     """`dal check`."""
     parser = Parser(
         "dal check",
-        description="Tests a strategy, learner, oracle, stopping rule, candidate generator or language-model client "
-        "against the contract of its base class, also in a real loop. Options of the class are given as --key value. "
+        description="Tests a strategy, learner, oracle, stopping rule, candidate generator, language-model client or "
+        "metric against its contract, also in a real loop. Options of the class are given as --key value. "
         "The exit code is 1 when a check fails.",
         allow_abbrev=False,
     )
-    parser.add_argument("name", help="a short name, or the import path of a class or object: my_package:MyStrategy")
+    parser.add_argument(
+        "name", help="a short name, or the import path of a class, object or function: my_package:MyStrategy"
+    )
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -39,20 +43,43 @@ def check(arguments: list[str]) -> int:
 
     importing.allow_current_folder()
     data = _rows(options.data, overrides.inside.pop("data", None))
-    group, subject = plugins.load_any(options.name)
+    group, subject = _load(options.name)
+    noun = plugins.NOUNS.get(group, "metric")
     if data is not None and group not in (plugins.LEARNERS, plugins.ORACLES):
-        raise ConfigError(f"--data is for learners and oracles, and {options.name} is a {plugins.NOUNS[group]}")
+        raise ConfigError(f"--data is for learners and oracles, and {options.name} is a {noun}")
     if overrides.inside:
+        if group == plugins.METRICS:
+            raise ConfigError(f"{options.name} is a function, which has no options: give no --key value")
         if not inspect.isclass(subject):
             raise ConfigError(f"{options.name} is an object, whose options are set already: give no --key value")
         from dal.config.build import build
         from dal.config.settings_tree import Node
 
         subject = build(subject, Node({}, None, options.name), overrides)[0]
-    say(f"{options.name} is a {plugins.NOUNS[group]}".replace(" a o", " an o"))
+    say(f"{options.name} is a {noun}".replace(" a o", " an o"))
     result = _report(group, subject, data, spend=options.spend)
     print(result)
     return 0 if result.ok else 1
+
+
+def _load(name: str) -> tuple[str, Any]:
+    """The group of a plugin of any kind, and the class, object or metric."""
+    from dal.config import plugins
+    from dal.config.source_code import ModuleSource
+    from dal.evaluation.own_metrics import Metric, load_metric
+
+    if name in plugins.found(plugins.METRICS):
+        return plugins.METRICS, load_metric(name)
+    try:
+        return plugins.load_any(name)
+    except ConfigError:
+        module, _, attribute = name.replace(":", ".").rpartition(".")
+        with contextlib.suppress(KeyError, ConfigError):  # what is visibly no metric is not imported
+            function = ModuleSource.at(module).function(attribute)
+            made = getattr(sys.modules.get(module), attribute, None)
+            if (function is not None and len(function.args.args) > 1) or isinstance(made, Metric):
+                return plugins.METRICS, load_metric(name)
+        raise
 
 
 def _report(group: str, subject: Any, data: Any, *, spend: bool) -> Any:
@@ -70,6 +97,7 @@ def _report(group: str, subject: Any, data: Any, *, spend: bool) -> Any:
         plugins.STRATEGIES: testing.strategy_report,
         plugins.STOPPING: testing.stopping_report,
         plugins.CANDIDATES: testing.candidate_report,
+        plugins.METRICS: testing.metric_report,
     }
     return reports[group](subject)
 

@@ -6,12 +6,18 @@ from typing import Any
 
 from dal.commands.terminal import Parser
 
+#: Metrics that every round records, as `dal.evaluation.own_metrics.BUILT_IN`, which needs torch.
+METRICS = (
+    "accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "label_accuracy", "matthews", "auroc", "log_loss", "ece",
+    "ace", "brier",
+)  # fmt: skip
+
 
 def listing(arguments: list[str]) -> int:
     """`dal list`."""
     from dal.config import plugins
 
-    groups = {group.partition(".")[2]: group for group in plugins.NOUNS}
+    groups = {group.partition(".")[2]: group for group in (*plugins.NOUNS, plugins.METRICS)}
     about = "Lists the installed parts that a config can name."
     parser = Parser("dal list", description=about, allow_abbrev=False)
     parser.add_argument("kind", nargs="?", choices=list(groups))
@@ -19,6 +25,8 @@ def listing(arguments: list[str]) -> int:
     for title, group in groups.items():
         if chosen in {None, title}:
             print(title)
+            if group == plugins.METRICS:
+                print(f"  built in, recorded in every round: {', '.join(METRICS)}\n")
             for each in plugins.describe(group):
                 print(_entry(each))
     return 0

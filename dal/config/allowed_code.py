@@ -176,7 +176,8 @@ def import_folder(config: object) -> Path | None:
     """
     if _folder is not None:
         if _folder.allowed is not None and isinstance(config, dict):
-            for text in _texts(config.get("loggers")):  # loggers are imported only when the first cell starts
+            # Loggers and metrics are imported only when the first cell starts.
+            for text in _texts([config.get("loggers"), config.get("metrics")]):
                 with contextlib.suppress(ConfigError):
                     admit(text)
         return _folder.allowed if _folder.names else None

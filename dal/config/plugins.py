@@ -1,5 +1,6 @@
 """Built-in and installed strategies, learners, oracles etc., found by entry points without heavy imports."""
 
+import ast
 import importlib
 import importlib.metadata
 import inspect
@@ -19,6 +20,9 @@ from dal.errors import ConfigError, did_you_mean, one_line, shortened
 
 STRATEGIES, LEARNERS, ORACLES, STOPPING = "dal.strategies", "dal.learners", "dal.oracles", "dal.stopping"
 CANDIDATES, CLIENTS = "dal.candidates", "dal.clients"
+
+#: Entry point group of metrics, which are functions, see `dal.evaluation.own_metrics`.
+METRICS = "dal.metrics"
 
 #: Base class of the members of each entry point group.
 BASES = {
@@ -222,7 +226,7 @@ def load_any(name_or_path: str) -> tuple[str, Any]:
         for group in groups:
             if isinstance(thing, base(group)):
                 return group, thing
-    kinds = ", ".join(NOUNS.values())
+    kinds = ", ".join([*NOUNS.values(), "metric"])
     raise ConfigError(f"{shortened(name_or_path)} is {refused[0].got}: expected one of {kinds}")
 
 
@@ -340,9 +344,18 @@ def _read(group: str, entry: EntryPoint) -> dict[str, Any]:
         missing = source.missing_imports()
         if missing:
             raise ConfigError(f"{module} imports {', '.join(missing)}, which is not installed")
+        if group == METRICS:
+            return _of_function(source.function(name) or ast.parse("def name(): ...").body[0])
         return source.traits(name, BASES[group].replace(":", "."))
     except KeyError:  # made at run time, compiled, or brought in by an import that cannot be followed
         return _traits(_usable(group, _attribute(_import(module, entry.name), name), entry.name))
+
+
+def _of_function(node: Any) -> dict[str, Any]:
+    """The summary of a metric's function, with its direction, from source code."""
+    lower = any("maximize=False" in ast.unparse(each) for each in node.decorator_list)
+    summary = (ast.get_docstring(node) or "").split("\n")[0]
+    return {"summary": f"{summary} (lower is better)".strip() if lower else summary}
 
 
 def _traits(kind: type) -> dict[str, Any]:

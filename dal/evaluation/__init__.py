@@ -19,6 +19,7 @@ from dal.evaluation.efficiency import Efficiency, label_efficiency
 from dal.evaluation.map_projection import principal_plane
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
 from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
+from dal.evaluation.own_metrics import Metric, metric
 from dal.evaluation.statistics import holm, paired_p, tally
 from dal.evaluation.unbiased import Estimate, WeightedSample, draw, estimate
 
@@ -30,6 +31,7 @@ __all__ = [
     "Efficiency",
     "Estimate",
     "LabelIssues",
+    "Metric",
     "Prices",
     "RecordGroup",
     "RecordedWork",
@@ -58,6 +60,7 @@ __all__ = [
     "label_issues",
     "labels_to_reach",
     "mean_uncertainty",
+    "metric",
     "novelty",
     "overlap",
     "paired_p",

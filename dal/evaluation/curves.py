@@ -13,6 +13,9 @@ from dal.functional.checking import as_number, number
 #: Metrics where lower is better; for all others higher is better.
 LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
 
+#: Key of a line of `metrics.jsonl` with the user's own metrics by name; "own_metrics.cost" is that of the curve.
+OWN_METRICS = "own_metrics"
+
 
 @accepts_old_attributes
 @dataclass(frozen=True)
@@ -225,15 +228,22 @@ def paired(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve]) -> Pair
     return PairedCurves(tuple(seeds), tuple((a.truncated(budget), b.truncated(budget)) for a, b in both), start, budget)
 
 
-def compare(strategy: Mapping[int, Curve], baseline: Mapping[int, Curve], metric: str) -> CurveComparison | None:
+def compare(
+    strategy: Mapping[int, Curve],
+    baseline: Mapping[int, Curve],
+    metric: str,
+    *,
+    lower_is_better: bool | None = None,
+) -> CurveComparison | None:
     """Compare a strategy with the baseline, paired by seed; None when they have no seeds or labels in common.
 
     Args:
         strategy: the strategy's curve for each seed.
         baseline: the baseline's curve for each seed.
-        metric: name of the score, which decides whether lower is better (`LOWER_IS_BETTER`).
+        metric: name of the score.
+        lower_is_better: whether lower scores are better; by default the name decides (`LOWER_IS_BETTER`).
     """
-    lower = metric in LOWER_IS_BETTER
+    lower = metric in LOWER_IS_BETTER if lower_is_better is None else lower_is_better
     sign = -1 if lower else 1
     pairs = paired(strategy, baseline)
     if pairs is None:

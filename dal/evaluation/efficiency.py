@@ -40,6 +40,7 @@ def label_efficiency(
     baseline: Mapping[int, Curve],
     metric: str,
     *,
+    lower_is_better: bool | None = None,
     confidence: float = 0.95,
     samples: int = 2000,
     seed: int = 0,
@@ -55,7 +56,8 @@ def label_efficiency(
     Args:
         strategy: the strategy's curve for each seed.
         baseline: the baseline's curve for each seed.
-        metric: name of the score, which decides whether lower is better.
+        metric: name of the score.
+        lower_is_better: whether lower scores are better; by default the name decides.
         confidence: confidence level of the interval, between 0 and 1.
         samples: number of bootstrap samples.
         seed: seed of the bootstrap.
@@ -71,7 +73,7 @@ def label_efficiency(
     cut, seeds, budget = pairs.curves, len(pairs.seeds), pairs.budget
     grid = band([c for pair in cut for c in pair]).mean.labels
     ours, theirs = (np.array([np.interp(grid, p[i].labels, p[i].scores) for p in cut]) for i in (0, 1))
-    lower = metric in LOWER_IS_BETTER
+    lower = metric in LOWER_IS_BETTER if lower_is_better is None else lower_is_better
 
     def ratio(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
         """Ratio, labels that the strategy needed (infinite for never) and labels saved, for mean scores on the grid."""

@@ -13,6 +13,7 @@ from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, SessionError
+from dal.evaluation.own_metrics import check_verdict_metric, load_metrics
 from dal.experiments.console import Console, Quiet
 from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings
 from dal.experiments.folder_config import FREE, MEASURED, check_config
@@ -82,6 +83,9 @@ class Experiment:
             then unless the texts may be shared.
         loggers: Lightning loggers that receive the figures of each round, with the number of labels as step: names such
             as TensorBoardLogger, alone or with options, or import paths; `None` for none.
+        metrics: metrics of your own to record on the test set: functions of outputs and labels, as import paths
+            (`my_package:cost`), short names of `dal list metrics`, or functions; `None` for none.
+        metric: name of the metric of the report's verdict; `None` for the accuracy.
         pool_sample: number of unlabeled pool rows with a known hidden label to score each round; 0 for none.
         measure_distances: measure redundancy, novelty and coverage of each batch, and draw the map of the pool. Costs
             one pass of the pretrained encoder over the pool if nothing else reads embeddings.
@@ -111,6 +115,8 @@ class Experiment:
     report: bool = True
     show_texts: bool = False
     loggers: list[str | dict[str, Any]] | None = None
+    metrics: list[Any] | None = None
+    metric: str | None = None
     pool_sample: int = 1000
     measure_distances: bool = True
     price_per_label: float | None = None
@@ -231,6 +237,7 @@ class Experiment:
         check_candidates(as_candidates(self.candidates), self.learner)
         if self.loggers:
             check_loggers(self.loggers)
+        check_verdict_metric(self.metric, load_metrics(self.metrics or ()))
         if self.stop is not None:
             check_rule(self.stop, splits, self.learner)
         if oracle.hides_labels and (splits.test is None or not bool(splits.test.known.any())):
@@ -371,7 +378,13 @@ class Experiment:
         from dal.experiments.round_record import RoundLines
 
         prices = Prices(self.price_per_label, self.price_per_hour, self.seconds_per_label)
-        measures = Measures(session, pool_sample=self.pool_sample, distances=self.measure_distances, prices=prices)
+        measures = Measures(
+            session,
+            pool_sample=self.pool_sample,
+            distances=self.measure_distances,
+            prices=prices,
+            metrics=load_metrics(self.metrics or ()),
+        )
         return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
     def initial_strategy(self, session: Session) -> Strategy | None:

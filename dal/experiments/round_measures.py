@@ -5,7 +5,7 @@ They do not affect the selection: models are only read, and samples are drawn by
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,10 @@ from dal.evaluation.batch_quality import balance
 from dal.evaluation.breakdown import per_class, per_group
 from dal.evaluation.calibration import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources
+from dal.evaluation.curves import OWN_METRICS
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import label_issues
+from dal.evaluation.own_metrics import Metric, own_scores
 from dal.experiments.embedding_space import Space, first_rows, shuffled
 from dal.experiments.recorded_work import recorded_work
 from dal.learner import UNPARSED_SHARE, recorded_outputs
@@ -46,13 +48,20 @@ class Measures:
         distances: measure batches in the embeddings of the pool, or in features of the current model if the untrained
             learner provides no embeddings.
         prices: prices of answers without a stored cost or time.
+        metrics: metrics of the user, for the test rows and the pool sample.
     """
 
     def __init__(
-        self, session: Session, *, pool_sample: int = 1000, distances: bool = True, prices: Prices | None = None
+        self,
+        session: Session,
+        *,
+        pool_sample: int = 1000,
+        distances: bool = True,
+        prices: Prices | None = None,
+        metrics: Sequence[Metric] = (),
     ) -> None:
         self._session, self._pool_sample = session, pool_sample
-        self._prices = prices or Prices()
+        self._prices, self._metrics = prices or Prices(), metrics
         self._space = Space.of(session) if distances else None
 
     def of_round(self, batch: QueriedBatch | None) -> dict[str, Any]:
@@ -92,6 +101,7 @@ class Measures:
         measures: dict[str, Any] = {
             "per_class": per_class(outputs, labels, self._session.pool.classes),
             "reliability": reliability(outputs, labels),
+            **own_scores(self._metrics, outputs, labels),
         }
         if test.groups is not None:
             measures["per_group"] = per_group(outputs, labels, test.groups.take(test.known.nonzero().flatten()))
@@ -117,8 +127,12 @@ class Measures:
         if not len(rows):
             return {}
         outputs = session.read(rows, {"logits"} | recorded_outputs(session.learner.provides))
-        figures = evaluate(outputs, session.pool.labels[rows])
-        return {"pool": {**complete_metrics(figures), "count": len(rows), "of": int(left.sum()), **_unread(outputs)}}
+        labels = session.pool.labels[rows]
+        figures, own = evaluate(outputs, labels), own_scores(self._metrics, outputs.to("cpu"), labels)
+        own = {key: value for key, value in own.items() if key == OWN_METRICS}
+        return {
+            "pool": {**complete_metrics(figures), **own, "count": len(rows), "of": int(left.sum()), **_unread(outputs)}
+        }
 
     @cached_property
     def _order(self) -> Tensor:

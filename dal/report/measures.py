@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from dal.evaluation.curves import OWN_METRICS
+
 #: Quality metrics in display order: key in `metrics.jsonl` -> display name.
 METRICS = {
     "accuracy": "accuracy",
@@ -19,6 +21,12 @@ METRICS = {
     "ace": "adaptive calibration error",
     "brier": "Brier score",
 }
+
+
+def metric_name(key: str) -> str:
+    """Display name of a metric, of those of the user too."""
+    return METRICS.get(key, key.removeprefix(f"{OWN_METRICS}."))
+
 
 #: Batch metrics: key -> (display name, meaning).
 BATCH = {

@@ -12,7 +12,7 @@ from dal.evaluation import CurveComparison
 from dal.experiments.heartbeat import duration
 from dal.report.cautions import cautions
 from dal.report.exports import FOLDER, export, names
-from dal.report.measures import LABELS, METRICS, figure_of, number, spent
+from dal.report.measures import LABELS, figure_of, metric_name, number, spent
 from dal.report.page_parts import Section
 from dal.report.plots.curve_plot import curves
 from dal.report.png import png
@@ -54,7 +54,7 @@ def write_report(
         DataError: there is no `metrics.jsonl` in the folder or its subfolders.
     """
     run = read(folder)
-    metric = next((metric for metric in learning.PLOTTED if of_run(run, metric)), None)
+    metric = next((metric for metric in learning.plotted(run) if of_run(run, metric)), None)
     conclusions = verdicts(run, metric or "accuracy")
     saving = None
     if metric is not None:
@@ -62,7 +62,7 @@ def write_report(
         if len(results) == 1 and conclusions[0].kind == "better":
             saving = results[0]  # drawn only for a single strategy that beat the baseline
         series = of_run(run, metric)
-        drawing = curves(series, METRICS[metric], width=720, height=420, note=band_words(series), saving=saving)
+        drawing = curves(series, metric_name(metric), width=720, height=420, note=band_words(series), saving=saving)
         write_whole(run.folder / "learning_curve.svg", str(svg(drawing, name="curve", standalone=True)))
         write_whole(run.folder / "learning_curve.png", png(drawing))
     sections = _sections(run, metric, saving, rows, maps)

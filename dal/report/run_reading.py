@@ -1,5 +1,6 @@
 """Tolerant reader of run folders: damaged lines, missing files and unfinished cells do not make it fail."""
 
+import functools
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from dal.config.bounded_yaml import parse_yaml
 from dal.errors import DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import LLM
-from dal.report.measures import figure_of, spent
+from dal.evaluation.curves import LOWER_IS_BETTER, OWN_METRICS
+from dal.report.measures import METRICS, figure_of, spent
 from dal.report.measures import number as is_number
 from dal.store.bounded_json import parse_json
 from dal.store.events import Event, Value, current_answers
@@ -135,6 +137,27 @@ class Run:
     def finished(self) -> bool:
         """Whether every cell is finished."""
         return all(cell.finished for cell in self.cells)
+
+    @functools.cached_property
+    def own_metrics(self) -> tuple[str, ...]:
+        """Keys of the user's own metrics, such as "own_metrics.cost", in order of first occurrence."""
+        tables = [r.get(OWN_METRICS) for cell in self.cells for r in cell.records]
+        names = dict.fromkeys(name for table in tables if isinstance(table, Mapping) for name in table)
+        return tuple(f"{OWN_METRICS}.{name}" for name in names if name.isidentifier() and len(name) <= MAX_NAME)
+
+    @property
+    def metric(self) -> str | None:
+        """Key of the metric that the config names for the verdict; None where it names none that was recorded."""
+        name = self.config.get("metric")
+        known = {key.removeprefix(f"{OWN_METRICS}."): key for key in (*METRICS, *self.own_metrics)}
+        return known.get(name) if isinstance(name, str) else None
+
+    def lower_is_better(self, metric: str) -> bool:
+        """Whether lower values of a metric are better."""
+        if metric not in self.own_metrics:
+            return metric in LOWER_IS_BETTER
+        lower = [cell.last.get("lower_is_better") for cell in self.cells]
+        return any(metric.removeprefix(f"{OWN_METRICS}.") in names for names in lower if isinstance(names, list))
 
     def of(self, name: str) -> tuple[CellRecord, ...]:
         """The cells of one strategy, by seed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dal.evaluation import CurveComparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
 from dal.evaluation.statistics import min_p
-from dal.report.measures import METRICS
+from dal.report.measures import metric_name
 from dal.report.price import LabelPrice
 from dal.report.run_reading import Run
 
@@ -87,8 +87,10 @@ def comparisons(run: Run, metric: str) -> dict[str, CurveComparison]:
     """Comparisons with the baseline on this metric, by strategy, where there are common seeds and labels."""
     if run.baseline is None:
         return {}
-    baseline = run.curves(run.baseline, metric)
-    results = {name: compare(run.curves(name, metric), baseline, metric) for name in run.challengers}
+    baseline, lower = run.curves(run.baseline, metric), run.lower_is_better(metric)
+    results = {
+        name: compare(run.curves(name, metric), baseline, metric, lower_is_better=lower) for name in run.challengers
+    }
     return {name: result for name, result in results.items() if result is not None}
 
 
@@ -118,7 +120,7 @@ class _Chance:
 
 
 def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, chance: _Chance | None) -> Conclusion:
-    curves, word = run.curves(name, metric), METRICS.get(metric, metric)
+    curves, word = run.curves(name, metric), metric_name(metric)
     if not curves:
         if any(cell.records for cell in run.of(name)):
             return Conclusion(
@@ -133,7 +135,8 @@ def _verdict(run: Run, name: str, metric: str, result: CurveComparison | None, c
     if result is None:
         return Conclusion("open", f"{name} and {run.baseline} have no seed and range of labels in common yet.")
     kind, text = _outcome(result, name, run.baseline.lower() if run.baseline == "Random" else run.baseline, word)
-    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric)
+    lower = run.lower_is_better(metric)
+    saved = label_efficiency(curves, run.curves(run.baseline, metric), metric, lower_is_better=lower)
     within = saved is not None and saved.low <= 1 <= saved.high
     unsure = within if chance is None else chance.p > ALPHA
     reason = ""

@@ -150,7 +150,18 @@ _COUNTS = {"round", "labels", "seed"}
 _WORDS = {"strategy", "reason"}
 _OPTIONAL_WORDS = {"acting_strategy"}  # null in a round without a batch, such as the start on labels in the data
 _FIGURES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "matthews", "auroc", "log_loss", "near_duplicates"}
-_TABLES = {"successor", "stopping", "stopping_measures", "notes", "cost", "sources", "per_class", "pool", "batch"}
+_TABLES = {
+    "successor",
+    "stopping",
+    "stopping_measures",
+    "own_metrics",
+    "notes",
+    "cost",
+    "sources",
+    "per_class",
+    "pool",
+    "batch",
+}
 _LARGEST = 1 << 53  # largest integer that JSON readers with double precision keep exactly
 
 

@@ -12,6 +12,7 @@ from dal.testing.candidate_checks import CANDIDATE_CHECKS, candidate_report, che
 from dal.testing.client_checks import CLIENT_CHECKS, check_client, client_report
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, ConformanceError, Report, Result
 from dal.testing.learners import LEARNER_CHECKS, check_learner, default_rows, learner_report
+from dal.testing.metric_checks import METRIC_CHECKS, check_metric, metric_report
 from dal.testing.oracle_checks import ORACLE_CHECKS, check_oracle, oracle_report
 from dal.testing.stopping_checks import STOPPING_CHECKS, check_stopping_rule, stopping_report
 from dal.testing.strategies import STRATEGY_CHECKS, check_strategy, strategy_report
@@ -21,6 +22,7 @@ __all__ = [
     "CANDIDATE_CHECKS",
     "CLIENT_CHECKS",
     "LEARNER_CHECKS",
+    "METRIC_CHECKS",
     "ORACLE_CHECKS",
     "STOPPING_CHECKS",
     "STRATEGY_CHECKS",
@@ -36,12 +38,14 @@ __all__ = [
     "check_candidate_generator",
     "check_client",
     "check_learner",
+    "check_metric",
     "check_oracle",
     "check_stopping_rule",
     "check_strategy",
     "client_report",
     "default_rows",
     "learner_report",
+    "metric_report",
     "oracle_report",
     "stopping_report",
     "strategy_report",

@@ -10,6 +10,7 @@ CODE = """
 import torch
 from dataclasses import dataclass
 from dal import Candidates, Margin, ModuleLearner, StoppingRule
+from dal.evaluation import metric
 from dal.llm.clients.client import SILENT, Client, Reply
 from dal.modules import ActiveModule
 from dal.oracle import Oracle
@@ -51,6 +52,12 @@ class Net(ActiveModule):
     def head(self, features):
         return self.last(features.float())
 
+def share(outputs, labels):
+    return float((outputs.probs.argmax(1) == labels).double().mean())
+
+missed = metric(maximize=False)(lambda outputs, labels: float((outputs.probs.argmax(1) != labels).double().mean()))
+missed.name = "missed"
+
 learner = ModuleLearner(build=Net, epochs=1, min_steps=2, max_steps=4, samples=3)
 margin = Margin()
 """
@@ -76,6 +83,8 @@ def dal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("mine.Firsts", "a candidate generator", "every kind of pool"),
         ("mine.Echo", "a language-model client", "prices"),
         ("Plateau", "a stopping rule", "pure"),
+        ("mine:share", "a metric", "direction"),
+        ("mine.missed", "a metric", "direction"),
     ],
 )
 def test_every_kind_is_found_and_checked_in_a_real_loop(name: str, kind: str, checks: str, dal: Command) -> None:
@@ -83,7 +92,7 @@ def test_every_kind_is_found_and_checked_in_a_real_loop(name: str, kind: str, ch
     assert ended.code == 0, ended.out
     assert f"{name} is {kind}\n" in ended.err
     assert f"passed  {checks}" in ended.out
-    assert ("passed  real loop" in ended.out) == ("client" not in kind)
+    assert ("passed  real loop" in ended.out) == (kind not in ("a language-model client", "a metric"))
 
 
 def test_oracle_is_checked_on_the_rows_of_the_user(dal: Command) -> None:
@@ -109,6 +118,7 @@ def test_learner_is_checked_on_the_rows_of_the_user(dal: Command) -> None:
         (("TfidfLearner", "--data.text", "body"), "name the file with --data FILE"),
         (("mine:margin", "--weight", "3"), "mine:margin is an object, whose options are set already"),
         (("mine:Topic", "--wrod", "x"), "unknown key 'wrod'"),
+        (("mine:share", "--weight", "3"), "mine:share is a function, which has no options"),
         (("mine:Nothing",), "there is no Nothing in mine"),
     ],
 )

@@ -8,7 +8,7 @@ from dal.evaluation.cost import LLM, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits
 from dal.oracles.model_answers import model_answers
 from dal.oracles.router import in_audit_sample
-from dal.report.measures import METRICS, MONEY, figure_of, number
+from dal.report.measures import MONEY, figure_of, metric_name, number
 from dal.report.page_parts import Details, Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves
 from dal.report.price import dollars, people_price
@@ -232,7 +232,7 @@ def _plot(run: Run, name: str, metric: str, price: float) -> Plot | None:
     alone = Series("people alone", tuple(_priced(run, name, metric, price)), None)
     if own is None or not any(len(c) for c in alone.curves):
         return None
-    words = f"{METRICS[metric]}, {name}"
+    words = f"{metric_name(metric)}, {name}"
     color = len(run.challengers) if own.color is None else own.color  # grey is for people alone
     both = [Series(name, own.curves, color), alone]
     return Plot(f"people-alone-{name}", curves(both, words, axis=MONEY, width=456, height=300), None)

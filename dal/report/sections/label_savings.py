@@ -1,16 +1,16 @@
 """Section on the labels needed to reach the baseline's final score."""
 
 from dal.evaluation import CurveComparison
-from dal.report.measures import METRICS
+from dal.report.measures import metric_name
 from dal.report.page_parts import Section, Statement, Table, TableColumn
 from dal.report.run_reading import Run
-from dal.report.sections.learning_curves import PLOTTED
+from dal.report.sections.learning_curves import plotted
 from dal.report.verdict import comparisons
 
 
 def section(run: Run) -> Section | None:
     """Labels needed, ratio to the baseline, and leads, for every plotted metric and strategy."""
-    compared = [(metric, name, c) for metric in PLOTTED for name, c in comparisons(run, metric).items()]
+    compared = [(metric, name, c) for metric in plotted(run) for name, c in comparisons(run, metric).items()]
     if not compared:
         return None
     columns = (
@@ -29,7 +29,7 @@ def section(run: Run) -> Section | None:
     for metric, name, c in compared:
         leads = (c.final_difference, c.area_difference)
         needed = (c.needed, c.baseline_needed, c.ratio, c.target, c.budget)
-        rows.append((METRICS[metric], name, *needed, *leads, _per_seed(c)))
+        rows.append((metric_name(metric), name, *needed, *leads, _per_seed(c)))
     caption = (
         f"Where the mean curve over the seeds first reaches the final score of {run.baseline}, interpolated between "
         f"rounds. {run.baseline} is credited with the first time it reached that score."

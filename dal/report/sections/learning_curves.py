@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dal.evaluation import CurveComparison
 from dal.evaluation.efficiency import LEAST
-from dal.report.measures import LABELS, METRICS, MONEY, Axis, time_axis
+from dal.report.measures import LABELS, MONEY, Axis, metric_name, time_axis
 from dal.report.page_parts import Panel, Part, Plot, PlotRow, Section, Statement, tabs
 from dal.report.plots.curve_plot import curves
 from dal.report.run_reading import Run
@@ -13,6 +13,12 @@ from dal.report.verdict import count
 
 #: Plotted metrics; the first one that was measured gets the largest plot.
 PLOTTED = ("accuracy", "macro_f1", "log_loss")
+
+
+def plotted(run: Run) -> tuple[str, ...]:
+    """The plotted metrics of a run, that of the verdict first."""
+    chosen = () if run.metric is None else (run.metric,)
+    return tuple(dict.fromkeys((*chosen, *PLOTTED, *run.own_metrics)))
 
 
 def section(run: Run, shown: str | None, saving: CurveComparison | None) -> Section | None:
@@ -41,10 +47,10 @@ def axes(run: Run, metric: str) -> list[Axis]:
     return available
 
 
-def axis_words(metric: str) -> str:
+def axis_words(run: Run, metric: str) -> str:
     """Display name of a metric, with its unit and direction where they are not obvious."""
-    lower = {"log_loss": " (nats, lower is better)", "brier": " (lower is better)"}
-    return METRICS.get(metric, metric) + lower.get(metric, "")
+    unit = "nats, " if metric == "log_loss" else ""
+    return metric_name(metric) + f" ({unit}lower is better)" * run.lower_is_better(metric)
 
 
 def _panel(run: Run, shown: str, axis: Axis, saving: CurveComparison | None) -> Panel:
@@ -53,7 +59,7 @@ def _panel(run: Run, shown: str, axis: Axis, saving: CurveComparison | None) -> 
         drawn = [
             curves(
                 series,
-                axis_words(metric),
+                axis_words(run, metric),
                 axis=axis,
                 width=wide,
                 height=high,
@@ -64,7 +70,7 @@ def _panel(run: Run, shown: str, axis: Axis, saving: CurveComparison | None) -> 
         return Plot(f"{metric}-by-{axis.key}", drawn[0], drawn[1])
 
     parts: list[Part] = [plot(shown, 944, 440, 300)]
-    others = [metric for metric in PLOTTED if metric != shown and of_run(run, metric)]
+    others = [metric for metric in plotted(run) if metric != shown and of_run(run, metric)]
     if others:
         parts.append(PlotRow(tuple(plot(metric, 456, 300, 240) for metric in others)))
     return Panel(axis.name, tuple(parts))

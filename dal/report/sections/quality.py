@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dal.report.measures import METRICS, figure_of, number
+from dal.report.measures import METRICS, figure_of, metric_name, number
 from dal.report.page_parts import Panel, Part, Plot, Section, Statement, Table, TableColumn, tabs
 from dal.report.plots.dot_plot import MAX_LINES, dot_plot
 from dal.report.run_reading import Run
@@ -23,20 +23,23 @@ def at_the_end(run: Run, name: str, key: str) -> float | None:
 
 def section(run: Run) -> Section | None:
     """Every metric for every strategy, on the test set and on the unlabeled rows of the pool."""
+    keys = (*METRICS, *run.own_metrics)
     places = [(name, where) for name in run.strategies for where in ("", "pool.")]
-    values = {(n, w, key): at_the_end(run, n, w + key) for n, w in places for key in METRICS}
-    kept = [(n, w) for n, w in places if any(values[n, w, key] is not None for key in METRICS)]
-    metrics = [key for key in METRICS if any(values[n, w, key] is not None for n, w in kept)]
+    values = {(n, w, key): at_the_end(run, n, w + key) for n, w in places for key in keys}
+    kept = [(n, w) for n, w in places if any(values[n, w, key] is not None for key in keys)]
+    metrics = [key for key in keys if any(values[n, w, key] is not None for n, w in kept)]
     if not kept:
         return None
     pool = any(w for _, w in kept)
     columns = [TableColumn("metric", "Metric", "text")]
     for n, w in kept:
         columns.append(TableColumn(f"{n} {'pool' if w else 'test'}", f"{n}, {'pool' if w else 'test'}" if pool else n))
-    rows = [(METRICS[key], *(values[n, w, key] for n, w in kept)) for key in metrics]
+    rows = [(metric_name(key), *(values[n, w, key] for n, w in kept)) for key in metrics]
     seeds = max(sum(1 for cell in run.of(name) if cell.records) for name in run.strategies)
     means = f"means over {seeds} seeds" if seeds > 1 else "one seed"
     lower = "Log loss (in nats), the calibration errors and the Brier score are better when lower."
+    own = [metric_name(key) for key in run.own_metrics if run.lower_is_better(key)]
+    lower += f" So is {', '.join(own)}." * bool(own)
     caption = f"After the last round of each seed, {means}. {lower}"
     parts: list[Part] = [Table("quality", "Quality at the end", tuple(columns), rows, caption)]
     if pool:

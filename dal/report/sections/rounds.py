@@ -59,9 +59,10 @@ def _seeds(cells: Sequence[CellRecord]) -> Details:
 def _everything(run: Run) -> Table:
     """Every metric of every record, for the exports only."""
     keys = [key for key in (*METRICS, *SECONDS) if any(key in r for c in run.cells for r in c.records)]
+    keys += run.own_metrics
     keys += [
         f"pool.{key}"
-        for key in METRICS
+        for key in (*METRICS, *run.own_metrics)
         if any(figure_of(r, f"pool.{key}") is not None for c in run.cells for r in c.records)
     ]
     batch = ("redundancy", "novelty", "coverage_mean", "coverage_p95", "balance", "uncertainty")
