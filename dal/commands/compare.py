@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import build_experiment, is_stored, stored_config
-from dal.commands.paths import check_folder
-from dal.commands.terminal import Parser, about_keys, split, wants_help
+from dal.commands.paths import check_folder, check_sheet, path_of
+from dal.commands.terminal import Parser, about_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 
 #: Largest number of seeds: the config stores the list of them.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
        dal compare --resume FOLDER [--jobs 2] [--cluster auto]
+       dal compare FOLDER --table latex [-o table.tex]
 
 Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (chosen by the
 cold start of the config, unless --common_start is false), the same initialisation and the same test set. Each cell has
@@ -40,6 +41,8 @@ options:
                     whether they are useful for it too. tfidf is TfidfLearner; any learner of `dal list`, with options,
                     or an import path
   --dry-run         estimate the cost of the config's language models, and ask nothing
+  --table FORMAT    print a table for a paper: latex, csv or markdown, after the run, or of a FOLDER, which is only read
+  -o FILE           write the table to FILE; --force replaces an existing one
   --resume FOLDER   resume the comparison in FOLDER
   --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
   --debug           show the traceback of an error
@@ -59,8 +62,13 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--cluster")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--dry-run", "--dry_run", action="store_true")
+    parser.add_argument("--table", choices=("latex", "csv", "markdown"))
+    parser.add_argument("-o", "--output", type=path_of)
+    parser.add_argument("--force", action="store_true")
     parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
     options, overrides = split(parser, arguments)
+    if options.output is not None and options.table is None:
+        raise ConfigError("-o is the file of a table: give --table latex, csv or markdown, too")
     if options.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {options.jobs}")
     if options.cell is not None:
@@ -68,6 +76,12 @@ def compare(arguments: list[str]) -> int:
 
         end_with_parent()
         stored_comparison(options.config, 1, None).run_cell(options.cell)
+        return 0
+    if options.table is not None and options.config is not None and options.config.is_dir():
+        if overrides.inside or options.strategies or options.seeds or options.resume:
+            raise ConfigError("--table of a folder takes only the folder, -o and --force")
+        _check_output(options, options.config)
+        _write_table(options, options.config)
         return 0
     if options.resume is not None:
         if options.config is not None or overrides.inside or options.strategies or options.seeds:
@@ -83,8 +97,41 @@ def compare(arguments: list[str]) -> int:
         return dry_run(comparison)
     if comparison.experiment.folder is not None:
         check_folder(Path(comparison.experiment.folder))
+    if options.table is None:
+        comparison.run()
+        return 0
+    if comparison.experiment.folder is None:
+        raise ConfigError("--table reads the folder of the comparison: leave out --folder null")
+    folder = Path(comparison.experiment.folder)
+    _check_output(options, folder)
     comparison.run()
+    _write_table(options, folder)
     return 0
+
+
+def _check_output(options: argparse.Namespace, folder: Path) -> None:
+    """Check the file of the table before anything is run."""
+    if options.output is None:
+        return
+    check_sheet(options.output, folder, force=True)
+    if options.output.exists() and not options.force:
+        raise ConfigError(f"{options.output} already exists: choose another name, or replace it with --force")
+
+
+def _write_table(options: argparse.Namespace, folder: Path) -> None:
+    """Print the table of a folder, or write it to a file."""
+    from dal.report.paper_table import table_text
+    from dal.store.atomic_files import write_whole
+
+    text = table_text(folder, options.table)
+    if options.output is None:
+        print(escape_controls(text), end="")
+        return
+    try:
+        write_whole(options.output, text)
+    except OSError as error:
+        raise ConfigError(f"{options.output} could not be written: {error.strerror}") from error
+    say(f"the table is in {options.output}")
 
 
 def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparison":

@@ -111,6 +111,14 @@ def too_few_seeds(run: Run, metric: str = "accuracy") -> str:
     )
 
 
+def corrected_p(run: Run, metric: str) -> dict[str, float]:
+    """p-values of the paired permutation test against the baseline over the whole curve, with Holm's correction.
+
+    Strategies that were compared over too few seeds are left out.
+    """
+    return {name: chance.p for name, chance in _chances(comparisons(run, metric)).items()}
+
+
 @dataclass(frozen=True)
 class _Chance:
     """p-value of the difference over the whole curve, corrected for `compared` comparisons."""

@@ -1,0 +1,158 @@
+"""Tables for papers: their values, the marking of the best, escapes, and the command that writes them."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from command import Command, read_rows, running
+
+from dal.cli import main
+from dal.errors import DataError
+from dal.evaluation import Curve, area
+from dal.report.paper_table import paper_table, table_text
+from dal.report.run_reading import read
+from dal.report.verdict import corrected_p
+
+LABELS = (10, 20, 30)
+
+
+def comparison(folder: Path, scores: dict[str, float], seeds: int = 6, **config: object) -> Path:
+    """A folder of made-up cells: each strategy gains its score from 10 to 30 labels, with a spread over the seeds."""
+    for name, gain in scores.items():
+        for seed in range(seeds):
+            cell = folder / f"{name}-seed{seed}"
+            cell.mkdir(parents=True)
+            lines = [
+                {"round": i, "labels": x, "strategy": name, "seed": seed, "accuracy": value, "log_loss": 1 - value}
+                for i, x in enumerate(LABELS)
+                for value in [0.5 + gain * i / 2 + 0.01 * seed]
+            ]
+            (cell / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    named = json.dumps(dict.fromkeys(scores, "Margin"))
+    extra = "".join(f"{key}: {json.dumps(value)}\n" for key, value in config.items())
+    (folder / "config.yaml").write_text(
+        f"strategies: {named}\nbaseline: Random\nseeds: {list(range(seeds))}\nrounds: 2\n{extra}"
+    )
+    return folder
+
+
+def test_entries_are_means_and_deviations_over_the_seeds(tmp_path: Path) -> None:
+    run = read(comparison(tmp_path, {"Margin": 0.4, "Random": 0.2}))
+    table = paper_table(run)
+    assert table.heads == ("10", "20", "30", "area")
+    finals = [0.9 + 0.01 * seed for seed in range(6)]
+    assert table.rows["Margin"][2].mean == pytest.approx(mean(finals))
+    assert table.rows["Margin"][2].std == pytest.approx(stdev(finals))
+    assert table.rows["Margin"][3].mean == pytest.approx(
+        mean(area(Curve(LABELS, (0.5 + 0.01 * s, 0.7 + 0.01 * s, 0.9 + 0.01 * s))) for s in range(6))
+    )
+    assert table.p == corrected_p(run, "accuracy") == {"Margin": pytest.approx(1 / 32)}
+    assert list(table.rows) == ["Margin", "Random"]
+
+
+def test_best_is_that_of_the_metric_and_its_direction(tmp_path: Path) -> None:
+    table = paper_table(read(comparison(tmp_path, {"Margin": 0.4, "Random": 0.2}, metric="log_loss")))
+    assert (table.metric, table.lower) == ("log loss", True)
+    assert table.is_best("Margin", 2)
+    assert not table.is_best("Random", 2)
+    assert table.is_best("Margin", 0)
+    assert table.is_best("Random", 0)  # both are equal with 10 labels
+
+
+def test_latex_has_booktabs_escaped_names_and_bold_best(tmp_path: Path) -> None:
+    text = table_text(comparison(tmp_path, {"BADGE~2": 0.4, "My_Margin & 5%": 0.3, "Random": 0.2}), "latex")
+    rules = re.findall(r"\\(\w+rule)", text)
+    assert rules == ["toprule", "midrule", "bottomrule"]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if line.endswith(r"\\")]
+    assert rows[0] == ["strategy", "10 labels", "20 labels", "30 labels", "area", "$p$"]
+    assert r"\begin{tabular}{lrrrrr}" in text
+    assert rows[1][0] == r"BADGE\textasciitilde{}2"
+    assert rows[1][3] == r"\textbf{0.925} $\pm$ 0.019"
+    assert text.count(r"My\_Margin \& 5\%") == 1
+    assert rows[-1][0] == "Random"
+    assert rows[-1][-1] == "--"
+    assert all(len(re.split(r"(?<!\\)&", line)) == 6 for line in text.splitlines() if line.endswith(r"\\"))
+
+
+def test_markdown_is_a_table_with_a_caption(tmp_path: Path) -> None:
+    text = table_text(comparison(tmp_path, {"A|B*": 0.4, "Random": 0.2}), "markdown")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    assert {len(row) for row in cells} == {6}
+    assert cells[2][0].strip() == r"A\|B\*"
+    assert cells[2][3].strip() == "**0.925** ± 0.019"
+    assert cells[2][5].strip() == "0.031"
+    assert "mean and standard deviation over 6 seeds; p: paired permutation test of the area against Random" in text
+
+
+def test_csv_has_numbers_and_no_formula(tmp_path: Path) -> None:
+    text = table_text(comparison(tmp_path, {"=cmd()": 0.4, "Random": 0.2}), "csv")
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+    assert [row["strategy"] for row in rows] == ["'=cmd()", "Random"]
+    assert float(rows[0]["30 mean"]) == pytest.approx(0.925)
+    assert float(rows[0]["30 std"]) == pytest.approx(0.0187083, abs=1e-6)
+    assert (rows[0]["seeds"], rows[0]["metric"], rows[1]["p"]) == ("6", "accuracy", "")
+
+
+def test_one_seed_has_no_deviation_and_no_significance(tmp_path: Path) -> None:
+    text = table_text(comparison(tmp_path, {"Margin": 0.4, "Random": 0.2}, seeds=1), "markdown")
+    assert "±" not in text
+    assert "one seed." in text
+    assert "permutation" not in text
+
+
+def test_folder_without_scores_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Margin-seed0").mkdir()
+    (tmp_path / "Margin-seed0" / "metrics.jsonl").write_text('{"labels": 10}\n')
+    with pytest.raises(DataError, match="has no scores for a table"):
+        table_text(tmp_path, "latex")
+
+
+def test_command_prints_the_table_of_a_folder_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = comparison(tmp_path / "grid", {"Margin": 0.4, "Random": 0.2})
+    before = sorted(path.name for path in folder.rglob("*"))
+    assert main(["compare", str(folder), "--table", "latex"]) == 0
+    assert capsys.readouterr().out == table_text(folder, "latex")
+    output = tmp_path / "table.csv"
+    assert main(["compare", str(folder), "--table", "csv", "-o", str(output)]) == 0
+    assert main(["compare", str(folder), "--table", "csv", "-o", str(output)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert [row["strategy"] for row in read_rows(output)] == ["Margin", "Random"]
+    assert sorted(path.name for path in folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("grid", "--table", "excel"), "invalid choice: 'excel'"),
+        (("grid", "-o", "t.tex"), "give --table latex, csv or markdown"),
+        (("grid", "--table", "csv", "--seeds", "3"), "--table of a folder takes only the folder, -o and --force"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    comparison(tmp_path / "grid", {"Margin": 0.4, "Random": 0.2})
+    assert main(["compare", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_comparison_ends_with_its_table(with_tickets: Command) -> None:
+    dal = with_tickets.configured(run=running(start=10, batch=5, rounds=1, report=False))
+    ended = dal(
+        "compare", "run.yaml", "--strategies", "Margin", "--seeds", 2, "--folder", "grid", "--table", "markdown",
+        "-o", "table.md",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert Path("table.md").read_text() == table_text("grid", "markdown")
