@@ -102,7 +102,9 @@ def found(group: str) -> dict[str, EntryPoint]:
     declare the same name, dal's own takes precedence, otherwise the alphabetically first package; a `PluginWarning`
     reports it, and the other one remains available by its import path.
     """
-    every = [entry for entry in _entry_points() if entry.group == group]
+    path = importing.without_current_folder(sys.path)
+    entries = _read_entry_points(tuple(path), tuple(map(_written, path)))
+    every = [entry for entry in entries if entry.group == group]
     chosen: dict[str, EntryPoint] = {}
     for entry in sorted(every, key=lambda entry: (entry.name, _package(entry) != OWN, _package(entry))):
         first = chosen.setdefault(entry.name, entry)
@@ -114,17 +116,11 @@ def found(group: str) -> dict[str, EntryPoint]:
     return chosen
 
 
-def _entry_points() -> tuple[EntryPoint, ...]:
-    """Entry points of all installed distributions; the first one on the import path hides others of its name."""
-    path = importing.without_current_folder(sys.path)
-    return _read_entry_points(tuple(path), tuple(map(_written, path)))
-
-
 @lru_cache(maxsize=8)
 def _read_entry_points(path: tuple[str, ...], written: tuple[int, ...]) -> tuple[EntryPoint, ...]:
-    """Entry points of the distributions in the folders `path` with modification times `written`.
+    """Entry points of the distributions in the folders `path` with modification times `written`, without hidden ones.
 
-    Installing or removing a distribution changes the modification time of its folder, and so the key of the cache.
+    The first distribution of a name hides others. Installing or removing a distribution changes the modification time of its folder, and so the key of the cache.
     """
     installed: dict[str, list[EntryPoint]] = {}
     for each in importlib.metadata.distributions(path=list(path)):

@@ -166,7 +166,9 @@ class AnchorAL(Candidates):
     def choose(self, query: CandidateQuery) -> Tensor:
         """Return the best rows of all classes in turn."""
         size = min(max(self.size, query.n), len(query.unlabeled))
-        rows_of = _rows_of_classes(query.labels)
+        labels = query.labels
+        members = labels.T if labels.dim() == 2 else [labels == code for code in labels.unique()]
+        rows_of = [mask.nonzero().flatten() for mask in members if bool(mask.any())]  # positions among the labeled
         if not rows_of:
             return query.sample(size)
         points = _unit(query.read(query.labeled))
@@ -248,13 +250,6 @@ def _at_least_one(candidates: Candidates, name: str) -> None:
     value = getattr(candidates, name)
     if (as_integer(value) or 0) < 1:
         raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {shown(value)}")
-
-
-def _rows_of_classes(labels: Tensor) -> list[Tensor]:
-    """Positions among the labeled rows of the rows of each class, for classes with at least one label."""
-    if labels.dim() == 2:
-        return [column.nonzero().flatten() for column in labels.T if bool(column.any())]
-    return [(labels == code).nonzero().flatten() for code in labels.unique()]
 
 
 def _unit(outputs: Outputs) -> Tensor:
