@@ -120,7 +120,8 @@ def found(group: str) -> dict[str, EntryPoint]:
 def _read_entry_points(path: tuple[str, ...], written: tuple[int, ...]) -> tuple[EntryPoint, ...]:
     """Entry points of the distributions in the folders `path` with modification times `written`, without hidden ones.
 
-    The first distribution of a name hides others. Installing or removing a distribution changes the modification time of its folder, and so the key of the cache.
+    The first distribution of a name hides others. Installing or removing a distribution changes the modification time
+    of its folder, and so the key of the cache.
     """
     installed: dict[str, list[EntryPoint]] = {}
     for each in importlib.metadata.distributions(path=list(path)):

@@ -113,7 +113,8 @@ def load_metric(reference: Any) -> Metric:
         elif "." in reference or ":" in reference:
             found = import_path(reference, functions=True)
             # Otherwise a config of somebody else could call any function of any installed package.
-            trusted = isinstance(found, Metric) or importing.is_own(reference) or _returns_float(found)
+            returned = getattr(found, "__annotations__", {}).get("return")
+            trusted = isinstance(found, Metric) or importing.is_own(reference) or returned in (float, "float")
             if inspect.isroutine(found) and not trusted:
                 raise ConfigError(
                     f"{what} does not say that it is a metric: put @metric of dal.evaluation above it, or `-> float`"
@@ -176,7 +177,3 @@ def own_scores(metrics: Sequence[Metric], outputs: Outputs, labels: Tensor) -> M
         return {}
     lower = [each.name for each in metrics if not each.maximize]
     return {OWN_METRICS: {each.name: each(outputs, labels) for each in metrics}, "lower_is_better": lower}
-
-
-def _returns_float(function: Any) -> bool:
-    return getattr(function, "__annotations__", {}).get("return") in (float, "float")

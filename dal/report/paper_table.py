@@ -13,7 +13,7 @@ from dal.evaluation import area, band
 from dal.report.measures import metric_name
 from dal.report.run_reading import Run, read
 from dal.report.sections.learning_curves import plotted
-from dal.report.verdict import corrected_p
+from dal.report.verdict import comparisons, corrected_p
 from dal.store.spreadsheet import as_csv
 
 Format = Literal["latex", "csv", "markdown"]
@@ -83,8 +83,8 @@ def paper_table(run: Run) -> PaperTable:
         rows[name] = tuple(Entry(mean(v), stdev(v) if len(v) > 1 else None) for v in entries)
     heads = (*(f"{x:.0f}" for x in shown), "area")
     seeds = {name: len(each) for name, each in curves.items()}
-    lower = run.lower_is_better(metric)
-    return PaperTable(metric_name(metric), lower, heads, rows, seeds, corrected_p(run, metric), run.baseline)
+    lower, p = run.lower_is_better(metric), corrected_p(comparisons(run, metric))
+    return PaperTable(metric_name(metric), lower, heads, rows, seeds, p, run.baseline)
 
 
 def table_text(folder: Path | str, form: Format) -> str:

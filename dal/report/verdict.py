@@ -1,7 +1,7 @@
 """Verdicts on the strategies as sentences, with the significance that the number of seeds allows."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dal.evaluation import CurveComparison, Efficiency, compare, holm, label_efficiency, paired_p, tally
@@ -52,8 +52,7 @@ class Conclusion:
 def verdicts(run: Run, metric: str = "accuracy") -> list[Conclusion]:
     """One verdict for each strategy that is not the baseline, on one metric, the greatest saving first. Never empty."""
     compared = comparisons(run, metric)
-    enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
-    corrected = holm({name: paired_p(c.area_differences) for name, c in enough.items()})
+    corrected = corrected_p(compared)
     chances = {name: _Chance(p, len(corrected)) for name, p in corrected.items()}
     conclusions = [
         _verdict(run, name, metric, compared.get(name), chances.get(name)) for name in run.challengers or run.strategies
@@ -111,12 +110,13 @@ def too_few_seeds(run: Run, metric: str = "accuracy") -> str:
     )
 
 
-def corrected_p(run: Run, metric: str) -> dict[str, float]:
+def corrected_p(compared: Mapping[str, CurveComparison]) -> dict[str, float]:
     """p-values of the paired permutation test against the baseline over the whole curve, with Holm's correction.
 
-    Strategies that were compared over too few seeds are left out.
+    Strategies that were compared over fewer than `ENOUGH_SEEDS` seeds are left out.
     """
-    return {name: chance.p for name, chance in _chances(comparisons(run, metric)).items()}
+    enough = {name: c for name, c in compared.items() if len(c.seeds) >= ENOUGH_SEEDS}
+    return holm({name: paired_p(c.area_differences) for name, c in enough.items()})
 
 
 @dataclass(frozen=True)

@@ -214,12 +214,10 @@ def _readable(
             values = torch.ones(len(rows), dtype=torch.bool) if all_labeled else torch.arange(len(rows)) % 3 == 0
         outputs = model.predictor.outputs(learner.prepare(rows), None, names, seed=0, exact=True) if names else None
         parts[part] = (outputs or Outputs(length=len(rows))).to("cpu"), values
-    tensors = [tensor for outputs, values in parts.values() for tensor in (*_tensors(outputs), values)]
+    tensors = [values for _, values in parts.values()]
+    for outputs, _ in parts.values():
+        tensors += [outputs[name] for name in sorted(outputs.names) if isinstance(outputs[name], Tensor)]
     return parts.__getitem__, tensors
-
-
-def _tensors(outputs: Outputs) -> list[Tensor]:
-    return [outputs[name] for name in sorted(outputs.names) if isinstance(outputs[name], Tensor)]
 
 
 def _measured(rule: StoppingRule, state: RoundState, read: Any, where: str) -> str:

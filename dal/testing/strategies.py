@@ -167,7 +167,9 @@ def check_same_seed(strategy: Strategy, bench: Bench) -> None:
     again = choices.choose()
     if not torch.equal(first.positions, again.positions):
         raise CheckFailure("the same query and seed gave two different selections: draw from query.generator only")
-    if (first.scores is None) != (again.scores is None) or not _equal(first.scores, again.scores):
+    one, other = first.scores, again.scores
+    same = one is other if one is None or other is None else torch.equal(one, other)
+    if not same:
         raise CheckFailure("the same query and seed gave the same rows with different scores")
 
 
@@ -321,10 +323,6 @@ def _seeded(query: Query, seed: int) -> Query:
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-5)
-
-
-def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is None or other is None or torch.equal(one, other)
 
 
 def each_acting(check: Callable[..., str | None]) -> Check:

@@ -15,7 +15,7 @@ from dal.errors import DataError
 from dal.evaluation import Curve, area
 from dal.report.paper_table import paper_table, table_text
 from dal.report.run_reading import read
-from dal.report.verdict import corrected_p
+from dal.report.verdict import comparisons, corrected_p
 
 LABELS = (10, 20, 30)
 
@@ -50,7 +50,7 @@ def test_entries_are_means_and_deviations_over_the_seeds(tmp_path: Path) -> None
     assert table.rows["Margin"][3].mean == pytest.approx(
         mean(area(Curve(LABELS, (0.5 + 0.01 * s, 0.7 + 0.01 * s, 0.9 + 0.01 * s))) for s in range(6))
     )
-    assert table.p == corrected_p(run, "accuracy") == {"Margin": pytest.approx(1 / 32)}
+    assert table.p == corrected_p(comparisons(run, "accuracy")) == {"Margin": pytest.approx(1 / 32)}
     assert list(table.rows) == ["Margin", "Random"]
 
 
