@@ -58,8 +58,11 @@ def _table(run: Run) -> Table:
     rows: dict[tuple[str, str], list[tuple[object, ...]]] = {}
     for cell in run.cells:
         for each in {(each.row, each.who): each for each in cell.unread}.values():
-            text = each.text if len(each.text) <= LONGEST else each.text[: LONGEST - 1] + "…"
-            rows.setdefault((cell.name, each.who), []).append((cell.name, each.who, each.row, text))
+            rows.setdefault((cell.name, each.who), []).append((cell.name, each.who, each.row, _short(each.text)))
     some = [row for group in rows.values() for row in group[:SHOWN]]
     caption = f"The first {SHOWN} of each model, unchanged but cut to {LONGEST} characters; all are in labels.db."
     return Table("unread", "Answers that could not be read", columns, some, caption)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
