@@ -131,8 +131,18 @@ def test_public_names_are_found_when_first_read() -> None:
 
 
 def test_importing_the_package_imports_no_model_library() -> None:
-    code = "import sys, dal; dal.__version__; sys.exit('torch' in sys.modules)"
+    code = "import sys, dal; dal.__version__; sys.exit(bool({'torch', 'lightning'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_contracts_that_authors_derive_from_are_public_names() -> None:
+    names = {"ActiveModule", "Annotation", "History", "LATER", "Oracle", "SKIP", "StoppingRule", "Verdict"}
+    assert names <= set(package.__all__)
+    from dal.modules import ActiveModule
+    from dal.oracle import Oracle
+    from dal.stopping import Verdict
+
+    assert (package.ActiveModule, package.Oracle, package.Verdict) == (ActiveModule, Oracle, Verdict)
 
 
 # -- run and check ---------------------------------------------------------------------------------------------------
