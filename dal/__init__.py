@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dal.learners.sklearn_committee import SklearnCommittee
     from dal.learners.tfidf_learner import TfidfLearner
     from dal.learners.transformer_learner import TransformerLearner
-    from dal.modules.base import ActiveModule
+    from dal.modules import ActiveModule
     from dal.oracle import LATER, Annotation, Oracle
     from dal.outputs import Outputs
     from dal.session.session import Session
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 sys.meta_path.append(OldModules())
 
 _HOMES = {
-    "ActiveModule": "dal.modules.base",
+    "ActiveModule": "dal.modules",
     "AnchorAL": "dal.strategies.candidates",
     "Annotation": "dal.oracle",
     "Candidates": "dal.strategies.candidates",
