@@ -209,9 +209,7 @@ class Outputs:
     def _with(
         self, tensors: Mapping[str, Value], length: int, declared: frozenset[str] | None, declaration: str
     ) -> "Outputs":
-        return Outputs(
-            tensors, length=length, multilabel=self.multilabel, declared=declared, declaration=declaration
-        )
+        return Outputs(tensors, length=length, multilabel=self.multilabel, declared=declared, declaration=declaration)
 
     def to(self, device: torch.device | str) -> "Outputs":
         """Return the same rows on another device."""
