@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.config.moved import renamed_attributes
-from dal.errors import NeedError
+from dal.errors import NeedError, did_you_mean
 from dal.functional import disagreement
 from dal.functional.blocks import blocks, by_blocks
 from dal.functional.gradients import gradient_factors
@@ -108,9 +108,10 @@ class Outputs:
         length: N; required only when `tensors` is empty.
         multilabel: whether `probs` are C independent Bernoullis instead of one categorical distribution over C.
         declared: names that may be read; `None` allows all.
+        declaration: class and attribute that declare them, such as `Margin.needs`, for the error.
     """
 
-    __slots__ = ("_declared", "_length", "_tensors", "multilabel")
+    __slots__ = ("_declaration", "_declared", "_length", "_tensors", "multilabel")
 
     def __init__(
         self,
@@ -119,6 +120,7 @@ class Outputs:
         length: int | None = None,
         multilabel: bool = False,
         declared: Iterable[str] | None = None,
+        declaration: str = "",
     ) -> None:
         self._tensors: dict[str, Value] = {}
         for name, value in (tensors or {}).items():
@@ -135,6 +137,7 @@ class Outputs:
             raise ValueError("outputs must be on one device")
         self._length = length
         self._declared = None if declared is None else frozenset(declared)
+        self._declaration = declaration
         self.multilabel = multilabel
 
     def __len__(self) -> int:
@@ -157,10 +160,7 @@ class Outputs:
 
     def __getitem__(self, name: str) -> Any:
         if self._declared is not None and name not in self._declared:
-            raise NeedError(
-                f"{name!r} was read but not declared: add it to the strategy's needs (pool), labeled_needs or "
-                f"target_needs; declared are {listing(self._declared)}"
-            )
+            raise NeedError(f"{name!r} was read but not declared{self._remedy(name, self._declared)}")
         if name not in self._tensors:
             self._tensors[name] = self._derive(name)
         return self._tensors[name]
@@ -170,6 +170,15 @@ class Outputs:
             raise AttributeError(name)
         return self[name]
 
+    def _remedy(self, name: str, declared: frozenset[str]) -> str:
+        """What to write instead, or to add to the declaration."""
+        near = did_you_mean(name, sorted(declared))
+        if near and name not in self._tensors and name not in FOLLOWS and name not in REDUCTIONS:
+            return near
+        owner, _, attribute = self._declaration.rpartition(".")
+        names = ", ".join(f'"{each}"' for each in (*sorted(declared), name))
+        return f": write {attribute or 'needs'} = {{{names}}}" + (f" in {owner}" if owner else "")
+
     def _derive(self, name: str) -> Value:
         missing = FOLLOWS.get(name, {REDUCTIONS[name]} if name in REDUCTIONS else {name}) - self._tensors.keys()
         if missing:
@@ -177,9 +186,9 @@ class Outputs:
             raise NeedError(f"{name!r} was not computed: there is no {listing(missing)} among {available}")
         return _DERIVE[name](self)
 
-    def declare(self, names: Iterable[str]) -> "Outputs":
-        """Return the same rows with access restricted to `names`."""
-        return self._with(self._tensors, self._length, frozenset(names))
+    def declare(self, names: Iterable[str], declaration: str = "") -> "Outputs":
+        """Return the same rows with access restricted to `names`, which `declaration` (`Margin.needs`) lists."""
+        return self._with(self._tensors, self._length, frozenset(names), declaration)
 
     def take(self, index: Tensor | Sequence[int] | slice) -> "Outputs":
         """Return the rows at `index`, in the order of `index`."""
@@ -187,14 +196,17 @@ class Outputs:
             index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
         tensors = {name: value[index] for name, value in self._tensors.items()}
         length = len(range(self._length)[index]) if isinstance(index, slice) else len(index)
-        return self._with(tensors, length, self._declared)
+        return self._with(tensors, length, self._declared, self._declaration)
 
-    def _with(self, tensors: Mapping[str, Value], length: int, declared: frozenset[str] | None) -> "Outputs":
-        return Outputs(tensors, length=length, multilabel=self.multilabel, declared=declared)
+    def _with(
+        self, tensors: Mapping[str, Value], length: int, declared: frozenset[str] | None, declaration: str
+    ) -> "Outputs":
+        return Outputs(tensors, length=length, multilabel=self.multilabel, declared=declared, declaration=declaration)
 
     def to(self, device: torch.device | str) -> "Outputs":
         """Return the same rows on another device."""
-        return self._with({k: v.to(device) for k, v in self._tensors.items()}, self._length, self._declared)
+        moved = {name: value.to(device) for name, value in self._tensors.items()}
+        return self._with(moved, self._length, self._declared, self._declaration)
 
 
 def listing(names: Iterable[str]) -> str:

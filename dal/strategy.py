@@ -225,9 +225,9 @@ def choose(strategy: Strategy, query: Query) -> Selection:
         raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
     check = not strategy.delegates
     query = Query(
-        pool=_declared(query.pool, strategy.needs, "pool", check),
-        labeled=_declared(query.labeled, strategy.labeled_needs, "labeled rows", check),
-        target=_declared(query.target, strategy.target_needs, "target rows", check),
+        pool=_declared(query.pool, strategy, "needs", "pool", check),
+        labeled=_declared(query.labeled, strategy, "labeled_needs", "labeled rows", check),
+        target=_declared(query.target, strategy, "target_needs", "target rows", check),
         labels=query.labels,
         n=query.n,
         generator=query.generator,
@@ -251,8 +251,9 @@ def _selected(strategy: Strategy, query: Query) -> Tensor | Selection:
         ) from error
 
 
-def _declared(outputs: Outputs, names: frozenset[str], where: str, check: bool) -> Outputs:
-    restricted = outputs.declare(names)
+def _declared(outputs: Outputs, strategy: Strategy, attribute: str, where: str, check: bool) -> Outputs:
+    names = getattr(strategy, attribute)
+    restricted = outputs.declare(names, f"{type(strategy).__name__}.{attribute}")
     if check and len(outputs):
         for need in sorted(names):
             value = restricted[need]

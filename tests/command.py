@@ -20,6 +20,11 @@ class Finished:
     out: str
     err: str
 
+    @property
+    def messages(self) -> list[str]:
+        """The lines of stderr without those that name a stage, such as "reading tickets.csv ..."."""
+        return [line for line in self.err.splitlines() if not line.endswith(" ...")]
+
 
 class Command:
     """Runs `dal` with arguments in a folder of the test."""

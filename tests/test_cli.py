@@ -1,5 +1,6 @@
 """The `dal` command: what it answers, and what a person does with ask and tell."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from command import Command, asking, fill, probe, read_rows, running
 
 import dal as package
@@ -131,8 +133,18 @@ def test_public_names_are_found_when_first_read() -> None:
 
 
 def test_importing_the_package_imports_no_model_library() -> None:
-    code = "import sys, dal; dal.__version__; sys.exit('torch' in sys.modules)"
+    code = "import sys, dal; dal.__version__; sys.exit(bool({'torch', 'lightning'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_contracts_that_authors_derive_from_are_public_names() -> None:
+    names = {"ActiveModule", "Annotation", "History", "LATER", "Oracle", "SKIP", "StoppingRule", "Verdict"}
+    assert names <= set(package.__all__)
+    from dal.modules import ActiveModule
+    from dal.oracle import Oracle
+    from dal.stopping import Verdict
+
+    assert (package.ActiveModule, package.Oracle, package.Verdict) == (ActiveModule, Oracle, Verdict)
 
 
 # -- run and check ---------------------------------------------------------------------------------------------------
@@ -192,6 +204,60 @@ def test_a_strategy_beside_the_config_can_be_named_and_checked(dal: Command, tmp
     assert checked.code == 0, checked.out
     assert "0 failed" not in checked.out
     assert "passed" in checked.out
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from dal import Query, ScoreStrategy
+@dataclass(frozen=True)
+class Confident(ScoreStrategy):
+    power: float = 1.0
+    needs = {"probs"}
+    def score(self, query: Query):
+        return query.pool.probs.amax(-1) ** self.power
+@dataclass(frozen=True)
+class Undeclared(ScoreStrategy):
+    needs = {"probs"}
+    def score(self, query: Query):
+        return query.pool.probs.amax(-1) + query.pool.logits.amax(-1)
+"""
+
+
+@pytest.mark.parametrize("path", ["spelled.Confident", "spelled:Confident"])
+def test_both_spellings_of_an_import_path_work_everywhere(dal: Command, tmp_path: Path, path: str) -> None:
+    (tmp_path / "spelled.py").write_text(PLUGIN)
+    configured = {
+        "alone": path,
+        "mapping": {path: {"power": 2.0}},
+        "class_path": {"class_path": path, "init_args": {"power": 2.0}},
+    }
+    for name, strategy in configured.items():
+        (tmp_path / f"{name}.yaml").write_text(running("TfidfLearner", json.dumps(strategy)))
+    run = ["run", "run.yaml", "--strategy"]
+    commands = [
+        ["run", "alone.yaml", "--strategy.power", "2"],
+        ["run", "mapping.yaml"],
+        ["run", "class_path.yaml"],
+        [*run, path, "--strategy.power", "2"],
+        [*run, f"{{{path}: {{power: 2}}}}"],
+        [*run, f"{{class_path: {path}, init_args: {{power: 2}}}}"],
+    ]
+    for command in commands:
+        shown = yaml.safe_load(dal(*command, "--print-config").out)
+        assert shown["strategy"] == {"class_path": "spelled.Confident", "init_args": {"power": 2.0}}, command
+    assert "Confident(power=2.0): " in dal("check", path, "--power", "2").out
+    compared = dal("compare", "alone.yaml", "--strategies", path, "--seeds", "1", "--rounds", "1", "--batch", "2")
+    assert compared.code == 0, compared.err
+    assert Path("runs/alone-compare/Confident-seed0/metrics.jsonl").is_file()
+
+
+def test_an_undeclared_read_is_one_line_with_what_to_write_in_a_check_and_a_run(dal: Command, tmp_path: Path) -> None:
+    (tmp_path / "spelled.py").write_text(PLUGIN)
+    line = """'logits' was read but not declared: write needs = {"probs", "logits"} in Undeclared\n"""
+    checked = dal("check", "spelled:Undeclared")
+    assert (checked.code, checked.out.count("failed  "), checked.out.count(line)) == (1, 1, 1)
+    ended = dal("run", "run.yaml", "--strategy", "spelled:Undeclared")
+    assert (ended.code, ended.err) == (2, f"dal: error: {line}")
 
 
 def test_a_strategy_that_breaks_the_contract_fails_the_check(dal: Command, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import material
 import pytest
+import torch
 
 from dal.cli import main
 from dal.config.plugins import STRATEGIES, found
+from dal.outputs import Outputs
 from dal.stopping import History
-from dal.strategy import RoundState
+from dal.strategy import Query, RoundState
 from dal.testing import check_metric, check_stopping_rule, check_strategy
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,33 @@ def test_strategy_of_the_guide_passes_the_kit() -> None:
     assert check_strategy(names["SpreadMargin"](), rows=500).ok
     [shown] = [block for block in blocks("README.md", "python") if "class SpreadMargin" in block]
     assert shown.split("@dataclass")[1] in code
+
+
+@pytest.mark.parametrize("name", ["SampledUncertainty", "SpreadUncertain"])
+def test_further_strategies_of_the_guide_pass_the_kit(name: str) -> None:
+    [code] = [block for block in blocks("docs/write_a_strategy.md", "python") if f"class {name}" in block]
+    names: dict[str, type] = {"__name__": "my_package"}
+    exec(compile(code, "write_a_strategy.md", "exec"), names)
+    assert check_strategy(names[name](), rows=500).ok
+
+
+def test_points_of_the_guide_may_be_gradients() -> None:
+    [code] = [block for block in blocks("docs/write_a_strategy.md", "python") if "class SpreadUncertain" in block]
+    code = code.replace('"features"', '"grads"').replace("DensePoints(query.pool.features)", "query.pool.grads")
+    code = code.replace("DensePoints(query.labeled.features)", "query.labeled.grads")
+    names: dict[str, type] = {"__name__": "my_package"}
+    exec(compile(code, "write_a_strategy.md", "exec"), names)
+    assert check_strategy(names["SpreadUncertain"](), rows=500).ok
+
+
+def test_random_numbers_of_a_query_repeat_and_have_the_shape_of_the_guide() -> None:
+    def query() -> Query:
+        return Query(Outputs({"logits": torch.zeros(4, 2)}), 1, torch.Generator().manual_seed(3))
+
+    for draw in ("rand", "randn", "gumbel"):
+        drawn = getattr(query(), draw)(4, 2)
+        assert (drawn.shape, drawn.dtype, drawn.device.type) == ((4, 2), torch.float32, "cpu")
+        assert torch.equal(drawn, getattr(query(), draw)(4, 2))
 
 
 def test_schedule_of_the_guide_reads_the_scores_of_the_round() -> None:

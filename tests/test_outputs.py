@@ -109,8 +109,21 @@ def test_impossible_outcomes_have_a_finite_log_probability(dtype, multilabel):
 
 
 def test_a_name_that_was_not_declared_is_refused_with_those_that_were():
-    with pytest.raises(NeedError, match=r"'features' was read but not declared: .*; declared are logits, probs"):
+    with pytest.raises(NeedError) as caught:
         _ = outputs(declared={"probs", "logits"}).features
+    remedy = 'write needs = {"logits", "probs", "features"}'
+    assert str(caught.value) == f"'features' was read but not declared: {remedy}"
+
+
+def test_a_misspelled_name_is_answered_with_the_declared_one():
+    with pytest.raises(NeedError) as caught:
+        _ = outputs(declared={"probs", "logits"}).prob
+    assert str(caught.value) == "'prob' was read but not declared; did you mean 'probs'?"
+
+
+def test_rows_that_are_taken_remember_who_declared_their_names():
+    with pytest.raises(NeedError, match=r'write labeled_needs = \{"probs", "logits"\} in Mine'):
+        _ = outputs().declare({"probs"}, "Mine.labeled_needs").take([0]).to("cpu").logits
 
 
 def test_a_name_that_was_not_computed_is_refused_with_what_is_missing():

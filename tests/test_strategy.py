@@ -125,7 +125,7 @@ def test_reading_what_was_not_declared_is_refused():
             return query.pool["secret"]
 
     pool = Outputs({"score": torch.zeros(2), "secret": torch.zeros(2)})
-    with pytest.raises(NeedError, match="'secret' was read but not declared"):
+    with pytest.raises(NeedError, match=r"'secret' was read but not declared: write needs = {.* in Sneaky"):
         choose(Sneaky(), Query(pool, 1, torch.Generator()))
 
 

@@ -12,11 +12,11 @@ from dal.commands.paths import check_sources, sources_of
 from dal.commands.stored_model import Model, find, load
 from dal.commands.terminal import say
 from dal.config import allowed_code as importing
-from dal.errors import AnswerError, ConfigError, SessionError
+from dal.errors import AnswerError, ConfigError, SessionError, printable
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
-from dal.experiments.console import Console
+from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.session import Session
 from dal.store.accuracy_samples import AccuracySample, read_checks
@@ -26,11 +26,14 @@ _STREAM = 104729  # separates these random numbers from those of the session
 
 def draw_check(options: argparse.Namespace) -> int:
     """Run `dal estimate FOLDER` and return the exit code."""
-    with interruptible(None) as check:
+    with interruptible(None) as check, Console(stderr=True) as reporter:
+        reporter.stage(f"opening {printable(str(options.folder))}", line=False)
         place = find(options.folder, options.cell)
         check_sources(options.output, sources_of(place.experiment))
-        model = load(place, Console().monitor(check))
+        reporter.stage(reading(place.experiment.data))
+        model = load(place, reporter.monitor(check))
         with model.session as session:
+            reporter.stage("loading the model")
             return _draw(session, model, options)
 
 

@@ -10,10 +10,12 @@ from dal.commands.experiment_settings import asked_experiment, config_to_store, 
 from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
 from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
+from dal.experiments.spinner import importing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dal.experiments.console import Console
     from dal.experiments.experiment import Experiment
     from dal.session import Session
 
@@ -61,17 +63,28 @@ def ask(arguments: list[str]) -> int:
     output = None if options.output == "-" else Path(options.output)
     if output is not None:
         check_sheet(output, options.folder, force=options.force)
-    experiment = asked_experiment(options.folder, options.config, overrides)
+    with importing(stderr=True):
+        experiment = asked_experiment(options.folder, options.config, overrides)
     if output is not None:
         check_sources(output, [options.config, *sources_of(experiment)])
     from dal.annotate.sheet import check_classes
 
     check_classes(experiment.data.classes or (), multilabel=experiment.data.multilabel)
-    with open_session(experiment, options.folder) as session:
-        return _ask(session, experiment, options, output)
+    from dal.experiments.console import Console, reading
+
+    with Console(stderr=True) as reporter:
+        reporter.stage(reading(experiment.data))
+        with open_session(experiment, options.folder, reporter.monitor(lambda: None)) as session:
+            return _ask(session, experiment, options, output, reporter)
 
 
-def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespace, output: Path | None) -> int:
+def _ask(
+    session: "Session",
+    experiment: "Experiment",
+    options: argparse.Namespace,
+    output: Path | None,
+    reporter: "Console",
+) -> int:
     from dal.annotate.sheet import check_classes, questions, write_questions
     from dal.config import allowed_code as importing
     from dal.config.kinds import ASKED
@@ -81,11 +94,14 @@ def _ask(session: "Session", experiment: "Experiment", options: argparse.Namespa
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     write_config(options.folder, config_to_store(experiment), kind=ASKED)
     again = bool(len(session.pending))
+    if not again:
+        reporter.stage("selecting the texts")
     if not again and _says_stop(session, experiment, options):
         return 3
     if experiment.weak_labels is not None and session.given:
         say(UNUSED_WEAK_LABELS)
     rows = _to_person(session, experiment, experiment.ask(session, options.n))
+    reporter.clear()
     if not len(rows):
         return 0
     if output is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from dal.commands.paths import check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
+from dal.experiments.spinner import importing
 
 HELP = """\
 usage: dal autolabel FOLDER --max-error 0.05 [-o labels.csv] [--delta 0.05] [--cell NAME] [--dry-run]
@@ -40,7 +41,8 @@ def autolabel(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     options = _options(arguments)
-    from dal.commands.automatic_labeling import label
+    with importing(stderr=True):
+        from dal.commands.automatic_labeling import label
 
     return label(options)
 

@@ -17,11 +17,11 @@ from dal.commands.terminal import say
 from dal.config.stored import describe
 from dal.data.columns import digests
 from dal.data.seeded_samples import keys
-from dal.errors import ConfigError, SessionError
+from dal.errors import ConfigError, SessionError, printable
 from dal.evaluation.automatic_labels import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
-from dal.experiments.console import Console
+from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.session import Session
 from dal.store.accuracy_samples import read_checks
@@ -54,16 +54,19 @@ class HeldOut:
 
 def label(options: argparse.Namespace) -> int:
     """Run `dal autolabel` and return the exit code."""
-    with interruptible(None) as check:
+    with interruptible(None) as check, Console(stderr=True) as reporter:
+        reporter.stage(f"opening {printable(str(options.folder))}", line=False)
         place = find(options.folder, options.cell)
         if not options.dry_run:
             check_sources(options.output, sources_of(place.experiment))
-        model = load(place, Console().monitor(check))
+        reporter.stage(reading(place.experiment.data))
+        model = load(place, reporter.monitor(check))
         with model.session as session:
-            return _label(session, model, options)
+            reporter.stage("loading the model")
+            return _label(session, model, options, reporter)
 
 
-def _label(session: Session, model: Model, options: argparse.Namespace) -> int:
+def _label(session: Session, model: Model, options: argparse.Namespace, reporter: Console) -> int:
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     answered = {name for check in read_checks(model.place.folder) for name in check.answers}
     rows = [row for row in _unlabeled(session).tolist() if session.pool.ids[row] not in answered]
@@ -74,6 +77,7 @@ def _label(session: Session, model: Model, options: argparse.Namespace) -> int:
     decisions = decide(logits, held.logits, held.labels, options.max_error, delta=options.delta, known=held.known)
     asked = ~torch.isin(torch.tensor(rows), session.unasked_rows)
     automatic = decisions.automatic & ~asked  # a person was asked for these or has declined them
+    reporter.clear()
     for line in _summary(model, held, decisions, automatic, torch.tensor(rows)):
         print(line)
     for note in held.notes:

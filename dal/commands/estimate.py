@@ -6,6 +6,7 @@ from pathlib import Path
 from dal.commands.paths import check_input, check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
+from dal.experiments.spinner import importing
 
 HELP = """\
 usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
@@ -39,7 +40,8 @@ def estimate(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     options = _options(arguments)
-    from dal.commands.accuracy_estimate import draw_check, read_check
+    with importing(stderr=True):
+        from dal.commands.accuracy_estimate import draw_check, read_check
 
     return draw_check(options) if options.file is None else read_check(options)
 

@@ -13,6 +13,7 @@ from dal.store.run_folder import FILES
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
     from dal.experiments.experiment import Experiment
+    from dal.learner import Monitor
     from dal.session import Session
 
 
@@ -155,11 +156,13 @@ def config_to_store(experiment: "Experiment") -> dict[str, Any]:
     return {key: value for key, value in describe(experiment).items() if key not in FREE}
 
 
-def open_session(experiment: "Experiment", folder: Path) -> "Session":
-    """Open the session of a `dal ask` folder."""
+def open_session(experiment: "Experiment", folder: Path, monitor: "Monitor | None" = None) -> "Session":
+    """Open the session of a `dal ask` folder, with a monitor of its fits and passes."""
     from dal.experiments.results import Cell
+    from dal.learner import SILENT
 
-    return experiment.session(Cell(folder.name, experiment.strategy, experiment.seeds[0]), folder, simulated=False)
+    cell = Cell(folder.name, experiment.strategy, experiment.seeds[0])
+    return experiment.session(cell, folder, simulated=False, monitor=SILENT if monitor is None else monitor)
 
 
 def _with_folder(settings: "Node", overrides: "Override", folder: Path) -> "Node":

@@ -3,6 +3,7 @@
 from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
+from dal.experiments.spinner import importing
 
 
 def tell(arguments: list[str]) -> int:
@@ -20,7 +21,9 @@ def tell(arguments: list[str]) -> int:
     parser.add_argument("--who", default="", help="name of the annotator, stored with each answer")
     options = parser.parse_args(arguments)
     check_input(options.file)
-    with open_session(asked_experiment(options.folder, None, None), options.folder) as session:
+    with importing(stderr=True):
+        experiment = asked_experiment(options.folder, None, None)
+    with open_session(experiment, options.folder) as session:
         from dal.annotate.sheet import keep_absent, read_answers
 
         answers = read_answers(options.file, session, correct=options.correct)

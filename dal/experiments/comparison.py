@@ -12,7 +12,7 @@ from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
-from dal.experiments.console import Console, Quiet
+from dal.experiments.console import Console, Quiet, reading
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
 from dal.experiments.experiment import Experiment
 from dal.experiments.first_round import FirstRounds
@@ -148,7 +148,7 @@ class Comparison:
         folder = self._checked_folder()
         shared = _Shared(self, folder)
         if folder is None or not (folder / CONFIG).exists():
-            reporter.stage("loading the data")
+            reporter.stage(reading(self.experiment.data))
             # an invalid comparison is refused before anything is written
             self.experiment.check_rows(shared.load().pool)
         with held(folder), interruptible(folder, command="compare") as check:

@@ -1,11 +1,13 @@
 """Reporters of a run: progress bars, a table with a row per round, and a summary."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
 from typing import Any, Self
 
-from dal.errors import shortened
+from dal.errors import printable, shortened
 from dal.experiments.heartbeat import Heartbeat
+from dal.experiments.spinner import Spinner, draws
 from dal.learner import Monitor
 
 _COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -32,8 +34,8 @@ class Quiet:
     def __exit__(self, *error: object) -> None:
         """Called when the work has ended, also by an error."""
 
-    def stage(self, text: str) -> None:
-        """Called at the start of a stage without a line of its own, such as loading the data."""
+    def stage(self, text: str, *, line: bool = True) -> None:
+        """Called at the start of a stage, such as loading the data. Without `line` a log need not show it."""
 
     def plan(self, parts: int, noun: str) -> None:
         """Called when the number of rounds (or cells) to compute is known."""
@@ -65,17 +67,21 @@ class Quiet:
 class Console(Quiet):
     """Reporter that prints to the console with rich.
 
-    A terminal shows a spinner for each stage and a bar for each fit and pass. Elsewhere, as in a log or a notebook,
-    each stage has a line, and another one says what is being done whenever nothing was printed for ten seconds.
+    A terminal shows a bar for each fit and pass, and a spinner with the stage at all other times. Elsewhere, as in a
+    log or a notebook, each stage has a line, and another one says what is being done whenever nothing was printed for
+    ten seconds.
+
+    Args:
+        stderr: whether to print to stderr, for commands whose result is on stdout.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stderr: bool = False) -> None:
         from rich.console import Console as RichConsole
 
-        self._console = RichConsole(highlight=False)
-        self._reason = ""
-        self._spinner: Any = None
-        self.heartbeat = None if self._console.is_terminal else Heartbeat(self._print)
+        self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False)
+        self._reason = self._stage = ""
+        self._spinner: Spinner | None = None
+        self.heartbeat = None if draws(self._console) else Heartbeat(self._print)
 
     def __enter__(self) -> Self:
         if self.heartbeat is not None:
@@ -83,6 +89,7 @@ class Console(Quiet):
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._stage = ""
         self.clear()
         if self.heartbeat is not None:
             self.heartbeat.stop()
@@ -93,9 +100,13 @@ class Console(Quiet):
             self._spinner.stop()
             self._spinner = None
 
+    def spin(self) -> None:
+        """Show the spinner of the stage again, after a bar."""
+        if self._stage and self._spinner is None:
+            self._spinner = Spinner(self._console, self._stage)
+
     def _print(self, text: Any, **options: Any) -> None:
         """Print text at once, also into a pipe."""
-        self.clear()
         self._console.print(text, soft_wrap=True, **options)
         self._console.file.flush()
         if self.heartbeat is not None:
@@ -105,15 +116,22 @@ class Console(Quiet):
         """Print the line."""
         self._print(text, markup=False)
 
-    def stage(self, text: str) -> None:
-        """Show a spinner with the text on a terminal, print it elsewhere."""
+    def stage(self, text: str, *, line: bool = True) -> None:
+        """Show a spinner with the text on a terminal; elsewhere print it, unless `line` is False."""
         if self.heartbeat is not None:
             self.heartbeat.stage(text)
-            self.say(f"{text} ...")
-            return
-        self.clear()
-        self._spinner = self._console.status(f"{text} ...")
-        self._spinner.start()
+            if line:
+                self.say(f"{text} ...")
+        else:
+            self._show(text)
+
+    def _show(self, stage: str) -> None:
+        """Name the stage in the spinner of a terminal."""
+        self._stage = stage
+        if self._spinner is None:
+            self.spin()
+        else:
+            self._spinner.update(stage)
 
     def plan(self, parts: int, noun: str) -> None:
         """Note the number of parts, to say how many are left."""
@@ -134,8 +152,11 @@ class Console(Quiet):
         self._reason = ""
         from rich.text import Text
 
+        stage = f"{_plain(name)}, seed {seed}"
         if self.heartbeat is not None:
-            self.heartbeat.stage(f"{_plain(name)}, seed {seed}")
+            self.heartbeat.stage(stage)
+        else:
+            self._show(stage)
         self._print(Text.assemble("\n", (_plain(name), "bold"), f", seed {seed}"))
         heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in _COLUMNS]
         self._print(" ".join(heads), style="dim")
@@ -158,6 +179,8 @@ class Console(Quiet):
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Print the accuracy of each strategy by number of labels, mean and spread over the seeds."""
+        self._stage = ""
+        self.clear()
         for name, lines in cells.items():
             stopping = lines[-1].get("stopping", {}) if lines else {}
             if stopping and not stopping["stop"]:
@@ -193,6 +216,12 @@ class Console(Quiet):
         return _Bar(self._console, check, self)
 
 
+def reading(data: Any) -> str:
+    """Stage of loading the data of an experiment: "reading tickets.csv", or without a path "loading the data"."""
+    path = getattr(data, "path", None)
+    return f"reading {printable(path)}" if isinstance(path, str) else "loading the data"
+
+
 class _Checking(Monitor):
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
@@ -225,7 +254,13 @@ class _Bar(_Checking):
         unit = "rows" if "pass" in what else "steps"
         rate = TextColumn("{task.fields[rate]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._progress = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
+        )
         self._progress.start()
         self._task = self._progress.add_task(f"{what} ({unit})", total=total, rate="")
         self._unit = unit
@@ -252,6 +287,7 @@ class _Bar(_Checking):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+            self._reporter.spin()
 
 
 def _width(title: str) -> int:

@@ -14,7 +14,7 @@ from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, SessionError
 from dal.evaluation.own_metrics import check_verdict_metric, load_metrics
-from dal.experiments.console import Console, Quiet
+from dal.experiments.console import Console, Quiet, reading
 from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings
 from dal.experiments.folder_config import FREE, MEASURED, check_config
 from dal.experiments.html_report import ReportWriter, html_report
@@ -165,7 +165,7 @@ class Experiment:
         folder = self._checked_folder()
         splits = None
         if folder is not None and not (folder / CONFIG).exists():
-            reporter.stage("loading the data")
+            reporter.stage(reading(self.data))
             splits = self.load()  # an invalid experiment is refused before anything is written
             self.check_rows(splits.pool)
         with held(folder), interruptible(folder) as check:
@@ -206,13 +206,15 @@ class Experiment:
         lines = {cell.name: [] if folder is None else read_metrics(folder / cell.name) for cell in self.cells}
         left = [self.rounds + 1 - len(each) for each in lines.values() if not self.is_finished(each)]
         reporter.plan(sum(left), "rounds")
+        if splits is None and left:
+            reporter.stage(reading(self.data))
+            splits = self.load()
         for cell in self.cells:
             cell_folder = None if folder is None else folder / cell.name
             reporter.cell(name_of(cell.strategy), cell.seed)
             for line in lines[cell.name]:
                 reporter.stored(line)
-            if not self.is_finished(lines[cell.name]):
-                splits = splits or self.load()
+            if splits is not None and not self.is_finished(lines[cell.name]):
                 lines[cell.name] = self.run_cell(cell, cell_folder, splits, prepared, reporter, check)
         return lines
 

@@ -64,6 +64,10 @@ def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Inte
         signal.signal(signal.SIGINT, before)
 
 
+#: Removes the line of a progress display from a terminal and shows the cursor again, which the display hides.
+_CLEAN = b"\r\x1b[2K\x1b[?25h"
+
+
 class _TerminationHandler:
     """Signal handler that writes how to resume, and ends the process as the signal would."""
 
@@ -72,6 +76,8 @@ class _TerminationHandler:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Write the line and end the process. This is safe at any time: acknowledged work is on disk."""
+        if os.isatty(2):
+            os.write(2, _CLEAN)
         os.write(2, self._line)
         os._exit(128 + number)
 

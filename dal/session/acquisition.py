@@ -131,7 +131,7 @@ class Acquisition:
         def read(rows: Tensor) -> Outputs:
             pool = self._model.prepare("pool")
             outputs = self._learner.untrained(pool).outputs(pool, rows, names, seed=seed, monitor=self._monitor)
-            return outputs.declare(names)
+            return outputs.declare(names, f"{type(self._generator).__name__}.needs")
 
         return candidate_rows(
             self._generator,

@@ -48,7 +48,7 @@ class Pool:
         data = small_task(max(self.rows, CLASSES))
         learner = small_learner()
         prepared = learner.prepare(data.pool)
-        names = frozenset(generator.needs)
+        names, declaration = frozenset(generator.needs), f"{type(generator).__name__}.needs"
         labels: Tensor = torch.arange(self.labeled) % self.classes
         if self.multilabel:
             labels = torch.nn.functional.one_hot(labels, CLASSES).bool()
@@ -59,7 +59,7 @@ class Pool:
             n=self.n,
             generator=torch.Generator().manual_seed(seed),
             size=self.rows,
-            read=lambda rows: learner.untrained(prepared).outputs(prepared, rows, names).declare(names),
+            read=lambda rows: learner.untrained(prepared).outputs(prepared, rows, names).declare(names, declaration),
             memory={} if memory is None else memory,
         )
 

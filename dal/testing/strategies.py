@@ -149,10 +149,13 @@ def check_choice(strategy: Strategy, bench: Bench, **setting: Any) -> None:
 
 
 def check_reads(strategy: Strategy, bench: Bench) -> None:
-    """Only declared names are read, with and without labeled rows."""
-    for labeled in (0, 1, 12):
+    """Only declared names are read, with and without labeled rows, with few and many classes and rows."""
+    settings: list[dict[str, Any]] = [{"labeled": labeled} for labeled in (0, 1, 12)]
+    settings += [{"n": 1}, {"rows": 20, "n": 20}, {"rows": 1, "n": 1}, {"classes": 2}, {"classes": 150}]
+    settings += [{"multilabel": True}] if strategy.multilabel else []
+    for setting in settings:
         try:
-            choose(strategy, bench.setting(labeled=labeled).query(strategy))
+            choose(strategy, bench.setting(**setting).query(strategy))
         except NeedError as error:
             raise CheckFailure(str(error)) from error
         except Exception:
@@ -351,7 +354,7 @@ def _case(**setting: Any) -> Check:
     return each_acting(partial(check_choice, **setting))
 
 
-#: Name -> check, in order of execution. The first two must pass before the others run.
+#: Name -> check, in order of execution. Those of `_FIRST` must pass before the others run.
 STRATEGY_CHECKS: Mapping[str, Check] = {
     "declaration": check_declaration,
     "resolve": check_resolve,
@@ -378,7 +381,8 @@ STRATEGY_CHECKS: Mapping[str, Check] = {
     "value": check_values,
 }
 
-_FIRST = ("declaration", "resolve")
+#: Checks without which the others say nothing, or say the same again.
+_FIRST = ("declaration", "resolve", "undeclared reads")
 
 
 def strategy_report(
@@ -407,16 +411,15 @@ def strategy_report(
     except CheckFailure as failure:
         return Report(subject, (Result("declaration", "failed", str(failure)),))
     bench = Bench(rows=rows, extra=extra or {})
-    first = run_checks(subject, {name: STRATEGY_CHECKS[name] for name in _FIRST}, made, bench)
-    rest = {name: check for name, check in STRATEGY_CHECKS.items() if name not in _FIRST}
-    if not first.ok:
-        not_run = tuple(Result(name, "skipped", "fix the failures above first") for name in rest)
-        return Report(subject, first.results + not_run)
-    results = first.results + run_checks(subject, rest, made, bench).results
+    on_cpu = run_checks(subject, STRATEGY_CHECKS, made, bench, first=_FIRST)
+    if any(on_cpu[name].verdict == "failed" for name in _FIRST):
+        return on_cpu
+    results = on_cpu.results
     if cuda is False or not (cuda or torch.cuda.is_available()):
         return Report(
             subject, (*results, Result("cuda", "skipped", "not requested" if cuda is False else "no CUDA device here"))
         )
+    rest = {name: check for name, check in STRATEGY_CHECKS.items() if name not in _FIRST}
     on_device = run_checks(subject, rest, made, replace(bench, device="cuda")).results
     return Report(subject, results + tuple(replace(result, name=f"{result.name} (cuda)") for result in on_device))
 

@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def refused(ended, *words: str) -> None:
     assert ended.code == 2
-    assert ended.err.count("\n") == 1, ended.err
+    assert len(ended.messages) == 1, ended.err
     assert all(word in ended.err for word in words), ended.err
 
 

@@ -52,7 +52,7 @@ def numbers(ended: Finished, pattern: str) -> list[float]:
 
 def test_every_row_without_a_label_is_decided_and_the_hidden_labels_judge_it(dal: Command, tmp_path: Path) -> None:
     ended = dal("autolabel", "runs/run", "--max-error", MAX_ERROR, "-o", tmp_path / "labels.csv")
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.messages) == (0, [])
     written = read_rows(tmp_path / "labels.csv")
     assert may_be_own(list(written[0]), marked=False)
     automatic, of = numbers(ended, r"automatic: (\d+) of (\d+) texts")

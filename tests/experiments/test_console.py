@@ -1,4 +1,5 @@
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console as RichConsole
@@ -10,9 +11,18 @@ class Stopped(Exception):
     pass
 
 
+def _bar(console: RichConsole, check: Callable[[], None]) -> _Bar:
+    """A bar of a reporter that prints to the console."""
+    reporter = Console()
+    reporter._console = console
+    if console.is_terminal:
+        reporter.heartbeat = None
+    return _Bar(console, check, reporter)
+
+
 def test_bar_shows_the_work_and_its_rate_and_vanishes() -> None:
     shown, calls = io.StringIO(), []
-    bar = _Bar(RichConsole(file=shown, force_terminal=True, width=120, highlight=False), lambda: calls.append(1))
+    bar = _bar(RichConsole(file=shown, force_terminal=True, width=120, highlight=False), lambda: calls.append(1))
     bar.started("pass", 100)
     for _ in range(4):
         bar.advanced(25)
@@ -32,7 +42,7 @@ def test_bar_is_taken_away_when_the_work_is_stopped() -> None:
         if stop:
             raise Stopped
 
-    bar = _Bar(RichConsole(file=io.StringIO(), force_terminal=True), check)
+    bar = _bar(RichConsole(file=io.StringIO(), force_terminal=True), check)
     bar.started("fit", 10)
     stop = True
     with pytest.raises(Stopped):
@@ -42,7 +52,7 @@ def test_bar_is_taken_away_when_the_work_is_stopped() -> None:
 
 def test_nothing_is_drawn_where_there_is_no_terminal() -> None:
     shown = io.StringIO()
-    bar = _Bar(RichConsole(file=shown), lambda: None)
+    bar = _bar(RichConsole(file=shown), lambda: None)
     bar.started("fit", 10)
     bar.advanced(10)
     bar.finished()

@@ -116,6 +116,23 @@ class ReadsMoreWithLabels(ScoreStrategy):
 
 
 @dataclass(frozen=True)
+class ReadsTheLabeledToo(ScoreStrategy):
+    needs = frozenset({"probs"})
+
+    def score(self, query: Query) -> Tensor:
+        return -top_probability(query) * (1 + query.labeled.features.sum())
+
+
+@dataclass(frozen=True)
+class ReadsMoreOfTwoClasses(ScoreStrategy):
+    needs = frozenset({"probs"})
+
+    def score(self, query: Query) -> Tensor:
+        two = query.pool.probs.shape[-1] == 2
+        return query.pool.logits.diff(dim=-1).abs().squeeze(-1) if two else -top_probability(query)
+
+
+@dataclass(frozen=True)
 class ReturnsScores(Strategy):
     needs = frozenset({"probs"})
 
@@ -431,6 +448,8 @@ WRONG: list[tuple[str, type]] = [
     ("resolve", ResolvesAtRandom),
     ("resolve", HidesTheNeedsOfAPhase),
     ("undeclared reads", ReadsMoreWithLabels),
+    ("undeclared reads", ReadsTheLabeledToo),
+    ("undeclared reads", ReadsMoreOfTwoClasses),
     ("an ordinary pool", ReturnsScores),
     ("an ordinary pool", ReturnsInt32),
     ("an ordinary pool", ReturnsTooMany),
@@ -500,12 +519,27 @@ def test_every_check_has_a_strategy_that_it_fails_on() -> None:
         NeedsLabels,
         Remembers,
         SwallowsItsErrors,
+        ReadsMoreWithLabels,
+        ReadsTheLabeledToo,
+        ReadsMoreOfTwoClasses,
     ],
 )
 def test_a_single_fault_is_found_by_one_check_alone(wrong: type) -> None:
     [(check, _)] = [entry for entry in WRONG if entry[1] is wrong]
     others = {"inputs not written to", "multi-label"} if wrong is Remembers else set()
     assert failures(strategy_report(wrong(), rows=FEW, cuda=False)) - others == {check}
+
+
+def test_an_undeclared_read_is_reported_once_with_what_to_write() -> None:
+    expected = {
+        ReadsMoreWithLabels: """'features' was read but not declared: write needs = {"probs", "features"} in """,
+        ReadsTheLabeledToo: """'features' was read but not declared: write labeled_needs = {"features"} in """,
+        ReadsMoreOfTwoClasses: """'logits' was read but not declared: write needs = {"probs", "logits"} in """,
+    }
+    for wrong, message in expected.items():
+        report = strategy_report(wrong(), rows=FEW)
+        assert [result.message for result in report.failed] == [message + wrong.__name__]
+        assert str(report).count("was read") == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
