@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from dal.learners.sklearn_committee import SklearnCommittee
     from dal.learners.tfidf_learner import TfidfLearner
     from dal.learners.transformer_learner import TransformerLearner
+    from dal.modules import ActiveModule
+    from dal.oracle import LATER, Annotation, Oracle
     from dal.outputs import Outputs
     from dal.session.session import Session
-    from dal.stopping import StoppingRule
+    from dal.stopping import History, StoppingRule, Verdict
     from dal.store.events import SKIP
     from dal.strategies import *  # noqa: F403
     from dal.strategies import (
@@ -61,7 +63,9 @@ if TYPE_CHECKING:
 sys.meta_path.append(OldModules())
 
 _HOMES = {
+    "ActiveModule": "dal.modules",
     "AnchorAL": "dal.strategies.candidates",
+    "Annotation": "dal.oracle",
     "Candidates": "dal.strategies.candidates",
     "CommitteeLearner": "dal.learners.committee_learner",
     "RandomSubset": "dal.strategies.candidates",
@@ -70,8 +74,11 @@ _HOMES = {
     "StoppingRule": "dal.stopping",
     "DalError": "dal.errors",
     "Experiment": "dal.experiments.experiment",
+    "History": "dal.stopping",
+    "LATER": "dal.oracle",
     "Learner": "dal.learner",
     "ModuleLearner": "dal.learners.module_learner",
+    "Oracle": "dal.oracle",
     "Outputs": "dal.outputs",
     "ProbeLearner": "dal.learners.probe_learner",
     "Query": "dal.strategy",
@@ -86,14 +93,18 @@ _HOMES = {
     "TextData": "dal.data",
     "TfidfLearner": "dal.learners.tfidf_learner",
     "TransformerLearner": "dal.learners.transformer_learner",
+    "Verdict": "dal.stopping",
 }
 
 __all__ = [
     "BADGE",
     "BALD",
+    "LATER",
     "SEALS",
     "SKIP",
+    "ActiveModule",
     "AnchorAL",
+    "Annotation",
     "Auto",
     "Candidates",
     "ClusterCenters",
@@ -102,10 +113,12 @@ __all__ = [
     "DalError",
     "Entropy",
     "Experiment",
+    "History",
     "Learner",
     "LeastConfidence",
     "Margin",
     "ModuleLearner",
+    "Oracle",
     "Outputs",
     "Phases",
     "ProbeLearner",
@@ -124,6 +137,7 @@ __all__ = [
     "TextData",
     "TfidfLearner",
     "TransformerLearner",
+    "Verdict",
     "__version__",
 ]
 
