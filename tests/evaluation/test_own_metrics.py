@@ -113,7 +113,7 @@ def test_tensor_of_one_number_is_a_number() -> None:
         (lambda outputs: 1.0, "is not a metric: it must take two arguments, outputs and labels"),
         (3, "3 is not a metric: it is 3"),
     ],
-    ids=str,
+    ids=["unknown", "built-in", "untyped", "missing module", "class", "one argument", "number"],
 )
 def test_what_is_no_metric_is_refused(reference: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
