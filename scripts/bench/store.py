@@ -10,7 +10,6 @@ column is the growth from the smallest size to the largest, divided by the growt
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from memory import max_memory
 
 STEPS = ("tell", "open store", "open session", "round", "metrics")
 
@@ -98,7 +99,7 @@ def prepare(step: str, size: int, folder: Path) -> Callable[[], Any]:
 
 def peak() -> float:
     """The most memory that this process has held, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return max_memory() / 2**20
 
 
 def show(found: dict[str, dict[int, dict[str, float]]], sizes: list[int]) -> None:
