@@ -1,5 +1,6 @@
 """Reporters of a run: progress bars, a table with a row per round, and a summary."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
 from typing import Any, Self
@@ -72,7 +73,10 @@ class Console(Quiet):
     def __init__(self) -> None:
         from rich.console import Console as RichConsole
 
-        self._console = RichConsole(highlight=False)
+        # Notebooks and CI services set FORCE_COLOR, which rich takes for a terminal, on which spinners and bars are
+        # drawn over and over. In a notebook rich would also make an output of its own of every line.
+        terminal = None if sys.stdout.isatty() else False
+        self._console = RichConsole(highlight=False, force_terminal=terminal, force_jupyter=False)
         self._reason = ""
         self._spinner: Any = None
         self.heartbeat = None if self._console.is_terminal else Heartbeat(self._print)
