@@ -89,3 +89,19 @@ def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(capsys: pytest.Ca
     assert "[/x]" in shown
     assert "\x1b" not in shown
     assert len(shown) < 3000
+
+
+def test_nothing_is_drawn_over_itself_where_colour_is_forced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notebooks and CI services set the variable, and neither is a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = Console()
+    with console:
+        console.stage("loading the data")
+        console.cell("Margin", 0)
+        bar = console.monitor(lambda: None)
+        bar.started("fit", 10)
+        bar.advanced(10)
+        bar.finished()
+    assert capsys.readouterr().out.startswith("loading the data ...\n\nMargin, seed 0\nround")
