@@ -15,7 +15,7 @@ from dal.experiments.interrupts import InterruptCheck
 from dal.session import Session
 from dal.store.atomic_files import read_regular, write_whole
 from dal.store.folder_lock import Lock
-from dal.store.metrics_line import MetricsLine
+from dal.store.renamed_keys import MetricsLine
 
 _FOLDER = ".first"  # subfolder of the grid's folder
 _LINE = "line.json"

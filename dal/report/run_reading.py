@@ -18,8 +18,8 @@ from dal.report.measures import number as is_number
 from dal.store.bounded_json import parse_json
 from dal.store.events import Event, Value, current_answers
 from dal.store.label_store import LabelStore
-from dal.store.metrics_line import MetricsLine
 from dal.store.proposals import Proposal
+from dal.store.renamed_keys import MetricsLine
 from dal.store.unread_answers import Unread
 
 _CELL = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")

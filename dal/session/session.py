@@ -38,8 +38,8 @@ from dal.stopping import recorded_figures as record
 from dal.stopping.rule import History, StoppingRule, Verdict, judged
 from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
-from dal.store.metrics_line import MetricsLine
 from dal.store.proposals import Proposal
+from dal.store.renamed_keys import MetricsLine
 from dal.store.run_folder import LABELS, METRICS, append_metrics, check_folder, read_metrics
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
 from dal.strategy import RoundState, Strategy

@@ -20,7 +20,7 @@ from dal.store.atomic_files import (
     write_whole,
 )
 from dal.store.bounded_json import parse_json
-from dal.store.metrics_line import RENAMED_KEYS, MetricsLine
+from dal.store.renamed_keys import RENAMED_KEYS, MetricsLine
 
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"

@@ -15,7 +15,7 @@ from dal.errors import CapError, LLMError
 from dal.llm.clients.client import LLMWarning, Reply, Request
 from dal.llm.clients.prices import size_of
 from dal.llm.clients.provider import BatchResult, LostBatchError, ProviderAnswer
-from dal.llm.clients.reply_cache import BudgetExceeded, RemoteBatch
+from dal.llm.clients.replies_and_spending import BudgetExceeded, RemoteBatch
 from dal.llm.clients.retries import FailureKind, RequestFailure, failure_of
 from dal.llm.clients.sending import LOOK_SECONDS, Sending, cap_message
 

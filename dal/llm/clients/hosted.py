@@ -20,7 +20,7 @@ from dal.llm.clients.client_settings import Endpoint, Limits
 from dal.llm.clients.extra_body import check_extra_body, size_of_extra
 from dal.llm.clients.prices import FREE, Rates, rates_of
 from dal.llm.clients.provider import Provider
-from dal.llm.clients.reply_cache import ReplyCache
+from dal.llm.clients.replies_and_spending import ReplyCache
 from dal.llm.clients.sending import Sending
 from dal.monitor import SILENT, Monitor
 from dal.store.cache_folder import cache_folder

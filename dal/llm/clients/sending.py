@@ -15,7 +15,7 @@ from dal.llm.clients.client_settings import Endpoint, Limits
 from dal.llm.clients.prices import Rates, likely_tokens
 from dal.llm.clients.provider import Provider, ProviderAnswer
 from dal.llm.clients.rate_limits import Pacer
-from dal.llm.clients.reply_cache import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
+from dal.llm.clients.replies_and_spending import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
 from dal.llm.clients.retries import FailureKind, RequestFailure, failure_of
 from dal.monitor import Monitor
 

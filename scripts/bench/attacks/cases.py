@@ -531,7 +531,7 @@ def _stores() -> Iterator[Case]:
 
 def _replies(how: Damage) -> Damage:
     def damaged(folder: Path) -> None:
-        from dal.llm.clients.reply_cache import ReplyCache
+        from dal.llm.clients.replies_and_spending import ReplyCache
 
         ReplyCache(folder / "replies.db", "default").close()
         how(folder / "replies.db")

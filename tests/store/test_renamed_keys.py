@@ -8,7 +8,7 @@ import pytest
 
 from dal.errors import RenamedWarning, SessionError
 from dal.report.run_reading import read
-from dal.store.metrics_line import RENAMED_KEYS, MetricsLine
+from dal.store.renamed_keys import RENAMED_KEYS, MetricsLine
 from dal.store.run_folder import append_metrics, read_metrics
 
 ISSUES = [{"row": "a", "given": "x", "suggested": "y", "confidence": 0.9}]

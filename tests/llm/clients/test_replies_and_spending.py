@@ -16,7 +16,7 @@ import pytest
 from dal.errors import ConfigError, DalError, LLMError
 from dal.llm import OpenAIClient, Request
 from dal.llm.clients.client import Reply
-from dal.llm.clients.reply_cache import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
+from dal.llm.clients.replies_and_spending import BudgetExceeded, ReplyCache, RequestedElsewhere, Reservation
 
 SOON = 60.0
 
