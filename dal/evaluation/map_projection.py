@@ -27,7 +27,12 @@ def principal_plane(points: Tensor) -> Tensor:
     finite(points, "points")
     centred = points.detach().cpu().double()
     centred = centred - centred.mean(0)
-    variances, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+    N, D = centred.shape
+    if N < D:  # the eigenvectors of (N, N) dot products give the same plane: (D, D) is slow at D = 4096
+        variances, positions = torch.linalg.eigh(centred @ centred.T)  # ascending
+        directions = torch.nn.functional.normalize(centred.T @ positions[:, -2:], dim=0)
+    else:
+        variances, directions = torch.linalg.eigh(centred.T @ centred)
     # Components of rounding errors only are set to 0, or they would be drawn as if they were structure.
     kept = variances[-2:].flip(0) > 1e-12 * variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
     best = directions[:, -2:].flip(1)  # (D, up to 2)
