@@ -1,5 +1,6 @@
 """Handling of signals: Ctrl-C ends a run between two steps, SIGTERM and SIGHUP at once; both say how to resume."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -76,9 +77,10 @@ class _TerminationHandler:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Write the line and end the process. This is safe at any time: acknowledged work is on disk."""
-        if os.isatty(2):
-            os.write(2, _CLEAN)
-        os.write(2, self._line)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            if os.isatty(2):
+                os.write(2, _CLEAN)
+            os.write(2, self._line)
         os._exit(128 + number)
 
 

@@ -41,6 +41,16 @@ def test_a_run_that_is_ended_says_the_exact_command_to_go_on_with(name: str, cod
     assert log.read_text() == "dal: stopped; go on with: dal run --resume 'my runs/a'\n"
 
 
+def test_a_run_whose_terminal_is_gone_ends_at_once(tmp_path: Path) -> None:
+    parent, child = pytest.importorskip("pty").openpty()
+    process = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)], stdout=child, stderr=child, stdin=child)
+    os.close(child)
+    assert os.read(parent, 100).strip() == b"ready"
+    os.close(parent)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 129
+
+
 def test_an_interrupted_run_says_the_exact_command_to_go_on_with() -> None:
     message = r"^stopped; go on with: dal compare --resume 'my runs/a'$"
     with interruptible(Path("my runs/a"), command="compare") as check:
