@@ -9,10 +9,10 @@ import torch
 
 from dal.annotate.sheet import Answers, keep_absent, questions, read_answers, write_questions
 from dal.commands.paths import check_sources, sources_of
-from dal.commands.stored_model import Model, find, load
+from dal.commands.stored_model import Model, Place, load
 from dal.commands.terminal import say
 from dal.config import allowed_code as importing
-from dal.errors import AnswerError, ConfigError, SessionError, printable
+from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
@@ -24,11 +24,9 @@ from dal.store.accuracy_samples import AccuracySample, read_checks
 _STREAM = 104729  # separates these random numbers from those of the session
 
 
-def draw_check(options: argparse.Namespace) -> int:
+def draw_check(place: Place, options: argparse.Namespace) -> int:
     """Run `dal estimate FOLDER` and return the exit code."""
     with interruptible(None) as check, Console(stderr=True) as reporter:
-        reporter.stage(f"opening {printable(str(options.folder))}", line=False)
-        place = find(options.folder, options.cell)
         check_sources(options.output, sources_of(place.experiment))
         reporter.stage(reading(place.experiment.data))
         model = load(place, reporter.monitor(check))
@@ -37,9 +35,11 @@ def draw_check(options: argparse.Namespace) -> int:
             return _draw(session, model, options)
 
 
-def read_check(options: argparse.Namespace) -> int:
+def read_check(place: Place, options: argparse.Namespace) -> int:
     """Run `dal estimate FOLDER FILE` and return the exit code."""
-    model = load(find(options.folder, options.cell))
+    with Console(stderr=True) as reporter:
+        reporter.stage(reading(place.experiment.data))
+        model = load(place)
     with model.session as session:
         return _read(session, model, options)
 

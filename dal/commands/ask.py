@@ -10,7 +10,7 @@ from dal.commands.experiment_settings import asked_experiment, config_to_store, 
 from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
 from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ def ask(arguments: list[str]) -> int:
     output = None if options.output == "-" else Path(options.output)
     if output is not None:
         check_sheet(output, options.folder, force=options.force)
-    with importing(stderr=True):
+    with loading_packages(stderr=True):
         experiment = asked_experiment(options.folder, options.config, overrides)
     if output is not None:
         check_sources(output, [options.config, *sources_of(experiment)])

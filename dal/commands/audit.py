@@ -3,7 +3,7 @@
 from dal.commands.experiment_settings import require_folder
 from dal.commands.paths import check_sheet, path_of
 from dal.commands.terminal import Parser
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 
 def audit(arguments: list[str]) -> int:
@@ -22,7 +22,7 @@ def audit(arguments: list[str]) -> int:
     require_folder(options.folder)
     if options.merge is not None:
         check_sheet(options.merge, options.folder, force=True)
-    with importing(stderr=True):
+    with loading_packages(stderr=True):
         from dal.commands.audit_report import report
 
     return report(options.folder, options.merge)

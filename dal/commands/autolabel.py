@@ -6,7 +6,7 @@ from pathlib import Path
 from dal.commands.paths import check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 HELP = """\
 usage: dal autolabel FOLDER --max-error 0.05 [-o labels.csv] [--delta 0.05] [--cell NAME] [--dry-run]
@@ -41,10 +41,12 @@ def autolabel(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     options = _options(arguments)
-    with importing(stderr=True):
+    with loading_packages(stderr=True):
         from dal.commands.automatic_labeling import label
+        from dal.commands.stored_model import find
 
-    return label(options)
+        place = find(options.folder, options.cell)
+    return label(place, options)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

@@ -12,12 +12,12 @@ from dal.annotate.label_cells import cell_of
 from dal.annotate.row_matching import rows_by_id
 from dal.annotate.sheet import check_classes
 from dal.commands.paths import check_sources, sources_of
-from dal.commands.stored_model import Model, Place, find, load
+from dal.commands.stored_model import Model, Place, load
 from dal.commands.terminal import say
 from dal.config.stored import describe
 from dal.data.columns import digests
 from dal.data.seeded_samples import keys
-from dal.errors import ConfigError, SessionError, printable
+from dal.errors import ConfigError, SessionError
 from dal.evaluation.automatic_labels import Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.confidence import is_right
@@ -52,11 +52,9 @@ class HeldOut:
     notes: tuple[str, ...] = ()
 
 
-def label(options: argparse.Namespace) -> int:
-    """Run `dal autolabel` and return the exit code."""
+def label(place: Place, options: argparse.Namespace) -> int:
+    """Run `dal autolabel` on a session and return the exit code."""
     with interruptible(None) as check, Console(stderr=True) as reporter:
-        reporter.stage(f"opening {printable(str(options.folder))}", line=False)
-        place = find(options.folder, options.cell)
         if not options.dry_run:
             check_sources(options.output, sources_of(place.experiment))
         reporter.stage(reading(place.experiment.data))

@@ -8,6 +8,7 @@ from typing import Any
 
 from dal.commands.terminal import Parser, say, split, wants_help
 from dal.errors import ConfigError
+from dal.experiments.spinner import loading_packages
 
 #: Largest number of labeled rows that a learner is checked on; it is fitted about ten times.
 _ROWS = 200
@@ -42,8 +43,9 @@ def check(arguments: list[str]) -> int:
     from dal.config import plugins
 
     importing.allow_current_folder()
-    data = _rows(options.data, overrides.inside.pop("data", None))
-    group, subject = _load(options.name)
+    with loading_packages(stderr=True):
+        data = _rows(options.data, overrides.inside.pop("data", None))
+        group, subject = _load(options.name)
     noun = plugins.NOUNS.get(group, "metric")
     if data is not None and group not in (plugins.LEARNERS, plugins.ORACLES):
         raise ConfigError(f"--data is for learners and oracles, and {options.name} is a {noun}")

@@ -9,7 +9,7 @@ from dal.commands.experiment_settings import build_experiment, is_stored, stored
 from dal.commands.paths import check_folder, check_sheet, path_of
 from dal.commands.terminal import Parser, about_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 #: Largest number of seeds: the config stores the list of them.
 _MOST_SEEDS = 10_000
@@ -84,16 +84,16 @@ def compare(arguments: list[str]) -> int:
         _check_output(options, options.config)
         _write_table(options, options.config)
         return 0
-    shown = importing(stderr=options.dry_run, lines=not options.dry_run)
+    loading = loading_packages(stderr=options.dry_run)
     if options.resume is not None:
         if options.config is not None or overrides.inside or options.strategies or options.seeds:
             raise ConfigError("--resume takes only the folder, --jobs and --cluster: its config.yaml has the rest")
-        with shown:
+        with loading:
             comparison = stored_comparison(options.resume, options.jobs, options.cluster)
     elif options.config is None or options.strategies is None:
         raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
     else:
-        with shown:
+        with loading:
             comparison = _comparison(options, overrides)
     if options.dry_run:
         from dal.commands.dry_run import dry_run
@@ -124,7 +124,8 @@ def _check_output(options: argparse.Namespace, folder: Path) -> None:
 
 def _write_table(options: argparse.Namespace, folder: Path) -> None:
     """Print the table of a folder, or write it to a file."""
-    from dal.report.paper_table import table_text
+    with loading_packages(stderr=True):
+        from dal.report.paper_table import table_text
     from dal.store.atomic_files import write_whole
 
     text = table_text(folder, options.table)

@@ -6,7 +6,7 @@ from pathlib import Path
 from dal.commands.paths import check_input, check_sheet, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 HELP = """\
 usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
@@ -40,10 +40,12 @@ def estimate(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     options = _options(arguments)
-    with importing(stderr=True):
+    with loading_packages(stderr=True):
         from dal.commands.accuracy_estimate import draw_check, read_check
+        from dal.commands.stored_model import find
 
-    return draw_check(options) if options.file is None else read_check(options)
+        place = find(options.folder, options.cell)
+    return draw_check(place, options) if options.file is None else read_check(place, options)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

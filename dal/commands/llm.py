@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dal.commands.experiment_settings import read_experiment
 from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
 from dal.errors import ConfigError
+from dal.experiments.spinner import loading_packages
 
 if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
@@ -43,7 +44,8 @@ def preview(arguments: list[str]) -> int:
     parser.add_argument("--row")
     parser.add_argument("--place")
     options, overrides = split(parser, arguments)
-    experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
+    with loading_packages(stderr=True):
+        experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     learner = _learner(options.config, experiment, options.place)
     from dal.session.checked_arguments import require_classes
 

@@ -4,6 +4,7 @@ from dal.commands.experiment_settings import require_folder
 from dal.commands.paths import path_of
 from dal.commands.terminal import Parser
 from dal.errors import DalError, DataError
+from dal.experiments.spinner import loading_packages
 
 #: Largest number of failed folders whose errors are shown.
 _SHOWN = 5
@@ -16,7 +17,8 @@ def report(arguments: list[str]) -> int:
     about = "a folder of an experiment or comparison, or one of its cells"
     parser.add_argument("folders", type=path_of, nargs="+", metavar="FOLDER", help=about)
     folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
-    from dal.report import write_report
+    with loading_packages(stderr=True):
+        from dal.report import write_report
 
     failed: list[DalError] = []
     for folder in folders:

@@ -6,7 +6,7 @@ from dal.commands.experiment_settings import read_experiment, stored_experiment
 from dal.commands.paths import check_folder, require_run
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 HELP = """\
 usage: dal run CONFIG [--key value ...]
@@ -43,18 +43,17 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--print-config", "--print_config", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     options, overrides = split(parser, arguments)
-    asks_only = options.print_config or options.dry_run
-    shown = importing(stderr=asks_only, lines=not asks_only)
+    loading = loading_packages(stderr=options.print_config or options.dry_run)
     if options.resume is not None:
         if options.config is not None or overrides.inside:
             raise ConfigError("--resume takes only the folder: its config.yaml has the rest")
         require_run(options.resume)
-        with shown:
+        with loading:
             experiment = stored_experiment(options.resume)
     elif options.config is None:
         raise ConfigError("dal run needs a config file, such as configs/quickstart.yaml, or --resume FOLDER")
     else:
-        with shown:
+        with loading:
             experiment = read_experiment(options.config, overrides, Path("runs") / options.config.stem)
     if options.print_config:
         import yaml

@@ -3,7 +3,7 @@
 from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
-from dal.experiments.spinner import importing
+from dal.experiments.spinner import loading_packages
 
 
 def tell(arguments: list[str]) -> int:
@@ -21,7 +21,7 @@ def tell(arguments: list[str]) -> int:
     parser.add_argument("--who", default="", help="name of the annotator, stored with each answer")
     options = parser.parse_args(arguments)
     check_input(options.file)
-    with importing(stderr=True):
+    with loading_packages(stderr=True):
         experiment = asked_experiment(options.folder, None, None)
     with open_session(experiment, options.folder) as session:
         from dal.annotate.sheet import keep_absent, read_answers

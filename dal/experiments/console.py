@@ -1,13 +1,12 @@
 """Reporters of a run: progress bars, a table with a row per round, and a summary."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
 from typing import Any, Self
 
 from dal.errors import printable, shortened
 from dal.experiments.heartbeat import Heartbeat
-from dal.experiments.spinner import Spinner, draws
+from dal.experiments.spinner import Spinner, draws, live_options
 from dal.learner import Monitor
 
 _COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -34,8 +33,8 @@ class Quiet:
     def __exit__(self, *error: object) -> None:
         """Called when the work has ended, also by an error."""
 
-    def stage(self, text: str, *, line: bool = True) -> None:
-        """Called at the start of a stage, such as loading the data. Without `line` a log need not show it."""
+    def stage(self, text: str) -> None:
+        """Called at the start of a stage, such as loading the data."""
 
     def plan(self, parts: int, noun: str) -> None:
         """Called when the number of rounds (or cells) to compute is known."""
@@ -119,12 +118,11 @@ class Console(Quiet):
         """Print the line."""
         self._print(text, markup=False)
 
-    def stage(self, text: str, *, line: bool = True) -> None:
-        """Show a spinner with the text on a terminal; elsewhere print it, unless `line` is False."""
+    def stage(self, text: str) -> None:
+        """Show a spinner with the text on a terminal; elsewhere print it."""
         if self.heartbeat is not None:
             self.heartbeat.stage(text)
-            if line:
-                self.say(f"{text} ...")
+            self.say(f"{text} ...")
         else:
             self._show(text)
 
@@ -257,13 +255,7 @@ class _Bar(_Checking):
         unit = "rows" if "pass" in what else "steps"
         rate = TextColumn("{task.fields[rate]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-        self._progress = Progress(
-            *columns,
-            console=self._console,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=sys.stderr.isatty(),
-        )
+        self._progress = Progress(*columns, console=self._console, **live_options())
         self._progress.start()
         self._task = self._progress.add_task(f"{what} ({unit})", total=total, rate="")
         self._unit = unit

@@ -78,10 +78,30 @@ class _TerminationHandler:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Write the line and end the process. This is safe at any time: acknowledged work is on disk."""
         with contextlib.suppress(OSError):  # the terminal may be gone
-            if os.isatty(2):
-                os.write(2, _CLEAN)
-            os.write(2, self._line)
+            if os.isatty(1):
+                os.write(1, _CLEAN)
+            os.write(2, (_CLEAN if os.isatty(2) else b"") + self._line)
         os._exit(128 + number)
+
+
+@contextmanager
+def interrupt_terminates() -> Iterator[None]:
+    """Let Ctrl-C end the process as SIGTERM does during the block, within `terminable`.
+
+    For imports: Python and extension modules lose a KeyboardInterrupt there, or turn it into other errors.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler, before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    if not isinstance(handler, _TerminationHandler) or before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,20 +1,29 @@
-"""A spinner for work that is not counted, such as imports that take seconds. Imports no torch itself."""
+"""Spinner of a terminal, which names the current step until a progress bar does. Imports neither torch nor rich."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dal.experiments.interrupts import interrupt_terminates
+
 
 def draws(console: Any) -> bool:
-    """Whether a rich console can redraw a line: it is a terminal, and none without cursor movement."""
-    return bool(console.is_terminal and not console.is_dumb_terminal)
+    """Whether a rich console can redraw a line. FORCE_COLOR alone does not make a terminal of a file."""
+    return bool(console.is_terminal and not console.is_dumb_terminal and console.file.isatty())
+
+
+def live_options() -> dict[str, Any]:
+    """Options of a rich display that disappears at the end, and above which other output appears.
+
+    A stream that is not a terminal is not redirected: it would end up on the terminal of the display.
+    """
+    streams = {"redirect_stdout": sys.stdout, "redirect_stderr": sys.stderr}
+    return {"transient": True, **{name: stream is not None and stream.isatty() for name, stream in streams.items()}}
 
 
 class Spinner:
-    """A line with a moving sign that names the present step, and disappears when it is stopped.
-
-    Lines that are printed meanwhile appear above it.
+    """An animated line with the current step, removed when it is stopped.
 
     Args:
         console: rich console of a terminal.
@@ -24,23 +33,15 @@ class Spinner:
     def __init__(self, console: Any, text: str) -> None:
         from rich.live import Live
         from rich.spinner import Spinner as RichSpinner
-        from rich.text import Text
 
-        self._sign = RichSpinner("dots", Text(f"{text} ..."))
-        self._live = Live(
-            self._sign,
-            console=console,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=sys.stderr.isatty(),
-        )
+        name = "line" if console.options.ascii_only else "dots"
+        self._spinner = RichSpinner(name, _one_line(text))
+        self._live = Live(self._spinner, console=console, **live_options())
         self._live.start(refresh=True)
 
     def update(self, text: str) -> None:
         """Name another step."""
-        from rich.text import Text
-
-        self._sign.update(text=Text(f"{text} ..."))
+        self._spinner.update(text=_one_line(text))
         self._live.refresh()
 
     def stop(self) -> None:
@@ -48,27 +49,33 @@ class Spinner:
         self._live.stop()
 
 
+def _one_line(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(f"{text} ...", no_wrap=True, overflow="ellipsis")
+
+
 @contextmanager
-def importing(*, stderr: bool = False, lines: bool = True) -> Iterator[None]:
-    """Show during the block that the heavy packages are imported, unless they are already.
+def loading_packages(*, stderr: bool = False) -> Iterator[None]:
+    """Show during the block that the heavy packages are imported, unless they already are; Ctrl-C ends the process.
 
     Args:
-        stderr: whether to show it on stderr instead of stdout.
-        lines: whether to print a line if there is no terminal.
+        stderr: whether to show it on stderr, for commands whose result is on stdout.
     """
     if "torch" in sys.modules:
         yield
         return
     from rich.console import Console
 
-    console, text = Console(stderr=stderr, force_jupyter=False, highlight=False), "loading torch and transformers"
-    if not draws(console):
-        if lines:
+    console = Console(stderr=stderr, force_jupyter=False, highlight=False)
+    text = "loading torch and transformers"
+    with interrupt_terminates():
+        if not draws(console):
             print(f"{text} ...", file=console.file, flush=True)
-        yield
-        return
-    spinner = Spinner(console, text)
-    try:
-        yield
-    finally:
-        spinner.stop()
+            yield
+            return
+        spinner = Spinner(console, text)
+        try:
+            yield
+        finally:
+            spinner.stop()

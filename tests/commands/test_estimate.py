@@ -40,7 +40,7 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
     before = labels(dal)
     answer("check.csv")
     ended = dal("estimate", "mine", "check.csv")
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.messages) == (0, [])
     found = re.match(
         r"accuracy ([\d.]+), 95 % interval ([\d.]+) to ([\d.]+): the model of 40 labels, on the 260", ended.out
     )
@@ -133,8 +133,8 @@ def test_a_draw_does_not_change_what_is_asked_next(dal: Command) -> None:
 )
 def test_what_makes_no_sense_is_refused_in_one_line(arguments: list[str], message: str, dal: Command) -> None:
     ended = dal("estimate", *arguments)
-    assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert message in ended.err
+    assert (ended.code, len(ended.messages)) == (2, 1)
+    assert message in ended.messages[0]
     assert not Path("mine/checks").exists()
 
 

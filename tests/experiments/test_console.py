@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from dal.experiments.console import Console, Quiet, _Bar
+from dal.experiments.spinner import draws
 
 
 class Stopped(Exception):
@@ -105,3 +106,11 @@ def test_nothing_is_drawn_over_itself_where_colour_is_forced(
         bar.advanced(10)
         bar.finished()
     assert capsys.readouterr().out.startswith("loading the data ...\n\nMargin, seed 0\nround")
+
+
+def test_a_file_is_not_drawn_upon_though_colors_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console = RichConsole(file=io.StringIO())
+    assert console.is_terminal
+    assert not draws(console)

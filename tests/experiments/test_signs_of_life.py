@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,30 +13,47 @@ from command import asking, running, write_tickets
 
 pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
 
-#: Runs `dal` and writes a marker to the terminal at the moment when torch is first imported.
+#: Runs `dal` and writes a marker to stderr when torch is first imported. There it waits if STOP is set.
 PROGRAM = """
-import os, sys
+import os, sys, time
 class Marker:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
             os.write(2, b"<torch>")
+            if "STOP" in os.environ:
+                time.sleep(60)
 sys.meta_path.insert(0, Marker())
 from dal.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_tickets(tmp_path / "tickets.csv", 60)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with configs, data, and a run."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_tickets(folder / "tickets.csv", 60)
     run = running(start=6, batch=4, rounds=1, report=False, seeds=[0])
-    (tmp_path / "run.yaml").write_text(run)
-    (tmp_path / "pool.yaml").write_text(asking())
-    return tmp_path
+    (folder / "run.yaml").write_text(run)
+    (folder / "pool.yaml").write_text(asking())
+    subprocess.run([sys.executable, "-m", "dal", "run", "run.yaml"], cwd=folder, check=True, capture_output=True)
+    return folder
 
 
-def on_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code of a command on a terminal of its own, and all that it wrote."""
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy for one test."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def on_terminal(folder: Path, *arguments: str, interrupt: bool = False) -> tuple[int, str]:
+    """Exit code of a command on a terminal of its own, and all that it wrote.
+
+    Args:
+        folder: current folder of the command.
+        arguments: arguments of `dal`.
+        interrupt: send what Ctrl-C sends when torch is about to be imported.
+    """
     parent, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30"}
     process = subprocess.Popen(
@@ -43,7 +62,7 @@ def on_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
         stdout=child,
         stderr=child,
         cwd=folder,
-        env=environment,
+        env={**environment, "STOP": "1"} if interrupt else environment,
         start_new_session=True,
     )
     os.close(child)
@@ -56,8 +75,16 @@ def on_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
         if not more:
             break
         written += more
+        if interrupt and b"<torch>" in written:
+            process.send_signal(signal.SIGINT)
+            interrupt = False
     os.close(parent)
     return process.wait(60), written.decode()
+
+
+def piped(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that has run without a terminal."""
+    return subprocess.run([sys.executable, "-P", "-c", PROGRAM, *arguments], cwd=folder, capture_output=True, text=True)
 
 
 def screen(written: str) -> list[str]:
@@ -83,48 +110,35 @@ def screen(written: str) -> list[str]:
 SPINNER = re.compile("[⠁-⣿] ")
 
 COMMANDS = {
-    "run": ["run", "run.yaml"],
-    "compare": ["compare", "run.yaml", "--strategies", "Margin", "--seeds", "1"],
+    "run": ["run", "run.yaml", "--folder", "runs/another"],
+    "compare": ["compare", "run.yaml", "--strategies", "Margin", "--seeds", "1", "--folder", "runs/another"],
     "ask": ["ask", "mine", "--config", "pool.yaml", "-n", "5", "-o", "todo.csv"],
     "autolabel": ["autolabel", "runs/run", "--max-error", "0.5"],
     "estimate": ["estimate", "runs/run", "-n", "5"],
 }
 
 
-@pytest.fixture
-def ready(request: pytest.FixtureRequest, folder: Path) -> list[str]:
-    """The arguments of a command, whose folder exists if it needs one."""
-    arguments = COMMANDS[request.param]
-    if request.param in {"autolabel", "estimate"}:
-        run = [sys.executable, "-m", "dal", "run", "run.yaml"]
-        subprocess.run(run, cwd=folder, check=True, capture_output=True)
-    return arguments
-
-
-@pytest.mark.parametrize("ready", COMMANDS, indirect=True)
-def test_a_terminal_shows_a_sign_of_life_before_torch_is_imported_and_nothing_of_it_stays(
-    ready: list[str], folder: Path
-) -> None:
-    code, written = on_terminal(folder, *ready)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_terminal_shows_a_spinner_before_torch_is_imported_and_nothing_of_it_stays(name: str, folder: Path) -> None:
+    code, written = on_terminal(folder, *COMMANDS[name])
     assert code == 0, written
     before, marker, after = written.partition("<torch>")
     assert marker, written
     assert SPINNER.search(before), written
     assert "loading torch and transformers ..." in before
     assert "reading tickets.csv ..." in after
-    assert after.count("\x1b[?25h") >= 1  # the cursor is shown again
     shown = screen(written.replace("<torch>", ""))
     assert shown
     assert [line for line in shown if SPINNER.search(line) or " ..." in line or "━━ " in line] == []
-    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is shown again
 
 
-@pytest.mark.parametrize("ready", COMMANDS, indirect=True)
-def test_stages_are_lines_where_there_is_no_terminal(ready: list[str], folder: Path) -> None:
-    ended = subprocess.run([sys.executable, "-P", "-c", PROGRAM, *ready], cwd=folder, capture_output=True, text=True)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_stages_are_lines_where_there_is_no_terminal(name: str, folder: Path) -> None:
+    ended = piped(folder, *COMMANDS[name])
     assert ended.returncode == 0, ended.stderr
     lines, others = ended.stdout.splitlines(), ended.stderr.replace("<torch>", "").splitlines()
-    if ready[0] not in {"run", "compare"}:  # their result is on stdout
+    if name not in {"run", "compare"}:  # their result is on stdout
         lines, others = others, lines
     stages = [line for line in lines if line.endswith(" ...")]
     assert stages[0] == "loading torch and transformers ..."
@@ -135,14 +149,21 @@ def test_stages_are_lines_where_there_is_no_terminal(ready: list[str], folder: P
 
 
 def test_a_config_that_is_printed_is_all_that_stdout_gets(folder: Path) -> None:
-    printed = [sys.executable, "-P", "-c", PROGRAM, "run", "run.yaml", "--print-config"]
-    ended = subprocess.run(printed, cwd=folder, capture_output=True, text=True)
-    assert (ended.returncode, ended.stderr) == (0, "<torch>")
+    ended = piped(folder, "run", "run.yaml", "--print-config")
+    assert (ended.returncode, ended.stderr) == (0, "loading torch and transformers ...\n<torch>")
     assert ended.stdout.startswith("data:")
 
 
-def test_an_error_is_the_last_line_after_the_spinner(folder: Path) -> None:
-    code, written = on_terminal(folder, "run", "run.yaml", "--data.path", "none.csv")
+def test_an_error_is_the_only_line_after_the_spinner(folder: Path) -> None:
+    code, written = on_terminal(folder, "run", "run.yaml", "--folder", "runs/another", "--data.path", "none.csv")
     assert code == 2
-    assert screen(written.replace("<torch>", "")) == [screen(written)[-1]]
-    assert screen(written)[-1].startswith("dal: error: ")
+    (line,) = screen(written.replace("<torch>", ""))
+    assert line.startswith("dal: error: ")
+    assert "none.csv" in line
+
+
+def test_ctrl_c_during_the_spinner_ends_in_one_line(folder: Path) -> None:
+    code, written = on_terminal(folder, "run", "run.yaml", interrupt=True)
+    assert code == 130
+    assert screen(written.replace("<torch>", "")) == ["dal: stopped; go on with: dal run run.yaml"]
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
