@@ -77,10 +77,8 @@ class Console(Quiet):
     def __init__(self, *, stderr: bool = False) -> None:
         from rich.console import Console as RichConsole
 
-        # Notebooks and CI services set FORCE_COLOR, which rich takes for a terminal, on which spinners and bars are
-        # drawn over and over. In a notebook rich would also make an output of its own of every line.
-        terminal = None if (sys.stderr if stderr else sys.stdout).isatty() else False
-        self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False, force_terminal=terminal)
+        # In a notebook rich would make an output of its own of every line.
+        self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False)
         self._reason = self._stage = ""
         self._spinner: Spinner | None = None
         self.heartbeat = None if draws(self._console) else Heartbeat(self._print)
