@@ -24,7 +24,7 @@ from dal.config.plugins import STRATEGIES, found
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+PAGES = sorted(path.relative_to(DOCS).as_posix() for end in ("md", "ipynb") for path in DOCS.rglob(f"*.{end}"))
 
 #: Public names by module; every built-in strategy is importable from `dal`.
 BUILT_IN = {name for name, entry in found(STRATEGIES).items() if entry.value.startswith("dal.")}

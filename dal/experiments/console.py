@@ -1,5 +1,6 @@
 """Reporters of a run: progress bars, a table with a row per round, and a summary."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, pstdev
 from typing import Any, Self
@@ -77,8 +78,10 @@ class Console(Quiet):
     def __init__(self, *, stderr: bool = False) -> None:
         from rich.console import Console as RichConsole
 
-        # In a notebook rich would make an output of its own of every line.
-        self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False)
+        # Notebooks and CI services set FORCE_COLOR, which rich takes for a terminal: no colours where there is none.
+        # In a notebook rich would also make an output of its own of every line.
+        terminal = None if (sys.stderr if stderr else sys.stdout).isatty() else False
+        self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False, force_terminal=terminal)
         self._reason = self._stage = ""
         self._spinner: Spinner | None = None
         self.heartbeat = None if draws(self._console) else Heartbeat(self._print)

@@ -407,10 +407,9 @@ def test_asking_ends_when_the_rule_says_so_and_goes_on_anyway_when_told(dal: Com
         assert said in ended.err
     assert ended.code == 3
     assert ended.out == ""
-    assert ended.err == (
-        "dal: the stopping rule says stop: 12 of 10 labels were bought; nothing was asked "
-        "(--anyway asks nevertheless)\n"
-    )
+    assert ended.messages == [
+        "dal: the stopping rule says stop: 12 of 10 labels were bought; nothing was asked (--anyway asks nevertheless)"
+    ]
     assert len(read_metrics(Path("mine"))) == 2
     further = dal("ask", "mine", "-n", 6, "--force", "--anyway")
     assert further.code == 0
@@ -430,7 +429,7 @@ def test_rows_that_are_pending_are_asked_whatever_the_rule_says(dal: Command) ->
 def test_rule_that_the_data_cannot_serve_is_one_line(dal: Command) -> None:
     ended = dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "--stop", "TargetScore")
     assert ended.code == 2
-    assert ended.err.count("\n") == 1
+    assert len(ended.messages) == 1
     assert "TargetScore reads scores on validation rows, and the data has none" in ended.err
 
 
