@@ -159,7 +159,8 @@ def _of_ending(case: Case, ended: Ended, said: str, printed: str) -> Iterator[st
         yield f"a raw exception: {raw[0]}"
     if control := CONTROL.search(said.replace("\r\n", "\n")):
         yield f"a control character in what is said: {control[0]!r}"
-    if ended.code == 2 and printed.strip() and not case.begins:
+    results = [line for line in printed.splitlines() if line.strip() and not line.endswith(" ...")]  # not the stages
+    if ended.code == 2 and results and not case.begins:
         yield "prints a result although it fails"
 
 
