@@ -1,6 +1,5 @@
 """Conformance checks for candidate generators: one function per requirement."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +10,16 @@ from torch import Tensor
 from dal.errors import NeedError, SelectionError
 from dal.outputs import closure
 from dal.strategies.candidates import CandidateQuery, Candidates, candidate_rows
-from dal.testing.conformance_report import Check, CheckFailure, Report, Result, error_summary, run_checks
+from dal.testing.conformance_report import Check, CheckFailure, Report, error_summary, run_checks
 from dal.testing.real_loop import CLASSES, LABELED, ROWS, check_loop, small_learner, small_task
 from dal.testing.values import (
     check_names,
     check_plain,
     check_untouched,
     check_value,
-    construct,
     drawn_from,
     global_randomness,
+    report_on,
     state_of,
 )
 
@@ -152,14 +151,11 @@ def candidate_report(generator: Candidates | type[Candidates]) -> Report:
     Args:
         generator: instance, or class that can be created without arguments.
     """
-    subject = generator.__name__ if inspect.isclass(generator) else repr(generator)
-    try:
-        made = construct(generator)
-        if not isinstance(made, Candidates):
-            raise CheckFailure(f"{type(made).__name__} is not a dal.Candidates")
-    except CheckFailure as failure:
-        return Report(subject, (Result("declaration", "failed", str(failure)),))
-    return run_checks(subject, CANDIDATE_CHECKS, made, first=("declaration",))
+
+    def run(subject: str, made: Candidates) -> Report:
+        return run_checks(subject, CANDIDATE_CHECKS, made, first=("declaration",))
+
+    return report_on(generator, Candidates, "dal.Candidates", run)
 
 
 def check_candidate_generator(generator: Candidates | type[Candidates]) -> Report:

@@ -1,14 +1,13 @@
 """Conformance checks for clients of language models: one function per requirement."""
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dal.errors import DalError
 from dal.llm.clients.client import Bill, Client, PriceBound, Reply, Request
-from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
-from dal.testing.values import check_untouched, check_value, construct, drawn_from, state_of
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, error_summary, run_checks
+from dal.testing.values import check_untouched, check_value, drawn_from, report_on, state_of
 
 _SCHEMA = {"type": "object", "properties": {"label": {"enum": ["red", "blue"]}}, "required": ["label"]}
 
@@ -147,14 +146,11 @@ def client_report(client: Client | type[Client], *, spend: bool = False) -> Repo
         client: instance, or class that can be created without arguments.
         spend: whether to send the five short requests of the check if they have a price.
     """
-    subject = client.__name__ if inspect.isclass(client) else repr(client)
-    try:
-        made = construct(client)
-        if not isinstance(made, Client):
-            raise CheckFailure(f"{type(made).__name__} is not a dal.llm.Client")
-    except CheckFailure as failure:
-        return Report(subject, (Result("declaration", "failed", str(failure)),))
-    return run_checks(subject, CLIENT_CHECKS, ClientTrial(made, spend), first=("declaration", "prices"))
+
+    def run(subject: str, made: Client) -> Report:
+        return run_checks(subject, CLIENT_CHECKS, ClientTrial(made, spend), first=("declaration", "prices"))
+
+    return report_on(client, Client, "dal.llm.Client", run)
 
 
 def check_client(client: Client | type[Client], *, spend: bool = False) -> Report:

@@ -1,6 +1,5 @@
 """Conformance checks for learners: one function per requirement."""
 
-import inspect
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import FOLLOWS, REDUCTIONS, Outputs, closure
-from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, error_summary, run_checks
 from dal.testing.real_loop import LABELED, check_loop
-from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
+from dal.testing.values import check_names, check_plain, check_untouched, check_value, drawn_from, report_on, state_of
 
 DECLARED = ("provides", "label_free")
 SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
@@ -423,16 +422,13 @@ def learner_report(
         seed: seed of fits and passes.
         tolerance: largest allowed difference of outputs that should be equal, relative to the largest output.
     """
-    subject = learner.__name__ if inspect.isclass(learner) else repr(learner)
-    try:
-        made = construct(learner)
-        if not isinstance(made, Learner):
-            raise CheckFailure(f"{type(made).__name__} is not a dal.learner.Learner")
+
+    def run(subject: str, made: Learner) -> Report:
         rows = _fitting(made) if data is None else data
-    except CheckFailure as failure:
-        return Report(subject, (Result("declaration", "failed", str(failure)),))
-    trial = Trial(made, rows, rows.labels if labels is None else labels, seed, tolerance)
-    return run_checks(subject, LEARNER_CHECKS, trial)
+        trial = Trial(made, rows, rows.labels if labels is None else labels, seed, tolerance)
+        return run_checks(subject, LEARNER_CHECKS, trial)
+
+    return report_on(learner, Learner, "dal.learner.Learner", run)
 
 
 def _fitting(learner: Learner) -> Any:

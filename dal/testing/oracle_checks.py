@@ -1,6 +1,5 @@
 """Conformance checks for oracles: one function per requirement."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from torch import Tensor
 from dal.errors import DalError
 from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, checked_annotations
 from dal.store.events import SKIP
-from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, error_summary, run_checks
 from dal.testing.learners import default_rows
 from dal.testing.real_loop import CLASSES, quick_learner
-from dal.testing.values import check_names, check_plain, check_untouched, check_value, construct, drawn_from, state_of
+from dal.testing.values import check_names, check_plain, check_untouched, check_value, drawn_from, report_on, state_of
 
 CONTEXT = frozenset({"predictions", "record"})
 ASKED = 8
@@ -167,16 +166,13 @@ def oracle_report(oracle: Oracle | type[Oracle], data: Any = None) -> Report:
         oracle: instance, or class that can be created without arguments.
         data: `dal.data.Rows` with the classes that the oracle knows; None for generated texts of two classes.
     """
-    subject = oracle.__name__ if inspect.isclass(oracle) else repr(oracle)
-    try:
-        made = construct(oracle)
-        if not isinstance(made, Oracle):
-            raise CheckFailure(f"{type(made).__name__} is not a dal.Oracle")
-    except CheckFailure as failure:
-        return Report(subject, (Result("declaration", "failed", str(failure)),))
-    rows = default_rows() if data is None else data
-    trial = OracleTrial(made, rows, rows.labels.clone())
-    return run_checks(subject, ORACLE_CHECKS, trial, first=("declaration", "answers"))
+
+    def run(subject: str, made: Oracle) -> Report:
+        rows = default_rows() if data is None else data
+        trial = OracleTrial(made, rows, rows.labels.clone())
+        return run_checks(subject, ORACLE_CHECKS, trial, first=("declaration", "answers"))
+
+    return report_on(oracle, Oracle, "dal.Oracle", run)
 
 
 def check_oracle(oracle: Oracle | type[Oracle], data: Any = None) -> Report:

@@ -1,7 +1,6 @@
 """Conformance checks for stopping rules: one function per requirement."""
 
 import dataclasses
-import inspect
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,7 +22,6 @@ from dal.testing.conformance_report import (
     CheckFailure,
     CheckSkipped,
     Report,
-    Result,
     error_summary,
     run_checks,
 )
@@ -33,9 +31,9 @@ from dal.testing.values import (
     check_plain,
     check_untouched,
     check_value,
-    construct,
     drawn_from,
     global_randomness,
+    report_on,
     state_of,
 )
 
@@ -291,14 +289,11 @@ def stopping_report(rule: StoppingRule | type[StoppingRule]) -> Report:
     Args:
         rule: instance, or class that can be created without arguments.
     """
-    subject = rule.__name__ if inspect.isclass(rule) else repr(rule)
-    try:
-        made = construct(rule)
-        if not isinstance(made, StoppingRule):
-            raise CheckFailure(f"{type(made).__name__} is not a dal.StoppingRule")
-    except CheckFailure as failure:
-        return Report(subject, (Result("declaration", "failed", str(failure)),))
-    return run_checks(subject, STOPPING_CHECKS, RuleTrial(made), first=("declaration", "real loop"))
+
+    def run(subject: str, made: StoppingRule) -> Report:
+        return run_checks(subject, STOPPING_CHECKS, RuleTrial(made), first=("declaration", "real loop"))
+
+    return report_on(rule, StoppingRule, "dal.StoppingRule", run)
 
 
 def check_stopping_rule(rule: StoppingRule | type[StoppingRule]) -> Report:

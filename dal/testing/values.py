@@ -4,14 +4,14 @@ import copy
 import dataclasses
 import inspect
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from dal.testing.conformance_report import CheckFailure, error_summary
+from dal.testing.conformance_report import CheckFailure, Report, Result, error_summary
 
 
 def check_value(thing: Any, *, uncompared: bool = False, hashable: bool = True) -> None:
@@ -143,3 +143,22 @@ def construct(thing: Any) -> Any:
         raise CheckFailure(
             f"{thing.__name__} needs options ({error_summary(error)}): pass an instance, or add defaults"
         ) from error
+
+
+def report_on(thing: Any, kind: type, contract: str, run: Callable[[str, Any], Report]) -> Report:
+    """Construct a plugin and return the report of its checks; a plugin that cannot be made fails the declaration.
+
+    Args:
+        thing: instance, or class that can be created without arguments.
+        kind: class from which it must derive.
+        contract: name of that class in messages.
+        run: runs the checks, given the name of the plugin and the instance.
+    """
+    subject = thing.__name__ if inspect.isclass(thing) else repr(thing)
+    try:
+        made = construct(thing)
+        if not isinstance(made, kind):
+            raise CheckFailure(f"{type(made).__name__} is not a {contract}")
+        return run(subject, made)
+    except CheckFailure as failure:
+        return Report(subject, (Result("declaration", "failed", str(failure)),))
