@@ -34,7 +34,7 @@ WORDS = {
 }
 
 PYTHON = sorted([*ROOT.glob("dal/**/*.py"), *ROOT.glob("scripts/**/*.py")])
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *ROOT.glob("docs/*.md")])
 TEMPLATES = sorted([*ROOT.glob("dal/**/*.html"), *ROOT.glob("docs/example/*.html")])
 CONFIGS = sorted(ROOT.glob("configs/*.yaml"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.commands.terminal import Parser, say, split, wants_help
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shown
 from dal.experiments.spinner import loading_packages
 
 #: Largest number of labeled rows that a learner is checked on; it is fitted about ten times.
@@ -29,8 +29,8 @@ def check(arguments: list[str]) -> int:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="labeled rows of your own for a learner or an oracle; --data.text, --data.label and other keys of data "
-        "as in a config",
+        help="labeled rows of your own for a learner or an oracle: a data file, with --data.text, --data.label and "
+        "other keys of data as in a config, or the import path of a dal.data.Rows, my_package:rows",
     )
     parser.add_argument(
         "--spend", action="store_true", help="send the short requests of a client's check that cost money"
@@ -42,6 +42,11 @@ def check(arguments: list[str]) -> int:
     from dal.config import allowed_code as importing
     from dal.config import plugins
 
+    if Path(options.name).is_file():
+        raise ConfigError(
+            f"{options.name} is a file, and dal check takes a plugin, such as my_package:MyStrategy; --data FILE gives "
+            "a learner or an oracle rows"
+        )
     importing.allow_current_folder()
     with loading_packages(stderr=True):
         data = _rows(options.data, overrides.inside.pop("data", None))
@@ -81,6 +86,14 @@ def _load(name: str) -> tuple[str, Any]:
             made = getattr(sys.modules.get(module), attribute, None)
             if (function is not None and len(function.args.args) > 1) or isinstance(made, Metric):
                 return plugins.METRICS, load_metric(name)
+        is_module = False
+        with contextlib.suppress(KeyError, ConfigError):
+            is_module = any(node.name == "ActiveModule" for _, node in ModuleSource.at(module).lineage(attribute))
+        if is_module:
+            raise ConfigError(
+                f"{name} is a module, which a learner trains: check a learner of it, such as "
+                f"learner = ModuleLearner(build={attribute}), as {module}:learner"
+            ) from None
         raise
 
 
@@ -105,17 +118,29 @@ def _report(group: str, subject: Any, data: Any, *, spend: bool) -> Any:
 
 
 def _rows(path: str | None, overrides: Any) -> Any:
-    """Up to `_ROWS` labeled rows of a data file, as `dal.data.Rows`; None without one."""
+    """Up to `_ROWS` labeled rows of a data file or an import path, as `dal.data.Rows`; None without one."""
     if path is None:
         if overrides is not None:
             raise ConfigError(f"{overrides.first().place}: name the file with --data FILE")
         return None
-    from dal.config.build import NOTHING, build
-    from dal.config.settings_tree import Node
-    from dal.data import TextData
+    from dal.data import Rows, Splits, TextData
 
-    node = Node({"path": Node(str(Path(path)), None, "--data")}, None, "--data")
-    loaded = build(TextData, node, overrides or NOTHING)[0].load().pool
+    if ":" in path and not Path(path).exists():
+        from dal.config.class_names import import_path
+
+        if overrides is not None:
+            raise ConfigError(f"{overrides.first().place}: {path} is an object, whose options are set already")
+        loaded = import_path(path, functions=True)
+        loaded = loaded() if inspect.isroutine(loaded) else loaded
+        loaded = loaded.pool if isinstance(loaded, Splits) else loaded
+        if not isinstance(loaded, Rows):
+            raise ConfigError(f"--data: {path} is {shown(loaded)}, and a dal.data.Rows is expected")
+    else:
+        from dal.config.build import NOTHING, build
+        from dal.config.settings_tree import Node
+
+        node = Node({"path": Node(str(Path(path)), None, "--data")}, None, "--data")
+        loaded = build(TextData, node, overrides or NOTHING)[0].load().pool
     known = loaded.known.nonzero().flatten()[:_ROWS]
     if len(known) < 6:
         raise ConfigError(f"{path} has {len(known)} labeled rows; a check needs at least 6")

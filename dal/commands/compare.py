@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
        dal compare --resume FOLDER [--jobs 2] [--cluster auto]
-       dal compare FOLDER --table latex [-o table.tex]
+       dal compare FOLDER --table latex [--metric macro_f1] [-o table.tex]
 
 Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (chosen by the
 cold start of the config, unless --common_start is false), the same initialisation and the same test set. Each cell has
@@ -43,6 +43,7 @@ options:
                     or an import path
   --dry-run         estimate the cost of the config's language models, and ask nothing
   --table FORMAT    print a table for a paper: latex, csv or markdown, after the run, or of a FOLDER, which is only read
+  --metric NAME     metric of the verdict, the summary and the table, such as macro_f1 (accuracy)
   -o FILE           write the table to FILE; --force replaces an existing one
   --resume FOLDER   resume the comparison in FOLDER
   --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
@@ -79,10 +80,11 @@ def compare(arguments: list[str]) -> int:
         stored_comparison(options.config, 1, None).run_cell(options.cell)
         return 0
     if options.table is not None and options.config is not None and options.config.is_dir():
+        metric = overrides.inside.pop("metric", None)
         if overrides.inside or options.strategies or options.seeds or options.resume:
-            raise ConfigError("--table of a folder takes only the folder, -o and --force")
+            raise ConfigError("--table of a folder takes only the folder, --metric, -o and --force")
         _check_output(options, options.config)
-        _write_table(options, options.config)
+        _write_table(options, options.config, None if metric is None else _metric(metric))
         return 0
     loading = loading_packages(stderr=options.dry_run)
     if options.resume is not None:
@@ -122,13 +124,20 @@ def _check_output(options: argparse.Namespace, folder: Path) -> None:
         raise ConfigError(f"{options.output} already exists: choose another name, or replace it with --force")
 
 
-def _write_table(options: argparse.Namespace, folder: Path) -> None:
+def _metric(override: "Override") -> str:
+    """The name given as `--metric`."""
+    if override.node is None or not isinstance(override.node.value, str):
+        raise ConfigError("--metric takes the name of a metric, such as macro_f1")
+    return override.node.value
+
+
+def _write_table(options: argparse.Namespace, folder: Path, metric: str | None = None) -> None:
     """Print the table of a folder, or write it to a file."""
     with loading_packages(stderr=True):
         from dal.report.paper_table import table_text
     from dal.store.atomic_files import write_whole
 
-    text = table_text(folder, options.table)
+    text = table_text(folder, options.table, metric)
     if options.output is None:
         print(escape_controls(text), end="")
         return

@@ -16,7 +16,9 @@ def report(arguments: list[str]) -> int:
     parser = Parser("dal report", description=about, allow_abbrev=False)
     about = "a folder of an experiment or comparison, or one of its cells"
     parser.add_argument("folders", type=path_of, nargs="+", metavar="FOLDER", help=about)
-    folders = list(dict.fromkeys(parser.parse_args(arguments).folders))
+    parser.add_argument("--metric", help="metric of the verdict, such as macro_f1; by default that of the config")
+    options = parser.parse_args(arguments)
+    folders = list(dict.fromkeys(options.folders))
     with loading_packages(stderr=True):
         from dal.report import write_report
 
@@ -24,7 +26,7 @@ def report(arguments: list[str]) -> int:
     for folder in folders:
         try:
             require_folder(folder)
-            print(write_report(folder))
+            print(write_report(folder, metric=options.metric))
         except DalError as error:  # the other reports are still written
             failed.append(error)
     if failed:

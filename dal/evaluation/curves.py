@@ -17,6 +17,12 @@ LOWER_IS_BETTER = frozenset({"log_loss", "ece", "ace", "brier"})
 OWN_METRICS = "own_metrics"
 
 
+def named_score(line: Mapping[str, Any], name: str) -> Any:
+    """The test score of this name in a line of `metrics.jsonl`, of a user's own metric too; None if it has none."""
+    own = line.get(OWN_METRICS)
+    return line.get(name, own.get(name) if isinstance(own, Mapping) else None)
+
+
 @accepts_old_attributes
 @dataclass(frozen=True)
 class Curve:

@@ -12,6 +12,7 @@ from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe
 from dal.data import Splits, TextData
 from dal.errors import ConfigError, DalError, require
+from dal.evaluation.curves import named_score
 from dal.experiments.console import Console, Quiet, reading
 from dal.experiments.executor import CellResult, Executor, InProcessExecutor, Lines, await_free
 from dal.experiments.experiment import Experiment
@@ -142,6 +143,7 @@ class Comparison:
             require("ray", "ray")
         reporter = reporter or (Quiet() if self.experiment.quiet else Console())
         with reporter:
+            reporter.headline(self.experiment.metric or "accuracy")
             return self._run(reporter, write_report)
 
     def _run(self, reporter: Quiet, write_report: ReportWriter) -> Results:
@@ -282,7 +284,7 @@ class _Grid:
     """Progress and results of the grid."""
 
     def __init__(self, comparison: Comparison, folder: Path | None, reporter: Quiet) -> None:
-        self.reporter = reporter
+        self.reporter, self._metric = reporter, comparison.experiment.metric or "accuracy"
         self.lines: dict[str, Lines] = {
             cell.name: [] if folder is None else read_metrics(folder / cell.name) for cell in comparison.cells
         }
@@ -305,7 +307,7 @@ class _Grid:
         left = len(self.lines) - self._finished - len(self.failed)
         seconds = (time.monotonic() - self._began) / self._ended * left
         last = ended.lines[-1]
-        score = last.get("accuracy")
-        reached = "" if score is None else f"accuracy {score:.3f} with {last['labels']} labels; "
+        score = named_score(last, self._metric)
+        reached = "" if score is None else f"{self._metric} {score:.3f} with {last['labels']} labels; "
         then = "that was the last" if not left else f"about {duration(seconds)} left"
         self.reporter.say(f"{name}: {reached}{self._finished} of {len(self.lines)} cells, {then}")

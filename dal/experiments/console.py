@@ -6,6 +6,7 @@ from statistics import mean, pstdev
 from typing import Any, Self
 
 from dal.errors import printable, shortened
+from dal.evaluation.curves import named_score
 from dal.experiments.heartbeat import Heartbeat
 from dal.experiments.spinner import Spinner, draws, live_options
 from dal.learner import Monitor
@@ -42,6 +43,12 @@ class Quiet:
 
     def part_done(self) -> None:
         """Called after each of these."""
+
+    def parts_dropped(self, count: int) -> None:
+        """Called when some of these will not be computed, because a stopping rule ended a cell."""
+
+    def headline(self, metric: str) -> None:
+        """Called at the start with the name of the verdict's metric."""
 
     def stored(self, line: Mapping[str, Any]) -> None:
         """Called with the line of a round that an earlier run has computed."""
@@ -83,6 +90,7 @@ class Console(Quiet):
         terminal = None if (sys.stderr if stderr else sys.stdout).isatty() else False
         self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False, force_terminal=terminal)
         self._reason = self._stage = ""
+        self._metric = "accuracy"
         self._spinner: Spinner | None = None
         self.heartbeat = None if draws(self._console) else Heartbeat(self._print)
 
@@ -145,6 +153,22 @@ class Console(Quiet):
         if self.heartbeat is not None:
             self.heartbeat.part_done()
 
+    def parts_dropped(self, count: int) -> None:
+        """Count these parts as not planned."""
+        if self.heartbeat is not None:
+            self.heartbeat.parts_dropped(count)
+
+    def headline(self, metric: str) -> None:
+        """Show the metric in the table and the summary."""
+        self._metric = metric
+
+    @property
+    def _columns(self) -> Sequence[tuple[str, str, str]]:
+        """Key, title and format of the columns of the table."""
+        if self._metric in (key for key, _, _ in _COLUMNS):
+            return _COLUMNS
+        return (*_COLUMNS[:4], (self._metric, _plain(self._metric), ".3f"), *_COLUMNS[4:])
+
     def stored(self, line: Mapping[str, Any]) -> None:
         """Print one row of the table."""
         self._row(line)
@@ -160,7 +184,7 @@ class Console(Quiet):
         else:
             self._show(stage)
         self._print(Text.assemble("\n", (_plain(name), "bold"), f", seed {seed}"))
-        heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in _COLUMNS]
+        heads = [title.ljust(_WIDE) if kind == "s" else title.rjust(_width(title)) for _, title, kind in self._columns]
         self._print(" ".join(heads), style="dim")
 
     def round(self, line: Mapping[str, Any]) -> None:
@@ -169,7 +193,7 @@ class Console(Quiet):
         self.part_done()
 
     def _row(self, line: Mapping[str, Any]) -> None:
-        cells = [_cell(line.get(key), title, kind) for key, title, kind in _COLUMNS]
+        cells = [_cell(named_score(line, key), title, kind) for key, title, kind in self._columns]
         self._print(" ".join(cells), markup=False)
         reason = line.get("reason") or ""
         if reason.split(":")[0] != self._reason:
@@ -180,31 +204,32 @@ class Console(Quiet):
             self.say(f"stopped: {stopping['text']}")
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Print the accuracy of each strategy by number of labels, mean and spread over the seeds."""
+        """Print the metric of each strategy by number of labels, mean and spread over the seeds."""
         self._stage = ""
         self.clear()
         for name, lines in cells.items():
             stopping = lines[-1].get("stopping", {}) if lines else {}
             if stopping and not stopping["stop"]:
                 self.say(f"\n{name} was not stopped: {stopping['text']}")
-        self._table("accuracy", cells)
+        self._table(self._metric, _plain(self._metric), cells)
         successors = {
             name: [{**line, **line["successor"]} for line in lines if line.get("successor")]
             for name, lines in cells.items()
         }
         learner = next((line["learner"] for lines in successors.values() for line in lines), "")
-        self._table(f"accuracy of the successor {learner}", successors)
+        self._table("accuracy", f"accuracy of the successor {learner}", successors)
 
-    def _table(self, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def _table(self, metric: str, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         from rich.table import Column, Table
         from rich.text import Text
 
         curves: dict[str, dict[int, list[float]]] = {}
-        for lines in cells.values():
+        for name, lines in cells.items():
+            strategy = name.rpartition("-seed")[0] or name  # "BADGE~2": a strategy with other options is another one
             for line in lines:
-                if line.get("accuracy") is not None:
-                    curve = curves.setdefault(str(line["strategy"]), {})
-                    curve.setdefault(int(line["labels"]), []).append(float(line["accuracy"]))
+                score = named_score(line, metric)
+                if score is not None:
+                    curves.setdefault(strategy, {}).setdefault(int(line["labels"]), []).append(float(score))
         if not curves:
             return
         table = Table("labels", *(Column(Text(_plain(name))) for name in curves))

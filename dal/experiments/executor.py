@@ -1,5 +1,6 @@
 """Executors: run the cells of a grid in this process or in subprocesses."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -153,7 +154,8 @@ def _finished(process: "Popen[bytes]") -> int:
     try:
         return process.wait()
     except BaseException:
-        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ValueError):  # Windows cannot send it, and gives Ctrl-C to all processes of a console
+            process.send_signal(signal.SIGINT)
         process.wait()
         raise
 

@@ -159,6 +159,7 @@ class Experiment:
         """
         reporter = reporter or (Quiet() if self.quiet else Console())
         with reporter:
+            reporter.headline(self.metric or "accuracy")
             return self._run(config, reporter, write_report)
 
     def _run(self, config: Mapping[str, Any] | None, reporter: Quiet, write_report: ReportWriter) -> Results:
@@ -371,6 +372,7 @@ class Experiment:
                 session.record(line)
                 reporter.round(session.metrics[-1])
                 if self.is_finished(session.metrics):
+                    reporter.parts_dropped(self.rounds + 1 - len(session.metrics))
                     break
             return session.metrics
 

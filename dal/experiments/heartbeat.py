@@ -63,6 +63,10 @@ class Heartbeat:
         self._parts_done += 1
         self._part_ended = self._clock()
 
+    def parts_dropped(self, count: int) -> None:
+        """Take parts that will not be computed out of the plan."""
+        self._parts -= count
+
     def work(self, what: str, total: int) -> None:
         """Begin counted work within the stage, such as a pass over 8,000 rows."""
         self._work, self._done, self._began = (what, total), 0, self._clock()

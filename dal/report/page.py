@@ -31,7 +31,12 @@ from dal.store.atomic_files import write_whole
 
 
 def write_report(
-    folder: Path | str, *, files: bool = True, rows: int = selections.MAX_ROWS, maps: int = pool.MAX_MAPS
+    folder: Path | str,
+    *,
+    files: bool = True,
+    rows: int = selections.MAX_ROWS,
+    maps: int = pool.MAX_MAPS,
+    metric: str | None = None,
 ) -> Path:
     """Write `report.html`, `learning_curve.png`, `learning_curve.svg` and `report/` to `folder`.
 
@@ -46,14 +51,16 @@ def write_report(
         files: whether to write `report/` and link to it.
         rows: largest number of chosen rows listed on the page; rows of the first seeds take precedence.
         maps: largest number of maps of the pool, with the same precedence; None for as many as the page can hold.
+        metric: name of the metric of the verdict; None for that of the config, or the accuracy.
 
     Returns:
         The path of `report.html`.
 
     Raises:
+        ConfigError: the folder has no scores of the metric.
         DataError: there is no `metrics.jsonl` in the folder or its subfolders.
     """
-    run = read(folder)
+    run = read(folder, metric)
     metric = next((metric for metric in learning.plotted(run) if of_run(run, metric)), None)
     conclusions = verdicts(run, metric or "accuracy")
     saving = None

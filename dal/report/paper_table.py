@@ -10,7 +10,7 @@ from typing import Literal
 
 from dal.errors import DataError
 from dal.evaluation import area, band
-from dal.report.measures import metric_name
+from dal.report.measures import METRICS, metric_name
 from dal.report.run_reading import Run, read
 from dal.report.sections.learning_curves import plotted
 from dal.report.verdict import comparisons, corrected_p
@@ -87,14 +87,20 @@ def paper_table(run: Run) -> PaperTable:
     return PaperTable(metric_name(metric), lower, heads, rows, seeds, p, run.baseline)
 
 
-def table_text(folder: Path | str, form: Format) -> str:
+def table_text(folder: Path | str, form: Format, metric: str | None = None) -> str:
     """The table of the comparison or run in a folder, which is only read.
 
+    Args:
+        folder: the folder.
+        form: format of the table.
+        metric: name of the metric; None for that of the verdict.
+
     Raises:
+        ConfigError: the folder has no scores of the metric.
         DataError: the folder holds no scores.
     """
     writers: dict[Format, Callable[[PaperTable], str]] = {"latex": _latex, "csv": _csv, "markdown": _markdown}
-    return writers[form](paper_table(read(folder)))
+    return writers[form](paper_table(read(folder, metric)))
 
 
 def _latex(table: PaperTable) -> str:
@@ -145,8 +151,9 @@ def _csv(table: PaperTable) -> str:
 def _caption(table: PaperTable) -> str:
     seeds = sorted(set(table.seeds.values()))
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    text = f"{table.metric[:1].upper()}{table.metric[1:]} on the test set by number of labels, and its mean over the "
-    text += "curve (area): "
+    # The name of a user's function is an identifier: a capital letter would change it.
+    metric = table.metric[:1].upper() + table.metric[1:] if table.metric in METRICS.values() else table.metric
+    text = f"{metric} on the test set by number of labels, and its mean over the curve (area): "
     text += f"mean and standard deviation over {number} seeds" if seeds[-1] > 1 else "one seed"
     if table.lower:
         text += "; lower is better"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.config.bounded_yaml import parse_yaml
-from dal.errors import DataError, SessionError, shortened
+from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import LLM
 from dal.evaluation.curves import LOWER_IS_BETTER, OWN_METRICS
@@ -146,6 +146,12 @@ class Run:
         return tuple(f"{OWN_METRICS}.{name}" for name in names if name.isidentifier() and len(name) <= MAX_NAME)
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """Keys of the metrics with a score in a record, the user's own last."""
+        keys = (*METRICS, *self.own_metrics)
+        return tuple(key for key in keys if any(self.curves(name, key) for name in self.strategies))
+
+    @property
     def metric(self) -> str | None:
         """Key of the metric that the config names for the verdict; None where it names none that was recorded."""
         name = self.config.get("metric")
@@ -189,16 +195,23 @@ def sources_of(cell: CellRecord) -> Mapping[str, Record]:
     return {str(name): totals for name, totals in items if isinstance(totals, Mapping)}
 
 
-def read(folder: Path | str) -> Run:
+def read(folder: Path | str, metric: str | None = None) -> Run:
     """Read the run in a folder of an experiment, with one folder per cell, or of a single cell.
 
+    Args:
+        folder: the folder.
+        metric: name of the metric of the verdict, in place of that of the config.
+
     Raises:
+        ConfigError: no record of the folder has the metric.
         DataError: there is no `metrics.jsonl` in the folder or its subfolders.
     """
     folder = Path(folder)
     remarks: list[str] = []
     config_text = _text(folder / "config.yaml")
     config = _config(config_text, remarks)
+    if metric is not None:
+        config = {**config, "metric": metric}
     single = (folder / "metrics.jsonl").is_file()
     paths = () if single else folder.glob("*/metrics.jsonl")
     folders = [folder] if single else sorted(path.parent for path in paths if path.is_file())
@@ -222,7 +235,11 @@ def read(folder: Path | str) -> Run:
     baseline = baseline if baseline in names and len(names) > 1 else None
     cells.sort(key=lambda cell: (cell.name == baseline, cell.name != strategy, cell.name, cell.seed))
     environment = _environment(_text(folder / "environment.json"), remarks)
-    return Run(folder, tuple(cells), baseline, config, config_text, environment, tuple(remarks))
+    run = Run(folder, tuple(cells), baseline, config, config_text, environment, tuple(remarks))
+    if metric is not None and run.metric not in run.measured:
+        listed = ", ".join(key.removeprefix(f"{OWN_METRICS}.") for key in run.measured) or "none"
+        raise ConfigError(f"{folder} has no scores named {shortened(metric)}: its metrics are {listed}")
+    return run
 
 
 def title(value: object) -> str | None:

@@ -152,6 +152,16 @@ def check_provided(trial: Trial) -> str:
             if not torch.isfinite(tensor).all():
                 raise CheckFailure(f"{name!r} is NaN or infinite somewhere")
         _expect(name, outputs[name], count, classes, trial.learner.has_unknown_class)
+    asked = frozenset(trial.learner.provides) - trial.refused
+    provided = trial.outputs(asked)
+    for name in sorted(trial.names - asked):
+        try:
+            provided[name]
+        except NeedError as error:
+            raise CheckFailure(
+                f"outputs asked for {', '.join(sorted(asked))} refuse {name!r}, which is computed from them: return "
+                "Outputs without `declared`"
+            ) from error
     lacking = f"; this checkpoint lacks {', '.join(sorted(trial.refused))}" if trial.refused else ""
     return ", ".join(sorted(frozenset(trial.learner.provides) - trial.refused)) + lacking
 

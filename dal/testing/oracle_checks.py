@@ -73,7 +73,10 @@ def check_answers(trial: OracleTrial) -> str:
     if trial.answers(trial.rows[:0]):
         raise CheckFailure("no rows were asked, and it gave answers")
     kinds = [type(each.value).__name__ if each.value in (SKIP, LATER) else "answered" for each in annotations]
-    return ", ".join(f"{kinds.count(kind)} {kind.lower()}" for kind in dict.fromkeys(kinds))
+    text = ", ".join(f"{kinds.count(kind)} {kind.lower()}" for kind in dict.fromkeys(kinds))
+    if "answered" not in kinds:
+        raise CheckSkipped(f"no answer to any row ({text}): pass data that it can answer, in dal check with --data")
+    return text
 
 
 def _check_value(trial: OracleTrial, annotation: Annotation) -> None:
@@ -142,7 +145,7 @@ def check_oracle_loop(trial: OracleTrial) -> str:
         except Exception as error:
             raise CheckFailure(f"in a real loop: {error_summary(error)}") from error
     if not answered:
-        raise CheckSkipped(f"it left all {pending} rows pending: pass data that it can answer")
+        raise CheckSkipped(f"it answered no row ({pending} left pending): pass data that it can answer")
     return f"{len(answered)} answers stored, {pending} rows left for others"
 
 

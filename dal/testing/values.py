@@ -141,7 +141,8 @@ def construct(thing: Any) -> Any:
         return thing()
     except Exception as error:
         raise CheckFailure(
-            f"{thing.__name__} needs options ({error_summary(error)}): pass an instance, or add defaults"
+            f"{thing.__name__} needs options ({error_summary(error)}): pass an instance (dal check: --option "
+            "value), or add defaults"
         ) from error
 
 

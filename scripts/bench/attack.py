@@ -31,6 +31,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+if sys.platform != "linux":
+    sys.exit("attack.py runs on Linux only: it forks, limits and kills processes by means that other systems lack")
+
 from attacks import children
 
 MUTATED = ("data", "sheets", "replies", "configs")

@@ -9,7 +9,7 @@ from command import Command
 CODE = """
 import torch
 from dataclasses import dataclass
-from dal import Candidates, Margin, ModuleLearner, StoppingRule
+from dal import SKIP, Candidates, Margin, ModuleLearner, Rows, Splits, StoppingRule
 from dal.evaluation import metric
 from dal.llm.clients.client import SILENT, Client, Reply
 from dal.modules import ActiveModule
@@ -22,6 +22,11 @@ class Topic(Oracle):
     word: str = "invoice"
     def answer(self, rows, data):
         return [data.classes[0] if self.word in text else data.classes[1] for text in data.texts(rows)]
+
+@dataclass(frozen=True)
+class Declines(Oracle):
+    def answer(self, rows, data):
+        return [SKIP for _ in rows]
 
 @dataclass(frozen=True)
 class Enough(StoppingRule):
@@ -58,7 +63,17 @@ def share(outputs, labels):
 missed = metric(maximize=False)(lambda outputs, labels: float((outputs.probs.argmax(1) != labels).double().mean()))
 missed.name = "missed"
 
+class Pictures(Net):
+    def __init__(self, classes, multilabel):
+        super().__init__(classes, multilabel)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Dropout(0.2))
+    def features(self, batch):
+        return self.body(batch["inputs"])  # (B, 4, 4)
+
 learner = ModuleLearner(build=Net, epochs=1, min_steps=2, max_steps=4, samples=3)
+pictures = ModuleLearner(build=Pictures, epochs=1, min_steps=2, max_steps=4, samples=3)
+shown = Rows.from_inputs(torch.randn(20, 4, 4), [row % 2 for row in range(20)], classes=["one", "two"])
+splits = lambda: Splits(pool=shown)
 margin = Margin()
 """
 
@@ -110,9 +125,28 @@ def test_learner_is_checked_on_the_rows_of_the_user(dal: Command) -> None:
     assert "passed  real loop" in ended.out
 
 
+def test_network_of_pictures_is_checked_on_rows_of_the_user(dal: Command) -> None:
+    ended = dal("check", "mine:pictures", "--data", "mine:shown")
+    assert ended.code == 0, ended.out
+    assert "passed  real loop" in ended.out
+    assert dal("check", "mine:pictures", "--data", "mine:splits").code == 0
+    assert dal("check", "mine:pictures").code == 1  # vectors of 12 numbers do not fit
+
+
+def test_oracle_without_an_answer_does_not_pass_unnoticed(dal: Command) -> None:
+    ended = dal("check", "mine:Declines")
+    assert ended.code == 0
+    assert "skipped answers: no answer to any row (8 skip): pass data that it can answer" in ended.out
+    assert "skipped real loop: it answered no row (0 left pending)" in ended.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("labeled.csv",), "labeled.csv is a file, and dal check takes a plugin"),
+        (("mine:Net",), "as mine:learner"),
+        (("mine:pictures", "--data", "mine:Net"), "--data: mine:Net is"),
+        (("mine:pictures", "--data", "mine:shown", "--data.text", "x"), "mine:shown is an object"),
         (("Margin", "--data", "labeled.csv", "--data.text", "body", "--data.label", "topic"), "--data is for learners"),
         (("TfidfLearner", "--data", "labelled.csv"), "labelled.csv does not exist; did you mean 'labeled.csv'?"),
         (("TfidfLearner", "--data.text", "body"), "name the file with --data FILE"),

@@ -92,6 +92,33 @@ def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(capsys: pytest.Ca
     assert len(shown) < 3000
 
 
+def test_metric_of_the_verdict_has_a_column_and_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.headline("cost")
+    console.cell("Margin", 0)
+    lines = [{"labels": 20, "accuracy": 0.9, "strategy": "Margin", "own_metrics": {"cost": 0.125}}]
+    console.round({"round": 0, **lines[0]})
+    console.summary({"Margin-seed0": lines})
+    head, row, *summary = capsys.readouterr().out.splitlines()[2:]
+    assert head.split()[3:6] == ["accuracy", "cost", "macro-F1"]
+    assert row.split()[3:5] == ["0.900", "0.125"]
+    assert "cost by number of labels, mean ± standard deviation over the seeds" in summary
+    assert "0.125" in summary[-2]
+    assert "0.900" not in summary[-2]
+
+
+def test_one_class_with_two_sets_of_options_has_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    def lines(accuracy: float) -> list[dict[str, object]]:
+        return [{"labels": 20, "accuracy": accuracy, "strategy": "BADGE"}]
+
+    cells = {"BADGE-seed0": 0.5, "BADGE-seed1": 0.7, "BADGE~2-seed0": 0.3}
+    Console().summary({name: lines(accuracy) for name, accuracy in cells.items()})
+    shown = capsys.readouterr().out.splitlines()
+    assert next(line for line in shown if "BADGE" in line).split()[1::2] == ["labels", "BADGE", "BADGE~2"]
+    assert "0.600 ± 0.100" in shown[-2]
+    assert "0.300" in shown[-2]
+
+
 def test_nothing_is_drawn_over_itself_where_colour_is_forced(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from dal.experiments.console import Console
 from dal.experiments.experiment import Experiment
 from dal.experiments.heartbeat import Heartbeat, duration
 from dal.learners.probe_learner import ProbeLearner
+from dal.stopping.budget_rules import Labels
 from dal.strategies.random import Random
 from dal.strategy import Query
 
@@ -49,6 +50,16 @@ def test_a_line_comes_after_ten_seconds_of_silence_and_says_what_is_done_and_lef
     heartbeat.part_done()
     heartbeat.beat()
     assert lines[1:] == ["  ... Margin, seed 0 (40 s); 2 of 24 rounds done, about 7 min left"]
+
+
+def test_rounds_that_a_rule_saves_are_not_waited_for(clock: Clock) -> None:
+    heartbeat = Heartbeat(lambda line: None, clock=clock)
+    heartbeat.plan(20, "rounds")
+    heartbeat.stage("Margin")
+    clock.now = 60
+    heartbeat.part_done()
+    heartbeat.parts_dropped(9)
+    assert heartbeat.text().endswith("1 of 11 rounds done, about 10 min left")
 
 
 def test_the_estimate_of_what_is_left_falls_while_a_part_runs(clock: Clock) -> None:
@@ -142,3 +153,9 @@ def test_a_run_without_a_terminal_says_what_it_is_at_and_how_much_is_left(tmp_pa
     beats = [line for line in text.splitlines() if line.startswith("  ... ")]
     assert any("Slow, seed 0" in line and "of 6 rounds done" in line for line in beats), text
     assert any("left" in line for line in beats), text
+
+
+def test_rounds_after_a_stopping_rule_are_taken_out_of_the_plan(tmp_path: Path) -> None:
+    text = run_logged(tmp_path / "run", stop=Labels(max_labels=4), baseline=None, seeds=[0, 1])
+    beats = [line for line in text.splitlines() if line.startswith("  ... ")]
+    assert any("Slow, seed 1" in line and "1 of 4 rounds done" in line for line in beats), text

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dal.cli import COMMANDS, main
+from dal.experiments.executor import _finished
 from dal.experiments.interrupts import Interrupted, interruptible, terminable
 
 WAITING = """\
@@ -84,3 +85,25 @@ def test_handlers_are_afterwards_what_they_were_and_those_of_others_stay() -> No
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, own)
+
+
+class InterruptedOnWindows(subprocess.Popen):  # type: ignore[type-arg]
+    """A process whose first wait is interrupted, and which takes no SIGINT, as on Windows."""
+
+    waits = 0
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.waits += 1
+        if self.waits == 1:
+            raise KeyboardInterrupt
+        return super().wait(timeout)
+
+    def send_signal(self, sig: int) -> None:
+        raise ValueError(f"Unsupported signal: {sig}")
+
+
+def test_worker_is_awaited_where_no_interrupt_can_be_sent() -> None:
+    process = InterruptedOnWindows([sys.executable, "-c", "pass"])
+    with pytest.raises(KeyboardInterrupt):
+        _finished(process)
+    assert process.returncode == 0

@@ -11,7 +11,7 @@ import pytest
 from command import Command, read_rows, running
 
 from dal.cli import main
-from dal.errors import DataError
+from dal.errors import ConfigError, DataError
 from dal.evaluation import Curve, area
 from dal.report.paper_table import paper_table, table_text
 from dal.report.run_reading import read
@@ -28,6 +28,7 @@ def comparison(folder: Path, scores: dict[str, float], seeds: int = 6, **config:
             cell.mkdir(parents=True)
             lines = [
                 {"round": i, "labels": x, "strategy": name, "seed": seed, "accuracy": value, "log_loss": 1 - value}
+                | {"own_metrics": {"cost_of_all": 10 * value}, "lower_is_better": ["cost_of_all"]}
                 for i, x in enumerate(LABELS)
                 for value in [0.5 + gain * i / 2 + 0.01 * seed]
             ]
@@ -61,6 +62,30 @@ def test_best_is_that_of_the_metric_and_its_direction(tmp_path: Path) -> None:
     assert not table.is_best("Random", 2)
     assert table.is_best("Margin", 0)
     assert table.is_best("Random", 0)  # both are equal with 10 labels
+
+
+def test_metric_of_ones_own_is_taken_in_place_of_the_verdicts(tmp_path: Path) -> None:
+    folder = comparison(tmp_path, {"Margin": 0.4, "Random": 0.2}, metric="log_loss")
+    table = paper_table(read(folder, "cost_of_all"))
+    assert (table.metric, table.lower) == ("cost_of_all", True)
+    assert table.is_best("Random", 2)
+    assert "\n\ncost_of_all on the test set by number of labels" in table_text(folder, "markdown", "cost_of_all")
+    assert "\n\nLog loss on the test set by number of labels" in table_text(folder, "markdown")
+    with pytest.raises(ConfigError, match="no scores named ece: its metrics are accuracy, log_loss, cost_of_all"):
+        table_text(folder, "markdown", "ece")
+
+
+def test_report_is_written_on_another_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = comparison(tmp_path, {"Margin": 0.4, "Random": 0.2})
+    assert main(["report", str(folder), "--metric", "cost_of_all"]) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert main(["report", str(folder)]) == 0
+    verdict = re.search(r"Margin (reached|did not beat)[^<]*", page)
+    assert verdict
+    assert "cost_of_all" in verdict[0]
+    assert page != (folder / "report.html").read_text(encoding="utf-8")
+    assert main(["report", str(folder), "--metric", "nothing"]) == 2
+    assert "has no scores named nothing: its metrics are accuracy" in capsys.readouterr().err
 
 
 def test_latex_has_booktabs_escaped_names_and_bold_best(tmp_path: Path) -> None:
@@ -119,6 +144,8 @@ def test_command_prints_the_table_of_a_folder_and_changes_nothing(
     before = sorted(path.name for path in folder.rglob("*"))
     assert main(["compare", str(folder), "--table", "latex"]) == 0
     assert capsys.readouterr().out == table_text(folder, "latex")
+    assert main(["compare", str(folder), "--table", "latex", "--metric", "log_loss"]) == 0
+    assert capsys.readouterr().out == table_text(folder, "latex", "log_loss")
     output = tmp_path / "table.csv"
     assert main(["compare", str(folder), "--table", "csv", "-o", str(output)]) == 0
     assert main(["compare", str(folder), "--table", "csv", "-o", str(output)]) == 2
@@ -132,7 +159,10 @@ def test_command_prints_the_table_of_a_folder_and_changes_nothing(
     [
         (("grid", "--table", "excel"), "invalid choice: 'excel'"),
         (("grid", "-o", "t.tex"), "give --table latex, csv or markdown"),
-        (("grid", "--table", "csv", "--seeds", "3"), "--table of a folder takes only the folder, -o and --force"),
+        (
+            ("grid", "--table", "csv", "--seeds", "3"),
+            "a folder takes only the folder, --metric, -o and --force",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(

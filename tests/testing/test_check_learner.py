@@ -140,6 +140,13 @@ class WrongWidth(Averages):
         return {**values, "logits": values["logits"][:, :1]} if "logits" in values else values
 
 
+class AllowsOnlyWhatIsAsked(Averages):
+    """`probs` of outputs with `logits` cannot be read, as an evaluation does."""
+
+    def outputs(self, data: Prepared, rows: Any = None, names: Any = frozenset(), **options: Any) -> Outputs:
+        return super().outputs(data, rows, names, **options).declare(names)
+
+
 class SortsRows(Averages):
     def computed(self, x: Tensor, seed: int) -> dict[str, Tensor]:
         return super().computed(x[x[:, 0].argsort()], seed)
@@ -285,6 +292,7 @@ WRONG: list[tuple[str, type[Learner]]] = [
     ("prepare", LosesARow),
     ("prepare", FloatLengths),
     ("provided names", predicting(WrongWidth)),
+    ("provided names", predicting(AllowsOnlyWhatIsAsked)),
     ("row order", predicting(SortsRows)),
     ("row order", predicting(LooksAtNeighbours)),
     ("same seed, same outputs", predicting(Unseeded)),
