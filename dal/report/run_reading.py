@@ -237,8 +237,8 @@ def read(folder: Path | str, metric: str | None = None) -> Run:
     environment = _environment(_text(folder / "environment.json"), remarks)
     run = Run(folder, tuple(cells), baseline, config, config_text, environment, tuple(remarks))
     if metric is not None and run.metric not in run.measured:
-        listed = ", ".join(key.removeprefix(f"{OWN_METRICS}.") for key in run.measured) or "none"
-        raise ConfigError(f"{folder} has no scores named {shortened(metric)}: its metrics are {listed}")
+        measured = ", ".join(key.removeprefix(f"{OWN_METRICS}.") for key in run.measured) or "none"
+        raise ConfigError(f"{folder} has no scores named {shortened(metric)}: its metrics are {measured}")
     return run
 
 
