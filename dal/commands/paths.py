@@ -168,7 +168,7 @@ def check_sources(output: Path, sources: Iterable[str | Path | None]) -> None:
 
 def sources_of(experiment: "Experiment") -> Iterator[str]:
     """The files and folders that the data is read from."""
-    for name in ("path", "test"):
+    for name in ("path", "test", "descriptions"):
         value = getattr(experiment.data, name, None)
         if isinstance(value, str):
             yield value

@@ -185,6 +185,9 @@ class _Resolver:
             if member is not None:
                 slot = self.fixed if is_fixed(member) else self.chosen
                 return slot(member, node, override, path, default)
+        is_mapping = any(typing.get_origin(member) in MAPPINGS for member in members)
+        if override.inside and is_mapping and (current is None or current.value is None):
+            current = Node({}, None, override.first().place)  # keys of a mapping that the config does not have
         if override.inside and not (current is not None and isinstance(current.value, dict)):
             key, inner = next(iter(override.inside.items()))
             it = f"it has no option {shortened(key)!r}"

@@ -11,6 +11,14 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from dal.data.class_descriptions import (
+    NAME_ALONE,
+    Descriptions,
+    check_template,
+    class_descriptions,
+    described_classes,
+    read_descriptions,
+)
 from dal.data.columns import (
     Positions,
     TextColumn,
@@ -44,6 +52,8 @@ class Rows:
         multilabel: whether a row may have several classes.
         groups: N group names (such as documents or patients), or None.
         source: name of these rows in error messages.
+        described: for each class the texts that the user gave to describe it; empty tuples where none was given.
+        description_template: template of the texts of other classes, see `descriptions`.
 
     Example:
         >>> rows = Rows.from_inputs(["good", "bad", "fine"], ["pos", "neg", None])
@@ -59,9 +69,16 @@ class Rows:
     multilabel: bool = False
     groups: TextColumn | None = None
     source: str = "the data"
+    described: tuple[tuple[str, ...], ...] = ()
+    description_template: str = NAME_ALONE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(normalize, self.classes)))
+        object.__setattr__(self, "described", self.described or ((),) * len(self.classes))
+        if len(self.described) != len(self.classes):
+            counts = f"{len(self.described)} and {len(self.classes)}"
+            raise DataError(f"{self.source}: descriptions and classes differ in number: {counts}")
+        check_template(self.description_template)
         wrong = first_not_encodable(self.classes)
         if wrong is not None:
             raise DataError(f"{self.source}: the class {shown(self.classes[wrong])} {NOT_ENCODABLE}")
@@ -81,6 +98,8 @@ class Rows:
         ids: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         source: str = "the data",
+        descriptions: Descriptions | None = None,
+        description_template: str = NAME_ALONE,
     ) -> "Rows":
         """Build rows from any inputs: a list of texts or text pairs, a tensor or array, a sequence of arrays.
 
@@ -95,10 +114,12 @@ class Rows:
             ids: N unique ids; by default a hash of the input and an occurrence number.
             groups: N group names.
             source: name of these rows in error messages.
+            descriptions: class name -> text or texts that describe the class, or the path of a file (see `TextData`).
+            description_template: template of the texts of other classes, with one `{}` for the readable name.
 
         Raises:
             DataError: a label is not one of the classes or is ambiguous, an id is used twice, a number in the inputs is
-                not finite, or the lengths differ.
+                not finite, the lengths differ, or a description is empty or of an unknown class.
         """
         inputs = as_inputs(inputs)
         names = None if classes is None else checked_classes(classes)
@@ -115,6 +136,7 @@ class Rows:
                 raise DataError(f"{source}: {len(inputs)} inputs but {len(column)} {what}")
         encoded = encode(labels, len(inputs), names, multilabel=multilabel, where=_where(source))
         refuse_not_finite(inputs, source)
+        texts, where = read_descriptions(descriptions)
         rows = cls(
             inputs=inputs,
             ids=hash_ids(digests(inputs)) if ids is None else unique_ids(named_ids(ids, source), _where(source, "ids")),
@@ -124,6 +146,8 @@ class Rows:
             multilabel=multilabel,
             groups=None if groups is None else strings(groups, _where(source, "groups")),
             source=source,
+            described=described_classes(encoded.classes, texts, where=where),
+            description_template=description_template,
         )
         rows.__dict__["_finite"] = True
         return rows
@@ -136,6 +160,19 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"Rows({len(self)} rows, {int(self.known.sum())} labeled, {len(self.classes)} classes)"
+
+    @cached_property
+    def descriptions(self) -> tuple[tuple[str, ...], ...]:
+        """For each class the texts that describe it, C tuples: the given ones, else its readable name.
+
+        A class whose name is a code has none unless they were given.
+
+        Example:
+            >>> Rows.from_inputs(["a", "b"], ["lost_card", "fee"], descriptions={"fee": "fees, charges"}).descriptions
+            (('fees, charges',), ('lost card',))
+        """
+        given = {name: texts for name, texts in zip(self.classes, self.described, strict=True) if texts}
+        return class_descriptions(self.classes, given, self.description_template)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -168,6 +205,8 @@ class Rows:
             multilabel=self.multilabel,
             groups=None if self.groups is None else self.groups.take(index),
             source=self.source,
+            described=self.described,
+            description_template=self.description_template,
         )
         if "_finite" in self.__dict__:
             taken.__dict__["_finite"] = True

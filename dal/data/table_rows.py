@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from dal.data.class_descriptions import NAME_ALONE, described_classes
 from dal.data.columns import TextColumn, TextPairs, digests, hash_ids
 from dal.data.file_source import FileSource
 from dal.data.label_codes import Encoded, UnknownLabelError, checked_classes, encode, from_python, refuse_two_meanings
@@ -19,7 +20,7 @@ from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, reason, sh
 from dal.data.rows import Rows, Splits, named_ids, strings, unique_ids
 from dal.data.seeded_samples import Keys, distinct, keys, sample, share, strata
 from dal.data.summary import Summary
-from dal.errors import DataError
+from dal.errors import DataError, printable
 
 if TYPE_CHECKING:
     from dal.data.text_data import TextData
@@ -224,7 +225,16 @@ def _parts(recipe: "TextData", pool_source: FileSource, test_source: FileSource 
             labels = torch.zeros(len(rows), len(classes), dtype=torch.bool) if rows.multilabel else rows.labels
             pool = replace(pool, rows=replace(rows, labels=labels, classes=classes))
     _refuse_one_class(recipe, pool, test)
-    return pool, test
+    if not recipe.given_descriptions and recipe.description_template == NAME_ALONE:
+        return pool, test
+    where = printable(recipe.descriptions, 200) if isinstance(recipe.descriptions, str) else "descriptions"
+    described = described_classes(pool.rows.classes, recipe.given_descriptions, where=where)
+
+    def with_descriptions(part: _Part) -> _Part:
+        template = recipe.description_template
+        return replace(part, rows=replace(part.rows, described=described, description_template=template))
+
+    return with_descriptions(pool), None if test is None else with_descriptions(test)
 
 
 def _refuse_one_class(recipe: "TextData", pool: _Part, test: _Part | None) -> None:

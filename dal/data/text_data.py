@@ -1,11 +1,12 @@
 """Text data sets from files, the Hugging Face hub or lists, split into pool, test and validation rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
 from typing import Any
 
+from dal.data.class_descriptions import NAME_ALONE, Descriptions, check_template, read_descriptions
 from dal.data.columns import in_rows, labels_in_rows
 from dal.data.csv_files import delimiter_of
 from dal.data.file_source import ColumnRequest, FileSource, missing
@@ -47,10 +48,14 @@ class TextData:
         delimiter: cell separator of .csv and .tsv files, one character or "tab". By default a comma (.tsv: a tab), or
             the semicolon, tab or bar with which the file has the named columns. Tab-separated cells are read as
             unquoted unless the file shows otherwise. Refused if neither `path` nor `test` is such a file.
+        descriptions: class name -> text or texts that describe the class, or a file with a column of the class
+            (`class`, `label` or `name`) and a column `description`, a line for each text. Classes may be omitted.
+        description_template: template of the texts of other classes, with one `{}` for their readable name ("card
+            arrival" for card_arrival); a class whose name is a code has no such text.
 
     Raises:
-        DataError: an invalid share, limit or list of classes; from `load`, unusable data. The message is one line with
-            the file, the row (from 1), its line and the column.
+        DataError: an invalid share, limit, list of classes or description; from `load`, unusable data. The message is
+            one line with the file, the row (from 1), its line and the column.
 
     Example:
         >>> splits = TextData.from_lists(["good", "bad", "fine", "poor"], ["pos", "neg", "pos", "neg"], test=0.5)
@@ -73,9 +78,11 @@ class TextData:
     test_limit: int | None = None
     seed: int = 0
     delimiter: str | None = None
+    descriptions: dict[str, str | list[str]] | str | None = None
+    description_template: str = "{}"
 
     def __post_init__(self) -> None:
-        for name in ("path", "test"):
+        for name in ("path", "test", "descriptions"):
             if isinstance(value := getattr(self, name), PathLike):
                 object.__setattr__(self, name, fspath(value))
         if isinstance(self.test, str) and _number(self.test) is not None:
@@ -94,6 +101,11 @@ class TextData:
             raise DataError(f"seed: {self.seed} is negative")
         if self.multilabel and not self.label_separator:
             raise DataError("label_separator is empty")
+        check_template(self.description_template)
+        if isinstance(self.descriptions, str) and not self.descriptions.strip():
+            raise DataError("descriptions is empty: give texts by class, or name a file")
+        if not isinstance(self.descriptions, str) or self.descriptions.lstrip().startswith(("{", "[")):
+            read_descriptions(self.descriptions)  # raises what can be seen without the file
         delimiter_of(self.delimiter)
         files = [self.path, *([self.test] if isinstance(self.test, str) else [])]
         if self.delimiter is not None and not any(file.lower().endswith((".csv", ".tsv")) for file in files):
@@ -119,6 +131,11 @@ class TextData:
     def summary(self) -> Summary:
         """Counts of the rows that were read, skipped and dropped."""
         return self.load().summary
+
+    @cached_property
+    def given_descriptions(self) -> Mapping[str, tuple[str, ...]]:
+        """The given descriptions as class -> texts, read from the file if they are in one, once."""
+        return read_descriptions(self.descriptions)[0]
 
     @cached_property
     def _splits(self) -> Splits:
@@ -166,6 +183,8 @@ class TextData:
         limit: int | None = None,
         test_limit: int | None = None,
         seed: int = 0,
+        descriptions: Descriptions | None = None,
+        description_template: str = NAME_ALONE,
     ) -> Splits:
         """Build splits from Python lists, with the checks and options of a file.
 
@@ -182,6 +201,8 @@ class TextData:
             limit: maximum number of pool rows.
             test_limit: maximum number of test rows.
             seed: seed of shares and samples.
+            descriptions: class name -> text or texts that describe the class, or the path of a file.
+            description_template: template of the texts of other classes, see the class.
 
         Raises:
             DataError: as for a file; rows are counted from 1.
@@ -214,6 +235,8 @@ class TextData:
             limit=limit,
             test_limit=test_limit,
             seed=seed,
+            descriptions=descriptions,  # type: ignore[arg-type]
+            description_template=description_template,
         )
         columns["label"] = label_columns[0]
         pool = listed("texts", texts, columns, pair)
