@@ -86,11 +86,14 @@ class Learner(ABC):
         provides: names of the outputs that the model computes (`logits`, `features`, `embeddings`, `mc_logits`, ...).
         label_free: names that need no training. A strategy that reads only these causes no fit.
         has_unknown_class: whether `mc_logits` may have one extra column, for samples without an answer.
+        reads_descriptions: whether the model depends on the descriptions of the classes, `descriptions` and `described`
+            of the rows that `prepare` gets. Commands then say which classes still need one.
     """
 
     provides = frozenset()  # type: ignore[var-annotated]
     label_free = frozenset()  # type: ignore[var-annotated]
     has_unknown_class = False
+    reads_descriptions = False
     advice = ""
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -166,6 +166,11 @@ class CommitteeLearner(Learner):
         return frozenset(self.learner.label_free) - COMPUTED - {"features"}
 
     @property
+    def reads_descriptions(self) -> bool:  # type: ignore[override]
+        """Whether the members depend on the descriptions of the classes."""
+        return self.learner.reads_descriptions
+
+    @property
     def warm_start(self) -> bool:
         """Whether each member starts from its weights of the previous round: the learner's own setting."""
         return bool(getattr(self.learner, "warm_start", False))

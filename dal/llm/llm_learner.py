@@ -1,9 +1,10 @@
 """A language model as a learner, whose uncertainty is available before any labels."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -42,6 +43,9 @@ class PlainTexts(Prepared):
         data: a `dal.data.Rows`.
         most: maximum number of characters per text; longer texts are truncated.
 
+    Attributes:
+        descriptions: class name -> description that the data gives; several texts of a class are joined.
+
     Raises:
         LearnerError: the rows are multi-label.
         DataError: the rows are not texts.
@@ -54,6 +58,8 @@ class PlainTexts(Prepared):
                 "data and let people answer, or define one task per label"
             )
         self.classes, self.multilabel = tuple(data.classes), False
+        given = zip(data.classes, data.described, strict=True)
+        self.descriptions = {name: "; ".join(texts) for name, texts in given if texts}
         self.texts = [as_text(item)[:most] for item in data.texts()]
         self.lengths = torch.tensor([max(1, len(text.split())) for text in self.texts], dtype=torch.int64)
 
@@ -72,10 +78,17 @@ class LLMPredictor(Predictor):
         learner: the learner.
         classes: class names.
         shots: labeled examples to choose from; None before fitting.
+        descriptions: class name -> description that the data gives, for classes that the learner does not describe.
     """
 
-    def __init__(self, learner: "LLMLearner", classes: tuple[str, ...], shots: ExamplePool | None) -> None:
-        self.learner, self.classes, self.shots = learner, classes, shots
+    def __init__(
+        self,
+        learner: "LLMLearner",
+        classes: tuple[str, ...],
+        shots: ExamplePool | None,
+        descriptions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.learner, self.classes, self.shots, self.descriptions = learner, classes, shots, descriptions
 
     @property
     def provides(self) -> frozenset[str]:
@@ -141,10 +154,16 @@ class LLMPredictor(Predictor):
         return [[] for _ in texts] if self.shots is None else self.shots.nearest(texts)
 
     def save(self, folder: Path) -> None:
-        """Write the classes and labeled examples to `llm.json`. The language model itself is not saved."""
+        """Write the classes, their descriptions in the data and the labeled examples to `llm.json`.
+
+        The language model itself is not saved.
+        """
         if self.shots is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
-        facts = {"classes": list(self.classes), "examples": [[each.text, each.label] for each in self.shots.examples]}
+        facts: dict[str, Any] = {"classes": list(self.classes)}
+        facts["examples"] = [[each.text, each.label] for each in self.shots.examples]
+        if self.descriptions:
+            facts["descriptions"] = dict(self.descriptions)
         with replacing(Path(folder)) as target:
             (target / "llm.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -155,7 +174,7 @@ class LLMPredictor(Predictor):
 
     @property
     def _questioner(self) -> Questioner:
-        return self.learner.questioner(self.classes)
+        return self.learner.questioner(self.classes, self.descriptions)
 
     def _computed(self, texts: list[str], monitor: Monitor) -> dict[str, Tensor]:
         near, asks, C = self.nearest(texts), self._questioner, len(self.classes)
@@ -218,7 +237,8 @@ class LLMLearner(Learner):
         samples: number K of replies per text (consistency).
         temperature: sampling temperature of these replies, at least 0.
         vary: further variation between these replies: "wording" of the question, "order" of the labels.
-        descriptions: class name -> explanation; classes may be omitted.
+        descriptions: class name -> explanation; classes may be omitted. For these the descriptions of the data are used
+            (`data.descriptions`), if it has any.
         instructions: additional instructions in the prompt.
         questions: wordings of the question; the first one is used unless the wording varies.
         examples: number of labeled rows shown in the prompt, those nearest to the text; 0 for none.
@@ -250,6 +270,7 @@ class LLMLearner(Learner):
     calibrate: bool = False
 
     has_unknown_class = True
+    reads_descriptions = True
     advice = "Cold start without labels, or the uncertainty of a large model. Test first whether it is informative."
 
     def __post_init__(self) -> None:
@@ -274,9 +295,16 @@ class LLMLearner(Learner):
         """All raw outputs, or none if labeled rows are shown as examples."""
         return frozenset() if self.examples else self.provides
 
-    def questioner(self, classes: tuple[str, ...]) -> Questioner:
-        """Build the questioner for these classes."""
-        task = Task(classes, self.descriptions, self.instructions, self.questions, self.template)
+    def questioner(
+        self, classes: tuple[str, ...], descriptions: Mapping[str, str] = MappingProxyType({})
+    ) -> Questioner:
+        """Build the questioner for these classes.
+
+        Args:
+            classes: class names.
+            descriptions: class name -> description that the data gives; the learner's own take precedence.
+        """
+        task = Task(classes, {**descriptions, **self.descriptions}, self.instructions, self.questions, self.template)
         return Questioner(self.client, task, self.temperature, self.max_tokens, self.vary, self.per_call)
 
     def prepare(self, data: Any) -> PlainTexts:
@@ -309,14 +337,16 @@ class LLMLearner(Learner):
         shots = tuple(Example(data.texts[row], data.classes[code]) for row, code, weight in labeled if weight)
         # An empty pool rather than None, which would stand for a predictor that was not fitted.
         pool = ExamplePool(shots if self.examples else (), self.examples, self.encoder)
-        return LLMPredictor(self, data.classes, pool)
+        return LLMPredictor(self, data.classes, pool, data.descriptions)
 
     def untrained(self, data: Prepared) -> LLMPredictor:
         """Return a predictor without examples."""
-        return LLMPredictor(self, data.classes, None)
+        if not isinstance(data, PlainTexts):
+            raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
+        return LLMPredictor(self, data.classes, None, data.descriptions)
 
     def load(self, folder: Path, data: Prepared) -> LLMPredictor:
-        """Load the saved examples, for use with this learner's language model.
+        """Load the saved examples and descriptions of the data, for use with this learner's language model.
 
         Raises:
             LearnerError: the classes differ, or the file is missing or damaged.
@@ -327,4 +357,7 @@ class LLMLearner(Learner):
             shots = tuple(Example(text, label) for text, label in facts["examples"])
             if not all(isinstance(each.text, str) and each.label in data.classes for each in shots):
                 raise ValueError("an example is not a text with one of the classes")
-        return LLMPredictor(self, data.classes, ExamplePool(shots, self.examples, self.encoder))
+            descriptions = dict(facts.get("descriptions", {}))
+            if not all(name in data.classes and isinstance(text, str) for name, text in descriptions.items()):
+                raise ValueError("a description is not a text of one of the classes")
+        return LLMPredictor(self, data.classes, ExamplePool(shots, self.examples, self.encoder), descriptions)
