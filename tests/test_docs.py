@@ -177,7 +177,14 @@ ALL_LABELED = """
 reader.write_table("tickets.csv", ("body", "topic"))
 """
 
+CLASSES_FILE = """
+text = "class,description\\nbilling,invoices and refunds\\nbilling,charges by mistake\\naccess,cannot log in\\n"
+Path("classes.csv").write_text(text)
+reader.output += text
+"""
+
 EXTRAS = [
+    Extra("docs/descriptions.md", "--data.descriptions classes.csv", CLASSES_FILE),
     Extra("docs/llm_annotators.md", "oracle:\n  LLMOracle", SOME_LABELED, ALL_LABELED),
     Extra("docs/write_a_client.md", "LLMOracle", SOME_LABELED, ALL_LABELED),
     Extra("docs/write_an_oracle.md", "--oracle keywords.Keywords", SOME_LABELED, ALL_LABELED),

@@ -90,9 +90,16 @@ def _ask(
     from dal.config.kinds import ASKED
     from dal.config.stored import write_config
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
+    from dal.experiments.experiment_checks import undescribed_codes
+    from dal.experiments.folder_config import DESCRIBING
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
-    write_config(options.folder, config_to_store(experiment), kind=ASKED)
+    changed = write_config(options.folder, config_to_store(experiment), kind=ASKED, replaced=DESCRIBING)
+    if changed:
+        say(f"{' and '.join(changed)} changed: all answers are kept, and the model is trained again")
+    note = undescribed_codes(experiment, session.pool)
+    if note:
+        say(note)
     again = bool(len(session.pending))
     if not again:
         reporter.stage("selecting the texts")

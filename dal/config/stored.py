@@ -21,6 +21,9 @@ from dal.store.run_folder import check_folder, reason_of, writing
 
 CONFIG = "config.yaml"
 
+#: Options newer than version 0.1 whose default is not None -> the default, which older folders do not store.
+_NEW_DEFAULTS = {"data.description_template": "{}"}
+
 
 def describe(value: Any, *, named: bool = True) -> Any:
     """Config of an object as plain lists, dicts, strings and numbers: the format of `config.yaml`.
@@ -83,34 +86,52 @@ def _with_declared_names(config: Any) -> Any:
     return renamed
 
 
-def write_config(folder: Path, config: Any, *, kind: str, ignored: Sequence[str] = ()) -> None:
+def write_config(
+    folder: Path, config: Any, *, kind: str, ignored: Sequence[str] = (), replaced: Sequence[str] = ()
+) -> list[str]:
     """Write `config.yaml` to `folder`, or check that the existing one is equal.
 
     Args:
         folder: the folder, created if it does not exist.
         config: a mapping or dataclass that `describe` supports.
         kind: one of `KINDS`. Folders of earlier versions have none.
-        ignored: keys that may differ.
+        ignored: dotted keys that may differ.
+        replaced: dotted keys that may differ, too, and whose stored values are then replaced.
+
+    Returns:
+        The keys in `replaced` whose values were replaced.
 
     Raises:
         ConfigError: the existing config differs; the message names the first different key.
     """
     path, now = folder / CONFIG, {KIND: kind, **_plain(config)}
+    changed: list[str] = []
     if os.path.lexists(path):
-        difference = first_difference(folder, now, ignored=ignored)
+        difference = first_difference(folder, now, ignored=(*ignored, *replaced))
         if difference is not None:
             raise ConfigError(f"{named(folder)} holds another run: {difference}; choose another folder")
-        return
+        before = canonical(read_config(folder))
+        changed = [key for key in replaced if _value_at(before, key) != _value_at(now, key)]
+        if not changed:
+            return []
     text = yaml.safe_dump(now, sort_keys=False, allow_unicode=True, width=120)
     with writing(path):
         make_folder(check_folder(folder))
         write_whole(path, text, private=True)
+    return changed
+
+
+def _value_at(config: Any, key: str) -> Any:
+    """The value of a dotted key; its default where the config lacks it."""
+    for name in key.split("."):
+        config = config.get(name, _MISSING) if isinstance(config, dict) else _MISSING
+    return _NEW_DEFAULTS.get(key) if config is _MISSING else config
 
 
 def first_difference(folder: Path, config: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> str | None:
     """First key in which `config.yaml` in `folder` differs from a config, with both values; None if they are equal.
 
-    The kind is compared only if both have one.
+    The kind is compared only if both have one. `ignored` are dotted keys that may differ.
 
     Raises:
         ConfigError: `config.yaml` cannot be read.
@@ -156,10 +177,10 @@ def _difference(before: Any, now: Any, ignored: Sequence[str], key: str = "") ->
         same = before == now or (_MISSING not in (before, now) and json.dumps(before) == json.dumps(now))  # two NaN
         return None if same else (key, before, now)
     for name in [*now, *(name for name in before if name not in now)]:
-        if not key and name in ignored:
-            continue
         path = f"{key}.{name}" if key else str(name)
-        if name not in before and now[name] is None:
+        if path in ignored:
+            continue
+        if name not in before and now[name] == _NEW_DEFAULTS.get(path):
             continue  # an option that is newer than the folder, and not used
         found = _difference(before.get(name, _MISSING), now.get(name, _MISSING), ignored, path)
         if found is not None:

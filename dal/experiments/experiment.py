@@ -15,8 +15,8 @@ from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, SessionError
 from dal.evaluation.own_metrics import check_verdict_metric, load_metrics
 from dal.experiments.console import Console, Quiet, reading
-from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings
-from dal.experiments.folder_config import FREE, MEASURED, check_config
+from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings, undescribed_codes
+from dal.experiments.folder_config import FREE, MEASURED, check_config, describe_data
 from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.loggers import check_loggers, open_loggers
@@ -210,6 +210,8 @@ class Experiment:
         if splits is None and left:
             reporter.stage(reading(self.data))
             splits = self.load()
+        if splits is not None and (note := undescribed_codes(self, splits.pool)):
+            reporter.say(note)
         for cell in self.cells:
             cell_folder = None if folder is None else folder / cell.name
             reporter.cell(name_of(cell.strategy), cell.seed)
@@ -404,7 +406,5 @@ class Experiment:
     def stored_config(self) -> dict[str, Any]:
         """The content of `config.yaml`, with all defaults filled in."""
         config: dict[str, Any] = describe(self)
-        if not isinstance(self.data, TextData):  # rows built in Python are described by their fingerprints
-            parts = ("pool", "test", "validation")
-            config["data"] = {part: describe(getattr(self.data, part, None)) for part in parts}
+        config["data"] = describe_data(self.data)
         return config

@@ -1,12 +1,14 @@
 """Checks of an experiment's settings, before it runs and when its data is loaded."""
 
+import dataclasses
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dal.data import Rows
-from dal.errors import ConfigError, DataError, shortened
+from dal.data.class_descriptions import is_code
+from dal.errors import ConfigError, DataError, printable, shortened
 from dal.experiments.folder_config import MEASURED
 from dal.learner import Learner
 from dal.oracle import Oracle
@@ -116,3 +118,39 @@ def check_labels_known(pool: Rows) -> None:
             f"{missing} of {len(pool)} rows of the pool have no label, so nobody can answer for them: give "
             "an oracle, or let a person answer with `dal ask` and `dal tell`"
         )
+
+
+def undescribed_codes(experiment: "Experiment", pool: Rows) -> str | None:
+    """A line about class names that are codes without a description, if a learner reads descriptions; else None.
+
+    Learners inside the oracle and the weak labels count, too.
+    """
+    answering = _learners([experiment.learner, experiment.oracle, experiment.weak_labels])
+    own_descriptions = [getattr(each, "descriptions", {}) for each in answering if each.reads_descriptions]
+    codes = [
+        name
+        for name, texts in zip(pool.classes, pool.described, strict=True)
+        if not texts and is_code(name) and not all(name in own for own in own_descriptions)
+    ]
+    if not codes:
+        return None
+    some = ", ".join(printable(name, 20) for name in codes[:3]) + (", ..." if len(codes) > 3 else "")
+    problem, them, what = f"the names of {len(codes)} classes ({some}) say nothing", "them", "descriptions"
+    if len(codes) == 1:
+        problem, them, what = f"the name of 1 class ({some}) says nothing", "it", "description"
+    return (
+        f"{problem}: describe {them} (data.descriptions), and the model starts from the {what}; see "
+        "docs/descriptions.md"
+    )
+
+
+def _learners(part: Any) -> Iterator[Learner]:
+    """A part itself and the parts inside it, as far as they are learners."""
+    if isinstance(part, Learner):
+        yield part
+    elif isinstance(part, list | tuple):
+        for each in part:
+            yield from _learners(each)
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        for field in dataclasses.fields(part):
+            yield from _learners(getattr(part, field.name))

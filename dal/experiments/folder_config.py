@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dal.config.stored import write_config
+from dal.config.stored import describe, write_config
+from dal.data import TextData
 from dal.experiments.console import Quiet
 from dal.experiments.environment import record_environment
 
@@ -13,6 +14,32 @@ FREE = ("folder", "quiet", "report")
 
 #: Fields that affect only the recorded measures; they are stored, and may change when a run is resumed.
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
+
+#: Keys that may change in a folder of `dal ask`, whose answers do not depend on them; the stored values are replaced.
+DESCRIBING = ("data.descriptions", "data.description_template")
+
+
+def describe_data(data: Any) -> dict[str, Any]:
+    """The data in the config of a run or comparison, whose rounds must all have the same data.
+
+    Returns:
+        The options of a `TextData`, with the descriptions as texts, also if they are in a file; for rows built in
+        Python their fingerprints and given descriptions.
+    """
+    if isinstance(data, TextData):
+        config: dict[str, Any] = describe(data)
+        config["descriptions"] = _in_config(data.given_descriptions)
+        return config
+    config = {part: describe(getattr(data, part, None)) for part in ("pool", "test", "validation")}
+    pool: Any = getattr(data, "pool", None)
+    if any(getattr(pool, "described", ())):
+        config["descriptions"] = _in_config(dict(zip(pool.classes, pool.described, strict=True)))
+    return config
+
+
+def _in_config(descriptions: Mapping[str, tuple[str, ...]]) -> dict[str, str | list[str]] | None:
+    """Given descriptions as a config has them: a text, or a list of several; None without any."""
+    return {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in descriptions.items() if texts} or None
 
 
 def check_config(folder: Path, config: Mapping[str, Any], kind: str, reporter: Quiet) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dal.config import moved
 from dal.config.stored import describe
+from dal.data.class_descriptions import NAME_ALONE
 from dal.errors import SessionError
 from dal.learner import Learner, Monitor, Predictor, Prepared, recorded_outputs
 from dal.outputs import Outputs, closure
@@ -91,6 +92,8 @@ class CurrentModel:
     def _marker(self, training_set: bytes, learner: Any) -> str:
         pool = self._data.pool
         facts = [learner, self._seed, self._store.labels_round, pool.classes, pool.fingerprint]
+        if any(pool.described) or pool.description_template != NAME_ALONE:  # models of other folders stay valid
+            facts.append([pool.described, pool.description_template])
         digest = hashlib.sha256(json.dumps(facts, default=str).encode())
         digest.update(training_set)
         return digest.hexdigest()
