@@ -13,11 +13,11 @@ import pytest
 import yaml
 from command import Command, fill
 
-from dal.commands.experiment_settings import stored_experiment
 from dal.config import moved
 from dal.config.stored import read_config
 from dal.data import TextData
 from dal.experiments.results import Cell
+from dal.experiments.stored_experiments import stored_experiment
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.modules.linear import LinearClassifier
 from dal.oracles.simulated import Simulated

@@ -9,7 +9,6 @@ import torch
 
 from dal.annotate.sheet import Answers, keep_absent, questions, read_answers, write_questions
 from dal.commands.paths import check_sources, sources_of
-from dal.commands.stored_model import Model, Place, load
 from dal.commands.terminal import say
 from dal.config import allowed_code as importing
 from dal.errors import AnswerError, ConfigError, SessionError
@@ -18,6 +17,7 @@ from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, accuracy, draw
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
+from dal.experiments.stored_model import Place, StoredModel, open_model
 from dal.session import Session
 from dal.store.accuracy_samples import AccuracySample, read_checks
 
@@ -29,7 +29,7 @@ def draw_check(place: Place, options: argparse.Namespace) -> int:
     with interruptible(None) as check, Console(stderr=True) as reporter:
         check_sources(options.output, sources_of(place.experiment))
         reporter.stage(reading(place.experiment.data))
-        model = load(place, reporter.monitor(check))
+        model = open_model(place, reporter.monitor(check))
         with model.session as session:
             reporter.stage("loading the model")
             return _draw(session, model, options)
@@ -39,7 +39,7 @@ def read_check(place: Place, options: argparse.Namespace) -> int:
     """Run `dal estimate FOLDER FILE` and return the exit code."""
     with Console(stderr=True) as reporter:
         reporter.stage(reading(place.experiment.data))
-        model = load(place)
+        model = open_model(place)
     with model.session as session:
         return _read(session, model, options)
 
@@ -47,7 +47,7 @@ def read_check(place: Place, options: argparse.Namespace) -> int:
 # -- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
+def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> int:
     rows = session.unasked_rows
     if len(rows) < 2:
         raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label remain, too few to draw from")
@@ -85,7 +85,7 @@ def _draw(session: Session, model: Model, options: argparse.Namespace) -> int:
     return 0
 
 
-def _temperature(model: Model) -> float:
+def _temperature(model: StoredModel) -> float:
     """Temperature fitted to the validation part; 1 without one. It makes the draw more efficient, never biased."""
     part = model.session.data.validation
     if part is None or not bool(part.known.any()):
@@ -97,7 +97,7 @@ def _temperature(model: Model) -> float:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read(session: Session, model: Model, options: argparse.Namespace) -> int:
+def _read(session: Session, model: StoredModel, options: argparse.Namespace) -> int:
     folder = model.place.folder
     if options.keep and model.place.simulated:
         raise ConfigError(

@@ -1,9 +1,9 @@
 """Options of `dal audit`; `audit_report` does the work and has the heavy imports."""
 
-from dal.commands.experiment_settings import require_folder
 from dal.commands.paths import check_sheet, path_of
 from dal.commands.terminal import Parser
 from dal.experiments.spinner import loading_packages
+from dal.experiments.stored_experiments import require_folder
 
 
 def audit(arguments: list[str]) -> int:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dal.commands.experiment_settings import stored_config
 from dal.commands.terminal import escape_controls
 from dal.errors import ConfigError
 from dal.evaluation.cost import LLM, WEAK
 from dal.evaluation.labeler_audit import Audit, Share, audits, merged
+from dal.experiments.stored_experiments import stored_config
 from dal.oracle import Oracle
 from dal.oracles.model_answers import model_answers, unmerged_answers
 from dal.oracles.router import Router

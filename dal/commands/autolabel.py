@@ -43,7 +43,7 @@ def autolabel(arguments: list[str]) -> int:
     options = _options(arguments)
     with loading_packages(stderr=True):
         from dal.commands.automatic_labeling import label
-        from dal.commands.stored_model import find
+        from dal.experiments.stored_model import find
 
         place = find(options.folder, options.cell)
     return label(place, options)

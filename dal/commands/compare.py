@@ -1,15 +1,15 @@
 """`dal compare`: run a grid of strategies and seeds from a config, or resume one."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.commands.experiment_settings import build_experiment, is_stored, stored_config
+from dal.commands.experiment_settings import is_stored
 from dal.commands.paths import check_folder, check_sheet, path_of
 from dal.commands.terminal import Parser, about_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
+from dal.experiments.stored_experiments import assemble_comparison, stored_comparison
 
 #: Largest number of seeds: the config stores the list of them.
 _MOST_SEEDS = 10_000
@@ -77,7 +77,7 @@ def compare(arguments: list[str]) -> int:
         from dal.experiments.executor import end_with_parent
 
         end_with_parent()
-        stored_comparison(options.config, 1, None).run_cell(options.cell)
+        stored_comparison(options.config).run_cell(options.cell)
         return 0
     if options.table is not None and options.config is not None and options.config.is_dir():
         metric = overrides.inside.pop("metric", None)
@@ -167,7 +167,10 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
     settings = tree.read(options.config)
     place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
     folder = Path(f"{place}-compare")  # so that it does not collide with a run of the same config
-    return _grid(settings, strategies, overrides, folder, options.jobs, options.cluster)
+    comparison, notes = assemble_comparison(settings, strategies, overrides, folder, options.jobs, options.cluster)
+    for note in notes:
+        say(note)
+    return comparison
 
 
 def _listed(text: str) -> "list[Node]":
@@ -200,36 +203,3 @@ def _seeds(text: str) -> str:
         wanted = f"a number of seeds, 1 to {_MOST_SEEDS}, or a list such as [3,4,5]"
         raise ConfigError(f"--seeds takes {wanted}, not {shortened(text)}")
     return str(list(range(count)))
-
-
-def stored_comparison(folder: Path, jobs: int, cluster: str | None) -> "Comparison":
-    """The comparison in a folder."""
-    from dal.config import settings_tree as tree
-
-    settings = tree.read(stored_config(folder))
-    strategies = settings.value.pop("strategies", None)
-    if strategies is None or not isinstance(strategies.value, dict):
-        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` resumes a run")
-    return _grid(settings, list(strategies.value.values()), tree.Override(), folder, jobs, cluster, stored=True)
-
-
-def _grid(
-    settings: "Node",
-    strategies: "Sequence[Node]",
-    overrides: "Override",
-    folder: Path,
-    jobs: int,
-    cluster: str | None,
-    *,
-    stored: bool = False,
-) -> "Comparison":
-    """The comparison. One experiment is built per strategy, so that errors are those of `dal run`."""
-    from dal.config.settings_tree import Node
-
-    experiments = []
-    for node in strategies:
-        one = Node({**settings.value, "strategy": node}, None, settings.place)
-        experiments.append(build_experiment(one, overrides, folder, stored=stored))
-    from dal.experiments.comparison import Comparison
-
-    return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs, cluster)

@@ -42,7 +42,7 @@ def estimate(arguments: list[str]) -> int:
     options = _options(arguments)
     with loading_packages(stderr=True):
         from dal.commands.accuracy_estimate import draw_check, read_check
-        from dal.commands.stored_model import find
+        from dal.experiments.stored_model import find
 
         place = find(options.folder, options.cell)
     return draw_check(place, options) if options.file is None else read_check(place, options)

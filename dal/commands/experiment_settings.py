@@ -1,12 +1,12 @@
-"""Experiments and sessions from config files and folders."""
+"""Experiments from a user's config files, and experiments and sessions of folders of `dal ask`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dal.commands.paths import check_folder, require_asked
 from dal.commands.terminal import say
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError
+from dal.experiments.stored_experiments import assemble, stored_experiment
 from dal.store.atomic_files import check_regular, named
 from dal.store.run_folder import FILES
 
@@ -39,76 +39,12 @@ def is_stored(config: Path) -> bool:
     return config.name == "config.yaml" and any((config.parent / name).exists() for name in _OF_RUNS)
 
 
-def stored_experiment(folder: Path) -> "Experiment":
-    """Build the experiment of a run folder. Its class paths may name only installed packages."""
-    from dal.config import settings_tree as tree
-
-    return build_experiment(tree.read(stored_config(folder)), tree.Override(), folder, stored=True)
-
-
 def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, stored: bool = False) -> "Experiment":
-    """Build an experiment from settings.
-
-    Args:
-        settings: the config.
-        overrides: options of the command line.
-        folder: the experiment's folder, unless the settings name one.
-        stored: whether the settings come from a run folder.
-    """
-    from dal.config import without_imports as static
-    from dal.config.kinds import KIND, check_kind
-    from dal.config.settings_tree import Node
-
-    if KIND in settings.value:
-        check_kind(settings.value[KIND])
-        settings = Node({key: node for key, node in settings.value.items() if key != KIND}, None, settings.place)
-    static.check(settings, overrides)
-    settings = _with_folder(settings, overrides, folder)
-    from dal.config.build import build
-    from dal.experiments.experiment import Experiment
-    from dal.session.checked_arguments import check_needs
-    from dal.strategies.candidates import as_candidates, check_candidates
-
-    experiment, notes = build(Experiment, settings, overrides, stored=stored)
-    if experiment.folder is not None and not experiment.folder.strip():
-        raise ConfigError(f"{settings.place}: folder is empty: name one, such as runs/first")
-    if max(experiment.seeds) >= 1 << 63:
-        largest = shortened(str(max(experiment.seeds)))
-        raise ConfigError(f"{settings.place}: seeds must be smaller than 2^63, got {largest}")
+    """Build an experiment from settings, and print the notes about it; arguments are those of `assemble`."""
+    experiment, notes = assemble(settings, overrides, folder, stored=stored)
     for note in notes:
         say(note)
-    if "transformers" in sys.modules:  # its progress bars for saved files would break up the run's own display
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-    for strategy in (experiment.strategy, experiment.baseline):
-        if strategy is not None:
-            check_needs(strategy, experiment.learner, multilabel=experiment.data.multilabel)
-    check_candidates(as_candidates(experiment.candidates), experiment.learner)
     return experiment
-
-
-def stored_config(folder: Path) -> Path:
-    """The config file of a folder.
-
-    Raises:
-        ConfigError: the folder or its config does not exist.
-    """
-    require_folder(folder)
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{named(folder)} is not a run folder: it has no config.yaml")
-    return folder / "config.yaml"
-
-
-def require_folder(folder: Path) -> None:
-    """Raise ConfigError unless the folder exists."""
-    try:
-        if folder.is_dir():
-            return
-        file = folder.exists()
-    except OSError as error:
-        raise ConfigError(f"{named(folder)} cannot be a folder: {error.strerror}") from error
-    raise ConfigError(f"{named(folder)} is a file, not a folder" if file else f"there is no folder {named(folder)}")
 
 
 def asked_experiment(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
@@ -164,15 +100,3 @@ def open_session(experiment: "Experiment", folder: Path, monitor: "Monitor | Non
 
     cell = Cell(folder.name, experiment.strategy, experiment.seeds[0])
     return experiment.session(cell, folder, simulated=False, monitor=SILENT if monitor is None else monitor)
-
-
-def _with_folder(settings: "Node", overrides: "Override", folder: Path) -> "Node":
-    """The settings, with `folder` as their folder unless they or the overrides name one."""
-    from dal.config.settings_tree import Node
-
-    given = overrides.inside.get("folder")
-    if given is not None and given.node is not None and not (given.node.raw or "").strip():
-        raise ConfigError("--folder is empty: name one, such as runs/first, or null to store nothing")
-    if given is None and (settings.value.get("folder") is None or settings.value["folder"].value is None):
-        return Node({**settings.value, "folder": Node(str(folder), str(folder), settings.place)}, None, settings.place)
-    return settings

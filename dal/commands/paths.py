@@ -2,27 +2,22 @@
 
 import argparse
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.config.kinds import ASKED, CELL, COMPARISON, KIND, RUN, check_kind
+from dal.config.kinds import ASKED, BEGUN, CELL, COMPARISON, RUN, kind_of
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
-from dal.store.run_folder import ENVIRONMENT, FILES, LABELS
+from dal.store.run_folder import FILES, LABELS
 from dal.store.sqlite_files import is_database
 
 if TYPE_CHECKING:
     from dal.experiments.experiment import Experiment
 
-#: Kind of a folder of version 0.1 that holds nothing but its config: it may belong to a run or to `dal ask`.
-BEGUN = "begun"
-
 _CONFIG = "config.yaml"
 _FOLDERS = {"model", "checks", "report", "logs"}
 _MAX_NAME = 255  # bytes, on all common file systems
-_CELL = re.compile(r".+-seed\d+")
 
 
 def path_of(text: str) -> Path:
@@ -51,28 +46,6 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{named(folder)} {what}")
     if not os.access(above, os.W_OK | os.X_OK):
         raise ConfigError(f"{named(folder)} cannot be written to: permission denied")
-
-
-def kind_of(folder: Path) -> str:
-    """Kind of a folder that has a config.yaml: given by the config, or by the contents for folders of version 0.1.
-
-    Raises:
-        ConfigError: the config cannot be read.
-    """
-    from dal.config import settings_tree as tree
-
-    config = tree.read(folder / _CONFIG).value
-    if KIND in config:
-        return check_kind(config[KIND])
-    if "strategies" in config:
-        return COMPARISON
-    if "seed" in config:
-        return CELL
-    if (folder / ENVIRONMENT).is_file() or any(
-        _CELL.fullmatch(each.name) and (each / _CONFIG).is_file() for each in folder.iterdir()
-    ):
-        return RUN
-    return ASKED if (folder / LABELS).is_file() else BEGUN
 
 
 def require_asked(folder: Path) -> None:

@@ -1,10 +1,10 @@
 """`dal report`: write the reports of folders."""
 
-from dal.commands.experiment_settings import require_folder
 from dal.commands.paths import path_of
 from dal.commands.terminal import Parser
 from dal.errors import DalError, DataError
 from dal.experiments.spinner import loading_packages
+from dal.experiments.stored_experiments import require_folder
 
 #: Largest number of failed folders whose errors are shown.
 _SHOWN = 5

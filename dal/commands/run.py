@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from dal.commands.experiment_settings import read_experiment, stored_experiment
+from dal.commands.experiment_settings import read_experiment
 from dal.commands.paths import check_folder, require_run
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
+from dal.experiments.stored_experiments import stored_experiment
 
 HELP = """\
 usage: dal run CONFIG [--key value ...]

@@ -89,6 +89,19 @@ def restricted_imports(allowed: Path | None = None) -> Iterator[None]:
         _folder = before
 
 
+@contextmanager
+def stored_config_imports() -> Iterator[None]:
+    """Context for reading a stored config from a program: class paths name installed packages or imported modules.
+
+    In a command of `dal`, its own restriction and `--allow-code` apply.
+    """
+    if _folder is not None:
+        yield
+        return
+    with restricted_imports():
+        yield
+
+
 def without_current_folder(path: Iterable[str]) -> list[str]:
     """The entries of an import path except the current folder and relative paths."""
     given = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")

@@ -73,8 +73,7 @@ def decide(
     right = (is_right(answers(held_logits, multilabel=multilabel), held_labels) & known).numpy()
     first = len(held_logits) // CALIBRATING
     # Fitted to other rows than those of the test, whose guarantee holds for a confidence chosen without them.
-    labeled = known[:first]
-    t = Temperature.fit(held_logits[:first][labeled], held_labels[:first][labeled]).value if labeled.any() else 1.0
+    t = fitted_temperature(held_logits, held_labels, known)
     sure = confidence(logits, t, multilabel=multilabel)
     held = confidence(held_logits, t, multilabel=multilabel).numpy()
     rest = len(held) - first
@@ -83,3 +82,16 @@ def decide(
     result = threshold(held[first:], right[first:], max_error, grid=grid, delta=delta)
     automatic = torch.zeros(len(sure), dtype=torch.bool) if result.threshold is None else sure >= result.threshold
     return Decisions(result, answers(logits, multilabel=multilabel), sure, automatic, t, first, rest)
+
+
+def fitted_temperature(logits: Tensor, labels: Tensor, known: Tensor) -> float:
+    """Temperature fitted to the first quarter of the held-out rows, as `decide` applies it; 1 if none has a label.
+
+    Args:
+        logits: (m, C) of held-out rows, in random order.
+        labels: (m,) int64; multi-label (m, C) bool.
+        known: (m,) bool, False for rows without a label.
+    """
+    first = len(logits) // CALIBRATING
+    labeled = known[:first]
+    return Temperature.fit(logits[:first][labeled], labels[:first][labeled]).value if labeled.any() else 1.0

@@ -43,7 +43,7 @@ def held_out_probs(
     if rows < 2:
         return torch.zeros(rows, classes, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool)
     targets = labels.double() if multilabel else F.one_hot(labels, classes).double()
-    fold = _folds(labels, min(folds, rows), seed)
+    fold = stratified_folds(labels, min(folds, rows), seed)
     weights = (fold != torch.arange(min(folds, rows))[:, None]).double()  # (K, L), 0 for held-out rows
     seen = (weights @ targets) > 0  # (K, C)
     mean, scale = TensorPrepared(points, ()).moments
@@ -67,7 +67,7 @@ def held_out_probs(
     return known.softmax(1), seen[fold].gather(1, labels[:, None]).squeeze(1)
 
 
-def _folds(labels: Tensor, count: int, seed: int) -> Tensor:
+def stratified_folds(labels: Tensor, count: int, seed: int) -> Tensor:
     """Assign the rows of each class in random order to the folds in turn, (L,) int64."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     stratum = torch.from_numpy(strata(labels))[shuffled]

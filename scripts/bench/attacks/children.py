@@ -25,7 +25,7 @@ PRELOADED = (
     "dal.report",
     "dal.config.build",
     "dal.config.without_imports",
-    "dal.commands.stored_model",
+    "dal.experiments.stored_model",
     "dal.commands.audit_report",
     "dal.commands.automatic_labeling",
     "dal.commands.accuracy_estimate",

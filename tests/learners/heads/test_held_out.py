@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from dal.evaluation import label_issues
-from dal.learners.heads.held_out import _folds, held_out_probs
+from dal.learners.heads.held_out import held_out_probs, stratified_folds
 from dal.learners.training.tensor_rows import TensorPrepared
 
 
@@ -14,7 +14,7 @@ def test_every_row_is_judged_by_the_head_of_the_other_folds_as_scikit_learn_fits
     assert bool(judged.all())
     mean, scale = TensorPrepared(points, ()).moments
     x = torch.nn.functional.pad(((points - mean) * scale).double(), (0, 1), value=1.0).numpy()
-    fold = _folds(labels, 4, 0)
+    fold = stratified_folds(labels, 4, 0)
     for number in range(4):
         inside = (fold == number).numpy()
         model = LogisticRegression(C=0.5, fit_intercept=False, tol=1e-8, max_iter=2000)
@@ -24,7 +24,7 @@ def test_every_row_is_judged_by_the_head_of_the_other_folds_as_scikit_learn_fits
 
 def test_folds_hold_every_class_alike():
     labels = torch.tensor([0] * 50 + [1] * 10 + [2] * 5)
-    fold = _folds(labels, 5, 7)
+    fold = stratified_folds(labels, 5, 7)
     for label, each in ((0, 10), (1, 2), (2, 1)):
         assert fold[labels == label].bincount(minlength=5).tolist() == [each] * 5
 

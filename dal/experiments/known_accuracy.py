@@ -1,0 +1,114 @@
+"""What is known about the accuracy of a stored model, in sentences, with the source of each figure."""
+
+import shlex
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dal.config.allowed_code import allow_option
+from dal.data.label_values import listing
+from dal.errors import LearnerError
+from dal.evaluation.binomial import lower_bound, upper_bound
+from dal.evaluation.confidence import answers, is_right
+from dal.evaluation.unbiased import accuracy
+from dal.experiments.held_out_labels import HeldOut, readers_of_validation
+from dal.learners.heads.held_out import stratified_folds
+from dal.outputs import closure
+from dal.store.accuracy_samples import AccuracySample, read_checks
+
+if TYPE_CHECKING:
+    from dal.experiments.stored_model import StoredModel
+
+#: Folds of the cross-validation, and the smallest number of labels for one.
+FOLDS, MIN_LABELS = 5, 10
+#: Longest fit in seconds that is repeated for each fold.
+MAX_FIT_SECONDS = 5.0
+
+
+def trust_of(model: "StoredModel") -> str:
+    """Two lines: the labels that the model was trained on, and the best available estimate of its accuracy.
+
+    The estimate is that of an answered sample of `dal estimate` about this model, else the accuracy on held-out labels,
+    else that of a sample about an earlier model, else of a cross-validation on the labels, if a fit takes seconds.
+    """
+    return "\n".join((_training(model), _accuracy(model)))
+
+
+def _training(model: "StoredModel") -> str:
+    session, place = model.session, f"{model.place.folder}: {type(model.session.learner).__name__}"
+    if not session.trains:
+        return f"{place} without any labels"
+    _, labels, weights = session.pool_state.training_set
+    proposed = "" if weights is None else f" and {len(session.weak_rows)} proposed labels"
+    counts = labels.sum(0) if model.multilabel else torch.bincount(labels, minlength=len(model.classes))
+    missing = [name for name, count in zip(model.classes, counts.tolist(), strict=True) if not count]
+    classes = f"no label for {listing(missing)}" if missing else "every class has a label"
+    return f"{place}, trained on {len(session.labels)} labels{proposed}; {classes}"
+
+
+def _accuracy(model: "StoredModel") -> str:
+    folder, event = model.place.folder, model.session.store.labels_event
+    measure = f"`{shlex.join(['dal', 'estimate', str(folder)])}{allow_option()}` measures it"
+    samples = [sample for sample in read_checks(folder) if sample.answered]
+    current = [sample for sample in samples if sample.event == event]
+    if current:
+        return _on_sample(current[-1], "of this model")
+    if model.held_out is not None:
+        return _on_held_out(model, model.held_out)
+    if samples:
+        return _on_sample(samples[-1], f"of an earlier model, with {samples[-1].labels} labels,")
+    right = _cross_validated(model)
+    if right is not None:
+        return (
+            f"accuracy {_with_interval(right)} by {FOLDS}-fold cross-validation on the {len(right)} labels; texts that "
+            f"a strategy selects tend to be harder than others, so it may be too low: {measure}"
+        )
+    return f"the accuracy is not known: {measure}"
+
+
+def _on_sample(sample: AccuracySample, which: str) -> str:
+    right = sample.right
+    result = accuracy(right, sample.probabilities[: len(right)], sample.population)
+    best = min(max(result.value, 0.0), 1.0)
+    return (
+        f"accuracy {best:.3f} (95 % interval {result.low:.3f} to {result.high:.3f}) {which} on the "
+        f"{sample.population} texts of the pool without a label, from {result.rows} answers to `dal estimate`"
+    )
+
+
+def _on_held_out(model: "StoredModel", held: HeldOut) -> str:
+    readers = readers_of_validation(model.place) if held.part == "validation" else ()
+    but = f"; {' and '.join(readers)} also used them, so it may be too high" if readers else ""
+    return f"accuracy {_with_interval(held.right)} on {len(held.labels)} rows of {held.what}{but}"
+
+
+def _with_interval(right: Tensor) -> str:
+    """Share of correct answers, with the 95 % interval of Clopper and Pearson."""
+    hits, rows = int(right.sum()), len(right)
+    low, high = lower_bound(hits, rows, 0.025), upper_bound(hits, rows, 0.025)
+    return f"{hits / rows:.3f} (95 % interval {low:.3f} to {high:.3f})"
+
+
+def _cross_validated(model: "StoredModel") -> Tensor | None:
+    """Whether models trained on the other folds are right on each label, (L,) bool; None if it was not done.
+
+    It is done for at least `MIN_LABELS` labels, none of them proposed, and for learners that are trained on labels in
+    seconds and without costs.
+    """
+    session, learner = model.session, model.session.learner
+    rows, labels = session.pool_state.labeled_set
+    if len(rows) < MIN_LABELS or len(session.weak_rows) or session.fit_seconds > MAX_FIT_SECONDS:
+        return None
+    if "logits" in closure(learner.label_free) or "dollars" in learner.provides:
+        return None
+    fold, right = stratified_folds(labels, FOLDS, session.seed), torch.zeros(len(rows), dtype=torch.bool)
+    for number in range(FOLDS):
+        train, test = fold != number, fold == number
+        try:
+            fitted = learner.fit(session.prepared, rows[train], labels[train], seed=session.seed, monitor=model.monitor)
+        except LearnerError:  # such as labels of a single class
+            return None
+        logits = fitted.outputs(session.prepared, rows[test], {"logits"}, exact=True, monitor=model.monitor).logits
+        right[test] = is_right(answers(logits.cpu(), multilabel=model.multilabel), labels[test])
+    return right

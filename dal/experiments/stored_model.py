@@ -1,0 +1,304 @@
+"""The latest model of a folder of `dal run`, `dal compare` or `dal ask`, loaded for the prediction of new texts."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from dal.config import allowed_code as importing
+from dal.config import settings_tree as tree
+from dal.config.class_names import suggestion
+from dal.config.kinds import ASKED, CELL, COMPARISON, kind_of
+from dal.data.columns import TextColumn, TextPairs
+from dal.data.rows import Rows
+from dal.errors import ConfigError, DataError, LearnerError, SessionError, shortened
+from dal.evaluation.automatic_labels import fitted_temperature
+from dal.evaluation.confidence import answers
+from dal.experiments.experiment import Experiment
+from dal.experiments.held_out_labels import HeldOut, find_held_out
+from dal.experiments.known_accuracy import trust_of
+from dal.experiments.results import Cell
+from dal.experiments.stored_experiments import assemble, stored_comparison, stored_config
+from dal.learner import SILENT, UNPARSED_SHARE, Monitor, Predictor, Prepared, recorded_outputs
+from dal.outputs import Outputs, closure
+from dal.session import Session
+from dal.store.run_folder import LABELS
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of a model for N texts.
+
+    Attributes:
+        classes: N class names, None where a language model's response could not be parsed; N lists of names when
+            multi-label.
+        confidence: (N,) float64, probability of the predicted class; when multi-label that of the least certain of the
+            C decisions.
+        probs: (N, C) float64, class probabilities, in the order of the model's classes.
+    """
+
+    classes: list[Any]
+    confidence: Tensor
+    probs: Tensor
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Location of a stored session, and what is needed to reopen it.
+
+    Attributes:
+        folder: folder of the session.
+        experiment: experiment of its config.
+        cell: strategy and seed.
+        simulated: whether it belongs to a run, rather than to `dal ask`.
+    """
+
+    folder: Path
+    experiment: Experiment
+    cell: Cell
+    simulated: bool
+
+
+class StoredModel:
+    """The model trained on the current labels of a session, to predict new texts. A context that closes its files.
+
+    It is the saved model where that is current, otherwise it is trained again. Probabilities are calibrated by the
+    temperature that `dal autolabel` uses, fitted to a quarter of the held-out labels; without any it is 1.
+
+    Args:
+        session: the reopened session.
+        place: location of the session.
+        monitor: progress of training and prediction.
+        prepared: prepared parts of the data, by name.
+
+    Example:
+        >>> from dal import load
+        >>> with load("runs/tickets") as model:  # doctest: +SKIP
+        ...     model.predict(["my parcel is late"]).classes
+        ['shipping']
+    """
+
+    def __init__(
+        self, session: Session, place: Place, monitor: Monitor = SILENT, prepared: dict[str, Prepared] | None = None
+    ) -> None:
+        self.session, self.place, self.monitor = session, place, monitor
+        self._prepared = {} if prepared is None else prepared
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the folder, so that other processes can use it."""
+        self.session.close()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the columns of `Predictions.probs`."""
+        return tuple(self.session.pool.classes)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a text may have several classes."""
+        return bool(self.session.pool.multilabel)
+
+    def predict(self, texts: "Sequence[str] | Sequence[tuple[str, str]] | TextColumn | TextPairs") -> Predictions:
+        """Predict the classes of N texts, or of N pairs of texts where the model was trained on pairs.
+
+        Args:
+            texts: a list, a column of a table, or any other sequence.
+
+        Raises:
+            DataError: these are not texts, or not pairs where the model needs pairs.
+            SessionError: nothing is labeled yet, and the learner cannot predict without labels.
+            LearnerError: a logit is not finite.
+        """
+        pool = self.session.pool
+        rows = Rows.from_inputs(texts, classes=pool.classes, multilabel=pool.multilabel, source="the texts")
+        if not len(rows):
+            none = torch.zeros(0, dtype=torch.float64)
+            return Predictions([], none, none.reshape(0, len(pool.classes)))
+        if isinstance(pool.inputs, TextPairs) and not isinstance(rows.inputs, TextPairs):
+            raise DataError("this model predicts pairs of texts: give a list of (str, str)")
+        if not isinstance(pool.inputs, TextPairs) and not isinstance(rows.inputs, TextColumn):
+            raise DataError("this model predicts texts: give a list of str")
+        predictor = self.predictor
+        names = recorded_outputs(_offered_by(predictor, self.session.learner.provides))
+        outputs = self._outputs(self.session.learner.prepare(rows), torch.arange(len(rows)), names)
+        logits = outputs.logits.double().cpu()
+        classes = pool.names_of(answers(logits, multilabel=pool.multilabel))
+        if UNPARSED_SHARE in outputs.names:
+            unparsed = (outputs[UNPARSED_SHARE] >= 1).tolist()
+            classes = [None if lost else name for name, lost in zip(classes, unparsed, strict=True)]
+        scaled = logits / self.temperature
+        probs = scaled.sigmoid() if pool.multilabel else scaled.softmax(-1)
+        confidence = torch.maximum(probs, 1 - probs).amin(-1) if pool.multilabel else probs.amax(-1)
+        return Predictions(classes, confidence, probs)
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """Labeled rows that the model was not trained on; None if there are none."""
+        return find_held_out(self)
+
+    @cached_property
+    def temperature(self) -> float:
+        """Divisor of the logits, fitted to a quarter of the held-out labels; 1 without any."""
+        held = self.held_out
+        return 1.0 if held is None else fitted_temperature(held.logits, held.labels, held.known)
+
+    @cached_property
+    def trust(self) -> str:
+        """How far the predictions can be trusted: the labels that the model was trained on, and its known accuracy.
+
+        One sentence on each of two lines.
+        """
+        return trust_of(self)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The trained model; without any labels an untrained one, where the learner can predict without labels.
+
+        Raises:
+            SessionError: nothing is labeled yet, and the learner cannot predict without labels.
+            LearnerError: the learner cannot be trained on these labels.
+        """
+        session = self.session
+        if session.trains:
+            return session.predictor
+        untrained = session.learner.untrained(session.prepared)
+        if "logits" not in closure(_offered_by(untrained, session.learner.label_free)):
+            folder, name = self.place.folder, shlex.quote(str(self.place.folder))
+            raise SessionError(
+                f"{folder}: nothing is labeled yet, and {type(session.learner).__name__} cannot predict without "
+                f"labels: ask for texts to label (dal ask {name}) and store the answers (dal tell {name} FILE)"
+            )
+        return untrained
+
+    def logits(self, part: str, rows: Tensor) -> Tensor:
+        """Logits of some rows of a part of the data, (n, C) float64, on the CPU, computed in full precision.
+
+        Args:
+            part: "pool", "validation" or "test".
+            rows: (n,) int64 row indices.
+
+        Raises:
+            SessionError: nothing is labeled yet, and the learner cannot predict without labels.
+            LearnerError: a logit is not finite.
+        """
+        if part not in self._prepared:
+            self._prepared[part] = self.session.learner.prepare(getattr(self.session.data, part))
+        logits: Tensor = self._outputs(self._prepared[part], rows).logits.double().cpu()
+        return logits
+
+    def _outputs(self, prepared: Prepared, rows: Tensor, more: frozenset[str] = frozenset()) -> Outputs:
+        """Logits and further outputs of some rows, in one pass."""
+        outputs = self.predictor.outputs(prepared, rows, {"logits"} | more, exact=True, monitor=self.monitor)
+        bad = int((~torch.isfinite(outputs.logits)).any(1).sum())
+        if bad:
+            raise LearnerError(
+                f"{self.place.folder}: the model's outputs are NaN or infinite for {bad} of {len(rows)} rows"
+            )
+        return outputs
+
+
+def load(folder: str | PathLike[str], cell: str | None = None) -> StoredModel:
+    """Load the latest model of a folder, to predict new texts. Close it, or use it as a context.
+
+    The config in the folder may name classes of installed packages, and of modules that the program has imported.
+
+    Args:
+        folder: folder of `dal ask`, `dal run` or `dal compare`, or of one cell of the last two.
+        cell: cell of a run or comparison, such as "Margin-seed0"; by default the first strategy with the first seed.
+
+    Raises:
+        ConfigError: there is no such folder or cell, or its config is invalid.
+        BusyError: another process works in the folder.
+        SessionError: the folder is damaged.
+    """
+    with importing.stored_config_imports():
+        return open_model(find(Path(folder), cell))
+
+
+def open_model(place: Place, monitor: Monitor = SILENT) -> StoredModel:
+    """Open the session of a place, and return its model. The caller closes it.
+
+    Raises:
+        BusyError: another process works in the folder.
+    """
+    prepared = dict[str, Prepared]()
+    session = place.experiment.session(
+        place.cell, place.folder, simulated=place.simulated, monitor=monitor, prepared=prepared
+    )
+    return StoredModel(session, place, monitor, prepared)
+
+
+def find(folder: Path, cell: str | None = None) -> Place:
+    """Locate the session of a folder of `dal ask`, of one cell, or of one cell of a run or comparison.
+
+    Args:
+        folder: the folder.
+        cell: cell of a run or comparison, such as "Margin-seed0"; by default the first strategy with the first seed.
+
+    Raises:
+        ConfigError: there is no session, it has no labels yet, or there is no cell of this name.
+    """
+    settings = tree.read(stored_config(folder))
+    kind = kind_of(folder)
+    if kind == COMPARISON:
+        comparison = stored_comparison(folder)
+        place = _of_run(folder, comparison.experiment, comparison.cells, cell)
+    elif kind == CELL:
+        seed = _seed(settings.value.pop("seed").value, folder)
+        experiment, _ = assemble(settings, tree.Override(), folder, stored=True)
+        place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
+        _refuse_cell(folder, cell)
+    else:
+        experiment, _ = assemble(settings, tree.Override(), folder, stored=True)
+        if kind == ASKED:
+            _refuse_cell(folder, cell)
+            place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)
+        else:
+            place = _of_run(folder, experiment, experiment.cells, cell)
+    if not (place.folder / LABELS).is_file():
+        raise ConfigError(
+            f"{place.folder} holds no answers yet, so there is no model: start the run, or use `dal ask` and `dal tell`"
+        )
+    return place
+
+
+def _of_run(folder: Path, experiment: Experiment, cells: list[Cell], name: str | None) -> Place:
+    known = {cell.name: cell for cell in cells}
+    if name is not None and name not in known:
+        hint = suggestion(shortened(name), known)
+        raise ConfigError(f"{folder} has no cell {shortened(name)!r}{hint}; cells are {', '.join(known)}")
+    cell = cells[0] if name is None else known[name]
+    return Place(folder / cell.name, experiment, cell, True)
+
+
+def _seed(value: object, folder: Path) -> int:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        return int(value)
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise ConfigError(f"{folder}/config.yaml: seed takes a whole number, not {shortened(repr(value))}")
+
+
+def _refuse_cell(folder: Path, cell: str | None) -> None:
+    if cell is not None:
+        raise ConfigError(f"--cell {shortened(cell)}: {folder} is itself one cell")
+
+
+def _offered_by(predictor: Predictor, declared: frozenset[str]) -> frozenset[str]:
+    """Raw outputs of a predictor: those that it names itself, else those that its learner declares."""
+    return frozenset(getattr(predictor, "provides", declared))
