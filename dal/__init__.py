@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
     from dal.experiments.experiment import Experiment
+    from dal.experiments.stored_model import load
     from dal.learner import Learner
     from dal.learners.committee_learner import CommitteeLearner
     from dal.learners.module_learner import ModuleLearner
@@ -94,6 +95,7 @@ _HOMES = {
     "TfidfLearner": "dal.learners.tfidf_learner",
     "TransformerLearner": "dal.learners.transformer_learner",
     "Verdict": "dal.stopping",
+    "load": "dal.experiments.stored_model",
 }
 
 __all__ = [
@@ -139,6 +141,7 @@ __all__ = [
     "TransformerLearner",
     "Verdict",
     "__version__",
+    "load",
 ]
 
 

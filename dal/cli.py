@@ -19,6 +19,7 @@ from dal.commands.error_lines import describe_failure
 from dal.commands.estimate import estimate
 from dal.commands.list import listing
 from dal.commands.llm import llm
+from dal.commands.predict import predict
 from dal.commands.report import report
 from dal.commands.run import run
 from dal.commands.tell import tell
@@ -40,6 +41,7 @@ Deep active learning for text classification: label the texts that improve the m
   dal audit FOLDER                        error rates and costs of the models of a Router
   dal autolabel FOLDER --max-error 0.05   label the remaining texts automatically, with an error guarantee
   dal estimate FOLDER -n 100 -o check.csv draw texts to estimate the model's accuracy without a test set
+  dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
   dal report FOLDER...                    write report.html of runs again, even while they are running
   dal list [strategies|learners|oracles|stopping|candidates|clients|metrics]
                                           list the installed parts
@@ -60,6 +62,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit,
     "autolabel": autolabel,
     "estimate": estimate,
+    "predict": predict,
     "report": report,
     "list": listing,
     "check": check,

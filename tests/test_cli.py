@@ -36,6 +36,8 @@ LIGHT = [
     ["ask", "--help"],
     ["autolabel", "--help"],
     ["estimate", "--help"],
+    ["predict", "--help"],
+    ["predict", "mine", "missing.csv"],
     ["autolabel", "runs", "--max-error", "5"],
     ["list"],
     ["list", "learners"],
@@ -67,7 +69,7 @@ def test_help_names_every_command(arguments: list[str], dal: Command) -> None:
     assert ended.code == 0
     assert all(
         f"dal {name}" in ended.out
-        for name in ("run", "ask", "tell", "autolabel", "estimate", "report", "list", "check")
+        for name in ("run", "ask", "tell", "autolabel", "estimate", "predict", "report", "list", "check")
     )
 
 
@@ -76,7 +78,7 @@ def test_help_of_run_explains_every_key(dal: Command) -> None:
     assert all(f"--{key} " in shown for key in ("data.path", "data.classes", "learner", "strategy", "seeds", "folder"))
 
 
-@pytest.mark.parametrize("command", ["tell", "autolabel", "estimate", "report", "list", "check"])
+@pytest.mark.parametrize("command", ["tell", "autolabel", "estimate", "predict", "report", "list", "check"])
 def test_every_command_has_help(command: str, dal: Command) -> None:
     ended = dal(command, "--help")
     assert ended.code == 0

@@ -141,6 +141,17 @@ resolved = [MarginOnceAccurate(accuracy=0.4).resolve(RoundState(metrics=metrics)
 assert [each.title for each in resolved] == ["Random", "Random", "Margin"]
 """
 
+PREDICTED = """
+import csv
+dal("run tickets.yaml --learner TfidfLearner")
+with open("new.csv", "w", newline="") as file:
+    csv.writer(file).writerows([["id", "body"], *([f"n{i}", text] for i, text in enumerate(list(reader.topics)[4:]))])
+"""
+PREDICTIONS = """
+lines = Path("predictions.csv").read_text(encoding="utf-8-sig").splitlines()
+assert len(lines) == len(reader.topics) - 3 and lines[0] == "id,class,confidence"
+reader.output += dal("predict runs/tickets new.csv")
+"""
 CHARGED = """
 client = "{AnthropicClient: {cap: 2.0, ledger: tickets}}"
 Path("tickets.yaml").write_text(Path("tickets.yaml").read_text() + f'''
@@ -194,6 +205,8 @@ EXTRAS = [
     Extra("docs/concepts.md", "Phases(first", "from dal import ClusterCenters, Margin, Phases"),
     Extra("docs/data.md", "delimiter", SEMICOLONS),
     Extra("docs/automation.md", "dal autolabel", TRAINED),
+    Extra("docs/predict.md", "dal predict", PREDICTED, PREDICTIONS),
+    Extra("docs/predict.md", "dal.load", after="assert len(found) == 2"),
     Extra("docs/automation.md", "risk_coverage", after="assert curve.area > 0 and 'at most 0.0' in reader.output"),
     Extra("docs/compare.md", "MyLogger", LOGGER),
     Extra(

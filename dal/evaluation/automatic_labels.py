@@ -11,6 +11,8 @@ from dal.evaluation.confidence import answers, confidence, is_right
 
 #: One in this many held-out rows calibrates the temperature and the first threshold; the others test the thresholds.
 CALIBRATING = 4
+#: Smallest number of these with a label from which a temperature is fitted.
+MIN_CALIBRATING = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,10 @@ def decide(
 
 
 def fitted_temperature(logits: Tensor, labels: Tensor, known: Tensor) -> float:
-    """Temperature fitted to the first quarter of the held-out rows, as `decide` applies it; 1 if none has a label.
+    """Temperature fitted to the first quarter of the held-out rows, as `decide` applies it.
+
+    It is 1 if fewer than `MIN_CALIBRATING` of them have a label: a few rows that are all right would drive it to its
+    lower limit, and all confidences to 1.
 
     Args:
         logits: (m, C) of held-out rows, in random order.
@@ -94,4 +99,5 @@ def fitted_temperature(logits: Tensor, labels: Tensor, known: Tensor) -> float:
     """
     first = len(logits) // CALIBRATING
     labeled = known[:first]
-    return Temperature.fit(logits[:first][labeled], labels[:first][labeled]).value if labeled.any() else 1.0
+    enough = int(labeled.sum()) >= MIN_CALIBRATING
+    return Temperature.fit(logits[:first][labeled], labels[:first][labeled]).value if enough else 1.0

@@ -79,12 +79,6 @@ class StoredModel:
         place: location of the session.
         monitor: progress of training and prediction.
         prepared: prepared parts of the data, by name.
-
-    Example:
-        >>> from dal import load
-        >>> with load("runs/tickets") as model:  # doctest: +SKIP
-        ...     model.predict(["my parcel is late"]).classes
-        ['shipping']
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dal.evaluation.automatic_labels import decide
+from dal.evaluation.automatic_labels import MIN_CALIBRATING, decide, fitted_temperature
 from dal.evaluation.confidence import confidence
 
 
@@ -81,3 +81,12 @@ def test_an_error_of_a_multilabel_row_is_any_wrong_decision() -> None:
     assert not found.automatic.any()
     assert decide(held, held, half, 0.6).automatic.all()
     assert found.answers.dtype == torch.bool
+
+
+def test_few_rows_that_are_all_right_fit_no_temperature() -> None:
+    held, _ = drawn(4 * MIN_CALIBRATING, 1)
+    labels = held.argmax(1)
+    assert fitted_temperature(held, labels, torch.ones(len(held), dtype=torch.bool)) < 0.1
+    one_declined = torch.arange(len(held)) > 0
+    assert fitted_temperature(held, labels, one_declined) == 1
+    assert decide(POOL, held[:40], labels[:40], 0.05).temperature == 1

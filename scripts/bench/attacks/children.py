@@ -29,6 +29,7 @@ PRELOADED = (
     "dal.commands.audit_report",
     "dal.commands.automatic_labeling",
     "dal.commands.accuracy_estimate",
+    "dal.commands.predicted_rows",
     "dal.commands.dry_run",
     "dal.experiments.executor",
     "dal.learners.tfidf_learner",

@@ -1,0 +1,79 @@
+"""`dal predict`: predict the rows of a file with a stored model."""
+
+import argparse
+import sys
+
+from dal.annotate.label_cells import cell_of
+from dal.annotate.sheet import check_classes
+from dal.commands.paths import check_sources, sources_of
+from dal.commands.terminal import escape_controls, say
+from dal.data import Rows, TextData
+from dal.data.csv_files import delimiter_of
+from dal.data.file_source import ColumnRequest
+from dal.data.load_table import read
+from dal.data.table_rows import split
+from dal.errors import printable
+from dal.experiments.console import Console, reading
+from dal.experiments.interrupts import interruptible
+from dal.experiments.stored_model import Place, Predictions, StoredModel, open_model
+from dal.store.spreadsheet import as_csv, write_csv
+
+
+def predict_file(place: Place, options: argparse.Namespace) -> int:
+    """Run `dal predict` and return the exit code."""
+    with interruptible(None) as check, Console(stderr=True) as reporter:
+        if options.output is not None:
+            check_sources(options.output, [options.file, *sources_of(place.experiment)])
+        reporter.stage(f"reading {printable(str(options.file))}")
+        rows = read_rows(place.experiment.data, options)
+        reporter.stage(reading(place.experiment.data))
+        with open_model(place, reporter.monitor(check)) as model:
+            check_classes(model.classes, multilabel=model.multilabel)
+            reporter.stage("loading the model")
+            predictions = model.predict(rows.inputs)
+            lines = model.trust.splitlines()
+            reporter.clear()
+            text = _csv(rows, predictions, model)
+    for line in lines:
+        say(line)
+    unparsed = sum(name is None for name in predictions.classes)
+    if unparsed:
+        say(f"{unparsed} of {len(predictions)} responses of the language model could not be parsed: no class is given")
+    if options.output is not None:
+        write_csv(options.output, text)
+        say(f"written: {options.output}")
+    else:
+        print(escape_controls(text) if sys.stdout.isatty() else text, end="")
+    return 0
+
+
+def read_rows(data: TextData, options: argparse.Namespace) -> Rows:
+    """Read the texts and ids of the file.
+
+    Args:
+        data: data of the experiment, which names the columns that the options do not.
+        options: `file`, and `text`, `id` and `delimiter` or None.
+
+    Raises:
+        DataError: the file cannot be read, or a column is missing.
+    """
+    path = str(options.file) if str(options.file) != "demo" else "./demo"  # `demo` would be the packaged demo
+    text, column = options.text or data.text, options.id or data.id or "id"
+    recipe = TextData(path, text=text, text_pair=data.text_pair, label=None, id=column, delimiter=options.delimiter)
+    hints = {text: "--text", column: "--id"} | ({} if data.text_pair is None else {data.text_pair: "the config"})
+    wanted = ColumnRequest(
+        texts=(text,) if data.text_pair is None else (text, data.text_pair),
+        others=(column,),
+        optional=frozenset() if options.id else frozenset({column}),
+        options=hints,
+        delimiter=delimiter_of(options.delimiter),
+    )
+    return split(recipe, read(path, wanted), None).pool
+
+
+def _csv(rows: Rows, predictions: Predictions, model: StoredModel) -> str:
+    """The CSV text of all rows, in the order of the file."""
+    lines: list[list[object]] = [["id", "class", "confidence"]]
+    for name, value, confidence in zip(rows.ids, predictions.classes, predictions.confidence.tolist(), strict=True):
+        lines.append([name, "" if value is None else cell_of(value, model.classes), confidence])
+    return as_csv(lines)
