@@ -61,6 +61,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cell")
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
+    for name in ("text", "id"):
+        if getattr(options, name) == "":
+            raise ConfigError(f"--{name} is empty: name a column of {options.file}")
     check_folder(options.folder)
     check_input(options.file)
     if options.output is not None:

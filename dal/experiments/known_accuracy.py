@@ -98,9 +98,12 @@ def _cross_validated(model: "StoredModel") -> Tensor | None:
     """
     session, learner = model.session, model.session.learner
     rows, labels = session.pool_state.labeled_set
-    if len(rows) < MIN_LABELS or len(session.weak_rows) or session.fit_seconds > MAX_FIT_SECONDS:
+    if len(rows) < MIN_LABELS or len(session.weak_rows):
         return None
     if "logits" in closure(learner.label_free) or "dollars" in learner.provides:
+        return None
+    _ = model.predictor  # loaded or fitted here, after which the time of its fit is known
+    if session.fit_seconds > MAX_FIT_SECONDS:
         return None
     fold, right = stratified_folds(labels, FOLDS, session.seed), torch.zeros(len(rows), dtype=torch.bool)
     for number in range(FOLDS):

@@ -130,7 +130,7 @@ class StoredModel:
         predictor = self.predictor
         names = recorded_outputs(_offered_by(predictor, self.session.learner.provides))
         outputs = self._outputs(self.session.learner.prepare(rows), torch.arange(len(rows)), names)
-        logits = outputs.logits.double().cpu()
+        logits = outputs.logits.cpu().double()
         classes = pool.names_of(answers(logits, multilabel=pool.multilabel))
         if UNPARSED_SHARE in outputs.names:
             unparsed = (outputs[UNPARSED_SHARE] >= 1).tolist()
@@ -192,7 +192,7 @@ class StoredModel:
         """
         if part not in self._prepared:
             self._prepared[part] = self.session.learner.prepare(getattr(self.session.data, part))
-        logits: Tensor = self._outputs(self._prepared[part], rows).logits.double().cpu()
+        logits: Tensor = self._outputs(self._prepared[part], rows).logits.cpu().double()
         return logits
 
     def _outputs(self, prepared: Prepared, rows: Tensor, more: frozenset[str] = frozenset()) -> Outputs:

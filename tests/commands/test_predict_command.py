@@ -240,6 +240,28 @@ def test_the_cap_of_a_language_model_holds(dal: Command, model: Server) -> None:
     assert not Path("out.csv").exists()
 
 
+def test_any_learner_whose_untrained_model_has_logits_predicts_without_labels(dal: Command) -> None:
+    """`WordLabeler` is no `LLMLearner`; it is wrong nowhere, and has no readable answer for some texts."""
+    dal.configured(pool=asking("{labelers.WordLabeler: {mute: 0.2}}"))
+    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 5, "-o", "todo.csv").code == 0
+    ended = dal("predict", "mine", "new.csv")
+    assert ended.code == 0, ended.err
+    found = [row["class"] for row in table(ended.out)]
+    truth = material.tickets(30, seed=7)[1]
+    assert 0 < found.count("") < 15
+    assert all(name in ("", label) for name, label in zip(found, truth, strict=True))
+
+
+def test_proposed_labels_that_the_model_was_trained_on_are_counted(dal: Command) -> None:
+    weak = "weak_labels: {labeler: {labelers.WordLabeler: {unsure: 0.3}}, rows: 60}\n"
+    dal.configured(pool=asking() + weak)
+    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 5, "-o", "todo.csv").code == 0
+    ended = dal("predict", "mine", "new.csv")
+    assert ended.code == 0, ended.err
+    assert re.search(r"trained on 0 labels and \d\d proposed labels; every class has a label$", ended.messages[0])
+    assert "the accuracy is not known" in ended.messages[1]
+
+
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -356,8 +378,14 @@ def test_files_that_cannot_be_read_are_refused(words: Command) -> None:
     check_refused(words("predict", "mine", "broken.parquet"), "is not a whole Parquet file")
     check_refused(words("predict", "mine", "new.csv", "--text", "body"), "no column 'body'", "--text says")
     check_refused(words("predict", "mine", "new.csv", "--id", "key"), "no column 'key'", "--id says")
+    check_refused(words("predict", "mine", "new.csv", "--text", ""), "--text is empty")
     check_refused(words("predict", "mine", "new.csv", "--delimiter", "ab"), "delimiter: 'ab' separates no cells")
     check_refused(words("predict", "mine"), "the following arguments are required: file", "dal predict --help")
+
+
+def test_data_of_the_folder_that_is_gone_is_named(words: Command) -> None:
+    Path("tickets.csv").rename("elsewhere.csv")
+    check_refused(words("predict", "mine", "new.csv"), "tickets.csv does not exist")
 
 
 def test_outputs_that_would_destroy_something_are_refused(words: Command) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import material
 import pytest
 import torch
-from command import Command, asking, read_rows, running, write_tickets
+from command import Command, asking, fill, read_rows, running, write_tickets
 
 import dal
 from dal.config import allowed_code
 from dal.errors import BusyError, ConfigError, DataError, SessionError
+from dal.experiments import known_accuracy
 
 TEXTS = ["my parcel is late", "the invoice is wrong", "my parcel is late"]
 
@@ -109,6 +110,18 @@ def test_folders_without_a_model_are_refused(run: Command) -> None:
     assert run("ask", "mine", "--config", "pool.yaml", "-n", 5, "-o", "todo.csv").code == 0
     with dal.load("mine") as model, pytest.raises(SessionError, match="nothing is labeled yet"):
         model.predict(TEXTS)
+
+
+def test_slow_learners_are_not_cross_validated(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("ask", "mine", "--config", "pool.yaml", "-n", 30, "-o", "todo.csv").code == 0
+    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
+    fill(Path("todo.csv"), [truth[row["id"]] for row in read_rows("todo.csv")])
+    assert run("tell", "mine", "todo.csv").code == 0
+    with dal.load("mine") as model:
+        assert "by 5-fold cross-validation on the 30 labels" in model.trust
+    monkeypatch.setattr(known_accuracy, "MAX_FIT_SECONDS", 0.0)
+    with dal.load("mine") as model:
+        assert model.trust.endswith("the accuracy is not known: `dal estimate mine` measures it")
 
 
 LEARNER = """

@@ -89,7 +89,7 @@ def test_at_least_500_bad_inputs_have_titles_of_their_own(attacks: None) -> None
     from attacks.inputs import chosen
 
     assert len({case.title for case in chosen(600)}) == 600
-    assert len({case.command for case in chosen(600)}) == 12
+    assert len({case.command for case in chosen(600)}) == 13
 
 
 def test_a_number_names_a_mutation(attacks: None) -> None:

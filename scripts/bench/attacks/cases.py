@@ -70,6 +70,7 @@ COMMANDS = {
     "audit": ("audit", "audited"),
     "autolabel": ("autolabel", "mine", "--max-error", "0.1"),
     "estimate": ("estimate", "mine"),
+    "predict": ("predict", "mine", "pool.csv"),
     "report": ("report", "ran"),
     "list": ("list", "strategies"),
     "check": ("check", "Margin"),
@@ -80,6 +81,7 @@ NEEDS = {
     "tell": ("mine",),
     "autolabel": ("mine",),
     "estimate": ("mine",),
+    "predict": ("mine",),
     "audit": ("audited",),
     "report": ("ran",),
     "llm preview": ("llm.yaml",),
@@ -222,6 +224,10 @@ READ = {
         "FOLDER": lambda path: ("estimate", path),
         "FILE": lambda path: ("estimate", "mine", path),
     },
+    "predict": {
+        "FOLDER": lambda path: ("predict", path, "pool.csv"),
+        "FILE": lambda path: ("predict", "mine", path),
+    },
     "report": {"FOLDER": lambda path: ("report", path)},
     "llm preview": {"CONFIG": lambda path: ("llm", "preview", path)},
     "check": {"NAME": lambda path: ("check", path)},
@@ -239,6 +245,7 @@ WRITTEN = {
     "audit": {"--merge": lambda path: ("audit", "audited", "--merge", path)},
     "autolabel": {"-o": lambda path: ("autolabel", "mine", "--max-error", "0.5", "-o", path, "--force")},
     "estimate": {"-o": lambda path: ("estimate", "mine", "-o", path, "--force")},
+    "predict": {"-o": lambda path: ("predict", "mine", "pool.csv", "-o", path, "--force")},
 }
 #: A device is no data, a folder is no file; a name that is odd but possible may be written.
 _MUST_FAIL = {
@@ -395,10 +402,14 @@ def _names() -> Iterator[Case]:
                 codes = EITHER if what in {"null", "empty object", "a list", "empty", "deep and closed"} else REFUSED
                 own = "this folder" in what
                 yield Case(command, "names", f"{words[-1]} is {what}", (*words, value), codes=codes, imports=own)
-    for command, words in {"autolabel": ("autolabel", "mine"), "estimate": ("estimate", "mine")}.items():
-        more = ("--max-error", "0.1") if command == "autolabel" else ()
+    for command in ("autolabel", "estimate", "predict"):
         for what in ("empty", "unknown", "a path", "a million", "an escape", "NUL", "not UTF-8"):
-            yield Case(command, "names", f"--cell is {what}", (*words, *more, "--cell", NAMES[what]), ("mine",))
+            arguments = (*COMMANDS[command], "--cell", NAMES[what])
+            yield Case(command, "names", f"--cell is {what}", arguments, ("mine",))
+    for option in ("--text", "--id", "--delimiter"):
+        for what in ("empty", "unknown", "a million", "an escape", "NUL", "not UTF-8", "a list"):
+            arguments = (*COMMANDS["predict"], option, NAMES[what])
+            yield Case("predict", "names", f"{option} is {what}", arguments, ("mine",), codes=EITHER)
     for what in ("empty", "unknown", "a million", "an escape", "NUL", "not UTF-8", "full-width"):
         yield Case("list", "names", f"KIND is {what}", ("list", NAMES[what]))
         yield Case("llm preview", "names", f"word is {what}", ("llm", NAMES[what]))
