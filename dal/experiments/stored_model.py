@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -119,7 +119,12 @@ class StoredModel:
             LearnerError: a logit is not finite.
         """
         pool = self.session.pool
-        rows = Rows.from_inputs(texts, classes=pool.classes, multilabel=pool.multilabel, source="the texts")
+        given = Rows.from_inputs(texts, source="the texts")
+        # Everything that a learner may read of the classes, such as their descriptions, is that of the pool.
+        shape, blank = (len(given), *pool.labels.shape[1:]), False if pool.multilabel else -1
+        labels = pool.labels.new_full(shape, blank)
+        columns = {"inputs": given.inputs, "ids": given.ids, "labels": labels, "known": given.known, "groups": None}
+        rows = replace(pool, **columns, source=given.source)
         if not len(rows):
             none = torch.zeros(0, dtype=torch.float64)
             return Predictions([], none, none.reshape(0, len(pool.classes)))

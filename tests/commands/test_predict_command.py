@@ -204,7 +204,8 @@ def model(dal: Command, server: Server, tmp_path: Path) -> Server:
     server.forms["/v1/messages"] = reply
     settings = f"base_url: {server.url}, cache: {tmp_path / 'replies.db'}, cap: 1.0, retries: 0"
     dal.configured(pool=asking(f"{{LLMLearner: {{client: {{AnthropicClient: {{{settings}}}}}}}}}"))
-    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 5, "-o", "todo.csv").code == 0
+    given = ("--data.descriptions", "{billing: invoices and refunds}")
+    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 5, "-o", "todo.csv", *given).code == 0
     assert not server.hits
     return server
 
@@ -225,6 +226,7 @@ def test_a_language_model_predicts_without_labels_and_each_text_is_bought_once(d
     assert "dal: the accuracy is not known: `dal estimate mine` measures it" in ended.messages
     assert f"{sum(lost)} of 30 responses of the language model could not be parsed" in ended.messages[-1]
     assert len(model.hits) == len(set(texts))
+    assert "- billing: invoices and refunds\n" in model.hits[0].body["system"][0]["text"]
     assert dal("predict", "mine", "new.csv").out == ended.out
     assert len(model.hits) == len(set(texts))
 

@@ -127,9 +127,13 @@ def test_slow_learners_are_not_cross_validated(run: Command, monkeypatch: pytest
 LEARNER = """
 from dal import TfidfLearner
 
+PREPARED = []
+
 
 class Words(TfidfLearner):
-    pass
+    def prepare(self, data):
+        PREPARED.append(data)
+        return super().prepare(data)
 """
 
 
@@ -138,8 +142,8 @@ def test_config_names_code_that_the_program_has_imported_and_no_other(
 ) -> None:
     """The current folder is on the import path of an interactive Python, and may be a stranger's."""
     Path("own_words.py").write_text(LEARNER)
-    learner = "{class_path: own_words.Words}"
-    assert run("run", "run.yaml", "--folder", "own", "--learner", learner, "--baseline", "null").code == 0
+    given = ("--learner", "{class_path: own_words.Words}", "--data.descriptions", "{billing: invoices and refunds}")
+    assert run("run", "run.yaml", "--folder", "own", *given, "--baseline", "null").code == 0
     monkeypatch.syspath_prepend("")
     before = list(sys.path)
     with pytest.raises(ConfigError, match=r"own_words\.Words is not in an installed package"):
@@ -151,4 +155,8 @@ def test_config_names_code_that_the_program_has_imported_and_no_other(
     with dal.load("own") as model:
         assert type(model.session.learner) is own_words.Words
         assert len(model.predict(TEXTS)) == 3
+        pool, [new] = model.session.pool, [rows for rows in own_words.PREPARED if len(rows) == 3]
+    assert (new.texts(), new.classes, new.described) == (TEXTS, pool.classes, pool.described)
+    assert ("invoices and refunds",) in new.described
+    assert not new.known.any()
     del sys.modules["own_words"]
