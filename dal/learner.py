@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -43,10 +43,13 @@ class Predictor(ABC):
         unparsed_responses: verbatim responses of a text-generating model that could not be parsed, keyed by the index
             of the row in the last pass. Such a model also provides `UNPARSED_SHARE` from the same pass; each round's
             record and the report show that share.
+        training_notes: what the fit chose by itself, as JSON values: stored in each round's record as `training`. The
+            value of "text" is a line for the console.
     """
 
     approximate: bool = False
     unparsed_responses: Mapping[int, str] = MappingProxyType({})
+    training_notes: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def outputs(
@@ -88,6 +91,7 @@ class Learner(ABC):
         has_unknown_class: whether `mc_logits` may have one extra column, for samples without an answer.
         reads_descriptions: whether the model depends on the descriptions of the classes, `descriptions` and `described`
             of the rows that `prepare` gets. Commands then say which classes still need one.
+        earlier_values: values of options, None, that the config of a folder lacks because it is older than they are.
     """
 
     provides = frozenset()  # type: ignore[var-annotated]
@@ -95,6 +99,7 @@ class Learner(ABC):
     has_unknown_class = False
     reads_descriptions = False
     advice = ""
+    earlier_values: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Accept the attribute `unknown` of version 0.1 as `has_unknown_class`, with a warning."""

@@ -136,6 +136,8 @@ class _Resolver:
                 default = None if parameter.default is parameter.empty else parameter.default
                 arguments[name] = self.value(annotation, inner, over, inner_path, default)
                 self._check(annotation, arguments[name], over.node or inner or over.first(), inner_path)
+            elif self.stored and name in getattr(cls, "earlier_values", {}):
+                arguments[name] = cls.earlier_values[name]  # the folder's config is older than the option
             elif is_factory(annotation) and parameter.default is expected_class(annotation):
                 # A stored config describes the default of a factory as it describes any other factory.
                 arguments[name] = self.chosen(annotation, None, NOTHING, inner_path, None)

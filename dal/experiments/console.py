@@ -89,7 +89,7 @@ class Console(Quiet):
         # In a notebook rich would also make an output of its own of every line.
         terminal = None if (sys.stderr if stderr else sys.stdout).isatty() else False
         self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False, force_terminal=terminal)
-        self._reason = self._stage = ""
+        self._reason = self._note = self._stage = ""
         self._metric = "accuracy"
         self._spinner: Spinner | None = None
         self.heartbeat = None if draws(self._console) else Heartbeat(self._print)
@@ -175,7 +175,7 @@ class Console(Quiet):
 
     def cell(self, name: str, seed: int) -> None:
         """Print the column headers of the table."""
-        self._reason = ""
+        self._reason = self._note = ""
         from rich.text import Text
 
         stage = f"{_plain(name)}, seed {seed}"
@@ -199,6 +199,10 @@ class Console(Quiet):
         if reason.split(":")[0] != self._reason:
             self._reason = reason.split(":")[0]
             self.say(f"  {reason}")
+        note = str(line.get("training", {}).get("text") or "")
+        if note.split("(")[0] != self._note:
+            self._note = note.split("(")[0]
+            self.say(f"  {note}")
         stopping = line.get("stopping", {})
         if stopping.get("stop"):
             self.say(f"stopped: {stopping['text']}")

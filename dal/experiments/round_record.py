@@ -80,6 +80,7 @@ class RoundLines:
         session, state = self.session, self.session.state
         predictor = session.predictor  # fitted first, so that `fit_seconds` is complete
         figures = complete_metrics(session.evaluate()) if session.can_evaluate else {}
+        notes = dict(predictor.training_notes)
         del predictor
         return {
             "round": round,
@@ -98,7 +99,7 @@ class RoundLines:
             "notes": {} if batch is None else {name: _finite(value) for name, value in batch.notes.items()},
             "near_duplicates": 0.0 if batch is None else batch.near_duplicates,
             "class_counts": list(state.per_class),
-        }
+        } | ({"training": notes} if notes else {})
 
 
 def _finite(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """Pure tensor functions without state, files or progress bars; usable on their own, on tensors on any device."""
 
 from dal.functional.central import central_rows
+from dal.functional.class_shares import logit_adjustment, share_thresholds
 from dal.functional.clustering import Clusters, distinct_medoids, kmeans, medoids
 from dal.functional.consistency import inconsistency
 from dal.functional.contrast import falcun, neighbor_divergence
@@ -59,6 +60,7 @@ __all__ = [
     "kmeans_plusplus",
     "least_confidence",
     "lightweight_coreset_distribution",
+    "logit_adjustment",
     "margin",
     "max_coverage",
     "max_herding",
@@ -71,6 +73,7 @@ __all__ = [
     "pure_radius",
     "round_robin",
     "separate",
+    "share_thresholds",
     "top",
     "typicality",
 ]

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,10 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
+from dal.functional.class_shares import logit_adjustment, share_thresholds
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learners.heads.described_head import choose_strength, class_directions
 from dal.learners.heads.head_posteriors import (
+    Bootstrap,
     DrawnBy,
     Draws,
     Posterior,
@@ -36,6 +41,13 @@ from dal.outputs import Outputs
 from dal.store.atomic_files import replacing
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
+_THRESHOLD_ROWS = 20_000  # rows whose logits decide the thresholds of classes
+
+#: Score that the decisions of a head aim at.
+Objective = Literal["accuracy", "macro_f1", "balanced_accuracy", "log_loss"]
+
+#: Strength of the logit adjustment by objective, chosen leaving one of seven data sets out (docs/objectives.md).
+_ADJUSTMENT: Mapping[Objective, float] = {"accuracy": 0.5, "macro_f1": 0.75, "balanced_accuracy": 1.0, "log_loss": 0.0}
 
 #: Outputs of a probe before and after fitting.
 _EMBEDDINGS = frozenset({"embeddings"})
@@ -46,9 +58,10 @@ _TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 class LinearHead:
     """Linear classifier on standardised vectors, with a posterior over its weights.
 
-    features = (embeddings - mean) * scale; logits = features @ weight.T + bias. The posterior is over [weight | bias].
+    features = (embeddings - mean) * scale, divided by their norm if `normalized`; logits = features @ weight.T + bias.
+    The posterior is over [weight | bias].
 
-    Shapes: mean and scale (D,), weight (C, D), bias (C,).
+    Shapes: mean and scale (D,), weight (C, D), bias (C,), normalized () bool.
     """
 
     mean: Tensor
@@ -56,10 +69,12 @@ class LinearHead:
     weight: Tensor
     bias: Tensor
     posterior: Posterior
+    normalized: Tensor = field(default_factory=lambda: torch.tensor(False))
 
     def features(self, embeddings: Tensor) -> Tensor:
         """Standardise embeddings (N, D) for the linear layer."""
-        return (embeddings - self.mean) * self.scale
+        centred = (embeddings - self.mean) * self.scale
+        return F.normalize(centred, dim=-1) if bool(self.normalized) else centred
 
     def logits(self, features: Tensor) -> Tensor:
         """Return logits (N, C) of features (N, D)."""
@@ -94,10 +109,13 @@ def fit_linear_head(
     posterior: DrawnBy = "laplace",
     samples: int = 0,
     seed: int = 0,
+    normalized: bool = False,
+    prior_mean: Tensor | None = None,
 ) -> LinearHead:
     """Fit logistic regression with an L2 penalty (one-vs-rest when multi-label) by L-BFGS in float64.
 
-    Minimises sum_i w_i loss_i + l2/2 |[weight | bias]|^2. The objective is strictly convex, so the solution is unique.
+    Minimises sum_i w_i loss_i + l2/2 |[weight | bias] - [prior_mean | 0]|^2. The objective is strictly convex, so the
+    solution is unique.
 
     Args:
         embeddings: (L, D).
@@ -108,9 +126,16 @@ def fit_linear_head(
         multilabel: whether rows may have several classes.
         posterior: "laplace" or "bootstrap", see `ProbeLearner`.
         samples, seed: number and seed of the resamples; used by "bootstrap" only.
+        normalized: whether standardised embeddings are divided by their norm.
+        prior_mean: (C, D), mean of the prior of the weights; None for zeros.
     """
-    features = F.pad(((embeddings - mean) * scale).double(), (0, 1), value=1.0)  # (L, D + 1), the bias last
-    solution = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel)[0]  # (C, D + 1)
+    standardised = (embeddings - mean) * scale
+    standardised = F.normalize(standardised, dim=1) if normalized else standardised
+    features = F.pad(standardised.double(), (0, 1), value=1.0)  # (L, D + 1), the bias last
+    with_bias = None if prior_mean is None else F.pad(prior_mean.double(), (0, 1))
+    solution = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel, prior_mean=with_bias)[
+        0
+    ]  # (C, D + 1)
     fitted = fit_posterior(
         features,
         features @ solution.T,
@@ -122,10 +147,19 @@ def fit_linear_head(
         seed=seed,
         multilabel=multilabel,
         start=solution,
+        prior_mean=with_bias,
     )
     # float32 suffices for predictions; float64 is for the fit, whose gradients become small differences.
     weight, bias = solution[:, :-1].float().contiguous(), solution[:, -1].float().contiguous()
-    return LinearHead(mean, scale, weight, bias, fitted)
+    return LinearHead(mean, scale, weight, bias, fitted, torch.tensor(normalized))
+
+
+def shifted(head: LinearHead, shift: Tensor) -> LinearHead:
+    """The head with a shift (C,) of its logits, and of those of its samples, folded into the bias."""
+    posterior = head.posterior
+    if isinstance(posterior, Bootstrap):  # samples of a Laplace posterior are deviations from the trained layer
+        posterior = replace(posterior, bias=posterior.bias + shift)
+    return replace(head, bias=head.bias + shift, posterior=posterior)
 
 
 class ProbePredictor(Predictor):
@@ -139,8 +173,10 @@ class ProbePredictor(Predictor):
         multilabel: bool,
         samples: int,
         surprisal: Surprisal | None = None,
+        training_notes: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.head = head
+        self.training_notes = training_notes
         self._embedder, self._surprisal = embedder, surprisal
         self.classes = classes
         self.multilabel = multilabel
@@ -195,6 +231,7 @@ class ProbePredictor(Predictor):
                 target / "head.safetensors",
             )
             facts = {"classes": list(self.classes), "multilabel": self.multilabel, "samples": self.samples}
+            facts |= {"training_notes": dict(self.training_notes)} if self.training_notes else {}
             (target / "probe.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
@@ -202,6 +239,7 @@ def _shapes(names: set[str]) -> dict[str, str]:
     """The dimensions of the tensors of a head, by name."""
     inner = {name.removeprefix("posterior.") for name in names if name.startswith("posterior.")}
     own = {"mean": "D", "scale": "D", "weight": "C D", "bias": "C"}
+    own |= {"normalized": ""} if "normalized" in names else {}  # heads of version 0.1 have none
     return own | {f"posterior.{name}": dimensions for name, dimensions in posterior_shapes(inner).items()}
 
 
@@ -268,10 +306,19 @@ class ProbeLearner(Learner):
     approximation of the posterior over the weights, or logistic regressions on bootstrap resamples of the labels. Each
     sample is one function of all rows, so they are provided as `joint_mc_logits` as well.
 
+    On texts, the head "adjusted" learns from more than the labels: embeddings are centred and divided by their norm;
+    the embeddings of the class descriptions (`data.descriptions`, by default the readable class names) are the mean of
+    the prior of the weights, with the strength that predicts held-out labels best, or none; and the shares of the
+    classes among the labels are adjusted as the objective wants it: partly taken out of the decisions (single-label),
+    or reached by thresholds for each class (multi-label). All of it is folded into the weights and the bias.
+
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
         max_length: maximum number of tokens per text; longer texts are truncated.
         l2: strength of the penalty on features of mean squared norm 1, which is the prior precision of the weights.
+        head: "adjusted", see above; None for the head of version 0.1, which has none of it, as vectors have.
+        descriptions: strength of the class descriptions, 0 for none; None chooses it by cross-validation.
+        objective: score that the decisions aim at; None for the accuracy.
         class_weights: "balanced" gives every class the same total weight; None weights rows equally.
         samples: number K of posterior samples.
         posterior: "laplace" draws from a Gaussian around the weights, in closed form; "bootstrap" fits K heads on
@@ -284,6 +331,9 @@ class ProbeLearner(Learner):
     model: str | None = "sentence-transformers/all-MiniLM-L6-v2"
     max_length: int = 128
     l2: float = 0.1
+    head: Literal["adjusted"] | None = "adjusted"
+    descriptions: float | None = None
+    objective: Objective | None = None
     class_weights: Literal["balanced"] | None = None
     samples: int = DEFAULT_SAMPLES
     posterior: DrawnBy = "laplace"
@@ -292,6 +342,7 @@ class ProbeLearner(Learner):
     device: str = "auto"
 
     advice = "Seconds per round on a CPU; good embeddings decide how far it gets."
+    earlier_values = MappingProxyType({"head": None})
 
     def __post_init__(self) -> None:
         check_encoder(self)
@@ -299,6 +350,14 @@ class ProbeLearner(Learner):
         options.number("l2", above=0)
         options.whole("samples", least=2)
         options.one_of("posterior", get_args(DrawnBy))
+        options.one_of("head", ("adjusted", None))
+        options.number("descriptions", least=0, optional=True)
+        options.one_of("objective", (*get_args(Objective), None))
+
+    @property
+    def reads_descriptions(self) -> bool:  # type: ignore[override]
+        """Whether the head reads the descriptions of the classes."""
+        return self.head is not None and self.model is not None and self.descriptions != 0
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
@@ -315,7 +374,14 @@ class ProbeLearner(Learner):
 
         Embeddings (N, D) are computed, or read from the cache, when first needed.
         """
-        return prepare_vectors(data, self.model, self.max_length)
+        prepared = prepare_vectors(data, self.model, self.max_length)
+        if self.reads_descriptions and isinstance(prepared, TextPrepared) and self.model is not None:
+            texts = [(text, code) for code, given in enumerate(data.descriptions) for text in given]
+            if texts:
+                rows = Rows.from_inputs([text for text, _ in texts], classes=data.classes)
+                tokens = prepare_texts(rows, self.model, self.max_length)
+                prepared.described = tokens, torch.tensor([code for _, code in texts])
+        return prepared
 
     def check_rows(self, data: Any) -> None:
         """Raise ConfigError or DataError if there is no encoder and the rows are not vectors."""
@@ -337,11 +403,22 @@ class ProbeLearner(Learner):
         """Fit the head to the labeled rows."""
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
         vectors = embedded(data, self._embedder(), monitor)
+        embeddings = vectors.inputs[rows.cpu()].float()
+        weighted = row_weights(targets, weights, self.class_weights, data.multilabel)
         mean, scale = vectors.moments  # of all rows: those of a few labeled rows would change in every round
+        prior_mean, notes = None, dict[str, Any]()
+        adjusted = self.head is not None and self.model is not None
+        if adjusted:
+            # The length of a row says little about its class, and the scale of a coordinate less than on features
+            # that are standardised for their own sake: directions from the centre are compared.
+            scale = torch.ones_like(scale)
+            directions = self._directions(data, mean, monitor)
+            if directions is not None:
+                prior_mean, notes = self._prior_mean(embeddings - mean, targets, weighted, directions, data.multilabel)
         head = fit_linear_head(
-            vectors.inputs[rows.cpu()].float(),
+            embeddings,
             targets,
-            row_weights(targets, weights, self.class_weights, data.multilabel),
+            weighted,
             mean=mean,
             scale=scale,
             l2=self.l2,
@@ -349,8 +426,43 @@ class ProbeLearner(Learner):
             posterior=self.posterior,
             samples=self.samples,
             seed=seed,
+            normalized=adjusted,
+            prior_mean=prior_mean,
         )
-        return self._predictor(head, data)
+        if adjusted and self.objective != "log_loss":
+            head = shifted(head, self._shift(head, targets, weighted, vectors, data.multilabel))
+        return self._predictor(head, data, notes)
+
+    def _directions(self, data: Prepared, mean: Tensor, monitor: Monitor) -> Tensor | None:
+        """Directions (C, D) of the class descriptions; None without any."""
+        if not isinstance(data, TextPrepared) or data.described is None:
+            return None
+        texts, classes = data.described
+        vectors = F.normalize(embedded(texts, self._embedder(), monitor).inputs.float() - mean, dim=1)
+        return class_directions(vectors, classes, len(data.classes), multilabel=data.multilabel)
+
+    def _prior_mean(
+        self, centred: Tensor, targets: Tensor, weights: Tensor, directions: Tensor, multilabel: bool
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Mean (C, D) of the prior of the weights, and a note about the choice of its strength."""
+        if self.descriptions is not None:
+            strength, text = self.descriptions, f"class descriptions at the given strength {self.descriptions:g}"
+        else:
+            features = F.pad(F.normalize(centred, dim=1), (0, 1), value=1.0)
+            choice = choose_strength(features, targets, weights, directions, penalty=self.l2, multilabel=multilabel)
+            strength, text = choice.strength, choice.text
+        return strength * directions, {"descriptions": strength, "text": text}
+
+    def _shift(
+        self, head: LinearHead, targets: Tensor, weights: Tensor, vectors: TensorPrepared, multilabel: bool
+    ) -> Tensor:
+        """Shift (C,) of the logits for the objective."""
+        counts = (weights[:, None] * targets).sum(0)
+        if not multilabel:
+            return logit_adjustment(counts, _ADJUSTMENT[self.objective or "accuracy"])
+        rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
+        logits = head.logits(head.features(vectors.inputs[rows].float()))
+        return -share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1))
 
     def untrained(self, data: Prepared) -> ProbePredictor:
         """Return a predictor of the label-free outputs."""
@@ -362,15 +474,22 @@ class ProbeLearner(Learner):
         Raises:
             LearnerError: the head was trained for different classes, or a file is damaged.
         """
-        read_class_facts(folder, "probe.json", data)
+        facts = read_class_facts(folder, "probe.json", data)
         sizes = {"C": len(data.classes)}
         if isinstance(data, TensorPrepared):
             sizes["D"] = data.inputs.shape[1]
-        return self._predictor(LinearHead.of(read_tensors(folder, "head.safetensors", _shapes, sizes)), data)
+        notes = facts.get("training_notes", {})
+        if not isinstance(notes, dict):
+            raise LearnerError(f"{folder}/probe.json is damaged: 'training_notes' is a {type(notes).__name__}")
+        return self._predictor(LinearHead.of(read_tensors(folder, "head.safetensors", _shapes, sizes)), data, notes)
 
-    def _predictor(self, head: LinearHead | None, data: Prepared) -> ProbePredictor:
+    def _predictor(
+        self, head: LinearHead | None, data: Prepared, notes: Mapping[str, Any] = MappingProxyType({})
+    ) -> ProbePredictor:
         placed = None if head is None else head.to(device_of(self.device))
-        return ProbePredictor(placed, self._embedder(), data.classes, data.multilabel, self.samples, self._surprisal())
+        return ProbePredictor(
+            placed, self._embedder(), data.classes, data.multilabel, self.samples, self._surprisal(), notes
+        )
 
     def _surprisal(self) -> Surprisal | None:
         if self.model is None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from dal.data import Rows
 from dal.errors import ConfigError, DataError, LearnerError, NeedError
+from dal.functional import logit_adjustment
 from dal.learners.probe_learner import ProbeLearner
 
 CLASSES = ("a", "b", "c", "d")
@@ -174,3 +176,124 @@ def test_texts_without_an_encoder_are_refused():
 def test_a_penalty_of_zero_is_refused():
     with pytest.raises(ConfigError, match="l2"):
         ProbeLearner(model=None, device="cpu", l2=0.0)
+
+
+# The adjusted head
+
+TOPICS = {
+    "billing": "invoice, payment, refund, charge",
+    "access": "login, password, account",
+    "shipping": "parcel, delivery, courier",
+    "feedback": "idea, praise, suggestion",
+}
+
+
+def described(texts, labels, descriptions=TOPICS, **options):
+    return Rows.from_inputs(texts, labels, classes=list(TOPICS), descriptions=descriptions, **options)
+
+
+@pytest.fixture(scope="module")
+def tickets():
+    return material.tickets(120, seed=1)
+
+
+def predicted(learner, rows, labeled=24):
+    prepared = learner.prepare(rows)
+    chosen = torch.arange(labeled)
+    return learner.fit(prepared, chosen, rows.labels[chosen], seed=0), prepared
+
+
+def test_descriptions_are_the_mean_of_the_prior_with_the_given_strength(tiny_bert, tickets):
+    """With an overwhelming penalty the weights are the strength times the directions of the descriptions."""
+    learner = ProbeLearner(str(tiny_bert), descriptions=7.0, l2=1e9, objective="log_loss")
+    rows = described(*tickets)
+    predictor, prepared = predicted(learner, rows)
+    texts = learner.prepare(Rows.from_inputs([*TOPICS.values()], classes=list(TOPICS)))
+    vectors = learner.untrained(texts).outputs(texts, names={"embeddings"}).embeddings
+    pool = learner.untrained(prepared).outputs(prepared, names={"embeddings"}).embeddings
+    directions = torch.nn.functional.normalize(vectors - pool.double().mean(0).float(), dim=1)
+    torch.testing.assert_close(predictor.head.weight, 7.0 * directions, atol=1e-4, rtol=1e-4)
+    assert predictor.training_notes == {"descriptions": 7.0, "text": "class descriptions at the given strength 7"}
+
+
+def test_features_of_the_adjusted_head_have_norm_1(tiny_bert, tickets):
+    predictor, prepared = predicted(ProbeLearner(str(tiny_bert)), described(*tickets))
+    norms = predictor.outputs(prepared, names={"features"}).features.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+@pytest.mark.parametrize(("objective", "strength"), [(None, 0.5), ("macro_f1", 0.75), ("balanced_accuracy", 1.0)])
+def test_objective_sets_how_much_of_the_class_shares_is_taken_out(tiny_bert, tickets, objective, strength):
+    texts, labels = tickets
+    rare = [(text, name) for text, name in zip(texts, labels, strict=True) if name != "feedback"][:60] + [
+        (text, name) for text, name in zip(texts, labels, strict=True) if name == "feedback"
+    ][:2]
+    rows = described(*zip(*rare, strict=True))
+    logits = []
+    for aim in ("log_loss", objective):
+        predictor, prepared = predicted(ProbeLearner(str(tiny_bert), objective=aim), rows, labeled=len(rows))
+        logits.append(predictor.outputs(prepared).logits)
+    counts = torch.bincount(rows.labels, minlength=4)
+    torch.testing.assert_close(
+        logits[1] - logits[0], logit_adjustment(counts.float(), strength).expand(len(rows), 4), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_classes_are_assigned_as_often_as_the_labels_say_where_a_row_may_have_several(tiny_bert, tickets):
+    texts, labels = tickets
+    several = [[label, "feedback"] if place % 3 == 0 else [label] for place, label in enumerate(labels)]
+    rows = described(texts, several, multilabel=True)
+    predictor, prepared = predicted(ProbeLearner(str(tiny_bert)), rows, labeled=40)
+    shares = (rows.labels[:40].sum(0) + 0.5) / 41
+    decided = (predictor.outputs(prepared).logits > 0).float().mean(0)
+    torch.testing.assert_close(decided, shares, atol=0.6 / 120, rtol=0)
+    plain, prepared = predicted(ProbeLearner(str(tiny_bert), head=None), rows, labeled=40)
+    assert (plain.outputs(prepared).logits > 0).float().mean(0).sum() < decided.sum()
+
+
+@pytest.mark.parametrize("posterior", ["laplace", "bootstrap"])
+def test_samples_are_shifted_with_the_head(tiny_bert, tickets, posterior):
+    rows = described(*tickets)
+    found = []
+    for aim in ("log_loss", "balanced_accuracy"):
+        learner = ProbeLearner(str(tiny_bert), objective=aim, posterior=posterior, samples=4)
+        predictor, prepared = predicted(learner, rows)
+        found.append(predictor.outputs(prepared, names={"logits", "mc_logits"}, seed=3))
+    shift = found[1].logits - found[0].logits
+    seen = predictor.head.posterior.seen.all(1) if posterior == "bootstrap" else torch.ones(4, dtype=torch.bool)
+    assert bool(seen.any())
+    change = (found[1].mc_logits - found[0].mc_logits)[:, seen]
+    torch.testing.assert_close(change, shift[:, None].expand_as(change), atol=1e-4, rtol=1e-3)
+
+
+def test_a_saved_head_predicts_the_same_and_remembers_its_choice(tiny_bert, tickets, tmp_path):
+    learner, rows = ProbeLearner(str(tiny_bert)), described(*tickets)
+    predictor, prepared = predicted(learner, rows)
+    predictor.save(tmp_path / "model")
+    loaded = learner.load(tmp_path / "model", prepared)
+    assert torch.equal(loaded.outputs(prepared).logits, predictor.outputs(prepared).logits)
+    assert loaded.training_notes == predictor.training_notes
+    assert "held-out log-likelihood" in loaded.training_notes["text"]
+
+
+def test_head_of_version_0_1_ignores_descriptions(tiny_bert, tickets):
+    learner = ProbeLearner(str(tiny_bert), head=None)
+    outputs = []
+    for descriptions in (None, TOPICS):
+        predictor, prepared = predicted(learner, described(*tickets, descriptions=descriptions))
+        assert prepared.described is None
+        assert not predictor.training_notes
+        outputs.append(predictor.outputs(prepared).logits)
+    assert torch.equal(*outputs)
+    assert not learner.reads_descriptions
+    assert not ProbeLearner(model=None).reads_descriptions
+    assert ProbeLearner().reads_descriptions
+
+
+def test_classes_with_codes_for_names_are_trained_without_descriptions(tiny_bert, tickets):
+    texts, labels = tickets
+    codes = {name: f"{place}" for place, name in enumerate(TOPICS)}
+    rows = Rows.from_inputs(texts, [codes[label] for label in labels], classes=list(codes.values()))
+    predictor, prepared = predicted(ProbeLearner(str(tiny_bert)), rows)
+    assert prepared.described is None
+    assert not predictor.training_notes

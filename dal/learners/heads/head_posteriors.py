@@ -156,6 +156,7 @@ def fit_posterior(
     seed: int,
     multilabel: bool,
     start: Tensor | None = None,
+    prior_mean: Tensor | None = None,
 ) -> Posterior:
     """Fit a posterior of the last layer to the labeled rows.
 
@@ -170,6 +171,7 @@ def fit_posterior(
         seed: seed of the resamples.
         multilabel: whether rows may have several classes.
         start: (C, D + 1), initial value of the bootstrap fits, which affects their duration only.
+        prior_mean: (C, D + 1), mean of the prior of the bootstrap fits; None for zeros.
     """
     if drawn_by == "laplace":
         return _laplace(features.double(), logits.double(), weights.double(), precision, multilabel)
@@ -180,7 +182,15 @@ def fit_posterior(
     if not multilabel:
         seen = (repeated.gt(0).to(targets.dtype) @ targets) > 0
     beta = fit_heads(
-        features, targets, repeated, penalty=precision, multilabel=multilabel, seen=seen, start=start, tolerance=1e-3
+        features,
+        targets,
+        repeated,
+        penalty=precision,
+        multilabel=multilabel,
+        seen=seen,
+        start=start,
+        prior_mean=prior_mean,
+        tolerance=1e-3,
     ).float()
     return Bootstrap(beta[..., :-1].contiguous(), beta[..., -1].contiguous(), seen)
 
@@ -194,13 +204,14 @@ def fit_heads(
     multilabel: bool,
     seen: Tensor | None = None,
     start: Tensor | None = None,
+    prior_mean: Tensor | None = None,
     tolerance: float = 1e-6,
 ) -> Tensor:
     """Fit K penalised logistic regressions (K, C, D + 1) on the same rows with different weights, in float64.
 
-    Each minimises sum_n w_n loss_n + penalty/2 |layer|^2 (multinomial, or one-vs-rest when multi-label) by L-BFGS. The
-    objective is strictly convex, so the solution is unique. With fewer rows than features, the problem is solved in the
-    span of the rows, which contains the solution.
+    Each minimises sum_n w_n loss_n + penalty/2 |layer - prior_mean|^2 (multinomial, or one-vs-rest when multi-label) by
+    L-BFGS. The objective is strictly convex, so the solution is unique. With fewer rows than features, the problem is
+    solved in the span of the rows, which contains the difference of the solution to the prior mean.
 
     Args:
         features: (L, D + 1), with a last column of ones.
@@ -208,8 +219,9 @@ def fit_heads(
         weights: (K, L), or (K, L, C) when multi-label.
         penalty: strength of the L2 penalty.
         multilabel: whether rows may have several classes.
-        seen: (K, C) bool, classes of layer k; the coefficients of the others remain 0. None for all classes.
-        start: (C, D + 1), initial value; None for zeros.
+        seen: (K, C) bool, classes of layer k; the coefficients of the others remain at the prior mean. None for all.
+        start: (C, D + 1), initial value; None for the prior mean.
+        prior_mean: (C, D + 1), mean of the Gaussian prior that the penalty is; None for zeros.
         tolerance: largest gradient component at which the optimiser stops.
     """
     features, targets, weights = features.double(), targets.double(), weights.double()
@@ -217,13 +229,19 @@ def fit_heads(
     span = torch.linalg.qr(features.T).Q if len(features) < features.shape[1] else None
     reduced = features if span is None else features @ span  # (L, min(L, D + 1))
     first = torch.zeros(targets.shape[1], reduced.shape[1], dtype=torch.float64)
+    offset = torch.zeros_like(targets)  # (L, C), logits of the prior mean
+    if prior_mean is not None:
+        prior_mean = prior_mean.double()
+        offset = features @ prior_mean.T
     if start is not None:
-        first = start.double() if span is None else start.double() @ span
+        first = start.double() if prior_mean is None else start.double() - prior_mean
+        first = first if span is None else first @ span
     per_block = max(1, _BLOCK // max(1, first.numel()))
     fitted = [
         _minimised(
             first.expand(len(part), -1, -1) if seen is None else first * seen[block, :, None],
             reduced,
+            offset,
             targets,
             part,
             None if seen is None or multilabel or bool(seen[block].all()) else seen[block],
@@ -234,12 +252,14 @@ def fit_heads(
         for block, part in zip(torch.arange(len(weights)).split(per_block), weights.split(per_block), strict=True)
     ]
     beta = torch.cat(fitted)
-    return beta if span is None else beta @ span.T
+    beta = beta if span is None else beta @ span.T
+    return beta if prior_mean is None else beta + prior_mean
 
 
 def _minimised(
     start: Tensor,
     features: Tensor,
+    offset: Tensor,
     targets: Tensor,
     weights: Tensor,
     seen: Tensor | None,
@@ -260,7 +280,7 @@ def _minimised(
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        logits = (features @ beta.flatten(0, 1).T).unflatten(1, beta.shape[:2])  # (L, K, C)
+        logits = (features @ beta.flatten(0, 1).T).unflatten(1, beta.shape[:2]) + offset[:, None]  # (L, K, C)
         if multilabel:
             expanded = targets[:, None].expand_as(logits)
             losses = F.binary_cross_entropy_with_logits(logits, expanded, reduction="none")

@@ -38,6 +38,9 @@ class TextPrepared(Prepared):
         key: cache key of the tokens, from the rows, the tokenizer and the maximum length.
     """
 
+    #: Tokenized class descriptions, and the class of each, (M,) int64; None where the learner does not read them.
+    described: "tuple[TextPrepared, Tensor] | None" = None
+
     def __init__(
         self,
         folder: Path,
