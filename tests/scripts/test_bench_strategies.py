@@ -37,6 +37,8 @@ def folder(tmp_path: Path) -> Path:
     held = {}
     for part, rows, seed in (("pool", 150, 0), ("test", 60, 1)):
         held[part], held[f"{part}_labels"] = material.clusters(rows, 6, 3, seed)
+    middles = torch.stack([held["pool"][held["pool_labels"] == code].mean(0) for code in range(3)])
+    held |= {"names": middles.roll(1, 0), "descriptions": middles}
     save_file(held, tmp_path / "cache" / "tiny.safetensors", {"classes": json.dumps(["a", "b", "c"])})
     return tmp_path
 
@@ -64,6 +66,31 @@ def test_a_cell_starts_from_the_same_random_labels_whatever_the_strategy(bench, 
     assert found["CoreSet"]["acting"] == ["Random", "CoreSet", "CoreSet"]
     assert found["Margin"]["accuracy"] != found["Random"]["accuracy"]
     assert bench.run_cell(cells["Margin"], file)["accuracy"] == found["Margin"]["accuracy"]
+
+
+def test_systems_differ_in_the_head_and_share_the_first_labels(bench, folder):
+    systems = ["adjusted", "named", "both", "gated", "gated-names"]
+    made = options(bench, folder, "--strategies", "Margin", "--systems", *systems)
+    cells = {cell.strategy: cell for cell in bench.cells(made) if cell.seed == 0}
+    assert list(cells) == [f"{name}{by}" for by in ("", *(f" @ {s}" for s in systems)) for name in ("Random", "Margin")]
+    found = {name: bench.run_cell(cell, bench.task_file(made, "tiny")) for name, cell in cells.items()}
+    first = {name: line["accuracy"][0] for name, line in found.items() if name.startswith("Random")}
+    assert first["Random @ gated"] >= first["Random"]
+    assert first["Random @ gated-names"] == first["Random @ adjusted"]  # these names are exchanged, and not used
+    assert first["Random @ both"] != first["Random @ adjusted"]
+    assert found["Random"]["accuracy"] == bench.run_cell(cells["Random"], bench.task_file(made, "tiny"))["accuracy"]
+
+
+def test_efficiency_is_the_ratio_of_the_labels_to_the_same_score(bench):
+    random = line(bench, "a", "Random", 0, 0, labels=[20, 60, 180], accuracy=[0.4, 0.6, 0.8], classes=[2, 2, 2])
+    better = line(bench, "a", "Random @ gated", 0, 0, labels=[20, 60, 180], accuracy=[0.5, 0.7, 0.9], classes=[2, 2, 2])
+    best = line(bench, "a", "Auto @ gated", 0, 0, labels=[20, 60, 180], accuracy=[0.7, 0.75, 0.79], classes=[2, 2, 2])
+    rows = bench.efficiency_table("Accuracy", [random, better, best], "accuracy", True).splitlines()
+    assert rows[6:] == [
+        "| Auto @ gated | >=3.0 / <1.0 | 3.0 | 1.0 |",
+        "| Random @ gated | 1.5 / 1.5 | 1.5 | 1.5 |",  # .6 at 40 labels, .8 at 120
+        "| Random | 1.0 / 1.0 | 1.0 | 1.0 |",
+    ]
 
 
 def test_a_cell_of_one_class_is_scored_and_goes_on_at_random(bench, folder):

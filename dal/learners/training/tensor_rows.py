@@ -15,6 +15,10 @@ from dal.learner import Prepared
 class TensorPrepared(Prepared):
     """Rows as one tensor (N, ...) in memory, all of the same length 1. A batch is `{"inputs": (B, ...)}`."""
 
+    #: Embeddings (M, D) of class descriptions, and the class of each, (M,) int64; None for rows that are no embeddings
+    #: of texts.
+    described: tuple[Tensor, Tensor] | None = None
+
     def __init__(self, inputs: Tensor, classes: Sequence[str], multilabel: bool = False) -> None:
         self.inputs = inputs
         self.classes = tuple(classes)
