@@ -362,7 +362,8 @@ def fit(file: Path, learner: Any, task: Task, rows: Any, seed: int, start: bool)
     """The model of these labels. That of the last start is kept: strategies of a data set and seed share it."""
     from dal.evaluation.metrics import evaluate
 
-    key = (file, learner, seed, rows.numpy().tobytes())
+    described = None if task.pool.described is None else task.pool.described[0].data_ptr()
+    key = (file, learner, described, seed, rows.numpy().tobytes())
     if key in _STARTS:
         return _STARTS[key]
     started = time.perf_counter()
