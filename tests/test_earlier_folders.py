@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from command import Command, fill
+from command import Command, fill, running
 
 from dal.config import moved
 from dal.config.stored import read_config
@@ -313,3 +313,30 @@ def test_every_moved_class_exists_and_is_no_old_name_of_another() -> None:
 def test_data_of_the_fixture_is_ours_and_small() -> None:
     assert len(TextData(str(FIXTURE / "tickets.csv"), id="id").load().pool) == 60
     assert sum(file.stat().st_size for file in FIXTURE.rglob("*") if file.is_file()) < 100_000
+
+
+def test_probe_of_an_earlier_folder_keeps_its_head(tiny_bert: Path, with_tickets: Command) -> None:
+    """The config of an earlier folder lacks the options of the head, which means that of version 0.1."""
+    learner = f"{{ProbeLearner: {{model: {tiny_bert}, max_length: 16, head: null}}}}"
+    config = running(learner, start=12, batch=4, rounds=2, report=False, baseline=None, seeds=[0])
+    dal = with_tickets.configured(run=config)
+    assert dal("run", "run.yaml", "--folder", "run").code == 0
+    stored = Path("run/config.yaml")
+    for path in (stored, Path("run/Margin-seed0/config.yaml")):
+        kept = [line for line in path.read_text().splitlines() if line.split(":")[0].strip() not in NEW_OPTIONS]
+        path.write_text("\n".join(kept) + "\n")
+    metrics = Path("run/Margin-seed0/metrics.jsonl")
+    lines = metrics.read_text().splitlines()
+    metrics.write_text("\n".join(lines[:-1]) + "\n")
+    shutil.rmtree("run/Margin-seed0/model")
+    ended = dal("run", "--resume", "run")
+    assert ended.code == 0, ended.err
+    before, after = (json.loads(text) for text in (lines[-1], metrics.read_text().splitlines()[-1]))
+    assert (after["log_loss"], after["rows"]) == (before["log_loss"], before["rows"])
+    assert "training" not in after
+    refused = dal("run", "run.yaml", "--folder", "run", "--learner.head", "adjusted")
+    assert refused.code == 2
+    assert 'learner.init_args.head is absent there and "adjusted" here' in refused.err
+
+
+NEW_OPTIONS = {"head", "descriptions", "objective", "description_template"}

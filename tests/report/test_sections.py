@@ -262,3 +262,13 @@ def test_key_of_another_shape_is_no_reason_to_fail(tmp_path, key, value):
         section(run)
     for section in (selections.section, selections.label_issues, costs.section):
         section(run)
+
+
+def test_choices_of_the_fits_are_shown_where_they_change(tmp_path):
+    texts = ["class descriptions not used (a: 1)", "class descriptions not used (a: 2)", "at strength 10 <b> (a: 3)"]
+    lines = [record("Margin", 0, place, training={"text": text}) for place, text in enumerate(texts)]
+    write_cell(tmp_path / "Margin-seed0", lines)
+    report(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "with 20 labels class descriptions not used (a: 1); with 70 labels at strength 10 &lt;b&gt; (a: 3)" in page
+    assert "(a: 2)" not in page.split("config.yaml")[0]

@@ -1,7 +1,8 @@
 """Section with all metrics, round by round."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from dal.errors import shortened
 from dal.report.measures import METRICS, SECONDS, figure_of
 from dal.report.page_parts import Details, Part, Section, Statement, Subheading, Table, TableColumn
 from dal.report.run_reading import CellRecord, Run
@@ -9,6 +10,7 @@ from dal.report.sections.quality import mean
 from dal.report.series import color_name_of
 
 _TABLED = ("accuracy", "macro_f1", "log_loss", "ece")
+_LONGEST = 2000  # characters of what the fits of a seed chose
 _TIMED = ("fit_seconds", "pass_seconds", "select_seconds")
 
 
@@ -51,9 +53,24 @@ def _seeds(cells: Sequence[CellRecord]) -> Details:
             rows = [tuple(figure_of(record, key) for key in keys) for record in cell.records]
             where = f"{cell.name}, seed {cell.seed}"
             parts.append(Table("", f"Rounds of {where}", _columns(), rows, f"{where}: {cell.status}"))
+            if choices := _training_choices(cell):
+                parts.append(Statement(f"{where}: {choices}."))
     unfinished = tuple(f"seed {cell.seed} {cell.status}" for cell in cells if not cell.finished)
     nothing: tuple[Part, ...] = (Statement("Nothing has been evaluated yet."),)
     return Details("Each seed", tuple(parts) or nothing, ", ".join(str(cell.seed) for cell in cells), unfinished)
+
+
+def _training_choices(cell: CellRecord) -> str:
+    """What the fits chose by themselves, where it changed, with the number of labels; empty without any."""
+    changes, last = [], ""
+    for record in cell.records:
+        notes = record.get("training")
+        text = notes.get("text") if isinstance(notes, Mapping) else None
+        # The figures in brackets differ in every round; what was chosen does not.
+        if isinstance(text, str) and text.split("(")[0] != last:
+            last = text.split("(")[0]
+            changes.append(f"with {record.get('labels')} labels {text}")
+    return shortened("; ".join(changes), _LONGEST)
 
 
 def _everything(run: Run) -> Table:
