@@ -317,7 +317,7 @@ class ProbeLearner(Learner):
         max_length: maximum number of tokens per text; longer texts are truncated.
         l2: strength of the penalty on features of mean squared norm 1, which is the prior precision of the weights.
         head: "adjusted", see above; None for the head of version 0.1, which has none of it, as vectors have.
-        descriptions: strength of the class descriptions, 0 for none; None chooses it by cross-validation.
+        description_strength: strength of the class descriptions, 0 for none; None chooses it by cross-validation.
         objective: score that the decisions aim at; None for the accuracy.
         class_weights: "balanced" gives every class the same total weight; None weights rows equally.
         samples: number K of posterior samples.
@@ -332,7 +332,7 @@ class ProbeLearner(Learner):
     max_length: int = 128
     l2: float = 0.1
     head: Literal["adjusted"] | None = "adjusted"
-    descriptions: float | None = None
+    description_strength: float | None = None
     objective: Objective | None = None
     class_weights: Literal["balanced"] | None = None
     samples: int = DEFAULT_SAMPLES
@@ -351,13 +351,13 @@ class ProbeLearner(Learner):
         options.whole("samples", least=2)
         options.one_of("posterior", get_args(DrawnBy))
         options.one_of("head", ("adjusted", None))
-        options.number("descriptions", least=0, optional=True)
+        options.number("description_strength", least=0, optional=True)
         options.one_of("objective", (*get_args(Objective), None))
 
     @property
     def reads_descriptions(self) -> bool:  # type: ignore[override]
         """Whether the head reads the descriptions of the classes."""
-        return self.head is not None and self.model is not None and self.descriptions != 0
+        return self.head is not None and self.model is not None and self.description_strength != 0
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
@@ -436,7 +436,7 @@ class ProbeLearner(Learner):
     def _directions(self, data: Prepared, mean: Tensor, monitor: Monitor) -> Tensor | None:
         """Directions (C, D) of the class descriptions; None without any."""
         described = data.described if isinstance(data, TextPrepared | TensorPrepared) else None
-        if described is None or self.descriptions == 0:
+        if described is None or self.description_strength == 0:
             return None
         texts, classes = described
         inputs = texts if isinstance(texts, Tensor) else embedded(texts, self._embedder(), monitor).inputs
@@ -447,13 +447,16 @@ class ProbeLearner(Learner):
         self, centred: Tensor, targets: Tensor, weights: Tensor, directions: Tensor, multilabel: bool
     ) -> tuple[Tensor, dict[str, Any]]:
         """Mean (C, D) of the prior of the weights, and a note about the choice of its strength."""
-        if self.descriptions is not None:
-            strength, text = self.descriptions, f"class descriptions at the given strength {self.descriptions:g}"
+        if self.description_strength is not None:
+            strength, text = (
+                self.description_strength,
+                f"class descriptions at the given strength {self.description_strength:g}",
+            )
         else:
             features = F.pad(F.normalize(centred, dim=1), (0, 1), value=1.0)
             choice = choose_strength(features, targets, weights, directions, penalty=self.l2, multilabel=multilabel)
             strength, text = choice.strength, choice.text
-        return strength * directions, {"descriptions": strength, "text": text}
+        return strength * directions, {"description_strength": strength, "text": text}
 
     def _shift(
         self, head: LinearHead, targets: Tensor, weights: Tensor, vectors: TensorPrepared, multilabel: bool

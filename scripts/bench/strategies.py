@@ -52,9 +52,9 @@ DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
 #: Options of the probe by system; "names" is whether bare class names stand for the descriptions.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "": {"head": None},
-    "adjusted": {"descriptions": 0.0},
-    "named": {"descriptions": 10.0, "objective": "log_loss"},
-    "both": {"descriptions": 10.0},
+    "adjusted": {"description_strength": 0.0},
+    "named": {"description_strength": 10.0, "objective": "log_loss"},
+    "both": {"description_strength": 10.0},
     "gated": {},
     "gated-names": {"names": True},
 }

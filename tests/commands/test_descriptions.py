@@ -45,6 +45,20 @@ def test_run_says_once_that_names_are_codes(dal: Command, config: str) -> None:
     assert "see docs/descriptions.md" in text_of(ended)
 
 
+def test_run_with_a_probe_says_that_names_are_codes_and_which_strength_was_chosen(
+    dal: Command, tiny_bert: Path
+) -> None:
+    probe = f"{{ProbeLearner: {{model: {tiny_bert}, max_length: 16}}}}"
+    ended = dal("run", "tfidf.yaml", "--learner", probe)
+    assert ended.code == 0, ended.err
+    assert text_of(ended).count(LINE) == 1
+    assert "class descriptions" not in text_of(ended)  # nothing describes a class
+    described = ("--data.descriptions", "{B2: invoice, 3: login}", "--folder", "described")
+    ended = dal("run", "tfidf.yaml", "--learner", probe, *described)
+    assert ended.code == 0, ended.err
+    assert "held-out log-likelihood of a label:" in text_of(ended)
+
+
 def test_comparison_says_once_that_names_are_codes(dal: Command) -> None:
     ended = dal("compare", "llm.yaml", "--strategies", "Random,Margin", "--seeds", 2, "--rounds", 0)
     assert ended.code == 0, ended.err

@@ -57,7 +57,7 @@ REFUSED = {
         "max_length": COUNT,
         "l2": POSITIVE,
         "head": ["plain", True],
-        "descriptions": [-1.0, *NO_NUMBER],
+        "description_strength": [-1.0, *NO_NUMBER],
         "objective": ["f1", 1],
         "class_weights": ["even", True],
         "samples": [1, *COUNT],

@@ -205,7 +205,7 @@ def predicted(learner, rows, labeled=24):
 
 def test_descriptions_are_the_mean_of_the_prior_with_the_given_strength(tiny_bert, tickets):
     """With an overwhelming penalty the weights are the strength times the directions of the descriptions."""
-    learner = ProbeLearner(str(tiny_bert), descriptions=7.0, l2=1e9, objective="log_loss")
+    learner = ProbeLearner(str(tiny_bert), description_strength=7.0, l2=1e9, objective="log_loss")
     rows = described(*tickets)
     predictor, prepared = predicted(learner, rows)
     texts = learner.prepare(Rows.from_inputs([*TOPICS.values()], classes=list(TOPICS)))
@@ -213,7 +213,10 @@ def test_descriptions_are_the_mean_of_the_prior_with_the_given_strength(tiny_ber
     pool = learner.untrained(prepared).outputs(prepared, names={"embeddings"}).embeddings
     directions = torch.nn.functional.normalize(vectors - pool.double().mean(0).float(), dim=1)
     torch.testing.assert_close(predictor.head.weight, 7.0 * directions, atol=1e-4, rtol=1e-4)
-    assert predictor.training_notes == {"descriptions": 7.0, "text": "class descriptions at the given strength 7"}
+    assert predictor.training_notes == {
+        "description_strength": 7.0,
+        "text": "class descriptions at the given strength 7",
+    }
 
 
 def test_features_of_the_adjusted_head_have_norm_1(tiny_bert, tickets):
