@@ -52,7 +52,6 @@ def test_run_with_a_probe_says_that_names_are_codes_and_which_strength_was_chose
     ended = dal("run", "tfidf.yaml", "--learner", probe)
     assert ended.code == 0, ended.err
     assert text_of(ended).count(LINE) == 1
-    assert "class descriptions" not in text_of(ended)  # nothing describes a class
     described = ("--data.descriptions", "{B2: invoice, 3: login}", "--folder", "described")
     ended = dal("run", "tfidf.yaml", "--learner", probe, *described)
     assert ended.code == 0, ended.err
