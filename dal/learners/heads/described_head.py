@@ -119,7 +119,7 @@ def choose_strength(
             penalty=penalty,
             multilabel=multilabel,
             prior_mean=strength * mean,
-            tolerance=1e-2,
+            tolerance=3e-3,
         )
         logits = torch.empty_like(targets)
         for number, head in enumerate(heads):
