@@ -263,7 +263,7 @@ def fit_heads(
         )
         for block, part in zip(torch.arange(len(weights)).split(per_block), weights.split(per_block), strict=True)
     ]
-    beta = torch.cat(fitted) @ basis
+    beta: Tensor = torch.cat(fitted) @ basis
     return beta if prior_mean is None else beta + prior_mean
 
 
