@@ -1,7 +1,7 @@
 """Experiments: a strategy against a baseline over several seeds, answered by an oracle, resumable at any time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from dal.experiments.html_report import ReportWriter, html_report
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.loggers import check_loggers, open_loggers
 from dal.experiments.results import Cell, Results
-from dal.learner import SILENT, Learner, Monitor, Prepared
+from dal.learner import SILENT, Learner, Monitor, Objective, Prepared
 from dal.oracle import Oracle
 from dal.oracles.answering import answer_pending
 from dal.oracles.simulated import Simulated
@@ -85,7 +85,9 @@ class Experiment:
             as TensorBoardLogger, alone or with options, or import paths; `None` for none.
         metrics: metrics of your own to record on the test set: functions of outputs and labels, as import paths
             (`my_package:cost`), short names of `dal list metrics`, or functions; `None` for none.
-        metric: name of the metric of the report's verdict; `None` for the accuracy.
+        metric: name of the metric of the report's verdict; `None` for the objective.
+        objective: score that a learner with this option and the verdict aim at, unless they say otherwise; `None` for
+            the accuracy.
         pool_sample: number of unlabeled pool rows with a known hidden label to score each round; 0 for none.
         measure_distances: measure redundancy, novelty and coverage of each batch, and draw the map of the pool. Costs
             one pass of the pretrained encoder over the pool if nothing else reads embeddings.
@@ -117,6 +119,7 @@ class Experiment:
     loggers: list[str | dict[str, Any]] | None = None
     metrics: list[Any] | None = None
     metric: str | None = None
+    objective: Objective | None = None
     pool_sample: int = 1000
     measure_distances: bool = True
     price_per_label: float | None = None
@@ -126,6 +129,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", check_settings(self))
+        if self.objective is not None:
+            if getattr(self.learner, "objective", self) is None:
+                object.__setattr__(self, "learner", replace(self.learner, objective=self.objective))  # type: ignore[type-var]
+            object.__setattr__(self, "metric", self.metric or self.objective)
 
     @property
     def cells(self) -> list[Cell]:

@@ -4,13 +4,13 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from dal.data import Rows
 from dal.data.class_descriptions import is_code
 from dal.errors import ConfigError, DataError, printable, shortened
 from dal.experiments.folder_config import MEASURED
-from dal.learner import Learner
+from dal.learner import Learner, Objective
 from dal.oracle import Oracle
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session.checked_arguments import is_whole, loaded, require_kind
@@ -40,6 +40,9 @@ def check_settings(experiment: "Experiment") -> list[int]:
         price = getattr(experiment, name)
         if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
             raise ConfigError(f"{name} must be at least 0, got {price!r}")
+    if experiment.objective not in (None, *get_args(Objective)):
+        known = ", ".join(get_args(Objective))
+        raise ConfigError(f"objective must be one of {known}, got {shortened(repr(experiment.objective))}")
     as_candidates(experiment.candidates)
     given = experiment.seeds
     seeds = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []

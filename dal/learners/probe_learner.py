@@ -16,7 +16,7 @@ from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
-from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.learner import SILENT, Learner, Monitor, Objective, Predictor, Prepared
 from dal.learners.heads.described_head import choose_strength, class_directions
 from dal.learners.heads.head_posteriors import (
     Bootstrap,
@@ -42,9 +42,6 @@ from dal.store.atomic_files import replacing
 
 _CHUNK = 1 << 22  # floats of features or samples held at once
 _THRESHOLD_ROWS = 20_000  # rows whose logits decide the thresholds of classes
-
-#: Score that the decisions of a head aim at.
-Objective = Literal["accuracy", "macro_f1", "balanced_accuracy", "log_loss"]
 
 #: Strength of the logit adjustment by objective, chosen leaving one of seven data sets out (docs/objectives.md).
 _ADJUSTMENT: Mapping[Objective, float] = {"accuracy": 0.5, "macro_f1": 0.75, "balanced_accuracy": 1.0, "log_loss": 0.0}

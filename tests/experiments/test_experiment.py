@@ -20,6 +20,7 @@ from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import Interrupted
 from dal.learner import Monitor
 from dal.learners.probe_learner import ProbeLearner
+from dal.learners.tfidf_learner import TfidfLearner
 from dal.oracle import Oracle
 from dal.oracles.simulated import Simulated
 from dal.store.events import SKIP
@@ -215,11 +216,38 @@ def test_need_that_is_not_provided_is_refused_before_any_round(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("start", 0), ("batch", 0), ("rounds", -1), ("seeds", []), ("seeds", [1, 1]), ("seeds", [-1])]
+    ("field", "value"),
+    [
+        ("start", 0),
+        ("batch", 0),
+        ("rounds", -1),
+        ("seeds", []),
+        ("seeds", [1, 1]),
+        ("seeds", [-1]),
+        ("objective", "f1"),
+    ],
 )
 def test_numbers_that_make_no_run_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=field):
         experiment(**{field: value})
+
+
+def test_objective_is_that_of_the_learner_and_the_verdict_unless_they_have_their_own() -> None:
+    plain = experiment(objective="macro_f1")
+    assert (plain.learner.objective, plain.metric) == ("macro_f1", "macro_f1")  # type: ignore[attr-defined]
+    own = experiment(learner=ProbeLearner(model=None, objective="log_loss"), metric="ece", objective="macro_f1")
+    assert (own.learner.objective, own.metric) == ("log_loss", "ece")  # type: ignore[attr-defined]
+    other = experiment(learner=TfidfLearner(), objective="balanced_accuracy")
+    assert (other.learner, other.metric) == (TfidfLearner(), "balanced_accuracy")
+    assert (experiment().learner, experiment().metric) == (ProbeLearner(model=None), None)
+
+
+def test_verdict_of_an_objective_is_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment(tmp_path / "run", objective="macro_f1", report=True, quiet=False).run()
+    assert "macro_f1 by number of labels" in capsys.readouterr().out
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "macro-F1" in page.split('class="said">')[1].split("</p>")[0]
+    assert read_config(tmp_path / "run")["objective"] == "macro_f1"
 
 
 @dataclass(frozen=True)
