@@ -22,8 +22,8 @@ class Finished:
 
     @property
     def messages(self) -> list[str]:
-        """The lines of stderr without those that name a stage, such as "reading tickets.csv ..."."""
-        return [line for line in self.err.splitlines() if not line.endswith(" ...")]
+        """The lines of stderr without stages, such as "reading tickets.csv ...", and signs of life during them."""
+        return [line for line in self.err.splitlines() if not (line.endswith(" ...") or line.startswith("  ... "))]
 
 
 class Command:

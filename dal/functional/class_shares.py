@@ -5,8 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dal.functional.checking import floats, number
+from dal.functional.points import as_points, check_finite
 
 
+@torch.no_grad()
 def logit_adjustment(counts: Float[Tensor, " C"], strength: float, *, smoothing: float = 0.5) -> Float[Tensor, " C"]:
     """Shift of the logits that takes the class shares of the training labels out of the decision, in nats.
 
@@ -28,12 +30,14 @@ def logit_adjustment(counts: Float[Tensor, " C"], strength: float, *, smoothing:
     counts = floats(counts, "counts", 1)
     strength = number(strength, "strength", 0, 1)
     smoothing = number(smoothing, "smoothing", above=0)
-    if not bool(((counts >= 0) & (counts < torch.inf)).all()):
-        raise ValueError("counts must be finite and not negative")
+    check_finite(as_points(counts[:, None]))
+    if bool((counts < 0).any()):
+        raise ValueError("counts must not be negative")
     smoothed = counts.double() + smoothing
     return (-strength * (smoothed / smoothed.sum()).log()).float()
 
 
+@torch.no_grad()
 def share_thresholds(logits: Float[Tensor, "N C"], shares: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
     """Threshold of the logits of each class above which the given share of the rows lies.
 
@@ -52,9 +56,10 @@ def share_thresholds(logits: Float[Tensor, "N C"], shares: Float[Tensor, " C"]) 
     tensor([2.])
     """
     logits, shares = floats(logits, "logits", 2), floats(shares, "shares", 1)
+    check_finite(as_points(logits))
     N = len(logits)
-    if not N or not bool(torch.isfinite(logits).all()):
-        raise ValueError("logits must be finite, of at least one row")
+    if not N:
+        raise ValueError("logits must have at least one row")
     if not bool(((shares >= 0) & (shares <= 1)).all()):
         raise ValueError("shares must be from 0 to 1")
     ordered = logits.sort(0, descending=True).values  # (N, C)

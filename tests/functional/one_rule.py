@@ -26,6 +26,7 @@ def f(name, **options):
 
 
 #: For every function what it is called with, and its tensors, which all must be finite.
+SHARES = torch.full((PROBS.shape[1],), 0.3)
 CALLS = {
     "average_linkage": (lambda x: f("average_linkage")(x, 3, generator=seeded()), X),
     "bait": (lambda x: f("bait")(f("fisher_factors")(PROBS, x, generator=seeded()), 3), X),
@@ -55,6 +56,7 @@ CALLS = {
     "kmeans_plusplus": (lambda x: f("kmeans_plusplus")(x, 3, generator=seeded()), X),
     "least_confidence": (lambda x: f("least_confidence")(x), PROBS),
     "lightweight_coreset_distribution": (lambda x: f("lightweight_coreset_distribution")(x), X),
+    "logit_adjustment": (lambda x: f("logit_adjustment")(x, 0.5), PROBS[:, 0]),
     "margin": (lambda x: f("margin")(x), PROBS),
     "max_coverage": (lambda x: f("max_coverage")(x, 3, 1.0), X),
     "max_coverage, targets": (lambda x: f("max_coverage")(X, 3, 1.0, targets=x), X),
@@ -68,6 +70,7 @@ CALLS = {
     "neighbor_divergence": (lambda x: f("neighbor_divergence")(x, MC[:, 0], LABELS[:, None]), MC[:, 0]),
     "pure_radius": (lambda x: f("pure_radius")(x, LABELS), X),
     "separate": (lambda x: f("separate")(x, X), X),
+    "share_thresholds": (lambda x: f("share_thresholds")(x, SHARES), PROBS),
     "top": (lambda x: f("top")(x, 3), PROBS[:, 0]),
     "typicality": (lambda x: f("typicality")(x, 3), X),
 }

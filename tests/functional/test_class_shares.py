@@ -38,12 +38,12 @@ def test_a_single_row_is_decided() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: logit_adjustment(torch.tensor([1.0, -1.0]), 1.0), "counts must be finite and not negative"),
-        (lambda: logit_adjustment(torch.tensor([1.0, torch.nan]), 1.0), "counts must be finite and not negative"),
+        (lambda: logit_adjustment(torch.tensor([1.0, -1.0]), 1.0), "counts must not be negative"),
+        (lambda: logit_adjustment(torch.tensor([1.0, torch.nan]), 1.0), "must be finite"),
         (lambda: logit_adjustment(torch.tensor([1.0]), 1.5), "strength must be"),
         (lambda: logit_adjustment(torch.tensor([1.0]), 1.0, smoothing=0.0), "smoothing must be"),
         (lambda: share_thresholds(torch.zeros(0, 2), torch.tensor([0.5, 0.5])), "at least one row"),
-        (lambda: share_thresholds(torch.full((2, 1), torch.nan), torch.tensor([0.5])), "logits must be finite"),
+        (lambda: share_thresholds(torch.full((2, 1), torch.nan), torch.tensor([0.5])), "must be finite"),
         (lambda: share_thresholds(torch.zeros(2, 1), torch.tensor([1.1])), "shares must be from 0 to 1"),
     ],
 )
