@@ -167,12 +167,16 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Print dal's own warnings on one line, and hide the deprecation warnings of libraries."""
+    """Print dal's own warnings on one line, each once, and hide the deprecation warnings of libraries."""
     package = str(Path(__file__).parent)
+    printed: set[str] = set()  # Python forgets what it has shown whenever a library changes its filters
 
     def show(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
         if filename.startswith(package) or category.__module__.startswith("dal."):
-            say(f"warning: {_first_line(message)}")
+            line = f"warning: {_first_line(message)}"
+            if line not in printed:
+                printed.add(line)
+                say(line)
         elif not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
             before(message, category, filename, *rest, **more)
 

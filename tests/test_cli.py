@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import yaml
 from command import Command, asking, fill, probe, read_rows, running
 
 import dal as package
+from dal.cli import _one_line_warnings
+from dal.stopping.recorded_figures import StoppingWarning
 
 
 @pytest.fixture
@@ -25,6 +28,15 @@ def asked(dal: Command) -> Command:
     """A folder `mine` with six questions in todo.csv."""
     assert dal("ask", "mine", "--config", "pool.yaml", "-n", 6, "-o", "todo.csv").code == 0
     return dal
+
+
+def test_a_warning_is_printed_once_per_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with _one_line_warnings():
+        for text in ("the stop set is small", "another", "the stop set is small"):
+            with warnings.catch_warnings(record=False):
+                warnings.simplefilter("always")
+                warnings.warn(text, StoppingWarning, stacklevel=1)
+    assert capsys.readouterr().err == "dal: warning: the stop set is small\ndal: warning: another\n"
 
 
 # -- what needs no model library -------------------------------------------------------------------------------------

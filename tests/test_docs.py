@@ -59,6 +59,7 @@ SHORTER = [
     ("docs/security.md", "~/strategies", "."),
     ("docs/write_a_strategy.md", "--strategy.weight 0.5", "--strategy.weight 0.5 --data.path labeled.csv --seeds [0]"),
     ("docs/stopping.md", "max_labels=500", "max_labels=40"),
+    ("docs/stopping.md", "runs/tickets/Margin-seed0", "runs/block-3/Margin-seed0"),
     (
         "docs/results.md",
         "--rounds 7 --seeds [0,1,2,3,4] --learner.epochs 5",
@@ -218,7 +219,6 @@ EXTRAS = [
     Extra("docs/llm_uncertainty.md", "trust(", DRAWS, "assert found.advice"),
     Extra("docs/results.md", "trec6/train.parquet", PARQUET),
     Extra("docs/stopping.md", "session.should_stop", SESSION, "assert 20 <= len(session.labels) <= 40"),
-    Extra("docs/stopping.md", "backtest(", 'folder = Path("runs/block-3/Margin-seed0")'),
     Extra("docs/llm.md", "--dry-run", CHARGED),
     Extra("docs/llm_annotators.md", "dal audit", ROUTED),
     Extra("docs/security.md", "--allow-code", 'dal("run tickets.yaml --folder runs/mine")\n' + ASKED),

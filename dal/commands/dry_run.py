@@ -112,7 +112,8 @@ def shown(found: Sequence[LearnerRequests]) -> list[str]:
     if not found:
         return ["nothing in this config asks a language model"]
     clients = [each.client for i, each in enumerate(found) if each.client not in [e.client for e in found[:i]]]
-    lines = ["nothing was asked; answers that are in the cache cost nothing and are left out"]
+    cached = "; answers that are in the cache cost nothing and are left out" if any(map(_has_cache, clients)) else ""
+    lines = [f"nothing was asked{cached}"]
     for client in clients:
         mine = [each for each in found if each.client == client]
         lines += [f"\n{type(client).__name__} {client.model}", *(f"  {_line(each)}" for each in mine)]

@@ -171,7 +171,10 @@ def is_own(path: str) -> bool:
 def hidden_module_note(module: str) -> str:
     """Addition to an error about an installed module that hides one of the same name in the user's folder."""
     top = module.partition(".")[0]
-    if _folder is None or not top.isidentifier() or top in _folder.names or _folder.look(top) is None:
+    if _folder is None or not top.isidentifier() or top in _folder.names:
+        return ""
+    own = _folder.look(top)
+    if own is None or _places(own) == _places(_installed(top)):  # an editable install of that folder hides nothing
         return ""
     return f"; the installed package {top} hides {top} in {_folder.allowed}: give yours another name"
 
@@ -227,6 +230,21 @@ def _is_installed(top: str) -> bool:
         return importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
         return top in sys.modules
+
+
+def _installed(top: str) -> ModuleSpec | None:
+    """Spec of an installed top-level module; None without one."""
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(top)
+    return None
+
+
+def _places(spec: ModuleSpec | None) -> set[str]:
+    """Resolved paths of the file of a module and of the folders of a package."""
+    if spec is None:
+        return set()
+    origin = [spec.origin] if spec.has_location and spec.origin else []
+    return {os.path.realpath(place) for place in (*origin, *(spec.submodule_search_locations or ()))}
 
 
 def _is_of_python(folder: Path) -> bool:

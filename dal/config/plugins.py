@@ -52,10 +52,21 @@ OWN = "deep-active-learning"
 class WrongKindError(ConfigError):
     """A class path names an object of the wrong kind; `got` describes it."""
 
-    def __init__(self, path: str, group: str, got: str) -> None:
+    def __init__(self, path: str, group: str, got: str, *, instance: bool = False) -> None:
         noun = NOUNS[group]
-        super().__init__(f"{shortened(path)} is not {'an' if noun[0] in 'aeiou' else 'a'} {noun}: it is {got}")
+        article = "an" if noun[0] in "aeiou" else "a"
+        reason = f"is not {article} {noun}: it is {got}"
+        if instance:
+            reason = (
+                f"is {got}, and an entry point or a config names a class of {article} {noun}: derive one from "
+                f"{got.rpartition(' ')[2]} whose options have defaults"
+            )
+        super().__init__(f"{shortened(path)} {reason}")
         self.got = got
+
+
+class UnknownNameError(ConfigError):
+    """A short name that no installed package declares, or an import path of which no module exists."""
 
 
 class PluginWarning(UserWarning):
@@ -192,10 +203,16 @@ def load(group: str, name_or_path: str) -> type:
     if text in entries:
         entry = entries[text]
         module, name = _split(entry.value)
-        return _usable(group, _attribute(_import(module, f"{text} of {_package(entry)}"), name), text)
+        installed = _import(module, f"{text} of {_package(entry)}")
+        try:
+            return _usable(group, _attribute(installed, name), text)
+        except WrongKindError:
+            raise
+        except ConfigError as error:
+            raise ConfigError(f"{text} of {_package(entry)} ({entry.value}) cannot be used: {error}") from error
     importing.admit(text)
     if not re.fullmatch(r"[\w.]+(:[\w.]+)?", text) or not ("." in text or ":" in text or find(text)):
-        raise ConfigError(_unknown(group, text, entries))
+        raise UnknownNameError(_unknown(group, text, entries))
     return _usable(group, _at(group, text, entries), text)
 
 
@@ -208,17 +225,30 @@ def load_any(name_or_path: str) -> tuple[str, Any]:
     Raises:
         ConfigError: it does not exist, cannot be imported, or is of none of the kinds.
     """
-    groups = sorted(BASES, key=lambda group: name_or_path.strip() not in found(group))  # where it is a short name
+    text = name_or_path.strip()
+    declared = next((group for group in BASES if text in found(group)), None)
+    if declared is not None:
+        return declared, load(declared, text)
+    groups = list(BASES)
     refused: list[WrongKindError] = []
     for group in groups:
         try:
-            return group, load(group, name_or_path)
+            return group, load(group, text)
         except WrongKindError as error:
             refused.append(error)
+        except UnknownNameError as error:
+            known = [name for kind in (*NOUNS, METRICS) for name in found(kind)]
+            near = did_you_mean(text.split(".")[-1].split(":")[-1], known).removeprefix("; ")
+            raise UnknownNameError(
+                f"unknown name {shortened(text)!r}"
+                + f" ({near})" * bool(near)
+                + "; `dal list` shows all that are installed; an import path (my_package:MyClass) is accepted, too"
+                + importing.hidden_module_note(text.replace(":", "."))
+            ) from error
     # An instance was imported above to see what it is. A class or function was refused by its source code, and its
     # module is not imported.
     if any(error.got.startswith("an instance of ") for error in refused):
-        module, _, name = name_or_path.strip().replace(":", ".").rpartition(".")
+        module, _, name = text.replace(":", ".").rpartition(".")
         thing = _attribute(_import(module, name_or_path), name)
         for group in groups:
             if isinstance(thing, base(group)):
@@ -256,7 +286,7 @@ def _at(group: str, path: str, entries: Iterable[str]) -> Any:
     else:
         module, _, name = path.rpartition(".")
         if not module or find(module) is None:
-            raise ConfigError(_unknown(group, path, entries) + importing.hidden_module_note(path))
+            raise UnknownNameError(_unknown(group, path, entries) + importing.hidden_module_note(path))
     refused = refusal(module, name, BASES[group].replace(":", "."))
     if refused is not None:
         if refused.startswith(_IT_IS):
@@ -270,7 +300,9 @@ def _import(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
-        raise ConfigError(f"{shortened(what)} cannot be imported: {reason}") from error
+        # The error may be that of a package which the module imports: only a missing module can be a hidden one.
+        note = importing.hidden_module_note(module) if isinstance(error, ModuleNotFoundError) else ""
+        raise ConfigError(f"{shortened(what)} cannot be imported: {reason}{note}") from error
 
 
 def _attribute(owner: Any, name: str) -> Any:
@@ -303,6 +335,8 @@ def _only(group: str, module: Any) -> type:
 
 def _usable(group: str, thing: Any, what: str) -> type:
     kind, noun = base(group), NOUNS[group]
+    if isinstance(thing, kind):
+        raise WrongKindError(what, group, _what(thing), instance=True)
     if not inspect.isclass(thing) or not issubclass(thing, kind):
         raise WrongKindError(what, group, f"{_what(thing)}, which does not derive from {kind.__name__}")
     if inspect.isabstract(thing):

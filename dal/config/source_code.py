@@ -51,12 +51,14 @@ class ModuleSource:
         A set or flag that is computed, for example by a property, is None.
 
         Raises:
-            KeyError: the class cannot be found in source code.
+            KeyError: the class, or the way to its base, cannot be found in source code.
             ConfigError: it does not derive from `base` (`package.module.Class`).
         """
         lineage = list(self.lineage(name))
         if not _reaches(base, lineage):
             raise ConfigError(f"{name} does not derive from {base}")
+        if base not in {f"{source.module}.{node.name}" for source, node in lineage}:
+            raise KeyError(name)  # what the bases in between define is unknown
         traits: dict[str, Any] = {"summary": (ast.get_docstring(lineage[0][1]) or "").split("\n")[0]}
         for source, node in reversed(lineage):  # from the most distant base to the class itself
             traits |= source.assigned(node)
@@ -78,7 +80,7 @@ class ModuleSource:
         """Definition of a class, with imports followed. `passed` are the modules and names on the way."""
         if (self.module, name) in passed:  # two modules that import the name from each other
             raise KeyError(name)
-        for node in self.tree.body:
+        for node in _statements(self.tree):  # also in `if TYPE_CHECKING:`, where a package imports its lazy names
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return self, node
             if isinstance(node, ast.ImportFrom):

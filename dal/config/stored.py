@@ -14,10 +14,10 @@ import yaml
 
 from dal.config import moved, plugins
 from dal.config.bounded_yaml import parse_yaml
-from dal.config.kinds import KIND
+from dal.config.kinds import CELL, COMPARISON, KIND, RUN
 from dal.errors import ConfigError, shortened
 from dal.store.atomic_files import make_folder, named, write_whole
-from dal.store.run_folder import check_folder, reason_of, writing
+from dal.store.run_folder import METRICS, check_folder, reason_of, writing
 
 CONFIG = "config.yaml"
 
@@ -109,7 +109,11 @@ def write_config(
     if os.path.lexists(path):
         difference = first_difference(folder, now, ignored=(*ignored, *replaced))
         if difference is not None:
-            raise ConfigError(f"{named(folder)} holds another run: {difference}; choose another folder")
+            advice = "choose another folder"
+            kinds = {kind, _plain(read_config(folder)).get(KIND)}
+            if kinds <= {RUN, COMPARISON, CELL} and not any(folder.glob(f"**/{METRICS}")):
+                advice += ", or delete this one: no round in it is finished; it has at most answers to first batches"
+            raise ConfigError(f"{named(folder)} holds another run: {difference}; {advice}")
         before = canonical(read_config(folder))
         changed = [key for key in replaced if _value_at(before, key) != _value_at(now, key)]
         if not changed:

@@ -20,7 +20,7 @@ from dal.experiments.experiment_checks import undescribed_codes
 from dal.experiments.first_round import FirstRounds
 from dal.experiments.folder_config import check_config
 from dal.experiments.heartbeat import duration
-from dal.experiments.html_report import ReportWriter, html_report
+from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.results import Cell, Results
 from dal.learner import Prepared
@@ -167,8 +167,8 @@ class Comparison:
                 report = write_report(folder)
         reporter.summary(grid.lines)
         self._report_successor(grid.lines, folder, reporter)
-        if report is not None:
-            reporter.say(f"\nreport: {report}")
+        if folder is not None and report is not None:
+            reporter.say("\n".join(["", *verdict_sentences(folder), f"\nreport: {report}"]))
         if grid.failed:
             raise CellsFailed(grid.failed, folder)
         return Results(grid.lines, folder, report)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from statistics import mean, pstdev
+from statistics import mean, stdev
 from typing import Any, Self
 
 from dal.errors import printable, shortened
@@ -198,11 +198,13 @@ class Console(Quiet):
         reason = line.get("reason") or ""
         if reason.split(":")[0] != self._reason:
             self._reason = reason.split(":")[0]
-            self.say(f"  {reason}")
+            if reason:
+                self.say(f"  {reason}")
         note = str(line.get("training", {}).get("text") or "")
         if note.split("(")[0] != self._note:
             self._note = note.split("(")[0]
-            self.say(f"  {note}")
+            if note:
+                self.say(f"  {note}")
         stopping = line.get("stopping", {})
         if stopping.get("stop"):
             self.say(f"stopped: {stopping['text']}")
@@ -228,8 +230,10 @@ class Console(Quiet):
         from rich.text import Text
 
         curves: dict[str, dict[int, list[float]]] = {}
+        seeds: dict[str, int] = {}
         for name, lines in cells.items():
             strategy = name.rpartition("-seed")[0] or name  # "BADGE~2": a strategy with other options is another one
+            seeds[strategy] = seeds.get(strategy, 0) + 1
             for line in lines:
                 score = named_score(line, metric)
                 if score is not None:
@@ -237,9 +241,13 @@ class Console(Quiet):
         if not curves:
             return
         table = Table("labels", *(Column(Text(_plain(name))) for name in curves))
+        fewer = False
         for labels in sorted({labels for curve in curves.values() for labels in curve}):
-            table.add_row(str(labels), *(_spread(curve.get(labels, [])) for curve in curves.values()))
-        self._print(f"\n{title} by number of labels, mean ± standard deviation over the seeds")
+            scores = {name: curve.get(labels, []) for name, curve in curves.items()}
+            table.add_row(str(labels), *(_spread(each, seeds[name]) for name, each in scores.items()))
+            fewer |= any(0 < len(each) < seeds[name] for name, each in scores.items())
+        some = "; (1 of 2): only some seeds were measured with so many labels" if fewer else ""
+        self._print(f"\n{title} by number of labels, mean ± standard deviation over the seeds{some}")
         self._console.print(table)
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
@@ -334,7 +342,9 @@ def _plain(name: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in shortened(name, 60))
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float], seeds: int) -> str:
+    """Mean and standard deviation (n - 1 in the denominator), with the number of values if fewer than `seeds`."""
     if not values:
         return "-"
-    return f"{mean(values):.3f}" + (f" ± {pstdev(values):.3f}" if len(values) > 1 else "")
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{spread}" + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")

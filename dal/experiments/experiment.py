@@ -17,7 +17,7 @@ from dal.evaluation.own_metrics import check_verdict_metric, load_metrics
 from dal.experiments.console import Console, Quiet, reading
 from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings, undescribed_codes
 from dal.experiments.folder_config import FREE, MEASURED, check_config, describe_data
-from dal.experiments.html_report import ReportWriter, html_report
+from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.loggers import check_loggers, open_loggers
 from dal.experiments.results import Cell, Results
@@ -190,8 +190,8 @@ class Experiment:
                     reporter.stage("writing the report")
                 report = page if finished and page.exists() else write_report(folder)
         reporter.summary(lines)
-        if report is not None:
-            reporter.say(f"\nreport: {report}")
+        if folder is not None and report is not None:
+            reporter.say("\n".join(["", *verdict_sentences(folder), f"\nreport: {report}"]))
         return Results(lines, folder, report)
 
     def _checked_folder(self) -> Path | None:
@@ -366,10 +366,7 @@ class Experiment:
                     )
                 answer_pending(oracle, session, check)
                 if len(session.pending):
-                    raise SessionError(
-                        f"the oracle leaves {len(session.pending)} rows to a person: give it one (Simulated answers "
-                        "from the labels in the data), or use `dal ask` and `dal tell` instead of `dal run`"
-                    )
+                    raise SessionError(self._unanswered(oracle, len(session.pending), folder, session.metrics))
                 batch = session.last_selection if asked and session.round == asked else None
                 made = partial(lines.line, batch, round)
                 common = first if round == 0 and oracle.hides_labels else None
@@ -384,6 +381,21 @@ class Experiment:
                     reporter.parts_dropped(self.rounds + 1 - len(session.metrics))
                     break
             return session.metrics
+
+    def _unanswered(self, oracle: Oracle, left: int, folder: Path | None, metrics: Sequence[object]) -> str:
+        """Message about rows that the oracle left to a person."""
+        name, rows = type(oracle).__name__, "1 row" if left == 1 else f"{left} rows"
+        again = ""
+        if folder is not None and not metrics:
+            again = (
+                f". {folder} keeps the answers so far: the same command resumes it, and a run with another oracle "
+                "needs another folder (--folder), or this one deleted"
+            )
+        return (
+            f"{name} leaves {rows} to a person, and this run has none: have it answer or SKIP every row; or make it "
+            "one of the models of a Router, whose person answers what they leave (person: Simulated answers from the "
+            f"labels in the data); or use `dal ask` and `dal tell` instead of `dal run`{again}"
+        )
 
     def _lines(self, session: Session) -> "RoundLines":
         from dal.evaluation.cost import Prices

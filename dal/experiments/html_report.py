@@ -17,3 +17,10 @@ def html_report(folder: Path) -> Path:
     from dal.report import write_report
 
     return Path(write_report(folder))
+
+
+def verdict_sentences(folder: Path) -> list[str]:
+    """The sentences of the verdict on the page that `html_report` writes."""
+    from dal.report import verdict_sentences as sentences
+
+    return list(sentences(folder))

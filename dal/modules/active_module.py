@@ -24,6 +24,15 @@ Batch = Mapping[str, Tensor]
 #: Names that `ActiveModule.compute` can compute.
 COMPUTES = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
+#: Methods that subclasses define, with what they return.
+_DEFINED = {
+    "features": "features(self, batch), which returns the features (B, D)",
+    "head": "head(self, features), which returns the logits (B, C)",
+    "trunk": "trunk(self), which returns the layers that run once",
+    "split": "split(self, batch), which returns the output of the trunk and the features (B, D)",
+    "features_from_trunk": "features_from_trunk(self, batch, trunk), which returns the features (B, D) of that output",
+}
+
 
 @accepts_old_attributes
 class ActiveModule(lightning.LightningModule, ABC):
@@ -100,6 +109,15 @@ class ActiveModule(lightning.LightningModule, ABC):
         self.attention_dropout = attention_dropout
         self.register_buffer("class_weights", class_weights, persistent=False)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse layers under the name of a method, which Python would call in place of them."""
+        if isinstance(value, nn.Module) and name in _DEFINED:
+            raise LearnerError(
+                f"{name} is a method of ActiveModule, which {type(self).__name__} cannot replace by layers: assign "
+                f"them to another attribute, such as self.layers, and define def {_DEFINED[name]}"
+            )
+        super().__setattr__(name, value)
+
     # Methods for subclasses
 
     @abstractmethod
@@ -175,6 +193,8 @@ class ActiveModule(lightning.LightningModule, ABC):
         if unknown := wanted - COMPUTES:
             raise NeedError(f"a module computes {', '.join(sorted(COMPUTES))}, not {', '.join(sorted(unknown))}")
         sampled = wanted & {"mc_logits", "joint_mc_logits"}
+        if sampled and self.mc_mode == "head":
+            self._check_trunk()
         if sampled and (samples < 1 or generator is None):
             raise LearnerError("MC-dropout samples need a number of samples of at least 1 and a generator")
         out: dict[str, Tensor] = {}
@@ -188,6 +208,21 @@ class ActiveModule(lightning.LightningModule, ABC):
             assert generator is not None
             out[name] = self._samples(batch, trunk, samples, generator, joint=name == "joint_mc_logits")
         return {name: out[name] for name in wanted}
+
+    def _check_trunk(self) -> None:
+        """Raise `LearnerError` if a subclass defines only a part of what `head` mode needs to run the trunk once."""
+        defined = {
+            name
+            for name in ("trunk", "split", "features_from_trunk")
+            if getattr(type(self), name) is not getattr(ActiveModule, name)
+        }
+        lacking = {"split", "features_from_trunk"} - defined
+        if defined and lacking:
+            raise LearnerError(
+                f"{type(self).__name__} defines {' and '.join(sorted(defined))}, and mc_mode='head' also needs "
+                + " and ".join(f"def {_DEFINED[name]}" for name in sorted(lacking, reverse=True))
+                + "; mc_mode='full' needs none of them"
+            )
 
     def _samples(self, batch: Batch, trunk: Any, samples: int, generator: torch.Generator, *, joint: bool) -> Tensor:
         """Logits of K dropout masks, (B, K, C)."""

@@ -25,7 +25,7 @@ from dal.report.sections import maps as pool
 from dal.report.sections import successor_table as successor
 from dal.report.series import band_words, of_run
 from dal.report.svg import STYLE, svg
-from dal.report.verdict import Conclusion, comparisons, joint_statement, listed, verdicts
+from dal.report.verdict import Conclusion, comparisons, joint_statement, listed, too_few_seeds, verdicts
 from dal.report.wording import WRITERS, in_markup
 from dal.store.atomic_files import write_whole
 
@@ -79,6 +79,20 @@ def write_report(
     page = run.folder / "report.html"
     write_whole(page, in_markup(_render(run, metric, conclusions, sections, linked=files and not problem)))
     return page
+
+
+def verdict_sentences(folder: Path | str) -> list[str]:
+    """The sentences of the verdict at the head of the page: what the strategies have in common, then each of them.
+
+    Raises:
+        DataError: there is no `metrics.jsonl` in the folder or its subfolders.
+    """
+    run = read(folder)
+    metric = next((metric for metric in learning.plotted(run) if of_run(run, metric)), None)
+    conclusions = verdicts(run, metric or "accuracy")
+    together = joint_statement(run, conclusions)
+    few = too_few_seeds(run, metric or "accuracy")
+    return [each for each in (together, *(verdict.text for verdict in conclusions), few) if each]
 
 
 def _sections(

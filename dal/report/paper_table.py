@@ -38,8 +38,10 @@ class PaperTable:
         metric: display name of the metric.
         lower: whether lower values are better.
         heads: headings of the columns of entries: numbers of labels, and "area".
-        rows: entries of each strategy, the baseline last.
+        rows: entries of each strategy in the order of the config, the baseline last.
         seeds: number of seeds of each strategy.
+        covered: smallest and largest number of labels that all runs have; the columns and the area are within them.
+        longest: largest number of labels of any run.
         p: p-value of the difference to the baseline over the whole curve, corrected for several strategies, as in the
             verdict of the report; None for the baseline and with too few seeds.
         baseline: name of the baseline; None without one.
@@ -50,6 +52,8 @@ class PaperTable:
     heads: tuple[str, ...]
     rows: Mapping[str, tuple[Entry, ...]]
     seeds: Mapping[str, int]
+    covered: tuple[float, float]
+    longest: float
     p: Mapping[str, float]
     baseline: str | None
 
@@ -84,7 +88,9 @@ def paper_table(run: Run) -> PaperTable:
     heads = (*(f"{x:.0f}" for x in shown), "area")
     seeds = {name: len(each) for name, each in curves.items()}
     lower, p = run.lower_is_better(metric), corrected_p(comparisons(run, metric))
-    return PaperTable(metric_name(metric), lower, heads, rows, seeds, p, run.baseline)
+    longest = max(c.labels[-1] for c in chain(*curves.values()))
+    covered = (counts[0], counts[-1])
+    return PaperTable(metric_name(metric), lower, heads, rows, seeds, covered, longest, p, run.baseline)
 
 
 def table_text(folder: Path | str, form: Format, metric: str | None = None) -> str:
@@ -155,6 +161,12 @@ def _caption(table: PaperTable) -> str:
     metric = table.metric[:1].upper() + table.metric[1:] if table.metric in METRICS.values() else table.metric
     text = f"{metric} on the test set by number of labels, and its mean over the curve (area): "
     text += f"mean and standard deviation over {number} seeds" if seeds[-1] > 1 else "one seed"
+    if table.longest > table.covered[1]:
+        start, end = table.covered
+        text += (
+            f"; columns and area are for {start:.0f} to {end:.0f} labels, which all runs have "
+            f"(the longest has {table.longest:.0f})"
+        )
     if table.lower:
         text += "; lower is better"
     if table.p:

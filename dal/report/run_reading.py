@@ -107,7 +107,7 @@ class Run:
 
     Attributes:
         folder: the folder.
-        cells: cells of the strategies, then of the baseline, by seed.
+        cells: cells of the strategies in the order of the config, then of the baseline, by seed.
         baseline: name of the baseline among the cells; None without one.
         config: parsed `config.yaml`; empty when there is none.
         config_text: text of `config.yaml`.
@@ -125,7 +125,7 @@ class Run:
 
     @property
     def strategies(self) -> tuple[str, ...]:
-        """The names among the cells, the baseline last."""
+        """The names among the cells in the order of the config, the baseline last."""
         return tuple(dict.fromkeys(cell.name for cell in self.cells))
 
     @property
@@ -233,7 +233,18 @@ def read(folder: Path | str, metric: str | None = None) -> Run:
         cells += _absent(cells, promised, config.get("seeds"), planned)
     names = {cell.name for cell in cells}
     baseline = baseline if baseline in names and len(names) > 1 else None
-    cells.sort(key=lambda cell: (cell.name == baseline, cell.name != strategy, cell.name, cell.seed))
+    compared = config.get("strategies")
+    order = [shortened(str(name), MAX_NAME) for name in compared] if isinstance(compared, Mapping) else []
+    places = {name: place for place, name in enumerate(order)}
+    cells.sort(
+        key=lambda cell: (
+            cell.name == baseline,
+            cell.name != strategy,
+            places.get(cell.name, len(places)),
+            cell.name,
+            cell.seed,
+        )
+    )
     environment = _environment(_text(folder / "environment.json"), remarks)
     run = Run(folder, tuple(cells), baseline, config, config_text, environment, tuple(remarks))
     if metric is not None and run.metric not in run.measured:

@@ -25,8 +25,10 @@ def check_needs(strategy: Strategy, learner: Learner, *, multilabel: bool = Fals
     provided = closure(learner.provides)
     missing = all_needs(strategy) - provided
     if missing:
+        other = "Margin" if "probs" in provided else "Random"
         raise NeedError(
-            f"{name} needs {listing(missing)}, which {model} does not provide; it provides {listing(provided)}"
+            f"{name} needs {listing(missing)}, which {model} does not provide; it provides {listing(provided)}: use "
+            f"another strategy, such as {other} (--strategy {other}), or another learner"
         )
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dal.errors import ConfigError, SessionError, one_line, shortened
+from dal.errors import ConfigError, DataError, SessionError, one_line, shortened
 from dal.store.atomic_files import (
     check_regular,
     named,
@@ -110,15 +110,24 @@ def _end_of_lines(file: IO[bytes]) -> int:
     return 0
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     """Read the lines of `metrics.jsonl`, oldest first; [] without the file. An incomplete last line is ignored.
 
+    Args:
+        folder: folder of one strategy and seed, such as "runs/tickets/Margin-seed0", or of a session.
+
     Raises:
+        DataError: the folder is that of a run or comparison, whose cells have the file.
         SessionError: a line is not a JSON object or has a value of the wrong type, or the file cannot be read.
     """
-    path = folder / METRICS
+    path = Path(folder) / METRICS
     try:
         if not os.path.lexists(path):
+            if cells := sorted(each.parent for each in Path(folder).glob(f"*/{METRICS}")):
+                raise DataError(
+                    f"{named(Path(folder))} is the folder of a run, which has a {METRICS} for each strategy and seed: "
+                    f"name one of them, such as {named(cells[0])}"
+                )
             return []
         if not path.is_file():
             raise SessionError(f"{named(path)} is not a regular file: remove it")

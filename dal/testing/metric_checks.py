@@ -54,11 +54,13 @@ def value(metric: Metric, scored: Scored, where: str) -> float | None:
 def check_metric_values(metric: Metric) -> str:
     """A finite number, or None where undefined, for every kind of rows; a number for ordinary ones."""
     rows = usual()
-    one_class = rows.take((rows.labels == 0).nonzero().flatten())
-    cases = {
-        "labels of one class": one_class,
-        "one row": rows.take(torch.arange(1)),
-        "a class that no row has": rows.take((rows.labels != 2).nonzero().flatten()),
+    # Metrics often treat a single class differently, so each class is left out, and each is alone, in turn.
+    cases = {}
+    for each in range(CLASSES):
+        cases[f"labels of class {each} alone"] = rows.take((rows.labels == each).nonzero().flatten())
+        cases[f"a class that no row has, class {each}"] = rows.take((rows.labels != each).nonzero().flatten())
+        cases[f"one row, of class {each}"] = rows.take((rows.labels == each).nonzero().flatten()[:1])
+    cases |= {
         "every prediction right and certain": Scored(50.0 * F.one_hot(rows.labels, CLASSES), rows.labels),
         "every prediction wrong and certain": Scored(-50.0 * F.one_hot(rows.labels, CLASSES), rows.labels),
         "equal predictions": Scored(torch.zeros(ROWS, CLASSES), rows.labels),
@@ -125,6 +127,9 @@ def check_multilabel_rows(metric: Metric) -> str:
         found = metric(rows.outputs, labels)
     except PluginError as error:
         raise CheckSkipped(f"not for multi-label data: {error}") from error
+    for each in range(CLASSES):
+        without = labels & (torch.arange(CLASSES) != each)
+        value(metric, Scored(rows.logits, without, multilabel=True), f"a class that no row has, class {each}")
     return "None" if found is None else f"{found:.4g}"
 
 

@@ -122,7 +122,7 @@ def check_oracle_value(trial: OracleTrial) -> None:
 
 
 def check_oracle_loop(trial: OracleTrial) -> str:
-    """A real session takes its answers: two rounds, with a folder."""
+    """A real session takes its answers: two rounds, with a folder, and more until a row is answered."""
     from dal.data import Splits
     from dal.oracles.answering import answer_pending
     from dal.session import Session
@@ -136,17 +136,22 @@ def check_oracle_loop(trial: OracleTrial) -> str:
                     _, first = np.unique(trial.labels.numpy(), axis=0, return_index=True)
                     session.ask_these(torch.from_numpy(first[:CLASSES]), strategy="start")
                     session.tell(session.pending, trial.labels[session.pending])
-                for _ in range(2):
-                    session.ask(min(4, len(trial.data) // 2))
+                answered = left = rounds = 0
+                while len(session.unasked_rows) and (rounds < 2 or not answered):
+                    session.ask(min(ASKED, len(trial.data) // 2))
+                    before, rounds = len(session.labels), rounds + 1
                     answer_pending(trial.oracle, session)
-                answered, pending = session.store.answers, len(session.pending)
+                    answered += len(session.labels) - before
+                    left = len(session.pending)
+                    if left and not answered:  # another annotator answers, so that other rows are asked
+                        session.tell(session.pending, trial.labels[session.pending])
         except DalError as error:
             raise CheckFailure(f"in a real loop: {error}") from error
         except Exception as error:
             raise CheckFailure(f"in a real loop: {error_summary(error)}") from error
     if not answered:
-        raise CheckSkipped(f"it answered no row ({pending} left pending): pass data that it can answer")
-    return f"{len(answered)} answers stored, {pending} rows left for others"
+        raise CheckSkipped(f"it answered none of {len(trial.data)} rows: pass data that it can answer")
+    return f"{answered} answers stored, {left} rows left for others"
 
 
 #: Name -> check, in order of execution.

@@ -146,6 +146,19 @@ def construct(thing: Any) -> Any:
         ) from error
 
 
+def _with_changed_options(thing: Any) -> str:
+    """The class of a plugin with the options that differ from their defaults; other objects by their repr."""
+    if not dataclasses.is_dataclass(thing):
+        return repr(thing)
+    changed = []
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name, dataclasses.MISSING)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if field.repr and (type(value) is not type(default) or repr(value) != repr(default)):
+            changed.append(f"{field.name}={value!r}")
+    return f"{type(thing).__name__}({', '.join(changed)})"
+
+
 def report_on(thing: Any, kind: type, contract: str, run: Callable[[str, Any], Report]) -> Report:
     """Construct a plugin and return the report of its checks; a plugin that cannot be made fails the declaration.
 
@@ -155,7 +168,7 @@ def report_on(thing: Any, kind: type, contract: str, run: Callable[[str, Any], R
         contract: name of that class in messages.
         run: runs the checks, given the name of the plugin and the instance.
     """
-    subject = thing.__name__ if inspect.isclass(thing) else repr(thing)
+    subject = thing.__name__ if inspect.isclass(thing) else _with_changed_options(thing)
     try:
         made = construct(thing)
         if not isinstance(made, kind):

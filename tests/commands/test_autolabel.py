@@ -163,7 +163,7 @@ def test_multilabel_rows_are_decided_whole(dal: Command, tmp_path: Path) -> None
             names = [*([] if row["label"] == "feedback" else [row["label"]]), *late]
             writer.writerow([row["id"], row["text"], ";".join(names) or ";"])  # nothing but a separator: none of them
     arguments = ["--data.path", tmp_path / "multi.csv", "--data.multilabel", "true", "--baseline", "null"]
-    # The head of version 0.1 scales up the coordinates that vary little, by which this random encoder tells texts apart.
+    # The head of version 0.1 scales up coordinates that vary little, by which this random encoder tells texts apart.
     arguments += ["--learner.head", "null"]
     ended = dal("run", "run.yaml", *arguments, "--strategy", "Random", "--folder", tmp_path / "run")
     assert ended.code == 0, ended.err

@@ -137,7 +137,7 @@ def test_oracle_without_an_answer_does_not_pass_unnoticed(dal: Command) -> None:
     ended = dal("check", "mine:Declines")
     assert ended.code == 0
     assert "skipped answers: no answer to any row (8 skip): pass data that it can answer" in ended.out
-    assert "skipped real loop: it answered no row (0 left pending)" in ended.out
+    assert "skipped real loop: it answered none of" in ended.out
 
 
 @pytest.mark.parametrize(

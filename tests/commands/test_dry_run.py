@@ -218,7 +218,7 @@ def test_the_command_says_it_by_client_and_in_all_and_leaves_nothing_behind(
     ended = Command(capsys)("run", path, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     text = ended.out
-    assert text.startswith("nothing was asked")
+    assert text.startswith("nothing was asked; answers that are in the cache cost nothing and are left out\n")
     assert (
         "\n\nLocalClient nowhere\n  weak_labels.labeler: at most 10 requests about 10 texts; on this machine\n" in text
     )
@@ -228,6 +228,16 @@ def test_the_command_says_it_by_client_and_in_all_and_leaves_nothing_behind(
     assert 0 < low < high
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "replies.db").exists()
+
+
+def test_a_client_without_a_cache_is_promised_none(
+    tickets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = {"LLMLearner": {"client": {"LocalClient": {"model": "nowhere"}}, "mode": "likelihood"}}
+    path = config(tmp_path, weak_labels={"labeler": local, "rows": 10}, oracle=None)
+    ended = Command(capsys)("run", path, "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("nothing was asked\n")
 
 
 def test_a_comparison_is_priced_over_all_its_cells(

@@ -205,6 +205,31 @@ def test_an_installed_package_wins_over_a_file_of_the_same_name_and_says_so(dal:
     assert not (folder / "ran.txt").exists()
 
 
+def test_a_module_that_an_installed_package_of_the_same_name_lacks_is_explained(dal: Command, folder: Path) -> None:
+    for name in ("yaml/__init__.py", "yaml/own.py"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(MINE)
+    for given in ("yaml.own:Loudest", "yaml.own.Loudest"):
+        ended = dal("run", "run.yaml", "--strategy", given)
+        assert ended.code == 2
+        assert f"the installed package yaml hides yaml in {folder}: give yours another name" in ended.err, given
+    assert not (folder / "ran.txt").exists()
+
+
+def test_an_editable_install_of_the_folder_hides_nothing(
+    dal: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = folder / "helpdesk_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(folder))  # as the .pth file of `pip install -e .`
+    ended = dal("run", "run.yaml", "--strategy", "helpdesk_of_mine:Missing")
+    assert ended.code == 2
+    assert "there is no Missing in helpdesk_of_mine" in ended.err
+    assert "hides" not in ended.err
+
+
 def test_a_stored_config_runs_code_of_a_folder_only_when_told_to(dal: Command, folder: Path) -> None:
     assert dal("run", "own.yaml").code == 0
     (folder / "ran.txt").unlink()

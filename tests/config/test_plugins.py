@@ -222,6 +222,82 @@ def test_a_broken_plugin_does_not_stop_what_does_not_use_it(install) -> None:
     assert "Wreck" not in usable
 
 
+NETWORK = """
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from dal import ModuleLearner
+from dal.modules import ActiveModule
+
+class Net(ActiveModule):
+    def __init__(self, classes, multilabel):
+        super().__init__(classes, multilabel=multilabel)
+        self.last = nn.Linear(4, classes)
+
+    def features(self, batch):
+        return batch["inputs"]
+
+    def head(self, features):
+        return self.last(features)
+
+@dataclass(frozen=True)
+class NetLearner(ModuleLearner):
+    '''A small network.'''
+    build: Callable[[int, bool], ActiveModule] = Net
+
+learner = ModuleLearner(build=Net)
+"""
+
+
+def test_a_subclass_of_a_learner_imported_from_dal_is_described_with_what_it_inherits(install) -> None:
+    install("nets", {"NetLearner": "nets_module:NetLearner"}, {"nets_module.py": NETWORK}, LEARNERS)
+    each, parent = described("NetLearner", LEARNERS), described("ModuleLearner", LEARNERS)
+    assert each.summary == "A small network."
+    assert (each.provides, each.label_free) == (parent.provides, parent.label_free)
+    assert {"logits", "features", "embeddings"} <= each.provides
+    assert plugins.load(LEARNERS, "NetLearner")().build.__name__ == "Net"
+
+
+def test_an_entry_point_to_an_object_says_that_a_class_is_needed(install) -> None:
+    install("nets", {"Nets": "nets_object:learner"}, {"nets_object.py": NETWORK}, LEARNERS)
+    wanted = (
+        "Nets is an instance of ModuleLearner, and an entry point or a config names a class of a learner: derive one "
+        "from ModuleLearner whose options have defaults"
+    )
+    with pytest.raises(ConfigError) as caught:
+        plugins.load(LEARNERS, "Nets")
+    assert str(caught.value) == wanted
+    assert described("Nets", LEARNERS).broken == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "reason"),
+    [
+        ("net_a:learner", "raise OSError('no disk')\n", "Wreck of wreck cannot be imported: OSError: no disk"),
+        ("net_b:Other", NETWORK, "Wreck of wreck (net_b:Other) cannot be used: there is no Other in net_b"),
+        ("net_c:learner", NETWORK, "Wreck is an instance of ModuleLearner"),
+    ],
+)
+def test_a_broken_plugin_is_checked_by_its_name(install, value: str, source: str, reason: str) -> None:
+    module = value.partition(":")[0]
+    install("wreck", {"Wreck": value}, {f"{module}.py": source}, LEARNERS)
+    with pytest.raises(ConfigError) as caught:
+        plugins.load_any("Wreck")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "near"), [("OpenAIClientt", "OpenAIClient"), ("TfidfLearnr", "TfidfLearner")])
+def test_a_name_of_no_kind_gets_the_most_similar_of_any_kind(name: str, near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugins.load_any(name)
+    assert str(caught.value) == (
+        f"unknown name '{name}' (did you mean '{near}'?); `dal list` shows all that are installed; an import path "
+        "(my_package:MyClass) is accepted, too"
+    )
+
+
 def test_a_plugin_with_the_name_of_a_built_in_is_hidden_but_reachable(install) -> None:
     install("usurper", {"Margin": "usurper_module:Mine"}, {"usurper_module.py": STRATEGY})
     with pytest.warns(PluginWarning, match="Margin of usurper is hidden by Margin of deep-active-learning"):

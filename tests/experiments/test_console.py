@@ -115,8 +115,30 @@ def test_one_class_with_two_sets_of_options_has_two_columns(capsys: pytest.Captu
     Console().summary({name: lines(accuracy) for name, accuracy in cells.items()})
     shown = capsys.readouterr().out.splitlines()
     assert next(line for line in shown if "BADGE" in line).split()[1::2] == ["labels", "BADGE", "BADGE~2"]
-    assert "0.600 ± 0.100" in shown[-2]
+    assert "0.600 ± 0.141" in shown[-2]  # n - 1 in the denominator, as in the table for a paper
     assert "0.300" in shown[-2]
+
+
+def test_number_of_seeds_is_shown_where_some_were_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    long = [{"labels": labels, "accuracy": 0.5} for labels in (20, 40)]
+    cells = {"Margin-seed0": long, "Margin-seed1": long, "Margin-seed2": long[:1], "Random-seed0": long}
+    Console().summary(cells)
+    shown = capsys.readouterr().out.splitlines()
+    assert "(1 of 2): only some seeds" in shown[1]
+    first, second = shown[-3:-1]
+    assert "0.500 ± 0.000" in first
+    assert " of " not in first
+    assert "0.500 ± 0.000 (2 of 3)" in second
+    assert second.count(" of ") == 1
+
+
+def test_reason_that_ends_prints_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    for number, reason in enumerate(["by margin", None]):
+        console.round({"round": number, "labels": 20, "reason": reason})
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == "  by margin"
+    assert len(shown) == 3
 
 
 def test_nothing_is_drawn_over_itself_where_colour_is_forced(

@@ -14,19 +14,20 @@ from torch import Tensor
 
 from dal.config.stored import read_config
 from dal.data import Rows, Splits
-from dal.errors import BusyError, ConfigError, DataError, NeedError
+from dal.errors import BusyError, ConfigError, DataError, NeedError, SessionError
 from dal.experiments.console import Console, Quiet
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import Interrupted
 from dal.learner import Monitor
 from dal.learners.probe_learner import ProbeLearner
 from dal.learners.tfidf_learner import TfidfLearner
-from dal.oracle import Oracle
+from dal.oracle import LATER, Oracle
 from dal.oracles.simulated import Simulated
 from dal.store.events import SKIP
 from dal.store.folder_lock import Lock
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import read_metrics
+from dal.strategies.auto import Auto
 from dal.strategies.composition import Phases
 from dal.strategies.diversity import ClusterCenters
 from dal.strategies.random import Random
@@ -381,6 +382,41 @@ class Open(Oracle):
 
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
         return [0] * len(rows)
+
+
+@dataclass(frozen=True)
+class Leaves(Oracle):
+    """Leaves all rows to somebody else."""
+
+    def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
+        return [LATER] * len(rows)
+
+
+def test_oracle_that_leaves_rows_says_what_to_do_with_them_and_the_folder(tmp_path: Path) -> None:
+    data = splits()
+    unlabeled = Splits(Rows.from_inputs(data.pool.inputs, classes=NAMES), data.test)
+    with pytest.raises(SessionError) as caught:
+        experiment(tmp_path, data=unlabeled, oracle=Leaves()).run()
+    said = str(caught.value)
+    assert said.startswith("Leaves leaves 10 rows to a person, and this run has none: have it answer or SKIP every row")
+    assert "one of the models of a Router, whose person answers what they leave" in said
+    assert "a run with another oracle needs another folder (--folder), or this one deleted" in said
+    with pytest.raises(ConfigError, match=r"oracle.* choose another folder, or delete this one: no round"):
+        experiment(tmp_path, data=unlabeled, oracle=Open()).run()
+
+
+def test_report_of_a_run_is_followed_by_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment(tmp_path, report=True, quiet=False).run()
+    *before, last = capsys.readouterr().out.splitlines()
+    assert last == f"report: {tmp_path / 'report.html'}"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    sentence = next(line for line in before if line.startswith("Margin ") and "labels" in line)
+    assert sentence.split(":")[0] in page
+
+
+def test_learner_that_the_default_strategy_cannot_use_names_one_that_can() -> None:
+    with pytest.raises(NeedError, match=r"Auto needs .*: use another strategy, such as Margin \(--strategy Margin\)"):
+        experiment(learner=TfidfLearner(), strategy=Auto()).run()
 
 
 def test_data_whose_rows_all_have_a_label_is_told_what_to_do() -> None:

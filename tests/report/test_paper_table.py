@@ -130,6 +130,21 @@ def test_one_seed_has_no_deviation_and_no_significance(tmp_path: Path) -> None:
     assert "permutation" not in text
 
 
+def test_caption_says_that_longer_runs_are_cut(tmp_path: Path) -> None:
+    folder = comparison(tmp_path, {"Margin": 0.4, "Random": 0.2})
+    assert "all runs have" not in table_text(folder, "markdown")
+    path = folder / "Margin-seed3" / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))  # stopped by a rule with 20 labels
+    text = table_text(folder, "markdown")
+    assert "| 20 labels | area |" in text
+    assert "; columns and area are for 10 to 20 labels, which all runs have (the longest has 30)" in text
+
+
+def test_strategies_are_in_the_order_of_the_config(tmp_path: Path) -> None:
+    run = read(comparison(tmp_path, {"Margin": 0.4, "Random": 0.2, "BADGE": 0.3, "BADGE~2": 0.1}))
+    assert list(paper_table(run).rows) == ["Margin", "BADGE", "BADGE~2", "Random"]
+
+
 def test_folder_without_scores_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Margin-seed0").mkdir()
     (tmp_path / "Margin-seed0" / "metrics.jsonl").write_text('{"labels": 10}\n')

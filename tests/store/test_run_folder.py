@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from dal.config.stored import describe, read_config, write_config
-from dal.errors import BusyError, ConfigError, SessionError
+from dal.errors import BusyError, ConfigError, DataError, SessionError
 from dal.experiments.environment import environment, record_environment
 from dal.store import run_folder as runfolder
 from dal.store.folder_lock import Lock
@@ -55,6 +55,32 @@ def test_plain_dataclass_is_its_fields_and_a_chosen_class_names_itself() -> None
     assert (described["path"], described["names"]) == ("some/file.csv", ["a", "b"])
     assert described["make"] == {"class_path": "torch.nn.modules.linear.Linear", "init_args": {"bias": False}}
     assert described["call"] == "torch.nn.modules.linear.Linear"
+
+
+def test_metrics_are_read_from_a_folder_that_is_text(tmp_path: Path) -> None:
+    append_metrics(tmp_path, {"round": 0, "labels": 5})
+    assert read_metrics(str(tmp_path)) == read_metrics(tmp_path) == [{"round": 0, "labels": 5}]
+    assert read_metrics(str(tmp_path / "none")) == []
+
+
+def test_metrics_of_a_whole_run_name_one_of_its_cells(tmp_path: Path) -> None:
+    for name in ("Random-seed0", "Margin-seed0"):
+        (tmp_path / name).mkdir()
+        append_metrics(tmp_path / name, {"round": 0, "labels": 5})
+    with pytest.raises(DataError, match=r"is the folder of a run, .* name one of them, such as .*Margin-seed0"):
+        read_metrics(str(tmp_path))
+
+
+def test_folder_without_a_finished_round_may_be_deleted(tmp_path: Path) -> None:
+    write_config(tmp_path, {"rounds": 1}, kind="run")
+    with pytest.raises(ConfigError, match="rounds is 1 there and 2 here; choose another folder, or delete this one"):
+        write_config(tmp_path, {"rounds": 2}, kind="run")
+    with pytest.raises(ConfigError, match=r"choose another folder$"):  # it may hold the answers of people
+        write_config(tmp_path, {"rounds": 2}, kind="ask")
+    (tmp_path / "Margin-seed0").mkdir()
+    append_metrics(tmp_path / "Margin-seed0", {"round": 0, "labels": 5})
+    with pytest.raises(ConfigError, match=r"choose another folder$"):
+        write_config(tmp_path, {"rounds": 2}, kind="run")
 
 
 def test_description_survives_yaml(tmp_path: Path) -> None:

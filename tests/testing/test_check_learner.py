@@ -332,6 +332,10 @@ def test_each_check_fails_on_a_learner_wrong_in_its_way(check: str, wrong: type[
     assert report[check].message
 
 
+def test_report_names_the_options_that_differ_from_the_defaults(vectors: Rows) -> None:
+    assert learner_report(ProbeLearner(model=None, samples=8), vectors).subject == "ProbeLearner(model=None, samples=8)"
+
+
 def test_every_check_has_a_learner_that_it_fails_on() -> None:
     assert {check for check, _ in WRONG} == LEARNER_CHECKS.keys()
 

@@ -1,5 +1,6 @@
 """Every check of metrics passes a right one and fails on one that is wrong in that way."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,8 +23,20 @@ def missed(outputs: Any, labels: Any) -> float | None:
     return float((outputs.probs[first].argmax(1) != 0).double().mean()) if first.any() else None
 
 
-def nan_without_a_class(outputs: Any, labels: Any) -> float:
-    return float((outputs.probs[labels == 2].argmax(1) == 2).double().mean())
+def nan_without_class(each: int) -> Callable[[Any, Any], float]:
+    """A metric that is NaN where no row has the class, in single-label data."""
+
+    def recall_of_class(outputs: Any, labels: Any) -> float:
+        return float((outputs.probs[labels == each].argmax(1) == each).double().mean())
+
+    return recall_of_class
+
+
+def nan_without_decisions(outputs: Any, labels: Any) -> float:
+    """A metric that is NaN where no row of multi-label data has class 1."""
+    decided = outputs.probs > 0.5 if outputs.multilabel else outputs.probs.argmax(1)
+    rows = labels[:, 1] if outputs.multilabel else torch.ones_like(labels, dtype=torch.bool)
+    return float((decided == labels)[rows].double().mean())
 
 
 def first_half(outputs: Any, labels: Any) -> float:
@@ -57,7 +70,7 @@ def test_right_metric_passes(right: Any) -> None:
 @pytest.mark.parametrize(
     ("check", "wrong", "said"),
     [
-        ("values", nan_without_a_class, "returned nan, .*a class that no row has|returned nan"),
+        ("multi-label", nan_without_decisions, "returned nan, .*a class that no row has, class 1"),
         ("row order", first_half, "in another order"),
         ("pure", draws, "random state|second time"),
         ("pure", overwrites, "wrote to the outputs"),
@@ -69,6 +82,13 @@ def test_each_check_fails_on_a_metric_wrong_in_its_way(check: str, wrong: Any, s
     with pytest.raises(ConformanceError, match=said) as caught:
         check_metric(wrong)
     assert caught.value.report[check].verdict == "failed"
+
+
+@pytest.mark.parametrize("each", [0, 1, 2])
+def test_metric_that_is_nan_without_any_one_class_fails(each: int) -> None:
+    result = metric_report(nan_without_class(each))["values"]
+    assert result.verdict == "failed"
+    assert "returned nan" in result.message
 
 
 def test_metric_that_is_not_for_several_labels_is_told_so() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dal.config import plugins
 from dal.oracle import LATER, Annotation, Oracle
 from dal.store.events import SKIP
-from dal.testing import ORACLE_CHECKS, ConformanceError, Report, check_oracle, oracle_report
+from dal.testing import ORACLE_CHECKS, ConformanceError, Report, check_oracle, default_rows, oracle_report
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ class DrawsGlobally(Fruits):
 
 
 @dataclass(frozen=True)
-class CannotBeAskedFour(Fruits):
+class FailsOnLaterRows(Fruits):
     def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
-        if len(rows) == 4:
+        if len(rows) and rows.max() >= 8:
             raise OSError("the service is closed")
         return super().answer(rows, data)
 
@@ -146,7 +146,7 @@ WRONG: list[tuple[str, type[Oracle]]] = [
     ("same row, same answer", SortsItsRows),
     ("data and randomness", WritesLabels),
     ("data and randomness", DrawsGlobally),
-    ("real loop", CannotBeAskedFour),
+    ("real loop", FailsOnLaterRows),
     ("value", NoDataclass),
     ("value", Counts),
 ]
@@ -175,6 +175,23 @@ def test_a_right_oracle_passes(oracle: Any) -> None:
 def test_the_report_counts_what_was_declined_and_left() -> None:
     message = oracle_report(Careful())["answers"].message
     assert message == "2 answered, 6 later" or ("answered" in message and "later" in message)
+
+
+@dataclass(frozen=True)
+class FewRows(Fruits):
+    """Answers every twelfth row, and leaves the others to somebody else."""
+
+    def answer(self, rows: Tensor, data: Any) -> Sequence[Any]:
+        return [
+            given if row % 12 == 11 else LATER
+            for row, given in zip(rows.tolist(), super().answer(rows, data), strict=True)
+        ]
+
+
+def test_rows_are_asked_until_one_is_answered() -> None:
+    result = oracle_report(FewRows(), default_rows())["real loop"]
+    assert result.verdict == "passed"
+    assert not result.message.startswith("0 ")
 
 
 def test_simulated_oracle_passes() -> None:
