@@ -38,13 +38,22 @@ def trust_of(model: "StoredModel") -> str:
 def _training(model: "StoredModel") -> str:
     session, place = model.session, f"{model.place.folder}: {type(model.session.learner).__name__}"
     if not session.trains:
-        return f"{place} without any labels"
+        return f"{place} without any labels{_source_of_zero_shot(model)}"
     _, labels, weights = session.pool_state.training_set
     proposed = "" if weights is None else f" and {len(session.weak_rows)} proposed labels"
     counts = labels.sum(0) if model.multilabel else torch.bincount(labels, minlength=len(model.classes))
     missing = [name for name, count in zip(model.classes, counts.tolist(), strict=True) if not count]
     classes = f"no label for {listing(missing)}" if missing else "every class has a label"
     return f"{place}, trained on {len(session.labels)} labels{proposed}; {classes}"
+
+
+def _source_of_zero_shot(model: "StoredModel") -> str:
+    """What the predictions are made from where there are no labels; empty where the learner needs none."""
+    if not model.predicts_from_descriptions:
+        return ""
+    pool = model.session.pool
+    codes = [name for name, texts in zip(pool.classes, pool.descriptions, strict=True) if not texts]
+    return ", from the class descriptions alone" + (f"; no description for {listing(codes)}" if codes else "")
 
 
 def _accuracy(model: "StoredModel") -> str:

@@ -26,6 +26,7 @@ from dal.experiments.known_accuracy import trust_of
 from dal.experiments.results import Cell
 from dal.experiments.stored_experiments import assemble, stored_comparison, stored_config
 from dal.learner import SILENT, UNPARSED_SHARE, Monitor, Predictor, Prepared, recorded_outputs
+from dal.learners.heads.described_head import ZERO_SHOT
 from dal.outputs import Outputs, closure
 from dal.session import Session
 from dal.store.run_folder import LABELS
@@ -116,7 +117,7 @@ class StoredModel:
         Raises:
             DataError: these are not texts, or not pairs where the model needs pairs.
             SessionError: nothing is labeled yet, and the learner cannot predict without labels.
-            LearnerError: a logit is not finite.
+            LearnerError: a logit is not finite; or nothing is labeled, and no class has a description.
         """
         pool = self.session.pool
         given = Rows.from_inputs(texts, source="the texts")
@@ -176,13 +177,20 @@ class StoredModel:
         if session.trains:
             return session.predictor
         untrained = session.learner.untrained(session.prepared)
-        if "logits" not in closure(_offered_by(untrained, session.learner.label_free)):
+        if not {"logits", ZERO_SHOT} & closure(_offered_by(untrained, session.learner.label_free)):
             folder, name = self.place.folder, shlex.quote(str(self.place.folder))
             raise SessionError(
                 f"{folder}: nothing is labeled yet, and {type(session.learner).__name__} cannot predict without "
                 f"labels: ask for texts to label (dal ask {name}) and store the answers (dal tell {name} FILE)"
             )
         return untrained
+
+    @cached_property
+    def predicts_from_descriptions(self) -> bool:
+        """Whether there are no labels, and the predictions are those of the class descriptions alone."""
+        if self.session.trains:
+            return False
+        return "logits" not in closure(_offered_by(self.predictor, self.session.learner.label_free))
 
     def logits(self, part: str, rows: Tensor) -> Tensor:
         """Logits of some rows of a part of the data, (n, C) float64, on the CPU, computed in full precision.
@@ -193,7 +201,7 @@ class StoredModel:
 
         Raises:
             SessionError: nothing is labeled yet, and the learner cannot predict without labels.
-            LearnerError: a logit is not finite.
+            LearnerError: a logit is not finite; or nothing is labeled, and no class has a description.
         """
         if part not in self._prepared:
             self._prepared[part] = self.session.learner.prepare(getattr(self.session.data, part))
@@ -202,7 +210,11 @@ class StoredModel:
 
     def _outputs(self, prepared: Prepared, rows: Tensor, more: frozenset[str] = frozenset()) -> Outputs:
         """Logits and further outputs of some rows, in one pass."""
-        outputs = self.predictor.outputs(prepared, rows, {"logits"} | more, exact=True, monitor=self.monitor)
+        name = ZERO_SHOT if self.predicts_from_descriptions else "logits"
+        outputs = self.predictor.outputs(prepared, rows, {name} | more, exact=True, monitor=self.monitor)
+        if name != "logits":
+            read = {each: outputs[each] for each in more}
+            outputs = Outputs({"logits": outputs[name], **read}, multilabel=self.multilabel)
         bad = int((~torch.isfinite(outputs.logits)).any(1).sum())
         if bad:
             raise LearnerError(

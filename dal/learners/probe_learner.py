@@ -1,8 +1,9 @@
 """Linear classifier on frozen embeddings, fitted in under a second, with a posterior over its weights."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -17,7 +18,13 @@ from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
 from dal.learner import SILENT, Learner, Monitor, Objective, Predictor, Prepared
-from dal.learners.heads.described_head import choose_strength, class_directions
+from dal.learners.heads.described_head import (
+    ZERO_SHOT,
+    ZERO_SHOT_STRENGTH,
+    ZeroShotHead,
+    choose_strength,
+    class_directions,
+)
 from dal.learners.heads.head_posteriors import (
     Bootstrap,
     DrawnBy,
@@ -171,10 +178,11 @@ class ProbePredictor(Predictor):
         samples: int,
         surprisal: Surprisal | None = None,
         training_notes: Mapping[str, Any] = MappingProxyType({}),
+        zero_shot: Callable[[Monitor], ZeroShotHead] | None = None,
     ) -> None:
         self.head = head
         self.training_notes = training_notes
-        self._embedder, self._surprisal = embedder, surprisal
+        self._embedder, self._surprisal, self._zero_shot = embedder, surprisal, zero_shot
         self.classes = classes
         self.multilabel = multilabel
         self.samples = samples
@@ -183,6 +191,7 @@ class ProbePredictor(Predictor):
     def provides(self) -> frozenset[str]:
         """Raw outputs that it computes."""
         free = _EMBEDDINGS if self._surprisal is None else _EMBEDDINGS | SURPRISAL
+        free = free if self._zero_shot is None else free | {ZERO_SHOT}
         return free if self.head is None else free | _TRAINED
 
     def outputs(
@@ -199,8 +208,8 @@ class ProbePredictor(Predictor):
         names = frozenset(names)
         if self._surprisal is not None and names & SURPRISAL:
             return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
-        if self.head is None and not names <= _EMBEDDINGS:
-            raise NeedError(f"{', '.join(sorted(names - _EMBEDDINGS))} cannot be read before anything is fitted")
+        if self.head is None and not names <= self.provides:
+            raise NeedError(f"{', '.join(sorted(names - self.provides))} cannot be read before anything is fitted")
         vectors = embedded(data, self._embedder, monitor).inputs
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = torch.device("cpu") if self.head is None else self.head.weight.device
@@ -208,12 +217,13 @@ class ProbePredictor(Predictor):
         sampled = None  # weights drawn once for all rows, so that sample k is the same function for every row
         if self.head is not None and any("mc_logits" in name for name in collector.raw):
             sampled = self.head.posterior.draw(self.samples, seed)
+        zero_shot = self._zero_shot(monitor) if self._zero_shot is not None and ZERO_SHOT in names else None
         width = vectors.shape[-1]
         per_row = max(width, sampled.bias.numel() if sampled else 0)
         monitor.started("pass", len(index))
         for positions in torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row))):
             embeddings = vectors[index[positions]].to(device)
-            collector.put(positions, _computed(self.head, sampled, embeddings, collector.raw))
+            collector.put(positions, _computed(self.head, sampled, zero_shot, embeddings, collector.raw))
             monitor.advanced(len(positions))
         monitor.finished()
         return collector.outputs()
@@ -280,17 +290,22 @@ def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILEN
 
 
 def _computed(
-    head: LinearHead | None, sampled: Draws | None, embeddings: Tensor, names: frozenset[str]
+    head: LinearHead | None,
+    sampled: Draws | None,
+    zero_shot: ZeroShotHead | None,
+    embeddings: Tensor,
+    names: frozenset[str],
 ) -> dict[str, Tensor]:
     computed = {"embeddings": embeddings}
-    if head is None:
-        return computed
-    features = head.features(embeddings)
-    computed |= {"features": features, "logits": head.logits(features)}
-    if sampled is not None:
-        drawn = sampled.logits(features, computed["logits"])  # (N, K, C)
-        # Samples of weights are joint by nature, unlike dropout masks: both names stand for the same tensor.
-        computed |= {"mc_logits": drawn, "joint_mc_logits": drawn}
+    if zero_shot is not None:
+        computed[ZERO_SHOT] = zero_shot.logits(embeddings)
+    if head is not None:
+        features = head.features(embeddings)
+        computed |= {"features": features, "logits": head.logits(features)}
+        if sampled is not None:
+            drawn = sampled.logits(features, computed["logits"])  # (N, K, C)
+            # Samples of weights are joint by nature, unlike dropout masks: both names stand for the same tensor.
+            computed |= {"mc_logits": drawn, "joint_mc_logits": drawn}
     return {name: value for name, value in computed.items() if name in names}
 
 
@@ -307,7 +322,8 @@ class ProbeLearner(Learner):
     the embeddings of the class descriptions (`data.descriptions`, by default the readable class names) are the mean of
     the prior of the weights, with the strength that predicts held-out labels best, or none; and the shares of the
     classes among the labels are adjusted as the objective wants it: partly taken out of the decisions (single-label),
-    or reached by thresholds for each class (multi-label). All of it is folded into the weights and the bias.
+    or reached by thresholds for each class (multi-label). All of it is folded into the weights and the bias. Without
+    any labels, `zero_shot_logits` are those of this head at strength 10, or `description_strength`.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
@@ -358,13 +374,14 @@ class ProbeLearner(Learner):
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
-        """Raw outputs after fitting; for texts including `surprisal`."""
+        """Raw outputs after fitting, the label-free ones included."""
         return self.label_free | _TRAINED
 
     @property
     def label_free(self) -> frozenset[str]:  # type: ignore[override]
-        """Outputs that need no labels: embeddings and, for texts, surprisal."""
-        return _EMBEDDINGS if self.model is None else _EMBEDDINGS | SURPRISAL
+        """Outputs that need no labels: embeddings and, for texts, surprisal and zero-shot logits."""
+        free = _EMBEDDINGS if self.model is None else _EMBEDDINGS | SURPRISAL
+        return free | {ZERO_SHOT} if self.reads_descriptions else free
 
     def prepare(self, data: Any) -> Prepared:
         """Tokenize the rows, or return them as vectors if there is no encoder.
@@ -440,6 +457,18 @@ class ProbeLearner(Learner):
         vectors = F.normalize(inputs.float() - mean, dim=1)
         return class_directions(vectors, classes, len(data.classes), multilabel=data.multilabel)
 
+    def _zero_shot_head(self, pool: Prepared, monitor: Monitor) -> ZeroShotHead:
+        """The adjusted head before any label, on embeddings centred by those of the pool."""
+        mean, _ = embedded(pool, self._embedder(), monitor).moments
+        directions = self._directions(pool, mean, monitor)
+        if directions is None:
+            raise LearnerError(
+                f"{ZERO_SHOT} needs class descriptions, and these classes have only codes for names: describe them "
+                "(data.descriptions), or label some rows"
+            )
+        strength = ZERO_SHOT_STRENGTH if self.description_strength is None else self.description_strength
+        return ZeroShotHead(mean, strength * directions)
+
     def _prior_mean(
         self, centred: Tensor, targets: Tensor, weights: Tensor, directions: Tensor, multilabel: bool
     ) -> tuple[Tensor, dict[str, Any]]:
@@ -489,8 +518,9 @@ class ProbeLearner(Learner):
         self, head: LinearHead | None, data: Prepared, notes: Mapping[str, Any] = MappingProxyType({})
     ) -> ProbePredictor:
         placed = None if head is None else head.to(device_of(self.device))
+        zero_shot = partial(self._zero_shot_head, data) if self.reads_descriptions else None
         return ProbePredictor(
-            placed, self._embedder(), data.classes, data.multilabel, self.samples, self._surprisal(), notes
+            placed, self._embedder(), data.classes, data.multilabel, self.samples, self._surprisal(), notes, zero_shot
         )
 
     def _surprisal(self) -> Surprisal | None:

@@ -118,7 +118,8 @@ class CurrentModel:
         """Outputs of rows of a part, from the untrained model if it provides all `names`, else from this model."""
         names, prepared = frozenset(names), self.prepare(part)
         free = names <= closure(self._learner.label_free)
-        model = self._learner.untrained(prepared) if free else self.predictor
+        # Untrained on the pool, like the trained model: label-free outputs may depend on its centre.
+        model = self._learner.untrained(self.prepare("pool")) if free else self.predictor
         seed = self.seeds.number(Stream.EVALUATE)
         return model.outputs(prepared, rows, names, seed=seed, monitor=self._monitor)
 

@@ -16,7 +16,7 @@ from dal.strategies.joint import EPIG, BatchBALD
 from dal.strategies.random import Random
 from dal.strategies.sampling import LightweightCoreset
 from dal.strategies.stochastic import PowerBALD, Stochastic
-from dal.strategies.text import ALPS
+from dal.strategies.text import ALPS, LikelyPerClass
 from dal.strategies.typicality import TypiClust
 from dal.strategies.uncertainty import Entropy, LeastConfidence, LowestConfidence, Margin
 
@@ -46,6 +46,7 @@ __all__ = [
     "KLDivergence",
     "LeastConfidence",
     "LightweightCoreset",
+    "LikelyPerClass",
     "LowestConfidence",
     "Margin",
     "MaxHerding",

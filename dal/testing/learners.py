@@ -171,6 +171,7 @@ def _expect(name: str, value: Any, count: int, classes: int, has_unknown_class: 
         classes += 1
     shapes: dict[str, tuple[int | None, ...]] = {
         "logits": (count, classes),
+        "zero_shot_logits": (count, classes),
         "features": (count, None),
         "embeddings": (count, None),
         "mc_logits": (count, None, classes),

@@ -14,7 +14,12 @@ from dal.strategy import Query, Strategy, all_needs
 Extra = Mapping[str, Callable[[int, torch.Generator], Tensor]]
 
 #: Names that `synthetic` generates by itself.
-KNOWN = closure({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits", "surprisal", "confidence"})
+KNOWN = closure(
+    {
+        "logits", "features", "embeddings", "mc_logits", "joint_mc_logits", "surprisal", "zero_shot_logits",
+        "confidence",
+    }
+)  # fmt: skip
 
 _KEEP = 0.8  # probability of keeping a feature in an MC sample
 _TOKENS, _DRAWN = 12, 0.2  # number of tokens with a synthetic surprisal, and the share of them that is not 0
@@ -37,8 +42,8 @@ def synthetic(
 
     The outputs are consistent: `logits` is a linear head on Gaussian `features`; the samples of `mc_logits` (N, K, C)
     drop features with a different mask for every row, those of `joint_mc_logits` with one mask for all rows.
-    `surprisal` (N, 12) is non-negative, and 0 for most tokens; `confidence` (N,) is uniform on 0..1 and independent of
-    all other outputs.
+    `zero_shot_logits` is another linear head, near the first. `surprisal` (N, 12) is non-negative, and 0 for most
+    tokens; `confidence` (N,) is uniform on 0..1 and independent of all other outputs.
 
     Args:
         names: names in `KNOWN` or `extra`.
@@ -80,6 +85,7 @@ def synthetic(
         "mc_logits": lambda: sampled(rows),
         "joint_mc_logits": lambda: sampled(1),
         "surprisal": surprised,
+        "zero_shot_logits": lambda: hidden @ (head + torch.randn(head.shape, generator=generator) / features**0.5).T,
         "confidence": lambda: torch.rand(rows, generator=generator),
     }
     wanted = frozenset(names)

@@ -264,6 +264,57 @@ def test_proposed_labels_that_the_model_was_trained_on_are_counted(dal: Command)
     assert "the accuracy is not known" in ended.messages[1]
 
 
+# -- class descriptions --------------------------------------------------------------------------------------------
+
+TOPICS = "{billing: invoice charge refund, access: login password, shipping: parcel delivery, feedback: idea design}"
+
+
+def unlabeled(dal: Command, learner: str, *options: object) -> None:
+    """Make a folder `mine` with a first batch of questions, and no answers."""
+    dal.configured(pool=asking(learner))
+    assert dal("ask", "mine", "--config", "pool.yaml", "-n", 5, "-o", "todo.csv", *options).code == 0
+
+
+def test_a_probe_predicts_without_labels_from_the_class_descriptions(dal: Command, tiny_bert: Path) -> None:
+    learner = LEARNERS["probe"].replace(BERT, str(tiny_bert))
+    unlabeled(dal, learner, "--data.descriptions", TOPICS)
+    ended = dal("predict", "mine", "new.csv")
+    assert ended.code == 0, ended.err
+    assert ended.messages == [
+        "dal: mine: ProbeLearner without any labels, from the class descriptions alone",
+        "dal: the accuracy is not known: `dal estimate mine` measures it",
+    ]
+    rows = table(ended.out)
+    assert len({row["class"] for row in rows}) > 1
+    assert all(0.25 <= float(row["confidence"]) < 1 for row in rows)
+    again = dal("ask", "mine", "--config", "pool.yaml", "--data.descriptions", "{access: a parcel}", "-o", "more.csv")
+    assert again.code == 0, again.err
+    assert dal("predict", "mine", "new.csv").out != ended.out
+
+
+def test_held_out_labels_measure_predictions_from_descriptions(dal: Command, tiny_bert: Path) -> None:
+    unlabeled(dal, LEARNERS["probe"].replace(BERT, str(tiny_bert)), "--data.descriptions", TOPICS)
+    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
+    assert dal("estimate", "mine", "-n", 60, "--random", "-o", "check.csv").code == 0
+    fill(Path("check.csv"), [truth[row["id"]] for row in read_rows("check.csv")])
+    [shown] = re.findall(r"accuracy ([\d.]+), 95 %", dal("estimate", "mine", "check.csv").out)
+    ended = dal("predict", "mine", "new.csv")
+    assert ended.messages[0].endswith("without any labels, from the class descriptions alone")
+    assert ended.messages[1].startswith(f"dal: accuracy {shown} (95 % interval ")
+
+
+def test_a_class_without_a_description_is_named(dal: Command, tiny_bert: Path) -> None:
+    learner = LEARNERS["probe"].replace(BERT, str(tiny_bert))
+    unlabeled(dal, learner, "--data.classes", "[access,billing,feedback,shipping,B2]")
+    ended = dal("predict", "mine", "new.csv")
+    assert ended.messages[0].endswith("from the class descriptions alone; no description for B2")
+
+
+def test_classes_that_are_all_codes_need_descriptions_or_labels(dal: Command, tiny_bert: Path) -> None:
+    unlabeled(dal, LEARNERS["probe"].replace(BERT, str(tiny_bert)), "--data.classes", "[B1,B2,B3]")
+    check_refused(dal("predict", "mine", "new.csv"), "describe them (data.descriptions), or label some rows")
+
+
 # -- files ---------------------------------------------------------------------------------------------------------
 
 

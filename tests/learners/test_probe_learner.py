@@ -8,10 +8,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from dal.data import Rows
+from dal.data import Rows, Splits
 from dal.errors import ConfigError, DataError, LearnerError, NeedError
 from dal.functional import logit_adjustment
 from dal.learners.probe_learner import ProbeLearner
+from dal.session import Session
+from dal.strategies import LikelyPerClass
+from dal.testing import check_learner
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -300,3 +303,93 @@ def test_classes_with_codes_for_names_are_trained_without_descriptions(tiny_bert
     predictor, prepared = predicted(ProbeLearner(str(tiny_bert)), rows)
     assert prepared.described is None
     assert not predictor.training_notes
+
+
+# -- without labels ------------------------------------------------------------------------------------------------
+
+
+def zero_shot(learner, prepared, data=None):
+    names = {"zero_shot_logits"}
+    return learner.untrained(prepared).outputs(data or prepared, names=names).zero_shot_logits
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("strength", [None, 7.0])
+def test_zero_shot_logits_are_those_of_the_head_whose_labels_do_not_count(tiny_bert, tickets, strength, multilabel):
+    """A penalty that overwhelms the labels leaves the prior mean, and a bias of 0."""
+    texts, labels = tickets
+    rows = described(texts, [[label] for label in labels] if multilabel else labels, multilabel=multilabel)
+    learner = ProbeLearner(str(tiny_bert), description_strength=strength)
+    fixed = ProbeLearner(str(tiny_bert), description_strength=strength or 10.0, l2=1e9, objective="log_loss")
+    predictor, prepared = predicted(fixed, rows)
+    assert float(predictor.head.bias.abs().max()) < 1e-4
+    found = zero_shot(learner, learner.prepare(rows))
+    torch.testing.assert_close(found, predictor.outputs(prepared).logits, atol=1e-3, rtol=1e-3)
+    assert float(found.std()) > 0.1
+
+
+def test_zero_shot_logits_do_not_depend_on_labels_or_on_the_other_rows_that_are_read(tiny_bert, tickets, tmp_path):
+    learner, rows = ProbeLearner(str(tiny_bert)), described(*tickets)
+    predictor, prepared = predicted(learner, rows)
+    expected = zero_shot(learner, prepared)
+    both = predictor.outputs(prepared, names={"zero_shot_logits", "logits"})
+    assert torch.equal(both.zero_shot_logits, expected)
+    assert not torch.equal(both.logits, expected)
+    predictor.save(tmp_path / "model")
+    loaded = learner.load(tmp_path / "model", prepared)
+    assert torch.equal(loaded.outputs(prepared, names={"zero_shot_logits"}).zero_shot_logits, expected)
+    few = learner.prepare(described(tickets[0][5:7], tickets[1][5:7]))
+    torch.testing.assert_close(zero_shot(learner, prepared, few), expected[5:7], atol=1e-3, rtol=1e-3)  # padding
+
+
+def test_a_class_without_a_description_has_zero_shot_logits_of_0(tiny_bert, tickets):
+    texts, labels = tickets
+    names = ["B2" if label == "billing" else label for label in labels]
+    classes = ["B2", *(name for name in TOPICS if name != "billing")]
+    topics = {name: text for name, text in TOPICS.items() if name != "billing"}
+    learner = ProbeLearner(str(tiny_bert))
+    some = Rows.from_inputs(texts, names, classes=classes, descriptions=topics)
+    whole = zero_shot(learner, learner.prepare(described(*tickets)))
+    order = [list(TOPICS).index(name) for name in classes[1:]]
+    found = zero_shot(learner, learner.prepare(some))
+    assert not bool(found[:, 0].any())
+    torch.testing.assert_close(found[:, 1:], whole[:, order])
+
+
+def test_zero_shot_logits_of_codes_are_refused_in_one_line(tiny_bert, tickets):
+    texts, labels = tickets
+    rows = Rows.from_inputs(texts, [f"{list(TOPICS).index(label)}" for label in labels])
+    learner = ProbeLearner(str(tiny_bert))
+    with pytest.raises(LearnerError, match=r"^zero_shot_logits needs .*\(data\.descriptions\)[^\n]*$"):
+        zero_shot(learner, learner.prepare(rows))
+    report = check_learner(ProbeLearner(str(tiny_bert)), rows)
+    assert "lacks surprisal, zero_shot_logits" in report["provided names"].message
+
+
+def test_only_a_head_that_reads_descriptions_has_zero_shot_logits(tiny_bert, tickets):
+    assert "zero_shot_logits" in ProbeLearner().label_free & ProbeLearner().provides
+    for learner in (ProbeLearner(head=None), ProbeLearner(description_strength=0), ProbeLearner(model=None)):
+        assert "zero_shot_logits" not in learner.label_free | learner.provides
+    learner = ProbeLearner(str(tiny_bert), head=None)
+    with pytest.raises(NeedError, match="zero_shot_logits"):
+        zero_shot(learner, learner.prepare(described(*tickets)))
+
+
+def test_a_session_starts_with_likely_rows_of_every_class(tiny_bert, tickets):
+    rows, learner = described(*tickets), ProbeLearner(str(tiny_bert))
+    with Session(Splits(rows), learner, LikelyPerClass(), hide_labels=True) as session:
+        logits = session.read(torch.arange(len(rows)), {"zero_shot_logits"}).zero_shot_logits
+        chosen = session.ask(4)
+    probs = logits.softmax(1)
+    rarest = probs.mean(0).argmin()
+    assert chosen[0] == probs[:, rarest].argmax()
+    assert len(chosen.unique()) == 4
+
+
+def test_a_session_centres_zero_shot_logits_of_another_part_like_those_of_the_pool(tiny_bert, tickets):
+    texts, labels = tickets
+    rows, learner = described(*tickets), ProbeLearner(str(tiny_bert))
+    splits = Splits(rows, test=described(texts[:3], labels[:3]))
+    with Session(splits, learner, LikelyPerClass(), hide_labels=True) as session:
+        pool, test = (session.read(torch.arange(3), {"zero_shot_logits"}, part=part) for part in ("pool", "test"))
+    torch.testing.assert_close(test.zero_shot_logits, pool.zero_shot_logits, atol=1e-3, rtol=1e-3)

@@ -31,6 +31,9 @@ from dal.learners.heads.held_out import stratified_folds
 #: ones won on some data sets, and lost up to 4 points on one (docs/descriptions.md).
 STRENGTHS = (0.0, 5.0, 10.0)
 
+#: Output of a head without labels, and the strength of the descriptions in it, unless the learner sets one.
+ZERO_SHOT, ZERO_SHOT_STRENGTH = "zero_shot_logits", max(STRENGTHS)
+
 #: Number of folds, and the number of labels above which five suffice.
 FOLDS, FEW_FOLDS, MANY = 10, 5, 200
 
@@ -58,6 +61,25 @@ class StrengthChoice:
             return f"class descriptions at strength {self.strength:g} ({figure}: {best:.2f} instead of {without:.2f})"
         best = max((value for strength, value in self.log_likelihoods.items() if strength), default=without)
         return f"class descriptions not used ({figure}: {best:.2f} with them, {without:.2f} without)"
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShotHead:
+    """Head without labels: the prior mean as the weights, a bias of 0.
+
+    The logits of a class without a description are 0, about the mean of the others over the pool, because its centre is
+    taken out: such a class is predicted where all others are unlikely.
+
+    Shapes: mean (D,), of the pool's embeddings; weight (C, D), directions of the classes times the strength.
+    """
+
+    mean: Tensor
+    weight: Tensor
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Logits (N, C) of embeddings (N, D), on their device."""
+        centred = F.normalize(embeddings - self.mean.to(embeddings.device), dim=1)
+        return F.linear(centred, self.weight.to(embeddings.device))
 
 
 def class_directions(embeddings: Tensor, classes: Tensor, count: int, *, multilabel: bool) -> Tensor:
