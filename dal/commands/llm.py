@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dal.commands.experiment_settings import read_experiment
 from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def _learner(config: Path, experiment: "Experiment", place: str | None) -> "LLML
             f"{config} has a {type(experiment.learner).__name__}, and no part of it uses a language model"
         )
     if place is not None and place not in learners:
-        raise ConfigError(f"--place {place}: no language model is there; there is one at {', '.join(learners)}")
+        raise ConfigError(
+            f"--place {shortened(place)}: no language model is there; there is one at {', '.join(learners)}"
+        )
     selected = next(iter(learners)) if place is None else place
     if place is None and len(learners) > 1:
         say(f"{selected}; --place shows the others: {', '.join(list(learners)[1:])}")

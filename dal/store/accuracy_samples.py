@@ -101,6 +101,8 @@ def _check(stored: dict[str, Any]) -> AccuracySample:
         raise TypeError("ids are texts")
     if any(type(stored[name]) is not int for name in ("number", "labels", "event", "population")):
         raise TypeError("counts are whole numbers")
+    if min(stored["number"], stored["labels"], stored["event"]) < 0 or stored["population"] < len(stored["ids"]):
+        raise ValueError("counts are not negative, and a sample is not larger than what it is drawn from")
     if not all(0 < each <= 1 for each in (*stored["probabilities"], float(stored["uniform"]))):
         raise ValueError("probabilities lie between 0 and 1")
     return AccuracySample(**stored)

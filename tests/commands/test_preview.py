@@ -57,6 +57,8 @@ def test_a_language_model_is_found_wherever_it_stands(config, capsys):
     place = ["--place", "weak_labels.labeler"]
     assert main(["llm", "preview", str(config), "--weak_labels.labeler", other, *place]) == 0
     assert "Start." in capsys.readouterr().out
+    assert main(["llm", "preview", str(config), "--place", "9" * 5000]) == 2
+    assert len(capsys.readouterr().err) < 500
     assert main(["llm", "preview", str(config), "--place", "oracle"]) == 2
     assert "there is one at learner" in capsys.readouterr().err
 

@@ -53,6 +53,10 @@ def test_a_pipe_among_the_checks_is_named(tmp_path: Path) -> None:
     "change",
     [
         {"number": "2"},
+        {"number": -2},
+        {"labels": -1},
+        {"of": -3},
+        {"of": 2},
         {"ids": ["a", 1, "c"]},
         {"probabilities": [0.1, 10**400, 0.3]},
         {"probabilities": [0.1, 0, 0.3]},
