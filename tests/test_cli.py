@@ -346,6 +346,14 @@ def test_skip_declines_a_row(asked: Command) -> None:
     assert "0 texts are still to be answered, 3 have a label" in told
 
 
+def test_telling_into_a_folder_whose_store_is_gone_creates_none(asked: Command) -> None:
+    Path("mine/labels.db").unlink()
+    ended = asked("tell", "mine", "todo.csv")
+    assert ended.code == 2
+    assert "mine has no labels.db: nothing was asked there yet, or the file must be restored" in ended.err
+    assert not Path("mine/labels.db").exists()
+
+
 def test_telling_the_same_file_twice_stores_nothing_twice(asked: Command) -> None:
     fill(Path("todo.csv"), ["billing"] * 6)
     asked("tell", "mine", "todo.csv")

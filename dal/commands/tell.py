@@ -1,9 +1,13 @@
 """`dal tell`: store the answers of a file that a person filled in."""
 
+import os
+
 from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
+from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
+from dal.store.run_folder import LABELS
 
 
 def tell(arguments: list[str]) -> int:
@@ -23,6 +27,10 @@ def tell(arguments: list[str]) -> int:
     check_input(options.file)
     with loading_packages(stderr=True):
         experiment = asked_experiment(options.folder, None, None)
+    if not os.path.lexists(options.folder / LABELS):  # a new one would be created, and hide that answers are gone
+        raise ConfigError(
+            f"{options.folder} has no {LABELS}: nothing was asked there yet, or the file must be restored"
+        )
     with open_session(experiment, options.folder) as session:
         from dal.annotate.sheet import keep_absent, read_answers
 
