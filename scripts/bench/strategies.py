@@ -620,13 +620,13 @@ def belongs(cell: Cell, options: argparse.Namespace) -> bool:
     """Whether a cell is of the budget, data sets and strategies that the options name."""
     start, batch = sizes(options, cell.data)
     same = Cell(cell.data, cell.strategy, cell.seed, start, batch, options.rounds, options.own_start, options.pool)
-    wanted = {RANDOM, *(options.strategies or ())}
+    wanted, strategy = {RANDOM, *(options.strategies or ())}, cell.strategy.partition(" @ ")[0]
     return (
         cell == same
         and cell.seed < options.seeds
         and (not options.sets or cell.data in options.sets)
-        and (not options.strategies or not wanted.isdisjoint({cell.strategy, merged(cell.strategy)}))
-        and cell.strategy not in options.without
+        and (not options.strategies or not wanted.isdisjoint({strategy, merged(strategy)}))
+        and strategy not in options.without
     )
 
 

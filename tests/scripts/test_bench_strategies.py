@@ -82,6 +82,16 @@ def test_systems_differ_in_the_head_and_share_the_first_labels(bench, folder):
     assert found["Random"]["accuracy"] == bench.run_cell(cells["Random"], bench.task_file(made, "tiny"))["accuracy"]
 
 
+def test_report_of_a_strategy_has_its_systems(bench, folder):
+    made = options(bench, folder, "--strategies", "Margin", "--systems", "gated")
+    assert all(bench.belongs(cell, made) for cell in bench.cells(made))
+    assert not any(
+        bench.belongs(cell, options(bench, folder, "--strategies", "BADGE"))
+        for cell in bench.cells(made)
+        if "Margin" in cell.strategy
+    )
+
+
 def test_efficiency_is_the_ratio_of_the_labels_to_the_same_score(bench):
     random = line(bench, "a", "Random", 0, 0, labels=[20, 60, 180], accuracy=[0.4, 0.6, 0.8], classes=[2, 2, 2])
     better = line(bench, "a", "Random @ gated", 0, 0, labels=[20, 60, 180], accuracy=[0.5, 0.7, 0.9], classes=[2, 2, 2])
