@@ -14,9 +14,10 @@ from dal.config import allowed_code as importing
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration import Temperature
 from dal.evaluation.confidence import answers, confidence
-from dal.evaluation.unbiased import UNIFORM, accuracy, draw
+from dal.evaluation.unbiased import UNIFORM, draw
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
+from dal.experiments.known_accuracy import accuracy_on
 from dal.experiments.stored_model import Place, StoredModel, open_model
 from dal.session import Session
 from dal.store.accuracy_samples import AccuracySample, read_checks
@@ -143,9 +144,8 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
 
 
 def _report(check: AccuracySample, options: argparse.Namespace) -> None:
-    right = check.right
-    result = accuracy(right, check.probabilities[: len(right)], check.population)
-    best = min(max(result.value, 0.0), 1.0)
+    result = accuracy_on(check)
+    best = result.share
     print(
         f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels} "
         f"labels, on the {check.population} texts that had none, from {result.rows} answers"
@@ -157,14 +157,14 @@ def _report(check: AccuracySample, options: argparse.Namespace) -> None:
             f"the plain average of these answers is {result.plain:.3f}, {differs}: it is biased, "
             "since they were drawn where the model is uncertain"
         )
-    late = len(check.answers) - len(right)
+    late = len(check.answers) - result.rows
     if late:
         say(
-            f"{late} answers are not counted yet: the text {check.ids[len(right)]!r}, number {len(right) + 1} in "
+            f"{late} answers are not counted yet: the text {check.ids[result.rows]!r}, number {result.rows + 1} in "
             "the order of drawing, has no answer"
         )
-    declined = sum(check.answers[name] is None for name in check.ids[: len(right)])
+    declined = sum(check.answers[name] is None for name in check.ids[: result.rows])
     if declined:
         say(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")
-    if len(right) < 50:
-        say(f"{len(right)} answers are few: the intervals were validated for 50 answers or more")
+    if result.rows < 50:
+        say(f"{result.rows} answers are few: the intervals were validated for 50 answers or more")

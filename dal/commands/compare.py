@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import is_stored
-from dal.commands.paths import check_folder, check_sheet, path_of
+from dal.commands.paths import check_folder, check_new_file, path_of
 from dal.commands.terminal import Parser, about_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
@@ -83,7 +83,8 @@ def compare(arguments: list[str]) -> int:
         metric = overrides.inside.pop("metric", None)
         if overrides.inside or options.strategies or options.seeds or options.resume:
             raise ConfigError("--table of a folder takes only the folder, --metric, -o and --force")
-        _check_output(options, options.config)
+        if options.output is not None:
+            check_new_file(options.output, options.config, force=options.force)
         _write_table(options, options.config, None if metric is None else _metric(metric))
         return 0
     loading = loading_packages(stderr=options.dry_run)
@@ -109,19 +110,11 @@ def compare(arguments: list[str]) -> int:
     if comparison.experiment.folder is None:
         raise ConfigError("--table reads the folder of the comparison: leave out --folder null")
     folder = Path(comparison.experiment.folder)
-    _check_output(options, folder)
+    if options.output is not None:
+        check_new_file(options.output, folder, force=options.force)
     comparison.run()
     _write_table(options, folder)
     return 0
-
-
-def _check_output(options: argparse.Namespace, folder: Path) -> None:
-    """Check the file of the table before anything is run."""
-    if options.output is None:
-        return
-    check_sheet(options.output, folder, force=True)
-    if options.output.exists() and not options.force:
-        raise ConfigError(f"{options.output} already exists: choose another name, or replace it with --force")
 
 
 def _metric(override: "Override") -> str:

@@ -111,6 +111,13 @@ def check_sheet(output: Path, folder: Path, *, force: bool) -> None:
         )
 
 
+def check_new_file(output: Path, folder: Path, *, force: bool) -> None:
+    """Raise ConfigError as `check_sheet` does, for a file that holds results and no answers."""
+    check_sheet(output, folder, force=True)
+    if output.exists() and not force:
+        raise ConfigError(f"{output} already exists: choose another name, or replace it with --force")
+
+
 def _is_kept(final: Path, folder: Path) -> bool:
     """Whether the file is one of dal's own files, or a SQLite database."""
     place = final.parent

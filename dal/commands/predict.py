@@ -2,7 +2,7 @@
 
 import argparse
 
-from dal.commands.paths import check_folder, check_input, check_sheet, path_of
+from dal.commands.paths import check_folder, check_input, check_new_file, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -67,9 +67,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     check_folder(options.folder)
     check_input(options.file)
     if options.output is not None:
-        check_sheet(options.output, options.folder, force=True)
-        if options.output.exists() and not options.force:
-            raise ConfigError(f"{options.output} already exists: choose another name, or replace it with --force")
+        check_new_file(options.output, options.folder, force=options.force)
     elif options.force:
         raise ConfigError("--force replaces the file of -o, which is not given")
     return options

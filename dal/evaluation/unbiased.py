@@ -119,6 +119,11 @@ class Estimate:
     rows: int
     population: int
 
+    @property
+    def share(self) -> float:
+        """The value within the range of a share, 0 to 1."""
+        return min(max(self.value, 0.0), 1.0)
+
 
 @accepts_old_keywords
 def estimate(losses: ArrayLike, probabilities: ArrayLike, population: int, *, level: float = 0.95) -> Estimate:

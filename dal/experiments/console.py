@@ -89,7 +89,8 @@ class Console(Quiet):
         # In a notebook rich would also make an output of its own of every line.
         terminal = None if (sys.stderr if stderr else sys.stdout).isatty() else False
         self._console = RichConsole(stderr=stderr, force_jupyter=False, highlight=False, force_terminal=terminal)
-        self._reason = self._note = self._stage = ""
+        self._stage = ""
+        self._causes: dict[str, str] = {}
         self._metric = "accuracy"
         self._spinner: Spinner | None = None
         self.heartbeat = None if draws(self._console) else Heartbeat(self._print)
@@ -175,7 +176,7 @@ class Console(Quiet):
 
     def cell(self, name: str, seed: int) -> None:
         """Print the column headers of the table."""
-        self._reason = self._note = ""
+        self._causes = {}
         from rich.text import Text
 
         stage = f"{_plain(name)}, seed {seed}"
@@ -195,19 +196,19 @@ class Console(Quiet):
     def _row(self, line: Mapping[str, Any]) -> None:
         cells = [_cell(named_score(line, key), title, kind) for key, title, kind in self._columns]
         self._print(" ".join(cells), markup=False)
-        reason = line.get("reason") or ""
-        if reason.split(":")[0] != self._reason:
-            self._reason = reason.split(":")[0]
-            if reason:
-                self.say(f"  {reason}")
-        note = str(line.get("training", {}).get("text") or "")
-        if note.split("(")[0] != self._note:
-            self._note = note.split("(")[0]
-            if note:
-                self.say(f"  {note}")
+        self._explain("reason", line.get("reason") or "", ":")
+        self._explain("training", str(line.get("training", {}).get("text") or ""), "(")
         stopping = line.get("stopping", {})
         if stopping.get("stop"):
             self.say(f"stopped: {stopping['text']}")
+
+    def _explain(self, what: str, text: str, mark: str) -> None:
+        """Print an explanation of a round unless the part before the mark is that of the round before."""
+        cause = text.split(mark)[0]
+        if cause != self._causes.get(what, ""):
+            self._causes[what] = cause
+            if text:
+                self.say(f"  {text}")
 
     def summary(self, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Print the metric of each strategy by number of labels, mean and spread over the seeds."""

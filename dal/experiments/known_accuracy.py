@@ -11,7 +11,7 @@ from dal.data.label_values import listing
 from dal.errors import LearnerError
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.confidence import answers, is_right
-from dal.evaluation.unbiased import accuracy
+from dal.evaluation.unbiased import Estimate, accuracy
 from dal.experiments.held_out_labels import HeldOut, readers_of_validation
 from dal.learners.heads.held_out import stratified_folds
 from dal.outputs import closure
@@ -76,12 +76,16 @@ def _accuracy(model: "StoredModel") -> str:
     return f"the accuracy is not known: {measure}"
 
 
-def _on_sample(sample: AccuracySample, which: str) -> str:
+def accuracy_on(sample: AccuracySample) -> Estimate:
+    """Accuracy on the rows that a sample was drawn from, estimated from its leading rows with an answer."""
     right = sample.right
-    result = accuracy(right, sample.probabilities[: len(right)], sample.population)
-    best = min(max(result.value, 0.0), 1.0)
+    return accuracy(right, sample.probabilities[: len(right)], sample.population)
+
+
+def _on_sample(sample: AccuracySample, which: str) -> str:
+    result = accuracy_on(sample)
     return (
-        f"accuracy {best:.3f} (95 % interval {result.low:.3f} to {result.high:.3f}) {which} on the "
+        f"accuracy {result.share:.3f} (95 % interval {result.low:.3f} to {result.high:.3f}) {which} on the "
         f"{sample.population} texts of the pool without a label, from {result.rows} answers to `dal estimate`"
     )
 

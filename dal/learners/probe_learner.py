@@ -137,9 +137,7 @@ def fit_linear_head(
     standardised = F.normalize(standardised, dim=1) if normalized else standardised
     features = F.pad(standardised.double(), (0, 1), value=1.0)  # (L, D + 1), the bias last
     with_bias = None if prior_mean is None else F.pad(prior_mean.double(), (0, 1))
-    solution = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel, prior_mean=with_bias)[
-        0
-    ]  # (C, D + 1)
+    [solution] = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel, prior_mean=with_bias)
     fitted = fit_posterior(
         features,
         features @ solution.T,
