@@ -17,7 +17,17 @@ from dal.report.page_parts import Section
 from dal.report.plots.curve_plot import curves
 from dal.report.png import png
 from dal.report.run_reading import Run, class_name, read
-from dal.report.sections import answer_sources, costs, forecast, label_savings, provenance, quality, rounds, selections
+from dal.report.sections import (
+    answer_sources,
+    class_labels,
+    costs,
+    forecast,
+    label_savings,
+    provenance,
+    quality,
+    rounds,
+    selections,
+)
 from dal.report.sections import batch_measures as batches
 from dal.report.sections import calibration_diagrams as calibration
 from dal.report.sections import learning_curves as learning
@@ -106,6 +116,7 @@ def _sections(
         successor.section(run),
         quality.section(run),
         quality.classes(run),
+        class_labels.section(run),
         quality.groups(run),
         calibration.section(run),
         batches.section(run),

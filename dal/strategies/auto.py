@@ -26,8 +26,9 @@ class Auto(ComposedStrategy):
       average, or fewer than two classes seen.
     - `many` acts afterwards.
     - `blind` replaces `many` while the nearest labeled neighbour in the embeddings has the same label no more often
-      than expected by chance (from 30 labels on; single-label data only): the model's uncertainty is then mostly
-      noise, and any other selection would only bias the sample.
+      than expected by chance, each class counting the same (from 30 labels on, with two of each of two classes;
+      single-label data only): the model's uncertainty is then mostly noise, and any other selection would only bias
+      the sample.
     - Classes without a label are found by the herding half of `many`; every batch reports their number.
 
     Every batch states which of the three acted and why (`Selection.reason`); a run logs it when it changes. Test-set
@@ -95,11 +96,12 @@ class Auto(ComposedStrategy):
         if labels and query.labels.dim() == 1:
             embeddings: Tensor = query.labeled.embeddings
             agreement, above_chance = neighbor_agreement(F.normalize(embeddings, dim=1), query.labels)
-        if above_chance <= 0 and labels >= _MIN_JUDGED and query.labels.dim() == 1:
+        judged = query.labels.dim() == 1 and labels >= _MIN_JUDGED and sum(n > 1 for n in state.per_class) > 1
+        if judged and above_chance <= 0:
             acting = self.blind
             reason = (
                 f"{self.blind.title}: the nearest of {labels} labeled rows has the same label in {agreement:.0%} of "
-                "cases, no more than by chance: the embeddings are uninformative about the labels"
+                "cases, mean over the classes, no more than by chance: the embeddings are uninformative about the labels"
             )
         else:
             acting = self.many

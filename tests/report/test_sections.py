@@ -8,15 +8,17 @@ from made_up import measured, record, write_cell, write_map, write_measured_run,
 from test_page import report
 
 from dal.report import write_report
+from dal.report.page_parts import Statement
 from dal.report.run_reading import read
 from dal.report.sections import batch_measures as batches
 from dal.report.sections import calibration_diagrams as calibration
-from dal.report.sections import costs, forecast, maps, quality, selections
+from dal.report.sections import class_labels, costs, forecast, maps, quality, selections
 from dal.report.sections import learning_curves as learning
 from dal.report.series import of_run
 
 SECTIONS = {
     "classes": "By class",
+    "class_labels": "Labels that each class lacks",
     "groups": "By group",
     "calibration": "Calibration",
     "batches": "Batch measures",
@@ -260,7 +262,7 @@ def test_key_of_another_shape_is_no_reason_to_fail(tmp_path, key, value):
     run = read(tmp_path)
     for section in (quality.section, quality.classes, quality.groups, calibration.section, batches.section):
         section(run)
-    for section in (selections.section, selections.label_issues, costs.section):
+    for section in (selections.section, selections.label_issues, costs.section, class_labels.section):
         section(run)
 
 
@@ -272,3 +274,55 @@ def test_choices_of_the_fits_are_shown_where_they_change(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "with 20 labels class descriptions not used (a: 1); with 70 labels at strength 10 &lt;b&gt; (a: 3)" in page
     assert "(a: 2)" not in page.split("config.yaml")[0]
+
+
+def by_class(round, counts, scores, test_rows=(40, 40, 40, 4)):
+    """A record in which the classes have these labels and F1."""
+    figures = {
+        name: {"precision": f1, "recall": f1, "f1": f1, "count": rows}
+        for name, f1, rows in zip(("a", "b", "c", "d <i>"), scores, test_rows, strict=True)
+    }
+    return record("Margin", 0, round, class_counts=list(counts), per_class=figures)
+
+
+def said_of_classes(folder):
+    section = class_labels.section(read(folder))
+    words = [part.text for part in section.parts if isinstance(part, Statement)]
+    return words, {row[0]: row[1:] for row in tables(section)["Labels that each class lacks"].rows}
+
+
+def test_each_class_below_the_median_is_told_how_many_labels_it_lacks(tmp_path):
+    lines = []
+    for round, n in enumerate((4, 8, 16, 32)):  # c: 0.9 - n^-0.5; the median of the last round is 0.8, reached at 100
+        scores = (0.85, 0.88, 0.9 - n**-0.5, 0.75)
+        lines.append(by_class(round, (20, 20, n, 10), scores))
+    lines[-1] = by_class(3, (20, 20, 32, 10), (0.875, 0.88, 0.9 - 32**-0.5, 0.75))
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    words, rows = said_of_classes(tmp_path)
+    goal = (0.875 + 0.75) / 2
+    lacks = (0.9 - goal) ** -2 - 32
+    assert rows["c"][3].startswith("about ")
+    assert float(rows["c"][3].split()[1]) == pytest.approx(lacks, rel=0.1)
+    assert words[0].startswith("c: 32 labels, F1 0.72; about ")
+    assert "would bring it to the median 0.81 of all classes." in words[0]
+    assert words[1] == (
+        "d <i>: 10 labels, F1 0.75, below the median 0.81 of all classes; too few rounds to tell what it lacks. Only 4 "
+        "test rows are of this class: the F1 is uncertain."
+    )
+    assert (rows["a"][3], rows["b"][3], rows["d <i>"][3]) == ("none", "none", "unknown")
+
+
+def test_a_class_whose_f1_does_not_rise_with_its_labels_is_not_promised_anything(tmp_path):
+    lines = [by_class(r, (9, 9, 5 * (r + 1), 9), (0.9, 0.9, 0.4, 0.8)) for r in range(5)]
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    words, rows = said_of_classes(tmp_path)
+    assert "more labels of it alone are not expected to bring it to the median 0.85" in words[0]
+    assert rows["c"][3] == "not a matter of its labels"
+
+
+def test_a_class_without_labels_or_test_rows_is_no_reason_to_fail(tmp_path):
+    lines = [by_class(r, (9, 9, 0, 9 + r), (0.9, 0.9, 0.0, None)) for r in range(5)]
+    write_cell(tmp_path / "Margin-seed0", lines, answers=False)
+    words, rows = said_of_classes(tmp_path)
+    assert words[0].startswith("c: 0 labels, F1 0.00, below the median 0.90 of all classes; too few rounds")
+    assert set(rows) == {"a", "b", "c"}

@@ -94,6 +94,18 @@ def test_too_few_labels_to_judge_are_not_judged():
     assert all(choose(PARTS, asked(labels, follow=False, seed=seed)).reason[:6] == "Margin" for seed in range(10))
 
 
+def test_a_rare_class_that_the_embeddings_tell_apart_is_not_overlooked():
+    labels = (torch.arange(40) < 4).long()
+    reasons = [choose(PARTS, asked(labels, follow=True, classes=2, seed=seed)).reason for seed in range(10)]
+    assert all(reason.startswith("Margin") for reason in reasons)
+
+
+def test_one_label_of_the_second_class_is_not_enough_to_judge_the_embeddings():
+    labels = (torch.arange(40) < 1).long()
+    reasons = [choose(PARTS, asked(labels, follow=False, classes=2, seed=seed)).reason for seed in range(10)]
+    assert all(reason.startswith("Margin") for reason in reasons)
+
+
 def test_a_class_that_the_labels_lack_counts_all_the_same():
     labels = torch.arange(10) % 2  # 10 labels, but the model knows of 4 classes
     assert choose(PARTS, asked(labels, follow=True)).reason.startswith("MaxHerding")
