@@ -332,10 +332,17 @@ def learner_of(task: Task, text: str) -> Any:
 
     from dal.learners.probe_learner import ProbeLearner
 
+    class DescribedVectors(ProbeLearner):
+        """A probe on vectors with descriptions that are vectors as well: those of a probe on texts, made before."""
+
+        @property
+        def reads_descriptions(self) -> bool:  # type: ignore[override]
+            return self.head is not None and self.description_strength != 0
+
     options = dict(SYSTEMS[text.partition(" @ ")[2]])
     vectors = task.names if options.pop("names", False) else task.descriptions
     task.pool.described = None if vectors is None else (vectors, torch.arange(len(vectors)))
-    return ProbeLearner(model=None, **options)
+    return DescribedVectors(model=None, **options)
 
 
 def per_class(task: Task, labeled: Any) -> tuple[int, ...]:
