@@ -9,6 +9,7 @@ from dal.commands.paths import check_sources, sources_of
 from dal.commands.terminal import escape_controls, say
 from dal.data import Rows, TextData
 from dal.data.csv_files import delimiter_of
+from dal.data.demos import DEMOS
 from dal.data.file_source import ColumnRequest
 from dal.data.load_table import read
 from dal.data.table_rows import split
@@ -57,7 +58,7 @@ def read_rows(data: TextData, options: argparse.Namespace) -> Rows:
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
-    path = str(options.file) if str(options.file) != "demo" else "./demo"  # `demo` would be the packaged demo
+    path = f"./{options.file}" if str(options.file) in DEMOS else str(options.file)  # a file, not the packaged demo
     text, column = options.text or data.text, options.id or data.id or "id"
     recipe = TextData(path, text=text, text_pair=data.text_pair, label=None, id=column, delimiter=options.delimiter)
     hints = {text: "--text", column: "--id"} | ({} if data.text_pair is None else {data.text_pair: "the config"})

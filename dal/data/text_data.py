@@ -21,12 +21,12 @@ from dal.errors import DataError, printable
 
 @dataclass(frozen=True)
 class TextData:
-    """Text data set from a file, a folder, the Hugging Face hub or the packaged demo. Read on the first `load`.
+    """Text data set from a file, a folder, the Hugging Face hub or a packaged demo. Read on the first `load`.
 
     Args:
         path: a .csv, .tsv, .jsonl, .json or .parquet file, a folder saved by `datasets`, a hub data set ("name" or
-            "name:config", whose "train" split is the pool), or "demo": 8,530 film review sentences, negative or
-            positive (extra `demo`).
+            "name:config", whose "train" split is the pool), or a demo of the extra `demo`: "demo:diagnoses", 11,900
+            diagnoses and their 21 chapters of ICD-10-CM, or "demo", 8,530 film review sentences, negative or positive.
         text: column of the text.
         text_pair: column of a second text, for sentence pairs.
         label: column of the label, with class names or integers, empty (null) where unlabeled; `None` for a pool

@@ -101,7 +101,7 @@ class Auto(ComposedStrategy):
             acting = self.blind
             reason = (
                 f"{self.blind.title}: the nearest of {labels} labeled rows has the same label in {agreement:.0%} of "
-                "cases, mean over the classes, no more than by chance: the embeddings are uninformative about the labels"
+                "cases (mean over classes), no more than by chance: the embeddings are uninformative about the labels"
             )
         else:
             acting = self.many

@@ -1,6 +1,7 @@
 """TextData: every file format, label form and source."""
 
 import csv
+import importlib.machinery
 import importlib.util
 import json
 
@@ -13,7 +14,7 @@ from material import tickets
 import dal.data.csv_files
 import dal.data.file_source
 from dal.data import DataWarning, TextData
-from dal.errors import MissingExtraError
+from dal.errors import DataError, MissingExtraError
 
 NASTY = [
     "<script>alert('x')</script>",
@@ -255,10 +256,35 @@ def test_the_demo_has_both_classes_and_names_them_rightly():
     assert praise[1] > praise[0]
 
 
-def test_the_demo_without_its_package_names_the_extra(monkeypatch):
+def test_diagnoses_have_the_chapters_that_their_codes_stand_in():
+    if importlib.util.find_spec("simple_icd_10_cm") is None:
+        pytest.skip("the demo extra is not installed")
+    pool = TextData("demo:diagnoses").load().pool
+    chapter = {text: pool.classes[label] for text, label in zip(pool.texts(), pool.labels.tolist(), strict=True)}
+    assert len(pool) == len(chapter) > 11_000
+    assert len(pool.classes) == len(set(chapter.values())) == 21
+    assert chapter["Cholera, unspecified"] == "infections"  # A00.9
+    assert chapter["Rectal polyp"] == "digestive system"  # K62.1
+    assert chapter["Elevated erythrocyte sedimentation rate"] == "symptoms and findings"  # R70.0
+
+
+@pytest.mark.parametrize("demo", ["demo", "demo:diagnoses"])
+def test_the_demo_without_its_package_names_the_extra(monkeypatch, demo):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"deep-active-learning\[demo\]"):
-        TextData("demo").load()
+        TextData(demo).load()
+
+
+def test_a_demo_without_a_column_or_its_file_is_one_line(monkeypatch, tmp_path):
+    if importlib.util.find_spec("simple_icd_10_cm") is None:
+        pytest.skip("the demo extra is not installed")
+    with pytest.raises(DataError, match=r"^demo:diagnoses has no column 'body'"):
+        TextData("demo:diagnoses", text="body").load()
+    gone = importlib.machinery.ModuleSpec("simple_icd_10_cm", None, is_package=True)
+    gone.submodule_search_locations.append(str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: gone)
+    with pytest.raises(DataError, match="does not exist: reinstall simple-icd-10-cm"):
+        TextData("demo:diagnoses").load()
 
 
 def test_lists_go_the_same_way_as_files():
