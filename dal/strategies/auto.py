@@ -1,12 +1,16 @@
 """Automatic choice of a strategy by the number of labels."""
 
+import math
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.evaluation.agreement import kappa
 from dal.functional.checking import Options
+from dal.functional.fold_predictions import fold_predictions
 from dal.functional.signal import neighbor_agreement
 from dal.strategies.batches import Diversified
 from dal.strategies.composition import ComposedStrategy, Mixture
@@ -14,13 +18,19 @@ from dal.strategies.herding import MaxHerding, UHerding
 from dal.strategies.random import Random
 from dal.strategy import Query, RoundState, Selection, Strategy, choose
 
-#: Minimum number of labels for the neighbour agreement to be meaningful.
-_MIN_JUDGED = 30
+#: Minimum number of labels for the neighbour agreement to be meaningful, and for the agreement without a fifth of them.
+_MIN_JUDGED, _MIN_STABLE = 30, 100
+
+#: Parts of the labels that are left out in turn, so that there are at least as many labels of each class.
+_FIFTHS = 5
+
+#: Rows of the pool whose predictions are compared.
+_COMPARED = 2000
 
 
 @dataclass(frozen=True)
 class Auto(ComposedStrategy):
-    """Typical rows while labels are few, then uncertain and diverse ones; random when embeddings are uninformative.
+    """Typical rows while labels are few, then uncertain and diverse ones; random where choosing does not pay.
 
     - `few` acts while a model trained on the labels would be unreliable: fewer than `per_class` labels per class on
       average, or fewer than two classes seen.
@@ -29,6 +39,10 @@ class Auto(ComposedStrategy):
       than expected by chance, each class counting the same (from 30 labels on, with two of each of two classes;
       single-label data only): the model's uncertainty is then mostly noise, and any other selection would only bias
       the sample.
+    - `blind` also replaces `many` once choosing no longer pays, which is judged by how much the labels at hand still
+      matter: linear classifiers on the embeddings without each fifth of the labels predict the pool like one on all of
+      them (Cohen's kappa, mean over the fifths, of at least `stable`; from 100 labels on, five of each class among
+      them; single-label data only). Random rows then also measure the quality without bias.
     - Classes without a label are found by the herding half of `many`; every batch reports their number.
 
     Every batch states which of the three acted and why (`Selection.reason`); a run logs it when it changes. Test-set
@@ -40,19 +54,22 @@ class Auto(ComposedStrategy):
     Args:
         few: strategy while labels are few; usually label-free.
         many: strategy once the model is reliable.
-        blind: strategy when the embeddings are uninformative about the labels.
+        blind: strategy when the embeddings are uninformative about the labels, or choosing no longer pays.
         per_class: average number of labels per class from which on `many` acts.
+        stable: kappa from which on choosing no longer pays, above 0 and at most 1; None to choose to the end.
     """
 
     few: Strategy = field(default_factory=MaxHerding)
     many: Strategy = field(default_factory=lambda: Mixture((UHerding(), Diversified())))
     blind: Strategy = field(default_factory=Random)
-    per_class: float = 5.0
+    per_class: float = 2.0
+    stable: float | None = 0.97
     paper = "after Hacohen et al. 2022 and Bae et al. 2025"
     advice = "The default. Typical rows while labels are few, then uncertain and diverse ones; explains each change."
+    earlier_values = MappingProxyType({"stable": None})
 
     def __post_init__(self) -> None:
-        Options(self).number("per_class", least=0)
+        Options(self).number("per_class", least=0).number("stable", above=0, most=1, optional=True)
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
@@ -103,6 +120,12 @@ class Auto(ComposedStrategy):
                 f"{self.blind.title}: the nearest of {labels} labeled rows has the same label in {agreement:.0%} of "
                 "cases (mean over classes), no more than by chance: the embeddings are uninformative about the labels"
             )
+        elif self.stable is not None and (same := _agreement_without_a_fifth(query, state)) >= self.stable:
+            acting = self.blind
+            reason = (
+                f"{self.blind.title}: without a fifth of the {labels} labels a classifier predicts the pool almost as "
+                f"with all of them (kappa {same:.3f}): choosing no longer pays, and random rows measure the quality"
+            )
         else:
             acting = self.many
             unseen = sum(not count for count in state.per_class)
@@ -132,3 +155,18 @@ def _state(query: Query) -> RoundState:
     else:
         counts = torch.bincount(query.labels, minlength=query.pool.logits.shape[1])
     return replace(query.state, labels=len(query.labels), per_class=tuple(counts.tolist()))
+
+
+def _agreement_without_a_fifth(query: Query, state: RoundState) -> float:
+    """Mean kappa of classifiers without each fifth of the labels with one on all of them; 0 where there are too few."""
+    if query.labels.dim() == 2 or len(query.labels) < _MIN_STABLE or min(state.per_class) < _FIFTHS:
+        return 0.0
+    rows = torch.linspace(0, len(query.pool) - 1, min(len(query.pool), _COMPARED)).long().to(query.pool.device)
+    sample: Tensor = query.pool.embeddings[rows]
+    center = sample.float().mean(0)
+    labeled, targets = (F.normalize(x.float() - center, dim=1) for x in (query.labeled.embeddings, sample))
+    whole, *parts = fold_predictions(labeled, query.labels, targets, folds=_FIFTHS)
+    C = len(state.per_class)
+    tables = (torch.bincount(whole * C + part, minlength=C * C).view(C, C).cpu().numpy() for part in parts)
+    values = [kappa(table) for table in tables]
+    return sum(values) / len(values) if all(map(math.isfinite, values)) else 0.0

@@ -1,11 +1,13 @@
 """Auto: which part acts, and that it says so."""
 
 import logging
+from dataclasses import replace
 
 import material
 import pytest
 import torch
 
+from dal.config.build import build_now
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.experiments.experiment import Experiment
@@ -106,6 +108,49 @@ def test_one_label_of_the_second_class_is_not_enough_to_judge_the_embeddings():
     assert all(reason.startswith("Margin") for reason in reasons)
 
 
+def settled(labels: int, *, apart: float = 9.0, generator: int = 0, **options) -> str:
+    """The reason of a batch whose pool has two classes around two corners, so far apart, and as many labels."""
+    x = torch.randn(300 + labels, 8, generator=torch.Generator().manual_seed(generator))
+    y = torch.arange(len(x)) % 2
+    x[:, 0] += apart * y
+    query = Query(
+        pool=Outputs({"logits": x[:300, :2], "embeddings": x[:300]}),
+        labeled=Outputs({"embeddings": x[300:]}),
+        labels=y[300:],
+        n=5,
+        generator=torch.Generator().manual_seed(1),
+    )
+    return choose(replace(PARTS, **options), query).reason
+
+
+def test_random_rows_are_asked_once_choosing_no_longer_pays():
+    reason = settled(100)
+    assert reason.startswith(
+        "Random: without a fifth of the 100 labels a classifier predicts the pool almost as with all"
+    )
+    assert reason.endswith("(kappa 1.000): choosing no longer pays, and random rows measure the quality")
+    assert settled(98).startswith("Margin")  # too few to judge
+    assert settled(100, apart=1.0).startswith("Margin")  # the labels still matter
+    assert settled(100, stable=None).startswith("Margin")
+
+
+def test_choosing_goes_on_while_a_class_has_fewer_than_five_labels():
+    labels = (torch.arange(120) < 4).long()
+    assert choose(PARTS, asked(labels, follow=True, classes=2)).reason.startswith("Margin")
+    labels = (torch.arange(120) < 30).long()  # and where the model knows of a class that has none
+    assert choose(PARTS, asked(labels, follow=True, classes=3)).reason.startswith("Margin")
+
+
+def test_auto_of_an_earlier_folder_chooses_to_the_end():
+    assert build_now(Auto, {"per_class": 5.0}) == Auto(per_class=5.0, stable=None)  # as a stored config is read
+
+
+@pytest.mark.parametrize("stable", [0, 1.1, "x"])
+def test_kappa_out_of_range_is_refused(stable):
+    with pytest.raises(ConfigError, match="stable of Auto must be"):
+        Auto(stable=stable)
+
+
 def test_a_class_that_the_labels_lack_counts_all_the_same():
     labels = torch.arange(10) % 2  # 10 labels, but the model knows of 4 classes
     assert choose(PARTS, asked(labels, follow=True)).reason.startswith("MaxHerding")
@@ -149,6 +194,6 @@ def test_is_what_an_experiment_runs_unless_told_otherwise(splits):
     )
     assert experiment.strategy == Auto()
     lines = experiment.run().cells["Auto-seed0"]
-    assert [line["acting_strategy"] for line in lines] == ["MaxHerding", "MaxHerding", "Auto"]
+    assert [line["acting_strategy"] for line in lines] == ["MaxHerding", "Auto", "Auto"]
     assert lines[0]["reason"].startswith("MaxHerding: 0 labels")
-    assert lines[2]["reason"].startswith("UHerding&DiversifiedMargin: 24 labels")
+    assert lines[1]["reason"].startswith("UHerding&DiversifiedMargin: 12 labels")
