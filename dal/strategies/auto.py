@@ -1,6 +1,7 @@
 """Automatic choice of a strategy by the number of labels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -120,7 +121,7 @@ class Auto(ComposedStrategy):
                 f"{self.blind.title}: the nearest of {labels} labeled rows has the same label in {agreement:.0%} of "
                 "cases (mean over classes), no more than by chance: the embeddings are uninformative about the labels"
             )
-        elif self.stable is not None and (same := _agreement_without_a_fifth(query, state)) >= self.stable:
+        elif self.stable is not None and (same := agreement_without_a_fifth(query, state.per_class)) >= self.stable:
             acting = self.blind
             reason = (
                 f"{self.blind.title}: without a fifth of the {labels} labels a classifier predicts the pool almost as "
@@ -157,16 +158,21 @@ def _state(query: Query) -> RoundState:
     return replace(query.state, labels=len(query.labels), per_class=tuple(counts.tolist()))
 
 
-def _agreement_without_a_fifth(query: Query, state: RoundState) -> float:
-    """Mean kappa of classifiers without each fifth of the labels with one on all of them; 0 where there are too few."""
-    if query.labels.dim() == 2 or len(query.labels) < _MIN_STABLE or min(state.per_class) < _FIFTHS:
+def agreement_without_a_fifth(query: Query, per_class: Sequence[int]) -> float:
+    """Mean kappa of classifiers without each fifth of the labels with one on all of them; 0 where there are too few.
+
+    Args:
+        query: query with the embeddings of the pool and the labeled rows.
+        per_class: (C,) labels of each class.
+    """
+    if query.labels.dim() == 2 or len(query.labels) < _MIN_STABLE or min(per_class) < _FIFTHS:
         return 0.0
     rows = torch.linspace(0, len(query.pool) - 1, min(len(query.pool), _COMPARED)).long().to(query.pool.device)
     sample: Tensor = query.pool.embeddings[rows]
     center = sample.float().mean(0)
     labeled, targets = (F.normalize(x.float() - center, dim=1) for x in (query.labeled.embeddings, sample))
     whole, *parts = fold_predictions(labeled, query.labels, targets, folds=_FIFTHS)
-    C = len(state.per_class)
+    C = len(per_class)
     tables = (torch.bincount(whole * C + part, minlength=C * C).view(C, C).cpu().numpy() for part in parts)
     values = [kappa(table) for table in tables]
     return sum(values) / len(values) if all(map(math.isfinite, values)) else 0.0
