@@ -13,6 +13,7 @@ from typing import Any
 from dal.commands.ask import ask
 from dal.commands.audit import audit
 from dal.commands.autolabel import autolabel
+from dal.commands.cache import cache
 from dal.commands.check import check
 from dal.commands.compare import compare
 from dal.commands.error_lines import describe_failure
@@ -45,6 +46,7 @@ Deep active learning for text classification: label the texts that improve the m
   dal report FOLDER...                    write report.html of runs again, even while they are running
   dal list [strategies|learners|oracles|stopping|candidates|clients|metrics]
                                           list the installed parts
+  dal cache [--trim 2GB | --clear]        show or remove cached tokens, embeddings and token states
   dal llm preview CONFIG                  show the prompt of a language model for a text
   dal check my_package:MyStrategy         test your own strategy or learner against the contract of its base class
 
@@ -67,6 +69,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": listing,
     "check": check,
     "llm": llm,
+    "cache": cache,
 }
 
 _ALLOW = "--allow-code"

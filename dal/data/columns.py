@@ -356,6 +356,20 @@ def _hashed(items: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join([blake2b(item, digest_size=8).digest() for item in items]), "<u8")
 
 
+def wide_digests(inputs: Any) -> NDArray[np.uint64]:
+    """128-bit hash of each row, (N, 2), equal for equal rows only: the key of what is cached for a row."""
+    hashed = blake2b
+    if not isinstance(inputs, TextColumn):
+        kind = b"pair" if isinstance(inputs, TextPairs) else b""  # or a text could have the bytes of a pair
+        keys = [b"".join([hashed(item, digest_size=16, person=kind).digest() for item in _items(inputs)])]
+    else:
+        keys = []
+        for block in inputs.blocks():  # by block: millions of small strings take several times the memory
+            offsets, data = _bytes_of(block)
+            keys.append(b"".join([hashed(data[a:b], digest_size=16).digest() for a, b in pairwise(offsets.tolist())]))
+    return np.frombuffer(b"".join(keys), "<u8").reshape(-1, 2)
+
+
 def hash_ids(digest: NDArray[np.uint64]) -> TextColumn:
     """Ids from row hashes, (N,): 16 hexadecimal digits, with "-2", "-3", ... appended to repetitions of a hash."""
     order = np.argsort(digest, kind="stable")

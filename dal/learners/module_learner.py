@@ -185,10 +185,10 @@ def _check_factory(build: Any) -> None:
         pass
 
 
-def _flattened(data: Prepared, monitor: Monitor) -> Tensor:
+def _flattened(data: Prepared, rows: Tensor, monitor: Monitor) -> Tensor:
     if not isinstance(data, TensorPrepared):
         raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
-    return data.inputs.flatten(1).float()
+    return data.take(rows).flatten(1).float()
 
 
 def _all_of(shapes: dict[str, str], names: set[str]) -> dict[str, str]:

@@ -208,7 +208,7 @@ class ProbePredictor(Predictor):
             return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
         if self.head is None and not names <= self.provides:
             raise NeedError(f"{', '.join(sorted(names - self.provides))} cannot be read before anything is fitted")
-        vectors = embedded(data, self._embedder, monitor).inputs
+        vectors = embedded(data, self._embedder, monitor)
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = torch.device("cpu") if self.head is None else self.head.weight.device
         collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
@@ -216,11 +216,11 @@ class ProbePredictor(Predictor):
         if self.head is not None and any("mc_logits" in name for name in collector.raw):
             sampled = self.head.posterior.draw(self.samples, seed)
         zero_shot = self._zero_shot(monitor) if self._zero_shot is not None and ZERO_SHOT in names else None
-        width = vectors.shape[-1]
+        width = vectors.width
         per_row = max(width, sampled.bias.numel() if sampled else 0)
         monitor.started("pass", len(index))
         for positions in torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row))):
-            embeddings = vectors[index[positions]].to(device)
+            embeddings = vectors.take(index[positions]).to(device)
             collector.put(positions, _computed(self.head, sampled, zero_shot, embeddings, collector.raw))
             monitor.advanced(len(positions))
         monitor.finished()
@@ -415,7 +415,7 @@ class ProbeLearner(Learner):
         """Fit the head to the labeled rows."""
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
         vectors = embedded(data, self._embedder(), monitor)
-        embeddings = vectors.inputs[rows.cpu()].float()
+        embeddings = vectors.take(rows.cpu()).float()
         weighted = row_weights(targets, weights, self.class_weights, data.multilabel)
         mean, scale = vectors.moments  # of all rows: those of a few labeled rows would change in every round
         prior_mean, notes = None, dict[str, Any]()
@@ -490,7 +490,7 @@ class ProbeLearner(Learner):
         if not multilabel:
             return logit_adjustment(counts, _ADJUSTMENT[self.objective or "accuracy"])
         rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
-        logits = head.logits(head.features(vectors.inputs[rows].float()))
+        logits = head.logits(head.features(vectors.take(rows).float()))
         return -share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1))
 
     def untrained(self, data: Prepared) -> ProbePredictor:
@@ -506,7 +506,7 @@ class ProbeLearner(Learner):
         facts = read_class_facts(folder, "probe.json", data)
         sizes = {"C": len(data.classes)}
         if isinstance(data, TensorPrepared):
-            sizes["D"] = data.inputs.shape[1]
+            sizes["D"] = data.width
         notes = facts.get("training_notes", {})
         if not isinstance(notes, dict):
             raise LearnerError(f"{folder}/probe.json is damaged: 'training_notes' is a {type(notes).__name__}")

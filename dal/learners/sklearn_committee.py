@@ -281,10 +281,10 @@ class SklearnPredictor(Predictor):
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = device_of(self._learner.device)
         collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
-        vectors = embedded(data, self._learner.embedder, monitor).inputs
+        vectors = embedded(data, self._learner.embedder, monitor)
         monitor.started("pass", len(index))
         for positions in torch.arange(len(index)).split(_ROWS):
-            embeddings = vectors[index[positions]]
+            embeddings = vectors.take(index[positions])
             computed = {"embeddings": embeddings}
             if collector.raw - _EMBEDDINGS:
                 computed |= self._computed(embeddings.float(), data.multilabel)
@@ -418,7 +418,7 @@ class SklearnCommittee(Learner):
         training = Training(
             mean,
             scale,
-            (vectors.inputs[rows.cpu()].float() - mean) * scale,
+            (vectors.take(rows.cpu()).float() - mean) * scale,
             targets,
             row_weights(targets, weights, self.class_weights, data.multilabel),
         )

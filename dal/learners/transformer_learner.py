@@ -194,11 +194,11 @@ class TransformerLearner(NetworkLearner):
             surprisal=Surprisal(self.model, self.max_length, self.precision, self.token_budget, device_of(self.device)),
         )
 
-    def _embed(self, data: Prepared, monitor: Monitor) -> Tensor:
+    def _embed(self, data: Prepared, rows: Tensor, monitor: Monitor) -> Tensor:
         if not isinstance(data, TextPrepared):
             raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
         embedder = Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
-        return embedder.embed(data, monitor).inputs
+        return embedder.embed(data, monitor).take(rows)
 
     def _write(self, module: ActiveModule, folder: Path) -> None:
         assert isinstance(module, TransformerClassifier)

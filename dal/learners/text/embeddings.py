@@ -1,11 +1,9 @@
-"""Embeddings of texts by a pretrained encoder, cached on disk."""
+"""Embeddings of texts by a pretrained encoder, cached on disk row by row."""
 
-import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from inspect import signature
 from pathlib import Path
@@ -18,13 +16,11 @@ from torch import Tensor, nn
 from dal.errors import LearnerError, one_line, shortened
 from dal.learner import SILENT, Monitor
 from dal.learners.inference import Precision, reduces, run_pass
+from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.tensor_rows import TensorPrepared
-from dal.store.atomic_files import read_regular, replacing
-from dal.store.cache_folder import cache_folder, verified
 
-_CHUNK = 65_536  # rows per write
-_FORMAT = 1  # version of the cache files
+_CHUNK = 8192  # rows per write, at most as many are lost by a kill
 _WEIGHTS = (".safetensors", ".bin", ".json")
 
 
@@ -45,45 +41,41 @@ class Embedder:
     device: torch.device
 
     def embed(self, texts: TextPrepared, monitor: Monitor = SILENT) -> TensorPrepared:
-        """Return the embeddings (N, E) of the texts as memory-mapped float32."""
-        lowered = reduces(self.device, self.precision)
-        facts = f"{_FORMAT}|{fingerprint(self.model)}|{texts.key}|masked mean|{'bfloat16' if lowered else 'float32'}"
-        key = blake2b(facts.encode(), digest_size=16).hexdigest()
+        """Return the embeddings (N, E) of the texts as memory-mapped float32.
+
+        Only texts that are not in the cache are embedded, equal ones once. A vector depends on the other texts of its
+        batch only in the last bits of its numbers, and is stored once: every later reading gives the same bits.
+        """
+        precision = "bfloat16" if reduces(self.device, self.precision) else "float32"
+        key = digest_key("embeddings", fingerprint(self.model), texts.key, "masked mean", precision)
         if key not in texts.derived:
-            folder = cache_folder() / "embeddings" / key
-            vectors = _read(folder, len(texts))
-            if vectors is None:
-                self._write(folder, texts, monitor)
-                vectors = _read(folder, len(texts))
-            if vectors is None:
-                raise LearnerError(f"the embeddings written to {folder} cannot be read back: is the disk full?")
+            detail = f"masked mean, {precision}"
+            store = RowStore("embeddings", key, np.float32, ragged=False, model=self.model, detail=detail)
+            stored = store.rows(texts.digests, partial(self._computed, texts, monitor))
+            vectors, index = torch.from_numpy(stored.values), torch.from_numpy(stored.starts)
+            in_order = len(index) and bool((index[1:] - index[:-1] == 1).all())
+            if in_order:  # a part of the file, with nothing to copy
+                vectors = vectors[int(index[0]) : int(index[-1]) + 1]
             # Kept with the texts, so that the moments of the vectors are computed once per process.
-            texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel)
+            texts.derived[key] = TensorPrepared(vectors, texts.classes, texts.multilabel, None if in_order else index)
         embeddings: TensorPrepared = texts.derived[key]
         return embeddings
 
-    def _write(self, folder: Path, texts: TextPrepared, monitor: Monitor) -> None:
+    def _computed(self, texts: TextPrepared, monitor: Monitor, rows: Rows) -> Iterator[Chunk]:
         encoder = _Encoder(self.model).to(self.device)
-        checksum, width = 0, 0
-        with replacing(folder) as target:
-            with (target / "vectors.float32").open("wb") as file:
-                for rows in torch.arange(len(texts)).split(_CHUNK):
-                    vectors = run_pass(
-                        encoder,  # type: ignore[arg-type]
-                        texts,
-                        rows,
-                        {"embeddings"},
-                        provides={"embeddings"},
-                        token_budget=self.token_budget,
-                        precision=self.precision,
-                        monitor=monitor,
-                    )
-                    flat = vectors.embeddings.cpu().numpy()
-                    # While the block is in memory: reading a large file again for its checksum would take long.
-                    checksum, width = zlib.crc32(flat.data, checksum), flat.shape[1]
-                    flat.tofile(file)
-            written = {"rows": len(texts), "width": width, "checksum": checksum}
-            (target / "facts.json").write_text(json.dumps(written), encoding="utf-8")
+        for chosen in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
+            passed = run_pass(
+                encoder,  # type: ignore[arg-type]
+                texts,
+                torch.from_numpy(chosen),
+                {"embeddings"},
+                provides={"embeddings"},
+                token_budget=self.token_budget,
+                precision=self.precision,
+                monitor=monitor,
+            )
+            vectors = passed.embeddings.cpu().numpy()
+            yield Chunk(texts.digests[chosen], np.ones(len(chosen), np.int64), vectors)
 
 
 class _Encoder(nn.Module):
@@ -172,20 +164,3 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
             while block := file.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _read(folder: Path, rows: int) -> Tensor | None:
-    """The cached vectors (N, E); None if they are missing or damaged."""
-    try:
-        facts = json.loads(read_regular(folder / "facts.json"))
-        path, shape = folder / "vectors.float32", (facts["rows"], facts["width"])
-        if facts["rows"] != rows or path.stat().st_size != 4 * shape[0] * shape[1]:
-            return None
-        if not rows:
-            return torch.zeros(shape)
-        # Copy-on-write, because torch warns of read-only arrays. Nothing is written back.
-        vectors = np.memmap(path, dtype=np.float32, mode="c", shape=shape)
-        intact = verified(folder, lambda: zlib.crc32(vectors.data) == facts["checksum"])
-        return torch.from_numpy(vectors) if intact else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
-        return None

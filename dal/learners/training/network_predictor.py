@@ -23,7 +23,7 @@ class NetworkPredictor(Predictor):
 
     Args:
         module: trained module on its device; None before anything is fitted.
-        embed: function that returns the embeddings (N, E) of prepared rows, independent of training.
+        embed: function that returns the embeddings (n, E) of some prepared rows, independent of training.
         write: function that saves the module to a folder.
         samples: number K of samples, from MC dropout or the posterior of the last layer.
         precision: precision of a pass that need not be exact.
@@ -36,7 +36,7 @@ class NetworkPredictor(Predictor):
         self,
         module: ActiveModule | None,
         *,
-        embed: Callable[[Prepared, Monitor], Tensor],
+        embed: Callable[[Prepared, Tensor, Monitor], Tensor],
         write: Callable[[ActiveModule, Path], None],
         samples: int,
         precision: Precision,
@@ -78,7 +78,7 @@ class NetworkPredictor(Predictor):
         tensors = {}
         if names & EMBEDDINGS:
             device = torch.device("cpu") if self.module is None else self.module.device
-            tensors["embeddings"] = placed(self._embed(data, monitor)[index], device)
+            tensors["embeddings"] = placed(self._embed(data, index, monitor), device)
         if self.module is not None and names - EMBEDDINGS:
             # With a posterior of the last layer, samples come from it instead of from dropout.
             drawn = None if self.layer is None else DrawnNetwork(self.module, self.layer, self._samples, seed)

@@ -13,24 +13,47 @@ from dal.learner import Prepared
 
 
 class TensorPrepared(Prepared):
-    """Rows as one tensor (N, ...) in memory, all of the same length 1. A batch is `{"inputs": (B, ...)}`."""
+    """Rows as one tensor, all of the same length 1. A batch is `{"inputs": (B, ...)}`.
+
+    Args:
+        inputs: (N, ...) rows, or (M, ...) of which `index` selects N, in memory or memory-mapped.
+        classes: class names.
+        multilabel: whether rows may have several classes.
+        index: (N,) int64, row of `inputs` of each row; None if they are the rows.
+    """
 
     #: Embeddings (M, D) of class descriptions, and the class of each, (M,) int64; None for rows that are no embeddings
     #: of texts.
     described: tuple[Tensor, Tensor] | None = None
 
-    def __init__(self, inputs: Tensor, classes: Sequence[str], multilabel: bool = False) -> None:
-        self.inputs = inputs
+    def __init__(
+        self, inputs: Tensor, classes: Sequence[str], multilabel: bool = False, index: Tensor | None = None
+    ) -> None:
+        self._inputs, self._index = inputs, index
         self.classes = tuple(classes)
         self.multilabel = multilabel
-        self.lengths = torch.ones(len(inputs), dtype=torch.int64)
+        self.lengths = torch.ones(len(inputs) if index is None else len(index), dtype=torch.int64)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.lengths)
+
+    @property
+    def inputs(self) -> Tensor:
+        """All rows, (N, ...); copied to memory if an index selects them, unlike by `take`."""
+        return self._inputs if self._index is None else self._inputs[self._index]
+
+    @property
+    def width(self) -> int:
+        """Size of the last dimension."""
+        return self._inputs.shape[-1]
+
+    def take(self, rows: Tensor | slice) -> Tensor:
+        """Select rows, (n, ...)."""
+        return self._inputs[rows if self._index is None else self._index[rows]]
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return the rows as `{"inputs": (B, ...)}`."""
-        return {"inputs": self.inputs[torch.as_tensor(rows, dtype=torch.int64)]}
+        return {"inputs": self.take(torch.as_tensor(rows, dtype=torch.int64))}
 
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -38,13 +61,13 @@ class TensorPrepared(Prepared):
 
         All coordinates with a variance contribute equally to the norm; constant coordinates are scaled by 0.
         """
-        size, width = self.inputs.shape
+        size, width = len(self), self.width
         total, squares = torch.zeros(2, width, dtype=torch.float64)
-        for rows in blocks(size, 2 * width, self.inputs.device):
-            total += self.inputs[rows].sum(0, dtype=torch.float64)
+        for rows in blocks(size, 2 * width, self._inputs.device):
+            total += self.take(rows).sum(0, dtype=torch.float64)
         mean = total / max(1, size)
-        for rows in blocks(size, 2 * width, self.inputs.device):
-            squares += (self.inputs[rows] - mean).square_().sum(0)
+        for rows in blocks(size, 2 * width, self._inputs.device):
+            squares += (self.take(rows) - mean).square_().sum(0)
         deviation = (squares / max(1, size)).sqrt()
         floor = 1e-6 * deviation.max().clamp_min(1e-30) if width else 0.0
         varies = deviation > floor

@@ -3,14 +3,17 @@
 import shutil
 from pathlib import Path
 
+import material
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from dal.data import Rows
 from dal.errors import LearnerError
+from dal.learners.text import embeddings
 from dal.learners.text.embeddings import Embedder, fingerprint
 from dal.learners.text.tokenizers import prepare_texts
+from dal.learners.training.tensor_rows import TensorPrepared
 
 WEIGHTS = "model.safetensors"
 DAMAGES = {
@@ -84,3 +87,60 @@ def test_a_whole_encoder_gives_finite_embeddings(tiny_bert):
     vectors = embedded(tiny_bert, texts(tiny_bert)).inputs
     assert vectors.shape[0] == 2
     assert torch.isfinite(vectors).all()
+
+
+@pytest.fixture
+def embedded_rows(tmp_path, monkeypatch):
+    """Numbers of texts that are embedded, one for each write, in an empty cache."""
+    monkeypatch.setenv("DAL_CACHE", str(tmp_path / "cache"))
+    counts = []
+    run = embeddings.run_pass
+
+    def counted(module, texts, rows, *rest, **options):
+        counts.append(len(rows))
+        return run(module, texts, rows, *rest, **options)
+
+    monkeypatch.setattr(embeddings, "run_pass", counted)
+    return counts
+
+
+def prepared(model: Path, given: list[str]):
+    return prepare_texts(Rows.from_inputs(given), str(model), 16)
+
+
+def test_only_new_texts_are_embedded_and_the_others_keep_their_bits(tiny_bert, embedded_rows):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    first = embedded(tiny_bert, prepared(tiny_bert, given)).inputs
+    assert embedded_rows == [len(given)]
+    grown = embedded(tiny_bert, prepared(tiny_bert, ["late", *given[::-1], "late"]))
+    assert embedded_rows == [len(given), 1]
+    assert torch.equal(grown.inputs[1:-1], first.flip(0))
+    assert torch.equal(grown.inputs[0], grown.inputs[-1])
+    assert torch.equal(grown.take(torch.tensor([3, 1])), grown.inputs[[3, 1]])
+    assert len(grown) == len(given) + 2
+
+
+def test_texts_in_the_order_of_the_file_are_not_copied(tiny_bert, embedded_rows):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    whole = embedded(tiny_bert, prepared(tiny_bert, given)).inputs
+    part = embedded(tiny_bert, prepared(tiny_bert, given[5:20])).inputs
+    assert torch.equal(part, whole[5:20])
+    assert part.storage_offset() == 5 * whole.shape[1]
+
+
+def test_embeddings_of_other_batches_agree_to_rounding(tiny_bert, embedded_rows, tmp_path, monkeypatch):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    together = embedded(tiny_bert, prepared(tiny_bert, given)).inputs.clone()
+    monkeypatch.setenv("DAL_CACHE", str(tmp_path / "other"))
+    for count in range(1, len(given) + 1):
+        alone = embedded(tiny_bert, prepared(tiny_bert, given[:count]))
+    assert embedded_rows == [len(given)] + [1] * len(given)
+    torch.testing.assert_close(alone.inputs, together, atol=2e-6, rtol=0)
+
+
+def test_moments_do_not_depend_on_how_the_rows_are_stored(tiny_bert, embedded_rows):
+    given = [*dict.fromkeys(material.tickets(40)[0])]
+    embedded(tiny_bert, prepared(tiny_bert, given[::-1]))
+    stored = embedded(tiny_bert, prepared(tiny_bert, given))
+    copied = TensorPrepared(stored.inputs.clone(), stored.classes)
+    assert all(torch.equal(*pair) for pair in zip(stored.moments, copied.moments, strict=True))

@@ -1,7 +1,5 @@
-"""Tokenized rows: kept whole on disk, padded per batch."""
+"""Tokenized rows: cached on disk row by row, padded per batch."""
 
-import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +8,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from dal.data import Rows
+from dal.data.columns import wide_digests
 from dal.errors import DataError
+from dal.learners.text import tokens
 from dal.learners.text.tokens import tokenize
 
 
@@ -25,8 +26,17 @@ def tokenizer(tiny_bert: Path):
     return AutoTokenizer.from_pretrained(tiny_bert)
 
 
-def rows_of(texts, fingerprint="f"):
-    return SimpleNamespace(inputs=texts, classes=("a", "b"), multilabel=False, fingerprint=fingerprint)
+def rows_of(texts):
+    return SimpleNamespace(inputs=texts, classes=("a", "b"), multilabel=False)
+
+
+@pytest.fixture
+def tokenized(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of texts that are tokenized, one for each call."""
+    counts: list[int] = []
+    call = tokens._Encoder.__call__
+    monkeypatch.setattr(tokens._Encoder, "__call__", lambda self, texts: counts.append(len(texts)) or call(self, texts))
+    return counts
 
 
 def test_batches_equal_what_the_tokenizer_makes(cache: Path, tokenizer):
@@ -60,43 +70,40 @@ def test_special_tokens_in_a_text_are_text(cache: Path, tokenizer):
     assert data.batch([0])["input_ids"][0].tolist().count(tokenizer.sep_token_id) == 1
 
 
-def test_second_reading_comes_from_the_cache(cache: Path, tokenizer):
+def test_second_reading_comes_from_the_cache(cache: Path, tokenizer, tokenized: list[int]):
+    texts, _ = material.tickets(20)
+    first = tokenize(rows_of(texts), tokenizer, max_length=12)
+    again = tokenize(rows_of(texts), tokenizer, max_length=12)
+    assert torch.equal(again.batch(range(20))["input_ids"], first.batch(range(20))["input_ids"])
+    assert tokenized == [len(set(texts))]
+
+
+def test_added_and_moved_rows_cost_only_the_new_ones(cache: Path, tokenizer, tokenized: list[int]):
+    texts, _ = material.tickets(20)
+    whole = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))["input_ids"]
+    grown = tokenize(rows_of(["a new invoice", *texts[::-1], "a new invoice"]), tokenizer, max_length=12)
+    assert tokenized == [len(set(texts)), 1]
+    assert torch.equal(grown.batch(range(20, 0, -1))["input_ids"], whole)
+    assert torch.equal(grown.batch([0])["input_ids"], grown.batch([21])["input_ids"])
+
+
+def test_another_length_is_tokenized_again(cache: Path, tokenizer):
     texts, _ = material.tickets(20)
     tokenize(rows_of(texts), tokenizer, max_length=12)
-    again = tokenize(rows_of([""] * 20), tokenizer, max_length=12)  # same fingerprint: the texts are not read
-    assert int(again.lengths.min()) > 2
+    assert int(tokenize(rows_of(texts), tokenizer, max_length=5).lengths.max()) <= 5
+    assert len(list((cache / "rows" / "tokens").glob("[!.]*"))) == 2
 
 
-@pytest.mark.parametrize("change", ["max_length", "fingerprint"])
-def test_another_length_or_other_rows_are_tokenized_anew(cache: Path, tokenizer, change: str):
-    texts, _ = material.tickets(20)
-    tokenize(rows_of(texts), tokenizer, max_length=12)
-    fingerprint, max_length = ("g", 12) if change == "fingerprint" else ("f", 5)
-    data = tokenize(rows_of(texts, fingerprint), tokenizer, max_length=max_length)
-    assert int(data.lengths.max()) <= max_length
-    assert len(list((cache / "tokens").iterdir())) == 2
+def test_a_text_and_a_pair_of_the_same_bytes_are_different_rows(cache: Path, tokenizer):
+    pair = Rows.from_inputs([("refund", "late")])
+    joined = Rows.from_inputs([(6).to_bytes(8, "little").decode() + "refundlate"])
+    assert not (wide_digests(pair.inputs) == wide_digests(joined.inputs)).any()
 
 
-@pytest.mark.parametrize("name", ["tokens.int32", "offsets.npy", "facts.json"])
-@pytest.mark.parametrize("damage", ["truncated", "missing", "flipped"])
-def test_a_damaged_cache_is_rebuilt(cache: Path, tokenizer, name: str, damage: str):
-    texts, _ = material.tickets(20)
-    whole = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))
-    (path,) = cache.glob(f"tokens/*/{name}")
-    content = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    else:
-        half = len(content) // 2
-        path.write_bytes(content[:half] + (b"" if damage == "truncated" else b"\xff\xfe" + content[half + 2 :]))
-    again = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))
-    assert torch.equal(again["input_ids"], whole["input_ids"])
-
-
-def test_a_failure_while_tokenizing_leaves_nothing_behind(cache: Path, tokenizer):
+def test_a_wrong_input_is_named_by_its_row(cache: Path, tokenizer):
     with pytest.raises(DataError, match="row 1 holds int"):
         tokenize(rows_of(["refund", 3]), tokenizer, max_length=12)
-    assert os.listdir(cache / "tokens") == []
+    tokenize(rows_of(["refund"]), tokenizer, max_length=12)
 
 
 def test_a_text_without_tokens_still_makes_a_row(cache: Path):
@@ -109,45 +116,3 @@ def test_a_text_without_tokens_still_makes_a_row(cache: Path):
     data = tokenize(rows_of(["late late", " "]), tokenizer, max_length=12)
     assert data.batch([1, 0])["input_ids"].tolist() == [[1, 1], [0, 0]]
     assert data.batch([1, 0])["attention_mask"].tolist() == [[1, 0], [1, 1]]
-
-
-def test_a_cache_that_has_not_changed_is_not_read_whole_again(cache: Path, tokenizer, monkeypatch: pytest.MonkeyPatch):
-    texts, _ = material.tickets(20)
-    tokenize(rows_of(texts), tokenizer, max_length=12)
-    summed = []
-    monkeypatch.setattr("dal.learners.text.tokens.zlib.crc32", lambda *args: summed.append(args) or 0)
-    tokenize(rows_of(texts), tokenizer, max_length=12)
-    assert not summed
-
-
-def test_a_cache_of_before_is_checked_once_and_kept(cache: Path, tokenizer):
-    texts, _ = material.tickets(20)
-    tokenize(rows_of(texts), tokenizer, max_length=12)
-    (facts,) = cache.glob("tokens/*/facts.json")
-    written = json.loads(facts.read_text())
-    facts.write_text(json.dumps({name: written[name] for name in ("rows", "tokens", "typed", "checksum")}))
-    (facts.parent / "verified.json").unlink()
-    before = (facts.parent / "tokens.int32").stat().st_ino
-    tokenize(rows_of(texts), tokenizer, max_length=12)
-    assert (facts.parent / "tokens.int32").stat().st_ino == before
-    assert (facts.parent / "verified.json").exists()
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "null", "[" * 100_000, '{"rows": {}}', "\xff"])
-def test_facts_and_stamps_that_are_damaged_are_made_again(cache: Path, tokenizer, content: str):
-    texts, _ = material.tickets(20)
-    whole = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))
-    for name in ("verified.json", "facts.json"):
-        (path,) = cache.glob(f"tokens/*/{name}")
-        path.write_text(content, encoding="latin-1")
-        again = tokenize(rows_of(texts), tokenizer, max_length=12).batch(range(20))
-        assert torch.equal(again["input_ids"], whole["input_ids"])
-
-
-def test_damaged_token_types_and_offsets_are_made_again(cache: Path, tokenizer):
-    pairs = [("my parcel is late", "courier"), ("refund", "the invoice is wrong again")]
-    whole = tokenize(rows_of(pairs), tokenizer, max_length=32).batch([0, 1])
-    (path,) = cache.glob("tokens/*/types.uint8")
-    path.write_bytes(bytes(len(path.read_bytes())))
-    assert torch.equal(tokenize(rows_of(pairs), tokenizer, max_length=32).batch([0, 1])["token_type_ids"],
-                       whole["token_type_ids"])  # fmt: skip

@@ -1,0 +1,136 @@
+"""Contents of the disk cache: what it holds, and the removal of what can be computed again."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dal.store.row_segments import FACTS, locked, read_facts, read_segments
+
+#: Folder of the stores in the cache: `rows/KIND/KEY`.
+ROWS = "rows"
+
+_REPLIES = "replies.db"
+_EARLIER = ("tokens", "embeddings")  # folders of versions whose caches are no longer read
+_PATIENCE = 5.0  # seconds to wait for a process that writes to a store
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """An entry of the cache that is removed as a whole.
+
+    Attributes:
+        path: its folder or file.
+        kind: "tokens", "embeddings", "states", "replies", or "earlier" for files that are no longer read.
+        about: model and options, for display.
+        rows: number of rows; None if unknown.
+        size: bytes on disk.
+        used: time of the last use, seconds since the epoch.
+        removable: whether it can be computed again at no cost but time.
+    """
+
+    path: Path
+    kind: str
+    about: str
+    rows: int | None
+    size: int
+    used: float
+    removable: bool = True
+
+
+def store_folder(root: Path, kind: str, key: str) -> Path:
+    """Folder of a store of rows in the cache `root`."""
+    return root / ROWS / kind / key
+
+
+def cache_entries(root: Path) -> list[CacheEntry]:
+    """The contents of the cache, the least recently used first. What is no longer read comes before all others."""
+    entries = [*_stores(root)]
+    for name in _EARLIER:
+        if (root / name).is_dir():
+            about = f"{name} of an earlier version, no longer read"
+            entries.append(CacheEntry(root / name, "earlier", about, None, _size(root / name), 0.0))
+    replies = [path for path in sorted(root.glob(f"{_REPLIES}*")) if path.is_file()]
+    if replies:
+        size, used = sum(map(_size, replies)), max(path.stat().st_mtime for path in replies)
+        about = "replies of language models, which were paid for"
+        entries.append(CacheEntry(root / _REPLIES, "replies", about, None, size, used, removable=False))
+    return sorted(entries, key=lambda entry: (entry.used, entry.path))
+
+
+def _stores(root: Path) -> Iterator[CacheEntry]:
+    for folder in sorted((root / ROWS).glob("*/*")):
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
+        kind, size = folder.parent.name, _size(folder)
+        try:
+            facts = read_facts(folder)
+            rows = sum(segment.rows for segment in read_segments(folder)[0])
+            used = (folder / FACTS).stat().st_mtime
+            about = ", ".join(str(facts[name]) for name in ("model", "detail") if facts.get(name))
+            yield CacheEntry(folder, kind, about, rows, size, used)
+        except (OSError, ValueError):
+            yield CacheEntry(folder, kind, "damaged", None, size, 0.0)
+
+
+def remove_entry(entry: CacheEntry) -> None:
+    """Remove an entry. A process that has it open keeps what it has read, and computes the rest again.
+
+    Raises:
+        OSError: it cannot be removed, or a process is writing to it.
+        ValueError: it is not removable.
+    """
+    if not entry.removable:
+        raise ValueError(f"{entry.path} cannot be computed again")
+    if entry.kind == "earlier":
+        shutil.rmtree(entry.path)
+        return
+    with locked(entry.path, _PATIENCE):
+        # A rename first, since a removal that is interrupted halfway would leave a damaged store.
+        leaving = entry.path.with_name(f".{entry.path.name}.{uuid.uuid4().hex[:12]}.old")
+        entry.path.rename(leaving)
+    shutil.rmtree(leaving)
+
+
+def trim(root: Path, most: int) -> list[CacheEntry]:
+    """Remove the least recently used entries until the others that are removable have at most `most` bytes.
+
+    Empty entries are removed too if `most` is negative.
+
+    Returns:
+        The removed entries.
+
+    Raises:
+        OSError: an entry cannot be removed.
+    """
+    _remove_leftovers(root)
+    entries = [entry for entry in cache_entries(root) if entry.removable]
+    left, removed = sum(entry.size for entry in entries), []
+    for entry in entries:
+        if left <= most:
+            break
+        remove_entry(entry)
+        removed.append(entry)
+        left -= entry.size
+    return removed
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Remove stores whose removal was interrupted."""
+    for folder in (root / ROWS).glob("*/.*.old"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk of a file, or of all files in a folder; fewer than their lengths where files have holes."""
+    files = [path] if path.is_file() else [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    total = 0
+    for file in files:
+        try:
+            status = file.lstat()
+        except OSError:  # another process has removed it
+            continue
+        total += min(status.st_size, 512 * getattr(status, "st_blocks", 1 + status.st_size // 512))
+    return total
