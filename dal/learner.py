@@ -4,18 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from dal.config.moved import accept_old_attribute, accepts_old_attributes, renamed_attributes
 from dal.monitor import SILENT, Monitor
+from dal.objective import Objective
 from dal.outputs import Outputs, closure
 
 __all__ = ["SILENT", "UNPARSED_SHARE", "Learner", "Monitor", "Objective", "Predictor", "Prepared", "recorded_outputs"]
-
-#: Score that the decisions of a model aim at.
-Objective = Literal["accuracy", "macro_f1", "balanced_accuracy", "log_loss"]
 
 #: Output of models that answer in text: (N,) share of the answers for each row that could not be parsed.
 UNPARSED_SHARE = "unread"

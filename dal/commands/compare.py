@@ -119,9 +119,9 @@ def compare(arguments: list[str]) -> int:
 
 def _metric(override: "Override") -> str:
     """The name given as `--metric`."""
-    if override.node is None or not isinstance(override.node.value, str):
+    if override.node is None or not override.node.raw:
         raise ConfigError("--metric takes the name of a metric, such as macro_f1")
-    return override.node.value
+    return override.node.raw
 
 
 def _write_table(options: argparse.Namespace, folder: Path, metric: str | None = None) -> None:

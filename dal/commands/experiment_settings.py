@@ -75,7 +75,7 @@ def asked_experiment(folder: Path, config: Path | None, overrides: "Override | N
 
 
 def _require_same(experiment: "Experiment", folder: Path) -> None:
-    """Raise ConfigError unless the experiment is the one of the folder's config, but for descriptions of classes."""
+    """Raise ConfigError unless the experiment is the one of the folder's config, but for keys that may change."""
     from dal.config.stored import first_difference
     from dal.experiments.folder_config import DESCRIBING
 
@@ -87,10 +87,9 @@ def _require_same(experiment: "Experiment", folder: Path) -> None:
 
 def config_to_store(experiment: "Experiment") -> dict[str, Any]:
     """The config to store in a `dal ask` folder: the experiment without the keys that may change."""
-    from dal.config.stored import describe
-    from dal.experiments.folder_config import FREE
+    from dal.experiments.folder_config import FREE, describe_given
 
-    return {key: value for key, value in describe(experiment).items() if key not in FREE}
+    return {key: value for key, value in describe_given(experiment).items() if key not in FREE}
 
 
 def open_session(experiment: "Experiment", folder: Path, monitor: "Monitor | None" = None) -> "Session":

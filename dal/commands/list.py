@@ -5,6 +5,7 @@ import textwrap
 from typing import Any
 
 from dal.commands.terminal import Parser
+from dal.objective import WORDS as OBJECTIVES
 
 #: Metrics that every round records, as `dal.evaluation.own_metrics.BUILT_IN`, which needs torch.
 METRICS = (
@@ -26,7 +27,8 @@ def listing(arguments: list[str]) -> int:
         if chosen in {None, title}:
             print(title)
             if group == plugins.METRICS:
-                print(f"  built in, recorded in every round: {', '.join(METRICS)}\n")
+                print(f"  built in, recorded in every round: {', '.join(METRICS)}")
+                print(f"  objectives: {', '.join(OBJECTIVES)}, or {{recall_of: CLASS, precision: 0.9}}\n")
             for each in plugins.describe(group):
                 print(_entry(each))
     return 0

@@ -59,9 +59,9 @@ def run(arguments: list[str]) -> int:
     if options.print_config:
         import yaml
 
-        from dal.config.stored import describe
+        from dal.experiments.folder_config import describe_given
 
-        print(yaml.safe_dump(describe(experiment), sort_keys=False, allow_unicode=True, width=120), end="")
+        print(yaml.safe_dump(describe_given(experiment), sort_keys=False, allow_unicode=True, width=120), end="")
         return 0
     if options.dry_run:
         from dal.commands.dry_run import dry_run

@@ -379,7 +379,14 @@ def _is_plain(members: list[Any], node: Node | None) -> bool:
         return False
     if isinstance(node.value, list):
         return any(typing.get_origin(member) in SEQUENCES for member in members)
-    return str in members if isinstance(node.value, str) else _takes(members, node)
+    if isinstance(node.value, str):
+        return str in members or (bool(_literals(members)) and all(map(_is_fixed_or_plain, members)))
+    return _takes(members, node)
+
+
+def _is_fixed_or_plain(member: Any) -> bool:
+    """Whether a text cannot name a class for a type: only one class fits it, or none."""
+    return expected_class(member) is None or is_fixed(member)
 
 
 def _takes(members: list[Any], node: Node) -> bool:

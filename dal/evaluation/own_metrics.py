@@ -12,8 +12,11 @@ from dal.config import allowed_code as importing
 from dal.config import plugins
 from dal.config.class_names import import_path
 from dal.errors import ConfigError, DalError, PluginError, did_you_mean, one_line, shortened, shown
+from dal.evaluation.checked_inputs import checked, distributions
 from dal.evaluation.curves import OWN_METRICS
+from dal.evaluation.ranked_metrics import recall_at_precision
 from dal.functional.checking import as_number
+from dal.objective import Objective, RecallOf
 from dal.outputs import Outputs
 
 #: Names of the metrics that are recorded anyway, see `dal.evaluation.evaluate`.
@@ -30,6 +33,9 @@ BUILT_IN = (
     "ace",
     "brier",
 )
+
+#: Those of rows with several classes.
+MULTILABEL_ONLY = ("label_accuracy",)
 
 #: A function of outputs of N rows and their labels; None where it is undefined on them.
 Score = Callable[[Outputs, Tensor], float | None]
@@ -155,6 +161,34 @@ def load_metrics(references: Sequence[Any]) -> tuple[Metric, ...]:
         if names.count(name) > 1:
             raise ConfigError(f"metrics: two functions are called {name}: give one of them another name")
     return metrics
+
+
+def objective_metrics(objective: Objective | None, classes: Sequence[str]) -> tuple[Metric, ...]:
+    """The metric of an objective that is not recorded anyway: none for a word.
+
+    Args:
+        objective: the objective, which `dal.objective.check_objective` has accepted for these classes.
+        classes: names of the C classes.
+
+    Example:
+        >>> import torch
+        >>> [severe] = objective_metrics(RecallOf("severe", 0.5), ["mild", "severe"])
+        >>> outputs = Outputs({"logits": torch.tensor([[0.0, 2.0], [0.0, 1.0], [0.0, -1.0]])})
+        >>> severe.name, severe(outputs, torch.tensor([1, 0, 1]))
+        ('recall of severe at precision 0.5', 1.0)
+    """
+    if not isinstance(objective, RecallOf):
+        return ()
+    column, precision = list(classes).index(objective.recall_of), objective.precision
+
+    def recall(outputs: Outputs, labels: Tensor) -> float | None:
+        probs = distributions(outputs)[1]
+        known = checked(labels, probs, outputs.multilabel)
+        positive = known[:, column] if outputs.multilabel else known == column
+        return recall_at_precision(probs[:, column], positive, precision)
+
+    recall.__name__ = objective.name
+    return (Metric(recall),)
 
 
 def check_verdict_metric(name: str | None, metrics: Sequence[Metric]) -> None:

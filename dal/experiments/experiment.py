@@ -13,15 +13,23 @@ from dal.config.moved import accepts_old_attributes
 from dal.config.stored import CONFIG, describe, write_config
 from dal.data import Rows, Splits, TextData
 from dal.errors import ConfigError, SessionError
-from dal.evaluation.own_metrics import check_verdict_metric, load_metrics
+from dal.evaluation.own_metrics import Metric, check_verdict_metric, load_metrics, objective_metrics
 from dal.experiments.console import Console, Quiet, reading
-from dal.experiments.experiment_checks import check_labels_known, check_pool_size, check_settings, undescribed_codes
-from dal.experiments.folder_config import FREE, MEASURED, check_config, describe_data
+from dal.experiments.experiment_checks import (
+    check_labels_known,
+    check_objectives,
+    check_pool_size,
+    check_settings,
+    undescribed_codes,
+    unmeasured_objective,
+)
+from dal.experiments.folder_config import FREE, MEASURED, check_config, describe_data, describe_given
 from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.loggers import check_loggers, open_loggers
 from dal.experiments.results import Cell, Results
-from dal.learner import SILENT, Learner, Monitor, Objective, Prepared
+from dal.learner import SILENT, Learner, Monitor, Prepared
+from dal.objective import Objective, as_objective, objective_name
 from dal.oracle import Oracle
 from dal.oracles.answering import answer_pending
 from dal.oracles.simulated import Simulated
@@ -86,8 +94,8 @@ class Experiment:
         metrics: metrics of your own to record on the test set: functions of outputs and labels, as import paths
             (`my_package:cost`), short names of `dal list metrics`, or functions; `None` for none.
         metric: name of the metric of the report's verdict; `None` for the objective.
-        objective: score that a learner with this option and the verdict aim at, unless they say otherwise; `None` for
-            the accuracy.
+        objective: score that a learner with this option, the verdict and stopping rules aim at, unless they say
+            otherwise: a word such as macro_f1, or the keys recall_of and precision; `None` for the accuracy.
         pool_sample: number of unlabeled pool rows with a known hidden label to score each round; 0 for none.
         measure_distances: measure redundancy, novelty and coverage of each batch, and draw the map of the pool. Costs
             one pass of the pretrained encoder over the pool if nothing else reads embeddings.
@@ -128,11 +136,12 @@ class Experiment:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "seeds", check_settings(self))
         if self.objective is not None:
             if getattr(self.learner, "objective", self) is None:
                 object.__setattr__(self, "learner", replace(self.learner, objective=self.objective))  # type: ignore[type-var]
-            object.__setattr__(self, "metric", self.metric or self.objective)
+            object.__setattr__(self, "metric", self.metric or objective_name(self.objective))
 
     @property
     def cells(self) -> list[Cell]:
@@ -217,8 +226,9 @@ class Experiment:
         if splits is None and left:
             reporter.stage(reading(self.data))
             splits = self.load()
-        if splits is not None and (note := undescribed_codes(self, splits.pool)):
-            reporter.say(note)
+        if splits is not None:
+            for note in filter(None, (undescribed_codes(self, splits.pool), unmeasured_objective(self, splits))):
+                reporter.say(note)
         for cell in self.cells:
             cell_folder = None if folder is None else folder / cell.name
             reporter.cell(name_of(cell.strategy), cell.seed)
@@ -249,9 +259,10 @@ class Experiment:
         check_candidates(as_candidates(self.candidates), self.learner)
         if self.loggers:
             check_loggers(self.loggers)
-        check_verdict_metric(self.metric, load_metrics(self.metrics or ()))
+        check_objectives(self, pool)
+        check_verdict_metric(self.metric, self.recorded_metrics(pool))
         if self.stop is not None:
-            check_rule(self.stop, splits, self.learner)
+            check_rule(self.stop, splits, self.learner, [each.name for each in self.recorded_metrics(pool)])
         if oracle.hides_labels and (splits.test is None or not bool(splits.test.known.any())):
             raise ConfigError("a simulated run is scored on a test set: give data.test a file, a split or a share")
         check_pool_size(self, pool, oracle)
@@ -301,6 +312,8 @@ class Experiment:
             save_model=self.save_model,
             monitor=monitor,
             prepared=prepared,
+            objective=self.objective,
+            own_metrics=load_metrics(self.metrics or ()),
         )
 
     def ask(self, session: Session, n: int, *, use_weak_labels: bool = True, measured: bool = False) -> Tensor:
@@ -397,6 +410,10 @@ class Experiment:
             f"labels in the data); or use `dal ask` and `dal tell` instead of `dal run`{again}"
         )
 
+    def recorded_metrics(self, pool: Rows) -> tuple[Metric, ...]:
+        """The metrics to record next to the built-in ones: those of the user, and that of the objective."""
+        return (*load_metrics(self.metrics or ()), *objective_metrics(self.objective, pool.classes))
+
     def _lines(self, session: Session) -> "RoundLines":
         from dal.evaluation.cost import Prices
         from dal.experiments.round_measures import Measures
@@ -408,7 +425,7 @@ class Experiment:
             pool_sample=self.pool_sample,
             distances=self.measure_distances,
             prices=prices,
-            metrics=load_metrics(self.metrics or ()),
+            metrics=self.recorded_metrics(session.pool),
         )
         return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
 
@@ -424,6 +441,6 @@ class Experiment:
 
     def stored_config(self) -> dict[str, Any]:
         """The content of `config.yaml`, with all defaults filled in."""
-        config: dict[str, Any] = describe(self)
+        config = describe_given(self)
         config["data"] = describe_data(self.data)
         return config

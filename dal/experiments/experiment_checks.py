@@ -4,13 +4,14 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from dal.data import Rows
+from dal.data import Rows, Splits
 from dal.data.class_descriptions import is_code
 from dal.errors import ConfigError, DataError, printable, shortened
 from dal.experiments.folder_config import MEASURED
-from dal.learner import Learner, Objective
+from dal.learner import Learner
+from dal.objective import RecallOf, check_objective
 from dal.oracle import Oracle
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session.checked_arguments import is_whole, loaded, require_kind
@@ -40,9 +41,6 @@ def check_settings(experiment: "Experiment") -> list[int]:
         price = getattr(experiment, name)
         if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
             raise ConfigError(f"{name} must be at least 0, got {price!r}")
-    if experiment.objective not in (None, *get_args(Objective)):
-        known = ", ".join(get_args(Objective))
-        raise ConfigError(f"objective must be one of {known}, got {shortened(repr(experiment.objective))}")
     as_candidates(experiment.candidates)
     given = experiment.seeds
     seeds = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
@@ -121,6 +119,33 @@ def check_labels_known(pool: Rows) -> None:
             f"{missing} of {len(pool)} rows of the pool have no label, so nobody can answer for them: give "
             "an oracle, or let a person answer with `dal ask` and `dal tell`"
         )
+
+
+def check_objectives(experiment: "Experiment", pool: Rows) -> None:
+    """Check that the objectives of an experiment and of its learners are defined for the data.
+
+    Raises:
+        ConfigError: one is not, for example because there is no such class.
+    """
+    for objective in (
+        experiment.objective,
+        *(getattr(each, "objective", None) for each in _learners(experiment.learner)),
+    ):
+        check_objective(objective, pool.classes, multilabel=pool.multilabel)
+
+
+def unmeasured_objective(experiment: "Experiment", data: Splits) -> str | None:
+    """A line about an objective whose class no test row has, so that it is undefined in every round; else None."""
+    objective, test = experiment.objective, data.test
+    if not isinstance(objective, RecallOf) or test is None:
+        return None
+    code, labels = test.classes.index(objective.recall_of), test.labels[test.known]
+    if bool((labels[:, code] if test.multilabel else labels == code).any()):
+        return None
+    return (
+        f"no test row has the class {printable(objective.recall_of)}, so the {objective.name} is not measured: give "
+        "data.test rows of it, or choose another objective"
+    )
 
 
 def undescribed_codes(experiment: "Experiment", pool: Rows) -> str | None:

@@ -8,6 +8,7 @@ from dal.config.stored import describe, write_config
 from dal.data import TextData
 from dal.experiments.console import Quiet
 from dal.experiments.environment import record_environment
+from dal.objective import DEFAULT, objective_name
 
 #: Fields that do not affect what a run computes; they may change when it is resumed, and are not stored.
 FREE = ("folder", "quiet", "report")
@@ -15,8 +16,40 @@ FREE = ("folder", "quiet", "report")
 #: Fields that affect only the recorded measures; they are stored, and may change when a run is resumed.
 MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
 
+#: Stopping rules whose metric is that of the objective unless they name another.
+_FOLLOWING = ("TargetScore", "Plateau")
+
 #: Keys that may change in a folder of `dal ask`, whose answers do not depend on them; the stored values are replaced.
-DESCRIBING = ("data.descriptions", "data.description_template")
+DESCRIBING = ("data.descriptions", "data.description_template", "objective", "learner.init_args.objective")
+
+
+def describe_given(experiment: Any) -> dict[str, Any]:
+    """The config of an `Experiment` as it was given: what follows from its objective is left to follow.
+
+    With another objective in the stored config, the learner and the verdict then have that one, too.
+    """
+    config: dict[str, Any] = describe(experiment)
+    if config["objective"] is None:
+        config["stop"] = _with_accuracy(config["stop"])  # as folders of version 0.1 have it
+        return config
+    options = config["learner"].get("init_args", {})
+    if options.get("objective") == config["objective"]:
+        options["objective"] = None
+    if config["metric"] == objective_name(experiment.objective):
+        config["metric"] = None
+    return config
+
+
+def _with_accuracy(stop: Any) -> Any:
+    """The config of a stopping rule without an objective: scores that it names none of are the accuracy."""
+    if isinstance(stop, list):
+        return [_with_accuracy(each) for each in stop]
+    if not isinstance(stop, dict):
+        return stop
+    changed = {key: _with_accuracy(value) for key, value in stop.items()}
+    if stop.get("class_path") in _FOLLOWING and changed["init_args"].get("metric") is None:
+        changed["init_args"]["metric"] = DEFAULT
+    return changed
 
 
 def describe_data(data: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
-from dal.learner import SILENT, Learner, Monitor, Objective, Predictor, Prepared
+from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.described_head import (
     ZERO_SHOT,
     ZERO_SHOT_STRENGTH,
@@ -44,6 +44,7 @@ from dal.learners.training.devices import device_of, named_device
 from dal.learners.training.saved_files import read_class_facts, read_tensors
 from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
 from dal.learners.training.training_labels import checked_labels, row_weights
+from dal.objective import DEFAULT, Objective, ObjectiveWord, RecallOf, as_objective
 from dal.outputs import Outputs
 from dal.store.atomic_files import replacing
 
@@ -51,7 +52,13 @@ _CHUNK = 1 << 22  # floats of features or samples held at once
 _THRESHOLD_ROWS = 20_000  # rows whose logits decide the thresholds of classes
 
 #: Strength of the logit adjustment by objective, chosen leaving one of seven data sets out (docs/objectives.md).
-_ADJUSTMENT: Mapping[Objective, float] = {"accuracy": 0.5, "macro_f1": 0.75, "balanced_accuracy": 1.0, "log_loss": 0.0}
+_ADJUSTMENT: Mapping[ObjectiveWord, float] = {
+    "accuracy": 0.5,
+    "micro_f1": 0.5,  # the accuracy, with one class a row
+    "macro_f1": 0.75,
+    "balanced_accuracy": 1.0,
+    "log_loss": 0.0,
+}
 
 #: Outputs of a probe before and after fitting.
 _EMBEDDINGS = frozenset({"embeddings"})
@@ -329,7 +336,8 @@ class ProbeLearner(Learner):
         l2: strength of the penalty on features of mean squared norm 1, which is the prior precision of the weights.
         head: "adjusted", see above; None for the head of version 0.1, which has none of it, as vectors have.
         description_strength: strength of the class descriptions, 0 for none; None chooses it by cross-validation.
-        objective: score that the decisions aim at; None for the accuracy.
+        objective: score that the decisions aim at: a word such as macro_f1, or the keys recall_of and precision; None
+            for the accuracy.
         class_weights: "balanced" gives every class the same total weight; None weights rows equally.
         samples: number K of posterior samples.
         posterior: "laplace" draws from a Gaussian around the weights, in closed form; "bootstrap" fits K heads on
@@ -363,7 +371,7 @@ class ProbeLearner(Learner):
         options.one_of("posterior", get_args(DrawnBy))
         options.one_of("head", ("adjusted", None))
         options.number("description_strength", least=0, optional=True)
-        options.one_of("objective", (*get_args(Objective), None))
+        object.__setattr__(self, "objective", as_objective(self.objective))
 
     @property
     def reads_descriptions(self) -> bool:  # type: ignore[override]
@@ -488,7 +496,10 @@ class ProbeLearner(Learner):
         """Shift (C,) of the logits for the objective."""
         counts = (weights[:, None] * targets).sum(0)
         if not multilabel:
-            return logit_adjustment(counts, _ADJUSTMENT[self.objective or "accuracy"])
+            # The recall of one class at a precision depends on the order of the rows by p(class | x) alone, and no
+            # other order has a higher recall where p is right: a shift of the other classes would change the order.
+            strength = 0.0 if isinstance(self.objective, RecallOf) else _ADJUSTMENT[self.objective or DEFAULT]
+            return logit_adjustment(counts, strength)
         rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
         logits = head.logits(head.features(vectors.take(rows).float()))
         return -share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1))

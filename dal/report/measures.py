@@ -94,9 +94,13 @@ def number(value: object) -> TypeGuard[float]:
 
 
 def figure_of(record: Mapping[str, Any], key: str) -> float | None:
-    """The finite number at a dotted key such as "accuracy" or "pool.accuracy"; None when there is none."""
+    """The finite number at a dotted key such as "accuracy" or "pool.accuracy"; None when there is none.
+
+    The name of a metric of the user, after "own_metrics.", may itself contain dots.
+    """
     value: Any = record
-    for part in key.split("."):
+    place, own, name = key.partition(f"{OWN_METRICS}.")
+    for part in [*filter(None, place.split(".")), OWN_METRICS, name] if own else key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return float(value) if number(value) else None
 

@@ -13,6 +13,7 @@ from dal.errors import ConfigError, DataError, SessionError, shortened
 from dal.evaluation import Curve, curve
 from dal.evaluation.cost import LLM
 from dal.evaluation.curves import LOWER_IS_BETTER, OWN_METRICS
+from dal.objective import name_in_config
 from dal.report.measures import METRICS, figure_of, spent
 from dal.report.measures import number as is_number
 from dal.store.bounded_json import parse_json
@@ -143,7 +144,9 @@ class Run:
         """Keys of the user's own metrics, such as "own_metrics.cost", in order of first occurrence."""
         tables = [r.get(OWN_METRICS) for cell in self.cells for r in cell.records]
         names = dict.fromkeys(name for table in tables if isinstance(table, Mapping) for name in table)
-        return tuple(f"{OWN_METRICS}.{name}" for name in names if name.isidentifier() and len(name) <= MAX_NAME)
+        objective = name_in_config(self.config)
+        kept = [name for name in names if name.isidentifier() or name == objective]
+        return tuple(f"{OWN_METRICS}.{name}" for name in kept if len(name) <= MAX_NAME)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -153,8 +156,11 @@ class Run:
 
     @property
     def metric(self) -> str | None:
-        """Key of the metric that the config names for the verdict; None where it names none that was recorded."""
-        name = self.config.get("metric")
+        """Key of the metric that the config names for the verdict, else that of its objective.
+
+        None where it names none that was recorded.
+        """
+        name = self.config.get("metric") or name_in_config(self.config)
         known = {key.removeprefix(f"{OWN_METRICS}."): key for key in (*METRICS, *self.own_metrics)}
         return known.get(name) if isinstance(name, str) else None
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from dal.config.moved import accepts_old_attributes
 from dal.data.rows import Rows
 from dal.errors import ConfigError, LearnerError, SessionError
+from dal.evaluation.own_metrics import Metric
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
+from dal.objective import Objective, as_objective, check_objective
 from dal.outputs import Outputs
 from dal.session.acquisition import Acquisition
 from dal.session.annotation_log import AnnotationLog
@@ -84,8 +86,12 @@ class Session:
         save_model: save the latest model in the folder.
         monitor: receives the progress of fits and passes.
         prepared: prepared parts of the data, shared between sessions with the same data and learner.
+        objective: score that stopping rules look at unless they name another; None for the accuracy. That of the model
+            is an option of the learner.
+        own_metrics: metrics of the user that stopping rules may name.
 
     Raises:
+        ConfigError: an argument is invalid, or an objective is not defined for the data.
         NeedError: the strategy or the candidate generator reads outputs that the learner does not provide, or the
             strategy does not support multi-label data.
         BusyError: another process uses the folder.
@@ -119,7 +125,10 @@ class Session:
         save_model: bool = True,
         monitor: Monitor = SILENT,
         prepared: dict[str, Prepared] | None = None,
+        objective: Objective | Mapping[str, Any] | None = None,
+        own_metrics: Sequence[Metric] = (),
     ) -> None:
+        objective = as_objective(objective)
         require_kind(learner, Learner, "learner", "ProbeLearner()")
         require_kind(strategy, Strategy, "strategy", "Margin()")
         require_kind(monitor, Monitor, "monitor", "SILENT")
@@ -139,6 +148,8 @@ class Session:
             if isinstance(part, Rows):
                 part.require_finite()
         require_classes(self.pool.classes)
+        for each in (objective, getattr(learner, "objective", None)):
+            check_objective(each, self.pool.classes, multilabel=self.pool.multilabel)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
         check_candidates(self.candidates, learner)
         self._turn = threading.RLock()  # reentrant: methods call each other
@@ -179,7 +190,14 @@ class Session:
             self.pool, learner, self._model, candidates=self.candidates, seed=seed, monitor=monitor
         )
         self._figures = StoppingFigures(
-            self.data, self._annotations, self.store, self._model, seed=self.seed, monitor=monitor
+            self.data,
+            self._annotations,
+            self.store,
+            self._model,
+            seed=self.seed,
+            monitor=monitor,
+            objective=objective,
+            own_metrics=own_metrics,
         )
 
     # -- state -----------------------------------------------------------------------------------------------------
@@ -576,13 +594,13 @@ class Session:
             >>> session.should_stop(Labels(max_labels=30)).text
             '40 of 30 labels were bought'
         """
-        record.check(rule, self.data, self.learner)
+        record.check(rule, self.data, self.learner, self._figures.metrics)
         self._annotations.follow()
         event = self.store.labels_event
         if not self.pool_state.n_pending and self.pool_state.n_labeled:
             # Once per state of the labels: asking again must not add a line, which would count as a round.
             present = [line for line in self.metrics if line.get("event") == event]
-            if not any(record.holds(line, rule) for line in present):
+            if not any(record.holds(line, rule) and self._figures.has_objective(line) for line in present):
                 state = self.state
                 head = {"round": state.round, "labels": state.labels, "class_counts": list(state.per_class)}
                 self.record(head | {"event": event, **self.observe(rule)})

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, repeat
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dal.data.columns import digests
 from dal.data.seeded_samples import keys
-from dal.errors import ConfigError, NeedError
+from dal.errors import ConfigError, NeedError, did_you_mean, printable
+from dal.evaluation.own_metrics import BUILT_IN, MULTILABEL_ONLY
 from dal.functional.uncertainty import entropy
 from dal.learner import Learner
 from dal.outputs import Outputs, closure, listing
@@ -36,21 +37,28 @@ class StoppingWarning(UserWarning):
     """A stopping rule reads too few rows to be precise."""
 
 
-def check(rule: StoppingRule, data: Any, learner: Learner) -> None:
+def check(rule: StoppingRule, data: Any, learner: Learner, metrics: Collection[str] = ()) -> None:
     """Check that all figures that a rule reads can be recorded.
 
     Args:
         rule: stopping rule.
         data: a `dal.data.Splits`.
         learner: learner of the models that the rule measures.
+        metrics: names of the metrics that are recorded in addition to the built-in ones.
 
     Raises:
-        ConfigError: the rule reads an unknown figure, or validation rows that the data does not have.
+        ConfigError: the rule reads an unknown figure or score, or validation rows that the data does not have.
         NeedError: the rule reads outputs that the learner does not provide.
     """
     name, unknown = type(rule).__name__, sorted(rule.needs - READS.keys())
     if unknown:
         raise ConfigError(f"{name} reads {', '.join(unknown)}, which no round records; recorded are {', '.join(READS)}")
+    known = [*(each for each in BUILT_IN if data.pool.multilabel or each not in MULTILABEL_ONLY), *metrics]
+    for score in sorted(rule.scores - set(known)):
+        raise ConfigError(
+            f"{name} reads the score {printable(score)!r}, which no round records{did_you_mean(score, known)}; "
+            f"recorded are {', '.join(known)}, and what `metrics` and `objective` name"
+        )
     provided = closure(learner.provides)
     if missing := (rule.stop_set_needs | rule.validation_needs) - provided:
         raise NeedError(

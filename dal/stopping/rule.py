@@ -19,6 +19,9 @@ Line = Mapping[str, Any]
 #: Key of a line of `metrics.jsonl`: the measures of each rule by its `measures_key`.
 MEASURES = "stopping_measures"
 
+#: Key of the validation scores with the name of the objective; absent where it is the accuracy.
+OBJECTIVE = "objective"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -80,9 +83,13 @@ class StoppingRule(ABC):
         needs: figures to record every round, in addition to the number of labels:
             "spent": {"answers", "dollars", "unpriced", "hours", "untimed"}: number of answered rows, total cost and
                 time of all answers, and the number of answers without a stored cost or time.
-            "validation": the metrics of `dal.evaluation.evaluate` on the validation rows, and "rows", their number.
+            "validation": the metrics of `dal.evaluation.evaluate` on the validation rows, and "rows", their number;
+                "own_metrics" and "lower_is_better" where the experiment has metrics of the user, or an objective that
+                is no word; "objective", its name, unless it is the accuracy.
             "stop_set": the model's predictions and mean uncertainty on a fixed sample of the pool (see
                 `dal.stopping.recorded_figures.StopSet`).
+        scores: names of the scores on the validation rows that the rule reads, so that unknown ones are refused before
+            anything is asked.
         stop_set: number of rows of that sample that the rule reads; 0 for none.
         stop_set_needs: names of the outputs that `measure` reads of the stop set, such as {"probs"}.
         validation_needs: names of the outputs that `measure` reads of the validation rows.
@@ -93,6 +100,7 @@ class StoppingRule(ABC):
     """
 
     needs = frozenset()  # type: ignore[var-annotated]
+    scores = frozenset()  # type: ignore[var-annotated]
     stop_set = 0
     stop_set_needs = frozenset()  # type: ignore[var-annotated]
     validation_needs = frozenset()  # type: ignore[var-annotated]
@@ -195,6 +203,11 @@ class ComposedRule(StoppingRule):
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         """Figures that the rules read."""
         return frozenset(name for rule in self.rules for name in rule.needs)
+
+    @property
+    def scores(self) -> frozenset[str]:  # type: ignore[override]
+        """Names of the scores that the rules read."""
+        return frozenset(name for rule in self.rules for name in rule.scores)
 
     @property
     def stop_set(self) -> int:  # type: ignore[override]

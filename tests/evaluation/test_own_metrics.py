@@ -273,4 +273,4 @@ def test_metric_that_fails_is_one_line(dal: Command) -> None:
 
 def test_listing_names_built_in_metrics(dal: Command) -> None:
     listed = dal("list", "metrics").out
-    assert re.findall(r"\w+", listed.partition(": ")[2]) == list(BUILT_IN)
+    assert re.findall(r"\w+", listed.partition(": ")[2].partition("\n")[0]) == list(BUILT_IN)
