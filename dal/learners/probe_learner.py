@@ -51,7 +51,7 @@ _CHUNK = 1 << 22  # floats of features or samples held at once
 _THRESHOLD_ROWS = 20_000  # rows whose logits decide the thresholds of classes
 
 #: Strength of the logit adjustment by objective, chosen leaving one of seven data sets out (docs/objectives.md).
-_ADJUSTMENT: Mapping[Objective, float] = {"accuracy": 0.5, "macro_f1": 0.75, "balanced_accuracy": 1.0, "log_loss": 0.0}
+ADJUSTMENT: Mapping[Objective, float] = {"accuracy": 0.5, "macro_f1": 0.75, "balanced_accuracy": 1.0, "log_loss": 0.0}
 
 #: Outputs of a probe before and after fitting.
 _EMBEDDINGS = frozenset({"embeddings"})
@@ -488,7 +488,7 @@ class ProbeLearner(Learner):
         """Shift (C,) of the logits for the objective."""
         counts = (weights[:, None] * targets).sum(0)
         if not multilabel:
-            return logit_adjustment(counts, _ADJUSTMENT[self.objective or "accuracy"])
+            return logit_adjustment(counts, ADJUSTMENT[self.objective or "accuracy"])
         rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
         logits = head.logits(head.features(vectors.inputs[rows].float()))
         return -share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1))
