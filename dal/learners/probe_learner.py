@@ -65,6 +65,13 @@ _EMBEDDINGS = frozenset({"embeddings"})
 _TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 
+def adjustment_strength(objective: Objective | None) -> float:
+    """Strength of the logit adjustment for an objective, where a row has one class; None is the accuracy."""
+    # The recall of one class at a precision depends on the order of the rows by p(class | x) alone, and no other order
+    # has a higher recall where p is right: a shift of the other classes would change the order.
+    return 0.0 if isinstance(objective, RecallOf) else _ADJUSTMENT[objective or DEFAULT]
+
+
 @dataclass(frozen=True, eq=False)
 class LinearHead:
     """Linear classifier on standardised vectors, with a posterior over its weights.
@@ -496,10 +503,7 @@ class ProbeLearner(Learner):
         """Shift (C,) of the logits for the objective."""
         counts = (weights[:, None] * targets).sum(0)
         if not multilabel:
-            # The recall of one class at a precision depends on the order of the rows by p(class | x) alone, and no
-            # other order has a higher recall where p is right: a shift of the other classes would change the order.
-            strength = 0.0 if isinstance(self.objective, RecallOf) else _ADJUSTMENT[self.objective or DEFAULT]
-            return logit_adjustment(counts, strength)
+            return logit_adjustment(counts, adjustment_strength(self.objective))
         rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
         logits = head.logits(head.features(vectors.take(rows).float()))
         return -share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1))

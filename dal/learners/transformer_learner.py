@@ -1,32 +1,39 @@
 """Fine-tune Hugging Face sequence-classification models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import lightning
 from torch import Tensor
+from torch.nn import functional as F
 
 from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
+from dal.functional.class_shares import logit_adjustment
 from dal.learner import Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
+from dal.learners.probe_learner import ProbeLearner, adjustment_strength
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import Surprisal
 from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of
 from dal.learners.training.fitting import TrainingSchedule
+from dal.learners.training.head_start import shift_head, start_head
 from dal.learners.training.network import check_network
 from dal.learners.training.network_learner import NetworkLearner
 from dal.learners.training.network_predictor import NetworkPredictor
 from dal.learners.training.saved_files import refusing_damage
+from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.modules.active_module import ActiveModule
 from dal.modules.adapting import LoRA
 from dal.modules.transformer import TransformerClassifier
+from dal.objective import Objective, as_objective
 
 
 @accepts_old_options
@@ -58,6 +65,14 @@ class TransformerLearner(NetworkLearner):
         freeze: number of lowest layers to keep frozen.
         lora: train low-rank updates instead of all weights; requires the extra `lora`.
         dropout: dropout probability, except on attention weights; None for the value in the model's config.
+        pooling: "pretrained" starts a pooler that the checkpoint lacks, or holds untrained, as what the encoder was
+            trained for: the mean over the tokens if a folder of sentence-transformers says so, otherwise the token that
+            the model pools; None keeps its random start.
+        head: "probe" starts the head at a regression of the labels on the features before training, with the class
+            descriptions as its prior, where `pooling` makes these the mean over the tokens; None starts it at random.
+        freeze_embeddings: whether to keep the word embeddings, which saves optimiser time on a CPU.
+        objective: score that the decisions aim at, with one class a row and a head that starts as a probe; None for the
+            accuracy.
         samples: number K of samples in `mc_logits`.
         mc_mode: source of the samples. MC dropout: "head" samples only the layers after the pretrained part, which runs
             once; "full" samples the whole network. Draws of the last layer, in a single pass: "laplace" draws from a
@@ -89,6 +104,10 @@ class TransformerLearner(NetworkLearner):
     freeze: int = 0
     lora: LoRA | None = None
     dropout: float | None = None
+    pooling: Literal["pretrained"] | None = "pretrained"
+    head: Literal["probe"] | None = "probe"
+    freeze_embeddings: bool = False
+    objective: Objective | None = None
     samples: int = DEFAULT_SAMPLES
     mc_mode: Literal["head", "full", "laplace", "bootstrap"] = "head"
     prior_precision: float = 0.1
@@ -100,6 +119,7 @@ class TransformerLearner(NetworkLearner):
 
     provides = frozenset({"logits", "features", "embeddings", "surprisal", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings", "surprisal"})
+    earlier_values = MappingProxyType({"pooling": None, "head": None})
     advice = "The most accurate from about a hundred labels on; minutes per round on a CPU, seconds on a GPU."
 
     def __post_init__(self) -> None:
@@ -114,15 +134,27 @@ class TransformerLearner(NetworkLearner):
         options.number("weight_decay", least=0)
         options.number("warmup_ratio", least=0, most=1)
         options.number("dropout", least=0, most=1, optional=True)
-        options.flag("warm_start", "attention_dropout")
+        options.one_of("pooling", ("pretrained", None))
+        options.one_of("head", ("probe", None))
+        object.__setattr__(self, "objective", as_objective(self.objective))
+        options.flag("warm_start", "attention_dropout", "freeze_embeddings")
         check_network(self)
         if self.lora is not None and not isinstance(self.lora, LoRA):
             raise ConfigError(f"lora of TransformerLearner must be a LoRA or null, not {shown(self.lora)}")
         if self.freeze and self.lora is not None:
             raise ConfigError("freeze and lora exclude each other: LoRA keeps every pretrained weight as it is")
 
+    @property
+    def reads_descriptions(self) -> bool:  # type: ignore[override]
+        """Whether the head starts at the descriptions of the classes."""
+        return self.head is not None
+
     def prepare(self, data: Any) -> TextPrepared:
-        """Tokenize the rows, or read their tokens from the cache."""
+        """Tokenize the rows and the class descriptions, or read their tokens from the cache."""
+        if self.reads_descriptions:
+            prepared = ProbeLearner(self.model, max_length=self.max_length).prepare(data)
+            assert isinstance(prepared, TextPrepared)
+            return prepared
         return prepare_texts(data, self.model, self.max_length)
 
     @property
@@ -136,7 +168,7 @@ class TransformerLearner(NetworkLearner):
             LearnerError: the model was trained for different classes, or a file is damaged.
         """
         with refusing_damage(folder):
-            module = self._module(str(Path(folder).absolute()), data, lora=None, freeze=0)
+            module = self._module(str(Path(folder).absolute()), data, lora=None, freeze=0, pooling=None)
         held = set(module.model.config.id2label.values())
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
@@ -146,14 +178,62 @@ class TransformerLearner(NetworkLearner):
         self, data: Prepared, previous: Predictor | None, seed: int, class_weights: Tensor | None
     ) -> TransformerClassifier:
         module = self._module(
-            self.model, data, lora=self.lora, freeze=self.freeze, seed=seed, class_weights=class_weights
+            self.model,
+            data,
+            lora=self.lora,
+            freeze=self.freeze,
+            pooling=self.pooling,
+            seed=seed,
+            class_weights=class_weights,
         )
         if self.warm_start and isinstance(previous, NetworkPredictor):
             before = previous.module
             same = isinstance(before, TransformerClassifier) and _classes(before) == _classes(module)
             if before is not None and same:  # otherwise a class was added, and the head does not fit
                 module.load_state_dict(before.state_dict())
+                module.new_head = False
         return module
+
+    def _start_head(
+        self,
+        module: ActiveModule,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        monitor: Monitor,
+    ) -> dict[str, Any]:
+        assert isinstance(module, TransformerClassifier)
+        if self.head is None or not module.new_head:
+            return {}
+        if module.started_pooling != "mean":
+            return {"text": "head started at random: the untrained features of this model are not its embeddings"}
+        targets = checked_labels(labels, data.classes, data.multilabel)
+        return start_head(
+            module.to(device_of(self.device)),
+            data,
+            rows,
+            targets,
+            row_weights(targets, weights, self.class_weights, data.multilabel),
+            data.described if isinstance(data, TextPrepared) else None,
+            token_budget=self.token_budget,
+            monitor=monitor,
+        )
+
+    def _adjusted(
+        self,
+        module: ActiveModule,
+        layer: LastLayer | None,
+        labels: Tensor,
+        weights: Tensor | None,
+        notes: Mapping[str, Any],
+    ) -> LastLayer | None:
+        assert isinstance(module, TransformerClassifier)
+        if notes.get("head") != "probe" or module.multilabel:  # few steps from a random head leave logits too small
+            return layer
+        targets = F.one_hot(labels.cpu().long(), module.num_classes).float()
+        counts = row_weights(targets, weights, self.class_weights, module.multilabel) @ targets
+        return shift_head(module, layer, logit_adjustment(counts, adjustment_strength(self.objective)))
 
     def _module(
         self,
@@ -162,6 +242,7 @@ class TransformerLearner(NetworkLearner):
         *,
         lora: LoRA | None,
         freeze: int,
+        pooling: Literal["pretrained"] | None,
         seed: int = 0,
         class_weights: Tensor | None = None,
     ) -> TransformerClassifier:
@@ -172,6 +253,8 @@ class TransformerLearner(NetworkLearner):
             freeze=freeze,
             lora=lora,
             dropout=self.dropout,
+            pooling=pooling,
+            freeze_embeddings=self.freeze_embeddings,
             seed=seed,
             learning_rate=self.learning_rate,
             head_learning_rate=self.head_learning_rate,

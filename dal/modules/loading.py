@@ -1,6 +1,7 @@
 """Locate and load sequence-classification models, and adapt their labels and heads."""
 
 import importlib.util
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +107,20 @@ def load_classifier(
     if config.pad_token_id is None:
         config.pad_token_id = config.get_text_config().pad_token_id
     return loaded, new
+
+
+def pools_means(model: str | Path | PreTrainedModel) -> bool:
+    """Whether a checkpoint of sentence-transformers says that its embeddings are means over all tokens."""
+    if isinstance(model, PreTrainedModel):
+        return False
+    from transformers.utils.hub import cached_file
+
+    where, name = locate(model), "1_Pooling/config.json"
+    try:
+        path = Path(where) / name if Path(where).is_dir() else Path(cached_file(where, name) or "")
+        return bool(json.loads(path.read_text(encoding="utf-8"))["pooling_mode_mean_tokens"])
+    except (OSError, ValueError, KeyError, TypeError):  # most checkpoints do not have the file
+        return False
 
 
 def choose_pad_token(tokenizer: Any) -> int:

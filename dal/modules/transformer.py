@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from dal.errors import LearnerError
 from dal.modules.active_module import DEFAULT_LEARNING_RATE, ActiveModule, Batch
-from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged
+from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged, start_pooling
 from dal.modules.dropout import seeded, training_flags
-from dal.modules.loading import load_classifier
+from dal.modules.loading import load_classifier, pools_means
 from dal.store.atomic_files import replacing
 
 _NOT_FOR_THE_MODEL = frozenset({"labels", "weights"})
@@ -35,6 +35,9 @@ class TransformerClassifier(ActiveModule):
         freeze: number of lowest layers that are not trained, along with the embeddings; 0 to train all.
         lora: options of low-rank updates that are trained instead of the pretrained weights; needs the extra `lora`.
         dropout: probability of all dropout layers except those on attention weights; `None` for that of the config.
+        pooling: "pretrained" starts an untrained pooler as what the pretrained encoder computes: its mean over the
+            tokens, or its first one; `None` keeps the random start.
+        freeze_embeddings: whether the word embeddings are not trained.
         seed: seed of the initialisation of layers that the checkpoint lacks.
 
     All other arguments are those of `ActiveModule`. Raises `LearnerError` for a model that cannot be loaded or whose
@@ -58,6 +61,8 @@ class TransformerClassifier(ActiveModule):
         freeze: int = 0,
         lora: LoRA | None = None,
         dropout: float | None = None,
+        pooling: Literal["pretrained"] | None = None,
+        freeze_embeddings: bool = False,
         seed: int = 0,
         learning_rate: float = DEFAULT_LEARNING_RATE,
         head_learning_rate: float | None = None,
@@ -87,11 +92,18 @@ class TransformerClassifier(ActiveModule):
         self._accepted = frozenset(inspect.signature(loaded.forward).parameters) - _NOT_FOR_THE_MODEL
         self._last = ""
         self._look()
+        self.new_head = f"{self._last}.weight" in new
+        #: How untrained features were made those of the encoder: "mean", "identity" or "".
+        self.started_pooling = ""
+        if pooling == "pretrained":
+            self.started_pooling = start_pooling(loaded, self._last, new, means=pools_means(model))
         if freeze:
             freeze_lower(loaded, freeze, new)
         if lora is not None:
             with seeded(seed):
                 add_lora(loaded, lora, new)
+        if freeze_embeddings:
+            loaded.get_input_embeddings().weight.requires_grad = False
 
     # Access to the layers of the model
 
@@ -106,7 +118,7 @@ class TransformerClassifier(ActiveModule):
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (..., C) of features (..., D), computed in float32."""
-        linear = self._linear()
+        linear = self.last_layer()
         bias = None if linear.bias is None else linear.bias.float()
         with torch.autocast(features.device.type, enabled=False):
             return F.linear(features.float(), linear.weight.float(), bias)
@@ -147,7 +159,8 @@ class TransformerClassifier(ActiveModule):
         with torch.no_grad():
             self.mc_logits(self._two_rows(), 1, torch.Generator().manual_seed(0), joint=joint)
 
-    def _linear(self) -> nn.Linear:
+    def last_layer(self) -> nn.Linear:
+        """The linear layer whose output is the logits."""
         linear = self.model.get_submodule(self._last)
         assert isinstance(linear, nn.Linear)
         return linear
@@ -160,7 +173,7 @@ class TransformerClassifier(ActiveModule):
         """Features, and the logits computed by the model itself."""
         inputs = _aligned({name: value for name, value in batch.items() if name in self._accepted}, self._pads_left)
         seen: list[Tensor] = []
-        hooks = [self._linear().register_forward_pre_hook(lambda module, args: seen.append(args[0]))]
+        hooks = [self.last_layer().register_forward_pre_hook(lambda module, args: seen.append(args[0]))]
         if self.model.config.is_encoder_decoder:
             hooks.append(self._show_one_end(inputs))
         try:

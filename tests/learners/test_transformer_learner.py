@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,15 @@ import numpy as np
 import pytest
 import torch
 
+from dal import Experiment, Random, TextData
+from dal.config.build import build_now
 from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
+from dal.functional.class_shares import logit_adjustment
 from dal.learner import Monitor
+from dal.learners.heads.described_head import StrengthChoice
 from dal.learners.probe_learner import ProbeLearner
-from dal.learners.training import fitting
+from dal.learners.training import fitting, head_start
 from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.adapting import LoRA
 
@@ -382,3 +387,157 @@ def test_rows_prepared_by_another_learner_are_refused(learner, rows):
 def test_senseless_options_are_refused_when_the_learner_is_made(fields):
     with pytest.raises(ConfigError):
         TransformerLearner(**fields)
+
+
+# -- the start of the pooling and of the head -----------------------------------------------------------------------
+
+TOPICS = {
+    "access": "password login account",
+    "billing": "invoice refund charge",
+    "feedback": "great awful love",
+    "shipping": "parcel delivery late",
+}
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like those of sentence-transformers, which says that embeddings are means over the tokens."""
+    folder = tmp_path_factory.mktemp("encoder") / "bert"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    return folder
+
+
+def still(folder: Path, **fields) -> TransformerLearner:
+    """A learner whose training changes next to nothing."""
+    rates = {"learning_rate": 1e-9, "head_learning_rate": 1e-9, "weight_decay": 0.0}
+    return TransformerLearner(str(folder), min_steps=1, max_steps=1, epochs=1, precision="float32", **rates, **fields)
+
+
+def described(count: int = 160, **options) -> Rows:
+    return Rows.from_inputs(*material.tickets(count), descriptions=TOPICS, **options)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_head_starts_at_the_penalised_regression_on_its_features(encoder, monkeypatch, multilabel, weighted):
+    """The logits are three tenths of those where the gradient of loss and penalty is 0."""
+    choice = StrengthChoice(0.0, {0.0: -1.0, 5.0: -2.0}, {})
+    monkeypatch.setattr(head_start, "choose_strength", lambda *args, **options: choice)
+    texts, labels = material.tickets(160)
+    rows = Rows.from_inputs(texts, [[label] for label in labels] if multilabel else labels, multilabel=multilabel)
+    weights = 1 + torch.arange(60.0) % 3 if weighted else None
+    data, predictor = fitted(still(encoder, objective="log_loss"), rows, weights=weights)
+    found = predictor.outputs(data, torch.arange(60), {"features", "logits"}, exact=True)
+    features, layer = found.features.cpu(), predictor.module.last_layer()
+    mean, targets = features.mean(0), torch.zeros(60, 4)
+    targets[torch.arange(60), rows.labels[:60].long().argmax(1) if multilabel else rows.labels[:60]] = 1
+    scale = 1 / (features - mean).square().sum(1).mean().sqrt()
+    inputs = torch.cat([(features - mean) * scale, torch.ones(60, 1)], 1)
+    with torch.no_grad():
+        weight = torch.cat([layer.weight / scale, (layer.bias + layer.weight @ mean)[:, None]], 1).cpu() / 0.3
+        logits = inputs @ weight.T
+    probs = logits.sigmoid() if multilabel else logits.softmax(1)
+    torch.testing.assert_close(found.logits.cpu(), 0.3 * logits, rtol=1e-3, atol=1e-3)
+    residual = (probs - targets) * (1.0 if weights is None else weights[:, None])
+    assert float((residual.T @ inputs + 0.1 * weight).abs().max()) < 2e-3
+    assert predictor.training_notes["text"].startswith("head started at the probe of the labels; class descriptions")
+
+
+def test_head_starts_at_random_without_the_option(encoder):
+    weights = []
+    for seed in (0, 1):
+        _, predictor = fitted(still(encoder, head=None), described(), seed=seed)
+        assert not predictor.training_notes
+        weights.append(predictor.module.last_layer().weight)
+    assert not torch.allclose(*weights, atol=1e-3)
+
+
+def test_head_that_starts_at_the_labels_does_not_depend_on_the_seed(encoder):
+    logits = [fitted(still(encoder), described(), seed=seed)[1] for seed in (0, 1)]
+    weights = [predictor.module.last_layer().weight for predictor in logits]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
+
+
+def test_descriptions_pull_the_head_towards_their_features(encoder, monkeypatch):
+    monkeypatch.setattr(
+        head_start, "choose_strength", lambda *args, **options: StrengthChoice(50.0, {0.0: -1, 50.0: 0}, {})
+    )
+    rows = described()
+    data, predictor = fitted(still(encoder), rows, labels=8)
+    assert predictor.training_notes["description_strength"] == 50.0
+    texts, classes = data.described
+    probs = predictor.outputs(texts, names={"probs"}, exact=True).probs
+    assert torch.equal(probs.argmax(1).cpu(), classes)
+
+
+def test_model_whose_features_are_no_embeddings_starts_with_a_random_head(tiny_bert: Path):
+    text = "head started at random: the untrained features of this model are not its embeddings"
+    assert fitted(still(tiny_bert), described())[1].training_notes == {"text": text}
+
+
+def test_warm_start_keeps_the_head_of_the_round_before(encoder):
+    rows = described()
+    data, before = fitted(still(encoder, warm_start=True), rows)
+    with torch.no_grad():
+        before.module.last_layer().weight.mul_(3)
+    after = still(encoder, warm_start=True).fit(data, torch.arange(60), rows.labels[:60], seed=1, previous=before)
+    torch.testing.assert_close(after.module.last_layer().weight, before.module.last_layer().weight)
+    assert not after.training_notes
+
+
+@pytest.mark.parametrize("fields", [{"freeze": 1}, {"lora": LoRA(rank=2)}, {"mc_mode": "bootstrap"}], ids=str)
+def test_started_model_is_saved_with_its_notes_and_predicts_the_same_everywhere(encoder, tmp_path: Path, fields):
+    if "lora" in fields:
+        pytest.importorskip("peft")
+    from transformers import pipeline
+
+    rows = described()
+    learner = TransformerLearner(
+        str(encoder), min_steps=5, max_steps=5, learning_rate=3e-3, precision="float32", **fields
+    )
+    data, predictor = fitted(learner, rows)
+    predictor.save(tmp_path / "model")
+    again = learner.load(tmp_path / "model", data)
+    found = predictor.outputs(data, torch.arange(8), exact=True).logits
+    torch.testing.assert_close(again.outputs(data, torch.arange(8), exact=True).logits, found, atol=1e-4, rtol=1e-4)
+    assert again.training_notes == predictor.training_notes != {}
+    answers = pipeline("text-classification", str(tmp_path / "model"), device="cpu")(rows.texts()[:8])
+    assert [answer["label"] for answer in answers] == [rows.classes[i] for i in found.argmax(1)]
+
+
+@pytest.mark.parametrize("mode", ["laplace", "bootstrap"])
+@pytest.mark.parametrize(("objective", "strength"), [(None, 0.5), ("macro_f1", 0.75), ("balanced_accuracy", 1.0)])
+def test_objective_shifts_logits_and_samples_by_the_shares_of_the_labels(encoder, mode, objective, strength):
+    rows, chosen = described(), torch.arange(40)
+    shares = torch.bincount(rows.labels[chosen], minlength=4).float()
+    found = []
+    for aim in ("log_loss", objective):
+        data, predictor = fitted(still(encoder, objective=aim, mc_mode=mode, samples=3), rows, labels=40)
+        found.append(predictor.outputs(data, chosen, {"logits", "mc_logits"}, exact=True))
+    shift = logit_adjustment(shares, strength)
+    assert shift.std() > 0.05
+    torch.testing.assert_close(found[1].logits - found[0].logits, shift.expand(40, 4), rtol=1e-4, atol=1e-4)
+    drawn = found[1].mc_logits - found[0].mc_logits
+    seen = found[0].mc_logits > found[0].mc_logits.amax(2, keepdim=True) - 8  # unseen classes have a fixed probability
+    torch.testing.assert_close(drawn[seen], shift.expand(40, 3, 4)[seen], rtol=1e-3, atol=1e-3)
+
+
+def test_objective_of_an_experiment_is_that_of_its_learner(encoder):
+    experiment = Experiment(
+        TextData("x.csv", text="body", label="topic"), still(encoder), Random(), objective="macro_f1"
+    )
+    assert experiment.learner.objective == "macro_f1"
+
+
+def test_word_embeddings_can_be_kept(encoder):
+    kept = [fitted(still(encoder, freeze_embeddings=flag), described())[1].module for flag in (True, False)]
+    weights = [module.model.get_input_embeddings().weight for module in kept]
+    assert [weight.requires_grad for weight in weights] == [False, True]
+
+
+def test_folder_that_is_older_than_the_options_keeps_its_start():
+    learner = build_now(TransformerLearner, {"model": "somewhere"})  # options as written in a folder
+    assert (learner.pooling, learner.head) == (None, None)
+    assert not learner.reads_descriptions

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from architectures import ALL, build, rows
 from safetensors.torch import load_file, save_file
 
@@ -117,3 +118,117 @@ def test_lora_without_peft_names_the_extra(monkeypatch):
 def test_lora_and_frozen_layers_exclude_each_other():
     with pytest.raises(LearnerError, match="exclude each other"):
         TransformerClassifier(build("bert"), lora=LoRA(), freeze=1)
+
+
+#: Name of the layer between the pretrained features and the last layer.
+POOLERS = {
+    "albert": "albert.pooler",
+    "bart": "classification_head.dense",
+    "bert": "bert.pooler.dense",
+    "deberta-v2": "pooler.dense",
+    "distilbert": "pre_classifier",
+    "electra": "classifier.dense",
+    "modernbert": "head.dense",
+    "mpnet": "classifier.dense",
+    "roberta": "classifier.dense",
+    "t5": "classification_head.dense",
+    "xlnet": "sequence_summary.summary",
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Writes the weights of a tiny model whose names pass a condition."""
+
+    def write(name, kept):
+        model = build(name)
+        model.save_pretrained(tmp_path / "model")
+        weights = {n: w for n, w in model.state_dict().items() if kept(n)}
+        save_file(
+            {n: w.clone() for n, w in weights.items()}, tmp_path / "model" / "model.safetensors", {"format": "pt"}
+        )
+        return tmp_path / "model", model
+
+    return write
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_only_the_layer_that_the_checkpoint_lacks_starts_as_the_identity(name, checkpoint):
+    pooler = POOLERS.get(name, "none")
+    heads = (
+        "classifier.weight",
+        "classifier.bias",
+        "classifier.out_proj.",
+        "head.out_proj.",
+        "score.",
+        "logits_proj.",
+        pooler,
+    )
+    folder, model = checkpoint(name, lambda n: not any(head in n for head in (*heads, pooler)))
+    module = TransformerClassifier(folder, 3, pooling="pretrained")
+    changed = []
+    for path, layer in module.model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and layer.weight.shape[0] == layer.weight.shape[1] == 32:
+            before = model.get_submodule(path).weight
+            if not torch.equal(layer.weight, before):
+                changed.append(path)
+                assert torch.equal(layer.weight, torch.eye(32))
+                assert layer.bias is None or not layer.bias.any()
+    assert changed == ([pooler] if name in POOLERS else [])
+
+
+@torch.no_grad()
+def test_features_of_an_identity_pooler_are_those_of_the_pretrained_encoder(checkpoint):
+    folder, model = checkpoint("bert", lambda n: "pooler" not in n and "classifier" not in n)
+    module, batch = TransformerClassifier(folder, 3, pooling="pretrained").eval(), rows([6, 5])
+    expected = model.bert(**batch).last_hidden_state[:, 0].tanh()
+    torch.testing.assert_close(module.features(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pooler_whose_biases_are_all_zero_counts_as_untrained_and_another_one_is_kept(checkpoint):
+    folder, model = checkpoint("bert", lambda n: "classifier" not in n)
+    kept = TransformerClassifier(folder, 3, pooling="pretrained").model.bert.pooler.dense
+    assert torch.equal(kept.weight, model.bert.pooler.dense.weight)
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.pooler.dense.bias"].zero_()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    replaced = TransformerClassifier(folder, 3, pooling="pretrained").model.bert.pooler.dense
+    assert torch.equal(replaced.weight, torch.eye(32))
+    assert torch.equal(TransformerClassifier(folder, 3).model.bert.pooler.dense.weight, model.bert.pooler.dense.weight)
+
+
+def test_model_that_is_fine_tuned_to_the_same_classes_keeps_its_layers(checkpoint):
+    folder, model = checkpoint("bert", lambda n: True)
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.pooler.dense.bias"].zero_()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    dense = TransformerClassifier(folder, 3, pooling="pretrained").model.bert.pooler.dense
+    assert torch.equal(dense.weight, model.bert.pooler.dense.weight)
+
+
+@pytest.mark.parametrize("name", ALL)
+@torch.no_grad()
+def test_encoder_of_means_pools_the_mean_over_the_tokens(name, checkpoint):
+    folder, model = checkpoint(name, lambda n: n.startswith(build(name).base_model_prefix + ".") and "pooler" not in n)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    module, batch = TransformerClassifier(folder, 3, pooling="pretrained").eval(), rows([7, 5, 3])
+    assert (module.started_pooling == "mean") == (name in {"bert", "electra", "roberta"})
+    if module.started_pooling == "mean":
+        assert module.model.config.num_hidden_layers == 3
+        tokens, mask = model.base_model(**batch).last_hidden_state, batch["attention_mask"][:, :, None]
+        mean = torch.nn.functional.layer_norm((tokens * mask).sum(1) / mask.sum(1), (32,))
+        pooled = module.trunk()(**batch).last_hidden_state[:, 0]
+        torch.testing.assert_close(pooled, mean, rtol=0, atol=1e-2)
+
+
+def test_layer_that_takes_means_is_not_trained_and_is_saved_for_transformers(checkpoint, tmp_path):
+    folder, _ = checkpoint("bert", lambda n: "pooler" not in n and "classifier" not in n)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    module = TransformerClassifier(folder, 3, pooling="pretrained").eval()
+    assert not [name for name in trained(module) if "layer.2" in name]
+    module.save(tmp_path / "saved")
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**rows([7, 4])).logits, module(rows([7, 4])), rtol=1e-5, atol=1e-6)

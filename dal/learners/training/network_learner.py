@@ -1,8 +1,9 @@
 """Base class of learners that train a network with Lightning."""
 
 from abc import abstractmethod
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -10,7 +11,8 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.training.devices import device_of
 from dal.learners.training.network import fit_network, load_last_layer
-from dal.learners.training.network_predictor import NetworkPredictor
+from dal.learners.training.network_predictor import NOTES, NetworkPredictor
+from dal.learners.training.saved_files import read_facts
 from dal.modules.active_module import ActiveModule
 
 
@@ -30,6 +32,29 @@ class NetworkLearner(Learner):
     ) -> ActiveModule:
         """The network before training, from the weights of `previous` for a warm start."""
 
+    def _start_head(
+        self,
+        module: ActiveModule,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+        monitor: Monitor,
+    ) -> dict[str, Any]:
+        """Set the last layer of an untrained network from the labels, in place, and return notes; by default none."""
+        return {}
+
+    def _adjusted(
+        self,
+        module: ActiveModule,
+        layer: LastLayer | None,
+        labels: Tensor,
+        weights: Tensor | None,
+        notes: Mapping[str, Any],
+    ) -> LastLayer | None:
+        """Adjust the last layer of a trained network to the objective, in place, and its samples; by default not."""
+        return layer
+
     @abstractmethod
     def _predictor(self, module: ActiveModule | None, layer: LastLayer | None = None) -> NetworkPredictor:
         """A predictor of a trained network; None for the label-free outputs only."""
@@ -47,9 +72,16 @@ class NetworkLearner(Learner):
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
         """Train a network on the labeled rows with a new Lightning trainer."""
+        notes = dict[str, Any]()
+
+        def start(class_weights: Tensor | None) -> ActiveModule:
+            module = self._start(data, previous, seed, class_weights)
+            notes.update(self._start_head(module, data, rows, labels, weights, monitor))
+            return module
+
         module, layer = fit_network(
             self,
-            partial(self._start, data, previous, seed),
+            start,
             data,
             rows,
             labels,
@@ -59,7 +91,9 @@ class NetworkLearner(Learner):
             validation=validation,
             monitor=monitor,
         )
-        return self._predictor(module, layer)
+        predictor = self._predictor(module, self._adjusted(module, layer, labels, weights, notes))
+        predictor.training_notes = notes
+        return predictor
 
     def untrained(self, data: Prepared) -> NetworkPredictor:
         """Return a predictor of the label-free outputs only."""
@@ -68,4 +102,7 @@ class NetworkLearner(Learner):
     def _loaded(self, folder: Path, module: ActiveModule, classes: int) -> NetworkPredictor:
         """A predictor of a network that was read from a folder, and of the posterior of its last layer."""
         device = device_of(self.device)
-        return self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, classes))
+        predictor = self._predictor(module.to(device).eval(), load_last_layer(self, folder, device, classes))
+        if (Path(folder) / NOTES).is_file():
+            predictor.training_notes = read_facts(folder, NOTES, {"text": str})
+        return predictor

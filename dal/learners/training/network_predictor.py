@@ -1,5 +1,6 @@
 """Predictor of a trained network: outputs from a single pass, embeddings from the cache."""
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,9 +18,15 @@ from dal.store.atomic_files import replacing
 
 EMBEDDINGS = frozenset({"embeddings"})
 
+#: File of the notes of the fit, next to the weights.
+NOTES = "training_notes.json"
+
 
 class NetworkPredictor(Predictor):
     """Predictor of an `ActiveModule`; without a module, of the label-free outputs only.
+
+    Attributes:
+        training_notes: how the fit started the head, as in `Predictor`; set by the learner.
 
     Args:
         module: trained module on its device; None before anything is fitted.
@@ -100,9 +107,10 @@ class NetworkPredictor(Predictor):
         """Write the model for `Learner.load`. An existing folder is replaced atomically."""
         if self.module is None:
             raise LearnerError("nothing was fitted yet, so there is nothing to save")
-        if self.layer is None:
-            self._write(self.module, Path(folder))
-            return
         with replacing(Path(folder)) as target:
             self._write(self.module, target)
-            self.layer.save(target)
+            if self.layer is not None:
+                self.layer.save(target)
+            if self.training_notes:
+                notes = json.dumps(dict(self.training_notes), ensure_ascii=False, indent=1)
+                (target / NOTES).write_text(notes, encoding="utf-8")

@@ -168,7 +168,7 @@ def test_a_damaged_transformer_is_refused_in_one_line(tiny_bert, tmp_path):
     rows = Rows.from_inputs(*material.tickets(20))
     learner = TransformerLearner(model=str(tiny_bert), samples=2)
     data = learner.prepare(rows)
-    module = learner._module(str(tiny_bert), data, lora=None, freeze=0)
+    module = learner._module(str(tiny_bert), data, lora=None, freeze=0, pooling=None)
     learner._predictor(module).save(tmp_path / "model")
     for name, broken in {
         "config.json": [b"", b"[]", b'{"a": ' + b"[" * 3000, b'{"model_type": "bert", "hidden_size": "x"}', b"{}"],
