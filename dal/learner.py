@@ -44,11 +44,14 @@ class Predictor(ABC):
         unparsed_responses: verbatim responses of a text-generating model that could not be parsed, keyed by the index
             of the row in the last pass. Such a model also provides `UNPARSED_SHARE` from the same pass; each round's
             record and the report show that share.
+        thresholds: (C,), multi-label only: the logits above which each class is assigned, which `outputs` passes on;
+            None for 0, a probability of 1/2. Probabilities do not depend on them.
         training_notes: what the fit chose by itself, as JSON values: stored in each round's record as `training`. The
             value of "text" is a line for the console.
     """
 
     approximate: bool = False
+    thresholds: Tensor | None = None
     unparsed_responses: Mapping[int, str] = MappingProxyType({})
     training_notes: Mapping[str, Any] = MappingProxyType({})
 

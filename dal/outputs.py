@@ -109,9 +109,11 @@ class Outputs:
         multilabel: whether `probs` are C independent Bernoullis instead of one categorical distribution over C.
         declared: names that may be read; `None` allows all.
         declaration: class and attribute that declare them, such as `Margin.needs`, for the error.
+        thresholds: (C,), multi-label only: the logits above which the model assigns each class; `None` for 0, a
+            probability of 1/2. They change `decisions`, and no tensor.
     """
 
-    __slots__ = ("_declaration", "_declared", "_length", "_tensors", "multilabel")
+    __slots__ = ("_declaration", "_declared", "_length", "_tensors", "multilabel", "thresholds")
 
     def __init__(
         self,
@@ -121,6 +123,7 @@ class Outputs:
         multilabel: bool = False,
         declared: Iterable[str] | None = None,
         declaration: str = "",
+        thresholds: Tensor | None = None,
     ) -> None:
         self._tensors: dict[str, Value] = {}
         for name, value in (tensors or {}).items():
@@ -139,6 +142,7 @@ class Outputs:
         self._declared = None if declared is None else frozenset(declared)
         self._declaration = declaration
         self.multilabel = multilabel
+        self.thresholds = thresholds
 
     def __len__(self) -> int:
         return self._length
@@ -157,6 +161,16 @@ class Outputs:
         """Names that can be read."""
         readable = closure(self._tensors)
         return readable if self._declared is None else readable & self._declared
+
+    @property
+    def decisions(self) -> Tensor:
+        """Predicted classes (N,) int64; multi-label (N, C) bool, True for logits above the threshold of the class."""
+        name = "logits" if "logits" in self.names else "probs"
+        value: Tensor = self[name]
+        if not self.multilabel:
+            return value.argmax(-1)
+        limits = value.new_zeros(value.shape[-1]) if self.thresholds is None else self.thresholds.to(value)
+        return value > (limits if name == "logits" else limits.sigmoid())
 
     def __getitem__(self, name: str) -> Any:
         if self._declared is not None and name not in self._declared:
@@ -201,7 +215,14 @@ class Outputs:
     def _with(
         self, tensors: Mapping[str, Value], length: int, declared: frozenset[str] | None, declaration: str
     ) -> "Outputs":
-        return Outputs(tensors, length=length, multilabel=self.multilabel, declared=declared, declaration=declaration)
+        return Outputs(
+            tensors,
+            length=length,
+            multilabel=self.multilabel,
+            declared=declared,
+            declaration=declaration,
+            thresholds=self.thresholds,
+        )
 
     def to(self, device: torch.device | str) -> "Outputs":
         """Return the same rows on another device."""

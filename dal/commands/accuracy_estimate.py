@@ -57,13 +57,14 @@ def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     state = (model.place.cell.seed, len(read_checks(model.place.folder)), _STREAM)
     seed = int(np.random.SeedSequence(state).generate_state(1)[0])
     drawn = draw(
-        1 - confidence(logits, _temperature(model), multilabel=session.pool.multilabel),
+        1 - confidence(logits, _temperature(model), multilabel=model.multilabel, thresholds=model.thresholds),
         min(options.n, len(rows)),
         torch.Generator().manual_seed(seed),
         uniform=1.0 if options.random else UNIFORM,
     )
     chosen = rows[drawn.positions]
-    guesses = session.pool.names_of(answers(logits[drawn.positions], multilabel=session.pool.multilabel))
+    guessed = answers(logits[drawn.positions], multilabel=model.multilabel, thresholds=model.thresholds)
+    guesses = session.pool.names_of(guessed)
     check = AccuracySample(
         number=max((each.number for each in read_checks(model.place.folder)), default=0) + 1,
         labels=len(session.labels),

@@ -43,7 +43,15 @@ def _label(session: Session, model: StoredModel, options: argparse.Namespace, re
         raise SessionError(f"{model.place.folder}: nothing is left to label: all texts have an answer")
     held = _require_held_out(model, options.max_error, options.delta)
     logits = model.logits("pool", torch.tensor(rows))
-    decisions = decide(logits, held.logits, held.labels, options.max_error, delta=options.delta, known=held.known)
+    decisions = decide(
+        logits,
+        held.logits,
+        held.labels,
+        options.max_error,
+        delta=options.delta,
+        known=held.known,
+        thresholds=model.thresholds,
+    )
     asked = ~torch.isin(torch.tensor(rows), session.unasked_rows)
     automatic = decisions.automatic & ~asked  # a person was asked for these or has declined them
     reporter.clear()

@@ -9,8 +9,8 @@ from dal.objective import WORDS as OBJECTIVES
 
 #: Metrics that every round records, as `dal.evaluation.own_metrics.BUILT_IN`, which needs torch.
 METRICS = (
-    "accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "label_accuracy", "matthews", "auroc", "log_loss", "ece",
-    "ace", "brier",
+    "accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "label_accuracy", "matthews", "auroc",
+    "average_precision", "log_loss", "ece", "ace", "brier",
 )  # fmt: skip
 
 

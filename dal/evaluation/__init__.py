@@ -20,7 +20,7 @@ from dal.evaluation.map_projection import principal_plane
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
 from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
 from dal.evaluation.own_metrics import Metric, metric
-from dal.evaluation.ranked_metrics import recall_at_precision
+from dal.evaluation.ranked_metrics import average_precision, recall_at_precision
 from dal.evaluation.statistics import holm, paired_p, tally
 from dal.evaluation.unbiased import Estimate, WeightedSample, draw, estimate
 
@@ -42,6 +42,7 @@ __all__ = [
     "adaptive_calibration_error",
     "area",
     "auroc",
+    "average_precision",
     "balance",
     "band",
     "brier_score",

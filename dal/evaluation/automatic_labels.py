@@ -1,6 +1,7 @@
 """Decide from logits which remaining rows the model labels automatically and which go to a person."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ def decide(
     *,
     delta: float = 0.05,
     known: Tensor | None = None,
+    thresholds: Tensor | None = None,
 ) -> Decisions:
     """Select the rows of N that the model may label alone, so that at most `max_error` of these labels are wrong.
 
@@ -62,6 +64,7 @@ def decide(
         max_error: the highest error rate allowed, 0 to 1, both excluded.
         delta: probability that the error rate nevertheless exceeds `max_error`.
         known: (m,) bool, False for held-out rows that nobody could label, which count as errors. None: all are known.
+        thresholds: (C,), logits above which classes are assigned when multi-label; None for 0.
 
     Example:
         >>> x = torch.linspace(-5, 7, 400)
@@ -72,18 +75,19 @@ def decide(
     """
     multilabel = held_labels.dim() == 2
     known = torch.ones(len(held_logits), dtype=torch.bool) if known is None else known
-    right = (is_right(answers(held_logits, multilabel=multilabel), held_labels) & known).numpy()
+    how: dict[str, Any] = {"multilabel": multilabel, "thresholds": thresholds}
+    right = (is_right(answers(held_logits, **how), held_labels) & known).numpy()
     first = len(held_logits) // CALIBRATING
     # Fitted to other rows than those of the test, whose guarantee holds for a confidence chosen without them.
     t = fitted_temperature(held_logits, held_labels, known)
-    sure = confidence(logits, t, multilabel=multilabel)
-    held = confidence(held_logits, t, multilabel=multilabel).numpy()
+    sure = confidence(logits, t, **how)
+    held = confidence(held_logits, t, **how).numpy()
     rest = len(held) - first
     # Thresholds from the unlabeled rows: their quantiles say nothing about which held-out answers are wrong.
     grid = promising(quantiles(sure.numpy()), held[:first], right[:first], max_error, rows=rest)
     result = threshold(held[first:], right[first:], max_error, grid=grid, delta=delta)
     automatic = torch.zeros(len(sure), dtype=torch.bool) if result.threshold is None else sure >= result.threshold
-    return Decisions(result, answers(logits, multilabel=multilabel), sure, automatic, t, first, rest)
+    return Decisions(result, answers(logits, **how), sure, automatic, t, first, rest)
 
 
 def fitted_temperature(logits: Tensor, labels: Tensor, known: Tensor) -> float:

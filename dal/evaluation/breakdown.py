@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dal.config.moved import accepts_old_keywords
 from dal.errors import DataError
-from dal.evaluation.checked_inputs import checked, decisions, distributions
+from dal.evaluation.checked_inputs import checked, distributions
 from dal.evaluation.counts import Counts
 from dal.functional.checking import whole
 from dal.outputs import Outputs
@@ -26,7 +26,8 @@ def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[
     """Precision, recall, F1 and number of true rows ("count") of every class, by class name.
 
     None where a metric is undefined: precision of a class that is never predicted, recall of one that does not occur,
-    F1 of one that does neither.
+    F1 of one that does neither. Also "threshold", the probability above which the class is assigned, where the outputs
+    have thresholds.
 
     Args:
         outputs: N rows with `logits` or `probs` (N, C).
@@ -41,10 +42,14 @@ def per_class(outputs: Outputs, labels: Tensor, classes: Sequence[str]) -> dict[
         raise DataError(f"classes has {len(classes)} names for {outputs.probs.shape[-1]} classes of outputs")
     counts = Counts.of(predicted, labels, len(classes))
     columns = (counts.precision(), counts.recall(), counts.f1(), counts.true)
-    return {
+    found: dict[str, Figures] = {
         name: {"precision": _none_if_nan(p), "recall": _none_if_nan(r), "f1": _none_if_nan(f), "count": int(n)}
         for name, p, r, f, n in zip(classes, *(column.tolist() for column in columns), strict=True)
     }
+    if outputs.thresholds is not None:
+        for name, threshold in zip(classes, outputs.thresholds.double().sigmoid().tolist(), strict=True):
+            found[name]["threshold"] = threshold
+    return found
 
 
 @accepts_old_keywords
@@ -79,7 +84,7 @@ def per_group(
 
 def _decided(outputs: Outputs, labels: Tensor) -> tuple[Tensor, Tensor]:
     probs = distributions(outputs)[1]
-    return decisions(probs, outputs.multilabel), checked(labels, probs, outputs.multilabel)
+    return outputs.to("cpu").decisions, checked(labels, probs, outputs.multilabel)
 
 
 def _none_if_nan(value: float) -> float | None:

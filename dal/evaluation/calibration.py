@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.evaluation.checked_inputs import checked, decisions
+from dal.evaluation.checked_inputs import checked
 from dal.functional.blocks import blocks
 from dal.functional.checking import number, whole
 from dal.outputs import Outputs, log_probs
@@ -25,7 +25,7 @@ def calibration_error(probs: Tensor, labels: Tensor, *, bins: int = BINS) -> flo
 
     The bins have equal width over (0, 1] and are weighted by their counts. Single-label: a row's confidence is its
     highest probability. Multi-label (labels (N, C) bool): each of the N*C decisions counts separately, with the
-    confidence max(p, 1 - p) of the predicted answer, so no confidence is below 1/2.
+    confidence max(p, 1 - p) of the likelier answer, whatever the model's thresholds, so none is below 1/2.
 
     Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017.
 
@@ -146,7 +146,8 @@ def _decisions(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     probs = probs.detach().double()
     multilabel = labels.dim() == 2
     labels = checked(labels, probs, multilabel)
-    right = (decisions(probs, multilabel) == labels).flatten()
+    likelier = probs > 0.5 if multilabel else probs.argmax(-1)  # the confidence is that of the likelier answer
+    right = (likelier == labels).flatten()
     return torch.maximum(probs, 1 - probs).flatten() if multilabel else probs.amax(-1), right
 
 

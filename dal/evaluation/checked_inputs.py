@@ -28,11 +28,6 @@ def distributions(outputs: Outputs) -> tuple[Tensor, Tensor]:
     return both.clamp_min(_FLOOR).log(), probs
 
 
-def decisions(probs: Tensor, multilabel: bool) -> Tensor:
-    """Predicted class (N,) int64; multi-label: every class with a probability above 1/2, (N, C) bool."""
-    return probs > 0.5 if multilabel else probs.argmax(-1)
-
-
 def checked(labels: Tensor, probs: Tensor, multilabel: bool, what: str = "test rows") -> Tensor:
     """Check that labels fit the probabilities, and return them as (N,) int64 or (N, C) bool on the same device.
 

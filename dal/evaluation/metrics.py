@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.evaluation.calibration import adaptive_calibration_error, calibration_error
-from dal.evaluation.checked_inputs import checked, decisions, distributions
+from dal.evaluation.checked_inputs import checked, distributions
 from dal.evaluation.counts import Counts
+from dal.evaluation.ranked_metrics import average_precision
 from dal.functional.blocks import blocks
 from dal.outputs import Outputs
 
@@ -27,10 +28,14 @@ def evaluate(outputs: Outputs, labels: Tensor) -> dict[str, float]:
     | balanced_accuracy | 0 to 1 | mean recall of the classes that occur; multi-label: of yes and no, mean over labels |
     | matthews | -1 to 1 | correlation of predictions and labels; left out where all labels are the same |
     | auroc | 0 to 1 | see `auroc`; left out where no class has both positive and negative rows |
+    | average_precision | 0 to 1 | multi-label only, see `average_precision`; left out where no row has a class |
     | log_loss | nats, 0 to 87.4 | mean negative log-probability of the truth; multi-label: mean over rows and labels |
     | ece | 0 to 1 | expected calibration error, see `calibration_error` |
     | ace | 0 to 1 | adaptive calibration error, see `adaptive_calibration_error` |
     | brier | 0 to 2 | squared error of the probabilities, summed over classes; multi-label: mean, 0 to 1 |
+
+    The first six are of `outputs.decisions`, which thresholds change. All others are of the probabilities, which they
+    do not, so that models with and without thresholds can be compared.
 
     Args:
         outputs: N rows with `logits` (N, C), or `probs` (N, C) alone.
@@ -46,13 +51,15 @@ def evaluate(outputs: Outputs, labels: Tensor) -> dict[str, float]:
     """
     logs, probs = distributions(outputs)
     labels = checked(labels.to(probs.device), probs, outputs.multilabel)
-    predicted = decisions(probs, outputs.multilabel)
+    predicted = outputs.to("cpu").decisions
     correct = predicted == labels  # (N,) or (N, C)
     counts = Counts.of(predicted, labels, probs.shape[1])
     shares = {"accuracy": correct.flatten(1).all(1) if outputs.multilabel else correct}
     if outputs.multilabel:
         shares["label_accuracy"] = correct
     optional = dict(zip(UNDEFINED, (counts.matthews(), auroc(probs, labels)), strict=True))
+    if outputs.multilabel:
+        optional["average_precision"] = average_precision(probs, labels)
     return {
         **{name: value.double().mean().item() for name, value in shares.items()},
         "macro_f1": counts.macro_f1(),

@@ -28,6 +28,7 @@ BUILT_IN = (
     "label_accuracy",
     "matthews",
     "auroc",
+    "average_precision",
     "log_loss",
     "ece",
     "ace",
@@ -35,7 +36,7 @@ BUILT_IN = (
 )
 
 #: Those of rows with several classes.
-MULTILABEL_ONLY = ("label_accuracy",)
+MULTILABEL_ONLY = ("label_accuracy", "average_precision")
 
 #: A function of outputs of N rows and their labels; None where it is undefined on them.
 Score = Callable[[Outputs, Tensor], float | None]
@@ -45,8 +46,8 @@ class Metric:
     """A metric: a function of the outputs and the labels of N rows, and whether larger values are better.
 
     Args:
-        function: gets `Outputs` with `logits`, `probs` and `log_probs`, (N, C), and the labels, (N,) int64; (N, C) bool
-            when `outputs.multilabel`. Returns a finite number, or None where it is undefined.
+        function: gets `Outputs` with `logits`, `probs` and `log_probs`, (N, C), and `decisions`, and the labels, (N,)
+            int64; (N, C) bool when `outputs.multilabel`. Returns a finite number, or None where it is undefined.
         maximize: whether larger is better.
     """
 
@@ -61,7 +62,9 @@ class Metric:
         Raises:
             PluginError: the function failed, or returned something other than a finite number or None.
         """
-        copies = Outputs({"logits": outputs.logits.clone()}, multilabel=outputs.multilabel)
+        copies = Outputs(
+            {"logits": outputs.logits.clone()}, multilabel=outputs.multilabel, thresholds=outputs.thresholds
+        )
         try:
             value = self.function(copies, labels.clone())
         except DalError:

@@ -42,3 +42,25 @@ def recall_at_precision(scores: Tensor, positive: Tensor, precision: float = 0.9
     # A quotient of whole numbers is the float next to it, as the stated decimal is: 9 of 10 reach 0.9.
     enough = complete & (found.double() / claimed >= precision)
     return int(found[enough].max()) / int(found[-1]) if bool(enough.any()) else 0.0
+
+
+def average_precision(probs: Tensor, labels: Tensor) -> float | None:
+    """Mean average precision, 0 to 1: the average precision of a class, averaged over the classes that some row has.
+
+    The average precision sums the precision at each distinct probability of the class, weighted by the recall that is
+    gained there; it is the share of rows with the class for a constant probability. None where no row has a class.
+
+    Args:
+        probs: (N, C).
+        labels: (N, C) bool.
+
+    Example:
+        >>> average_precision(torch.tensor([[0.9], [0.8], [0.7]]), torch.tensor([[True], [False], [True]]))
+        0.8333333333333333
+    """
+    from sklearn.metrics import average_precision_score  # imported late: it takes a second
+
+    occurs = labels.any(0).nonzero().flatten().tolist()
+    scores, true = probs.detach().cpu().double().numpy(), labels.cpu().numpy()
+    found = [float(average_precision_score(true[:, code], scores[:, code])) for code in occurs]
+    return sum(found) / len(found) if found else None

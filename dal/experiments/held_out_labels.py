@@ -38,6 +38,7 @@ class HeldOut:
         labels: (m,), or (m, C) when multi-label.
         known: (m,) bool; False where a person declined.
         since: number of labels that were selected from the pool but not from these rows.
+        thresholds: (C,), logits above which the model assigns classes when multi-label; None for 0.
     """
 
     part: Part
@@ -45,6 +46,7 @@ class HeldOut:
     labels: Tensor
     known: Tensor
     since: int
+    thresholds: Tensor | None = None
 
     @property
     def what(self) -> str:
@@ -54,7 +56,8 @@ class HeldOut:
     @property
     def right(self) -> Tensor:
         """Whether the model is right on each row, (m,) bool. A declined row counts as wrong."""
-        return is_right(answers(self.logits, multilabel=self.labels.dim() == 2), self.labels) & self.known
+        given = answers(self.logits, multilabel=self.labels.dim() == 2, thresholds=self.thresholds)
+        return is_right(given, self.labels) & self.known
 
 
 def find_held_out(model: "StoredModel") -> HeldOut | None:
@@ -76,7 +79,7 @@ def _of_part(model: "StoredModel", part: Literal["validation", "test"]) -> HeldO
     rows = rows[torch.from_numpy(order)]
     known = torch.ones(len(rows), dtype=torch.bool)
     since = len(model.session.labels) - model.session.given
-    return HeldOut(part, model.logits(part, rows), table.labels[rows], known, since)
+    return HeldOut(part, model.logits(part, rows), table.labels[rows], known, since, model.thresholds)
 
 
 def _random_sample(model: "StoredModel") -> HeldOut | None:
@@ -100,7 +103,7 @@ def _random_sample(model: "StoredModel") -> HeldOut | None:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(model.place.cell.seed))
     rows, labels, known = rows[order], labels[order], known[order]
     # Later labels were selected from the sample and from the other rows alike, so the rest is still a random sample.
-    return HeldOut("sample", model.logits("pool", rows), labels, known, since=0)
+    return HeldOut("sample", model.logits("pool", rows), labels, known, 0, model.thresholds)
 
 
 def unlabeled_rows(session: Session) -> Tensor:

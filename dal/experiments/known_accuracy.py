@@ -10,7 +10,7 @@ from dal.config.allowed_code import allow_option
 from dal.data.label_values import listing
 from dal.errors import LearnerError
 from dal.evaluation.binomial import lower_bound, upper_bound
-from dal.evaluation.confidence import answers, is_right
+from dal.evaluation.confidence import is_right
 from dal.evaluation.unbiased import Estimate, accuracy
 from dal.experiments.held_out_labels import HeldOut, readers_of_validation
 from dal.learners.heads.held_out import stratified_folds
@@ -125,6 +125,6 @@ def _cross_validated(model: "StoredModel") -> Tensor | None:
             fitted = learner.fit(session.prepared, rows[train], labels[train], seed=session.seed, monitor=model.monitor)
         except LearnerError:  # such as labels of a single class
             return None
-        logits = fitted.outputs(session.prepared, rows[test], {"logits"}, exact=True, monitor=model.monitor).logits
-        right[test] = is_right(answers(logits.cpu(), multilabel=model.multilabel), labels[test])
+        outputs = fitted.outputs(session.prepared, rows[test], {"logits"}, exact=True, monitor=model.monitor)
+        right[test] = is_right(outputs.decisions.cpu(), labels[test])
     return right

@@ -40,7 +40,7 @@ class Predictions:
         classes: N class names, None where a language model's response could not be parsed; N lists of names when
             multi-label.
         confidence: (N,) float64, probability of the predicted class; when multi-label that of the least certain of the
-            C decisions.
+            C decisions, which may be below 1/2 where a class is assigned at a lower threshold.
         probs: (N, C) float64, class probabilities, in the order of the model's classes.
     """
 
@@ -137,13 +137,14 @@ class StoredModel:
         names = recorded_outputs(_offered_by(predictor, self.session.learner.provides))
         outputs = self._outputs(self.session.learner.prepare(rows), torch.arange(len(rows)), names)
         logits = outputs.logits.cpu().double()
-        classes = pool.names_of(answers(logits, multilabel=pool.multilabel))
+        decided = answers(logits, multilabel=pool.multilabel, thresholds=self.thresholds)
+        classes = pool.names_of(decided)
         if UNPARSED_SHARE in outputs.names:
             unparsed = (outputs[UNPARSED_SHARE] >= 1).tolist()
             classes = [None if lost else name for name, lost in zip(classes, unparsed, strict=True)]
         scaled = logits / self.temperature
         probs = scaled.sigmoid() if pool.multilabel else scaled.softmax(-1)
-        confidence = torch.maximum(probs, 1 - probs).amin(-1) if pool.multilabel else probs.amax(-1)
+        confidence = torch.where(decided, probs, 1 - probs).amin(-1) if pool.multilabel else probs.amax(-1)
         return Predictions(classes, confidence, probs)
 
     @cached_property
@@ -156,6 +157,11 @@ class StoredModel:
         """Divisor of the logits, fitted to a quarter of the held-out labels; 1 without any."""
         held = self.held_out
         return 1.0 if held is None else fitted_temperature(held.logits, held.labels, held.known)
+
+    @property
+    def thresholds(self) -> Tensor | None:
+        """Logits (C,) above which classes are assigned when multi-label, before the temperature; None for 0."""
+        return None if self.predicts_from_descriptions else self.predictor.thresholds
 
     @cached_property
     def trust(self) -> str:

@@ -55,6 +55,15 @@ class CommitteePredictor(Predictor):
         """Raw outputs that it computes."""
         return self._label_free | COMPUTED if self.members else self._label_free
 
+    @property
+    def thresholds(self) -> Tensor | None:  # type: ignore[override]
+        """Thresholds (C,) of the mean probability: the means of the members' thresholds, as probabilities."""
+        given = [member.thresholds for member in self.members if member.thresholds is not None]
+        if not given:
+            return None
+        each = [given[0].new_zeros(len(given[0])) if m.thresholds is None else m.thresholds for m in self.members]
+        return consensus(torch.stack(each)[None], multilabel=True)[0]
+
     def outputs(
         self,
         data: Prepared,
@@ -97,7 +106,7 @@ class CommitteePredictor(Predictor):
                     )
         monitor.finished()
         assert collector is not None  # zero rows are split into one empty block
-        return collector.outputs()
+        return collector.outputs(self.thresholds)
 
     def _read(self, data: Prepared, rows: Tensor, raw: frozenset[str], **options: Any) -> dict[str, Tensor]:
         """The members' logits for one block of rows, keyed "member 0", ..., and the label-free outputs."""

@@ -111,9 +111,9 @@ class Collector:
             "score a random part of the pool, or use a strategy that needs fewer outputs"
         )
 
-    def outputs(self) -> Outputs:
-        """Return the collected outputs."""
-        return Outputs(self._tensors, length=self.length, multilabel=self._multilabel)
+    def outputs(self, thresholds: Tensor | None = None) -> Outputs:
+        """Return the collected outputs, with the thresholds (C,) of the model's decisions."""
+        return Outputs(self._tensors, length=self.length, multilabel=self._multilabel, thresholds=thresholds)
 
 
 def run_pass(

@@ -79,7 +79,8 @@ class LinearHead:
     features = (embeddings - mean) * scale, divided by their norm if `normalized`; logits = features @ weight.T + bias.
     The posterior is over [weight | bias].
 
-    Shapes: mean and scale (D,), weight (C, D), bias (C,), normalized () bool.
+    Shapes: mean and scale (D,), weight (C, D), bias (C,), normalized () bool; thresholds (C,), the logits above which
+    classes are assigned where a row may have several, or None for 0.
     """
 
     mean: Tensor
@@ -88,6 +89,7 @@ class LinearHead:
     bias: Tensor
     posterior: Posterior
     normalized: Tensor = field(default_factory=lambda: torch.tensor(False))
+    thresholds: Tensor | None = None
 
     def features(self, embeddings: Tensor) -> Tensor:
         """Standardise embeddings (N, D) for the linear layer."""
@@ -100,7 +102,7 @@ class LinearHead:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name; those of the posterior as `posterior.NAME`."""
-        own = {name: value for name, value in vars(self).items() if name != "posterior"}
+        own = {name: value for name, value in vars(self).items() if name != "posterior" and value is not None}
         return own | {f"posterior.{name}": value for name, value in vars(self.posterior).items()}
 
     @classmethod
@@ -200,6 +202,11 @@ class ProbePredictor(Predictor):
         self.samples = samples
 
     @property
+    def thresholds(self) -> Tensor | None:  # type: ignore[override]
+        """Logits (C,) above which classes are assigned; None before fitting, and for 0."""
+        return None if self.head is None else self.head.thresholds
+
+    @property
     def provides(self) -> frozenset[str]:
         """Raw outputs that it computes."""
         free = _EMBEDDINGS if self._surprisal is None else _EMBEDDINGS | SURPRISAL
@@ -238,7 +245,7 @@ class ProbePredictor(Predictor):
             collector.put(positions, _computed(self.head, sampled, zero_shot, embeddings, collector.raw))
             monitor.advanced(len(positions))
         monitor.finished()
-        return collector.outputs()
+        return collector.outputs(self.thresholds)
 
     def save(self, folder: Path) -> None:
         """Write `head.safetensors` and `probe.json` into `folder`."""
@@ -258,7 +265,8 @@ def _shapes(names: set[str]) -> dict[str, str]:
     """The dimensions of the tensors of a head, by name."""
     inner = {name.removeprefix("posterior.") for name in names if name.startswith("posterior.")}
     own = {"mean": "D", "scale": "D", "weight": "C D", "bias": "C"}
-    own |= {"normalized": ""} if "normalized" in names else {}  # heads of version 0.1 have none
+    optional = {"normalized": "", "thresholds": "C"}  # heads of version 0.1 have neither
+    own |= {name: dimensions for name, dimensions in optional.items() if name in names}
     return own | {f"posterior.{name}": dimensions for name, dimensions in posterior_shapes(inner).items()}
 
 
@@ -334,8 +342,9 @@ class ProbeLearner(Learner):
     the embeddings of the class descriptions (`data.descriptions`, by default the readable class names) are the mean of
     the prior of the weights, with the strength that predicts held-out labels best, or none; and the shares of the
     classes among the labels are adjusted as the objective wants it: partly taken out of the decisions (single-label),
-    or reached by thresholds for each class (multi-label). All of it is folded into the weights and the bias. Without
-    any labels, `zero_shot_logits` are those of this head at strength 10, or `description_strength`.
+    folded into the bias; or reached by thresholds for each class (multi-label), which leave the probabilities as they
+    were fitted. Without any labels, `zero_shot_logits` are those of this head at strength 10, or
+    `description_strength`.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
@@ -457,7 +466,7 @@ class ProbeLearner(Learner):
             prior_mean=prior_mean,
         )
         if adjusted and self.objective != "log_loss":
-            head = shifted(head, self._shift(head, targets, weighted, vectors, data.multilabel))
+            head = self._decided(head, targets, weighted, vectors, data.multilabel)
         return self._predictor(head, data, notes)
 
     def _directions(self, data: Prepared, mean: Tensor, monitor: Monitor) -> Tensor | None:
@@ -497,16 +506,16 @@ class ProbeLearner(Learner):
             strength, text = choice.strength, choice.text
         return strength * directions, {"description_strength": strength, "text": text}
 
-    def _shift(
+    def _decided(
         self, head: LinearHead, targets: Tensor, weights: Tensor, vectors: TensorPrepared, multilabel: bool
-    ) -> Tensor:
-        """Shift (C,) of the logits for the objective."""
+    ) -> LinearHead:
+        """The head with the decisions that the objective wants: shifted logits, or thresholds if multi-label."""
         counts = (weights[:, None] * targets).sum(0)
         if not multilabel:
-            return logit_adjustment(counts, adjustment_strength(self.objective))
+            return shifted(head, logit_adjustment(counts, adjustment_strength(self.objective)))
         rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
         logits = head.logits(head.features(vectors.take(rows).float()))
-        return -share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1))
+        return replace(head, thresholds=share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1)))
 
     def untrained(self, data: Prepared) -> ProbePredictor:
         """Return a predictor of the label-free outputs."""

@@ -69,8 +69,7 @@ def _predicted(oracle: Oracle, session: Session, rows: Tensor) -> Tensor | None:
     if "predictions" not in oracle.needs or not session.trains:
         return None
     outputs = session.predictor.outputs(session.prepared, rows, {"logits"})
-    logits: Tensor = outputs.logits.cpu()
-    return logits > 0 if outputs.multilabel else logits.argmax(-1)
+    return outputs.decisions.cpu()
 
 
 _Group = list[tuple[int, Annotation]]

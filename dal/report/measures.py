@@ -16,6 +16,7 @@ METRICS = {
     "label_accuracy": "accuracy per label",
     "matthews": "Matthews correlation",
     "auroc": "AUROC",
+    "average_precision": "mean average precision",
     "log_loss": "log loss",
     "ece": "calibration error",
     "ace": "adaptive calibration error",

@@ -167,8 +167,7 @@ class StopSet:
             outputs: outputs of the rows with `logits`, (n, C).
             has_label: (n,) bool, whether a row has a label.
         """
-        logits: Tensor = outputs.logits.cpu()
-        classes = logits.shape[1]
+        decisions, classes = outputs.decisions.cpu(), outputs.logits.shape[1]
         open_probs: Tensor = outputs.probs.cpu()[~has_label]
         entropies = entropy(open_probs, multilabel=outputs.multilabel).double()
         max_entropy = math.log(2 if outputs.multilabel else max(2, classes))
@@ -177,7 +176,7 @@ class StopSet:
             "wanted": self.size,
             "multilabel": outputs.multilabel,
             "classes": classes,
-            "predictions": _bits(logits > 0) if outputs.multilabel else logits.argmax(-1).tolist(),
+            "predictions": _bits(decisions) if outputs.multilabel else decisions.tolist(),
             "labeled": has_label.nonzero().flatten().tolist(),
             "uncertainty": entropies.mean().item() / max_entropy if len(entropies) else None,
         }

@@ -159,6 +159,7 @@ _COUNTS = {"round", "labels", "seed"}
 _WORDS = {"strategy", "reason"}
 _OPTIONAL_WORDS = {"acting_strategy"}  # null in a round without a batch, such as the start on labels in the data
 _FIGURES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "matthews", "auroc", "log_loss", "near_duplicates"}
+_FIGURES |= {"average_precision"}
 _TABLES = {
     "successor",
     "stopping",

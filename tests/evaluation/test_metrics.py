@@ -63,7 +63,8 @@ def test_multilabel_figures_equal_scikit_learn():
     probs, true = outputs.logits.double().sigmoid().numpy(), labels.numpy()
     decided = probs > 0.5
     each = range(5)
-    assert figures.keys() == NAMES | {"label_accuracy"}
+    assert figures.keys() == NAMES | {"label_accuracy", "average_precision"}
+    assert figures["average_precision"] == pytest.approx(sk.average_precision_score(true, probs, average="macro"))
     assert figures["accuracy"] == pytest.approx(sk.accuracy_score(true, decided))
     assert figures["label_accuracy"] == pytest.approx((true == decided).mean())
     assert figures["macro_f1"] == pytest.approx(sk.f1_score(true, decided, average="macro"))

@@ -251,10 +251,10 @@ def test_classes_are_assigned_as_often_as_the_labels_say_where_a_row_may_have_se
     rows = described(texts, several, multilabel=True)
     predictor, prepared = predicted(ProbeLearner(str(tiny_bert)), rows, labeled=40)
     shares = (rows.labels[:40].sum(0) + 0.5) / 41
-    decided = (predictor.outputs(prepared).logits > 0).float().mean(0)
+    decided = predictor.outputs(prepared).decisions.float().mean(0)
     torch.testing.assert_close(decided, shares, atol=0.6 / 120, rtol=0)
     plain, prepared = predicted(ProbeLearner(str(tiny_bert), head=None), rows, labeled=40)
-    assert (plain.outputs(prepared).logits > 0).float().mean(0).sum() < decided.sum()
+    assert plain.outputs(prepared).decisions.float().mean(0).sum() < decided.sum()
 
 
 @pytest.mark.parametrize("posterior", ["laplace", "bootstrap"])

@@ -70,7 +70,8 @@ class Surprisal:
             read = predictor.outputs(data, rows, others, seed=seed, exact=exact, monitor=monitor)
             tensors, device = {name: read[name] for name in sources(others)}, read.device
         surprisal = placed(self.read(data, rows, seed=seed, exact=exact, monitor=monitor), device)
-        return Outputs(on_one_device({**tensors, "surprisal": surprisal}), multilabel=data.multilabel)
+        tensors = on_one_device({**tensors, "surprisal": surprisal})
+        return Outputs(tensors, multilabel=data.multilabel, thresholds=predictor.thresholds)
 
     def read(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dal.evaluation.extrapolation import LabelForecast, ScoreForecast, predicted_labels, predicted_score
+from dal.objective import DEFAULT, name_in_config
 from dal.report.measures import METRICS, number
 from dal.report.page_parts import Part, Plot, Section, Statement, Table, TableColumn
 from dal.report.plots.forecast_plot import Forecast, forecast_plot
@@ -61,7 +62,7 @@ def _target(run: Run, metric: str, series: Sequence[Series]) -> float:
     stop = run.config.get("stop")
     options = stop.get("init_args", stop.get("TargetScore")) if isinstance(stop, Mapping) else None
     rule = options if class_name(stop) == "TargetScore" and isinstance(options, Mapping) else {}
-    if rule.get("metric", "accuracy") == metric and number(rule.get("value")):
+    if (rule.get("metric") or name_in_config(run.config) or DEFAULT) == metric and number(rule.get("value")):
         return float(rule["value"])
     best = max(s.band.mean.scores[-1] for s in series) + 0.02  # an almost reached target is not informative
     step = 0.05 if best < 0.945 else 0.01

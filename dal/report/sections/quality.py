@@ -40,6 +40,11 @@ def section(run: Run) -> Section | None:
     lower = "Log loss (in nats), the calibration errors and the Brier score are better when lower."
     own = [metric_name(key) for key in run.own_metrics if run.lower_is_better(key)]
     lower += f" So is {', '.join(own)}." * bool(own)
+    if "average_precision" in metrics:
+        lower += (
+            " Accuracy, F1 and the other figures of decisions depend on the thresholds of the classes; AUROC, mean"
+            " average precision and the figures of the probabilities do not."
+        )
     caption = f"After the last round of each seed, {means}. {lower}"
     parts: list[Part] = [Table("quality", "Quality at the end", tuple(columns), rows, caption)]
     if pool:
@@ -69,13 +74,17 @@ def _pool_words(run: Run) -> str:
 
 def classes(run: Run) -> Section | None:
     """Precision, recall and F1 of every class."""
-    columns = (
+    columns: tuple[TableColumn, ...] = (
         TableColumn("class", "Class", "text"),
         TableColumn("count", "Test rows", "whole"),
         TableColumn("f1", "F1", "bar"),
         TableColumn("precision", "Precision"),
         TableColumn("recall", "Recall"),
     )
+    tables = [cell.last.get("per_class") for cell in run.cells]
+    entries = [entry for table in tables if isinstance(table, Mapping) for entry in table.values()]
+    if any("threshold" in entry for entry in entries if isinstance(entry, Mapping)):
+        columns = (*columns, TableColumn("threshold", "Assigned above the probability"))
     parts = _broken_down(run, "per_class", columns, "F1 by class", "f1")
     return Section("classes", "By class", "Classes", parts) if parts else None
 
