@@ -25,3 +25,29 @@ class Monitor:
 
 
 SILENT = Monitor()
+
+
+class JoinedPasses(Monitor):
+    """Reports several passes as one; `finished` of each is ignored, and `close` reports the end of all.
+
+    Args:
+        monitor: receives the reports.
+        total: number of rows of all passes.
+    """
+
+    def __init__(self, monitor: Monitor, total: int) -> None:
+        self._monitor, self.token_budget = monitor, monitor.token_budget
+        monitor.started("pass", total)
+
+    def advanced(self, count: int) -> None:
+        """Report that `count` more rows are done."""
+        self._monitor.advanced(count)
+
+    def halved(self, token_budget: int) -> None:
+        """Report the smaller token budget, with which the next pass begins."""
+        self.token_budget = token_budget
+        self._monitor.halved(token_budget)
+
+    def close(self) -> None:
+        """Report that all passes are done."""
+        self._monitor.finished()

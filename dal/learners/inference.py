@@ -127,6 +127,7 @@ def run_pass(
     seed: int = 0,
     token_budget: int = 8192,
     precision: Precision = "auto",
+    collector: Collector | None = None,
     monitor: Monitor = SILENT,
 ) -> Outputs:
     """Compute the named outputs of a module for some rows, in row order, as float32 on the module's device.
@@ -146,6 +147,7 @@ def run_pass(
         seed: seed of the samples.
         token_budget: initial number of tokens per batch; replaced by the monitor's, if it has one of an earlier pass.
         precision: precision of the trunk; "auto" is bfloat16 where the hardware supports it. The head runs in float32.
+        collector: receives what the module computes; None for a new one for `names`, `provides` and `samples`.
         monitor: receives the progress and each reduction of the budget.
 
     Raises:
@@ -154,7 +156,7 @@ def run_pass(
     """
     device = module.device
     rows = torch.arange(len(prepared)) if rows is None else rows.cpu()
-    collector = Collector(
+    collector = collector or Collector(
         names, len(rows), provides=provides, multilabel=prepared.multilabel, device=device, largest=LARGEST_SAMPLES
     )
     lengths = prepared.lengths[rows]

@@ -288,9 +288,13 @@ class TransformerClassifier(ActiveModule):
         if tokenizer is not None and getattr(tokenizer, "pad_token_id", None) is not None:
             self.model.config.pad_token_id = tokenizer.pad_token_id  # transformers' decoders find the last token by it
         with replacing(Path(folder)) as partial:
-            merged(self.model).save_pretrained(partial)
+            self._saved_model().save_pretrained(partial)
             if tokenizer is not None:
                 tokenizer.save_pretrained(partial)
+
+    def _saved_model(self) -> PreTrainedModel:
+        """The model that `save` writes."""
+        return merged(self.model)
 
 
 def _aligned(inputs: dict[str, Tensor], left: bool) -> dict[str, Tensor]:
@@ -302,7 +306,9 @@ def _aligned(inputs: dict[str, Tensor], left: bool) -> dict[str, Tensor]:
     real = (mask != 0).long()
     shift = -real.flip(1).argmax(1) if left else real.argmax(1)  # (B,) padding on the opposite side
     index = (torch.arange(width, device=mask.device) + shift[:, None]) % width
-    return {name: value.gather(1, index) for name, value in inputs.items()}
+    moved = {name: value.gather(1, index) for name, value in inputs.items() if value.dim() == 2}
+    deep = {name: value for name, value in inputs.items() if name not in moved}  # (B, T, W), such as `inputs_embeds`
+    return moved | {name: value[torch.arange(len(value))[:, None], index] for name, value in deep.items()}
 
 
 def _last_real(batch: Batch) -> Tensor:

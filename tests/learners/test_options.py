@@ -55,6 +55,8 @@ REFUSED = {
         "token_budget": COUNT,
         "trainer": [3, "trainer"],
         "device": NO_DEVICE,
+        "trunk": ["frozen", True, 2],
+        "layers": [2, *COUNT],
     },
     ProbeLearner: {
         "model": NO_NAME,

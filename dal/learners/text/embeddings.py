@@ -19,6 +19,7 @@ from dal.learners.inference import Precision, reduces, run_pass
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.tensor_rows import TensorPrepared
+from dal.monitor import JoinedPasses
 
 _CHUNK = 8192  # rows per write, at most as many are lost by a kill
 _WEIGHTS = (".safetensors", ".bin", ".json")
@@ -62,7 +63,7 @@ class Embedder:
         return embeddings
 
     def _computed(self, texts: TextPrepared, monitor: Monitor, rows: Rows) -> Iterator[Chunk]:
-        encoder = _Encoder(self.model).to(self.device)
+        encoder, progress = _Encoder(self.model).to(self.device), JoinedPasses(monitor, len(rows))
         for chosen in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
             passed = run_pass(
                 encoder,  # type: ignore[arg-type]
@@ -72,10 +73,11 @@ class Embedder:
                 provides={"embeddings"},
                 token_budget=self.token_budget,
                 precision=self.precision,
-                monitor=monitor,
+                monitor=progress,
             )
             vectors = passed.embeddings.cpu().numpy()
             yield Chunk(texts.digests[chosen], np.ones(len(chosen), np.int64), vectors)
+        progress.close()
 
 
 class _Encoder(nn.Module):

@@ -37,6 +37,8 @@ class NetworkPredictor(Predictor):
         token_budget: tokens per batch of a pass.
         layer: posterior of the last layer from which samples are drawn; None for MC dropout.
         surprisal: computes `surprisal`; None if it is not provided.
+        source: function that returns some prepared rows in the form that the module reads; None if it reads them as
+            they are.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class NetworkPredictor(Predictor):
         token_budget: int,
         layer: LastLayer | None = None,
         surprisal: Surprisal | None = None,
+        source: Callable[[Prepared, Tensor, Monitor], Prepared] | None = None,
     ) -> None:
         self.module = module
         self.layer = layer
         self.approximate = module is not None and reduces(module.device, precision)
-        self._embed, self._write, self._surprisal = embed, write, surprisal
+        self._embed, self._write, self._surprisal, self._source = embed, write, surprisal, source
         self._samples, self._precision, self._token_budget = samples, precision, token_budget
 
     @property
@@ -91,7 +94,7 @@ class NetworkPredictor(Predictor):
             drawn = None if self.layer is None else DrawnNetwork(self.module, self.layer, self._samples, seed)
             passed = run_pass(
                 drawn or self.module,  # type: ignore[arg-type]
-                data,
+                data if self._source is None else self._source(data, index, monitor),
                 index,
                 names - EMBEDDINGS,
                 samples=self._samples,

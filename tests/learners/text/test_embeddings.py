@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dal.data import Rows
 from dal.errors import LearnerError
+from dal.learner import Monitor
 from dal.learners.text import embeddings
 from dal.learners.text.embeddings import Embedder, fingerprint
 from dal.learners.text.tokenizers import prepare_texts
@@ -144,3 +145,24 @@ def test_moments_do_not_depend_on_how_the_rows_are_stored(tiny_bert, embedded_ro
     stored = embedded(tiny_bert, prepared(tiny_bert, given))
     copied = TensorPrepared(stored.inputs.clone(), stored.classes)
     assert all(torch.equal(*pair) for pair in zip(stored.moments, copied.moments, strict=True))
+
+
+def test_several_writes_are_reported_as_one_pass(tiny_bert, embedded_rows, monkeypatch):
+    monkeypatch.setattr(embeddings, "_CHUNK", 7)
+    given = [*dict.fromkeys(material.tickets(20)[0])]
+    said = []
+
+    class Said(Monitor):
+        def started(self, what, total):
+            said.append((what, total))
+
+        def advanced(self, count):
+            said.append(count)
+
+        def finished(self):
+            said.append("finished")
+
+    Embedder(str(tiny_bert), "float32", 512, torch.device("cpu")).embed(prepared(tiny_bert, given), Said())
+    first, *counts, last = said
+    assert (first, sum(counts), last) == (("pass", len(given)), len(given), "finished")
+    assert embedded_rows == [7, 7, len(given) - 14]
