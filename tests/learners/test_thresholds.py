@@ -119,7 +119,6 @@ def test_thresholds_leave_the_probabilities_of_the_fit(tiny_bert: Path, rows: Ro
     assert before.thresholds is None
     shares = (rows.labels[:40].sum(0) + 0.5) / 41
     torch.testing.assert_close(after.decisions.float().mean(0), shares, atol=0.6 / 120, rtol=0)
-    assert moved.outputs(prepared, names={"surprisal", "logits"}).thresholds is moved.thresholds
 
 
 def test_thresholds_are_saved_and_loaded(tiny_bert: Path, rows: Rows, tmp_path: Path) -> None:
@@ -165,7 +164,7 @@ def several(with_tickets: Command, tiny_bert: Path) -> Command:
     """A run on tickets of which every third is feedback, too."""
     lines = ["id,text,label"]
     for place, row in enumerate(read_rows("tickets.csv") * 4):
-        label = f"{row['label']}|feedback" if place % 3 == 0 and row["label"] != "feedback" else row["label"]
+        label = f"{row['label']};feedback" if place % 3 == 0 and row["label"] != "feedback" else row["label"]
         lines.append(f"m{place},{row['text']} {place},{label}")
     Path("several.csv").write_text("\n".join(lines) + "\n")
     data = "data: {path: several.csv, id: id, test: 0.2, validation: 0.4, multilabel: true}\n"

@@ -200,3 +200,14 @@ def test_every_token_is_drawn_equally_often():
 def test_a_text_of_special_tokens_alone_has_none_drawn():
     real = torch.ones(2, 3, dtype=torch.bool)
     assert not draw_tokens(torch.ones(2, 3, dtype=torch.int64), real, ~real, share=0.5, seed=0).any()
+
+
+def test_thresholds_of_a_probe_are_passed_on_with_the_surprisal(masked):
+    texts, labels = material.tickets(40)
+    rows = Rows.from_inputs(texts, [[label] for label in labels], classes=sorted(material.TOPICS), multilabel=True)
+    probe = ProbeLearner(str(masked), max_length=WIDTH)
+    prepared = probe.prepare(rows)
+    predictor = probe.fit(prepared, torch.arange(20), rows.labels[:20], seed=0)
+    both = predictor.outputs(prepared, names={"surprisal", "logits"})
+    assert torch.equal(both.decisions, predictor.outputs(prepared).decisions)
+    assert both.thresholds is predictor.thresholds is not None
