@@ -75,8 +75,8 @@ class TransformerLearner(NetworkLearner):
         head: "probe" starts the head at a regression of the labels on the features before training, with the class
             descriptions as its prior, where `pooling` makes these the mean over the tokens; None starts it at random.
         freeze_embeddings: whether to keep the word embeddings, which saves optimiser time on a CPU.
-        objective: score that the decisions aim at, with one class a row and a head that starts as a probe; None for the
-            accuracy.
+        objective: score that the decisions aim at; None for the accuracy. With one class a row and a head that starts
+            as a probe, macro_f1 and balanced_accuracy adjust them to the shares of the classes.
         samples: number K of samples in `mc_logits`.
         mc_mode: source of the samples. MC dropout: "head" samples only the layers after the pretrained part, which runs
             once; "full" samples the whole network. Draws of the last layer, in a single pass: "laplace" draws from a
@@ -290,7 +290,9 @@ class TransformerLearner(NetworkLearner):
         notes: Mapping[str, Any],
     ) -> LastLayer | None:
         assert isinstance(module, TransformerClassifier)
-        if notes.get("head") != "probe" or module.multilabel:  # few steps from a random head leave logits too small
+        # For the accuracy the adjustment gains nothing (docs/benchmarks.md). Few steps from a random head leave logits
+        # so small that the shares of the classes would decide.
+        if notes.get("head") != "probe" or module.multilabel or self.objective not in ("macro_f1", "balanced_accuracy"):
             return layer
         targets = F.one_hot(labels.cpu().long(), module.num_classes).float()
         counts = row_weights(targets, weights, self.class_weights, module.multilabel) @ targets

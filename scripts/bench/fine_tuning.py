@@ -78,6 +78,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--labels", type=int, default=100)
+    parser.add_argument("--steps", type=int, help="number of steps instead of the recipe's, for a trial")
     parser.add_argument("--test", type=int, default=500, help="maximum number of test rows")
     parser.add_argument("--report", action="store_true", help="print the table of --out and stop")
     return parser.parse_args(argv)
@@ -230,7 +231,7 @@ def scores(module: TransformerClassifier, data: Prepared, labels: Tensor, counts
 
 def cell(folder: Path, name: str, draw: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and score an arm on one draw of the labels."""
-    arm, learner = ARMS[name], TransformerLearner(MODEL)
+    arm, learner = ARMS[name] | ({"steps": options.steps} if options.steps else {}), TransformerLearner(MODEL)
     labeled, tested = load(folder, options.labels, options.test, draw)
     counts = torch.bincount(labeled.labels, minlength=len(labeled.classes)).float()
     data, held_out = learner.prepare(labeled), learner.prepare(tested)

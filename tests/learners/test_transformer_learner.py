@@ -508,7 +508,7 @@ def test_started_model_is_saved_with_its_notes_and_predicts_the_same_everywhere(
 
 
 @pytest.mark.parametrize("mode", ["laplace", "bootstrap"])
-@pytest.mark.parametrize(("objective", "strength"), [(None, 0.5), ("macro_f1", 0.75), ("balanced_accuracy", 1.0)])
+@pytest.mark.parametrize(("objective", "strength"), [(None, 0.0), ("macro_f1", 0.75), ("balanced_accuracy", 1.0)])
 def test_objective_shifts_logits_and_samples_by_the_shares_of_the_labels(encoder, mode, objective, strength):
     rows, chosen = described(), torch.arange(40)
     shares = torch.bincount(rows.labels[chosen], minlength=4).float()
@@ -517,7 +517,7 @@ def test_objective_shifts_logits_and_samples_by_the_shares_of_the_labels(encoder
         data, predictor = fitted(still(encoder, objective=aim, mc_mode=mode, samples=3), rows, labels=40)
         found.append(predictor.outputs(data, chosen, {"logits", "mc_logits"}, exact=True))
     shift = logit_adjustment(shares, strength)
-    assert shift.std() > 0.05
+    assert (shift.std() > 0.05) == (strength > 0)
     torch.testing.assert_close(found[1].logits - found[0].logits, shift.expand(40, 4), rtol=1e-4, atol=1e-4)
     drawn = found[1].mc_logits - found[0].mc_logits
     seen = found[0].mc_logits > found[0].mc_logits.amax(2, keepdim=True) - 8  # unseen classes have a fixed probability
