@@ -1,6 +1,7 @@
 """`dal llm`: inspect the prompts of a language model."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]
 
-Prints the exact prompt of the LLMLearner of CONFIG for one text, without sending it. Few-shot examples are taken from
+Prints the exact prompt of the LLMLearner of CONFIG for one text, and the JSON schema of its answer, without sending it. Few-shot examples are taken from
 the labels in the data, except the text's own label. All keys of the config can be given as options.
 
 options:
@@ -91,6 +92,10 @@ def format_request(request: Any) -> str:
     parts = [f"--- system\n{request.system}"] if request.system else []
     parts.append(f"--- user\n{request.prompt}")
     options = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
-    schema = "structured" if options.pop("schema") is not None else "free text"
+    schema = options.pop("schema")
     settings = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("prompt", "system"))
-    return escape_controls("\n\n".join([*parts, f"--- answer\n{schema}, {settings}"]))
+    answer = "free text" if schema is None else "structured"
+    parts.append(f"--- answer\n{answer}, {settings}")
+    if schema is not None:
+        parts.append(f"--- schema\n{json.dumps(schema, ensure_ascii=False, indent=2)}")
+    return escape_controls("\n\n".join(parts))

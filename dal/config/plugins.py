@@ -393,7 +393,7 @@ def _traits(kind: type) -> dict[str, Any]:
     """The traits of an imported class, as `ModuleSource.traits` reads them from source code."""
     traits: dict[str, Any] = {"summary": (inspect.getdoc(kind) or "").split("\n")[0]}
     for name in (*SETS, *FLAGS, *TEXTS):
-        value = inspect.getattr_static(kind, name, None)
+        value = vars(kind).get(name) if name == "advice" else inspect.getattr_static(kind, name, None)
         if isinstance(value, (set, frozenset)) and name in SETS:
             traits[name] = frozenset(value)
         elif isinstance(value, (str, bool)):

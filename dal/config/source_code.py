@@ -46,7 +46,7 @@ class ModuleSource:
             raise ConfigError(f"{module} cannot be read: {type(error).__name__}: {one_line(error)}") from error
 
     def traits(self, name: str, base: str) -> dict[str, Any]:
-        """Summary of the class `name`, and those of SETS, TEXTS and FLAGS that it defines.
+        """Summary of the class `name`, and those of SETS, TEXTS and FLAGS that it has; `advice` is not inherited.
 
         A set or flag that is computed, for example by a property, is None.
 
@@ -61,7 +61,7 @@ class ModuleSource:
             raise KeyError(name)  # what the bases in between define is unknown
         traits: dict[str, Any] = {"summary": (ast.get_docstring(lineage[0][1]) or "").split("\n")[0]}
         for source, node in reversed(lineage):  # from the most distant base to the class itself
-            traits |= source.assigned(node)
+            traits |= {"advice": "", **source.assigned(node)}  # advice on a class does not hold for its subclasses
         return traits
 
     def lineage(self, name: str, below: Collection[ast.ClassDef] = ()) -> "Iterator[tuple[ModuleSource, ast.ClassDef]]":

@@ -65,8 +65,8 @@ def check_curve(curve: Curve) -> None:
 def curve(records: Iterable[Mapping[str, Any]], metric: str) -> Curve:
     """Learning curve of one cell from its records of `metrics.jsonl`.
 
-    Records without a finite `labels` and `metric` are left out; of several with the same number of labels (a round that
-    was repeated after a resume) the last one counts.
+    Records without a finite `labels` and `metric` are left out; of several with the same number of labels (a round
+    whose batch was declined, or one that was repeated after a resume) the last one counts.
     """
     points = {}
     for record in records:

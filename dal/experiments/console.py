@@ -196,6 +196,9 @@ class Console(Quiet):
     def _row(self, line: Mapping[str, Any]) -> None:
         cells = [_cell(named_score(line, key), title, kind) for key, title, kind in self._columns]
         self._print(" ".join(cells), markup=False)
+        if declined := line.get("declined", 0):
+            asked = len(line.get("rows") or ())
+            self.say(f"  {declined} of {asked} rows were declined and get no label: a batch is not refilled")
         self._explain("reason", line.get("reason") or "", ":")
         self._explain("training", str(line.get("training", {}).get("text") or ""), "(")
         stopping = line.get("stopping", {})
@@ -230,7 +233,7 @@ class Console(Quiet):
         from rich.table import Column, Table
         from rich.text import Text
 
-        curves: dict[str, dict[int, list[float]]] = {}
+        curves: dict[str, dict[int, dict[str, float]]] = {}  # by strategy, labels and cell
         seeds: dict[str, int] = {}
         for name, lines in cells.items():
             strategy = name.rpartition("-seed")[0] or name  # "BADGE~2": a strategy with other options is another one
@@ -238,18 +241,22 @@ class Console(Quiet):
             for line in lines:
                 score = named_score(line, metric)
                 if score is not None:
-                    curves.setdefault(strategy, {}).setdefault(int(line["labels"]), []).append(float(score))
+                    # The last of several rounds with the same labels counts: the batches between were declined.
+                    curves.setdefault(strategy, {}).setdefault(int(line["labels"]), {})[name] = float(score)
         if not curves:
             return
         table = Table("labels", *(Column(Text(_plain(name))) for name in curves))
-        fewer = False
+        fewer = apart = False
         for labels in sorted({labels for curve in curves.values() for labels in curve}):
-            scores = {name: curve.get(labels, []) for name, curve in curves.items()}
+            scores = {name: list(curve.get(labels, {}).values()) for name, curve in curves.items()}
             table.add_row(str(labels), *(_spread(each, seeds[name]) for name, each in scores.items()))
             fewer |= any(0 < len(each) < seeds[name] for name, each in scores.items())
+            apart |= not all(scores.values())
         some = "; (1 of 2): only some seeds were measured with so many labels" if fewer else ""
         self._print(f"\n{title} by number of labels, mean ± standard deviation over the seeds{some}")
         self._console.print(table)
+        if apart and any(line.get("declined") for lines in cells.values() for line in lines):
+            self.say("- : rows were declined, so not every run has a round with so many labels; the report interpolates")
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
         """A progress bar that disappears when the work is done; without a terminal, lines now and then."""
@@ -330,7 +337,8 @@ def _width(title: str) -> int:
 
 def _cell(value: Any, title: str, kind: str) -> str:
     if kind == "s":
-        return _plain(str(value or "-"))[:_WIDE].ljust(_WIDE)
+        name = _plain(str(value or "-"))
+        return (name if len(name) <= _WIDE else name[: _WIDE - 1] + "…").ljust(_WIDE)
     try:
         shown = format(int(value) if kind == "d" else value, kind) if isinstance(value, int | float) else "-"
     except (ValueError, OverflowError):  # NaN or infinite

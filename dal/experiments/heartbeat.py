@@ -110,7 +110,12 @@ class Heartbeat:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration in seconds: 90 s, 12 min, 2.5 h."""
-    if seconds < 120:
+    """Format a duration in seconds: 45 s, 12 min 20 s, 2 h 30 min.
+
+    Minutes are stated with tens of seconds, so that two lines of a log, ten seconds apart, never state the same time.
+    """
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    tens = 10 * round(seconds / 10)
+    total, large, small = (tens, "min", "s") if tens < 3600 else (round(seconds / 60), "h", "min")
+    return f"{total // 60} {large}" + f" {total % 60} {small}" * bool(total % 60)

@@ -82,6 +82,7 @@ class RoundLines:
         figures = complete_metrics(session.evaluate()) if session.can_evaluate else {}
         notes = dict(predictor.training_notes)
         del predictor
+        declined = 0 if batch is None else int(session.pool_state.declined[batch.rows].sum())
         return {
             "round": round,
             "labels": state.labels,
@@ -99,7 +100,9 @@ class RoundLines:
             "notes": {} if batch is None else {name: _finite(value) for name, value in batch.notes.items()},
             "near_duplicates": 0.0 if batch is None else batch.near_duplicates,
             "class_counts": list(state.per_class),
-        } | ({"training": notes} if notes else {})
+            **({"declined": declined} if declined else {}),
+            **({"training": notes} if notes else {}),
+        }
 
 
 def _finite(value: float) -> float | None:

@@ -56,10 +56,11 @@ def _one_line(text: str) -> Any:
 
 
 @contextmanager
-def loading_packages(*, stderr: bool = False) -> Iterator[None]:
+def loading_packages(packages: str = "torch and transformers", *, stderr: bool = False) -> Iterator[None]:
     """Show during the block that the heavy packages are imported, unless they already are; Ctrl-C ends the process.
 
     Args:
+        packages: names of the packages.
         stderr: whether to show it on stderr, for commands whose result is on stdout.
     """
     if "torch" in sys.modules:
@@ -68,7 +69,7 @@ def loading_packages(*, stderr: bool = False) -> Iterator[None]:
     from rich.console import Console
 
     console = Console(stderr=stderr, force_jupyter=False, highlight=False)
-    text = "loading torch and transformers"
+    text = f"loading {packages}"
     with interrupt_terminates():
         if not draws(console):
             print(f"{text} ...", file=console.file, flush=True)

@@ -498,7 +498,7 @@ class ProbeLearner(Learner):
         if self.description_strength is not None:
             strength, text = (
                 self.description_strength,
-                f"class descriptions at the given strength {self.description_strength:g}",
+                f"class descriptions or names at the given strength {self.description_strength:g}",
             )
         else:
             features = F.pad(F.normalize(centred, dim=1), (0, 1), value=1.0)

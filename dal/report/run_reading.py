@@ -38,7 +38,7 @@ class CellRecord:
     Attributes:
         name: name of the strategy in the folder name or the records.
         seed: the seed.
-        records: the rounds of `metrics.jsonl`, each once, by number of labels.
+        records: the rounds of `metrics.jsonl`, each once, by number of labels. Rounds whose batch was declined share one.
         given: current answer by row id, None for a declined row; empty without a label store.
         by: source of that answer by row id.
         proposals: proposals of the label store.
@@ -338,8 +338,8 @@ def _cell(folder: Path, planned: int | None, remarks: list[str]) -> CellRecord:
 
 
 def _records(path: Path) -> tuple[tuple[Record, ...], int]:
-    """Records by number of labels (the last of several with the same), and the number of unreadable lines."""
-    rounds: dict[tuple[float, int], Record] = {}
+    """Records by number of labels (the last of several of one round), and the number of unreadable lines."""
+    rounds: dict[tuple[float, float], Record] = {}
     torn = 0
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -355,8 +355,9 @@ def _records(path: Path) -> tuple[tuple[Record, ...], int]:
         if not isinstance(record, Mapping):
             torn += 1
             continue
-        labels = record.get("labels")
-        key = (labels, 0) if is_number(labels) else (float("inf"), number)
+        labels, round = record.get("labels"), record.get("round")
+        # A batch that is declined altogether is a round of its own with the labels of the round before.
+        key = (labels, round if is_number(round) else 0) if is_number(labels) else (float("inf"), number)
         rounds[key] = MetricsLine(record)
     return tuple(rounds[key] for key in sorted(rounds)), torn
 

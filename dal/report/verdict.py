@@ -178,13 +178,26 @@ def _outcome(c: CurveComparison, name: str, baseline: str, word: str) -> tuple[s
     if c.final_difference < -LEVEL:
         return "worse", f"{beaten} reached {goal} after {c.needed:.0f} labels, but ended at {c.final:.3f}."
     if c.ratio < SAVING:
-        return "level", f"{beaten} needed {c.needed:.0f} labels to reach {goal}."
+        own = _against_arrival(c.needed, c.baseline_needed, baseline)
+        return "level", f"{beaten} reached {goal} after {c.needed:.0f} labels, {own}."
     late = c.budget - c.baseline_needed < 0.5
     own = "" if late else f" than the {c.baseline_needed:.0f} after which {baseline} first reached it"
     text = f"{name} reached {goal} after {c.needed:.0f} labels {average}: {c.ratio:.1f} times fewer{own}."
     if c.area_difference < 0:
         return "level", f"{text} Over the whole curve it was behind, though."
     return "better", text
+
+
+def _against_arrival(needed: float, baseline_needed: float, baseline: str) -> str:
+    """Comparison of labels with those after which the baseline first reached its final score, in words.
+
+    The score is stated with the labels at the end of the curve, which may be more.
+    """
+    ours, theirs = f"{needed:.0f}", f"{baseline_needed:.0f}"
+    if ours == theirs:
+        return f"as many as {baseline} when it first reached it"
+    quantity = "hardly fewer" if needed < baseline_needed else "more"
+    return f"{quantity} than the {theirs} after which {baseline} first reached it"
 
 
 def _agreement(c: CurveComparison, name: str, chance: _Chance | None) -> str:

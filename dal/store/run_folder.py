@@ -155,7 +155,7 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     return metrics
 
 
-_COUNTS = {"round", "labels", "seed"}
+_COUNTS = {"round", "labels", "seed", "declined"}
 _WORDS = {"strategy", "reason"}
 _OPTIONAL_WORDS = {"acting_strategy"}  # null in a round without a batch, such as the start on labels in the data
 _FIGURES = {"accuracy", "macro_f1", "micro_f1", "balanced_accuracy", "matthews", "auroc", "log_loss", "near_duplicates"}

@@ -15,7 +15,7 @@ from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import FOLLOWS, REDUCTIONS, Outputs, closure
-from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, error_summary, run_checks
+from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
 from dal.testing.real_loop import LABELED, check_loop
 from dal.testing.values import check_names, check_plain, check_untouched, check_value, drawn_from, report_on, state_of
 
@@ -437,6 +437,8 @@ def learner_report(
     def run(subject: str, made: Learner) -> Report:
         rows = _fitting(made) if data is None else data
         trial = Trial(made, rows, rows.labels if labels is None else labels, seed, tolerance)
+        if data is None and (message := _unreadable(trial)):
+            return Report(subject, (Result("made-up rows", "failed", message),))
         return run_checks(subject, LEARNER_CHECKS, trial)
 
     return report_on(learner, Learner, "dal.learner.Learner", run)
@@ -452,7 +454,26 @@ def _fitting(learner: Learner) -> Any:
             refusals.append(f"{kind}: {error_summary(error)}")
         else:
             return rows
-    raise CheckFailure(f"prepare accepts neither generated texts nor vectors: pass data ({'; '.join(refusals)})")
+    raise CheckFailure(
+        "prepare accepts neither generated texts nor vectors: pass data, in dal check with --data "
+        f"({'; '.join(refusals)})"
+    )
+
+
+def _unreadable(trial: Trial) -> str:
+    """Why the learner cannot be trained on generated rows, with the way out; empty if it can.
+
+    Every other check would fail with the same message, and without the reason.
+    """
+    try:
+        trial.outputs({"logits"} & trial.names)
+    except Exception as error:  # a plugin may raise anything
+        made = "texts" if isinstance(trial.data.inputs[0], str) else "vectors of 12 numbers"
+        return (
+            f"{error_summary(error)} (on made-up {made}, without which nothing else can be checked: pass labeled rows "
+            "that it reads, in dal check with --data)"
+        )
+    return ""
 
 
 def check_learner(

@@ -26,6 +26,8 @@ def test_the_prompt_of_a_row_is_shown(config, capsys):
     shown = capsys.readouterr().out
     assert shown.startswith("--- system\nClassify the text")
     assert "--- answer\nstructured, temperature 0.0, max_tokens 256, sample 0" in shown
+    schema = json.loads(shown.partition("--- schema\n")[2])
+    assert schema["properties"]["label"]["enum"] == ["fruit", "vehicles"]
 
 
 def test_examples_are_those_of_the_data_without_the_row_itself(config, capsys):

@@ -143,7 +143,7 @@ def test_every_built_in_is_described_as_its_class_says(group: str) -> None:
             elif value is not None:
                 assert getattr(each, name) == value, (each.name, name)
         assert each.paper == getattr(kind, "paper", "")
-        assert each.advice == getattr(kind, "advice", "")
+        assert each.advice == vars(kind).get("advice", "")
 
 
 def test_describing_imports_neither_torch_nor_any_strategy() -> None:
@@ -180,6 +180,7 @@ def test_what_a_base_class_declares_is_inherited(install) -> None:
     install("family", {"Child": "family_module:Child"}, {"family_module.py": source})
     each = described("Child")
     assert (each.summary, each.needs, each.labeled_needs) == ("A child.", {"probs"}, frozenset())
+    assert (each.paper, each.advice) == ("A paper", "")  # the advice was written for another class
 
 
 def test_a_class_made_at_run_time_is_imported_to_be_described(install) -> None:
@@ -187,6 +188,7 @@ def test_a_class_made_at_run_time_is_imported_to_be_described(install) -> None:
     install("maker", {"Made": "maker_module:Made"}, {"maker_module.py": source})
     each = described("Made")
     assert (each.summary, each.needs, each.target_needs) == ("Made on the fly.", {"probs"}, None)
+    assert (each.paper, each.advice) == ("A paper", "")
 
 
 @pytest.mark.parametrize(

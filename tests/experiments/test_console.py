@@ -132,6 +132,33 @@ def test_number_of_seeds_is_shown_where_some_were_stopped(capsys: pytest.Capture
     assert second.count(" of ") == 1
 
 
+def test_rounds_with_the_same_labels_are_not_counted_as_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    """A batch that was declined altogether adds a round and no labels."""
+    lines = [{"labels": labels, "accuracy": accuracy} for labels, accuracy in ((4, 0.2), (6, 0.3), (6, 0.4))]
+    Console().summary({"Random-seed0": lines})
+    row = capsys.readouterr().out.splitlines()[-2]
+    assert row.split()[1::2] == ["6", "0.400"]
+
+
+def test_table_says_why_strategies_have_other_numbers_of_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = {
+        "Margin-seed0": [{"labels": 4, "accuracy": 0.2}, {"labels": 9, "accuracy": 0.3, "declined": 3}],
+        "Random-seed0": [{"labels": 4, "accuracy": 0.2}, {"labels": 12, "accuracy": 0.3}],
+    }
+    Console().summary(cells)
+    assert "- : rows were declined, so not every run has a round" in capsys.readouterr().out
+    Console().summary({name: [{**line, "declined": 0} for line in lines] for name, lines in cells.items()})
+    assert "declined" not in capsys.readouterr().out
+
+
+def test_name_that_is_cut_in_the_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("LowestConfidence", "LeastConfidenc"):
+        Console().round({"round": 0, "labels": 20, "acting_strategy": name})
+    cut, whole = capsys.readouterr().out.splitlines()
+    assert cut.split()[2] == "LowestConfide…"
+    assert whole.split()[2] == "LeastConfidenc"
+
+
 def test_reason_that_ends_prints_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     for number, reason in enumerate(["by margin", None]):

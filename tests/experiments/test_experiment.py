@@ -283,11 +283,38 @@ def test_run_on_labels_in_the_data_resumes(tmp_path: Path) -> None:
     assert asked.run().cells == first
 
 
+@dataclass(frozen=True)
+class Picky(Oracle):
+    """Answers the first rows that it is asked, and declines every row of a later batch."""
+
+    source = "person"
+
+    def answer(self, rows: Tensor, data: Rows) -> Sequence[Any]:
+        return [NAMES[int(splits().pool.labels[row])] if len(rows) == 20 else SKIP for row in rows.tolist()]
+
+
+def test_run_with_a_batch_without_labels_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unlabeled: Any = Splits(Rows.from_inputs(splits().pool.inputs, classes=NAMES), splits().test)
+    asked = experiment(tmp_path, data=unlabeled, oracle=Picky(), start=20, report=True, quiet=False)
+    assert [line["labels"] for line in asked.run().cells["Random-seed0"]] == [20, 20, 20]
+    shown = capsys.readouterr().out
+    assert shown.count("  5 of 5 rows were declined and get no label: a batch is not refilled") == 4
+    assert "- : " not in shown  # both strategies have the same numbers of labels
+    assert "not finished" not in shown
+    assert " ± 0.000" not in shown  # one seed
+
+
 def test_declined_rows_are_not_asked_again() -> None:
     unlabeled: Any = Splits(Rows.from_inputs(splits().pool.inputs, classes=NAMES), splits().test)
     lines = experiment(data=unlabeled, oracle=Reluctant(), baseline=None, start=20).run().cells["Margin-seed0"]
     rows = [row for line in lines for row in line["rows"]]
     assert len(rows) == len(set(rows)) == 30
+    assert [line["labels"] + sum(each.get("declined", 0) for each in lines[: i + 1]) for i, line in enumerate(lines)] == [
+        20,
+        25,
+        30,
+    ]
+    assert lines[0]["declined"] > 0
     assert lines[0]["labels"] < 20
 
 

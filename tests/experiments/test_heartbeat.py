@@ -49,7 +49,7 @@ def test_a_line_comes_after_ten_seconds_of_silence_and_says_what_is_done_and_lef
     heartbeat.part_done()
     heartbeat.part_done()
     heartbeat.beat()
-    assert lines[1:] == ["  ... Margin, seed 0 (40 s); 2 of 24 rounds done, about 7 min left"]
+    assert lines[1:] == ["  ... Margin, seed 0 (40 s); 2 of 24 rounds done, about 7 min 20 s left"]
 
 
 def test_rounds_that_a_rule_saves_are_not_waited_for(clock: Clock) -> None:
@@ -71,10 +71,10 @@ def test_the_estimate_of_what_is_left_falls_while_a_part_runs(clock: Clock) -> N
     left = []
     for clock.now in (60, 90, 130):  # the last is later than expected
         left.append(heartbeat.text().rpartition("about ")[2])
-    assert left == ["2 min left", "90 s left", "60 s left"]
+    assert left == ["2 min left", "1 min 30 s left", "1 min left"]
     heartbeat.part_done()
     heartbeat.part_done()
-    assert heartbeat.text() == "  ... Margin (2 min); 3 of 3 rounds done"
+    assert heartbeat.text() == "  ... Margin (2 min 10 s); 3 of 3 rounds done"
 
 
 def test_other_lines_count_as_signs_of_life_and_nothing_is_said_about_nothing(clock: Clock) -> None:
@@ -110,9 +110,29 @@ def test_work_that_reports_no_progress_is_spoken_for_by_the_thread_which_ends() 
     assert all("selecting" in line for line in lines)
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(9, "9 s"), (600, "10 min"), (9000, "2.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (9, "9 s"),
+        (59.6, "1 min"),
+        (118, "2 min"),
+        (126, "2 min 10 s"),
+        (600, "10 min"),
+        (3596, "1 h"),
+        (9000, "2 h 30 min"),
+    ],
+)
 def test_durations_are_short(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_no_two_lines_of_a_log_state_the_same_time(clock: Clock) -> None:
+    lines: list[str] = []
+    heartbeat = Heartbeat(lines.append, clock=clock)
+    heartbeat.stage("Margin, seed 0")
+    for clock.now in range(11, 3600, 11):
+        heartbeat.beat()
+    assert len(lines) == len(set(lines)) == 327
 
 
 class Slow(Random):

@@ -154,6 +154,12 @@ def test_a_config_that_is_printed_is_all_that_stdout_gets(folder: Path) -> None:
     assert ended.stdout.startswith("data:")
 
 
+@pytest.mark.parametrize("command", [["compare", "runs/run", "--table", "csv"], ["report", "runs/run"]])
+def test_commands_that_only_read_figures_name_what_they_load(command: list[str], folder: Path) -> None:
+    ended = piped(folder, *command)
+    assert (ended.returncode, ended.stderr) == (0, "loading torch ...\n<torch>")
+
+
 def test_an_error_is_the_only_line_after_the_spinner(folder: Path) -> None:
     code, written = on_terminal(folder, "run", "run.yaml", "--folder", "runs/another", "--data.path", "none.csv")
     assert code == 2

@@ -218,7 +218,7 @@ def test_descriptions_are_the_mean_of_the_prior_with_the_given_strength(tiny_ber
     torch.testing.assert_close(predictor.head.weight, 7.0 * directions, atol=1e-4, rtol=1e-4)
     assert predictor.training_notes == {
         "description_strength": 7.0,
-        "text": "class descriptions at the given strength 7",
+        "text": "class descriptions or names at the given strength 7",
     }
 
 

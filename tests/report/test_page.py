@@ -7,6 +7,7 @@ from made_up import record, write_cell, write_run
 
 from dal.errors import DataError
 from dal.report import write_report
+from dal.report.run_reading import read
 from dal.report.sections.selections import MAX_ROWS
 
 VOID = {"meta", "input"}
@@ -96,6 +97,34 @@ def test_random_that_had_its_final_score_earlier_is_held_to_its_first_arrival(tm
         write_cell(tmp_path / f"{name}-seed0", lines)
     said = verdict(report(tmp_path))
     assert "after 30 labels with one seed: 1.3 times fewer than the 40 after which random first reached it." in said
+
+
+@pytest.mark.parametrize(
+    ("margin", "random", "words"),
+    [
+        ((0.5, 0.7, 0.8), (0.5, 0.7, 0.6), "after 30 labels, as many as random when it first reached it."),
+        ((0.5, 0.69, 0.8), (0.5, 0.7, 0.6), "after 31 labels, more than the 30 after which random first reached it."),
+        ((0.5, 0.6, 0.71), (0.5, 0.6, 0.7), "after 58 labels, hardly fewer than the 60 after which random first"),
+    ],
+)
+def test_verdict_of_no_saving_names_the_labels_of_the_baseline(margin, random, words, tmp_path):
+    for name, values in {"Margin": margin, "Random": random}.items():
+        lines = [record(name, 0, r, accuracy=value, start=20, batch=20) for r, value in enumerate(values)]
+        write_cell(tmp_path / f"{name}-seed0", lines)
+    said = verdict(report(tmp_path))
+    assert said.startswith("Margin did not beat random here: with one seed it reached random’s final accuracy (0.")
+    assert words in said
+
+
+def test_round_whose_batch_was_declined_counts_as_a_round(tmp_path):
+    folder = write_run(tmp_path, seeds=[0], rounds=3)
+    path = folder / "Random-seed0/metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[2]["labels"] = lines[1]["labels"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[-1]]), encoding="utf-8")
+    page = report(folder)
+    assert "not finished" not in page.text
+    assert [len(cell.records) for cell in read(folder).cells] == [4, 4]  # a line that is there twice counts once
 
 
 def test_six_agreeing_seeds_are_reported_without_the_warning(tmp_path):

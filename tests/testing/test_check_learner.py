@@ -385,7 +385,22 @@ def test_a_learner_that_prepares_nothing_of_ours_asks_for_data() -> None:
             raise DataError("these are no pictures")
 
     message = learner_report(Pictures())["declaration"].message
-    assert "pass data (texts: DataError: these are no pictures; vectors: DataError" in message
+    assert "pass data, in dal check with --data (texts: DataError: these are no pictures; vectors: DataError" in message
+
+
+def test_a_learner_that_cannot_train_on_made_up_rows_asks_for_data_once(vectors: Rows) -> None:
+    @dataclass(frozen=True)
+    class Pictures(ClassAverages):
+        def fit(self, data: Any, rows: Any, labels: Any, **options: Any) -> Any:
+            if data.inputs.shape[1] == 12:
+                raise RuntimeError("expected 8 x 8 pictures")
+            return super().fit(data, rows, labels, **options)
+
+    (result,) = learner_report(Pictures()).results
+    assert result.message.startswith("RuntimeError: expected 8 x 8 pictures (on made-up vectors of 12 numbers, ")
+    assert result.message.endswith("in dal check with --data)")
+    pictures = Rows.from_inputs(vectors.inputs[:, :5], vectors.labels.tolist(), vectors.classes)
+    assert learner_report(Pictures(), pictures).ok
 
 
 def test_what_is_no_learner_at_all_is_said_plainly() -> None:

@@ -58,9 +58,10 @@ class StrengthChoice:
         without, figure = self.log_likelihoods[0.0], "held-out log-likelihood of a label"
         if self.strength:
             best = self.log_likelihoods[self.strength]
-            return f"class descriptions at strength {self.strength:g} ({figure}: {best:.2f} instead of {without:.2f})"
+            what = f"class descriptions or names at strength {self.strength:g}"
+            return f"{what} ({figure}: {best:.2f} instead of {without:.2f})"
         best = max((value for strength, value in self.log_likelihoods.items() if strength), default=without)
-        return f"class descriptions not used ({figure}: {best:.2f} with them, {without:.2f} without)"
+        return f"class descriptions or names not used ({figure}: {best:.2f} with them, {without:.2f} without)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,6 +104,8 @@ def _notes(record: Record) -> str:
     parts = [f"{str(k).replace('_', ' ')}: {figure(v)}" for k, v in notes.items()] if isinstance(notes, Mapping) else []
     if number(record.get("near_duplicates")):
         parts.append(f"near-duplicates: {share(record['near_duplicates'])}")
+    if number(record.get("declined")):
+        parts.append(f"declined: {record['declined']:.0f} rows")
     reason = record.get("reason")
     return shortened("; ".join(([reason] if isinstance(reason, str) and reason else []) + parts), LONGEST)
 

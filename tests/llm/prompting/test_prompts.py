@@ -1,11 +1,14 @@
 """Prompts hold what they should, fence texts off, and can be replaced."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dal.errors import ConfigError
 from dal.llm.prompting.prompts import QUESTIONS, Example, Task, as_text, fenced, shuffled
+from dal.llm.prompting.reply_parsing import parse
 
 TASK = Task(("billing", "access"), {"access": "cannot log in"}, "When in doubt, say access.")
 KINDS = ["likelihood", "consistency", "verbalized", "verbalized_many"]
@@ -107,6 +110,17 @@ def test_a_schema_allows_the_labels_and_nothing_else():
     assert TASK.schema("likelihood") is None
     assert TASK.schema("consistency")["required"] == ["label"]
     assert "number" in TASK.schema("verbalized_many")["properties"]["answers"]["items"]["required"]
+
+
+@pytest.mark.parametrize("kind", ["verbalized", "verbalized_many"])
+def test_prompt_shows_the_form_that_the_schema_allows(kind):
+    answer, schema = json.loads(TASK.prompt(kind, ["my token expired"])[1].splitlines()[-1]), TASK.schema(kind)
+    if kind == "verbalized_many":
+        (answer,), schema = answer["answers"], schema["properties"]["answers"]["items"]
+    assert list(answer) == schema["required"]
+    other = schema["properties"]["alternatives"]["items"]
+    assert [list(each) for each in answer["alternatives"]] == [other["required"]]
+    assert parse(json.dumps(answer), TASK.labels).alternatives == {1: 0.25}
 
 
 def test_a_pair_of_texts_is_one_text():
