@@ -91,10 +91,11 @@ def _ask(
     from dal.config.stored import write_config
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
     from dal.experiments.experiment_checks import undescribed_codes
-    from dal.experiments.folder_config import DESCRIBING
+    from dal.experiments.folder_config import may_change
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
-    changed = write_config(options.folder, config_to_store(experiment), kind=ASKED, replaced=DESCRIBING)
+    config = config_to_store(experiment)
+    changed = write_config(options.folder, config, kind=ASKED, replaced=may_change(options.folder, config))
     if changed:
         say(f"{' and '.join(changed)} changed: all answers are kept, and the model is trained again")
     note = undescribed_codes(experiment, session.pool)

@@ -77,9 +77,10 @@ def asked_experiment(folder: Path, config: Path | None, overrides: "Override | N
 def _require_same(experiment: "Experiment", folder: Path) -> None:
     """Raise ConfigError unless the experiment is the one of the folder's config, but for keys that may change."""
     from dal.config.stored import first_difference
-    from dal.experiments.folder_config import DESCRIBING
+    from dal.experiments.folder_config import may_change
 
-    difference = first_difference(folder, config_to_store(experiment), ignored=DESCRIBING)
+    config = config_to_store(experiment)
+    difference = first_difference(folder, config, ignored=may_change(folder, config))
     if difference is not None:
         or_edit = f"omit --config, or edit {named(folder / 'config.yaml')}"
         raise ConfigError(f"{named(folder)} already has a different config: {difference}; {or_edit}")

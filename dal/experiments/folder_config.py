@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dal.config.stored import describe, write_config
+from dal.config.stored import CONFIG, canonical, describe, read_config, write_config
 from dal.data import TextData
 from dal.experiments.console import Quiet
 from dal.experiments.environment import record_environment
@@ -30,7 +30,7 @@ def describe_given(experiment: Any) -> dict[str, Any]:
     """
     config: dict[str, Any] = describe(experiment)
     if config["objective"] is None:
-        config["stop"] = _with_accuracy(config["stop"])  # as folders of version 0.1 have it
+        config["stop"] = _with_metric(config["stop"], None, DEFAULT)  # as folders of version 0.1 have it
         return config
     options = config["learner"].get("init_args", {})
     if options.get("objective") == config["objective"]:
@@ -40,15 +40,27 @@ def describe_given(experiment: Any) -> dict[str, Any]:
     return config
 
 
-def _with_accuracy(stop: Any) -> Any:
-    """The config of a stopping rule without an objective: scores that it names none of are the accuracy."""
+def may_change(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Dotted keys of a config that may differ from those stored in a folder of `dal ask`, if there are any yet.
+
+    A stopping rule may change as far as its metric follows from the objective.
+    """
+    if not (folder / CONFIG).exists():
+        return DESCRIBING
+    before, now = (_with_metric(each.get("stop"), DEFAULT, None) for each in (canonical(read_config(folder)), config))
+    return (*DESCRIBING, "stop") if before == now else DESCRIBING
+
+
+def _with_metric(stop: Any, given: str | None, wanted: str | None) -> Any:
+    """The config of a stopping rule, in which one metric of the rules that may follow the objective is another one."""
     if isinstance(stop, list):
-        return [_with_accuracy(each) for each in stop]
+        return [_with_metric(each, given, wanted) for each in stop]
     if not isinstance(stop, dict):
         return stop
-    changed = {key: _with_accuracy(value) for key, value in stop.items()}
-    if stop.get("class_path") in _FOLLOWING and changed["init_args"].get("metric") is None:
-        changed["init_args"]["metric"] = DEFAULT
+    changed = {key: _with_metric(value, given, wanted) for key, value in stop.items()}
+    options = changed.get("init_args")
+    if stop.get("class_path") in _FOLLOWING and isinstance(options, dict) and options.get("metric") == given:
+        options["metric"] = wanted
     return changed
 
 

@@ -11,16 +11,17 @@ import pytest
 import yaml
 from command import Command, fill, read_rows
 
-from dal.config.stored import read_config
+from dal.config.stored import read_config, write_config
 from dal.data import Rows, Splits
 from dal.errors import ConfigError
 from dal.evaluation import metric
 from dal.experiments.experiment import Experiment
+from dal.experiments.folder_config import describe_given, may_change
 from dal.learners.probe_learner import ProbeLearner
 from dal.objective import RecallOf
 from dal.report.run_reading import read
 from dal.session import Session
-from dal.stopping import History, Labels, Observe, Plateau, TargetScore
+from dal.stopping import History, Labels, Observe, Plateau, StoppingRule, TargetScore
 from dal.store.run_folder import read_metrics
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin
@@ -350,6 +351,18 @@ def test_stored_rule_has_the_accuracy_where_there_is_no_objective(tmp_path: Path
         stopped(Labels(15) | TargetScore(), objective=objective, folder=str(tmp_path / str(number)))
         [_, rule] = read_config(tmp_path / str(number))["stop"]["init_args"]["rules"]
         assert rule["init_args"]["metric"] == ("accuracy" if objective is None else None)
+
+
+def test_stored_rule_may_change_with_the_objective_that_it_follows(tmp_path: Path) -> None:
+    def config(rule: StoppingRule, objective: Any = None) -> dict[str, Any]:
+        return describe_given(small(stop=Labels(99) | rule, objective=objective))
+
+    write_config(tmp_path, config(TargetScore()), kind="ask")
+    aimed = config(TargetScore(), "macro_f1")
+    assert write_config(tmp_path, aimed, kind="ask", replaced=may_change(tmp_path, aimed)) == ["objective", "stop"]
+    assert write_config(tmp_path, aimed, kind="ask", replaced=may_change(tmp_path, aimed)) == []
+    for other in (TargetScore("ece", 0.1), TargetScore(value=0.8), Plateau()):
+        assert "stop" not in may_change(tmp_path, config(other, "macro_f1"))
 
 
 def test_folder_to_ask_from_is_scored_again_for_another_objective(tmp_path: Path) -> None:
