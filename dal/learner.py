@@ -80,6 +80,15 @@ class Predictor(ABC):
             NeedError: this predictor cannot compute one of the names.
         """
 
+    def around_thresholds(self) -> "Predictor":
+        """The model that strategies read: its logits are 0 where a class begins to be assigned.
+
+        The margin, entropy and gradient of a class are those at its decision then, not at a probability of 1/2 that few
+        rows reach while labels are few. By default this model itself: one with `thresholds` should return a copy with
+        shifted logits and none.
+        """
+        return self
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the model atomically to a folder that `Learner.load` can read; created if it does not exist."""

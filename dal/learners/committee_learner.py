@@ -64,6 +64,12 @@ class CommitteePredictor(Predictor):
         each = [given[0].new_zeros(len(given[0])) if m.thresholds is None else m.thresholds for m in self.members]
         return consensus(torch.stack(each)[None], multilabel=True)[0]
 
+    def around_thresholds(self) -> "CommitteePredictor":
+        """The committee whose members' logits are 0 where they begin to assign a class."""
+        members = [member.around_thresholds() for member in self.members]
+        same = all(new is old for new, old in zip(members, self.members, strict=True))
+        return self if same else CommitteePredictor(members, self._reader, self._label_free)
+
     def outputs(
         self,
         data: Prepared,

@@ -1,5 +1,6 @@
 """Linear classifier on frozen embeddings, fitted in under a second, with a posterior over its weights."""
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -205,6 +206,14 @@ class ProbePredictor(Predictor):
     def thresholds(self) -> Tensor | None:  # type: ignore[override]
         """Logits (C,) above which classes are assigned; None before fitting, and for 0."""
         return None if self.head is None else self.head.thresholds
+
+    def around_thresholds(self) -> "ProbePredictor":
+        """The model with its thresholds folded into the bias, so that a logit of 0 is where a class is assigned."""
+        if self.head is None or self.head.thresholds is None:
+            return self
+        copied = copy.copy(self)
+        copied.head = replace(shifted(self.head, -self.head.thresholds), thresholds=None)
+        return copied
 
     @property
     def provides(self) -> frozenset[str]:

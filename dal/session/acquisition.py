@@ -116,7 +116,7 @@ class Acquisition:
         """The same batch with the current model's mean uncertainty on it."""
         from dal.evaluation.batch_quality import mean_uncertainty
 
-        predictor, seconds = self._model.predictor, dict(batch.seconds)
+        predictor, seconds = self._model.predictor.around_thresholds(), dict(batch.seconds)
         with timed(seconds, "measure"):
             seed = Seeds(self._seed, round).number(Stream.EVALUATE)
             pool = self._model.prepare("pool")
@@ -205,6 +205,7 @@ def select_rows(
     """
     multilabel = labels.dim() == 2
     seconds: dict[str, float] = {}
+    predictor = None if predictor is None else predictor.around_thresholds()
 
     def outputs_of(rows: Tensor, names: Iterable[str], *, exact: bool) -> Outputs:
         assert predictor is not None

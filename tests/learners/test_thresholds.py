@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from sklearn import metrics as sk
 
 import dal as package
-from dal.data import Rows
+from dal.data import Rows, Splits
 from dal.evaluation import Temperature, average_precision, calibration_error, evaluate, metric, per_class
 from dal.evaluation.confidence import answers, confidence
 from dal.learners.committee_learner import CommitteeLearner
@@ -22,7 +22,9 @@ from dal.learners.probe_learner import ProbeLearner, shifted
 from dal.objective import RecallOf
 from dal.outputs import Outputs
 from dal.report.run_reading import read
+from dal.session import Session
 from dal.store.run_folder import read_metrics
+from dal.strategies import Margin
 
 THRESHOLDS = torch.tensor([-1.5, 0.0, 0.7, -3.0])
 RANKED = ("auroc", "average_precision", "log_loss", "ece", "ace", "brier")
@@ -154,6 +156,38 @@ def test_committee_decides_by_the_mean_of_its_members_thresholds(tiny_bert: Path
     assert torch.equal(found.decisions, found.logits > predictor.thresholds)
     plain, _ = fitted(CommitteeLearner(ProbeLearner(str(tiny_bert), head=None), members=2, bootstrap=True), rows)
     assert plain.thresholds is None
+
+
+@pytest.mark.parametrize("posterior", ["laplace", "bootstrap"])
+def test_strategies_read_logits_that_are_0_at_the_thresholds(tiny_bert: Path, rows: Rows, posterior: Any) -> None:
+    predictor, prepared = fitted(ProbeLearner(str(tiny_bert), posterior=posterior), rows)
+    around, names = predictor.around_thresholds(), {"logits", "mc_logits"}
+    before, after = (each.outputs(prepared, names=names, seed=3) for each in (predictor, around))
+    assert after.thresholds is None
+    torch.testing.assert_close(after.logits, before.logits - predictor.thresholds)
+    torch.testing.assert_close(after.mc_logits, before.mc_logits - predictor.thresholds)
+    assert torch.equal(after.decisions, before.decisions)
+    assert predictor.thresholds is not None
+    assert around.around_thresholds() is around
+
+
+def test_committee_is_read_around_the_thresholds_of_each_member(tiny_bert: Path, rows: Rows) -> None:
+    predictor, prepared = fitted(CommitteeLearner(ProbeLearner(str(tiny_bert)), members=2, bootstrap=True), rows)
+    read = predictor.around_thresholds().outputs(prepared, names={"mc_logits"})
+    each = [member.outputs(prepared).logits - member.thresholds for member in predictor.members]
+    torch.testing.assert_close(read.mc_logits, torch.stack(each, 1))
+    assert read.thresholds is None
+
+
+def test_margin_of_a_session_is_that_of_the_decision(tiny_bert: Path, rows: Rows) -> None:
+    learner, first = ProbeLearner(str(tiny_bert)), torch.arange(40)
+    with Session(Splits(rows), learner, Margin(), hide_labels=True) as session:
+        session.tell(first, rows.labels[first], correct=True)
+        asked = session.ask(5)
+        predictor = session.predictor
+        logits = predictor.outputs(learner.prepare(rows), torch.arange(40, 120)).logits - predictor.thresholds
+    near = (2 * logits.sigmoid() - 1).abs().mean(1).topk(5, largest=False).indices + 40
+    assert sorted(asked.tolist()) == sorted(near.tolist())
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
