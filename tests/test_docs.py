@@ -24,6 +24,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 #: Page, text of the block -> reason why it is not run.
 NOT_RUN = {
     ("docs/annotate.md", "chgrp -R annotators"): "needs a group of accounts",
+    ("docs/cache.md", "DAL_CACHE sets another folder"): "the folder of a test is set by DAL_CACHE",
     ("docs/compare.md", "--cluster auto"): "needs a Ray cluster",
     ("docs/design.md", "labels --> Learner.fit"): "a drawing",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",

@@ -56,9 +56,9 @@ def learner(tiny_bert: Path, rows: Rows, tmp_path_factory: pytest.TempPathFactor
     options = {"learning_rate": 3e-3, "min_steps": 120, "max_steps": 120, "samples": 4, "precision": "float32"}
     whole = TransformerLearner(model=str(tiny_bert), **options)
     whole.fit(whole.prepare(rows), torch.arange(60), rows.labels[:60], seed=0).save(folder / "whole")
-    AutoModel.from_pretrained(folder / "whole").save_pretrained(folder / "bert")
+    AutoModel.from_pretrained(folder / "whole", add_pooling_layer=False).save_pretrained(folder / "bert")
     AutoTokenizer.from_pretrained(folder / "whole").save_pretrained(folder / "bert")
-    return TransformerLearner(model=str(folder / "bert"), trunk="cached", layers=1, **options)
+    return TransformerLearner(model=str(folder / "bert"), trunk="cached", layers=1, head=None, **options)
 
 
 def fitted(learner: TransformerLearner, rows: Rows, labels: int = 60, **options):
@@ -125,6 +125,23 @@ def test_a_folder_with_other_lower_layers_is_refused(learner, rows, cache: Path,
     predictor.save(tmp_path / "model")
     with pytest.raises(LearnerError, match="was trained on the lower layers of another model"):
         learner.load(tmp_path / "model", data)
+
+
+def test_head_starts_at_the_probe_of_stored_states_and_descriptions(
+    learner, rows, cache: Path, computed: list[int], tmp_path: Path
+):
+    folder = Path(shutil.copytree(learner.model, tmp_path / "bert"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    started = dataclasses.replace(learner, model=str(folder), head="probe", min_steps=6, max_steps=6)
+    data, predictor = fitted(started, rows)
+    assert predictor.training_notes["head"] == "probe"
+    assert sum(computed) == distinct(rows, 60) + len(rows.classes)
+    predictor.save(tmp_path / "model")
+    again = started.load(tmp_path / "model", data)
+    found = [each.outputs(data, torch.arange(60, 160)).logits for each in (predictor, again)]
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
+    assert (found[0].argmax(1).cpu() == rows.labels[60:]).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("options", [{"mc_mode": "laplace"}, {"mc_mode": "full"}, {"warm_start": True}])
