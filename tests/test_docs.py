@@ -59,6 +59,7 @@ SHORTER = [
     ("docs/llm_annotators.md", "by person", "by simulated"),
     ("docs/security.md", "dal tell runs/mine", "dal tell runs/asked"),
     ("docs/security.md", "~/strategies", "."),
+    ("docs/write_a_candidate_generator.md", "--seeds '[0,1,2,3,4]'", "--seeds [0]"),
     ("docs/write_a_strategy.md", "--strategy.weight 0.5", "--strategy.weight 0.5 --data.path labeled.csv --seeds [0]"),
     ("docs/stopping.md", "max_labels=500", "max_labels=40"),
     ("docs/stopping.md", "runs/tickets/Margin-seed0", "runs/block-3/Margin-seed0"),

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dal llm preview CONFIG [--row ID] [--place KEY] [--key value ...]
 
-Prints the exact prompt of the LLMLearner of CONFIG for one text, and the JSON schema of its answer, without sending it. Few-shot examples are taken from
-the labels in the data, except the text's own label. All keys of the config can be given as options.
+Prints the exact prompt of the LLMLearner of CONFIG for one text, and the JSON schema of its answer, without sending it.
+Few-shot examples are taken from the labels in the data, except the text's own label. All keys of the config can be
+given as options.
 
 options:
   --row ID      id of the text; the first of the pool by default

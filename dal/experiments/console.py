@@ -256,9 +256,7 @@ class Console(Quiet):
         self._print(f"\n{title} by number of labels, mean ± standard deviation over the seeds{some}")
         self._console.print(table)
         if apart and any(line.get("declined") for lines in cells.values() for line in lines):
-            self.say(
-                "- : rows were declined, so not every run has a round with so many labels; the report interpolates"
-            )
+            self.say("- : rows were declined, so not every run has a round of so many labels; the report interpolates")
 
     def monitor(self, check: Callable[[], None]) -> Monitor:
         """A progress bar that disappears when the work is done; without a terminal, lines now and then."""

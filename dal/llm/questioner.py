@@ -151,8 +151,8 @@ class Questioner:
         if unparsed:
             share = 100 * unparsed / len(answers)
             _log.warning(
-                "%d of %d answers (%.0f %%) could not be parsed: an oracle declines such rows, a strategy reads them as "
-                "uncertain",
+                "%d of %d answers (%.0f %%) could not be parsed: an oracle declines such rows, a strategy reads them "
+                "as uncertain",
                 unparsed,
                 len(answers),
                 share,

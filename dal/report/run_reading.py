@@ -38,7 +38,7 @@ class CellRecord:
     Attributes:
         name: name of the strategy in the folder name or the records.
         seed: the seed.
-        records: the rounds of `metrics.jsonl`, each once, by number of labels. Rounds whose batch was declined share one.
+        records: the rounds of `metrics.jsonl`, each once, by number of labels (shared by rounds with a declined batch).
         given: current answer by row id, None for a declined row; empty without a label store.
         by: source of that answer by row id.
         proposals: proposals of the label store.

@@ -466,7 +466,7 @@ def _unreadable(trial: Trial) -> str:
     Every other check would fail with the same message, and without the reason.
     """
     try:
-        trial.outputs({"logits"} & trial.names)
+        trial.outputs({"logits"} & trial.names or trial.names)
     except Exception as error:  # a plugin may raise anything
         made = "texts" if isinstance(trial.data.inputs[0], str) else "vectors of 12 numbers"
         return (
