@@ -37,6 +37,8 @@ def test_a_config_runs(
     settings = tree.plain(tree.read(config))
     if "TransformerLearner" in settings["learner"]:
         options |= QUICK
+    if "trunk" in settings["learner"].get("TransformerLearner", {}):
+        options["learner.layers"] = "1"  # of the two that the tiny model has
     multilabel = settings["data"].get("multilabel", False)
     data = write_tagged(tmp_path / "tagged.csv", 60) if multilabel else write_tickets(tmp_path / "tickets.csv", 60)
     options |= {"data.path": str(data), "data.label": "tags" if multilabel else "label"}

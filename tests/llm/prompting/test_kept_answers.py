@@ -33,8 +33,9 @@ def digest_of(requests: Sequence[Request]) -> str:
     [
         ("likelihood", "af4eb02da13ad6cb"),
         ("consistency", "6a6521e6986d727b"),
-        ("verbalized", "6a87cc7d6f55f71a"),
-        ("verbalized_many", "7031340f026b11f5"),
+        # Once changed on purpose, after version 0.1: its prompt showed alternatives in another form than its schema.
+        ("verbalized", "baaf7dd1c1b41f7a"),
+        ("verbalized_many", "94ca4e5cf76c6f28"),
     ],
 )
 def test_the_keys_of_ordinary_requests_stay_what_they_were(kind: Kind, expected: str) -> None:
