@@ -7,6 +7,7 @@ from statistics import median
 from dal.evaluation.extrapolation import LabelForecast, predicted_labels
 from dal.report.page_parts import Part, Section, Statement, Table, TableColumn
 from dal.report.run_reading import Run
+from dal.report.sections.forecast import FAR
 from dal.report.sections.quality import mean
 
 #: Smallest number of rounds with different label counts of a class, from which its F1 is extrapolated.
@@ -37,6 +38,12 @@ class _ClassCurve:
     @property
     def now(self) -> float:
         return self.scores[-1]
+
+    @property
+    def lacking(self) -> float | None:
+        """Predicted number of labels it lacks, at least 1; None where no number in sight is expected to do."""
+        value = None if self.needed is None else self.needed.value
+        return None if value is None or value > FAR * self.labels[-1] else max(1.0, value)
 
 
 def section(run: Run) -> Section | None:
@@ -100,14 +107,11 @@ def _words(curve: _ClassCurve, goal: float) -> str:
     median_of_all = f"the median {goal:.2f} of all classes"
     if needed is None:
         return f"{text}, below {median_of_all}; too few rounds to tell what it lacks.{few}"
-    if needed.value is None or needed.value > 20 * last:
+    if curve.lacking is None:
         return f"{text}; more labels of it alone are not expected to bring it to {median_of_all}.{few}"
     least, most = needed.low or 0.0, needed.high
-    reach = f"{least:,.0f} to {most:,.0f}" if most is not None and most <= 20 * last else f"{least:,.0f} or more"
-    return (
-        f"{text}; about {max(1.0, needed.value):,.0f} more labels of it ({reach}) would bring it to "
-        f"{median_of_all}.{few}"
-    )
+    reach = f"{least:,.0f} to {most:,.0f}" if most is not None and most <= FAR * last else f"{least:,.0f} or more"
+    return f"{text}; about {curve.lacking:,.0f} more labels of it ({reach}) would bring it to {median_of_all}.{few}"
 
 
 def _table(curves: Sequence[_ClassCurve], goal: float, strategy: str) -> Table:
@@ -128,5 +132,4 @@ def _lacks(curve: _ClassCurve, goal: float) -> str:
         return "none"
     if curve.needed is None:
         return "unknown"
-    never = curve.needed.value is None or curve.needed.value > 20 * curve.labels[-1]
-    return "not a matter of its labels" if never else f"about {max(1.0, curve.needed.value or 0.0):,.0f}"
+    return "not a matter of its labels" if curve.lacking is None else f"about {curve.lacking:,.0f}"

@@ -16,6 +16,9 @@ from dal.report.series import Series, of_run
 MORE = 100
 LEAST_POINTS = 5
 
+#: Largest number of further labels that is stated, in multiples of the labels so far.
+FAR = 20
+
 #: Largest number of strategies in the plot.
 MAX_DRAWN = 4
 
@@ -84,7 +87,7 @@ def _more_words(needed: LabelForecast, goal: float, last: float) -> str:
     """Sentence on the number of further labels needed to reach the target."""
 
     def labels(count: float) -> str:
-        return f"{count:,.0f}" if count <= 20 * last else f"more than {20 * last:,.0f}"
+        return f"{count:,.0f}" if count <= FAR * last else f"more than {FAR * last:,.0f}"
 
     if needed.low is None:
         return f"It is not expected to reach {goal:g}."
