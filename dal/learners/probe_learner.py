@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.data import Rows
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
@@ -39,7 +38,7 @@ from dal.learners.heads.head_posteriors import (
 from dal.learners.inference import DEFAULT_SAMPLES, Collector, Precision
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
-from dal.learners.text.tokenizers import locate, prepare_texts
+from dal.learners.text.tokenizers import locate, prepare_described_texts, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of, named_device
 from dal.learners.training.saved_files import read_class_facts, read_tensors
@@ -419,14 +418,9 @@ class ProbeLearner(Learner):
 
         Embeddings (N, D) are computed, or read from the cache, when first needed.
         """
-        prepared = prepare_vectors(data, self.model, self.max_length)
-        if self.reads_descriptions and isinstance(prepared, TextPrepared) and self.model is not None:
-            texts = [(text, code) for code, given in enumerate(data.descriptions) for text in given]
-            if texts:
-                rows = Rows.from_inputs([text for text, _ in texts], classes=data.classes)
-                tokens = prepare_texts(rows, self.model, self.max_length)
-                prepared.described = tokens, torch.tensor([code for _, code in texts])
-        return prepared
+        if self.reads_descriptions and self.model is not None:
+            return prepare_described_texts(data, self.model, self.max_length)
+        return prepare_vectors(data, self.model, self.max_length)
 
     def check_rows(self, data: Any) -> None:
         """Raise ConfigError or DataError if there is no encoder and the rows are not vectors."""

@@ -16,14 +16,14 @@ from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
 from dal.functional.class_shares import logit_adjustment
-from dal.learner import SILENT, Monitor, Predictor, Prepared
+from dal.learner import Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
-from dal.learners.probe_learner import ProbeLearner, adjustment_strength
+from dal.learners.probe_learner import adjustment_strength
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import Surprisal
 from dal.learners.text.token_states import StatesPrepared, TokenStates
-from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_texts
+from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_described_texts, prepare_texts
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.devices import device_of
 from dal.learners.training.fitting import TrainingSchedule
@@ -173,40 +173,20 @@ class TransformerLearner(NetworkLearner):
 
     def prepare(self, data: Any) -> TextPrepared:
         """Tokenize the rows and the class descriptions, or read their tokens from the cache."""
-        if self.reads_descriptions:
-            prepared = ProbeLearner(self.model, max_length=self.max_length).prepare(data)
-            assert isinstance(prepared, TextPrepared)
-            return prepared
-        return prepare_texts(data, self.model, self.max_length)
+        prepare = prepare_described_texts if self.reads_descriptions else prepare_texts
+        return prepare(data, self.model, self.max_length)
 
-    def fit(
-        self,
-        data: Prepared,
-        rows: Tensor,
-        labels: Tensor,
-        *,
-        seed: int,
-        weights: Tensor | None = None,
-        validation: tuple[Prepared, Tensor] | None = None,
-        previous: Predictor | None = None,
-        monitor: Monitor = SILENT,
-    ) -> NetworkPredictor:
-        """Train a network on the labeled rows with a new Lightning trainer; with a cached trunk, on their states."""
-        if self.trunk is not None:
-            data = self._states.of(data, rows, monitor, described=self.head is not None)
-            if validation is not None and self.patience is not None:
-                every = torch.arange(len(validation[1]))
-                validation = self._states.of(validation[0], every, monitor), validation[1]
-        return super().fit(
-            data,
-            rows,
-            labels,
-            seed=seed,
-            weights=weights,
-            validation=validation,
-            previous=previous,
-            monitor=monitor,
-        )
+    def _training_inputs(
+        self, data: Prepared, rows: Tensor, validation: tuple[Prepared, Tensor] | None, monitor: Monitor
+    ) -> tuple[Prepared, tuple[Prepared, Tensor] | None]:
+        """With a cached trunk, the states of the rows."""
+        if self.trunk is None:
+            return data, validation
+        states = self._states.of(data, rows, monitor, described=self.head is not None)
+        if validation is not None and self.patience is not None:
+            every = torch.arange(len(validation[1]))
+            validation = self._states.of(validation[0], every, monitor), validation[1]
+        return states, validation
 
     @property
     def _states(self) -> TokenStates:

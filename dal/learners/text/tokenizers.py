@@ -3,8 +3,10 @@
 from functools import lru_cache
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
+from dal.data import Rows
 from dal.errors import LearnerError, one_line
 from dal.learners.text.tokens import TextPrepared, tokenize
 
@@ -42,6 +44,17 @@ def prepare_texts(rows: Any, model: str, max_length: int) -> TextPrepared:
     longest, pads_left = _facts(locate(model))
     longest = min(max_length, longest, tokenizer.model_max_length)
     return tokenize(rows, tokenizer, max_length=longest, pad_left=pads_left)
+
+
+def prepare_described_texts(rows: Any, model: str, max_length: int) -> TextPrepared:
+    """Tokenize the rows of a `dal.data.Rows`, and the descriptions of its classes as `described`, if it has any."""
+    prepared = prepare_texts(rows, model, max_length)
+    texts = [(text, code) for code, given in enumerate(rows.descriptions) for text in given]
+    if texts:
+        descriptions = Rows.from_inputs([text for text, _ in texts], classes=rows.classes)
+        tokens = prepare_texts(descriptions, model, max_length)
+        prepared.described = tokens, torch.tensor([code for _, code in texts])
+    return prepared
 
 
 @lru_cache(maxsize=16)

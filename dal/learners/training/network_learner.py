@@ -32,6 +32,12 @@ class NetworkLearner(Learner):
     ) -> ActiveModule:
         """The network before training, from the weights of `previous` for a warm start."""
 
+    def _training_inputs(
+        self, data: Prepared, rows: Tensor, validation: tuple[Prepared, Tensor] | None, monitor: Monitor
+    ) -> tuple[Prepared, tuple[Prepared, Tensor] | None]:
+        """The data and the validation rows in the form that the network reads in training; by default as they are."""
+        return data, validation
+
     def _start_head(
         self,
         module: ActiveModule,
@@ -72,6 +78,7 @@ class NetworkLearner(Learner):
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
         """Train a network on the labeled rows with a new Lightning trainer."""
+        data, validation = self._training_inputs(data, rows, validation, monitor)
         notes = dict[str, Any]()
 
         def start(class_weights: Tensor | None) -> ActiveModule:
