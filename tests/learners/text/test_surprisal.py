@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from dal.data import Rows, Splits
 from dal.errors import LearnerError, NeedError
 from dal.learners.probe_learner import ProbeLearner
-from dal.learners.text import surprisal as module
-from dal.learners.text.surprisal import SHARE, MaskedLanguageModel, Surprisal, draw_tokens
+from dal.learners.text import masked_models
+from dal.learners.text.masked_models import SHARE
+from dal.learners.text.surprisal import MaskedLanguageModel, Surprisal, draw_tokens
 from dal.learners.transformer_learner import TransformerLearner
 from dal.session import Session
 from dal.strategies.text import ALPS
@@ -175,7 +176,7 @@ def test_a_session_starts_from_it_without_any_label(masked, rows):
 
 def test_large_vocabularies_get_smaller_batches(masked, monkeypatch):
     reader = MaskedLanguageModel(str(masked), WIDTH, 0)
-    monkeypatch.setattr(module, "LARGEST_PREDICTIONS", 15 * reader.model.config.vocab_size)
+    monkeypatch.setattr(masked_models, "LARGEST_PREDICTIONS", 15 * reader.model.config.vocab_size)
     assert reader.most_tokens == 100
 
 
