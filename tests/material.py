@@ -70,9 +70,12 @@ def write_tokenizer(folder: Path) -> int:
     return len(vocab)
 
 
-def write_tiny_bert(folder: Path, seed: int = 0) -> Path:
-    """Write a randomly initialised two-layer BERT of width 32 and its tokenizer to `folder`."""
-    from transformers import BertConfig, BertModel
+def write_tiny_bert(folder: Path, seed: int = 0, *, masked: bool = False) -> Path:
+    """Write a randomly initialised two-layer BERT of width 32 and its tokenizer to `folder`.
+
+    With `masked` it has the head of a masked-language model.
+    """
+    from transformers import BertConfig, BertForMaskedLM, BertModel
 
     size = write_tokenizer(folder)
     config = BertConfig(
@@ -86,5 +89,5 @@ def write_tiny_bert(folder: Path, seed: int = 0) -> Path:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        BertModel(config).save_pretrained(folder)
+        (BertForMaskedLM if masked else BertModel)(config).save_pretrained(folder)
     return folder

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import material
 import pytest
 import torch
 from llm_server import KEY, Server
@@ -35,8 +36,11 @@ SMALL = "--start 12 --batch 4 --rounds 1"
 FAST = "--learner TfidfLearner --baseline Random --rounds 4"
 QUICK = "--learner.model MODEL --learner.min_steps 2 --learner.max_steps 2 --learner.trainer.precision 32-true"
 
-#: Page, text -> shorter or local text, in all blocks of the page; `*` is every page, MODEL the tiny BERT.
+#: Page, text -> shorter or local text, in all blocks of the page; `*` is every page, MODEL the tiny BERT, and MASKED
+#: one with the head of a masked-language model.
 SHORTER = [
+    ("docs/adapt.md", "adapt: {steps: 500}", "adapt: {steps: 2}\n    min_steps: 2\n    max_steps: 2"),
+    ("docs/adapt.md", "google-bert/bert-base-uncased", "MASKED"),
     ("docs/cached_trunk.md", "--learner.layers 2", "--learner.layers 1"),
     ("docs/compare.md", "Entropy,Margin --seeds 6", f"Entropy,Margin --seeds [0,1,2,3,4,5] {FAST}"),
     ("*", "--seeds 6", "--seeds 1"),
@@ -234,11 +238,13 @@ EXTRAS = [
 def reader_of(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Reader]]:
     """The readers of the pages, each in a folder of its own. Hosted models are those of a local server."""
 
+    masked = material.write_tiny_bert(tmp_path_factory.mktemp("masked") / "bert", masked=True)
+
     @cache
     def reader(page: str) -> Reader:
         shorter = [(long, short) for place, long, short in SHORTER if place in {"*", page}]
         folder = tmp_path_factory.mktemp(Path(page).stem)
-        return Reader(folder, tiny_bert, [*shorter, ("MODEL", str(tiny_bert))])
+        return Reader(folder, tiny_bert, [*shorter, ("MODEL", str(tiny_bert)), ("MASKED", str(masked))])
 
     with Server().running() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in {

@@ -13,6 +13,7 @@ from dal.config import plugins
 from dal.errors import ConfigError, SelectionError
 from dal.functional.checking import shown
 from dal.learners.probe_learner import ProbeLearner
+from dal.learners.text.masked_training import Adaptation
 from dal.llm.llm_learner import LLMLearner
 from dal.llm.local_models.local_client import LocalClient
 from dal.modules.adapting import LoRA
@@ -50,7 +51,7 @@ OWN = {
     for group in plugins.BASES
     for entry in metadata.entry_points(group=group)
     if entry.value.startswith("dal.")
-} | {each.__name__: each for each in (LoRA, LLMWeakLabels)}
+} | {each.__name__: each for each in (Adaptation, LoRA, LLMWeakLabels)}
 
 
 def numbers(kind: type) -> dict[str, tuple[type, bool]]:

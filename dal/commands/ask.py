@@ -94,6 +94,7 @@ def _ask(
     from dal.experiments.folder_config import may_change
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
+    experiment.check_rows(session.pool)  # before anything is written, and a person answers
     config = config_to_store(experiment)
     changed = write_config(options.folder, config, kind=ASKED, replaced=may_change(options.folder, config))
     if changed:

@@ -20,8 +20,9 @@ def cache(arguments: list[str]) -> int:
     """`dal cache`."""
     about = (
         "Shows what is cached on disk, the least recently used first: tokens, embeddings and token states of texts, "
-        "which are computed again when they are missing. The folder is that of the environment variable DAL_CACHE, "
-        "otherwise ~/.cache/dal. Replies of language models in it were paid for, and are never removed here."
+        "and encoders adapted to them. All of these are computed again when they are missing. The folder is that of "
+        "the environment variable DAL_CACHE, otherwise ~/.cache/dal. Replies of language models in it were paid for, "
+        "and are never removed here."
     )
     parser = Parser("dal cache", description=about, allow_abbrev=False)
     chosen = parser.add_mutually_exclusive_group()

@@ -1,7 +1,7 @@
 """Fine-tune Hugging Face sequence-classification models."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -11,16 +11,20 @@ import lightning
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import AutoConfig
 
 from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
 from dal.functional.class_shares import logit_adjustment
-from dal.learner import Monitor, Predictor, Prepared
+from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
 from dal.learners.inference import DEFAULT_SAMPLES, Precision
 from dal.learners.probe_learner import adjustment_strength
+from dal.learners.text.adapted_encoders import INSTEAD, REFUSED, AdaptedEncoders
 from dal.learners.text.embeddings import Embedder
+from dal.learners.text.masked_models import require_masked_head
+from dal.learners.text.masked_training import Adaptation
 from dal.learners.text.surprisal import Surprisal
 from dal.learners.text.token_states import StatesPrepared, TokenStates
 from dal.learners.text.tokenizers import load_tokenizer, locate, prepare_described_texts, prepare_texts
@@ -92,6 +96,9 @@ class TransformerLearner(NetworkLearner):
             and trains the upper layers on them: a fraction of the time, for some tasks less accurate. None to train
             all layers. See docs/cached_trunk.md.
         layers: number of upper layers to train with a cached trunk; None for 2.
+        adapt: masked-language-model training of the encoder on the texts of the pool, once before the first fit; every
+            fit starts from its weights, and `embeddings` and `surprisal` stay those of the model. None for none. See
+            docs/adapt.md.
     """
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -126,6 +133,7 @@ class TransformerLearner(NetworkLearner):
     device: str = "auto"
     trunk: Literal["cached"] | None = None
     layers: int | None = None
+    adapt: Adaptation | None = None
 
     provides = frozenset({"logits", "features", "embeddings", "surprisal", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings", "surprisal"})
@@ -165,16 +173,54 @@ class TransformerLearner(NetworkLearner):
             raise ConfigError(f"lora of TransformerLearner must be a LoRA or null, not {shown(self.lora)}")
         if self.freeze and self.lora is not None:
             raise ConfigError("freeze and lora exclude each other: LoRA keeps every pretrained weight as it is")
+        if self.adapt is not None and not isinstance(self.adapt, Adaptation):
+            raise ConfigError(f"adapt of TransformerLearner must be an Adaptation or null, not {shown(self.adapt)}")
 
     @property
     def reads_descriptions(self) -> bool:  # type: ignore[override]
         """Whether the head starts at the descriptions of the classes."""
         return self.head is not None
 
+    def check_rows(self, data: Any) -> None:
+        """Raise LearnerError if the encoder is to be adapted and its files have no masked-language-model head."""
+        if self.adapt is not None:
+            require_masked_head(self.model, refused=REFUSED, instead=INSTEAD)
+
     def prepare(self, data: Any) -> TextPrepared:
         """Tokenize the rows and the class descriptions, or read their tokens from the cache."""
+        self.check_rows(data)
         prepare = prepare_described_texts if self.reads_descriptions else prepare_texts
         return prepare(data, self.model, self.max_length)
+
+    def fit(
+        self,
+        data: Prepared,
+        rows: Tensor,
+        labels: Tensor,
+        *,
+        seed: int,
+        weights: Tensor | None = None,
+        validation: tuple[Prepared, Tensor] | None = None,
+        previous: Predictor | None = None,
+        monitor: Monitor = SILENT,
+    ) -> NetworkPredictor:
+        """Train on the labeled rows with a new Lightning trainer, from the adapted encoder if there is to be one."""
+        options: dict[str, Any] = {"weights": weights, "validation": validation, "previous": previous}
+        if self.adapt is None:
+            return super().fit(data, rows, labels, seed=seed, monitor=monitor, **options)
+        adapted = self._encoders.of(_texts(data), monitor)
+        started = replace(self, model=str(adapted.folder), adapt=None)
+        fitted = started.fit(data, rows, labels, seed=seed, monitor=monitor, **options)
+        predictor = self._predictor(fitted.module, fitted.layer)  # whose embeddings are those of the model itself
+        text = "; ".join(filter(None, (adapted.text, fitted.training_notes.get("text"))))
+        predictor.training_notes = {**fitted.training_notes, "adapted": adapted.notes, "text": text}
+        return predictor
+
+    @property
+    def _encoders(self) -> AdaptedEncoders:
+        """Adapted encoders in the cache."""
+        assert self.adapt is not None
+        return AdaptedEncoders(self.model, self.adapt, device_of(self.device))
 
     def _training_inputs(
         self, data: Prepared, rows: Tensor, validation: tuple[Prepared, Tensor] | None, monitor: Monitor
@@ -190,9 +236,15 @@ class TransformerLearner(NetworkLearner):
 
     @property
     def _states(self) -> TokenStates:
-        """Hidden states of a cached trunk."""
+        """Hidden states of a cached trunk, before a fit."""
         assert self.layers is not None
         return TokenStates(locate(self.model), self.layers, self.token_budget, device_of(self.device))
+
+    def _states_under(self, module: UpperLayers) -> TokenStates:
+        """Hidden states that the upper layers read: of the checkpoint to which they belong."""
+        where = locate(str(module.checkpoint))
+        upper = AutoConfig.from_pretrained(where).num_hidden_layers - module.lower
+        return TokenStates(where, upper, self.token_budget, device_of(self.device))
 
     @property
     def _pass_budget(self) -> int:
@@ -210,9 +262,14 @@ class TransformerLearner(NetworkLearner):
         if held != set(data.classes):
             raise LearnerError(f"{folder} was trained for other classes than {', '.join(data.classes)}")
         if isinstance(module, UpperLayers):
-            if module.lower_digest != self._states.digest:
-                raise LearnerError(f"{folder} was trained on the lower layers of another model than {self.model}")
-            module.checkpoint = self.model  # which may outlive the folder
+            own = module.checkpoint
+            adapted = None if self.adapt is None else self._encoders.find(_texts(data))
+            # The folder may be removed, and the lower layers of a model that was adapted may be in no other.
+            module.checkpoint = self.model if adapted is None else adapted.folder
+            if module.lower_digest != self._states_under(module).digest:
+                if self.adapt is None:
+                    raise LearnerError(f"{folder} was trained on the lower layers of another model than {self.model}")
+                module.checkpoint = own
         return self._loaded(folder, module, len(data.classes))
 
     def _start(
@@ -319,19 +376,28 @@ class TransformerLearner(NetworkLearner):
             precision=self.precision,
             token_budget=self.token_budget,
             layer=layer,
-            source=None if self.trunk is None else self._states.of,
+            source=self._states_under(module).of if isinstance(module, UpperLayers) else None,
             surprisal=Surprisal(self.model, self.max_length, self.precision, self.token_budget, device_of(self.device)),
         )
 
     def _embed(self, data: Prepared, rows: Tensor, monitor: Monitor) -> Tensor:
-        if not isinstance(data, TextPrepared):
-            raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
         embedder = Embedder(locate(self.model), self.precision, self.token_budget, device_of(self.device))
-        return embedder.embed(data, monitor).take(rows)
+        return embedder.embed(_texts(data), monitor).take(rows)
 
     def _write(self, module: ActiveModule, folder: Path) -> None:
         assert isinstance(module, TransformerClassifier)
         module.save(folder, load_tokenizer(self.model))
+
+
+def _texts(data: Prepared) -> TextPrepared:
+    """The rows, if this learner has prepared them.
+
+    Raises:
+        LearnerError: it has not.
+    """
+    if not isinstance(data, TextPrepared):
+        raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
+    return data
 
 
 def _classes(module: TransformerClassifier) -> dict[int, str]:

@@ -88,6 +88,7 @@ class UpperLayers(TransformerClassifier):
     model that cannot be split.
 
     Attributes:
+        lower: number of lower layers.
         lower_digest: digest of the removed weights, as that of `LowerLayers`.
         checkpoint: model from which `save` reads the lower layers again.
     """
@@ -97,7 +98,7 @@ class UpperLayers(TransformerClassifier):
     ) -> None:
         super().__init__(model, classes, **options)
         self.checkpoint = model
-        base, self._lower = self.trunk(), lower
+        base, self.lower = self.trunk(), lower
         layers, name = _layers(base)
         inside = f"{name}.layer."
         above = tuple(f"{inside}{index}." for index in range(lower, len(layers)))
@@ -117,7 +118,7 @@ class UpperLayers(TransformerClassifier):
         names = [config.id2label[index] for index in range(len(config.id2label))]
         whole, _ = load_classifier(self.checkpoint, names, multilabel=self.multilabel)
         whole.config.pad_token_id = config.pad_token_id
-        layers, count = _layers(whole.base_model)[0], self._lower + len(_layers(self.trunk())[0])
+        layers, count = _layers(whole.base_model)[0], self.lower + len(_layers(self.trunk())[0])
         while len(layers) < count:  # one that was added for the pooling
             layers.append(copy.deepcopy(layers[-1]))
             whole.config.num_hidden_layers += 1
@@ -125,7 +126,7 @@ class UpperLayers(TransformerClassifier):
         for key, value in self.model.state_dict().items():
             if key.startswith(self._layer_prefix):
                 index, _, rest = key.removeprefix(self._layer_prefix).partition(".")
-                key = f"{self._layer_prefix}{int(index) + self._lower}.{rest}"
+                key = f"{self._layer_prefix}{int(index) + self.lower}.{rest}"
             state[key] = value.cpu()
         unexpected = whole.load_state_dict(state, strict=False).unexpected_keys
         assert not unexpected, unexpected

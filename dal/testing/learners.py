@@ -432,6 +432,9 @@ def learner_report(
         labels: (N,) int64, or (N, C) bool when multi-label; `None` for the labels of the data.
         seed: seed of fits and passes.
         tolerance: largest allowed difference of outputs that should be equal, relative to the largest output.
+
+    Raises:
+        DalError: the learner refuses generated rows of both kinds for the same reason, such as its checkpoint.
     """
 
     def run(subject: str, made: Learner) -> Report:
@@ -445,15 +448,18 @@ def learner_report(
 
 
 def _fitting(learner: Learner) -> Any:
-    refusals = []
+    refusals, errors = [], []
     for kind in ("texts", "vectors"):
         rows = default_rows(kind)  # type: ignore[arg-type]
         try:
             learner.prepare(rows)
         except (DalError, TypeError, ValueError, AttributeError) as error:
             refusals.append(f"{kind}: {error_summary(error)}")
+            errors.append(error)
         else:
             return rows
+    if isinstance(errors[0], DalError) and str(errors[0]) == str(errors[1]):
+        raise errors[0]  # about the learner, not about the rows
     raise CheckFailure(
         "prepare accepts neither generated texts nor vectors: pass data, in dal check with --data "
         f"({'; '.join(refusals)})"

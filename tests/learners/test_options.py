@@ -57,6 +57,7 @@ REFUSED = {
         "device": NO_DEVICE,
         "trunk": ["frozen", True, 2],
         "layers": [2, *COUNT],
+        "adapt": [True, 500, {"steps": 3}],
     },
     ProbeLearner: {
         "model": NO_NAME,

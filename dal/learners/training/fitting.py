@@ -211,7 +211,7 @@ def fit_module(
             built.callbacks.append(best)  # type: ignore[attr-defined]
         module = make()  # within `own_randomness`, so that the seed determines new layers too
         monitor.started("fit", steps)
-        with _deterministic(where), _interruptible(), _explaining_memory(schedule):
+        with deterministic(where), _interruptible(), _explaining_memory(schedule):
             built.fit(module, batches, held_out)
         if best is not None:
             best.restore(module)
@@ -348,7 +348,7 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
+def deterministic(device: torch.device) -> Iterator[None]:
     """Context manager for deterministic kernels on a GPU, where available; CPU kernels are deterministic."""
     if device.type != "cuda":
         yield
