@@ -434,7 +434,7 @@ def learner_report(
         tolerance: largest allowed difference of outputs that should be equal, relative to the largest output.
 
     Raises:
-        DalError: the learner refuses generated rows of both kinds for the same reason, such as its checkpoint.
+        LearnerError: the model of the learner is refused, whatever the rows.
     """
 
     def run(subject: str, made: Learner) -> Report:
@@ -458,7 +458,7 @@ def _fitting(learner: Learner) -> Any:
             errors.append(error)
         else:
             return rows
-    if isinstance(errors[0], DalError) and str(errors[0]) == str(errors[1]):
+    if isinstance(errors[0], LearnerError) and str(errors[0]) == str(errors[1]):
         raise errors[0]  # about the learner, not about the rows
     raise CheckFailure(
         "prepare accepts neither generated texts nor vectors: pass data, in dal check with --data "

@@ -1,5 +1,6 @@
 """Encoders adapted to the texts of a pool, trained once and kept in the cache."""
 
+import contextlib
 import json
 import logging
 import time
@@ -165,7 +166,7 @@ class AdaptedEncoders:
 
     def _folder(self, texts: TextPrepared, digests: Digests) -> Path:
         key = blake2b(self._recipe_key(texts).encode() + digests.tobytes(), digest_size=16).hexdigest()
-        return adapted_folder(cache_folder(), key)
+        return adapted_folder(cache_folder(), key).absolute()
 
     def _read(self, folder: Path, digests: Digests) -> AdaptedEncoder | None:
         """The encoder in a folder; None if it is missing, unfinished or damaged."""
@@ -228,6 +229,16 @@ class AdaptedEncoders:
                 record.loss_before,
                 record.loss_after,
             )
+
+
+def shown_model(where: str) -> str:
+    """Name of a model for display: that of the adapted model if `where` is a folder of the cache."""
+    folder = Path(where).parent
+    if Path(where).name == _MODEL and folder.parent == adapted_folder(cache_folder(), "").absolute():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            facts = read_facts(folder)
+            return f"{facts['model']}, {facts['detail']}"
+    return where
 
 
 @cache  # once per process

@@ -15,6 +15,7 @@ from torch import Tensor
 from dal.errors import LearnerError
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import Collector, run_pass
+from dal.learners.text.adapted_encoders import shown_model
 from dal.learners.text.embeddings import fingerprint, refusing_encoder
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key, items_of
 from dal.learners.text.tokens import TextPrepared
@@ -105,7 +106,7 @@ class TokenStates:
         digest, width, _ = self._facts
         detail = f"below the upper {self._upper} layers"
         key = digest_key("states", digest, data.key)
-        store = RowStore("states", key, np.float16, ragged=True, model=self._model, detail=detail)
+        store = RowStore("states", key, np.float16, ragged=True, model=shown_model(self._model), detail=detail)
         index = rows.cpu().numpy()
         digests = data.digests[index]
         missing = index[store.missing(digests)]

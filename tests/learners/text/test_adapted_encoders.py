@@ -122,6 +122,14 @@ def test_a_loss_that_did_not_fall_is_reported(masked: Path, cache: Path, caplog:
 # -- once per project ------------------------------------------------------------------------------------------------
 
 
+def test_the_folder_of_a_relative_cache_is_absolute(
+    masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAL_CACHE", "here")
+    assert adapted(masked, TEXTS[:20]).folder.parents[2] == tmp_path / "here"
+
+
 def test_the_same_texts_are_trained_on_once(masked: Path, cache: Path, trainings: list[int]) -> None:
     first = adapted(masked, TEXTS)
     again = adapted(masked, [*TEXTS[::-1], *TEXTS[:5]])
