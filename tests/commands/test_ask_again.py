@@ -45,6 +45,14 @@ def refused(ended, *words: str) -> None:
     assert all(word in ended.err for word in words), ended.err
 
 
+def test_learner_that_cannot_read_the_rows_is_refused_before_anything_is_written(dal: Command) -> None:
+    ended = dal(*ASK, "--learner", "ProbeLearner", "--learner.model", "null")
+    refused(ended, "this learner reads numeric rows")
+    assert not Path("mine/config.yaml").exists()
+    assert not Path("todo.csv").exists()
+    assert dal(*ASK).code == 0
+
+
 def test_the_same_command_after_a_kill_asks_the_same_questions(dal: Command) -> None:
     assert dal(*ASK).code == 0
     first = Path("todo.csv").read_text()
