@@ -11,12 +11,10 @@ from transformers.pytorch_utils import Conv1D
 
 from dal.errors import ConfigError, LearnerError, require
 from dal.functional.checking import Options, shown
+from dal.modules.token_mean import TokenMean, encoder_layers, like_bert
 
 #: Factor of layer-normed features at which tanh is nearly linear.
 _LINEAR = 0.3
-
-#: Weight of the mean over the tokens against the residual connection. It stays within float16.
-_OUTWEIGHS = 8192.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,8 @@ def start_pooling(model: PreTrainedModel, last: str, new: frozenset[str], *, mea
 
     Many checkpoints lack a trained pooler: it is missing, or has the weights of an initialisation, which its biases of
     exactly 0 tell. Such a layer is a random projection, through which a head learns from few labels slowly and by luck;
-    it becomes the identity. If the encoder was trained for means, encoders like BERT also get a frozen last layer that
-    attends to all tokens alike, so that the token that is pooled is the layer norm of their mean.
+    it becomes the identity. If the encoder was trained for means, encoders like BERT also get `TokenMean` as their last
+    layer, so that the token that is pooled is the layer norm of the mean over all tokens.
 
     Args:
         model: sequence-classification model; one with a trained last layer is left as it is.
@@ -136,9 +134,9 @@ def start_pooling(model: PreTrainedModel, last: str, new: frozenset[str], *, mea
     if f"{last}.weight" not in new:
         return ""
     base, done = model.base_model, ""
-    layers: Any = getattr(getattr(base, "encoder", None), "layer", None)
+    layers = encoder_layers(model)
     repeated = {id(module) for layer in _layers(base) for module in layer.modules()}
-    means = means and layers is not None and _like_bert(layers)
+    means = means and layers is not None and like_bert(layers)
     for name, module in model.named_modules():
         square = isinstance(module, nn.Linear) and module.in_features == module.out_features
         if not square or name == last or id(module) in repeated:
@@ -150,33 +148,11 @@ def start_pooling(model: PreTrainedModel, last: str, new: frozenset[str], *, mea
                 if bias is not None:
                     bias.zero_()
             done = "identity"
-    if means and done:
-        layers.append(_mean_layer(layers[-1]))
+    if layers is not None and means and done:
+        layers.append(TokenMean(layers[-1]))
         model.config.num_hidden_layers += 1
         done = "mean"
     return done
-
-
-def _like_bert(layers: nn.ModuleList) -> bool:
-    """Whether the layers have the parts of BERT's, and no attention bias of their own."""
-    parts = ("attention.self.value", "attention.output.LayerNorm", "intermediate.dense", "output.LayerNorm")
-    names = {name for name, _ in layers[-1].named_modules()}
-    linear = {name for name, module in layers[-1].named_modules() if isinstance(module, nn.Linear)}
-    known = {f"attention.self.{each}" for each in ("query", "key", "value")}
-    known |= {"attention.output.dense", "intermediate.dense", "output.dense"}
-    return names.issuperset(parts) and linear == known
-
-
-@torch.no_grad()
-def _mean_layer(like: nn.Module) -> nn.Module:
-    """A frozen layer of BERT that maps each token to the layer norm of the mean over all tokens."""
-    layer: Any = copy.deepcopy(like)
-    for name, parameter in layer.named_parameters():
-        parameter.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
-        parameter.requires_grad = False
-    nn.init.eye_(layer.attention.self.value.weight)
-    nn.init.eye_(layer.attention.output.dense.weight).mul_(_OUTWEIGHS)
-    return layer  # type: ignore[no-any-return]
 
 
 def _layers(base: nn.Module) -> list[nn.Module]:

@@ -1,6 +1,5 @@
 """Classifier whose lower layers were run in advance: the split of an encoder, and the module of its upper layers."""
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 
 from dal.errors import LearnerError
 from dal.modules.loading import load_classifier
+from dal.modules.token_mean import is_mean_layer, mean_layer
 from dal.modules.transformer import TransformerClassifier
 
 #: Types of models whose layers follow each other without a connection to the embeddings.
@@ -43,10 +43,11 @@ class LowerLayers(nn.Module):
         super().__init__()
         base: Any = load_classifier(model)[0].base_model
         layers, name = _layers(base)
-        self.count = len(layers) - upper
+        own = len(layers) - is_mean_layer(layers[-1])  # one that takes the mean has nothing to train
+        self.count = own - upper
         if self.count < 1:
             raise LearnerError(
-                f"layers is {upper}, and the model has {len(layers)}: a cached trunk needs a lower layer that is not "
+                f"layers is {upper}, and the model has {own}: a cached trunk needs a lower layer that is not "
                 "trained; set fewer layers, or leave trunk out to train all"
             )
         base.get_submodule(name).layer = nn.ModuleList(list(layers)[: self.count])
@@ -119,8 +120,8 @@ class UpperLayers(TransformerClassifier):
         whole, _ = load_classifier(self.checkpoint, names, multilabel=self.multilabel)
         whole.config.pad_token_id = config.pad_token_id
         layers, count = _layers(whole.base_model)[0], self.lower + len(_layers(self.trunk())[0])
-        while len(layers) < count:  # one that was added for the pooling
-            layers.append(copy.deepcopy(layers[-1]))
+        if len(layers) < count:  # the last one was added for the pooling
+            layers.append(mean_layer(layers[-1]))
             whole.config.num_hidden_layers += 1
         state = {}
         for key, value in self.model.state_dict().items():

@@ -15,6 +15,7 @@ from dal.modules.active_module import DEFAULT_LEARNING_RATE, ActiveModule, Batch
 from dal.modules.adapting import LoRA, add_lora, freeze_lower, merged, start_pooling
 from dal.modules.dropout import seeded, training_flags
 from dal.modules.loading import load_classifier, pools_means
+from dal.modules.token_mean import mean_as_layer, take_means_directly
 from dal.store.atomic_files import replacing
 
 _NOT_FOR_THE_MODEL = frozenset({"labels", "weights"})
@@ -91,6 +92,7 @@ class TransformerClassifier(ActiveModule):
         self._pool = _pool_last
         self._accepted = frozenset(inspect.signature(loaded.forward).parameters) - _NOT_FOR_THE_MODEL
         self._last = ""
+        take_means_directly(loaded)
         self._look()
         self.new_head = f"{self._last}.weight" in new
         #: How untrained features were made those of the encoder: "mean", "identity" or "".
@@ -287,8 +289,8 @@ class TransformerClassifier(ActiveModule):
         """
         if tokenizer is not None and getattr(tokenizer, "pad_token_id", None) is not None:
             self.model.config.pad_token_id = tokenizer.pad_token_id  # transformers' decoders find the last token by it
-        with replacing(Path(folder)) as partial:
-            self._saved_model().save_pretrained(partial)
+        with replacing(Path(folder)) as partial, mean_as_layer(self._saved_model()) as saved:
+            saved.save_pretrained(partial)
             if tokenizer is not None:
                 tokenizer.save_pretrained(partial)
 

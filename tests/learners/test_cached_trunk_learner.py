@@ -130,6 +130,8 @@ def test_a_folder_with_other_lower_layers_is_refused(learner, rows, cache: Path,
 def test_head_starts_at_the_probe_of_stored_states_and_descriptions(
     learner, rows, cache: Path, computed: list[int], tmp_path: Path
 ):
+    from transformers import pipeline
+
     folder = Path(shutil.copytree(learner.model, tmp_path / "bert"))
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
@@ -142,6 +144,11 @@ def test_head_starts_at_the_probe_of_stored_states_and_descriptions(
     found = [each.outputs(data, torch.arange(60, 160)).logits for each in (predictor, again)]
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
     assert (found[0].argmax(1).cpu() == rows.labels[60:]).float().mean() > 0.8
+    theirs = pipeline("text-classification", str(tmp_path / "model"), device="cpu", top_k=None)(rows.texts()[60:68])
+    ours = again.outputs(data, torch.arange(60, 68), exact=True).probs
+    for answer, probs in zip(theirs, ours, strict=True):
+        expected = {each["label"]: each["score"] for each in answer}
+        torch.testing.assert_close(probs, torch.tensor([expected[name] for name in rows.classes]), atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{"mc_mode": "laplace"}, {"mc_mode": "full"}, {"warm_start": True}])
