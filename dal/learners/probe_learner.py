@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,16 +25,8 @@ from dal.learners.heads.described_head import (
     choose_strength,
     class_directions,
 )
-from dal.learners.heads.head_posteriors import (
-    Bootstrap,
-    DrawnBy,
-    Draws,
-    Posterior,
-    fit_heads,
-    fit_posterior,
-    posterior_of,
-    posterior_shapes,
-)
+from dal.learners.heads.head_posteriors import DrawnBy, Draws
+from dal.learners.heads.linear_head import LinearHead, fit_linear_head, head_shapes, shifted
 from dal.learners.inference import DEFAULT_SAMPLES, Collector, Precision
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
@@ -70,114 +62,6 @@ def adjustment_strength(objective: Objective | None) -> float:
     # The recall of one class at a precision depends on the order of the rows by p(class | x) alone, and no other order
     # has a higher recall where p is right: a shift of the other classes would change the order.
     return 0.0 if isinstance(objective, RecallOf) else _ADJUSTMENT[objective or DEFAULT]
-
-
-@dataclass(frozen=True, eq=False)
-class LinearHead:
-    """Linear classifier on standardised vectors, with a posterior over its weights.
-
-    features = (embeddings - mean) * scale, divided by their norm if `normalized`; logits = features @ weight.T + bias.
-    The posterior is over [weight | bias].
-
-    Shapes: mean and scale (D,), weight (C, D), bias (C,), normalized () bool; thresholds (C,), the logits above which
-    classes are assigned where a row may have several, or None for 0.
-    """
-
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor
-    posterior: Posterior
-    normalized: Tensor = field(default_factory=lambda: torch.tensor(False))
-    thresholds: Tensor | None = None
-
-    def features(self, embeddings: Tensor) -> Tensor:
-        """Standardise embeddings (N, D) for the linear layer."""
-        centred = (embeddings - self.mean) * self.scale
-        return F.normalize(centred, dim=-1) if bool(self.normalized) else centred
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Return logits (N, C) of features (N, D)."""
-        return F.linear(features, self.weight, self.bias)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name; those of the posterior as `posterior.NAME`."""
-        own = {name: value for name, value in vars(self).items() if name != "posterior" and value is not None}
-        return own | {f"posterior.{name}": value for name, value in vars(self.posterior).items()}
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> "LinearHead":
-        """Build a head from the tensors returned by `tensors`."""
-        own = {name: value for name, value in tensors.items() if "." not in name}
-        inner = {name.partition(".")[2]: value for name, value in tensors.items() if "." in name}
-        return cls(**own, posterior=posterior_of(inner))
-
-    def to(self, device: torch.device) -> "LinearHead":
-        """Return a copy of the head on another device."""
-        return LinearHead.of({name: value.to(device) for name, value in self.tensors().items()})
-
-
-def fit_linear_head(
-    embeddings: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    *,
-    mean: Tensor,
-    scale: Tensor,
-    l2: float,
-    multilabel: bool,
-    posterior: DrawnBy = "laplace",
-    samples: int = 0,
-    seed: int = 0,
-    normalized: bool = False,
-    prior_mean: Tensor | None = None,
-) -> LinearHead:
-    """Fit logistic regression with an L2 penalty (one-vs-rest when multi-label) by L-BFGS in float64.
-
-    Minimises sum_i w_i loss_i + l2/2 |[weight | bias] - [prior_mean | 0]|^2. The objective is strictly convex, so the
-    solution is unique.
-
-    Args:
-        embeddings: (L, D).
-        targets: (L, C) of zeros and ones.
-        weights: (L,), sample weights.
-        mean, scale: (D,), standardisation of the embeddings.
-        l2: strength of the penalty.
-        multilabel: whether rows may have several classes.
-        posterior: "laplace" or "bootstrap", see `ProbeLearner`.
-        samples, seed: number and seed of the resamples; used by "bootstrap" only.
-        normalized: whether standardised embeddings are divided by their norm.
-        prior_mean: (C, D), mean of the prior of the weights; None for zeros.
-    """
-    standardised = (embeddings - mean) * scale
-    standardised = F.normalize(standardised, dim=1) if normalized else standardised
-    features = F.pad(standardised.double(), (0, 1), value=1.0)  # (L, D + 1), the bias last
-    with_bias = None if prior_mean is None else F.pad(prior_mean.double(), (0, 1))
-    [solution] = fit_heads(features, targets, weights[None], penalty=l2, multilabel=multilabel, prior_mean=with_bias)
-    fitted = fit_posterior(
-        features,
-        features @ solution.T,
-        targets,
-        weights,
-        drawn_by=posterior,
-        precision=l2,
-        samples=samples,
-        seed=seed,
-        multilabel=multilabel,
-        start=solution,
-        prior_mean=with_bias,
-    )
-    # float32 suffices for predictions; float64 is for the fit, whose gradients become small differences.
-    weight, bias = solution[:, :-1].float().contiguous(), solution[:, -1].float().contiguous()
-    return LinearHead(mean, scale, weight, bias, fitted, torch.tensor(normalized))
-
-
-def shifted(head: LinearHead, shift: Tensor) -> LinearHead:
-    """The head with a shift (C,) of its logits, and of those of its samples, folded into the bias."""
-    posterior = head.posterior
-    if isinstance(posterior, Bootstrap):  # samples of a Laplace posterior are deviations from the trained layer
-        posterior = replace(posterior, bias=posterior.bias + shift)
-    return replace(head, bias=head.bias + shift, posterior=posterior)
 
 
 class ProbePredictor(Predictor):
@@ -267,15 +151,6 @@ class ProbePredictor(Predictor):
             facts = {"classes": list(self.classes), "multilabel": self.multilabel, "samples": self.samples}
             facts |= {"training_notes": dict(self.training_notes)} if self.training_notes else {}
             (target / "probe.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def _shapes(names: set[str]) -> dict[str, str]:
-    """The dimensions of the tensors of a head, by name."""
-    inner = {name.removeprefix("posterior.") for name in names if name.startswith("posterior.")}
-    own = {"mean": "D", "scale": "D", "weight": "C D", "bias": "C"}
-    optional = {"normalized": "", "thresholds": "C"}  # heads of version 0.1 have neither
-    own |= {name: dimensions for name, dimensions in optional.items() if name in names}
-    return own | {f"posterior.{name}": dimensions for name, dimensions in posterior_shapes(inner).items()}
 
 
 def check_encoder(recipe: Any) -> None:
@@ -537,7 +412,7 @@ class ProbeLearner(Learner):
         notes = facts.get("training_notes", {})
         if not isinstance(notes, dict):
             raise LearnerError(f"{folder}/probe.json is damaged: 'training_notes' is a {type(notes).__name__}")
-        return self._predictor(LinearHead.of(read_tensors(folder, "head.safetensors", _shapes, sizes)), data, notes)
+        return self._predictor(LinearHead.of(read_tensors(folder, "head.safetensors", head_shapes, sizes)), data, notes)
 
     def _predictor(
         self, head: LinearHead | None, data: Prepared, notes: Mapping[str, Any] = MappingProxyType({})

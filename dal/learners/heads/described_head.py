@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.learners.heads.head_posteriors import fit_heads
+from dal.learners.heads.head_posteriors import PrincipalAxes, fit_heads
 from dal.learners.heads.held_out import stratified_folds
 
 #: Strengths that are compared. They are the norm of the prior mean of a class's weights on features of norm 1; larger
@@ -133,6 +133,7 @@ def choose_strength(
     fold = stratified_folds(labels, count, seed)
     training = (fold != torch.arange(count)[:, None]) * weights  # (K, L), 0 for held-out rows
     mean = F.pad(directions.double(), (0, 1))  # (C, D + 1): the prior mean of the bias is 0
+    principal = PrincipalAxes.of(features)
     likelihoods, correct = {}, {}
     for strength in strengths:
         heads = fit_heads(
@@ -143,6 +144,7 @@ def choose_strength(
             multilabel=multilabel,
             prior_mean=strength * mean,
             tolerance=3e-3,
+            principal=principal,
         )
         logits = torch.empty_like(targets)
         for number, head in enumerate(heads):

@@ -1,6 +1,6 @@
 """Posteriors of a last linear layer, whose samples give `mc_logits` at the cost of a single model."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,6 +119,29 @@ class Bootstrap:
 Posterior = Laplace | Bootstrap
 
 
+class DeferredPosterior:
+    """Posterior that is fitted when it is first read: only samples and saving need one.
+
+    Args:
+        fit: function that returns the posterior; called at most once.
+    """
+
+    def __init__(self, fit: Callable[[], Posterior]) -> None:
+        self._fit: Callable[[], Posterior] | None = fit
+        self._fitted: Posterior | None = None
+
+    def read(self) -> Posterior:
+        """Return the posterior."""
+        if self._fitted is None:
+            assert self._fit is not None
+            self._fitted, self._fit = self._fit(), None  # without the function, whose rows are no longer needed
+        return self._fitted
+
+    def mapped(self, change: Callable[[Posterior], Posterior]) -> "DeferredPosterior":
+        """Return the posterior after a change, neither fitted before it is read nor twice."""
+        return DeferredPosterior(lambda: change(self.read()))
+
+
 def posterior_shapes(names: Collection[str]) -> dict[str, str]:
     """Return the dimensions of the fields of a posterior with these field names, for `read_tensors`."""
     if "deviation" in names:
@@ -195,6 +218,30 @@ def fit_posterior(
     return Bootstrap(beta[..., :-1].contiguous(), beta[..., -1].contiguous(), seen)
 
 
+@dataclass(frozen=True, eq=False)
+class PrincipalAxes:
+    """Principal axes of the rows of features (L, D + 1).
+
+    Attributes:
+        axes: (R, D + 1), orthonormal, with R = min(L, D + 1).
+        squares: (R,), squared singular values.
+    """
+
+    axes: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> "PrincipalAxes":
+        """Decompose features (L, D + 1), in float64."""
+        features = features.double()
+        # With an L2 penalty the solution lies in the span of the rows: few labels make it a problem of few dimensions.
+        if len(features) < features.shape[1]:
+            _, singular, axes = torch.linalg.svd(features, full_matrices=False)
+            return cls(axes, singular.square())
+        squares, axes = torch.linalg.eigh(features.T @ features)
+        return cls(axes.T, squares)
+
+
 def fit_heads(
     features: Tensor,
     targets: Tensor,
@@ -206,6 +253,7 @@ def fit_heads(
     start: Tensor | None = None,
     prior_mean: Tensor | None = None,
     tolerance: float = 1e-6,
+    principal: PrincipalAxes | None = None,
 ) -> Tensor:
     """Fit K penalised logistic regressions (K, C, D + 1) on the same rows with different weights, in float64.
 
@@ -227,15 +275,11 @@ def fit_heads(
         start: (C, D + 1), initial value; None for the prior mean.
         prior_mean: (C, D + 1), mean of the Gaussian prior that the penalty is; None for zeros.
         tolerance: largest gradient component at which the optimiser stops.
+        principal: principal axes of the features, for several fits on the same ones; None computes them.
     """
     features, targets, weights = features.double(), targets.double(), weights.double()
-    # With an L2 penalty the solution lies in the span of the rows: few labels make it a problem of few dimensions.
-    if len(features) < features.shape[1]:
-        _, singular, axes = torch.linalg.svd(features, full_matrices=False)  # axes (L, D + 1)
-        squares = singular.square()
-    else:
-        squares, axes = torch.linalg.eigh(features.T @ features)
-        axes = axes.T
+    principal = PrincipalAxes.of(features) if principal is None else principal
+    squares, axes = principal.squares, principal.axes
     mean_weight = weights.mean().clamp_min(1e-12)
     scales = (squares.clamp_min(0) * mean_weight / 4 + penalty).rsqrt()  # (R,)
     basis = scales[:, None] * axes  # (R, D + 1): layer = whitened @ basis

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from torch.nn import functional as F
 
 from dal.learners.heads.described_head import STRENGTHS, choose_strength, class_directions
-from dal.learners.heads.head_posteriors import fit_heads, fit_posterior
+from dal.learners.heads.head_posteriors import PrincipalAxes, fit_heads, fit_posterior
 
 
 def objective(beta: np.ndarray, features, targets, weights, mean, penalty: float, multilabel: bool) -> float:
@@ -106,6 +106,25 @@ def test_choice_is_that_of_folds_fitted_one_by_one() -> None:
             correct += int((logits.argmax(1) == targets[~inside].argmax(1)).sum())
         assert choice.log_likelihoods[strength] == pytest.approx(total / float(weights.sum()), abs=1e-3)
         assert choice.correct[strength] == correct
+
+
+@pytest.mark.parametrize("rows", [14, 30])
+def test_features_are_decomposed_once_for_all_strengths(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer and more rows than features; a choice without the shared decomposition is the same to the last bit."""
+    found, of = [], PrincipalAxes.of
+    monkeypatch.setattr(PrincipalAxes, "of", lambda features: found.append(of(features)) or found[-1])
+    arguments = task(rows, 2)
+    once = choose_strength(*arguments, penalty=0.1, multilabel=False)
+    assert len(found) == 1
+    assert found[0].axes.shape == (min(rows, 17), 17)
+
+    def apart(*arguments, principal, **options):
+        return fit_heads(*arguments, **options)
+
+    monkeypatch.setattr("dal.learners.heads.described_head.fit_heads", apart)
+    each = choose_strength(*arguments, penalty=0.1, multilabel=False)
+    assert len(found) == 2 + len(STRENGTHS)
+    assert (each.log_likelihoods, each.correct) == (once.log_likelihoods, once.correct)
 
 
 def test_more_confidence_alone_is_not_a_reason_for_descriptions() -> None:
