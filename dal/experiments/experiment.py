@@ -1,7 +1,7 @@
 """Experiments: a strategy against a baseline over several seeds, answered by an oracle, resumable at any time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from dal.experiments.experiment_checks import (
     check_settings,
     undescribed_codes,
     unmeasured_objective,
+    with_objective,
 )
 from dal.experiments.folder_config import FREE, MEASURED, check_config, describe_data, describe_given
 from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
@@ -139,8 +140,7 @@ class Experiment:
         object.__setattr__(self, "objective", as_objective(self.objective))
         object.__setattr__(self, "seeds", check_settings(self))
         if self.objective is not None:
-            if getattr(self.learner, "objective", self) is None:
-                object.__setattr__(self, "learner", replace(self.learner, objective=self.objective))  # type: ignore[type-var]
+            object.__setattr__(self, "learner", with_objective(self.learner, self.objective))
             object.__setattr__(self, "metric", self.metric or objective_name(self.objective))
 
     @property

@@ -11,7 +11,7 @@ from dal.data.class_descriptions import is_code
 from dal.errors import ConfigError, DataError, printable, shortened
 from dal.experiments.folder_config import MEASURED
 from dal.learner import Learner
-from dal.objective import RecallOf, check_objective
+from dal.objective import Objective, RecallOf, check_objective
 from dal.oracle import Oracle
 from dal.oracles.weak_labels import LLMWeakLabels
 from dal.session.checked_arguments import is_whole, loaded, require_kind
@@ -119,6 +119,19 @@ def check_labels_known(pool: Rows) -> None:
             f"{missing} of {len(pool)} rows of the pool have no label, so nobody can answer for them: give "
             "an oracle, or let a person answer with `dal ask` and `dal tell`"
         )
+
+
+def with_objective(learner: Learner, objective: Objective) -> Learner:
+    """Return the learner with an objective, as far as it and the learners inside it take one and have none."""
+    changed: dict[str, Any] = {}
+    fields: tuple[Any, ...] = dataclasses.fields(learner) if dataclasses.is_dataclass(learner) else ()
+    for field in fields:
+        value = getattr(learner, field.name)
+        if field.name == "objective" and value is None:
+            changed[field.name] = objective
+        elif isinstance(value, Learner):  # that of the members of a committee
+            changed[field.name] = with_objective(value, objective)
+    return dataclasses.replace(learner, **changed) if changed else learner  # type: ignore[type-var]
 
 
 def check_objectives(experiment: "Experiment", pool: Rows) -> None:

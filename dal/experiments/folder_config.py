@@ -20,7 +20,13 @@ MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_ho
 _FOLLOWING = ("TargetScore", "Plateau")
 
 #: Keys that may change in a folder of `dal ask`, whose answers do not depend on them; the stored values are replaced.
-DESCRIBING = ("data.descriptions", "data.description_template", "objective", "learner.init_args.objective")
+DESCRIBING = (
+    "data.descriptions",
+    "data.description_template",
+    "objective",
+    "learner.init_args.objective",
+    "learner.init_args.learner.init_args.objective",  # of the members of a committee
+)
 
 
 def describe_given(experiment: Any) -> dict[str, Any]:
@@ -32,9 +38,12 @@ def describe_given(experiment: Any) -> dict[str, Any]:
     if config["objective"] is None:
         config["stop"] = _with_metric(config["stop"], None, DEFAULT)  # as folders of version 0.1 have it
         return config
-    options = config["learner"].get("init_args", {})
-    if options.get("objective") == config["objective"]:
-        options["objective"] = None
+    learner = config["learner"]
+    while isinstance(learner, dict):  # and the learner of the members of a committee
+        options = learner.get("init_args", {})
+        if options.get("objective") == config["objective"]:
+            options["objective"] = None
+        learner = options.get("learner")
     if config["metric"] == objective_name(experiment.objective):
         config["metric"] = None
     return config

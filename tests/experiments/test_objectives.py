@@ -17,7 +17,9 @@ from dal.errors import ConfigError
 from dal.evaluation import metric
 from dal.experiments.experiment import Experiment
 from dal.experiments.folder_config import describe_given, may_change
+from dal.learners.committee_learner import CommitteeLearner
 from dal.learners.probe_learner import ProbeLearner
+from dal.learners.sklearn_committee import SklearnCommittee
 from dal.objective import RecallOf
 from dal.report.run_reading import read
 from dal.session import Session
@@ -204,10 +206,14 @@ def events(folder: str) -> list[Any]:
     return found
 
 
+@pytest.mark.parametrize("members", [None, 2], ids=["probe", "committee"])
 def test_another_objective_makes_a_new_model_of_a_folder_to_ask_from_and_touches_no_answer(
-    dal: Command, tiny_bert: Path
+    dal: Command, tiny_bert: Path, members: int | None
 ) -> None:
-    learner = ("--learner", f"{{ProbeLearner: {{model: {tiny_bert}, max_length: 16}}}}", "--strategy", "Margin")
+    given = f"{{ProbeLearner: {{model: {tiny_bert}, max_length: 16}}}}"
+    if members:
+        given = f"{{CommitteeLearner: {{learner: {given}, members: {members}, bootstrap: true}}}}"
+    learner = ("--learner", given, "--strategy", "Margin")
     start = ("ask", "mine", "--config", "ask.yaml", *learner)
     assert dal(*start, "-n", 8, "-o", "first.csv", "--objective", "balanced_accuracy").code == 0
     fill(Path("first.csv"), ["access", "billing", "billing", "billing", "feedback", "shipping", "billing", "billing"])
@@ -223,7 +229,9 @@ def test_another_objective_makes_a_new_model_of_a_folder_to_ask_from_and_touches
     assert dal("predict", "mine", texts).out != before
     config = Path("mine/config.yaml")  # by hand, too
     kept = yaml.safe_load(config.read_text())
-    assert (kept["learner"]["init_args"]["objective"], kept["metric"]) == (None, None)
+    options = kept["learner"]["init_args"]
+    options = options["learner"]["init_args"] if members else options
+    assert (options["objective"], kept["metric"]) == (None, None)
     config.write_text(yaml.safe_dump({**kept, "objective": "balanced_accuracy"}))
     assert dal("predict", "mine", texts).out == before
 
@@ -256,6 +264,21 @@ def test_python_takes_a_mapping() -> None:
     assert ProbeLearner(objective={"recall_of": "b", "precision": 0.5}).objective == RecallOf("b", 0.5)  # type: ignore[arg-type]
     lines = run.run().cells["Margin-seed0"]
     assert all(0 <= line["own_metrics"]["recall of b at precision 0.5"] <= 1 for line in lines)
+
+
+def test_members_of_a_committee_have_the_objective_unless_they_have_their_own() -> None:
+    def committee(objective: Any = None, **options: Any) -> CommitteeLearner:
+        return CommitteeLearner(ProbeLearner(model=None, objective=objective), members=2, bootstrap=True, **options)
+
+    run = small(learner=committee(), objective="macro_f1")
+    assert run.learner == committee("macro_f1")
+    assert describe_given(run)["learner"] == describe_given(small(learner=committee()))["learner"]
+    assert small(learner=committee("log_loss"), objective="macro_f1").learner == committee("log_loss")
+    assert small(learner=committee()).learner == committee()
+    alone = SklearnCommittee(model=None)  # its members take none
+    assert small(learner=alone, objective="macro_f1").learner == alone
+    within = CommitteeLearner(committee(), members=3)
+    assert small(learner=within, objective="macro_f1").learner == CommitteeLearner(committee("macro_f1"), members=3)
 
 
 @pytest.mark.parametrize(
