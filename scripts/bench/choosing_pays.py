@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dal.evaluation.metrics import evaluate
+from dal.learner import Predictor
 from dal.outputs import Outputs
 from dal.session.acquisition import select_rows
 from dal.session.distance_memory import SessionMemory
@@ -40,15 +41,23 @@ def unlabeled(task: Task, rows: Tensor) -> Tensor:
     return torch.ones(len(task.pool), dtype=torch.bool).index_fill_(0, rows, False).nonzero().flatten()
 
 
-def chosen(task: Task, learner: Any, rows: Tensor, strategy: Strategy, n: int, seed: int) -> Tensor:
-    """The labeled rows and n more."""
+def fitted(task: Task, learner: Any, rows: Tensor) -> Predictor:
+    order = rows.sort().values
+    predictor: Predictor = learner.fit(task.pool, order, task.labels[order], seed=0)
+    return predictor
+
+
+def chosen(
+    task: Task, learner: Any, predictor: Predictor, rows: Tensor, strategy: Strategy, n: int, seed: int
+) -> Tensor:
+    """The labeled rows and n more, by the model of the labeled ones."""
     order, rest = rows.sort().values, unlabeled(task, rows)
     state = RoundState(labels=len(rows), per_class=per_class(task, rows))
     selection, _, _ = select_rows(
         strategy.resolve(state),
         rest,
         n,
-        predictor=learner.fit(task.pool, order, task.labels[order], seed=0),
+        predictor=predictor,
         prepared=task.pool,
         labeled=order,
         labels=task.labels[order],
@@ -67,13 +76,12 @@ def kappa_of(task: Task, rows: Tensor) -> float:
     return agreement_without_a_fifth(query, per_class(task, rows))
 
 
-def scores_after(task: Task, learner: Any, rows: Tensor, strategy: Strategy, seed: int) -> Tensor:
+def scores_after(task: Task, learner: Any, predictor: Predictor, rows: Tensor, strategy: Strategy, seed: int) -> Tensor:
     """Accuracy and macro-F1, times 100, mean over the batches after the first."""
     found = []
     for _ in range(ROUNDS):
-        rows = chosen(task, learner, rows, strategy, AFTER, seed)
-        order = rows.sort().values
-        predictor = learner.fit(task.pool, order, task.labels[order], seed=0)
+        rows = chosen(task, learner, predictor, rows, strategy, AFTER, seed)
+        predictor = fitted(task, learner, rows)
         figures = evaluate(predictor.outputs(task.test, None, {"logits"}), task.test_labels)
         found.append([100 * float(figures[name] or 0) for name in ("accuracy", "macro_f1")])
     return torch.tensor(found[1:]).mean(0)
@@ -93,12 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         learner, leads, labels = learner_of(task, "Auto @ gated"), defaultdict(list), defaultdict(list)
         for seed in range(options.seeds):
             rows = torch.randperm(len(task.pool), generator=torch.Generator().manual_seed(seed))[:START]
+            predictor = fitted(task, learner, rows)
             for bar in sorted(options.kappas):
                 while kappa_of(task, rows) < bar and len(rows) < MOST:
-                    rows = chosen(task, learner, rows, CHOOSING, BATCH, seed)
+                    rows = chosen(task, learner, predictor, rows, CHOOSING, BATCH, seed)
+                    predictor = fitted(task, learner, rows)
                 if len(rows) >= MOST:
                     break
-                by_auto, by_chance = (scores_after(task, learner, rows, s, seed) for s in (CHOOSING, Random()))
+                by_auto, by_chance = (
+                    scores_after(task, learner, predictor, rows, s, seed) for s in (CHOOSING, Random())
+                )
                 leads[bar].append(by_auto - by_chance)
                 labels[bar].append(len(rows))
         for bar in sorted(leads):

@@ -18,14 +18,12 @@ from torch import Tensor
 
 from dal.errors import LearnerError
 from dal.evaluation.metrics import evaluate
-from dal.learners.heads.described_head import ZERO_SHOT_STRENGTH, ZeroShotHead, class_directions
-from dal.learners.probe_learner import ProbeLearner
 from dal.outputs import Outputs
 from dal.strategies import LikelyPerClass, MaxHerding, Random
 from dal.strategy import Query, Strategy, choose
 
 sys.path.insert(0, str(Path(__file__).parent))
-from strategies import Task, load_task, table
+from strategies import Task, learner_of, load_task, table
 
 #: Ways to choose the first labels: the strategy of the first row of each class, and that of all others.
 WAYS: dict[str, tuple[Strategy, Strategy]] = {
@@ -36,18 +34,20 @@ WAYS: dict[str, tuple[Strategy, Strategy]] = {
 }
 
 
-def zero_shot_head(task: Task, vectors: Tensor) -> ZeroShotHead:
-    """The head of a `ProbeLearner` that has no labels, from the embeddings of a text for each class."""
-    mean, _ = task.pool.moments
-    described = torch.nn.functional.normalize(vectors - mean, dim=1)
-    count = len(task.pool.classes)
-    directions = class_directions(described, torch.arange(count), count, multilabel=task.pool.multilabel)
-    return ZeroShotHead(mean, ZERO_SHOT_STRENGTH * directions)
+#: What `learner_of` makes probes of: with descriptions, and with the bare names of the classes in their place.
+DESCRIBED, NAMED = "probe @ gated", "probe @ gated-names"
+
+
+def zero_shot_logits(task: Task, system: str, rows: Any) -> Tensor:
+    """Logits (n, C) of prepared rows by a probe without labels."""
+    predictor = learner_of(task, system).untrained(task.pool)
+    found: Tensor = predictor.outputs(rows, names={"zero_shot_logits"}).zero_shot_logits
+    return found
 
 
 def first_rows(task: Task, way: str, labels: int, seed: int) -> Tensor:
     """The first rows of the pool to label, (labels,) int64."""
-    zero_shot = zero_shot_head(task, task.descriptions).logits(task.pool.inputs)
+    zero_shot = zero_shot_logits(task, DESCRIBED, task.pool)
     outputs = Outputs({"zero_shot_logits": zero_shot, "embeddings": task.pool.inputs}, multilabel=task.pool.multilabel)
     rows = torch.zeros(0, dtype=torch.int64)
     for strategy, until in zip(WAYS[way], (min(labels, len(task.pool.classes)), labels), strict=True):
@@ -68,8 +68,7 @@ def scores(task: Task, logits: Tensor) -> tuple[float, float]:
 
 def trained(task: Task, way: str, labels: int, seeds: int) -> str:
     """Mean scores of the seeds, and the mean number of classes among the labels."""
-    task.pool.described = task.descriptions, torch.arange(len(task.pool.classes))
-    learner, lines = ProbeLearner(model=None), []
+    learner, lines = learner_of(task, DESCRIBED), []
     for seed in range(seeds):
         rows = first_rows(task, way, labels, seed)
         given = task.labels[rows]
@@ -95,10 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for file in options.files:
         task, name = load_task(file), file.stem.rpartition("-")[0] or file.stem
         shown = []
-        for vectors in (task.descriptions, task.names):
-            shown.append(
-                "{:.0f} / {:.0f}".format(*scores(task, zero_shot_head(task, vectors).logits(task.test.inputs)))
-            )
+        for system in (DESCRIBED, NAMED):
+            shown.append("{:.0f} / {:.0f}".format(*scores(task, zero_shot_logits(task, system, task.test))))
         classes = str(len(task.pool.classes))
         without.append([name, classes, *shown])
         first.append([name, classes, *(trained(task, way, options.labels, options.seeds) for way in WAYS)])
