@@ -14,6 +14,9 @@ from dal.errors import DataError, did_you_mean, printable
 #: Descriptions as users give them: class -> text or texts, or the path of a file with a line for each text.
 Descriptions = Mapping[Any, str | Sequence[str]] | str | PathLike[str]
 
+#: What the texts of the classes are, for display: given by the user, or readable names, which stand for missing ones.
+DESCRIPTIONS, NAMES, BOTH = "class descriptions", "readable class names", "class descriptions and readable names"
+
 #: Template of the default texts: the readable name alone.
 NAME_ALONE = "{}"
 
@@ -106,6 +109,17 @@ def class_descriptions(
         texts or (() if is_code(name) else (template.replace("{}", readable(name)),))
         for name, texts in zip(classes, described_classes(classes, given or {}), strict=True)
     )
+
+
+def description_kind(given: Sequence[Sequence[str]], used: Sequence[Sequence[str]]) -> str:
+    """What the texts of the classes are: `DESCRIPTIONS`, `NAMES` or `BOTH`.
+
+    Args:
+        given: texts of each class that the user gave, C tuples.
+        used: result of `class_descriptions`, C tuples.
+    """
+    sources = {bool(own) for own, texts in zip(given, used, strict=True) if texts}
+    return BOTH if len(sources) == 2 else DESCRIPTIONS if True in sources else NAMES
 
 
 def described_classes(

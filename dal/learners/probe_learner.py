@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
@@ -328,7 +329,7 @@ class ProbeLearner(Learner):
             scale = torch.ones_like(scale)
             directions = self._directions(data, mean, monitor)
             if directions is not None:
-                prior_mean, notes = self._prior_mean(embeddings - mean, targets, weighted, directions, data.multilabel)
+                prior_mean, notes = self._prior_mean(embeddings - mean, targets, weighted, directions, data)
         head = fit_linear_head(
             embeddings,
             targets,
@@ -370,17 +371,24 @@ class ProbeLearner(Learner):
         return ZeroShotHead(mean, strength * directions)
 
     def _prior_mean(
-        self, centred: Tensor, targets: Tensor, weights: Tensor, directions: Tensor, multilabel: bool
+        self, centred: Tensor, targets: Tensor, weights: Tensor, directions: Tensor, data: Prepared
     ) -> tuple[Tensor, dict[str, Any]]:
         """Mean (C, D) of the prior of the weights, and a note about the choice of its strength."""
+        described_by = data.described_by if isinstance(data, TextPrepared | TensorPrepared) else DESCRIPTIONS
         if self.description_strength is not None:
-            strength, text = (
-                self.description_strength,
-                f"class descriptions or names at the given strength {self.description_strength:g}",
-            )
+            strength = self.description_strength
+            text = f"{described_by} at the given strength {strength:g}"
         else:
             features = F.pad(F.normalize(centred, dim=1), (0, 1), value=1.0)
-            choice = choose_strength(features, targets, weights, directions, penalty=self.l2, multilabel=multilabel)
+            choice = choose_strength(
+                features,
+                targets,
+                weights,
+                directions,
+                penalty=self.l2,
+                multilabel=data.multilabel,
+                described_by=described_by,
+            )
             strength, text = choice.strength, choice.text
         return strength * directions, {"description_strength": strength, "text": text}
 

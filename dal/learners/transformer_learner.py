@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig
 
 from dal.config.moved import accepts_old_options
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name, shown
 from dal.functional.class_shares import logit_adjustment
@@ -307,13 +308,17 @@ class TransformerLearner(NetworkLearner):
         if module.started_pooling != "mean":
             return {"text": "head started at random: the untrained features of this model are not its embeddings"}
         targets = checked_labels(labels, data.classes, data.multilabel)
+        described, described_by = None, DESCRIPTIONS
+        if isinstance(data, TextPrepared | StatesPrepared):
+            described, described_by = data.described, data.described_by
         return start_head(
             module.to(device_of(self.device)),
             data,
             rows,
             targets,
             row_weights(targets, weights, self.class_weights, data.multilabel),
-            data.described if isinstance(data, TextPrepared | StatesPrepared) else None,
+            described,
+            described_by=described_by,
             token_budget=self.token_budget,
             monitor=monitor,
         )

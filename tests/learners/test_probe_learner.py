@@ -218,8 +218,24 @@ def test_descriptions_are_the_mean_of_the_prior_with_the_given_strength(tiny_ber
     torch.testing.assert_close(predictor.head.weight, 7.0 * directions, atol=1e-4, rtol=1e-4)
     assert predictor.training_notes == {
         "description_strength": 7.0,
-        "text": "class descriptions or names at the given strength 7",
+        "text": "class descriptions at the given strength 7",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "readable class names"),
+        ({"access": "logins"}, "class descriptions and readable names"),
+        (TOPICS, "class descriptions"),
+    ],
+)
+def test_note_says_what_the_descriptions_are(tiny_bert, tickets, given, said):
+    chosen, fixed = (ProbeLearner(str(tiny_bert), description_strength=strength) for strength in (None, 5.0))
+    rows = described(*tickets, descriptions=given)
+    text = predicted(chosen, rows)[0].training_notes["text"]
+    assert text.startswith((f"{said} at strength ", f"{said} not used (held-out"))
+    assert predicted(fixed, rows)[0].training_notes["text"] == f"{said} at the given strength 5"
 
 
 def test_features_of_the_adjusted_head_have_norm_1(tiny_bert, tickets):

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.learners.heads.head_posteriors import PrincipalAxes, fit_heads
 from dal.learners.heads.held_out import stratified_folds
 
@@ -46,11 +47,13 @@ class StrengthChoice:
         strength: the chosen strength; 0 ignores the descriptions.
         log_likelihoods: mean held-out log-likelihood of a label, in nats, by strength.
         correct: number of held-out labels that were predicted, by strength.
+        described_by: what the directions were made of, for `text`.
     """
 
     strength: float
     log_likelihoods: dict[float, float]
     correct: dict[float, int]
+    described_by: str = DESCRIPTIONS
 
     @property
     def text(self) -> str:
@@ -58,10 +61,9 @@ class StrengthChoice:
         without, figure = self.log_likelihoods[0.0], "held-out log-likelihood of a label"
         if self.strength:
             best = self.log_likelihoods[self.strength]
-            what = f"class descriptions or names at strength {self.strength:g}"
-            return f"{what} ({figure}: {best:.2f} instead of {without:.2f})"
+            return f"{self.described_by} at strength {self.strength:g} ({figure}: {best:.2f} instead of {without:.2f})"
         best = max((value for strength, value in self.log_likelihoods.items() if strength), default=without)
-        return f"class descriptions or names not used ({figure}: {best:.2f} with them, {without:.2f} without)"
+        return f"{self.described_by} not used ({figure}: {best:.2f} with them, {without:.2f} without)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,7 @@ def choose_strength(
     multilabel: bool,
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
+    described_by: str = DESCRIPTIONS,
 ) -> StrengthChoice:
     """Choose the strength with the highest held-out likelihood of the labels, by cross-validation.
 
@@ -126,6 +129,7 @@ def choose_strength(
         multilabel: whether rows may have several classes.
         strengths: strengths to compare, 0 among them.
         seed: seed of the folds.
+        described_by: what the directions were made of, for the text of the choice.
     """
     features, targets, weights = features.double(), targets.double(), weights.double()
     labels = targets.bool() if multilabel else targets.argmax(1)
@@ -158,4 +162,4 @@ def choose_strength(
         likelihoods[strength] = float((weights * each).sum() / weights.sum())
         correct[strength] = round(float(right.sum()))
     allowed = [s for s in strengths if not s or multilabel or correct[s] >= correct[0.0]]
-    return StrengthChoice(max(allowed, key=lambda s: likelihoods[s]), likelihoods, correct)
+    return StrengthChoice(max(allowed, key=lambda s: likelihoods[s]), likelihoods, correct, described_by)

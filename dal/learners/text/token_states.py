@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import LearnerError
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import Collector, run_pass
@@ -42,6 +43,8 @@ class StatesPrepared(Prepared):
 
     #: States of the class descriptions, and the class of each, (M,) int64; None where no fit reads them.
     described: "tuple[StatesPrepared, Tensor] | None" = None
+    #: What these are, for display.
+    described_by = DESCRIPTIONS
 
     def __init__(self, texts: TextPrepared, values: NDArray[np.float16], starts: Rows) -> None:
         self.classes, self.multilabel, self.lengths = texts.classes, texts.multilabel, texts.lengths
@@ -118,6 +121,7 @@ class TokenStates:
         states = StatesPrepared(data, stored.values, starts)
         if described and data.described is not None:
             texts, classes = data.described
+            states.described_by = data.described_by
             states.described = self.of(texts, torch.arange(len(texts)), monitor), classes
         return states
 

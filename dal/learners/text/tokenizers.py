@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from dal.data import Rows
+from dal.data.class_descriptions import description_kind
 from dal.errors import LearnerError, one_line
 from dal.learners.text.tokens import TextPrepared, tokenize
 
@@ -54,6 +55,7 @@ def prepare_described_texts(rows: Any, model: str, max_length: int) -> TextPrepa
         descriptions = Rows.from_inputs([text for text, _ in texts], classes=rows.classes)
         tokens = prepare_texts(descriptions, model, max_length)
         prepared.described = tokens, torch.tensor([code for _, code in texts])
+        prepared.described_by = description_kind(rows.described, rows.descriptions)
     return prepared
 
 

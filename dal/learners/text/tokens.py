@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.data.columns import TextColumn, TextPairs, wide_digests
 from dal.errors import DataError
 from dal.learner import Prepared
@@ -41,6 +42,8 @@ class TextPrepared(Prepared):
 
     #: Tokenized class descriptions, and the class of each, (M,) int64; None where the learner does not read them.
     described: "tuple[TextPrepared, Tensor] | None" = None
+    #: What these are, for display.
+    described_by = DESCRIPTIONS
 
     def __init__(
         self,

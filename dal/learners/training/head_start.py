@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.heads.described_head import choose_strength, class_directions
 from dal.learners.heads.head_posteriors import Bootstrap, fit_heads
@@ -36,6 +37,7 @@ def start_head(
     weights: Tensor,
     described: tuple[Prepared, Tensor] | None,
     *,
+    described_by: str = DESCRIPTIONS,
     token_budget: int,
     sharpness: float = SHARPNESS,
     monitor: Monitor = SILENT,
@@ -49,6 +51,7 @@ def start_head(
         targets: (L, C) of zeros and ones.
         weights: (L,), weight of each labeled row.
         described: prepared class descriptions, and the class of each, (M,) int64; None for none.
+        described_by: what these are, for the note.
         token_budget: tokens per batch of the pass.
         sharpness: factor of the logits of the regression.
         monitor: receives the progress of the pass.
@@ -71,7 +74,13 @@ def start_head(
         vectors = F.normalize(features_of(texts, None) - mean, dim=1)
         directions = class_directions(vectors, classes, targets.shape[1], multilabel=data.multilabel)
         choice = choose_strength(
-            standardised, targets, weights, directions, penalty=_PENALTY, multilabel=data.multilabel
+            standardised,
+            targets,
+            weights,
+            directions,
+            penalty=_PENALTY,
+            multilabel=data.multilabel,
+            described_by=described_by,
         )
         prior_mean, strength = choice.strength * F.pad(directions, (0, 1)), choice.strength
         text = f"{text}; {choice.text}"

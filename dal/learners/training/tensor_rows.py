@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import DataError
 from dal.functional.blocks import blocks
 from dal.learner import Prepared
@@ -25,6 +26,8 @@ class TensorPrepared(Prepared):
     #: Embeddings (M, D) of class descriptions, and the class of each, (M,) int64; None for rows that are no embeddings
     #: of texts.
     described: tuple[Tensor, Tensor] | None = None
+    #: What these are, for display.
+    described_by = DESCRIPTIONS
 
     def __init__(
         self, inputs: Tensor, classes: Sequence[str], multilabel: bool = False, index: Tensor | None = None
