@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from dal.errors import LearnerError
 from dal.modules.loading import load_classifier
-from dal.modules.token_mean import is_mean_layer, mean_layer
+from dal.modules.token_mean import mean_layer
 from dal.modules.transformer import TransformerClassifier
 
 #: Types of models whose layers follow each other without a connection to the embeddings.
@@ -43,11 +43,10 @@ class LowerLayers(nn.Module):
         super().__init__()
         base: Any = load_classifier(model)[0].base_model
         layers, name = _layers(base)
-        own = len(layers) - is_mean_layer(layers[-1])  # one that takes the mean has nothing to train
-        self.count = own - upper
+        self.count = len(layers) - upper
         if self.count < 1:
             raise LearnerError(
-                f"layers is {upper}, and the model has {own}: a cached trunk needs a lower layer that is not "
+                f"layers is {upper}, and the model has {len(layers)}: a cached trunk needs a lower layer that is not "
                 "trained; set fewer layers, or leave trunk out to train all"
             )
         base.get_submodule(name).layer = nn.ModuleList(list(layers)[: self.count])

@@ -125,4 +125,3 @@ def test_layer_that_takes_the_mean_has_nothing_to_train_and_is_saved(tmp_path: P
         torch.testing.assert_close(saved(batch), above(read), atol=1e-4, rtol=1e-3)
     assert saved.model.config.num_hidden_layers == 4
     assert UpperLayers(tmp_path / "saved", lower=2).lower_digest == LowerLayers(tmp_path / "model", 1).digest
-    assert LowerLayers(tmp_path / "saved", 1).count == 2  # upper layers are counted without that of the mean
