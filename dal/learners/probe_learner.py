@@ -1,4 +1,4 @@
-"""Linear classifier on frozen embeddings, fitted in under a second, with a posterior over its weights."""
+"""Linear classifier on frozen embeddings, fitted in about a second, with a posterior over its weights."""
 
 import copy
 import json
@@ -27,7 +27,8 @@ from dal.learners.heads.described_head import (
     class_directions,
 )
 from dal.learners.heads.head_posteriors import DrawnBy, Draws
-from dal.learners.heads.linear_head import LinearHead, fit_linear_head, head_shapes, shifted
+from dal.learners.heads.linear_head import LinearHead, fit_linear_head, head_shapes, moved, shifted
+from dal.learners.heads.self_training import SAMPLE, HeadFit, self_train
 from dal.learners.inference import DEFAULT_SAMPLES, Collector, Precision
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
@@ -53,16 +54,26 @@ _ADJUSTMENT: Mapping[ObjectiveWord, float] = {
     "log_loss": 0.0,
 }
 
+#: The same for a head of labels and pseudo-labels, which have part of it already (docs/self_training.md).
+_SELF_TRAINED_ADJUSTMENT: Mapping[ObjectiveWord, float] = {
+    "accuracy": 0.25,
+    "micro_f1": 0.25,
+    "macro_f1": 0.375,
+    "balanced_accuracy": 0.75,
+    "log_loss": 0.0,
+}
+
 #: Outputs of a probe before and after fitting.
 _EMBEDDINGS = frozenset({"embeddings"})
 _TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
 
 
-def adjustment_strength(objective: Objective | None) -> float:
+def adjustment_strength(objective: Objective | None, *, self_trained: bool = False) -> float:
     """Strength of the logit adjustment for an objective, where a row has one class; None is the accuracy."""
     # The recall of one class at a precision depends on the order of the rows by p(class | x) alone, and no other order
     # has a higher recall where p is right: a shift of the other classes would change the order.
-    return 0.0 if isinstance(objective, RecallOf) else _ADJUSTMENT[objective or DEFAULT]
+    strengths = _SELF_TRAINED_ADJUSTMENT if self_trained else _ADJUSTMENT
+    return 0.0 if isinstance(objective, RecallOf) else strengths[objective or DEFAULT]
 
 
 class ProbePredictor(Predictor):
@@ -227,8 +238,9 @@ class ProbeLearner(Learner):
     the prior of the weights, with the strength that predicts held-out labels best, or none; and the shares of the
     classes among the labels are adjusted as the objective wants it: partly taken out of the decisions (single-label),
     folded into the bias; or reached by thresholds for each class (multi-label), which leave the probabilities as they
-    were fitted. Without any labels, `zero_shot_logits` are those of this head at strength 10, or
-    `description_strength`.
+    were fitted. Where a row has one class, the head is then fitted once more, to the labels and to its own predictions
+    for rows of the pool (self-training). Without any labels, `zero_shot_logits` are those of this head at strength 10,
+    or `description_strength`.
 
     Args:
         model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
@@ -238,6 +250,8 @@ class ProbeLearner(Learner):
         description_strength: strength of the class descriptions, 0 for none; None chooses it by cross-validation.
         objective: score that the decisions aim at: a word such as macro_f1, or the keys recall_of and precision; None
             for the accuracy.
+        self_training: whether the head "adjusted" also learns from its predictions for the pool: "auto" unless
+            cross-validation, from 20 labels on, speaks against it; "always"; None never.
         class_weights: "balanced" gives every class the same total weight; None weights rows equally.
         samples: number K of posterior samples.
         posterior: "laplace" draws from a Gaussian around the weights, in closed form; "bootstrap" fits K heads on
@@ -253,6 +267,7 @@ class ProbeLearner(Learner):
     head: Literal["adjusted"] | None = "adjusted"
     description_strength: float | None = None
     objective: Objective | None = None
+    self_training: Literal["auto", "always"] | None = "auto"
     class_weights: Literal["balanced"] | None = None
     samples: int = DEFAULT_SAMPLES
     posterior: DrawnBy = "laplace"
@@ -261,7 +276,7 @@ class ProbeLearner(Learner):
     device: str = "auto"
 
     advice = "Seconds per round on a CPU; good embeddings decide how far it gets."
-    earlier_values = MappingProxyType({"head": None})
+    earlier_values = MappingProxyType({"head": None, "self_training": None})
 
     def __post_init__(self) -> None:
         check_encoder(self)
@@ -271,6 +286,7 @@ class ProbeLearner(Learner):
         options.one_of("posterior", get_args(DrawnBy))
         options.one_of("head", ("adjusted", None))
         options.number("description_strength", least=0, optional=True)
+        options.one_of("self_training", ("auto", "always", None))
         object.__setattr__(self, "objective", as_objective(self.objective))
 
     @property
@@ -344,8 +360,16 @@ class ProbeLearner(Learner):
             normalized=adjusted,
             prior_mean=prior_mean,
         )
-        if adjusted and self.objective != "log_loss":
+        if not adjusted:
+            return self._predictor(head, data, notes)
+        layer = None
+        if not data.multilabel and self.self_training is not None:
+            layer, text = self._self_trained(head, embeddings, targets, weighted, vectors, rows, prior_mean)
+            notes |= {"self_training": layer is not None, "text": "; ".join(filter(None, (notes.get("text"), text)))}
+        if layer is None:
             head = self._decided(head, targets, weighted, vectors, data.multilabel)
+        else:  # the posterior stays that of the labels: pseudo-labels are no evidence
+            head = moved(head, layer[:, :-1].float().contiguous(), layer[:, -1].float().contiguous())
         return self._predictor(head, data, notes)
 
     def _directions(self, data: Prepared, mean: Tensor, monitor: Monitor) -> Tensor | None:
@@ -392,10 +416,39 @@ class ProbeLearner(Learner):
             strength, text = choice.strength, choice.text
         return strength * directions, {"description_strength": strength, "text": text}
 
+    def _self_trained(
+        self,
+        head: LinearHead,
+        embeddings: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        vectors: TensorPrepared,
+        rows: Tensor,
+        prior_mean: Tensor | None,
+    ) -> tuple[Tensor | None, str]:
+        """Layer (C, D + 1) after self-training, or None, and a note that says why."""
+        spread = torch.linspace(0, len(vectors) - 1, min(len(vectors), 2 * SAMPLE)).long()
+        others = spread[~torch.isin(spread, rows.cpu())]
+        features, pool = (
+            F.pad(head.features(part).double(), (0, 1), value=1.0)
+            for part in (embeddings, vectors.take(others).float())
+        )
+        fit = HeadFit(
+            self.l2,
+            None if prior_mean is None else F.pad(prior_mean.double(), (0, 1)),
+            adjustment_strength(self.objective),
+            adjustment_strength(self.objective, self_trained=True),
+        )
+        teacher = torch.cat([head.weight, head.bias[:, None]], 1)
+        trained = self_train(features, targets, weights, teacher, pool, fit, always=self.self_training == "always")
+        return trained.layer, trained.text
+
     def _decided(
         self, head: LinearHead, targets: Tensor, weights: Tensor, vectors: TensorPrepared, multilabel: bool
     ) -> LinearHead:
         """The head with the decisions that the objective wants: shifted logits, or thresholds if multi-label."""
+        if self.objective == "log_loss":
+            return head
         counts = (weights[:, None] * targets).sum(0)
         if not multilabel:
             return shifted(head, logit_adjustment(counts, adjustment_strength(self.objective)))

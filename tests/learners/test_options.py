@@ -65,6 +65,7 @@ REFUSED = {
         "l2": POSITIVE,
         "head": ["plain", True],
         "description_strength": [-1.0, *NO_NUMBER],
+        "self_training": ["yes", True, 1],
         "objective": ["f1", 1],
         "class_weights": ["even", True],
         "samples": [1, *COUNT],

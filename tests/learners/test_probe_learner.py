@@ -208,7 +208,7 @@ def predicted(learner, rows, labeled=24):
 
 def test_descriptions_are_the_mean_of_the_prior_with_the_given_strength(tiny_bert, tickets):
     """With an overwhelming penalty the weights are the strength times the directions of the descriptions."""
-    learner = ProbeLearner(str(tiny_bert), description_strength=7.0, l2=1e9, objective="log_loss")
+    learner = ProbeLearner(str(tiny_bert), description_strength=7.0, l2=1e9, self_training=None, objective="log_loss")
     rows = described(*tickets)
     predictor, prepared = predicted(learner, rows)
     texts = learner.prepare(Rows.from_inputs([*TOPICS.values()], classes=list(TOPICS)))
@@ -318,7 +318,7 @@ def test_classes_with_codes_for_names_are_trained_without_descriptions(tiny_bert
     rows = Rows.from_inputs(texts, [codes[label] for label in labels], classes=list(codes.values()))
     predictor, prepared = predicted(ProbeLearner(str(tiny_bert)), rows)
     assert prepared.described is None
-    assert not predictor.training_notes
+    assert "description_strength" not in predictor.training_notes
 
 
 # -- without labels ------------------------------------------------------------------------------------------------

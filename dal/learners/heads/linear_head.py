@@ -133,15 +133,21 @@ def fit_linear_head(
     return LinearHead(mean, scale, weight, bias, deferred, torch.tensor(normalized))
 
 
-def shifted(head: LinearHead, shift: Tensor) -> LinearHead:
-    """The head with a shift (C,) of its logits, and of those of its samples, folded into the bias."""
+def moved(head: LinearHead, weight: Tensor, bias: Tensor) -> LinearHead:
+    """The head with another layer, weight (C, D) and bias (C,), and the same deviations of its samples from it."""
 
-    def moved(posterior: Posterior) -> Posterior:
+    def with_layer(posterior: Posterior) -> Posterior:
         if isinstance(posterior, Bootstrap):
-            return replace(posterior, bias=posterior.bias + shift)
+            by_weight, by_bias = weight - head.weight, bias - head.bias
+            return replace(posterior, weight=posterior.weight + by_weight, bias=posterior.bias + by_bias)
         return posterior  # samples of a Laplace posterior are deviations from the trained layer
 
-    return replace(head, bias=head.bias + shift, deferred=head.deferred.mapped(moved))
+    return replace(head, weight=weight, bias=bias, deferred=head.deferred.mapped(with_layer))
+
+
+def shifted(head: LinearHead, shift: Tensor) -> LinearHead:
+    """The head with a shift (C,) of its logits, and of those of its samples, folded into the bias."""
+    return moved(head, head.weight, head.bias + shift)
 
 
 def head_shapes(names: set[str]) -> dict[str, str]:
