@@ -16,6 +16,7 @@ from dal.commands.autolabel import autolabel
 from dal.commands.cache import cache
 from dal.commands.check import check
 from dal.commands.compare import compare
+from dal.commands.encoders import encoders
 from dal.commands.error_lines import describe_failure
 from dal.commands.estimate import estimate
 from dal.commands.list import listing
@@ -43,6 +44,7 @@ Deep active learning for text classification: label the texts that improve the m
   dal autolabel FOLDER --max-error 0.05   label the remaining texts automatically, with an error guarantee
   dal estimate FOLDER -n 100 -o check.csv draw texts to estimate the model's accuracy without a test set
   dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
+  dal encoders FOLDER                     can the encoder tell the classes apart, and would another one do better?
   dal report FOLDER...                    write report.html of runs again, even while they are running
   dal list [strategies|learners|oracles|stopping|candidates|clients|metrics]
                                           list the installed parts
@@ -65,6 +67,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "autolabel": autolabel,
     "estimate": estimate,
     "predict": predict,
+    "encoders": encoders,
     "report": report,
     "list": listing,
     "check": check,

@@ -50,6 +50,8 @@ LIGHT = [
     ["estimate", "--help"],
     ["predict", "--help"],
     ["predict", "mine", "missing.csv"],
+    ["encoders", "--help"],
+    ["encoders", "mine", "--top", "3"],
     ["autolabel", "runs", "--max-error", "5"],
     ["list"],
     ["list", "learners"],
@@ -83,7 +85,7 @@ def test_help_names_every_command(arguments: list[str], dal: Command) -> None:
     assert ended.code == 0
     assert all(
         f"dal {name}" in ended.out
-        for name in ("run", "ask", "tell", "autolabel", "estimate", "predict", "report", "list", "check", "cache")
+        for name in ("run", "ask", "tell", "autolabel", "estimate", "predict", "encoders", "report", "list", "cache")
     )
 
 
@@ -92,7 +94,9 @@ def test_help_of_run_explains_every_key(dal: Command) -> None:
     assert all(f"--{key} " in shown for key in ("data.path", "data.classes", "learner", "strategy", "seeds", "folder"))
 
 
-@pytest.mark.parametrize("command", ["tell", "autolabel", "estimate", "predict", "report", "list", "check", "cache"])
+@pytest.mark.parametrize(
+    "command", ["tell", "autolabel", "estimate", "predict", "encoders", "report", "list", "check", "cache"]
+)
 def test_every_command_has_help(command: str, dal: Command) -> None:
     ended = dal(command, "--help")
     assert ended.code == 0

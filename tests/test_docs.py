@@ -28,6 +28,7 @@ NOT_RUN = {
     ("docs/cache.md", "DAL_CACHE sets another folder"): "the folder of a test is set by DAL_CACHE",
     ("docs/compare.md", "--cluster auto"): "needs a Ray cluster",
     ("docs/design.md", "labels --> Learner.fit"): "a drawing",
+    ("docs/encoders.md", "predicted  95 % interval"): "which encoders are installed differs",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",
 }
 
@@ -58,6 +59,8 @@ SHORTER = [
     ("docs/compare.md", "seeds=[0, 1, 2, 3, 4]", "seeds=[0], start=12, batch=4, rounds=1"),
     ("docs/compare.md", "jobs=2", "jobs=1"),
     ("docs/compare.md", "  - MLFlowLogger: {experiment_name: tickets}\n", ""),
+    ("docs/encoders.md", "dal encoders runs/tickets\n", "dal encoders runs/tickets --model MODEL\n"),
+    ("docs/encoders.md", "model.compare_encoders()", "model.compare_encoders(['MODEL'])"),
     ("docs/llm_annotators.md", "dal audit runs/tickets", "dal audit runs/routed"),
     ("docs/llm_annotators.md", "cancellation:", "billing:"),
     ("docs/llm_annotators.md", "by person", "by simulated"),
@@ -184,6 +187,9 @@ seeds: [0]
 ''')
 dal("run routed.yaml")
 """
+COMPARED = """
+dal("run tickets.yaml --start 40")
+"""
 ASKED = """
 reader.write_table("tickets.csv", ("body", "topic"), labeled=0.7)
 dal("ask runs/asked --config tickets.yaml -n 10 -o todo.csv")
@@ -215,6 +221,8 @@ EXTRAS = [
     Extra("docs/automation.md", "dal autolabel", TRAINED),
     Extra("docs/predict.md", "dal predict", PREDICTED, PREDICTIONS),
     Extra("docs/predict.md", "dal.load", after="assert len(found) == 2"),
+    Extra("docs/encoders.md", "dal encoders runs/tickets\n", COMPARED, "assert 'TF-IDF' in reader.output"),
+    Extra("docs/encoders.md", "model.compare_encoders", after="assert len(found.scores) == 2"),
     Extra("docs/automation.md", "risk_coverage", after="assert curve.area > 0 and 'at most 0.0' in reader.output"),
     Extra("docs/compare.md", "MyLogger", LOGGER),
     Extra(

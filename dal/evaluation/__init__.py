@@ -16,6 +16,7 @@ from dal.evaluation.calibration import Temperature, adaptive_calibration_error, 
 from dal.evaluation.cost import Prices, RecordedWork, RecordGroup, costs, sources
 from dal.evaluation.curves import Band, Curve, CurveComparison, area, band, compare, curve, labels_to_reach
 from dal.evaluation.efficiency import Efficiency, label_efficiency
+from dal.evaluation.encoder_scores import EncoderScore, neighbor_hits, score_encoders
 from dal.evaluation.map_projection import principal_plane
 from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
 from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
@@ -30,6 +31,7 @@ __all__ = [
     "Curve",
     "CurveComparison",
     "Efficiency",
+    "EncoderScore",
     "Estimate",
     "LabelIssues",
     "Metric",
@@ -63,6 +65,7 @@ __all__ = [
     "labels_to_reach",
     "mean_uncertainty",
     "metric",
+    "neighbor_hits",
     "novelty",
     "overlap",
     "paired_p",
@@ -73,6 +76,7 @@ __all__ = [
     "redundancy",
     "reliability",
     "risk_coverage",
+    "score_encoders",
     "sources",
     "tally",
     "threshold",

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from dal.errors import printable, shortened
 from dal.evaluation.curves import named_score
+from dal.experiments.encoder_figures import advice_in
 from dal.experiments.heartbeat import Heartbeat
 from dal.experiments.spinner import Spinner, draws, live_options
 from dal.learner import Monitor
@@ -228,6 +229,11 @@ class Console(Quiet):
         }
         learner = next((line["learner"] for lines in successors.values() for line in lines), "")
         self._table("accuracy", f"accuracy of the successor {learner}", successors)
+        # Once: cells of other seeds and strategies have other labels, and about the same figures.
+        text = next(filter(None, (advice_in(lines[-1]) for lines in cells.values() if lines)), "")
+        if text:
+            others = "" if text.startswith("keep") else "; dal encoders compares others"
+            self.say(f"encoder: {text}{others}")
 
     def _table(self, metric: str, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         from rich.table import Column, Table

@@ -28,6 +28,9 @@ DESCRIBING = (
     "learner.init_args.learner.init_args.objective",  # of the members of a committee
 )
 
+#: Key of the encoder, which may change in a folder of `dal ask` unless training goes on from the model before.
+_ENCODER = "learner.init_args.model"
+
 
 def describe_given(experiment: Any) -> dict[str, Any]:
     """The config of an `Experiment` as it was given: what follows from its objective is left to follow.
@@ -52,12 +55,16 @@ def describe_given(experiment: Any) -> dict[str, Any]:
 def may_change(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Dotted keys of a config that may differ from those stored in a folder of `dal ask`, if there are any yet.
 
-    A stopping rule may change as far as its metric follows from the objective.
+    A stopping rule may change as far as its metric follows from the objective, and the encoder unless the learner has
+    `warm_start`, which would go on from a model of another one.
     """
     if not (folder / CONFIG).exists():
         return DESCRIBING
-    before, now = (_with_metric(each.get("stop"), DEFAULT, None) for each in (canonical(read_config(folder)), config))
-    return (*DESCRIBING, "stop") if before == now else DESCRIBING
+    stored = canonical(read_config(folder))
+    before, now = (_with_metric(each.get("stop"), DEFAULT, None) for each in (stored, config))
+    options = config["learner"].get("init_args", {})
+    encoder = () if "model" not in options or options.get("warm_start") else (_ENCODER,)
+    return (*DESCRIBING, *encoder, *(("stop",) if before == now else ()))
 
 
 def _with_metric(stop: Any, given: str | None, wanted: str | None) -> Any:

@@ -21,6 +21,7 @@ from dal.evaluation.metrics import UNDEFINED, calibration, evaluate
 from dal.evaluation.noise import label_issues
 from dal.evaluation.own_metrics import Metric, own_scores
 from dal.experiments.embedding_space import Space, first_rows, shuffled
+from dal.experiments.encoder_figures import encoder_figures
 from dal.experiments.recorded_work import recorded_work
 from dal.learner import UNPARSED_SHARE, recorded_outputs
 from dal.learners.heads.held_out import held_out_probs
@@ -82,7 +83,9 @@ class Measures:
         return line | {"measure_seconds": before + time.perf_counter() - start}
 
     def at_end(self) -> dict[str, Any]:
-        """Compute the measures of the last round, the suspected label errors, and write the map to the folder.
+        """Compute the measures of the last round, and write the map to the folder.
+
+        They are the suspected label errors, and how well a frozen encoder tells the classes apart.
 
         The map is written before the line is stored, so a resumed run writes the same map again.
         """
@@ -91,7 +94,7 @@ class Measures:
             text = json.dumps(self._space.map(), ensure_ascii=False) + "\n"
             with writing(folder / MAP_FILE):
                 write_whole(folder / MAP_FILE, text, private=True)
-        return {"label_issues": self._label_issues()}
+        return {"label_issues": self._label_issues(), **encoder_figures(self._session)}
 
     # -- the model -------------------------------------------------------------------------------------------------
 

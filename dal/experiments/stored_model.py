@@ -1,7 +1,7 @@
 """The latest model of a folder of `dal run`, `dal compare` or `dal ask`, loaded for the prediction of new texts."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -20,12 +20,14 @@ from dal.data.rows import Rows
 from dal.errors import ConfigError, DataError, LearnerError, SessionError, shortened
 from dal.evaluation.automatic_labels import fitted_temperature
 from dal.evaluation.confidence import answers
+from dal.experiments.encoder_figures import labeled_pool
 from dal.experiments.experiment import Experiment
 from dal.experiments.held_out_labels import HeldOut, find_held_out
 from dal.experiments.known_accuracy import trust_of
 from dal.experiments.results import Cell
 from dal.experiments.stored_experiments import assemble, stored_comparison, stored_config
 from dal.learner import SILENT, UNPARSED_SHARE, Monitor, Predictor, Prepared, recorded_outputs
+from dal.learners.encoder_comparison import EncoderComparison, compare_encoders
 from dal.learners.heads.described_head import ZERO_SHOT
 from dal.outputs import Outputs, closure
 from dal.session import Session
@@ -146,6 +148,22 @@ class StoredModel:
         probs = scaled.sigmoid() if pool.multilabel else scaled.softmax(-1)
         confidence = torch.where(decided, probs, 1 - probs).amin(-1) if pool.multilabel else probs.amax(-1)
         return Predictions(classes, confidence, probs)
+
+    def compare_encoders(
+        self, models: Sequence[str] | None = None, stage: Callable[[str], None] | None = None
+    ) -> EncoderComparison:
+        """Compare the learner's encoder with others by the answers of the session; nothing is trained.
+
+        Args:
+            models: encoders to compare with, see `dal.learners.encoder_comparison.compare_encoders`.
+            stage: called with a line about each encoder before it is used.
+
+        Raises:
+            DataError: the rows are no texts or multi-label, none has a label, or their labels are of a single class.
+            LearnerError: an encoder cannot be loaded.
+        """
+        rows = labeled_pool(self.session)
+        return compare_encoders(rows, learner=self.session.learner, models=models, monitor=self.monitor, stage=stage)
 
     @cached_property
     def held_out(self) -> HeldOut | None:

@@ -243,7 +243,8 @@ class ProbeLearner(Learner):
     or `description_strength`.
 
     Args:
-        model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
+        model: hub name, folder, `package:NAME/FOLDER` or GGUF file (`FOLDER/FILE.gguf`) of an encoder; None if the rows
+            are vectors.
         max_length: maximum number of tokens per text; longer texts are truncated.
         l2: strength of the penalty on features of mean squared norm 1, which is the prior precision of the weights.
         head: "adjusted", see above; None for the head of version 0.1, which has none of it, as vectors have.

@@ -337,7 +337,8 @@ class SklearnCommittee(Learner):
     models can execute code.
 
     Args:
-        model: hub name, folder, or `package:NAME/FOLDER` of an encoder; None if the rows are vectors.
+        model: hub name, folder, `package:NAME/FOLDER` or GGUF file (`FOLDER/FILE.gguf`) of an encoder; None if the rows
+            are vectors.
         max_length: maximum number of tokens per text; longer texts are truncated.
         estimators: "logistic", "random_forest", "gradient_boosting", or import paths of classifiers with
             `predict_proba`, such as sklearn.neighbors.KNeighborsClassifier, created with their default options.

@@ -146,7 +146,7 @@ class TfidfLearner(Learner):
         """Fit the regression to the labeled rows, regardless of `seed`, `validation` and `previous`."""
         targets = checked_labels(labels, data.classes, data.multilabel)  # (L, C)
         sample_weights = row_weights(targets, weights, self.class_weights, data.multilabel).numpy()
-        vectorizer, vectors = self._vectors(data)
+        vectorizer, vectors = self.vectors(data)
         answers = targets.long().numpy()
         columns = list(answers.T) if data.multilabel else [answers.argmax(1)]
         x = vectors[rows.numpy()]
@@ -189,7 +189,7 @@ class TfidfLearner(Learner):
         estimator.classes_ = tensors[f"seen.{number}"]
         return estimator
 
-    def _vectors(self, data: Prepared) -> tuple[Any, Any]:
+    def vectors(self, data: Prepared) -> tuple[Any, Any]:
         """The vectorizer fitted on all rows and their TF-IDF matrix, computed once."""
         if not isinstance(data, WordsPrepared):
             raise LearnerError("these rows were prepared by another learner: use this learner's prepare")

@@ -44,6 +44,11 @@ def locate(model: str | Path, holds: str = "config.json") -> str:
     """
     model_name(model, error=LearnerError)
     text = str(model)
+    if text.endswith(".gguf") and holds == "config.json":
+        raise LearnerError(
+            f"{shortened(text, 120)} is a GGUF file, whose quantized weights cannot be trained further: a ProbeLearner "
+            "reads its embeddings; to fine-tune, name a model in Hugging Face format"
+        )
     try:
         if text.startswith("package:"):
             return _model_folder(_in_package(text.removeprefix("package:")), text, holds)

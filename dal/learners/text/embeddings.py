@@ -1,7 +1,8 @@
 """Embeddings of texts by a pretrained encoder, cached on disk row by row."""
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from dal.errors import LearnerError, one_line, shortened
 from dal.learner import SILENT, Monitor
 from dal.learners.inference import Precision, reduces, run_pass
 from dal.learners.text.row_store import Chunk, Rows, RowStore, digest_key
+from dal.learners.text.tokenizers import source_of
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.tensor_rows import TensorPrepared
 from dal.monitor import JoinedPasses
@@ -30,7 +32,7 @@ class Embedder:
     """Masked means of the last layer of a pretrained encoder, cached by weights, tokens, pooling and precision.
 
     Args:
-        model: hub name or folder.
+        model: hub name, folder or GGUF file, as `dal.learners.text.tokenizers.locate` returns it.
         precision: precision of the encoder; "auto" is bfloat16 where the hardware supports it.
         token_budget: tokens per batch, padding included.
         device: device of the encoder.
@@ -88,8 +90,10 @@ class _Encoder(nn.Module):
         from transformers import AutoModel
 
         # A pooler missing in the checkpoint is initialised at random, but not used.
-        with refusing_encoder(model), torch.random.fork_rng(devices=[]), quiet():
-            loaded, info = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        where, more = source_of(model)
+        hidden = redirect_stderr(io.StringIO()) if more else nullcontext()  # the bar of GGUF files has no switch
+        with refusing_encoder(model), torch.random.fork_rng(devices=[]), quiet(), hidden:
+            loaded, info = AutoModel.from_pretrained(where, dtype=torch.float32, output_loading_info=True, **more)
             count = sum(1 for _ in loaded.named_parameters())
             if (missing := len(info["missing_keys"])) > count / 2:
                 raise ValueError(f"it holds only {count - missing} of the {count} weights required by its config")
@@ -140,20 +144,22 @@ def quiet() -> Iterator[None]:
 
 
 def fingerprint(model: str) -> str:
-    """Return a hash of the weights and config in a model folder, or in the local cache of a hub model.
+    """Return a hash of the weights and config in a model folder or GGUF file, or in the local cache of a hub model.
 
     Raises:
         LearnerError: the model does not exist, or its files cannot be read.
     """
-    folder = Path(model)
+    where, more = source_of(model)
+    folder, name = Path(where), more.get("gguf_file", "config.json")
     with refusing_encoder(model):
         if not folder.is_dir():
             from transformers.utils.hub import cached_file
 
-            config = cached_file(model, "config.json")
-            assert config is not None
-            folder = Path(config).parent
-        files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
+            found = cached_file(where, name)
+            assert found is not None
+            folder = Path(found).parent
+        weights = (path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
+        files = [folder / name] if more else sorted(weights)
         return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 

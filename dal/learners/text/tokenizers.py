@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from dal.data import Rows
 from dal.data.class_descriptions import description_kind
-from dal.errors import LearnerError, one_line
+from dal.errors import LearnerError, one_line, require
 from dal.learners.text.tokens import TextPrepared, tokenize
 
 _OFFSET = 2  # positions that these model families reserve: they number positions from the padding token on
@@ -16,10 +16,28 @@ _OFFSET_FAMILIES = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"
 
 
 def locate(model: str) -> str:
-    """Return the hub name or folder from which to load `model`, which may also be "package:NAME/FOLDER"."""
+    """Return the hub name or folder from which to load `model`, which may also be "package:NAME/FOLDER".
+
+    A name that ends in `/FILE.gguf` denotes a GGUF file in the folder before it: the file is returned.
+    """
     from dal.modules.loading import locate as located
 
-    return located(model)
+    folder, slash, file = str(model).rpartition("/")
+    return f"{located(folder, file)}/{file}" if slash and file.endswith(".gguf") else located(model)
+
+
+def source_of(where: str) -> tuple[str, dict[str, str]]:
+    """Return the hub name or folder of a result of `locate`, and further arguments for `from_pretrained`.
+
+    Raises:
+        MissingExtraError: it is a GGUF file, and a package to read GGUF files is not installed.
+    """
+    folder, _, file = where.rpartition("/")
+    if not file.endswith(".gguf"):
+        return where, {}
+    require("gguf", "local")
+    require("accelerate", "local")
+    return folder, {"gguf_file": file}
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -30,9 +48,9 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """
     from dal.modules.loading import choose_pad_token
 
-    where = locate(model)
+    where, more = source_of(locate(model))
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **more)
     except Exception as error:  # the tokenizers package raises a bare Exception for damaged files
         raise LearnerError(f"the tokenizer of {model} could not be loaded: {one_line(error)}") from error
     choose_pad_token(tokenizer)
@@ -62,8 +80,9 @@ def prepare_described_texts(rows: Any, model: str, max_length: int) -> TextPrepa
 @lru_cache(maxsize=16)
 def _facts(where: str) -> tuple[int, bool]:
     """The maximum number of tokens of a model, and whether it needs left padding to read the last position."""
+    source, more = source_of(where)
     try:
-        config = AutoConfig.from_pretrained(where).get_text_config()
+        config = AutoConfig.from_pretrained(source, **more).get_text_config()
     except Exception as error:  # a damaged config.json may raise any exception
         raise LearnerError(f"the config of the model {where} could not be loaded: {one_line(error)}") from error
     positions = getattr(config, "max_position_embeddings", None)

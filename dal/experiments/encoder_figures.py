@@ -1,0 +1,71 @@
+"""Whether the frozen encoder of a run tells the classes apart, as recorded in the last line of a cell."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dal.data.rows import Rows
+from dal.errors import DataError, LearnerError, shortened
+from dal.evaluation.encoder_scores import MAX_ROWS, MIN_LABELS, score_encoders
+from dal.learners.encoder_comparison import (
+    TFIDF,
+    advice,
+    check_labels,
+    embedding_similarities,
+    encoding_learner,
+    own_encoder,
+    tfidf_similarities,
+)
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.sklearn_committee import SklearnCommittee
+from dal.session import Session
+
+#: Key of the line.
+KEY = "encoders"
+
+_LONGEST = 1000  # characters of the advice
+
+
+def labeled_pool(session: Session) -> Rows:
+    """The pool with the answers of a session as its only labels; proposed labels are left out."""
+    pool, (rows, labels) = session.pool, session.pool_state.labeled_set
+    known = torch.zeros(len(pool), dtype=torch.bool).index_fill_(0, rows, True)
+    codes = torch.zeros_like(pool.labels) if pool.multilabel else torch.full_like(pool.labels, -1)
+    return replace(pool, labels=codes.index_copy_(0, rows, labels.to(codes.dtype)), known=known)
+
+
+def encoder_figures(session: Session) -> dict[str, Any]:
+    """Compare the session's own encoder with TF-IDF, as JSON values by key; {} where that is not free of cost.
+
+    It is free for a frozen encoder, whose embeddings of the labeled rows exist, and possible for at least 30 labels of
+    single-label texts. Up to 500 of the labeled rows are compared, evenly spread over the pool.
+    """
+    learner = session.learner
+    own = own_encoder(learner)
+    if own is None or not isinstance(encoding_learner(learner), ProbeLearner | SklearnCommittee):
+        return {}
+    rows = session.labeled_rows.sort().values
+    if len(rows) < MIN_LABELS:
+        return {}
+    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MAX_ROWS)).long()]
+    labeled = labeled_pool(session)
+    try:
+        check_labels(labeled, rows)
+        similarities = {
+            own: embedding_similarities(session.read(rows, {"embeddings"}).embeddings.cpu()),
+            TFIDF: tfidf_similarities(labeled, rows),
+        }
+        scores = score_encoders(similarities, labeled.labels[rows], own=own)
+    except (DataError, LearnerError):  # one class, several classes a row, texts without words: nothing to compare
+        return {}
+    found = {"labels": len(session.labels), "compared": len(rows), "advice": advice(scores, learner)}
+    return {KEY: {**found, "scores": [vars(score) for score in scores]}}
+
+
+def advice_in(line: Mapping[str, Any]) -> str:
+    """The advice in a line of `metrics.jsonl`; empty without one."""
+    found = line.get(KEY)
+    text = found.get("advice") if isinstance(found, Mapping) else None
+    return shortened(text, _LONGEST) if isinstance(text, str) else ""
