@@ -222,6 +222,7 @@ EXTRAS = [
     Extra("docs/predict.md", "dal predict", PREDICTED, PREDICTIONS),
     Extra("docs/predict.md", "dal.load", after="assert len(found) == 2"),
     Extra("docs/encoders.md", "dal encoders runs/tickets\n", COMPARED, "assert 'TF-IDF' in reader.output"),
+    Extra("docs/encoders.md", "dal ask runs/mine", SOME_LABELED, ALL_LABELED),
     Extra("docs/encoders.md", "model.compare_encoders", after="assert len(found.scores) == 2"),
     Extra("docs/automation.md", "risk_coverage", after="assert curve.area > 0 and 'at most 0.0' in reader.output"),
     Extra("docs/compare.md", "MyLogger", LOGGER),

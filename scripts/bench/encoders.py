@@ -198,8 +198,8 @@ def by_set(lines: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], fl
 
 
 def best_temperature(lines: Sequence[dict[str, Any]], without: str = "") -> float:
-    """Temperature with the lowest mean regret over the sets, leaving one out."""
-    kept = [line for line in lines if line["set"] != without]
+    """Temperature with the lowest mean regret over the sets, leaving one out if there are others."""
+    kept = [line for line in lines if line["set"] != without] or lines
     return min(TEMPERATURES, key=lambda t: mean(by_set(kept, lambda line: regret(line, t)).values()))
 
 
@@ -278,7 +278,8 @@ def report(lines: Sequence[dict[str, Any]]) -> None:
     print("\nCoverage of the intervals by part of the effective number of rows, random labels, leaving each set out:\n")
     rows = []
     for part in PARTS:
-        outside = [covered([line for line in drawn if line["set"] != name], part) for name in _sets(drawn)]
+        others = ([line for line in drawn if line["set"] != name] or drawn for name in _sets(drawn))
+        outside = [covered(each, part) for each in others]
         rows.append([f"{part}", f"{100 * covered(drawn, part):.0f} %", *(f"{100 * each:.0f} %" for each in outside)])
     print(table(["part", "all sets", *(f"without {name}" for name in _sets(drawn))], rows))
 
