@@ -99,14 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if task.pool.multilabel:
             continue
         learner, leads, labels = learner_of(task, "Auto @ gated"), defaultdict(list), defaultdict(list)
+        most = min(MOST, len(task.pool) - BATCH - ROUNDS * AFTER)  # the rounds that are compared need rows, too
         for seed in range(options.seeds):
             rows = torch.randperm(len(task.pool), generator=torch.Generator().manual_seed(seed))[:START]
             predictor = fitted(task, learner, rows)
             for bar in sorted(options.kappas):
-                while kappa_of(task, rows) < bar and len(rows) < MOST:
+                while kappa_of(task, rows) < bar and len(rows) < most:
                     rows = chosen(task, learner, predictor, rows, CHOOSING, BATCH, seed)
                     predictor = fitted(task, learner, rows)
-                if len(rows) >= MOST:
+                if len(rows) >= most:
                     break
                 by_auto, by_chance = (
                     scores_after(task, learner, predictor, rows, s, seed) for s in (CHOOSING, Random())

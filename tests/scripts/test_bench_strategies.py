@@ -70,14 +70,15 @@ def test_a_cell_starts_from_the_same_random_labels_whatever_the_strategy(bench, 
 
 
 def test_systems_differ_in_the_head_and_share_the_first_labels(bench, folder):
-    systems = ["adjusted", "named", "both", "gated", "gated-names"]
+    systems = ["adjusted", "named", "both", "gated", "gated-names", "no-pool"]
     made = options(bench, folder, "--strategies", "Margin", "--systems", *systems)
     cells = {cell.strategy: cell for cell in bench.cells(made) if cell.seed == 0}
     assert list(cells) == [f"{name}{by}" for by in ("", *(f" @ {s}" for s in systems)) for name in ("Random", "Margin")]
     found = {name: bench.run_cell(cell, bench.task_file(made, "tiny")) for name, cell in cells.items()}
     first = {name: line["accuracy"][0] for name, line in found.items() if name.startswith("Random")}
     assert first["Random @ gated"] >= first["Random"]
-    assert first["Random @ gated-names"] == first["Random @ adjusted"]  # these names are exchanged, and not used
+    assert first["Random @ gated-names"] >= first["Random @ adjusted"]  # these names are exchanged, and not used
+    assert found["Random @ gated"]["accuracy"] != found["Random @ no-pool"]["accuracy"]
     assert first["Random @ both"] != first["Random @ adjusted"]
     assert found["Random"]["accuracy"] == bench.run_cell(cells["Random"], bench.task_file(made, "tiny"))["accuracy"]
 
@@ -219,3 +220,14 @@ def test_the_slowest_seed_says_when_every_class_had_a_label(bench):
     lines = [line(bench, "tiny", name, seed, 0.5, classes=classes) for (name, seed), classes in seen.items()]
     rows = bench.classes_table(lines).splitlines()[-2:]
     assert rows == ["| Margin | 40 |", "| Random | 1 of 2 seeds |"]
+
+
+def test_the_average_precision_of_the_rarest_class_is_recorded_and_shown(bench, folder):
+    made = options(bench, folder, "--strategies", "Margin", "--seeds", "1")
+    lines = [
+        bench.run_cell(cell, bench.task_file(made, "tiny")) | {**vars(cell), "seconds": 1.0}
+        for cell in bench.cells(made)
+    ]
+    assert all(0 < value <= 1 for line in lines for value in line[bench.RAREST])
+    (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "Average precision of the rarest class: against Random" in bench.report(made)
