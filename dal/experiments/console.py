@@ -229,11 +229,13 @@ class Console(Quiet):
         }
         learner = next((line["learner"] for lines in successors.values() for line in lines), "")
         self._table("accuracy", f"accuracy of the successor {learner}", successors)
-        # Once: cells of other seeds and strategies have other labels, and about the same figures.
-        text = next(filter(None, (advice_in(lines[-1]) for lines in cells.values() if lines)), "")
-        if text:
+        # Once, and from random labels if there are any: those that a strategy chose are hard for its encoder.
+        advised = [(_chosen(lines), text) for lines in cells.values() if lines and (text := advice_in(lines[-1]))]
+        if advised:
+            chosen, text = min(advised, key=lambda each: each[0])
             others = "" if text.startswith("keep") else "; dal encoders compares others"
-            self.say(f"encoder: {text}{others}")
+            doubt = " (less sure than it looks: a strategy chose these labels with the present encoder)"
+            self.say(f"encoder: {text}{doubt if chosen and text.startswith('try') else ''}{others}")
 
     def _table(self, metric: str, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         from rich.table import Column, Table
@@ -350,6 +352,11 @@ def _cell(value: Any, title: str, kind: str) -> str:
     except (ValueError, OverflowError):  # NaN or infinite
         shown = "-"
     return shown.rjust(_width(title))
+
+
+def _chosen(lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a strategy other than random selection acted in a round."""
+    return any(line.get("acting_strategy", line.get("strategy")) != "Random" for line in lines)
 
 
 def _plain(name: str) -> str:

@@ -192,3 +192,17 @@ def test_a_file_is_not_drawn_upon_though_colors_are_forced(monkeypatch: pytest.M
     console = RichConsole(file=io.StringIO())
     assert console.is_terminal
     assert not draws(console)
+
+
+def test_advice_on_the_encoder_is_that_of_random_labels(capsys) -> None:
+    def lines(strategy: str, advice: str) -> list[dict[str, object]]:
+        return [{"labels": 40, "accuracy": 0.5, "acting_strategy": strategy, "encoders": {"advice": advice}}]
+
+    cells = {"Auto-seed0": lines("UHerding", "try TF-IDF"), "Random-seed0": lines("Random", "keep mine")}
+    Console().summary(cells)
+    assert "encoder: keep mine\n" in capsys.readouterr().out
+    Console().summary({"Auto-seed0": cells["Auto-seed0"]})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "encoder: try TF-IDF (less sure than it looks: a strategy chose these labels" in shown
+    Console().summary({"Random-seed0": lines("Random", "try TF-IDF")})
+    assert "encoder: try TF-IDF; dal encoders compares others" in " ".join(capsys.readouterr().out.split())
