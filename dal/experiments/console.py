@@ -234,8 +234,8 @@ class Console(Quiet):
         if advised:
             chosen, text = min(advised, key=lambda each: each[0])
             others = "" if text.startswith("keep") else "; dal encoders compares others"
-            doubt = " (less sure than it looks: a strategy chose these labels with the present encoder)"
-            self.say(f"encoder: {text}{doubt if chosen and text.startswith('try') else ''}{others}")
+            warning = " (less sure than it looks: a strategy chose these labels with the present encoder)"
+            self.say(f"encoder: {text}{warning if chosen and text.startswith('try') else ''}{others}")
 
     def _table(self, metric: str, title: str, cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         from rich.table import Column, Table
