@@ -19,8 +19,9 @@ set is run for --slow-seeds seeds there.
 --systems runs every strategy with other heads of the probe, too, under the name `STRATEGY @ SYSTEM`: `adjusted` (to
 the class shares, without descriptions), `named` (descriptions at strength 10), `both`, `gated` (both, at the strength
 that the labels choose, and self-training: the default of `ProbeLearner`), `gated-names` (the same with bare class
-names) and `no-pool` (the default without self-training). Without a system the head is that of version 0.1. Descriptions
-are those of descriptions.yaml next to this file; other sets have
+names), `no-pool` (the default without self-training), `unnamed` (without descriptions) and `exchanged` (each class has
+the description of the next one, which the gate should notice: compare with `unnamed`). Without a system the head is
+that of version 0.1. Descriptions are those of descriptions.yaml next to this file; other sets have
 their class names.
 
 --strategies are Python expressions over dal's public names and the installed strategies. They are evaluated: do not
@@ -40,7 +41,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ LARGER = {"banking77": 39}  # rows in the start and in a batch, where --start an
 RANDOM = "Random"
 DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
 
-#: Options of the probe by system; "names" is whether bare class names stand for the descriptions.
+#: Options of the probe by system; "names" is whether bare class names stand for the descriptions, "exchanged" whether
+#: each class has those of the next one.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "": {"head": None},
     "adjusted": {"description_strength": 0.0, "self_training": None},
@@ -61,6 +63,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "gated": {},
     "gated-names": {"names": True},
     "no-pool": {"self_training": None},
+    "unnamed": {"description_strength": 0.0},
+    "exchanged": {"exchanged": True},
 }
 
 #: Budgets at which systems are compared: labels, or labels a class where that is more.
@@ -201,6 +205,11 @@ class Task:
     test_labels: Any
     names: Any
     descriptions: Any
+
+    @cached_property
+    def exchanged(self) -> Any:
+        """The descriptions, each of the next class; one tensor, by whose address models are told apart."""
+        return None if self.descriptions is None else self.descriptions.roll(1, 0)
 
 
 def task_file(options: argparse.Namespace, name: str) -> Path:
@@ -345,6 +354,8 @@ def learner_of(task: Task, text: str) -> Any:
 
     options = dict(SYSTEMS[text.partition(" @ ")[2]])
     vectors = task.names if options.pop("names", False) else task.descriptions
+    if options.pop("exchanged", False):
+        vectors = task.exchanged
     task.pool.described = None if vectors is None else (vectors, torch.arange(len(vectors)))
     return DescribedVectors(model=None, **options)
 
