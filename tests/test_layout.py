@@ -154,6 +154,13 @@ def test_store_is_imported_without_tensors() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_console_and_report_are_imported_without_models() -> None:
+    modules = "dal.experiments.console, dal.experiments.experiment, dal.experiments.stored_model, dal.report.page"
+    program = f"import sys, {modules}; print([n for n in ('transformers', 'lightning') if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_tests_mirror_the_package() -> None:
     tests = Path(__file__).parent
     folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()}

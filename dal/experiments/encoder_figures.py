@@ -9,17 +9,7 @@ import torch
 from dal.data.rows import Rows
 from dal.errors import DataError, LearnerError, shortened
 from dal.evaluation.encoder_scores import MAX_ROWS, MIN_LABELS, score_encoders
-from dal.learners.encoder_comparison import (
-    TFIDF,
-    advice,
-    check_labels,
-    embedding_similarities,
-    encoding_learner,
-    own_encoder,
-    tfidf_similarities,
-)
-from dal.learners.probe_learner import ProbeLearner
-from dal.learners.sklearn_committee import SklearnCommittee
+from dal.functional.drawing import spread_rows
 from dal.session import Session
 
 #: Key of the line.
@@ -43,13 +33,26 @@ def encoder_figures(session: Session) -> dict[str, Any]:
     single-label texts. Up to 500 of the labeled rows are compared, evenly spread over the pool.
     """
     learner = session.learner
+    rows = session.labeled_rows.sort().values
+    if len(rows) < MIN_LABELS or "embeddings" not in learner.label_free:
+        return {}
+    # Here, because they load transformers and lightning, which the console and the report do without.
+    from dal.learners.encoder_comparison import (
+        TFIDF,
+        advice,
+        check_labels,
+        embedding_similarities,
+        encoding_learner,
+        own_encoder,
+        tfidf_similarities,
+    )
+    from dal.learners.probe_learner import ProbeLearner
+    from dal.learners.sklearn_committee import SklearnCommittee
+
     own = own_encoder(learner)
     if own is None or not isinstance(encoding_learner(learner), ProbeLearner | SklearnCommittee):
         return {}
-    rows = session.labeled_rows.sort().values
-    if len(rows) < MIN_LABELS:
-        return {}
-    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MAX_ROWS)).long()]
+    rows = rows[spread_rows(len(rows), MAX_ROWS)]
     labeled = labeled_pool(session)
     try:
         check_labels(labeled, rows)

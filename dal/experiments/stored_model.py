@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -27,11 +27,13 @@ from dal.experiments.known_accuracy import trust_of
 from dal.experiments.results import Cell
 from dal.experiments.stored_experiments import assemble, stored_comparison, stored_config
 from dal.learner import SILENT, UNPARSED_SHARE, Monitor, Predictor, Prepared, recorded_outputs
-from dal.learners.encoder_comparison import EncoderComparison, compare_encoders
 from dal.learners.heads.described_head import ZERO_SHOT
 from dal.outputs import Outputs, closure
 from dal.session import Session
 from dal.store.run_folder import LABELS
+
+if TYPE_CHECKING:
+    from dal.learners.encoder_comparison import EncoderComparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +153,7 @@ class StoredModel:
 
     def compare_encoders(
         self, models: Sequence[str] | None = None, stage: Callable[[str], None] | None = None
-    ) -> EncoderComparison:
+    ) -> "EncoderComparison":
         """Compare the learner's encoder with others by the answers of the session; nothing is trained.
 
         Args:
@@ -162,6 +164,8 @@ class StoredModel:
             DataError: the rows are no texts or multi-label, none has a label, or their labels are of a single class.
             LearnerError: an encoder cannot be loaded.
         """
+        from dal.learners.encoder_comparison import compare_encoders  # which loads transformers
+
         rows = labeled_pool(self.session)
         return compare_encoders(rows, learner=self.session.learner, models=models, monitor=self.monitor, stage=stage)
 

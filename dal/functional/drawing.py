@@ -22,6 +22,16 @@ def some_rows(rows: int, at_most: int, *, generator: torch.Generator) -> Int64[T
     return torch.randperm(rows, generator=generator)[:at_most]
 
 
+def spread_rows(rows: int, at_most: int) -> Int64[Tensor, " M"]:
+    """Indices of `at_most` rows that are evenly spread over all, or of all rows in order if fewer, (M,), on the CPU.
+
+    >>> spread_rows(5, 3)
+    tensor([0, 2, 4])
+    """
+    rows, at_most = whole(rows, "rows", 0), whole(at_most, "at_most", 0)
+    return torch.linspace(0, rows - 1, min(rows, at_most)).long()
+
+
 @torch.no_grad()
 def draw_without_replacement(
     weights: Float[Tensor, " N"], n: int, *, generator: torch.Generator

@@ -6,7 +6,7 @@ import torch
 from reference import drawing as reference
 from scipy import stats
 
-from dal.functional.drawing import draw_without_replacement, lightweight_coreset_distribution, some_rows
+from dal.functional.drawing import draw_without_replacement, lightweight_coreset_distribution, some_rows, spread_rows
 from functional.made import normal, seeded
 
 
@@ -67,3 +67,9 @@ class TestLightweightLaw:
         law = lightweight_coreset_distribution(normal(200, 3, dtype=torch.float32))
         assert float(law.sum()) == pytest.approx(1)
         assert float(law.min()) >= 0.5 / 200
+
+
+def test_spread_rows_reach_from_the_first_to_the_last():
+    assert spread_rows(5, 3).tolist() == [0, 2, 4]
+    assert spread_rows(3, 5).tolist() == [0, 1, 2]
+    assert spread_rows(0, 5).tolist() == []
