@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -191,15 +191,11 @@ def score_encoders(
     differences = {name: (hit - hits[own]) * weights for name, hit in hits.items() if name != own}
     corrected = holm({name: paired_p(d[d.abs() > 1e-12].tolist()) for name, d in differences.items()})
     first = scores.pop(own)
-    leads = {name: {"lead": score.share - first.share, "p_lead": corrected[name]} for name, score in scores.items()}
-    return [first, *(_with(score, **leads[name]) for name, score in scores.items())]
+    others = (replace(score, lead=score.share - first.share, p_lead=corrected[name]) for name, score in scores.items())
+    return [first, *others]
 
 
 def _shares(votes: Tensor, labels: Tensor) -> Tensor:
     """Share of each of P permutations of the labels, (P,). All have the same class sizes."""
     by_class = torch.zeros(int(labels.max()) + 1, dtype=torch.float64).scatter_(0, labels[0], row_weights(labels[0]))
     return (_hits(votes, labels) * by_class[labels]).sum(1)
-
-
-def _with(score: EncoderScore, **changes: float) -> EncoderScore:
-    return EncoderScore(**{**vars(score), **changes})

@@ -13,6 +13,7 @@ from dal.data.columns import TextColumn, TextPairs
 from dal.data.rows import Rows
 from dal.errors import DalError, DataError, LearnerError
 from dal.evaluation.encoder_scores import MAX_ROWS, MIN_LABELS, EncoderScore, score_encoders
+from dal.functional.drawing import some_rows
 from dal.learner import SILENT, Learner, Monitor
 from dal.learners.committee_learner import CommitteeLearner
 from dal.learners.probe_learner import ProbeLearner
@@ -91,10 +92,7 @@ def compare_encoders(
     own = own_encoder(learner)
     if len(labeled) < MIN_LABELS:
         return EncoderComparison((), own, len(labeled), 0, too_few(len(labeled)))
-    compared = labeled
-    if len(labeled) > MAX_ROWS:
-        order = torch.randperm(len(labeled), generator=torch.Generator().manual_seed(_SEED))
-        compared = labeled[order[:MAX_ROWS]].sort().values
+    compared = labeled[some_rows(len(labeled), MAX_ROWS, generator=torch.Generator().manual_seed(_SEED))].sort().values
     default = models is None
     names = [own, *(installed_encoders() if models is None else models), TFIDF]
     similarities, left_out, texts = dict[str, Tensor](), dict[str, str](), rows.take(compared)
@@ -170,8 +168,7 @@ def tfidf_similarities(rows: Rows, labeled: Tensor) -> Tensor:
     others[labeled] = False
     rest = others.nonzero().flatten()
     kept = max(0, _TFIDF_ROWS - len(labeled))
-    if len(rest) > kept:
-        rest = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(_SEED))[:kept]]
+    rest = rest[some_rows(len(rest), kept, generator=torch.Generator().manual_seed(_SEED))]
     learner = TfidfLearner()
     _, vectors = learner.vectors(learner.prepare(rows.take(torch.cat([labeled, rest]))))
     first = vectors[: len(labeled)]

@@ -18,6 +18,7 @@ from dal.data.class_descriptions import DESCRIPTIONS
 from dal.errors import ConfigError, LearnerError, NeedError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
+from dal.functional.drawing import spread_rows
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.described_head import (
     ZERO_SHOT,
@@ -428,7 +429,7 @@ class ProbeLearner(Learner):
         prior_mean: Tensor | None,
     ) -> tuple[Tensor | None, str]:
         """Layer (C, D + 1) after self-training, or None, and a note that says why."""
-        spread = torch.linspace(0, len(vectors) - 1, min(len(vectors), 2 * SAMPLE)).long()
+        spread = spread_rows(len(vectors), 2 * SAMPLE)
         others = spread[~torch.isin(spread, rows.cpu())]
         features, pool = (
             F.pad(head.features(part).double(), (0, 1), value=1.0)
@@ -453,7 +454,7 @@ class ProbeLearner(Learner):
         counts = (weights[:, None] * targets).sum(0)
         if not multilabel:
             return shifted(head, logit_adjustment(counts, adjustment_strength(self.objective)))
-        rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), _THRESHOLD_ROWS)).long()
+        rows = spread_rows(len(vectors), _THRESHOLD_ROWS)
         logits = head.logits(head.features(vectors.take(rows).float()))
         return replace(head, thresholds=share_thresholds(logits, (counts + 0.5) / (weights.sum() + 1)))
 

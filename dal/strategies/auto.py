@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dal.evaluation.agreement import kappa
 from dal.functional.checking import Options
+from dal.functional.drawing import spread_rows
 from dal.functional.fold_predictions import fold_predictions
 from dal.functional.signal import neighbor_agreement
 from dal.strategies.batches import Diversified
@@ -167,7 +168,7 @@ def agreement_without_a_fifth(query: Query, per_class: Sequence[int]) -> float:
     """
     if query.labels.dim() == 2 or len(query.labels) < _MIN_STABLE or min(per_class) < _FIFTHS:
         return 0.0
-    rows = torch.linspace(0, len(query.pool) - 1, min(len(query.pool), _COMPARED)).long().to(query.pool.device)
+    rows = spread_rows(len(query.pool), _COMPARED).to(query.pool.device)
     sample: Tensor = query.pool.embeddings[rows]
     center = sample.float().mean(0)
     labeled, targets = (F.normalize(x.float() - center, dim=1) for x in (query.labeled.embeddings, sample))

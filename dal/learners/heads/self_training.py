@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.functional.class_shares import logit_adjustment
+from dal.functional.drawing import spread_rows
 from dal.learners.heads.head_posteriors import fit_heads
 from dal.learners.heads.held_out import stratified_folds
 
@@ -117,10 +118,10 @@ def self_train(
     features, targets, weights, pool = (t.double() for t in (features, targets, weights, pool))
     if len(pool) < LEAST_POOL:
         return SelfTraining(None, f"no self-training (the pool has {len(pool)} other rows, {LEAST_POOL} are needed)")
-    pool = pool[_spread(len(pool), SAMPLE)]
+    pool = pool[spread_rows(len(pool), SAMPLE)]
     text = f"self-training on {len(pool):,} rows of the pool"
     if not always and len(features) >= LEAST_LABELS:
-        judged = _held_out(features, targets, weights, pool[_spread(len(pool), FOLD_SAMPLE)], fit, seed)
+        judged = _held_out(features, targets, weights, pool[spread_rows(len(pool), FOLD_SAMPLE)], fit, seed)
         before, after = (int(each.right.sum()) for each in judged)
         figures = f"held-out labels predicted: {after} instead of {before} of {len(features)}"
         if _worse(*judged):
@@ -203,8 +204,3 @@ def _temperature(logits: Tensor, probs: Tensor) -> float:
 
 def _cross_entropy(logits: Tensor, probs: Tensor) -> float:
     return float(-(probs * logits.log_softmax(1)).sum(1).mean())
-
-
-def _spread(rows: int, most: int) -> Tensor:
-    """At most `most` positions that are evenly spread over the rows."""
-    return torch.linspace(0, rows - 1, min(rows, most)).long()

@@ -8,7 +8,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
@@ -21,14 +20,13 @@ from torch.nn import functional as F
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from dal.errors import LearnerError
-from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options
 from dal.learner import SILENT, Monitor
 from dal.learners.inference import autocast_to, evaluating
 from dal.learners.text.masked_models import SHARE, MaskedTokenPredictor
 from dal.learners.text.surprisal import draw_tokens
 from dal.learners.text.tokens import TextPrepared
-from dal.learners.training.fitting import deterministic, own_randomness
+from dal.learners.training.fitting import deterministic, explaining_memory, own_randomness
 
 #: Seconds of training between two checkpoints.
 CHECKPOINT_SECONDS = 300.0
@@ -138,7 +136,12 @@ def train_on_masks(
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=SHARE)
     optimizer = _optimizer(predictor.model, recipe.learning_rate)
     mask, seed = tokenizer.mask_token_id, recipe.seed
-    with own_randomness(seed, device), deterministic(device), warnings.catch_warnings(), _explaining_memory(budget):
+    out_of_memory_text = (
+        f"adapt ran out of memory with batches of {budget} tokens: lower adapt.batch_tokens or max_length, or set "
+        "device to cpu"
+    )
+    randomness = own_randomness(seed, device)
+    with randomness, deterministic(device), warnings.catch_warnings(), explaining_memory(out_of_memory_text):
         warnings.filterwarnings("ignore", message=r".*does not have a deterministic implementation.*")
         if start is None:
             loss_before = held_out_loss(predictor, texts, held_out, mask=mask, seed=seed, budget=budget)
@@ -314,17 +317,3 @@ def _restore(model: Any, optimizer: torch.optim.AdamW, tensors: Mapping[str, Ten
             index, _, name = rest.partition(".")
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-@contextmanager
-def _explaining_memory(budget: int) -> Iterator[None]:
-    """Context manager that converts running out of memory into a one-line `LearnerError`."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        raise LearnerError(
-            f"adapt ran out of memory with batches of {budget} tokens: lower adapt.batch_tokens or max_length, or set "
-            "device to cpu"
-        ) from error

@@ -211,7 +211,11 @@ def fit_module(
             built.callbacks.append(best)  # type: ignore[attr-defined]
         module = make()  # within `own_randomness`, so that the seed determines new layers too
         monitor.started("fit", steps)
-        with deterministic(where), _interruptible(), _explaining_memory(schedule):
+        out_of_memory_text = (
+            f"training ran out of memory with batches of {schedule.batch_size} rows: lower batch_size or max_length, "
+            "use a smaller model, or set device to cpu"
+        )
+        with deterministic(where), _interruptible(), explaining_memory(out_of_memory_text):
             built.fit(module, batches, held_out)
         if best is not None:
             best.restore(module)
@@ -368,16 +372,14 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _explaining_memory(schedule: TrainingSchedule) -> Iterator[None]:
+def explaining_memory(text: str) -> Iterator[None]:
+    """Context manager that converts running out of memory into a `LearnerError` with a text of one line."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise LearnerError(
-            f"training ran out of memory with batches of {schedule.batch_size} rows: lower batch_size or max_length, "
-            "use a smaller model, or set device to cpu"
-        ) from error
+        raise LearnerError(text) from error
 
 
 class _Interrupted(BaseException):
