@@ -87,7 +87,7 @@ class RowMatcher:
         absent = [""] * len(lines)  # the id of a row that was queried or answered and is no longer in the data
         for i, each in enumerate(names):
             if rows[i] is None:
-                gone = (name for name in each if name in self._asked or self._store.answer(name) is not None)
+                gone = (name for name in each if name in self._asked or self._store.answer_to(name) is not None)
                 absent[i] = next(gone, "")
         cells = [tuple(original(line.cells[name]) for name in self._columns) for line in lines]
         own = self._own(rows)

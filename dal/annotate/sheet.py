@@ -149,7 +149,7 @@ def keep_absent(session: Session, absent: Mapping[str, Answer], *, who: str = ""
     They count if a row with that id is added again.
     """
     answers = {name: tuple(value) if isinstance(value, list) else value for name, value in absent.items()}
-    new = [Stored(name, value, who) for name, value in answers.items() if session.store.answer(name) != value]
+    new = [Stored(name, value, who) for name, value in answers.items() if session.store.answer_to(name) != value]
     if new:
         session.store.tell(new)
     return len(new)
@@ -208,7 +208,7 @@ class _Reading:
 
     def _allowed(self, name: str, value: Answer, line: int, asked: bool) -> bool:
         """Whether the answer may be stored. A repetition of the stored answer is allowed and not stored again."""
-        stored = self.session.store.answer(name)
+        stored = self.session.store.answer_to(name)
         current = list(stored) if isinstance(stored, tuple) else stored
         if self.correct or current == value or (asked and current is None):
             return True

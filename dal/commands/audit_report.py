@@ -11,8 +11,8 @@ from dal.experiments.stored_experiments import stored_config
 from dal.oracle import Oracle
 from dal.oracles.model_answers import model_answers, unmerged_answers
 from dal.oracles.router import Router
-from dal.store.events import current_answers
 from dal.store.label_store import LabelStore
+from dal.store.log_state import current_answers
 from dal.store.run_folder import LABELS
 from dal.store.spreadsheet import as_csv, write_csv
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from dal.evaluation.cost import RecordedWork, RecordGroup
-from dal.store.events import AnnotationTotals, Event, work
+from dal.store.events import Event
+from dal.store.log_state import AnnotationTotals, work
 from dal.store.proposals import Proposal, unbilled
 from dal.store.unread_answers import Unread
 

@@ -17,8 +17,9 @@ from dal.objective import name_in_config
 from dal.report.measures import METRICS, figure_of, spent
 from dal.report.measures import number as is_number
 from dal.store.bounded_json import parse_json
-from dal.store.events import Event, Value, current_answers
+from dal.store.events import Event, Value
 from dal.store.label_store import LabelStore
+from dal.store.log_state import current_answers
 from dal.store.proposals import Proposal
 from dal.store.renamed_keys import MetricsLine
 from dal.store.unread_answers import Unread

@@ -238,7 +238,7 @@ class AnnotationLog:
         row = int(self.rows_of([id])[0])
 
         def undone(state: PoolState) -> PoolState:
-            value = store.answer(id)
+            value = store.answer_to(id)
             if value is not None:
                 return self._with_answers(state, torch.tensor([row]), [value])
             given = bool(state.given.at(torch.tensor([row])))

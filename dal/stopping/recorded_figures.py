@@ -21,7 +21,8 @@ from dal.learner import Learner
 from dal.outputs import Outputs, closure, listing
 from dal.stopping.measurement import has_measures
 from dal.stopping.rule import Line, StoppingRule
-from dal.store.events import AnnotationTotals, Event, work
+from dal.store.events import Event
+from dal.store.log_state import AnnotationTotals, work
 from dal.store.proposals import Proposal, unbilled
 from dal.store.unread_answers import Unread
 

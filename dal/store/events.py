@@ -1,9 +1,8 @@
-"""Events of a label store (queries, answers, skips, retractions), and the state derived from them."""
+"""Events of a label store, and the values in them."""
 
 import sys
 import unicodedata
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import lru_cache
@@ -37,6 +36,8 @@ class Answer:
         seconds: time spent on the row; None if unknown.
         cost: cost in dollars; None if unknown.
         confidence: confidence of the annotator in [0, 1]; None if unknown.
+        key: identifier of the request that gave the answer, unique in the log; None for none.
+        seen: what else the annotator was shown, by name, as JSON values; None if nothing is known.
     """
 
     row: str
@@ -46,11 +47,44 @@ class Answer:
     seconds: float | None = None
     cost: float | None = None
     confidence: float | None = None
+    key: str | None = None
+    seen: Mapping[str, Any] | None = None
+
+
+#: Kinds of events. "retracted" takes back an answer, a skip, a deferral, a note, a retirement or a change of a class.
+KINDS: Final = (
+    "asked",
+    "answered",
+    "skipped",
+    "retracted",
+    "withdrawn",
+    "deferred",
+    "noted",
+    "class",
+    "retired",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An entry of the log. `value` holds class names if `kind` is "answered", else None."""
+    """An entry of the log.
+
+    Attributes:
+        event: its number, from 1 without gaps.
+        kind: one of `KINDS`.
+        at: seconds since 1970, UTC.
+        round: number of batches queried before it; of a query, that of its batch.
+        row: row id; "" of a change of a class.
+        score: score of a queried row; None if unknown.
+        value: class names of an answer, as they were at the time; the text of a note; the JSON text of a change of a
+            class; None otherwise.
+        who: person or model.
+        source: kind of annotator, as in `Answer`.
+        seconds, cost, confidence, key: as in `Answer`.
+        retracts: number of the event that a retraction takes back.
+        wanted: number of people who are to answer a queried row; None for one.
+        seen: what the annotator was shown, as JSON text.
+    """
 
     event: int
     kind: str
@@ -65,6 +99,9 @@ class Event:
     cost: float | None = None
     confidence: float | None = None
     retracts: int | None = None
+    key: str | None = None
+    wanted: int | None = None
+    seen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,151 +115,6 @@ class Batch:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class AnnotationTotals:
-    """Counts of answers by source, cost and time, so that totals need no list of all answers.
-
-    Attributes:
-        done: (source, cost, seconds) -> number of answers and skips, including those retracted later.
-        paid: (row, who, source) of the answers and skips with a cost.
-        current: source -> number of current answers.
-    """
-
-    def __init__(self) -> None:
-        self.done: Counter[tuple[str, float | None, float | None]] = Counter()
-        self.paid: set[tuple[str, str, str]] = set()
-        self.current: Counter[str] = Counter()
-
-    def add(self, event: Event) -> None:
-        """Count an answer or a skip."""
-        source = event.source or ""
-        self.done[source, event.cost, event.seconds] += 1
-        if event.cost is not None:
-            self.paid.add((event.row, event.who or "", source))
-
-
-class StoreState:
-    """State after a sequence of events.
-
-    Attributes:
-        event: number of the last event.
-        round: number of batches queried.
-        labels_event: number of the last event that changed an answer.
-        labels_round: number of batches queried at that event.
-        answered: number of rows with an answer.
-        pending: ids of queried rows without an answer, in the order in which to ask them.
-        last: id -> current answer or skip; None if all were retracted.
-        given: answers and skips that were not retracted, of all rows, latest last.
-        asked: id -> round in which the row was queried.
-        begins: number of the first event of each round.
-        work: totals of the answers.
-    """
-
-    def __init__(self) -> None:
-        self.event = self.round = self.labels_event = self.labels_round = self.answered = 0
-        self.pending: OrderedDict[str, None] = OrderedDict()
-        self.last: dict[str, Event | None] = {}
-        self.given: list[Event] = []
-        self.asked: dict[str, int] = {}
-        self.begins: list[int] = []
-        self.work = AnnotationTotals()
-        self._earlier: dict[str, list[Event]] = {}  # previous answers of the rows that were answered again
-        self._before: dict[str, Event | None] = {}  # answers at the latest query, of the rows changed since then
-
-    def apply(self, event: Event) -> None:
-        """Update the state with the next event.
-
-        Raises:
-            ValueError: the event retracts an answer other than the last one.
-        """
-        if event.kind == "asked":
-            self.ask(event.event, event.round, event.row)
-        elif event.kind == "retracted":
-            self._retract(event)
-        else:
-            self._give(event)
-
-    def ask(self, event: int, round: int, row: str) -> None:
-        """Update the state with a query."""
-        self.event = event
-        if round != self.round:
-            self.round = round
-            self.begins.append(event)
-            self._before = {}
-        self.asked[row] = round
-        self.pending[row] = None
-
-    def _give(self, event: Event) -> None:
-        row, before = event.row, self.last.get(event.row)
-        if before is not None:
-            self._earlier.setdefault(row, []).append(before)
-        self._replace(row, before, event)
-        self.given.append(event)
-        self.work.add(event)
-        self.pending.pop(row, None)
-        self._count(event)
-
-    def _retract(self, event: Event) -> None:
-        row = event.row
-        if not self.given or self.given[-1].row != row:
-            raise ValueError(f"it retracts an answer to {row!r}, which is not the last answer")
-        if event.retracts is not None and self.given[-1].event != event.retracts:
-            raise ValueError(f"it retracts event {event.retracts}, and the last answer is {self.given[-1].event}")
-        retracted, earlier = self.given.pop(), self.before(row)
-        if row in self._earlier:
-            self._earlier[row].pop()
-            if not self._earlier[row]:
-                del self._earlier[row]
-        self._replace(row, retracted, earlier)
-        if earlier is None and row in self.asked:  # asked next: the annotator wants to correct this very answer
-            self.pending[row] = None
-            self.pending.move_to_end(row, last=False)
-        self._count(event)
-
-    def _replace(self, row: str, before: Event | None, now: Event | None) -> None:
-        """Replace the current answer `before` of a row by `now`, and update the counts."""
-        self._before.setdefault(row, before)  # the first change since the query only: that was current then
-        self.last[row] = now
-        for event, change in ((before, -1), (now, 1)):
-            if event is not None and event.kind == "answered":
-                self.answered += change
-                self.work.current[event.source or ""] += change
-
-    def _count(self, event: Event) -> None:
-        self.event = self.labels_event = event.event
-        self.labels_round = event.round
-
-    def before(self, row: str) -> Event | None:
-        """The previous answer or skip of the row, before its current one; None if there is none."""
-        earlier = self._earlier.get(row)
-        return earlier[-1] if earlier else None
-
-    def current(self) -> dict[str, Event]:
-        """Current answers and skips by row id: the last event of each row that was not retracted."""
-        return {row: event for row, event in self.last.items() if event is not None}
-
-    def before_batch(self) -> dict[str, Event]:
-        """Answers and skips that were current when the latest batch was queried, by row id."""
-        then = ((row, self._before.get(row, event)) for row, event in self.last.items())
-        return {row: event for row, event in then if event is not None}
-
-
-def current_answers(events: Iterable[Event]) -> dict[str, Event]:
-    """`StoreState.current` after these events, which must start with the first event of the store."""
-    return _after(events).current()
-
-
-def work(events: Iterable[Event]) -> AnnotationTotals:
-    """Totals of the answers among these events, which must start with the first event of the store."""
-    return _after(events).work
-
-
-def _after(events: Iterable[Event]) -> StoreState:
-    state = StoreState()
-    for event in events:
-        state.apply(event)
-    return state
-
-
 #: Columns of the table `events`, in the order of the fields of `Event`.
 COLUMNS = ", ".join(field.name for field in fields(Event))
 
@@ -233,21 +125,45 @@ def read(line: Sequence[Any]) -> Event:
     Raises:
         ValueError: a value cannot have been written by a label store.
     """
-    number, kind, at, round, row, score, value, who, source, seconds, cost, confidence, retracts = line
-    check_columns(at, round, row, who="" if who is None else who, source="" if source is None else source)
+    (
+        number,
+        kind,
+        at,
+        round,
+        row,
+        score,
+        value,
+        who,
+        source,
+        seconds,
+        cost,
+        confidence,
+        retracts,
+        key,
+        wanted,
+        seen,
+    ) = line
+    words = {"who": who, "source": source, "key": key, "seen": seen}
+    check_columns(at, round, row, **{name: "" if word is None else word for name, word in words.items()})
     check_figures(score=score, seconds=seconds, cost=cost, confidence=confidence)
+    if kind not in KINDS:
+        raise ValueError(f"its kind is {_shown(kind)}, not one of {', '.join(KINDS)}")
     if kind == "answered":
         value = read_value(value)
-    elif kind in ("asked", "skipped", "retracted"):
+    elif kind not in ("noted", "class"):
         value = None
-    else:
-        raise ValueError(f"its kind is {_shown(kind)}, not asked, answered, skipped or retracted")
+    elif not isinstance(value, str):
+        raise ValueError(f"its value is {_shown(value)}, not text")
     if kind == "retracted" and not isinstance(retracts, int):
         raise ValueError(f"its retracts is {_shown(retracts)}, not the number of an event")
+    if wanted is not None and not (isinstance(wanted, int) and wanted > 0):
+        raise ValueError(f"its wanted is {_shown(wanted)}, not a number of people")
     # Interned: a log repeats a few names and, for each row, its id.
     who, source = who and sys.intern(who), source and sys.intern(source)
     row, kind = sys.intern(row), sys.intern(kind)
-    return Event(number, kind, at, round, row, score, value, who, source, seconds, cost, confidence, retracts)
+    return Event(
+        number, kind, at, round, row, score, value, who, source, seconds, cost, confidence, retracts, key, wanted, seen
+    )
 
 
 def check_columns(at: Any, round: Any, row: Any, **words: Any) -> None:

@@ -1,4 +1,4 @@
-"""SQLite file of a label store: its format, connections, damage reports and backups."""
+"""SQLite file of a label store: its format, migration, connections, damage reports and backups."""
 
 import os
 import sqlite3
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from dal.errors import SessionError, one_line, shortened
 from dal.store import proposals, sqlite_files
@@ -14,22 +14,61 @@ from dal.store import unread_answers as unread
 from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
 
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
-_VERSION = 1
+_VERSION = 2
 _BUSY_SECONDS = 30.0
 _PAGE = 10_000  # rows read from a table at a time
 
-_SCHEMA = """
+# The kind has no CHECK: `events.read` checks it, and a CHECK would have to be rebuilt for each new kind.
+_EVENTS = """
 CREATE TABLE events (
     event INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL CHECK (kind IN ('asked', 'answered', 'skipped', 'retracted')),
+    kind TEXT NOT NULL,
     at REAL NOT NULL,                 -- seconds since 1970, UTC
     round INTEGER NOT NULL,
-    row TEXT NOT NULL,                -- the row's id
+    row TEXT NOT NULL,                -- the row's id, or '' of a change of a class
     score REAL,                       -- asked: what made it win
-    value TEXT,                       -- answered: a class name, or a list of them, as JSON
+    value TEXT,                       -- answered: a class name, or a list of them, as JSON (noted: text, class: JSON)
     who TEXT, source TEXT, seconds REAL, cost REAL, confidence REAL,
-    retracts INTEGER REFERENCES events (event)
-) STRICT;
+    retracts INTEGER REFERENCES events (event),
+    key TEXT UNIQUE,                  -- of the request, so that a repeated one is recognised
+    wanted INTEGER,                   -- asked: by how many people, null for 1
+    seen TEXT                         -- answered: what the person was shown, as JSON
+) STRICT
+"""
+
+_DERIVED = """
+CREATE INDEX events_row ON events (row, event);
+CREATE INDEX events_who ON events (who, event) WHERE who IS NOT NULL;
+CREATE INDEX events_retracts ON events (retracts) WHERE retracts IS NOT NULL;
+CREATE TABLE standing (               -- state of each row, derived from its events in the same transaction
+    row TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    place INTEGER,                    -- pending: order in which to ask
+    wanted INTEGER NOT NULL,
+    people INTEGER NOT NULL,          -- with an answer
+    event INTEGER,                    -- the answer that stands
+    classes TEXT                      -- its classes as JSON: ids, or names outside the table of classes
+) STRICT, WITHOUT ROWID;
+CREATE INDEX standing_place ON standing (place) WHERE place IS NOT NULL;
+CREATE INDEX standing_classes ON standing (state, classes);
+CREATE TABLE leases (                 -- the rows that people are reading, changed in place
+    row TEXT NOT NULL,
+    who TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (row, who)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leases_who ON leases (who);
+CREATE TABLE people (
+    who TEXT PRIMARY KEY,
+    token BLOB,                       -- SHA-256 of the person's token
+    rights TEXT NOT NULL,             -- a list of words, as JSON
+    since REAL NOT NULL,
+    until REAL                        -- when the access ended
+) STRICT, WITHOUT ROWID;
+"""
+
+_BATCHES = """
 CREATE TABLE batches (
     round INTEGER PRIMARY KEY,
     strategy TEXT NOT NULL,
@@ -42,10 +81,40 @@ CREATE TABLE budgets (
 ) STRICT;
 """
 
+_SCHEMA = (
+    ";".join(
+        (
+            _EVENTS,
+            _BATCHES.rstrip().removesuffix(";"),
+            proposals.SCHEMA,
+            unread.SCHEMA,
+            _DERIVED.rstrip().removesuffix(";"),
+        )
+    )
+    + ";"
+)
 
-_FULL_SCHEMA = ";".join((_SCHEMA.rstrip().removesuffix(";"), proposals.SCHEMA, unread.SCHEMA)) + ";"
+#: Copy of a store of version 1, made before it is migrated.
+BACKUP_OF_1 = "labels.v1.db"
+
+Access = Literal["write", "read", "copy"]
 
 T = TypeVar("T")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables of version 1 to the present format, in the transaction that is open.
+
+    The table of events is rebuilt, since SQLite cannot change the CHECK of its column `kind`.
+    """
+    connection.execute("ALTER TABLE events RENAME TO events_1")
+    connection.execute(_EVENTS)
+    old = "event, kind, at, round, row, score, value, who, source, seconds, cost, confidence, retracts"
+    connection.execute(f"INSERT INTO events ({old}) SELECT {old} FROM events_1 ORDER BY event")
+    connection.execute("DROP TABLE events_1")
+    for statement in (*_DERIVED.split(";")[:-1], proposals.SCHEMA, unread.SCHEMA):  # early files lack the last two
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 class LabelFile:
@@ -53,10 +122,15 @@ class LabelFile:
 
     Args:
         path: the file; None keeps the store in memory.
+        access: "write" creates the file, or migrates one of an earlier version; "read" changes nothing; "copy" reads
+            the file once into memory and leaves it alone.
+        upto: last event that a copy has; None for all.
     """
 
-    def __init__(self, path: Path | str | None) -> None:
+    def __init__(self, path: Path | str | None, *, access: Access = "write", upto: int | None = None) -> None:
         self.path = None if path is None else Path(path)
+        self._access, self._upto = access, upto
+        self._in_memory = path is None
         self._lock = threading.RLock()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -70,39 +144,88 @@ class LabelFile:
         """This thread's connection; a store in memory has a single one for all threads."""
         if self._closed:
             raise SessionError(f"{self._name} is closed")
-        shared = self._connections[0] if self.path is None and self._connections else None
+        shared = self._connections[0] if self._in_memory and self._connections else None
         connection: sqlite3.Connection | None = getattr(self._local, "connection", shared) or shared
         if connection is None:
             connection = sqlite3.connect(
-                ":memory:" if self.path is None else os.path.abspath(self.path),  # "file:..." would be read as a URI
+                ":memory:"
+                if self._in_memory
+                else os.path.abspath(self.path or ""),  # "file:..." would be read as a URI
                 timeout=_BUSY_SECONDS,
                 isolation_level=None,  # transactions are opened explicitly, in `changing`
                 check_same_thread=False,  # `close` closes the connections of all threads
             )
             self._connections.append(connection)
             self._local.connection = connection
-            connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
+            if self._access == "write":
+                connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
             connection.execute("PRAGMA synchronous = FULL")  # an answer once acknowledged survives a power failure
         return connection
 
     def _open(self) -> None:
-        if self.path is not None:
-            self._recognise(self.path)
+        version = _VERSION if self.path is None else self._recognise(self.path)
+        if self._access == "copy" or (self._access == "read" and version < _VERSION):
+            assert self.path is not None
+            self._in_memory = True
+            source = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+            try:
+                source.backup(self._connection())
+            finally:
+                source.close()
         connection = self._connection()
         if self.path is None:
-            connection.executescript(_FULL_SCHEMA)
+            connection.executescript(_SCHEMA)
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise self._damaged(one_line(ValueError(fault)))
-        for schema in (proposals.SCHEMA, unread.SCHEMA):  # files of earlier versions lack these tables
-            connection.execute(schema)
+        if version < _VERSION:
+            self._migrate(connection)
+        if self._upto is not None:
+            self._cut(connection, self._upto)
+        if self._access == "read":
+            connection.execute("PRAGMA query_only = ON")
 
-    def _recognise(self, path: Path) -> None:
-        """Create the store, or check that the file is one, before SQLite opens and possibly modifies it."""
+    def _cut(self, connection: sqlite3.Connection, upto: int) -> None:
+        """Remove the events after `upto` from a copy, and what they say about rows."""
+        later = connection.execute("SELECT DISTINCT row FROM events WHERE event > ?", (upto,)).fetchall()
+        rows = [row for (row,) in later]
+        connection.execute("DELETE FROM events WHERE event > ?", (upto,))
+        connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'events' AND seq > ?", (upto, upto))
+        connection.execute("DELETE FROM batches WHERE round NOT IN (SELECT round FROM events WHERE kind = 'asked')")
+        self._derive(connection, None if "" in rows else rows)  # a change of a class affects all rows
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring a store of version 1 to the present format in one transaction, after a copy next to its file."""
+        if not self._in_memory:
+            assert self.path is not None
+            copy = self.path.with_name(BACKUP_OF_1)
+            if not os.path.lexists(copy):
+                self.backup(copy)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if connection.execute("PRAGMA user_version").fetchone()[0] < _VERSION:  # nobody else did it meanwhile
+                migrate(connection)
+                self._derive(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _derive(self, connection: sqlite3.Connection, rows: Sequence[str] | None = None) -> None:
+        """Fill the derived tables for these rows, or for all of them."""
+
+    def _recognise(self, path: Path) -> int:
+        """Create the store, or check that the file is one, before SQLite opens and possibly modifies it.
+
+        Returns:
+            The version of its format.
+        """
         if "\0" in str(path):
             raise SessionError(f"{self._name} cannot be a file: a name has no NUL")
         try:
-            recover(path)
+            if self._access == "write":
+                recover(path)
             if not path.name:
                 raise sqlite_files.NotADatabaseError("it is not a regular file")
             log = sqlite_files.log_of(path)
@@ -111,9 +234,11 @@ class LabelFile:
                 header = sqlite_files.read_header(path)
             elif logged:
                 raise SessionError(f"{self._name} is missing, and {log.name} next to it holds answers: put it back")
+            elif self._access != "write":
+                raise SessionError(f"{self._name} does not exist")
             else:
-                sqlite_files.create(path, _FULL_SCHEMA, application=_APPLICATION, version=_VERSION)
-                return
+                sqlite_files.create(path, _SCHEMA, application=_APPLICATION, version=_VERSION)
+                return _VERSION
         except sqlite_files.NotADatabaseError as error:
             raise SessionError(f"{self._name} could not be read: {error}") from None
         except ValueError as error:
@@ -127,6 +252,7 @@ class LabelFile:
                 f"{self._name} was written by a newer version of dal (its format is {header.version}, this version "
                 f"reads up to {_VERSION}): update dal"
             )
+        return max(1, header.version)
 
     def _damaged(self, fault: str) -> SessionError:
         return SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
@@ -138,6 +264,8 @@ class LabelFile:
         except UnicodeEncodeError as error:
             word = shortened(repr(error.object), 60)
             raise SessionError(f"{self._name} {trouble}: {word} is not text that can be stored") from error
+        except UnicodeDecodeError as error:  # in a message of SQLite about a damaged schema
+            raise self._damaged(one_line(error)) from error
         except OverflowError as error:
             raise SessionError(f"{self._name} {trouble}: a number is too large") from error
         except (sqlite3.Error, OSError) as error:
@@ -201,6 +329,12 @@ class LabelFile:
                 synchronise_folder(final.parent)
             finally:
                 partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file. Calling it again has no effect."""

@@ -1,10 +1,7 @@
 """Label store: an append-only log of all queries and annotations in one SQLite file."""
 
-import json
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,8 +9,10 @@ from dal.errors import SessionError, one_line, shortened
 from dal.store import events, proposals
 from dal.store import unread_answers as unread
 from dal.store.bounded_json import parse_json
-from dal.store.events import SKIP, AnnotationTotals, Answer, Batch, Event, Skip, StoreState, Value
-from dal.store.label_database import LabelFile
+from dal.store.events import Batch, Event, Skip, Value
+from dal.store.label_database import Access
+from dal.store.label_log import LabelLog
+from dal.store.log_state import AnnotationTotals, StoreState
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread
 
@@ -35,8 +34,8 @@ class _TableCache(Generic[T]):
         self.last = 0
 
 
-class LabelStore(LabelFile):
-    """Append-only log of queries and annotations in a SQLite file, and the current state derived from it.
+class LabelStore(LabelLog):
+    """A log of queries and annotations with the state of all rows in memory, as a session reads it.
 
     Each call appends its events in one transaction that is on disk before the call returns. The state (`answers`,
     `pending`, `skipped`, `round`) is determined by the events alone. Answers are keyed by row id and hold class names,
@@ -44,6 +43,7 @@ class LabelStore(LabelFile):
 
     Args:
         path: SQLite file, created if it does not exist; None keeps the log in memory.
+        access, upto: as in `dal.store.label_database.LabelFile`.
 
     Raises:
         SessionError: the file is not a label store, is damaged, or was written by a newer version.
@@ -57,20 +57,24 @@ class LabelStore(LabelFile):
         ({'a': 'spam'}, ['b'])
     """
 
-    def __init__(self, path: Path | str | None = None) -> None:
-        super().__init__(path)
-        self._joined = False  # whether a transaction is open, which further calls join
+    def __init__(self, path: Path | str | None = None, *, access: Access = "write", upto: int | None = None) -> None:
         self._state = StoreState()
         self._proposals = _TableCache("proposals", proposals.COLUMNS, proposals.read)
         self._unread = _TableCache("unread", unread.COLUMNS, unread.read)
         self._token_budget: int | None = None
-        try:
-            with self._reporting("could not be read"):
-                self._open()
-                self._catch_up(self._connection())
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(path, access=access, upto=upto)
+
+    @classmethod
+    def snapshot(cls, path: Path | str, upto: int | None = None) -> "LabelStore":
+        """A copy in memory of the log in a file, as it was after event `upto`; None for its last event.
+
+        The copy can be written to, and nothing reaches the file. What was proposed or recorded without an event is
+        that of today.
+
+        Raises:
+            SessionError: the file is not a label store, or is damaged.
+        """
+        return cls(path, access="copy", upto=upto)
 
     # -- current state ---------------------------------------------------------------------------------------------
 
@@ -83,30 +87,31 @@ class LabelStore(LabelFile):
 
     @property
     def answered(self) -> int:
-        """Number of rows with an answer."""
+        """Number of rows with an answer that stands."""
         return self._state.answered
 
-    def answer(self, row: str) -> Value | Skip | None:
+    def answer_to(self, row: str) -> Value | Skip | None:
         """Current answer of a row: class names, `SKIP`, or None."""
         with self._lock:
-            return _value(self._state.last.get(row))
+            return self._value(self._state.last.get(row))
 
     def answers_to(self, rows: Iterable[str]) -> list[Value | Skip | None]:
-        """Current answer of each row, as `answer` returns it."""
+        """Current answer of each row, as `answer_to` returns it."""
         with self._lock:
-            return [_value(self._state.last.get(row)) for row in rows]
+            return [self._value(self._state.last.get(row)) for row in rows]
 
     @property
     def skipped(self) -> set[str]:
-        """Ids of the declined rows."""
+        """Ids of the rows that are neither trained on nor asked again: declined ones, and those in dispute."""
         with self._lock:
-            return {row for row, event in self._state.current().items() if event.value is None}
+            declined = {row for row, event in self._state.last.items() if event is not None and event.kind == "skipped"}
+            return declined | self._state.disputed
 
     @property
     def pending(self) -> list[str]:
         """Ids of queried rows without an answer, in the order in which to ask them."""
         with self._lock:
-            return list(self._state.pending)
+            return self._state.queue()
 
     @property
     def round(self) -> int:
@@ -117,6 +122,12 @@ class LabelStore(LabelFile):
     def written(self) -> tuple[int, int]:
         """Numbers of the last event and the last proposal. They change whenever the state of a session changes."""
         return self._state.event, self._proposals.last
+
+    @property
+    def retired(self) -> set[str]:
+        """Ids of the rows that were taken out of the pool."""
+        with self._lock:
+            return set(self._state.retired)
 
     @property
     def labels_event(self) -> int:
@@ -207,66 +218,6 @@ class LabelStore(LabelFile):
 
     # -- appending -------------------------------------------------------------------------------------------------
 
-    def ask(
-        self,
-        rows: Sequence[str],
-        *,
-        scores: Sequence[float] | None = None,
-        strategy: str = "",
-        details: Mapping[str, Any] | None = None,
-    ) -> int:
-        """Store a new batch, whose rows become pending in this order, and return its round.
-
-        Args:
-            rows: ids that are neither pending nor answered nor skipped.
-            scores: one score per row; None if the strategy has none.
-            strategy: name of the strategy that selected the rows.
-            details: further JSON values about the selection, by name.
-
-        Raises:
-            SessionError: a row is pending, answered or skipped, or occurs twice, or there are none. Nothing is stored.
-        """
-        scored: Iterable[float | None] = [None] * len(rows) if scores is None else scores
-        with self.changing() as connection:
-            taken = [row for row in rows if row in self._state.pending or self._state.last.get(row)]
-            if taken or len(set(rows)) != len(rows) or not rows:
-                detail = f"; asked already: {taken[:5]}" if taken else ", each of them once, at least one"
-                raise SessionError(f"a batch must be rows that were not asked before{detail}")
-            number, at = self._state.round + 1, time.time()
-            connection.execute(
-                "INSERT INTO batches VALUES (?, ?, ?)", (number, strategy, json.dumps(dict(details or {})))
-            )
-            connection.executemany(
-                "INSERT INTO events (kind, at, round, row, score) VALUES ('asked', ?, ?, ?, ?)",
-                [(at, number, row, score) for row, score in zip(rows, scored, strict=True)],
-            )
-        return number
-
-    def tell(self, answers: Sequence[Answer]) -> None:
-        """Store the answers, all or none. A later answer replaces an earlier one to the same row."""
-        at = time.time()
-        with self.changing() as connection:
-            lines = [
-                (
-                    "skipped" if isinstance(answer.value, Skip) else "answered",
-                    at,
-                    self._state.round,
-                    answer.row,
-                    None if isinstance(answer.value, Skip) else json.dumps(answer.value, ensure_ascii=False),
-                    answer.who,
-                    answer.source,
-                    answer.seconds,
-                    answer.cost,
-                    answer.confidence,
-                )
-                for answer in answers
-            ]
-            connection.executemany(
-                "INSERT INTO events (kind, at, round, row, value, who, source, seconds, cost, confidence)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                lines,
-            )
-
     def propose(self, given: Sequence[Proposal]) -> None:
         """Store proposed labels, all or none. They neither answer a query nor replace an answer."""
         with self.changing() as connection:
@@ -283,8 +234,8 @@ class LabelStore(LabelFile):
         with self._lock:
             if not self._state.given:
                 return None
-            row = self._state.given[-1].row
-            return row, _value(self._state.before(row))
+            row = next(reversed(self._state.given.values())).row
+            return row, self._value(self._state.before(row))
 
     def undo(self) -> str:
         """Retract the most recent answer (or skip) and return its row id.
@@ -297,11 +248,8 @@ class LabelStore(LabelFile):
         with self.changing() as connection:
             if not self._state.given:
                 raise SessionError("there is no answer to undo")
-            last = self._state.given[-1]
-            connection.execute(
-                "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', ?, ?, ?, ?)",
-                (time.time(), self._state.round, last.row, last.event),
-            )
+            last = next(reversed(self._state.given.values()))
+            self._retract(connection, last, who="", key=None)
         return last.row
 
     def record_budget(self, tokens: int) -> None:
@@ -309,51 +257,17 @@ class LabelStore(LabelFile):
         with self.changing() as connection:
             connection.execute("INSERT INTO budgets (round, tokens) VALUES (?, ?)", (self._state.round, tokens))
 
-    def __enter__(self) -> "LabelStore":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def refresh(self) -> None:
         """Read what other stores and processes have written to the file. `changing` does so at its beginning."""
         with self._lock, self._reporting("could not be read"):
             if not self._joined:
                 self._catch_up(self._connection())
 
-    @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """Open a write transaction that excludes other threads and processes.
-
-        The state is refreshed at the beginning. Calls on this store inside the block join the transaction: they are
-        committed together at its end, or not at all after an error. The state includes them after the block.
-
-        Raises:
-            SessionError: the file cannot be written, or is damaged.
-        """
-        with self._lock, self._reporting("could not be written; nothing of this call was stored"):
-            connection = self._connection()
-            if self._joined:
-                yield connection
-                return
-            connection.execute("BEGIN IMMEDIATE")  # not deferred: what is read next must not change before the write
-            try:
-                self._joined = True
-                self._catch_up(connection)  # checks within the block see what other processes have written
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if not self._closed and connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            finally:
-                self._joined = False
-            self._catch_up(connection)  # only committed rows enter the state, by the way that a reader takes too
-
     # -- reading new rows ------------------------------------------------------------------------------------------
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         """Read the rows added since the last call. An error closes the store, since its state would be incomplete."""
+        super()._catch_up(connection)
         state = self._state
         tables: tuple[_TableCache[Any], ...] = (self._proposals, self._unread)
         try:
@@ -383,9 +297,6 @@ class LabelStore(LabelFile):
             raise ValueError(f"its round is {event.round}, and {state.round} were asked before")
         state.apply(event)
 
-
-def _value(event: Event | None) -> Value | Skip | None:
-    """The answer that an event holds: class names, `SKIP`, or None without an event."""
-    if event is None:
-        return None
-    return SKIP if event.value is None else event.value
+    def _value(self, event: Event | None) -> Value | Skip | None:
+        """The answer that an event holds, in the current names of its classes; None without an event."""
+        return None if event is None else self._state.reading(event)

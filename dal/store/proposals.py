@@ -118,7 +118,7 @@ def unbilled(records: Iterable[Word], paid: Collection[tuple[str, str, str]]) ->
 
     Args:
         records: proposals of a label store, or its unparsed responses.
-        paid: (row, who, source) of the answers and skips with a cost: `dal.store.events.AnnotationTotals.paid`.
+        paid: (row, who, source) of the answers and skips with a cost: `dal.store.log_state.AnnotationTotals.paid`.
     """
     last = {(each.row, each.who, each.source): each for each in records if each.source != MERGED}
     return [each for key, each in last.items() if key not in paid] if paid else list(last.values())

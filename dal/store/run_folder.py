@@ -30,7 +30,7 @@ LOCK = ".lock"
 
 #: Regular files that dal keeps in the folder of a session, run or comparison.
 FILES = ("config.yaml", METRICS, ENVIRONMENT, *(f"{LABELS}{side}" for side in ("", "-wal", "-shm", "-journal")))
-FILES += (LOCK, "logged.json", "map.json", "report.html", "successor.json", "worker.log")
+FILES += (LOCK, "labels.v1.db", "logged.json", "map.json", "report.html", "successor.json", "worker.log")
 _MARKER = "trained_on.json"
 
 

@@ -282,7 +282,7 @@ def test_answers_to_rows_that_have_left_the_data_are_kept_and_count_when_they_co
     session.close()
     whole = session_of(folder=folder, asked=0)
     assert len(whole.labels) == 6
-    assert whole.store.answer("t5") == "b"
+    assert whole.store.answer_to("t5") == "b"
     whole.close()
 
 
@@ -293,7 +293,7 @@ def test_a_declined_or_several_classes_are_kept_too(tmp_path: Path) -> None:
     answers = read(session, [["t4", "", "b|a"], ["t5", "", "skip"]], tmp_path / "s.csv")
     assert dict(answers.absent) == {"t4": ["a", "b"], "t5": SKIP}
     assert keep_absent(session, answers.absent) == 2
-    assert (session.store.answer("t4"), session.store.answer("t5")) == (("a", "b"), SKIP)
+    assert (session.store.answer_to("t4"), session.store.answer_to("t5")) == (("a", "b"), SKIP)
     session.close()
 
 

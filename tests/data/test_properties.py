@@ -167,5 +167,5 @@ def test_what_a_sheet_says_is_what_is_told(multilabel, saved, texts, ids, classe
         found = read_answers(path, session)
         assert dict(zip(found.rows, found.values, strict=True)) == wanted
         assert session.tell(found.rows, found.values) == len(wanted)
-        stored = {row: session.store.answer(pool.ids[row]) for row in wanted}
+        stored = {row: session.store.answer_to(pool.ids[row]) for row in wanted}
         assert stored == {row: tuple(value) if isinstance(value, list) else value for row, value in wanted.items()}

@@ -4,7 +4,8 @@ from dal.errors import ConfigError
 from dal.evaluation import Prices, costs, sources
 from dal.experiments.recorded_work import recorded_work
 from dal.stopping.recorded_figures import spent
-from dal.store.events import Event, current_answers
+from dal.store.events import Event
+from dal.store.log_state import current_answers
 from dal.store.proposals import Proposal
 from dal.store.unread_answers import Unread
 

@@ -6,6 +6,7 @@ from typing import Any
 import material
 import pytest
 import torch
+from label_store_version_1 import write_version_1
 from labelers import WordLabeler
 
 from dal.data import Rows, Splits
@@ -237,8 +238,8 @@ class _Half(Simulated):
 def test_a_store_of_an_earlier_version_takes_proposals(tmp_path: Path) -> None:
     import sqlite3
 
-    with LabelStore(tmp_path / "labels.db") as store:
-        store.ask(["a"])
+    asked = ("asked", 1.0, 1, "a", *[None] * 8)
+    write_version_1(tmp_path / "labels.db", [asked], [(1, "Margin", "{}")])
     with sqlite3.connect(tmp_path / "labels.db") as connection:
         connection.execute("DROP TABLE proposals")
         connection.execute("DROP TABLE unread")

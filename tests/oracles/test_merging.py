@@ -23,7 +23,8 @@ from dal.oracles.model_answers import model_answers, unmerged_answers
 from dal.oracles.router import CLASSIFIER, DISAGREE, MODEL, UNSURE, Router
 from dal.oracles.simulated import Simulated
 from dal.session import Session
-from dal.store.events import Event, current_answers
+from dal.store.events import Event
+from dal.store.log_state import current_answers
 from dal.store.proposals import MERGED, Proposal, latest
 from dal.strategies import Random
 

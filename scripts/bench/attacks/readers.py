@@ -399,7 +399,7 @@ class Sheets:
             for name in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
                 if name not in session.pool.classes:
                     faults.append("an answer is no class")
-            if row not in pending and not correct and session.store.answer(session.pool.ids[row]) is None:
+            if row not in pending and not correct and session.store.answer_to(session.pool.ids[row]) is None:
                 faults.append("a row that was not asked is answered")
         return [*faults, *self._unsupported(session, content, rows, told.values)]
 

@@ -1,0 +1,92 @@
+"""Leases: which person is reading which row, so that no two people get the same text."""
+
+import sqlite3
+
+from dal.store.row_state import PENDING, RowState
+
+#: Duration of a lease in seconds.
+LEASE = 600.0
+
+# Pending rows with fewer other readers than answers that are still wanted, not held or answered by the person.
+_FREE = """
+SELECT s.row FROM standing AS s
+WHERE s.place IS NOT NULL
+    AND s.wanted - s.people >
+        (SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.who <> :who AND l.until > :now)
+    AND NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = :who AND m.until > :now)
+    AND (s.people = 0 OR NOT EXISTS (
+        SELECT 1 FROM events AS e WHERE e.row = s.row AND e.who = :who AND e.kind IN ('answered', 'skipped')
+            AND NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)))
+ORDER BY s.place LIMIT :n
+"""
+
+_TAKE = f"""
+INSERT INTO leases (row, who, since, until) SELECT row, :who, :now, :until FROM ({_FREE}) WHERE true
+ON CONFLICT (row, who) DO UPDATE SET since = excluded.since, until = excluded.until
+"""
+
+# Rows that were found by a search, or whose answer is being changed, have no place: they come first.
+_HELD = """
+SELECT l.row FROM leases AS l LEFT JOIN standing AS s USING (row) WHERE l.who = :who AND l.until > :now
+ORDER BY s.place IS NOT NULL, s.place, l.since DESC LIMIT :n
+"""
+
+
+def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, now: float) -> list[str]:
+    """Lease the next rows to a person, after those that she holds already, and return their ids.
+
+    Args:
+        connection: connection in a write transaction.
+        who: person.
+        n: number of rows.
+        seconds: duration of the leases, also of those that exist.
+        now: seconds since 1970.
+    """
+    values = {"who": who, "now": now, "until": now + seconds, "n": n}
+    held = len(connection.execute(_HELD, values).fetchall())
+    if held < n:
+        connection.execute(_TAKE, values | {"n": n - held})
+    rows = [row for (row,) in connection.execute(_HELD, values).fetchall()]
+    extended = [(now + seconds, row, who) for row in rows]
+    connection.executemany("UPDATE leases SET until = ? WHERE row = ? AND who = ?", extended)
+    return rows
+
+
+def claim_row(
+    connection: sqlite3.Connection, row: str, state: RowState, who: str, *, seconds: float, now: float
+) -> bool:
+    """Lease a certain row to a person; False if others hold it.
+
+    Args:
+        connection: connection in a write transaction.
+        row: row id.
+        state: its state.
+        who, seconds, now: as for `claim`.
+    """
+    query = "SELECT count(*) FROM leases WHERE row = ? AND who <> ? AND until > ?"
+    others = connection.execute(query, (row, who, now)).fetchone()[0]
+    if others and others >= state.wanted - (state.people if state.state == PENDING else 0):
+        return False
+    connection.execute(
+        "INSERT INTO leases VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (row, who) DO UPDATE SET since = excluded.since, until = excluded.until",
+        (row, who, now, now + seconds),
+    )
+    return True
+
+
+def claimable(connection: sqlite3.Connection, *, now: float) -> int:
+    """Number of pending rows that another person could be given."""
+    query = """
+        SELECT count(*) FROM standing AS s WHERE place IS NOT NULL AND s.wanted - s.people >
+            (SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.until > ?)
+    """
+    return int(connection.execute(query, (now,)).fetchone()[0])
+
+
+def readers(connection: sqlite3.Connection, *, now: float) -> dict[str, list[str]]:
+    """People who hold a row, by row id."""
+    held: dict[str, list[str]] = {}
+    for row, who in connection.execute("SELECT row, who FROM leases WHERE until > ? ORDER BY row, since", (now,)):
+        held.setdefault(row, []).append(who)
+    return held
