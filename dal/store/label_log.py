@@ -395,7 +395,10 @@ class LabelLog(LabelReader):
             number = inserted.lastrowid or 0
             self._table.apply(number, encoded(change))
             self._table_event = number
-            if change["do"] in ("merge", "retire"):
+            if change["do"] == "merge":  # what stands changes only where people disagreed
+                query = "SELECT row FROM standing WHERE wanted > 1"
+                self._restate(connection, [row for (row,) in connection.execute(query).fetchall()])
+            elif change["do"] == "retire":
                 self._restate_answered(connection)
             return self._numbered(connection, number)
 

@@ -319,7 +319,8 @@ class LabelReader(LabelFile):
     def _latest(self, connection: sqlite3.Connection, row: str, who: str) -> Event | None:
         """The person's current answer or skip of a row that counts."""
         line = connection.execute(
-            f"{SELECT} WHERE row = ? AND who = ? AND {GIVEN} ORDER BY event DESC LIMIT 1",
+            # +who: by the index of rows, since a person has more answers than a row
+            f"{SELECT} WHERE row = ? AND +who = ? AND {GIVEN} ORDER BY event DESC LIMIT 1",
             (row, who),
         ).fetchone()
         event = None if line is None else self._event(line)

@@ -15,7 +15,7 @@ WHERE s.place IS NOT NULL
         (SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.who <> :who AND l.until > :now)
     AND NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = :who AND m.until > :now)
     AND (s.people = 0 OR NOT EXISTS (
-        SELECT 1 FROM events AS e WHERE e.row = s.row AND e.who = :who AND e.kind IN ('answered', 'skipped')
+        SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = :who AND e.kind IN ('answered', 'skipped')
             AND NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)))
 ORDER BY s.place LIMIT :n
 """
