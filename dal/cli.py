@@ -13,6 +13,7 @@ from typing import Any
 from dal.commands.ask import ask
 from dal.commands.audit import audit
 from dal.commands.autolabel import autolabel
+from dal.commands.backup import backup
 from dal.commands.cache import cache
 from dal.commands.check import check
 from dal.commands.compare import compare
@@ -46,6 +47,7 @@ Deep active learning for text classification: label the texts that improve the m
   dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
   dal encoders FOLDER                     can the encoder tell the classes apart, and would another one do better?
   dal report FOLDER...                    write report.html of runs again, even while they are running
+  dal backup FOLDER -o copy.zip           copy a folder to one file, also while people answer
   dal list [strategies|learners|oracles|stopping|candidates|clients|metrics]
                                           list the installed parts
   dal cache [--trim 2GB | --clear]        show or remove cached tokens, embeddings and token states
@@ -73,6 +75,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": check,
     "llm": llm,
     "cache": cache,
+    "backup": backup,
 }
 
 _ALLOW = "--allow-code"
