@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from dal.cli import main
 from dal.store.events import Answer
 from dal.store.label_log import LabelLog
