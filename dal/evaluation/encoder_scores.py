@@ -1,6 +1,5 @@
 """How many labeled rows their nearest labeled neighbours predict, by encoder: intervals, chance and paired tests."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.errors import DataError
-from dal.evaluation.statistics import holm, paired_p
+from dal.evaluation.statistics import holm, paired_p, wilson_interval
 
 #: Temperature of the votes, in standard deviations of the similarities, and the part of the effective number of rows
 #: that gives the intervals their coverage; chosen leaving one of seven data sets out (docs/encoders.md).
@@ -22,7 +21,6 @@ MIN_LABELS, MAX_ROWS = 30, 500
 ALPHA = 0.05
 
 _PERMUTATIONS = 999
-_Z = 1.959964  # 97.5 % quantile of the standard normal distribution
 _LARGEST = 1 << 22  # votes held at once
 
 
@@ -129,20 +127,6 @@ def effective_rows(weights: Tensor) -> float:
     return 1 / float(weights.square().sum())
 
 
-def wilson_interval(share: float, rows: float) -> tuple[float, float]:
-    """95 % interval of a share of `rows` independent rows, which need not be a whole number.
-
-    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
-
-    Example:
-        >>> [round(end, 3) for end in wilson_interval(0.8, 10)]
-        [0.49, 0.943]
-    """
-    center = (share + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
-    half = _Z / (1 + _Z**2 / rows) * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
-    return max(0.0, center - half), min(1.0, center + half)
-
-
 def score_encoders(
     similarities: Mapping[str, Tensor],
     labels: Tensor,
@@ -180,7 +164,7 @@ def score_encoders(
     for name, table in similarities.items():
         votes = _votes(table, labels, temperature)
         hits[name] = _hits(votes, labels[None])[0]
-        share = float(hits[name] @ weights)
+        share = min(1.0, float(hits[name] @ weights))  # the weights sum to 1 but for rounding
         size = max(1, _LARGEST // (len(labels) * (int(labels.max()) + 1)))
         random = torch.cat([_shares(votes, part) for part in shuffled.split(size)])
         p = (1 + int((random >= share - 1e-9).sum())) / (1 + _PERMUTATIONS)

@@ -1,9 +1,7 @@
 """Stopping rules on validation scores: a target score, or a plateau of the learning curve."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from dal.config.moved import accepts_old_options
@@ -11,6 +9,7 @@ from dal.errors import ConfigError, shown
 from dal.evaluation.curves import LOWER_IS_BETTER, OWN_METRICS, named_score
 from dal.evaluation.extrapolation import predicted_gain
 from dal.evaluation.metrics import UNDEFINED
+from dal.evaluation.statistics import wilson_interval
 from dal.functional.checking import Options
 from dal.objective import DEFAULT
 from dal.stopping.rule import OBJECTIVE, History, Line, StoppingRule, Verdict, count, given, number
@@ -80,7 +79,8 @@ class TargetScore(StoppingRule):
         scores = [float(score) for score in found]
         if self.confidence is not None:
             rows = [int(line["validation"]["rows"]) for line in recent]
-            scores = [wilson_lower(score, n, self.confidence) for score, n in zip(scores, rows, strict=True)]
+            two_sided = 2 * self.confidence - 1
+            scores = [wilson_interval(score, n, confidence=two_sided)[0] for score, n in zip(scores, rows, strict=True)]
         worst = max(scores) if lower else min(scores)
         reached = worst <= self.value if lower else worst >= self.value
         stop = reached and len(recent) == self.patience
@@ -160,27 +160,6 @@ class Plateau(StoppingRule):
         )
         notes = {"predicted_gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
         return Verdict(gain.high < self.min_gain, text, {**notes, "ceiling": gain.curve.ceiling})
-
-
-def wilson_lower(share: float, rows: int, confidence: float) -> float:
-    """Lower end of the one-sided Wilson interval of a proportion.
-
-    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference": the p below the share at which
-    share - p = z sqrt(p (1 - p) / rows).
-
-    Args:
-        share: observed proportion, 0 to 1.
-        rows: number of observations.
-        confidence: confidence level, 0 to 1.
-
-    Example:
-        >>> round(wilson_lower(0.93, 271, 0.95), 3)
-        0.9
-    """
-    z = NormalDist().inv_cdf(confidence)
-    center = share + z * z / (2 * rows)
-    half = z * math.sqrt((share * (1 - share) + z * z / (4 * rows)) / rows)
-    return max(0.0, (center - half) / (1 + z * z / rows))
 
 
 def _check_name(rule: TargetScore | Plateau) -> None:

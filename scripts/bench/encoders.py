@@ -35,8 +35,8 @@ from dal.evaluation.encoder_scores import (
     effective_rows,
     row_weights,
     score_encoders,
-    wilson_interval,
 )
+from dal.evaluation.statistics import wilson_interval
 from dal.learner import Predictor, Prepared
 from dal.learners.encoder_comparison import TFIDF, embedding_similarities, tfidf_similarities
 from dal.learners.probe_learner import ProbeLearner

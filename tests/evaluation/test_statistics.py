@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import statistics as reference
+from scipy.stats import binomtest
 
-from dal.evaluation.statistics import EXACT, holm, min_p, paired_p, tally
+from dal.evaluation.statistics import EXACT, holm, min_p, paired_p, tally, wilson_interval
 
 FRACTIONS = st.fractions(min_value=-3, max_value=3, max_denominator=16)
 
@@ -109,3 +110,23 @@ def test_sums_that_cancel_to_nearly_zero_are_equal() -> None:
 def test_drawn_signs_follow_from_the_seed() -> None:
     differences = np.random.default_rng(0).normal(0.4, 1, EXACT + 4)
     assert paired_p(differences, seed=1) == paired_p(differences, seed=1) != paired_p(differences, seed=2)
+
+
+@pytest.mark.parametrize(("right", "rows"), [(9, 10), (30, 200), (199, 200), (200, 200), (0, 5)])
+def test_ends_of_the_interval_are_where_the_test_no_longer_rejects(right: int, rows: int) -> None:
+    for confidence, z in ((0.95, 1.959963984540054), (0.9, 1.6448536269514722)):
+        ends = wilson_interval(right / rows, rows, confidence=confidence)
+        assert ends == pytest.approx(reference.wilson_interval(right, rows, z), abs=1e-9)
+        assert ends == pytest.approx(binomtest(right, rows).proportion_ci(confidence, method="wilson"), abs=1e-9)
+
+
+def test_interval_has_the_published_ends() -> None:
+    # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3.
+    for right, rows, published in ((81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0, 0.1611))):
+        assert wilson_interval(right / rows, rows) == pytest.approx(published, abs=5e-5)
+
+
+@pytest.mark.parametrize("given", [{"share": 1.1}, {"share": float("nan")}, {"rows": 0}, {"confidence": 1.0}])
+def test_interval_outside_of_its_range_is_refused(given: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        wilson_interval(**{"share": 0.5, "rows": 10.0, **given})

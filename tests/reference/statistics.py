@@ -1,6 +1,7 @@
 """Slow and obvious versions of the tests over seeds."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -21,3 +22,18 @@ def holm_rejects(p_values: Sequence[Fraction], alpha: Fraction) -> list[bool]:
             break
         rejected[i] = True
     return rejected
+
+
+def wilson_interval(right: int, rows: int, z: float) -> tuple[float, float]:
+    """The smallest and largest share p whose normal test does not reject `right` of `rows`, by bisection."""
+    share, ends = right / rows, []
+    for outside in (0.0, 1.0):
+        inside = share
+        for _ in range(200):
+            middle = (outside + inside) / 2
+            if abs(share - middle) > z * math.sqrt(middle * (1 - middle) / rows):
+                outside = middle
+            else:
+                inside = middle
+        ends.append(inside)
+    return ends[0], ends[1]

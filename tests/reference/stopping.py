@@ -69,16 +69,3 @@ def power_law(labels: Sequence[float], scores: Sequence[float], exponents: Seque
                 error = sum(w * (a - b * z - s) ** 2 for w, z, s in zip(weights, powers, scores, strict=True))
                 best = min(best, (error, a, b, c))
     return best[1:]
-
-
-def wilson_lower(right: int, rows: int, z: float) -> float:
-    """The smallest share p whose normal test does not reject `right` of `rows`: by bisection, not by the formula."""
-    share = right / rows
-    low, high = 0.0, share
-    for _ in range(200):
-        middle = (low + high) / 2
-        if share - middle > z * math.sqrt(middle * (1 - middle) / rows):
-            low = middle
-        else:
-            high = middle
-    return high
