@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from dal.errors import DataError
 from dal.evaluation.statistics import holm, paired_p, wilson_interval
+from dal.functional.drawing import some_rows
 
 #: Temperature of the votes, in standard deviations of the similarities, and the part of the effective number of rows
 #: that gives the intervals their coverage; chosen leaving one of seven data sets out (docs/encoders.md).
@@ -21,6 +22,7 @@ MIN_LABELS, MAX_ROWS = 30, 500
 ALPHA = 0.05
 
 _PERMUTATIONS = 999
+_DRAW = 0  # seed of the rows that are compared
 _LARGEST = 1 << 22  # votes held at once
 
 
@@ -57,6 +59,19 @@ class EncoderScore:
     def beats_own(self) -> bool:
         """Whether the share is better than chance, and than that of the learner's own encoder, at the level `ALPHA`."""
         return self.above_chance and self.lead is not None and self.lead > 0 and (self.p_lead or 0.0) <= ALPHA
+
+
+def compared_rows(labeled: Tensor) -> Tensor:
+    """The labeled rows that are compared, (L,) int64, ascending: all, or `MAX_ROWS` of them drawn at random.
+
+    The draw depends on nothing but the number of labeled rows, so that everything that compares encoders on the same
+    labels compares them on the same rows.
+
+    Args:
+        labeled: indices of the labeled rows, (M,) int64.
+    """
+    drawn = some_rows(len(labeled), MAX_ROWS, generator=torch.Generator().manual_seed(_DRAW))
+    return labeled.sort().values[drawn].sort().values
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ import torch
 
 from dal.data.rows import Rows
 from dal.errors import DataError, LearnerError, shortened
-from dal.evaluation.encoder_scores import MAX_ROWS, MIN_LABELS, score_encoders
-from dal.functional.drawing import spread_rows
+from dal.evaluation.encoder_scores import MIN_LABELS, compared_rows, score_encoders
 from dal.session import Session
 
 #: Key of the line.
@@ -30,10 +29,10 @@ def encoder_figures(session: Session) -> dict[str, Any]:
     """Compare the session's own encoder with TF-IDF, as JSON values by key; {} where that is not free of cost.
 
     It is free for a frozen encoder, whose embeddings of the labeled rows exist, and possible for at least 30 labels of
-    single-label texts. Up to 500 of the labeled rows are compared, evenly spread over the pool.
+    single-label texts. The rows and the figures are those of `dal encoders`.
     """
     learner = session.learner
-    rows = session.labeled_rows.sort().values
+    rows = session.labeled_rows
     if len(rows) < MIN_LABELS or "embeddings" not in learner.label_free:
         return {}
     # Here, because they load transformers and lightning, which the console and the report do without.
@@ -52,7 +51,7 @@ def encoder_figures(session: Session) -> dict[str, Any]:
     own = own_encoder(learner)
     if own is None or not isinstance(encoding_learner(learner), ProbeLearner | SklearnCommittee):
         return {}
-    rows = rows[spread_rows(len(rows), MAX_ROWS)]
+    rows = compared_rows(rows)
     labeled = labeled_pool(session)
     try:
         check_labels(labeled, rows)

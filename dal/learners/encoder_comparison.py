@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dal.data.columns import TextColumn, TextPairs
 from dal.data.rows import Rows
 from dal.errors import DalError, DataError, LearnerError
-from dal.evaluation.encoder_scores import MAX_ROWS, MIN_LABELS, EncoderScore, score_encoders
+from dal.evaluation.encoder_scores import MIN_LABELS, EncoderScore, compared_rows, score_encoders
 from dal.functional.drawing import some_rows
 from dal.learner import SILENT, Learner, Monitor
 from dal.learners.committee_learner import CommitteeLearner
@@ -92,7 +92,7 @@ def compare_encoders(
     own = own_encoder(learner)
     if len(labeled) < MIN_LABELS:
         return EncoderComparison((), own, len(labeled), 0, too_few(len(labeled)))
-    compared = labeled[some_rows(len(labeled), MAX_ROWS, generator=torch.Generator().manual_seed(_SEED))].sort().values
+    compared = compared_rows(labeled)
     default = models is None
     names = [own, *(installed_encoders() if models is None else models), TFIDF]
     similarities, left_out, texts = dict[str, Tensor](), dict[str, str](), rows.take(compared)

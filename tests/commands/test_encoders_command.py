@@ -7,6 +7,10 @@ import material
 import pytest
 from command import Command, Finished, asking, fill, probe, read_rows, running, write_tickets
 
+from dal import load
+from dal.evaluation import encoder_scores
+from dal.store.run_folder import read_metrics
+
 MULTI = "{path: tickets.csv, id: id, label: null, multilabel: true, classes: [billing, access, shipping, feedback]}"
 
 
@@ -70,6 +74,22 @@ def test_first_cell_of_a_run_or_a_named_one_is_compared(dal: Command, tiny_bert:
     assert other.code == 0
     assert other.out != first.out  # other labels
     check_refused(dal("encoders", "out", "--cell", "Entropy-seed0"), "no cell", "cells are Margin-seed0, Random-seed0")
+
+
+def test_figures_of_a_run_are_those_of_the_command_also_where_only_some_labels_are_compared(
+    dal: Command, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_scores, "MAX_ROWS", 45)
+    dal.configured(run=running(probe(tiny_bert), "Margin", start=40, batch=10, rounds=1, folder="out", report=False))
+    assert dal("run", "run.yaml").code == 0
+    recorded = read_metrics(Path("out/Margin-seed0"))[-1]["encoders"]
+    with load("out") as model:
+        found = model.compare_encoders([])
+    assert (recorded["labels"], recorded["compared"]) == (found.labels, found.compared) == (50, 45)
+    assert [score["name"] for score in recorded["scores"]] == [str(tiny_bert), "TF-IDF"]
+    for score, other in zip(recorded["scores"], found.scores, strict=True):
+        assert score == pytest.approx(vars(other), abs=1e-6)
+    assert recorded["advice"] == found.advice
 
 
 def test_learner_without_an_encoder_is_compared_with_none(dal: Command) -> None:
