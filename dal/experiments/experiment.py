@@ -95,7 +95,7 @@ class Experiment:
         metrics: metrics of your own to record on the test set: functions of outputs and labels, as import paths
             (`my_package:cost`), short names of `dal list metrics`, or functions; `None` for none.
         metric: name of the metric of the report's verdict; `None` for the objective.
-        objective: score that a learner with this option, the verdict and stopping rules aim at, unless they say
+        objective: score that learners with this option, the verdict and stopping rules aim at, unless they say
             otherwise: a word such as macro_f1, or the keys recall_of and precision; `None` for the accuracy.
         pool_sample: number of unlabeled pool rows with a known hidden label to score each round; 0 for none.
         measure_distances: measure redundancy, novelty and coverage of each batch, and draw the map of the pool. Costs
@@ -141,6 +141,8 @@ class Experiment:
         object.__setattr__(self, "seeds", check_settings(self))
         if self.objective is not None:
             object.__setattr__(self, "learner", with_objective(self.learner, self.objective))
+            if self.successor is not None:
+                object.__setattr__(self, "successor", with_objective(self.successor, self.objective))
             object.__setattr__(self, "metric", self.metric or objective_name(self.objective))
 
     @property

@@ -142,7 +142,7 @@ def check_objectives(experiment: "Experiment", pool: Rows) -> None:
     """
     for objective in (
         experiment.objective,
-        *(getattr(each, "objective", None) for each in _learners(experiment.learner)),
+        *(getattr(each, "objective", None) for each in _learners([experiment.learner, experiment.successor])),
     ):
         check_objective(objective, pool.classes, multilabel=pool.multilabel)
 

@@ -41,12 +41,12 @@ def describe_given(experiment: Any) -> dict[str, Any]:
     if config["objective"] is None:
         config["stop"] = _with_metric(config["stop"], None, DEFAULT)  # as folders of version 0.1 have it
         return config
-    learner = config["learner"]
-    while isinstance(learner, dict):  # and the learner of the members of a committee
-        options = learner.get("init_args", {})
-        if options.get("objective") == config["objective"]:
-            options["objective"] = None
-        learner = options.get("learner")
+    for learner in (config["learner"], config["successor"]):
+        while isinstance(learner, dict):  # and the learner of the members of a committee
+            options = learner.get("init_args", {})
+            if options.get("objective") == config["objective"]:
+                options["objective"] = None
+            learner = options.get("learner")
     if config["metric"] == objective_name(experiment.objective):
         config["metric"] = None
     return config

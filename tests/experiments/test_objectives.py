@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,28 @@ def test_members_of_a_committee_have_the_objective_unless_they_have_their_own() 
     assert small(learner=alone, objective="macro_f1").learner == alone
     within = CommitteeLearner(committee(), members=3)
     assert small(learner=within, objective="macro_f1").learner == CommitteeLearner(committee("macro_f1"), members=3)
+
+
+def test_successor_has_the_objective_unless_it_has_its_own() -> None:
+    run = small(successor=ProbeLearner(model=None), objective="macro_f1")
+    assert run.successor == ProbeLearner(model=None, objective="macro_f1")
+    assert describe_given(run)["successor"] == describe_given(small(successor=ProbeLearner(model=None)))["successor"]
+    own = ProbeLearner(model=None, objective="log_loss")
+    assert small(successor=own, objective="macro_f1").successor == own
+    with pytest.raises(ConfigError, match="there is no class 'e'"):
+        small(successor=ProbeLearner(model=None, objective=RecallOf("e"))).run()
+
+
+def test_successor_on_texts_decides_as_the_learner_with_the_same_objective(tiny_bert: Path) -> None:
+    (texts, labels), probe = material.tickets(90), ProbeLearner(str(tiny_bert))
+    data: Any = Splits(Rows.from_inputs(texts[:60], labels[:60]), test=Rows.from_inputs(texts[60:], labels[60:]))
+    options = {"data": data, "learner": probe, "successor": probe, "start": 21, "rounds": 0}
+    run = replace(small(), **options, objective="balanced_accuracy")
+    [line] = run.run().cells["Margin-seed0"]
+    assert len(set(line["class_counts"])) > 1  # equal shares would need no adjustment
+    assert line["successor"]["log_loss"] == pytest.approx(line["log_loss"], abs=1e-6)
+    [line] = replace(run, successor=ProbeLearner(str(tiny_bert), objective="accuracy")).run().cells["Margin-seed0"]
+    assert line["successor"]["log_loss"] != pytest.approx(line["log_loss"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
