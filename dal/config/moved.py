@@ -203,7 +203,7 @@ CLASSES: dict[str, str] = {
     "dal.functional.lightweight_law": "dal.functional.lightweight_coreset_distribution",
     "dal.learner.UNREAD": "dal.learner.UNPARSED_SHARE",
     "dal.learner.watched": "dal.learner.recorded_outputs",
-    "dal.learners.fitting.Batches": "dal.learners.training.fitting.BatchSampler",
+    "dal.learners.fitting.Batches": "dal.learners.training.length_batches.BatchSampler",
     "dal.learners.fitting.Course": "dal.learners.training.fitting.TrainingSchedule",
     "dal.llm.cache.Batch": "dal.llm.clients.replies_and_spending.RemoteBatch",
     "dal.llm.cache.Elsewhere": "dal.llm.clients.replies_and_spending.RequestedElsewhere",

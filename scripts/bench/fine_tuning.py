@@ -35,8 +35,9 @@ from dal.learner import Prepared
 from dal.learners.heads.described_head import class_directions
 from dal.learners.inference import autocast_to, run_pass
 from dal.learners.text.tokens import TextPrepared
-from dal.learners.training.fitting import BatchSampler, own_randomness
+from dal.learners.training.fitting import own_randomness
 from dal.learners.training.head_start import SHARPNESS, start_head
+from dal.learners.training.length_batches import BatchSampler
 from dal.learners.training.training_labels import checked_labels
 from dal.learners.transformer_learner import TransformerLearner
 from dal.modules.adapting import start_pooling

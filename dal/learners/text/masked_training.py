@@ -27,6 +27,7 @@ from dal.learners.text.masked_models import SHARE, MaskedTokenPredictor
 from dal.learners.text.surprisal import draw_tokens
 from dal.learners.text.tokens import TextPrepared
 from dal.learners.training.fitting import deterministic, explaining_memory, own_randomness
+from dal.learners.training.length_batches import GROUP, batches_of_similar_length
 
 #: Seconds of training between two checkpoints.
 CHECKPOINT_SECONDS = 300.0
@@ -35,8 +36,6 @@ _HELD_OUT = 500  # maximum number of texts that are kept apart
 _WARMUP = 0.06  # share of the steps with a rising learning rate
 _WEIGHT_DECAY = 0.01
 _CLIP = 1.0  # maximum gradient norm
-_GROUP = 16  # batches per group of shuffled texts that is sorted by length
-_SPREAD = 0.5  # noise on the length (log scale), so that a text meets different texts in every epoch
 
 _SPLIT, _ORDER, _STEP, _MASK = range(1, 5)  # streams of random numbers
 
@@ -228,20 +227,14 @@ def _parts(texts: TextPrepared, seed: int) -> tuple[Rows, Rows]:
 def token_batches(texts: TextPrepared, rows: Rows, budget: int, seed: int) -> Iterator[Rows]:
     """Endless training batches of rows of similar length, at most `budget` tokens each, in a new order in every epoch.
 
-    Rows are shuffled, sorted by noisy length within groups of about 16 batches, and cut into batches.
+    See `batches_of_similar_length`; a group has about 16 batches.
     """
-    lengths = texts.lengths.numpy()
-    size = max(1, int(_GROUP * budget / lengths[rows].mean()))
+    lengths = texts.lengths.numpy()[rows]
+    group_size = max(1, int(GROUP * budget / lengths.mean()))
     for epoch in count():
         generator = np.random.default_rng(np.random.SeedSequence((seed, _ORDER, epoch)))
-        shuffled = generator.permutation(rows)
-        noisy = lengths[shuffled] * np.exp(generator.uniform(-_SPREAD, _SPREAD, len(rows)))
-        batches: list[Rows] = []
-        for first in range(0, len(rows), size):
-            group = shuffled[first : first + size]
-            batches += _cut(group[np.argsort(-noisy[first : first + size], kind="stable")], lengths, budget)
-        for index in generator.permutation(len(batches)):  # or each group would go from long to short
-            yield batches[index]
+        batches = batches_of_similar_length(lengths, group_size, lambda group: _cut(group, lengths, budget), generator)
+        yield from (rows[batch] for batch in batches)
 
 
 def _cut(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:

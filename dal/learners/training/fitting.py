@@ -26,6 +26,7 @@ from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import reduces
+from dal.learners.training.length_batches import BatchSampler
 from dal.learners.training.training_labels import checked_weights
 from dal.modules.active_module import ActiveModule
 
@@ -33,8 +34,6 @@ Factory = Callable[[], lightning.Trainer]
 
 _log = logging.getLogger("dal")
 
-_GROUP = 16  # batches per group of shuffled rows that is sorted by length
-_SPREAD = 0.5  # noise on the length (log scale), so that a row meets different rows in every epoch
 _NOISE = (
     r".*does not have many workers.*",
     r".*You defined a `validation_step` but have no `val_dataloader`.*",
@@ -93,65 +92,6 @@ class TrainingSchedule:
         """Return the total number of optimiser steps, given the number of steps per epoch."""
         steps = max(self.epochs * batches, self.min_steps)
         return steps if self.max_steps is None else min(steps, self.max_steps)
-
-
-class BatchSampler:
-    """Training batches of rows of similar length, in a new order in every epoch.
-
-    One iteration is one epoch. Rows are shuffled, sorted by noisy length within groups of 16 batches, and split into
-    batches of nearly equal size, which are shuffled again.
-
-    Args:
-        data: prepared rows.
-        rows: (L,) int64, indices into `data`.
-        labels: (L,) int64, or (L, C) when multi-label.
-        weights: (L,) sample weights; None to omit them from the batches.
-        batch_size: maximum number of rows per batch.
-        seed: seed of the order; None to sort all rows by length, longest first, identically in every epoch.
-    """
-
-    def __init__(
-        self,
-        data: Prepared,
-        rows: Tensor,
-        labels: Tensor,
-        weights: Tensor | None,
-        batch_size: int,
-        seed: int | None,
-    ) -> None:
-        self._data, self._rows, self._labels, self._weights = data, rows.cpu(), labels.cpu(), weights
-        self._lengths = data.lengths[self._rows].numpy().astype(np.float64)
-        self._batch_size, self._seed, self._epoch = batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.plan(0))
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        for positions in self.plan(epoch):
-            index = torch.from_numpy(positions)
-            batch = dict(self._data.batch(self._rows[index].tolist()))
-            batch["labels"] = self._labels[index]
-            if self._weights is not None:
-                batch["weights"] = self._weights[index]
-            yield batch
-
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """Return the positions of the rows of each batch of an epoch."""
-        size = len(self._rows)
-        if self._seed is None:  # validation: the order does not matter, and the longest first run out of memory early
-            order = np.argsort(-self._lengths, kind="stable")
-            return np.array_split(order, math.ceil(size / self._batch_size))
-        # From the epoch, not from a running generator, so that `len` can plan epoch 0 without changing the others.
-        generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch)))
-        noisy = self._lengths * np.exp(generator.uniform(-_SPREAD, _SPREAD, size))
-        batches: list[np.ndarray] = []
-        shuffled = generator.permutation(size)
-        for start in range(0, size, _GROUP * self._batch_size):
-            group = shuffled[start : start + _GROUP * self._batch_size]
-            group = group[np.argsort(noisy[group], kind="stable")]
-            batches += np.array_split(group, math.ceil(len(group) / self._batch_size))
-        return [batches[i] for i in generator.permutation(len(batches))]  # or each group would go from short to long
 
 
 def fit_module(
