@@ -205,6 +205,8 @@ CLASSES: dict[str, str] = {
     "dal.learner.watched": "dal.learner.recorded_outputs",
     "dal.learners.fitting.Batches": "dal.learners.training.length_batches.BatchSampler",
     "dal.learners.fitting.Course": "dal.learners.training.fitting.TrainingSchedule",
+    "dal.learners.probe.ProbePredictor": "dal.learners.probe_predictor.ProbePredictor",
+    "dal.learners.probe.embedded": "dal.learners.probe_predictor.embedded",
     "dal.llm.cache.Batch": "dal.llm.clients.replies_and_spending.RemoteBatch",
     "dal.llm.cache.Elsewhere": "dal.llm.clients.replies_and_spending.RequestedElsewhere",
     "dal.llm.cache.Granted": "dal.llm.clients.replies_and_spending.Reservation",

@@ -1,8 +1,6 @@
 """Linear classifier on frozen embeddings, fitted in about a second, with a posterior over its weights."""
 
-import copy
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +8,11 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from dal.data.class_descriptions import DESCRIPTIONS
-from dal.errors import ConfigError, LearnerError, NeedError
+from dal.errors import ConfigError, LearnerError
 from dal.functional.checking import Options, model_name
 from dal.functional.class_shares import logit_adjustment, share_thresholds
 from dal.functional.drawing import spread_rows
@@ -27,10 +24,11 @@ from dal.learners.heads.described_head import (
     choose_strength,
     class_directions,
 )
-from dal.learners.heads.head_posteriors import DrawnBy, Draws
+from dal.learners.heads.head_posteriors import DrawnBy
 from dal.learners.heads.linear_head import LinearHead, fit_linear_head, head_shapes, moved, shifted
 from dal.learners.heads.self_training import SAMPLE, HeadFit, self_train
-from dal.learners.inference import DEFAULT_SAMPLES, Collector, Precision
+from dal.learners.inference import DEFAULT_SAMPLES, Precision
+from dal.learners.probe_predictor import EMBEDDINGS, TRAINED, ProbePredictor, embedded
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.learners.text.tokenizers import locate, prepare_described_texts, prepare_texts
@@ -40,10 +38,7 @@ from dal.learners.training.saved_files import read_class_facts, read_tensors
 from dal.learners.training.tensor_rows import TensorPrepared, prepare_tensors
 from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.objective import DEFAULT, Objective, ObjectiveWord, RecallOf, as_objective
-from dal.outputs import Outputs
-from dal.store.atomic_files import replacing
 
-_CHUNK = 1 << 22  # floats of features or samples held at once
 _THRESHOLD_ROWS = 20_000  # rows whose logits decide the thresholds of classes
 
 #: Strength of the logit adjustment by objective, chosen leaving one of seven data sets out (docs/objectives.md).
@@ -56,7 +51,7 @@ _ADJUSTMENT: Mapping[ObjectiveWord, float] = {
 }
 
 #: The same for a head of labels and pseudo-labels, which have part of it already (docs/self_training.md).
-_SELF_TRAINED_ADJUSTMENT: Mapping[ObjectiveWord, float] = {
+_SELFTRAINED_ADJUSTMENT: Mapping[ObjectiveWord, float] = {
     "accuracy": 0.25,
     "micro_f1": 0.25,
     "macro_f1": 0.375,
@@ -64,106 +59,13 @@ _SELF_TRAINED_ADJUSTMENT: Mapping[ObjectiveWord, float] = {
     "log_loss": 0.0,
 }
 
-#: Outputs of a probe before and after fitting.
-_EMBEDDINGS = frozenset({"embeddings"})
-_TRAINED = frozenset({"logits", "features", "mc_logits", "joint_mc_logits"})
-
 
 def adjustment_strength(objective: Objective | None, *, self_trained: bool = False) -> float:
     """Strength of the logit adjustment for an objective, where a row has one class; None is the accuracy."""
     # The recall of one class at a precision depends on the order of the rows by p(class | x) alone, and no other order
     # has a higher recall where p is right: a shift of the other classes would change the order.
-    strengths = _SELF_TRAINED_ADJUSTMENT if self_trained else _ADJUSTMENT
+    strengths = _SELFTRAINED_ADJUSTMENT if self_trained else _ADJUSTMENT
     return 0.0 if isinstance(objective, RecallOf) else strengths[objective or DEFAULT]
-
-
-class ProbePredictor(Predictor):
-    """Linear head on cached embeddings; without a head, the label-free outputs only."""
-
-    def __init__(
-        self,
-        head: LinearHead | None,
-        embedder: Embedder | None,
-        classes: tuple[str, ...],
-        multilabel: bool,
-        samples: int,
-        surprisal: Surprisal | None = None,
-        training_notes: Mapping[str, Any] = MappingProxyType({}),
-        zero_shot: Callable[[Monitor], ZeroShotHead] | None = None,
-    ) -> None:
-        self.head = head
-        self.training_notes = training_notes
-        self._embedder, self._surprisal, self._zero_shot = embedder, surprisal, zero_shot
-        self.classes = classes
-        self.multilabel = multilabel
-        self.samples = samples
-
-    @property
-    def thresholds(self) -> Tensor | None:  # type: ignore[override]
-        """Logits (C,) above which classes are assigned; None before fitting, and for 0."""
-        return None if self.head is None else self.head.thresholds
-
-    def around_thresholds(self) -> "ProbePredictor":
-        """The model with its thresholds folded into the bias, so that a logit of 0 is where a class is assigned."""
-        if self.head is None or self.head.thresholds is None:
-            return self
-        copied = copy.copy(self)
-        copied.head = replace(shifted(self.head, -self.head.thresholds), thresholds=None)
-        return copied
-
-    @property
-    def provides(self) -> frozenset[str]:
-        """Raw outputs that it computes."""
-        free = _EMBEDDINGS if self._surprisal is None else _EMBEDDINGS | SURPRISAL
-        free = free if self._zero_shot is None else free | {ZERO_SHOT}
-        return free if self.head is None else free | _TRAINED
-
-    def outputs(
-        self,
-        data: Prepared,
-        rows: Tensor | None = None,
-        names: Iterable[str] = frozenset({"logits"}),
-        *,
-        seed: int = 0,
-        exact: bool = False,
-        monitor: Monitor = SILENT,
-    ) -> Outputs:
-        """Compute the named outputs of `rows` in one pass over the embeddings; always exact."""
-        names = frozenset(names)
-        if self._surprisal is not None and names & SURPRISAL:
-            return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
-        if self.head is None and not names <= self.provides:
-            raise NeedError(f"{', '.join(sorted(names - self.provides))} cannot be read before anything is fitted")
-        vectors = embedded(data, self._embedder, monitor)
-        index = torch.arange(len(data)) if rows is None else rows.cpu()
-        device = torch.device("cpu") if self.head is None else self.head.weight.device
-        collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
-        sampled = None  # weights drawn once for all rows, so that sample k is the same function for every row
-        if self.head is not None and any("mc_logits" in name for name in collector.raw):
-            sampled = self.head.posterior.draw(self.samples, seed)
-        zero_shot = self._zero_shot(monitor) if self._zero_shot is not None and ZERO_SHOT in names else None
-        width = vectors.width
-        per_row = max(width, sampled.bias.numel() if sampled else 0)
-        monitor.started("pass", len(index))
-        for positions in torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row))):
-            embeddings = vectors.take(index[positions]).to(device)
-            collector.put(positions, _computed(self.head, sampled, zero_shot, embeddings, collector.raw))
-            monitor.advanced(len(positions))
-        monitor.finished()
-        return collector.outputs(self.thresholds)
-
-    def save(self, folder: Path) -> None:
-        """Write `head.safetensors` and `probe.json` into `folder`."""
-        if self.head is None:
-            raise LearnerError("nothing was fitted yet, so there is nothing to save")
-        with replacing(folder) as target:
-            save_file(
-                {name: value.contiguous().cpu() for name, value in self.head.tensors().items()},
-                target / "head.safetensors",
-            )
-            facts = {"classes": list(self.classes), "multilabel": self.multilabel, "samples": self.samples}
-            facts |= {"training_notes": dict(self.training_notes)} if self.training_notes else {}
-            (target / "probe.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def check_encoder(recipe: Any) -> None:
@@ -194,35 +96,6 @@ def prepare_vectors(data: Any, model: str | None, max_length: int) -> Prepared:
     if prepared.inputs.dim() != 2:
         raise ConfigError(f"model=None reads vectors (N, D), got {tuple(prepared.inputs.shape)}: name an encoder")
     return prepared
-
-
-def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILENT) -> TensorPrepared:
-    """Return the inputs (N, D) of a probe: the embeddings of texts, or the rows themselves without an embedder."""
-    if embedder is not None and isinstance(data, TextPrepared):
-        return embedder.embed(data, monitor)
-    if embedder is None and isinstance(data, TensorPrepared):
-        return data
-    raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
-
-
-def _computed(
-    head: LinearHead | None,
-    sampled: Draws | None,
-    zero_shot: ZeroShotHead | None,
-    embeddings: Tensor,
-    names: frozenset[str],
-) -> dict[str, Tensor]:
-    computed = {"embeddings": embeddings}
-    if zero_shot is not None:
-        computed[ZERO_SHOT] = zero_shot.logits(embeddings)
-    if head is not None:
-        features = head.features(embeddings)
-        computed |= {"features": features, "logits": head.logits(features)}
-        if sampled is not None:
-            drawn = sampled.logits(features, computed["logits"])  # (N, K, C)
-            # Samples of weights are joint by nature, unlike dropout masks: both names stand for the same tensor.
-            computed |= {"mc_logits": drawn, "joint_mc_logits": drawn}
-    return {name: value for name, value in computed.items() if name in names}
 
 
 @dataclass(frozen=True)
@@ -299,12 +172,12 @@ class ProbeLearner(Learner):
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
         """Raw outputs after fitting, the label-free ones included."""
-        return self.label_free | _TRAINED
+        return self.label_free | TRAINED
 
     @property
     def label_free(self) -> frozenset[str]:  # type: ignore[override]
         """Outputs that need no labels: embeddings and, for texts, surprisal and zero-shot logits."""
-        free = _EMBEDDINGS if self.model is None else _EMBEDDINGS | SURPRISAL
+        free = EMBEDDINGS if self.model is None else EMBEDDINGS | SURPRISAL
         return free | {ZERO_SHOT} if self.reads_descriptions else free
 
     def prepare(self, data: Any) -> Prepared:

@@ -20,7 +20,8 @@ from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.committee_learner import COMPUTED, consensus
 from dal.learners.heads.head_posteriors import FLOOR, resamples, spawn_seeds
 from dal.learners.inference import Collector
-from dal.learners.probe_learner import check_encoder, embedded, prepare_vectors
+from dal.learners.probe_learner import check_encoder, prepare_vectors
+from dal.learners.probe_predictor import embedded
 from dal.learners.text.embeddings import Embedder
 from dal.learners.text.tokenizers import locate
 from dal.learners.training.devices import device_of

@@ -18,7 +18,8 @@ from torch import Tensor
 from dal.data import Rows, Splits
 from dal.errors import AnswerError, BusyError, ConfigError, LearnerError, NeedError, SessionError
 from dal.learner import SILENT, Monitor, Predictor, Prepared
-from dal.learners.probe_learner import ProbeLearner, ProbePredictor
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.probe_predictor import ProbePredictor
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.session.seeds import Seeds, Stream

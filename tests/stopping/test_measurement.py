@@ -17,7 +17,8 @@ from dal.experiments.comparison import Comparison
 from dal.experiments.console import Quiet
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import Interrupted
-from dal.learners.probe_learner import ProbeLearner, ProbePredictor
+from dal.learners.probe_learner import ProbeLearner
+from dal.learners.probe_predictor import ProbePredictor
 from dal.outputs import Outputs
 from dal.session import Session
 from dal.stopping import (

@@ -155,7 +155,7 @@ def test_vectors_have_no_surprisal():
 
 
 def test_a_probe_reads_the_same_and_no_embeddings_for_it(masked, rows, data, surprisal, monkeypatch):
-    monkeypatch.setattr("dal.learners.probe_learner.embedded", None)  # calling it would fail
+    monkeypatch.setattr("dal.learners.probe_predictor.embedded", None)  # calling it would fail
     learner = ProbeLearner(str(masked), max_length=WIDTH, precision="float32", device="cpu")
     found = learner.untrained(data).outputs(data, names={"surprisal"}).surprisal
     torch.testing.assert_close(found, surprisal, rtol=1e-4, atol=1e-4)
