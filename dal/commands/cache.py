@@ -26,7 +26,10 @@ def cache(arguments: list[str]) -> int:
     )
     parser = Parser("dal cache", description=about, allow_abbrev=False)
     chosen = parser.add_mutually_exclusive_group()
-    size = "remove the least recently used entries until the others fit into SIZE, such as 2GB or 500MB"
+    size = (
+        "remove the least recently used entries, each with all of its rows, until the others fit into SIZE, such as "
+        "2GB or 500MB; an entry larger than SIZE is removed, even if it was used just now"
+    )
     chosen.add_argument("--trim", metavar="SIZE", type=_bytes, help=size)
     chosen.add_argument("--clear", action="store_true", help="remove all entries")
     options = parser.parse_args(arguments)
