@@ -29,6 +29,18 @@ _SEPARATORS = re.compile(r"_+|(?<!\d)[-.:/|\\]+|[-.:/|\\]+(?!\d)")
 _WORD_STARTS = re.compile("(?<=ll)(?=U)|(?<=U)(?=Ull)")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _PLACEHOLDERS = frozenset({"category", "class", "cluster", "code", "group", "id", "label", "tag", "topic", "type"})
+# Words that name what is left when all other classes are taken away, in English, German, French and Spanish.
+_REMAINDER = frozenset(
+    {
+        *("other", "others", "misc", "miscellaneous", "none", "neither", "remainder"),
+        *("unknown", "undefined", "unspecified", "unclassified", "uncategorized", "uncategorised", "unlabeled"),
+        *("sonstige", "sonstiges", "andere", "anderes", "keine", "unbekannt"),
+        *("autre", "autres", "aucun", "aucune", "inconnu", "otro", "otra", "otros", "otras", "ninguno", "desconocido"),
+    }
+)
+_REMAINDER_PHRASES = frozenset(
+    f"{which} {what}" for which in ("something", "anything", "everything") for what in ("else", "other")
+) | {"none of the above", "none of these", "none of them", "not applicable", "n a", "no label", "no class"}
 
 
 def readable(name: str) -> str:
@@ -83,10 +95,30 @@ def is_code(name: str) -> bool:
     return numbered or not any(unicodedata.category(char) in ("Sm", "Po") and char not in ".:" for char in name)
 
 
+def is_remainder(name: str) -> bool:
+    """Whether a class name stands for what belongs to no other class, such as "other", "misc." or "none of the above".
+
+    Its embedding is the direction of the word, in which the texts of such a class are no more likely than any other.
+
+    Example:
+        >>> [name for name in ("Other", "other_topics", "misc.", "N/A", "other_income", "no") if is_remainder(name)]
+        ['Other', 'other_topics', 'misc.', 'N/A']
+    """
+    words = [word.lower() for word in _LETTERS.findall(readable(name))]
+    telling = [word for word in words if word not in _PLACEHOLDERS and word.removesuffix("s") not in _PLACEHOLDERS]
+    if " ".join(words) in _REMAINDER_PHRASES:
+        return True
+    return bool(telling) and all(word in _REMAINDER for word in telling)
+
+
 def class_descriptions(
     classes: Sequence[str], given: Mapping[Any, str | Sequence[str]] | None = None, template: str = NAME_ALONE
 ) -> tuple[tuple[str, ...], ...]:
     """Texts that describe each class: the given ones, else its readable name; none for a code without a given text.
+
+    Where any text is given, a name that stands for a remainder (`is_remainder`) describes nothing either: next to
+    descriptions of the other classes the word misleads. Where all classes have bare names, it does neither good nor
+    harm on average.
 
     Args:
         classes: C class names.
@@ -105,9 +137,11 @@ def class_descriptions(
         (('About card arrival.',), ('lost card', 'stolen card'), ())
     """
     check_template(template)
+    described = described_classes(classes, given or {})
+    silent = [is_code(name) or (any(described) and is_remainder(name)) for name in classes]
     return tuple(
-        texts or (() if is_code(name) else (template.replace("{}", readable(name)),))
-        for name, texts in zip(classes, described_classes(classes, given or {}), strict=True)
+        texts or (() if is_silent else (template.replace("{}", readable(name)),))
+        for name, texts, is_silent in zip(classes, described, silent, strict=True)
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dal.config.build import build
 from dal.config.settings_tree import Node, options, read
 from dal.data import Rows, Splits, TextData
-from dal.data.class_descriptions import class_descriptions, is_code, readable
+from dal.data.class_descriptions import class_descriptions, is_code, is_remainder, readable
 from dal.errors import ConfigError, DataError
 
 TEXTS = [f"text {i} about {'fees' if i % 2 else 'cards'}" for i in range(24)]
@@ -77,6 +77,43 @@ def test_names_that_are_codes_are_recognised(name: str) -> None:
 )
 def test_names_that_say_something_are_not_codes(name: str) -> None:
     assert not is_code(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("other", "Others", "OTHER", "misc.", "Miscellaneous", "none", "None of the above", "unknown", "Unclassified"),
+        *(
+            "other_topics",
+            "class: other",
+            "otherCategory",
+            "other/unknown",
+            "N/A",
+            "something else",
+            "Sonstiges",
+            "autres",
+        ),
+    ],
+)
+def test_name_of_a_remainder_describes_nothing_next_to_descriptions_of_other_classes(name: str) -> None:
+    assert is_remainder(name)
+    assert class_descriptions(["sports", "art", name], {"sports": "games and teams"}) == (
+        ("games and teams",),
+        ("art",),
+        (),
+    )
+    assert class_descriptions(["sports", name])[1] == (readable(name),)  # bare names of all classes are alike
+    assert class_descriptions(["sports", name], {name: "small talk"}, "About {}.") == (
+        ("About sports.",),
+        ("small talk",),
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["other income", "unknown sender", "nonexistent", "another", "no", "neutral", "rest", "topic", "", "7"]
+)
+def test_names_that_say_more_than_a_remainder_are_none(name: str) -> None:
+    assert not is_remainder(name)
 
 
 @given(st.text(max_size=20))
