@@ -6,8 +6,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import dal
+import dal.evaluation
+import dal.functional
 
 ROOT = Path(dal.__file__).parent
 
@@ -159,6 +164,24 @@ def test_console_and_report_are_imported_without_models() -> None:
     program = f"import sys, {modules}; print([n for n in ('transformers', 'lightning') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_report_is_imported_without_torch() -> None:
+    modules = "dal.report.page, dal.report.paper_table, dal.commands.report"
+    heavy = "torch", "jaxtyping", "sklearn", "pyarrow", "transformers", "lightning"
+    program = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", [dal.evaluation, dal.functional], ids=lambda package: package.__name__)
+def test_names_that_a_package_imports_lazily_are_its_public_names(package: ModuleType) -> None:
+    """A module of the same name as one of these would hide it once it is imported."""
+    assert sorted(package._HOMES) == sorted(package.__all__)
+    assert not set(package.__all__) & {file.stem for file in Path(str(package.__file__)).parent.glob("*.py")}
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        getattr(package, "nothing")  # noqa: B009
 
 
 def test_tests_mirror_the_package() -> None:

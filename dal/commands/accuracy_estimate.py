@@ -12,7 +12,7 @@ from dal.commands.paths import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.config import allowed_code as importing
 from dal.errors import AnswerError, ConfigError, SessionError
-from dal.evaluation.calibration import Temperature
+from dal.evaluation.calibration_measures import Temperature
 from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, draw
 from dal.experiments.console import Console, reading

@@ -126,7 +126,7 @@ def _metric(override: "Override") -> str:
 
 def _write_table(options: argparse.Namespace, folder: Path, metric: str | None = None) -> None:
     """Print the table of a folder, or write it to a file."""
-    with loading_packages("torch", stderr=True):
+    with loading_packages("matplotlib and scipy", stderr=True):
         from dal.report.paper_table import table_text
     from dal.store.atomic_files import write_whole
 

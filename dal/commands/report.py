@@ -19,7 +19,7 @@ def report(arguments: list[str]) -> int:
     parser.add_argument("--metric", help="metric of the verdict, such as macro_f1; by default that of the config")
     options = parser.parse_args(arguments)
     folders = list(dict.fromkeys(options.folders))
-    with loading_packages("torch", stderr=True):
+    with loading_packages("matplotlib and scipy", stderr=True):
         from dal.report import write_report
 
     failed: list[DalError] = []

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dal.evaluation.automation import Automation, promising, quantiles, threshold
-from dal.evaluation.calibration import Temperature
+from dal.evaluation.calibration_measures import Temperature
 from dal.evaluation.confidence import answers, confidence, is_right
 
 #: One in this many held-out rows calibrates the temperature and the first threshold; the others test the thresholds.

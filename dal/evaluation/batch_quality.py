@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.checking import finite, integers, number, whole
+from dal.functional.checked_tensors import finite, integers
+from dal.functional.checking import number, whole
 from dal.functional.neighbors import nearest_distance
 from dal.functional.points import DensePoints, check_finite
 from dal.functional.uncertainty import entropy

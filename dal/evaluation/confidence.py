@@ -18,9 +18,9 @@ def confidence(
 
     Args:
         logits: (N, C).
-        temperature: divisor of the logits, fitted by `dal.evaluation.calibration.Temperature`. With two classes, or one
-            label, it preserves the order of confidences; with more it may not, so rows that the temperature was fitted
-            on must not be reused for anything that depends on that order.
+        temperature: divisor of the logits, fitted by `dal.evaluation.Temperature`. With two classes, or one label, it
+            preserves the order of confidences; with more it may not, so rows that the temperature was fitted on must
+            not be reused for anything that depends on that order.
         multilabel: whether a row may have several classes.
         thresholds: (C,), logits above which classes are assigned when multi-label; None for 0.
 

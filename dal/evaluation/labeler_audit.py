@@ -1,5 +1,6 @@
 """Error rates of model annotators, measured on a random sample of rows that a person answered."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,18 @@ from numpy.typing import NDArray
 from dal.config.moved import accepts_old_options
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.dawid_skene import Consensus, dawid_skene
+
+
+def in_audit_sample(row: str, share: float, seed: int) -> bool:
+    """Return whether a row belongs to the random sample of rows that a person answers.
+
+    Args:
+        row: row id.
+        share: expected share of the rows in the sample, 0 to 1.
+        seed: seed of the sample.
+    """
+    digest = hashlib.sha256(f"{seed} {row}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 @dataclass(frozen=True)

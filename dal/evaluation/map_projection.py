@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dal.functional.checking import finite
+from dal.functional.checked_tensors import finite
 
 
 def principal_plane(points: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.evaluation.calibration import adaptive_calibration_error, calibration_error
+from dal.evaluation.calibration_measures import adaptive_calibration_error, calibration_error
 from dal.evaluation.checked_inputs import checked, distributions
 from dal.evaluation.counts import Counts
 from dal.evaluation.ranked_metrics import average_precision

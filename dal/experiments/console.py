@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from dal.errors import printable, shortened
 from dal.evaluation.curves import named_score
-from dal.experiments.encoder_figures import advice_in
+from dal.experiments.encoder_advice import advice_in
 from dal.experiments.heartbeat import Heartbeat
 from dal.experiments.spinner import Spinner, draws, live_options
 from dal.learner import Monitor

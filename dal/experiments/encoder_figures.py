@@ -1,20 +1,15 @@
 """Whether the frozen encoder of a run tells the classes apart, as recorded in the last line of a cell."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from dal.data.rows import Rows
-from dal.errors import DataError, LearnerError, shortened
+from dal.errors import DataError, LearnerError
 from dal.evaluation.encoder_scores import MIN_LABELS, compared_rows, score_encoders
+from dal.experiments.encoder_advice import KEY
 from dal.session import Session
-
-#: Key of the line.
-KEY = "encoders"
-
-_LONGEST = 1000  # characters of the advice
 
 
 def labeled_pool(session: Session) -> Rows:
@@ -64,10 +59,3 @@ def encoder_figures(session: Session) -> dict[str, Any]:
         return {}
     found = {"labels": len(session.labels), "compared": len(rows), "advice": advice(scores, learner)}
     return {KEY: {**found, "scores": [vars(score) for score in scores]}}
-
-
-def advice_in(line: Mapping[str, Any]) -> str:
-    """The advice in a line of `metrics.jsonl`; empty without one."""
-    found = line.get(KEY)
-    text = found.get("advice") if isinstance(found, Mapping) else None
-    return shortened(text, _LONGEST) if isinstance(text, str) else ""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dal.evaluation.batch_quality import balance
 from dal.evaluation.breakdown import per_class, per_group
-from dal.evaluation.calibration import Temperature, reliability
+from dal.evaluation.calibration_measures import Temperature, reliability
 from dal.evaluation.cost import Prices, costs, sources
 from dal.evaluation.curves import OWN_METRICS
 from dal.evaluation.metrics import UNDEFINED, calibration, evaluate

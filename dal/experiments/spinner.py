@@ -60,10 +60,10 @@ def loading_packages(packages: str = "torch and transformers", *, stderr: bool =
     """Show during the block that the heavy packages are imported, unless they already are; Ctrl-C ends the process.
 
     Args:
-        packages: names of the packages.
+        packages: names of the packages; nothing is shown if the first is imported.
         stderr: whether to show it on stderr, for commands whose result is on stdout.
     """
-    if "torch" in sys.modules:
+    if packages.partition(" ")[0] in sys.modules:
         yield
         return
     from rich.console import Console

@@ -5,13 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dal.errors import LearnerError
 from dal.evaluation import compare, curve, holm, paired_p
-from dal.learner import Learner
-from dal.session import Session
 from dal.store.atomic_files import write_whole
+
+if TYPE_CHECKING:
+    from dal.learner import Learner
+    from dal.session import Session
 
 #: Key of the successor's metrics in a line.
 KEY = "successor"
@@ -25,7 +27,7 @@ _ALPHA = 0.05
 Cells = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def successor_metrics(session: Session, learner: Learner) -> dict[str, Any]:
+def successor_metrics(session: "Session", learner: "Learner") -> dict[str, Any]:
     """Metrics of another learner trained on the same labels, and the seconds of its fit, for a round's line.
 
     If the learner cannot be trained on the labels, the line has the error message instead of metrics.

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dal.functional.checking import floats, number
+from dal.functional.checked_tensors import floats
+from dal.functional.checking import number
 from dal.functional.points import as_points, check_finite
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
+from dal.functional.checked_tensors import dense as as_dense
 from dal.functional.checking import chosen, number, whole
-from dal.functional.checking import dense as as_dense
 from dal.functional.neighbors import k_nearest, nearest
 from dal.functional.points import DensePoints, as_points, check_finite, finite_norms, row_squares, vectors
 from dal.functional.precision import true_float32

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dal.functional.checking import finite, floats
+from dal.functional.checked_tensors import finite, floats
 
 
 @torch.no_grad()

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.checking import chosen, finite, floats, integers, number
+from dal.functional.checked_tensors import finite, floats, integers
+from dal.functional.checking import chosen, number
 from dal.functional.uncertainty import margin
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
-from dal.functional.checking import aligned, chosen, integers, number
+from dal.functional.checked_tensors import aligned, integers
+from dal.functional.checking import chosen, number
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
 from dal.functional.window import WindowSchedule

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
-from dal.functional.checking import dense, floats, refuse_rows
+from dal.functional.checked_tensors import dense, floats, refuse_rows
 
 
 @torch.no_grad()

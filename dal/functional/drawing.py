@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from dal.functional.checking import chosen, not_negative, whole
+from dal.functional.checked_tensors import not_negative
+from dal.functional.checking import chosen, whole
 from dal.functional.points import Points, as_points, check_finite
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dal.errors import SelectionError
 from dal.functional.blocks import blocks
-from dal.functional.checking import MAX_SCALE, MIN_SCALE, aligned, chosen, finite, floats, number, whole
+from dal.functional.checked_tensors import aligned, finite, floats
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, chosen, number, whole
 from dal.functional.precision import true_float32
 
 #: Lower bound of the eigenvalues in the careful mode; smaller ones are rounding errors.

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.functional.blocks import blocks
-from dal.functional.checking import aligned, integers, number, whole
+from dal.functional.checked_tensors import aligned, integers
+from dal.functional.checking import number, whole
 from dal.functional.points import DensePoints, Points, as_points, check_finite, vectors
 
 #: The bias is the weight of a constant feature of this value, so that the penalty hardly holds it back.

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dal.functional.blocks import by_blocks
-from dal.functional.checking import aligned, finite, floats
+from dal.functional.checked_tensors import aligned, finite, floats
 from dal.functional.points import OuterPoints
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
-from dal.functional.checking import MAX_SCALE, MIN_SCALE, aligned, chosen, not_negative, number
+from dal.functional.checked_tensors import aligned, not_negative
+from dal.functional.checking import MAX_SCALE, MIN_SCALE, chosen, number
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import DensePoints, as_points, check_finite, checked, vectors
 from dal.functional.precision import true_float32

@@ -5,7 +5,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.checking import chosen, integers, whole
+from dal.functional.checked_tensors import integers
+from dal.functional.checking import chosen, whole
 from dal.functional.clustering import kmeans
 from dal.functional.points import DensePoints, checked, vectors
 

@@ -41,7 +41,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
-from dal.functional.checking import chosen, dense, finite, floats, refuse_rows, whole
+from dal.functional.checked_tensors import dense, finite, floats, refuse_rows
+from dal.functional.checking import chosen, whole
 from dal.functional.disagreement import agree, mutual_information, without_rounding
 from dal.functional.precision import true_float32
 

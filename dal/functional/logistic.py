@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from dal.functional.checking import floats, number
+from dal.functional.checked_tensors import floats
+from dal.functional.checking import number
 from dal.functional.points import as_points, check_finite
 from dal.functional.precision import true_float32
 

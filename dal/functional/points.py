@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
-from dal.functional.checking import NotFiniteError, chosen, floats, listed
+from dal.functional.checked_tensors import NotFiniteError, floats, listed
+from dal.functional.checking import chosen
 from dal.functional.precision import true_float32
 
 #: Pairs whose squared distance is below this share of the sum of their squared norms are computed by differences.

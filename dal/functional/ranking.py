@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from dal.functional.checking import NotFiniteError, chosen, dense
+from dal.functional.checked_tensors import NotFiniteError, dense
+from dal.functional.checking import chosen
 
 _GROUP = 64  # scores per group; groups whose maximum is too small are excluded without reading them again
 

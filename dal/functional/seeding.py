@@ -33,7 +33,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.checking import chosen, not_negative
+from dal.functional.checked_tensors import not_negative
+from dal.functional.checking import chosen
 from dal.functional.points import NEAR, Points, as_points, check_finite, finite_norms, recompute
 from dal.functional.threads import one_thread
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.checking import aligned, integers
+from dal.functional.checked_tensors import aligned, integers
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import Points, as_points, check_finite
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.functional.blocks import blocks, by_blocks
-from dal.functional.checking import finite, floats
+from dal.functional.checked_tensors import finite, floats
 
 
 @torch.no_grad()

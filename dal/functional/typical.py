@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.checking import integers, whole
+from dal.functional.checked_tensors import integers
+from dal.functional.checking import whole
 from dal.functional.neighbors import k_nearest
 from dal.functional.points import Points, as_points, check_finite
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dal.functional.blocks import by_blocks
-from dal.functional.checking import dense, floats, refuse_rows
+from dal.functional.checked_tensors import dense, floats, refuse_rows
 from dal.functional.precision import true_float32
 
 

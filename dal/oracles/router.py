@@ -1,6 +1,5 @@
 """Route rows to models first, and to a person where they are uncertain, disagree, or the row is audited."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from dal.config.moved import accepts_old_options
 from dal.errors import ConfigError
+from dal.evaluation.labeler_audit import in_audit_sample
 from dal.functional.checking import Options
 from dal.oracle import LATER, Annotation, Oracle, StoredAnswers, checked_annotations
 from dal.oracles.llm_oracle import check_distinct_names, oracle_name
@@ -23,18 +23,6 @@ AUDIT, UNSURE, DISAGREE, MODEL = "audit", "unsure", "disagree", "machine"
 
 #: Name under which the predictions of the trained classifier are stored.
 CLASSIFIER = "classifier"
-
-
-def in_audit_sample(row: str, share: float, seed: int) -> bool:
-    """Return whether a row belongs to the random sample of rows that a person answers.
-
-    Args:
-        row: row id.
-        share: expected share of the rows in the sample, 0 to 1.
-        seed: seed of the sample.
-    """
-    digest = hashlib.sha256(f"{seed} {row}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 @accepts_old_options

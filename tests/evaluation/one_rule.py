@@ -10,7 +10,7 @@ from dal.errors import DataError
 from dal.evaluation import agreement, automation, confidence, curves, extrapolation, unbiased
 from dal.evaluation import batch_quality as batch
 from dal.evaluation.breakdown import per_group
-from dal.evaluation.calibration import Temperature, adaptive_calibration_error, calibration_error, reliability
+from dal.evaluation.calibration_measures import Temperature, adaptive_calibration_error, calibration_error, reliability
 from dal.evaluation.curves import Curve
 from dal.evaluation.dawid_skene import dawid_skene
 from dal.evaluation.efficiency import label_efficiency

@@ -93,7 +93,7 @@ class HostedClient(Client):
             raise ConfigError(f"a cap is impossible: the price of {self.model} is not known; {self._how_to_price()}")
 
     def _check_numbers(self) -> None:
-        """Raise `ConfigError` for invalid numbers. Does not use `dal.functional.checking`, which imports PyTorch."""
+        """Raise `ConfigError` for invalid numbers."""
         optional = {"requests_per_minute", "tokens_per_minute", "cap"}
         for name in ("concurrency", "timeout", "poll_seconds", "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)

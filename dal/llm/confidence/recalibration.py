@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.evaluation.calibration import Temperature
+from dal.evaluation.calibration_measures import Temperature
 from dal.llm.confidence.answer_consistency import consistency
 
 _EDGE = 1e-3  # confidences are clipped to [_EDGE, 1 - _EDGE] before taking the log-odds

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.errors import DataError
-from dal.evaluation.calibration import confidence_calibration_error, confidence_reliability
+from dal.evaluation.calibration_measures import confidence_calibration_error, confidence_reliability
 from dal.evaluation.metrics import confidence_auroc
 from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, Recalibrator, cross_validated
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from dal.evaluation import Curve
 from dal.evaluation.cost import LLM, WEAK
-from dal.evaluation.labeler_audit import Audit, Share, audits
+from dal.evaluation.labeler_audit import Audit, Share, audits, in_audit_sample
 from dal.oracles.model_answers import model_answers
-from dal.oracles.router import in_audit_sample
 from dal.report.measures import MONEY, figure_of, metric_name, number
 from dal.report.page_parts import Details, Part, Plot, PlotRow, Section, Statement, Table, TableColumn
 from dal.report.plots.curve_plot import curves

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dal.experiments.encoder_figures import KEY, advice_in
+from dal.experiments.encoder_advice import KEY, advice_in
 from dal.report.measures import figure_of
 from dal.report.page_parts import Section, Statement, Table, TableColumn
 from dal.report.run_reading import CellRecord, Run

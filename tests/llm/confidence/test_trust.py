@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from dal.errors import DataError
-from dal.evaluation.calibration import calibration_error, confidence_calibration_error, confidence_reliability
+from dal.evaluation.calibration_measures import calibration_error, confidence_calibration_error, confidence_reliability
 from dal.evaluation.metrics import confidence_auroc
 from dal.llm.confidence.recalibration import METHODS, ModelUncertainty, cross_validated
 from dal.llm.confidence.trust import (
