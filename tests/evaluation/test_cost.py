@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from dal.errors import ConfigError
@@ -104,7 +106,9 @@ def test_dollars_of_the_sources_add_up_to_what_it_cost():
 
 
 def test_answers_that_stand_are_those_that_were_not_retracted_but_their_work_was_done():
-    events = [told("a", source="llm", cost=1.0), told("a"), told("b"), told("b", "retracted"), told("a", "retracted")]
+    given = [told("a", source="llm", cost=1.0), told("a"), told("b"), told("b", "retracted"), told("a", "retracted")]
+    numbers = [(1, None), (2, None), (3, None), (4, 3), (5, 2)]
+    events = [replace(each, event=n, retracts=r) for each, (n, r) in zip(given, numbers, strict=True)]
     assert {row: event.source for row, event in current_answers(events).items()} == {"a": "llm"}
     found = sources(recorded_work(events), Prices(per_label=2.0))
     assert {name: each["answers"] for name, each in found.items()} == {"llm": 1, "person": 0}
