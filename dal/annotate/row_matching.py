@@ -6,12 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from dal.data import Rows
-from dal.data.label_values import encodable
+from dal.data.rows import rows_by_id
 from dal.errors import DataError, shortened
 from dal.session import Session
 from dal.store.spreadsheet import original, without_apostrophes
@@ -160,14 +155,6 @@ class RowMatcher:
             mistake=f"the text is neither that of the row {name}, {shortened(' '.join(own[0].split()), 40)!r}, nor of "
             "any other: correct the id, or empty the cell of the text if the answer is for this row"
         )
-
-
-def rows_by_id(pool: Rows, names: Iterable[str]) -> dict[str, int]:
-    """The rows of the names that are ids of the pool."""
-    wanted = pa.array(sorted({name for name in names if encodable(name)}), pa.large_string())
-    hits = pc.index_in(pool.ids.arrow(), value_set=wanted)
-    rows = np.flatnonzero(np.asarray(hits.is_valid())).tolist()
-    return dict(zip(wanted.take(hits.drop_null()).to_pylist(), rows, strict=True))
 
 
 def _names(cell: str) -> list[str]:

@@ -10,8 +10,8 @@ from dal.store.run_folder import ENVIRONMENT, LABELS
 #: Key of `config.yaml` with the kind of the folder.
 KIND = "kind"
 
-#: Folders of `dal run`, of `dal compare`, one strategy with one seed of these, and of `dal ask`.
-RUN, COMPARISON, CELL, ASKED = KINDS = ("run", "compare", "cell", "ask")
+#: Folders of `dal run`, of `dal compare`, one strategy with one seed of these, of `dal ask`, and of `dal init`.
+RUN, COMPARISON, CELL, ASKED, PROJECT = KINDS = ("run", "compare", "cell", "ask", "project")
 
 #: Kind of a folder of version 0.1 that holds nothing but its config: it may belong to a run or to `dal ask`.
 BEGUN = "begun"

@@ -195,6 +195,17 @@ def _first_record(head: str, delimiter: str) -> list[str]:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
+def csv_columns(file: Path, wanted: ColumnRequest) -> list[str]:
+    """Names of all columns of a .csv or .tsv file, with the separator with which it has the wanted columns.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a required column.
+    """
+    refuse_other_encodings(file)
+    head, declared = _head(file)
+    return _first_record(head, wanted.delimiter or declared or _delimiter(head, file.suffix.lower(), wanted))
+
+
 def _read_csv(file: Path, wanted: ColumnRequest, form: _Form, block: int) -> Any:
     names = pa.csv.open_csv(
         file,

@@ -30,6 +30,7 @@ class FileSource:
         line_of: function from a row to its first line, for files of lines.
         splits: names of the source's splits.
         notes: messages for the user about how the source was read.
+        id_column: column of the stored ids of the rows, which are not those of a user's column.
     """
 
     name: str
@@ -38,6 +39,7 @@ class FileSource:
     line_of: Callable[[int], int | None] = lambda row: None
     splits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    id_column: str | None = None
 
     def where(self, column: str | None = None) -> Callable[[int], str]:
         """A function that names a row in messages. Its argument is counted from 0, the row in the text from 1."""
@@ -61,6 +63,7 @@ class ColumnRequest:
         optional: columns that may be missing.
         options: column -> option that names it, for messages.
         delimiter: cell separator of a text file; None to detect it.
+        id: the one of `others` with the ids; None for none.
     """
 
     texts: tuple[str, ...]
@@ -69,6 +72,7 @@ class ColumnRequest:
     optional: frozenset[str] = frozenset()
     options: Mapping[str, str] = field(default_factory=dict)
     delimiter: str | None = None
+    id: str | None = None
 
     @property
     def columns(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,7 @@ _SPACE = re.compile(r"[ \n\r\t]*")
 def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
     """Read columns of a .jsonl file, or of a .json file that holds lines or one array of objects."""
     refuse_other_encodings(file)
-    with file.open("rb") as stream:
-        head = stream.read(65536).removeprefix(b"\xef\xbb\xbf").lstrip()
-    objects = _json_array if head.startswith(b"[") else _json_lines
+    objects = _iterator_of(file)
     records = _Records(file, objects(file), wanted)
     table = records.table()
     if len(table):
@@ -42,6 +40,27 @@ def read_json(file: Path, wanted: ColumnRequest) -> FileSource:
     return FileSource(
         printable(str(file), 200), table, line_of=lambda row: next(islice(objects(file), row, None), (None,))[0]
     )
+
+
+def json_objects(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a .jsonl file, or of a .json file that holds lines or one array of objects.
+
+    Raises:
+        DataError: the file is not UTF-8 or not JSON, or holds something else than objects.
+    """
+    refuse_other_encodings(file)
+    for number, record in _iterator_of(file)(file):
+        if not isinstance(record, dict):
+            what = f"line {number} is a {type(record).__name__}, expected an object with columns"
+            raise DataError(f"{printable(str(file), 200)}: {what}")
+        yield record
+
+
+def _iterator_of(file: Path) -> Callable[[Path], Iterator[tuple[int, Any]]]:
+    """The function that reads the objects of this file with their lines."""
+    with file.open("rb") as stream:
+        head = stream.read(65536).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return _json_array if head.startswith(b"[") else _json_lines
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:

@@ -12,10 +12,12 @@ from dal.data.demos import DEMOS, read_demo
 from dal.data.file_source import TEXT, ColumnRequest, FileSource, collect_batches, missing
 from dal.data.json_files import read_json
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, reason, shown
+from dal.data.project_table import read_project
 from dal.errors import DalError, DataError, did_you_mean, printable
 from dal.store.bounded_json import parse_json
 
 FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+PROJECT_TYPE = ".db"
 
 
 def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileSource:
@@ -59,6 +61,8 @@ def _read(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
             raise DataError(missing(file))
         return _hub(path, wanted, split)
     name = printable(str(file), 200)
+    if file.suffix.lower() == PROJECT_TYPE:
+        return read_project(file, wanted)
     if file.suffix.lower() not in FILE_TYPES:
         raise DataError(f"{name}: unknown file type {shown(file.suffix)}: expected {', '.join(FILE_TYPES)}")
     if file.stat().st_size == 0:

@@ -1,6 +1,6 @@
 """Immutable tables of inputs, ids and labels: the pool, the test rows and the validation rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -34,7 +34,7 @@ from dal.data.columns import (
     select,
 )
 from dal.data.label_codes import checked_classes, codes_of_values, encode
-from dal.data.label_values import NOT_ENCODABLE, first_not_encodable, is_missing, normalize, shown
+from dal.data.label_values import NOT_ENCODABLE, encodable, first_not_encodable, is_missing, normalize, shown
 from dal.data.summary import Summary
 from dal.errors import DataError
 
@@ -305,6 +305,14 @@ class Splits:
     test: Rows | None = None
     validation: Rows | None = None
     summary: Summary = field(default_factory=Summary)
+
+
+def rows_by_id(pool: Rows, names: Iterable[str]) -> dict[str, int]:
+    """The rows of the names that are ids of the pool, unlike `Rows.rows_of`, which refuses other names."""
+    wanted = pa.array(sorted({name for name in names if encodable(name)}), pa.large_string())
+    hits = pc.index_in(pool.ids.arrow(), value_set=wanted)
+    rows = np.flatnonzero(np.asarray(hits.is_valid())).tolist()
+    return dict(zip(wanted.take(hits.drop_null()).to_pylist(), rows, strict=True))
 
 
 def refuse_not_finite(inputs: Any, source: str) -> None:

@@ -75,19 +75,30 @@ def _part(source: FileSource, recipe: "TextData", classes: tuple[str, ...] | Non
     index = kept if empty.any() else None
     columns = [TextColumn(column.fill_null("") if column.null_count else column, index) for column in texts]
     inputs = columns[0] if len(columns) == 1 else TextPairs(columns[0], columns[1])
-    named = recipe.id is not None and recipe.id in source.table.column_names
+    id_column = source.id_column or recipe.id
+    named = id_column is not None and id_column in source.table.column_names
     groups = None
     if recipe.group is not None and recipe.group in source.table.column_names:
         groups = TextColumn(source.table[recipe.group].fill_null(""), index)
     rows = Rows(
         inputs=inputs,
-        ids=_named_ids(source, str(recipe.id), kept) if named else hash_ids(digests(inputs)),
+        ids=_named_ids(source, str(id_column), kept) if named else hash_ids(digests(inputs)),
         groups=groups,
         multilabel=recipe.multilabel,
         source=source.name,
         **vars(_labels(source, recipe, kept, classes)),
     )
-    return _Part(rows, kept, int(empty.sum()), named, source.where(recipe.id))
+    return _Part(rows, kept, int(empty.sum()), named, source.where(id_column))
+
+
+def rows_of(source: FileSource, recipe: "TextData") -> tuple[Rows, NDArray[np.int64]]:
+    """All rows of a source with a non-empty text, not split, and the number of each in the source, (N,).
+
+    Raises:
+        DataError: see `TextData`.
+    """
+    part = _part(source, recipe, None if recipe.classes is None else checked_classes(recipe.classes))
+    return part.rows, part.kept
 
 
 def _named_ids(source: FileSource, column: str, kept: NDArray[np.int64]) -> TextColumn:

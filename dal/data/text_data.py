@@ -24,9 +24,10 @@ class TextData:
     """Text data set from a file, a folder, the Hugging Face hub or a packaged demo. Read on the first `load`.
 
     Args:
-        path: a .csv, .tsv, .jsonl, .json or .parquet file, a folder saved by `datasets`, a hub data set ("name" or
-            "name:config", whose "train" split is the pool), or a demo of the extra `demo`: "demo:diagnoses", 11,900
-            diagnoses and their 21 chapters of ICD-10-CM, or "demo", 8,530 film review sentences, negative or positive.
+        path: a .csv, .tsv, .jsonl, .json or .parquet file, the rows.db of a project, a folder saved by `datasets`, a
+            hub data set ("name" or "name:config", whose "train" split is the pool), or a demo of the extra `demo`:
+            "demo:diagnoses", 11,900 diagnoses and their 21 chapters of ICD-10-CM, or "demo", 8,530 film review
+            sentences, negative or positive.
         text: column of the text.
         text_pair: column of a second text, for sentence pairs.
         label: column of the label, with class names or integers, empty (null) where unlabeled; `None` for a pool
@@ -139,9 +140,12 @@ class TextData:
 
     @cached_property
     def _splits(self) -> Splits:
-        labeled_test = isinstance(self.test, str) and self.label is not None
-        pool = read(self.path, self._wanted(frozenset({self.label}) if labeled_test else frozenset()))
+        pool = self._pool_source()
         return split(self, pool, self._test_source(pool))
+
+    def _pool_source(self) -> FileSource:
+        labeled_test = isinstance(self.test, str) and self.label is not None
+        return read(self.path, self._wanted(frozenset({self.label}) if labeled_test else frozenset()))
 
     def _wanted(self, optional: frozenset[str | None]) -> ColumnRequest:
         texts = (self.text,) if self.text_pair is None else (self.text, self.text_pair)
@@ -154,6 +158,7 @@ class TextData:
             frozenset(column for column in optional if column is not None),
             {column: option for column, option in named.items() if column is not None},
             delimiter_of(self.delimiter),
+            self.id,
         )
 
     def _test_source(self, pool: FileSource) -> FileSource | None:

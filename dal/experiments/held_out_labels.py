@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from dal.annotate.row_matching import rows_by_id
 from dal.config.stored import describe
 from dal.data.columns import digests
+from dal.data.rows import rows_by_id
 from dal.data.seeded_samples import keys
 from dal.evaluation.confidence import answers, is_right
 from dal.session import Session

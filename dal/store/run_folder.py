@@ -24,12 +24,14 @@ from dal.store.renamed_keys import RENAMED_KEYS, MetricsLine
 
 METRICS = "metrics.jsonl"
 LABELS = "labels.db"
+ROWS = "rows.db"
 MODEL = "model"
 ENVIRONMENT = "environment.json"
 LOCK = ".lock"
 
-#: Regular files that dal keeps in the folder of a session, run or comparison.
-FILES = ("config.yaml", METRICS, ENVIRONMENT, *(f"{LABELS}{side}" for side in ("", "-wal", "-shm", "-journal")))
+#: Regular files that dal keeps in the folder of a session, run, comparison or project.
+FILES: tuple[str, ...] = ("config.yaml", METRICS, ENVIRONMENT)
+FILES += tuple(f"{name}{side}" for name in (LABELS, ROWS) for side in ("", "-wal", "-shm", "-journal"))
 FILES += (LOCK, "labels.v1.db", "logged.json", "map.json", "report.html", "successor.json", "worker.log")
 _MARKER = "trained_on.json"
 
