@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dal.commands.add import add
 from dal.commands.ask import ask
 from dal.commands.audit import audit
 from dal.commands.autolabel import autolabel
 from dal.commands.backup import backup
 from dal.commands.cache import cache
 from dal.commands.check import check
+from dal.commands.classes import classes
 from dal.commands.compare import compare
 from dal.commands.encoders import encoders
 from dal.commands.error_lines import describe_failure
 from dal.commands.estimate import estimate
+from dal.commands.init import init
 from dal.commands.list import listing
 from dal.commands.llm import llm
 from dal.commands.predict import predict
@@ -38,6 +41,10 @@ Deep active learning for text classification: label the texts that improve the m
   dal run --resume FOLDER                 resume a run
   dal compare CONFIG --strategies Random,Margin,BADGE --seeds 5
                                           compare strategies over the same seeds, in several processes
+  dal init FOLDER --data FILE --classes A,B,C
+                                          make a project: texts, answers and classes that people change as they go
+  dal add FOLDER more.csv                 more texts; --label COLUMN takes their labels as known
+  dal classes FOLDER                      list, add, rename, merge and describe classes
   dal ask FOLDER --config CONFIG -n 50 -o todo.csv
                                           select 50 texts for a person to label; later without --config
   dal tell FOLDER todo.csv                store the labels that were filled in
@@ -63,6 +70,9 @@ Deep active learning for text classification: label the texts that improve the m
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run,
     "compare": compare,
+    "init": init,
+    "add": add,
+    "classes": classes,
     "ask": ask,
     "tell": tell,
     "audit": audit,

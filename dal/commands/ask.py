@@ -25,7 +25,8 @@ usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]
 
 Selects the texts that a person should label next and writes them to a CSV file with an empty column `label`. The first
 time, CONFIG gives the data and the strategy; it is stored as FOLDER/config.yaml, and FOLDER alone is enough afterwards
-(the same CONFIG may be given again). When the texts have no labels yet, data.classes gives the class names:
+(the same CONFIG may be given again), as it is for a project of `dal init`. When the texts have no labels yet,
+data.classes gives the class names:
   dal ask spam --config config.yaml --data.path mails.csv --data.classes [spam,ham] -n 50 -o todo.csv
 
 Fill in `label` with a class name, or `skip` for a text that you decline; leave it empty to answer later. When a text
@@ -87,18 +88,19 @@ def _ask(
 ) -> int:
     from dal.annotate.sheet import check_classes, questions, write_questions
     from dal.config import allowed_code as importing
-    from dal.config.kinds import ASKED
-    from dal.config.stored import write_config
+    from dal.config.kinds import ASKED, PROJECT, kind_of
+    from dal.config.stored import CONFIG, write_config
     from dal.experiments.experiment import UNUSED_WEAK_LABELS
     from dal.experiments.experiment_checks import undescribed_codes
     from dal.experiments.folder_config import may_change
 
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     experiment.check_rows(session.pool)  # before anything is written, and a person answers
-    config = config_to_store(experiment)
-    changed = write_config(options.folder, config, kind=ASKED, replaced=may_change(options.folder, config))
-    if changed:
-        say(f"{' and '.join(changed)} changed: all answers are kept, and the model is trained again")
+    if not (options.folder / CONFIG).exists() or kind_of(options.folder) != PROJECT:
+        config = config_to_store(experiment)
+        changed = write_config(options.folder, config, kind=ASKED, replaced=may_change(options.folder, config))
+        if changed:
+            say(f"{' and '.join(changed)} changed: all answers are kept, and the model is trained again")
     note = undescribed_codes(experiment, session.pool)
     if note:
         say(note)

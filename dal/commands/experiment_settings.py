@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dal.commands.paths import check_folder, require_asked
 from dal.commands.terminal import say
+from dal.config.kinds import PROJECT, kind_of
 from dal.errors import ConfigError
 from dal.experiments.stored_experiments import assemble, stored_experiment
 from dal.store.atomic_files import check_regular, named
@@ -48,7 +49,7 @@ def build_experiment(settings: "Node", overrides: "Override", folder: Path, *, s
 
 
 def asked_experiment(folder: Path, config: Path | None, overrides: "Override | None") -> "Experiment":
-    """The experiment of a `dal ask` folder: from its stored config, or from the config it is started with.
+    """The experiment of a `dal ask` folder or a project: from its stored config, or from the one it is started with.
 
     Raises:
         ConfigError: the folder is invalid, belongs to a run or comparison, or its config differs from the given one.
@@ -64,6 +65,13 @@ def asked_experiment(folder: Path, config: Path | None, overrides: "Override | N
             raise ConfigError(f"{name} has no config.yaml yet: start it with `dal ask {name} --config CONFIG`")
         return read_experiment(config, overrides or Override(), folder)
     require_asked(folder)
+    if kind_of(folder) == PROJECT:
+        given = "--config" if config is not None else overrides.first().place if overrides and overrides.inside else ""
+        if given:
+            raise ConfigError(f"{named(folder)} is a project with a config: omit {given}, or edit {named(stored)}")
+        from dal.experiments.project_experiment import current_experiment
+
+        return current_experiment(folder)
     if config is not None:  # as when the command that started the folder is repeated
         experiment = read_experiment(config, overrides or Override(), folder)
         _require_same(experiment, folder)

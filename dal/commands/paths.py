@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dal.config.kinds import ASKED, BEGUN, CELL, COMPARISON, RUN, kind_of
+from dal.config.kinds import ASKED, BEGUN, CELL, COMPARISON, PROJECT, RUN, kind_of
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
 from dal.store.run_folder import FILES, LABELS
@@ -48,9 +48,28 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{named(folder)} cannot be written to: permission denied")
 
 
+def check_new_folder(folder: Path) -> None:
+    """Raise ConfigError unless the path is a folder that can be made, or an empty one."""
+    check_folder(folder)
+    if (folder / _CONFIG).is_file() and kind_of(folder) == PROJECT:
+        name = named(folder)
+        raise ConfigError(f"{name} is a project already: `dal add {name} FILE` adds texts to it")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"{named(folder)} is not empty: choose another folder")
+
+
 def require_asked(folder: Path) -> None:
-    """Raise ConfigError unless the folder belongs to `dal ask`: a run manages its own questions and answers."""
-    _refuse(folder, (ASKED, BEGUN), "`dal ask` and `dal tell` need a folder of their own")
+    """Raise ConfigError unless people answer in the folder: a run manages its own questions and answers."""
+    _refuse(folder, (ASKED, PROJECT, BEGUN), "`dal ask` and `dal tell` need a folder of their own")
+
+
+def require_project(folder: Path) -> None:
+    """Raise ConfigError unless the folder is a project."""
+    if not (folder / _CONFIG).is_file():
+        name = named(folder)
+        what = f"there is no folder {name}" if not folder.exists() else f"{name} has no config.yaml"
+        raise ConfigError(f"{what}: make a project with `dal init {name} --data FILE`")
+    _refuse(folder, (PROJECT,), "this command is for projects, which `dal init` makes")
 
 
 def require_run(folder: Path) -> None:
@@ -68,6 +87,7 @@ def _refuse(folder: Path, kinds: tuple[str, ...], otherwise: str) -> None:
         COMPARISON: f"{name} belongs to `dal compare` (`dal compare --resume {name}` resumes it): {otherwise}",
         CELL: f"{name} is one strategy and seed of a run, which answers its own questions: {otherwise}",
         ASKED: f"{name} belongs to `dal ask` and `dal tell`, where a person answers: {otherwise}",
+        PROJECT: f"{name} is a project of `dal init`, where people answer: {otherwise}",
     }
     raise ConfigError(messages[kind])
 

@@ -7,7 +7,7 @@ from dal.annotate.label_cells import cell_of
 from dal.annotate.sheet import check_classes
 from dal.commands.paths import check_sources, sources_of
 from dal.commands.terminal import escape_controls, say
-from dal.data import Rows, TextData
+from dal.data import Rows, TextColumn, TextData, TextPairs
 from dal.data.csv_files import delimiter_of
 from dal.data.demos import DEMOS
 from dal.data.file_source import ColumnRequest
@@ -16,7 +16,10 @@ from dal.data.table_rows import split
 from dal.errors import printable
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
+from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, shift_of_texts
 from dal.experiments.stored_model import Place, Predictions, StoredModel, open_model
+from dal.functional.drawing import spread_rows
+from dal.learner import Monitor
 from dal.store.spreadsheet import as_csv, write_csv
 
 
@@ -33,6 +36,8 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
             reporter.stage("loading the model")
             predictions = model.predict(rows.inputs)
             lines = model.trust.splitlines()
+            reporter.stage("comparing with the pool")
+            lines += filter(None, [_distance_note(rows, model, reporter.monitor(check))])
             reporter.clear()
             text = _csv(rows, predictions, model)
     for line in lines:
@@ -46,6 +51,16 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
     else:
         print(escape_controls(text) if sys.stdout.isatty() else text, end="")
     return 0
+
+
+def _distance_note(rows: Rows, model: StoredModel, monitor: Monitor) -> str:
+    """A sentence if the texts lie farther from the pool than its own texts do; else ""."""
+    pool = model.session.pool.inputs
+    if not isinstance(pool, TextColumn | TextPairs):
+        return ""
+    own = pool.take(spread_rows(len(pool), POOL_SAMPLE).numpy())
+    new = rows.inputs.take(spread_rows(len(rows), NEW_SAMPLE).numpy())
+    return shift_note(shift_of_texts(own, new, model.session.learner, monitor=monitor))
 
 
 def read_rows(data: TextData, options: argparse.Namespace) -> Rows:

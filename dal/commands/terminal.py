@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dal.errors import ConfigError, shortened
@@ -81,6 +82,26 @@ def escape_controls(text: str) -> str:
 def say(text: str) -> None:
     """Print a message that is not the command's result to stderr, with the prefix "dal:"."""
     print(f"dal: {escape_controls(text)}", file=sys.stderr)
+
+
+def asks() -> bool:
+    """Whether a person is at the terminal who can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Put a question to the person at the terminal; True without one, since the command line said what to do."""
+    if not asks():
+        return True
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+
+
+def chosen(question: str, choices: Sequence[str]) -> str:
+    """Let the person at the terminal choose one of several words; "" for none of them."""
+    print(f"{question} [{'/'.join(choices)}] ", end="", file=sys.stderr, flush=True)
+    word = sys.stdin.readline().strip().lower()
+    return next((choice for choice in choices if word and choice.startswith(word)), "")
 
 
 def _key_help(field: Any, prefix: str = "") -> list[str]:

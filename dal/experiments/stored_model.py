@@ -14,7 +14,7 @@ from torch import Tensor
 from dal.config import allowed_code as importing
 from dal.config import settings_tree as tree
 from dal.config.class_names import suggestion
-from dal.config.kinds import ASKED, CELL, COMPARISON, kind_of
+from dal.config.kinds import ASKED, CELL, COMPARISON, PROJECT, kind_of
 from dal.data.columns import TextColumn, TextPairs
 from dal.data.rows import Rows
 from dal.errors import ConfigError, DataError, LearnerError, SessionError, shortened
@@ -24,6 +24,7 @@ from dal.experiments.encoder_figures import labeled_pool
 from dal.experiments.experiment import Experiment
 from dal.experiments.held_out_labels import HeldOut, find_held_out
 from dal.experiments.known_accuracy import trust_of
+from dal.experiments.project_experiment import current_experiment
 from dal.experiments.results import Cell
 from dal.experiments.stored_experiments import assemble, stored_comparison, stored_config
 from dal.learner import SILENT, UNPARSED_SHARE, Monitor, Predictor, Prepared, recorded_outputs
@@ -283,7 +284,7 @@ def open_model(place: Place, monitor: Monitor = SILENT) -> StoredModel:
 
 
 def find(folder: Path, cell: str | None = None) -> Place:
-    """Locate the session of a folder of `dal ask`, of one cell, or of one cell of a run or comparison.
+    """Locate the session of a project, of a folder of `dal ask`, of one cell, or of one cell of a run or comparison.
 
     Args:
         folder: the folder.
@@ -303,8 +304,11 @@ def find(folder: Path, cell: str | None = None) -> Place:
         place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
         _refuse_cell(folder, cell)
     else:
-        experiment, _ = assemble(settings, tree.Override(), folder, stored=True)
-        if kind == ASKED:
+        if kind == PROJECT:
+            experiment = current_experiment(folder)
+        else:
+            experiment, _ = assemble(settings, tree.Override(), folder, stored=True)
+        if kind in (ASKED, PROJECT):
             _refuse_cell(folder, cell)
             place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)
         else:

