@@ -208,7 +208,29 @@ Path("classes.csv").write_text(text)
 reader.output += text
 """
 
+PROJECT = """
+import csv
+from dal import TextData
+texts = list(reader.topics)
+def write_rows(name, header, rows):
+    with open(name, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+write_rows("abstracts.csv", ["body", "year"], [[text, 2020] for text in texts[:60]])
+write_rows("more.csv", ["body", "year"], [[text, 2021] for text in texts[60:70]])
+grades = ["none", "none", "mild", "severe", ""]
+write_rows("expert.csv", ["body", "severity"], [[text, grades[i % 5]] for i, text in enumerate(texts[70:85])])
+ids = TextData("abstracts.csv", text="body", label=None).load().pool.ids
+write_rows("ids.csv", ["id"], [[ids[0]], [ids[1]]])
+"""
+IMPORTED = """
+unlabeled = [[text, ""] for text in texts[90:95]]
+write_rows("again.csv", ["body", "severity"], [[text, "mild"] for text in texts[68:90]] + unlabeled)
+reader.output += dal("add ddi again.csv --label severity --changed new --dry-run")
+"""
+
 EXTRAS = [
+    Extra("docs/projects.md", "dal init ddi", PROJECT, "assert 'made ddi: 60 texts' in reader.output"),
+    Extra("docs/projects.md", "known labels: mild", IMPORTED),
     Extra("docs/descriptions.md", "--data.descriptions classes.csv", CLASSES_FILE),
     Extra("docs/llm_annotators.md", "oracle:\n  LLMOracle", SOME_LABELED, ALL_LABELED),
     Extra("docs/write_a_client.md", "LLMOracle", SOME_LABELED, ALL_LABELED),

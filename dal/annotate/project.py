@@ -1,7 +1,6 @@
 """Creation of project folders, and additions to their rows and labels."""
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +53,6 @@ def create_project(
             if labels is not None:
                 labels.store(log, who=who)
         write_config(partial, {**config, "data": data}, kind=PROJECT)
-        for name in (ROWS, LABELS):  # the last connection to a file removes them, but for a file that is only read
-            for side in ("-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    (partial / f"{name}{side}").unlink()
     return added
 
 

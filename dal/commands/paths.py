@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dal.config.kinds import ASKED, BEGUN, CELL, COMPARISON, PROJECT, RUN, kind_of
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
-from dal.store.run_folder import FILES, LABELS
+from dal.store.run_folder import FILES, LABELS, ROWS
 from dal.store.sqlite_files import is_database
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def require_project(folder: Path) -> None:
         what = f"there is no folder {name}" if not folder.exists() else f"{name} has no config.yaml"
         raise ConfigError(f"{what}: make a project with `dal init {name} --data FILE`")
     _refuse(folder, (PROJECT,), "this command is for projects, which `dal init` makes")
+    for name in (LABELS, ROWS):  # a new one would hide that labels or texts are gone
+        if not os.path.lexists(folder / name):
+            raise ConfigError(f"{named(folder)} has no {name}: put a backup of it there")
 
 
 def require_run(folder: Path) -> None:

@@ -62,7 +62,7 @@ class RowChanges:
         added: number of new rows.
         known: number of rows that are in the project with the same text.
         edited: ids that are in the project with another text, in the order of the rows.
-        other_fields: number of known rows with other values in foreign columns.
+        other_fields: number of known rows with another value in a foreign column that both have.
     """
 
     added: int
@@ -192,7 +192,7 @@ class ProjectRows(RowFile):
                     edited.append(row.id)
                 else:
                     known += 1
-                    other_fields += before.fields != row.fields
+                    other_fields += _differ(before.fields, row.fields)
         return RowChanges(added, known, tuple(edited), other_fields)
 
     def check(self) -> None:
@@ -254,10 +254,10 @@ class ProjectRows(RowFile):
                         continue
                     same = (before.text, before.pair) == (row.text, row.pair)
                     known += same
-                    other_fields += same and before.fields != row.fields
+                    other_fields += same and _differ(before.fields, row.fields)
                     if not same:
                         edited.append(row.id)
-                    if replace and (not same or before.fields != row.fields):
+                    if replace and (not same or _differ(before.fields, row.fields)):
                         self._replace(connection, before, row, when, key)
                 self._insert(connection, lines)
             added = number - first
@@ -340,6 +340,11 @@ class ProjectRows(RowFile):
 def _place(row_id: str) -> int:
     """The place of a row in the fixed random order, between 1 and 2^63 - 1."""
     return int.from_bytes(blake2b(row_id.encode(), digest_size=8).digest()) % _HIGHEST + 1
+
+
+def _differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a column that both have has another value."""
+    return any(before[name] != now[name] for name in before.keys() & now.keys())
 
 
 def _fields(row: ProjectRow) -> str:

@@ -393,6 +393,9 @@ def test_folder_in_use_and_folders_of_other_kinds_are_refused(project: Command) 
     Path("asked/config.yaml").write_text("kind: ask\n")
     refused(project("add", "asked", "more.csv"), "asked belongs to `dal ask`", "dal init")
     refused(project("add", "ddi"), "dal add needs a file")
+    Path("ddi/labels.db").rename("elsewhere")
+    refused(project("add", "ddi", "more.csv"), "ddi has no labels.db: put a backup of it there")
+    Path("elsewhere").rename("ddi/labels.db")
     refused(project("add", "ddi", "gone.csv"), "there is no such file")
 
 
@@ -495,7 +498,9 @@ def test_project_is_labeled_through_files_and_predicts(project: Command) -> None
     ended = project("predict", "ddi", "new.csv", "--id", "doc")
     assert ended.code == 0, ended.err
     assert [line.split(",")[0] for line in ended.out.splitlines()] == ["id", "d200", "d201", "d202", "d203", "d204"]
-    refused(project("ask", "ddi", "--learner.C", 2), "ddi is a project with a config: omit --learner.C")
+    refused(
+        project("ask", "ddi", "-o", "other.csv", "--learner.C", 2), "ddi is a project with a config: omit --learner.C"
+    )
     refused(project("run", "--resume", "ddi"), "ddi is a project of `dal init`")
 
 
