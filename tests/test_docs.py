@@ -224,13 +224,13 @@ write_rows("ids.csv", ["id"], [[ids[0]], [ids[1]]])
 """
 IMPORTED = """
 unlabeled = [[text, ""] for text in texts[90:95]]
-write_rows("again.csv", ["body", "severity"], [[text, "mild"] for text in texts[68:90]] + unlabeled)
+write_rows("again.csv", ["body", "severity"], [[text, "none"] for text in texts[68:90]] + unlabeled)
 reader.output += dal("add ddi again.csv --label severity --changed new --dry-run")
 """
 
 EXTRAS = [
     Extra("docs/projects.md", "dal init ddi", PROJECT, "assert 'made ddi: 60 texts' in reader.output"),
-    Extra("docs/projects.md", "known labels: mild", IMPORTED),
+    Extra("docs/projects.md", "known labels: none", IMPORTED),
     Extra("docs/descriptions.md", "--data.descriptions classes.csv", CLASSES_FILE),
     Extra("docs/llm_annotators.md", "oracle:\n  LLMOracle", SOME_LABELED, ALL_LABELED),
     Extra("docs/write_a_client.md", "LLMOracle", SOME_LABELED, ALL_LABELED),
