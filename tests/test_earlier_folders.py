@@ -112,7 +112,7 @@ def test_new_folder_says_its_kind_and_declared_names(dal: Command) -> None:
     wrong.write_text(wrong.read_text().replace("kind: run", "kind: walk"))
     refused = dal("run", "--resume", "new")
     assert refused.code == 2
-    assert "kind takes run, compare, cell, ask, not 'walk'" in refused.err
+    assert "kind takes run, compare, cell, ask, project, not 'walk'" in refused.err
 
 
 # -- the table of moved names ----------------------------------------------------------------------------------------
