@@ -82,7 +82,9 @@ def text_opened_without_encoding(source: str) -> list[str]:
             continue
         name = ast.unparse(node.func)
         mode = next((m.value for m in node.args if isinstance(m, ast.Constant) and isinstance(m.value, str)), "")
-        opens = name == "open" or (name.endswith(".open") and name != "os.open")
+        opens = name == "open" or (
+            name.endswith(".open") and name not in {"os.open", "archive.open"}
+        )  # of a ZIP file: always bytes
         text = name.endswith((".read_text", ".write_text")) or (opens and "b" not in mode)
         if text and not any(keyword.arg in {"encoding", None} for keyword in node.keywords):
             found.append(ast.unparse(node))
