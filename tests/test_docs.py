@@ -241,6 +241,8 @@ EXTRAS = [
     Extra("docs/concepts.md", "Phases(first", "from dal import ClusterCenters, Margin, Phases"),
     Extra("docs/data.md", "delimiter", SEMICOLONS),
     Extra("docs/automation.md", "dal autolabel", TRAINED),
+    Extra("docs/backup.md", "dal backup runs/tickets", TRAINED),
+    Extra("docs/backup.md", "--restore", after="assert 'files restored in' in reader.output"),
     Extra("docs/predict.md", "dal predict", PREDICTED, PREDICTIONS),
     Extra("docs/predict.md", "dal.load", after="assert len(found) == 2"),
     Extra("docs/encoders.md", "dal encoders runs/tickets\n", COMPARED, "assert 'TF-IDF' in reader.output"),
