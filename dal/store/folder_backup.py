@@ -19,7 +19,7 @@ from dal.store.atomic_files import (
     synchronise_folder,
     temporary_name,
 )
-from dal.store.run_folder import LABELS, LOCK, METRICS, check_folder, reason_of
+from dal.store.run_folder import LABELS, LOCK, METRICS, ROWS, check_folder, reason_of
 from dal.store.sqlite_files import is_database
 
 _MANIFEST = "config.yaml"
@@ -49,6 +49,11 @@ def write_backup(folder: Path, output: Path, *, force: bool = False) -> list[str
     """
     if not (folder / _MANIFEST).is_file():
         raise ConfigError(f"{named(folder)} is not a project or a run folder: it has no {_MANIFEST}")
+    for name in (_MANIFEST, LABELS, ROWS):
+        if (folder / name).is_symlink():
+            raise ConfigError(
+                f"{named(folder / name)} is a link, and a backup holds files only: put the file itself in its place"
+            )
     final = check_output(output)
     if Path(os.path.realpath(folder)) in final.parents:
         raise ConfigError(f"{named(output)} is inside the folder that is copied: choose another place")
@@ -186,6 +191,8 @@ def _check_entries(file: Path, entries: list[zipfile.ZipInfo]) -> None:
     if _MANIFEST not in seen:
         raise refuse(f"it holds no {_MANIFEST}, so it is not a backup of dal")
     size, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
+    if packed > file.stat().st_size:
+        raise refuse("its entries overlap, which those of no backup do")
     if size > _MAX_RATIO * packed + _SLACK:
         raise refuse(f"{packed} bytes would become {size}, which no backup does")
 

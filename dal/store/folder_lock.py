@@ -100,7 +100,7 @@ def _in_use(folder: Path, holder: int | None) -> str:
     elif holder is None:
         who = "another process: wait until it has finished"
     elif is_alive(holder):
-        who = f"another process (pid {holder}): wait until it has finished"
+        who = f"another process (pid {holder}): end it (dal annotate: Ctrl-C), wait until it has finished"
     else:
         who = (
             f"a process that pid {holder}, which has ended, left behind, or by one on another computer: end that one, "

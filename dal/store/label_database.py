@@ -12,6 +12,7 @@ from dal.errors import SessionError, one_line, shortened
 from dal.store import proposals, sqlite_files
 from dal.store import unread_answers as unread
 from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
+from dal.store.thread_connections import ThreadConnections
 
 _APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 2
@@ -130,10 +131,8 @@ class LabelFile:
     def __init__(self, path: Path | str | None, *, access: Access = "write", upto: int | None = None) -> None:
         self.path = None if path is None else Path(path)
         self._access, self._upto = access, upto
-        self._in_memory = path is None
         self._lock = threading.RLock()
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections = ThreadConnections(shared=path is None)
         self._closed = False
 
     @property
@@ -144,19 +143,18 @@ class LabelFile:
         """This thread's connection; a store in memory has a single one for all threads."""
         if self._closed:
             raise SessionError(f"{self._name} is closed")
-        shared = self._connections[0] if self._in_memory and self._connections else None
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", shared) or shared
+        connection = self._connections.get()
         if connection is None:
             connection = sqlite3.connect(
                 ":memory:"
-                if self._in_memory
+                if self._connections.shared
                 else os.path.abspath(self.path or ""),  # "file:..." would be read as a URI
                 timeout=_BUSY_SECONDS,
                 isolation_level=None,  # transactions are opened explicitly, in `changing`
                 check_same_thread=False,  # `close` closes the connections of all threads
             )
-            self._connections.append(connection)
-            self._local.connection = connection
+            self._connections.add(connection)
+            connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from a stranger
             if self._access == "write":
                 connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
             connection.execute("PRAGMA synchronous = FULL")  # an answer once acknowledged survives a power failure
@@ -166,7 +164,7 @@ class LabelFile:
         version = _VERSION if self.path is None else self._recognise(self.path)
         if self._access == "copy" or (self._access == "read" and version < _VERSION):
             assert self.path is not None
-            self._in_memory = True
+            self._connections.shared = True
             source = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
             try:
                 source.backup(self._connection())
@@ -175,6 +173,9 @@ class LabelFile:
         connection = self._connection()
         if self.path is None:
             connection.executescript(_SCHEMA)
+        unexpected = sqlite_files.unexpected_object(connection)
+        if unexpected is not None:
+            raise self._damaged(unexpected)
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise self._damaged(one_line(ValueError(fault)))
@@ -196,7 +197,7 @@ class LabelFile:
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring a store of version 1 to the present format in one transaction, after a copy next to its file."""
-        if not self._in_memory:
+        if not self._connections.shared:
             assert self.path is not None
             copy = self.path.with_name(BACKUP_OF_1)
             if not os.path.lexists(copy):
@@ -340,9 +341,7 @@ class LabelFile:
         """Close the file. Calling it again has no effect."""
         with self._lock:
             self._closed = True
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+            self._connections.close()
 
     def _read(self, what: str, number: int, read: Callable[[Sequence[Any]], T], line: Sequence[Any]) -> T:
         try:

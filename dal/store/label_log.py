@@ -165,11 +165,7 @@ class LabelLog(LabelReader):
                 "(SELECT 1 FROM leases AS l WHERE l.row = s.row AND l.until > ?)"
             )
             withdrawn = [row for (row,) in connection.execute(free, ((1 << 40) - 1, now)).fetchall()]
-            connection.executemany(
-                "INSERT INTO events (kind, at, round, row) VALUES ('withdrawn', ?, ?, ?)",
-                [(now, self._round(connection), row) for row in withdrawn],
-            )
-            self._restate(connection, withdrawn)
+            self.withdraw(withdrawn, at=now)
             taken = self._states(connection, list(scored))
             new = [row for row in scored if row not in taken or taken[row].state == NEW]
             if new:
@@ -183,6 +179,14 @@ class LabelLog(LabelReader):
                     wanted=wanted,
                 )
         return len(new), len(withdrawn)
+
+    def withdraw(self, rows: Sequence[str], *, at: float | None = None) -> None:
+        """Take pending rows out of the queue, and end their leases."""
+        with self.changing() as connection:
+            lines = [(now_or(at), self._round(connection), row) for row in rows]
+            connection.executemany("INSERT INTO events (kind, at, round, row) VALUES ('withdrawn', ?, ?, ?)", lines)
+            connection.executemany("DELETE FROM leases WHERE row = ?", [(row,) for row in rows])
+            self._restate(connection, rows)
 
     # -- leases ----------------------------------------------------------------------------------------------------
 
@@ -327,7 +331,7 @@ class LabelLog(LabelReader):
                 return None
             event = self._event(line)
             self._retract(connection, event, who=who, key=key)
-            if event.kind != "noted":
+            if event.kind != "noted" and self.row(event.row).state != RETIRED:
                 self.claim_row(event.row, who, seconds=seconds)
         return self.renamed(event)
 

@@ -3,20 +3,22 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.errors import AnswerError, SessionError
+from dal.errors import AnswerError, SessionError, shortened
 from dal.store import events, leases
+from dal.store.bounded_json import parse_json
 from dal.store.class_table import ClassTable
 from dal.store.events import Event, Skip, Value
 from dal.store.label_database import Access, LabelFile
 from dal.store.row_state import RowState
 from dal.store.standing_rows import meaning, read_states, write_states
 
+_PAGE = 500  # answers that are read together
 STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
 GIVEN = f"kind IN ('answered', 'skipped') AND {STANDS}"
 SELECT = f"SELECT {events.COLUMNS} FROM events AS e"
@@ -139,10 +141,14 @@ class LabelReader(LabelFile):
             return dict(connection.execute("SELECT state, count(*) FROM standing GROUP BY state ORDER BY state"))
 
     def class_counts(self) -> dict[int, int]:
-        """Number of rows whose standing answer has a class, by its id. Merged classes count for their target."""
+        """Number of answered rows with a class, by its id. Merged classes count for their target.
+
+        The first answer to a row that waits for a second person does not count: the figure would tell her what it is.
+        """
         counts = {entry.id: 0 for entry in self.classes.active}
         with self._reading() as connection:
-            query = "SELECT classes, count(*) FROM standing WHERE classes IS NOT NULL GROUP BY classes"
+            given = "state = 'answered' AND classes IS NOT NULL"
+            query = f"SELECT classes, count(*) FROM standing WHERE {given} GROUP BY classes"
             for text, n in connection.execute(query).fetchall():
                 finals = (self._table.final(each) for each in json.loads(text) if isinstance(each, int))
                 for number in {entry.id for entry in finals if entry is not None}:
@@ -192,6 +198,7 @@ class LabelReader(LabelFile):
         until: float | None = None,
         rows: Sequence[str] | None = None,
         before: int | None = None,
+        visible: Callable[[Event], bool] = lambda event: True,
         limit: int = 50,
     ) -> list[Event]:
         """Current answers and skips of people, newest first, with the current names of their classes.
@@ -202,10 +209,11 @@ class LabelReader(LabelFile):
             since, until: limits of the time of the answer, in seconds since 1970.
             rows: row ids; None for all.
             before: number of an event; only earlier ones are returned.
+            visible: whether an answer may be returned.
             limit: maximum number of answers.
         """
         conditions, values = ["kind IN ('answered', 'skipped')", STANDS], list[Any]()
-        for condition, value in (("who = ?", who), ("at >= ?", since), ("at < ?", until), ("event < ?", before)):
+        for condition, value in (("who = ?", who), ("at >= ?", since), ("at < ?", until)):
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
@@ -217,15 +225,19 @@ class LabelReader(LabelFile):
             conditions.append("row IN (SELECT value FROM json_each(?))")
             values.append(json.dumps(list(rows)))
         found: list[Event] = []
-        query = f"{SELECT} WHERE {' AND '.join(conditions)} ORDER BY event DESC"
-        with self._reading() as connection:
-            for line in connection.execute(query, values):
-                event = self.renamed(self._event(line))
-                if class_id is None or class_id in self._final_ids(event):
-                    found.append(event)
-                if len(found) >= limit:
-                    break
-        return found
+        query = f"{SELECT} WHERE {' AND '.join(conditions)} AND event < ? ORDER BY event DESC LIMIT ?"
+        last = 1 << 62 if before is None else before
+        page = min(_PAGE, limit) if class_id is None else _PAGE
+        while len(found) < limit:
+            with self._reading() as connection:  # page by page: others may store an answer in between
+                lines = connection.execute(query, (*values, last, page)).fetchall()
+                given = [self.renamed(self._event(line)) for line in lines]
+            of_class = (event for event in given if class_id is None or class_id in self._final_ids(event))
+            found += [event for event in of_class if visible(event)]
+            if len(lines) < page:
+                break
+            last = given[-1].event
+        return found[:limit]
 
     def batch_details(self, round: int) -> tuple[str, Mapping[str, Any]]:
         """Strategy and details of the batch queried in `round`.
@@ -238,7 +250,7 @@ class LabelReader(LabelFile):
         if line is None:
             raise SessionError(f"{self._name} has no round {round}")
         try:
-            details = json.loads(line[1])
+            details = parse_json(line[1])
         except (ValueError, TypeError):
             details = None
         if not isinstance(line[0], str) or not isinstance(details, dict):
@@ -266,8 +278,17 @@ class LabelReader(LabelFile):
         with self._reading() as connection:
             lines = connection.execute("SELECT who, token, rights, since, until FROM people ORDER BY who").fetchall()
         return [
-            Person(who, token, tuple(json.loads(rights)), since, until) for who, token, rights, since, until in lines
+            Person(who, token, self._rights(who, rights), since, until) for who, token, rights, since, until in lines
         ]
+
+    def _rights(self, who: str, text: Any) -> tuple[str, ...]:
+        try:
+            rights = parse_json(text)
+        except (ValueError, TypeError):
+            rights = None
+        if not isinstance(rights, list) or not all(isinstance(each, str) for each in rights):
+            raise self._damaged(f"the rights of {shortened(repr(who))} are not a list of words")
+        return tuple(rights)
 
     # -- meaning of answers ----------------------------------------------------------------------------------------
 

@@ -329,6 +329,8 @@ class ProjectRows(RowFile):
     def _row(self, line: Sequence[Any]) -> ProjectRow:
         number, row_id, text, pair, fields = line
         try:
+            if not all(isinstance(each, str) for each in (row_id, text, "" if pair is None else pair, fields)):
+                raise ValueError("they and its texts are not all text")
             values = parse_json(fields)
             if not isinstance(values, dict):
                 raise ValueError("no JSON object")

@@ -11,6 +11,7 @@ from typing import Any
 from dal.errors import SessionError, one_line, shortened
 from dal.store import sqlite_files
 from dal.store.atomic_files import named, recover
+from dal.store.thread_connections import ThreadConnections
 
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file holds the rows of a project
 _VERSION = 1
@@ -63,14 +64,18 @@ class RowFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections = ThreadConnections()
         self._closed = False
+        self._ended = threading.Condition()
+        self._running = 0  # queries that threads are running now
         with self._reporting("could not be opened"):
             self._recognise()
             self._read_only = not os.access(self.path.absolute().parent, os.W_OK) or not os.access(self.path, os.W_OK)
             try:
                 self._check_length()
+                unexpected = sqlite_files.unexpected_object(self._connection(), virtual="words")
+                if unexpected is not None:
+                    raise self._damaged(unexpected)
             except BaseException:
                 self.close()
                 raise
@@ -96,9 +101,9 @@ class RowFile:
         """Close the file. Calling it again has no effect."""
         with self._lock:
             self._closed = True
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+            with self._ended:
+                self._ended.wait_for(lambda: not self._running)
+                self._connections.close()
 
     def _recognise(self) -> None:
         """Check that the file is of this kind, before SQLite opens and possibly modifies it."""
@@ -137,7 +142,7 @@ class RowFile:
         """This thread's connection."""
         if self._closed:
             raise SessionError(f"{self._name} is closed")
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        connection = self._connections.get()
         if connection is None:
             address = self.path.absolute().as_uri()
             if self._read_only:
@@ -151,16 +156,24 @@ class RowFile:
                 isolation_level=None,  # transactions are opened explicitly, in `changing`
                 check_same_thread=False,  # `close` closes the connections of all threads
             )
-            self._connections.append(connection)
-            self._local.connection = connection
+            self._connections.add(connection)
+            connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from a stranger
             if not self._read_only:
                 connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
                 connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     def _query(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, self._reporting("could not be read"):
-            return self._connection().execute(query, parameters).fetchall()
+        with self._reporting("could not be read"):
+            with self._ended:
+                connection = self._connection()
+                self._running += 1
+            try:  # without a lock: a search of all texts must not keep others from their next text
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                with self._ended:
+                    self._running -= 1
+                    self._ended.notify_all()
 
     @property
     def _name(self) -> str:

@@ -66,10 +66,11 @@ def without_apostrophes(cell: str) -> str:
     return _FRONT.sub("", _INNER.sub(r"\1", cell))
 
 
-# Columns of the files with texts written by `dal ask`, `dal estimate` and `dal autolabel`. Files of other origin often
+# Columns of the files with texts written by `dal ask`, `dal predict` and `dal export`. Files of other origin often
 # have those of _QUESTIONS, too.
 _QUESTIONS = re.compile(r"id,text(,text_pair)?,label")
-_OWN = re.compile(r"id,text(,text_pair)?(,score,label|,label,guess,confidence,decision)")
+_CORPUS = "state,who,source,at,seconds,confidence,round,strategy,answers,notes"  # of `dal export`
+_OWN = re.compile(rf"id,text(,text_pair)?(,score,label|,label,guess,confidence,decision|,label,{_CORPUS}(,.*)?)", re.S)
 
 
 def may_be_own(head: Sequence[str], *, marked: bool) -> bool:
@@ -146,11 +147,13 @@ class Sheet:
         head: column names, in lower case.
         lines: for each record its first line, counted from 1, and its cells, one per column.
         notes: messages for the user about how the file was read.
+        columns: column names as they are in the file.
     """
 
     head: tuple[str, ...]
     lines: tuple[tuple[int, tuple[str, ...]], ...]
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def read_sheet(path: Path, wanted: Sequence[str]) -> Sheet:
@@ -172,7 +175,7 @@ def read_sheet(path: Path, wanted: Sequence[str]) -> Sheet:
         text, separator, first_line = rest, head[4:].rstrip("\r")[:1], 2
     with _long_cells():
         columns, lines = _parsed(path, text, separator or _separator(text, wanted), wanted, first_line)
-    return Sheet(columns, tuple(lines), tuple(notes))
+    return Sheet(tuple(_names(columns)), tuple(lines), tuple(notes), columns)
 
 
 def _decoded(path: Path) -> tuple[str, list[str]]:
@@ -242,7 +245,7 @@ def _names(cells: Sequence[str]) -> list[str]:
 def _parsed(
     path: Path, text: str, separator: str, wanted: Sequence[str], first_line: int
 ) -> tuple[tuple[str, ...], list[tuple[int, tuple[str, ...]]]]:
-    """The header and the records; cells missing at the end of a record are empty."""
+    """The header as written and the records; cells missing at the end of a record are empty."""
     words = _SEPARATORS.get(separator, repr(separator))
     records = _unquoted(text, first_line) if separator == "\t" else None
     head: tuple[str, ...] | None = None
@@ -251,7 +254,8 @@ def _parsed(
         if not any(cells):
             continue
         if head is None:
-            head = tuple(_head(path, line, cells, wanted, words))
+            _check_head(path, line, cells, wanted, words)
+            head = tuple(cells)
             continue
         if any(cell.strip() for cell in cells[len(head) :]):
             raise AnswerError(
@@ -264,14 +268,13 @@ def _parsed(
     return head, lines
 
 
-def _head(path: Path, line: int, cells: Sequence[str], wanted: Sequence[str], words: str) -> list[str]:
+def _check_head(path: Path, line: int, cells: Sequence[str], wanted: Sequence[str], words: str) -> None:
     head = _names(cells)
     for name in wanted:
         if head.count(name) != 1:
             problem = "no column" if name not in head else "more than one column"
             there = printable(", ".join(cells))
             raise AnswerError(f"{path}, line {line}: {problem} {name!r} among {there} (separated by {words})")
-    return head
 
 
 def _records(path: Path, text: str, separator: str, first_line: int) -> Iterator[tuple[int, list[str]]]:

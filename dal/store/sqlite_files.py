@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dal.errors import shortened
 from dal.store.atomic_files import synchronise, synchronise_folder, temporary_name
 
 _MAGIC = b"SQLite format 3\0"
@@ -87,6 +88,24 @@ def _logged_heads(path: Path) -> Iterator[bytes]:
             if frame[:4] == b"\0\0\0\1" and page.startswith(_MAGIC) and len(page) == _HEAD:
                 yield page
             log.seek(size - len(page), os.SEEK_CUR)
+
+
+def unexpected_object(connection: sqlite3.Connection, virtual: str = "") -> str | None:
+    """What a file from a stranger might do behind the back of the statements that are run on it; None if nothing.
+
+    Triggers, views and conflict clauses change or remove lines, such as the answers of other people, when one is
+    stored.
+
+    Args:
+        connection: connection to the file.
+        virtual: name of a virtual table that it may have.
+    """
+    query = (
+        "SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') OR upper(sql) LIKE '%ON CONFLICT%' OR "
+        "upper(sql) LIKE 'CREATE VIRTUAL%' AND name <> ? LIMIT 1"
+    )
+    found = connection.execute(query, (virtual,)).fetchone()
+    return None if found is None else f"it has a {found[0]} {shortened(repr(found[1]))} that dal does not make"
 
 
 def log_of(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from dal.store import events
 from dal.store.class_table import ClassTable
 from dal.store.events import SKIP, Event, Skip, Value
-from dal.store.row_state import PENDING, RowState, row_state
+from dal.store.row_state import PENDING, RETIRED, RowState, row_state
 
 _CHUNK = 500  # values bound to one statement
 
@@ -58,8 +58,13 @@ def write_states(
                 if state != RowState()
             ],
         )
-        done = [(row,) for row, state in states.items() if state.state != PENDING and state.people]
+        done = [(row,) for row, state in states.items() if _is_over(state)]
         connection.executemany("DELETE FROM leases WHERE row = ?", done)
+
+
+def _is_over(state: RowState) -> bool:
+    """Whether nobody can answer a row any more. A row that was found by a search is new and may be held."""
+    return state.state == RETIRED or (state.state != PENDING and state.people > 0)
 
 
 def read_states(

@@ -165,3 +165,30 @@ def test_file_that_is_no_archive_and_a_folder_in_use_are_refused(folder: Path, t
     connection = sqlite3.connect(folder / "labels.db")
     assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
     connection.close()
+
+
+@pytest.mark.parametrize("name", ["labels.db", "config.yaml"])
+def test_folder_whose_answers_lie_elsewhere_is_refused_instead_of_copied_without_them(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=f"{name} is a link"):
+        write_backup(folder, tmp_path / "copy.zip")
+    assert not (tmp_path / "copy.zip").exists()
+
+
+def test_archive_whose_entries_share_their_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "copy.zip"
+    _archive(path, _CONFIG, ("a", bytes(1 << 20), 0))
+    with zipfile.ZipFile(path, "a") as archive:
+        shared = archive.getinfo("a")
+        for number in range(200):
+            entry = zipfile.ZipInfo(f"b{number}")
+            for name in ("compress_type", "compress_size", "file_size", "CRC", "header_offset", "external_attr"):
+                setattr(entry, name, getattr(shared, name))
+            archive.filelist.append(entry)
+        archive._didModify = True
+    with pytest.raises(ConfigError, match="overlap"):
+        restore_backup(path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

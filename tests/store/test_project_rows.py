@@ -411,3 +411,33 @@ def test_reading_rows_loads_no_numerical_library() -> None:
     script = "import sys, dal.store.project_rows; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_search_of_one_person_keeps_nobody_else_from_the_next_text(rows: ProjectRows) -> None:
+    rows.add(numbered(3), source="pool.csv")
+    begun, go_on, found = threading.Event(), threading.Event(), list[object]()
+
+    def search() -> None:
+        def waiting() -> int:
+            begun.set()
+            go_on.wait(30)
+            return 1
+
+        rows._connection().create_function("waiting", 0, waiting)
+        found.extend(rows._query("SELECT waiting()"))
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    assert begun.wait(30)
+    other = threading.Thread(target=lambda: found.append(rows.get(["id1"])))
+    other.start()
+    other.join(30)
+    assert found == [numbered(3)[1:2]]
+    closing = threading.Thread(target=rows.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()  # it waits for the search, whose connection it would close
+    go_on.set()
+    for each in (thread, closing):
+        each.join(30)
+    assert found[1:] == [(1,)]

@@ -1,0 +1,169 @@
+"""Figures of a label log that are computed by SQL, so that no process holds its events."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from dal.store import events
+from dal.store.events import Event
+from dal.store.label_log import LabelLog
+from dal.store.row_state import ADJUDICATED
+
+_STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
+_PAGE = 200  # rows or batches read at a time
+_DEFERRED = 1 << 40  # places from here on are those of deferred rows
+
+
+@dataclass(frozen=True)
+class PersonWork:
+    """Work of one person.
+
+    Attributes:
+        who: name.
+        rows: number of rows with a current answer of the person.
+        seconds: time spent on answers and skips, in seconds, also on those retracted later.
+    """
+
+    who: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """A queried batch without its rows: its round, its strategy and its details."""
+
+    round: int
+    strategy: str
+    details: Mapping[str, Any]
+
+
+def has_key(log: LabelLog, key: str) -> bool:
+    """Whether the log holds the event of a request."""
+    return bool(_one(log, "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", key))
+
+
+def answers_since(log: LabelLog, event: int) -> int:
+    """Number of answers, skips and retractions of rows after an event."""
+    kinds = "('answered', 'skipped', 'retracted')"
+    return int(_one(log, f"SELECT count(*) FROM events WHERE event > ? AND kind IN {kinds} AND row <> ''", event))
+
+
+def classes_changed_since(log: LabelLog, event: int) -> bool:
+    """Whether a class or the rows of the pool were changed after an event."""
+    query = "SELECT EXISTS (SELECT 1 FROM events WHERE event > ? AND (row = '' OR kind = 'retired'))"
+    return bool(_one(log, query, event))
+
+
+def answered_until(log: LabelLog, event: int) -> int:
+    """Number of rows whose standing answer is not later than an event."""
+    return int(_one(log, "SELECT count(*) FROM standing WHERE state = 'answered' AND event <= ?", event))
+
+
+def work_of(log: LabelLog, who: str | None = None) -> list[PersonWork]:
+    """Work of each person, or of one, by name. Imported answers are left out."""
+    query = (
+        f"SELECT coalesce(who, ''), count(DISTINCT CASE WHEN kind = 'answered' AND {_STANDS} THEN row END), "
+        "coalesce(sum(seconds), 0) FROM events AS e WHERE kind IN ('answered', 'skipped') AND source IS NOT 'import' "
+        f"{'' if who is None else 'AND who = ? '}GROUP BY 1 ORDER BY 1"
+    )
+    return [PersonWork(*line) for line in _all(log, query, *(() if who is None else (who,)))]
+
+
+def answers_by_day(log: LabelLog) -> list[tuple[str, int]]:
+    """Day in the local time zone, as YYYY-MM-DD, and number of answers on it.
+
+    A person's answer to a row counts once, on the day of its last change. Retracted and imported answers are left out.
+    """
+    query = (
+        "SELECT day, count(*) FROM (SELECT date(max(at), 'unixepoch', 'localtime') AS day FROM events AS e "
+        f"WHERE kind = 'answered' AND source IS NOT 'import' AND {_STANDS} GROUP BY row, who) GROUP BY day ORDER BY day"
+    )
+    return [(str(day), int(n)) for day, n in _all(log, query)]
+
+
+def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
+    """Number of pending rows, at most `limit`, that a person could claim and that nobody deferred.
+
+    Args:
+        log: the log.
+        who: person.
+        at: time in seconds since 1970 at which leases must not have expired.
+        limit: largest number to count.
+    """
+    query = (
+        "SELECT count(*) FROM (SELECT 1 FROM standing AS s WHERE place < ?1 AND "
+        "(SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.until > ?3) < s.wanted - s.people AND "
+        "NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = ?2 AND m.until > ?3) AND "
+        "(s.people = 0 OR NOT EXISTS (SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = ?2 AND "
+        f"e.kind IN ('answered', 'skipped') AND {_STANDS})) ORDER BY place LIMIT ?4)"
+    )
+    return int(_one(log, query, _DEFERRED, who, at, limit))
+
+
+def partly_answered(log: LabelLog) -> list[str]:
+    """Ids of the pending rows that some but not all wanted people have answered."""
+    return [row for (row,) in _all(log, "SELECT row FROM standing WHERE place IS NOT NULL AND people > 0 ORDER BY row")]
+
+
+def rounds_of(log: LabelLog, rows: Sequence[str]) -> dict[str, int]:
+    """Id -> round of the latest batch in which the row was queried; rows that were not are left out."""
+    query = (
+        "SELECT row, max(event), round FROM events WHERE row IN (SELECT value FROM json_each(?)) AND kind = 'asked' "
+        "GROUP BY row"
+    )
+    return {row: int(round) for row, _, round in _all(log, query, json.dumps(list(rows)))}
+
+
+def recent_answers(log: LabelLog, who: str, n: int) -> list[tuple[float, float | None]]:
+    """Time and seconds of the latest `n` answers and skips of a person, newest first, also of retracted ones."""
+    query = (
+        "SELECT at, seconds FROM events WHERE who = ? AND kind IN ('answered', 'skipped') ORDER BY event DESC LIMIT ?"
+    )
+    return [(float(at), seconds) for at, seconds in _all(log, query, who, n)]
+
+
+def latest_batch(log: LabelLog, detail: str) -> StoredBatch | None:
+    """The latest batch whose details have a name; None if there is none."""
+    query = "SELECT round FROM batches WHERE json_extract(details, ?) IS NOT NULL ORDER BY round DESC LIMIT 1"
+    found = _all(log, query, f"$.{detail}")
+    return StoredBatch(found[0][0], *log.batch_details(found[0][0])) if found else None
+
+
+def batches_with(log: LabelLog, detail: str) -> Iterator[StoredBatch]:
+    """The batches whose details have a name, oldest first, one after the other."""
+    query = "SELECT round FROM batches WHERE json_extract(details, ?) IS NOT NULL ORDER BY round"
+    for (round,) in _all(log, query, f"$.{detail}"):
+        yield StoredBatch(round, *log.batch_details(round))
+
+
+def several_answers(log: LabelLog) -> Iterator[list[Event]]:
+    """Current answers of all people to each row that at least two have answered, without skips and adjudications.
+
+    Events have the current names of their classes; answers of retired classes are left out.
+    """
+    after = ""
+    while rows := _all(log, "SELECT row FROM standing WHERE people > 1 AND row > ? ORDER BY row LIMIT ?", after, _PAGE):
+        query = (
+            f"SELECT {events.COLUMNS} FROM events AS e WHERE row IN (SELECT value FROM json_each(?)) AND "
+            f"kind IN ('answered', 'skipped') AND source IS NOT ? AND {_STANDS} ORDER BY row, event"
+        )
+        lines = _all(log, query, json.dumps([row for (row,) in rows]), ADJUDICATED)
+        for _, given in groupby((events.read(line) for line in lines), key=lambda event: event.row):
+            latest = {event.who: event for event in given}
+            answers = [event for event in latest.values() if event.kind == "answered"]
+            counted = [log.renamed(event) for event in answers if log.reading(event) is not None]
+            if len(counted) > 1:
+                yield counted
+        after = rows[-1][0]
+
+
+def _all(log: LabelLog, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with log._reading() as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def _one(log: LabelLog, query: str, *values: Any) -> Any:
+    return _all(log, query, *values)[0][0]
