@@ -1,19 +1,20 @@
 """Annotation sheets: CSV files of queried rows that an annotator fills in with a spreadsheet or an editor."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from dal.annotate.label_cells import NONE_WORD, SEPARATOR, SKIP_WORD, Answer, SheetLabels
 from dal.annotate.row_matching import RowMatch, RowMatcher, SheetLine
+from dal.data.label_cells import NONE_WORD, SEPARATOR, SKIP_WORD, Answer, SheetLabels
+from dal.data.rows import rows_by_id
 from dal.errors import AnswerError, ConfigError, shortened
 from dal.session import Session
 from dal.store.events import Answer as Stored
 from dal.store.events import Skip
-from dal.store.spreadsheet import as_csv, read_sheet, write_csv
+from dal.store.spreadsheet import as_csv, original, read_sheet, write_csv
 
 _LISTED = 20  # maximum number of mistakes in one message
 _LENGTH = 1_500  # maximum length of the listed mistakes, in characters
@@ -29,6 +30,7 @@ class Answers:
         empty: number of rows of the sheet without an answer.
         notes: messages for the user about how the sheet was read.
         absent: id -> answer, for queried rows that are no longer in the data.
+        refused: lines with a mistake, and what is wrong, where the others were to be read.
     """
 
     rows: list[int]
@@ -36,6 +38,7 @@ class Answers:
     empty: int = 0
     notes: tuple[str, ...] = ()
     absent: Mapping[str, Answer] = field(default_factory=dict)
+    refused: tuple[tuple[SheetLine, str], ...] = ()
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -103,7 +106,9 @@ def _scores(session: Session, rows: list[int]) -> dict[int, float]:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: Collection[str] = ()) -> Answers:
+def read_answers(
+    path: Path, session: Session, *, correct: bool = False, drawn: Collection[str] = (), partial: bool = False
+) -> Answers:
     """Read the answers of a filled-in sheet. Only the columns id and label are required.
 
     An empty label leaves the row pending, `skip` declines it. When multi-label, classes are separated by `|`, and
@@ -119,13 +124,18 @@ def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: 
         session: session that queried the rows.
         correct: accept answers to rows that are not pending.
         drawn: ids of rows that were written to a sheet without being queried.
+        partial: read the other lines where some have mistakes.
 
     Raises:
-        AnswerError: lists, by line, unknown ids, rows that were not queried, ids and texts of different rows, labels
-            that are not classes, and answers that contradict each other or a stored one.
+        AnswerError: lists by line, unless `partial`, unknown ids, rows that were not queried, ids and texts of
+            different rows, labels that are not classes, and answers that contradict each other or a stored one.
     """
     check_classes(session.pool.classes, multilabel=session.pool.multilabel)
     sheet = read_sheet(path, ("id", "label"))
+    if {"annotation_id", "annotator", "dal_id"} <= set(sheet.head):  # its `id` is the number of a task
+        raise AnswerError(
+            f"{path} is Label Studio's CSV export, which leaves out skipped texts: export the project as JSON"
+        )
     for name in ("text", "text_pair"):
         if sheet.head.count(name) > 1:
             raise AnswerError(f"{path}: more than one column {name!r}: keep the one that `dal ask` wrote")
@@ -134,13 +144,74 @@ def read_answers(path: Path, session: Session, *, correct: bool = False, drawn: 
     columns = tuple(name for name in ("text", "text_pair") if name in sheet.head)
     reading = _Reading(session, correct)
     matches = RowMatcher(session, columns, drawn).of(answered)
+    refused: list[tuple[SheetLine, str]] = []
     for line, match in zip(answered, matches, strict=True):
+        before = len(reading.mistakes)
         reading.take(line, match)
-    reading.refuse_mistakes(path)
+        if len(reading.mistakes) > before:
+            refused.append((line, reading.mistakes[-1].partition(": ")[2]))
+    if partial:
+        refused += _contradicted(reading, answered, matches, {line.number for line, _ in refused})
+    else:
+        reading.refuse_mistakes(path)
     empty = sum(any(cell.strip() for cell in line.cells.values()) for line in lines) - len(answered)
     notes = (*sheet.notes, *_notes(matches))
     rows, values = list(reading.answers), [value for value, _ in reading.answers.values()]
-    return Answers(rows, values, empty, notes, {name: value for name, (value, _) in reading.absent.items()})
+    absent = {name: value for name, (value, _) in reading.absent.items()}
+    return Answers(rows, values, empty, notes, absent, tuple(sorted(refused, key=lambda each: each[0].number)))
+
+
+def write_refused(path: Path, refused: Sequence[tuple[SheetLine, str]]) -> None:
+    """Write lines with mistakes to a CSV file that can be corrected and read again, with what is wrong.
+
+    The columns are those of the lines and a last one, why.
+    """
+    head = [name for name in refused[0][0].cells if name != "why"]
+    lines: list[list[object]] = [[*head, "why"]]
+    lines += [[*(original(line.cells[name]) for name in head), why] for line, why in refused]
+    write_csv(path, as_csv(lines))
+
+
+def _contradicted(
+    reading: "_Reading", lines: Sequence[SheetLine], matches: Sequence[RowMatch], refused: Collection[int]
+) -> Iterator[tuple[SheetLine, str]]:
+    """Take back the answers that other lines contradict: nothing says which of them is right."""
+    for line, match in zip(lines, matches, strict=True):
+        key = match.absent if match.row is None else match.row
+        if key in reading.contradicted and line.number not in refused:
+            yield line, "another line has a different answer to this text"
+    for key in reading.contradicted:
+        if isinstance(key, str):
+            reading.absent.pop(key, None)
+        else:
+            reading.answers.pop(key, None)
+
+
+def check_given(
+    path: Path, session: Session, given: Iterable[tuple[str, Answer, str]], *, correct: bool = False
+) -> Answers:
+    """Check answers that were read from a file of another form, as `read_answers` does with those of a sheet.
+
+    Args:
+        path: the file, for messages.
+        session: session that queried the rows.
+        given: id, answer and place in the file of each row; ids of the data, or of rows that were queried.
+        correct: accept answers to rows that are not pending.
+
+    Raises:
+        AnswerError: lists rows that were not queried, and answers that contradict each other or a stored one.
+    """
+    reading = _Reading(session, correct)
+    listed = list(given)
+    rows = rows_by_id(session.pool, {name for name, _, _ in listed})
+    for name, value, place in listed:
+        if name in rows:
+            reading.take_row(rows[name], value, place)
+        else:
+            reading.take_absent(name, value, place)
+    reading.refuse_mistakes(path)
+    values = [value for value, _ in reading.answers.values()]
+    return Answers(list(reading.answers), values, 0, (), {name: value for name, (value, _) in reading.absent.items()})
 
 
 def keep_absent(session: Session, absent: Mapping[str, Answer], *, who: str = "") -> int:
@@ -175,38 +246,48 @@ class _Reading:
         self.session, self.correct = session, correct
         self.pending = set(session.pending.tolist())
         self.labels = SheetLabels(session.pool.classes, session.pool.multilabel)
-        self.answers: dict[int, tuple[Answer, int]] = {}  # row -> answer and line; likewise `absent`, by id
-        self.absent: dict[str, tuple[Answer, int]] = {}
+        self.answers: dict[int, tuple[Answer, str]] = {}  # row -> answer and place; likewise `absent`, by id
+        self.absent: dict[str, tuple[Answer, str]] = {}
         self.mistakes: list[str] = []
+        self.contradicted: set[int | str] = set()  # keys of `answers` and `absent`
 
     def take(self, line: SheetLine, match: RowMatch) -> None:
         """Add the answer of a line, or its mistake."""
         hint = len(self.mistakes) < _LISTED  # the search for a similar name is slow, and further ones are not shown
+        place = f"line {line.number}"
         try:
             value = self.labels.read(line.label, hint=hint)
         except ValueError as error:
-            self.mistakes.append(f"line {line.number}: {error}")
+            self.mistakes.append(f"{place}: {error}")
             return
         if match.mistake:
-            self.mistakes.append(f"line {line.number}: {match.mistake}")
+            self.mistakes.append(f"{place}: {match.mistake}")
         elif match.row is None:
-            self._put(self.absent, match.absent, match.absent, value, line.number, asked=True)
+            self.take_absent(match.absent, value, place)
         else:
-            name = self.session.pool.ids[match.row]
-            self._put(self.answers, match.row, name, value, line.number, asked=match.row in self.pending)
+            self.take_row(match.row, value, place)
+
+    def take_row(self, row: int, value: Answer, place: str) -> None:
+        """Add an answer to a pool row, or its mistake."""
+        self._put(self.answers, row, self.session.pool.ids[row], value, place, asked=row in self.pending)
+
+    def take_absent(self, name: str, value: Answer, place: str) -> None:
+        """Add an answer to a queried row that is no longer in the data, or its mistake."""
+        self._put(self.absent, name, name, value, place, asked=True)
 
     def _put(
-        self, answers: dict[Any, Any], key: int | str, name: str, value: Answer, line: int, *, asked: bool
+        self, answers: dict[Any, Any], key: int | str, name: str, value: Answer, place: str, *, asked: bool
     ) -> None:
         if key not in answers:
-            if self._allowed(name, value, line, asked):
-                answers[key] = (value, line)
+            if self._allowed(name, value, place, asked):
+                answers[key] = (value, place)
             return
         before, first = answers[key]
         if before != value:
-            self.mistakes.append(f"line {line}: {_shown(value)} contradicts {_shown(before)} on line {first}")
+            self.contradicted.add(key)
+            self.mistakes.append(f"{place}: {_shown(value)} contradicts {_shown(before)} on {first}")
 
-    def _allowed(self, name: str, value: Answer, line: int, asked: bool) -> bool:
+    def _allowed(self, name: str, value: Answer, place: str, asked: bool) -> bool:
         """Whether the answer may be stored. A repetition of the stored answer is allowed and not stored again."""
         stored = self.session.store.answer_to(name)
         current = list(stored) if isinstance(stored, tuple) else stored
@@ -214,10 +295,10 @@ class _Reading:
             return True
         row = f"the row {shortened(name)!r}"
         if current is None:
-            self.mistakes.append(f"line {line}: {row} was not asked (--correct accepts it anyway)")
+            self.mistakes.append(f"{place}: {row} was not asked (--correct accepts it anyway)")
         else:
             self.mistakes.append(
-                f"line {line}: {row} is answered {_shown(current)} already, not {_shown(value)} (--correct changes it)"
+                f"{place}: {row} is answered {_shown(current)} already, not {_shown(value)} (--correct changes it)"
             )
         return False
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dal.annotate.imported_corpus import CorpusImport, CorpusRows
 from dal.annotate.imported_labels import LabelImport
 from dal.annotate.project import create_project
 from dal.annotate.sheet import check_classes
@@ -25,6 +26,8 @@ from dal.errors import ConfigError, NeedError, printable, shortened
 from dal.experiments.experiment import Experiment
 from dal.experiments.folder_config import FREE, describe_given
 from dal.experiments.stored_experiments import assemble
+from dal.formats.corpus import COLUMNS, Corpus
+from dal.formats.corpus_files import is_corpus, read_corpus
 from dal.learner import Learner
 
 #: Encoder of the default learner, and the module that brings it.
@@ -54,15 +57,20 @@ def make_project(options: argparse.Namespace, overrides: tree.Override) -> int:
     experiment, notes = _experiment(request.settings, overrides, folder)
     recipe = experiment.data
     _refuse_shares(recipe)
-    given = _given_classes(request.classes)
+    corpus = request.corpus
+    given = _given_classes(request.classes) or (() if corpus is None else corpus.classes)
     recipe = replace(recipe, label=request.label, classes=list(given) if len(given) > 1 else None)
     imported = read_imported(recipe)
+    if corpus is not None:
+        imported = CorpusRows(**vars(imported))
     experiment.check_rows(imported.rows)
     classes = given or imported.rows.classes
     check_classes(classes, multilabel=recipe.multilabel)
     labels = None
     if request.label is not None:
         labels = LabelImport.of(imported.labels, len(imported), multilabel=recipe.multilabel)
+    elif corpus is not None:
+        labels = CorpusImport.of_corpus(corpus, multilabel=recipe.multilabel)
     for note in (*notes, *imported.notes):
         say(note)
     if request.guessed:
@@ -92,12 +100,14 @@ class _Request:
         label: column of known labels; None for none.
         classes: given classes, as text with commas or as a list.
         guessed: whether the text column was guessed.
+        corpus: the file, if `dal export` wrote it.
     """
 
     settings: tree.Node
     label: str | None
     classes: str | list[Any] | None
     guessed: bool
+    corpus: Corpus | None = None
 
 
 def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
@@ -123,6 +133,14 @@ def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
     label, classes = (tree.plain(data.pop(key, tree.Node(None))) for key in ("label", "classes"))
     if "path" not in data or not isinstance(data["path"].value, str):
         raise ConfigError("dal init needs the file with the texts: --data FILE (see dal init --help)")
+    path = Path(data["path"].value)
+    corpus = read_corpus(path) if is_corpus(path) else None
+    if corpus is not None:  # its columns are known, and the answers are all in one of them
+        pairs = any(row.pair is not None for row in corpus.rows)
+        names = {"text": "text", "id": "id"} | ({"text_pair": "text_pair"} if pairs else {})
+        data |= {key: tree.Node(name, name, _PLACE) for key, name in names.items()}
+        data |= {"multilabel": tree.Node(True, "true", _PLACE)} if corpus.multilabel else {}
+        label = None
     guessed = "text" not in data
     if guessed:
         named = [data[key] for key in ("id", "group", "text_pair") if key in data]
@@ -133,7 +151,8 @@ def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
         data["text"] = tree.Node(text, text, _PLACE)
     data["label"] = tree.Node(None, None, _PLACE)
     settings.value["data"] = tree.Node(data, None, settings.place)
-    return _Request(settings, None if label is None else str(label), classes, guessed and data["text"].value != "text")
+    guessed = guessed and data["text"].value != "text"
+    return _Request(settings, None if label is None else str(label), classes, guessed, corpus)
 
 
 def _experiment(settings: tree.Node, overrides: tree.Override, folder: Path) -> tuple[Experiment, tuple[str, ...]]:
@@ -215,8 +234,11 @@ def _summary(
 ) -> list[str]:
     """What was made, and the lines to type next."""
     lines = [f"made {folder}: {_size(imported)}"]
-    if imported.foreign:
-        lines.append(f"other columns, which are kept: {', '.join(map(printable, imported.foreign[:_SHOWN_CLASSES]))}")
+    kept = [name for name in imported.foreign if not isinstance(imported, CorpusRows) or name not in COLUMNS]
+    if kept:
+        lines.append(f"other columns, which are kept: {', '.join(map(printable, kept[:_SHOWN_CLASSES]))}")
+    if experiment.data.id is None and "id" in kept:
+        lines.append("ids: hashes of the texts; --id id takes the column id, so that an edited text keeps its answers")
     names = ", ".join(printable(name, 40) for name in classes[:_SHOWN_CLASSES])
     more = f" and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
     lines.append(f"classes: {names}{more}" if classes else "classes: none yet; they are made while answering")

@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from dal.annotate.label_cells import parse
 from dal.data import Rows, Splits, TextData
+from dal.data.label_cells import parse
 from dal.errors import AnswerError, DataError
 from dal.learners.probe_learner import ProbeLearner
 from dal.oracles.answering import answer_pending

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from dal.annotate.label_cells import cell_of, marker
 from dal.annotate.sheet import read_answers, write_questions
 from dal.data import Rows, Splits, TextData
+from dal.data.label_cells import cell_of, marker
 from dal.errors import ConfigError, DataError
 from dal.learners.probe_learner import ProbeLearner
 from dal.session import Session

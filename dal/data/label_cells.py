@@ -1,4 +1,4 @@
-"""Label cells of an annotation sheet: text to answers, and answers to text."""
+"""Label cells of files that people fill in: text to answers, and answers to text."""
 
 import unicodedata
 from collections.abc import Sequence

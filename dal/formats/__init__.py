@@ -1,0 +1,1 @@
+"""Readers and writers of files: the labeled corpus, and the formats of other annotation programs."""

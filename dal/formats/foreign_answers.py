@@ -1,0 +1,145 @@
+"""Answers read from files of other annotation programs, checked against the rows and classes of a folder."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dal.data.label_cells import Answer
+from dal.data.label_values import normalize
+from dal.errors import AnswerError, did_you_mean, shortened, shown
+from dal.store.atomic_files import named
+
+_LISTED = 20  # maximum number of mistakes in one message
+_LENGTH = 1_500  # maximum length of the listed mistakes, in characters
+
+
+@dataclass(frozen=True)
+class Answerable:
+    """The rows and classes that a file is read against.
+
+    Attributes:
+        texts: id -> texts of the row: one, or two for pairs.
+        classes: class names.
+        multilabel: whether a row may have several classes.
+        absent: ids of rows that were asked and are no longer in the data.
+    """
+
+    texts: Mapping[str, tuple[str, ...]]
+    classes: Sequence[str]
+    multilabel: bool = False
+    absent: Collection[str] = ()
+
+    def value(self, names: Iterable[Any]) -> Answer:
+        """The answer that consists of these class names: one, or when multi-label any number, in class order.
+
+        Raises:
+            ValueError: a name is not a class, or there is not exactly one.
+        """
+        chosen = dict.fromkeys(self.class_name(name) for name in names)
+        if self.multilabel:
+            return [name for name in self.classes if name in chosen]
+        if len(chosen) != 1:
+            count = " and ".join(repr(shortened(name, 40)) for name in chosen) or "no choice"
+            raise ValueError(f"{count} instead of one class (a text that nobody can answer is skipped)")
+        return next(iter(chosen))
+
+    def class_name(self, name: Any) -> str:
+        """The class with this name, in Unicode form NFC.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        known = normalize(name) if isinstance(name, str) else None
+        if known is None or known not in self.classes:
+            hint = did_you_mean(known, self.classes) if known else ""
+            raise ValueError(f"{shown(name)} is not a class{hint}")
+        return known
+
+    def check_row(self, row: Any, texts: Mapping[str, Any]) -> str:
+        """Check that a row id is known and that the texts next to it are those of the row; return the id.
+
+        Args:
+            row: the id.
+            texts: values under the keys `text` and `text_pair`, as far as the file has them.
+
+        Raises:
+            ValueError: there is no such row, or a text is that of another row.
+        """
+        if not isinstance(row, str) or (row not in self.texts and row not in self.absent):
+            raise ValueError(f"there is no row {shown(row)}")
+        for key, own in zip(("text", "text_pair"), self.texts.get(row, ()), strict=False):
+            if key in texts and texts[key] != own:
+                raise ValueError(
+                    f"its {key} is not that of the row {shown(row)}, {shortened(' '.join(own.split()), 40)!r}"
+                )
+        return row
+
+
+@dataclass(frozen=True)
+class ForeignAnswer:
+    """An answer of a file.
+
+    Attributes:
+        row: row id.
+        value: class name, list of names, or `SKIP`.
+        who: name of the person in the other program; empty if unknown.
+        at: time in seconds since 1970, UTC; None if unknown.
+        seconds: time spent on the row; None if unknown.
+        note: the person's comment; empty without one.
+        place: place in the file, for messages.
+    """
+
+    row: str
+    value: Answer
+    who: str = ""
+    at: float | None = None
+    seconds: float | None = None
+    note: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class ForeignAnswers:
+    """Answers of a file, one per row and person.
+
+    Attributes:
+        answers: the answers, in the order of the file.
+        empty: number of tasks without an answer.
+        notes: messages for the user about how the file was read.
+    """
+
+    answers: tuple[ForeignAnswer, ...]
+    empty: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def latest_per_person(answers: Iterable[ForeignAnswer]) -> tuple[ForeignAnswer, ...]:
+    """The latest answer of each person to each row; of equal or unknown times the last one of the file."""
+    kept: dict[tuple[str, str], ForeignAnswer] = {}
+    for answer in answers:
+        before = kept.get((answer.row, answer.who))
+        if before is None or before.at is None or answer.at is None or answer.at >= before.at:
+            kept[answer.row, answer.who] = answer
+    return tuple(kept.values())
+
+
+def refuse_mistakes(path: Path, mistakes: Sequence[str]) -> None:
+    """Raise an AnswerError that lists the mistakes of a file, if there are any."""
+    if not mistakes:
+        return
+    listed: list[str] = []
+    for mistake in mistakes[:_LISTED]:
+        if listed and sum(map(len, listed)) + len(mistake) > _LENGTH:
+            break
+        listed.append(mistake)
+    if len(listed) < len(mistakes):
+        listed.append(f"and {len(mistakes) - len(listed)} more")
+    count = "one mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    raise AnswerError("\n  ".join([f"{named(path)} has {count}; nothing was stored", *listed]))
+
+
+def seconds_spent(value: Any) -> float | None:
+    """A duration in seconds; None for anything else."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return float(value) if usable else None
