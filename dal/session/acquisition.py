@@ -112,6 +112,10 @@ class Acquisition:
             reason=selection.reason,
         )
 
+    def continue_from(self, earlier: "Acquisition") -> None:
+        """Take over the distances and the candidates' state of a selection from the same pool."""
+        self.memory, self._candidate_memory = earlier.memory, earlier._candidate_memory
+
     def measured(self, batch: QueriedBatch, round: int) -> QueriedBatch:
         """The same batch with the current model's mean uncertainty on it."""
         from dal.evaluation.batch_quality import mean_uncertainty

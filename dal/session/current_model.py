@@ -105,6 +105,14 @@ class CurrentModel:
         self._predictor = None
         self._scored.clear()
 
+    def continue_from(self, earlier: "CurrentModel") -> None:
+        """Take over the model of the same data on earlier labels: as it is if these are the same labels."""
+        if earlier._predictor is not None and earlier.marker == self.marker:
+            self._predictor, self._previous = earlier._predictor, earlier._previous
+            self._scored, self.fit_seconds = earlier._scored, earlier.fit_seconds
+        elif self._continues:
+            self._previous = earlier._predictor or earlier._previous
+
     # -- outputs ---------------------------------------------------------------------------------------------------
 
     def prepare(self, part: str, learner: Learner | None = None) -> Prepared:

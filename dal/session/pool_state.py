@@ -165,6 +165,18 @@ class PoolState:
         pending = torch.full((len(rows),), RowStatus.PENDING, dtype=torch.uint8)
         return replace(self._with_status(rows, pending), queue=torch.cat([self.pending, rows]))
 
+    def with_only_pending(self, keep: Tensor) -> "PoolState":
+        """The state in which, of the rows without an answer, exactly `keep` are pending.
+
+        Args:
+            keep: (k,) int64 distinct rows. Those with a label, and declined ones, stay as they are.
+        """
+        status = self.status.at(keep)
+        kept = keep[(status == RowStatus.UNASKED) | (status == RowStatus.PENDING)]
+        dropped = self.pending[~torch.isin(self.pending, kept)]
+        unasked = torch.where(self.given.at(dropped), int(RowStatus.GIVEN), int(RowStatus.UNASKED)).to(torch.uint8)
+        return replace(self._with_status(dropped, unasked), queue=_NO_ROWS).with_asked(kept)
+
     def with_answers(self, rows: Tensor, codes: Tensor, declined: Tensor) -> "PoolState":
         """The state after answers.
 

@@ -57,17 +57,19 @@ class QueriedBatch:
     ) -> "QueriedBatch":
         """Rebuild a batch from its stored values.
 
+        Other names among the details, such as the hints that the annotation page stores with a batch, are left out.
+
         Raises:
-            ValueError: `details` has an unknown name or a value of the wrong type.
+            ValueError: a value of `details` has the wrong type.
         """
         batch = cls(round, rows, scores, strategy=strategy)
-        for name, value in details.items():
-            kinds = _DETAILS.get(name)
-            if kinds is None or isinstance(value, bool) or not isinstance(value, kinds):
+        known = {name: value for name, value in details.items() if name in _DETAILS}
+        for name, value in known.items():
+            if isinstance(value, bool) or not isinstance(value, _DETAILS[name]):
                 raise ValueError(f"its detail {name!r} is {shortened(repr(value))}")
             if isinstance(value, dict) and not all(isinstance(each, int | float | None) for each in value.values()):
                 raise ValueError(f"its detail {name!r} holds more than numbers")
-        return replace(batch, **{"reason" if name == "why" else name: value for name, value in details.items()})
+        return replace(batch, **{"reason" if name == "why" else name: value for name, value in known.items()})
 
 
 #: Types of the stored details, by name.

@@ -86,6 +86,8 @@ class Session:
         save_model: save the latest model in the folder.
         monitor: receives the progress of fits and passes.
         prepared: prepared parts of the data, shared between sessions with the same data and learner.
+        store: label store with the questions and answers so far, instead of one in the folder; the caller closes it.
+            Such a session has no folder, and its data may lack classes: it then selects rows by label-free strategies.
         objective: score that stopping rules look at unless they name another; None for the accuracy. That of the model
             is an option of the learner.
         own_metrics: metrics of the user that stopping rules may name.
@@ -125,6 +127,7 @@ class Session:
         save_model: bool = True,
         monitor: Monitor = SILENT,
         prepared: dict[str, Prepared] | None = None,
+        store: LabelStore | None = None,
         objective: Objective | Mapping[str, Any] | None = None,
         own_metrics: Sequence[Metric] = (),
     ) -> None:
@@ -136,6 +139,8 @@ class Session:
             raise ConfigError(f"seed must not be negative, got {seed}")
         if budget is not None and whole_number(budget, "budget") < 0:
             raise ConfigError(f"budget must not be negative, got {budget}")
+        if store is not None and folder is not None:
+            raise ConfigError("a session has a folder or a store of its caller, not both: give one of them")
         self.candidates = as_candidates(candidates)
         self.data = loaded(data)
         self.pool: Rows = self.data.pool
@@ -147,7 +152,8 @@ class Session:
         for part in (self.data.pool, self.data.test, self.data.validation):
             if isinstance(part, Rows):
                 part.require_finite()
-        require_classes(self.pool.classes)
+        if store is None:
+            require_classes(self.pool.classes)
         for each in (objective, getattr(learner, "objective", None)):
             check_objective(each, self.pool.classes, multilabel=self.pool.multilabel)
         check_needs(strategy, learner, multilabel=self.pool.multilabel)
@@ -162,7 +168,10 @@ class Session:
                     f"{self.folder / LABELS} is missing, and {METRICS} next to it has {len(self.metrics)} lines of its "
                     "answers: put it back, or choose another folder"
                 )
-            self.store = LabelStore(None if self.folder is None else self.folder / LABELS)
+            self._owns_store = store is None
+            if store is None:
+                store = LabelStore(None if self.folder is None else self.folder / LABELS)
+            self.store = store
             self._classes = AnswerDecoder(self.pool.classes, self.pool.multilabel)
             self._annotations = AnnotationLog(
                 self.pool,
@@ -259,10 +268,13 @@ class Session:
     @_in_turn
     def state(self) -> RoundState:
         """The state of the round, as schedules see it before the next batch."""
-        labels = self.labels
+        return self._round_state(self.pool_state)
+
+    def _round_state(self, pool_state: PoolState) -> RoundState:
+        labels = pool_state.labels
         multilabel, classes = self.pool.multilabel, len(self.pool.classes)
         counts = labels.sum(0) if multilabel else torch.bincount(labels, minlength=classes)
-        asked = self.store.answered + self.pool_state.n_pending
+        asked = self.store.answered + pool_state.n_pending
         return RoundState(
             round=self.round,
             labels=len(labels),
@@ -336,23 +348,51 @@ class Session:
         self._annotations.follow()
         if self.pool_state.n_pending:  # an unfinished batch: after a restart, the same rows are asked again
             return self.pending
-        strategy, state = self.strategy if strategy is None else strategy, self.state
-        batch = self._acquisition.choose(strategy, n, self.pool_state, state)
-        if measured and state.labels:
-            batch = self._acquisition.measured(batch, state.round)
-        self._annotations.ask(batch if batch.reason else replace(batch, reason=strategy.why(state)))
+        batch = self._selected(strategy, n, self.pool_state, everywhere=False)
+        if measured and self.pool_state.n_labeled:
+            batch = self._acquisition.measured(batch, self.round)
+        self._annotations.ask(batch)
         return self.pending
 
     @_in_turn
-    def choose(self, strategy: Strategy, n: int) -> QueriedBatch:
-        """Select up to `n` rows of the whole unasked pool with the strategy, without storing anything.
+    def choose(
+        self,
+        strategy: Strategy | None,
+        n: int,
+        *,
+        everywhere: bool = True,
+        keep: Tensor | Sequence[int] | None = None,
+    ) -> QueriedBatch:
+        """Select up to `n` unasked rows without storing anything, as `ask` would.
+
+        Args:
+            strategy: strategy for this selection; None for the session's.
+            n: number of rows, at least 1.
+            everywhere: select from all unasked rows instead of the candidates of the round.
+            keep: (k,) rows that must not be selected, such as those that a person is reading. The other pending rows
+                then count as never asked and can be selected again. None leaves all pending rows asked.
 
         Raises:
             SessionError: no row is left to query, or the strategy needs a trained model and nothing is labeled.
         """
         n = batch_size(n)
         self._annotations.follow()
-        return self._acquisition.choose(strategy, n, self.pool_state, self.state, everywhere=True)
+        pool_state = self.pool_state
+        if keep is not None:
+            rows = torch.tensor(pool_rows(keep, len(self.pool)), dtype=torch.int64).unique()
+            pool_state = pool_state.with_only_pending(rows)
+        return self._selected(strategy, n, pool_state, everywhere=everywhere)
+
+    def _selected(self, strategy: Strategy | None, n: int, pool_state: PoolState, *, everywhere: bool) -> QueriedBatch:
+        """Up to `n` unasked rows with the reason for their choice; nothing is stored."""
+        strategy = self.strategy if strategy is None else strategy
+        state = self._round_state(pool_state)
+        batch = self._acquisition.choose(strategy, n, pool_state, state, everywhere=everywhere)
+        return batch if batch.reason else replace(batch, reason=strategy.why(state))
+
+    def rows_of(self, ids: Sequence[str]) -> Tensor:
+        """Rows with these ids, (n,) int64; ids that are not in the pool are left out."""
+        return self._annotations.rows_of(list(ids))
 
     @_in_turn
     def ask_these(
@@ -558,6 +598,21 @@ class Session:
         return self._model.read(rows, names, part)
 
     @_in_turn
+    def continue_from(self, earlier: "Session") -> None:
+        """Take over what a session on earlier answers to the same data computed, which is not used afterwards.
+
+        The model is taken over if the labels are the same; otherwise it is what a learner with a warm start continues
+        from. The recorded metrics and the distances between rows are taken over too. Only time depends on this, and
+        the model of a warm start.
+
+        Args:
+            earlier: session with the same data, learner and seed.
+        """
+        self.metrics[:] = earlier.metrics
+        self._model.continue_from(earlier._model)
+        self._acquisition.continue_from(earlier._acquisition)
+
+    @_in_turn
     def record(self, line: Mapping[str, Any]) -> None:
         """Append the metrics of a round to `metrics` and, synced to disk, to the folder's `metrics.jsonl`."""
         if self.folder is not None:
@@ -614,8 +669,8 @@ class Session:
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the store and release the folder's lock. Calling it again has no effect."""
-        if hasattr(self, "store"):  # the constructor may have failed before
+        """Close the session's own store and release the folder's lock. Calling it again has no effect."""
+        if hasattr(self, "store") and self._owns_store:  # the constructor may have failed before
             self.store.close()
         if self._lock is not None:
             self._lock.release()

@@ -110,3 +110,18 @@ def test_change_of_a_row_copies_one_chunk_of_a_large_pool() -> None:
     assert sum(other) == 1
     assert changed._chunks[other.index(True)].nbytes <= 1 << 18
     assert int(changed.all().sum()) == 1
+
+
+def test_only_kept_rows_are_pending(session: Session) -> None:
+    rows = session.ask(10)
+    session.tell(rows[:4], session.pool.labels[rows[:4]])
+    before = facts(session.pool_state)
+    keep = torch.tensor([int(rows[5]), int(rows[0]), int(session.unasked_rows[0])])
+    state = session.pool_state.with_only_pending(keep)
+    assert state.pending.tolist() == [int(rows[5]), int(session.unasked_rows[0])]  # a label stays
+    assert set(state.unasked_rows.tolist()) == set(range(len(session.pool))) - {*rows[:4].tolist(), *keep.tolist()}
+    assert state.counts == tuple(torch.bincount(state.status.all(), minlength=5).tolist())
+    assert facts(session.pool_state) == before
+    none = session.pool_state.with_only_pending(keep[:0])
+    assert none.n_pending == 0
+    assert len(none.unasked_rows) == len(session.pool) - 4

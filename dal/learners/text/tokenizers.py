@@ -1,5 +1,6 @@
 """Load the tokenizer of a model by name, and tokenize rows for it."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from dal.data import Rows
 from dal.data.class_descriptions import description_kind
 from dal.errors import LearnerError, one_line, require
-from dal.learners.text.tokens import TextPrepared, tokenize
+from dal.learners.text.tokens import TextPrepared, characters_read, tokenize
 
 _OFFSET = 2  # positions that these model families reserve: they number positions from the padding token on
 _OFFSET_FAMILIES = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xlm-roberta-xl"}
@@ -60,9 +61,24 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
 def prepare_texts(rows: Any, model: str, max_length: int) -> TextPrepared:
     """Tokenize the rows of a `dal.data.Rows` for a model, truncated to `max_length` and the model's own limit."""
     tokenizer = load_tokenizer(model)
-    longest, pads_left = _facts(locate(model))
-    longest = min(max_length, longest, tokenizer.model_max_length)
-    return tokenize(rows, tokenizer, max_length=longest, pad_left=pads_left)
+    _, pads_left = _facts(locate(model))
+    return tokenize(rows, tokenizer, max_length=_longest(tokenizer, model, max_length), pad_left=pads_left)
+
+
+def read_characters(texts: Sequence[str], model: str, max_length: int) -> list[int | None]:
+    """Number of leading characters of each text that a model reads; None where it reads the whole text.
+
+    Args:
+        texts: n texts.
+        model, max_length: as for `prepare_texts`.
+    """
+    tokenizer = load_tokenizer(model)
+    return characters_read(texts, tokenizer, max_length=_longest(tokenizer, model, max_length))
+
+
+def _longest(tokenizer: PreTrainedTokenizerBase, model: str, max_length: int) -> int:
+    """Number of tokens to which texts are truncated: `max_length`, or the limit of the model or its tokenizer."""
+    return min(max_length, _facts(locate(model))[0], tokenizer.model_max_length)
 
 
 def prepare_described_texts(rows: Any, model: str, max_length: int) -> TextPrepared:

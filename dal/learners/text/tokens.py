@@ -138,27 +138,42 @@ class _Encoder:
         known = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, 0)
         self.empty = next(token for token in known if token is not None)
         self.pad = self.empty if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._rust: Tokenizer | None = None
+        self.rust: Tokenizer | None = None
         if tokenizer.is_fast:
-            self._rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-            self._rust.no_padding()
-            self._rust.enable_truncation(max_length, direction=tokenizer.truncation_side)
-            self._rust.encode_special_tokens = True
-            written = self._rust.to_str()
+            self.rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+            self.rust.no_padding()
+            self.rust.enable_truncation(max_length, direction=tokenizer.truncation_side)
+            self.rust.encode_special_tokens = True
+            written = self.rust.to_str()
         else:
             written = json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
         self.key = digest_key("tokens", written, max_length, self._types, self.empty)
 
     def __call__(self, texts: list[Any]) -> Iterator[tuple[list[int], list[int] | None]]:
         """Yield the token ids of each text, and its token types if the model uses them."""
-        if self._rust is not None:
-            for encoded in self._rust.encode_batch_fast(texts):
+        if self.rust is not None:
+            for encoded in self.rust.encode_batch_fast(texts):
                 yield encoded.ids, encoded.type_ids if self._types else None
             return
         for text in texts:
             pair = text if isinstance(text, tuple) else (text,)
             encoded = self._tokenizer(*pair, truncation=True, max_length=self._max_length)
             yield encoded["input_ids"], encoded.get("token_type_ids")
+
+
+def characters_read(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[int | None]:
+    """Number of leading characters of each text that are within `max_length` tokens; None where all of them are.
+
+    Also None for tokenizers without a fast version, and for those that drop the beginning of a long text.
+    """
+    encoder = _Encoder(tokenizer, max_length)
+    if encoder.rust is None or tokenizer.truncation_side != "right":
+        return [None] * len(texts)
+    read: list[int | None] = []
+    for encoded in encoder.rust.encode_batch(list(texts)):
+        last = max((end for _, end in encoded.offsets), default=0)  # special tokens end at 0
+        read.append(last if encoded.overflowing else None)
+    return read
 
 
 def _tokenized(inputs: Any, digests: Digests, encoder: _Encoder, rows: Rows) -> Iterator[Chunk]:

@@ -12,7 +12,7 @@ from dal.data import Rows
 from dal.data.columns import wide_digests
 from dal.errors import DataError
 from dal.learners.text import tokens
-from dal.learners.text.tokens import tokenize
+from dal.learners.text.tokens import characters_read, tokenize
 
 
 @pytest.fixture
@@ -116,3 +116,16 @@ def test_a_text_without_tokens_still_makes_a_row(cache: Path):
     data = tokenize(rows_of(["late late", " "]), tokenizer, max_length=12)
     assert data.batch([1, 0])["input_ids"].tolist() == [[1, 1], [0, 0]]
     assert data.batch([1, 0])["attention_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+def test_characters_read_are_those_of_the_first_tokens(tokenizer):
+    texts = ["refund", "my parcel is late again", "", "my  parcel is late, again and again"]
+    read = characters_read(texts, tokenizer, max_length=5)  # three words and two special tokens
+    assert read == [None, len("my parcel is"), None, len("my  parcel is")]
+    whole = tokenizer([texts[1][: read[1]]])["input_ids"]
+    assert whole == tokenizer([texts[1]], truncation=True, max_length=5)["input_ids"]
+    tokenizer.truncation_side = "left"
+    try:
+        assert characters_read(texts, tokenizer, max_length=5) == [None] * 4
+    finally:
+        tokenizer.truncation_side = "right"
