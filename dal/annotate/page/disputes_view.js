@@ -1,0 +1,71 @@
+// Texts that people answered differently, decided one after the other. The names of people are not shown.
+
+import { AnswerBar } from "./answers.js";
+import { count, fill, make } from "./elements.js";
+import { get } from "./requests.js";
+import { showText } from "./text_view.js";
+
+export class DisputesView {
+  constructor(root, shared) {
+    this.root = root;
+    this.shared = shared;
+    this.place = make("div", { class: "answers" });
+    this.bar = new AnswerBar(this.place, { commit: (classes) => this.decide(classes), warn: shared.announce });
+    this.text = make("article", { class: "disputed", tabIndex: -1, "aria-label": "Disputed text" });
+    this.given = make("div", { class: "given" });
+    this.left = make("p", { class: "quiet", role: "status" });
+    this.busy = false;
+  }
+
+  async open() {
+    fill(this.root, make("h2", {}, "Disputes"), this.left, this.text, this.given, this.place);
+    this.left.textContent = "Loading";
+    await this.load();
+  }
+
+  async load() {
+    try {
+      this.rows = (await get("disputes")).rows;
+    } catch (error) {
+      this.rows = [];
+      this.left.textContent = `Not to be had: ${error.message}.`;
+      this.show(false);
+      return;
+    }
+    this.show();
+  }
+
+  show(withCount = true) {
+    const [first] = this.rows;
+    for (const each of [this.text, this.given, this.place]) each.hidden = !first;
+    if (withCount) this.left.textContent = first ? `${count(this.rows.length, "text")} to decide` : "No text is in dispute.";
+    if (!first) return;
+    const { app, chips } = this.shared;
+    this.at = performance.now();
+    showText(this.text, first.row);
+    fill(this.given, make("span", { class: "quiet" }, "answers: "), first.answers.map(chips));
+    this.bar.show({ classes: app.classes, multilabel: app.project.multilabel });
+    if (!this.bar.focus()) this.text.focus({ preventScroll: true });
+  }
+
+  async decide(classes) {
+    if (this.busy || performance.now() - this.at < 120) return;
+    this.busy = true;
+    this.bar.disable(true);
+    const [{ row }] = this.rows;
+    const { outbox, announce, namesOf } = this.shared;
+    try {
+      const reply = await outbox.send("adjudicate", { row: row.id, classes });
+      announce(`Decided: ${namesOf(reply.saved)}.`);
+      this.rows.shift();
+      if (!this.rows.length && reply.left) await this.load();
+      else this.show();
+    } catch (error) {
+      announce(`Not stored: ${error.message}.`);
+      this.left.textContent = `Not stored: ${error.message}.`;
+    } finally {
+      this.busy = false;
+      this.bar.disable(false);
+    }
+  }
+}

@@ -1,0 +1,118 @@
+"""History, search, disputes, classes and the header of the page, in a real browser."""
+
+from collections.abc import Callable
+from typing import Any
+
+from memory_service import MemoryService
+from page_visit import CLASSES, DRUGS, GUARD, Visit
+
+
+def test_classes_are_made_changed_and_merged_on_the_page(visit: Callable[..., Visit]) -> None:
+    v = visit(MemoryService(DRUGS, []))
+    v.page.get_by_role("button", name="Make the first class").click()
+    for name in ("none", "efect", "side effect", "old"):
+        v.page.get_by_label("Name of a new class").fill(name)
+        v.page.keyboard.press("Enter")
+        v.page.get_by_role("button", name=f"Rename {name}", exact=True).wait_for()
+
+    def dialog(action: str, fill: Callable[[Any], object]) -> None:
+        v.page.get_by_role("button", name=action, exact=True).click()
+        fill(v.page.locator("dialog"))
+        v.page.locator("dialog button[type=submit]").click()
+        v.page.wait_for_selector("dialog", state="hidden")
+
+    dialog("Rename efect", lambda d: d.locator("input").fill("effect"))
+    dialog("Describe effect", lambda d: d.get_by_label("Description").fill("what a drug does"))
+    dialog("Letter effect", lambda d: d.locator("input").fill("E"))
+    dialog("Merge side effect", lambda d: d.locator("select").select_option("effect"))
+    dialog("Retire old", lambda d: None)
+    v.page.get_by_text("old was retired.").get_by_role("button").click()
+    v.page.get_by_role("button", name="Rename old", exact=True).wait_for()
+    v.page.get_by_label("Guidelines for all").fill("take the more specific one")
+    v.page.get_by_role("button", name="Store the guidelines").click()
+    v.wait(lambda: v.service.project["guide"] == "take the more specific one")
+    active = {each["name"]: each for each in v.service._active()}
+    assert list(active) == ["none", "effect", "old"]
+    assert (active["effect"]["description"], active["effect"]["letter"]) == ("what a drug does", "e")
+    v.page.get_by_role("button", name="Letter none", exact=True).click()
+    v.expected = ("400 (Bad Request)",)
+    v.page.locator("dialog input").fill("s")
+    v.page.keyboard.press("Enter")
+    v.wait(lambda: "Not changed" in v.page.locator("dialog .refused").inner_text())
+    v.page.keyboard.press("Escape")
+    v.view("Label")
+    v.press("e")
+    assert v.service.labels() == {"t0": ("effect",)}
+
+
+def test_people_without_the_right_see_classes_and_no_disputes(visit: Callable[..., Visit]) -> None:
+    v = visit(MemoryService(DRUGS, CLASSES, people={"ben": ()}), who="ben")
+    assert v.page.locator("#views button").all_inner_texts() == ["Label", "History", "Search", "Progress", "Classes"]
+    v.view("Classes")
+    assert v.page.locator("#classes button").count() == 0
+
+
+def test_answer_is_found_and_changed_in_the_history(visit: Callable[..., Visit]) -> None:
+    v = visit()
+    v.press("1", "2", "1")
+    v.view("History")
+    v.page.locator("#history .line").nth(2).wait_for()
+    v.page.get_by_label("Class", exact=True).select_option("effect")
+    v.wait(lambda: v.page.locator("#history .line").count() == 1)
+    assert DRUGS["t1"] in v.page.locator("#history .line").inner_text()
+    v.page.get_by_role("button", name="Change").click()
+    v.page.wait_for_selector("#label:visible")
+    assert v.text() == DRUGS["t1"]
+    assert v.page.locator(".choice.was").inner_text().split() == ["2", "effect", "now"]
+    v.press("3")
+    assert v.service.labels()["t1"] == ("advise",)
+    assert v.text() == DRUGS["t3"]
+
+
+def test_text_is_found_by_search_and_labeled(visit: Callable[..., Visit]) -> None:
+    v = visit(MemoryService({**DRUGS, "rare": "digoxin and quinidine"}, CLASSES))
+    v.view("Search")
+    v.page.keyboard.type("quinidine")
+    v.page.get_by_role("button", name="Label", exact=True).nth(1).click()
+    v.page.wait_for_selector("#label:visible")
+    v.press("2")
+    assert v.service.labels() == {"rare": ("effect",)}
+
+
+def test_ten_disputed_texts_are_adjudicated_without_names(visit: Callable[..., Visit]) -> None:
+    service = MemoryService(DRUGS, CLASSES, wanted=dict.fromkeys(DRUGS, 2))
+    for i in range(10):
+        for who, chosen in (("first-person", 0), ("second-person", 1)):
+            given = {"row": f"t{i}", "classes": [chosen], "replaces": None, "seconds": 1.0, "seen": {}}
+            service.answer(who, key=f"{who}{i}", **given)
+    v = visit(service)
+    assert v.page.locator("#views").inner_text().split("\n")[4] == "Disputes (10)"
+    v.view("Disputes")
+    for i in range(10):
+        v.wait(lambda text=DRUGS[f"t{i}"]: v.page.locator(".disputed").inner_text() == text)
+        assert sorted(v.page.locator(".given .chip").all_inner_texts()) == ["effect", "none"]
+        assert "person" not in v.page.locator("#disputes").inner_text()
+        v.page.wait_for_timeout(GUARD)
+        v.page.keyboard.press(str(1 + i % 3))
+    v.page.get_by_text("No text is in dispute.").wait_for()
+    decided = service.stored("adjudicated")
+    assert [(event.row, event.classes) for event in decided] == [(f"t{i}", (i % 3,)) for i in range(10)]
+    assert len(service.stored("answered")) == 20
+
+
+def test_header_says_how_old_the_ranking_is_and_what_the_trainer_does(visit: Callable[..., Visit]) -> None:
+    service = MemoryService(DRUGS, CLASSES)
+    v = visit(service)
+    assert "random order: no model yet" in v.page.locator("#status").inner_text()
+    service.rank(list(DRUGS))
+    service.trainer = {"state": "working", "stage": "embedding", "done": 1_200, "total": 5_000, "error": None}
+    v.press("1", "2")
+    status = v.page.locator("#status").inner_text()
+    assert "Margin, from 2 answers ago" in status
+    assert "training: embedding 1,200 of 5,000" in status
+    service.trainer = {"state": "failed", "stage": None, "done": 0, "total": 0, "error": "one class only"}
+    service.stop = {"stop": True, "text": "the last 100 labels changed 1 % of the predictions"}
+    v.press("3")
+    assert "training failed: one class only; the last ranking goes on" in v.page.locator("#status").inner_text()
+    v.page.get_by_role("button", name="Enough labels?").click()
+    assert "the last 100 labels changed 1 %" in v.page.locator("#progress .verdict").first.inner_text()
