@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from dal.config.moved import OldModules
 
 if TYPE_CHECKING:
+    from dal.annotate.project_api import Project
     from dal.data import Rows, Splits, TextData
     from dal.errors import DalError
     from dal.experiments.experiment import Experiment
@@ -78,6 +79,7 @@ _HOMES = {
     "Oracle": "dal.oracle",
     "Outputs": "dal.outputs",
     "ProbeLearner": "dal.learners.probe_learner",
+    "Project": "dal.annotate.project_api",
     "Query": "dal.strategy",
     "RandomSubset": "dal.strategies.candidates",
     "RoundState": "dal.strategy",
@@ -124,6 +126,7 @@ __all__ = [
     "Outputs",
     "Phases",
     "ProbeLearner",
+    "Project",
     "Query",
     "Random",
     "RandomSubset",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from dal.errors import printable
+from dal.errors import counted, printable
 from dal.store.events import Answer
 from dal.store.label_log import IMPORTED, LabelLog
 from dal.store.row_state import NEW, PENDING, RETIRED
@@ -78,17 +78,21 @@ class LabelImport:
     def lines(self) -> list[str]:
         """The preview, a line for each fact."""
         classes = ", ".join(f"{printable(name) or 'none of them'} {count:,}" for name, count in self.counts.items())
-        found = [f"{len(self.labels):,} known labels: {classes}"] if self.labels else ["no known label to store"]
+        found = (
+            [f"{counted(len(self.labels), 'known label')}: {classes}"] if self.labels else ["no known label to store"]
+        )
         if self.unlabeled:
-            found.append(f"{self.unlabeled:,} rows have no label")
+            found.append(f"{counted(self.unlabeled, 'row has', 'rows have')} no label")
         if self.same:
-            found.append(f"{self.same:,} rows have the same answer already")
+            found.append(f"{counted(self.same, 'row has', 'rows have')} the same answer already")
         if self.other:
             some = ", ".join(printable(row_id, 40) for row_id in self.other[:_SHOWN])
             more = f" and {len(self.other) - _SHOWN:,} more" if len(self.other) > _SHOWN else ""
-            found.append(f"{len(self.other):,} rows have another answer, which stays: {some}{more}")
+            found.append(
+                f"{counted(len(self.other), 'row has', 'rows have')} another answer, which stays: {some}{more}"
+            )
         if self.retired:
-            found.append(f"{self.retired:,} rows are retired; their labels are not stored")
+            found.append(f"{counted(self.retired, 'row is', 'rows are')} retired; such labels are not stored")
         return found
 
     def store(self, log: LabelLog, *, who: str = "") -> None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, tensor
 
-from dal.annotate.label_cells import SheetLabels, cell_of, marker, parse
 from dal.annotate.sheet import check_classes, keep_absent, questions, read_answers
 from dal.data import Rows, Splits
+from dal.data.label_cells import SheetLabels, cell_of, marker, parse
 from dal.errors import AnswerError, ConfigError
 from dal.learners.tfidf_learner import TfidfLearner
 from dal.session import Session

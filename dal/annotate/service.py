@@ -1,0 +1,431 @@
+"""The annotation service: people's questions and answers of one project, one transaction a call, without torch."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dal.annotate.overlap import Overlap
+from dal.annotate.project_settings import ProjectSettings
+from dal.annotate.project_views import ProjectViews
+from dal.annotate.retraining import EVERY, MIN_FREE, RANKED, Retraining, Trainer
+from dal.annotate.row_queue import LEASE, LEASED, RowQueue
+from dal.annotate.service_contract import ADJUDICATE, CLASSES, OutdatedAnswerError, Reply
+from dal.errors import AnswerError, ConfigError, SessionError, one_line, shown
+from dal.store.atomic_files import named
+from dal.store.events import SKIP, Event, Value
+from dal.store.folder_lock import Lock
+from dal.store.label_log import ConflictError, LabelLog
+from dal.store.log_figures import (
+    free_rows,
+    has_key,
+    work_of,
+)
+from dal.store.project_rows import ProjectRow, ProjectRows
+from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, RETIRED
+from dal.store.run_folder import LABELS, ROWS
+
+_LONGEST = 24 * 3600.0  # seconds on one text
+
+
+class AnnotationService(ProjectViews):
+    """People's questions and answers of one project.
+
+    Every call that stores something is one transaction, which is on disk before it returns. Calls of several threads
+    take turns. Requests have keys: one that is repeated stores nothing. See `Service` for the replies.
+
+    Args:
+        log: questions and answers.
+        rows: texts.
+        settings: settings of the project.
+        overlap: which rows several people answer; None for none.
+        every: new answers after which the trainer ranks again.
+        ranked: number of rows of a ranking.
+        lease: duration of a lease, in seconds.
+        rounds: whether people answer in rounds, see `open_service`.
+    """
+
+    def __init__(
+        self,
+        log: LabelLog,
+        rows: ProjectRows,
+        settings: ProjectSettings,
+        *,
+        overlap: Overlap | None = None,
+        every: int = EVERY,
+        ranked: int = RANKED,
+        lease: float = LEASE,
+        rounds: bool = False,
+    ) -> None:
+        super().__init__(log, rows, settings, Retraining(log, every=every, n=ranked, rounds=rounds))
+        self._lock = threading.RLock()
+        self._received = threading.Condition(self._lock)
+        self._queue = RowQueue(log, rows, overlap, lease=lease, ranked_only=rounds)
+        self._closing: list[Callable[[], None]] = []
+
+    def start(self, trainer: Trainer) -> None:
+        """Let a trainer rank the rows; without one they come in random order. Its rankings go to `receive`."""
+        self._retraining.start(trainer)
+
+    # -- questions and answers -----------------------------------------------------------------------------------------
+
+    def state(self, who: str) -> Reply:
+        """Project, classes, figures, and the rows that are leased to the person."""
+        with self._changing():
+            ids = self._queue.next(who)
+        recent = (number for event in self._log.history(who=who) for number in self._parts.class_ids(event))
+        return {
+            "project": self._parts.project(),
+            "me": {"who": who, "rights": list(self.rights(who))},
+            "classes": self._parts.classes(),
+            "recent": list(dict.fromkeys(recent)),
+            **self._next(who, ids),
+        }
+
+    def answer(
+        self,
+        who: str,
+        *,
+        row: str,
+        classes: Sequence[int],
+        key: str,
+        replaces: int | None = None,
+        seconds: float | None = None,
+        seen: Mapping[str, bool] | None = None,
+        leased: int = LEASED,
+    ) -> Reply:
+        """Store an answer; the reply has it as `saved`, and the next rows, `leased` of them."""
+        if seconds is not None and not 0 <= seconds <= _LONGEST:  # NaN, too
+            raise AnswerError(f"the seconds on a text are a number from 0 to {_LONGEST:.0f}, got {shown(seconds)}")
+        return self._given(who, row, lambda: self._value(classes), key, replaces, leased, seconds, seen)
+
+    def skip(
+        self,
+        who: str,
+        *,
+        row: str,
+        key: str,
+        replaces: int | None = None,
+        how: str = "decline",
+        leased: int = LEASED,
+    ) -> Reply:
+        """Put a row last ("later") or decline it ("decline")."""
+        if how == "decline":
+            return self._given(who, row, lambda: SKIP, key, replaces, leased)
+        if how != "later":
+            raise AnswerError(f"a text is put off for later or declined (decline), not {shown(how)}")
+        stored = _stored_key(who, "later", key)
+        with self._changing():
+            if not has_key(self._log, stored):
+                self._require_row(row)
+                mine = self._log.answers_by(row).get(who)
+                if (None if mine is None else mine.event) != replaces:
+                    raise OutdatedAnswerError(self._parts.answer(mine))
+            event = self._log.defer(row, who=who, key=stored)
+            ids = self._queue.next(who, leased)
+        return {"saved": self._parts.answer(event), **self._next(who, ids)}
+
+    def _given(
+        self,
+        who: str,
+        row: str,
+        value: Callable[[], Any],
+        key: str,
+        replaces: int | None,
+        leased: int,
+        seconds: float | None = None,
+        seen: Mapping[str, bool] | None = None,
+    ) -> Reply:
+        """Store an answer or a skip, and lease the next rows, in one transaction."""
+        stored = _stored_key(who, "answer", key)
+        try:
+            with self._changing():
+                is_new = not has_key(self._log, stored)
+                if is_new:
+                    self._require_row(row)
+                    self._require_open(row, who)
+                event = self._log.answer(
+                    row,
+                    value() if is_new else SKIP,  # of a repeated request the stored answer is returned
+                    who=who,
+                    key=stored,
+                    replaces=replaces,
+                    seconds=seconds,
+                    seen=seen,
+                )
+                if event.row != row:
+                    raise AnswerError("the key of this request was used for another text: nothing was stored")
+                ids = self._queue.next(who, leased)
+        except ConflictError as error:
+            raise OutdatedAnswerError(self._parts.answer(error.stands)) from None
+        if is_new:
+            with self._lock:
+                self._count(who, event, replaces)
+        return {"saved": self._parts.answer(event), **self._next(who, ids)}
+
+    def flag(self, who: str, *, row: str, key: str, text: str) -> Reply:
+        """Store a note about a row."""
+        if not text.strip():
+            raise AnswerError("a note is a text that is not blank")
+        with self._changing():
+            self._require_row(row)
+            self._log.note(row, text, who=who, key=_stored_key(who, "flag", key))
+        return {"saved": True, "header": self._header(who)}
+
+    def undo(self, who: str, *, key: str) -> Reply:
+        """Take back the person's last step; the first row is its row, with the answer taken back as `was`."""
+        with self._changing():
+            event = self._log.undo_of(who, key=_stored_key(who, "undo", key))
+            self._queue.reopen()
+            adjudicated = event is not None and event.source == ADJUDICATED
+            if event is not None and adjudicated:  # not a question to this person
+                self._log.release(event.row, who)
+            ids = self._queue.next(who)
+        self._mine |= {each.who: each.rows for each in work_of(self._log, who)}
+        if event is None:
+            return {"undone": None, **self._next(who, ids)}
+        if event.kind != "noted" and not adjudicated:
+            ids = [event.row, *(row for row in ids if row != event.row)][:LEASED]
+        reply = self._next(who, ids)
+        if reply["rows"] and reply["rows"][0]["id"] == event.row and event.kind in ("answered", "skipped"):
+            reply["rows"][0]["was"] = self._parts.answer(event)
+        return {"undone": {"kind": ADJUDICATED if adjudicated else event.kind, "row": event.row}, **reply}
+
+    def take(self, who: str, *, row: str) -> Reply:
+        """Lease a row to the person and put it first."""
+        with self._changing():
+            self._require_row(row)
+            state, mine = self._log.row(row), self._log.answers_by(row).get(who)
+            if state.state == RETIRED:
+                raise AnswerError("this text was taken out of the project")
+            if mine is None and _is_done(state.state) and ADJUDICATE not in self.rights(who):
+                raise AnswerError("another person has answered this text")
+            if not self._queue.take(row, who):
+                raise AnswerError("another person is reading this text: take another one")
+            held = self._queue.next(who, LEASED + 1)
+            ids = [row, *(each for each in held if each != row)]
+            for each in ids[LEASED:]:
+                self._log.release(each, who)
+        return self._next(who, ids[:LEASED])
+
+    # -- classes and disputes ------------------------------------------------------------------------------------------
+
+    def change_classes(self, who: str, *, change: Mapping[str, Any], key: str) -> Reply:
+        """Change a class or the guidelines."""
+        self._require_right(who, CLASSES)
+        with self._changing():
+            event = self._log.change_classes(change, who=who, key=_stored_key(who, "class", key))
+        self._retrain(who)
+        return {"classes": self._parts.classes(), "project": self._parts.project(), "event": event.event}
+
+    def adjudicate(self, who: str, *, row: str, classes: Sequence[int], key: str) -> Reply:
+        """Decide a disputed row, by an answer of its own that rewrites nobody's."""
+        self._require_right(who, ADJUDICATE)
+        stored = _stored_key(who, "adjudicate", key)
+        with self._changing():
+            if not has_key(self._log, stored):
+                state = self._log.row(row)
+                settled = state.answer is not None and state.answer.source == ADJUDICATED
+                if state.state != DISPUTED and not settled:
+                    raise AnswerError("people do not disagree on this text, or no longer")
+                event = self._log.adjudicate(row, self._value(classes), who=who, key=stored)
+            else:
+                event = self._log.adjudicate(row, SKIP, who=who, key=stored)
+            left = len(self._log.disputes())
+        self._mine |= {each.who: each.rows for each in work_of(self._log, who)}
+        self._retrain(who)
+        return {"saved": self._parts.answer(event), "left": left}
+
+    # -- as Python sees it ---------------------------------------------------------------------------------------------
+
+    def lease(self, who: str, n: int) -> list[ProjectRow]:
+        """Lease the next `n` rows to a person, first those that are leased to her already."""
+        with self._changing():
+            ids = self._queue.next(who, n)
+        self._retrain(who)
+        return [row for row in self._rows.get(ids) if row is not None]
+
+    def own_answer(self, row: str, who: str) -> int | None:
+        """Event of the person's current answer or skip to a row; None if there is none."""
+        mine = self._log.answers_by(row).get(who)
+        return None if mine is None else mine.event
+
+    # -- rankings ------------------------------------------------------------------------------------------------------
+
+    def trainer_changed(self, state: Mapping[str, Any]) -> None:
+        """Take a new state of the trainer, from any thread: a job that failed is not waited for."""
+        if state.get("state") == "failed":
+            self._retraining.done(" ".join(str(state.get("error") or "the trainer failed").split()))
+            with self._received:
+                self._received.notify_all()
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """Take a ranking of the trainer, or its error, from any thread."""
+        if message.get("error") is not None:
+            self._retraining.done(" ".join(str(message["error"]).split()))
+        elif "rows" in message:
+            try:
+                with self._lock:
+                    self._rankings.receive(message, self._queue.wanted)
+                    self._queue.reopen()
+                self._retraining.done()
+            except Exception as error:  # people go on with the last ranking; the header shows the error
+                self._retraining.done(f"a ranking could not be stored: {one_line(error)}")
+        else:
+            return  # progress
+        with self._received:
+            self._received.notify_all()
+
+    def wait_for_ranking(self, timeout: float = 600.0) -> bool:
+        """Wait for a ranking that knows all current answers.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether there is one; False without a trainer, if it failed, or after the timeout.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            latest = self._rankings.latest
+            if latest is not None and (latest.event >= self._log.labels_event or self._retraining.is_round_open):
+                return True
+            self._retraining.request_if_due(MIN_FREE, now=True)
+            state = str(self._retraining.state["state"])
+            if state in ("stopped", "failed") or time.monotonic() > end:
+                return False
+            with self._received:
+                self._received.wait(min(0.2, max(0.0, end - time.monotonic())))
+
+    def _retrain(self, who: str) -> None:
+        self._retraining.request_if_due(free_rows(self._log, who, time.time(), MIN_FREE))
+
+    # -- inside calls --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A transaction; calls of other threads wait."""
+        with self._lock:
+            try:
+                with self._log.changing():
+                    yield
+            except BaseException:
+                self._queue.reopen()  # rows in random order that were not stored, as on a full disk, are asked again
+                raise
+
+    def _next(self, who: str, ids: Sequence[str]) -> Reply:
+        """The rows and the header of a reply. Asks for a new ranking first if one is due."""
+        self._retrain(who)
+        return {"rows": self._parts.rows(ids, who), "header": self._header(who)}
+
+    def _count(self, who: str, event: Event, replaces: int | None) -> None:
+        if event.kind == "answered" and replaces is None:
+            self._mine[who] = self._mine.get(who, 0) + 1
+        elif replaces is not None:
+            self._mine |= {each.who: each.rows for each in work_of(self._log, who)}
+        self._seconds += event.seconds or 0.0
+
+    def _value(self, classes: Sequence[int]) -> Value:
+        """The names of classes, in the form in which the log stores an answer.
+
+        Raises:
+            AnswerError: a class does not exist or cannot be chosen, or one class is wanted.
+        """
+        active: dict[int, str] = {entry.id: entry.name for entry in self._log.classes.active}
+        for number in classes:
+            if number not in active:
+                raise AnswerError(f"there is no class with the number {shown(number)} that can be chosen")
+        if self._settings.multilabel:
+            return tuple(active[number] for number in sorted(set(classes)))
+        if len(set(classes)) != 1:
+            raise AnswerError(f"a text has one class in this project, got {len(set(classes))}")
+        return active[classes[0]]
+
+    def _require_open(self, row: str, who: str) -> None:
+        """Check that a person may answer a row: others may have answered it since her lease ended."""
+        if who in self._log.readers().get(row, ()) or who in self._log.answers_by(row):
+            return
+        if _is_done(self._log.row(row).state):
+            raise AnswerError("another person has answered this text meanwhile: nothing was stored")
+
+    def on_close(self, action: Callable[[], None]) -> None:
+        """Call a function when the service is closed, after the log and the rows."""
+        self._closing.append(action)
+
+    def close(self) -> None:
+        """End the trainer and close the files. Calling it again has no effect."""
+        self._retraining.close()
+        with self._lock:
+            self._log.close()
+            self._rows.close()
+            while self._closing:
+                self._closing.pop()()
+
+
+def open_service(
+    folder: Path | str,
+    *,
+    trainer: bool = True,
+    overlap: Overlap | str | None = None,
+    every: int = EVERY,
+    ranked: int = RANKED,
+    lease: float = LEASE,
+    rounds: bool = False,
+) -> AnnotationService:
+    """Open a project for people. Only one process at a time can do so.
+
+    Args:
+        folder: folder of the project.
+        trainer: whether a process of its own trains a model and ranks the rows; otherwise they come in random order.
+        overlap: which rows several people answer, such as "0.1:2"; None for none.
+        every: new answers after which the trainer ranks again.
+        ranked: number of rows of a ranking.
+        lease: seconds for which a row is kept for the person that reads it, from her last request on.
+        rounds: whether people answer in rounds, as `dal run` does: the trainer ranks again when all rows of the last
+            ranking have an answer, and people wait for it. Otherwise nobody waits.
+
+    Raises:
+        ConfigError: the folder is not one of a project, or an option is out of its range.
+        BusyError: another process has it open; the message says which.
+        SessionError: a file of the project is missing or damaged.
+    """
+    path = Path(folder)
+    if every < 1 or ranked < 1:
+        raise ConfigError("every and ranked are whole numbers from 1")
+    settings = ProjectSettings.of(path)
+    overlap = Overlap.parse(overlap) if isinstance(overlap, str) else overlap
+    lock = Lock(path)
+    opened: list[Callable[[], None]] = [lock.release]
+    try:
+        rows = ProjectRows(path / ROWS)
+        opened.append(rows.close)
+        if not (path / LABELS).is_file():
+            raise SessionError(f"{named(path / LABELS)} is missing: put a backup of it there")
+        log = LabelLog(path / LABELS)
+        opened.append(log.close)
+        options: dict[str, Any] = {"every": every, "ranked": ranked, "lease": lease, "rounds": rounds}
+        service = AnnotationService(log, rows, settings, overlap=overlap, **options)
+        service.on_close(lock.release)
+        if trainer:
+            from dal.annotate.trainer_process import TrainerProcess
+
+            service.start(TrainerProcess(path, on_ranking=service.receive, on_state=service.trainer_changed))
+    except BaseException:
+        for close in reversed(opened):
+            close()
+        raise
+    return service
+
+
+def _is_done(state: str) -> bool:
+    """Whether as many people as wanted have answered a row."""
+    return state in (ANSWERED, DECLINED, DISPUTED)
+
+
+def _stored_key(who: str, action: str, key: str) -> str:
+    """Key in the log: that of one person's request can neither read nor block another's."""
+    if not key:
+        raise AnswerError("a request needs a key")
+    return f"{action}:{who}:{key}"
