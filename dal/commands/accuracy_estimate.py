@@ -1,4 +1,4 @@
-"""`dal estimate`: accuracy of the latest model on the unlabeled pool, from a few answers and without a test set."""
+"""`dal ask --check` and `dal tell`: accuracy of the latest model on the unlabeled pool, from a few answers."""
 
 import argparse
 import shlex
@@ -11,6 +11,8 @@ from dal.annotate.sheet import Answers, keep_absent, questions, read_answers, wr
 from dal.commands.paths import check_sources, sources_of
 from dal.commands.terminal import say
 from dal.config import allowed_code as importing
+from dal.config.kinds import CELL, COMPARISON, RUN, kind_of
+from dal.config.stored import CONFIG
 from dal.errors import AnswerError, ConfigError, SessionError
 from dal.evaluation.calibration_measures import Temperature
 from dal.evaluation.confidence import answers, confidence
@@ -18,15 +20,19 @@ from dal.evaluation.unbiased import UNIFORM, draw
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.experiments.known_accuracy import accuracy_on
-from dal.experiments.stored_model import Place, StoredModel, open_model
+from dal.experiments.stored_model import Place, StoredModel, find, open_model
 from dal.session import Session
-from dal.store.accuracy_samples import AccuracySample, read_checks
+from dal.store.accuracy_samples import CHECKS, AccuracySample, read_checks
+from dal.store.label_reader import LabelReader
+from dal.store.run_folder import LABELS
+from dal.store.spreadsheet import original, read_sheet
 
+_OTHER_FORMS = (".json", ".jsonl", ".parquet")  # samples are written as CSV
 _STREAM = 104729  # separates these random numbers from those of the session
 
 
 def draw_check(place: Place, options: argparse.Namespace) -> int:
-    """Run `dal estimate FOLDER` and return the exit code."""
+    """Run `dal ask FOLDER --check N` and return the exit code."""
     with interruptible(None) as check, Console(stderr=True) as reporter:
         check_sources(options.output, sources_of(place.experiment))
         reporter.stage(reading(place.experiment.data))
@@ -37,12 +43,41 @@ def draw_check(place: Place, options: argparse.Namespace) -> int:
 
 
 def read_check(place: Place, options: argparse.Namespace) -> int:
-    """Run `dal estimate FOLDER FILE` and return the exit code."""
+    """Run `dal tell FOLDER FILE` on the file of a sample and return the exit code."""
     with Console(stderr=True) as reporter:
         reporter.stage(reading(place.experiment.data))
         model = open_model(place)
     with model.session as session:
         return _read(session, model, options)
+
+
+def find_sample_place(options: argparse.Namespace) -> Place | None:
+    """The session with the sample that a file holds the answers to; None for other files, such as that of `dal ask`.
+
+    A file belongs to a sample if its ids are those of one, or most of them are and were not asked by `dal ask`.
+
+    Args:
+        options: `folder`, `file` and `cell` of the command.
+    """
+    folder: Path = options.folder
+    if not (folder / CONFIG).is_file() or options.file.suffix.lower() in _OTHER_FORMS:
+        return None
+    mine = kind_of(folder) not in (RUN, COMPARISON, CELL)
+    if mine and not (folder / CHECKS).is_dir() and options.cell is None:
+        return None
+    place = find(folder, options.cell)
+    samples = read_checks(place.folder)
+    if not samples:
+        return None
+    sheet = read_sheet(options.file, ("id", "label"))
+    column = sheet.head.index("id")
+    names = {original(cells[column]).strip() for _, cells in sheet.lines} - {""}
+    if any(names == set(sample.ids) for sample in samples):
+        return place
+    drawn = max((names & set(sample.ids) for sample in samples), key=len)
+    with LabelReader(place.folder / LABELS, access="read") as log:
+        asked = log.states(sorted(drawn)).keys()
+    return place if 2 * len(drawn - asked) > len(names) else None
 
 
 # -- drawing ---------------------------------------------------------------------------------------------------------
@@ -79,7 +114,7 @@ def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     check.save(model.place.folder)  # before the questions: answers are useless without their probabilities
     write_questions(options.output, session, chosen, force=options.force)
     cell = [] if options.cell is None else ["--cell", options.cell]
-    then = shlex.join(["dal", "estimate", str(options.folder), str(options.output), *cell]) + importing.allow_option()
+    then = shlex.join(["dal", "tell", str(options.folder), str(options.output), *cell]) + importing.allow_option()
     say(
         f"{len(chosen)} of {len(rows)} texts without a label were drawn to check the model of {check.labels} labels; "
         f"fill in {options.output} from the top, then: {then}"
@@ -130,7 +165,7 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
     """The latest sample of the folder that contains all answered rows."""
     checks = read_checks(folder)
     if not checks:
-        raise ConfigError(f"{folder} has no sample to check a model by: draw one with `dal estimate {folder} -n 100`")
+        raise ConfigError(f"{folder} has no sample to check a model by: draw one with `dal ask {folder} --check 100`")
     names = {session.pool.ids[row] for row in filled.rows} | filled.absent.keys()
     if not names:
         raise AnswerError(f"{file} has no answers yet: fill in the column label, from the top")
@@ -140,7 +175,7 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
     unknown = sorted(names - set(checks[-1].ids))
     raise AnswerError(
         f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown)} of {len(names)} were not); only rows of the "
-        "file that `dal estimate` wrote can be used"
+        "file that `dal ask --check` wrote can be used"
     )
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from dal.commands.experiment_settings import asked_experiment, config_to_store, open_session
 from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
 from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError, counted, shortened
 from dal.experiments.spinner import loading_packages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dal.config.settings_tree import Override
     from dal.experiments.console import Console
     from dal.experiments.experiment import Experiment
     from dal.session import Session
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dal ask FOLDER --config CONFIG -n 50 -o todo.csv [--key value ...]
        dal ask FOLDER -n 50 -o todo.csv
+       dal ask FOLDER --check 100 [--random] -o check.csv
 
 Selects the texts that a person should label next and writes them to a CSV file with an empty column `label`. The first
 time, CONFIG gives the data and the strategy; it is stored as FOLDER/config.yaml, and FOLDER alone is enough afterwards
@@ -36,10 +38,20 @@ While some texts are still unanswered, those are asked again, whatever -n is.
 A stopping rule in the config (`stop`) is evaluated before new texts are selected, and its verdict is printed. When it
 says stop, nothing is asked and the exit code is 3; --anyway asks nevertheless.
 
+--check N draws N texts without a label to estimate the accuracy of the latest model on all of them, preferring those
+where the model is uncertain, and writes them to a file for `dal tell`. Fill it in from the top: answers below the first
+unanswered text are not counted yet. `dal tell FOLDER check.csv` then prints the accuracy with a 95 % interval. The
+estimate is unbiased, because every text is drawn with a known probability, which is stored in FOLDER/checks. The
+answers do not become labels. With --random they also serve `dal predict --max-error` where there is no validation part.
+FOLDER may belong to `dal run` or `dal compare` here; the first strategy and seed are used, or those of --cell.
+
 options:
   --config CONFIG   start FOLDER with this config; --key value overrides its keys as in `dal run`
   -n N              number of texts to select (50)
-  -o FILE           the CSV file to write (todo.csv); - writes to the terminal
+  -o FILE           the CSV file to write (todo.csv, with --check check.csv); - writes to the terminal
+  --check N         draw N texts to check the model by (fewer than 50 are not informative)
+  --random          with --check: draw each text with the same probability
+  --cell NAME       with --check: cell of a run or comparison, such as Margin-seed0
   --force           overwrite FILE
   --anyway          ask even if the stopping rule says stop
   --debug           show the traceback of an error
@@ -54,11 +66,20 @@ def ask(arguments: list[str]) -> int:
     parser = Parser("dal ask", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=path_of)
     parser.add_argument("--config", type=path_of)
-    parser.add_argument("-n", type=int, default=50)
-    parser.add_argument("-o", dest="output", default="todo.csv")
+    parser.add_argument("-n", type=int)
+    parser.add_argument("-o", dest="output")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--anyway", action="store_true")
+    parser.add_argument("--check", type=int)
+    parser.add_argument("--random", action="store_true")
+    parser.add_argument("--cell")
     options, overrides = split(parser, arguments)
+    if options.check is not None:
+        return _check(options, overrides)
+    if options.random or options.cell is not None:
+        raise ConfigError(f"{'--random' if options.random else '--cell'} needs --check N, which draws texts")
+    options.n = 50 if options.n is None else options.n
+    options.output = "todo.csv" if options.output is None else options.output
     if options.n < 1:
         raise ConfigError(f"-n must be at least 1, not {options.n}")
     output = None if options.output == "-" else Path(options.output)
@@ -77,6 +98,33 @@ def ask(arguments: list[str]) -> int:
         reporter.stage(reading(experiment.data))
         with open_session(experiment, options.folder, reporter.monitor(lambda: None)) as session:
             return _ask(session, experiment, options, output, reporter)
+
+
+def _check(options: argparse.Namespace, overrides: "Override") -> int:
+    """Draw texts to check the latest model by."""
+    if options.config is not None or overrides.inside:
+        given = "--config" if options.config is not None else overrides.first().place
+        raise ConfigError(f"--check is about the model of a folder with labels: leave {given} out")
+    if options.n is not None:
+        raise ConfigError("--check N is the number of texts: leave -n out")
+    if options.output == "-":
+        raise ConfigError("--check writes a file that is filled in and read back: name it with -o")
+    check_sample_size("--check", options.check)
+    options.n = options.check
+    options.output = Path("check.csv" if options.output is None else options.output)
+    check_sheet(options.output, options.folder, force=options.force)
+    with loading_packages(stderr=True):
+        from dal.commands.accuracy_estimate import draw_check
+        from dal.experiments.stored_model import find
+
+        place = find(options.folder, options.cell)
+    return draw_check(place, options)
+
+
+def check_sample_size(name: str, rows: int) -> None:
+    """Raise ConfigError unless a sample of so many texts can be drawn; `name` is that of the option."""
+    if rows < 2:
+        raise ConfigError(f"{name} must be at least 2, not {rows}")
 
 
 def _ask(
@@ -124,7 +172,7 @@ def _ask(
     what = "are still to be answered" if again else f"were chosen by {session.last_selection.strategy}"  # type: ignore[union-attr]
     shown = [shortened(name, 40) for name in session.pool.classes[:12]]
     classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
-    say(f"{len(rows)} of {len(session.pool)} texts {what}; {len(session.labels)} have a label")
+    say(f"{len(rows):,} of {len(session.pool):,} texts {what}; {counted(len(session.labels), 'has', 'have')} a label")
     if output is not None:
         then = shlex.join(["dal", "tell", str(options.folder), str(output)]) + importing.allow_option()
         say(f"fill in the column label of {output} with: {classes}; then: {then}")

@@ -1,10 +1,11 @@
-"""Help and options of `dal estimate`; `accuracy_estimate` does the work and has the heavy imports."""
+"""`dal estimate`, the name of `dal ask --check` and of `dal tell` on its file in version 0.1."""
 
 import argparse
 from pathlib import Path
 
+from dal.commands.ask import check_sample_size
 from dal.commands.paths import check_input, check_sheet, path_of
-from dal.commands.terminal import Parser, wants_help
+from dal.commands.terminal import Parser, say, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 
@@ -12,15 +13,8 @@ HELP = """\
 usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
        dal estimate FOLDER check.csv [--keep] [--cell NAME]
 
-Estimates the accuracy of the latest model of FOLDER on the texts that have no label. The first form draws -n of them,
-preferring those where the model is uncertain, and writes them to a CSV file with an empty column `label`. Fill it in as
-for `dal tell`, from the top: answers below the first unanswered text are not counted yet. The second form reads the
-answers and prints the accuracy with a 95 % interval. The estimate is unbiased, because every text was drawn with a
-known probability, which is stored in FOLDER/checks.
-
-FOLDER belongs to `dal ask`, `dal run` or `dal compare`; of a run or comparison, the first strategy and seed are used,
-or those of --cell. The answers do not become training labels. A random sample also serves `dal autolabel` where there
-is no validation part.
+The old name of `dal ask FOLDER --check 100` and, with a file that was filled in, of `dal tell FOLDER check.csv`. The
+next version drops it. See `dal ask --help` and `dal tell --help`.
 
 options:
   -n N              number of texts to draw (100; fewer than 50 are not informative)
@@ -45,7 +39,10 @@ def estimate(arguments: list[str]) -> int:
         from dal.experiments.stored_model import find
 
         place = find(options.folder, options.cell)
-    return draw_check(place, options) if options.file is None else read_check(place, options)
+    code = draw_check(place, options) if options.file is None else read_check(place, options)
+    now = "dal ask FOLDER --check N" if options.file is None else "dal tell FOLDER FILE"
+    say(f"`dal estimate` is now `{now}`; the next version drops the old name")
+    return code
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -69,8 +66,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         check_input(options.file)
     options.n = 100 if options.n is None else options.n
     options.output = Path("check.csv") if options.output is None else options.output
-    if options.n < 2:
-        raise ConfigError(f"-n must be at least 2, not {options.n}")
+    check_sample_size("-n", options.n)
     if options.file is None:
         check_sheet(options.output, options.folder, force=options.force)
     return options

@@ -1,30 +1,46 @@
-"""Help and options of `dal predict`; `predicted_rows` does the work and has the heavy imports."""
+"""Help and options of `dal predict`; `predicted_rows` and `automatic_labeling` do the work and load heavy packages."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from dal.commands.paths import check_folder, check_input, check_new_file, path_of
 from dal.commands.terminal import Parser, wants_help
-from dal.errors import ConfigError
+from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
 
 HELP = """\
-usage: dal predict FOLDER FILE [-o predictions.csv] [--text COLUMN] [--id COLUMN] [--cell NAME]
+usage: dal predict FOLDER [FILE] [-o predictions.csv] [--max-error 0.05] [--min-recall severe=0.95]
 
 Predicts the class of every text in FILE with the latest model of FOLDER, and prints the columns id, class and
-confidence as CSV, one line per row, in the order of FILE. Messages, on stderr, say how many labels the model was
-trained on, which classes have none, and how accurate it is, as far as that is known.
+confidence as CSV, one line per row, in the order of FILE. Without FILE, it predicts the texts of FOLDER that have no
+label. Messages, on stderr, say how many labels the model was trained on, which classes have none, and how accurate it
+is, as far as that is known.
 
 FOLDER belongs to `dal ask`, `dal run` or `dal compare`; of a run or comparison, the first strategy and seed are used,
 or those of --cell. FILE is a .csv, .tsv, .jsonl, .json or .parquet file; labels in it are ignored, and rows with an
 empty text are skipped. A learner that is a language model asks for each text once, within the spending cap of its
 client; answers in its cache cost nothing.
 
-The confidence is the probability of the class, calibrated as by `dal autolabel` where there are held-out labels.
-Several classes are written as `a|b`, no class as `none`, with the confidence of the least certain decision. The class
-is empty where no response of a language model could be parsed.
+The confidence is the probability of the class, calibrated where there are held-out labels. Several classes are written
+as `a|b`, no class as `none`, with the confidence of the least certain decision. The class is empty where no response of
+a language model could be parsed.
+
+With --max-error or --min-recall, the columns are id, text, label, guess, confidence and decision. A text is "automatic"
+if all guarantees allow it, otherwise its decision is "person" and its label is empty. Each guarantee holds with
+probability 1 - delta over the held-out labels, for texts like these (exact binomial bounds, Learn then Test):
+  --max-error   of the automatic labels at most this share is wrong; a multi-label answer is wrong if any decision is
+  --min-recall  of the texts of a class at least this share is labeled with it or sent to a person
+Held-out labels are the validation part of the data (data.validation), which is never trained on or asked; otherwise the
+answers to a random sample (`dal ask FOLDER --check 300 --random`); otherwise the test part, which can then no longer
+serve as a test set. Where they are too few, the command fails and says how many are missing.
 
 options:
   -o FILE           the CSV file to write, instead of stdout
+  --max-error SHARE highest error rate of the automatic labels, 0 to 1
+  --min-recall CLASS=SHARE
+                    smallest share of a class to find, 0 to 1; may be repeated
+  --delta SHARE     probability that a guarantee does not hold (0.05)
+  --dry-run         print the messages, and write nothing
   --text COLUMN     column of the text (as in the config of FOLDER, otherwise text)
   --id COLUMN       column of unique row ids (as in the config of FOLDER, otherwise id; without such a column ids are
                     hashes of the texts, as everywhere)
@@ -43,31 +59,67 @@ def predict(arguments: list[str]) -> int:
         return 0
     options = _options(arguments)
     with loading_packages(stderr=True):
+        from dal.commands.automatic_labeling import predict_own
         from dal.commands.predicted_rows import predict_file
         from dal.experiments.stored_model import find
 
         place = find(options.folder, options.cell)
-    return predict_file(place, options)
+    return predict_own(place, options) if options.file is None else predict_file(place, options)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("dal predict", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=path_of)
-    parser.add_argument("file", type=path_of)
+    parser.add_argument("file", type=path_of, nargs="?")
     parser.add_argument("-o", dest="output", type=path_of)
+    parser.add_argument("--max-error", "--max_error", type=float)
+    parser.add_argument("--min-recall", "--min_recall", action="append", default=[])
+    parser.add_argument("--delta", type=float, default=0.05)
+    parser.add_argument("--dry-run", "--dry_run", action="store_true")
     parser.add_argument("--text")
     parser.add_argument("--id")
     parser.add_argument("--delimiter")
     parser.add_argument("--cell")
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
-    for name in ("text", "id"):
+    for name in ("text", "id", "delimiter"):
+        if options.file is None and getattr(options, name) is not None:
+            raise ConfigError(f"--{name} is about a file of new texts, which is not given")
         if getattr(options, name) == "":
             raise ConfigError(f"--{name} is empty: name a column of {options.file}")
+    check_shares({"--max-error": options.max_error, "--delta": options.delta})
+    options.min_recall = _recalls(options.min_recall)
     check_folder(options.folder)
-    check_input(options.file)
+    if options.file is not None:
+        check_input(options.file)
     if options.output is not None:
         check_new_file(options.output, options.folder, force=options.force)
     elif options.force:
         raise ConfigError("--force replaces the file of -o, which is not given")
     return options
+
+
+def check_shares(given: Mapping[str, float | None]) -> None:
+    """Raise ConfigError unless each option is None or between 0 and 1, both excluded."""
+    for name, value in given.items():
+        if value is not None and not 0 < value < 1:
+            raise ConfigError(f"{name} is a share between 0 and 1, not {value}")
+
+
+def _recalls(given: Sequence[str]) -> dict[str, float]:
+    """The options `CLASS=SHARE` of --min-recall, by class."""
+    shares: dict[str, float] = {}
+    for text in given:
+        name, _, share = text.rpartition("=")
+        try:
+            value = float(share)
+        except ValueError:
+            value = -1.0
+        if not name or not 0 < value < 1:
+            raise ConfigError(
+                f"--min-recall takes a class and a share between 0 and 1, as in severe=0.95, not {shortened(text)!r}"
+            )
+        if name in shares:
+            raise ConfigError(f"--min-recall is given twice for {shortened(name)!r}")
+        shares[name] = value
+    return shares

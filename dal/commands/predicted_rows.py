@@ -1,30 +1,43 @@
-"""`dal predict`: predict the rows of a file with a stored model."""
+"""`dal predict FOLDER FILE`: predict the rows of a file with a stored model."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from dal.annotate.label_cells import cell_of
+import torch
+
 from dal.annotate.sheet import check_classes
+from dal.commands.guaranteed_labels import (
+    about_guarantee,
+    decisions_as_csv,
+    decisions_for,
+    wants_guarantee,
+    warning_about,
+)
 from dal.commands.paths import check_sources, sources_of
 from dal.commands.terminal import escape_controls, say
 from dal.data import Rows, TextColumn, TextData, TextPairs
 from dal.data.csv_files import delimiter_of
 from dal.data.demos import DEMOS
 from dal.data.file_source import ColumnRequest
+from dal.data.label_cells import cell_of
 from dal.data.load_table import read
 from dal.data.table_rows import split
 from dal.errors import printable
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, shift_of_texts
-from dal.experiments.stored_model import Place, Predictions, StoredModel, open_model
+from dal.experiments.stored_model import Place, StoredModel, open_model
+from dal.experiments.text_predictions import Predictions
 from dal.functional.drawing import spread_rows
 from dal.learner import Monitor
 from dal.store.spreadsheet import as_csv, write_csv
 
+_POOL_ROWS = 5000  # texts of the pool, at most, whose confidences are thresholds to test
+
 
 def predict_file(place: Place, options: argparse.Namespace) -> int:
-    """Run `dal predict` and return the exit code."""
+    """Run `dal predict FOLDER FILE` and return the exit code."""
     with interruptible(None) as check, Console(stderr=True) as reporter:
         if options.output is not None:
             check_sources(options.output, [options.file, *sources_of(place.experiment)])
@@ -35,16 +48,19 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
             check_classes(model.classes, multilabel=model.multilabel)
             reporter.stage("loading the model")
             predictions = model.predict(rows.inputs)
-            lines = model.trust.splitlines()
+            lines = [*model.trust.splitlines(), *unparsed_note(predictions)]
             reporter.stage("comparing with the pool")
             lines += filter(None, [_distance_note(rows, model, reporter.monitor(check))])
+            if wants_guarantee(options):
+                more, text = _decided(model, rows, predictions, options)
+                lines += more
+            else:
+                text = predictions_as_csv(list(rows.ids), predictions, model.classes)
             reporter.clear()
-            text = _csv(rows, predictions, model)
     for line in lines:
         say(line)
-    unparsed = sum(name is None for name in predictions.classes)
-    if unparsed:
-        say(f"{unparsed} of {len(predictions)} responses of the language model could not be parsed: no class is given")
+    if options.dry_run:
+        return 0
     if options.output is not None:
         write_csv(options.output, text)
         say(f"written: {options.output}")
@@ -61,6 +77,36 @@ def _distance_note(rows: Rows, model: StoredModel, monitor: Monitor) -> str:
     own = pool.take(spread_rows(len(pool), POOL_SAMPLE).numpy())
     new = rows.inputs.take(spread_rows(len(rows), NEW_SAMPLE).numpy())
     return shift_note(shift_of_texts(own, new, model.session.learner, monitor=monitor))
+
+
+def _decided(
+    model: StoredModel, rows: Rows, predictions: Predictions, options: argparse.Namespace
+) -> tuple[list[str], str]:
+    """Messages about the automatic labels of the file, and the CSV text of all rows, in the order of the file."""
+    # Thresholds are quantiles of the pool, and not of the file, so that they are the same for every file: a guarantee
+    # covers one choice of a threshold.
+    unlabeled = None
+    if "dollars" not in model.session.learner.provides:  # answers of a language model have a price
+        unlabeled = model.logits("pool", spread_rows(len(model.session.pool), _POOL_ROWS))
+    held, found = decisions_for(model, predictions.logits, options, unlabeled=unlabeled)
+    parsed = torch.tensor([name is not None for name in predictions.classes], dtype=torch.bool)
+    automatic = found.automatic & parsed
+    count, warning = int(automatic.sum()), warning_about(model, held)
+    lines = [
+        *about_guarantee(model, held, found),
+        *([warning] if warning else []),
+        f"automatic: {count} of {len(rows)} texts; to a person: {len(rows) - count}",
+        "the guarantee is about texts like the held-out ones, and nothing tells whether those of the file are",
+    ]
+    facts = (list(rows.ids), rows.texts(), predictions.classes, found.confidence, automatic)
+    return lines, decisions_as_csv(*facts, model.classes)
+
+
+def unparsed_note(predictions: Predictions) -> list[str]:
+    """A sentence about the rows without a prediction; none if there are none."""
+    unparsed = sum(name is None for name in predictions.classes)
+    of = f"{unparsed} of {len(predictions)} responses of the language model could not be parsed"
+    return [f"{of}: no class is given"] if unparsed else []
 
 
 def read_rows(data: TextData, options: argparse.Namespace) -> Rows:
@@ -87,9 +133,9 @@ def read_rows(data: TextData, options: argparse.Namespace) -> Rows:
     return split(recipe, read(path, wanted), None).pool
 
 
-def _csv(rows: Rows, predictions: Predictions, model: StoredModel) -> str:
-    """The CSV text of all rows, in the order of the file."""
+def predictions_as_csv(ids: Sequence[str], predictions: Predictions, classes: Sequence[str]) -> str:
+    """The CSV text of all rows, with the columns id, class and confidence."""
     lines: list[list[object]] = [["id", "class", "confidence"]]
-    for name, value, confidence in zip(rows.ids, predictions.classes, predictions.confidence.tolist(), strict=True):
-        lines.append([name, "" if value is None else cell_of(value, model.classes), confidence])
+    for name, value, confidence in zip(ids, predictions.classes, predictions.confidence.tolist(), strict=True):
+        lines.append([name, "" if value is None else cell_of(value, classes), confidence])
     return as_csv(lines)

@@ -1,49 +1,143 @@
 """`dal tell`: store the answers of a file that a person filled in."""
 
+import argparse
 import os
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
-from dal.errors import ConfigError
+from dal.errors import ConfigError, counted, shortened
 from dal.experiments.spinner import loading_packages
 from dal.store.run_folder import LABELS
+
+if TYPE_CHECKING:
+    from dal.formats.foreign_answers import ForeignAnswer
+    from dal.session import Session
 
 
 def tell(arguments: list[str]) -> int:
     """`dal tell`."""
-    parser = Parser(
-        "dal tell",
-        description="Stores the answers of a CSV file that `dal ask` wrote and a person filled in. Rows with an empty "
-        "label stay pending; `skip` declines a row. If any line is wrong, nothing is stored.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("folder", type=path_of, help="the folder given to `dal ask`")
-    parser.add_argument("file", type=path_of, help="the CSV file; its columns id and label are read")
-    about = "accept rows that were not asked, and replace earlier answers"
-    parser.add_argument("--correct", action="store_true", help=about)
-    parser.add_argument("--who", default="", help="name of the annotator, stored with each answer")
-    options = parser.parse_args(arguments)
-    check_input(options.file)
+    options = _options(arguments)
     with loading_packages(stderr=True):
-        experiment = asked_experiment(options.folder, None, None)
+        from dal.commands.accuracy_estimate import find_sample_place, read_check
+        from dal.formats.foreign_files import SUFFIXES
+
+        foreign = options.file.suffix.lower() in SUFFIXES
+        sample = None if foreign else find_sample_place(options)
+    if foreign and options.partial:
+        raise ConfigError("--partial is for CSV files: a file of another program is stored whole or not at all")
+    if sample is not None:
+        if options.partial:
+            raise ConfigError(f"--partial: {options.file} is that of `dal ask --check`, which is read from the top")
+        return read_check(sample, options)
+    for name, given in (("--keep", options.keep), ("--cell", options.cell is not None)):
+        if given:
+            raise ConfigError(f"{name} is for a file of `dal ask {options.folder} --check`, and {options.file} is none")
+    rest = options.file.with_suffix(".rest.csv")
+    if options.partial and os.path.lexists(rest):
+        raise ConfigError(f"{rest} already exists and may contain answers: `dal tell` it first, or remove it")
+    experiment = asked_experiment(options.folder, None, None)
     if not os.path.lexists(options.folder / LABELS):  # a new one would be created, and hide that answers are gone
         raise ConfigError(
             f"{options.folder} has no {LABELS}: nothing was asked there yet, or the file must be restored"
         )
     with open_session(experiment, options.folder) as session:
-        from dal.annotate.sheet import keep_absent, read_answers
-
-        answers = read_answers(options.file, session, correct=options.correct)
-        for note in answers.notes:
-            say(note)
-        new = 0
-        if answers.rows:
-            new = session.tell(answers.rows, answers.values, who=options.who, correct=options.correct)
-        new += keep_absent(session, answers.absent, who=options.who)
-        before = len(answers.rows) + len(answers.absent) - new
+        if foreign:
+            new, known = _tell_foreign(options.file, session, options.who, options.correct)
+        else:
+            new, known = _tell_sheet(session, options, rest)
         print(
-            f"{new} new answers stored, {before} were already stored; {len(session.pending)} texts are "
-            f"still to be answered, {len(session.labels)} have a label"
+            f"{counted(new, 'new answer')} stored, {counted(known, 'was', 'were')} already stored; "
+            f"{counted(len(session.pending), 'text is', 'texts are')} still to be answered, "
+            f"{counted(len(session.labels), 'has', 'have')} a label"
         )
     return 0
+
+
+def _tell_sheet(session: "Session", options: argparse.Namespace, rest: Path) -> tuple[int, int]:
+    """Store the answers of a sheet, and return the numbers of new and of known ones."""
+    from dal.annotate.sheet import keep_absent, read_answers, write_refused
+
+    answers = read_answers(options.file, session, correct=options.correct, partial=options.partial)
+    for note in answers.notes:
+        say(note)
+    if answers.refused:  # written before anything is stored, so that no line is in neither place
+        write_refused(rest, answers.refused)
+    new = 0
+    if answers.rows:
+        new = session.tell(answers.rows, answers.values, who=options.who, correct=options.correct)
+    new += keep_absent(session, answers.absent, who=options.who)
+    if answers.refused:
+        lines = "1 line is" if len(answers.refused) == 1 else f"{len(answers.refused)} lines are"
+        say(f"{lines} wrong: see the column why of {rest}, correct the labels there and `dal tell` that file")
+    return new, len(answers.rows) + len(answers.absent) - new
+
+
+def _tell_foreign(file: Path, session: "Session", who: str, correct: bool) -> tuple[int, int]:
+    """Store the answers of a file of another program, and return the numbers of new and of known ones.
+
+    Raises:
+        ConfigError: `who` names one annotator, and the file has several.
+        AnswerError: something in the file is wrong. Nothing was stored.
+    """
+    from dal.annotate.sheet import check_given, keep_absent
+    from dal.formats.foreign_answers import Answerable
+    from dal.formats.foreign_files import read_foreign
+
+    pool, store = session.pool, session.store
+    texts = (text if isinstance(text, tuple) else (text,) for text in pool.texts())
+    rows = dict(zip(pool.ids.arrow().to_pylist(), texts, strict=True))
+    absent = {*store.pending, *store.answers, *store.skipped} - rows.keys()
+    read = read_foreign(file, Answerable(rows, pool.classes, pool.multilabel, absent))
+    for note in read.notes:
+        say(note)
+    people = sorted({answer.who for answer in read.answers})
+    if who and len(people) > 1:
+        named = ", ".join(shortened(name, 40) for name in people[:5])
+        raise ConfigError(f"--who {shortened(who, 40)}: {file} has answers of {len(people)} people ({named})")
+    answers = check_given(file, session, ((a.row, a.value, a.place) for a in read.answers), correct=correct)
+    by_row = {answer.row: answer for answer in read.answers}
+    groups: dict[str, list[tuple[int, ForeignAnswer]]] = defaultdict(list)
+    for row in answers.rows:
+        answer = by_row[pool.ids[row]]
+        groups[who or answer.who].append((row, answer))
+    new = 0
+    for name, given in groups.items():  # everything was checked: a person's answers are stored in one transaction
+        new += session.tell(
+            [row for row, _ in given],
+            [answer.value for _, answer in given],
+            who=name,
+            seconds=[answer.seconds for _, answer in given],
+            correct=correct,
+        )
+    new += keep_absent(session, answers.absent, who=who)
+    return new, len(answers.rows) + len(answers.absent) - new
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(
+        "dal tell",
+        description="Stores the answers of a CSV file that `dal ask` wrote and a person filled in. Rows with an empty "
+        "label stay pending; `skip` declines a row. If any line is wrong, nothing is stored. Other files are the JSON "
+        "export of Label Studio (.json), the output of `prodigy db-out` (.jsonl), and what `dal export` wrote. A file "
+        "of `dal ask --check` is recognized by its ids: its answers are used to print the accuracy of the model with a "
+        "95 % interval, and become no labels.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=path_of, help="the folder given to `dal ask`")
+    parser.add_argument("file", type=path_of, help="the file; of a CSV file, the columns id and label are read")
+    about = "accept rows that were not asked, and replace earlier answers"
+    parser.add_argument("--correct", action="store_true", help=about)
+    about = "store the right lines, and write the wrong ones to FILE.rest.csv (todo.rest.csv for todo.csv)"
+    parser.add_argument("--partial", action="store_true", help=about)
+    about = "name of the annotator, stored with each answer; for files of other programs that of the only annotator"
+    parser.add_argument("--who", default="", help=about)
+    about = "also store the answers of a check as labels: the next model is trained on them, so they cannot evaluate it"
+    parser.add_argument("--keep", action="store_true", help=about)
+    parser.add_argument("--cell", help="cell of a run or comparison that a check was drawn for, such as Margin-seed0")
+    options = parser.parse_args(arguments)
+    check_input(options.file)
+    return options

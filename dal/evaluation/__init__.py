@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from dal.evaluation.curves import Band, Curve, CurveComparison, area, band, compare, curve, labels_to_reach
     from dal.evaluation.efficiency import Efficiency, label_efficiency
     from dal.evaluation.encoder_scores import EncoderScore, neighbor_hits, score_encoders
+    from dal.evaluation.inter_annotator import (
+        Agreement,
+        Coefficient,
+        annotator_agreement,
+        class_agreement,
+        gwet_ac1,
+        krippendorff_alpha,
+        raw_agreement,
+    )
     from dal.evaluation.map_projection import principal_plane
     from dal.evaluation.metrics import auroc, brier_score, calibration, evaluate
     from dal.evaluation.noise import LabelIssues, confident_joint, estimated_joint, label_issues
@@ -36,8 +45,10 @@ if TYPE_CHECKING:
     from dal.evaluation.unbiased import Estimate, WeightedSample, draw, estimate
 
 __all__ = [
+    "Agreement",
     "Automation",
     "Band",
+    "Coefficient",
     "Curve",
     "CurveComparison",
     "Efficiency",
@@ -52,6 +63,7 @@ __all__ = [
     "Temperature",
     "WeightedSample",
     "adaptive_calibration_error",
+    "annotator_agreement",
     "area",
     "auroc",
     "average_precision",
@@ -60,6 +72,7 @@ __all__ = [
     "brier_score",
     "calibration",
     "calibration_error",
+    "class_agreement",
     "compare",
     "confident_joint",
     "costs",
@@ -69,7 +82,9 @@ __all__ = [
     "estimate",
     "estimated_joint",
     "evaluate",
+    "gwet_ac1",
     "holm",
+    "krippendorff_alpha",
     "label_efficiency",
     "label_issues",
     "labels_to_reach",
@@ -82,6 +97,7 @@ __all__ = [
     "per_class",
     "per_group",
     "principal_plane",
+    "raw_agreement",
     "recall_at_precision",
     "redundancy",
     "reliability",
@@ -112,6 +128,15 @@ _MODULES = {
     "curves": ("Band", "Curve", "CurveComparison", "area", "band", "compare", "curve", "labels_to_reach"),
     "efficiency": ("Efficiency", "label_efficiency"),
     "encoder_scores": ("EncoderScore", "neighbor_hits", "score_encoders"),
+    "inter_annotator": (
+        "Agreement",
+        "Coefficient",
+        "annotator_agreement",
+        "class_agreement",
+        "gwet_ac1",
+        "krippendorff_alpha",
+        "raw_agreement",
+    ),
     "map_projection": ("principal_plane",),
     "metrics": ("auroc", "brier_score", "calibration", "evaluate"),
     "noise": ("LabelIssues", "confident_joint", "estimated_joint", "label_issues"),

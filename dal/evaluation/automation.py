@@ -1,6 +1,7 @@
 """Selective prediction: the risk-coverage curve, and a confidence threshold with an error guarantee."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,16 +155,30 @@ def threshold(
         >>> result.threshold, result.rows, result.errors
         (0.5, 200, 1)
     """
-    _check_shares(max_error, delta)
     c, wrong = _checked(confidence, right)
-    needed = labels_needed(max_error, delta)
-    best = failed = None
     tested = np.asarray(grid, np.float64)
     if tested.ndim != 1 or not np.isfinite(tested).all():
         raise ValueError("grid must be finite thresholds in one dimension")
-    for t in tested.tolist():
-        kept = c >= t
-        rows, errors = int(kept.sum()), int(wrong[kept].sum())
+    return sequence_test(tested, [c >= t for t in tested], wrong, max_error, delta=delta)
+
+
+def sequence_test(
+    thresholds: Floats, kept: Sequence[NDArray[np.bool_]], wrong: Floats, max_error: float, *, delta: float
+) -> Automation:
+    """The last threshold before one fails, as in `threshold`, where each keeps a given set of held-out rows.
+
+    Args:
+        thresholds: (G,) thresholds in the order of testing.
+        kept: for each of them the rows that are automated, (m,) bool; chosen without looking at `wrong`.
+        wrong: (m,), 1.0 where the model's answer is wrong, otherwise 0.0.
+        max_error: the highest error rate allowed.
+        delta: the probability that the result is wrong.
+    """
+    _check_shares(max_error, delta)
+    needed = labels_needed(max_error, delta)
+    best = failed = None
+    for t, automated in zip(thresholds.tolist(), kept, strict=True):
+        rows, errors = int(automated.sum()), int(wrong[automated].sum())
         tried = Automation(t, rows, errors, upper_bound(errors, rows, delta), max_error, delta, needed)
         if tried.bound > max_error:
             failed = tried
@@ -220,12 +235,25 @@ def promising(grid: Floats, confidence: ArrayLike, right: ArrayLike, max_error: 
     _check_shares(max_error, 0.5)
     rows = whole(rows, "rows", 0)
     c, wrong = _checked(confidence, right)
-    kept = c[None, :] >= grid[:, None]  # (G, h)
-    seen = kept.sum(1)
-    scale = rows / max(1, len(c))
-    # Logarithms, since p-values of many rows underflow to 0 and would all tie.
-    p = binom.logcdf(np.floor(kept @ wrong * scale), np.ceil(seen * scale), max_error)
-    return grid[int(np.argmin(p)) :] if len(grid) else grid
+    if not len(grid):
+        return grid
+    return grid[int(np.argmin(log_p_values(c[None, :] >= grid[:, None], wrong, max_error, rows=rows))) :]
+
+
+def log_p_values(kept: NDArray[np.bool_], wrong: Floats, rate: float, *, rows: int) -> Floats:
+    """Logarithms of the p-values, (G,), that a test on `rows` rows is expected to have, given those of `h` other rows.
+
+    Logarithms, since p-values of many rows underflow to 0 and would all tie.
+
+    Args:
+        kept: (G, h) bool, rows that count for each of G tests.
+        wrong: (h,), or (G, h) if it differs between tests: 1.0 for an error, otherwise 0.0.
+        rate: error rate of the null hypothesis.
+        rows: number of rows of the later test.
+    """
+    scale = rows / max(1, kept.shape[1])
+    found: Floats = binom.logcdf(np.floor((kept * wrong).sum(1) * scale), np.ceil(kept.sum(1) * scale), rate)
+    return found
 
 
 def _checked(confidence: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:

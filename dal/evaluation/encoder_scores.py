@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.errors import DataError
-from dal.evaluation.statistics import holm, paired_p, wilson_interval
+from dal.evaluation.proportions import wilson_interval
+from dal.evaluation.statistics import holm, paired_p
 from dal.functional.drawing import some_rows
 
 #: Temperature of the votes, in standard deviations of the similarities, and the part of the effective number of rows

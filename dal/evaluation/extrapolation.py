@@ -81,6 +81,7 @@ def predicted_gain(
     scores: Sequence[float],
     more: float,
     *,
+    start: float | None = None,
     confidence: float = 0.9,
     samples: int = 1000,
     seed: int = 0,
@@ -95,7 +96,8 @@ def predicted_gain(
     Args:
         labels: m numbers of labels, ascending and positive, m >= 4.
         scores: m scores, between 0 and 1.
-        more: number of labels in addition to the last.
+        more: number of labels in addition to `start`.
+        start: number of labels from which the gain counts; None for the last of `labels`.
         confidence: confidence level of the two-sided interval, between 0 and 1.
         samples: number of bootstrap samples.
         seed: seed of the bootstrap.
@@ -105,9 +107,11 @@ def predicted_gain(
     """
     more, confidence = number(more, "more", 0), number(confidence, "confidence", above=0, below=1)
     law, (_, rises, best), _ = _drawn(labels, scores, samples, seed)
-    gains = rises * (1 - (1 + more / float(labels[-1])) ** -EXPONENTS[best])
+    last = float(labels[-1])
+    start = last if start is None else number(start, "start", above=0)
+    gains = rises * ((start / last) ** -EXPONENTS[best] - ((start + more) / last) ** -EXPONENTS[best])
     low, high = np.quantile(gains, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Gain(law.gain(float(labels[-1]), more), float(low), float(high), law)
+    return Gain(law.gain(start, more), float(low), float(high), law)
 
 
 @dataclass(frozen=True)

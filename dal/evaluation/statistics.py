@@ -1,8 +1,7 @@
-"""Significance of differences over seeds, Holm's correction for several tests, and intervals of shares."""
+"""Significance of differences over seeds: a paired permutation test, and Holm's correction for several tests."""
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import permutation_test
@@ -110,30 +109,3 @@ def tally(differences: Sequence[float], *, level: float = 0.0) -> tuple[int, int
     wins = sum(d > level for d in differences)
     losses = sum(d < -level for d in differences)
     return wins, len(differences) - wins - losses, losses
-
-
-def wilson_interval(share: float, rows: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Ends of the two-sided Wilson interval of a proportion: the p with |share - p| = z sqrt(p (1 - p) / rows).
-
-    The lower end of the one-sided interval at confidence c is that of the two-sided one at 2 c - 1.
-
-    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
-
-    Args:
-        share: observed proportion, 0 to 1.
-        rows: number of independent observations, positive; an effective number need not be whole.
-        confidence: confidence level, between 0 and 1.
-
-    Raises:
-        ValueError: an argument is outside of its range.
-
-    Example:
-        >>> [round(end, 3) for end in wilson_interval(0.8, 10)]
-        [0.49, 0.943]
-    """
-    share, rows = number(share, "share", 0, 1), number(rows, "rows", above=0)
-    confidence = number(confidence, "confidence", above=0, below=1)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    center = share + z * z / (2 * rows)
-    half = z * math.sqrt((share * (1 - share) + z * z / (4 * rows)) / rows)
-    return max(0.0, (center - half) / (1 + z * z / rows)), min(1.0, (center + half) / (1 + z * z / rows))

@@ -1,10 +1,8 @@
 """Executors: run the cells of a grid in this process or in subprocesses."""
 
 import contextlib
-import os
 import signal
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from dal.store.run_folder import read_metrics
 #: File in the folder of a cell with the output of its worker.
 LOG = "worker.log"
 
-_POLL = 0.2  # seconds between checks whether the parent process is alive
+_POLL = 0.2  # seconds between attempts to lock a folder
 _TIMEOUT = 60.0  # seconds to wait for a worker whose parent has ended
 
 #: Lines of `metrics.jsonl`.
@@ -158,18 +156,6 @@ def _finished(process: "Popen[bytes]") -> int:
             process.send_signal(signal.SIGINT)
         process.wait()
         raise
-
-
-def end_with_parent() -> None:
-    """End this worker soon after its parent process, so that a cell is never run by two workers."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL)
-        os._exit(1)  # safe at any time, like a kill
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def await_free(cell_folder: Path, check: InterruptCheck) -> None:

@@ -40,6 +40,7 @@ from dal.session.session import Session
 from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import StoppingRule
 from dal.store.folder_lock import held
+from dal.store.label_store import LabelStore
 from dal.store.run_folder import check_folder, read_metrics
 from dal.strategies.auto import Auto
 from dal.strategies.candidates import Candidates, as_candidates, check_candidates
@@ -290,6 +291,7 @@ class Experiment:
         data: Any = None,
         monitor: Monitor = SILENT,
         prepared: dict[str, Prepared] | None = None,
+        store: LabelStore | None = None,
     ) -> Session:
         """Open the session of a cell, as runs, comparisons and commands do.
 
@@ -301,6 +303,7 @@ class Experiment:
             data: result of `load`; loaded by default.
             monitor: receives the progress of fits and passes.
             prepared: prepared parts of the data, by name.
+            store: label store to read instead of the folder's; see `Session`.
         """
         return Session(
             self.data if data is None else data,
@@ -314,6 +317,7 @@ class Experiment:
             save_model=self.save_model,
             monitor=monitor,
             prepared=prepared,
+            store=store,
             objective=self.objective,
             own_metrics=load_metrics(self.metrics or ()),
         )

@@ -33,7 +33,7 @@ class HeldOut:
     """Labeled rows that the model was not trained on, in random order.
 
     Attributes:
-        part: source of the rows: a part of the data, or the random samples of `dal estimate --random`.
+        part: source of the rows: a part of the data, or the random samples of `dal ask --check --random`.
         logits: (m, C).
         labels: (m,), or (m, C) when multi-label.
         known: (m,) bool; False where a person declined.
@@ -83,7 +83,7 @@ def _of_part(model: "StoredModel", part: Literal["validation", "test"]) -> HeldO
 
 
 def _random_sample(model: "StoredModel") -> HeldOut | None:
-    """Answers to rows drawn uniformly by `dal estimate --random`, without those that became training labels."""
+    """Answers to rows drawn uniformly by `dal ask --check --random`, without those that became training labels."""
     session = model.session
     unlabeled = set(unlabeled_rows(session).tolist())
     given: dict[int, Value | None] = {}

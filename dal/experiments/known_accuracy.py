@@ -13,8 +13,10 @@ from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.confidence import is_right
 from dal.evaluation.unbiased import Estimate, accuracy
 from dal.experiments.held_out_labels import HeldOut, readers_of_validation
+from dal.learner import SILENT, Monitor
 from dal.learners.heads.held_out import stratified_folds
 from dal.outputs import closure
+from dal.session import Session
 from dal.store.accuracy_samples import AccuracySample, read_checks
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ MAX_FIT_SECONDS = 5.0
 def trust_of(model: "StoredModel") -> str:
     """Two lines: the labels that the model was trained on, and the best available estimate of its accuracy.
 
-    The estimate is that of an answered sample of `dal estimate` about this model, else the accuracy on held-out labels,
-    else that of a sample about an earlier model, else of a cross-validation on the labels, if a fit takes seconds.
+    The estimate is that of an answered sample of `dal ask --check` about this model, else the accuracy on held-out
+    labels, else that of a sample about an earlier model, else of a cross-validation on the labels, if a fit takes
+    seconds.
     """
     return "\n".join((_training(model), _accuracy(model)))
 
@@ -58,7 +61,7 @@ def _source_of_zero_shot(model: "StoredModel") -> str:
 
 def _accuracy(model: "StoredModel") -> str:
     folder, event = model.place.folder, model.session.store.labels_event
-    measure = f"`{shlex.join(['dal', 'estimate', str(folder)])}{allow_option()}` measures it"
+    measure = f"`{shlex.join(['dal', 'ask', str(folder), '--check', '100'])}{allow_option()}` measures it"
     samples = [sample for sample in read_checks(folder) if sample.answered]
     current = [sample for sample in samples if sample.event == event]
     if current:
@@ -67,7 +70,7 @@ def _accuracy(model: "StoredModel") -> str:
         return _on_held_out(model, model.held_out)
     if samples:
         return _on_sample(samples[-1], f"of an earlier model, with {samples[-1].labels} labels,")
-    right = _cross_validated(model)
+    right = cross_validated(model.session, model.monitor)
     if right is not None:
         return (
             f"accuracy {_with_interval(right)} by {FOLDS}-fold cross-validation on the {len(right)} labels; texts that "
@@ -86,7 +89,7 @@ def _on_sample(sample: AccuracySample, which: str) -> str:
     result = accuracy_on(sample)
     return (
         f"accuracy {result.share:.3f} (95 % interval {result.low:.3f} to {result.high:.3f}) {which} on the "
-        f"{sample.population} texts of the pool without a label, from {result.rows} answers to `dal estimate`"
+        f"{sample.population} texts of the pool without a label, from {result.rows} answers to `dal ask --check`"
     )
 
 
@@ -97,34 +100,50 @@ def _on_held_out(model: "StoredModel", held: HeldOut) -> str:
 
 
 def _with_interval(right: Tensor) -> str:
-    """Share of correct answers, with the 95 % interval of Clopper and Pearson."""
+    return "{:.3f} (95 % interval {:.3f} to {:.3f})".format(*share_right(right))
+
+
+def share_right(right: Tensor) -> tuple[float, float, float]:
+    """Share of correct answers, and its 95 % interval of Clopper and Pearson.
+
+    Args:
+        right: (L,) bool, L >= 1.
+    """
     hits, rows = int(right.sum()), len(right)
-    low, high = lower_bound(hits, rows, 0.025), upper_bound(hits, rows, 0.025)
-    return f"{hits / rows:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    return hits / rows, lower_bound(hits, rows, 0.025), upper_bound(hits, rows, 0.025)
 
 
-def _cross_validated(model: "StoredModel") -> Tensor | None:
+def cross_validated(
+    session: Session, monitor: Monitor = SILENT, *, max_fit_seconds: float | None = None, share: float = 1.0
+) -> Tensor | None:
     """Whether models trained on the other folds are right on each label, (L,) bool; None if it was not done.
 
     It is done for at least `MIN_LABELS` labels, none of them proposed, and for learners that are trained on labels in
     seconds and without costs.
+
+    Args:
+        session: session with the labels.
+        monitor: receives the progress.
+        max_fit_seconds: duration of the session's own fit above which it is not done; None for `MAX_FIT_SECONDS`.
+        share: share of the other folds, drawn at random, to train on, above 0 and at most 1.
     """
-    session, learner = model.session, model.session.learner
-    rows, labels = session.pool_state.labeled_set
+    learner, (rows, labels) = session.learner, session.pool_state.labeled_set
     if len(rows) < MIN_LABELS or len(session.weak_rows):
         return None
     if "logits" in closure(learner.label_free) or "dollars" in learner.provides:
         return None
-    _ = model.predictor  # loaded or fitted here, after which the time of its fit is known
-    if session.fit_seconds > MAX_FIT_SECONDS:
-        return None
     fold, right = stratified_folds(labels, FOLDS, session.seed), torch.zeros(len(rows), dtype=torch.bool)
-    for number in range(FOLDS):
-        train, test = fold != number, fold == number
-        try:
-            fitted = learner.fit(session.prepared, rows[train], labels[train], seed=session.seed, monitor=model.monitor)
-        except LearnerError:  # such as labels of a single class
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(session.seed))
+    try:
+        _ = session.predictor  # loaded or fitted here, after which the time of its fit is known
+        if session.fit_seconds > (MAX_FIT_SECONDS if max_fit_seconds is None else max_fit_seconds):
             return None
-        outputs = fitted.outputs(session.prepared, rows[test], {"logits"}, exact=True, monitor=model.monitor)
-        right[test] = is_right(outputs.decisions.cpu(), labels[test])
+        for number in range(FOLDS):
+            others, test = order[fold[order] != number], fold == number
+            train = others[: max(1, round(share * len(others)))].sort().values
+            fitted = learner.fit(session.prepared, rows[train], labels[train], seed=session.seed, monitor=monitor)
+            outputs = fitted.outputs(session.prepared, rows[test], {"logits"}, exact=True, monitor=monitor)
+            right[test] = is_right(outputs.decisions.cpu(), labels[test])
+    except LearnerError:  # such as labels of a single class
+        return None
     return right

@@ -2,11 +2,11 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -15,19 +15,18 @@ from dal.config import allowed_code as importing
 from dal.config import settings_tree as tree
 from dal.config.class_names import suggestion
 from dal.config.kinds import ASKED, CELL, COMPARISON, PROJECT, kind_of
-from dal.data.columns import TextColumn, TextPairs
-from dal.data.rows import Rows
-from dal.errors import ConfigError, DataError, LearnerError, SessionError, shortened
+from dal.errors import ConfigError, LearnerError, SessionError, shortened
 from dal.evaluation.automatic_labels import fitted_temperature
-from dal.evaluation.confidence import answers
 from dal.experiments.encoder_figures import labeled_pool
 from dal.experiments.experiment import Experiment
 from dal.experiments.held_out_labels import HeldOut, find_held_out
 from dal.experiments.known_accuracy import trust_of
 from dal.experiments.project_experiment import current_experiment
 from dal.experiments.results import Cell
+from dal.experiments.saved_model import SavedModel, is_saved_model, save_model
 from dal.experiments.stored_experiments import assemble, stored_comparison, stored_config
-from dal.learner import SILENT, UNPARSED_SHARE, Monitor, Predictor, Prepared, recorded_outputs
+from dal.experiments.text_predictions import Predictions, Texts, no_predictions, predictions_of, rows_like
+from dal.learner import SILENT, Monitor, Predictor, Prepared, recorded_outputs
 from dal.learners.heads.described_head import ZERO_SHOT
 from dal.outputs import Outputs, closure
 from dal.session import Session
@@ -35,26 +34,6 @@ from dal.store.run_folder import LABELS
 
 if TYPE_CHECKING:
     from dal.learners.encoder_comparison import EncoderComparison
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Predictions of a model for N texts.
-
-    Attributes:
-        classes: N class names, None where a language model's response could not be parsed; N lists of names when
-            multi-label.
-        confidence: (N,) float64, probability of the predicted class; when multi-label that of the least certain of the
-            C decisions, which may be below 1/2 where a class is assigned at a lower threshold.
-        probs: (N, C) float64, class probabilities, in the order of the model's classes.
-    """
-
-    classes: list[Any]
-    confidence: Tensor
-    probs: Tensor
-
-    def __len__(self) -> int:
-        return len(self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +57,7 @@ class StoredModel:
     """The model trained on the current labels of a session, to predict new texts. A context that closes its files.
 
     It is the saved model where that is current, otherwise it is trained again. Probabilities are calibrated by the
-    temperature that `dal autolabel` uses, fitted to a quarter of the held-out labels; without any it is 1.
+    temperature that `dal predict --max-error` uses, fitted to a quarter of the held-out labels; without any it is 1.
 
     Args:
         session: the reopened session.
@@ -113,7 +92,7 @@ class StoredModel:
         """Whether a text may have several classes."""
         return bool(self.session.pool.multilabel)
 
-    def predict(self, texts: "Sequence[str] | Sequence[tuple[str, str]] | TextColumn | TextPairs") -> Predictions:
+    def predict(self, texts: Texts) -> Predictions:
         """Predict the classes of N texts, or of N pairs of texts where the model was trained on pairs.
 
         Args:
@@ -124,33 +103,19 @@ class StoredModel:
             SessionError: nothing is labeled yet, and the learner cannot predict without labels.
             LearnerError: a logit is not finite; or nothing is labeled, and no class has a description.
         """
-        pool = self.session.pool
-        given = Rows.from_inputs(texts, source="the texts")
-        # Everything that a learner may read of the classes, such as their descriptions, is that of the pool.
-        shape, blank = (len(given), *pool.labels.shape[1:]), False if pool.multilabel else -1
-        labels = pool.labels.new_full(shape, blank)
-        columns = {"inputs": given.inputs, "ids": given.ids, "labels": labels, "known": given.known, "groups": None}
-        rows = replace(pool, **columns, source=given.source)
+        rows = rows_like(self.session.pool, texts)
         if not len(rows):
-            none = torch.zeros(0, dtype=torch.float64)
-            return Predictions([], none, none.reshape(0, len(pool.classes)))
-        if isinstance(pool.inputs, TextPairs) and not isinstance(rows.inputs, TextPairs):
-            raise DataError("this model predicts pairs of texts: give a list of (str, str)")
-        if not isinstance(pool.inputs, TextPairs) and not isinstance(rows.inputs, TextColumn):
-            raise DataError("this model predicts texts: give a list of str")
-        predictor = self.predictor
-        names = recorded_outputs(_offered_by(predictor, self.session.learner.provides))
+            return no_predictions(len(self.classes))
+        names = recorded_outputs(_offered_by(self.predictor, self.session.learner.provides))
         outputs = self._outputs(self.session.learner.prepare(rows), torch.arange(len(rows)), names)
-        logits = outputs.logits.cpu().double()
-        decided = answers(logits, multilabel=pool.multilabel, thresholds=self.thresholds)
-        classes = pool.names_of(decided)
-        if UNPARSED_SHARE in outputs.names:
-            unparsed = (outputs[UNPARSED_SHARE] >= 1).tolist()
-            classes = [None if lost else name for name, lost in zip(classes, unparsed, strict=True)]
-        scaled = logits / self.temperature
-        probs = scaled.sigmoid() if pool.multilabel else scaled.softmax(-1)
-        confidence = torch.where(decided, probs, 1 - probs).amin(-1) if pool.multilabel else probs.amax(-1)
-        return Predictions(classes, confidence, probs)
+        return predictions_of(outputs, rows, temperature=self.temperature, thresholds=self.thresholds)
+
+    def save(self, folder: str | PathLike[str], *, force: bool = False) -> Path:
+        """Write the model with a model card to a folder of its own, which `dal.load` reads without the data.
+
+        Args and errors are those of `dal.experiments.saved_model.save_model`.
+        """
+        return save_model(self, folder, force=force)
 
     def compare_encoders(
         self, models: Sequence[str] | None = None, stage: Callable[[str], None] | None = None
@@ -252,20 +217,25 @@ class StoredModel:
         return outputs
 
 
-def load(folder: str | PathLike[str], cell: str | None = None) -> StoredModel:
+def load(folder: str | PathLike[str], cell: str | None = None) -> "StoredModel | SavedModel":
     """Load the latest model of a folder, to predict new texts. Close it, or use it as a context.
 
     The config in the folder may name classes of installed packages, and of modules that the program has imported.
 
     Args:
-        folder: folder of `dal ask`, `dal run` or `dal compare`, or of one cell of the last two.
+        folder: folder of `dal ask`, `dal run` or `dal compare`, or of one cell of the last two; or the folder of a
+            model that was saved by `StoredModel.save`, which is read without any others.
         cell: cell of a run or comparison, such as "Margin-seed0"; by default the first strategy with the first seed.
 
     Raises:
         ConfigError: there is no such folder or cell, or its config is invalid.
         BusyError: another process works in the folder.
         SessionError: the folder is damaged.
+        LearnerError: a file of a saved model is damaged.
     """
+    if is_saved_model(Path(folder)):
+        _refuse_cell(Path(folder), cell)
+        return SavedModel(folder)
     with importing.stored_config_imports():
         return open_model(find(Path(folder), cell))
 
@@ -293,6 +263,8 @@ def find(folder: Path, cell: str | None = None) -> Place:
     Raises:
         ConfigError: there is no session, it has no labels yet, or there is no cell of this name.
     """
+    if is_saved_model(folder):
+        raise ConfigError(f"{folder} is a saved model without labels and rows: load it in Python, by dal.load(FOLDER)")
     settings = tree.read(stored_config(folder))
     kind = kind_of(folder)
     if kind == COMPARISON:

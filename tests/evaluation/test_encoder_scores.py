@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dal.errors import DataError
 from dal.evaluation.encoder_scores import effective_rows, neighbor_hits, row_weights, score_encoders
-from dal.evaluation.statistics import wilson_interval
+from dal.evaluation.proportions import wilson_interval
 
 
 def near(points: torch.Tensor) -> torch.Tensor:

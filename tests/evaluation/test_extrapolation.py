@@ -124,3 +124,14 @@ def test_interval_of_a_score_holds_what_is_measured_later_at_about_the_stated_ra
         found = predicted_score(labels[:points], scores[:points], 100, samples=300, seed=seed)
         held.append(found.low <= scores[-1] <= found.high)
     assert 0.82 <= np.mean(held) <= 0.98
+
+
+def test_gain_counts_from_the_number_of_labels_that_is_given() -> None:
+    curve = noisy(0.9, 1.5, 0.6, 3, 0.01)
+    whole, last = predicted_gain(*curve, 200), float(curve[0][-1])
+    first, second = predicted_gain(*curve, 120, start=last), predicted_gain(*curve, 80, start=last + 120)
+    assert first.value + second.value == pytest.approx(whole.value)
+    assert first.low <= first.value <= first.high
+    assert second.value < first.value * 80 / 120  # the curve flattens
+    with pytest.raises(ValueError, match="start"):
+        predicted_gain(*curve, 80, start=0)

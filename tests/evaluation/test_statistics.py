@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from reference import statistics as reference
 from scipy.stats import binomtest
 
-from dal.evaluation.statistics import EXACT, holm, min_p, paired_p, tally, wilson_interval
+from dal.evaluation.proportions import wilson_interval
+from dal.evaluation.statistics import EXACT, holm, min_p, paired_p, tally
 
 FRACTIONS = st.fractions(min_value=-3, max_value=3, max_denominator=16)
 

@@ -121,7 +121,7 @@ def test_slow_learners_are_not_cross_validated(run: Command, monkeypatch: pytest
         assert "by 5-fold cross-validation on the 30 labels" in model.trust
     monkeypatch.setattr(known_accuracy, "MAX_FIT_SECONDS", 0.0)
     with dal.load("mine") as model:
-        assert model.trust.endswith("the accuracy is not known: `dal estimate mine` measures it")
+        assert model.trust.endswith("the accuracy is not known: `dal ask mine --check 100` measures it")
 
 
 LEARNER = """

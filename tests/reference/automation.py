@@ -43,3 +43,16 @@ def threshold(
             break
         found = t
     return found
+
+
+def recall_threshold(
+    scores: Sequence[float], assigned: Sequence[bool], min_recall: Fraction, grid: Sequence[float], delta: Fraction
+) -> float | None:
+    """The last of ascending thresholds that passes before one fails: few rows of the class are missed below it."""
+    found = None
+    for t in grid:
+        misses = sum(not named and score < t for score, named in zip(scores, assigned, strict=True))
+        if not passes(misses, len(scores), 1 - min_recall, delta):
+            break
+        found = t
+    return found
