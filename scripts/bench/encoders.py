@@ -36,7 +36,7 @@ from dal.evaluation.encoder_scores import (
     row_weights,
     score_encoders,
 )
-from dal.evaluation.statistics import wilson_interval
+from dal.evaluation.proportions import wilson_interval
 from dal.learner import Predictor, Prepared
 from dal.learners.encoder_comparison import TFIDF, embedding_similarities, tfidf_similarities
 from dal.learners.probe_learner import ProbeLearner

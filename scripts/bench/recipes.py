@@ -41,8 +41,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(options: argparse.Namespace, name: str, recipe: str, seeds: int) -> None:
-    """Compare the strategies on a set with a recipe, for the first `seeds` seeds."""
+def run(options: argparse.Namespace, name: str, recipe: str, seed: int) -> None:
+    """Compare the strategies on a set with a recipe and a seed, in a folder of its own."""
     data = Path(options.data) / name
     described = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8")).get(name, {})
     config = {
@@ -56,8 +56,10 @@ def run(options: argparse.Namespace, name: str, recipe: str, seeds: int) -> None
         },
         "learner": {"TransformerLearner": {"model": MODEL, "max_length": 64} | RECIPES[recipe]},
         "start": 100,
+        "common_start": False,  # Auto selects its first batch too, as in `dal ask`
         "batch": 100,
         "rounds": 2,
+        "seeds": [seed],
         "save_model": False,
         "report": False,
     }
@@ -65,15 +67,15 @@ def run(options: argparse.Namespace, name: str, recipe: str, seeds: int) -> None
         yaml.safe_dump(config, file, allow_unicode=True)
         file.flush()
         command = [sys.executable, "-m", "dal", "compare", file.name, "--strategies", options.strategies]
-        command += ["--seeds", str(seeds), "--jobs", str(options.jobs), "--folder", str(options.out / name / recipe)]
+        command += ["--jobs", str(options.jobs), "--folder", str(options.out / name / recipe / str(seed))]
         subprocess.run(command, check=True)
 
 
 def report(out: Path) -> None:
     """Mean and standard deviation of accuracy and macro-F1 over the seeds, as percentages, in Markdown."""
     found = defaultdict(list)
-    for path in out.glob("*/*/*-seed*/metrics.jsonl"):
-        name, recipe, cell = path.relative_to(out).parts[:3]
+    for path in out.glob("*/*/*/*-seed*/metrics.jsonl"):
+        name, recipe, _, cell = path.relative_to(out).parts[:4]
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             for metric in ("accuracy", "macro_f1"):
                 found[name, recipe, cell.partition("-seed")[0], line["labels"], metric].append(100 * line[metric])
@@ -91,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not options.data:
         sys.exit("--data or DAL_TEST_DATA must name a folder of data sets")
-    for seeds in range(1, options.seeds + 1):  # a whole table of few seeds first
+    for seed in range(options.seeds):  # a whole table of few seeds first
         for name in options.sets:
             for recipe in RECIPES:
-                run(options, name, recipe, seeds)
+                run(options, name, recipe, seed)
     return 0
 
 

@@ -19,7 +19,7 @@ PRELOADED = (
     "dal.experiments.experiment",
     "dal.experiments.comparison",
     "dal.session.session",
-    "dal.annotate.label_cells",
+    "dal.data.label_cells",
     "dal.annotate.row_matching",
     "dal.annotate.sheet",
     "dal.report",
