@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.commands.add import add
+from dal.commands.annotate import annotate
 from dal.commands.ask import ask
 from dal.commands.audit import audit
 from dal.commands.autolabel import autolabel
@@ -22,6 +23,7 @@ from dal.commands.compare import compare
 from dal.commands.encoders import encoders
 from dal.commands.error_lines import describe_failure
 from dal.commands.estimate import estimate
+from dal.commands.export import export
 from dal.commands.init import init
 from dal.commands.list import listing
 from dal.commands.llm import llm
@@ -37,24 +39,32 @@ from dal.experiments.interrupts import terminable
 HELP = """\
 Deep active learning for text classification: label the texts that improve the model most.
 
+label texts
+  dal init FOLDER --data FILE --classes A,B,C
+                                          make a project: texts, answers and classes that people change as they go
+  dal annotate FOLDER                     answer in the browser, while a model learns and chooses the next texts
+  dal ask FOLDER -n 50 -o todo.csv        or in a file: select texts to label; --config CONFIG starts a folder without
+                                          a project, --check 100 draws texts to estimate the model's accuracy
+  dal tell FOLDER todo.csv                store the labels that were filled in
+  dal add FOLDER more.csv                 more texts; --label COLUMN takes their labels as known
+  dal classes FOLDER                      list, add, rename, merge and describe classes
+
+take the result
+  dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
+  dal predict FOLDER --max-error 0.05     label the remaining texts automatically, with an error guarantee
+  dal export FOLDER -o labels.csv         write the labeled texts; --to huggingface, label-studio, prodigy
+  dal report FOLDER...                    write report.html of runs again, even while they are running
+  dal backup FOLDER -o copy.zip           copy a folder to one file, also while people answer
+
+compare strategies
   dal run CONFIG [--key value ...]        simulate with hidden labels, or let an oracle answer; writes a report
   dal run --resume FOLDER                 resume a run
   dal compare CONFIG --strategies Random,Margin,BADGE --seeds 5
                                           compare strategies over the same seeds, in several processes
-  dal init FOLDER --data FILE --classes A,B,C
-                                          make a project: texts, answers and classes that people change as they go
-  dal add FOLDER more.csv                 more texts; --label COLUMN takes their labels as known
-  dal classes FOLDER                      list, add, rename, merge and describe classes
-  dal ask FOLDER --config CONFIG -n 50 -o todo.csv
-                                          select 50 texts for a person to label; later without --config
-  dal tell FOLDER todo.csv                store the labels that were filled in
-  dal audit FOLDER                        error rates and costs of the models of a Router
-  dal autolabel FOLDER --max-error 0.05   label the remaining texts automatically, with an error guarantee
-  dal estimate FOLDER -n 100 -o check.csv draw texts to estimate the model's accuracy without a test set
-  dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
   dal encoders FOLDER                     can the encoder tell the classes apart, and would another one do better?
-  dal report FOLDER...                    write report.html of runs again, even while they are running
-  dal backup FOLDER -o copy.zip           copy a folder to one file, also while people answer
+  dal audit FOLDER                        error rates and costs of the models of a Router
+
+look up and extend
   dal list [strategies|learners|oracles|stopping|candidates|clients|metrics]
                                           list the installed parts
   dal cache [--trim 2GB | --clear]        show or remove cached tokens, embeddings and token states
@@ -73,12 +83,14 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "init": init,
     "add": add,
     "classes": classes,
+    "annotate": annotate,
     "ask": ask,
     "tell": tell,
     "audit": audit,
     "autolabel": autolabel,
     "estimate": estimate,
     "predict": predict,
+    "export": export,
     "encoders": encoders,
     "report": report,
     "list": listing,

@@ -96,6 +96,16 @@ def shortened(text: str, most: int = 80) -> str:
     return f"{text[: most - 3 - tail]}...{text[len(text) - tail :]}"
 
 
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun; the plural is the noun with an "s" unless it is given.
+
+    Example:
+        >>> counted(1, "text"), counted(5200, "text"), counted(0, "row is", "rows are")
+        ('1 text', '5,200 texts', '0 rows are')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def shown(value: object, most: int = 80) -> str:
     """Representation of a value on one line, shortened to at most `most` characters."""
     try:

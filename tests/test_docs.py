@@ -25,10 +25,14 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 #: Page, text of the block -> reason why it is not run.
 NOT_RUN = {
     ("docs/annotate.md", "chgrp -R annotators"): "needs a group of accounts",
+    ("docs/annotate_in_browser.md", "dal annotate ddi"): "opens a page and waits for a person",
     ("docs/cache.md", "DAL_CACHE sets another folder"): "the folder of a test is set by DAL_CACHE",
     ("docs/compare.md", "--cluster auto"): "needs a Ray cluster",
     ("docs/design.md", "labels --> Learner.fit"): "a drawing",
     ("docs/encoders.md", "predicted  95 % interval"): "which encoders are installed differs",
+    ("docs/export.md", "prodigy mark"): "needs Prodigy",
+    ("docs/label_studio.md", "dal tell runs/tickets"): "needs Label Studio",
+    ("docs/label_studio.md", "label_studio_round_trip.py"): "installs Label Studio",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",
 }
 
@@ -52,9 +56,14 @@ SHORTER = [
     ("*", "configs/fine_tuning.yaml --data", f"configs/fine_tuning.yaml {QUICK} {SMALL} --data"),
     ("*", "--data.path labeled.csv --data.test 0.2", "--data.path labeled.csv --data.test 0.2 --data.limit null"),
     ("README.md", "--seeds 3", "--seeds 1"),
+    ("README.md", "access,bug\n", "access,bug --learner TfidfLearner\n"),
+    ("README.md", "dal annotate tickets ", "dal ask tickets -n 20 -o asked.csv\ndal tell tickets asked.csv  "),
     ("README.md", "--config tickets.yaml", f"--config tickets.yaml --data '{UNLABELED_DATA}'"),
     ("docs/automation.md", "--max-error 0.05", "--max-error 0.6"),
-    ("docs/automation.md", "-n 100", "-n 10"),
+    ("docs/automation.md", "--check 100", "--check 10"),
+    ("docs/automation.md", "bug=0.95", "bug=0.2"),
+    ("docs/predict.md", "--max-error 0.05", "--max-error 0.9"),
+    ("docs/predict.md", "bug=0.95", "bug=0.2"),
     ("docs/compare.md", "--seeds 5 --jobs 2", "--seeds 1"),
     ("docs/compare.md", "seeds=[0, 1, 2, 3, 4]", "seeds=[0], start=12, batch=4, rounds=1"),
     ("docs/compare.md", "jobs=2", "jobs=1"),
@@ -95,6 +104,9 @@ class Extra:
 
 UNLABELED = """
 reader.write_table("tickets.csv", ("body", "topic"), labeled=0)
+"""
+NEW_TEXTS = """
+reader.write_table("new.csv", ("body", "topic"), labeled=0)
 """
 LABELED = """
 assert len(reader.questions) == len(set(reader.questions)) == 40
@@ -194,6 +206,10 @@ ASKED = """
 reader.write_table("tickets.csv", ("body", "topic"), labeled=0.7)
 dal("ask runs/asked --config tickets.yaml -n 10 -o todo.csv")
 """
+EXPORTED = """
+reader.write_table("tickets.csv", ("body", "topic"), labeled=0.7)
+dal("ask runs/tickets --config tickets.yaml -n 10 -o todo.csv")
+"""
 
 SOME_LABELED = """
 reader.write_table("tickets.csv", ("body", "topic"), labeled=0.7)
@@ -227,24 +243,44 @@ unlabeled = [[text, ""] for text in texts[90:95]]
 write_rows("again.csv", ["body", "severity"], [[text, "none"] for text in texts[68:90]] + unlabeled)
 reader.output += dal("add ddi again.csv --label severity --changed new --dry-run")
 """
+MADE = """
+reader.write_table("tickets.csv", ("body", "topic"), labeled=0)
+dal("init ddi --data tickets.csv --text body --classes none,mild,severe --learner TfidfLearner")
+"""
+ANSWERED_TWICE = """
+from dal.store.label_log import LabelLog
+with LabelLog("ddi/labels.db") as log:
+    assert 5 <= log.class_counts()[1] + log.counts().get("pending", 0)
+    assert {event.who for event in log.history()} == {"ana", "ben"}
+"""
 
 EXTRAS = [
+    Extra("docs/several_people.md", 'Project("ddi"', MADE, ANSWERED_TWICE),
+    Extra("docs/classes_and_guidelines.md", "dal classes ddi add", MADE),
     Extra("docs/projects.md", "dal init ddi", PROJECT, "assert 'made ddi: 60 texts' in reader.output"),
     Extra("docs/projects.md", "known labels: none", IMPORTED),
+    Extra("docs/export.md", "dal export runs/tickets -o", EXPORTED),
+    Extra(
+        "docs/export.md", "read_corpus", 'dal("export runs/tickets -o labels.jsonl")', "assert len(corpus.rows) > 20"
+    ),
     Extra("docs/descriptions.md", "--data.descriptions classes.csv", CLASSES_FILE),
     Extra("docs/llm_annotators.md", "oracle:\n  LLMOracle", SOME_LABELED, ALL_LABELED),
     Extra("docs/write_a_client.md", "LLMOracle", SOME_LABELED, ALL_LABELED),
     Extra("docs/write_an_oracle.md", "--oracle keywords.Keywords", SOME_LABELED, ALL_LABELED),
     Extra("README.md", "session.ask", UNLABELED, LABELED),
+    Extra(
+        "README.md", "dal init tickets", NEW_TEXTS, "assert len(Path('predictions.csv').read_text().splitlines()) > 9"
+    ),
     Extra("docs/index.md", "session.ask", UNLABELED, LABELED),
     Extra("README.md", "class SpreadMargin", "from dataclasses import dataclass\n" + STRATEGY),
     Extra("docs/concepts.md", "Phases(first", "from dal import ClusterCenters, Margin, Phases"),
     Extra("docs/data.md", "delimiter", SEMICOLONS),
-    Extra("docs/automation.md", "dal autolabel", TRAINED),
+    Extra("docs/automation.md", "--max-error 0.05 -o", TRAINED),
     Extra("docs/backup.md", "dal backup runs/tickets", TRAINED),
     Extra("docs/backup.md", "--restore", after="assert 'files restored in' in reader.output"),
-    Extra("docs/predict.md", "dal predict", PREDICTED, PREDICTIONS),
-    Extra("docs/predict.md", "dal.load", after="assert len(found) == 2"),
+    Extra("docs/predict.md", "-o predictions.csv", PREDICTED, PREDICTIONS),
+    Extra("docs/predict.md", "model.trust", after="assert len(found) == 2"),
+    Extra("docs/predict.md", "model.save", after="assert Path('tickets-model', 'README.md').is_file()"),
     Extra("docs/encoders.md", "dal encoders runs/tickets\n", COMPARED, "assert 'TF-IDF' in reader.output"),
     Extra("docs/encoders.md", "dal ask runs/mine", SOME_LABELED, ALL_LABELED),
     Extra("docs/encoders.md", "model.compare_encoders", after="assert len(found.scores) == 2"),

@@ -15,6 +15,7 @@ import dal.evaluation
 import dal.functional
 
 ROOT = Path(dal.__file__).parent
+TESTS = Path(__file__).parent
 
 #: Folders whose files may be called alike, since the one wraps the mathematics of the other.
 TWINS = {"functional", "strategies"}
@@ -103,6 +104,14 @@ def repeated_names(files: Iterable[Path]) -> list[str]:
 
 def test_no_two_files_have_one_name() -> None:
     assert repeated_names(file.relative_to(ROOT) for file in MODULES.values()) == []
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports the modules of folders without an `__init__.py` under their bare names."""
+    modules = [path for path in TESTS.rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
+    own = [path for path in modules if "plugin_package" not in path.parts]
+    assert len(own) > 100
+    assert repeated_names(own) == []
 
 
 def test_check_of_names_finds_repeated_ones() -> None:

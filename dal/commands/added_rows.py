@@ -14,7 +14,7 @@ from dal.data.file_source import ColumnRequest
 from dal.data.imported_rows import ImportedRows, read_imported
 from dal.data.load_table import read
 from dal.data.text_data import TextData
-from dal.errors import ConfigError, DataError, printable
+from dal.errors import ConfigError, DataError, counted, printable
 from dal.experiments.console import Console
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import interruptible
@@ -123,7 +123,8 @@ def _compare(
         new, changes = _new_rows(imported, rows)
         edited: Sequence[str] = changes.edited
         if edited:
-            say(f"{len(edited):,} ids are in the project with another text: {_some(edited)}{_answers(folder, edited)}")
+            count = counted(len(edited), "id is", "ids are")
+            say(f"{count} in the project with another text: {_some(edited)}{_answers(folder, edited)}")
         pairs: list[tuple[str, str]] = []
         if experiment.data.id is None and changes.known:  # a file that has grown, in which texts may have been edited
             pairs = edited_texts(new, rows, set(imported.rows.ids))
@@ -232,19 +233,21 @@ def _summary(
     with ProjectRows(folder / ROWS) as rows:
         total = len(rows)
     if imported is not None:
-        what = [f"{done.added:,} texts added"]
+        what = [f"{counted(done.added, 'text')} added"]
         if done.known:
-            what.append(f"{done.known:,} were in the project already")
+            what.append(f"{counted(done.known, 'was', 'were')} in the project already")
         if imported.repeated:
-            what.append(f"{imported.repeated:,} of the file repeat an earlier text of it")
+            what.append(
+                f"{counted(imported.repeated, 'of the file repeats', 'of the file repeat')} an earlier text of it"
+            )
         if done.other_fields:
-            what.append(f"{done.other_fields:,} have other values in other columns")
+            what.append(f"{counted(done.other_fields, 'has', 'have')} other values in other columns")
         lines.append("; ".join(what))
     if labels is not None:
-        lines.append(f"{len(labels.labels):,} labels imported")
+        lines.append(f"{counted(len(labels.labels), 'label')} imported")
     if retired:
-        lines.append(f"{len(retired):,} rows retired; their answers are kept")
+        lines.append(f"{counted(len(retired), 'row')} retired; answers are kept")
     if restored:
-        lines.append(f"{len(restored):,} rows brought back")
-    lines.append(f"{folder} has {total:,} texts")
+        lines.append(f"{counted(len(restored), 'row')} brought back")
+    lines.append(f"{folder} has {counted(total, 'text')}")
     return lines

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser
-from dal.errors import ConfigError
+from dal.errors import ConfigError, counted
 from dal.store.atomic_files import named
 from dal.store.folder_backup import restore_backup, write_backup
 
@@ -28,13 +28,13 @@ def backup(arguments: list[str]) -> int:
     if options.restore is not None:
         check_input(options.restore)
         names = restore_backup(options.restore, options.folder)
-        print(f"{len(names)} files restored in {named(options.folder)}")
+        print(f"{counted(len(names), 'file')} restored in {named(options.folder)}")
         return 0
     if options.output.suffix.lower() != ".zip":
         raise ConfigError(f"a backup is a ZIP file: name it {named(Path(f'{options.output}.zip'))}")
     names = write_backup(options.folder, options.output, force=options.force)
     size = options.output.stat().st_size
-    print(f"{len(names)} files, {size / 1e6:.1f} MB, in {named(options.output)}")
+    print(f"{counted(len(names), 'file')}, {size / 1e6:.1f} MB, in {named(options.output)}")
     again = shlex.join(["dal", "backup", "NEW_FOLDER", "--restore", str(options.output)])
     print(f"to restore it: {again}")
     return 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dal.commands.paths import path_of, require_project
 from dal.commands.terminal import Parser, escape_controls, wants_help
-from dal.errors import ConfigError, did_you_mean, printable, shortened
+from dal.errors import ConfigError, counted, did_you_mean, printable, shortened
 from dal.store.class_table import ClassEntry, ClassTable
 from dal.store.folder_lock import held
 from dal.store.label_log import LabelLog
@@ -80,7 +80,7 @@ def change_classes(folder: Path, change: str, words: list[str], who: str) -> str
         if change == "add":
             for each in words:
                 log.change_classes({"do": "add", "name": each}, who=who)
-            return f"added {', '.join(map(printable, words))}; {len(log.classes.active)} classes"
+            return f"added {', '.join(map(printable, words))}; {counted(len(log.classes.active), 'class', 'classes')}"
         if change == "guide":
             log.change_classes({"do": "guide", "text": name}, who=who)
             return "the guideline is stored"
@@ -89,7 +89,8 @@ def change_classes(folder: Path, change: str, words: list[str], who: str) -> str
             log.change_classes({"do": "restore", "id": entry.id}, who=who)
             return f"{printable(name)} can be chosen again, and its answers count for it"
         entry, rows = _active(table, name), log.class_counts()
-        count = f"{rows.get(entry.id, 0):,} answers"
+        n = rows.get(entry.id, 0)
+        count = counted(n, "answer")
         if change == "rename":
             log.change_classes({"do": "rename", "id": entry.id, "name": words[1]}, who=who)
             return f"{printable(name)} is called {printable(words[1])} now, with its {count}"
@@ -99,14 +100,16 @@ def change_classes(folder: Path, change: str, words: list[str], who: str) -> str
             return f"the description of {printable(name)} is stored"
         if change == "merge":
             log.change_classes({"do": "merge", "id": entry.id, "into": _active(table, words[1]).id}, who=who)
-            return f"{count} of {printable(name)} count for {printable(words[1])} now; restore undoes it"
+            verb = "counts" if n == 1 else "count"
+            return f"{count} of {printable(name)} {verb} for {printable(words[1])} now; restore undoes it"
         if change == "bind":
             log.change_classes({"do": "bind", "id": entry.id, "letter": words[1] or None}, who=who)
             return (
                 f"{printable(name)} has the key {words[1]}" if words[1] else f"{printable(name)} has no key of its own"
             )
         log.change_classes({"do": "retire", "id": entry.id}, who=who)
-        return f"{printable(name)} cannot be chosen any more; its {count} are kept and do not count; restore undoes it"
+        kept = "is kept and does not count" if n == 1 else "are kept and do not count"
+        return f"{printable(name)} cannot be chosen any more; its {count} {kept}; restore undoes it"
 
 
 def _listing(log: LabelLog) -> list[str]:

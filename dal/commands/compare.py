@@ -74,7 +74,7 @@ def compare(arguments: list[str]) -> int:
     if options.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {options.jobs}")
     if options.cell is not None:
-        from dal.experiments.executor import end_with_parent
+        from dal.store.parent_process import end_with_parent
 
         end_with_parent()
         stored_comparison(options.config).run_cell(options.cell)

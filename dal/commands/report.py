@@ -1,10 +1,14 @@
 """`dal report`: write the reports of folders."""
 
+from pathlib import Path
+
 from dal.commands.paths import path_of
 from dal.commands.terminal import Parser
+from dal.config.kinds import PROJECT, kind_of
 from dal.errors import DalError, DataError
 from dal.experiments.spinner import loading_packages
 from dal.experiments.stored_experiments import require_folder
+from dal.store.atomic_files import named
 
 #: Largest number of failed folders whose errors are shown.
 _SHOWN = 5
@@ -26,6 +30,7 @@ def report(arguments: list[str]) -> int:
     for folder in folders:
         try:
             require_folder(folder)
+            _refuse_project(folder)
             print(write_report(folder, metric=options.metric))
         except DalError as error:  # the other reports are still written
             failed.append(error)
@@ -33,3 +38,11 @@ def report(arguments: list[str]) -> int:
         more = f"; and {len(failed) - _SHOWN} more of {len(folders)}" * (len(failed) > _SHOWN)
         raise DataError("; ".join(map(str, failed[:_SHOWN])) + more)
     return 0
+
+
+def _refuse_project(folder: Path) -> None:
+    if (folder / "config.yaml").is_file() and kind_of(folder) == PROJECT:
+        raise DataError(
+            f"{named(folder)} is a project, which has no rounds to report: its figures are in the view Progress of "
+            f"dal annotate {named(folder)}, its labels in dal export {named(folder)} -o labels.csv"
+        )

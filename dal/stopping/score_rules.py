@@ -9,7 +9,7 @@ from dal.errors import ConfigError, shown
 from dal.evaluation.curves import LOWER_IS_BETTER, OWN_METRICS, named_score
 from dal.evaluation.extrapolation import predicted_gain
 from dal.evaluation.metrics import UNDEFINED
-from dal.evaluation.statistics import wilson_interval
+from dal.evaluation.proportions import wilson_interval
 from dal.functional.checking import Options
 from dal.objective import DEFAULT
 from dal.stopping.rule import OBJECTIVE, History, Line, StoppingRule, Verdict, count, given, number

@@ -1,4 +1,4 @@
-"""`dal autolabel`: what is written, for whom, and what is refused."""
+"""`dal autolabel`, the old name of `dal predict --max-error`: what is written, for whom, and what is refused."""
 
 import csv
 import re
@@ -12,6 +12,7 @@ from dal.store.folder_lock import Lock
 from dal.store.spreadsheet import may_be_own
 
 MAX_ERROR = 0.25
+RENAMED = "dal: `dal autolabel` is now `dal predict FOLDER --max-error SHARE`; the next version drops the old name"
 RUN = """\
 data: {path: tickets.csv, id: id, test: 0.1, validation: 0.5}
 learner: {ProbeLearner: {model: MODEL, max_length: 16}}
@@ -52,7 +53,7 @@ def numbers(ended: Finished, pattern: str) -> list[float]:
 
 def test_every_row_without_a_label_is_decided_and_the_hidden_labels_judge_it(dal: Command, tmp_path: Path) -> None:
     ended = dal("autolabel", "runs/run", "--max-error", MAX_ERROR, "-o", tmp_path / "labels.csv")
-    assert (ended.code, ended.messages) == (0, [])
+    assert (ended.code, ended.messages) == (0, [RENAMED])
     written = read_rows(tmp_path / "labels.csv")
     assert may_be_own(list(written[0]), marked=False)
     automatic, of = numbers(ended, r"automatic: (\d+) of (\d+) texts")
@@ -139,7 +140,7 @@ def test_a_pool_without_held_out_labels_is_refused_and_a_random_sample_helps(dal
     assert dal("tell", mine, todo).code == 0
     refused = dal("autolabel", mine, "--max-error", MAX_ERROR, "--dry-run")
     assert refused.code == 2
-    command = re.search(r"dal (estimate \S+ -n \d+ --random) -o check.csv", refused.err)
+    command = re.search(r"dal (ask \S+ --check \d+ --random) -o check.csv", refused.err)
     assert command, refused.err
     drawing = command[1].split()
     drawing[3] = "200"

@@ -40,7 +40,8 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
     before = labels(dal)
     answer("check.csv")
     ended = dal("estimate", "mine", "check.csv")
-    assert (ended.code, ended.messages) == (0, [])
+    renamed = "dal: `dal estimate` is now `dal tell FOLDER FILE`; the next version drops the old name"
+    assert (ended.code, ended.messages) == (0, [renamed])
     found = re.match(
         r"accuracy ([\d.]+), 95 % interval ([\d.]+) to ([\d.]+): the model of 40 labels, on the 260", ended.out
     )

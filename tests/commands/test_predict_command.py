@@ -183,7 +183,7 @@ def test_classes_without_a_label_and_an_unknown_accuracy_are_said(dal: Command) 
     missing = re.search(r"trained on 9 labels; no label for (.*)$", ended.messages[0])
     assert missing, ended.messages
     assert missing[1].endswith("refund, other")
-    assert ended.messages[1] == "dal: the accuracy is not known: `dal estimate mine` measures it"
+    assert ended.messages[1] == "dal: the accuracy is not known: `dal ask mine --check 100` measures it"
 
 
 # -- language models -----------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_language_model_predicts_without_labels_and_each_text_is_bought_once(d
     sure = [float(row["confidence"]) for row, gone in zip(rows, lost, strict=True) if not gone]
     assert sure == pytest.approx([0.9] * len(sure), abs=1e-4)
     assert "dal: mine: LLMLearner without any labels" in ended.messages
-    assert "dal: the accuracy is not known: `dal estimate mine` measures it" in ended.messages
+    assert "dal: the accuracy is not known: `dal ask mine --check 100` measures it" in ended.messages
     assert f"{sum(lost)} of 30 responses of the language model could not be parsed" in ended.messages[-1]
     assert len(model.hits) == len(set(texts))
     assert "- billing: invoices and refunds\n" in model.hits[0].body["system"][0]["text"]
@@ -282,7 +282,7 @@ def test_a_probe_predicts_without_labels_from_the_class_descriptions(dal: Comman
     assert ended.code == 0, ended.err
     assert ended.messages == [
         "dal: mine: ProbeLearner without any labels, from the class descriptions alone",
-        "dal: the accuracy is not known: `dal estimate mine` measures it",
+        "dal: the accuracy is not known: `dal ask mine --check 100` measures it",
     ]
     rows = table(ended.out)
     assert len({row["class"] for row in rows}) > 1
@@ -433,7 +433,6 @@ def test_files_that_cannot_be_read_are_refused(words: Command) -> None:
     check_refused(words("predict", "mine", "new.csv", "--id", "key"), "no column 'key'", "--id says")
     check_refused(words("predict", "mine", "new.csv", "--text", ""), "--text is empty")
     check_refused(words("predict", "mine", "new.csv", "--delimiter", "ab"), "delimiter: 'ab' separates no cells")
-    check_refused(words("predict", "mine"), "the following arguments are required: file", "dal predict --help")
 
 
 def test_data_of_the_folder_that_is_gone_is_named(words: Command) -> None:

@@ -95,6 +95,16 @@ def test_two_options_make_a_project_and_say_what_was_chosen(dal: Command) -> Non
     assert sorted(path.name for path in Path("ddi").iterdir()) == ["config.yaml", "labels.db", "rows.db"]
 
 
+def test_a_column_id_that_is_not_used_is_named(dal: Command) -> None:
+    write("pool.csv", [{"id": row["doc"], "body": row["body"]} for row in texts(60)])
+    assert "ids: hashes of the texts; --id id takes the column id" in dal(*INIT).out
+    assert "hashes" not in dal("init", "second", *INIT[2:], "--id", "id").out
+
+
+def test_report_of_a_project_says_where_its_figures_are(project: Command) -> None:
+    refused(project("report", "ddi"), "ddi is a project", "dal annotate ddi", "dal export ddi -o labels.csv")
+
+
 def test_project_is_as_it_was_after_its_source_was_deleted(project: Command) -> None:
     Path("pool.csv").unlink()
     pool = current_experiment(Path("ddi")).data.load().pool
@@ -139,7 +149,7 @@ def test_known_labels_are_imported_with_a_preview_and_their_source(dal: Command)
     ended = dal(*INIT, "--id", "doc", "--label", "severity", "--who", "ada")
     assert ended.code == 0, ended.err
     assert "8 known labels: mild 3, severe 3, none 2" in ended.out
-    assert "1 rows have no label" in ended.out
+    assert "1 row has no label" in ended.out
     assert "classes: mild, none, severe" in ended.out
     stored = standing()
     assert len(stored) == 8
@@ -272,7 +282,7 @@ def test_edited_texts_without_ids_are_named(dal: Command) -> None:
     refused(ended, "texts were edited")
     assert "1 new texts differ in a few words from texts that this file does not have any more" in ended.err
     assert "2 texts added; 59 were" in dal("add", "ddi", "more.csv", "--changed", "keep").out
-    assert "1 texts added; 61 were" in dal("add", "ddi", "more.csv", "--changed", "new").out
+    assert "1 text added; 61 were" in dal("add", "ddi", "more.csv", "--changed", "new").out
 
 
 def test_person_at_the_terminal_is_asked(project: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,8 +309,8 @@ def test_labels_of_added_texts_are_compared_with_the_answers(project: Command) -
     ended = project("add", "ddi", "more.csv", "--label", "severity", "--who", "expert")
     assert ended.code == 0, ended.err
     assert "61 known labels: severe 21, none 20, mild 20" in ended.out
-    assert "1 rows have the same answer already" in ended.out
-    assert "1 rows have another answer, which stays: d1" in ended.out
+    assert "1 row has the same answer already" in ended.out
+    assert "1 row has another answer, which stays: d1" in ended.out
     stored = standing()
     assert (stored["d1"], stored["d2"], len(stored)) == ("severe from person", "severe from import", 63)
     again = project("add", "ddi", "more.csv", "--label", "severity")
@@ -318,7 +328,7 @@ def test_repeated_texts_are_counted(project: Command) -> None:
     rows = list(texts(2, 100))
     write("more.csv", [*rows, {**rows[0], "doc": "twin"}, {**next(texts(1)), "doc": "copy"}])
     ended = project("add", "ddi", "more.csv")
-    assert "4 texts added; 1 of the file repeat an earlier text of it" in ended.out
+    assert "4 texts added; 1 of the file repeats an earlier text of it" in ended.out
     assert "1 new rows repeat a text of the project under another id" in ended.err
 
 
@@ -328,7 +338,7 @@ def test_retired_rows_leave_the_pool_keep_their_answers_and_come_back(project: C
     Path("ids.csv").write_text("doc,why\nd3,wrong study\nd4,\n")
     ended = project("add", "ddi", "--retire", "ids.csv")
     assert ended.code == 0, ended.err
-    assert "2 rows retired; their answers are kept" in ended.out
+    assert "2 rows retired; answers are kept" in ended.out
     left = list(current_experiment(Path("ddi")).data.load().pool.ids)
     assert len(left) == 58
     assert "d3" not in left
@@ -432,8 +442,8 @@ def test_classes_are_listed_added_renamed_merged_and_restored_and_no_answer_is_r
         log.answer("d1", "severe", who="ada", key="k1", replaces=None)
     assert project("classes", "ddi").out.splitlines() == ["none         0", "mild         1", "severe       1"]
     assert project("classes", "ddi", "add", "fatal", "unclear").out == "added fatal, unclear; 5 classes\n"
-    assert "mild is called light now, with its 1 answers" in project("classes", "ddi", "rename", "mild", "light").out
-    assert "1 answers of severe count for fatal now" in project("classes", "ddi", "merge", "severe", "fatal").out
+    assert "mild is called light now, with its 1 answer" in project("classes", "ddi", "rename", "mild", "light").out
+    assert "1 answer of severe counts for fatal now" in project("classes", "ddi", "merge", "severe", "fatal").out
     assert "cannot be chosen any more" in project("classes", "ddi", "retire", "unclear", "--who", "ben").out
     project("classes", "ddi", "describe", "light", "a light reaction", "itching")
     project("classes", "ddi", "bind", "light", "l")
