@@ -13,6 +13,9 @@ import material
 import pytest
 from command import Command, write_tickets
 from llm_server import KEY, Server
+from page_visit import browser, visit
+
+__all__ = ["browser", "visit"]  # fixtures of the annotation page
 
 if TYPE_CHECKING:
     from dal.llm.clients.hosted import HostedClient

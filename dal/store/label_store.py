@@ -49,6 +49,7 @@ class LabelStore(LabelLog):
         SessionError: the file is not a label store, is damaged, or was written by a newer version.
 
     Example:
+        >>> from dal.store.events import Answer
         >>> store = LabelStore()
         >>> store.ask(["a", "b"])
         1
