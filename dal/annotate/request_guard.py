@@ -165,7 +165,7 @@ class RequestGuard:
             raise Refusal(400, "a request must have one Host")
         host = hosts[0].decode("latin-1").lower()
         if host not in self._hosts:
-            raise Refusal(403, "this address is not among those that dal annotate serves (--allow-host NAME:PORT)")
+            raise Refusal(403, "this address is not among those that dal annotate serves")
         return host
 
     def _known(self, scope: Scope, name: bytes) -> str | None:
