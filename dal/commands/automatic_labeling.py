@@ -1,7 +1,6 @@
 """`dal predict FOLDER`: predict the rows of a folder that have no label, with a guarantee if there is to be one."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,8 +15,8 @@ from dal.commands.guaranteed_labels import (
     warning_about,
 )
 from dal.commands.paths import check_sources, sources_of
-from dal.commands.predicted_rows import predictions_as_csv, unparsed_note
-from dal.commands.terminal import escape_controls, say
+from dal.commands.predicted_rows import predictions_as_csv, put_out, unparsed_note
+from dal.commands.terminal import say
 from dal.errors import SessionError
 from dal.evaluation.automatic_labels import Decisions
 from dal.evaluation.confidence import is_right
@@ -26,7 +25,6 @@ from dal.experiments.held_out_labels import HeldOut, unlabeled_rows
 from dal.experiments.interrupts import interruptible
 from dal.experiments.stored_model import Place, StoredModel, open_model
 from dal.store.accuracy_samples import read_checks
-from dal.store.spreadsheet import write_csv
 
 
 def predict_own(
@@ -55,15 +53,7 @@ def predict_own(
                 lines = [*model.trust.splitlines(), *unparsed_note(found)]
                 text = predictions_as_csv([model.session.pool.ids[row] for row in rows.tolist()], found, model.classes)
             reporter.clear()
-    for line in lines:
-        message(line)
-    if options.dry_run:
-        return 0
-    if options.output is not None:
-        write_csv(options.output, text)
-        message(f"written: {options.output}")
-    else:
-        print(escape_controls(text) if sys.stdout.isatty() else text, end="")
+    put_out(lines, text, options, message)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -57,16 +57,21 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
             else:
                 text = predictions_as_csv(list(rows.ids), predictions, model.classes)
             reporter.clear()
+    put_out(lines, text, options, say)
+    return 0
+
+
+def put_out(lines: Iterable[str], text: str, options: argparse.Namespace, message: Callable[[str], None]) -> None:
+    """Print the messages, and write the CSV text to the file of `-o` or to stdout, unless it is a dry run."""
     for line in lines:
-        say(line)
+        message(line)
     if options.dry_run:
-        return 0
+        return
     if options.output is not None:
         write_csv(options.output, text)
-        say(f"written: {options.output}")
+        message(f"written: {options.output}")
     else:
         print(escape_controls(text) if sys.stdout.isatty() else text, end="")
-    return 0
 
 
 def _distance_note(rows: Rows, model: StoredModel, monitor: Monitor) -> str:
