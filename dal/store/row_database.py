@@ -118,15 +118,9 @@ class RowFile:
             raise SessionError(f"{self._name} could not be read: {error}") from None
         except ValueError as error:
             raise self._damaged(str(error)) from None
-        if header.is_empty and header.application in (0, _APPLICATION):
-            raise self._damaged("it holds no table")
-        if header.application != _APPLICATION:
-            raise SessionError(f"{self._name} is another program's database, not the rows of a project")
-        if header.version > _VERSION:
-            raise SessionError(
-                f"{self._name} was written by a newer version of dal (its format is {header.version}, this version "
-                f"reads up to {_VERSION}): update dal"
-            )
+        sqlite_files.check_header(
+            header, self._name, application=_APPLICATION, version=_VERSION, kind="the rows of a project"
+        )
 
     def _check_length(self) -> None:
         """Refuse a file that was cut off. A check of all pages, as `LabelFile` has it, would read every text."""
@@ -180,7 +174,7 @@ class RowFile:
         return named(self.path)
 
     def _damaged(self, fault: str) -> SessionError:
-        return SessionError(f"{self._name} is damaged ({fault}): put a backup in its place")
+        return sqlite_files.damaged(self._name, fault)
 
     @contextmanager
     def _reporting(self, trouble: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dal.errors import shortened
+from dal.errors import SessionError, shortened
 from dal.store.atomic_files import synchronise, synchronise_folder, temporary_name
 
 _MAGIC = b"SQLite format 3\0"
@@ -69,6 +69,35 @@ def read_header(path: Path) -> Header:
         version=int.from_bytes(head[60:64]),
         is_empty=head[100] == 0x0D and head[103:105] == b"\0\0",
     )
+
+
+def damaged(name: str, fault: str) -> SessionError:
+    """The error of a damaged database."""
+    return SessionError(f"{name} is damaged ({fault}): put a backup in its place")
+
+
+def check_header(header: Header, name: str, *, application: int, version: int, kind: str) -> None:
+    """Check that a database with this header is of a kind, and not of a newer version.
+
+    Args:
+        header: its header.
+        name: its name in messages.
+        application: application id of the kind.
+        version: latest schema version that can be read.
+        kind: the kind in words, such as "a label store".
+
+    Raises:
+        SessionError: it is not, or it holds no table.
+    """
+    if header.is_empty and header.application in (0, application):
+        raise damaged(name, "it holds no table")
+    if header.application != application:
+        raise SessionError(f"{name} is another program's database, not {kind}")
+    if header.version > version:
+        raise SessionError(
+            f"{name} was written by a newer version of dal (its format is {header.version}, this version "
+            f"reads up to {version}): update dal"
+        )
 
 
 def _logged_heads(path: Path) -> Iterator[bytes]:
