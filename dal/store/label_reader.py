@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dal.store.class_table import ClassTable
 from dal.store.events import Event, Skip, Value
 from dal.store.label_database import Access, LabelFile
 from dal.store.row_state import RowState
-from dal.store.standing_rows import meaning, read_states, write_states
+from dal.store.standing_rows import meaning, read_states, renamed, write_states
 
 _PAGE = 500  # answers that are read together
 STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
@@ -298,9 +298,7 @@ class LabelReader(LabelFile):
 
     def renamed(self, event: Event) -> Event:
         """An answer with the current names of its classes."""
-        if event.kind != "answered" or event.value is None:
-            return event
-        return replace(event, value=self._table.current_value(event.value, event.event))
+        return renamed(self._table, event)
 
     def _final_ids(self, event: Event) -> set[int]:
         """Ids of the classes that an answer with current names has."""

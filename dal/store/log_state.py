@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 from dal.store.class_table import ClassTable
-from dal.store.events import SKIP, Event, Skip, Value
+from dal.store.events import Event, Skip, Value
 from dal.store.row_state import ADJUDICATED, deferred_place, front_place, standing_answer
+from dal.store.standing_rows import meaning, renamed
 
 
 class AnnotationTotals:
@@ -209,10 +209,7 @@ class StoreState:
 
     def reading(self, event: Event) -> Value | Skip | None:
         """Meaning of an answer in the current classes: names, `SKIP`, or None for a class that was retired."""
-        if event.kind == "skipped":
-            return SKIP
-        assert event.value is not None
-        return self.classes.current_value(event.value, event.event)
+        return meaning(self.classes, event)
 
     def before(self, row: str) -> Event | None:
         """The previous answer or skip of the row, before its latest one; None if there is none."""
@@ -225,10 +222,7 @@ class StoreState:
 
     def renamed(self, event: Event) -> Event:
         """An answer with the current names of its classes."""
-        if event.value is None or not len(self.classes):
-            return event
-        value = self.classes.current_value(event.value, event.event)
-        return event if value == event.value else replace(event, value=value)
+        return renamed(self.classes, event)
 
     def current(self) -> dict[str, Event]:
         """Answers and skips that stand, by row id, with the current names of their classes."""

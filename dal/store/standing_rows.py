@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dal.store import events
@@ -18,6 +19,13 @@ def meaning(classes: ClassTable, event: Event) -> Value | Skip | None:
     if event.kind == "skipped":
         return SKIP
     return None if event.value is None else classes.current_value(event.value, event.event)
+
+
+def renamed(classes: ClassTable, event: Event) -> Event:
+    """An answer with the current names of its classes; other events as they are."""
+    if event.kind != "answered" or event.value is None or not len(classes):
+        return event
+    return replace(event, value=classes.current_value(event.value, event.event))
 
 
 def write_states(
