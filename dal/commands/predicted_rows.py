@@ -45,7 +45,7 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
             check_sources(options.output, [options.file, *sources_of(place.experiment)])
         reporter.stage(f"reading {printable(str(options.file))}")
         data = place.experiment.data
-        rows = read_rows({"text": data.text, "text_pair": data.text_pair, "id": data.id}, options)
+        rows, named_rows = read_rows({"text": data.text, "text_pair": data.text_pair, "id": data.id}, options)
         reporter.stage(reading(place.experiment.data))
         with open_model(place, reporter.monitor(check)) as model:
             check_classes(model.classes, multilabel=model.multilabel)
@@ -58,7 +58,7 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
                 more, text = _decided(model, rows, predictions, options)
                 lines += more
             else:
-                text = predictions_as_csv(list(rows.ids), predictions, model.classes)
+                text = predictions_as_csv(rows, predictions, model.classes, texts=not named_rows)
             reporter.clear()
     put_out(lines, text, options, say)
     return 0
@@ -73,11 +73,11 @@ def predict_with_saved(options: argparse.Namespace) -> int:
         with SavedModel(options.folder, reporter.monitor(check)) as model:
             check_classes(model.classes, multilabel=model.multilabel)
             reporter.stage(f"reading {printable(str(options.file))}")
-            rows = read_rows(model.columns, options)
+            rows, named_rows = read_rows(model.columns, options)
             reporter.stage("predicting")
             predictions = model.predict(rows.inputs)
             lines = [*model.trust.splitlines(), *unparsed_note(predictions)]
-            text = predictions_as_csv(list(rows.ids), predictions, model.classes)
+            text = predictions_as_csv(rows, predictions, model.classes, texts=not named_rows)
             reporter.clear()
     put_out(lines, text, options, say)
     return 0
@@ -122,7 +122,7 @@ def _decided(
     lines = [
         *about_guarantee(model, held, found),
         *([warning] if warning else []),
-        f"automatic: {count} of {len(rows)} texts; to a person: {len(rows) - count}",
+        f"automatic: {count:,} of {len(rows):,} texts; to a person: {len(rows) - count:,}",
         "the guarantee is about texts like the held-out ones, and nothing tells whether those of the file are",
     ]
     facts = (list(rows.ids), rows.texts(), predictions.classes, found.confidence, automatic)
@@ -132,12 +132,12 @@ def _decided(
 def unparsed_note(predictions: Predictions) -> list[str]:
     """A sentence about the rows without a prediction; none if there are none."""
     unparsed = sum(name is None for name in predictions.classes)
-    of = f"{unparsed} of {len(predictions)} responses of the language model could not be parsed"
+    of = f"{unparsed:,} of {len(predictions):,} responses of the language model could not be parsed"
     return [f"{of}: no class is given"] if unparsed else []
 
 
-def read_rows(columns: Mapping[str, str | None], options: argparse.Namespace) -> Rows:
-    """Read the texts and ids of the file.
+def read_rows(columns: Mapping[str, str | None], options: argparse.Namespace) -> tuple[Rows, bool]:
+    """Read the texts and ids of the file, and return whether it has a column of ids.
 
     Args:
         columns: `text`, `text_pair` and `id` of the data that the model was trained on, where the options name none.
@@ -147,11 +147,8 @@ def read_rows(columns: Mapping[str, str | None], options: argparse.Namespace) ->
         DataError: the file cannot be read, or a column is missing.
     """
     path = f"./{options.file}" if str(options.file) in DEMOS else str(options.file)  # a file, not the packaged demo
-    text, column, pair = (
-        options.text or columns["text"] or "text",
-        options.id or columns["id"] or "id",
-        columns["text_pair"],
-    )
+    text, column = options.text or columns["text"] or "text", options.id or columns["id"] or "id"
+    pair = columns["text_pair"]
     recipe = TextData(path, text=text, text_pair=pair, label=None, id=column, delimiter=options.delimiter)
     hints = {text: "--text", column: "--id"} | ({} if pair is None else {pair: "the config"})
     wanted = ColumnRequest(
@@ -161,12 +158,25 @@ def read_rows(columns: Mapping[str, str | None], options: argparse.Namespace) ->
         options=hints,
         delimiter=delimiter_of(options.delimiter),
     )
-    return split(recipe, read(path, wanted), None).pool
+    source = read(path, wanted)
+    return split(recipe, source, None).pool, column in source.table.column_names
 
 
-def predictions_as_csv(ids: Sequence[str], predictions: Predictions, classes: Sequence[str]) -> str:
-    """The CSV text of all rows, with the columns id, class and confidence."""
-    lines: list[list[object]] = [["id", "class", "confidence"]]
-    for name, value, confidence in zip(ids, predictions.classes, predictions.confidence.tolist(), strict=True):
-        lines.append([name, "" if value is None else cell_of(value, classes), confidence])
+def predictions_as_csv(rows: Rows, predictions: Predictions, classes: Sequence[str], *, texts: bool) -> str:
+    """The CSV text of all rows, with the columns id, class and confidence.
+
+    Args:
+        rows: the rows.
+        predictions: their predictions.
+        classes: class names.
+        texts: add the texts, as ids that are hashes do not tell which row is which.
+    """
+    pairs = isinstance(rows.inputs, TextPairs)
+    columns = ["text", "text_pair"] if pairs else ["text"]
+    lines: list[list[object]] = [["id", *(columns if texts else []), "class", "confidence"]]
+    shown = rows.texts() if texts else [()] * len(rows)
+    facts = (rows.ids, shown, predictions.classes, predictions.confidence.tolist())
+    for name, text, value, confidence in zip(*facts, strict=True):
+        cells = (text,) if isinstance(text, str) else text
+        lines.append([name, *cells, "" if value is None else cell_of(value, classes), confidence])
     return as_csv(lines)
