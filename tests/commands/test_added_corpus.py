@@ -74,6 +74,16 @@ def test_export_is_added_to_a_fresh_project_and_exported_byte_for_byte(
     assert exported(dal, "second", "again" + Path(name).suffix, *options) == before
 
 
+@pytest.mark.parametrize(("form", "name"), [("label-studio", "t.json"), ("prodigy", "t.jsonl")])
+def test_tasks_have_the_same_bytes_as_long_as_nothing_changes(dal: Command, form: str, name: str) -> None:
+    written = []
+    for _ in range(2):
+        ended = dal("export", "first", "--to", form, "-o", name, "--all", "--force")
+        assert ended.code == 0, ended.err
+        written.append(Path(name).read_bytes())
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_export_makes_a_project_that_is_exported_byte_for_byte(dal: Command, name: str) -> None:
     before = exported(dal, "first", name, "--all")

@@ -117,7 +117,7 @@ export class ProgressView {
         make("p", { class: "quiet" }, kind === "chosen" ? "Each guess was made before the answer. The strategy chooses hard texts, so that this share is too low." : "Each guess was made before the answer, and the texts are a random sample.")]),
       got.forecast ? [make("h3", {}, "What more answers would bring"), make("p", {}, gainWords(got.forecast))] : null,
       got.total?.people > 1 ? [make("h3", {}, "People"),
-        table(["", "texts", "hours", "an hour"], [...got.people, { ...got.total, who: `all ${number(got.total.people)}` }].map(workLine))] : null,
+        table(["", "texts", "hours", "an hour"], [...got.people, { ...got.total, who: `all ${number(got.total.people)} people` }].map(workLine))] : null,
       got.agreement ? agreementTable(got.agreement, nameOf) : null,
     );
   }
