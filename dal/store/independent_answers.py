@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dal.store.events import Event
+from dal.store.label_log import IMPORTED
 from dal.store.row_state import ADJUDICATED
 
 _GIVEN = ("answered", "skipped")
@@ -13,44 +14,40 @@ def independent_answers(events: Sequence[Event]) -> list[Event]:
 
     Answers of others are hidden from people who may still be asked about a row. They can be seen by those who have
     answered it themselves, and by everybody once the wanted number of people has answered. So a first answer is blind,
-    except one given on the page to such a complete row, and a change is blind only if nobody else had answered before.
-    An answer that is changed later counts as it was given first. Whether imported answers were blind is not known; the
+    except one given on the page to such a complete row, and a change is blind if nobody else had answered before. An
+    answer that is changed later counts as it was given first. Whether imported answers were blind is not known; the
     latest one of each person counts. Adjudicated answers are left out.
 
     Args:
         events: all events of one row, in order.
     """
-    ends = {event.retracts: event.event for event in events if event.kind == "retracted"}
     given = [event for event in events if event.kind in _GIVEN]
-    wanted, found = 1, dict[str, Event]()
+    retracted = {event.retracts for event in events if event.kind == "retracted"}
+    people = {event.who or "" for event in given}
+    standing: dict[int, Event] = {}
+    saw, could_see = set[str](), set[str]()  # another one's answer: next to their own, or on a complete row
+    found: dict[str, Event] = {}
+    wanted = 1
     for event in events:
+        who = event.who or ""
         if event.kind == "asked":
             wanted = event.wanted or 1
         elif event.kind == "withdrawn":
             wanted = 1
-        if event.kind not in _GIVEN or event.source == ADJUDICATED or event.event in ends:
-            continue
-        if event.source == "import" or _is_blind(event, given, ends, wanted):
-            found[event.who or ""] = event
+        elif event.kind in _GIVEN:
+            on_page = event.seen is not None  # others, such as sheets, show nobody's answers
+            blind = who not in saw and not (on_page and who in could_see)
+            if (blind or event.source == IMPORTED) and event.source != ADJUDICATED and event.event not in retracted:
+                found[who] = event
+            standing[event.event] = event
+        elif event.retracts is not None:
+            standing.pop(event.retracts, None)
+        answered = {each.who or "" for each in standing.values()}
+        decided = any(each.source == ADJUDICATED for each in standing.values())
+        for person in people:
+            others = answered - {person}
+            if others and person in answered:
+                saw.add(person)
+            elif others and (decided or len(others) >= wanted):
+                could_see.add(person)
     return list(found.values())
-
-
-def _is_blind(event: Event, given: Sequence[Event], ends: dict[int | None, int], wanted: int) -> bool:
-    """Whether a person could not have seen the answer of another one before hers.
-
-    Args:
-        event: the answer.
-        given: all answers and skips of the row, in order.
-        ends: number of the event that retracted an answer, by number of the answer.
-        wanted: number of people who were to answer the row.
-    """
-    before = [each for each in given if each.event < event.event]
-    others = [each for each in before if each.who != event.who]
-    for own in before:
-        if own.who == event.who:
-            end = ends.get(own.event, event.event)  # until then she had an answer, and saw those of others
-            if any(other.event < end for other in others):
-                return False
-    people = {other.who for other in others if ends.get(other.event, event.event) >= event.event}
-    on_page = event.seen is not None  # others, such as sheets, show nobody's answers
-    return not (on_page and len(people) >= wanted)

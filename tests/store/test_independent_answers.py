@@ -71,6 +71,11 @@ def test_third_person_who_could_see_both_answers_does_not_count() -> None:
     assert counted(*first, says("cem", "y"), wanted=3) == {"ana": "x", "ben": "y", "cem": "y"}
 
 
+def test_person_who_could_have_seen_an_answer_before_it_was_undone_does_not_count() -> None:
+    steps = says("ana", "x"), says("ben", "y"), undoes("ben"), says("cem", "y")
+    assert counted(*steps) == {}
+
+
 def test_correction_of_another_persons_answer_is_no_second_opinion() -> None:
     assert counted(says("ana", "x"), says("ben", "y"), wanted=1) == {}
 
