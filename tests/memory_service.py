@@ -244,6 +244,7 @@ class MemoryService:
                 "per_class": [[each["id"], per_class[each["id"]]] for each in self._active()],
                 "without": [each["id"] for each in self._active() if not per_class[each["id"]]],
                 "people": [{"who": name, "answers": n} for name, n in Counter(e.who for e in answers).items()],
+                "total": {"people": len({e.who for e in answers}), "answers": len(answers), "seconds": 0},
                 "agreement": None,
                 "curve": [],
                 "forecast": None,

@@ -260,6 +260,10 @@ EXTRAS = [
     Extra("docs/projects.md", "dal init ddi", PROJECT, "assert 'made ddi: 60 texts' in reader.output"),
     Extra("docs/projects.md", "known labels: none", IMPORTED),
     Extra("docs/export.md", "dal export runs/tickets -o", EXPORTED),
+    Extra("docs/export.md", "--model tickets-model", NEW_TEXTS, "assert Path('tickets-model', 'README.md').is_file()"),
+    Extra(
+        "docs/export.md", "dal init second", 'dal("init third --data tickets.csv --text body --learner TfidfLearner")'
+    ),
     Extra(
         "docs/export.md", "read_corpus", 'dal("export runs/tickets -o labels.jsonl")', "assert len(corpus.rows) > 20"
     ),

@@ -97,7 +97,10 @@ class ProjectViews:
         before: int | None = None,
         limit: int = 50,
     ) -> Reply:
-        """Answers, latest first, or those that the model disagreed with, surest first; others' only with the right."""
+        """Answers, latest first, or those that the model disagreed with, surest first; others' only with the right.
+
+        On a disputed row the names of others are hidden until it is decided, also from a search by name.
+        """
         if ADJUDICATE not in self.rights(who):
             if person not in (None, who):
                 return {"rows": [], "more": False}
@@ -114,7 +117,9 @@ class ProjectViews:
             rows=ids,
             before=None if disagree else before,
             # What must stay hidden does not count either: whether there is more would tell its class.
-            visible=lambda event: not self._is_blind(event, who),
+            visible=lambda event: (
+                not (self._is_blind(event, who) or (person not in (None, who) and self._is_disputed(event)))
+            ),
             limit=(_SEARCHED * 10 if disagree else limit) + 1,
         )
         if disagree:
@@ -122,7 +127,17 @@ class ProjectViews:
         more, shown_events = len(events) > limit, events[:limit]
         rows = {row["id"]: row for row in self._parts.rows([event.row for event in shown_events], who)}
         found = [(rows[event.row], event) for event in shown_events if event.row in rows]
-        return {"rows": [{"row": row, "answer": self._parts.answer(event)} for row, event in found], "more": more}
+        return {"rows": [{"row": row, "answer": self._listed(event, who)} for row, event in found], "more": more}
+
+    def _listed(self, event: Event, who: str) -> Reply | None:
+        """An answer in the history; without the name of another person as long as people disagree on the row."""
+        answer = self._parts.answer(event)
+        if answer is not None and event.who != who and self._is_disputed(event):
+            answer["who"] = ""
+        return answer
+
+    def _is_disputed(self, event: Event) -> bool:
+        return self._log.row(event.row).state == DISPUTED
 
     def _is_blind(self, event: Event, who: str) -> bool:
         """Whether a person must not see the answer of another one, because she may still be asked the same text."""
@@ -188,12 +203,14 @@ class ProjectViews:
     # -- figures -------------------------------------------------------------------------------------------------------
 
     def progress(self, who: str) -> Reply:
-        """Figures of the project."""
+        """Figures of the project. The work of others is shown to people with the right to adjudicate only."""
         counts = self._log.class_counts()
         per_class = [[entry.id, counts.get(entry.id, 0)] for entry in self._log.classes.active]
         event = self._log.labels_event
         if self._agreement[0] != event:
             self._agreement = (event, agreement(self._log, self._parts, multilabel=self._settings.multilabel))
+        everybody = work_of(self._log)
+        shown_people = everybody if ADJUDICATE in self.rights(who) else [each for each in everybody if each.who == who]
         people = [
             {
                 "who": each.who,
@@ -201,8 +218,13 @@ class ProjectViews:
                 "seconds": round(each.seconds, 1),
                 "per_hour": pace(recent_answers(self._log, each.who, PACED)),
             }
-            for each in work_of(self._log)
+            for each in shown_people
         ]
+        total = {
+            "people": len(everybody),
+            "answers": sum(each.rows for each in everybody),
+            "seconds": round(sum(each.seconds for each in everybody), 1),
+        }
         latest = self._rankings.latest
         figures = {} if latest is None else latest.figures
         return {
@@ -210,6 +232,7 @@ class ProjectViews:
             "per_class": per_class,
             "without": [number for number, n in per_class if not n],
             "people": people,
+            "total": total,
             "agreement": self._agreement[1],
             "curve": learning_curve(self._log, self._rankings, multilabel=self._settings.multilabel),
             "accuracy": figures.get("accuracy"),

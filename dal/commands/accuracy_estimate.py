@@ -86,7 +86,7 @@ def find_sample_place(options: argparse.Namespace) -> Place | None:
 def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> int:
     rows = session.unasked_rows
     if len(rows) < 2:
-        raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label remain, too few to draw from")
+        raise SessionError(f"{model.place.folder}: {len(rows):,} texts without a label remain, too few to draw from")
     logits = model.logits("pool", rows)
     # The number of earlier draws gives each one rows of its own, and the same command on the same folder the same rows.
     state = (model.place.cell.seed, len(read_checks(model.place.folder)), _STREAM)
@@ -116,8 +116,8 @@ def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     cell = [] if options.cell is None else ["--cell", options.cell]
     then = shlex.join(["dal", "tell", str(options.folder), str(options.output), *cell]) + importing.allow_option()
     say(
-        f"{len(chosen)} of {len(rows)} texts without a label were drawn to check the model of {check.labels} labels; "
-        f"fill in {options.output} from the top, then: {then}"
+        f"{len(chosen):,} of {len(rows):,} texts without a label were drawn to check the model of {check.labels:,} "
+        f"labels; fill in {options.output} from the top, then: {then}"
     )
     return 0
 
@@ -174,7 +174,7 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
             return check
     unknown = sorted(names - set(checks[-1].ids))
     raise AnswerError(
-        f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown)} of {len(names)} were not); only rows of the "
+        f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown):,} of {len(names):,} were not); only rows of the "
         "file that `dal ask --check` wrote can be used"
     )
 
@@ -183,8 +183,8 @@ def _report(check: AccuracySample, options: argparse.Namespace) -> None:
     result = accuracy_on(check)
     best = result.share
     print(
-        f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels} "
-        f"labels, on the {check.population} texts that had none, from {result.rows} answers"
+        f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels:,} "
+        f"labels, on the {check.population:,} texts that had none, from {result.rows:,} answers"
     )
     if check.uniform < 1:
         gap = result.plain - best
@@ -203,4 +203,4 @@ def _report(check: AccuracySample, options: argparse.Namespace) -> None:
     if declined:
         say(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")
     if result.rows < 50:
-        say(f"{result.rows} answers are few: the intervals were validated for 50 answers or more")
+        say(f"{result.rows:,} answers are few: the intervals were validated for 50 answers or more")

@@ -19,6 +19,9 @@ also has rows of the project, texts that differ in a few words from one that is 
 When the new texts lie farther from the pool than its own texts do from each other, dal says so: what was measured on
 the pool then does not hold for them.
 
+Of a file that `dal export` wrote (also a folder of --to huggingface), the answers, notes and names of everybody come
+in, after a preview. Rows that have an answer in the project keep theirs.
+
 options:
   --label COLUMN    column of known labels, which are imported after a preview; an answer in the project stays
   --changed keep    leave out edited texts, and keep those in the project
@@ -59,7 +62,8 @@ def add(arguments: list[str]) -> int:
     for name in ("label", "text", "id"):
         if getattr(options, name) is not None and not getattr(options, name).strip():
             raise ConfigError(f"--{name} is empty: name a column")
-    for file in (options.file, options.retire, options.restore):
+    dataset = options.file is not None and (options.file / "data" / "train.parquet").is_file()  # of --to huggingface
+    for file in (None if dataset else options.file, options.retire, options.restore):
         if file is not None:
             check_input(file)
     with loading_packages(stderr=True):

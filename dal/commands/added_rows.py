@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.annotate.edited_texts import MOST_COMPARED, edited_texts
+from dal.annotate.imported_corpus import CorpusImport, CorpusRows
 from dal.annotate.imported_labels import LabelImport
 from dal.annotate.project import add_to_project, project_experiment
 from dal.annotate.sheet import check_classes
@@ -19,6 +20,7 @@ from dal.experiments.console import Console
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import interruptible
 from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, shift_of_texts
+from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Monitor
 from dal.store.folder_lock import held
 from dal.store.label_log import LabelLog
@@ -82,6 +84,8 @@ def _read(
     data: TextData = experiment.data
     with LabelLog(folder / LABELS, access="read") as log:
         classes = [entry.name for entry in log.classes.active]
+        if is_corpus(options.file) and not (options.label or options.text or options.id):
+            return _read_corpus(options.file, data, classes, log)
         recipe = TextData(
             str(options.file),
             text=options.text or data.text,
@@ -102,13 +106,43 @@ def _read(
         found = imported.rows.classes
         unknown = [name for name in found if name not in classes]
         if classes and unknown:
-            raise DataError(
-                f"{options.file}, column {printable(options.label)}: {printable(unknown[0])} is no class of the "
-                f"project: `dal classes {folder} add` adds it"
-            )
+            raise _no_class(f"{options.file}, column {printable(options.label)}", unknown, folder)
         check_classes(found, multilabel=data.multilabel)
         labels = LabelImport.of(imported.labels, len(imported), multilabel=data.multilabel, log=log)
     return imported, labels, [{"do": "add", "name": name} for name in unknown]
+
+
+def _read_corpus(
+    file: Path, data: TextData, classes: Sequence[str], log: LabelLog
+) -> tuple[CorpusRows, CorpusImport, list[dict[str, Any]]]:
+    """The rows and answers of a file that `dal export` wrote, and the classes that they bring to a project without any.
+
+    Raises:
+        DataError: the file was changed by hand, or has a class that the project lacks, or several on a text.
+    """
+    corpus = read_corpus(file)
+    if corpus.multilabel and not data.multilabel:
+        raise DataError(f"{file} has texts with several classes or none of them, and a text of the project has one")
+    unknown = [name for name in corpus.classes if name not in classes]
+    if classes and unknown:
+        assert log.path is not None
+        raise _no_class(str(file), unknown, log.path.parent)
+    check_classes(corpus.classes, multilabel=data.multilabel)
+    pair = "text_pair" if any(row.pair is not None for row in corpus.rows) else None
+    if (pair is None) != (data.text_pair is None) and corpus.rows:
+        has = {True: "single texts", False: "pairs of texts"}
+        raise DataError(f"{file} has {has[pair is None]}, and the project {has[data.text_pair is None]}")
+    recipe = TextData(str(table_path(file)), text="text", text_pair=pair, label=None, id="id")
+    imported = CorpusRows.read(recipe)
+    for note in imported.notes:
+        say(note)
+    labels = CorpusImport.of_corpus(corpus, multilabel=data.multilabel, log=log)
+    return imported, labels, [{"do": "add", "name": name} for name in unknown]
+
+
+def _no_class(place: str, unknown: Sequence[str], folder: Path) -> DataError:
+    name = printable(unknown[0])
+    return DataError(f"{place}: {name} is no class of the project: `dal classes {folder} add` adds it")
 
 
 def _compare(
@@ -137,7 +171,8 @@ def _compare(
             )
         if edited or pairs:
             _decide(options)
-        repeated = _repeated(new, rows) if experiment.data.id is not None else 0
+        given_ids = experiment.data.id is not None or isinstance(imported, CorpusRows)
+        repeated = _repeated(new, rows) if given_ids else 0
         if repeated:
             say(f"{repeated:,} new rows repeat a text of the project under another id")
         pool = [row for row in rows.get([each for _, each in rows.shuffled(0, POOL_SAMPLE)]) if row is not None]
@@ -147,7 +182,7 @@ def _compare(
         )
         if note:
             say(note)
-    return frozenset(each for each, _ in pairs) if options.changed == "keep" else frozenset()
+    return frozenset([*edited, *(each for each, _ in pairs)]) if options.changed == "keep" else frozenset()
 
 
 def _new_rows(imported: ImportedRows, rows: ProjectRows) -> tuple[list[ProjectRow], RowChanges]:

@@ -49,9 +49,10 @@ def predict_own(
             if wants_guarantee(options):
                 lines, text = _decided(model, rows, options, refuse)
             else:
-                found = model.predict(model.session.pool.inputs.take(rows.numpy()))
+                own = model.session.pool.take(rows.numpy())
+                found = model.predict(own.inputs)
                 lines = [*model.trust.splitlines(), *unparsed_note(found)]
-                text = predictions_as_csv([model.session.pool.ids[row] for row in rows.tolist()], found, model.classes)
+                text = predictions_as_csv(own, found, model.classes, texts=place.experiment.data.id is None)
             reporter.clear()
     put_out(lines, text, options, message)
     return 0
@@ -91,20 +92,20 @@ def _decided(model: StoredModel, rows: Tensor, options: argparse.Namespace, refu
 
 def _summary(model: StoredModel, held: HeldOut, found: Decisions, automatic: Tensor, rows: Tensor) -> Iterator[str]:
     session, result = model.session, found.result
-    yield f"{model.place.folder}: the model of {len(session.labels)} labels; {len(rows)} texts have none"
+    yield f"{model.place.folder}: the model of {len(session.labels):,} labels; {len(rows):,} texts have none"
     yield from about_guarantee(model, held, found)
     count = int(automatic.sum())
-    yield f"automatic: {count} of {len(rows)} texts ({count / len(rows):.1%}); to a person: {len(rows) - count}"
+    yield f"automatic: {count:,} of {len(rows):,} texts ({count / len(rows):.1%}); to a person: {len(rows) - count:,}"
     if count and held.since and result is not None:
         worst = min(1.0, result.bound * (count + held.since) / count)
         yield (
-            f"the {held.since} texts labeled so far were selected, not drawn at random: if all of them were easy, at "
+            f"the {held.since:,} texts labeled so far were selected, not drawn at random: if all of them were easy, at "
             f"most {worst:.4f} of the automatic labels are wrong"
         )
     if held.since and found.recalls:
         yield (
-            f"the {held.since} texts labeled so far were selected, not drawn at random: the shares of the classes hold "
-            "for texts like the held-out ones, and the rest of the pool may have harder ones"
+            f"the {held.since:,} texts labeled so far were selected, not drawn at random: the shares of the classes "
+            "hold for texts like the held-out ones, and the rest of the pool may have harder ones"
         )
     known = session.pool.known[rows] & automatic
     if count and session.hide_labels and bool(known.any()):

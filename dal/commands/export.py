@@ -1,9 +1,10 @@
-"""Help and options of `dal export`; `exported_corpus` does the work and has the heavy imports."""
+"""Help and options of `dal export`; `exported_corpus` and `exported_model` do the work and have the heavy imports."""
 
 import argparse
+import os
 from pathlib import Path
 
-from dal.commands.paths import check_new_file, path_of
+from dal.commands.paths import check_model_folder, check_new_file, path_of
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -13,6 +14,7 @@ usage: dal export FOLDER -o labels.csv [--all] [--force]
        dal export FOLDER --to label-studio -o tasks.json
        dal export FOLDER --to prodigy -o tasks.jsonl
        dal export FOLDER --to huggingface -o DATASET
+       dal export FOLDER --model DIR [-o labels.csv]
 
 Writes the labeled texts of FOLDER with their provenance: the label, who gave it and when, how long it took, in which
 batch and by which strategy the text was selected, every person's answer, notes, and the other columns of your data.
@@ -25,17 +27,24 @@ labels give the same bytes. `dal tell` reads these files, and `dal init --data F
 them, as tasks. For Label Studio the labeling config is written next to FILE, with the suffix .xml. `dal tell FOLDER`
 reads the answers back from Label Studio's JSON export and from the output of `prodigy db-out`.
 
+--model writes the model of the current labels to a folder of its own: a transformer as a Hugging Face folder, other
+models as safetensors and JSON, each with a model card. It is trained first, unless it is there already, so FOLDER must
+not be in use. `dal predict DIR FILE` and, in Python, `dal.load` read it, also on a computer without FOLDER. Labels are
+then written only if -o or --to is given.
+
 options:
   -o FILE      the file or, for huggingface, the folder to write (labels.csv); - writes CSV to the terminal
   --to FORM    label-studio, prodigy or huggingface
+  --model DIR  the folder to write the model to
   --all        also the texts without a label: declined, in dispute, waiting for an answer, and never asked
   --cell NAME  cell of a run or comparison, such as Margin-seed0
-  --force      overwrite FILE
+  --force      overwrite FILE and a model in DIR
   --debug      show the traceback of an error
 """
 
 FORMS = ("label-studio", "prodigy", "huggingface")
 _SUFFIX = {"label-studio": ".json", "prodigy": ".jsonl"}
+_DEFAULT = {None: "labels.csv", "label-studio": "tasks.json", "prodigy": "tasks.jsonl", "huggingface": "labels"}
 
 
 def export(arguments: list[str]) -> int:
@@ -45,27 +54,41 @@ def export(arguments: list[str]) -> int:
         return 0
     options = _options(arguments)
     with loading_packages("torch", stderr=True):
-        from dal.commands.exported_corpus import export_folder
-    return export_folder(options)
+        from dal.commands.exported_corpus import check_dataset, export_folder
+
+        check_dataset(options)
+        if options.model is not None:
+            from dal.commands.exported_model import export_model
+    if options.model is not None:
+        export_model(options)
+    return 0 if options.output is None else export_folder(options)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("dal export", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=path_of)
-    parser.add_argument("-o", dest="output", type=path_of, default=Path("labels.csv"))
+    parser.add_argument("-o", dest="output", type=path_of)
     parser.add_argument("--to", choices=FORMS)
+    parser.add_argument("--model", type=path_of)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--cell")
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
-    if options.to in _SUFFIX and options.output == Path("labels.csv"):
-        options.output = Path("tasks").with_suffix(_SUFFIX[options.to])
-    if options.to == "huggingface" and options.output == Path("labels.csv"):
-        options.output = Path("labels")
+    if options.model is not None:
+        check_model_folder(options.model, options.folder)
+        if options.output is None and options.to is None:
+            if options.all:
+                raise ConfigError("--all is about the labels, and --model alone writes none: name their file with -o")
+            return options
+    if options.output is None:
+        options.output = Path(_DEFAULT[options.to])
     if str(options.output) == "-":
         if options.to in ("label-studio", "huggingface"):
             raise ConfigError(f"--to {options.to} writes more than one file: name it with -o")
         return options
+    final = os.path.realpath(options.output)
+    if options.model is not None and Path(os.path.realpath(options.model)) in (Path(final), *Path(final).parents):
+        raise ConfigError(f"-o {options.output} is inside the folder of --model, which is written as a whole")
     for path in outputs(options):
         check_new_file(path, options.folder, force=options.force)
     return options

@@ -37,10 +37,14 @@ _LEFT_OUT = (
 )
 
 
+def check_dataset(options: argparse.Namespace) -> None:
+    """Raise ConfigError for a dataset folder that cannot be written; nothing is checked for other formats."""
+    if options.to == "huggingface" and options.output is not None:
+        hugging_face.check_folder(options.output, force=options.force)
+
+
 def export_folder(options: argparse.Namespace) -> int:
     """Run `dal export` and return the exit code."""
-    if options.to == "huggingface":
-        hugging_face.check_folder(options.output, force=options.force)
     if (options.folder / CONFIG).is_file() and kind_of(options.folder) == PROJECT:
         if options.cell is not None:
             raise ConfigError(f"--cell {shortened(options.cell)}: {options.folder} is a project, which has no cells")
@@ -61,8 +65,7 @@ def export_folder(options: argparse.Namespace) -> int:
     if not chosen.rows:
         raise SessionError(f"{options.folder} has no labeled texts yet (--all exports those without a label)")
     if str(options.output) == "-":
-        text = csv_text(chosen)
-        print(escape_controls(text) if sys.stdout.isatty() else text, end="")
+        _print(csv_text(chosen))
     elif options.to == "huggingface":
         hugging_face.write_folder(options.output, chosen)
     else:
@@ -114,7 +117,7 @@ def _write_tasks(corpus: Corpus, ranking: Ranking, options: argparse.Namespace) 
     module = label_studio if options.to == "label-studio" else prodigy
     text = module.tasks_text(chosen, ranking)
     if str(options.output) == "-":
-        print(escape_controls(text) if sys.stdout.isatty() else text, end="")
+        _print(text)
     else:
         if options.to == "label-studio":
             config = options.output.with_suffix(".xml")
@@ -122,12 +125,22 @@ def _write_tasks(corpus: Corpus, ranking: Ranking, options: argparse.Namespace) 
             write_whole(config, label_studio.labeling_config(corpus.classes, multilabel=corpus.multilabel, pairs=pairs))
             say(f"written: {named(config)}, the labeling config of the project")
         write_whole(options.output, text)
-    say(f"written: {named(options.output)}, {counted(len(chosen.rows), 'task')}, {len(ranking.rows):,} of them ranked")
+    say(f"{_written(options)}{counted(len(chosen.rows), 'task')}, {len(ranking.rows):,} of them ranked")
     return 0
 
 
+def _print(text: str) -> None:
+    """Write text to stdout, with control characters escaped on a terminal."""
+    print(escape_controls(text) if sys.stdout.isatty() else text, end="")
+
+
+def _written(options: argparse.Namespace) -> str:
+    """The beginning of the last message: the file, unless it is the terminal."""
+    return "" if str(options.output) == "-" else f"written: {named(options.output)}, "
+
+
 def _summary(corpus: Corpus, written: int, options: argparse.Namespace) -> str:
-    line = f"written: {named(options.output)}, {counted(written, 'text')}"
+    line = f"{_written(options)}{counted(written, 'text')}"
     counts = corpus.counts
     if options.all:
         return f"{line}, {counts[ANSWERED]:,} of them labeled"

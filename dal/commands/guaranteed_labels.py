@@ -61,8 +61,8 @@ def decisions_for(
             total = next(m for m in range(needed, 2 * needed + 2) if m - m // CALIBRATING >= needed)
             missing = total - len(held.labels)
             raise ConfigError(
-                f"--max-error {options.max_error:g} takes at least {total} held-out labels, all of them predicted "
-                f"correctly, and {held.what} has {len(held.labels)}: {missing} are missing; "
+                f"--max-error {options.max_error:g} takes at least {total:,} held-out labels, all of them predicted "
+                f"correctly, and {held.what} has {len(held.labels):,}: {missing:,} are missing; "
                 + _how_to_get(model, held, missing)
             )
     found = decide(
@@ -104,8 +104,8 @@ def _require_rows(model: StoredModel, held: HeldOut, name: str, recall: ClassRec
     missing = recall.needed - recall.rows
     share = max(recall.rows, 1) / len(held.labels)
     raise ConfigError(
-        f"--min-recall {shortened(name)}={recall.min_recall:g} takes at least {recall.needed} held-out labels of this "
-        f"class without a miss, and {held.what} has {recall.rows}: {missing} are missing; "
+        f"--min-recall {shortened(name)}={recall.min_recall:g} takes at least {recall.needed:,} held-out labels of "
+        f"this class without a miss, and {held.what} has {recall.rows:,}: {missing:,} are missing; "
         + _how_to_get(model, held, math.ceil(missing / share))
     )
 
@@ -113,10 +113,10 @@ def _require_rows(model: StoredModel, held: HeldOut, name: str, recall: ClassRec
 def _how_to_get(model: StoredModel, held: HeldOut, rows: int) -> str:
     """How to get about so many held-out labels more."""
     if held.part == "validation":
-        return f"start again with a larger data.validation, by about {rows} rows"
+        return f"start again with a larger data.validation, by about {rows:,} rows"
     # A sample that is answered takes precedence over the test part, of which it then has to be independent.
     wanted = max(_SMALLEST_CHECK, rows + (len(held.labels) if held.part == "test" else 0))
-    return f"label about {wanted} more texts that are drawn at random: {_sample_command(model, wanted)}"
+    return f"label about {wanted:,} more texts that are drawn at random: {_sample_command(model, wanted)}"
 
 
 def _sample_command(model: StoredModel, rows: int) -> str:
@@ -132,18 +132,18 @@ def about_guarantee(model: StoredModel, held: HeldOut, found: Decisions) -> Iter
     """What holds for the automatic labels, in sentences."""
     result = found.result
     if result is None:
-        yield f"held out: {len(held.labels)} rows of {held.what}"
+        yield f"held out: {len(held.labels):,} rows of {held.what}"
     else:
         yield (
-            f"held out: {len(held.labels)} rows of {held.what}; {found.calibrating} chose the temperature "
-            f"({found.temperature:.3g}) and the first threshold, {found.testing} tested the thresholds"
+            f"held out: {len(held.labels):,} rows of {held.what}; {found.calibrating:,} chose the temperature "
+            f"({found.temperature:.3g}) and the first threshold, {found.testing:,} tested the thresholds"
         )
         yield result.text
     for code, recall in found.recalls.items():
         yield _about_recall(shortened(model.classes[code], 60), recall)
     declined = int((~held.known).sum())
     if declined and found.recalls:
-        yield f"{declined} held-out texts were declined, and are left out of these shares"
+        yield f"{declined:,} held-out texts were declined, and are left out of these shares"
 
 
 def _about_recall(name: str, recall: ClassRecall) -> str:
@@ -153,7 +153,7 @@ def _about_recall(name: str, recall: ClassRecall) -> str:
     how = f"a text with another label goes to a person from a probability of {recall.threshold:.4g} on"
     return (
         f"{name}: at least {recall.bound:.4f} of its texts are labeled {name} or sent to a person, with probability "
-        f"{1 - recall.delta:.4g} ({recall.misses} of {recall.rows} held-out texts of the class were missed); "
+        f"{1 - recall.delta:.4g} ({recall.misses:,} of {recall.rows:,} held-out texts of the class were missed); "
         + sends.get(recall.threshold, how)
     )
 

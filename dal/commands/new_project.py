@@ -27,7 +27,7 @@ from dal.experiments.experiment import Experiment
 from dal.experiments.folder_config import FREE, describe_given
 from dal.experiments.stored_experiments import assemble
 from dal.formats.corpus import COLUMNS, Corpus
-from dal.formats.corpus_files import is_corpus, read_corpus
+from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Learner
 
 #: Encoder of the default learner, and the module that brings it.
@@ -138,6 +138,7 @@ def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
     if corpus is not None:  # its columns are known, and the answers are all in one of them
         pairs = any(row.pair is not None for row in corpus.rows)
         names = {"text": "text", "id": "id"} | ({"text_pair": "text_pair"} if pairs else {})
+        names["path"] = str(table_path(path))
         data |= {key: tree.Node(name, name, _PLACE) for key, name in names.items()}
         data |= {"multilabel": tree.Node(True, "true", _PLACE)} if corpus.multilabel else {}
         label = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dal.config.kinds import ASKED, BEGUN, CELL, COMPARISON, PROJECT, RUN, kind_of
 from dal.errors import ConfigError
 from dal.store.atomic_files import check_output, named
-from dal.store.run_folder import FILES, LABELS, ROWS
+from dal.store.run_folder import FILES, LABELS, ROWS, SAVED_MODEL
 from dal.store.sqlite_files import is_database
 
 if TYPE_CHECKING:
@@ -141,6 +141,23 @@ def check_new_file(output: Path, folder: Path, *, force: bool) -> None:
         raise ConfigError(f"{output} already exists: choose another name, or replace it with --force")
 
 
+def check_model_folder(target: Path, folder: Path) -> None:
+    """Raise ConfigError for a folder to which no model of `folder` can be saved.
+
+    Args:
+        target: folder to write. What may be replaced in it is checked by `dal.experiments.saved_model.check_target`.
+        folder: folder of the command.
+    """
+    if not target.name:  # "." and "/"
+        raise ConfigError(f"{named(target)} cannot be replaced by a folder with the model: name another one")
+    check_folder(target)
+    check_folder(target.absolute().parent)
+    final = Path(os.path.realpath(target))
+    within = Path(os.path.realpath(folder))
+    if final in (within, *within.parents) or (final.parent == within and final.name in {*FILES, *_FOLDERS}):
+        raise ConfigError(f"{named(target)} is one of dal's own folders: choose another name for the model")
+
+
 def _is_kept(final: Path, folder: Path) -> bool:
     """Whether the file is one of dal's own files, or a SQLite database."""
     place = final.parent
@@ -148,6 +165,8 @@ def _is_kept(final: Path, folder: Path) -> bool:
     if final.name == _CONFIG or (ours and final.name in FILES):
         return True
     if place.name in _FOLDERS and (place.parent / LABELS).is_file():
+        return True
+    if (place / SAVED_MODEL).is_file() and final.exists():
         return True
     return final.is_file() and is_database(final)
 

@@ -7,19 +7,22 @@ from dal.commands.paths import check_folder, check_input, check_new_file, path_o
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
+from dal.store.run_folder import SAVED_MODEL
 
 HELP = """\
 usage: dal predict FOLDER [FILE] [-o predictions.csv] [--max-error 0.05] [--min-recall severe=0.95]
+       dal predict MODEL FILE [-o predictions.csv]
 
 Predicts the class of every text in FILE with the latest model of FOLDER, and prints the columns id, class and
 confidence as CSV, one line per row, in the order of FILE. Without FILE, it predicts the texts of FOLDER that have no
 label. Messages, on stderr, say how many labels the model was trained on, which classes have none, and how accurate it
 is, as far as that is known.
 
-FOLDER belongs to `dal ask`, `dal run` or `dal compare`; of a run or comparison, the first strategy and seed are used,
-or those of --cell. FILE is a .csv, .tsv, .jsonl, .json or .parquet file; labels in it are ignored, and rows with an
-empty text are skipped. A learner that is a language model asks for each text once, within the spending cap of its
-client; answers in its cache cost nothing.
+FOLDER is a project or belongs to `dal ask`, `dal run` or `dal compare`; of a run or comparison, the first strategy and
+seed are used, or those of --cell. MODEL is a model that `dal export FOLDER --model MODEL` wrote, here or elsewhere: it
+needs neither the folder nor its texts. FILE is a .csv, .tsv, .jsonl, .json or .parquet file; labels in it are ignored,
+and rows with an empty text are skipped. A learner that is a language model asks for each text once, within the spending
+cap of its client; answers in its cache cost nothing.
 
 The confidence is the probability of the class, calibrated where there are held-out labels. Several classes are written
 as `a|b`, no class as `none`, with the confidence of the least certain decision. The class is empty where no response of
@@ -35,7 +38,7 @@ answers to a random sample (`dal ask FOLDER --check 300 --random`); otherwise th
 serve as a test set. Where they are too few, the command fails and says how many are missing.
 
 options:
-  -o FILE           the CSV file to write, instead of stdout
+  -o FILE           the CSV file to write, instead of stdout (-)
   --max-error SHARE highest error rate of the automatic labels, 0 to 1
   --min-recall CLASS=SHARE
                     smallest share of a class to find, 0 to 1; may be repeated
@@ -60,9 +63,11 @@ def predict(arguments: list[str]) -> int:
     options = _options(arguments)
     with loading_packages(stderr=True):
         from dal.commands.automatic_labeling import predict_own
-        from dal.commands.predicted_rows import predict_file
+        from dal.commands.predicted_rows import predict_file, predict_with_saved
         from dal.experiments.stored_model import find
 
+        if (options.folder / SAVED_MODEL).is_file():
+            return predict_with_saved(options)
         place = find(options.folder, options.cell)
     return predict_own(place, options) if options.file is None else predict_file(place, options)
 
@@ -87,9 +92,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
             raise ConfigError(f"--{name} is about a file of new texts, which is not given")
         if getattr(options, name) == "":
             raise ConfigError(f"--{name} is empty: name a column of {options.file}")
+    if str(options.output) == "-":
+        options.output = None
     check_shares({"--max-error": options.max_error, "--delta": options.delta})
     options.min_recall = _recalls(options.min_recall)
     check_folder(options.folder)
+    if (options.folder / SAVED_MODEL).is_file():
+        _check_saved(options)
     if options.file is not None:
         check_input(options.file)
     if options.output is not None:
@@ -97,6 +106,20 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     elif options.force:
         raise ConfigError("--force replaces the file of -o, which is not given")
     return options
+
+
+def _check_saved(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options that need the texts and labels of a project, which a saved model lacks."""
+    if options.file is None:
+        raise ConfigError(f"{options.folder} is a saved model, without texts: name the file with the texts to predict")
+    for name, given in (("--max-error", options.max_error), ("--min-recall", options.min_recall or None)):
+        if given is not None:
+            raise ConfigError(
+                f"{name} needs held-out labels, which {options.folder}, a saved model, does not have: use the folder "
+                "from which it was exported"
+            )
+    if options.cell is not None:
+        raise ConfigError(f"--cell {shortened(options.cell)}: {options.folder} is a saved model, which has no cells")
 
 
 def check_shares(given: Mapping[str, float | None]) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -27,10 +27,12 @@ from dal.errors import printable
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, shift_of_texts
+from dal.experiments.saved_model import SavedModel
 from dal.experiments.stored_model import Place, StoredModel, open_model
 from dal.experiments.text_predictions import Predictions
 from dal.functional.drawing import spread_rows
 from dal.learner import Monitor
+from dal.store.atomic_files import named
 from dal.store.spreadsheet import as_csv, write_csv
 
 _POOL_ROWS = 5000  # texts of the pool, at most, whose confidences are thresholds to test
@@ -42,7 +44,8 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
         if options.output is not None:
             check_sources(options.output, [options.file, *sources_of(place.experiment)])
         reporter.stage(f"reading {printable(str(options.file))}")
-        rows = read_rows(place.experiment.data, options)
+        data = place.experiment.data
+        rows, named_rows = read_rows({"text": data.text, "text_pair": data.text_pair, "id": data.id}, options)
         reporter.stage(reading(place.experiment.data))
         with open_model(place, reporter.monitor(check)) as model:
             check_classes(model.classes, multilabel=model.multilabel)
@@ -55,7 +58,26 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
                 more, text = _decided(model, rows, predictions, options)
                 lines += more
             else:
-                text = predictions_as_csv(list(rows.ids), predictions, model.classes)
+                text = predictions_as_csv(rows, predictions, model.classes, texts=not named_rows)
+            reporter.clear()
+    put_out(lines, text, options, say)
+    return 0
+
+
+def predict_with_saved(options: argparse.Namespace) -> int:
+    """Run `dal predict MODEL FILE`, with a model that was saved on its own, and return the exit code."""
+    with interruptible(None) as check, Console(stderr=True) as reporter:
+        if options.output is not None:
+            check_sources(options.output, [options.file])
+        reporter.stage("loading the model")
+        with SavedModel(options.folder, reporter.monitor(check)) as model:
+            check_classes(model.classes, multilabel=model.multilabel)
+            reporter.stage(f"reading {printable(str(options.file))}")
+            rows, named_rows = read_rows(model.columns, options)
+            reporter.stage("predicting")
+            predictions = model.predict(rows.inputs)
+            lines = [*model.trust.splitlines(), *unparsed_note(predictions)]
+            text = predictions_as_csv(rows, predictions, model.classes, texts=not named_rows)
             reporter.clear()
     put_out(lines, text, options, say)
     return 0
@@ -69,7 +91,7 @@ def put_out(lines: Iterable[str], text: str, options: argparse.Namespace, messag
         return
     if options.output is not None:
         write_csv(options.output, text)
-        message(f"written: {options.output}")
+        message(f"written: {named(options.output)}")
     else:
         print(escape_controls(text) if sys.stdout.isatty() else text, end="")
 
@@ -100,7 +122,7 @@ def _decided(
     lines = [
         *about_guarantee(model, held, found),
         *([warning] if warning else []),
-        f"automatic: {count} of {len(rows)} texts; to a person: {len(rows) - count}",
+        f"automatic: {count:,} of {len(rows):,} texts; to a person: {len(rows) - count:,}",
         "the guarantee is about texts like the held-out ones, and nothing tells whether those of the file are",
     ]
     facts = (list(rows.ids), rows.texts(), predictions.classes, found.confidence, automatic)
@@ -110,37 +132,51 @@ def _decided(
 def unparsed_note(predictions: Predictions) -> list[str]:
     """A sentence about the rows without a prediction; none if there are none."""
     unparsed = sum(name is None for name in predictions.classes)
-    of = f"{unparsed} of {len(predictions)} responses of the language model could not be parsed"
+    of = f"{unparsed:,} of {len(predictions):,} responses of the language model could not be parsed"
     return [f"{of}: no class is given"] if unparsed else []
 
 
-def read_rows(data: TextData, options: argparse.Namespace) -> Rows:
-    """Read the texts and ids of the file.
+def read_rows(columns: Mapping[str, str | None], options: argparse.Namespace) -> tuple[Rows, bool]:
+    """Read the texts and ids of the file, and return whether it has a column of ids.
 
     Args:
-        data: data of the experiment, which names the columns that the options do not.
+        columns: `text`, `text_pair` and `id` of the data that the model was trained on, where the options name none.
         options: `file`, and `text`, `id` and `delimiter` or None.
 
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
     path = f"./{options.file}" if str(options.file) in DEMOS else str(options.file)  # a file, not the packaged demo
-    text, column = options.text or data.text, options.id or data.id or "id"
-    recipe = TextData(path, text=text, text_pair=data.text_pair, label=None, id=column, delimiter=options.delimiter)
-    hints = {text: "--text", column: "--id"} | ({} if data.text_pair is None else {data.text_pair: "the config"})
+    text, column = options.text or columns["text"] or "text", options.id or columns["id"] or "id"
+    pair = columns["text_pair"]
+    recipe = TextData(path, text=text, text_pair=pair, label=None, id=column, delimiter=options.delimiter)
+    hints = {text: "--text", column: "--id"} | ({} if pair is None else {pair: "the config"})
     wanted = ColumnRequest(
-        texts=(text,) if data.text_pair is None else (text, data.text_pair),
+        texts=(text,) if pair is None else (text, pair),
         others=(column,),
         optional=frozenset() if options.id else frozenset({column}),
         options=hints,
         delimiter=delimiter_of(options.delimiter),
     )
-    return split(recipe, read(path, wanted), None).pool
+    source = read(path, wanted)
+    return split(recipe, source, None).pool, column in source.table.column_names
 
 
-def predictions_as_csv(ids: Sequence[str], predictions: Predictions, classes: Sequence[str]) -> str:
-    """The CSV text of all rows, with the columns id, class and confidence."""
-    lines: list[list[object]] = [["id", "class", "confidence"]]
-    for name, value, confidence in zip(ids, predictions.classes, predictions.confidence.tolist(), strict=True):
-        lines.append([name, "" if value is None else cell_of(value, classes), confidence])
+def predictions_as_csv(rows: Rows, predictions: Predictions, classes: Sequence[str], *, texts: bool) -> str:
+    """The CSV text of all rows, with the columns id, class and confidence.
+
+    Args:
+        rows: the rows.
+        predictions: their predictions.
+        classes: class names.
+        texts: add the texts, as ids that are hashes do not tell which row is which.
+    """
+    pairs = isinstance(rows.inputs, TextPairs)
+    columns = ["text", "text_pair"] if pairs else ["text"]
+    lines: list[list[object]] = [["id", *(columns if texts else []), "class", "confidence"]]
+    shown = rows.texts() if texts else [()] * len(rows)
+    facts = (rows.ids, shown, predictions.classes, predictions.confidence.tolist())
+    for name, text, value, confidence in zip(*facts, strict=True):
+        cells = (text,) if isinstance(text, str) else text
+        lines.append([name, *cells, "" if value is None else cell_of(value, classes), confidence])
     return as_csv(lines)

@@ -107,12 +107,12 @@ class Automation:
         if self.threshold is None:
             return (
                 f"nothing can be automated with at most {self.max_error:.4g} wrong {sure}: that takes at least "
-                f"{self.needed} held-out labels at high confidence without an error, or more with some; at the "
-                f"threshold that was tried {self.errors} of {self.rows} were wrong"
+                f"{self.needed:,} held-out labels at high confidence without an error, or more with some; at the "
+                f"threshold that was tried {self.errors:,} of {self.rows:,} were wrong"
             )
         return (
             f"from a confidence of {self.threshold:.4f} on, at most {self.bound:.4f} of the answers are wrong {sure} "
-            f"({self.errors} of {self.rows} held-out rows)"
+            f"({self.errors:,} of {self.rows:,} held-out rows)"
         )
 
 

@@ -43,11 +43,11 @@ def _training(model: "StoredModel") -> str:
     if not session.trains:
         return f"{place} without any labels{_source_of_zero_shot(model)}"
     _, labels, weights = session.pool_state.training_set
-    proposed = "" if weights is None else f" and {len(session.weak_rows)} proposed labels"
+    proposed = "" if weights is None else f" and {len(session.weak_rows):,} proposed labels"
     counts = labels.sum(0) if model.multilabel else torch.bincount(labels, minlength=len(model.classes))
     missing = [name for name, count in zip(model.classes, counts.tolist(), strict=True) if not count]
     classes = f"no label for {listing(missing)}" if missing else "every class has a label"
-    return f"{place}, trained on {len(session.labels)} labels{proposed}; {classes}"
+    return f"{place}, trained on {len(session.labels):,} labels{proposed}; {classes}"
 
 
 def _source_of_zero_shot(model: "StoredModel") -> str:
@@ -69,12 +69,12 @@ def _accuracy(model: "StoredModel") -> str:
     if model.held_out is not None:
         return _on_held_out(model, model.held_out)
     if samples:
-        return _on_sample(samples[-1], f"of an earlier model, with {samples[-1].labels} labels,")
+        return _on_sample(samples[-1], f"of an earlier model, with {samples[-1].labels:,} labels,")
     right = cross_validated(model.session, model.monitor)
     if right is not None:
         return (
-            f"accuracy {_with_interval(right)} by {FOLDS}-fold cross-validation on the {len(right)} labels; texts that "
-            f"a strategy selects tend to be harder than others, so it may be too low: {measure}"
+            f"accuracy {_with_interval(right)} by {FOLDS}-fold cross-validation on the {len(right):,} labels; texts "
+            f"that a strategy selects tend to be harder than others, so it may be too low: {measure}"
         )
     return f"the accuracy is not known: {measure}"
 
@@ -89,14 +89,14 @@ def _on_sample(sample: AccuracySample, which: str) -> str:
     result = accuracy_on(sample)
     return (
         f"accuracy {result.share:.3f} (95 % interval {result.low:.3f} to {result.high:.3f}) {which} on the "
-        f"{sample.population} texts of the pool without a label, from {result.rows} answers to `dal ask --check`"
+        f"{sample.population:,} texts of the pool without a label, from {result.rows:,} answers to `dal ask --check`"
     )
 
 
 def _on_held_out(model: "StoredModel", held: HeldOut) -> str:
     readers = readers_of_validation(model.place) if held.part == "validation" else ()
     but = f"; {' and '.join(readers)} also used them, so it may be too high" if readers else ""
-    return f"accuracy {_with_interval(held.right)} on {len(held.labels)} rows of {held.what}{but}"
+    return f"accuracy {_with_interval(held.right)} on {len(held.labels):,} rows of {held.what}{but}"
 
 
 def _with_interval(right: Tensor) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dal.errors import printable
+from dal.errors import counted, printable
 from dal.evaluation.automatic_labels import CALIBRATING
 from dal.evaluation.binomial import lower_bound, upper_bound
 from dal.evaluation.calibration_measures import calibration_error
@@ -80,7 +80,8 @@ def _labels(model: "StoredModel") -> Iterator[str]:
     session = model.session
     _, labels, weights = session.pool_state.training_set
     counts = labels.sum(0) if model.multilabel else torch.bincount(labels, minlength=len(model.classes))
-    last = {event.row: event.source for event in session.store.events() if event.kind == "answered"}
+    events = list(session.store.events())
+    last = {event.row: event.source for event in events if event.kind == "answered"}
     told = Counter(last[name] for name in session.store.answers if name in last)
     given = len(session.labels) - sum(told.values())
     named = {_SOURCES.get(source or "", source or "people"): count for source, count in told.items()}
@@ -88,8 +89,13 @@ def _labels(model: "StoredModel") -> Iterator[str]:
         named["labels that the data had at the start"] = given
     if named:
         yield "Labels came from " + ", ".join(f"{printable(name)} ({count:,})" for name, count in named.items()) + "."
-    strategy = type(model.place.cell.strategy).__name__
-    yield f"Texts were selected in {session.round} rounds by `{strategy}`, so they are no random sample of the pool."
+    asked = {event.row: event.round for event in events if event.kind == "asked"}
+    rounds = Counter(asked[name] for name in session.store.answers if name in asked)
+    if rounds:
+        yield _selection(rounds, {number: session.store.batch_details(number)[0] for number in rounds})
+    unasked = len(session.labels) - rounds.total()
+    if unasked > 0:
+        yield f"{unasked:,} labels are of texts that nobody was asked about: imported, or found by a search."
     if weights is not None:
         yield f"{len(session.weak_rows):,} proposed labels of a weaker source were used as well, with lower weights."
     yield ""
@@ -97,6 +103,16 @@ def _labels(model: "StoredModel") -> Iterator[str]:
     yield "|---|---|"
     for name, count in zip(model.classes, counts.tolist(), strict=True):
         yield f"| {_cell(name)} | {int(count):,} |"
+
+
+def _selection(rounds: Mapping[int, int], strategies: Mapping[int, str]) -> str:
+    """How the labeled texts were selected, from their numbers by round and the strategies of the rounds."""
+    by_strategy = Counter[str]()
+    for number, count in rounds.items():
+        by_strategy[strategies[number]] += count
+    names = [f"`{printable(name)}` ({count:,})" for name, count in by_strategy.most_common()]
+    line = f"Texts were selected in {counted(len(rounds), 'round')} by {', '.join(names)}"
+    return f"{line}." if set(by_strategy) == {"Random"} else f"{line}, so they are no random sample of the pool."
 
 
 def _accuracy(model: "StoredModel") -> Iterator[str]:

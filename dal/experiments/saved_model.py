@@ -1,6 +1,7 @@
 """A model on its own: saved from a folder with its labels and rows, and loaded where these are not."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +21,12 @@ from dal.errors import ConfigError, LearnerError
 from dal.experiments.model_card import model_card
 from dal.experiments.text_predictions import Predictions, Texts, no_predictions, predictions_of, rows_like
 from dal.learner import SILENT, Learner, Monitor, Predictor, recorded_outputs
-from dal.learners.training.saved_files import read_facts, refusing_damage
+from dal.learners.training.saved_files import read_facts, refuse_code, refusing_damage
 from dal.store.atomic_files import named, replacing, write_whole
+from dal.store.run_folder import SAVED_MODEL
 
 if TYPE_CHECKING:
     from dal.experiments.stored_model import StoredModel
-
-#: File that marks the folder of a saved model.
-RECIPE = "dal_model.json"
 
 _FORMAT = 1
 _HERE = "."  # stands for the folder of the model, where its tokenizer is
@@ -54,7 +53,24 @@ class _Recipe:
 
 def is_saved_model(folder: Path) -> bool:
     """Whether `save_model` wrote the folder."""
-    return (folder / RECIPE).is_file()
+    return (folder / SAVED_MODEL).is_file()
+
+
+def check_target(folder: Path, *, force: bool) -> None:
+    """Check that a model may be saved to a folder.
+
+    Raises:
+        ConfigError: the folder exists and holds something else than a saved model, or one that must not be replaced.
+    """
+    if not folder.exists() or not any(folder.iterdir() if folder.is_dir() else [folder]):
+        return
+    if not is_saved_model(folder):
+        raise ConfigError(f"{named(folder)} already exists, and is no saved model: choose another name")
+    if not force:
+        raise ConfigError(
+            f"{named(folder)} already holds a saved model: choose another name, or replace it (--force; in Python "
+            "force=True)"
+        )
 
 
 def save_model(model: "StoredModel", folder: str | PathLike[str], *, force: bool = False) -> Path:
@@ -77,13 +93,7 @@ def save_model(model: "StoredModel", folder: str | PathLike[str], *, force: bool
         SessionError: nothing is labeled yet.
     """
     target = Path(folder)
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        if not is_saved_model(target):
-            raise ConfigError(f"{named(target)} already exists, and is no saved model: choose another name")
-        if not force:
-            raise ConfigError(
-                f"{named(target)} already holds a saved model: choose another name, or replace it (force)"
-            )
+    check_target(target, force=force)
     learner = model.session.learner
     _require_savable(learner)
     if not model.session.trains:
@@ -106,7 +116,7 @@ def save_model(model: "StoredModel", folder: str | PathLike[str], *, force: bool
     card = model_card(model, _settings(learner))
     with replacing(target) as new:
         model.predictor.save(new)
-        write_whole(new / RECIPE, json.dumps(recipe, ensure_ascii=False, indent=1) + "\n")
+        write_whole(new / SAVED_MODEL, json.dumps(recipe, ensure_ascii=False, indent=1) + "\n")
         write_whole(new / "README.md", card)
     return target
 
@@ -165,14 +175,17 @@ class SavedModel:
 
     def __init__(self, folder: str | PathLike[str], monitor: Monitor = SILENT) -> None:
         self.folder, self.monitor = Path(folder), monitor
-        self._facts = read_facts(self.folder, RECIPE, _KINDS)
+        self._facts = read_facts(self.folder, SAVED_MODEL, _KINDS)
         if self._facts["format"] != _FORMAT:
             raise ConfigError(f"{named(self.folder)} was saved by a newer version of dal: update this one")
+        refuse_code(self.folder)
         with importing.stored_config_imports():
-            settings = node_of({"learner": self._located(self._facts["learner"])}, str(self.folder / RECIPE))
+            settings = node_of({"learner": self._located(self._facts["learner"])}, str(self.folder / SAVED_MODEL))
             recipe, _ = build(_Recipe, settings, Override(), stored=True)
         self.learner: Learner = recipe.learner
-        with refusing_damage(self.folder, RECIPE):
+        with refusing_damage(self.folder, SAVED_MODEL):
+            if not 0 < self.temperature < math.inf:
+                raise ValueError(f"the temperature is {self.temperature}")
             # Texts that stand for the pool: a learner reads the classes and the kind of inputs of its rows.
             self._rows = Rows.from_inputs(
                 [("a text", "a text")] if self._facts["pairs"] else ["a text"],

@@ -234,7 +234,7 @@ def load(folder: str | PathLike[str], cell: str | None = None) -> "StoredModel |
         LearnerError: a file of a saved model is damaged.
     """
     if is_saved_model(Path(folder)):
-        _refuse_cell(Path(folder), cell)
+        refuse_cell(Path(folder), cell)
         return SavedModel(folder)
     with importing.stored_config_imports():
         return open_model(find(Path(folder), cell))
@@ -264,7 +264,9 @@ def find(folder: Path, cell: str | None = None) -> Place:
         ConfigError: there is no session, it has no labels yet, or there is no cell of this name.
     """
     if is_saved_model(folder):
-        raise ConfigError(f"{folder} is a saved model without labels and rows: load it in Python, by dal.load(FOLDER)")
+        raise ConfigError(
+            f"{folder} is a saved model, without labels and rows: `dal predict {folder} FILE` predicts new texts"
+        )
     settings = tree.read(stored_config(folder))
     kind = kind_of(folder)
     if kind == COMPARISON:
@@ -274,14 +276,14 @@ def find(folder: Path, cell: str | None = None) -> Place:
         seed = _seed(settings.value.pop("seed").value, folder)
         experiment, _ = assemble(settings, tree.Override(), folder, stored=True)
         place = Place(folder, experiment, Cell(folder.name, experiment.strategy, seed), True)
-        _refuse_cell(folder, cell)
+        refuse_cell(folder, cell)
     else:
         if kind == PROJECT:
             experiment = current_experiment(folder)
         else:
             experiment, _ = assemble(settings, tree.Override(), folder, stored=True)
         if kind in (ASKED, PROJECT):
-            _refuse_cell(folder, cell)
+            refuse_cell(folder, cell)
             place = Place(folder, experiment, Cell(folder.name, experiment.strategy, experiment.seeds[0]), False)
         else:
             place = _of_run(folder, experiment, experiment.cells, cell)
@@ -309,7 +311,8 @@ def _seed(value: object, folder: Path) -> int:
     raise ConfigError(f"{folder}/config.yaml: seed takes a whole number, not {shortened(repr(value))}")
 
 
-def _refuse_cell(folder: Path, cell: str | None) -> None:
+def refuse_cell(folder: Path, cell: str | None) -> None:
+    """Raise ConfigError if a cell is named, of a folder that has none."""
     if cell is not None:
         raise ConfigError(f"--cell {shortened(cell)}: {folder} is itself one cell")
 

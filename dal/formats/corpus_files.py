@@ -91,8 +91,14 @@ def read_corpus(path: Path) -> Corpus:
     return corpus_of(rows, multilabel=lists)
 
 
+def table_path(path: Path) -> Path:
+    """The file with the rows of a corpus: the Parquet file of a folder of `hugging_face.write_folder`, else itself."""
+    return path / hugging_face.TABLE if path.is_dir() else path
+
+
 def is_corpus(path: Path) -> bool:
-    """Whether a file has the columns of a corpus that `write_corpus` wrote."""
+    """Whether a file has the columns of a corpus that `write_corpus` wrote, or a folder such a file."""
+    path = table_path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES or not path.is_file():
         return False

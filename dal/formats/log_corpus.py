@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from dal.data.rows import Rows
@@ -11,7 +12,7 @@ from dal.store.bounded_json import parse_json
 from dal.store.events import Answer, Event, Skip, Value
 from dal.store.label_log import IMPORTED, LabelLog
 from dal.store.label_store import LabelStore
-from dal.store.row_state import ADJUDICATED, DISPUTED, RowState
+from dal.store.row_state import ADJUDICATED, DISPUTED, PENDING, RETIRED, RowState
 
 _BLOCK = 8192  # rows whose texts and states are in memory at a time
 
@@ -149,15 +150,17 @@ def store_corpus(log: LabelLog, corpus: Corpus, *, multilabel: bool) -> int:
     """Store the answers and notes of a corpus in a log, all or none, and return the number of answers.
 
     The events have the source "import" and today's time, since that is when the log got them. Their provenance is kept
-    in `seen`, and `corpus_of_log` gives it back. Rows in dispute are asked of as many people as answered them.
+    in `seen`, and `corpus_of_log` gives it back. Rows in dispute are asked of as many people as answered them, rows
+    that waited for a further person of one more, and rows that were taken out are taken out. Rows that were asked and
+    that nobody answered are not asked again.
 
     Args:
-        log: log in which the rows have no answers yet.
+        log: log in which the rows have no answers yet. Some may be asked.
         corpus: the corpus; its classes are those of the log.
         multilabel: whether the rows of the folder may have several classes.
 
     Raises:
-        SessionError: a row has several classes and the folder allows one, or a row was asked before.
+        SessionError: a row has several classes and the folder allows one.
     """
     answers: list[Answer] = []
     for row in corpus.rows:
@@ -175,15 +178,32 @@ def store_corpus(log: LabelLog, corpus: Corpus, *, multilabel: bool) -> int:
                     {ORIGIN: {name: getattr(answer, name) for name in _PROVENANCE}},
                 )
             )
-    disputed = {row.id: len(row.answers) for row in corpus.rows if row.state == DISPUTED}
+    wanted = {row.id: _wanted(row) for row in corpus.rows if row.state in (DISPUTED, PENDING) and row.answers}
+    retired = [row.id for row in corpus.rows if row.state == RETIRED]
     with log.changing():
-        if disputed:
-            log.ask(list(disputed), strategy="Import", wanted=disputed)
+        if wanted:
+            states = log.states(list(wanted))
+            log.withdraw([row for row in wanted if row in states and states[row].state == PENDING])
+            log.ask(list(wanted), strategy="Import", wanted=wanted)
         log.tell(answers)
         for row in corpus.rows:
             for number, note in enumerate(row.notes):
-                log.note(row.id, note.text, who=note.who, key=f"import:{row.id}:{number}")
+                log.note(row.id, note.text, who=note.who, key=_note_key(row.id, number, note))
+        if retired:
+            log.retire(retired)
     return len(answers)
+
+
+def _wanted(row: CorpusRow) -> int:
+    """Number of people who are to answer a row, so that its state is that in the file."""
+    people = len({answer.who for answer in row.answers})
+    return people + 1 if row.state == PENDING else max(2, people)
+
+
+def _note_key(row: str, number: int, note: CorpusNote) -> str:
+    """Key of an imported note: the same note of the same file is stored once."""
+    content = repr((row, number, note.who, note.text)).encode("utf-8", "surrogatepass")
+    return f"import:{blake2b(content, digest_size=16).hexdigest()}"
 
 
 def _value(row: str, answer: CorpusAnswer, multilabel: bool) -> Value | Skip:

@@ -8,8 +8,8 @@ from typing import Any
 
 from dal.store import events
 from dal.store.events import Event
+from dal.store.independent_answers import independent_answers
 from dal.store.label_log import LabelLog
-from dal.store.row_state import ADJUDICATED
 
 _STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
 _PAGE = 200  # rows or batches read at a time
@@ -140,20 +140,19 @@ def batches_with(log: LabelLog, detail: str) -> Iterator[StoredBatch]:
 
 
 def several_answers(log: LabelLog) -> Iterator[list[Event]]:
-    """Current answers of all people to each row that at least two have answered, without skips and adjudications.
+    """Independent answers of people to each row with at least two of them, without skips and adjudications.
 
-    Events have the current names of their classes; answers of retired classes are left out.
+    See `independent_answers`. Events have the current names of their classes; answers of retired classes are left out.
     """
     after = ""
     while rows := _all(log, "SELECT row FROM standing WHERE people > 1 AND row > ? ORDER BY row LIMIT ?", after, _PAGE):
         query = (
-            f"SELECT {events.COLUMNS} FROM events AS e WHERE row IN (SELECT value FROM json_each(?)) AND "
-            f"kind IN ('answered', 'skipped') AND source IS NOT ? AND {_STANDS} ORDER BY row, event"
+            f"SELECT {events.COLUMNS} FROM events WHERE row IN (SELECT value FROM json_each(?)) AND "
+            "kind IN ('asked', 'withdrawn', 'answered', 'skipped', 'retracted') ORDER BY row, event"
         )
-        lines = _all(log, query, json.dumps([row for (row,) in rows]), ADJUDICATED)
-        for _, given in groupby((events.read(line) for line in lines), key=lambda event: event.row):
-            latest = {event.who: event for event in given}
-            answers = [event for event in latest.values() if event.kind == "answered"]
+        lines = _all(log, query, json.dumps([row for (row,) in rows]))
+        for _, of_row in groupby((events.read(line) for line in lines), key=lambda event: event.row):
+            answers = [event for event in independent_answers(list(of_row)) if event.kind == "answered"]
             counted = [log.renamed(event) for event in answers if log.reading(event) is not None]
             if len(counted) > 1:
                 yield counted

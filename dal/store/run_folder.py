@@ -28,6 +28,8 @@ ROWS = "rows.db"
 MODEL = "model"
 ENVIRONMENT = "environment.json"
 LOCK = ".lock"
+#: File that marks the folder of a model that was saved on its own.
+SAVED_MODEL = "dal_model.json"
 
 #: Regular files that dal keeps in the folder of a session, run, comparison or project.
 FILES: tuple[str, ...] = ("config.yaml", METRICS, ENVIRONMENT)

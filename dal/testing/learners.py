@@ -14,6 +14,7 @@ from torch import Tensor
 from dal.errors import DalError, LearnerError, NeedError
 from dal.functional.points import OuterPoints
 from dal.learner import Learner, Predictor, Prepared
+from dal.learners.training.saved_files import PICKLES
 from dal.outputs import FOLLOWS, REDUCTIONS, Outputs, closure
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
 from dal.testing.real_loop import LABELED, check_loop
@@ -21,7 +22,6 @@ from dal.testing.values import check_names, check_plain, check_untouched, check_
 
 DECLARED = ("provides", "label_free")
 SAMPLED = frozenset({"mc_logits", "joint_mc_logits"})
-PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 UNKNOWN = "no such name"
 
 _THINGS = (("red apple", "green pear", "ripe plum", "sweet grape"), ("fast train", "old bus", "small boat", "red tram"))

@@ -1,3 +1,4 @@
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,37 @@ def test_agreement_has_counts_and_intervals_overall_and_by_class(tmp_path: Path,
     for each in service.disputes("cem")["rows"]:
         service.adjudicate("cem", row=each["row"]["id"], classes=[0], key=each["row"]["id"])
     assert service.progress("ana")["agreement"] == before  # the adjudicator is not one of the two
+    service.close()
+
+
+def test_answer_changed_after_the_others_was_visible_does_not_raise_the_agreement(tmp_path: Path) -> None:
+    service = open_service(make_project(tmp_path / "p", n=8), trainer=False, overlap="1:2")
+    for who, code in (("ana", 0), ("ben", 1)):
+        answer_all(service, who, 8, lambda row, code=code: code)
+    before = service.progress("ana")["agreement"]
+    assert before["raw"]["value"] == 0
+    for each in service.history("ana", person="ana", limit=50)["rows"]:
+        row, event = each["row"]["id"], each["answer"]["event"]
+        service.answer("ana", row=row, classes=[1], key=f"key{event}", replaces=event, seen={})
+    assert service.progress("ana")["agreement"] == before
+    assert service.state("ana")["header"]["disputed"] == 0  # they are no dispute any more: that is another question
+    service.close()
+
+
+def test_pace_of_others_is_shown_to_adjudicators_only(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", n=8)
+    with LabelLog(folder / "labels.db") as log:
+        log.set_person("ana", token=None, rights=["adjudicate"])
+        log.set_person("ben", token=None, rights=[])
+    service: Any = open_service(folder, trainer=False)
+    answer_all(service, "ana", 3)
+    answer_all(service, "ben", 2)
+    everybody, own = service.progress("ana"), service.progress("ben")
+    assert [each["who"] for each in everybody["people"]] == ["ana", "ben"]
+    assert [(each["who"], each["answers"]) for each in own["people"]] == [("ben", 2)]
+    assert own["total"] == everybody["total"]
+    assert (own["total"]["people"], own["total"]["answers"]) == (2, 5)
+    assert "ana" not in json.dumps(own)
     service.close()
 
 

@@ -328,6 +328,27 @@ def test_rights_limit_what_a_person_can_do(tmp_path: Path) -> None:
     service.close()
 
 
+def test_names_of_others_are_hidden_as_long_as_a_text_is_disputed(tmp_path: Path) -> None:
+    service = open_service(make_project(tmp_path / "p", n=8), trainer=False, overlap="1:2")
+    rows = answer_all(service, "ana", 3, lambda row: 0)
+    for row in rows:
+        assert service.take("ben", row=row)
+        service.answer("ben", row=row, classes=[1], key=f"ben{row}xxxx")
+
+    def names(**options: Any) -> list[str]:
+        return [each["answer"]["who"] for each in service.history("cem", **options)["rows"]]
+
+    assert names() == [""] * 6
+    assert service.history("cem", person="ana") == {"rows": [], "more": False}  # a search by name would tell, too
+    own = service.history("ana")["rows"]
+    assert sorted(each["answer"]["who"] for each in own) == ["", "", "", "ana", "ana", "ana"]
+    for row in rows:
+        service.adjudicate("cem", row=row, classes=[1], key=f"cem{row}xxxx")
+    assert sorted(names()) == ["ana"] * 3 + ["ben"] * 3 + ["cem"] * 3
+    assert names(person="ana") == ["ana"] * 3
+    service.close()
+
+
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 

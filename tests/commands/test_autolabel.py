@@ -92,7 +92,7 @@ def test_a_dry_run_writes_nothing(dal: Command, runs: Path) -> None:
 def test_too_strict_an_error_sends_all_to_a_person_and_says_what_it_takes(dal: Command, tmp_path: Path) -> None:
     ended = dal("autolabel", "runs/run", "--max-error", 0.001, "-o", tmp_path / "labels.csv")
     assert ended.code == 0
-    assert "at least 2995 held-out labels" in ended.out
+    assert "at least 2,995 held-out labels" in ended.out
     assert "automatic: 0 of 240" in ended.out
     assert {row["decision"] for row in read_rows(tmp_path / "labels.csv")} == {"person"}
 

@@ -123,9 +123,9 @@ def test_a_dry_run_of_predict_writes_nothing(dal: Command, runs: Path) -> None:
     [
         (
             ["--max-error", 0.001],
-            ["takes at least 3993 held-out labels", "part has 648: 3345 are missing"],
+            ["takes at least 3,993 held-out labels", "part has 648: 3,345 are missing"],
         ),
-        (["--min-recall", "billing=0.999"], ["at least 2995 held-out labels of this class", "are missing"]),
+        (["--min-recall", "billing=0.999"], ["at least 2,995 held-out labels of this class", "are missing"]),
         (["--min-recall", "biling=0.9"], ["there is no class 'biling'; did you mean 'billing'?"]),
         (["--min-recall", "0.9"], ["as in severe=0.95, not '0.9'"]),
         (["--min-recall", "billing=2"], ["as in severe=0.95"]),

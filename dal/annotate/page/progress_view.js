@@ -57,6 +57,9 @@ function table(titles, lines) {
     make("tbody", {}, lines.map((line) => make("tr", {}, line.map((cell) => make("td", { dir: "auto" }, cell)))))));
 }
 
+/** The cells of a person's work, or of everybody's. */
+const workLine = (each) => [each.who || "no name", number(each.answers), ((each.seconds ?? 0) / 3600).toFixed(1), each.per_hour ? number(Math.round(each.per_hour)) : "-"];
+
 function agreementTable(found, nameOf) {
   const line = (name, each) => [name, number(each.texts), interval(each.raw), interval(each.alpha), interval(each.ac1)];
   return [
@@ -113,8 +116,8 @@ export class ProgressView {
         curve(points, `share of right guesses, ${kind} texts`),
         make("p", { class: "quiet" }, kind === "chosen" ? "Each guess was made before the answer. The strategy chooses hard texts, so that this share is too low." : "Each guess was made before the answer, and the texts are a random sample.")]),
       got.forecast ? [make("h3", {}, "What more answers would bring"), make("p", {}, gainWords(got.forecast))] : null,
-      got.people?.length > 1 ? [make("h3", {}, "People"),
-        table(["", "texts", "hours", "an hour"], got.people.map((each) => [each.who || "no name", number(each.answers), ((each.seconds ?? 0) / 3600).toFixed(1), each.per_hour ? number(Math.round(each.per_hour)) : "-"]))] : null,
+      got.total?.people > 1 ? [make("h3", {}, "People"),
+        table(["", "texts", "hours", "an hour"], [...got.people, { ...got.total, who: `all ${number(got.total.people)} people` }].map(workLine))] : null,
       got.agreement ? agreementTable(got.agreement, nameOf) : null,
     );
   }

@@ -12,6 +12,10 @@ from dal.errors import LearnerError, one_line, shortened
 from dal.learner import Prepared
 from dal.store.atomic_files import read_regular
 from dal.store.bounded_json import parse_json
+from dal.store.run_folder import SAVED_MODEL
+
+#: Suffixes of files that are pickles, or may be: reading one can run code.
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 
 
 def read_facts(folder: Path | str, name: str, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
@@ -139,7 +143,35 @@ def refusing_damage(folder: Path | str, name: str = "") -> Iterator[None]:
     except Exception as error:  # reading a damaged file may raise any exception
         where = shortened(str(folder), 120) + (f" ({name})" if name else "")
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise LearnerError(
-            f"the saved model in {where} is missing or damaged: {reason}. Delete that folder, and the model is "
-            "fitted again"
-        ) from error
+        raise LearnerError(f"the saved model in {where} is missing or damaged: {reason}. {_remedy(folder)}") from error
+
+
+def _remedy(folder: Path | str) -> str:
+    """What to do about a damaged model: it is part of a folder with its labels, or was saved on its own."""
+    inside = Path(folder).absolute()
+    if any((each / SAVED_MODEL).is_file() for each in (inside, inside.parent)):  # members of a committee are within
+        return "Save it again (dal export FOLDER --model DIR)"
+    return "Delete that folder, and the model is fitted again"
+
+
+def refuse_code(folder: Path) -> None:
+    """Check that reading a Hugging Face folder, or one of safetensors and JSON, cannot run code in it.
+
+    Raises:
+        LearnerError: it has a pickle, weights in another form than safetensors, or names code or another model.
+    """
+    for file in sorted(folder.rglob("*")):
+        inside = file.relative_to(folder)
+        if file.suffix.lower() in PICKLES or file.name == "adapter_config.json":
+            raise LearnerError(
+                f"{shortened(str(folder), 120)} holds {inside}, which dal does not write: it may be a pickle or name "
+                "another model, so that reading the folder could run code"
+            )
+        if file.name.endswith("config.json"):
+            with refusing_damage(folder, str(inside)):
+                facts = parse_json(read_regular(file))
+            if isinstance(facts, dict) and "auto_map" in facts:
+                raise LearnerError(f"{shortened(str(folder), 120)}: {inside} names code (auto_map), which is not run")
+        if file.name == "config.json" and not (file.parent / "model.safetensors").is_file():
+            weights = inside.with_name("model.safetensors")
+            raise LearnerError(f"{shortened(str(folder), 120)} is damaged: it has no {weights}. {_remedy(folder)}")
