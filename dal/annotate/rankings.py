@@ -77,7 +77,7 @@ class Rankings:
             EVENT: event,
             "why": str(message.get("reason") or ""),
             "received": now,
-            "labels": figures.get("labels", answered_until(self._log, event)),
+            "labels": figures["labels"] if "labels" in figures else answered_until(self._log, event),
             "stop": message.get("stop"),
             "figures": figures,
             "rows": {id: _hint(row, table, event) for id, row in given.items()},

@@ -2,10 +2,10 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from dal.errors import SessionError, one_line, shortened
 from dal.store import sqlite_files
@@ -39,6 +39,8 @@ class DatabaseFile:
         self._lock = threading.RLock()
         self._connections = ThreadConnections(shared=path is None)
         self._closed = False
+        self._ended = threading.Condition()
+        self._running = 0  # queries that threads are running without the lock
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +52,9 @@ class DatabaseFile:
         """Close the file. Calling it again has no effect."""
         with self._lock:
             self._closed = True
-            self._connections.close()
+            with self._ended:
+                self._ended.wait_for(lambda: not self._running)
+                self._connections.close()
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -80,6 +84,22 @@ class DatabaseFile:
         if self._connections.shared or self.path is None:
             return ":memory:", False
         return self.path.absolute().as_uri(), True  # an address, since a name "file:..." would be read as one
+
+    def _query(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The lines of a query, without the lock: a long one must not keep others from their next text.
+
+        It reads what is committed, and what this thread has written in an open transaction.
+        """
+        with self._reporting("could not be read"), self._lock if self._connections.shared else nullcontext():
+            with self._ended:
+                connection = self._connection()
+                self._running += 1
+            try:
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                with self._ended:
+                    self._running -= 1
+                    self._ended.notify_all()
 
     # -- checks --------------------------------------------------------------------------------------------------------
 

@@ -170,6 +170,21 @@ class ProjectRows(RowFile):
         )
         return [str(line[0]) for line in lines]
 
+    def containing(self, words: Sequence[str], limit: int, *, longest: int) -> list[str]:
+        """Ids of up to `limit` rows whose texts contain all of these words, in the order of addition.
+
+        Args:
+            words: words as the search index splits a text. Case and accents make no difference.
+            limit: largest number of rows.
+            longest: largest number of characters of the text.
+        """
+        match = " ".join('"' + word.replace('"', '""') + '"' for word in words)
+        query = (
+            "SELECT rows.id FROM words JOIN rows ON number = words.rowid WHERE words MATCH ? "
+            "AND length(rows.text) <= ? LIMIT ?"
+        )
+        return [str(line[0]) for line in self._query(query, (match, longest, limit))] if words else []
+
     @property
     def sources(self) -> list[RowSource]:
         """The files that rows came from, in the order of addition."""

@@ -1,11 +1,9 @@
-"""SQLite file of a project's rows: its format, reading queries and damage reports."""
+"""SQLite file of a project's rows: its format and damage reports."""
 
 import os
 import sqlite3
-import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from dal.errors import SessionError, one_line
 from dal.store import sqlite_files
@@ -63,8 +61,6 @@ class RowFile(DatabaseFile):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
-        self._ended = threading.Condition()
-        self._running = 0  # queries that threads are running now
         with self._reporting("could not be opened"):
             self._recognise()
             self._read_only = not os.access(self.path.absolute().parent, os.W_OK) or not os.access(self.path, os.W_OK)
@@ -92,14 +88,6 @@ class RowFile(DatabaseFile):
         except (sqlite3.Error, OSError, ValueError) as error:
             raise SessionError(f"{named(path)} could not be created: {one_line(error)}") from error
 
-    def close(self) -> None:
-        """Close the file. Calling it again has no effect."""
-        with self._lock:
-            self._closed = True
-            with self._ended:
-                self._ended.wait_for(lambda: not self._running)
-                self._connections.close()
-
     def _recognise(self) -> None:
         """Check that the file is of this kind, before SQLite opens and possibly modifies it."""
         self._require_name()
@@ -125,18 +113,6 @@ class RowFile(DatabaseFile):
             # SQLite reads a file that it cannot lock only if told that nobody writes to it.
             address += "?mode=ro" if log.exists() and log.stat().st_size else "?immutable=1"
         return address, not self._read_only
-
-    def _query(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._reporting("could not be read"):
-            with self._ended:
-                connection = self._connection()
-                self._running += 1
-            try:  # without a lock: a search of all texts must not keep others from their next text
-                return connection.execute(query, parameters).fetchall()
-            finally:
-                with self._ended:
-                    self._running -= 1
-                    self._ended.notify_all()
 
     def _invalid_text(self) -> str:
         number = self._first_invalid(self._connection(), f"SELECT {COLUMNS} FROM rows ORDER BY number")

@@ -10,6 +10,7 @@ from dal.store import events
 from dal.store.class_table import ClassTable
 from dal.store.events import SKIP, Event, Skip, Value
 from dal.store.row_state import PENDING, RETIRED, RowState, row_state
+from dal.store.state_counts import StateCounts
 
 _CHUNK = 500  # values bound to one statement
 
@@ -33,6 +34,7 @@ def write_states(
     rows: Iterable[str],
     classes: ClassTable,
     read: Callable[[Sequence[Any]], Event],
+    counts: StateCounts,
 ) -> None:
     """Write the states of rows according to their events, and end the leases of those that are done.
 
@@ -41,6 +43,7 @@ def write_states(
         rows: row ids.
         classes: the current classes.
         read: function that converts a line of the table `events`.
+        counts: number of rows of each state, which is kept up to date.
     """
     for part in _chunks(dict.fromkeys(rows)):
         log: dict[str, list[Event]] = {row: [] for row in part}
@@ -49,6 +52,9 @@ def write_states(
             event = read(line)
             log[event.row].append(event)
         states = {row: row_state(each, lambda event: meaning(classes, event)) for row, each in log.items()}
+        before = connection.execute(f"SELECT state FROM standing WHERE row IN ({_marks(part)})", part).fetchall()
+        written = [state.state for state in states.values() if state != RowState()]
+        counts.change((state for (state,) in before), written)
         connection.executemany("DELETE FROM standing WHERE row = ?", [(row,) for row in part])
         connection.executemany(
             "INSERT INTO standing VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -8,17 +8,19 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from label_store_version_1 import write_version_1
+from reference.answers import current_answers, is_answered, latest_answers
 
 from dal.errors import AnswerError, SessionError
 from dal.store.events import SKIP, Answer, Event
 from dal.store.label_database import BACKUP_OF_1
 from dal.store.label_log import IMPORTED, ConflictError, LabelLog
 from dal.store.label_store import LabelStore
-from dal.store.log_figures import free_rows
+from dal.store.log_figures import free_rows, has_answered, work_of
 from dal.store.log_state import StoreState
 from dal.store.row_state import RowState, row_state
 
@@ -53,15 +55,54 @@ def test_state_of_each_row_equals_a_replay_of_its_events_and_of_all_events(path:
     }
 
 
-def _random_step(log: LabelLog, point: random.Random, step: int) -> None:
-    rows = [f"r{i}" for i in range(9)]
+def test_rows_with_one_answer_are_restated_by_sql_as_by_a_replay(path: Path) -> None:
+    """Classes that are retired, merged and restored while names move from class to class, on many rows."""
+    for seed in range(8):
+        point, file = random.Random(seed), path.with_name(f"{seed}.db")
+        with LabelLog(file) as log:
+            log.tell([Answer("r1", "x", "eve"), Answer("r2", ("x", "y"), "eve")])  # before there is a class
+            for name in ("x", "y", "z"):
+                log.change_classes({"do": "add", "name": name})
+            for step in range(70):
+                if step % 7 < 5:
+                    for part in range(3):
+                        _random_step(log, point, 10 * step + part, n=40, alone=0.8)
+                else:
+                    _random_change_of_classes(log, point)
+                    _compare(log)
+
+
+def _random_change_of_classes(log: LabelLog, point: random.Random) -> None:
+    active = log.classes.active
+    gone = [entry for entry in log.classes.entries.values() if not entry.is_active]
+    change: dict[str, object] = {"do": "retire", "id": point.choice(active).id}
+    choice = point.random()
+    if len(active) < 2 or (gone and choice < 0.4):
+        change = {"do": "restore", "id": point.choice(gone).id}
+    elif choice < 0.55:
+        change = dict(zip(("id", "into"), point.sample([entry.id for entry in active], 2), strict=True))
+        change["do"] = "merge"
+    elif choice < 0.7:  # the name of a class that is no longer in use
+        change = {"do": "rename", "id": point.choice(active).id, "name": point.choice(["x", "y", "z", "w"])}
+    elif choice < 0.75:
+        change = {"do": "add", "name": point.choice(["x", "y", "z", "w"])}
+    try:
+        log.change_classes(change)
+    except AnswerError as error:
+        if not any(reason in str(error) for reason in ("already", "depends")):
+            raise
+
+
+def _random_step(log: LabelLog, point: random.Random, step: int, n: int = 9, alone: float = 1 / 3) -> None:
+    rows = [f"r{i}" for i in range(n)]
     row, who, key = point.choice(rows), point.choice(["ada", "ben", "cai"]), f"k{step}"
     choice = point.random()
     active = log.classes.active
     try:
         if choice < 0.12:
             some = point.sample(rows, 4)
-            log.rank(some, strategy="S", wanted={each: point.choice([1, 2, 3]) for each in some})
+            people = {each: 1 if point.random() < alone else point.choice([2, 3]) for each in some}
+            log.rank(some, strategy="S", wanted=people)
         elif choice < 0.55:
             stands = log.answers_by(row).get(who)
             value = SKIP if point.random() < 0.15 else point.choice(active).name
@@ -121,12 +162,49 @@ def _compare(log: LabelLog) -> None:
         == sorted((row for row, each in slow.items() if each.place is not None), key=lambda row: slow[row].place or 0)
     )
     assert log.labels_event == state.labels_event
+    assert log.counts() == dict(sorted(Counter(each.state for each in slow.values() if each.state != "new").items()))
+    _compare_answers(log, by_row)
     answered = [each for each in state.last.values() if each is not None and each.kind == "answered"]
     assert state.answered == len(answered)
     ids = {entry.name: entry.id for entry in log.classes.active}
     full = [each for each in answered if slow[each.row].state == "answered"]  # not those that wait for others
-    counts = Counter(ids[str(log.reading(each))] for each in full if log.classes.active)
+    counts = Counter(number for each in full for number in _class_ids(log, each))
     assert log.class_counts() == {number: counts[number] for number in ids.values()}
+
+
+def _class_ids(log: LabelLog, event: Event) -> set[int]:
+    """Ids of the classes that an answer counts for; names that were none of a class at the time have no id."""
+    stored = [log.classes.id_at(name, event.event) for name in _names(event)]
+    finals = [log.classes.final(number) for number in stored if number is not None]
+    return {entry.id for entry in finals if entry is not None}
+
+
+def _names(event: Event) -> tuple[str, ...]:
+    return (event.value,) if isinstance(event.value, str) else event.value or ()
+
+
+def _compare_answers(log: LabelLog, by_row: Mapping[str, list[Event]]) -> None:
+    """The answers of each person, and the history, against a slow reference."""
+    latest = {row: latest_answers(events) for row, events in by_row.items()}
+    for row, given in latest.items():
+        counted = {who: each for (who, _), each in sorted(given.items()) if log.reading(each) is not None}
+        assert log.answers_by(row).keys() == counted.keys()
+        for who in ("ada", "ben"):
+            found = log.answers_by(row).get(who)
+            mine = [each for (name, _), each in given.items() if name == who and log.reading(each) is not None]
+            assert (found and found.event) == (max((each.event for each in mine), default=None))
+            assert has_answered(log, row, who) == is_answered(by_row[row], who)
+    current = [event for events in by_row.values() for event in current_answers(events)]
+    newest = [log.renamed(event) for event in sorted(current, key=lambda event: -event.event)]
+    assert log.history(limit=1000) == newest
+    assert log.history(who="ada", limit=3) == [event for event in newest if event.who == "ada"][:3]
+    for entry in log.classes.active:
+        of_class = [event for event in newest if entry.name in _names(event)]
+        assert log.history(class_id=entry.id, limit=1000) == of_class
+    some = [row for row in by_row if row.endswith("1")]
+    assert log.history(rows=some, limit=1000) == [event for event in newest if event.row in some]
+    work = {each.who: each.rows for each in work_of(log)}
+    assert work == {who: sum(is_answered(events, who) for events in by_row.values()) for who in work}
 
 
 # -- several people ------------------------------------------------------------------------------------------------
