@@ -46,7 +46,7 @@ def pace(recent: Sequence[tuple[float, float | None]]) -> float | None:
         before = recent[place + 1][0] if place + 1 < len(recent) else None
         if seconds is None and before is None:
             continue
-        worked += seconds if seconds is not None else min(at - (before or at), IDLE)
+        worked += seconds if seconds is not None else max(0.0, min(at - (before or at), IDLE))
         counted += 1
     return round(3600 * counted / worked, 1) if worked > 0 else None
 

@@ -7,22 +7,19 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from label_store_version_1 import write_version_1
-from reference.answers import current_answers, is_answered, latest_answers
+from reference.log_replay import compare_with_replay
 
 from dal.errors import AnswerError, SessionError
-from dal.store.events import SKIP, Answer, Event
+from dal.store.events import SKIP, Answer
 from dal.store.label_database import BACKUP_OF_1
 from dal.store.label_log import IMPORTED, ConflictError, LabelLog
 from dal.store.label_store import LabelStore
-from dal.store.log_figures import free_rows, has_answered, work_of
-from dal.store.log_state import StoreState
-from dal.store.row_state import RowState, row_state
+from dal.store.log_figures import free_rows
+from dal.store.row_state import RowState
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def test_state_of_each_row_equals_a_replay_of_its_events_and_of_all_events(path:
                 log.change_classes({"do": "add", "name": name})
             for step in range(60):
                 _random_step(log, point, step)
-                _compare(log)
+                compare_with_replay(log)
             kinds |= {event.kind for event in LabelStore(file, access="copy").events()}
     assert kinds == {
         "asked",
@@ -69,7 +66,7 @@ def test_rows_with_one_answer_are_restated_by_sql_as_by_a_replay(path: Path) -> 
                         _random_step(log, point, 10 * step + part, n=40, alone=0.8)
                 else:
                     _random_change_of_classes(log, point)
-                    _compare(log)
+                    compare_with_replay(log)
 
 
 def _random_change_of_classes(log: LabelLog, point: random.Random) -> None:
@@ -133,78 +130,6 @@ def _random_step(log: LabelLog, point: random.Random, step: int, n: int = 9, alo
     except AnswerError as error:  # such as an answer to a retired row
         if not any(reason in str(error) for reason in ("taken out", "depends", "restore it first")):
             raise
-
-
-def _compare(log: LabelLog) -> None:
-    with LabelStore(log.path, access="copy") as store:
-        everything = list(store.events())
-    by_row: dict[str, list[Event]] = {}
-    state = StoreState()
-    for event in everything:
-        state.apply(event)
-        if event.row:
-            by_row.setdefault(event.row, []).append(event)
-    slow = {row: row_state(events, log.reading) for row, events in by_row.items()}
-    for row, expected in slow.items():
-        found = log.row(row)
-        assert (found.state, found.wanted, found.people, found.place) == (
-            expected.state,
-            expected.wanted,
-            expected.people,
-            expected.place,
-        ), row
-        assert found.answer == expected.answer == state.last.get(row)
-        assert (row in state.disputed) == (expected.state == "disputed")
-        assert (row in state.retired) == (expected.state == "retired")
-    assert (
-        log.queue()
-        == state.queue()
-        == sorted((row for row, each in slow.items() if each.place is not None), key=lambda row: slow[row].place or 0)
-    )
-    assert log.labels_event == state.labels_event
-    assert log.counts() == dict(sorted(Counter(each.state for each in slow.values() if each.state != "new").items()))
-    _compare_answers(log, by_row)
-    answered = [each for each in state.last.values() if each is not None and each.kind == "answered"]
-    assert state.answered == len(answered)
-    ids = {entry.name: entry.id for entry in log.classes.active}
-    full = [each for each in answered if slow[each.row].state == "answered"]  # not those that wait for others
-    counts = Counter(number for each in full for number in _class_ids(log, each))
-    assert log.class_counts() == {number: counts[number] for number in ids.values()}
-
-
-def _class_ids(log: LabelLog, event: Event) -> set[int]:
-    """Ids of the classes that an answer counts for; names that were none of a class at the time have no id."""
-    stored = [log.classes.id_at(name, event.event) for name in _names(event)]
-    finals = [log.classes.final(number) for number in stored if number is not None]
-    return {entry.id for entry in finals if entry is not None}
-
-
-def _names(event: Event) -> tuple[str, ...]:
-    return (event.value,) if isinstance(event.value, str) else event.value or ()
-
-
-def _compare_answers(log: LabelLog, by_row: Mapping[str, list[Event]]) -> None:
-    """The answers of each person, and the history, against a slow reference."""
-    latest = {row: latest_answers(events) for row, events in by_row.items()}
-    for row, given in latest.items():
-        counted = {who: each for (who, _), each in sorted(given.items()) if log.reading(each) is not None}
-        assert log.answers_by(row).keys() == counted.keys()
-        for who in ("ada", "ben"):
-            found = log.answers_by(row).get(who)
-            mine = [each for (name, _), each in given.items() if name == who and log.reading(each) is not None]
-            assert (found and found.event) == (max((each.event for each in mine), default=None))
-            assert has_answered(log, row, who) == is_answered(by_row[row], who)
-    current = [event for events in by_row.values() for event in current_answers(events)]
-    newest = [log.renamed(event) for event in sorted(current, key=lambda event: -event.event)]
-    assert log.history(limit=1000) == newest
-    assert log.history(who="ada", limit=3) == [event for event in newest if event.who == "ada"][:3]
-    for entry in log.classes.active:
-        of_class = [event for event in newest if entry.name in _names(event)]
-        assert log.history(class_id=entry.id, limit=1000) == of_class
-    some = [row for row in by_row if row.endswith("1")]
-    assert log.history(rows=some, limit=1000) == [event for event in newest if event.row in some]
-    work = {each.who: each.rows for each in work_of(log)}
-    assert work == {who: sum(is_answered(events, who) for events in by_row.values()) for who in work}
 
 
 # -- several people ------------------------------------------------------------------------------------------------
@@ -382,6 +307,52 @@ def test_answers_of_two_people_agree_if_their_classes_are_one_today() -> None:
     assert log.row("a").state == "answered"
 
 
+def test_an_answer_that_was_replaced_does_not_come_back_when_the_new_class_is_retired() -> None:
+    log = LabelLog(None)
+    for name in ("x", "y"):
+        log.change_classes({"do": "add", "name": name})
+    log.ask(["a"])
+    first = log.answer("a", "x", who="ada", key="1", replaces=None)
+    log.answer("a", "y", who="ada", key="2", replaces=first.event)
+    log.change_classes({"do": "retire", "id": 1})
+    assert (log.row("a").state, log.row("a").answer, log.answers_by("a")) == ("pending", None, {})
+    assert log.answer("a", "x", who="ada", key="3", replaces=None).value == "x"  # as the page knows it
+    log.change_classes({"do": "restore", "id": 1})
+    assert log.row("a").answer == log.answers_by("a")["ada"]
+    assert log.answers_by("a")["ada"].key == "3"
+
+
+def test_retiring_the_class_of_an_adjudicated_answer_opens_the_dispute_again() -> None:
+    log = LabelLog(None)
+    for name in ("x", "y", "z"):
+        log.change_classes({"do": "add", "name": name})
+    log.ask(["a"], wanted={"a": 2})
+    log.answer("a", "x", who="ada", key="1", replaces=None)
+    log.answer("a", "y", who="ben", key="2", replaces=None)
+    log.adjudicate("a", "z", who="ada", key="3")
+    log.change_classes({"do": "retire", "id": 2})
+    assert log.disputes() == ["a"]
+    assert {who: event.value for who, event in log.answers_by("a").items()} == {"ada": "x", "ben": "y"}
+
+
+def test_a_class_that_was_added_cannot_be_taken_back() -> None:
+    """Its id would be given to another class, and its answers would name none."""
+    log = LabelLog(None)
+    added = log.change_classes({"do": "add", "name": "x"})
+    log.tell([Answer("a", "x")])
+    with pytest.raises(AnswerError, match="cannot be taken back: retire it"):
+        log.retract(added.event)
+    assert log.answers_by("a")[""].value == "x"
+
+
+def test_leases_end_in_time_after_the_clock_was_set_back() -> None:
+    log = LabelLog(None)
+    log.ask(["a", "b"])
+    assert log.claim("ada", 1, at=1e9) == ["a"]  # a wrong clock
+    assert log.claim("ben", 2, at=1e6) == ["b"]
+    assert log.claim("ben", 2, at=1e6 + 601) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -488,7 +459,7 @@ def test_log_of_version_1_is_migrated_once_with_a_copy_next_to_it(path: Path) ->
     assert not path.with_name(BACKUP_OF_1).exists()
     with LabelStore(path) as store:
         assert _shape(store) == before
-        _compare(store)
+        compare_with_replay(store)
     copy = path.with_name(BACKUP_OF_1)
     assert sqlite3.connect(copy).execute("PRAGMA user_version").fetchone() == (1,)
     assert os.stat(copy).st_mode & 0o777 == 0o600
