@@ -20,12 +20,15 @@ DELETE FROM temp.simple;
 # A single class that is meant by the value of an answer e.
 _MEANT = "SELECT id FROM temp.meant AS m WHERE m.value = e.value AND e.event BETWEEN m.first AND m.last"
 
-# What decides whether a row is asked, and where: twice the last event that says so, one more if the row is asked since.
-# It is -1 where that depends on more events, and with a record of adjudication, which may stand next.
+# Rows whose place in the order of questions, or whose next answer, depends on more than their last query.
+_OTHERS = """
+SELECT row FROM events NOT INDEXED WHERE kind IN ('deferred', 'retracted') OR source = 'adjudicated'
+"""
+
+# The last query of a row, as twice its event, one more if it was not withdrawn.
 _ASKED = """
-SELECT CASE WHEN max(q.source IS 'adjudicated' OR q.kind IN ('deferred', 'retracted')) THEN -1 ELSE
-    max(CASE q.kind WHEN 'asked' THEN 2 * q.event + 1 WHEN 'withdrawn' THEN 2 * q.event END) END
-FROM events AS q WHERE q.row = s.row
+SELECT 2 * q.event + (q.kind = 'asked') FROM events AS q
+WHERE q.row = s.row AND q.kind IN ('asked', 'withdrawn') ORDER BY q.event DESC LIMIT 1
 """
 
 
@@ -79,21 +82,24 @@ def _find_values(connection: sqlite3.Connection, classes: ClassTable, number: in
 
 
 def _rows_with(connection: sqlite3.Connection, values: str, condition: str) -> list[str]:
+    """Rows with an answer of these values that its person has not replaced: one that was replaced changes nothing."""
     query = (
-        "SELECT row FROM events NOT INDEXED WHERE kind = 'answered' AND value IN (SELECT value FROM json_each(?)) "
-        f"{condition}"
+        "SELECT row FROM events AS e NOT INDEXED WHERE kind = 'answered' AND value IN (SELECT value FROM json_each(?)) "
+        f"{condition} AND NOT EXISTS (SELECT 1 FROM events AS n WHERE n.row = e.row AND n.event > e.event AND "
+        "n.kind IN ('answered', 'skipped') AND coalesce(n.who, '') = coalesce(e.who, '') AND "
+        "(n.source IS 'adjudicated') = (e.source IS 'adjudicated') AND "
+        "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = n.event))"
     )
     return list(dict.fromkeys(row for (row,) in connection.execute(query, (values,))))
 
 
 def _count_no_more(connection: sqlite3.Connection) -> None:
-    """Let the only answer of rows no longer count: they are asked again, or new if they were not asked."""
+    """Let the answer of the only person of rows no longer count: those that were asked are asked again."""
     connection.execute(
         f"INSERT INTO temp.simple SELECT s.row, ({_ASKED}), NULL FROM standing AS s JOIN events AS e "
         "ON e.event = s.event WHERE s.state = 'answered' AND s.wanted = 1 AND s.people = 1 AND e.kind = 'answered' "
-        f"AND EXISTS ({_MEANT})"
+        f"AND EXISTS ({_MEANT}) AND s.row NOT IN ({_OTHERS})"
     )
-    connection.execute("DELETE FROM temp.simple WHERE event = -1")
     asked = "SELECT row FROM temp.simple WHERE event % 2"
     connection.execute(f"DELETE FROM standing WHERE row IN (SELECT row FROM temp.simple) AND row NOT IN ({asked})")
     connection.execute(
@@ -103,11 +109,13 @@ def _count_no_more(connection: sqlite3.Connection) -> None:
 
 
 def _count_again(connection: sqlite3.Connection) -> None:
-    """Let the only answer of rows count again: they are answered, and nobody is asked them any more."""
+    """Let the answer of the only person of rows count again: nobody is asked them any more."""
+    # Of a group SQLite takes the columns without a function from the line with the maximum: the latest answer.
     connection.execute(
         f"INSERT INTO temp.simple SELECT row, max(event), '[' || ({_MEANT}) || ']' FROM events AS e NOT INDEXED "
-        "WHERE kind IN ('answered', 'skipped', 'retracted') AND row <> '' GROUP BY row "
-        f"HAVING count(*) = 1 AND kind = 'answered' AND EXISTS ({_MEANT})"
+        "WHERE kind IN ('answered', 'skipped', 'retracted') AND row <> '' GROUP BY row HAVING "
+        "count(DISTINCT coalesce(who, '')) = 1 AND NOT total(kind = 'retracted' OR source IS 'adjudicated') "
+        f"AND kind = 'answered' AND EXISTS ({_MEANT})"
     )
     connection.execute(
         "DELETE FROM temp.simple WHERE row IN "

@@ -58,11 +58,15 @@ def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tu
     or that of more than half of at least three people; else none, which is a dispute.
 
     Args:
-        given: answers and skips that were not retracted, in order; those that do not count may be left out.
+        given: answers and skips that were not retracted, in order.
         wanted: number of people who are to answer.
         reading: meaning of an answer in the current classes. Answers of retired classes do not count.
     """
-    counted = counted_answers(given, reading)
+    return _standing(counted_answers(given, reading), wanted, reading)
+
+
+def _standing(counted: Sequence[Event], wanted: int, reading: Reading) -> tuple[Event | None, bool]:
+    """`standing_answer` among those that count."""
     if not counted:
         return None, False
     if wanted <= 1:
@@ -130,7 +134,7 @@ def row_state(events: Iterable[Event], reading: Reading) -> RowState:
             if given.pop(event.retracts, None) is not None or deferrals.pop(event.retracts, None) is not None:
                 front = event.event
     counted = counted_answers(given.values(), reading)
-    answer, disputed = standing_answer(counted, wanted, reading)
+    answer, disputed = _standing(counted, wanted, reading)
     people = len({event.who or "" for event in counted})
     settled = any(event.source == ADJUDICATED for event in counted)
     state = NEW

@@ -13,6 +13,8 @@ from dal.store.row_state import PENDING, RETIRED, RowState, row_state
 from dal.store.state_counts import StateCounts
 
 _CHUNK = 500  # values bound to one statement
+_COLUMNS = "row, state, place, wanted, people, event, classes"
+_NEW = RowState()
 
 
 def meaning(classes: ClassTable, event: Event) -> Value | Skip | None:
@@ -52,26 +54,24 @@ def write_states(
             event = read(line)
             log[event.row].append(event)
         states = {row: row_state(each, lambda event: meaning(classes, event)) for row, each in log.items()}
-        before = connection.execute(f"SELECT state FROM standing WHERE row IN ({_marks(part)})", part).fetchall()
-        written = [state.state for state in states.values() if state != RowState()]
-        counts.change((state for (state,) in before), written)
-        connection.executemany("DELETE FROM standing WHERE row = ?", [(row,) for row in part])
-        connection.executemany(
-            "INSERT INTO standing VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    row,
-                    state.state,
-                    state.place,
-                    state.wanted,
-                    state.people,
-                    None if state.answer is None else state.answer.event,
-                    _class_ids(state.answer, classes),
-                )
-                for row, state in states.items()
-                if state != RowState()
-            ],
-        )
+        lines = [
+            (
+                row,
+                state.state,
+                state.place,
+                state.wanted,
+                state.people,
+                None if state.answer is None else state.answer.event,
+                _class_ids(state.answer, classes),
+            )
+            for row, state in states.items()
+            if state != _NEW
+        ]
+        before = set(connection.execute(f"SELECT {_COLUMNS} FROM standing WHERE row IN ({_marks(part)})", part))
+        gone, new = before.difference(lines), [line for line in lines if line not in before]  # most stay as they are
+        counts.change((line[1] for line in gone), (line[1] for line in new))
+        connection.executemany("DELETE FROM standing WHERE row = ?", [(line[0],) for line in gone])
+        connection.executemany("INSERT INTO standing VALUES (?, ?, ?, ?, ?, ?, ?)", new)
         done = [(row,) for row, state in states.items() if _is_over(state)]
         connection.executemany("DELETE FROM leases WHERE row = ?", done)
 
