@@ -11,6 +11,7 @@ from typing import Any
 
 from dal.errors import AnswerError, SessionError, shortened
 from dal.store import events, leases
+from dal.store.answered_places import AnsweredPlaces
 from dal.store.bounded_json import parse_json
 from dal.store.class_table import ClassTable
 from dal.store.events import Event, Skip, Value
@@ -61,10 +62,11 @@ class LabelReader(LabelFile):
 
     def __init__(self, path: Path | str | None, *, access: Access = "write", upto: int | None = None) -> None:
         super().__init__(path, access=access, upto=upto)
+        self._written = -1  # last event at the end of the last transaction of this log
         self._joined = False  # whether a transaction is open, which further calls join
         self._table = ClassTable()
         self._table_event = 0  # last event with a change of a class that `_table` includes
-        self._counts = StateCounts()
+        self._counts, self._places = StateCounts(), AnsweredPlaces()
         try:
             with self._reporting("could not be read"):
                 self._open()

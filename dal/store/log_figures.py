@@ -129,13 +129,15 @@ def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
         limit: largest number to count.
     """
     query = (
-        "SELECT count(*) FROM (SELECT 1 FROM standing AS s WHERE place < ?1 AND "
+        "SELECT count(*) FROM (SELECT 1 FROM standing AS s WHERE place < ?1 AND (place < 0 OR place >= ?5) AND "
         "(SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.until > ?3) < s.wanted - s.people AND "
         "NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = ?2 AND m.until > ?3) AND "
         "(s.people = 0 OR NOT EXISTS (SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = ?2 AND "
         f"e.kind IN ('answered', 'skipped') AND {STANDS})) ORDER BY place LIMIT ?4)"
     )
-    return int(_one(log, query, deferred_place(0), who, at, limit))
+    with log._reading() as connection:  # under the lock, since the log keeps the first place
+        first = log._places.first(connection, who)
+        return int(connection.execute(query, (deferred_place(0), who, at, limit, first)).fetchone()[0])
 
 
 def partly_answered(log: LabelLog) -> list[str]:

@@ -41,15 +41,20 @@ class LogWriter(AnswerHistory):
             try:
                 self._joined = True
                 self._catch_up(connection)  # checks within the block see what other processes have written
-                self._counts.begin(self._last_event(connection))
+                last = self._last_event(connection)
+                self._counts.begin(last)
+                if last != self._written:  # by another process
+                    self._places.forget()
                 yield connection
                 last = self._last_event(connection)
                 connection.execute("COMMIT")
                 self._counts.end(last)
+                self._written = last
             except BaseException:
                 # They may include what was rolled back, also by SQLite itself, as on a full disk.
                 self._table_event = -1
                 self._counts.forget()
+                self._places.forget()
                 if not self._closed and connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -77,6 +82,8 @@ class LogWriter(AnswerHistory):
             (time.time(), self._round(connection), event.row, who or None, event.event, key),
         )
         if event.row:
+            if event.kind == "retired":  # the row is asked again where it was
+                self._places.forget()
             self._restate(connection, [event.row])
             return
         change = self._table.change(event.event)
@@ -104,6 +111,7 @@ class LogWriter(AnswerHistory):
             counted: ids of the classes whose answers counted before.
         """
         self._counts.forget()
+        self._places.forget()
         restate_class(
             connection,
             self._table,

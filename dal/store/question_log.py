@@ -129,7 +129,8 @@ class QuestionLog(LogWriter):
             at: time in seconds since 1970; None for now.
         """
         with self.changing() as connection:
-            return leases.claim(connection, who, n, seconds=seconds, now=now_or(at))
+            first = self._places.first(connection, who)
+            return leases.claim(connection, who, n, seconds=seconds, now=now_or(at), first=first)
 
     def claim_row(self, row: str, who: str, *, seconds: float = LEASE, at: float | None = None) -> bool:
         """Lease a certain row to a person, such as one found by a search; False if somebody else holds it."""

@@ -159,6 +159,25 @@ def test_a_row_is_never_given_again_to_a_person_who_answered_it() -> None:
     assert {who: event.value for who, event in log.answers_by("a").items()} == {"ada": "x", "ben": "y", "eve": "y"}
 
 
+def test_claims_are_those_of_a_search_through_all_pending_rows(path: Path) -> None:
+    """A log remembers where the questions begin that a person has not answered; a second one has not seen them."""
+    for seed in range(6):
+        point, file = random.Random(seed), path.with_name(f"{seed}.db")
+        with LabelLog(file) as log, LabelLog(file) as other:
+            for name in ("x", "y", "z"):
+                log.change_classes({"do": "add", "name": name})
+            for step in range(120):
+                _random_step(log if point.random() < 0.9 else other, point, step, n=25, alone=0.2)
+                who, now = point.choice(["ada", "ben", "cai"]), 1e9 + step * point.choice([1.0, 400.0])
+                with LabelLog(file) as fresh:
+                    expected = free_rows(fresh, who, now, 5)
+                assert free_rows(log, who, now, 5) == expected
+                if step % 3 == 0:
+                    with LabelLog(file, access="copy") as fresh:
+                        rows = fresh.claim(who, 3, at=now)
+                    assert log.claim(who, 3, at=now) == rows
+
+
 def test_processes_and_threads_that_claim_at_once_get_each_row_once(path: Path) -> None:
     with LabelLog(path) as log:
         log.ask([f"r{i}" for i in range(120)])
