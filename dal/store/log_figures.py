@@ -140,6 +140,12 @@ def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
         return int(connection.execute(query, (deferred_place(0), who, at, limit, first)).fetchone()[0])
 
 
+def known_rows(log: LabelLog, rows: Sequence[str]) -> set[str]:
+    """Those of the rows that are not new: asked, answered, declined, disputed or retired."""
+    query = "SELECT row FROM standing WHERE row IN (SELECT value FROM json_each(?)) AND state <> 'new'"
+    return {row for (row,) in _all(log, query, json.dumps(list(rows)))}
+
+
 def partly_answered(log: LabelLog) -> list[str]:
     """Ids of the pending rows that some but not all wanted people have answered."""
     return [row for (row,) in _all(log, "SELECT row FROM standing WHERE place IS NOT NULL AND people > 0 ORDER BY row")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dal.store.events import Event
 from dal.store.label_log import LabelLog
 from dal.store.label_store import LabelStore
-from dal.store.log_figures import has_answered, work_of
+from dal.store.log_figures import has_answered, known_rows, work_of
 from dal.store.log_state import StoreState
 from dal.store.row_state import ADJUDICATED, row_state
 
@@ -61,6 +61,7 @@ def compare_with_replay(log: LabelLog) -> None:
         == sorted((row for row, each in slow.items() if each.place is not None), key=lambda row: slow[row].place or 0)
     )
     assert log.labels_event == state.labels_event
+    assert known_rows(log, list(slow)) == {row for row, each in slow.items() if each.state != "new"}
     assert log.counts() == dict(sorted(Counter(each.state for each in slow.values() if each.state != "new").items()))
     _compare_answers(log, by_row)
     answered = [each for each in state.last.values() if each is not None and each.kind == "answered"]
