@@ -26,7 +26,7 @@ def near_copies(rows: ProjectRows, row: str, limit: int = 50) -> list[str]:
     """Ids of other rows with the same words as a row, at most `limit` of them.
 
     The search index finds rows with the longest words of the text that are not much longer, and their words are
-    compared. Texts without a word, such as numbers, have no near-copies.
+    compared. Texts of numbers alone have no near-copies.
 
     Args:
         rows: rows of the project.
