@@ -8,6 +8,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _WHOLE_WORD = re.compile(r"(?<![\w])[^\W\d_]+(?![\w])")  # a word of the search index, too, which splits no "5mg"
 _SOUGHT = 8  # words of the text that a search asks for
 _FOUND = 500  # rows of a search that are compared
+_LONGER, _MORE = 2, 40  # a near-copy has at most twice the characters and 40 more: digits and punctuation
 
 
 def normal_words(row: ProjectRow) -> tuple[str, ...]:
@@ -24,8 +25,8 @@ def normal_words(row: ProjectRow) -> tuple[str, ...]:
 def near_copies(rows: ProjectRows, row: str, limit: int = 50) -> list[str]:
     """Ids of other rows with the same words as a row, at most `limit` of them.
 
-    The search index finds the rows with the longest words of the text, and their words are compared. Texts without a
-    word, such as numbers, have no near-copies.
+    The search index finds rows with the longest words of the text that are not much longer, and their words are
+    compared. Texts of numbers alone have no near-copies.
 
     Args:
         rows: rows of the project.
@@ -39,7 +40,7 @@ def near_copies(rows: ProjectRows, row: str, limit: int = 50) -> list[str]:
     longest = sorted(set(_WHOLE_WORD.findall(text)), key=lambda word: (-len(word), word))[:_SOUGHT]
     if not longest:
         return []
-    found = rows.search(" ".join(f'"{word}"' for word in longest), _FOUND)
+    found = rows.containing(longest, _FOUND, longest=_LONGER * len(given.text) + _MORE)
     words = normal_words(given)
     same = (each for each in rows.get(found) if each is not None and each.id != row and normal_words(each) == words)
     return [each.id for each in same][:limit]

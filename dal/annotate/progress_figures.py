@@ -20,6 +20,8 @@ IDLE = 120.0
 PACED = 50
 #: Fewest answers of a point of the learning curve.
 POINT = 20
+#: Most rankings that the learning curve reads.
+CURVE = 400
 #: Bootstrap samples of the intervals of agreement.
 SAMPLES = 400
 
@@ -44,7 +46,7 @@ def pace(recent: Sequence[tuple[float, float | None]]) -> float | None:
         before = recent[place + 1][0] if place + 1 < len(recent) else None
         if seconds is None and before is None:
             continue
-        worked += seconds if seconds is not None else min(at - (before or at), IDLE)
+        worked += seconds if seconds is not None else max(0.0, min(at - (before or at), IDLE))
         counted += 1
     return round(3600 * counted / worked, 1) if worked > 0 else None
 
@@ -57,8 +59,9 @@ def learning_curve(log: LabelLog, rankings: Rankings, *, multilabel: bool) -> li
     - "chosen": texts that a strategy selected. They tend to be harder than the others, so the accuracy is too low.
     - "random": texts in random order, an unbiased sample of those without an answer. There are few of them.
 
-    Each point joins rankings until it has `POINT` answers, and has "labels" (texts with an answer that the first of
-    them knew), "right", "texts", "accuracy", and the ends "low" and "high" of its 95 % Wilson interval.
+    At most `CURVE` rankings are read, evenly spread over the log. Each point joins rankings until it has `POINT`
+    answers, and has "labels" (texts with an answer that the first of them knew), "right", "texts", "accuracy", and the
+    ends "low" and "high" of its 95 % Wilson interval.
 
     Args:
         log: questions and answers.
@@ -68,7 +71,7 @@ def learning_curve(log: LabelLog, rankings: Rankings, *, multilabel: bool) -> li
     points: list[Reply] = []
     open_points: dict[str, Reply] = {}
     counted: set[str] = set()
-    for batch in batches_with(log, EVENT):
+    for batch in batches_with(log, EVENT, spread=CURVE):
         details = batch.details
         for kind, hits in _hits(log, rankings, details, counted, multilabel).items():
             if not hits:
@@ -129,9 +132,13 @@ def guess_is_right(log: LabelLog, answer: Event, guesses: Sequence[Sequence[Any]
     if value is None or not isinstance(value, str | tuple):
         return None
     names = {value} if isinstance(value, str) else set(value)
-    chosen = [number for number, p in guesses if p >= _MULTILABEL_GUESS] if multilabel else [guesses[0][0]]
-    finals = [log.classes.final(number) for number in chosen]
+    finals = [log.classes.final(number) for number in guessed(guesses, multilabel)]
     return {entry.name for entry in finals if entry is not None} == names
+
+
+def guessed(guesses: Sequence[Sequence[Any]], multilabel: bool) -> list[int]:
+    """Ids of the classes that the model assigns, see `guess_is_right`."""
+    return [number for number, p in guesses if p >= _MULTILABEL_GUESS] if multilabel else [guesses[0][0]]
 
 
 def agreement(log: LabelLog, parts: ReplyParts, *, multilabel: bool) -> Reply | None:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Collection
+from functools import partial
 from hashlib import blake2b
 
 from dal.annotate.near_copies import near_copies
-from dal.annotate.progress_figures import PACED, agreement, guess_is_right, learning_curve, pace
+from dal.annotate.overlap import MAX_PEOPLE
+from dal.annotate.progress_figures import PACED, agreement, guessed, learning_curve, pace
 from dal.annotate.project_settings import ProjectSettings
 from dal.annotate.rankings import EVENT, Rankings
 from dal.annotate.reply_parts import ReplyParts
@@ -15,17 +17,20 @@ from dal.errors import AnswerError, shown
 from dal.store.events import Event, Value
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import (
+    AnswersSince,
     answers_by_day,
-    answers_since,
     batches_with,
     recent_answers,
     rounds_of,
+    standing_classes,
     work_of,
 )
 from dal.store.project_rows import ProjectRows
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, PENDING, RETIRED
 
 _SEARCHED = 1_000  # rows that a search within the history finds
+_RANKINGS = 2_000  # latest rankings that are compared with the answers
+_DISAGREEING = 100  # rows of which the answers are read together
 _DISPUTES = 200  # disputed rows of a reply
 
 
@@ -46,6 +51,7 @@ class ProjectViews:
         work = work_of(log)
         self._mine = {each.who: each.rows for each in work}  # rows that each person has answered
         self._seconds = sum(each.seconds for each in work)
+        self._since = AnswersSince(log)
         self._agreement: tuple[int, Reply | None] = (-1, None)  # with the event up to which it was computed
 
     def rights(self, who: str) -> Collection[str]:
@@ -109,19 +115,25 @@ class ProjectViews:
         order: dict[str, float] = {}
         if disagree:
             order = self._disagreements()
-            ids = [row for row in order if ids is None or row in set(ids)]
-        events = self._log.history(
+            sought = order if ids is None else set(ids)
+            ids = sorted((row for row in order if row in sought), key=lambda row: (-order[row], row))
+        found_in = partial(
+            self._log.history,
             who=person,
             class_id=class_id,
             since=since,
-            rows=ids,
-            before=None if disagree else before,
             # What must stay hidden does not count either: whether there is more would tell its class.
             visible=lambda event: (
                 not (self._is_blind(event, who) or (person not in (None, who) and self._is_disputed(event)))
             ),
-            limit=(_SEARCHED * 10 if disagree else limit) + 1,
         )
+        if not disagree:
+            events = found_in(rows=ids, before=before, limit=limit + 1)
+        else:
+            events = []
+            while ids and len(events) <= limit:  # surest first: a page needs a few of them
+                some, ids = ids[:_DISAGREEING], ids[_DISAGREEING:]
+                events += found_in(rows=some, limit=_DISAGREEING * MAX_PEOPLE)
         if disagree:
             events.sort(key=lambda event: (-order[event.row], -event.event))
         more, shown_events = len(events) > limit, events[:limit]
@@ -147,15 +159,17 @@ class ProjectViews:
         return state.state == PENDING and state.wanted > 1 and who not in self._log.answers_by(event.row)
 
     def _disagreements(self) -> dict[str, float]:
-        """Id -> probability of the wrong guess that the model made before the answer."""
+        """Id -> probability of the wrong guess that the model made before the answer, in the latest rankings."""
         found: dict[str, float] = {}
-        for batch in batches_with(self._log, EVENT):
+        table = self._log.classes
+        for batch in batches_with(self._log, EVENT, latest=_RANKINGS):
             hints = {row: hint for row, hint in (batch.details.get("rows") or {}).items() if hint.get("guesses")}
-            for row, state in self._log.states(list(hints)).items():
-                if state.answer is None or state.answer.event <= batch.details[EVENT]:
+            for row, (event, answered) in standing_classes(self._log, list(hints)).items():
+                if event <= batch.details[EVENT]:
                     continue
                 guesses = hints[row]["guesses"]
-                if guess_is_right(self._log, state.answer, guesses, self._settings.multilabel) is False:
+                finals = [table.final(number) for number in guessed(guesses, self._settings.multilabel)]
+                if answered != {entry.id for entry in finals if entry is not None}:
                     found[row] = float(guesses[0][1])
         return found
 
@@ -252,7 +266,7 @@ class ProjectViews:
         if latest is not None:
             ranking = {
                 "event": latest.event,
-                "answers_since": answers_since(self._log, latest.event),
+                "answers_since": self._since.count(latest.event),
                 "strategy": latest.strategy,
                 "reason": latest.reason,
                 "age_seconds": round(max(0.0, time.time() - latest.at), 1),

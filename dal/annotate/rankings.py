@@ -1,5 +1,6 @@
 """Rankings of the model: stored with the batches that they ask, and read back for hints and figures."""
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -52,6 +53,7 @@ class Rankings:
 
     def __init__(self, log: LabelLog) -> None:
         self._log = log
+        self._lock = threading.Lock()
         self._cache: OrderedDict[int, StoredBatch] = OrderedDict()
         stored = latest_batch(log, EVENT)
         self.latest = None if stored is None else _ranking(stored)
@@ -77,7 +79,7 @@ class Rankings:
             EVENT: event,
             "why": str(message.get("reason") or ""),
             "received": now,
-            "labels": figures.get("labels", answered_until(self._log, event)),
+            "labels": figures["labels"] if "labels" in figures else answered_until(self._log, event),
             "stop": message.get("stop"),
             "figures": figures,
             "rows": {id: _hint(row, table, event) for id, row in given.items()},
@@ -100,11 +102,15 @@ class Rankings:
 
     def batch(self, round: int) -> StoredBatch:
         """The batch of a round, from 1."""
-        if round not in self._cache:
-            self._cache[round] = StoredBatch(round, *self._log.batch_details(round))
-            if len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        return self._cache[round]
+        with self._lock:
+            found = self._cache.get(round)
+        if found is None:
+            found = StoredBatch(round, *self._log.batch_details(round))
+            with self._lock:  # threads that read other batches must not remove it meanwhile
+                self._cache[round] = found
+                if len(self._cache) > _CACHED:
+                    self._cache.popitem(last=False)
+        return found
 
     def is_top_up(self, round: int) -> bool:
         """Whether the rows of a round were taken in random order, because no ranking was ready; False for round 0."""

@@ -5,9 +5,8 @@ import time
 from dal.annotate.overlap import Overlap
 from dal.annotate.rankings import TOP_UP
 from dal.store.label_log import LabelLog
-from dal.store.log_figures import free_rows, latest_batch
+from dal.store.log_figures import free_rows, known_rows, latest_batch
 from dal.store.project_rows import ProjectRows
-from dal.store.row_state import NEW, RowState
 
 #: Rows leased to a person: the one that is shown and the next, since more could not be replaced by a new ranking.
 LEASED = 2
@@ -88,12 +87,12 @@ class RowQueue:
                     break
                 place, around = 0, True
                 continue
-            states = self._log.states([row for _, row in page])
+            known = known_rows(self._log, [row for _, row in page])
             for place, row in page:
                 if len(found) == n or (around and place > start):
                     break
                 self._place = place
-                if states.get(row, RowState()).state == NEW:
+                if row not in known:
                     found.append(row)
             else:
                 continue

@@ -15,14 +15,10 @@ from dal.annotate.row_queue import LEASE, LEASED, RowQueue
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, OutdatedAnswerError, Reply
 from dal.errors import AnswerError, ConfigError, SessionError, one_line, shown
 from dal.store.atomic_files import named
-from dal.store.events import SKIP, Event, Value
+from dal.store.events import SKIP, Value
 from dal.store.folder_lock import Lock
 from dal.store.label_log import ConflictError, LabelLog
-from dal.store.log_figures import (
-    free_rows,
-    has_key,
-    work_of,
-)
+from dal.store.log_figures import free_rows, has_answered, has_key
 from dal.store.project_rows import ProjectRow, ProjectRows
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, RETIRED
 from dal.store.run_folder import LABELS, ROWS
@@ -142,7 +138,7 @@ class AnnotationService(ProjectViews):
         stored = _stored_key(who, "answer", key)
         try:
             with self._changing():
-                is_new = not has_key(self._log, stored)
+                is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
                 if is_new:
                     self._require_row(row)
                     self._require_open(row, who)
@@ -162,7 +158,8 @@ class AnnotationService(ProjectViews):
             raise OutdatedAnswerError(self._parts.answer(error.stands)) from None
         if is_new:
             with self._lock:
-                self._count(who, event, replaces)
+                self._count(who, had, event.kind == "answered")
+                self._seconds += event.seconds or 0.0
         return {"saved": self._parts.answer(event), **self._next(who, ids)}
 
     def flag(self, who: str, *, row: str, key: str, text: str) -> Reply:
@@ -176,14 +173,19 @@ class AnnotationService(ProjectViews):
 
     def undo(self, who: str, *, key: str) -> Reply:
         """Take back the person's last step; the first row is its row, with the answer taken back as `was`."""
+        stored = _stored_key(who, "undo", key)
         with self._changing():
-            event = self._log.undo_of(who, key=_stored_key(who, "undo", key))
+            is_new = not has_key(self._log, stored)
+            event = self._log.undo_of(who, key=stored)
+            has = event is not None and has_answered(self._log, event.row, who)
             self._queue.reopen()
             adjudicated = event is not None and event.source == ADJUDICATED
             if event is not None and adjudicated:  # not a question to this person
                 self._log.release(event.row, who)
             ids = self._queue.next(who)
-        self._mine |= {each.who: each.rows for each in work_of(self._log, who)}
+        if event is not None and is_new and event.kind in ("answered", "skipped"):
+            with self._lock:
+                self._count(who, event.kind == "answered", has)
         if event is None:
             return {"undone": None, **self._next(who, ids)}
         if event.kind != "noted" and not adjudicated:
@@ -225,7 +227,8 @@ class AnnotationService(ProjectViews):
         self._require_right(who, ADJUDICATE)
         stored = _stored_key(who, "adjudicate", key)
         with self._changing():
-            if not has_key(self._log, stored):
+            is_new, had = not has_key(self._log, stored), has_answered(self._log, row, who)
+            if is_new:
                 state = self._log.row(row)
                 settled = state.answer is not None and state.answer.source == ADJUDICATED
                 if state.state != DISPUTED and not settled:
@@ -234,7 +237,9 @@ class AnnotationService(ProjectViews):
             else:
                 event = self._log.adjudicate(row, SKIP, who=who, key=stored)
             left = len(self._log.disputes())
-        self._mine |= {each.who: each.rows for each in work_of(self._log, who)}
+        if is_new:
+            with self._lock:
+                self._count(who, had, event.kind == "answered")
         self._retrain(who)
         return {"saved": self._parts.answer(event), "left": left}
 
@@ -320,12 +325,9 @@ class AnnotationService(ProjectViews):
         self._retrain(who)
         return {"rows": self._parts.rows(ids, who), "header": self._header(who)}
 
-    def _count(self, who: str, event: Event, replaces: int | None) -> None:
-        if event.kind == "answered" and replaces is None:
-            self._mine[who] = self._mine.get(who, 0) + 1
-        elif replaces is not None:
-            self._mine |= {each.who: each.rows for each in work_of(self._log, who)}
-        self._seconds += event.seconds or 0.0
+    def _count(self, who: str, had: bool, has: bool) -> None:
+        """Count a row that a person has answered now, or no longer."""
+        self._mine[who] = self._mine.get(who, 0) + has - had
 
     def _value(self, classes: Sequence[int]) -> Value:
         """The names of classes, in the form in which the log stores an answer.

@@ -241,12 +241,39 @@ class ClassTable:
                 return event
         raise AnswerError(f"the class {shortened(entry.name)!r} was neither merged nor retired")
 
+    def change(self, event: int) -> Mapping[str, Any] | None:
+        """The change that an event made, unless it was retracted."""
+        return self._changes.get(event)
+
     # -- names -----------------------------------------------------------------------------------------------------
 
     def id_at(self, name: str, event: int) -> int | None:
         """Id of the class that had this name when an event was stored; None for a name outside the table."""
         place = bisect_right(self._starts, event) - 1
         return self._names[place].get(name) if place >= 0 else None
+
+    def meanings(self, name: str) -> list[tuple[int, int, int]]:
+        """First and last event of each time in which classes had a name, and the id of the class."""
+        found: list[tuple[int, int, int]] = []
+        ends = [*(start - 1 for start in self._starts[1:]), (1 << 62)]
+        for first, last, names in zip(self._starts, ends, self._names, strict=True):
+            number = names.get(name)
+            if found and found[-1][1:] == (first - 1, number):
+                found[-1] = found[-1][0], last, found[-1][2]
+            elif number is not None:
+                found.append((first, last, number))
+        return found
+
+    def family(self, number: int) -> set[int]:
+        """Ids of a class and of all that were merged into it, also by way of others."""
+        found = {number}
+        for entry in self.entries.values():
+            chain = [entry.id]
+            while (into := self.entries[chain[-1]].merged_into) is not None:
+                chain.append(into)
+            if number in chain:
+                found |= set(chain[: chain.index(number)])
+        return found
 
     def final(self, number: int) -> ClassEntry | None:
         """The class that the answers of class `number` now count for; None if it is retired."""

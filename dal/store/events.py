@@ -143,9 +143,18 @@ def read(line: Sequence[Any]) -> Event:
         wanted,
         seen,
     ) = line
-    words = {"who": who, "source": source, "key": key, "seen": seen}
-    check_columns(at, round, row, **{name: "" if word is None else word for name, word in words.items()})
-    check_figures(score=score, seconds=seconds, cost=cost, confidence=confidence)
+    is_usual = (  # most lines: the details of a fault are looked for where there is one
+        type(at) is float
+        and type(round) is int
+        and round >= 0
+        and type(row) is str
+        and all(type(word) is str for word in (who, source, key, seen) if word is not None)
+        and all(type(figure) is float for figure in (score, seconds, cost, confidence) if figure is not None)
+    )
+    if not is_usual:
+        words = {"who": who, "source": source, "key": key, "seen": seen}
+        check_columns(at, round, row, **{name: "" if word is None else word for name, word in words.items()})
+        check_figures(score=score, seconds=seconds, cost=cost, confidence=confidence)
     if kind not in KINDS:
         raise ValueError(f"its kind is {_shown(kind)}, not one of {', '.join(KINDS)}")
     if kind == "answered":

@@ -1,22 +1,18 @@
-"""SQLite file of a label store: its format, migration, connections, damage reports and backups."""
+"""SQLite file of a label store: its format, migration, damage reports and backups."""
 
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from dal.errors import SessionError, one_line, shortened
 from dal.store import proposals, sqlite_files
 from dal.store import unread_answers as unread
-from dal.store.atomic_files import check_output, named, recover, synchronise, synchronise_folder, temporary_name
-from dal.store.thread_connections import ThreadConnections
+from dal.store.atomic_files import check_output, recover, synchronise, synchronise_folder, temporary_name
+from dal.store.database_file import BUSY_SECONDS, DatabaseFile
 
-_APPLICATION = 0x64616C31  # "dal1" in the file's header: this file is a label store
 _VERSION = 2
-_BUSY_SECONDS = 30.0
 _PAGE = 10_000  # rows read from a table at a time
 
 # The kind has no CHECK: `events.read` checks it, and a CHECK would have to be rebuilt for each new kind.
@@ -118,7 +114,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
-class LabelFile:
+class LabelFile(DatabaseFile):
     """SQLite file of a label store, with one connection per thread.
 
     Args:
@@ -128,44 +124,28 @@ class LabelFile:
         upto: last event that a copy has; None for all.
     """
 
+    application: ClassVar = 0x64616C31  # "dal1"
+    version: ClassVar = _VERSION
+    kind: ClassVar = "a label store"
+
     def __init__(self, path: Path | str | None, *, access: Access = "write", upto: int | None = None) -> None:
-        self.path = None if path is None else Path(path)
+        super().__init__(path)
         self._access, self._upto = access, upto
-        self._lock = threading.RLock()
-        self._connections = ThreadConnections(shared=path is None)
-        self._closed = False
 
     @property
     def _name(self) -> str:
-        return "the label store in memory" if self.path is None else named(self.path)
+        return "the label store in memory" if self.path is None else super()._name
 
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's connection; a store in memory has a single one for all threads."""
-        if self._closed:
-            raise SessionError(f"{self._name} is closed")
-        connection = self._connections.get()
-        if connection is None:
-            connection = sqlite3.connect(
-                ":memory:"
-                if self._connections.shared
-                else os.path.abspath(self.path or ""),  # "file:..." would be read as a URI
-                timeout=_BUSY_SECONDS,
-                isolation_level=None,  # transactions are opened explicitly, in `changing`
-                check_same_thread=False,  # `close` closes the connections of all threads
-            )
-            self._connections.add(connection)
-            connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from a stranger
-            if self._access == "write":
-                connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
-            connection.execute("PRAGMA synchronous = FULL")  # an answer once acknowledged survives a power failure
-        return connection
+    def _address(self) -> tuple[str, bool]:
+        address, writes = super()._address()
+        return address, writes and self._access == "write"
 
     def _open(self) -> None:
         version = _VERSION if self.path is None else self._recognise(self.path)
         if self._access == "copy" or (self._access == "read" and version < _VERSION):
             assert self.path is not None
             self._connections.shared = True
-            source = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+            source = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
             try:
                 source.backup(self._connection())
             finally:
@@ -173,9 +153,7 @@ class LabelFile:
         connection = self._connection()
         if self.path is None:
             connection.executescript(_SCHEMA)
-        unexpected = sqlite_files.unexpected_object(connection)
-        if unexpected is not None:
-            raise self._damaged(unexpected)
+        self._check_objects()
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise self._damaged(one_line(ValueError(fault)))
@@ -222,48 +200,22 @@ class LabelFile:
         Returns:
             The version of its format.
         """
-        if "\0" in str(path):
-            raise SessionError(f"{self._name} cannot be a file: a name has no NUL")
-        try:
-            if self._access == "write":
-                recover(path)
-            if not path.name:
-                raise sqlite_files.NotADatabaseError("it is not a regular file")
-            log = sqlite_files.log_of(path)
-            logged = log.exists() and log.stat().st_size > 0  # before the file: another process may create both
-            if os.path.lexists(path):
-                header = sqlite_files.read_header(path)
-            elif logged:
-                raise SessionError(f"{self._name} is missing, and {log.name} next to it holds answers: put it back")
-            elif self._access != "write":
-                raise SessionError(f"{self._name} does not exist")
-            else:
-                sqlite_files.create(path, _SCHEMA, application=_APPLICATION, version=_VERSION)
-                return _VERSION
-        except sqlite_files.NotADatabaseError as error:
-            raise SessionError(f"{self._name} could not be read: {error}") from None
-        except ValueError as error:
-            raise self._damaged(str(error)) from None
-        sqlite_files.check_header(header, self._name, application=_APPLICATION, version=_VERSION, kind="a label store")
-        return max(1, header.version)
-
-    def _damaged(self, fault: str) -> SessionError:
-        return sqlite_files.damaged(self._name, fault)
-
-    @contextmanager
-    def _reporting(self, trouble: str) -> Iterator[None]:
-        try:
-            yield
-        except UnicodeEncodeError as error:
-            word = shortened(repr(error.object), 60)
-            raise SessionError(f"{self._name} {trouble}: {word} is not text that can be stored") from error
-        except UnicodeDecodeError as error:  # in a message of SQLite about a damaged schema
-            raise self._damaged(one_line(error)) from error
-        except OverflowError as error:
-            raise SessionError(f"{self._name} {trouble}: a number is too large") from error
-        except (sqlite3.Error, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise SessionError(f"{self._name} {trouble}: {reason}") from error
+        self._require_name()
+        if not path.name:
+            raise SessionError(f"{self._name} could not be read: it is not a regular file")
+        if self._access == "write":
+            recover(path)
+        log = sqlite_files.log_of(path)
+        logged = log.exists() and log.stat().st_size > 0  # before the file: another process may create both
+        if os.path.lexists(path):
+            return self._read_version(path)
+        if logged:
+            raise SessionError(f"{self._name} is missing, and {log.name} next to it holds answers: put it back")
+        if self._access != "write":
+            raise SessionError(f"{self._name} does not exist")
+        with self._checking():
+            sqlite_files.create(path, _SCHEMA, application=self.application, version=_VERSION)
+        return _VERSION
 
     def _lines(
         self, connection: sqlite3.Connection, table: str, columns: str, after: int
@@ -279,22 +231,11 @@ class LabelFile:
             lines = connection.execute(query, (after, _PAGE)).fetchall()
         except sqlite3.OperationalError as error:
             if "UTF-8" in str(error):
-                self._raise_invalid_text(connection, query, after, table)
+                number = self._first_invalid(connection, query, (after, _PAGE))
+                if number is not None:
+                    raise self._damaged(f"line {number} of {table} holds text that is not UTF-8") from None
             raise
         return [(line[0], line) for line in lines]
-
-    def _raise_invalid_text(self, connection: sqlite3.Connection, query: str, after: int, table: str) -> None:
-        """Raise an error that names the row whose text is not UTF-8."""
-        try:
-            connection.text_factory = bytes
-            lines = connection.execute(query, (after, _PAGE)).fetchall()
-        finally:
-            connection.text_factory = str
-        for line in lines:
-            try:
-                [word.decode() for word in line if isinstance(word, bytes)]
-            except UnicodeDecodeError:
-                raise self._damaged(f"line {line[0]} of {table} holds text that is not UTF-8") from None
 
     def backup(self, path: Path | str) -> None:
         """Write a consistent copy of the store to `path`, atomically and with mode 0600, even while it is in use.
@@ -322,18 +263,6 @@ class LabelFile:
                 synchronise_folder(final.parent)
             finally:
                 partial.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. Calling it again has no effect."""
-        with self._lock:
-            self._closed = True
-            self._connections.close()
 
     def _read(self, what: str, number: int, read: Callable[[Sequence[Any]], T], line: Sequence[Any]) -> T:
         try:

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,19 @@ from typing import Any
 
 from dal.errors import AnswerError, SessionError, shortened
 from dal.store import events, leases
+from dal.store.answered_places import AnsweredPlaces
 from dal.store.bounded_json import parse_json
 from dal.store.class_table import ClassTable
 from dal.store.events import Event, Skip, Value
 from dal.store.label_database import Access, LabelFile
-from dal.store.row_state import RowState
+from dal.store.row_state import RowState, counted_answers
 from dal.store.standing_rows import meaning, read_states, renamed, write_states
+from dal.store.state_counts import StateCounts
 
-_PAGE = 500  # answers that are read together
+#: Conditions of an event e: that it was not retracted, and that it is an answer or a skip besides.
 STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
 GIVEN = f"kind IN ('answered', 'skipped') AND {STANDS}"
+#: Beginning of a query of events e, whose lines `LabelReader._event` reads.
 SELECT = f"SELECT {events.COLUMNS} FROM events AS e"
 
 
@@ -59,9 +62,11 @@ class LabelReader(LabelFile):
 
     def __init__(self, path: Path | str | None, *, access: Access = "write", upto: int | None = None) -> None:
         super().__init__(path, access=access, upto=upto)
+        self._written = -1  # last event at the end of the last transaction of this log
         self._joined = False  # whether a transaction is open, which further calls join
         self._table = ClassTable()
         self._table_event = 0  # last event with a change of a class that `_table` includes
+        self._counts, self._places = StateCounts(), AnsweredPlaces()
         try:
             with self._reporting("could not be read"):
                 self._open()
@@ -116,7 +121,7 @@ class LabelReader(LabelFile):
     def last_event(self) -> int:
         """Number of the last event; 0 without any."""
         with self._reading() as connection:
-            return int(connection.execute("SELECT coalesce(max(event), 0) FROM events").fetchone()[0])
+            return self._last_event(connection)
 
     @property
     def labels_event(self) -> int:
@@ -138,7 +143,7 @@ class LabelReader(LabelFile):
     def counts(self) -> dict[str, int]:
         """Number of rows of each state, but for new ones, by name of the state."""
         with self._reading() as connection:
-            return dict(connection.execute("SELECT state, count(*) FROM standing GROUP BY state ORDER BY state"))
+            return self._counts.read(connection, -2 if self._joined else self._last_event(connection))
 
     def class_counts(self) -> dict[int, int]:
         """Number of answered rows with a class, by its id. Merged classes count for their target.
@@ -163,7 +168,8 @@ class LabelReader(LabelFile):
                 (row,),
             ).fetchall()
             given = [self._event(line) for line in lines]
-        return {event.who or "": self.renamed(event) for event in given if self.reading(event) is not None}
+        # A person who settled a dispute that she took part in is shown with the answer that she gave last.
+        return {event.who or "": self.renamed(event) for event in counted_answers(given, self.reading)}
 
     def states(self, rows: Sequence[str]) -> dict[str, RowState]:
         """States of the rows that are not new, by id."""
@@ -188,56 +194,6 @@ class LabelReader(LabelFile):
         with self._reading() as connection:
             query = "SELECT row FROM standing WHERE place IS NOT NULL ORDER BY place LIMIT ?"
             return [row for (row,) in connection.execute(query, (limit,)).fetchall()]
-
-    def history(
-        self,
-        *,
-        who: str | None = None,
-        class_id: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        rows: Sequence[str] | None = None,
-        before: int | None = None,
-        visible: Callable[[Event], bool] = lambda event: True,
-        limit: int = 50,
-    ) -> list[Event]:
-        """Current answers and skips of people, newest first, with the current names of their classes.
-
-        Args:
-            who: person; None for all.
-            class_id: class that the answer has today; None for all.
-            since, until: limits of the time of the answer, in seconds since 1970.
-            rows: row ids; None for all.
-            before: number of an event; only earlier ones are returned.
-            visible: whether an answer may be returned.
-            limit: maximum number of answers.
-        """
-        conditions, values = ["kind IN ('answered', 'skipped')", STANDS], list[Any]()
-        for condition, value in (("who = ?", who), ("at >= ?", since), ("at < ?", until)):
-            if value is not None:
-                conditions.append(condition)
-                values.append(value)
-        conditions.append(  # not replaced by a later answer of the same person
-            "NOT EXISTS (SELECT 1 FROM events AS n WHERE n.row = e.row AND n.event > e.event AND n.who IS e.who AND "
-            "n.kind IN ('answered', 'skipped') AND NOT EXISTS (SELECT 1 FROM events AS q WHERE q.retracts = n.event))"
-        )
-        if rows is not None:
-            conditions.append("row IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps(list(rows)))
-        found: list[Event] = []
-        query = f"{SELECT} WHERE {' AND '.join(conditions)} AND event < ? ORDER BY event DESC LIMIT ?"
-        last = 1 << 62 if before is None else before
-        page = min(_PAGE, limit) if class_id is None else _PAGE
-        while len(found) < limit:
-            with self._reading() as connection:  # page by page: others may store an answer in between
-                lines = connection.execute(query, (*values, last, page)).fetchall()
-                given = [self.renamed(self._event(line)) for line in lines]
-            of_class = (event for event in given if class_id is None or class_id in self._final_ids(event))
-            found += [event for event in of_class if visible(event)]
-            if len(lines) < page:
-                break
-            last = given[-1].event
-        return found[:limit]
 
     def batch_details(self, round: int) -> tuple[str, Mapping[str, Any]]:
         """Strategy and details of the batch queried in `round`.
@@ -300,12 +256,6 @@ class LabelReader(LabelFile):
         """An answer with the current names of its classes."""
         return renamed(self._table, event)
 
-    def _final_ids(self, event: Event) -> set[int]:
-        """Ids of the classes that an answer with current names has."""
-        names = (event.value,) if isinstance(event.value, str) else event.value or ()
-        ids = {entry.name: entry.id for entry in self._table.active}
-        return {ids[name] for name in names if name in ids}
-
     def _states(self, connection: sqlite3.Connection, rows: Sequence[str]) -> dict[str, RowState]:
         return read_states(connection, rows, self._event)
 
@@ -315,9 +265,13 @@ class LabelReader(LabelFile):
             query = "SELECT DISTINCT row FROM events WHERE row <> ''"
             connection.execute("DELETE FROM standing")
             rows = [row for (row,) in connection.execute(query).fetchall()]
-        write_states(connection, rows, self._table, self._event)
+        write_states(connection, rows, self._table, self._event, self._counts)
+        self._counts.forget()
 
     # -- events ----------------------------------------------------------------------------------------------------
+
+    def _last_event(self, connection: sqlite3.Connection) -> int:
+        return int(connection.execute("SELECT coalesce(max(event), 0) FROM events").fetchone()[0])
 
     def _round(self, connection: sqlite3.Connection) -> int:
         return int(connection.execute("SELECT coalesce(max(round), 0) FROM batches").fetchone()[0])
@@ -334,16 +288,6 @@ class LabelReader(LabelFile):
     def _keyed(self, connection: sqlite3.Connection, key: str) -> Event | None:
         line = connection.execute(f"SELECT {events.COLUMNS} FROM events WHERE key = ?", (key,)).fetchone()
         return None if line is None else self.renamed(self._event(line))
-
-    def _latest(self, connection: sqlite3.Connection, row: str, who: str) -> Event | None:
-        """The person's current answer or skip of a row that counts."""
-        line = connection.execute(
-            # +who: by the index of rows, since a person has more answers than a row
-            f"{SELECT} WHERE row = ? AND +who = ? AND {GIVEN} ORDER BY event DESC LIMIT 1",
-            (row, who),
-        ).fetchone()
-        event = None if line is None else self._event(line)
-        return None if event is None or self.reading(event) is None else self.renamed(event)
 
 
 def now_or(at: float | None) -> float:

@@ -10,7 +10,7 @@ LEASE = 600.0
 # Pending rows with fewer other readers than answers that are still wanted, not held or answered by the person.
 _FREE = """
 SELECT s.row FROM standing AS s
-WHERE s.place IS NOT NULL
+WHERE s.place IS NOT NULL AND (s.place < 0 OR s.place >= :first)
     AND s.wanted - s.people >
         (SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.who <> :who AND l.until > :now)
     AND NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = :who AND m.until > :now)
@@ -32,7 +32,7 @@ ORDER BY s.place IS NOT NULL, s.place, l.since DESC LIMIT :n
 """
 
 
-def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, now: float) -> list[str]:
+def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, now: float, first: int = 0) -> list[str]:
     """Lease the next rows to a person, after those that she holds already, and return their ids.
 
     Args:
@@ -41,8 +41,11 @@ def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, n
         n: number of rows.
         seconds: duration of the leases, also of those that exist.
         now: seconds since 1970.
+        first: place from 0 before which the person has answered all pending rows.
     """
-    values = {"who": who, "now": now, "until": now + seconds, "n": n}
+    values = {"who": who, "now": now, "until": now + seconds, "n": n, "first": first}
+    # Not longer than from now on, as after the clock was set back.
+    connection.execute("UPDATE leases SET until = :until WHERE until > :until", values)
     held = len(connection.execute(_HELD, values).fetchall())
     if held < n:
         connection.execute(_TAKE, values | {"n": n - held})

@@ -10,10 +10,10 @@ from dal.store import events
 from dal.store.events import Event
 from dal.store.independent_answers import independent_answers
 from dal.store.label_log import LabelLog
+from dal.store.label_reader import STANDS
+from dal.store.row_state import deferred_place
 
-_STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
 _PAGE = 200  # rows or batches read at a time
-_DEFERRED = 1 << 40  # places from here on are those of deferred rows
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,35 @@ def has_key(log: LabelLog, key: str) -> bool:
     return bool(_one(log, "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", key))
 
 
-def answers_since(log: LabelLog, event: int) -> int:
-    """Number of answers, skips and retractions of rows after an event."""
+def answers_since(log: LabelLog, event: int, upto: int | None = None) -> int:
+    """Number of answers, skips and retractions of rows after an event, up to another one."""
     kinds = "('answered', 'skipped', 'retracted')"
-    return int(_one(log, f"SELECT count(*) FROM events WHERE event > ? AND kind IN {kinds} AND row <> ''", event))
+    query = f"SELECT count(*) FROM events WHERE event > ? AND event <= ? AND kind IN {kinds} AND row <> ''"
+    return int(_one(log, query, event, 1 << 62 if upto is None else upto))
+
+
+class AnswersSince:
+    """`answers_since` for one event after another, which counts each part of the log once.
+
+    Without a trainer the last ranking may be hundreds of thousands of events ago.
+
+    Args:
+        log: the log.
+    """
+
+    def __init__(self, log: LabelLog) -> None:
+        self._log = log
+        self._counted = -1, 0, 0  # first event, last event, and the number of answers between them
+
+    def count(self, event: int) -> int:
+        """Number of answers, skips and retractions of rows after an event."""
+        first, last, n = self._counted
+        if first != event:
+            last, n = event, 0
+        now = self._log.last_event
+        n += answers_since(self._log, last, now)
+        self._counted = event, now, n
+        return n
 
 
 def classes_changed_since(log: LabelLog, event: int) -> bool:
@@ -62,12 +87,23 @@ def answered_until(log: LabelLog, event: int) -> int:
     return int(_one(log, "SELECT count(*) FROM standing WHERE state = 'answered' AND event <= ?", event))
 
 
+def has_answered(log: LabelLog, row: str, who: str) -> bool:
+    """Whether the current answer of a person to a row names classes, whether or not they were retired since."""
+    query = (
+        "SELECT kind FROM events AS e WHERE row = ? AND +who = ? AND kind IN ('answered', 'skipped') AND "
+        f"source IS NOT 'import' AND {STANDS} ORDER BY event DESC LIMIT 1"
+    )
+    return _all(log, query, row, who) == [("answered",)]
+
+
 def work_of(log: LabelLog, who: str | None = None) -> list[PersonWork]:
     """Work of each person, or of one, by name. Imported answers are left out."""
+    # Of several lines of a group SQLite takes the columns without a function from that with the maximum.
     query = (
-        f"SELECT coalesce(who, ''), count(DISTINCT CASE WHEN kind = 'answered' AND {_STANDS} THEN row END), "
-        "coalesce(sum(seconds), 0) FROM events AS e WHERE kind IN ('answered', 'skipped') AND source IS NOT 'import' "
-        f"{'' if who is None else 'AND who = ? '}GROUP BY 1 ORDER BY 1"
+        "SELECT who, sum(kind = 'answered' AND latest IS NOT NULL), sum(seconds) FROM (SELECT coalesce(who, '') AS who,"
+        f" kind, max(CASE WHEN {STANDS} THEN event END) AS latest, total(seconds) AS seconds FROM events AS e WHERE "
+        "kind IN ('answered', 'skipped') AND source IS NOT 'import' "
+        f"{'' if who is None else 'AND who = ? '}GROUP BY coalesce(who, ''), row) GROUP BY who ORDER BY who"
     )
     return [PersonWork(*line) for line in _all(log, query, *(() if who is None else (who,)))]
 
@@ -79,7 +115,7 @@ def answers_by_day(log: LabelLog) -> list[tuple[str, int]]:
     """
     query = (
         "SELECT day, count(*) FROM (SELECT date(max(at), 'unixepoch', 'localtime') AS day FROM events AS e "
-        f"WHERE kind = 'answered' AND source IS NOT 'import' AND {_STANDS} GROUP BY row, who) GROUP BY day ORDER BY day"
+        f"WHERE kind = 'answered' AND source IS NOT 'import' AND {STANDS} GROUP BY row, who) GROUP BY day ORDER BY day"
     )
     return [(str(day), int(n)) for day, n in _all(log, query)]
 
@@ -94,13 +130,21 @@ def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
         limit: largest number to count.
     """
     query = (
-        "SELECT count(*) FROM (SELECT 1 FROM standing AS s WHERE place < ?1 AND "
+        "SELECT count(*) FROM (SELECT 1 FROM standing AS s WHERE place < ?1 AND (place < 0 OR place >= ?5) AND "
         "(SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.until > ?3) < s.wanted - s.people AND "
         "NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = ?2 AND m.until > ?3) AND "
         "(s.people = 0 OR NOT EXISTS (SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = ?2 AND "
-        f"e.kind IN ('answered', 'skipped') AND {_STANDS})) ORDER BY place LIMIT ?4)"
+        f"e.kind IN ('answered', 'skipped') AND {STANDS})) ORDER BY place LIMIT ?4)"
     )
-    return int(_one(log, query, _DEFERRED, who, at, limit))
+    with log._reading() as connection:  # under the lock, since the log keeps the first place
+        first = log._places.first(connection, who)
+        return int(connection.execute(query, (deferred_place(0), who, at, limit, first)).fetchone()[0])
+
+
+def known_rows(log: LabelLog, rows: Sequence[str]) -> set[str]:
+    """Those of the rows that are not new: asked, answered, declined, disputed or retired."""
+    query = "SELECT row FROM standing WHERE row IN (SELECT value FROM json_each(?)) AND state <> 'new'"
+    return {row for (row,) in _all(log, query, json.dumps(list(rows)))}
 
 
 def partly_answered(log: LabelLog) -> list[str]:
@@ -132,11 +176,38 @@ def latest_batch(log: LabelLog, detail: str) -> StoredBatch | None:
     return StoredBatch(found[0][0], *log.batch_details(found[0][0])) if found else None
 
 
-def batches_with(log: LabelLog, detail: str) -> Iterator[StoredBatch]:
-    """The batches whose details have a name, oldest first, one after the other."""
-    query = "SELECT round FROM batches WHERE json_extract(details, ?) IS NOT NULL ORDER BY round"
-    for (round,) in _all(log, query, f"$.{detail}"):
+def batches_with(
+    log: LabelLog, detail: str, *, latest: int | None = None, spread: int | None = None
+) -> Iterator[StoredBatch]:
+    """The batches whose details have a name, oldest first, one after the other.
+
+    Args:
+        log: the log.
+        detail: the name.
+        latest: largest number of batches, of which the latest are taken; None for all.
+        spread: largest number of batches, evenly spread over the log, with the latest among them; None for all.
+    """
+    query = "SELECT round FROM batches WHERE json_extract(details, ?) IS NOT NULL ORDER BY round DESC LIMIT ?"
+    rounds = [round for (round,) in _all(log, query, f"$.{detail}", -1 if latest is None else latest)]
+    step = 1 if spread is None else -(-len(rounds) // spread) or 1
+    for round in reversed(rounds[::step]):
         yield StoredBatch(round, *log.batch_details(round))
+
+
+def standing_classes(log: LabelLog, rows: Sequence[str]) -> dict[str, tuple[int, frozenset[int | str]]]:
+    """Event of the answer that stands for each row, and the ids of its classes: names outside the table of classes.
+
+    Rows without an answer, or with a skip, are left out. Merged classes have the id of their target.
+    """
+    query = (
+        "SELECT row, event, classes FROM standing WHERE row IN (SELECT value FROM json_each(?)) AND classes IS NOT NULL"
+    )
+    table = log.classes
+    found: dict[str, tuple[int, frozenset[int | str]]] = {}
+    for row, event, text in _all(log, query, json.dumps(list(rows))):
+        finals = (table.final(each) if isinstance(each, int) else each for each in json.loads(text))
+        found[row] = event, frozenset(each if isinstance(each, str) else each.id for each in finals if each is not None)
+    return found
 
 
 def several_answers(log: LabelLog) -> Iterator[list[Event]]:
@@ -160,8 +231,7 @@ def several_answers(log: LabelLog) -> Iterator[list[Event]]:
 
 
 def _all(log: LabelLog, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    with log._reading() as connection:
-        return connection.execute(query, values).fetchall()
+    return log._query(query, values)
 
 
 def _one(log: LabelLog, query: str, *values: Any) -> Any:

@@ -1,57 +1,21 @@
 """The rows of a project: its own copy of ids, texts and foreign columns, in one SQLite file with full-text search."""
 
 import json
-import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from dal.errors import SessionError, one_line, shortened
-from dal.store.bounded_json import parse_json
-from dal.store.row_database import COLUMNS, RowFile
+from dal.errors import SessionError, shortened
+from dal.store.row_reader import PAGE, ProjectRow, RowReader, RowSource
 
-_PAGE = 2_000  # rows read or written at a time
-_PARAMETERS = 500  # ids of one query; SQLite's limit was 999 for a long time
+__all__ = ["ProjectRow", "ProjectRows", "RowChanges", "RowSource"]
+
 _HIGHEST = (1 << 63) - 1
-
-
-@dataclass(frozen=True)
-class ProjectRow:
-    """One row of a project.
-
-    Attributes:
-        id: unique, stable id.
-        text: the text.
-        pair: the second text of a pair, or None.
-        fields: values of the other columns of the user's file, by column name; JSON values.
-    """
-
-    id: str
-    text: str
-    pair: str | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RowSource:
-    """A file from which rows came.
-
-    Attributes:
-        name: file name, as the user gave it.
-        at: when it was read, seconds since 1970, UTC.
-        digest: BLAKE2b of its bytes, hexadecimal; empty if there was no file.
-        rows: number of rows that it added.
-    """
-
-    name: str
-    at: float
-    digest: str
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -71,11 +35,11 @@ class RowChanges:
     other_fields: int
 
 
-class ProjectRows(RowFile):
+class ProjectRows(RowReader):
     """The rows of a project in a SQLite file, with one connection per thread.
 
-    Rows are added and never removed; a text that replaces another keeps the earlier one. Reading takes little memory,
-    whatever the number of rows. A file in a folder that cannot be written to is opened for reading.
+    Rows are added and never removed; a text that replaces another keeps the earlier one. A file in a folder that cannot
+    be written to is opened for reading.
 
     Args:
         path: an existing file, see `create`.
@@ -106,80 +70,6 @@ class ProjectRows(RowFile):
         cls.create_file(Path(path))
         return cls(path)
 
-    # -- reading -------------------------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return int(self._query("SELECT coalesce(sum(rows), 0) FROM sources")[0][0])
-
-    def get(self, ids: Sequence[str]) -> list[ProjectRow | None]:
-        """The rows with these ids, in the same order; None where there is no such row."""
-        found: dict[str, ProjectRow] = {}
-        wanted = list(dict.fromkeys(ids))
-        for start in range(0, len(wanted), _PARAMETERS):
-            some = wanted[start : start + _PARAMETERS]
-            marks = ",".join("?" * len(some))
-            for line in self._query(f"SELECT {COLUMNS} FROM rows WHERE id IN ({marks})", some):
-                row = self._row(line)
-                found[row.id] = row
-        return [found.get(each) for each in ids]
-
-    def __iter__(self) -> Iterator[ProjectRow]:
-        for page in self.pages():
-            yield from page
-
-    def pages(self, size: int = _PAGE) -> Iterator[list[ProjectRow]]:
-        """All rows in the order of addition, in lists of at most `size` rows."""
-        last = 0
-        query = f"SELECT {COLUMNS} FROM rows WHERE number > ? ORDER BY number LIMIT ?"
-        while lines := self._query(query, (last, size)):
-            for number, *_ in lines:
-                last += 1
-                if number != last:
-                    raise self._damaged(f"row {last} is missing, the next is {shortened(repr(number))}")
-            yield [self._row(line) for line in lines]
-
-    def shuffled(self, after: int, n: int) -> list[tuple[int, str]]:
-        """The next `n` rows of one fixed random order, as (place, id), with a place greater than `after`.
-
-        The place is a hash of the id, at least 1: it never changes, and rows that are added later lie between the
-        others.
-        """
-        lines = self._query("SELECT place, id FROM rows WHERE place > ? ORDER BY place LIMIT ?", (after, n))
-        return [(int(place), str(row_id)) for place, row_id in lines]
-
-    def search(self, query: str, limit: int) -> list[str]:
-        """Ids of rows whose texts contain all words of a query, best first (BM25); without any, those with some.
-
-        Words in double quotes are a phrase, and the last word may be the beginning of one. Case and accents make no
-        difference. A query that matches no words, such as "a-b" or part of a Chinese sentence, is looked for literally.
-        """
-        terms = [phrase or word for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', query.replace("\0", " "))]
-        if not terms or limit < 1:
-            return []
-        quoted = ['"' + term.replace('"', '""') + '"' for term in terms]
-        if not query.rstrip().endswith('"'):
-            quoted[-1] += " *"
-        ranked = "SELECT rows.id FROM words JOIN rows ON number = words.rowid WHERE words MATCH ? ORDER BY rank LIMIT ?"
-        for match in (" ".join(quoted), " OR ".join(quoted)):
-            if lines := self._query(ranked, (match, limit)):
-                return [str(line[0]) for line in lines]
-        literal = query.strip()
-        lines = self._query(
-            "SELECT id FROM rows WHERE instr(text, ?1) OR instr(coalesce(pair, ''), ?1) ORDER BY number LIMIT ?2",
-            (literal, limit),
-        )
-        return [str(line[0]) for line in lines]
-
-    @property
-    def sources(self) -> list[RowSource]:
-        """The files that rows came from, in the order of addition."""
-        return [RowSource(*line) for line in self._query("SELECT name, at, digest, rows FROM sources ORDER BY source")]
-
-    def earlier_texts(self, row_id: str) -> list[str]:
-        """Texts that a row had before they were replaced, oldest first."""
-        lines = self._query("SELECT text FROM earlier_texts WHERE id = ? ORDER BY rowid", (row_id,))
-        return [str(line[0]) for line in lines]
-
     def compare(self, rows: Iterable[ProjectRow]) -> RowChanges:
         """What `add` would do with these rows, without writing anything."""
         added = known = other_fields = 0
@@ -194,21 +84,6 @@ class ProjectRows(RowFile):
                     known += 1
                     other_fields += _differ(before.fields, row.fields)
         return RowChanges(added, known, tuple(edited), other_fields)
-
-    def check(self) -> None:
-        """Check the whole file, with its search index. Reads all of it.
-
-        Raises:
-            SessionError: the file is damaged; the message names the place.
-        """
-        fault = self._query("PRAGMA integrity_check(1)")[0][0]
-        if fault != "ok":
-            raise self._damaged(one_line(ValueError(fault)))
-        counted = sum(len(page) for page in self.pages())
-        if counted != len(self):
-            raise self._damaged(f"it holds {counted:,} rows, and its sources added {len(self):,}")
-
-    # -- writing -------------------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -320,24 +195,6 @@ class ProjectRows(RowFile):
     def _number(self, row_id: str) -> int:
         return int(self._query("SELECT number FROM rows WHERE id = ?", (row_id,))[0][0])
 
-    def __enter__(self) -> "ProjectRows":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _row(self, line: Sequence[Any]) -> ProjectRow:
-        number, row_id, text, pair, fields = line
-        try:
-            if not all(isinstance(each, str) for each in (row_id, text, "" if pair is None else pair, fields)):
-                raise ValueError("they and its texts are not all text")
-            values = parse_json(fields)
-            if not isinstance(values, dict):
-                raise ValueError("no JSON object")
-        except ValueError as error:
-            raise self._damaged(f"row {number}: its fields cannot be read: {one_line(error)}") from error
-        return ProjectRow(row_id, text, pair, values)
-
 
 def _place(row_id: str) -> int:
     """The place of a row in the fixed random order, between 1 and 2^63 - 1."""
@@ -357,7 +214,7 @@ def _pages_of(rows: Iterable[ProjectRow]) -> Iterator[list[ProjectRow]]:
     page: list[ProjectRow] = []
     for row in rows:
         page.append(row)
-        if len(page) == _PAGE:
+        if len(page) == PAGE:
             yield page
             page = []
     if page:

@@ -53,7 +53,8 @@ def deferred_place(event: int) -> int:
 def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tuple[Event | None, bool]:
     """The answer that stands among the answers of all people to one row, and whether they are in dispute.
 
-    With one person wanted the latest answer stands. With several an adjudicated one does; else theirs if they agree,
+    Of each person the latest one counts, unless its classes were retired: an answer that she replaced never comes back.
+    With one person wanted the latest of these stands. With several an adjudicated one does; else theirs if they agree,
     or that of more than half of at least three people; else none, which is a dispute.
 
     Args:
@@ -61,7 +62,11 @@ def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tu
         wanted: number of people who are to answer.
         reading: meaning of an answer in the current classes. Answers of retired classes do not count.
     """
-    counted = [event for event in given if reading(event) is not None]
+    return _standing(counted_answers(given, reading), wanted, reading)
+
+
+def _standing(counted: Sequence[Event], wanted: int, reading: Reading) -> tuple[Event | None, bool]:
+    """`standing_answer` among those that count."""
     if not counted:
         return None, False
     if wanted <= 1:
@@ -69,16 +74,28 @@ def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tu
     settled = [event for event in counted if event.source == ADJUDICATED]
     if settled:
         return settled[-1], False
-    latest = {event.who or "": event for event in counted}  # of each person
-    votes = Counter(_comparable(reading(event)) for event in latest.values())
+    votes = Counter(_comparable(reading(event)) for event in counted)
     value, most = votes.most_common(1)[0]
-    if len(votes) > 1 and (len(latest) < 3 or 2 * most <= len(latest)):
+    if len(votes) > 1 and (len(counted) < 3 or 2 * most <= len(counted)):
         return None, True
-    return max((each for each in latest.values() if _comparable(reading(each)) == value), key=_number), False
+    return [each for each in counted if _comparable(reading(each)) == value][-1], False
 
 
-def _number(event: Event) -> int:
-    return event.event
+def counted_answers(given: Iterable[Event], reading: Reading) -> list[Event]:
+    """The latest answer or skip of each person to one row, without those whose classes were retired, in order.
+
+    Adjudicated answers are records of their own: they replace no answer of the person who gave them.
+
+    Args:
+        given: answers and skips that were not retracted, in order.
+        reading: meaning of an answer in the current classes.
+    """
+    latest: dict[tuple[str, bool], Event] = {}
+    for event in given:
+        person = event.who or "", event.source == ADJUDICATED
+        latest.pop(person, None)  # so that the values stay in order
+        latest[person] = event
+    return [event for event in latest.values() if reading(event) is not None]
 
 
 def _comparable(value: Value | Skip | None) -> object:
@@ -116,8 +133,8 @@ def row_state(events: Iterable[Event], reading: Reading) -> RowState:
             retired.discard(event.retracts)
             if given.pop(event.retracts, None) is not None or deferrals.pop(event.retracts, None) is not None:
                 front = event.event
-    answer, disputed = standing_answer(list(given.values()), wanted, reading)
-    counted = [event for event in given.values() if reading(event) is not None]
+    counted = counted_answers(given.values(), reading)
+    answer, disputed = _standing(counted, wanted, reading)
     people = len({event.who or "" for event in counted})
     settled = any(event.source == ADJUDICATED for event in counted)
     state = NEW

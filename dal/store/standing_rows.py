@@ -10,8 +10,11 @@ from dal.store import events
 from dal.store.class_table import ClassTable
 from dal.store.events import SKIP, Event, Skip, Value
 from dal.store.row_state import PENDING, RETIRED, RowState, row_state
+from dal.store.state_counts import StateCounts
 
 _CHUNK = 500  # values bound to one statement
+_COLUMNS = "row, state, place, wanted, people, event, classes"
+_NEW = RowState()
 
 
 def meaning(classes: ClassTable, event: Event) -> Value | Skip | None:
@@ -33,6 +36,7 @@ def write_states(
     rows: Iterable[str],
     classes: ClassTable,
     read: Callable[[Sequence[Any]], Event],
+    counts: StateCounts,
 ) -> None:
     """Write the states of rows according to their events, and end the leases of those that are done.
 
@@ -41,6 +45,7 @@ def write_states(
         rows: row ids.
         classes: the current classes.
         read: function that converts a line of the table `events`.
+        counts: number of rows of each state, which is kept up to date.
     """
     for part in _chunks(dict.fromkeys(rows)):
         log: dict[str, list[Event]] = {row: [] for row in part}
@@ -49,23 +54,24 @@ def write_states(
             event = read(line)
             log[event.row].append(event)
         states = {row: row_state(each, lambda event: meaning(classes, event)) for row, each in log.items()}
-        connection.executemany("DELETE FROM standing WHERE row = ?", [(row,) for row in part])
-        connection.executemany(
-            "INSERT INTO standing VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    row,
-                    state.state,
-                    state.place,
-                    state.wanted,
-                    state.people,
-                    None if state.answer is None else state.answer.event,
-                    _class_ids(state.answer, classes),
-                )
-                for row, state in states.items()
-                if state != RowState()
-            ],
-        )
+        lines = [
+            (
+                row,
+                state.state,
+                state.place,
+                state.wanted,
+                state.people,
+                None if state.answer is None else state.answer.event,
+                _class_ids(state.answer, classes),
+            )
+            for row, state in states.items()
+            if state != _NEW
+        ]
+        before = set(connection.execute(f"SELECT {_COLUMNS} FROM standing WHERE row IN ({_marks(part)})", part))
+        gone, new = before.difference(lines), [line for line in lines if line not in before]  # most stay as they are
+        counts.change((line[1] for line in gone), (line[1] for line in new))
+        connection.executemany("DELETE FROM standing WHERE row = ?", [(line[0],) for line in gone])
+        connection.executemany("INSERT INTO standing VALUES (?, ?, ?, ?, ?, ?, ?)", new)
         done = [(row,) for row, state in states.items() if _is_over(state)]
         connection.executemany("DELETE FROM leases WHERE row = ?", done)
 

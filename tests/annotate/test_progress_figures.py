@@ -19,6 +19,7 @@ def test_pace_leaves_out_idle_time() -> None:
     assert pace([(7200.0, 30.0), (3600.0, 30.0)]) == 120
     assert pace([(5.0, None)]) is None
     assert pace([(5.0, None), (5.0, None)]) is None
+    assert pace([(60.0, None), (3600.0, None), (3540.0, None)]) == 120  # the clock was set back
 
 
 def test_progress_counts_answers_by_day_class_and_person(tmp_path: Path) -> None:

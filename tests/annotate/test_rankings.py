@@ -1,4 +1,6 @@
 import random
+import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 from annotation_project import answer_all, make_project, open_trained, true_class
 
+from dal.annotate.rankings import Rankings
 from dal.annotate.service import open_service
 from dal.errors import SessionError
 from dal.store.label_log import LabelLog
@@ -274,3 +277,32 @@ def test_full_disk_stores_nothing_and_the_next_try_succeeds(folder: Path) -> Non
     connection.execute("PRAGMA max_page_count = 1000000")
     assert service.answer("ana", row=row, classes=[0], key="k")["header"]["answered"] == 1
     service.close()
+
+
+def test_batches_are_read_by_several_threads(tmp_path: Path) -> None:
+    """As when the progress view and hints are asked for at once: the cache holds a few batches."""
+    log = LabelLog(tmp_path / "labels.db")
+    for round in range(1, 41):
+        log.ask([f"r{round}"], details={"n": round})
+    rankings, failures = Rankings(log), list[BaseException]()
+
+    def read(first: int) -> None:
+        try:
+            for turn in range(400):
+                round = (first + turn * 7) % 40 + 1
+                assert rankings.batch(round).details == {"n": round}
+        except BaseException as error:  # shown by the test, not by the thread
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read, args=(first,)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    log.close()
+    assert failures == []

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from annotation_project import CLASSES, answer_all, make_project, open_trained, true_class
 
+from dal.annotate.near_copies import near_copies
 from dal.annotate.overlap import Overlap
 from dal.annotate.service import open_service
 from dal.annotate.service_contract import OutdatedAnswerError, Service
 from dal.errors import AnswerError, BusyError, ConfigError, SessionError
 from dal.store.label_log import LabelLog
+from dal.store.project_rows import ProjectRow, ProjectRows
 
 
 @pytest.fixture
@@ -398,6 +400,32 @@ def test_near_copies_are_offered_together(tmp_path: Path) -> None:
     service.take("ana", row=copies[0])
     service.answer("ana", row=copies[0], classes=[true_class(row)], key="k")
     assert copies[0] not in [each["id"] for each in service.copies("ana", row=row)["rows"]]
+    service.close()
+
+
+def test_near_copy_of_a_short_text_is_found_among_many_longer_ones(tmp_path: Path) -> None:
+    with ProjectRows.create(tmp_path / "rows.db") as rows:
+        words = "effect of the drug on the heart of a patient after seven days without a dose of something else"
+        rows.add((ProjectRow(f"r{i}", f"no {words} {i}") for i in range(700)), source="a.csv")
+        rows.add([ProjectRow("short", "no effect"), ProjectRow("same", "No effect (7 mg: 12)")], source="b.csv")
+        assert near_copies(rows, "short") == []
+        rows.add([ProjectRow("copy", "No effect (n = 7)!"), ProjectRow("other", "No effect: 7!")], source="c.csv")
+        assert near_copies(rows, "short") == ["other"]
+        assert set(near_copies(rows, "r5", 1000)) <= {f"r{i}" for i in range(700)}
+        assert len(near_copies(rows, "r5", 1000)) >= 499
+
+
+def test_a_skip_of_an_answered_text_is_no_answer_of_ones_own(folder: Path) -> None:
+    service = open_service(folder, trainer=False)
+    row, _ = answer_all(service, "ana", 2)
+    event = service.own_answer(row, "ana")
+    assert service.skip("ana", row=row, key="s", replaces=event, how="decline")["header"]["mine"] == 1
+    assert service.undo("ana", key="u")["header"]["mine"] == 2
+    assert service.undo("ana", key="u")["header"]["mine"] == 2
+    assert service.undo("ana", key="v")["header"]["mine"] == 1
+    service.close()
+    service = open_service(folder, trainer=False)
+    assert header(service)["mine"] == 1
     service.close()
 
 

@@ -7,20 +7,19 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from label_store_version_1 import write_version_1
+from reference.log_replay import compare_with_replay
 
 from dal.errors import AnswerError, SessionError
-from dal.store.events import SKIP, Answer, Event
+from dal.store.events import SKIP, Answer
 from dal.store.label_database import BACKUP_OF_1
 from dal.store.label_log import IMPORTED, ConflictError, LabelLog
 from dal.store.label_store import LabelStore
-from dal.store.log_figures import free_rows
-from dal.store.log_state import StoreState
-from dal.store.row_state import RowState, row_state
+from dal.store.log_figures import free_rows, work_of
+from dal.store.row_state import RowState
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def test_state_of_each_row_equals_a_replay_of_its_events_and_of_all_events(path:
                 log.change_classes({"do": "add", "name": name})
             for step in range(60):
                 _random_step(log, point, step)
-                _compare(log)
+                compare_with_replay(log)
             kinds |= {event.kind for event in LabelStore(file, access="copy").events()}
     assert kinds == {
         "asked",
@@ -53,15 +52,54 @@ def test_state_of_each_row_equals_a_replay_of_its_events_and_of_all_events(path:
     }
 
 
-def _random_step(log: LabelLog, point: random.Random, step: int) -> None:
-    rows = [f"r{i}" for i in range(9)]
+def test_rows_with_one_answer_are_restated_by_sql_as_by_a_replay(path: Path) -> None:
+    """Classes that are retired, merged and restored while names move from class to class, on many rows."""
+    for seed in range(4):
+        point, file = random.Random(seed), path.with_name(f"{seed}.db")
+        with LabelLog(file) as log:
+            log.tell([Answer("r1", "x", "eve"), Answer("r2", ("x", "y"), "eve")])  # before there is a class
+            for name in ("x", "y", "z"):
+                log.change_classes({"do": "add", "name": name})
+            for step in range(70):
+                if step % 7 < 5:
+                    for part in range(3):
+                        _random_step(log, point, 10 * step + part, n=40, alone=0.8)
+                else:
+                    _random_change_of_classes(log, point)
+                    compare_with_replay(log)
+
+
+def _random_change_of_classes(log: LabelLog, point: random.Random) -> None:
+    active = log.classes.active
+    gone = [entry for entry in log.classes.entries.values() if not entry.is_active]
+    change: dict[str, object] = {"do": "retire", "id": point.choice(active).id}
+    choice = point.random()
+    if len(active) < 2 or (gone and choice < 0.4):
+        change = {"do": "restore", "id": point.choice(gone).id}
+    elif choice < 0.55:
+        change = dict(zip(("id", "into"), point.sample([entry.id for entry in active], 2), strict=True))
+        change["do"] = "merge"
+    elif choice < 0.7:  # the name of a class that is no longer in use
+        change = {"do": "rename", "id": point.choice(active).id, "name": point.choice(["x", "y", "z", "w"])}
+    elif choice < 0.75:
+        change = {"do": "add", "name": point.choice(["x", "y", "z", "w"])}
+    try:
+        log.change_classes(change)
+    except AnswerError as error:
+        if not any(reason in str(error) for reason in ("already", "depends")):
+            raise
+
+
+def _random_step(log: LabelLog, point: random.Random, step: int, n: int = 9, alone: float = 1 / 3) -> None:
+    rows = [f"r{i}" for i in range(n)]
     row, who, key = point.choice(rows), point.choice(["ada", "ben", "cai"]), f"k{step}"
     choice = point.random()
     active = log.classes.active
     try:
         if choice < 0.12:
             some = point.sample(rows, 4)
-            log.rank(some, strategy="S", wanted={each: point.choice([1, 2, 3]) for each in some})
+            people = {each: 1 if point.random() < alone else point.choice([2, 3]) for each in some}
+            log.rank(some, strategy="S", wanted=people)
         elif choice < 0.55:
             stands = log.answers_by(row).get(who)
             value = SKIP if point.random() < 0.15 else point.choice(active).name
@@ -94,41 +132,6 @@ def _random_step(log: LabelLog, point: random.Random, step: int) -> None:
             raise
 
 
-def _compare(log: LabelLog) -> None:
-    with LabelStore(log.path, access="copy") as store:
-        everything = list(store.events())
-    by_row: dict[str, list[Event]] = {}
-    state = StoreState()
-    for event in everything:
-        state.apply(event)
-        if event.row:
-            by_row.setdefault(event.row, []).append(event)
-    slow = {row: row_state(events, log.reading) for row, events in by_row.items()}
-    for row, expected in slow.items():
-        found = log.row(row)
-        assert (found.state, found.wanted, found.people, found.place) == (
-            expected.state,
-            expected.wanted,
-            expected.people,
-            expected.place,
-        ), row
-        assert found.answer == expected.answer == state.last.get(row)
-        assert (row in state.disputed) == (expected.state == "disputed")
-        assert (row in state.retired) == (expected.state == "retired")
-    assert (
-        log.queue()
-        == state.queue()
-        == sorted((row for row, each in slow.items() if each.place is not None), key=lambda row: slow[row].place or 0)
-    )
-    assert log.labels_event == state.labels_event
-    answered = [each for each in state.last.values() if each is not None and each.kind == "answered"]
-    assert state.answered == len(answered)
-    ids = {entry.name: entry.id for entry in log.classes.active}
-    full = [each for each in answered if slow[each.row].state == "answered"]  # not those that wait for others
-    counts = Counter(ids[str(log.reading(each))] for each in full if log.classes.active)
-    assert log.class_counts() == {number: counts[number] for number in ids.values()}
-
-
 # -- several people ------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +157,25 @@ def test_a_row_is_never_given_again_to_a_person_who_answered_it() -> None:
     log.adjudicate("a", "y", who="eve", key="3")
     assert log.row("a").state == "answered"
     assert {who: event.value for who, event in log.answers_by("a").items()} == {"ada": "x", "ben": "y", "eve": "y"}
+
+
+def test_claims_are_those_of_a_search_through_all_pending_rows(path: Path) -> None:
+    """A log remembers where the questions begin that a person has not answered; a second one has not seen them."""
+    for seed in range(6):
+        point, file = random.Random(seed), path.with_name(f"{seed}.db")
+        with LabelLog(file) as log, LabelLog(file) as other:
+            for name in ("x", "y", "z"):
+                log.change_classes({"do": "add", "name": name})
+            for step in range(120):
+                _random_step(log if point.random() < 0.9 else other, point, step, n=25, alone=0.2)
+                who, now = point.choice(["ada", "ben", "cai"]), 1e9 + step * point.choice([1.0, 400.0])
+                with LabelLog(file) as fresh:
+                    expected = free_rows(fresh, who, now, 5)
+                assert free_rows(log, who, now, 5) == expected
+                if step % 3 == 0:
+                    with LabelLog(file, access="copy") as fresh:
+                        rows = fresh.claim(who, 3, at=now)
+                    assert log.claim(who, 3, at=now) == rows
 
 
 def test_processes_and_threads_that_claim_at_once_get_each_row_once(path: Path) -> None:
@@ -260,6 +282,21 @@ def test_deferred_row_comes_last_and_an_undone_one_first() -> None:
     assert log.queue() == ["d", "a"]
 
 
+def test_figures_and_history_are_read_while_another_thread_writes(path: Path) -> None:
+    log = LabelLog(path)
+    log.ask(["a", "b"])
+    log.answer("a", "x", who="ada", key="1", replaces=None)
+    found: list[object] = []
+    with log.changing():
+        log.answer("b", "x", who="ada", key="2", replaces=None)
+        thread = threading.Thread(target=lambda: found.append([each.rows for each in work_of(log)]))
+        thread.start()
+        thread.join(10)
+        assert found == [[1]]  # what is committed
+    assert [each.rows for each in work_of(log)] == [2]
+    log.close()
+
+
 # -- classes -------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +339,52 @@ def test_answers_of_two_people_agree_if_their_classes_are_one_today() -> None:
     assert log.row("a").state == "disputed"
     log.change_classes({"do": "merge", "id": 1, "into": 0})
     assert log.row("a").state == "answered"
+
+
+def test_an_answer_that_was_replaced_does_not_come_back_when_the_new_class_is_retired() -> None:
+    log = LabelLog(None)
+    for name in ("x", "y"):
+        log.change_classes({"do": "add", "name": name})
+    log.ask(["a"])
+    first = log.answer("a", "x", who="ada", key="1", replaces=None)
+    log.answer("a", "y", who="ada", key="2", replaces=first.event)
+    log.change_classes({"do": "retire", "id": 1})
+    assert (log.row("a").state, log.row("a").answer, log.answers_by("a")) == ("pending", None, {})
+    assert log.answer("a", "x", who="ada", key="3", replaces=None).value == "x"  # as the page knows it
+    log.change_classes({"do": "restore", "id": 1})
+    assert log.row("a").answer == log.answers_by("a")["ada"]
+    assert log.answers_by("a")["ada"].key == "3"
+
+
+def test_retiring_the_class_of_an_adjudicated_answer_opens_the_dispute_again() -> None:
+    log = LabelLog(None)
+    for name in ("x", "y", "z"):
+        log.change_classes({"do": "add", "name": name})
+    log.ask(["a"], wanted={"a": 2})
+    log.answer("a", "x", who="ada", key="1", replaces=None)
+    log.answer("a", "y", who="ben", key="2", replaces=None)
+    log.adjudicate("a", "z", who="ada", key="3")
+    log.change_classes({"do": "retire", "id": 2})
+    assert log.disputes() == ["a"]
+    assert {who: event.value for who, event in log.answers_by("a").items()} == {"ada": "x", "ben": "y"}
+
+
+def test_a_class_that_was_added_cannot_be_taken_back() -> None:
+    """Its id would be given to another class, and its answers would name none."""
+    log = LabelLog(None)
+    added = log.change_classes({"do": "add", "name": "x"})
+    log.tell([Answer("a", "x")])
+    with pytest.raises(AnswerError, match="cannot be taken back: retire it"):
+        log.retract(added.event)
+    assert log.answers_by("a")[""].value == "x"
+
+
+def test_leases_end_in_time_after_the_clock_was_set_back() -> None:
+    log = LabelLog(None)
+    log.ask(["a", "b"])
+    assert log.claim("ada", 1, at=1e9) == ["a"]  # a wrong clock
+    assert log.claim("ben", 2, at=1e6) == ["b"]
+    assert log.claim("ben", 2, at=1e6 + 601) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -410,7 +493,7 @@ def test_log_of_version_1_is_migrated_once_with_a_copy_next_to_it(path: Path) ->
     assert not path.with_name(BACKUP_OF_1).exists()
     with LabelStore(path) as store:
         assert _shape(store) == before
-        _compare(store)
+        compare_with_replay(store)
     copy = path.with_name(BACKUP_OF_1)
     assert sqlite3.connect(copy).execute("PRAGMA user_version").fetchone() == (1,)
     assert os.stat(copy).st_mode & 0o777 == 0o600

@@ -441,3 +441,12 @@ def test_search_of_one_person_keeps_nobody_else_from_the_next_text(rows: Project
     for each in (thread, closing):
         each.join(30)
     assert found[1:] == [(1,)]
+
+
+def test_rows_with_all_words_are_found_up_to_a_length(rows: ProjectRows) -> None:
+    texts = ["no effect", "No effect, 7 mg!", "no effect of the drug was seen in any patient", "an effect", "noeffect"]
+    rows.add((ProjectRow(f"r{i}", text) for i, text in enumerate(texts)), source="a.csv")
+    assert rows.containing(["effect", "no"], 10, longest=100) == ["r0", "r1", "r2"]
+    assert rows.containing(["effect", "no"], 10, longest=20) == ["r0", "r1"]
+    assert rows.containing(["effect"], 2, longest=100) == ["r0", "r1"]
+    assert rows.containing([], 10, longest=100) == rows.containing(['ef"fect'], 10, longest=100) == []
