@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
-from dal.data.label_values import whole
+from dal.data.label_names import whole
 from dal.errors import did_you_mean, shortened
 from dal.store.events import SKIP, Skip, Value
 from dal.store.spreadsheet import original

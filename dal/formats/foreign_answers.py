@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.data.label_cells import Answer
-from dal.data.label_values import normalize
+from dal.data.label_names import normalize
 from dal.errors import AnswerError, did_you_mean, shortened, shown
 from dal.store.atomic_files import named
 
