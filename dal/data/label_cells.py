@@ -111,6 +111,13 @@ def cell_of(value: Value | Sequence[str], classes: Sequence[str]) -> str:
     return value if isinstance(value, str) else SEPARATOR.join(value) or marker(NONE_WORD, classes)
 
 
+def shown_answer(value: Answer | Sequence[str] | None) -> str:
+    """Format an answer for a message, shortened."""
+    if value is None or isinstance(value, Skip):
+        return SKIP_WORD
+    return repr(shortened(value if isinstance(value, str) else SEPARATOR.join(value) or NONE_WORD))
+
+
 def marker(word: str, classes: Sequence[str]) -> str:
     """The word, in brackets if necessary to differ from all classes.
 

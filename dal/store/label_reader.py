@@ -336,14 +336,12 @@ class LabelReader(LabelFile):
         return None if line is None else self.renamed(self._event(line))
 
     def _latest(self, connection: sqlite3.Connection, row: str, who: str) -> Event | None:
-        """The person's current answer or skip of a row that counts."""
-        line = connection.execute(
-            # +who: by the index of rows, since a person has more answers than a row
-            f"{SELECT} WHERE row = ? AND +who = ? AND {GIVEN} ORDER BY event DESC LIMIT 1",
-            (row, who),
-        ).fetchone()
-        event = None if line is None else self._event(line)
-        return None if event is None or self.reading(event) is None else self.renamed(event)
+        """The person's current answer or skip of a row that counts, as in `answers_by`."""
+        # +who: by the index of rows, since a person has more answers than a row
+        query = f"{SELECT} WHERE row = ? AND +who = ? AND {GIVEN} ORDER BY event DESC"
+        given = (self._event(line) for line in connection.execute(query, (row, who)).fetchall())
+        counted = (event for event in given if self.reading(event) is not None)  # answers of retired classes do not
+        return next(map(self.renamed, counted), None)
 
 
 def now_or(at: float | None) -> float:

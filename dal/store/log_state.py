@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from dal.store.class_table import ClassTable
 from dal.store.events import Event, Skip, Value
-from dal.store.row_state import ADJUDICATED, deferred_place, front_place, standing_answer
+from dal.store.row_state import ADJUDICATED, deferred_place, front_place, standing_answer, wanted_people
 from dal.store.standing_rows import meaning, renamed
 
 
@@ -169,9 +169,10 @@ class StoreState:
         before = self.last.get(row)
         now: Event | None = self._latest.get(row)
         people, settled, disputed = int(now is not None), False, False
-        wanted = self._wanted.get(row, 1)
+        given = () if now is None else (*self._earlier.get(row, ()), now)
+        wanted = wanted_people(given, self._wanted.get(row, 1))
         if now is not None and (wanted > 1 or len(self.classes)):
-            answers = [each for each in (*self._earlier.get(row, ()), now) if self.reading(each) is not None]
+            answers = [each for each in given if self.reading(each) is not None]
             people = len({each.who or "" for each in answers})
             settled = any(each.source == ADJUDICATED for each in answers)
             now, disputed = standing_answer(answers, wanted, self.reading)

@@ -77,6 +77,16 @@ def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tu
     return max((each for each in latest.values() if _comparable(reading(each)) == value), key=_number), False
 
 
+def wanted_people(given: Iterable[Event], asked: int) -> int:
+    """Number of people whose answers to a row count: those that were asked, or more who answered without that.
+
+    Args:
+        given: answers and skips that were not retracted.
+        asked: number of people who are to answer, according to the query.
+    """
+    return max([asked, *(event.wanted or 1 for event in given)])
+
+
 def _number(event: Event) -> int:
     return event.event
 
@@ -116,6 +126,7 @@ def row_state(events: Iterable[Event], reading: Reading) -> RowState:
             retired.discard(event.retracts)
             if given.pop(event.retracts, None) is not None or deferrals.pop(event.retracts, None) is not None:
                 front = event.event
+    wanted = wanted_people(given.values(), wanted)
     answer, disputed = standing_answer(list(given.values()), wanted, reading)
     counted = [event for event in given.values() if reading(event) is not None]
     people = len({event.who or "" for event in counted})

@@ -65,7 +65,10 @@ def _random_step(log: LabelLog, point: random.Random, step: int) -> None:
         elif choice < 0.55:
             stands = log.answers_by(row).get(who)
             value = SKIP if point.random() < 0.15 else point.choice(active).name
-            log.answer(row, value, who=who, key=key, replaces=stands.event if stands else None)
+            if point.random() < 0.2:  # as answers of several people come from other programs
+                log.tell([Answer(row, value, who, key=key, wanted=point.choice([None, 2, 3]))])
+            else:
+                log.answer(row, value, who=who, key=key, replaces=stands.event if stands else None)
         elif choice < 0.62:
             log.adjudicate(row, point.choice(active).name, who=who, key=key)
         elif choice < 0.72:
@@ -302,6 +305,30 @@ def test_answers_of_two_people_agree_if_their_classes_are_one_today() -> None:
     assert log.row("a").state == "disputed"
     log.change_classes({"do": "merge", "id": 1, "into": 0})
     assert log.row("a").state == "answered"
+
+
+def test_answer_before_one_of_a_retired_class_is_the_one_to_replace() -> None:
+    log = LabelLog(None)
+    for name in ("x", "y"):
+        log.change_classes({"do": "add", "name": name})
+    first = log.answer("a", "x", who="ada", key="1", replaces=None)
+    log.answer("a", "y", who="ada", key="2", replaces=first.event)
+    log.change_classes({"do": "retire", "id": 1})
+    assert log.answers_by("a")["ada"].event == first.event
+    assert log.answer("a", "x", who="ada", key="3", replaces=first.event).key == "3"
+
+
+@pytest.mark.parametrize("first", ["asked", "answered"])
+def test_answers_of_people_who_were_not_all_asked_count_and_a_retraction_ends_the_dispute(first: str) -> None:
+    log = LabelLog(None)
+    if first == "asked":
+        log.ask(["a"])
+    log.tell([Answer("a", "x", "ada")])
+    log.tell([Answer("a", "y", "ben", wanted=2)])
+    assert log.row("a").state == "disputed"
+    (event,) = (event for event in log.answers_by("a").values() if event.who == "ben")
+    log.retract(event.event)
+    assert (log.row("a").state, log.row("a").wanted) == ("answered", 1)
 
 
 @pytest.mark.parametrize(
