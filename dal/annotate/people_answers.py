@@ -47,7 +47,8 @@ def store_answers(log: LabelLog, answers: Iterable[ForeignAnswer], *, source: st
         for answer in answers:
             by_person = log.answers_by(answer.row)
             value = stored_form(answer.value)
-            if (answer.key and has_key(log, answer.key)) or is_same(log, by_person.get(answer.who), value):
+            before = by_person.get(answer.who)
+            if (answer.key and has_key(log, answer.key)) or _repeats(log, answer, value, before):
                 known += 1
             else:
                 people = named_people(by_person) | {answer.who}
@@ -72,6 +73,16 @@ def store_answers(log: LabelLog, answers: Iterable[ForeignAnswer], *, source: st
             store_notes(log, [answer])
         states = log.states(list(disputed))
     return StoredAnswers(new, known, tuple(row for row in disputed if states[row].state == "disputed"))
+
+
+def _repeats(log: LabelLog, answer: ForeignAnswer, value: Value | Skip, before: Event | None) -> bool:
+    """Whether an answer repeats the person's current one. Another annotation with the same classes does not: the first
+    one may be deleted, and the person has still answered.
+    """
+    if before is None or not is_same(log, before, value):
+        return False
+    first, second = (key.rpartition(":")[0] for key in (before.key or "", answer.key))
+    return first == second or first.partition(":")[0] != second.partition(":")[0]
 
 
 def store_notes(log: LabelLog, answers: Iterable[ForeignAnswer]) -> None:
