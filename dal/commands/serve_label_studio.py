@@ -78,7 +78,14 @@ def _serve(
 
     if exchange is not None:
         service.on_ranking = exchange.hint
-    service.on_failure = lambda line: say(f"no new ranking: {line}")
+    failures = [""]
+
+    def show_failure(line: str) -> None:
+        if line != failures[-1]:  # each further answer may cause the same one
+            say(f"no new ranking: {line}")
+        failures[:] = [line]
+
+    service.on_failure = show_failure
     app = backend_application(
         service,
         user=options.user,
