@@ -13,6 +13,7 @@ from dal.formats.label_studio_export import ReadTasks
 #: Seconds between two readings however many hints come, and at most, since hints get lost.
 PAUSE, LONGEST_PAUSE = 2.0, 60.0
 
+_ALL = 3600.0  # seconds after which all tasks are read again: Label Studio stamps some changes in local time
 _OVERLAP = 10.0  # seconds before the last change that are read again: a change may be committed late
 _SHOWN = 20  # mistakes of one reading that are shown
 
@@ -42,7 +43,7 @@ class LabelStudioExchange:
         self._client, self._service, self._show = client, service, show
         self._pause, self._longest_pause = pause, longest_pause
         self.project = client.project
-        self._since = 0.0
+        self._since, self._all_at = 0.0, time.monotonic()
         self._tasks: dict[str, set[int]] = {}  # row -> tasks
         self._version, self._sent = "", set[int]()  # version and tasks of the predictions that are there
         self._absent = 0  # ranked rows without a task, as last shown
@@ -79,6 +80,8 @@ class LabelStudioExchange:
                 self.push()
                 failures, self._error = 0, ""
             except Exception as error:  # the next reading finds what this one has missed
+                if self._closed.is_set():
+                    return  # the files may be closed by now
                 failures = min(failures + 1, 10)
                 # The message of an error that is not ours may hold what was sent.
                 line = one_line(error) if isinstance(error, DalError) else f"the reading failed: {type(error).__name__}"
@@ -91,6 +94,8 @@ class LabelStudioExchange:
         """Read the tasks that changed since the last reading, and store their answers."""
         assert self.project is not None
         server = f"{self._client.server}/{self.project}"
+        if time.monotonic() - self._all_at > _ALL:
+            self._since, self._all_at = 0.0, time.monotonic()
         everything, latest = ReadTasks(), self._since
         for page in self._client.tasks(self.project, self._since - _OVERLAP):
             part = self._service.read(page, server)
@@ -98,7 +103,8 @@ class LabelStudioExchange:
             everything.mistakes += part.mistakes
             everything.present |= part.present
             for row, task in part.tasks:
-                self._tasks.setdefault(row, set()).add(task)
+                if isinstance(task, int):
+                    self._tasks.setdefault(row, set()).add(task)
             latest = max([latest, *(at for task in page if math.isfinite(at := changed_at(task)))])
             if self._closed.is_set():
                 return

@@ -123,6 +123,35 @@ def test_changed_annotation_replaces_and_deleting_it_leaves_no_earlier_one(both:
     assert both.answers() == {}
 
 
+def test_all_tasks_are_read_again_after_a_while(both: Together, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = both.task("t1")
+    both.api.annotate(task, "mild")
+    both.api.annotate(both.task("t2"), "mild")
+    both.exchange.read()
+    for each in both.api.tasks.values():  # as a change whose time is hours behind
+        each["updated_at"] = "2025-01-01T00:00:00.000001Z"
+    both.api.tasks[task]["annotations"] = []
+    both.exchange.read()
+    assert set(both.answers()) == {"t1", "t2"}
+    monkeypatch.setattr("dal.annotate.label_studio_exchange._ALL", 0.0)
+    both.exchange.read()
+    assert set(both.answers()) == {"t2"}
+
+
+def test_hostile_annotation_does_not_stop_the_reading(both: Together) -> None:
+    note = {"from_name": "why", "to_name": "text", "type": "textarea", "value": {"text": ["half \ud83d"]}}
+    both.api.annotate(both.task("t1"), result=[*choice("mild"), note], completed_by={"email": "\udfff@x"})
+    both.api.annotate(both.task("t2"), result="[[[")
+    both.api.annotate(both.task("t3"), result=choice("\ud800"))
+    both.api.tasks[both.task("t4")] |= {"data": {"dal_id": "\ud800", "text": 5}, "id": []}
+    both.api.annotate(both.task("t5"), "mild", updated_at=7, id={"a": 1})
+    both.exchange.read()
+    assert both.answers()["t1"] == {"?@x": "mild"}
+    assert set(both.answers()) == {"t1", "t5"}
+    with LabelLog(both.folder / "labels.db", access="read") as log:
+        assert [note.value for note in log.notes("t1")] == ["half ?"]
+
+
 def test_skipped_task_is_declined(both: Together) -> None:
     both.api.annotate(both.task("t1"), "mild", was_cancelled=True)
     both.exchange.read()
