@@ -58,7 +58,7 @@ class LabelStudioClient:
         self._token, self._access = token, ""
         # A redirect would take the token elsewhere, and a proxy has no business with this computer.
         own = [urllib.request.ProxyHandler({})] if parts.hostname in ("127.0.0.1", "localhost", "::1") else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *own)
+        self._respond = urllib.request.build_opener(_NoRedirect, *own).open
 
     def tasks(self, project: int, since: float = 0.0) -> Iterator[list[Mapping[str, Any]]]:
         """Pages of the tasks of a project with all their annotations, changed last first.
@@ -122,7 +122,7 @@ class LabelStudioClient:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, data, headers, method=method)
         try:
-            with self._opener.open(request, timeout=_TIMEOUT) as response:
+            with self._respond(request, timeout=_TIMEOUT) as response:
                 content = response.read(_MOST + 1)
                 if len(content) > _MOST:
                     raise LabelStudioError(f"{self.address} answers with more than {_MOST:,} bytes")
