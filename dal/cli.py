@@ -30,6 +30,7 @@ from dal.commands.llm import llm
 from dal.commands.predict import predict
 from dal.commands.report import report
 from dal.commands.run import run
+from dal.commands.serve_label_studio import serve_label_studio
 from dal.commands.tell import tell
 from dal.commands.terminal import escape_message, say
 from dal.config.allowed_code import restricted_imports
@@ -48,6 +49,7 @@ label texts
   dal tell FOLDER todo.csv                store the labels that were filled in
   dal add FOLDER more.csv                 more texts; --label COLUMN takes their labels as known
   dal classes FOLDER                      list, add, rename, merge and describe classes
+  dal serve-label-studio FOLDER           answer in Label Studio, as its machine-learning backend
 
 take the result
   dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
@@ -98,6 +100,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "llm": llm,
     "cache": cache,
     "backup": backup,
+    "serve-label-studio": serve_label_studio,
 }
 
 _ALLOW = "--allow-code"

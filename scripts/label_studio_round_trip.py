@@ -1,5 +1,7 @@
 """Round trip through a real Label Studio: ask, export, import, annotate through its API, export, tell, compare.
 
+Then the same with `dal serve-label-studio` as its machine-learning backend (`label_studio_backend.py`).
+
     python scripts/label_studio_round_trip.py [--folder build/label_studio] [--record tests/data/label_studio/1.23.2]
 
 Installs Label Studio in a virtual environment of its own (1 GB, some minutes) unless the folder has one, starts it on
@@ -23,6 +25,8 @@ import urllib.request
 import venv
 from pathlib import Path
 from typing import Any
+
+from label_studio_backend import backend_trip
 
 VERSION = "1.23.2"
 START_SECONDS = 300.0  # the first start runs all migrations of the database
@@ -62,7 +66,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.address, self._token = f"http://127.0.0.1:{port}", _token(folder)
+        self.address, self.token = f"http://127.0.0.1:{port}", _token(folder)
         settings = {
             "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
             "COLLECT_ANALYTICS": "false",
@@ -72,9 +76,12 @@ class Server:
             "FEATURE_FLAGS_OFFLINE": "true",
             "DEBUG": "false",
             "no_proxy": "*",
+            # Otherwise a backend on this computer is refused, and so is the webhook to it.
+            "ML_BLOCK_LOCAL_IP": "false",
+            "SSRF_PROTECTION_ENABLED": "false",
             "LABEL_STUDIO_USERNAME": "annotator@dal.invalid",
             "LABEL_STUDIO_PASSWORD": secrets.token_hex(16),
-            "LABEL_STUDIO_USER_TOKEN": self._token,
+            "LABEL_STUDIO_USER_TOKEN": self.token,
         }
         # Without --internal-host it would listen on all addresses.
         command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
@@ -103,7 +110,7 @@ class Server:
         request = urllib.request.Request(
             self.address + path,
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Token {self._token}", "Content-Type": "application/json"},
+            {"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
             method=method,
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -245,9 +252,10 @@ def main() -> None:
             os.chdir(folder)
             trip(server, "single", multilabel=False, record=record)
             trip(server, "several", multilabel=True, record=record)
+            backend_trip(server, dal)
         finally:
             server.close()
-    print("the round trip keeps every label")
+    print("the round trips keep every label")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ NOT_RUN = {
     ("docs/export.md", "prodigy mark"): "needs Prodigy",
     ("docs/label_studio.md", "dal tell runs/tickets"): "needs Label Studio",
     ("docs/label_studio.md", "label_studio_round_trip.py"): "installs Label Studio",
+    ("docs/label_studio.md", "dal serve-label-studio ddi"): "needs Label Studio",
+    ("docs/label_studio.md", "with basic authentication"): "the password is random",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",
 }
 

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -118,21 +118,21 @@ class RequestGuard:
             if cookie is not None:
                 headers.append((b"set-cookie", cookie))
             scope["state"] = {**scope.get("state", {}), "who": who, "nonce": nonce}
-            await self._app(scope, _limited(receive), sending)
+            await self._app(scope, limited(receive), sending)
         except Refusal as refusal:
             if started:
                 raise
-            await _refuse(sending, refusal, as_page=_header(scope, b"sec-fetch-dest") == b"document")
+            await refuse(sending, refusal, as_page=header(scope, b"sec-fetch-dest") == b"document")
 
     def _admit(self, scope: Scope) -> tuple[str, bytes | None]:
         """The person of a request, and the cookie to set; raises `Refusal`."""
-        host = self._host(scope)
-        site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
+        host = checked_host(scope, self._hosts)
+        site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
         entering = scope["path"] == _ENTRANCE and scope["query_string"].startswith(_TOKEN)
         navigation = (
             scope["method"] == "GET"
-            and _header(scope, b"sec-fetch-mode") == b"navigate"
-            and _header(scope, b"sec-fetch-dest") == b"document"
+            and header(scope, b"sec-fetch-mode") == b"navigate"
+            and header(scope, b"sec-fetch-dest") == b"document"
         )
         # A link in a mail that a web page shows is a cross-site navigation, and nothing else may be one.
         if site not in (None, b"same-origin", b"none") and not (entering and navigation):
@@ -156,17 +156,8 @@ class RequestGuard:
         if scope["method"] == "POST":
             if origin is None and site != b"same-origin":
                 raise Refusal(403, "a request that changes something must name its origin")
-            _check_body(scope)
+            check_body(scope)
         return who, cookie
-
-    def _host(self, scope: Scope) -> str:
-        hosts = _values(scope, b"host")
-        if len(hosts) != 1:
-            raise Refusal(400, "a request must have one Host")
-        host = hosts[0].decode("latin-1").lower()
-        if host not in self._hosts:
-            raise Refusal(403, "this address is not among those that dal annotate serves")
-        return host
 
     def _known(self, scope: Scope, name: bytes) -> str | None:
         """The person of the request's cookies."""
@@ -180,28 +171,39 @@ class RequestGuard:
         return None
 
 
-def _check_body(scope: Scope) -> None:
-    """Refuse a body that is not JSON of a stated, small length."""
-    media_type = (_header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
+def checked_host(scope: Scope, hosts: Collection[str]) -> str:
+    """The host that a request names; raises `Refusal` unless it names one of `hosts`."""
+    named = _values(scope, b"host")
+    if len(named) != 1:
+        raise Refusal(400, "a request must have one Host")
+    host = named[0].decode("latin-1").lower()
+    if host not in hosts:
+        raise Refusal(403, "this address is not among those that dal serves")
+    return host
+
+
+def check_body(scope: Scope, most: int = MAX_BODY) -> None:
+    """Refuse a body that is not JSON of a stated length of at most `most` bytes."""
+    media_type = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
         raise Refusal(415, "a body must be application/json")
-    length = _header(scope, b"content-length")
-    if length is None or not length.isdigit() or _header(scope, b"transfer-encoding") is not None:
+    length = header(scope, b"content-length")
+    if length is None or not length.isdigit() or header(scope, b"transfer-encoding") is not None:
         raise Refusal(411, "a body must state its length")
-    if len(length) > 9 or int(length) > MAX_BODY:
-        raise Refusal(413, f"a body has at most {MAX_BODY:,} bytes")
+    if len(length) > 9 or int(length) > most:
+        raise Refusal(413, f"a body has at most {most:,} bytes")
 
 
-def _limited(receive: Receive) -> Receive:
-    """`receive` that refuses a body longer than `MAX_BODY`, also where the server lets one pass."""
+def limited(receive: Receive, most: int = MAX_BODY) -> Receive:
+    """`receive` that refuses a body longer than `most`, also where the server lets one pass."""
     size = 0
 
     async def receiving() -> Message:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > MAX_BODY:
-            raise Refusal(413, f"a body has at most {MAX_BODY:,} bytes")
+        if size > most:
+            raise Refusal(413, f"a body has at most {most:,} bytes")
         return message
 
     return receiving
@@ -224,7 +226,7 @@ def _security_headers(nonce: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def _refuse(send: Send, refusal: Refusal, *, as_page: bool) -> None:
+async def refuse(send: Send, refusal: Refusal, *, as_page: bool) -> None:
     """Send the reason of a refusal: as text to a person that opened an address, as JSON to a script."""
     text = f"{HTTPStatus(refusal.status).phrase}: {refusal}.\n"
     body = text if as_page else json.dumps({"error": str(refusal)})
@@ -239,7 +241,7 @@ def _values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key.lower() == name]
 
 
-def _header(scope: Scope, name: bytes) -> bytes | None:
+def header(scope: Scope, name: bytes) -> bytes | None:
     """The value of a header; several values are joined, and then equal none that is accepted."""
     values = _values(scope, name)
     return b", ".join(values) if values else None

@@ -375,6 +375,7 @@ def open_service(
     ranked: int = RANKED,
     lease: float = LEASE,
     rounds: bool = False,
+    kind: type[AnnotationService] = AnnotationService,
 ) -> AnnotationService:
     """Open a project for people. Only one process at a time can do so.
 
@@ -387,6 +388,7 @@ def open_service(
         lease: seconds for which a row is kept for the person that reads it, from her last request on.
         rounds: whether people answer in rounds, as `dal run` does: the trainer ranks again when all rows of the last
             ranking have an answer, and people wait for it. Otherwise nobody waits.
+        kind: class of the service.
 
     Raises:
         ConfigError: the folder is not one of a project, or an option is out of its range.
@@ -408,7 +410,7 @@ def open_service(
         log = LabelLog(path / LABELS)
         opened.append(log.close)
         options: dict[str, Any] = {"every": every, "ranked": ranked, "lease": lease, "rounds": rounds}
-        service = AnnotationService(log, rows, settings, overlap=overlap, **options)
+        service = kind(log, rows, settings, overlap=overlap, **options)
         service.on_close(lock.release)
         if trainer:
             from dal.annotate.trainer_process import TrainerProcess

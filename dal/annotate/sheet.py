@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from dal.annotate.people_answers import may_add
 from dal.annotate.row_matching import RowMatch, RowMatcher, SheetLine
-from dal.data.label_cells import NONE_WORD, SEPARATOR, SKIP_WORD, Answer, SheetLabels
+from dal.data.label_cells import SEPARATOR, Answer, SheetLabels, shown_answer
 from dal.data.rows import rows_by_id
 from dal.errors import AnswerError, ConfigError, shortened
 from dal.session import Session
 from dal.store.events import Answer as Stored
-from dal.store.events import Skip
 from dal.store.spreadsheet import as_csv, original, read_sheet, write_csv
 
 _LISTED = 20  # maximum number of mistakes in one message
@@ -107,7 +107,13 @@ def _scores(session: Session, rows: list[int]) -> dict[int, float]:
 
 
 def read_answers(
-    path: Path, session: Session, *, correct: bool = False, drawn: Collection[str] = (), partial: bool = False
+    path: Path,
+    session: Session,
+    *,
+    correct: bool = False,
+    drawn: Collection[str] = (),
+    partial: bool = False,
+    further: str = "",
 ) -> Answers:
     """Read the answers of a filled-in sheet. Only the columns id and label are required.
 
@@ -125,6 +131,8 @@ def read_answers(
         correct: accept answers to rows that are not pending.
         drawn: ids of rows that were written to a sheet without being queried.
         partial: read the other lines where some have mistakes.
+        further: person whose answers are added to those of other people, whatever these are; empty where rows have one
+            answer.
 
     Raises:
         AnswerError: lists by line, unless `partial`, unknown ids, rows that were not queried, ids and texts of
@@ -142,7 +150,7 @@ def read_answers(
     lines = [SheetLine(number, dict(zip(sheet.head, cells, strict=True))) for number, cells in sheet.lines]
     answered = [line for line in lines if line.label.strip()]
     columns = tuple(name for name in ("text", "text_pair") if name in sheet.head)
-    reading = _Reading(session, correct)
+    reading = _Reading(session, correct, further)
     matches = RowMatcher(session, columns, drawn).of(answered)
     refused: list[tuple[SheetLine, str]] = []
     for line, match in zip(answered, matches, strict=True):
@@ -242,8 +250,8 @@ def _notes(matches: Sequence[RowMatch]) -> Iterator[str]:
 class _Reading:
     """Collects the answers of a sheet and its mistakes."""
 
-    def __init__(self, session: Session, correct: bool) -> None:
-        self.session, self.correct = session, correct
+    def __init__(self, session: Session, correct: bool, further: str = "") -> None:
+        self.session, self.correct, self.further = session, correct, further
         self.pending = set(session.pending.tolist())
         self.labels = SheetLabels(session.pool.classes, session.pool.multilabel)
         self.answers: dict[int, tuple[Answer, str]] = {}  # row -> answer and place; likewise `absent`, by id
@@ -285,7 +293,7 @@ class _Reading:
         before, first = answers[key]
         if before != value:
             self.contradicted.add(key)
-            self.mistakes.append(f"{place}: {_shown(value)} contradicts {_shown(before)} on {first}")
+            self.mistakes.append(f"{place}: {shown_answer(value)} contradicts {shown_answer(before)} on {first}")
 
     def _allowed(self, name: str, value: Answer, place: str, asked: bool) -> bool:
         """Whether the answer may be stored. A repetition of the stored answer is allowed and not stored again."""
@@ -293,12 +301,15 @@ class _Reading:
         current = list(stored) if isinstance(stored, tuple) else stored
         if self.correct or current == value or (asked and current is None):
             return True
+        if self.further and may_add(self.session.store.answers_by(name), self.further):
+            return True
         row = f"the row {shortened(name)!r}"
         if current is None:
             self.mistakes.append(f"{place}: {row} was not asked (--correct accepts it anyway)")
         else:
             self.mistakes.append(
-                f"{place}: {row} is answered {_shown(current)} already, not {_shown(value)} (--correct changes it)"
+                f"{place}: {row} is answered {shown_answer(current)} already, not {shown_answer(value)} "
+                "(--correct changes it)"
             )
         return False
 
@@ -317,9 +328,3 @@ class _Reading:
             shown.append(f"and {len(self.mistakes) - len(shown)} more")
         count = "one mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
         raise AnswerError("\n  ".join([f"{path} has {count}; nothing was stored", *shown]))
-
-
-def _shown(value: Answer) -> str:
-    if isinstance(value, Skip):
-        return SKIP_WORD
-    return repr(shortened(value if isinstance(value, str) else SEPARATOR.join(value) or NONE_WORD))

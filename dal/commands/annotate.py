@@ -30,7 +30,7 @@ def annotate(arguments: list[str]) -> int:
     )
     parser.add_argument("folder", type=path_of, help="the project, made by dal init")
     about = f"port of the page on this computer [{PORT}]; 0 takes a free one"
-    parser.add_argument("--port", type=_port, default=PORT, metavar="N", help=about)
+    parser.add_argument("--port", type=port_of, default=PORT, metavar="N", help=about)
     parser.add_argument("--no-open", action="store_true", help="show the address only, do not open a browser")
     about = "your name, stored with each answer [that of your account]"
     parser.add_argument("--who", type=_name, metavar="NAME", help=about)
@@ -97,7 +97,8 @@ def _account() -> str:
         return ""
 
 
-def _port(given: str) -> int:
+def port_of(given: str) -> int:
+    """The number of a port."""
     if not (given.isascii() and given.isdigit() and len(given) < 6 and int(given) < 2**16):
         raise ArgumentTypeError(f"a port is a number from 0 to 65,535, got {given!r}")
     return int(given)

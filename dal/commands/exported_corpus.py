@@ -21,7 +21,7 @@ from dal.experiments.stored_model import Place, find
 from dal.formats import hugging_face, label_studio, prodigy
 from dal.formats.corpus import ANSWERED, Corpus, CorpusRow
 from dal.formats.corpus_files import csv_text, write_corpus
-from dal.formats.label_studio import Ranking
+from dal.formats.label_studio import Ranking, version_of
 from dal.formats.log_corpus import corpus_of_log, pool_rows
 from dal.store.atomic_files import named, write_whole
 from dal.store.label_store import LabelStore
@@ -98,7 +98,7 @@ def _read_project(folder: Path) -> tuple[Corpus, Ranking, int]:
 
 def _ranking(log: LabelStore) -> Ranking:
     strategy = log.batch_details(log.round)[0] if log.round else ""
-    return Ranking(log.queue(), " ".join(filter(None, ("dal", str(log.round), strategy))))
+    return Ranking(log.queue(), version_of(log.round, strategy))
 
 
 def foreign_fields(data: TextData) -> dict[str, Mapping[str, Any]]:

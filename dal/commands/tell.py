@@ -2,18 +2,23 @@
 
 import argparse
 import os
+import shlex
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of
 from dal.commands.terminal import Parser, say
+from dal.config.kinds import PROJECT, kind_of
 from dal.errors import ConfigError, counted, shortened
 from dal.experiments.spinner import loading_packages
 from dal.store.run_folder import LABELS
 
 if TYPE_CHECKING:
+    from dal.annotate.people_answers import StoredAnswers
     from dal.formats.foreign_answers import ForeignAnswer
     from dal.session import Session
 
@@ -45,49 +50,63 @@ def tell(arguments: list[str]) -> int:
             f"{options.folder} has no {LABELS}: nothing was asked there yet, or the file must be restored"
         )
     with open_session(experiment, options.folder) as session:
+        several = kind_of(options.folder) == PROJECT  # people may answer the same text, and contradict each other
         if foreign:
-            new, known = _tell_foreign(options.file, session, options.who, options.correct)
+            told = _tell_people(options, session) if several else _tell_foreign(options, session)
         else:
-            new, known = _tell_sheet(session, options, rest)
+            told = _tell_sheet(session, options, rest, several=several)
+        store = session.store
+        for line in _about_disputes(options.folder, told.disputed):
+            say(line)
+        # The state of a session does not know the answers that were stored past it.
+        pending = len(store.pending) if several else len(session.pending)
+        labeled = store.answered if several else len(session.labels)
         print(
-            f"{counted(new, 'new answer')} stored, {counted(known, 'was', 'were')} already stored; "
-            f"{counted(len(session.pending), 'text is', 'texts are')} still to be answered, "
-            f"{counted(len(session.labels), 'has', 'have')} a label"
+            f"{counted(told.new, 'new answer')} stored, {counted(told.known, 'was', 'were')} already stored; "
+            f"{counted(pending, 'text is', 'texts are')} still to be answered, "
+            f"{counted(labeled, 'has', 'have')} a label"
         )
     return 0
 
 
-def _tell_sheet(session: "Session", options: argparse.Namespace, rest: Path) -> tuple[int, int]:
-    """Store the answers of a sheet, and return the numbers of new and of known ones."""
+def _tell_sheet(session: "Session", options: argparse.Namespace, rest: Path, *, several: bool) -> "StoredAnswers":
+    """Store the answers of a sheet."""
+    from dal.annotate.people_answers import StoredAnswers, store_answers
     from dal.annotate.sheet import keep_absent, read_answers, write_refused
+    from dal.formats.foreign_answers import ForeignAnswer
 
-    answers = read_answers(options.file, session, correct=options.correct, partial=options.partial)
+    further = options.who if several and not options.correct else ""
+    answers = read_answers(options.file, session, correct=options.correct, partial=options.partial, further=further)
     for note in answers.notes:
         say(note)
     if answers.refused:  # written before anything is stored, so that no line is in neither place
         write_refused(rest, answers.refused)
-    new = 0
-    if answers.rows:
+    told = StoredAnswers(0, 0)
+    if further:
+        ids = list(session.pool.ids.take(answers.rows))
+        given = zip(ids, answers.values, strict=True)
+        told = store_answers(session.store, [ForeignAnswer(id, value, further) for id, value in given])
+    elif answers.rows:
         new = session.tell(answers.rows, answers.values, who=options.who, correct=options.correct)
-    new += keep_absent(session, answers.absent, who=options.who)
+        told = StoredAnswers(new, len(answers.rows) - new)
+    kept = keep_absent(session, answers.absent, who=options.who)
     if answers.refused:
         lines = "1 line is" if len(answers.refused) == 1 else f"{len(answers.refused)} lines are"
         say(f"{lines} wrong: see the column why of {rest}, correct the labels there and `dal tell` that file")
-    return new, len(answers.rows) + len(answers.absent) - new
+    return StoredAnswers(told.new + kept, told.known + len(answers.absent) - kept, told.disputed)
 
 
-def _tell_foreign(file: Path, session: "Session", who: str, correct: bool) -> tuple[int, int]:
-    """Store the answers of a file of another program, and return the numbers of new and of known ones.
+def _read_foreign(options: argparse.Namespace, session: "Session") -> "tuple[ForeignAnswer, ...]":
+    """The answers of a file of another program, with the name that the command gives to its only annotator.
 
     Raises:
-        ConfigError: `who` names one annotator, and the file has several.
-        AnswerError: something in the file is wrong. Nothing was stored.
+        ConfigError: the command names one annotator, and the file has several.
+        AnswerError: something in the file is wrong.
     """
-    from dal.annotate.sheet import check_given, keep_absent
     from dal.formats.foreign_answers import Answerable
     from dal.formats.foreign_files import read_foreign
 
-    pool, store = session.pool, session.store
+    pool, store, file, who = session.pool, session.store, options.file, options.who
     texts = (text if isinstance(text, tuple) else (text,) for text in pool.texts())
     rows = dict(zip(pool.ids.arrow().to_pylist(), texts, strict=True))
     absent = {*store.pending, *store.answers, *store.skipped} - rows.keys()
@@ -98,23 +117,59 @@ def _tell_foreign(file: Path, session: "Session", who: str, correct: bool) -> tu
     if who and len(people) > 1:
         named = ", ".join(shortened(name, 40) for name in people[:5])
         raise ConfigError(f"--who {shortened(who, 40)}: {file} has answers of {len(people)} people ({named})")
-    answers = check_given(file, session, ((a.row, a.value, a.place) for a in read.answers), correct=correct)
-    by_row = {answer.row: answer for answer in read.answers}
+    return tuple(replace(answer, who=who) for answer in read.answers) if who else read.answers
+
+
+def _tell_people(options: argparse.Namespace, session: "Session") -> "StoredAnswers":
+    """Store the answers of a file of another program in a project, and the notes.
+
+    Raises:
+        AnswerError: something in the file is wrong. Nothing was stored.
+    """
+    from dal.annotate.people_answers import check_answers, store_answers
+
+    answers = _read_foreign(options, session)
+    check_answers(options.file, session.store, answers, correct=options.correct)
+    return store_answers(session.store, answers)
+
+
+def _tell_foreign(options: argparse.Namespace, session: "Session") -> "StoredAnswers":
+    """Store the answers of a file of another program in a folder whose rows have one answer, and the notes.
+
+    Raises:
+        AnswerError: something in the file is wrong, or its people contradict each other. Nothing was stored.
+    """
+    from dal.annotate.people_answers import StoredAnswers, store_notes
+    from dal.annotate.sheet import check_given, keep_absent
+
+    read, pool = _read_foreign(options, session), session.pool
+    given = ((answer.row, answer.value, answer.place) for answer in read)
+    answers = check_given(options.file, session, given, correct=options.correct)
+    by_row = {answer.row: answer for answer in read}
     groups: dict[str, list[tuple[int, ForeignAnswer]]] = defaultdict(list)
     for row in answers.rows:
         answer = by_row[pool.ids[row]]
-        groups[who or answer.who].append((row, answer))
+        groups[answer.who].append((row, answer))
     new = 0
-    for name, given in groups.items():  # everything was checked: a person's answers are stored in one transaction
+    for name, some in groups.items():  # everything was checked: a person's answers are stored in one transaction
         new += session.tell(
-            [row for row, _ in given],
-            [answer.value for _, answer in given],
+            [row for row, _ in some],
+            [answer.value for _, answer in some],
             who=name,
-            seconds=[answer.seconds for _, answer in given],
-            correct=correct,
+            seconds=[answer.seconds for _, answer in some],
+            correct=options.correct,
         )
-    new += keep_absent(session, answers.absent, who=who)
-    return new, len(answers.rows) + len(answers.absent) - new
+    new += keep_absent(session, answers.absent, who=options.who)
+    store_notes(session.store, read)
+    return StoredAnswers(new, len(answers.rows) + len(answers.absent) - new)
+
+
+def _about_disputes(folder: Path, disputed: "Sequence[str]") -> Iterator[str]:
+    """What to do about texts on which people disagree."""
+    if disputed:
+        ids = ", ".join(repr(shortened(id, 40)) for id in disputed[:5]) + (", ..." if len(disputed) > 5 else "")
+        texts = "1 text" if len(disputed) == 1 else f"{len(disputed)} texts"
+        yield f"people disagree on {texts} ({ids}): decide in dal annotate {shlex.quote(str(folder))}"
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

@@ -7,7 +7,8 @@ from os import PathLike, fspath
 from typing import Any
 
 from dal.data.file_source import ColumnRequest, missing
-from dal.data.label_values import NOT_ENCODABLE, encodable, listing, normalize, shown, text_of
+from dal.data.label_names import normalize
+from dal.data.label_values import NOT_ENCODABLE, encodable, listing, shown, text_of
 from dal.data.load_table import path_of, read
 from dal.errors import DataError, did_you_mean, printable
 

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
-from dal.data.label_values import whole
+from dal.data.label_names import whole
 from dal.errors import did_you_mean, shortened
 from dal.store.events import SKIP, Skip, Value
 from dal.store.spreadsheet import original
@@ -109,6 +109,13 @@ def cell_of(value: Value | Sequence[str], classes: Sequence[str]) -> str:
         ('a|b', '[none]')
     """
     return value if isinstance(value, str) else SEPARATOR.join(value) or marker(NONE_WORD, classes)
+
+
+def shown_answer(value: Answer | Sequence[str] | None) -> str:
+    """Format an answer for a message, shortened."""
+    if value is None or isinstance(value, Skip):
+        return SKIP_WORD
+    return repr(shortened(value if isinstance(value, str) else SEPARATOR.join(value) or NONE_WORD))
 
 
 def marker(word: str, classes: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dal.data.label_names import normalize, whole
 from dal.data.label_values import (
     NOT_ENCODABLE,
     SEPARATORS,
@@ -22,12 +23,10 @@ from dal.data.label_values import (
     index_of,
     listing,
     looks_like_list,
-    normalize,
     not_a_class_message,
     shown,
     text_of,
     two_readings,
-    whole,
     written_list,
 )
 from dal.errors import DataError

@@ -2,7 +2,6 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from reprlib import Repr
@@ -14,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dal.data.label_names import normalize, whole
 from dal.errors import did_you_mean, one_line, printable
 from dal.store.bounded_json import parse_json
 
-_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _ITEM = re.compile(r"\s*(?:'([^'\\]*)'|\"([^\"\\]*)\"|(-?[0-9]+(?:\.[0-9]*)?))\s*(,|\Z)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
@@ -64,11 +63,6 @@ def not_a_class_message(value: Any, classes: Sequence[str]) -> str:
 # -- texts -------------------------------------------------------------------------------------------------------------
 
 
-def normalize(name: str) -> str:
-    """Normalise a class name to Unicode form NFC, so that composed and decomposed accents are equal."""
-    return unicodedata.normalize("NFC", name)
-
-
 def encodable(text: str) -> bool:
     """Whether a text can be encoded as UTF-8: it has no lone surrogates."""
     return text.isascii() or not _SURROGATE.search(text)
@@ -81,12 +75,6 @@ def first_not_encodable(texts: Iterable[Any]) -> int | None:
 
 #: Message about a text that is not `encodable`.
 NOT_ENCODABLE = "holds half of a surrogate pair, which cannot be written as UTF-8: mend what read or wrote it"
-
-
-def whole(text: str) -> str | None:
-    """Canonical form of an integer given as text ("3", "3.0", "-0"), or None."""
-    match = _WHOLE.fullmatch(text)
-    return None if match is None else "0" if match.group(1) == "-0" else match.group(1)
 
 
 def index_of(number: str, count: int) -> int | None:

@@ -34,7 +34,8 @@ from dal.data.columns import (
     select,
 )
 from dal.data.label_codes import checked_classes, codes_of_values, encode
-from dal.data.label_values import NOT_ENCODABLE, encodable, first_not_encodable, is_missing, normalize, shown
+from dal.data.label_names import normalize
+from dal.data.label_values import NOT_ENCODABLE, encodable, first_not_encodable, is_missing, shown
 from dal.data.summary import Summary
 from dal.errors import DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.data.label_cells import Answer
-from dal.data.label_values import normalize
+from dal.data.label_names import normalize
 from dal.errors import AnswerError, did_you_mean, shortened, shown
 from dal.store.atomic_files import named
 
@@ -88,6 +88,8 @@ class ForeignAnswer:
         seconds: time spent on the row; None if unknown.
         note: the person's comment; empty without one.
         place: place in the file, for messages.
+        key: identifier under which the answer is stored once; empty for none.
+        seen: what the person was shown besides the text, by name, as JSON values; None if unknown.
     """
 
     row: str
@@ -97,6 +99,8 @@ class ForeignAnswer:
     seconds: float | None = None
     note: str = ""
     place: str = ""
+    key: str = ""
+    seen: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

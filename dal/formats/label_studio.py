@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-from dal.errors import ConfigError, shown
+from dal.data.label_names import normalize
+from dal.errors import ConfigError, one_line, shown
 from dal.formats.corpus import FOREIGN, Corpus, CorpusAnswer, CorpusRow, json_text
 
 #: Names of the control and of the object that it labels in the labeling config.
@@ -31,6 +33,11 @@ class Ranking:
 
     rows: Sequence[str]
     version: str
+
+
+def version_of(round: int, strategy: str) -> str:
+    """Name of the ranking of a round."""
+    return " ".join(filter(None, ("dal", str(round), strategy)))
 
 
 def labeling_config(classes: Sequence[str], *, multilabel: bool = False, pairs: bool = False) -> str:
@@ -67,6 +74,36 @@ def labeling_config(classes: Sequence[str], *, multilabel: bool = False, pairs: 
         alias = "" if safe == name else f" alias={quoteattr(name)}"
         lines.append(f"    <Choice value={quoteattr(safe)}{alias}/>")
     return "\n".join([*lines, "  </Choices>", "</View>", ""])
+
+
+def check_config(config: str, classes: Sequence[str], *, multilabel: bool = False) -> list[str]:
+    """Check that answers given under a labeling config can be read, and return the classes that it does not offer.
+
+    Raises:
+        ConfigError: the config is not XML, has no control for the classes, or offers something that is no class.
+
+    Example:
+        >>> check_config(labeling_config(["a", "$b"]), ["a", "$b", "c"])
+        ['c']
+    """
+    how = "replace it by the one that `dal export --to label-studio` writes next to the tasks"
+    try:
+        if "<!DOCTYPE" in config:  # which could define entities that grow without bound
+            raise ElementTree.ParseError("it has a document type")
+        root = ElementTree.fromstring(config)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ConfigError(f"the labeling config is not plain XML ({one_line(error)}): {how}") from None
+    controls = [each for each in root.iter("Choices") if each.get("name") == CONTROL and each.get("toName") == OBJECT]
+    if len(controls) != 1:
+        raise ConfigError(f"the labeling config has no control {CONTROL!r} for the text {OBJECT!r}: {how}")
+    if (controls[0].get("choice") == "multiple") != multilabel:
+        wanted = "several classes" if multilabel else "one class"
+        raise ConfigError(f"the project has {wanted} per text, and the labeling config has not: {how}")
+    offered = [normalize(each.get("alias") or each.get("value") or "") for each in controls[0].iter("Choice")]
+    unknown = [name for name in offered if name not in classes]
+    if unknown:
+        raise ConfigError(f"the labeling config offers {shown(unknown[0])}, which is no class of the project: {how}")
+    return [name for name in classes if name not in offered]
 
 
 def tasks(corpus: Corpus, ranking: Ranking | None = None) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Reader of Label Studio's JSON export, the only one of its exports that keeps skipped tasks and several annotators."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dal.data.label_cells import Answer
-from dal.errors import AnswerError, one_line, shown
+from dal.errors import AnswerError, one_line, shortened, shown
 from dal.formats.corpus import seconds_of
 from dal.formats.foreign_answers import (
     Answerable,
@@ -23,6 +24,25 @@ from dal.store.events import SKIP
 _HOW = "export the project as JSON"
 
 
+@dataclass
+class ReadTasks:
+    """Tasks that were read.
+
+    Attributes:
+        answers: one answer per annotation.
+        mistakes: what is wrong, by task.
+        empty: number of tasks without an annotation.
+        present: (row, beginning of the keys of its task) -> beginnings of the keys of its annotations.
+        tasks: row and number of each task that could be read.
+    """
+
+    answers: list[ForeignAnswer] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+    empty: int = 0
+    present: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    tasks: list[tuple[str, Any]] = field(default_factory=list)
+
+
 def read_label_studio(path: Path, known: Answerable) -> ForeignAnswers:
     """Read the answers of a JSON export of tasks that `dal export` wrote. The server checks nothing, so all is checked.
 
@@ -37,33 +57,85 @@ def read_label_studio(path: Path, known: Answerable) -> ForeignAnswers:
     Raises:
         AnswerError: lists by task what is wrong, or the file is not such an export.
     """
-    mistakes: list[str] = []
-    answers: list[ForeignAnswer] = []
-    empty = 0
-    for number, task in enumerate(_tasks(path), 1):
-        place = f"task {shown(task.get('id', number))}"
+    read = read_tasks(_tasks(path), known)
+    refuse_mistakes(path, read.mistakes)
+    return ForeignAnswers(latest_per_person(read.answers), read.empty)
+
+
+def read_tasks(tasks: Iterable[Any], known: Answerable, server: str = "") -> ReadTasks:
+    """Read the answers of tasks as an export or the API has them.
+
+    Args:
+        tasks: the tasks.
+        known: rows and classes.
+        server: name of the server, which the keys of the answers begin with; empty for answers without keys.
+    """
+    read = ReadTasks()
+    for number, task in enumerate(tasks, 1):
+        place = f"task {shown(task.get('id', number) if isinstance(task, Mapping) else number)}"
         try:
-            data = task.get("data")
-            if not isinstance(data, Mapping):
-                raise ValueError("it has no data")
-            if ROW not in data:
-                raise ValueError(f"its data has no {ROW}: import the tasks that `dal export` wrote")
-            row = known.check_row(data[ROW], data)
-            annotations = task.get("annotations", [])
-            if not isinstance(annotations, list) or not all(isinstance(each, Mapping) for each in annotations):
-                raise ValueError("its annotations are not a list of objects")
+            row, annotations = _row_and_annotations(task, known)
         except ValueError as error:
-            mistakes.append(f"{place}: {one_line(error)}")
+            read.mistakes.append(f"{place}: {one_line(error)}")
             continue
-        empty += not annotations
+        read.empty += not annotations
+        read.tasks.append((row, task.get("id")))
+        prefix = task_key(server, task.get("id")) if server else ""
         for annotation in annotations:
             where = f"{place}, annotation {shown(annotation.get('id'))}" if len(annotations) > 1 else place
+            key = f"{prefix}{annotation_key(annotation)}" if prefix else ""
             try:
-                answers.append(_answer(annotation, row, known, where))
+                answer = _answer(annotation, row, known, where)
+                read.answers.append(replace(answer, key=key, seen=_seen(annotation, task)))
             except ValueError as error:
-                mistakes.append(f"{where}: {one_line(error)}")
-    refuse_mistakes(path, mistakes)
-    return ForeignAnswers(latest_per_person(answers), empty)
+                read.mistakes.append(f"{where}: {one_line(error)}")
+        if prefix:
+            read.present[row, prefix] = {f"{prefix}{_identity(each)}:" for each in annotations}
+    return read
+
+
+def task_key(server: str, task: Any) -> str:
+    """Beginning of the keys of the answers to a task."""
+    return f"label-studio:{server}:{shown(task)}:"
+
+
+def annotation_key(annotation: Mapping[str, Any]) -> str:
+    """End of the key of an answer: the annotation, a colon, and the time of its last change without any."""
+    changed = shortened(str(annotation.get("updated_at")), 40).replace(":", ".")
+    return f"{_identity(annotation)}:{changed}"
+
+
+def _identity(annotation: Mapping[str, Any]) -> str:
+    return shortened(str(annotation.get("unique_id") or annotation.get("id")), 60)
+
+
+def _seen(annotation: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, bool] | None:
+    """Whether the annotation began as a suggestion of a model; None if the file does not tell."""
+    predictions = task.get("predictions")
+    if not isinstance(predictions, list) or not all(isinstance(each, Mapping) for each in predictions):
+        return None  # an export has their numbers only
+    suggesting = {each.get("id") for each in predictions if each.get("result")}
+    return {"model": annotation.get("parent_prediction") in suggesting}
+
+
+def _row_and_annotations(task: Any, known: Answerable) -> tuple[str, list[Mapping[str, Any]]]:
+    """The row and the annotations of a task.
+
+    Raises:
+        ValueError: it is no task of a known row; the message gives the reason.
+    """
+    if not isinstance(task, Mapping):
+        raise ValueError("it is no object")
+    data = task.get("data")
+    if not isinstance(data, Mapping):
+        raise ValueError("it has no data")
+    if ROW not in data:
+        raise ValueError(f"its data has no {ROW}: import the tasks that `dal export` wrote")
+    row = known.check_row(data[ROW], data)
+    annotations = task.get("annotations", [])
+    if not isinstance(annotations, list) or not all(isinstance(each, Mapping) for each in annotations):
+        raise ValueError("its annotations are not a list of objects")
+    return row, annotations
 
 
 def _tasks(path: Path) -> list[Mapping[str, Any]]:
@@ -129,7 +201,12 @@ def _comment(result: Mapping[str, Any]) -> list[str]:
     value = result.get("value")
     texts = value.get("text") if isinstance(value, Mapping) else None
     texts = [texts] if isinstance(texts, str) else texts
-    return [text for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
+    return [_storable(text) for text in texts if isinstance(text, str)] if isinstance(texts, list) else []
+
+
+def _storable(text: str) -> str:
+    """The text with question marks for halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _person(given: Any) -> str:
@@ -137,7 +214,7 @@ def _person(given: Any) -> str:
     if isinstance(given, Mapping):
         name = given.get("email") or given.get("username")
         if isinstance(name, str) and name:
-            return name
+            return _storable(name)
         given = given.get("id")
     return f"label-studio:{given}" if isinstance(given, int) else "label-studio"
 

@@ -114,7 +114,8 @@ def _count_again(connection: sqlite3.Connection) -> None:
     connection.execute(
         f"INSERT INTO temp.simple SELECT row, max(event), '[' || ({_MEANT}) || ']' FROM events AS e NOT INDEXED "
         "WHERE kind IN ('answered', 'skipped', 'retracted') AND row <> '' GROUP BY row HAVING "
-        "count(DISTINCT coalesce(who, '')) = 1 AND NOT total(kind = 'retracted' OR source IS 'adjudicated') "
+        "count(DISTINCT coalesce(who, '')) = 1 AND "
+        "NOT total(kind = 'retracted' OR source IS 'adjudicated' OR wanted > 1) "
         f"AND kind = 'answered' AND EXISTS ({_MEANT})"
     )
     connection.execute(

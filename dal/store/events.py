@@ -38,6 +38,7 @@ class Answer:
         confidence: confidence of the annotator in [0, 1]; None if unknown.
         key: identifier of the request that gave the answer, unique in the log; None for none.
         seen: what else the annotator was shown, by name, as JSON values; None if nothing is known.
+        wanted: number of people whose answers to the row count from this one on; None leaves it as it is.
     """
 
     row: str
@@ -49,6 +50,7 @@ class Answer:
     confidence: float | None = None
     key: str | None = None
     seen: Mapping[str, Any] | None = None
+    wanted: int | None = None
 
 
 #: Kinds of events. "retracted" takes back an answer, a skip, a deferral, a note, a retirement or a change of a class.
@@ -82,7 +84,7 @@ class Event:
         source: kind of annotator, as in `Answer`.
         seconds, cost, confidence, key: as in `Answer`.
         retracts: number of the event that a retraction takes back.
-        wanted: number of people who are to answer a queried row; None for one.
+        wanted: number of people who are to answer a queried row; None for one. Of an answer, as in `Answer`.
         seen: what the annotator was shown, as JSON text.
     """
 

@@ -77,12 +77,13 @@ class LabelLog(QuestionLog, ClassLog):
                     answer.confidence,
                     answer.key,
                     None if answer.seen is None else json.dumps(dict(answer.seen), ensure_ascii=False),
+                    answer.wanted,
                 )
                 for answer in answers
             ]
             connection.executemany(
-                "INSERT INTO events (kind, at, round, row, value, who, source, seconds, cost, confidence, key, seen)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO events (kind, at, round, row, value, who, source, seconds, cost, confidence, key, seen, "
+                "wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 lines,
             )
             self._restate(connection, [answer.row for answer in answers])

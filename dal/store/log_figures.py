@@ -45,6 +45,15 @@ def has_key(log: LabelLog, key: str) -> bool:
     return bool(_one(log, "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", key))
 
 
+def keyed_answers(log: LabelLog, row: str, prefix: str) -> list[Event]:
+    """Answers and skips to a row that were not retracted, whose keys begin with a text; oldest first."""
+    query = (
+        f"SELECT {events.COLUMNS} FROM events AS e WHERE row = ? AND kind IN ('answered', 'skipped') AND "
+        f"substr(key, 1, length(?2)) = ?2 AND {STANDS} ORDER BY event"
+    )
+    return [events.read(line) for line in _all(log, query, row, prefix)]
+
+
 def answers_since(log: LabelLog, event: int, upto: int | None = None) -> int:
     """Number of answers, skips and retractions of rows after an event, up to another one."""
     kinds = "('answered', 'skipped', 'retracted')"

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 
 from dal.store.class_table import ClassTable
 from dal.store.events import Event, Skip, Value
-from dal.store.row_state import ADJUDICATED, counted_answers, deferred_place, front_place, standing_answer
+from dal.store.row_state import (
+    ADJUDICATED,
+    counted_answers,
+    deferred_place,
+    front_place,
+    standing_answer,
+    wanted_people,
+)
 from dal.store.standing_rows import meaning, renamed
 
 
@@ -169,9 +176,10 @@ class StoreState:
         before = self.last.get(row)
         now: Event | None = self._latest.get(row)
         people, settled, disputed = int(now is not None), False, False
-        wanted = self._wanted.get(row, 1)
+        given = () if now is None else (*self._earlier.get(row, ()), now)
+        wanted = wanted_people(given, self._wanted.get(row, 1))
         if now is not None and (wanted > 1 or len(self.classes)):
-            answers = counted_answers((*self._earlier.get(row, ()), now), self.reading)
+            answers = counted_answers(given, self.reading)
             people = len({each.who or "" for each in answers})
             settled = any(each.source == ADJUDICATED for each in answers)
             now, disputed = standing_answer(answers, wanted, self.reading)

@@ -96,6 +96,18 @@ class RowReader(RowFile):
         lines = self._query("SELECT place, id FROM rows WHERE place > ? ORDER BY place LIMIT ?", (after, n))
         return [(int(place), str(row_id)) for place, row_id in lines]
 
+    def with_texts(self, texts: Sequence[str]) -> dict[str, str]:
+        """Text -> id of the first row with it, of texts that a row without a second text has. Reads all rows."""
+        found: dict[str, str] = {}
+        wanted = list(dict.fromkeys(texts))
+        for start in range(0, len(wanted), _PARAMETERS):
+            some = wanted[start : start + _PARAMETERS]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT text, id FROM rows WHERE text IN ({marks}) AND pair IS NULL ORDER BY number"
+            for text, row_id in self._query(query, some):
+                found.setdefault(str(text), str(row_id))
+        return found
+
     def search(self, query: str, limit: int) -> list[str]:
         """Ids of rows whose texts contain all words of a query, best first (BM25); without any, those with some.
 

@@ -98,6 +98,16 @@ def counted_answers(given: Iterable[Event], reading: Reading) -> list[Event]:
     return [event for event in latest.values() if reading(event) is not None]
 
 
+def wanted_people(given: Iterable[Event], asked: int) -> int:
+    """Number of people whose answers to a row count: those that were asked, or more who answered without that.
+
+    Args:
+        given: answers and skips that were not retracted.
+        asked: number of people who are to answer, according to the query.
+    """
+    return max([asked, *(event.wanted or 1 for event in given)])
+
+
 def _comparable(value: Value | Skip | None) -> object:
     """A value that equals that of another answer with the same classes in another order."""
     return frozenset(value) if isinstance(value, tuple) else value
@@ -133,6 +143,7 @@ def row_state(events: Iterable[Event], reading: Reading) -> RowState:
             retired.discard(event.retracts)
             if given.pop(event.retracts, None) is not None or deferrals.pop(event.retracts, None) is not None:
                 front = event.event
+    wanted = wanted_people(given.values(), wanted)
     counted = counted_answers(given.values(), reading)
     answer, disputed = _standing(counted, wanted, reading)
     people = len({event.who or "" for event in counted})

@@ -10,6 +10,7 @@ from command import Command, asking, fill, read_rows, running, write_tickets
 
 from dal.formats.corpus_files import read_corpus
 from dal.store.folder_lock import Lock
+from dal.store.label_log import LabelLog
 
 
 @pytest.fixture
@@ -182,6 +183,19 @@ def test_label_studio_answers_are_told(dal: Command) -> None:
     assert (found[first].who, found[first].seconds) == ("label-studio:3", 3.5)
 
 
+def test_comment_of_label_studio_is_a_note(dal: Command) -> None:
+    dal("export", "folder", "--to", "label-studio")
+    export = label_studio_export(json.loads(Path("tasks.json").read_bytes()), "billing")
+    comment = {"from_name": "why", "to_name": "text", "type": "textarea", "value": {"text": ["unsure"]}}
+    export[0]["annotations"][0]["result"].append(comment)
+    Path("export.json").write_text(json.dumps(export))
+    for _ in range(2):
+        assert dal("tell", "folder", "export.json").code == 0
+    dal("export", "folder", "-o", "x.jsonl")
+    (row,) = read_corpus(Path("x.jsonl")).rows
+    assert [(note.text, note.who) for note in row.notes] == [("unsure", "label-studio:3")]
+
+
 def test_wrong_label_studio_task_stores_nothing(dal: Command) -> None:
     dal("export", "folder", "--to", "label-studio")
     tasks = json.loads(Path("tasks.json").read_bytes())
@@ -321,6 +335,50 @@ def test_tasks_of_a_project(project: Command) -> None:
     assert [task["data"]["dal_id"] for task in tasks] == [row["id"] for row in read_rows("todo2.csv")][2:]
     Path("export.json").write_text(json.dumps(label_studio_export(tasks, "access")))
     assert project("tell", "project", "export.json").out.startswith("1 new answer stored")
+
+
+def test_people_who_contradict_each_other_in_a_project_are_in_dispute(project: Command) -> None:
+    assert project("export", "project", "--to", "label-studio").code == 0
+    tasks = json.loads(Path("tasks.json").read_bytes())
+    comment = {"from_name": "why", "to_name": "text", "type": "textarea", "value": {"text": ["see page 2"]}}
+    ben, cid = label_studio_export(tasks, "access"), label_studio_export(tasks, "billing", who=4)
+    cid[0]["annotations"][0]["result"].append(comment)
+    Path("export.json").write_text(json.dumps(ben + cid))
+    ended = project("tell", "project", "export.json")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("2 new answers stored, 0 were already stored; 0 texts are still to be answered, 1 has")
+    assert f"people disagree on 1 text ({tasks[0]['data']['dal_id']!r}): decide in dal annotate project" in ended.err
+    assert project("tell", "project", "export.json").out.startswith("0 new answers stored, 2 were already stored")
+    with LabelLog(Path("project/labels.db"), access="read") as log:
+        assert log.disputes() == [tasks[0]["data"]["dal_id"]]
+        assert [(note.value, note.who) for note in log.notes(log.disputes()[0])] == [("see page 2", "label-studio:4")]
+    own = [*label_studio_export(tasks, "access", who=4)]
+    Path("export.json").write_text(json.dumps(own))
+    ended = project("tell", "project", "export.json")
+    assert "is answered 'billing' already, not 'access' (--correct changes it)" in ended.err
+    ended = project("tell", "project", "export.json", "--correct")
+    assert ended.out.startswith("1 new answer stored")
+    with LabelLog(Path("project/labels.db"), access="read") as log:
+        assert log.disputes() == []
+
+
+def test_second_person_with_a_sheet_agrees_or_disputes(project: Command) -> None:
+    first, second = (row["id"] for row in read_rows("todo2.csv")[:2])
+    with LabelLog(Path("project/labels.db"), access="read") as log:
+        ana = log.answers_by(first)["ana"].value
+    other = "access" if ana != "access" else "billing"
+    Path("ben.csv").write_text(f"id,label\n{first},{ana}\n")
+    assert project("tell", "project", "ben.csv", "--who", "ben").out.startswith("1 new answer stored, 0 were")
+    Path("nobody.csv").write_text(f"id,label\n{first},{other}\n")
+    assert "--correct changes it" in project("tell", "project", "nobody.csv").err
+    Path("cid.csv").write_text(f"id,label\n{first},{other}\n{second},{other}\n")
+    ended = project("tell", "project", "cid.csv", "--who", "cid")
+    assert ended.out.startswith("2 new answers stored"), ended.err
+    with LabelLog(Path("project/labels.db"), access="read") as log:
+        assert (log.row(first).state, log.row(first).people) == ("answered", 3)  # two against one
+        assert log.disputes() == [second]  # which ana had declined
+    Path("ana.csv").write_text(f"id,label\n{first},{other}\n")
+    assert "--correct changes it" in project("tell", "project", "ana.csv", "--who", "ana").err
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])

@@ -103,7 +103,10 @@ def _random_step(log: LabelLog, point: random.Random, step: int, n: int = 9, alo
         elif choice < 0.55:
             stands = log.answers_by(row).get(who)
             value = SKIP if point.random() < 0.15 else point.choice(active).name
-            log.answer(row, value, who=who, key=key, replaces=stands.event if stands else None)
+            if point.random() < 0.2:  # as answers of several people come from other programs
+                log.tell([Answer(row, value, who, key=key, wanted=point.choice([None, 2, 3]))])
+            else:
+                log.answer(row, value, who=who, key=key, replaces=stands.event if stands else None)
         elif choice < 0.62:
             log.adjudicate(row, point.choice(active).name, who=who, key=key)
         elif choice < 0.72:
@@ -385,6 +388,19 @@ def test_leases_end_in_time_after_the_clock_was_set_back() -> None:
     assert log.claim("ada", 1, at=1e9) == ["a"]  # a wrong clock
     assert log.claim("ben", 2, at=1e6) == ["b"]
     assert log.claim("ben", 2, at=1e6 + 601) == ["a", "b"]
+
+
+@pytest.mark.parametrize("first", ["asked", "answered"])
+def test_answers_of_people_who_were_not_all_asked_count_and_a_retraction_ends_the_dispute(first: str) -> None:
+    log = LabelLog(None)
+    if first == "asked":
+        log.ask(["a"])
+    log.tell([Answer("a", "x", "ada")])
+    log.tell([Answer("a", "y", "ben", wanted=2)])
+    assert log.row("a").state == "disputed"
+    (event,) = (event for event in log.answers_by("a").values() if event.who == "ben")
+    log.retract(event.event)
+    assert (log.row("a").state, log.row("a").wanted) == ("answered", 1)
 
 
 @pytest.mark.parametrize(
