@@ -36,7 +36,7 @@ from dal.learners.training.head_start import shift_head, start_head
 from dal.learners.training.network import check_network
 from dal.learners.training.network_learner import NetworkLearner
 from dal.learners.training.network_predictor import NetworkPredictor
-from dal.learners.training.saved_files import refusing_damage
+from dal.learners.training.saved_files import refuse_code, refusing_damage
 from dal.learners.training.training_labels import checked_labels, row_weights
 from dal.modules.active_module import ActiveModule
 from dal.modules.adapting import LoRA
@@ -255,8 +255,9 @@ class TransformerLearner(NetworkLearner):
         """Load a model from a Hugging Face folder, such as the one written by `save`.
 
         Raises:
-            LearnerError: the model was trained for different classes, or a file is damaged.
+            LearnerError: the model was trained for different classes, a file is damaged, or one is a pickle.
         """
+        refuse_code(Path(folder))
         with refusing_damage(folder):
             module = self._module(str(Path(folder).absolute()), data, lora=None, freeze=0, pooling=None)
         held = set(module.model.config.id2label.values())

@@ -233,6 +233,22 @@ def test_no_pickle_and_no_code_in_a_saved_model_is_read(dal: Command, tiny_bert:
     assert not Path("attacked").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*isinstance.treespec, LeafSpec")
+def test_no_pickle_in_the_model_of_a_folder_is_read(dal: Command, tiny_bert: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    learner = TRANSFORMER.format(model=tiny_bert)
+    dal.configured(run=running(learner, rounds=0, start=20, report=False, baseline=None, quiet=True))
+    assert dal("run", "run.yaml", "--folder", "run").code == 0
+    model = Path("run/Margin-seed0/model")
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    message = refused(dal, "predict", "run", "new.csv")
+    assert "holds pytorch_model.bin, which dal does not write" in message
+    assert "Delete that folder, and the model is fitted again" in message
+
+
 def test_killed_export_leaves_no_half_folder(dal: Command) -> None:
     project(dal)
     program = (

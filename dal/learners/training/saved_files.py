@@ -160,18 +160,20 @@ def refuse_code(folder: Path) -> None:
     Raises:
         LearnerError: it has a pickle, weights in another form than safetensors, or names code or another model.
     """
-    for file in sorted(folder.rglob("*")):
-        inside = file.relative_to(folder)
+    place, files = shortened(str(folder), 120), sorted(folder.rglob("*"))
+    for file in files:
         if file.suffix.lower() in PICKLES or file.name == "adapter_config.json":
             raise LearnerError(
-                f"{shortened(str(folder), 120)} holds {inside}, which dal does not write: it may be a pickle or name "
-                "another model, so that reading the folder could run code"
+                f"{place} holds {file.relative_to(folder)}, which dal does not write: it may be a pickle or name "
+                f"another model, so that reading the folder could run code. {_remedy(folder)}"
             )
+    for file in files:
+        inside = file.relative_to(folder)
         if file.name.endswith("config.json"):
             with refusing_damage(folder, str(inside)):
                 facts = parse_json(read_regular(file))
             if isinstance(facts, dict) and "auto_map" in facts:
-                raise LearnerError(f"{shortened(str(folder), 120)}: {inside} names code (auto_map), which is not run")
+                raise LearnerError(f"{place}: {inside} names code (auto_map), which is not run")
         if file.name == "config.json" and not (file.parent / "model.safetensors").is_file():
             weights = inside.with_name("model.safetensors")
-            raise LearnerError(f"{shortened(str(folder), 120)} is damaged: it has no {weights}. {_remedy(folder)}")
+            raise LearnerError(f"{place} is damaged: it has no {weights}. {_remedy(folder)}")
