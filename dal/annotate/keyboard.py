@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
@@ -24,6 +25,7 @@ _LEAVE = "\x1b[?25h\x1b[?2004l\x1b[?1049l"
 _ESCAPE_SECONDS = 0.05  # within which the rest of a sequence arrives; later it was the key Escape
 _AGAIN_SECONDS = 1.0  # a key pressed again sooner may be one that is held
 _REPEAT_SECONDS = 0.12  # longest gap between the repetitions of a key that is held
+_PASTE = b"\x1b[200~"  # what follows is text and no keys, however slowly it arrives
 _MAX_PASTE = 100_000
 
 
@@ -142,17 +144,21 @@ class Keyboard:
         self._waiting.clear()
         self._bytes = b""
 
-    def read(self, timeout: float) -> Key:
+    def read(self, timeout: float, *, may_repeat: Callable[[str], bool] = lambda name: False) -> Key:
         """The next key, or one with the name "" after `timeout` seconds. Repetitions of a key that is held are dropped.
 
         A terminal does not tell a key that is held from one that is pressed again. What comes soon after the same key
         waits for a moment: if the key comes a third time, it is held.
+
+        Args:
+            timeout: seconds to wait for a key.
+            may_repeat: whether a key may be held.
         """
         end = time.monotonic() + timeout
         while True:
             key = self._next(max(0.0, end - time.monotonic()))
             now = time.monotonic()
-            if len(key.name) != 1 and key.name not in ("enter", "backspace"):
+            if may_repeat(key.name) or (len(key.name) != 1 and key.name not in ("enter", "backspace")):
                 return key
             same, gap = key.name == self._last, now - self._last_at
             self._last, self._last_at = key.name, now
@@ -176,7 +182,7 @@ class Keyboard:
         while not self._waiting:
             left = end - time.monotonic()
             if not self._available(max(0.0, left)):
-                if self._bytes:  # the beginning of a sequence that did not go on
+                if self._bytes and not self._bytes.startswith(_PASTE):  # the beginning of a sequence that did not go on
                     self._waiting.extend(_keys_of(self._bytes, final=True)[0])
                     self._bytes = b""
                     continue
@@ -187,7 +193,7 @@ class Keyboard:
 
     def _available(self, timeout: float) -> bool:
         """Whether something can be read. A beginning of a sequence is not waited for any longer."""
-        if self._bytes:
+        if self._bytes and not self._bytes.startswith(_PASTE):
             timeout = min(timeout, _ESCAPE_SECONDS) if timeout else timeout
         assert self._wake is not None
         ready, _, _ = select.select([self._source, self._wake[0]], [], [], timeout)
@@ -235,7 +241,8 @@ def _keys_of(given: bytes, *, final: bool = False) -> tuple[list[Key], bytes]:
                 if not final:
                     break
                 length = len(rest)
-            keys += [Key("escape")] if length == 0 else [Key(_SEQUENCES[rest[:length]])] * (rest[:length] in _SEQUENCES)
+            name = "escape" if length == 0 else _SEQUENCES.get(rest[:length])
+            keys += [] if name is None else [Key(name)]
             place += 1 + length
             continue
         if "\udc80" <= char <= "\udcff":  # an incomplete or invalid character

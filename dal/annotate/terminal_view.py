@@ -44,7 +44,7 @@ class TerminalView:
         self._new_text()
         while True:
             self._draw()
-            key = self._keyboard.read(self._patience())
+            key = self._keyboard.read(self._patience(), may_repeat=self._may_repeat)
             if key.name == "end":
                 return
             if key.name == "suspend":
@@ -62,6 +62,10 @@ class TerminalView:
         if self._session.row is None and header.get("waiting"):
             return _POLL_WAITING
         return _POLL_WORKING if header["trainer"]["state"] in ("starting", "working") else _POLL
+
+    def _may_repeat(self, name: str) -> bool:
+        """Whether a key that is held does no harm, as in a note."""
+        return self._note is not None or name == " " or (name == "backspace" and self._session.choice.typed != "")
 
     def _row_id(self) -> str | None:
         return None if self._session.row is None else self._session.row["id"]
@@ -175,7 +179,8 @@ class TerminalView:
         self._top = max(0, min(self._top, self._lines - self._height))
         visible = body[self._top : self._top + self._height]
         left = self._lines - self._top - self._height
-        more = _styled(f"... {left:,} more {'line' if left == 1 else 'lines'}: Space", "bold") if left > 0 else ""
+        words = f"... {left:,} more {'line' if left == 1 else 'lines'}: Space"
+        more = _styled(cut(words, columns), "bold") if left > 0 else ""
         lines = [*head, *visible, *[""] * (self._height - len(visible)), more, *foot]
         self._keyboard.write("\x1b[H" + "\x1b[K\r\n".join(lines[:rows]) + "\x1b[J")
 
@@ -191,7 +196,8 @@ class TerminalView:
             lines = [_styled("first text", "dim"), *lines, "", _styled("second text", "dim")]
             lines += _passage(row["pair"], None, columns)
         if row["read_up_to"] is not None and row["read_up_to"] < len(row["text"]):
-            lines += ["", _styled(f"The model reads only the first {row['read_up_to']:,} characters.", "dim")]
+            words = f"The model reads only the first {row['read_up_to']:,} characters."
+            lines += ["", _styled(cut(words, columns), "dim")]
         return lines if self._session.hints is None else [*lines, "", *self._hint_lines(columns)]
 
     def _hint_lines(self, columns: int) -> list[str]:
@@ -202,8 +208,8 @@ class TerminalView:
             guesses = (f"{session.names([number])} {p:.2f}" for number, p in hints["guesses"])
             lines += [_styled("the model's guesses", "dim"), *_passage(", ".join(guesses), None, columns)]
         for near in hints["near"]:
-            excerpt = cut(marked(near["text"]), columns - 2)
-            lines += [_styled(f"answered nearby: {marked(session.names(near['classes']))}", "dim"), f"  {excerpt}"]
+            classes = cut(f"answered nearby: {marked(session.names(near['classes']))}", columns)
+            lines += [_styled(classes, "dim"), f"  {cut(marked(near['text']), columns - 2)}"]
         for name, value in (session.row or {"fields": {}})["fields"].items():
             lines.append(cut(f"{marked(str(name))}: {marked(str(value))}", columns))
         return lines
@@ -212,7 +218,8 @@ class TerminalView:
         """The classes. Its height is the same for all texts, so that nothing moves."""
         session, choice = self._session, self._session.choice
         if not session.classes:
-            return [_styled("There is no class yet: add one with dal classes FOLDER add NAME", "bold")]
+            words = "There is no class yet: add one with dal classes FOLDER add NAME"
+            return [_styled(cut(words, columns), "bold")]
         most = max(2, min(FEW, rows // 3))
         height = min(
             most, len(_flow([self._item(place, each) for place, each in enumerate(choice.classes[:FEW])], columns))
@@ -282,7 +289,7 @@ class TerminalView:
             ("Space, PageUp", "scroll the text"),
             (f"{shift}Q, Ctrl-C", "end; all answers are stored"),
         ]
-        lines = [f"{key:<16}{what}" for key, what in keys]
+        lines = [line for key, what in keys for line in _passage(f"{key:<16}{what}", None, columns)]
         if session.project["guide"]:
             lines += ["", *_passage(session.project["guide"], None, columns)]
         for each in session.classes:
