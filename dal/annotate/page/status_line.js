@@ -20,8 +20,9 @@ function trainerWords({ state, stage, done, total, error }) {
 
 /** Shows the figures of the header; `openProgress` shows more. */
 export function showStatus(header, openProgress) {
-  const [long, short] = rankingWords(header.ranking);
-  const training = trainerWords(header.trainer || {});
+  const { check } = header;
+  const [long, short] = check ? [`check ${check.number}, without hints`, `check ${check.number}`] : rankingWords(header.ranking);
+  const training = check ? "" : trainerWords(header.trainer || {});
   const failed = header.trainer?.state === "failed";
   const part = (words, className = "", title = words) => words && make("span", { class: `part ${className}`, title }, words);
   fill(
@@ -34,6 +35,6 @@ export function showStatus(header, openProgress) {
     part(short, "narrow"),
     part(training, failed ? "failed" : "grow"),
     header.stop?.stop &&
-      make("button", { type: "button", class: "part stop", title: header.stop.text, onclick: openProgress }, `Enough labels? ${header.stop.text}`),
+      make("button", { type: "button", class: "part stop", title: header.stop.text, onclick: openProgress }, check ? header.stop.text : `Enough labels? ${header.stop.text}`),
   );
 }
