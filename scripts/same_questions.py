@@ -273,6 +273,11 @@ def main() -> int:
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
     pool, test = (read(path, options.text, options.label) for path in (options.data, options.test))
+    tested = {text for text, _ in test}
+    left_out = sum(text in tested for text, _ in pool)
+    if left_out:  # `dal run` drops them: a model must not be trained on what it is tested on
+        print(f"{left_out} texts of the pool are also in the test part, and left out")
+        pool = [(text, name) for text, name in pool if text not in tested]
     write(options.folder / "labeled.csv", pool, labels=True)
     write(options.folder / "pool.csv", pool, labels=False)
     write(options.folder / "test.csv", test, labels=True)

@@ -13,6 +13,7 @@ from dal.annotate.service_contract import Reply
 from dal.errors import AnswerError, SessionError, one_line, shown
 from dal.store.accuracy_samples import AccuracySample
 from dal.store.atomic_files import named
+from dal.store.bounded_json import parse_json
 from dal.store.check_log import answers_of, open_check_log
 from dal.store.class_table import ClassTable
 from dal.store.events import SKIP, Value
@@ -196,7 +197,7 @@ class AccuracyCheck(AnnotationService):
                         key=key,
                         replaces=None if mine is None else mine.event,
                         seconds=event.seconds,
-                        seen=event.seen,
+                        seen=None if event.seen is None else parse_json(event.seen),
                     )
                     stored += 1
                 except AnswerError:

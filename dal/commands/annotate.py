@@ -25,8 +25,9 @@ def annotate(arguments: list[str]) -> int:
     """`dal annotate`."""
     parser = Parser(
         "dal annotate",
-        description="Opens a page in the browser on which a person answers one text after the other. Every answer is "
-        "on disk before the next text is shown; a model is trained in the background. Ctrl-C ends it.",
+        description="Opens a page in the browser on which a person answers one text after the other; --terminal asks "
+        "here. Every answer is on disk before the next text is shown; a model is trained in the background. Ctrl-C "
+        "ends it.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=path_of, help="the project, made by dal init")

@@ -57,7 +57,8 @@ def answered(check: AccuracyCheck, n: int, who: str = "ana") -> list[str]:
     rows = check.state(who)["rows"]
     while rows and len(done) < n:
         row = rows[0]["id"]
-        rows = check.answer(who, row=row, classes=[true_class(row)], key=f"{who}-{row}")["rows"]
+        seen = {"why": True, "model": False}
+        rows = check.answer(who, row=row, classes=[true_class(row)], key=f"{who}-{row}", seen=seen)["rows"]
         done.append(row)
     return done
 
@@ -203,6 +204,7 @@ def test_answers_become_labels_of_their_people_once(folder: Path) -> None:
     check.close()
     with LabelLog(folder / "labels.db", access="read") as log:
         given = {event.row: (event.value, event.who) for event in log.history()}
+        assert {json.loads(event.seen or "{}").get("why") for event in log.history(who="ana")} == {True}
     assert given == {"t7": ("mild", "ana"), "t3": ("none", "ana"), "t40": (None, "ben")}
 
 
