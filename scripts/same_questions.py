@@ -123,9 +123,13 @@ class Page:
 
     def __init__(self, project: Path, batch: int) -> None:
         command = [sys.executable, "-m", "dal", "annotate", str(project), "--no-open", "--port", "0", "--who", "ana"]
-        self._process = subprocess.Popen([*command, "--rounds", str(batch)], stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [*command, "--rounds", str(batch)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         link = self._process.stdout.readline().strip()
+        if not link:
+            raise SystemExit(f"dal annotate: {self._process.communicate()[1]}")
         self._origin = link.partition("/?")[0]
         with urllib.request.urlopen(link) as reply:
             self._cookie = reply.headers["Set-Cookie"].partition(";")[0]

@@ -23,6 +23,8 @@ from dal.store.log_figures import has_key
 from dal.store.project_rows import ProjectRows
 from dal.store.run_folder import LABELS, ROWS
 
+_SEARCHED = 10_000  # texts with the words of a search, among which the drawn ones are looked for
+
 #: Computes the accuracy that a sample with all answers gives: lines, and notes about them.
 Report = Callable[[AccuracySample], tuple[list[str], list[str]]]
 
@@ -89,8 +91,8 @@ class AccuracyCheck(AnnotationService):
 
     def search(self, who: str, *, q: str, limit: int = 20) -> Reply:
         """Drawn texts that match the words."""
-        found = super().search(who, q=q, limit=len(self._rows))["rows"]
-        return {"rows": [row for row in found if row["id"] in self.sample.ids][:limit]}
+        found = [row for row in self._rows.search(q, _SEARCHED) if row in self.sample.ids]
+        return {"rows": self._parts.rows(found[:limit], who)}
 
     def copies(self, who: str, *, row: str) -> Reply:
         """None: each text is answered for itself."""

@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> int:
     try:
         with restricted_imports(None):
             reply = _done(*arguments)
+    except KeyboardInterrupt:  # Ctrl-C reaches this process, too; its parent has the message
+        return 130
     except DalError as error:
         reply = {"error": one_line(error)}
     except Exception as error:
