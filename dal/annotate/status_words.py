@@ -39,7 +39,8 @@ def empty_words(header: Reply) -> str:
     if not header["rows"]:
         return "The project has no texts yet."
     declined = f" {counted(header['declined'], 'text was', 'texts were')} declined." if header["declined"] else ""
-    return f"No text is left to answer.{declined}"
+    others = counted(header["pending"], "text waits", "texts wait")
+    return f"No text is left to answer.{f' {others} for other people.' if header['pending'] else ''}{declined}"
 
 
 def _ranking_words(ranking: Reply | None) -> str:

@@ -122,6 +122,13 @@ def test_end_of_the_texts_ends_the_command(run: Run) -> None:
     assert "2 of 2 answered" in out
 
 
+def test_texts_that_others_read_are_named_at_the_end(tmp_path: Path) -> None:
+    service = open_service(make_project(tmp_path / "p", n=3), trainer=False)
+    service.state("ben")  # reads two of them
+    assert typed(service, "1", "1").endswith("No text is left to answer. 2 texts wait for other people.\n")
+    service.close()
+
+
 def test_round_is_waited_for(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", n=6)
     service, trainer = open_trained(folder, 6, rounds=True, ranked=2)

@@ -121,10 +121,11 @@ function showRow(row, { was = null } = {}) {
   const text = byId("text");
   byId("label").classList.toggle("empty", !row);
   if (!row) {
-    const { declined = 0, rows = 0, waiting = false, check = null, stop = null } = app.header || {};
+    const { declined = 0, pending = 0, rows = 0, waiting = false, check = null, stop = null } = app.header || {};
     let words = rows ? "No text is left to answer." : "The project has no texts yet.";
     if (check && stop) words = `Check ${check.number}: ${stop.text}.`;
     else if (waiting) words = "The next texts are being selected.";
+    else if (rows && pending) words += ` ${count(pending, "text")} wait${pending === 1 ? "s" : ""} for other people.`;
     fill(text, make("div", { class: "passage" }, make("p", {}, words), declined ? make("p", {}, `${count(declined, "text")} declined: see History.`) : null));
     bar.show({ classes: [], multilabel: false });
     fill(bar.list);
