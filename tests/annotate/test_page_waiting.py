@@ -56,7 +56,10 @@ def test_check_is_answered_on_the_page_and_its_accuracy_is_shown(
         return [f"accuracy {sum(each.right) / len(each.right):.3f}"], []
 
     visit = opened(open_check(folder, sample, report=report))
-    assert "check 1, without hints" in visit.page.locator("#status").inner_text()
+    status = visit.page.locator("#status").inner_text()
+    assert "0 of 3 answered" in status
+    assert "check 1, without hints" in status
+    assert visit.page.get_by_text("What the model thinks").count() == 0
     for row in ids:
         assert f"patient number {row[1:]} " in visit.text()
         visit.press("h")

@@ -28,7 +28,7 @@ export function showStatus(header, openProgress) {
   fill(
     byId("status"),
     make("span", { class: "part first", title: `${number(header.answered)} of ${number(header.rows)} texts have an answer; ${number(header.mine)} are yours` },
-      make("b", {}, number(header.answered)), " answered"),
+      make("b", {}, number(header.answered)), check ? ` of ${number(check.of)} answered` : " answered"),
     header.per_hour ? part(`${number(Math.round(header.per_hour))} an hour`) : null,
     header.dollars ? part(`$${number(header.dollars)}`, "wide") : null,
     part(long, "wide", header.ranking?.reason || long),
