@@ -100,7 +100,7 @@ def _sampled(session: Session, model: StoredModel, n: int, *, random: bool) -> t
     """A new sample of the unlabeled pool, which is not stored yet, and its rows."""
     rows = session.unasked_rows
     if len(rows) < 2:
-        raise SessionError(f"{model.place.folder}: {len(rows)} texts without a label remain, too few to draw from")
+        raise SessionError(f"{model.place.folder}: {len(rows):,} texts without a label remain, too few to draw from")
     logits = model.logits("pool", rows)
     # The number of earlier draws gives each one rows of its own, and the same command on the same folder the same rows.
     state = (model.place.cell.seed, len(read_checks(model.place.folder)), _STREAM)
@@ -135,7 +135,7 @@ def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     cell = [] if options.cell is None else ["--cell", options.cell]
     then = shlex.join(["dal", "tell", str(options.folder), str(options.output), *cell]) + importing.allow_option()
     say(
-        f"{len(chosen)} of {check.population} texts without a label were drawn to check the model of {check.labels} "
+        f"{len(chosen):,} of {check.population:,} texts without a label were drawn to check the model of {check.labels:,} "
         f"labels; fill in {options.output} from the top, then: {then}"
     )
     return 0
@@ -197,7 +197,7 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
             return check
     unknown = sorted(names - set(checks[-1].ids))
     raise AnswerError(
-        f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown)} of {len(names)} were not); only rows of the "
+        f"{file}: the row {unknown[0]!r} was not drawn ({len(unknown):,} of {len(names):,} were not); only rows of the "
         "file that `dal ask --check` wrote can be used"
     )
 
@@ -207,8 +207,8 @@ def report_lines(check: AccuracySample) -> tuple[list[str], list[str]]:
     result = accuracy_on(check)
     best = result.share
     results = [
-        f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels} "
-        f"labels, on the {check.population} texts that had none, from {result.rows} answers"
+        f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels:,} "
+        f"labels, on the {check.population:,} texts that had none, from {result.rows:,} answers"
     ]
     if check.uniform < 1:
         gap = result.plain - best
@@ -228,5 +228,5 @@ def report_lines(check: AccuracySample) -> tuple[list[str], list[str]]:
     if declined:
         notes.append(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")
     if result.rows < 50:
-        notes.append(f"{result.rows} answers are few: the intervals were validated for 50 answers or more")
+        notes.append(f"{result.rows:,} answers are few: the intervals were validated for 50 answers or more")
     return results, notes

@@ -27,11 +27,11 @@ def open_or_draw(folder: Path, n: int, *, random: bool) -> AccuracyCheck:
     if sample is None:
         sample = draw_in_process(folder, n, random=random)
         say(
-            f"{len(sample.ids)} of {sample.population} texts without a label were drawn to check the model of "
-            f"{sample.labels} labels"
+            f"{len(sample.ids):,} of {sample.population:,} texts without a label were drawn to check the model of "
+            f"{sample.labels:,} labels"
         )
     else:
-        say(f"going on with check {sample.number}: {len(sample.answers)} of {len(sample.ids)} texts are answered")
+        say(f"going on with check {sample.number}: {len(sample.answers):,} of {len(sample.ids):,} texts are answered")
     check = open_check(folder, sample, report=lambda each: report_in_process(folder, each.number))
     if check.classes_changed:
         say("classes were changed since the check began: it shows those of that time")
@@ -60,7 +60,7 @@ def print_result(check: AccuracyCheck, *, keep: bool) -> bool:
     """
     sample, found = check.sample, check.result()
     if found is None:
-        answered = f"{len(sample.answers)} of {len(sample.ids)} texts"
+        answered = f"{len(sample.answers):,} of {len(sample.ids):,} texts"
         say(f"{answered} of the check are answered: the accuracy needs all of them")
         return False
     results, notes = found
@@ -71,7 +71,7 @@ def print_result(check: AccuracyCheck, *, keep: bool) -> bool:
         say("labels were added or changed since the sample was drawn: this is the accuracy of the model at that time")
     if keep:
         stored, left_out = check.keep()
-        say(f"{stored} answers are now labels: the next model is trained on them, so they cannot evaluate it")
+        say(f"{stored:,} answers are now labels: the next model is trained on them, so they cannot evaluate it")
         if left_out:
             say(f"{counted(left_out, 'answer')} of retired classes or texts became no labels")
     return True
