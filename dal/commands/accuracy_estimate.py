@@ -135,8 +135,8 @@ def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     cell = [] if options.cell is None else ["--cell", options.cell]
     then = shlex.join(["dal", "tell", str(options.folder), str(options.output), *cell]) + importing.allow_option()
     say(
-        f"{len(chosen):,} of {check.population:,} texts without a label were drawn to check the model of {check.labels:,} "
-        f"labels; fill in {options.output} from the top, then: {then}"
+        f"{len(chosen):,} of {check.population:,} texts without a label were drawn to check the model of "
+        f"{check.labels:,} labels; fill in {options.output} from the top, then: {then}"
     )
     return 0
 
