@@ -43,7 +43,8 @@ Deep active learning for text classification: label the texts that improve the m
 label texts
   dal init FOLDER --data FILE --classes A,B,C
                                           make a project: texts, answers and classes that people change as they go
-  dal annotate FOLDER                     answer in the browser, while a model learns and chooses the next texts
+  dal annotate FOLDER                     answer in the browser, while a model learns and chooses the next texts;
+                                          --terminal: here; --check 100: texts to check the model by
   dal ask FOLDER -n 50 -o todo.csv        or in a file: select texts to label; --config CONFIG starts a folder without
                                           a project, --check 100 draws texts to estimate the model's accuracy
   dal tell FOLDER todo.csv                store the labels that were filled in

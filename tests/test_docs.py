@@ -26,6 +26,10 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 NOT_RUN = {
     ("docs/annotate.md", "chgrp -R annotators"): "needs a group of accounts",
     ("docs/annotate_in_browser.md", "dal annotate ddi"): "opens a page and waits for a person",
+    ("docs/annotate_in_terminal.md", "dal annotate ddi --terminal\n"): "waits for a person at a terminal",
+    ("docs/annotate_in_terminal.md", "printf"): "needs a pipe; test_line_view.py has its lines",
+    ("docs/annotate_in_terminal.md", "q end  ? keys"): "a screen of a terminal; test_terminal_view.py draws it",
+    ("docs/automation.md", "dal annotate tickets"): "opens a page and waits for a person",
     ("docs/cache.md", "DAL_CACHE sets another folder"): "the folder of a test is set by DAL_CACHE",
     ("docs/compare.md", "--cluster auto"): "needs a Ray cluster",
     ("docs/design.md", "labels --> Learner.fit"): "a drawing",

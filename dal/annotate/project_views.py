@@ -282,6 +282,7 @@ class ProjectViews:
             "dollars": self._dollars,
             "ranking": ranking,
             "trainer": self._retraining.state,
+            "waiting": self._retraining.is_round_awaited,
             "stop": None if latest is None else latest.stop,
         }
 

@@ -80,8 +80,8 @@ class Retraining:
                 enough = answers > 0 if self._rounds else few or answers >= self._every
                 if not enough and not classes_changed_since(self._log, self._requested):
                     return False
-                if self._rounds and self.is_round_open:
-                    return False
+            if self.is_round_open:  # also at the start, of a round that an earlier process began
+                return False
             event = self._log.last_event
             self._requested, self._since, self._failed = event, time.monotonic(), False
             keep = sorted({*self._log.readers(), *partly_answered(self._log)})
@@ -92,6 +92,11 @@ class Retraining:
     def is_round_open(self) -> bool:
         """Whether rows of the last ranking wait for an answer, where the next ranking waits for all of them."""
         return self._rounds and self._log.counts().get(PENDING, 0) > 0
+
+    @property
+    def is_round_awaited(self) -> bool:
+        """Whether people wait for the rows of the next round, which the trainer is selecting."""
+        return self._rounds and self._since is not None
 
     def _is_lost(self, state: str) -> bool:
         """Whether the job in progress will not be answered, as after the end of the trainer's process."""

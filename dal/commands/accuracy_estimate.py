@@ -23,6 +23,7 @@ from dal.experiments.known_accuracy import accuracy_on
 from dal.experiments.stored_model import Place, StoredModel, find, open_model
 from dal.session import Session
 from dal.store.accuracy_samples import CHECKS, AccuracySample, read_checks
+from dal.store.check_log import tell_check_log
 from dal.store.label_reader import LabelReader
 from dal.store.run_folder import LABELS
 from dal.store.spreadsheet import original, read_sheet
@@ -83,7 +84,20 @@ def find_sample_place(options: argparse.Namespace) -> Place | None:
 # -- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> int:
+def draw_sample(place: Place, n: int, *, random: bool) -> AccuracySample:
+    """Draw texts to check the latest model by, and store them in the folder, without a file to fill in."""
+    with interruptible(None) as check, Console(stderr=True) as reporter:
+        reporter.stage(reading(place.experiment.data))
+        model = open_model(place, reporter.monitor(check))
+        with model.session as session:
+            reporter.stage("loading the model")
+            sample, _ = _sampled(session, model, n, random=random)
+            sample.save(place.folder)
+    return sample
+
+
+def _sampled(session: Session, model: StoredModel, n: int, *, random: bool) -> tuple[AccuracySample, torch.Tensor]:
+    """A new sample of the unlabeled pool, which is not stored yet, and its rows."""
     rows = session.unasked_rows
     if len(rows) < 2:
         raise SessionError(f"{model.place.folder}: {len(rows):,} texts without a label remain, too few to draw from")
@@ -93,31 +107,36 @@ def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     seed = int(np.random.SeedSequence(state).generate_state(1)[0])
     drawn = draw(
         1 - confidence(logits, _temperature(model), multilabel=model.multilabel, thresholds=model.thresholds),
-        min(options.n, len(rows)),
+        min(n, len(rows)),
         torch.Generator().manual_seed(seed),
-        uniform=1.0 if options.random else UNIFORM,
+        uniform=1.0 if random else UNIFORM,
     )
     chosen = rows[drawn.positions]
     guessed = answers(logits[drawn.positions], multilabel=model.multilabel, thresholds=model.thresholds)
     guesses = session.pool.names_of(guessed)
-    check = AccuracySample(
+    sample = AccuracySample(
         number=max((each.number for each in read_checks(model.place.folder)), default=0) + 1,
         labels=len(session.labels),
         event=session.store.labels_event,
         population=len(rows),
-        uniform=1.0 if options.random else UNIFORM,
+        uniform=1.0 if random else UNIFORM,
         ids=tuple(session.pool.ids[row] for row in chosen.tolist()),
         probabilities=tuple(drawn.probabilities.tolist()),
         guesses=tuple(guess if isinstance(guess, str) else tuple(guess) for guess in guesses),
     )
+    return sample, chosen
+
+
+def _draw(session: Session, model: StoredModel, options: argparse.Namespace) -> int:
+    check, chosen = _sampled(session, model, options.n, random=options.random)
     questions(session, chosen)  # fails on damaged data before anything is written
     check.save(model.place.folder)  # before the questions: answers are useless without their probabilities
     write_questions(options.output, session, chosen, force=options.force)
     cell = [] if options.cell is None else ["--cell", options.cell]
     then = shlex.join(["dal", "tell", str(options.folder), str(options.output), *cell]) + importing.allow_option()
     say(
-        f"{len(chosen):,} of {len(rows):,} texts without a label were drawn to check the model of {check.labels:,} "
-        f"labels; fill in {options.output} from the top, then: {then}"
+        f"{len(chosen):,} of {check.population:,} texts without a label were drawn to check the model of "
+        f"{check.labels:,} labels; fill in {options.output} from the top, then: {then}"
     )
     return 0
 
@@ -150,8 +169,12 @@ def _read(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     check = _sample_of(filled, session, folder, options.file).with_answers(by_id)
     if not check.answered:
         raise AnswerError(f"{options.file}: the first text drawn, {check.ids[0]!r}, has no answer: answer from the top")
+    tell_check_log(folder, check.number, by_id, who=options.who)
     check.save(folder)
-    _report(check, options)
+    results, notes = report_lines(check)
+    print(*results, sep="\n")
+    for note in notes:
+        say(note)
     if check.event != session.store.labels_event:
         say("labels were added or changed since the sample was drawn: this is the accuracy of the model at that time")
     if options.keep:
@@ -179,28 +202,31 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
     )
 
 
-def _report(check: AccuracySample, options: argparse.Namespace) -> None:
+def report_lines(check: AccuracySample) -> tuple[list[str], list[str]]:
+    """The accuracy that the answers of a sample give, in lines, and notes about it."""
     result = accuracy_on(check)
     best = result.share
-    print(
+    results = [
         f"accuracy {best:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}: the model of {check.labels:,} "
         f"labels, on the {check.population:,} texts that had none, from {result.rows:,} answers"
-    )
+    ]
     if check.uniform < 1:
         gap = result.plain - best
         differs = f"{abs(gap):.3f} {'more' if gap > 0 else 'less'}"
-        print(
+        results.append(
             f"the plain average of these answers is {result.plain:.3f}, {differs}: it is biased, "
             "since they were drawn where the model is uncertain"
         )
+    notes = []
     late = len(check.answers) - result.rows
     if late:
-        say(
+        notes.append(
             f"{late} answers are not counted yet: the text {check.ids[result.rows]!r}, number {result.rows + 1} in "
             "the order of drawing, has no answer"
         )
     declined = sum(check.answers[name] is None for name in check.ids[: result.rows])
     if declined:
-        say(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")
+        notes.append(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")
     if result.rows < 50:
-        say(f"{result.rows:,} answers are few: the intervals were validated for 50 answers or more")
+        notes.append(f"{result.rows:,} answers are few: the intervals were validated for 50 answers or more")
+    return results, notes

@@ -1,7 +1,6 @@
-"""`dal annotate`: answer in the browser."""
+"""`dal annotate`: answer in the browser or in the terminal."""
 
 import getpass
-import shlex
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
@@ -9,6 +8,8 @@ from socket import socket
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from dal.commands.annotate_in_terminal import answer_in_terminal
+from dal.commands.annotate_ways import add_ways, check_ways, last_words, opened
 from dal.commands.paths import path_of
 from dal.commands.terminal import Parser, escape_controls, say
 from dal.errors import require
@@ -24,8 +25,9 @@ def annotate(arguments: list[str]) -> int:
     """`dal annotate`."""
     parser = Parser(
         "dal annotate",
-        description="Opens a page in the browser on which a person answers one text after the other. Every answer is "
-        "on disk before the next text is shown; a model is trained in the background. Ctrl-C ends it.",
+        description="Opens a page in the browser on which a person answers one text after the other; --terminal asks "
+        "here. Every answer is on disk before the next text is shown; a model is trained in the background. Ctrl-C "
+        "ends it.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=path_of, help="the project, made by dal init")
@@ -36,22 +38,20 @@ def annotate(arguments: list[str]) -> int:
     parser.add_argument("--who", type=_name, metavar="NAME", help=about)
     about = "share of the texts that several people answer, and their number, as in 0.1:2"
     parser.add_argument("--overlap", metavar="SHARE:PEOPLE", help=about)
+    add_ways(parser)
     options = parser.parse_args(arguments)
-    require("starlette", "annotate")
-    require("uvicorn", "annotate")
-    from dal.annotate.server import listen
-    from dal.annotate.service import open_service
+    check_ways(options)
+    if options.terminal is not None:
+        with opened(options) as service:
+            answer_in_terminal(service, options.who or _account(), options.terminal)
+    else:
+        require("starlette", "annotate")
+        require("uvicorn", "annotate")
+        from dal.annotate.server import listen
 
-    with listen(options.port) as listening:
-        service = open_service(options.folder, overlap=options.overlap)
-        try:
+        with listen(options.port) as listening, opened(options) as service:
             _serve(service, listening, options)
-        except KeyboardInterrupt:
-            pass  # the ordinary end
-        finally:
-            service.close()
-    again = shlex.join(["dal", "annotate", str(options.folder)])
-    print(escape_controls(f"Stopped; all answers are stored. Go on with: {again}"))
+    print(escape_controls(last_words(options)))
     return 0
 
 

@@ -44,6 +44,7 @@ unanswered text are not counted yet. `dal tell FOLDER check.csv` then prints the
 estimate is unbiased, because every text is drawn with a known probability, which is stored in FOLDER/checks. The
 answers do not become labels. With --random they also serve `dal predict --max-error` where there is no validation part.
 FOLDER may belong to `dal run` or `dal compare` here; the first strategy and seed are used, or those of --cell.
+`dal annotate FOLDER --check N` asks the texts of a project on the page or in the terminal instead.
 
 options:
   --config CONFIG   start FOLDER with this config; --key value overrides its keys as in `dal run`

@@ -143,6 +143,21 @@ def test_in_rounds_people_wait_and_each_ranking_knows_all_answers(folder: Path) 
     service.close()
 
 
+def test_round_that_an_earlier_process_began_is_finished_first(folder: Path) -> None:
+    service, trainer = open_trained(folder, ranked=4, rounds=True)
+    trainer.work()
+    assert answer_all(service, "ana", 1) == ["t0"]
+    service.close()
+    service, trainer = open_trained(folder, ranked=4, rounds=True)
+    assert trainer.jobs == []  # a ranking now would replace the rest of the round
+    assert not service.state("ana")["header"]["waiting"]
+    assert answer_all(service, "ana", 9) == sorted(trainer.ids)[1:4]
+    assert service.state("ana")["header"]["waiting"]
+    trainer.work()
+    assert answer_all(service, "ana", 2) == sorted(trainer.ids)[4:6]
+    service.close()
+
+
 # -- what --------------------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import { showText } from "./text_view.js";
 const GUARD = 120; // milliseconds in which a key that was meant for the text before is ignored
 const STUCK = 3; // attempts after which a request may be given up
 const POLL = 15000; // milliseconds between looks at the figures
+const WAIT = 1000; // the same while the next texts of a round are being selected, or the accuracy of a check is computed
 
 // The token of the link must not stay in the address or the history.
 history.replaceState(null, "", `/${location.hash}`);
@@ -104,9 +105,12 @@ async function take(promise, { quietly = false } = {}) {
   else if (JSON.stringify(app.classes) !== classesBefore) shown.classesChanged = true;
 }
 
+let looked = 0;
 setInterval(() => {
-  if (!document.hidden && !busy && !outbox.items.length) void take(get("state"), { quietly: true });
-}, POLL);
+  if (document.hidden || busy || outbox.items.length || performance.now() - looked < (app.header?.waiting ? WAIT : POLL)) return;
+  looked = performance.now();
+  void take(get("state"), { quietly: true });
+}, WAIT);
 
 // ---- the text
 
@@ -117,8 +121,11 @@ function showRow(row, { was = null } = {}) {
   const text = byId("text");
   byId("label").classList.toggle("empty", !row);
   if (!row) {
-    const { declined = 0, rows = 0 } = app.header || {};
-    const words = rows ? "No text is left to answer." : "The project has no texts yet.";
+    const { declined = 0, pending = 0, rows = 0, waiting = false, check = null, stop = null } = app.header || {};
+    let words = rows ? "No text is left to answer." : "The project has no texts yet.";
+    if (check && stop) words = `Check ${check.number}: ${stop.text}.`;
+    else if (waiting) words = "The next texts are being selected.";
+    else if (rows && pending) words += ` ${count(pending, "text")} wait${pending === 1 ? "s" : ""} for other people.`;
     fill(text, make("div", { class: "passage" }, make("p", {}, words), declined ? make("p", {}, `${count(declined, "text")} declined: see History.`) : null));
     bar.show({ classes: [], multilabel: false });
     fill(bar.list);

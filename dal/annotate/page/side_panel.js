@@ -19,9 +19,10 @@ export function drawSide(shown, shared) {
     return;
   }
   const columns = Object.entries(shown.row.fields || {});
+  const hints = shared.app.header?.check ? HINTS.slice(0, 1) : HINTS; // a check of the model is blind
   fill(
     side,
-    HINTS.map(([name, title, short]) => make(
+    hints.map(([name, title, short]) => make(
       "details",
       { class: "hint", dataset: { hint: name }, ontoggle: (event) => event.target.open && showHint(name, event.target, shown, shared) },
       make("summary", { "aria-label": title }, make("span", { class: "wide" }, title), make("span", { class: "narrow" }, short)),

@@ -20,20 +20,21 @@ function trainerWords({ state, stage, done, total, error }) {
 
 /** Shows the figures of the header; `openProgress` shows more. */
 export function showStatus(header, openProgress) {
-  const [long, short] = rankingWords(header.ranking);
-  const training = trainerWords(header.trainer || {});
+  const { check } = header;
+  const [long, short] = check ? [`check ${check.number}, without hints`, `check ${check.number}`] : rankingWords(header.ranking);
+  const training = check ? "" : trainerWords(header.trainer || {});
   const failed = header.trainer?.state === "failed";
   const part = (words, className = "", title = words) => words && make("span", { class: `part ${className}`, title }, words);
   fill(
     byId("status"),
     make("span", { class: "part first", title: `${number(header.answered)} of ${number(header.rows)} texts have an answer; ${number(header.mine)} are yours` },
-      make("b", {}, number(header.answered)), " answered"),
+      make("b", {}, number(header.answered)), check ? ` of ${number(check.of)} answered` : " answered"),
     header.per_hour ? part(`${number(Math.round(header.per_hour))} an hour`) : null,
     header.dollars ? part(`$${number(header.dollars)}`, "wide") : null,
     part(long, "wide", header.ranking?.reason || long),
     part(short, "narrow"),
     part(training, failed ? "failed" : "grow"),
     header.stop?.stop &&
-      make("button", { type: "button", class: "part stop", title: header.stop.text, onclick: openProgress }, `Enough labels? ${header.stop.text}`),
+      make("button", { type: "button", class: "part stop", title: header.stop.text, onclick: openProgress }, check ? header.stop.text : `Enough labels? ${header.stop.text}`),
   );
 }
