@@ -7,7 +7,7 @@ from hashlib import blake2b
 from dal.annotate.near_copies import near_copies
 from dal.annotate.progress_figures import PACED, agreement, guess_is_right, learning_curve, pace
 from dal.annotate.project_settings import ProjectSettings
-from dal.annotate.rankings import EVENT, Rankings
+from dal.annotate.rankings import EVENT, FOUND_BY_SEARCH, Rankings
 from dal.annotate.reply_parts import ReplyParts
 from dal.annotate.retraining import Retraining
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, Reply
@@ -65,9 +65,9 @@ class ProjectViews:
         why = str(hint.get("why") or "")
         if not why:
             why = "found by a search, not asked by a strategy"
-            if round:
-                strategy, details = self._rankings.batch(round).strategy, self._rankings.batch(round).details
-                why = str(details.get("why") or f"selected by {strategy}")
+            batch = self._rankings.batch(round) if round else None
+            if batch is not None and batch.strategy != FOUND_BY_SEARCH:
+                why = str(batch.details.get("why") or f"selected by {batch.strategy}")
             if self._rankings.is_top_up(round):
                 why = "taken in random order, since no ranking of the model was ready"
         finals = [(self._log.classes.final(number), p) for number, p in hint.get("guesses") or []]

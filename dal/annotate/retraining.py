@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from dal.annotate.service_contract import Reply
 from dal.store.label_log import LabelLog
-from dal.store.log_figures import answers_since, classes_changed_since, partly_answered
+from dal.store.log_figures import answers_since, classes_changed_since, rows_that_stay
 from dal.store.row_state import PENDING
 
 #: New answers after which the trainer ranks again.
@@ -84,7 +84,7 @@ class Retraining:
                     return False
             event = self._log.last_event
             self._requested, self._since, self._failed = event, time.monotonic(), False
-            keep = sorted({*self._log.readers(), *partly_answered(self._log)})
+            keep = sorted({*self._log.readers(), *rows_that_stay(self._log)})
         self._trainer.request(event, self._n, keep)
         return True
 

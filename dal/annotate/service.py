@@ -146,6 +146,7 @@ class AnnotationService(ProjectViews):
                 if is_new:
                     self._require_row(row)
                     self._require_open(row, who)
+                    self._queue.open_to_others(row)
                 event = self._log.answer(
                     row,
                     value() if is_new else SKIP,  # of a repeated request the stored answer is returned
