@@ -1,7 +1,7 @@
 """What people see of a project: hints, lists of rows and answers, disputes and figures, read from its log."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 from dal.annotate.near_copies import near_copies
@@ -24,6 +24,9 @@ from dal.store.log_figures import (
 )
 from dal.store.project_rows import ProjectRows
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, PENDING, RETIRED
+
+#: Longest time in seconds for which a search by meaning waits for the model.
+MEANING_WAIT = 4.0
 
 _SEARCHED = 1_000  # rows that a search within the history finds
 _DISPUTES = 200  # disputed rows of a reply
@@ -144,12 +147,22 @@ class ProjectViews:
                     found[row] = float(guesses[0][1])
         return found
 
-    def search(self, who: str, *, q: str, limit: int = 20) -> Reply:
-        """Rows that match the words, best first."""
-        found = self._rows.search(q, limit)
-        states = self._log.states(found)
-        ids = [row for row in found if row not in states or states[row].state != RETIRED]
-        return {"rows": self._parts.rows(ids, who)}
+    def search(self, who: str, *, q: str, limit: int = 20, by: str = "words", timeout: float = MEANING_WAIT) -> Reply:
+        """Rows that match the words, or with `by` "meaning" are most like the text as the model reads it; best first.
+
+        By meaning it waits for the model, at most `timeout` seconds, and tells why there is no result yet.
+        """
+        if by != "meaning":
+            return {"rows": self._open_rows(self._rows.search(q, limit), who)[:limit], "why": None, "again": False}
+        spare = self._log.counts().get(RETIRED, 0)  # the model may not know yet that these are gone
+        reply = self._retraining.search(q, limit + spare, timeout)
+        rows = self._open_rows([str(each[0]) for each in reply.get("found", [])], who)[:limit]
+        return {"rows": rows, "why": reply.get("why"), "again": bool(reply.get("again"))}
+
+    def _open_rows(self, ids: Sequence[str], who: str) -> list[Reply]:
+        """The rows with these ids that were not retired."""
+        states = self._log.states(ids)
+        return self._parts.rows([row for row in ids if row not in states or states[row].state != RETIRED], who)
 
     def copies(self, who: str, *, row: str) -> Reply:
         """Near-copies of an answered row that this person may answer, too."""

@@ -25,10 +25,13 @@ class Trainer(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """ "state" (starting, working, idle, failed or stopped), "stage", "done", "total" and "error"."""
+        """ "state" (starting, working, idle, failed or stopped), "stage", "done", "total", "left" and "error"."""
 
     def request(self, event: int, n: int, keep: Sequence[str]) -> Any:
         """Ask for a ranking of `n` rows by the answers up to an event, without the rows `keep`; returns at once."""
+
+    def search(self, text: str, n: int, timeout: float) -> Mapping[str, Any]:
+        """The texts that are most like a text: `{"found": [[id, cosine], ...]}`, or `{"why": ..., "again": bool}`."""
 
     def close(self) -> None:
         """End the process."""
@@ -106,12 +109,18 @@ class Retraining:
     @property
     def state(self) -> Reply:
         """What the trainer does, as shown in the header. Call it without any lock."""
-        shown: Reply = {"state": "stopped", "stage": None, "done": 0, "total": 0, "error": None}
+        shown: Reply = {"state": "stopped", "stage": None, "done": 0, "total": 0, "left": None, "error": None}
         if self._trainer is not None:
             shown |= {name: value for name, value in self._trainer.state.items() if name in shown}
             if self.error is not None and shown["state"] in ("idle", "failed"):
                 shown |= {"state": "failed", "error": shown["error"] or self.error}
         return shown
+
+    def search(self, text: str, n: int, timeout: float) -> Mapping[str, Any]:
+        """The texts that are most like a text, see `Trainer.search`. Call it without any lock: it waits."""
+        if self._trainer is None:
+            return {"why": "no model is running", "again": False}
+        return self._trainer.search(text, n, timeout)
 
     def close(self) -> None:
         """End the trainer."""

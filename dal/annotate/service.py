@@ -248,6 +248,10 @@ class AnnotationService(ProjectViews):
         self._retrain(who)
         return [row for row in self._rows.get(ids) if row is not None]
 
+    def rows(self, ids: Sequence[str]) -> list[ProjectRow | None]:
+        """Rows by id, None where there is none."""
+        return self._rows.get(ids)
+
     def own_answer(self, row: str, who: str) -> int | None:
         """Event of the person's current answer or skip to a row; None if there is none."""
         mine = self._log.answers_by(row).get(who)

@@ -24,7 +24,16 @@ Jobs: TypeAlias = "queue.SimpleQueue[dict[str, Any] | None]"
 _MAX_LINE = 1 << 24  # bytes of a line of the trainer
 _TAIL = 20  # lines of the trainer's stderr that are kept for the message about its end
 _FIRST_PAUSE, _MAX_PAUSE = 0.5, 60.0  # seconds before the first restart without a finished job in between, and the last
+_SEARCHES = 4  # searches that wait for the trainer at a time
 _CLOSING = 1.0  # seconds that `close` gives the trainer to end by itself
+
+
+class _Search:
+    """A search that was sent to the trainer, and its reply."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.reply: dict[str, Any] | None = None
 
 
 class TrainerProcess:
@@ -63,6 +72,8 @@ class TrainerProcess:
         self._command = list(command) if command is not None else _trainer_command(Path(folder), code)
         self._on_ranking, self._on_state, self._first_pause = on_ranking, on_state, first_pause
         self._lock = threading.Lock()
+        self._found = threading.Condition(self._lock)  # replies to searches
+        self._searches: dict[tuple[str, int], _Search] = {}  # by text and number of texts
         self._closed = threading.Event()
         self._state: dict[str, Any] = _state("starting")
         self._numbers = 0
@@ -80,7 +91,7 @@ class TrainerProcess:
         """What the trainer does, as JSON values.
 
         "state" is "starting", "working", "idle", "failed" (the last job, or the process; "error" says why in one line)
-        or "stopped"; "stage", "done" and "total" tell of the present work and may be None.
+        or "stopped"; "stage", "done", "total" and "left" (seconds) tell of the present work and may be None.
         """
         with self._lock:
             return dict(self._state)
@@ -107,10 +118,50 @@ class TrainerProcess:
         self._report(changed)
         return number
 
+    def search(self, text: str, n: int, timeout: float) -> dict[str, Any]:
+        """Search for the texts that are most like a text.
+
+        Args:
+            text: the text.
+            n: largest number of texts.
+            timeout: seconds to wait; a later call with the same text goes on waiting for the same search.
+
+        Returns:
+            `{"found": [[id, cosine], ...]}`, most similar first, or `{"why": "one line", "again": bool}`: why there is
+            no result, and whether a later call may have one.
+        """
+        with self._lock:
+            search = self._searches.get((text, n))
+            if search is None:
+                if self._closed.is_set() or not self._ready:
+                    return self._without_result()
+                for key in [key for key, each in self._searches.items() if each.reply is not None]:
+                    del self._searches[key]  # nobody came back for it
+                if len(self._searches) >= _SEARCHES:
+                    return {"why": "the model is busy with other searches", "again": True}
+                self._numbers += 1
+                search = self._searches[text, n] = _Search(self._numbers)
+                self._outgoing.put({"search": search.number, "text": text, "n": n})
+            if not self._found.wait_for(lambda: search.reply is not None, timeout):
+                return self._without_result()
+            self._searches.pop((text, n), None)
+            assert search.reply is not None
+            return search.reply
+
+    def _without_result(self) -> dict[str, Any]:
+        """Why a search has no result, by the present state, with the lock held."""
+        name, stage = self._state["state"], self._state["stage"]
+        if name == "failed" and not self._ready:
+            return {"why": str(self._state["error"]), "again": True}
+        at_work = "the model is at work" if stage is None else f"the model is {stage}"
+        whys = {"starting": "the model is loading", "stopped": "no model is running", "working": at_work}
+        return {"why": whys.get(name, "the model has not answered yet"), "again": name != "stopped"}
+
     def close(self) -> None:
         """End the trainer within two seconds. Calling it again has no effect."""
         with self._lock:
             self._closed.set()
+            self._end_searches("no model is running", again=False)
             process = self._process
             self._outgoing.put(None)
             changed = self._change(_state("stopped"))
@@ -185,6 +236,7 @@ class TrainerProcess:
                 pipe.close()
         with self._lock:
             self._process, self._ready = None, False
+            self._end_searches("the model ended, and starts again", again=True)
             if self._waiting is None:
                 self._waiting = self._current
             self._current = None
@@ -214,6 +266,9 @@ class TrainerProcess:
         with self._lock:
             if self._closed.is_set():
                 return
+            if "search" in message:
+                self._receive_found(message)
+                return
             number = message.get("job")
             if message.get("ready") is True:
                 self._ready = True
@@ -235,6 +290,22 @@ class TrainerProcess:
         if ranking is not None:
             self._call(self._on_ranking, ranking)
         self._report(changed)
+
+    def _end_searches(self, why: str, *, again: bool) -> None:
+        """Reply to all searches that wait, with the lock held."""
+        for search in self._searches.values():
+            search.reply = search.reply or {"why": why, "again": again}
+        self._found.notify_all()
+
+    def _receive_found(self, message: Mapping[str, Any]) -> None:
+        """Take the reply to a search, with the lock held."""
+        found, reply = message.get("found"), {"why": str(message.get("error")), "again": False}
+        if isinstance(found, list) and all(isinstance(each, list) and isinstance(each[0], str) for each in found):
+            reply = {"found": found}
+        for search in self._searches.values():
+            if search.number == message["search"] and search.reply is None:
+                search.reply = reply
+        self._found.notify_all()
 
     def _fail(self, error: str) -> None:
         """Give up the present job because of a line that could not be read."""
@@ -285,7 +356,7 @@ def _environment() -> dict[str, str]:
 
 def _state(name: str, progress: Mapping[str, Any] | None = None, *, error: str | None = None) -> dict[str, Any]:
     given = progress or {}
-    return {"state": name, **{key: given.get(key) for key in ("stage", "done", "total")}, "error": error}
+    return {"state": name, **{key: given.get(key) for key in ("stage", "done", "total", "left")}, "error": error}
 
 
 def _is_ranking(message: Mapping[str, Any]) -> bool:

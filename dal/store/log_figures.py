@@ -104,7 +104,7 @@ def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
 
 
 def rows_that_stay(log: LabelLog) -> list[str]:
-    """Ids of the pending rows that a new ranking leaves in the queue (see `LabelLog.rank`), whoever reads them.
+    """Ids of the pending rows that a new ranking leaves in the queue (see `LabelLog.rank`), leased or not.
 
     Some but not all wanted people have answered them, somebody deferred them, or an answer to them was retracted.
     """

@@ -95,7 +95,14 @@ def test_failed_training_is_shown_in_one_line_and_people_go_on(folder: Path) -> 
     assert len(trainer.requests) == requests + 1
     trainer.error = None
     trainer.work()
-    assert header(service)["trainer"] == {"state": "idle", "stage": None, "done": None, "total": None, "error": None}
+    assert header(service)["trainer"] == {
+        "state": "idle",
+        "stage": None,
+        "done": None,
+        "total": None,
+        "left": None,
+        "error": None,
+    }
     service.close()
 
 
