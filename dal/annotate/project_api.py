@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dal.experiments.text_predictions import Predictions
 
 
+_MOST_FOUND = 1_000
+
+
 class Project:
     """A project that `dal init` made, opened for answers. A context that closes its files.
 
@@ -114,17 +117,19 @@ class Project:
 
         Args:
             text: words to find, or a sentence.
-            n: largest number of texts.
+            n: largest number of texts, at most 1,000.
             by: "words" for texts with these words; "meaning" for those with the most similar embeddings, or TF-IDF
                 vectors where the learner has no embeddings.
             timeout: seconds to wait for the trainer, which compares by meaning.
 
         Raises:
-            AnswerError: the text is empty.
+            AnswerError: the text is empty, or an argument is out of its range.
             SessionError: by meaning, without a trainer, if it failed, or after the timeout.
         """
-        if not text.strip() or n < 1 or by not in ("words", "meaning"):
-            raise AnswerError("a search takes a text, a number of texts from 1, and by: words or meaning")
+        if not text.strip() or not 1 <= n <= _MOST_FOUND or by not in ("words", "meaning"):
+            raise AnswerError(
+                f"a search takes a text, a number of texts from 1 to {_MOST_FOUND:,}, and by: words or meaning"
+            )
         end = time.monotonic() + timeout
         while True:
             reply = self._service.search("", q=text, limit=n, by=by, timeout=max(0.0, min(5.0, end - time.monotonic())))

@@ -29,6 +29,7 @@ from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, PENDI
 MEANING_WAIT = 4.0
 
 _SEARCHED = 1_000  # rows that a search within the history finds
+_SPARE = 1_000  # retired rows that a search by meaning may find in vain
 _DISPUTES = 200  # disputed rows of a reply
 
 
@@ -154,7 +155,8 @@ class ProjectViews:
         """
         if by != "meaning":
             return {"rows": self._open_rows(self._rows.search(q, limit), who)[:limit], "why": None, "again": False}
-        spare = self._log.counts().get(RETIRED, 0)  # the model may not know yet that these are gone
+        # The model may not know yet that rows are gone.
+        spare = min(_SPARE, self._log.counts().get(RETIRED, 0))
         reply = self._retraining.search(q, limit + spare, timeout)
         rows = self._open_rows([str(each[0]) for each in reply.get("found", [])], who)[:limit]
         return {"rows": rows, "why": reply.get("why"), "again": bool(reply.get("again"))}

@@ -189,7 +189,9 @@ class Ranker:
         if not len(session.pool_state.with_only_pending(keep).unasked_rows):
             return _nothing_left(session), acting
         try:
-            return session.choose(given, job.n, everywhere=False, keep=keep), acting
+            batch = session.choose(given, job.n, everywhere=False, keep=keep)
+            few = f"{batch.strategy}: fewer than two classes, which train no model" if self._padded else ""
+            return replace(batch, reason=few or batch.reason), acting
         except LearnerError as error:
             if sum(count > 0 for count in session.state.per_class) > 1:
                 raise

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from dal.annotate.trainer_searches import TrainerSearches
 from dal.store.bounded_json import parse_json
 
 _log = logging.getLogger("dal")
@@ -24,16 +25,7 @@ Jobs: TypeAlias = "queue.SimpleQueue[dict[str, Any] | None]"
 _MAX_LINE = 1 << 24  # bytes of a line of the trainer
 _TAIL = 20  # lines of the trainer's stderr that are kept for the message about its end
 _FIRST_PAUSE, _MAX_PAUSE = 0.5, 60.0  # seconds before the first restart without a finished job in between, and the last
-_SEARCHES = 4  # searches that wait for the trainer at a time
 _CLOSING = 1.0  # seconds that `close` gives the trainer to end by itself
-
-
-class _Search:
-    """A search that was sent to the trainer, and its reply."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.reply: dict[str, Any] | None = None
 
 
 class TrainerProcess:
@@ -72,8 +64,7 @@ class TrainerProcess:
         self._command = list(command) if command is not None else _trainer_command(Path(folder), code)
         self._on_ranking, self._on_state, self._first_pause = on_ranking, on_state, first_pause
         self._lock = threading.Lock()
-        self._found = threading.Condition(self._lock)  # replies to searches
-        self._searches: dict[tuple[str, int], _Search] = {}  # by text and number of texts
+        self._searches = TrainerSearches(self._lock)
         self._closed = threading.Event()
         self._state: dict[str, Any] = _state("starting")
         self._numbers = 0
@@ -131,22 +122,8 @@ class TrainerProcess:
             no result, and whether a later call may have one.
         """
         with self._lock:
-            search = self._searches.get((text, n))
-            if search is None:
-                if self._closed.is_set() or not self._ready:
-                    return self._without_result()
-                for key in [key for key, each in self._searches.items() if each.reply is not None]:
-                    del self._searches[key]  # nobody came back for it
-                if len(self._searches) >= _SEARCHES:
-                    return {"why": "the model is busy with other searches", "again": True}
-                self._numbers += 1
-                search = self._searches[text, n] = _Search(self._numbers)
-                self._outgoing.put({"search": search.number, "text": text, "n": n})
-            if not self._found.wait_for(lambda: search.reply is not None, timeout):
-                return self._without_result()
-            self._searches.pop((text, n), None)
-            assert search.reply is not None
-            return search.reply
+            is_open = self._ready and not self._closed.is_set()
+            return self._searches.find(text, n, timeout, self._outgoing.put if is_open else None, self._without_result)
 
     def _without_result(self) -> dict[str, Any]:
         """Why a search has no result, by the present state, with the lock held."""
@@ -161,7 +138,7 @@ class TrainerProcess:
         """End the trainer within two seconds. Calling it again has no effect."""
         with self._lock:
             self._closed.set()
-            self._end_searches("no model is running", again=False)
+            self._searches.end("no model is running", again=False)
             process = self._process
             self._outgoing.put(None)
             changed = self._change(_state("stopped"))
@@ -236,7 +213,7 @@ class TrainerProcess:
                 pipe.close()
         with self._lock:
             self._process, self._ready = None, False
-            self._end_searches("the model ended, and starts again", again=True)
+            self._searches.end("the model ended, and starts again", again=True)
             if self._waiting is None:
                 self._waiting = self._current
             self._current = None
@@ -267,7 +244,7 @@ class TrainerProcess:
             if self._closed.is_set():
                 return
             if "search" in message:
-                self._receive_found(message)
+                self._searches.receive(message)
                 return
             number = message.get("job")
             if message.get("ready") is True:
@@ -290,22 +267,6 @@ class TrainerProcess:
         if ranking is not None:
             self._call(self._on_ranking, ranking)
         self._report(changed)
-
-    def _end_searches(self, why: str, *, again: bool) -> None:
-        """Reply to all searches that wait, with the lock held."""
-        for search in self._searches.values():
-            search.reply = search.reply or {"why": why, "again": again}
-        self._found.notify_all()
-
-    def _receive_found(self, message: Mapping[str, Any]) -> None:
-        """Take the reply to a search, with the lock held."""
-        found, reply = message.get("found"), {"why": str(message.get("error")), "again": False}
-        if isinstance(found, list) and all(isinstance(each, list) and isinstance(each[0], str) for each in found):
-            reply = {"found": found}
-        for search in self._searches.values():
-            if search.number == message["search"] and search.reply is None:
-                search.reply = reply
-        self._found.notify_all()
 
     def _fail(self, error: str) -> None:
         """Give up the present job because of a line that could not be read."""

@@ -59,7 +59,7 @@ def test_texts_are_found_by_words_and_by_meaning(project: dal.Project, tickets: 
     assert [row.id for row in project.search("number 12")] == ["t12"]
     with pytest.raises(SessionError, match="no search by meaning: no model is running"):
         project.search("number 12", by="meaning")
-    for wrong in ({"text": " "}, {"text": "a", "n": 0}, {"text": "a", "by": "sound"}):
+    for wrong in ({"text": " "}, {"text": "a", "n": 0}, {"text": "a", "n": 1_001}, {"text": "a", "by": "sound"}):
         with pytest.raises(AnswerError, match="a search takes"):
             project.search(**wrong)
     folder, truth = tickets

@@ -179,6 +179,7 @@ def test_too_few_classes_are_ranked_as_before_the_first_label(project: Make, tin
     ranker = mine.ranker()
     before = ranker.rank(mine.job())
     assert before["strategy"] == "MaxHerding"  # diverse, not random
+    assert before["reason"] == "MaxHerding: fewer than two classes, which train no model"
     assert before["figures"]["class_counts"] == {}
     if classes:
         for row in ids(before)[:2]:
