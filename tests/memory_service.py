@@ -69,8 +69,11 @@ class MemoryService:
         self.first: dict[str, list[str]] = {}
         self.leases: dict[str, str] = {}
         self.ranked_at: int | None = None
-        self.trainer: Reply = {"state": "idle", "stage": None, "done": 0, "total": 0, "error": None}
+        self.trainer: Reply = {"state": "idle", "stage": None, "done": 0, "total": 0, "left": None, "error": None}
         self.stop: Reply | None = None
+        self.similar: list[str] = []  # rows that a search by meaning finds
+        self.why: str | None = None  # why it finds none
+        self.searches: list[tuple[str, str]] = []
         self.before: Callable[[str], None] = lambda call: None  # a test may raise errors there
         self._lock = RLock()
         for each in classes:
@@ -220,11 +223,15 @@ class MemoryService:
             rows = [{"row": self._row(e.row, who), "answer": e.answer()} for e in wanted[:limit]]
             return {"rows": rows, "more": len(wanted) > limit}
 
-    def search(self, who: str, *, q: str, limit: int) -> Reply:
+    def search(self, who: str, *, q: str, limit: int, by: str) -> Reply:
         with self._lock:
+            self.searches.append((by, q))
+            if by == "meaning":
+                rows = [self._row(row, who) for row in self.similar[:limit]]
+                return {"rows": rows, "why": self.why, "again": self.why is not None}
             found = [row for row, each in self.texts.items() if words(q) & words(each["text"])]
             found.sort(key=lambda row: -len(words(q) & words(self.texts[row]["text"])))
-            return {"rows": [self._row(row, who) for row in found[:limit]]}
+            return {"rows": [self._row(row, who) for row in found[:limit]], "why": None, "again": False}
 
     def take(self, who: str, *, row: str) -> Reply:
         with self._lock:

@@ -1,16 +1,17 @@
 """A project in Python: the next texts, answers, undo, labels, and predictions of a model of the current answers."""
 
 import getpass
+import time
 import uuid
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dal.annotate.overlap import Overlap
 from dal.annotate.retraining import EVERY, RANKED
 from dal.annotate.service import open_service
-from dal.errors import AnswerError, did_you_mean, shortened
+from dal.errors import AnswerError, SessionError, did_you_mean, shortened
 from dal.store.events import Value
 from dal.store.project_rows import ProjectRow
 from dal.store.run_folder import LABELS
@@ -18,6 +19,9 @@ from dal.store.run_folder import LABELS
 if TYPE_CHECKING:
     from dal.experiments.stored_model import StoredModel
     from dal.experiments.text_predictions import Predictions
+
+
+_MOST_FOUND = 1_000
 
 
 class Project:
@@ -103,6 +107,37 @@ class Project:
         if wait:
             self._service.wait_for_ranking()
         return self._service.lease(_person(who), n)
+
+    def search(
+        self, text: str, n: int = 20, *, by: Literal["words", "meaning"] = "words", timeout: float = 600.0
+    ) -> list[ProjectRow]:
+        """Texts like a typed one, best first, such as examples of a rare class; answers to them train the model.
+
+        They have an answer or not. Answers to texts that nobody was asked stay out of unbiased estimates.
+
+        Args:
+            text: words to find, or a sentence.
+            n: largest number of texts, at most 1,000.
+            by: "words" for texts with these words; "meaning" for those with the most similar embeddings, or TF-IDF
+                vectors where the learner has no embeddings.
+            timeout: seconds to wait for the trainer, which compares by meaning.
+
+        Raises:
+            AnswerError: the text is empty, or an argument is out of its range.
+            SessionError: by meaning, without a trainer, if it failed, or after the timeout.
+        """
+        if not text.strip() or not 1 <= n <= _MOST_FOUND or by not in ("words", "meaning"):
+            raise AnswerError(
+                f"a search takes a text, a number of texts from 1 to {_MOST_FOUND:,}, and by: words or meaning"
+            )
+        end = time.monotonic() + timeout
+        while True:
+            reply = self._service.search("", q=text, limit=n, by=by, timeout=max(0.0, min(5.0, end - time.monotonic())))
+            if reply["why"] is None:
+                return [row for row in self._service.rows([each["id"] for each in reply["rows"]]) if row is not None]
+            if not reply["again"] or time.monotonic() >= end:
+                raise SessionError(f"no search by meaning: {reply['why']}")
+            time.sleep(min(0.2, max(0.0, end - time.monotonic())))
 
     def answer(
         self,

@@ -1,7 +1,7 @@
 """What people see of a project: hints, lists of rows and answers, disputes and figures, read from its log."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from hashlib import blake2b
 
@@ -9,7 +9,7 @@ from dal.annotate.near_copies import near_copies
 from dal.annotate.overlap import MAX_PEOPLE
 from dal.annotate.progress_figures import PACED, agreement, guessed, learning_curve, pace
 from dal.annotate.project_settings import ProjectSettings
-from dal.annotate.rankings import EVENT, Rankings
+from dal.annotate.rankings import EVENT, FOUND_BY_SEARCH, Rankings
 from dal.annotate.reply_parts import ReplyParts
 from dal.annotate.retraining import Retraining
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, Reply
@@ -28,9 +28,13 @@ from dal.store.log_figures import (
 from dal.store.project_rows import ProjectRows
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, PENDING, RETIRED
 
+#: Longest time in seconds for which a search by meaning waits for the model.
+MEANING_WAIT = 4.0
+
 _SEARCHED = 1_000  # rows that a search within the history finds
 _RANKINGS = 2_000  # latest rankings that are compared with the answers
 _DISAGREEING = 100  # rows of which the answers are read together
+_SPARE = 1_000  # retired rows that a search by meaning may find in vain
 _DISPUTES = 200  # disputed rows of a reply
 
 
@@ -71,9 +75,9 @@ class ProjectViews:
         why = str(hint.get("why") or "")
         if not why:
             why = "found by a search, not asked by a strategy"
-            if round:
-                strategy, details = self._rankings.batch(round).strategy, self._rankings.batch(round).details
-                why = str(details.get("why") or f"selected by {strategy}")
+            batch = self._rankings.batch(round) if round else None
+            if batch is not None and batch.strategy != FOUND_BY_SEARCH:
+                why = str(batch.details.get("why") or f"selected by {batch.strategy}")
             if self._rankings.is_top_up(round):
                 why = "taken in random order, since no ranking of the model was ready"
         finals = [(self._log.classes.final(number), p) for number, p in hint.get("guesses") or []]
@@ -173,12 +177,23 @@ class ProjectViews:
                     found[row] = float(guesses[0][1])
         return found
 
-    def search(self, who: str, *, q: str, limit: int = 20) -> Reply:
-        """Rows that match the words, best first."""
-        found = self._rows.search(q, limit)
-        states = self._log.states(found)
-        ids = [row for row in found if row not in states or states[row].state != RETIRED]
-        return {"rows": self._parts.rows(ids, who)}
+    def search(self, who: str, *, q: str, limit: int = 20, by: str = "words", timeout: float = MEANING_WAIT) -> Reply:
+        """Rows that match the words, or with `by` "meaning" are most like the text as the model reads it; best first.
+
+        By meaning it waits for the model, at most `timeout` seconds, and tells why there is no result yet.
+        """
+        if by != "meaning":
+            return {"rows": self._open_rows(self._rows.search(q, limit), who)[:limit], "why": None, "again": False}
+        # The model may not know yet that rows are gone.
+        spare = min(_SPARE, self._log.counts().get(RETIRED, 0))
+        reply = self._retraining.search(q, limit + spare, timeout)
+        rows = self._open_rows([str(each[0]) for each in reply.get("found", [])], who)[:limit]
+        return {"rows": rows, "why": reply.get("why"), "again": bool(reply.get("again"))}
+
+    def _open_rows(self, ids: Sequence[str], who: str) -> list[Reply]:
+        """The rows with these ids that were not retired."""
+        states = self._log.states(ids)
+        return self._parts.rows([row for row in ids if row not in states or states[row].state != RETIRED], who)
 
     def copies(self, who: str, *, row: str) -> Reply:
         """Near-copies of an answered row that this person may answer, too."""

@@ -5,17 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dal.annotate.answer_figures import class_counts, measured_accuracy
 from dal.annotate.row_hints import RowHints
+from dal.annotate.text_similarity import SimilarTexts
+from dal.annotate.trainer import READING
 from dal.config.kinds import PROJECT, kind_of
-from dal.errors import DalError, LearnerError
+from dal.errors import DalError, LearnerError, SessionError
 from dal.experiments.experiment import Experiment
 from dal.experiments.project_experiment import project_experiment
 from dal.experiments.results import Cell
 from dal.experiments.stored_experiments import stored_config, stored_experiment
 from dal.learner import Monitor, Prepared
+from dal.outputs import closure
 from dal.session import Session
 from dal.session.checked_arguments import loaded
 from dal.session.queried_batch import QueriedBatch
@@ -23,10 +27,14 @@ from dal.stopping.recorded_figures import check as check_rule
 from dal.stopping.rule import History, StoppingRule, judged
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import LABELS
-from dal.strategy import Strategy
+from dal.strategies.random import Random
+from dal.strategy import Strategy, all_needs
 
 #: Least number of new answers, and share of all, after which the accuracy is measured again.
 _NEW_ANSWERS, _NEW_SHARE = 10, 0.05
+
+#: Outputs that depend neither on labels nor on classes.
+_WITHOUT_CLASSES = frozenset({"embeddings", "surprisal"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,9 @@ class Ranker:
         self._prepared: dict[str, Prepared] = {}
         self._session: Session | None = None
         self._hints = RowHints()
+        self._similar: SimilarTexts | None = None  # made for the first search
+        self._padded = False  # whether the classes were too few for a model, so that some were made up
+        self._is_read = False  # whether the texts of the session have their embeddings
         self._token_budget: int | None = None
         self._measured: dict[str, Any] = {}  # accuracy and gain, with the number of "answers" at the time
         self._lines: list[dict[str, Any]] | None = None  # what the stopping rule read so far; None before the first job
@@ -95,8 +106,8 @@ class Ranker:
                 "event": job.event,
                 "strategy": batch.strategy,
                 "reason": batch.reason,
-                "rows": self._hints.of(session, batch.rows, acting, batch),
-                "kept": self._hints.of(session, _unanswered(session, job.keep), acting),
+                "rows": self._hints.of(session, batch.rows, acting, batch, guessed=not self._padded),
+                "kept": self._hints.of(session, _unanswered(session, job.keep), acting, guessed=not self._padded),
                 "stop": stop,
                 "details": batch.details,
                 "figures": self._figures(session) | {"stopping_line": line},
@@ -108,13 +119,26 @@ class Ranker:
         self._token_budget = store.token_budget
         return ranking
 
+    def search(self, text: str, n: int) -> list[list[Any]]:
+        """Id and cosine of up to `n` texts of the last ranking's pool that are most like a text, as JSON values.
+
+        Raises:
+            DalError: nothing was ranked yet, or the texts cannot be compared.
+        """
+        if self._session is None:
+            raise SessionError("the model has not read the texts")
+        if self._similar is None:
+            self._stage(READING)
+            self._similar = SimilarTexts(self._session)
+        return self._similar.of(text, n)
+
     def _opened(self, store: LabelStore) -> Session:
         """The session on a snapshot, with what earlier sessions computed."""
         facts = _class_facts(store)
         if self._experiment is None or facts != self._facts:
-            self._stage("reading the texts")
+            self._stage(READING)
             self._forget()
-            experiment = _experiment(self._folder, store)
+            experiment, self._padded = _experiment(self._folder, store)
             self._data = loaded(experiment.data)
             self._experiment, self._facts = experiment, facts  # only now: the data may be refused
         if self._token_budget is not None and store.token_budget != self._token_budget:
@@ -135,33 +159,55 @@ class Ranker:
             session.continue_from(self._session)
             self._session.store.close()
         self._session = session
+        self._read_texts(session)
         return session
+
+    def _read_texts(self, session: Session) -> None:
+        """Embed the texts, once, in a stage of its own: it takes the longest, and hints need all embeddings anyway."""
+        if self._is_read or not (session.trains or all_needs(session.strategy)):
+            return
+        if "embeddings" in closure(session.learner.label_free):
+            self._stage(READING)
+            session.read(torch.arange(min(1, len(session.pool))), {"embeddings"})
+        self._is_read = True
 
     def _forget(self) -> None:
         """Drop everything that belongs to the texts and classes read before."""
         if self._session is not None:
             self._session.store.close()
-        self._session, self._experiment, self._data = None, None, None
-        self._prepared, self._hints, self._measured = {}, RowHints(), {}
+        self._session, self._experiment, self._data, self._is_read = None, None, None, False
+        self._prepared, self._hints, self._measured, self._similar = {}, RowHints(), {}, None
 
     def _selected(self, session: Session, job: RankingJob) -> tuple[QueriedBatch, Strategy]:
         """The batch, and the strategy that selected it."""
         assert self._experiment is not None
         self._stage("selecting the texts")
         keep = session.rows_of(job.keep).unique()
-        given = self._experiment.initial_strategy(session)
+        first = self._first_strategy(session)
+        given = first if self._padded else self._experiment.initial_strategy(session)
         acting = (session.strategy if given is None else given).resolve(session.state)
         if not len(session.pool_state.with_only_pending(keep).unasked_rows):
             return _nothing_left(session), acting
         try:
-            return session.choose(given, job.n, everywhere=False, keep=keep), acting
+            batch = session.choose(given, job.n, everywhere=False, keep=keep)
+            few = f"{batch.strategy}: fewer than two classes, which train no model" if self._padded else ""
+            return replace(batch, reason=few or batch.reason), acting
         except LearnerError as error:
             if sum(count > 0 for count in session.state.per_class) > 1:
                 raise
             # No model can be trained on one class: the texts are selected as before the first label.
-            first = self._experiment.cold_start
             batch = session.choose(first, job.n, everywhere=False, keep=keep)
             return replace(batch, reason=f"{batch.strategy}, as before the first answer: {error}"), first
+
+    def _first_strategy(self, session: Session) -> Strategy:
+        """The strategy of a session without labels, if it reads nothing that depends on the classes; else Random."""
+        assert self._experiment is not None
+        state = session.state
+        unlabeled = replace(state, labels=0, per_class=tuple(0 for _ in state.per_class))
+        for strategy in (session.strategy.resolve(unlabeled), self._experiment.cold_start):
+            if all_needs(strategy) <= _WITHOUT_CLASSES & closure(session.learner.label_free):
+                return strategy
+        return Random()
 
     def _verdict(self, session: Session) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """What the stopping rule says, and the line of figures that it read in this round; None without a rule.
@@ -206,7 +252,7 @@ class Ranker:
         accuracy, gain = self._measured.get("accuracy"), self._measured.get("gain")
         return {
             "labels": session.pool_state.n_labeled,
-            "class_counts": class_counts(session),
+            "class_counts": {name: n for name, n in class_counts(session).items() if not self._padded or n},
             "fit_seconds": session.fit_seconds,
             "accuracy": accuracy,
             "gain": gain,
@@ -220,12 +266,20 @@ def _class_facts(store: LabelStore) -> Any:
     return [(name, [text for text in texts if text.strip()]) for name, texts in entries], store.retired
 
 
-def _experiment(folder: Path, store: LabelStore) -> Experiment:
-    """The experiment of a folder, with the classes of the log where it is a project."""
+def _experiment(folder: Path, store: LabelStore) -> tuple[Experiment, bool]:
+    """The experiment of a folder, with the classes of the log where it is a project.
+
+    A model needs two classes. With fewer, others are made up, so that the texts can be ranked without a model.
+
+    Returns:
+        The experiment, and whether classes were made up.
+    """
     if kind_of(folder) != PROJECT:
-        return stored_experiment(folder)
+        return stored_experiment(folder), False
     classes, retired = _class_facts(store)
-    return project_experiment(folder, [name for name, _ in classes], dict(classes), retired)
+    names = [name for name, _ in classes]
+    made_up = [f"(no class {number})" for number in range(len(names), 2)]
+    return project_experiment(folder, [*names, *made_up], dict(classes), retired), bool(made_up)
 
 
 def _stored_lines(store: LabelStore) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from dal.store.log_figures import StoredBatch, answered_until, latest_batch
 EVENT = "event"
 #: Detail of a batch of rows in random order.
 TOP_UP = "top_up"
+#: Strategy of a batch of a row that a person found, and that others are to answer, too.
+FOUND_BY_SEARCH = "Search"
 
 _CACHED = 8  # batches whose details are kept in memory
 

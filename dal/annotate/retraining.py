@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from dal.annotate.service_contract import Reply
 from dal.store.label_log import LabelLog
-from dal.store.log_figures import answers_since, classes_changed_since, partly_answered
+from dal.store.log_figures import answers_since, classes_changed_since, rows_that_stay
 from dal.store.row_state import PENDING
 
 #: New answers after which the trainer ranks again.
@@ -25,10 +25,13 @@ class Trainer(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """ "state" (starting, working, idle, failed or stopped), "stage", "done", "total" and "error"."""
+        """ "state" (starting, working, idle, failed or stopped), "stage", "done", "total", "left" and "error"."""
 
     def request(self, event: int, n: int, keep: Sequence[str]) -> Any:
         """Ask for a ranking of `n` rows by the answers up to an event, without the rows `keep`; returns at once."""
+
+    def search(self, text: str, n: int, timeout: float) -> Mapping[str, Any]:
+        """The texts that are most like a text: `{"found": [[id, cosine], ...]}`, or `{"why": ..., "again": bool}`."""
 
     def close(self) -> None:
         """End the process."""
@@ -84,7 +87,7 @@ class Retraining:
                 return False
             event = self._log.last_event
             self._requested, self._since, self._failed = event, time.monotonic(), False
-            keep = sorted({*self._log.readers(), *partly_answered(self._log)})
+            keep = sorted({*self._log.readers(), *rows_that_stay(self._log)})
         self._trainer.request(event, self._n, keep)
         return True
 
@@ -111,12 +114,18 @@ class Retraining:
     @property
     def state(self) -> Reply:
         """What the trainer does, as shown in the header. Call it without any lock."""
-        shown: Reply = {"state": "stopped", "stage": None, "done": 0, "total": 0, "error": None}
+        shown: Reply = {"state": "stopped", "stage": None, "done": 0, "total": 0, "left": None, "error": None}
         if self._trainer is not None:
             shown |= {name: value for name, value in self._trainer.state.items() if name in shown}
             if self.error is not None and shown["state"] in ("idle", "failed"):
                 shown |= {"state": "failed", "error": shown["error"] or self.error}
         return shown
+
+    def search(self, text: str, n: int, timeout: float) -> Mapping[str, Any]:
+        """The texts that are most like a text, see `Trainer.search`. Call it without any lock: it waits."""
+        if self._trainer is None:
+            return {"why": "no model is running", "again": False}
+        return self._trainer.search(text, n, timeout)
 
     def close(self) -> None:
         """End the trainer."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.annotate.text_similarity import WordVectors
 from dal.data.columns import TextColumn
 from dal.errors import DalError
 from dal.evaluation.batch_quality import typical_distance
@@ -30,9 +31,16 @@ class RowHints:
 
     def __init__(self) -> None:
         self._typical: dict[str, float | None] = {}  # typical distance of the pool, by space that training leaves alone
+        self._words: WordVectors | None = None
 
     def of(
-        self, session: Session, rows: Tensor, acting: Strategy, batch: QueriedBatch | None = None
+        self,
+        session: Session,
+        rows: Tensor,
+        acting: Strategy,
+        batch: QueriedBatch | None = None,
+        *,
+        guessed: bool = True,
     ) -> list[dict[str, Any]]:
         """The hints of each row, as JSON values.
 
@@ -46,11 +54,12 @@ class RowHints:
             rows: (n,) rows of the pool.
             acting: strategy that acts in this round.
             batch: selection of these rows; None if they were not selected now.
+            guessed: whether to guess classes, if there is a model.
         """
         n = len(rows)
         if not n:
             return []
-        guesses, reasons = self._guesses(session, rows, acting)
+        guesses, reasons = self._guesses(session, rows, acting if guessed else None)
         near, distances = self._neighbors(session, rows)
         for place, distance in enumerate(distances):
             if distance >= _FAR:
@@ -81,10 +90,10 @@ class RowHints:
         return hints
 
     def _guesses(
-        self, session: Session, rows: Tensor, acting: Strategy
+        self, session: Session, rows: Tensor, acting: Strategy | None
     ) -> tuple[list[list[list[Any]]], list[list[str]]]:
         """The most probable classes of each row with their probabilities, and what the model is unsure about."""
-        classes, outputs = session.pool.classes, _logits(session, rows, acting)
+        classes, outputs = session.pool.classes, None if acting is None else _logits(session, rows, acting)
         guesses: list[list[list[Any]]] = [[] for _ in range(len(rows))]
         reasons: list[list[str]] = [[] for _ in range(len(rows))]
         if outputs is None:
@@ -102,12 +111,15 @@ class RowHints:
     def _neighbors(self, session: Session, rows: Tensor) -> tuple[list[list[list[Any]]], list[float]]:
         """Id and class of the answered texts nearest to each row, and the distance to the nearest of them.
 
-        Distances are in typical distances of the pool; none where they cannot be compared with each other.
+        Distances are in typical distances of the pool; none where they cannot be compared with each other, as those of
+        words, by which a learner without embeddings and features compares texts.
         """
         none: list[list[list[Any]]] = [[] for _ in range(len(rows))]
         space, (labeled, codes) = Space.of(session), session.pool_state.labeled_set
-        if space is None or not len(labeled):
+        if not len(labeled):
             return none, []
+        if space is None:
+            return self._neighbors_by_words(session, rows), []
         free = space.name in closure(session.learner.label_free)
         if not free and len(labeled) > _PASSED:
             order = torch.randperm(len(labeled), generator=torch.Generator().manual_seed(session.seed))
@@ -117,12 +129,26 @@ class RowHints:
         except DalError:  # such as labels of a single class, on which no model with features can be trained
             return none, []
         found = k_nearest(points, min(NEAREST, len(labeled)), among=answered)
-        names = session.pool.names_of(codes)
-        near = [[[session.pool.ids[int(labeled[at])], names[at]] for at in row] for row in found.indices.tolist()]
+        near = _named(session, labeled, codes, found.indices.tolist())
         if free and space.name not in self._typical:
             self._typical[space.name] = typical_distance(space.points(space.order[: REFERENCE[space.name]]))
         typical = self._typical.get(space.name)
         return near, [] if typical is None else (found.distances[:, 0].double() / typical).tolist()
+
+    def _neighbors_by_words(self, session: Session, rows: Tensor) -> list[list[list[Any]]]:
+        """Id and class of the answered texts with the most similar words."""
+        labeled, codes = session.pool_state.labeled_set
+        try:
+            self._words = self._words or WordVectors(session)
+        except DalError:  # rows that are no texts, or texts without words
+            return [[] for _ in range(len(rows))]
+        return _named(session, labeled, codes, self._words.nearest(rows, labeled, NEAREST))
+
+
+def _named(session: Session, labeled: Tensor, codes: Tensor, found: list[list[int]]) -> list[list[list[Any]]]:
+    """Ids and classes of answered texts, which are given by their positions in `labeled`."""
+    names = session.pool.names_of(codes)
+    return [[[session.pool.ids[int(labeled[at])], names[at]] for at in row] for row in found]
 
 
 def _characters_read(session: Session, rows: Tensor) -> list[int | None]:

@@ -3,7 +3,7 @@
 import time
 
 from dal.annotate.overlap import Overlap
-from dal.annotate.rankings import TOP_UP
+from dal.annotate.rankings import FOUND_BY_SEARCH, TOP_UP
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import free_rows, known_rows, latest_batch
 from dal.store.project_rows import ProjectRows
@@ -58,6 +58,15 @@ class RowQueue:
         if missing > 0 and not self._exhausted and not self._ranked_only:
             self._top_up(max(missing, TOP_UP_ROWS))
         return self._log.claim(who, n, seconds=self._lease, at=now)
+
+    def open_to_others(self, row: str) -> None:
+        """Ask a row that nobody was asked, if several people are to answer it. Call it before its first answer.
+
+        Rows that were found by a search, and near-copies of an answered text, are answered without a question; without
+        one, the first answer would end them.
+        """
+        if (people := self.wanted(row)) > 1 and self._log.row(row).state == NEW:
+            self._log.ask([row], strategy=FOUND_BY_SEARCH, wanted={row: people})
 
     def take(self, row: str, who: str) -> bool:
         """Lease a certain row to a person; False if somebody else is reading it."""

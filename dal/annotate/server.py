@@ -177,9 +177,7 @@ class _Endpoints:
             "state": lambda who, _: self._service.state(who),
             "hints": lambda who, request: self._service.hints(who, row=_parameter(request, "row")),
             "history": self._history,
-            "search": lambda who, request: self._service.search(
-                who, q=_parameter(request, "q"), limit=_number(request, "limit", MAX_LISTED) or 20
-            ),
+            "search": self._search,
             "progress": lambda who, _: self._service.progress(who),
             "disputes": lambda who, _: self._service.disputes(who),
             "copies": lambda who, request: self._service.copies(who, row=_parameter(request, "row")),
@@ -238,6 +236,13 @@ class _Endpoints:
         change = _checked(body, {"do": _text(MAX_NAME), "key": KEY, **CHANGES[does]})
         key = change.pop("key")
         return _json(await run_in_threadpool(self._service.change_classes, request.state.who, change=change, key=key))
+
+    def _search(self, who: str, request: Request) -> Reply:
+        by = request.query_params.get("by") or "words"
+        if by not in ("words", "meaning"):
+            raise Refusal(400, "by must be words or meaning")
+        limit = _number(request, "limit", MAX_LISTED) or 20
+        return self._service.search(who, q=_parameter(request, "q"), limit=limit, by=by)
 
     def _history(self, who: str, request: Request) -> Reply:
         since = request.query_params.get("since") or None

@@ -142,6 +142,7 @@ class AnnotationService(ProjectViews):
                 if is_new:
                     self._require_row(row)
                     self._require_open(row, who)
+                    self._queue.open_to_others(row)
                 event = self._log.answer(
                     row,
                     value() if is_new else SKIP,  # of a repeated request the stored answer is returned
@@ -251,6 +252,10 @@ class AnnotationService(ProjectViews):
             ids = self._queue.next(who, n)
         self._retrain(who)
         return [row for row in self._rows.get(ids) if row is not None]
+
+    def rows(self, ids: Sequence[str]) -> list[ProjectRow | None]:
+        """Rows by id, None where there is none."""
+        return self._rows.get(ids)
 
     def own_answer(self, row: str, who: str) -> int | None:
         """Event of the person's current answer or skip to a row; None if there is none."""

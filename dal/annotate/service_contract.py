@@ -98,8 +98,12 @@ class Service(Protocol):
             limit: largest number of answers.
         """
 
-    def search(self, who: str, *, q: str, limit: int) -> Reply:
-        """Texts that match the words, best first."""
+    def search(self, who: str, *, q: str, limit: int, by: str) -> Reply:
+        """Texts that match the words (`by` is "words") or are most like the text by its vector ("meaning"), best first.
+
+        By meaning it may wait for a few seconds. `why` says in one line why there is no result, or is null; `again` is
+        whether another request may have one.
+        """
 
     def take(self, who: str, *, row: str) -> Reply:
         """Lease a text to the person and put it first of `rows`."""

@@ -9,13 +9,22 @@ One JSON object a line. A job on stdin:
 (`dal.annotate.ranker.RankingJob`), and on stdout, which nothing else writes to, any number of progress lines and then a
 ranking or an error:
 
-    {"job": 7, "stage": "selecting the texts", "done": 100, "total": 5000}
+    {"job": 7, "stage": "selecting the texts", "done": 100, "total": 5000, "left": 12.5}
     {"job": 7, "event": 123, "strategy": "Margin", "reason": "", "rows": [...], "stop": null, "figures": {...}, ...}
     {"job": 7, "error": "one line"}
 
 (`dal.annotate.ranker.Ranker.rank`). Lines without a job (null) tell of the start, and {"job": null, "ready": true}
-says that the libraries are loaded. "done" and "total" are null where work is not counted. The folder is only read. The
-process ends at the end of stdin and when its parent has ended.
+says that the libraries are loaded. "done" and "total" are null where work is not counted; "left" is the number of
+seconds that it will go on, as its pace so far says, or null. A search for texts like a given one
+
+    {"search": 3, "text": "bleeding after aspirin", "n": 20}
+
+is answered after the jobs before it, by ids with cosines, most similar first, or by an error:
+
+    {"search": 3, "found": [["id", 0.83], ...]}
+    {"search": 3, "error": "one line"}
+
+The folder is only read. The process ends at the end of stdin and when its parent has ended.
 
 The imports of this module are light: what watches the parent must run before PyTorch is imported, which takes seconds.
 """
@@ -27,6 +36,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +49,9 @@ from dal.store.parent_process import end_with_parent
 
 _INTERVAL = 0.25  # seconds between two progress lines
 _NICENESS = 10
+_LEAST_TIMED = 2.0  # seconds of work from which its pace is known
+#: Stage in which texts are read and embedded.
+READING = "reading the texts"
 _WORK = {
     "fit": "training the model",
     "pass": "running the model over the texts",
@@ -59,6 +72,7 @@ class Progress(Monitor):
         self._stage, self._work = "", ""
         self._done: int | None = None
         self._total: int | None = None
+        self._since = 0.0  # start of the counted work
         self._changed = False
         threading.Thread(target=self._send_states, name="dal-trainer-progress", daemon=True).start()
 
@@ -73,7 +87,8 @@ class Progress(Monitor):
 
     def started(self, what: str, total: int) -> None:
         """Begin counted work within the stage."""
-        self._set(self._stage, _WORK.get(what, what), 0, total)
+        self._since = time.monotonic()
+        self._set(self._stage, "" if self._stage == READING else _WORK.get(what, what), 0, total)
 
     def advanced(self, count: int) -> None:
         """Count work that is done."""
@@ -103,7 +118,14 @@ class Progress(Monitor):
                     self._changed = False
                     stage = f"{self._stage}: {self._work}" if self._work else self._stage
                     state = {"job": self._job, "stage": stage, "done": self._done, "total": self._total}
-                    self._write(json.dumps(state))
+                    self._write(json.dumps(state | {"left": self._left()}))
+
+    def _left(self) -> float | None:
+        """Seconds that the counted work will go on at its pace so far; None if that is not known."""
+        passed = time.monotonic() - self._since
+        if not self._done or not self._total or passed < _LEAST_TIMED:
+            return None
+        return round(passed * max(0, self._total - self._done) / self._done, 1)
 
     def _write(self, line: str) -> None:
         try:
@@ -157,19 +179,38 @@ def _read_lines(lines: "queue.SimpleQueue[bytes]") -> None:
 
 
 def _work_off(ranker: Any, progress: Progress, line: bytes) -> None:
-    """Do a job, and send its ranking or its error."""
-    number: Any = None
+    """Do a job or a search, and send its result or its error."""
+    name, number = "job", None
     try:
-        from dal.annotate.ranker import RankingJob
-
         given = parse_json(line)
-        number = given.get("job") if isinstance(given, dict) else None
-        job = RankingJob(*_fields(given))
-        progress.begin(job.number)
-        message = {"job": job.number, **ranker.rank(job)}
+        if isinstance(given, dict):
+            name = "search" if "search" in given else "job"
+            number = given.get(name)
+        if name == "search":
+            progress.begin(None)
+            message = {name: number, "found": ranker.search(*_search_fields(given))}
+        else:
+            message = {name: number, **_ranking(ranker, progress, given)}
     except Exception as error:
-        message = {"job": number if isinstance(number, int) else None, "error": _line_of(error)}
+        message = {name: number if isinstance(number, int) else None, "error": _line_of(error)}
     progress.send(message)
+
+
+def _ranking(ranker: Any, progress: Progress, given: Any) -> dict[str, Any]:
+    from dal.annotate.ranker import RankingJob
+
+    job = RankingJob(*_fields(given))
+    progress.begin(job.number)
+    ranking: dict[str, Any] = ranker.rank(job)
+    return ranking
+
+
+def _search_fields(given: dict[str, Any]) -> tuple[str, int]:
+    """The text and the number of texts of a search, checked."""
+    text, n = given.get("text"), given.get("n")
+    if type(given["search"]) is not int or not isinstance(text, str) or type(n) is not int or n < 1:
+        raise DalError("a search has a number, a text, and a number of texts from 1")
+    return text, n
 
 
 def _fields(given: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from dal.annotate.trainer_searches import TrainerSearches
 from dal.store.bounded_json import parse_json
 
 _log = logging.getLogger("dal")
@@ -63,6 +64,7 @@ class TrainerProcess:
         self._command = list(command) if command is not None else _trainer_command(Path(folder), code)
         self._on_ranking, self._on_state, self._first_pause = on_ranking, on_state, first_pause
         self._lock = threading.Lock()
+        self._searches = TrainerSearches(self._lock)
         self._closed = threading.Event()
         self._state: dict[str, Any] = _state("starting")
         self._numbers = 0
@@ -80,7 +82,7 @@ class TrainerProcess:
         """What the trainer does, as JSON values.
 
         "state" is "starting", "working", "idle", "failed" (the last job, or the process; "error" says why in one line)
-        or "stopped"; "stage", "done" and "total" tell of the present work and may be None.
+        or "stopped"; "stage", "done", "total" and "left" (seconds) tell of the present work and may be None.
         """
         with self._lock:
             return dict(self._state)
@@ -107,10 +109,36 @@ class TrainerProcess:
         self._report(changed)
         return number
 
+    def search(self, text: str, n: int, timeout: float) -> dict[str, Any]:
+        """Search for the texts that are most like a text.
+
+        Args:
+            text: the text.
+            n: largest number of texts.
+            timeout: seconds to wait; a later call with the same text goes on waiting for the same search.
+
+        Returns:
+            `{"found": [[id, cosine], ...]}`, most similar first, or `{"why": "one line", "again": bool}`: why there is
+            no result, and whether a later call may have one.
+        """
+        with self._lock:
+            is_open = self._ready and not self._closed.is_set()
+            return self._searches.find(text, n, timeout, self._outgoing.put if is_open else None, self._without_result)
+
+    def _without_result(self) -> dict[str, Any]:
+        """Why a search has no result, by the present state, with the lock held."""
+        name, stage = self._state["state"], self._state["stage"]
+        if name == "failed" and not self._ready:
+            return {"why": str(self._state["error"]), "again": True}
+        at_work = "the model is at work" if stage is None else f"the model is {stage}"
+        whys = {"starting": "the model is loading", "stopped": "no model is running", "working": at_work}
+        return {"why": whys.get(name, "the model has not answered yet"), "again": name != "stopped"}
+
     def close(self) -> None:
         """End the trainer within two seconds. Calling it again has no effect."""
         with self._lock:
             self._closed.set()
+            self._searches.end("no model is running", again=False)
             process = self._process
             self._outgoing.put(None)
             changed = self._change(_state("stopped"))
@@ -185,6 +213,7 @@ class TrainerProcess:
                 pipe.close()
         with self._lock:
             self._process, self._ready = None, False
+            self._searches.end("the model ended, and starts again", again=True)
             if self._waiting is None:
                 self._waiting = self._current
             self._current = None
@@ -213,6 +242,9 @@ class TrainerProcess:
         ranking = None
         with self._lock:
             if self._closed.is_set():
+                return
+            if "search" in message:
+                self._searches.receive(message)
                 return
             number = message.get("job")
             if message.get("ready") is True:
@@ -285,7 +317,7 @@ def _environment() -> dict[str, str]:
 
 def _state(name: str, progress: Mapping[str, Any] | None = None, *, error: str | None = None) -> dict[str, Any]:
     given = progress or {}
-    return {"state": name, **{key: given.get(key) for key in ("stage", "done", "total")}, "error": error}
+    return {"state": name, **{key: given.get(key) for key in ("stage", "done", "total", "left")}, "error": error}
 
 
 def _is_ranking(message: Mapping[str, Any]) -> bool:

@@ -49,9 +49,8 @@ def shift_note(shift: PoolShift | None) -> str:
     if shift is None or not shift.is_shifted:
         return ""
     return (
-        f"the new texts lie farther from the pool than its own texts do: {shift.beyond:.0%} of {shift.rows:,} are "
-        "farther away than 95% of the pool (5% would be chance). The model has not seen texts like these: its accuracy "
-        "and guarantees that were estimated on the pool do not hold for them until some of them are labeled"
+        f"the new texts lie farther from the pool than its own: {shift.beyond:.0%} of {shift.rows:,} beyond 95% of it; "
+        "accuracy and guarantees do not hold for them"
     )
 
 

@@ -156,9 +156,15 @@ def known_rows(log: LabelLog, rows: Sequence[str]) -> set[str]:
     return {row for (row,) in _all(log, query, json.dumps(list(rows)))}
 
 
-def partly_answered(log: LabelLog) -> list[str]:
-    """Ids of the pending rows that some but not all wanted people have answered."""
-    return [row for (row,) in _all(log, "SELECT row FROM standing WHERE place IS NOT NULL AND people > 0 ORDER BY row")]
+def rows_that_stay(log: LabelLog) -> list[str]:
+    """Ids of the pending rows that a new ranking leaves in the queue (see `LabelLog.rank`), leased or not.
+
+    Some but not all wanted people have answered them, somebody deferred them, or an answer to them was retracted.
+    """
+    query = (
+        "SELECT row FROM standing WHERE place IS NOT NULL AND (people > 0 OR place NOT BETWEEN 0 AND ?) ORDER BY row"
+    )
+    return [row for (row,) in _all(log, query, _DEFERRED - 1)]
 
 
 def rounds_of(log: LabelLog, rows: Sequence[str]) -> dict[str, int]:

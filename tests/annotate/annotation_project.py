@@ -46,7 +46,14 @@ class AlphabeticalTrainer:
         self._folder, self.ids = folder, sorted(ids)
         self.jobs: list[dict[str, Any]] = []
         self.requests: list[dict[str, Any]] = []
-        self.state: Mapping[str, Any] = {"state": "idle", "stage": None, "done": None, "total": None, "error": None}
+        self.state: Mapping[str, Any] = {
+            "state": "idle",
+            "stage": None,
+            "done": None,
+            "total": None,
+            "left": None,
+            "error": None,
+        }
         self.service: AnnotationService | None = None
         self.error: str | None = None
         self.stop: Mapping[str, Any] | None = None
@@ -92,6 +99,16 @@ class AlphabeticalTrainer:
         head = {"job": job["job"], "event": job["event"], "strategy": "Alphabetical", "reason": "in order of the ids"}
         figures = {"labels": len(answered), "gain": {"more": 100, "value": 0.02, "low": 0.0, "high": 0.05}}
         return {**head, "rows": rows, "stop": self.stop, "details": {"candidates": len(free)}, "figures": figures}
+
+    def search(self, text: str, n: int, timeout: float) -> dict[str, Any]:
+        """The rows whose text has a word that begins as one of the text does."""
+        if self.error is not None:
+            return {"why": self.error, "again": True}
+        with ProjectRows(self._folder / "rows.db") as rows:
+            texts = {row.id: row.text.split() for row in rows.get(self.ids) if row is not None}
+        beginnings = {word[:3] for word in text.split()}
+        found = [row for row, words in texts.items() if beginnings & {word[:3] for word in words}]
+        return {"found": [[row, 0.5] for row in found[:n]]}
 
     def close(self) -> None:
         self.state = {**self.state, "state": "stopped"}

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from memory_service import MemoryService
 from page_server import PageServer
 from page_visit import CLASSES, DRUGS, GUARD, Visit
@@ -44,7 +45,7 @@ def test_answer_waits_for_a_killed_server_and_is_stored_once(visit: Callable[...
     v.page.wait_for_timeout(GUARD)
     v.page.keyboard.press("2")
     v.page.wait_for_selector("#banner:visible")
-    assert v.page.locator("#banner").inner_text().startswith("Not saved yet")
+    assert v.page.locator("#banner").inner_text().startswith("Not saved yet: effect (the program on this computer ")
     assert v.notice() == ""  # what was saved before would contradict it
     assert v.text() == DRUGS["t1"]  # the row does not move
     v.page.keyboard.press("3")
@@ -137,6 +138,66 @@ def test_link_from_a_web_page_opens_the_page_and_sends_no_referer(browser: Any) 
     finally:
         context.close()
         server.stop()
+
+
+TURNED = "se\u202emild\u200b"  # reads as "sedlim"
+MARKED = "seRLOmildZWSP"
+
+
+def test_characters_that_deceive_are_marked_in_every_name(visit: Callable[..., Visit]) -> None:
+    service = MemoryService(DRUGS, [TURNED, "none"], name=TURNED, wanted={"t1": 2})
+    for i, change in enumerate(({"do": "describe", "id": 0, "text": TURNED}, {"do": "guide", "text": TURNED})):
+        service.change_classes("ana", change=change, key=f"change{i}0")
+    given = {"replaces": None, "seconds": 1.0, "seen": {}}
+    service.answer("ben", row="t1", classes=[1], key="ben00000", **given)
+    v = visit(service, who=TURNED)
+    for place in ("#project", "#who", ".choice .name"):
+        assert v.page.locator(place).first.inner_text() == MARKED
+    v.page.locator(".guide > summary").click()
+    assert v.page.locator(".guide h3").inner_text() == MARKED
+    assert v.page.locator(".choice").first.get_attribute("title") == "se[RLO]mild[ZWSP]: se[RLO]mild[ZWSP]"
+    assert v.page.title() == "se[RLO]mild[ZWSP] - dal"
+    v.press("1")
+    assert v.notice() == f"Saved: {MARKED}."
+    assert v.page.locator("[aria-live=polite]").inner_text() == "Saved: se[RLO]mild[ZWSP]."
+    v.press("1")
+    hidden = """[...document.querySelectorAll('body *:not(textarea)')].filter(each =>
+        [...each.childNodes].filter(node => node.nodeType === 3).map(node => node.data)
+            .concat(each.title, each.ariaLabel).some(words => /[\\u202e\\u200b]/u.test(words))).length"""
+    for name in ("History", "Search", "Progress", "Disputes", "Classes"):
+        v.view(name)
+        view = v.page.locator(f"#{name.lower()}")
+        if name == "Search":
+            v.page.locator("#search input").fill("aspirin")
+        v.wait(lambda view=view: MARKED in view.inner_text())
+        assert v.page.evaluate(hidden) == 0, name
+    v.page.get_by_role("button", name="Describe").first.click()
+    assert v.page.locator("dialog textarea").first.input_value() == TURNED  # it is edited and stored as it is
+    v.press("Escape")
+    v.page.get_by_role("button", name="Rename").first.click()
+    assert v.page.locator("dialog h2").inner_text() == f"Rename {MARKED}"
+    assert v.page.locator("dialog input").input_value() == TURNED
+
+
+@pytest.mark.parametrize(("key", "words"), [("s", "later"), ("d", "declined"), ("2", "effect"), ("Backspace", "undo")])
+def test_banner_names_what_waits_also_after_a_reload(visit: Callable[..., Visit], key: str, words: str) -> None:
+    v = visit()
+    v.expected = ("503 (Service Unavailable)",)
+    v.press("1")
+
+    def full(call: str) -> None:
+        if call != "state":
+            raise SessionError("no space left")
+
+    v.service.before = full
+    v.page.wait_for_timeout(GUARD)
+    v.page.keyboard.press(key)
+    v.wait(lambda: v.page.locator("#banner").inner_text().startswith(f"Not saved yet: {words} (no space left)"))
+    v.page.on("dialog", lambda dialog: dialog.accept())
+    v.page.reload()
+    v.wait(lambda: v.page.locator("#banner").inner_text().startswith(f"Not saved yet: {words} (no space left)"))
+    v.service.before = lambda call: None
+    v.page.wait_for_selector("#banner", state="hidden")
 
 
 def test_stored_scripts_are_shown_as_text(visit: Callable[..., Visit]) -> None:

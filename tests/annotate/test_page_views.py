@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from memory_service import MemoryService
 from page_visit import CLASSES, DRUGS, GUARD, Visit
 
@@ -79,6 +80,66 @@ def test_text_is_found_by_search_and_labeled(visit: Callable[..., Visit]) -> Non
     assert v.service.labels() == {"rare": ("effect",)}
 
 
+def test_text_is_found_by_its_meaning_when_the_model_is_ready(visit: Callable[..., Visit]) -> None:
+    v = visit(MemoryService({**DRUGS, "rare": "digoxin and quinidine"}, CLASSES))
+    v.service.why = "the model is reading the texts"
+    v.view("Search")
+    v.page.keyboard.type("heart drugs")
+    v.page.get_by_text("No text has these words.").wait_for()  # at once
+    v.page.get_by_text("Not ready: the model is reading the texts.").wait_for()
+    v.service.similar, v.service.why = ["rare"], None
+    v.page.get_by_text("digoxin and quinidine").wait_for()  # asked again by itself
+    assert [q for by, q in v.service.searches if by == "meaning"][-1] == "heart drugs"
+    v.page.get_by_role("button", name="Label", exact=True).nth(1).click()
+    v.page.wait_for_selector("#label:visible")
+    v.press("2")
+    assert v.service.labels() == {"rare": ("effect",)}
+    v.view("Search")
+    v.page.locator("#search input").fill("aspirin")
+    v.wait(lambda: v.page.locator("#search section").first.locator(".line").count() == 8)
+    v.page.get_by_role("button", name="Show 22 more").click()
+    assert v.page.locator("#search section").first.locator(".line").count() == 30
+    v.view("Label")
+    v.service.similar = []
+    v.page.wait_for_timeout(1_000)  # until the search by meaning is over
+    asked = len(v.service.searches)
+    v.view("Search")
+    v.page.get_by_text("No text is like this.").wait_for()
+    v.page.wait_for_timeout(500)
+    assert len(v.service.searches) == asked + 2
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_header_is_whole_and_does_not_move(visit: Callable[..., Visit], width: int) -> None:
+    service = MemoryService(DRUGS, CLASSES)
+    v = visit(service, width=width)
+    boxes = [v.page.locator("body > header").bounding_box()]
+    service.rank(list(DRUGS))
+    stage = {"stage": "reading the texts", "done": 2_150, "total": 5_000, "left": 61.0, "error": None}
+    for trainer in ({"state": "starting"}, {"state": "working", **stage}, {"state": "stopped"}):
+        service.trainer = {"stage": None, "done": 0, "total": 0, "left": None, "error": None, **trainer}
+        v.press("1")
+        boxes.append(v.page.locator("body > header").bounding_box())
+        if trainer["state"] == "working":
+            assert "reading the texts: 43 %, about 60 s left" in v.page.locator("#status").inner_text()
+            cut = (
+                "[...document.querySelectorAll('#status .part')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+            )
+            assert v.page.evaluate(cut) == 0
+            inside = v.page.locator(".work").bounding_box()
+            assert inside["x"] + inside["width"] <= width
+    assert boxes.count(boxes[0]) == len(boxes)
+
+
+def test_button_keeps_the_focus_while_the_figures_are_read_again(visit: Callable[..., Visit]) -> None:
+    v = visit()
+    v.service.trainer = {**v.service.trainer, "state": "working", "stage": "reading the texts"}
+    v.press("1")
+    v.page.locator("#views button").nth(1).focus()
+    v.page.wait_for_timeout(4_000)  # read again every three seconds while the trainer works
+    assert v.page.evaluate("document.activeElement.innerText") == "History"
+
+
 def test_ten_disputed_texts_are_adjudicated_without_names(visit: Callable[..., Visit]) -> None:
     service = MemoryService(DRUGS, CLASSES, wanted=dict.fromkeys(DRUGS, 2))
     for i in range(10):
@@ -105,11 +166,20 @@ def test_header_says_how_old_the_ranking_is_and_what_the_trainer_does(visit: Cal
     v = visit(service)
     assert "random order: no model yet" in v.page.locator("#status").inner_text()
     service.rank(list(DRUGS))
-    service.trainer = {"state": "working", "stage": "embedding", "done": 1_200, "total": 5_000, "error": None}
+    service.trainer = {
+        "state": "working",
+        "stage": "embedding",
+        "done": 1_200,
+        "total": 5_000,
+        "left": 130,
+        "error": None,
+    }
     v.press("1", "2")
     status = v.page.locator("#status").inner_text()
     assert "Margin, from 2 answers ago" in status
-    assert "training: embedding 1,200 of 5,000" in status
+    assert "embedding: 24 %, about 2 min left" in status
+    service.trainer = {**service.trainer, "stage": "selecting the texts: training the model", "left": 34.0}
+    v.wait(lambda: "training the model: 24 %, about 30 s left" in v.page.locator("#status").inner_text())  # by itself
     service.trainer = {"state": "failed", "stage": None, "done": 0, "total": 0, "error": "one class only"}
     service.stop = {"stop": True, "text": "the last 100 labels changed 1 % of the predictions"}
     v.press("3")

@@ -55,6 +55,22 @@ def test_texts_are_answered_in_a_loop_and_read_back(project: dal.Project) -> Non
     assert project.classes == ("none", "mild", "severe")
 
 
+def test_texts_are_found_by_words_and_by_meaning(project: dal.Project, tickets: tuple[Path, dict[str, str]]) -> None:
+    assert [row.id for row in project.search("number 12")] == ["t12"]
+    with pytest.raises(SessionError, match="no search by meaning: no model is running"):
+        project.search("number 12", by="meaning")
+    for wrong in ({"text": " "}, {"text": "a", "n": 0}, {"text": "a", "n": 1_001}, {"text": "a", "by": "sound"}):
+        with pytest.raises(AnswerError, match="a search takes"):
+            project.search(**wrong)
+    folder, truth = tickets
+    with dal.Project(folder) as trained:  # with a trainer, which has to load first
+        found = trained.search("a parcel that arrived broken", 5, by="meaning")
+        assert {truth[row.id] for row in found} == {"shipping"}
+        assert trained.search("xyzzy", by="meaning") == []
+        with pytest.raises(SessionError, match="no search by meaning"):
+            trained.search("a courier", by="meaning", timeout=0)
+
+
 def test_undo_without_a_step_returns_none(project: dal.Project) -> None:
     assert project.undo(who="ana") is None
 

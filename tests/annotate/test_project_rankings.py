@@ -7,10 +7,14 @@ from typing import Any
 
 import material
 import pytest
+import torch
 from command import Command, write_tickets
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from dal.annotate.ranker import Ranker, RankingJob
-from dal.errors import ConfigError
+from dal.data.rows import Rows
+from dal.errors import SessionError
+from dal.learners.probe_learner import ProbeLearner
 from dal.learners.text.embeddings import Embedder
 from dal.monitor import SILENT
 from dal.session import Session
@@ -166,18 +170,103 @@ def test_kept_rows_get_hints_too(project: Make) -> None:
     assert not kept.keys() & set(ids(ranking))
 
 
-@pytest.mark.parametrize(("classes", "count"), [("", "no class"), ("access", "one class")])
-def test_too_few_classes_are_one_line(project: Make, classes: str, count: str) -> None:
-    mine = project(classes=classes)
+PROBE = "{{ProbeLearner: {{model: {}, max_length: 16}}}}"
+
+
+@pytest.mark.parametrize("classes", ["", "access"])
+def test_too_few_classes_are_ranked_as_before_the_first_label(project: Make, tiny_bert: Path, classes: str) -> None:
+    mine = project("--learner", PROBE.format(tiny_bert), "--strategy", "Auto", classes=classes)
     ranker = mine.ranker()
-    with pytest.raises(ConfigError, match=f"has {count}, and a model needs two: add them"):
-        ranker.rank(mine.job())
-    first = mine.job()
+    before = ranker.rank(mine.job())
+    assert before["strategy"] == "MaxHerding"  # diverse, not random
+    assert before["reason"] == "MaxHerding: fewer than two classes, which train no model"
+    assert before["figures"]["class_counts"] == {}
+    if classes:
+        for row in ids(before)[:2]:
+            mine.answer(row, "access")
+        after = ranker.rank(mine.job())
+        assert (after["strategy"], after["figures"]["class_counts"]) == ("MaxHerding", {"access": 2})
+        assert not set(ids(after)) & set(ids(before)[:2])
+        assert [row["near"][0][1] for row in after["rows"]] == ["access"] * 5
+        assert {str(row["guesses"]) for row in after["rows"]} == {"[]"}
     for name in ("one more", "another"):
         mine.log.change_classes({"do": "add", "name": name})
-    with pytest.raises(ConfigError, match=f"has {count}"):
-        ranker.rank(first)
-    assert len(ranker.rank(mine.job())["rows"]) == 5
+    with_classes = ranker.rank(mine.job())
+    assert len(with_classes["rows"]) == 5
+    assert {"one more", "another"} <= with_classes["figures"]["class_counts"].keys()
+
+
+def test_too_few_classes_are_ranked_at_random_where_the_strategy_needs_a_model(project: Make) -> None:
+    mine = project(classes="")
+    ranking = mine.ranker().rank(mine.job())
+    assert (ranking["strategy"], len(ranking["rows"])) == ("Random", 5)
+    mine.log.change_classes({"do": "add", "name": "only"})
+    mine.answer(ids(ranking)[0], "only")
+    assert mine.ranker().rank(mine.job())["strategy"] == "Random"
+
+
+def test_answers_of_one_class_are_followed_by_texts_unlike_each_other(project: Make, tiny_bert: Path) -> None:
+    mine = project("--learner", PROBE.format(tiny_bert), "--strategy", "Auto")
+    same = [id for id, topic in TRUTH.items() if topic == "billing"][:3]
+    for row in same:
+        mine.answer(row)
+    ranking = mine.ranker().rank(mine.job())
+    assert ranking["strategy"] == "MaxHerding"
+    assert len(set(ids(ranking)) - set(same)) == 5
+
+
+@pytest.mark.parametrize("learner", ["probe", "tfidf"])
+def test_texts_like_a_typed_one_are_found(project: Make, tiny_bert: Path, learner: str) -> None:
+    chosen = PROBE.format(tiny_bert) if learner == "probe" else "TfidfLearner"
+    mine = project("--learner", chosen, "--strategy", "Margin")
+    ranker, texts = mine.ranker(), dict(zip(TRUTH, material.tickets(60)[0], strict=True))
+    with pytest.raises(SessionError, match="the model has not read the texts"):
+        ranker.search("my invoice is wrong", 3)
+    ranker.rank(mine.job())
+    found = ranker.search(texts["t7"], 3)
+    assert found[0] == ["t7", pytest.approx(1, abs=1e-3)]
+    cosines = [cosine for _, cosine in found]
+    assert cosines == sorted(cosines, reverse=True)
+    assert ranker.search("", 2) == ranker.search("", 2)
+    typed = ranker.search("my parcel is broken", 5)
+    if learner == "tfidf":  # an encoder with random weights knows no topics
+        assert {TRUTH[id] for id, _ in typed} == {"shipping"}
+        assert ranker.search("xyzzy", 5) == []
+    assert len(typed) == 5
+    mine.answer("t0")
+    ranker.rank(mine.job())
+    assert ranker.search("my parcel is broken", 5) == typed
+
+
+def test_embeddings_are_compared_by_their_angle_around_the_mean(project: Make, tiny_bert: Path) -> None:
+    mine = project("--learner", PROBE.format(tiny_bert), "--strategy", "Margin")
+    ranker = mine.ranker()
+    ranker.rank(mine.job())
+    assert ranker._session is not None
+    points = ranker._session.read(torch.arange(60), {"embeddings"})["embeddings"].double()
+    typed = ProbeLearner(model=str(tiny_bert), max_length=16)
+    rows = Rows.from_inputs(["a refund, please"], classes=["x", "y"])
+    prepared = typed.prepare(rows)
+    point = typed.untrained(prepared).outputs(prepared, None, {"embeddings"})["embeddings"].double()[0]
+    mean = points.mean(0)
+    slow = [float(torch.cosine_similarity(each - mean, point - mean, dim=0)) for each in points]
+    best = sorted(range(60), key=lambda i: -slow[i])[:10]
+    found = ranker.search("a refund, please", 10)
+    assert [cosine for _, cosine in found] == pytest.approx([slow[i] for i in best], abs=1e-3)
+    assert [id for id, _ in found][:3] == [f"t{i}" for i in best][:3]
+
+
+def test_a_learner_of_words_names_the_nearest_answered_texts(project: Make) -> None:
+    mine, texts = project(), material.tickets(60)[0]
+    for row in list(TRUTH)[:20]:
+        mine.answer(row)
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts).toarray()
+    for row in mine.ranker().rank(mine.job())["rows"]:
+        cosines = vectors[:20] @ vectors[int(row["id"][1:])]
+        near = [int(id[1:]) for id, _ in row["near"]]
+        assert len(near) == 3
+        assert [cosines[i] for i in near] == pytest.approx(sorted(cosines, reverse=True)[:3])
+        assert [name for _, name in row["near"]] == [TRUTH[f"t{i}"] for i in near]
 
 
 def test_what_the_model_reads_of_a_long_text_is_counted(project: Make, tmp_path: Path, tiny_bert: Path) -> None:

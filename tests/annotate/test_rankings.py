@@ -13,6 +13,7 @@ from dal.annotate.rankings import Rankings
 from dal.annotate.service import open_service
 from dal.errors import SessionError
 from dal.store.label_log import LabelLog
+from dal.store.log_figures import rows_that_stay
 
 
 @pytest.fixture
@@ -97,7 +98,14 @@ def test_failed_training_is_shown_in_one_line_and_people_go_on(folder: Path) -> 
     assert len(trainer.requests) == requests + 1
     trainer.error = None
     trainer.work()
-    assert header(service)["trainer"] == {"state": "idle", "stage": None, "done": None, "total": None, "error": None}
+    assert header(service)["trainer"] == {
+        "state": "idle",
+        "stage": None,
+        "done": None,
+        "total": None,
+        "left": None,
+        "error": None,
+    }
     service.close()
 
 
@@ -180,6 +188,22 @@ def test_row_put_off_is_not_replaced(folder: Path) -> None:
     service.close()
     with LabelLog(folder / "labels.db") as log:
         assert log.row(row).state == "pending"
+
+
+def test_rows_that_a_ranking_does_not_replace_are_not_ranked(folder: Path) -> None:
+    service, trainer = open_trained(folder, every=2)
+    trainer.work()
+    late = service.state("ana")["rows"][0]["id"]
+    service.skip("ana", row=late, key="later", how="later")
+    (back,) = answer_all(service, "ana", 1)
+    service.undo("ana", key="undo")
+    for row in service.state("ana")["rows"]:
+        service._log.release(row["id"], "ana")
+    assert rows_that_stay(service._log) == sorted([late, back])
+    answer_all(service, "ben", 3)  # the row whose answer was taken back comes first
+    assert rows_that_stay(service._log) == [late]
+    assert late in trainer.requests[-1]["keep"]
+    service.close()
 
 
 def test_header_counts_the_answers_since_the_last_ranking_of_a_model(folder: Path) -> None:

@@ -137,12 +137,14 @@ def test_queries_are_checked(client: Client) -> None:
         "/api/history?since=tomorrow",
         "/api/history?since=nan",
         "/api/search?q=",
+        "/api/search?q=a&by=sound",
         "/api/hints",
         "/api/search?q=" + "x" * 10_001,
     ):
         assert client.get(path).status == 400, path
     assert client.get("/api/history?q=&class=&since=&before=").status == 200
     assert client.get("/api/hints?row=unknown").status == 400
+    assert client.get("/api/search?q=a&by=meaning").status == 200
 
 
 def test_text_that_is_no_unicode_is_sent(server: PageServer, service: MemoryService, client: Client) -> None:

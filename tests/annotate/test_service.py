@@ -390,6 +390,53 @@ def test_row_found_by_search_is_taken_first_and_answered(folder: Path) -> None:
         assert log.readers().get(row) is None
 
 
+def test_search_by_meaning_waits_for_the_model_or_says_why_there_is_none(folder: Path) -> None:
+    service, trainer = open_trained(folder)
+    found = service.search("ana", q="headaches", by="meaning", limit=3)
+    assert ([row["id"] for row in found["rows"]], found["why"]) == (["t0", "t12", "t15"], None)
+    assert service.search("ana", q="headaches", limit=3)["rows"] == []  # no text has this word
+    service._log.retire(["t0", "t12"])  # which the model may not know yet
+    assert len(service.search("ana", q="headaches", by="meaning", limit=3)["rows"]) == 3
+    row = found["rows"][2]["id"]
+    service.take("ana", row=row)
+    service.answer("ana", row=row, classes=[0], key="k")
+    assert service.hints("ana", row=row)["why"] == "found by a search, not asked by a strategy"
+    trainer.error = "the model is reading the texts"
+    assert service.search("ana", q="headaches", by="meaning") == {"rows": [], "why": trainer.error, "again": True}
+    service.close()
+    alone = open_service(folder, trainer=False)
+    assert alone.search("ana", q="x", by="meaning") == {"rows": [], "why": "no model is running", "again": False}
+    alone.close()
+
+
+def test_row_found_by_search_is_answered_by_as_many_people_as_the_overlap_wants(tmp_path: Path) -> None:
+    service = open_service(make_project(tmp_path / "p"), trainer=False, overlap="1:2")
+    service.take("ana", row="t41")
+    service.answer("ana", row="t41", classes=[2], key="first")
+    assert service._log.row("t41").state == "pending"
+    assert service.hints("ben", row="t41")["why"] == "found by a search, not asked by a strategy"
+    assert service.search("ben", q="number 41")["rows"][0]["answer"] is None  # blind
+    seen = []
+    while "t41" not in seen:
+        row = service.state("ben")["rows"][0]["id"]
+        seen.append(row)
+        service.answer("ben", row=row, classes=[1], key=f"ben-{row}")
+    assert service._log.row("t41").state == "disputed"
+    assert [row["row"]["id"] for row in service.disputes("ana")["rows"]] == ["t41"]
+    service.undo("ben", key="undo")
+    service.close()
+
+
+def test_undone_answer_to_a_row_found_by_search_leaves_no_question_behind_a_ranking(tmp_path: Path) -> None:
+    service, trainer = open_trained(make_project(tmp_path / "p"), overlap="1:2")
+    service.take("ana", row="t41")
+    service.answer("ana", row="t41", classes=[2], key="first")
+    assert service.undo("ana", key="undo")["rows"][0]["id"] == "t41"
+    trainer.work()
+    assert service.state("ana")["rows"][0]["id"] == "t41"  # she has it back
+    service.close()
+
+
 def test_near_copies_are_offered_together(tmp_path: Path) -> None:
     service = open_service(make_project(tmp_path / "p", n=12), trainer=False)
     (row,) = answer_all(service, "ana", 1)

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import material
 import pytest
 from command import write_tickets
 
+from dal.annotate.trainer import READING, Progress
 from dal.annotate.trainer_process import TrainerProcess
 from dal.store.atomic_files import is_alive
 from dal.store.events import Answer
@@ -78,7 +80,7 @@ for job in jobs():
     if job["n"] == 2:
         say(job=job["job"], error="no words")
         continue
-    say(job=job["job"], stage="reading", done=3, total=9)
+    say(job=job["job"], stage="reading", done=3, total=9, left=2.5)
     answer(job)
 """
     with child(program) as (trainer, received):
@@ -86,15 +88,54 @@ for job in jobs():
         ranking = until(lambda: received.rankings)[0]
         assert (ranking["job"], ranking["event"], ranking["rows"]) == (number, 5, [{"id": "a"}])
         until(lambda: trainer.state["state"] == "idle")
-        working = {"state": "working", "stage": "reading", "done": 3, "total": 9, "error": None}
+        working = {"state": "working", "stage": "reading", "done": 3, "total": 9, "left": 2.5, "error": None}
         assert working in received.states
         trainer.request(6, 2)
         until(lambda: trainer.state["state"] == "failed")
         assert trainer.state["error"] == "no words"
         trainer.request(7, 1)
         until(lambda: len(received.rankings) == 2)
-        until(lambda: trainer.state == {"state": "idle", "stage": None, "done": None, "total": None, "error": None})
+        nothing = dict.fromkeys(("stage", "done", "total", "left", "error"))
+        until(lambda: trainer.state == {"state": "idle", **nothing})
     assert trainer.state["state"] == "stopped"
+
+
+def test_searches_are_answered_or_say_why_not(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    program = f"""{TALK}
+for job in jobs():
+    if job.get("text") == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while job.get("text") != "now" and not os.path.exists({str(go)!r}):
+        time.sleep(0.01)
+    if "search" not in job:
+        answer(job)
+    elif job["text"] == "bad":
+        say(search=job["search"], error="no words")
+    elif job["text"] == "odd":
+        say(search=job["search"], found=[[3]])
+    else:
+        say(search=job["search"], found=[["a", 0.5], [job["text"], 0.25]])
+"""
+    with child(program) as (trainer, received):
+        assert trainer.search("now", 2, 0)["why"] in ("the model is loading", "the model has not answered yet")
+        until(lambda: trainer.state["state"] == "idle")
+        assert trainer.search("now", 3, PATIENCE) == {"found": [["a", 0.5], ["now", 0.25]]}
+        trainer.request(1, 1)
+        until(lambda: trainer.state["state"] == "working")
+        assert trainer.search("late", 2, 0.05) == {"why": "the model is at work", "again": True}
+        for word in ("bad", "odd", "more"):
+            trainer.search(word, 2, 0)
+        assert trainer.search("too many", 2, 0)["why"] == "the model is busy with other searches"
+        go.touch()
+        assert trainer.search("late", 2, PATIENCE) == {"found": [["a", 0.5], ["late", 0.25]]}  # asked before
+        assert trainer.search("bad", 2, PATIENCE) == {"why": "no words", "again": False}
+        assert not trainer.search("odd", 2, PATIENCE)["again"]
+        until(lambda: received.rankings)
+        assert trainer.search("die", 2, PATIENCE) == {"why": "the model ended, and starts again", "again": True}
+        until(lambda: trainer.state["state"] == "idle")
+        assert "found" in trainer.search("now", 2, PATIENCE)
+    assert trainer.search("now", 2, PATIENCE) == {"why": "no model is running", "again": False}
 
 
 def test_waiting_job_is_replaced_by_a_newer_one(tmp_path: Path) -> None:
@@ -271,6 +312,7 @@ def test_handle_is_imported_without_heavy_packages() -> None:
     program = """
 import sys
 from pathlib import Path
+from dal.annotate.trainer import READING, Progress
 from dal.annotate.trainer_process import TrainerProcess
 with TrainerProcess(Path("x"), on_ranking=print, command=[sys.executable, "-c", "input()"]) as trainer:
     trainer.request(1, 1)
@@ -318,6 +360,8 @@ def test_trainer_ranks_reports_errors_and_lives_on(folder: Path) -> None:
             assert trainer.state["error"].endswith("is not a run folder: it has no config.yaml")
         finally:
             (folder / "away.yaml").rename(folder / "config.yaml")
+        found = trainer.search("my invoice is wrong", 4, PATIENCE)["found"]
+        assert len({id for id, _ in found}) == 4
         os.kill(process, signal.SIGINT)  # as Ctrl-C, which is for the parent
         trainer.request(10**6, 3)
         until(lambda: len(received.rankings) == 2)
@@ -363,7 +407,14 @@ def test_protocol_by_hand_is_all_that_stdout_has_although_code_prints(folder: Pa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    jobs = (b"{torn", b"[]", b'{"job": 4, "event": 0, "n": 0}', b'{"job": 5, "event": 40, "n": 2, "keep": ["t25"]}')
+    search = b'{"search": 9, "text": "invoice", "n": 0}'
+    jobs = (
+        b"{torn",
+        b"[]",
+        b'{"job": 4, "event": 0, "n": 0}',
+        search,
+        b'{"job": 5, "event": 40, "n": 2, "keep": ["t25"]}',
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(b"\n".join(jobs) + b"\n")
@@ -376,6 +427,7 @@ def test_protocol_by_hand_is_all_that_stdout_has_although_code_prints(folder: Pa
     process.stdin.close()  # ends it, whatever it does
     assert process.wait(PATIENCE) == 0
     answers = [message for message in messages if "stage" not in message and "ready" not in message]
+    assert answers.pop(3) == {"search": 9, "error": "a search has a number, a text, and a number of texts from 1"}
     assert [answer["job"] for answer in answers] == [None, None, 4, 5]
     assert [answer.get("error") for answer in answers[1:3]] == [
         "a job is a JSON object",
@@ -392,6 +444,7 @@ def test_protocol_by_hand_is_all_that_stdout_has_although_code_prints(folder: Pa
 PARENT = """
 import os, sys, time
 from pathlib import Path
+from dal.annotate.trainer import READING, Progress
 from dal.annotate.trainer_process import TrainerProcess
 trainer = TrainerProcess(Path(sys.argv[1]), on_ranking=print)
 if len(sys.argv) > 2:
@@ -439,6 +492,20 @@ def test_termination_is_quiet(folder: Path) -> None:
     assert stderr == b""
 
 
+def test_time_left_is_that_at_the_pace_so_far() -> None:
+    lines = io.StringIO()
+    progress = Progress(lines)
+    progress.stage(READING)
+    progress.started("pass", 100)
+    progress.advanced(20)
+    assert progress._left() is None  # the pace is not known yet
+    progress._since -= 10
+    assert progress._left() == pytest.approx(40, rel=0.05)
+    progress.advanced(80)
+    assert progress._left() == 0
+    until(lambda: '"stage": "reading the texts", ' in lines.getvalue())  # without what the pass does
+
+
 def test_progress_lines_are_at_most_four_a_second() -> None:
     """1,000 steps in a second and a half; the times are those of the lines as they are sent."""
     program = """
@@ -469,6 +536,7 @@ time.sleep(0.6)
         "stage": "selecting the texts: running the model over the texts",
         "done": 1000,
         "total": 1000,
+        "left": None,  # after less than two seconds
     }
     times = [float(at) for at, _ in lines[:-1]]
     assert len(times) >= 3

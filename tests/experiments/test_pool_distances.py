@@ -43,8 +43,8 @@ def test_random_split_of_one_set_says_nothing(learner: Learner, seed: int) -> No
 
 def test_texts_of_another_kind_are_told() -> None:
     note = shift_note(shift_of_texts(medical(300, 0), news(60, 1), TfidfLearner()))
-    assert note.startswith("the new texts lie farther from the pool than its own texts do: ")
-    assert "100% of 49 are farther away than 95% of the pool" in note  # 49 different texts
+    assert note.startswith("the new texts lie farther from the pool than its own: 100% of 49 beyond 95% of it; ")
+    assert len(note) < 130  # one line; 49 different texts
 
 
 def test_many_equal_texts_in_the_pool_are_no_sign(learner: Learner) -> None:

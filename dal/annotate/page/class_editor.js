@@ -46,7 +46,7 @@ export class ClassEditor {
       const place = byId("dialog").open ? byId("dialog").querySelector(".refused") : error;
       if (place) {
         place.hidden = false;
-        place.textContent = `Not changed: ${failure.message}.`;
+        fill(place, `Not changed: ${failure.message}.`);
       }
       return false;
     }

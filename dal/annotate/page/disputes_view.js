@@ -28,7 +28,7 @@ export class DisputesView {
       this.rows = (await get("disputes")).rows;
     } catch (error) {
       this.rows = [];
-      this.left.textContent = `Not to be had: ${error.message}.`;
+      fill(this.left, `Not to be had: ${error.message}.`);
       this.show(false);
       return;
     }
@@ -53,16 +53,16 @@ export class DisputesView {
     this.busy = true;
     this.bar.disable(true);
     const [{ row }] = this.rows;
-    const { outbox, announce, namesOf } = this.shared;
+    const { outbox, announce, nameOf, namesOf } = this.shared;
     try {
-      const reply = await outbox.send("adjudicate", { row: row.id, classes });
+      const reply = await outbox.send("adjudicate", { row: row.id, classes }, classes.map(nameOf).join(", ") || "none of them");
       announce(`Decided: ${namesOf(reply.saved)}.`);
       this.rows.shift();
       if (!this.rows.length && reply.left) await this.load();
       else this.show();
     } catch (error) {
       announce(`Not stored: ${error.message}.`);
-      this.left.textContent = `Not stored: ${error.message}.`;
+      fill(this.left, `Not stored: ${error.message}.`);
     } finally {
       this.busy = false;
       this.bar.disable(false);

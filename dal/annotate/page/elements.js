@@ -1,4 +1,8 @@
-// Building of elements without HTML: every string becomes a text node.
+// Building of elements without HTML: every string becomes a text node, in which invisible characters are marked.
+
+import { marked, parts } from "./invisible.js";
+
+const WORDS = ["title", "aria-label", "placeholder"]; // attributes that people read
 
 /** An element with properties, and children: elements, strings, arrays of them; null and false are left out. */
 export function make(tag, properties = {}, ...children) {
@@ -9,6 +13,7 @@ export function make(tag, properties = {}, ...children) {
     else if (name === "class") element.className = value;
     else if (name === "dataset") Object.assign(element.dataset, value);
     else if (name in element && typeof value !== "string") element[name] = value;
+    else if (WORDS.includes(name)) element.setAttribute(name, marked(value));
     else element.setAttribute(name, value === true ? "" : value);
   }
   add(element, children);
@@ -18,8 +23,18 @@ export function make(tag, properties = {}, ...children) {
 /** Appends children, leaving out what is not there: `append(null)` would write the word null. */
 export function add(element, children) {
   for (const child of children.flat(3)) {
-    if (child !== null && child !== undefined && child !== false) element.append(child);
+    if (child === null || child === undefined || child === false) continue;
+    if (typeof child !== "string") element.append(child);
+    else if (element.localName === "textarea") element.append(child); // it is edited, and stored as it is
+    else if (element.localName === "option") element.append(marked(child));
+    else element.append(...parts(child).map((part) => (part.name ? mark(part) : part)));
   }
+}
+
+function mark({ name, title }) {
+  const element = document.createElement("span");
+  Object.assign(element, { className: "mark", title, dir: "ltr", textContent: name });
+  return element;
 }
 
 /** Replaces what is in an element. */

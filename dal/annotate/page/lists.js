@@ -1,4 +1,4 @@
-// Answers that were given, and texts that match words: lists from which a text is taken to the labeling view.
+// Answers that were given: a list from which a text is taken to the labeling view.
 
 import { fill, make, moment, percent } from "./elements.js";
 import { get } from "./requests.js";
@@ -7,7 +7,7 @@ import { excerpt } from "./text_view.js";
 const PAGE = 30;
 
 /** A row of a list: its text, its answer, and the button that takes it. */
-function line(shared, row, answered, action) {
+export function line(shared, row, answered, action) {
   return make("li", { class: "line" },
     make("div", { class: "words" }, excerpt(row.text), row.pair ? [make("span", { class: "place" }, "second text"), excerpt(row.pair)] : null),
     make("div", { class: "facts" },
@@ -19,13 +19,43 @@ function line(shared, row, answered, action) {
 }
 
 /** A list that fills itself, one request at a time; the latest request wins. */
-class ListView {
-  constructor(root, shared) {
-    this.root = root;
-    this.shared = shared;
+export class ResultList {
+  constructor() {
     this.asked = 0;
     this.state = make("p", { class: "quiet", role: "status" });
     this.list = make("ul", { class: "lines" });
+  }
+
+  say(words) {
+    fill(this.state, words);
+  }
+
+  /** Forgets the request that is on its way. */
+  forget() {
+    this.asked += 1;
+    fill(this.list);
+    this.say("");
+  }
+
+  /** The reply, or null when a later request was made or this one failed. */
+  async ask(name, parameters) {
+    const turn = ++this.asked;
+    this.say("Loading");
+    try {
+      const reply = await get(name, parameters);
+      return turn === this.asked ? reply : null;
+    } catch (error) {
+      if (turn === this.asked) this.say(`Not to be had: ${error.message}.`);
+      return null;
+    }
+  }
+}
+
+export class HistoryView {
+  constructor(root, shared) {
+    this.root = root;
+    this.shared = shared;
+    this.found = new ResultList();
   }
 
   later() {
@@ -33,21 +63,6 @@ class ListView {
     this.timer = setTimeout(() => this.load(), 250);
   }
 
-  /** The reply, or null when a later request was made or this one failed. */
-  async ask(name, parameters) {
-    const turn = ++this.asked;
-    this.state.textContent = "Loading";
-    try {
-      const reply = await get(name, parameters);
-      return turn === this.asked ? reply : null;
-    } catch (error) {
-      if (turn === this.asked) this.state.textContent = `Not to be had: ${error.message}.`;
-      return null;
-    }
-  }
-}
-
-export class HistoryView extends ListView {
   async open() {
     const { app, may } = this.shared;
     const later = () => this.later();
@@ -65,47 +80,23 @@ export class HistoryView extends ListView {
         this.words, this.of, may("adjudicate") && this.person,
         make("label", {}, "since ", this.since),
         make("label", {}, this.disagree, " the model disagrees, surest first")),
-      this.state, this.list, this.more);
+      this.found.state, this.found.list, this.more);
     await this.load();
   }
 
   async load(further = false) {
     const since = this.since.value ? new Date(`${this.since.value}T00:00`).getTime() / 1000 : null;
-    const reply = await this.ask("history", {
+    const reply = await this.found.ask("history", {
       q: this.words.value.trim(), class: this.of.value, who: this.person.value.trim(), since,
       disagree: this.disagree.checked ? 1 : null, before: further ? this.last : null, limit: PAGE,
     });
     if (!reply) return;
     const lines = reply.rows.map(({ row, answer }) => line(this.shared, row, answer, "Change"));
-    if (further) this.list.append(...lines);
-    else fill(this.list, lines);
+    const { list } = this.found;
+    if (further) list.append(...lines);
+    else fill(list, lines);
     this.last = reply.rows.at(-1)?.answer.event ?? this.last;
-    this.state.textContent = this.list.children.length ? "" : "No answer fits.";
+    this.found.say(list.children.length ? "" : "No answer fits.");
     this.more.hidden = !reply.more || this.disagree.checked; // the surest come first, in no order of time
-  }
-}
-
-export class SearchView extends ListView {
-  async open() {
-    this.words ??= make("input", { type: "search", placeholder: "words to find, such as those of a rare class", "aria-label": "Words to find", maxlength: "500", oninput: () => this.later() });
-    fill(this.root, make("h2", {}, "Search"),
-      make("p", { class: "quiet" }, "Answers to texts that were found here train the model and stay out of unbiased estimates."),
-      make("form", { class: "filters", onsubmit: (event) => (event.preventDefault(), this.load()) }, this.words),
-      this.state, this.list);
-    this.words.focus();
-    if (this.words.value) await this.load();
-  }
-
-  async load() {
-    const q = this.words.value.trim();
-    if (!q) {
-      fill(this.list);
-      this.state.textContent = "";
-      return;
-    }
-    const reply = await this.ask("search", { q, limit: PAGE });
-    if (!reply) return;
-    fill(this.list, reply.rows.map((row) => line(this.shared, row, row.answer, row.answer ? "Change" : "Label")));
-    this.state.textContent = reply.rows.length ? "" : "No text has these words.";
   }
 }

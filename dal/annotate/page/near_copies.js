@@ -22,6 +22,7 @@ export async function offerCopies(row, classes, shared, done) {
 
 function choose(copies, classes, shared, done) {
   const dialog = byId("dialog");
+  const words = classes.map(shared.nameOf).join(", ") || "none of them";
   const ticks = copies.map((row) => make("input", { type: "checkbox", checked: true, value: row.id }));
   const store = async () => {
     const chosen = copies.filter((_, place) => ticks[place].checked);
@@ -30,7 +31,7 @@ function choose(copies, classes, shared, done) {
     for (const row of chosen) {
       try {
         const seen = { model: false, near: false, why: false };
-        shared.receive(await shared.outbox.send("answer", { row: row.id, classes, replaces: null, seconds: null, seen }));
+        shared.receive(await shared.outbox.send("answer", { row: row.id, classes, replaces: null, seconds: null, seen }, words));
         stored += 1;
       } catch (error) {
         shared.announce(`Not stored: ${error.message}.`);
@@ -41,7 +42,7 @@ function choose(copies, classes, shared, done) {
     done();
   };
   openDialog(
-    `The same answer: ${classes.map(shared.nameOf).join(", ") || "none of them"}`,
+    `The same answer: ${words}`,
     make("div", { class: "copies" }, copies.map((row, place) => make("label", {}, ticks[place], excerpt(row.text)))),
     make("div", { class: "buttons" },
       make("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),

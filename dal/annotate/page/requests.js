@@ -81,9 +81,10 @@ export class Outbox {
     }
   }
 
-  /** Sends a request with a key; resolves with the reply, rejects with a `RequestError` when it is refused. */
-  send(name, body) {
-    const item = { name, body: { ...body, key: newKey() } };
+  /** Sends a request with a key; resolves with the reply, rejects with a `RequestError` when it is refused. `words` say
+   * what waits until then. */
+  send(name, body, words = "") {
+    const item = { name, words, body: { ...body, key: newKey() } };
     this.items.push(item);
     this.write();
     const promise = new Promise((resolve, reject) => this.waiting.set(item.body.key, { resolve, reject }));
