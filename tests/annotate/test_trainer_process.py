@@ -531,13 +531,9 @@ time.sleep(0.6)
     lines = [line.split(" ", 1) for line in found.stdout.splitlines()]
     messages = [json.loads(text) for _, text in lines]
     assert messages[-1] == {"job": 3, "error": "x"}
-    assert messages[-2] == {
-        "job": 3,
-        "stage": "selecting the texts: running the model over the texts",
-        "done": 1000,
-        "total": 1000,
-        "left": None,  # after less than two seconds
-    }
+    assert messages[-2].pop("left") in (None, 0)  # None for less than two seconds of work
+    stage = "selecting the texts: running the model over the texts"
+    assert messages[-2] == {"job": 3, "stage": stage, "done": 1000, "total": 1000}
     times = [float(at) for at, _ in lines[:-1]]
     assert len(times) >= 3
     assert all(later - earlier > 0.2 for earlier, later in pairwise(times))
