@@ -42,7 +42,8 @@ def backend_trip(server: Any, dal: Callable[..., str]) -> None:
     """The trip of one project.
 
     Args:
-        server: sends a request to Label Studio and returns its JSON; has its `address` and a `token`.
+        server: sends a request to Label Studio and returns its JSON; has its `address`, a legacy `token` and a
+            `personal_token()`.
         dal: runs a command.
     """
     lines = ["id,text"]
@@ -68,9 +69,9 @@ def backend_trip(server: Any, dal: Callable[..., str]) -> None:
         basic = {"auth_method": "BASIC_AUTH", "basic_auth_user": USER, "basic_auth_pass": PASSWORD}
         added = server("POST", "/api/ml/", {"url": backend.address, "project": project, "title": "dal", **basic})
         _require(added["state"] == "CO", f"connected: {added['readable_state']}, version {added['model_version']}")
-        trip.annotate(12, first)
+        trip.annotate(10, first)
         second = trip.wait_for_ranking(first)
-        trip.wait_for_answers("12 annotations arrived by webhook")
+        trip.wait_for_answers("10 annotations arrived by webhook")
         trip.annotate(4, second)
         predicted = {"selectedItems": {"all": True, "excluded": []}, "project": project}
         server("POST", f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}", predicted)
@@ -82,7 +83,7 @@ def backend_trip(server: Any, dal: Callable[..., str]) -> None:
         backend.end(signal.SIGKILL)
         print("  the backend was killed", flush=True)
         trip.annotate(6, second)
-        personal = server("POST", "/api/token/", {})["token"]
+        personal = server.personal_token()
         backend = Backend("live", port, address, personal)
         trip.wait_for_answers("6 annotations that nobody heard of arrived, with a personal access token")
         third = trip.wait_for_ranking(second)

@@ -66,6 +66,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        self._folder = folder
         self.address, self.token = f"http://127.0.0.1:{port}", _token(folder)
         settings = {
             "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
@@ -121,6 +122,15 @@ class Server:
             if error.code >= 500:
                 raise OSError(f"{method} {path}: {error.code}") from error
             raise SystemExit(f"{method} {path}: {error.code} {error.read()[:500]!r}") from error
+
+    def personal_token(self) -> str:
+        """A personal access token, which the server makes once for each user."""
+        path = self._folder / "personal_token"
+        if not path.exists():
+            token = self("POST", "/api/token/", {})["token"]
+            path.touch(mode=0o600)
+            path.write_text(token)
+        return path.read_text()
 
     def close(self) -> None:
         """End the server and its children."""
