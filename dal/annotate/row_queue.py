@@ -7,6 +7,7 @@ from dal.annotate.rankings import FOUND_BY_SEARCH, TOP_UP
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import free_rows, known_rows, latest_batch
 from dal.store.project_rows import ProjectRows
+from dal.store.row_state import NEW
 
 #: Rows leased to a person: the one that is shown and the next, since more could not be replaced by a new ranking.
 LEASED = 2

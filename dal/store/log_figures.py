@@ -164,7 +164,7 @@ def rows_that_stay(log: LabelLog) -> list[str]:
     query = (
         "SELECT row FROM standing WHERE place IS NOT NULL AND (people > 0 OR place NOT BETWEEN 0 AND ?) ORDER BY row"
     )
-    return [row for (row,) in _all(log, query, _DEFERRED - 1)]
+    return [row for (row,) in _all(log, query, deferred_place(0) - 1)]
 
 
 def rounds_of(log: LabelLog, rows: Sequence[str]) -> dict[str, int]:
