@@ -39,6 +39,8 @@ class TerminalProcess:
             env={**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
             cwd=cwd,
             start_new_session=True,
+            # A shell starts what it runs in the background with Ctrl-C ignored, and a child would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def __enter__(self) -> "TerminalProcess":
