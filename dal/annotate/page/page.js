@@ -9,7 +9,7 @@ import { HistoryView, SearchView } from "./lists.js";
 import { offerCopies } from "./near_copies.js";
 import { ProgressView } from "./progress_view.js";
 import { clock } from "./reading_time.js";
-import { get, Outbox, post, RequestError } from "./requests.js";
+import { get, logOut, Outbox, post, RequestError } from "./requests.js";
 import { drawSide, toggleHints } from "./side_panel.js";
 import { showStatus } from "./status_line.js";
 import { showText } from "./text_view.js";
@@ -18,8 +18,9 @@ const GUARD = 120; // milliseconds in which a key that was meant for the text be
 const STUCK = 3; // attempts after which a request may be given up
 const POLL = 15000; // milliseconds between looks at the figures
 
-// The token of the link must not stay in the address or the history.
-history.replaceState(null, "", `/${location.hash}`);
+// The token or login of the link must not stay in the address or the history.
+const hasLogin = location.hash.startsWith("#login=");
+history.replaceState(null, "", hasLogin ? "/" : `/${location.hash}`);
 
 const app = { project: {}, me: { who: "", rights: [] }, classes: [], rows: [], header: null, recent: [] };
 let shown = null; // the row on the screen, and what is known of the person's look at it
@@ -49,7 +50,7 @@ function trouble(error, attempts) {
   const state = `${error.message} ${stuck}`;
   if (!banner.hidden && banner.dataset.state === state) return; // an alert is read aloud once
   banner.dataset.state = state;
-  const reason = away ? "the program on this computer does not answer" : error.message;
+  const reason = away ? "the program does not answer" : error.message;
   const giveUp = () => outbox.giveUp();
   if (outbox.items.length) announce(""); // "Saved" there is about the answer before
   fill(
@@ -422,6 +423,31 @@ function open(name) {
   if (!bar.focus()) byId("text").focus({ preventScroll: true });
 }
 
+// ---- login
+
+const leave = byId("log-out");
+leave.hidden = document.querySelector("meta[name=dal-login]").content !== "yes";
+leave.addEventListener("click", async () => {
+  if (outbox.items.length) {
+    announce("Not possible: an answer is not saved yet.");
+    return;
+  }
+  try {
+    await logOut();
+    location.replace("/");
+  } catch (error) {
+    announce(`Not possible: ${error.message}.`);
+  }
+});
+
+/** A link of a person was opened where somebody is logged in: whose answers follow must not change unnoticed. */
+function refuseLogin() {
+  const close = () => byId("dialog").close();
+  openDialog(`You are logged in as ${app.me.who}`,
+    make("p", {}, "This link is a login. To use that of another person, log out first, and open the link again."),
+    make("div", { class: "buttons" }, make("button", { type: "button", onclick: close }, "Close")));
+}
+
 // ---- start
 
 async function start() {
@@ -440,6 +466,7 @@ async function start() {
   showRow(app.rows[0]);
   open(location.hash.slice(1) || "label");
   document.body.dataset.ready = "yes";
+  if (hasLogin) refuseLogin();
 }
 
 void start();
