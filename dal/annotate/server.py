@@ -370,7 +370,9 @@ def listen(port: int, address: str = "127.0.0.1") -> socket.socket:
     Raises:
         ConfigError: the port is in use or may not be opened, or the address belongs to another computer.
     """
-    server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # Named TCP: else asyncio leaves Nagle's algorithm on, and each reply waits 40 ms for an acknowledgement.
+    server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform == "win32":  # there, SO_REUSEADDR lets another program take over the port
         server.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
