@@ -27,6 +27,7 @@ from dal.commands.export import export
 from dal.commands.init import init
 from dal.commands.list import listing
 from dal.commands.llm import llm
+from dal.commands.people import people
 from dal.commands.predict import predict
 from dal.commands.report import report
 from dal.commands.run import run
@@ -51,6 +52,7 @@ label texts
   dal add FOLDER more.csv                 more texts; --label COLUMN takes their labels as known
   dal classes FOLDER                      list, add, rename, merge and describe classes
   dal serve-label-studio FOLDER           answer in Label Studio, as its machine-learning backend
+  dal people FOLDER                       list, make and end the logins of people on a network
 
 take the result
   dal predict FOLDER new.csv -o out.csv   predict the classes of new texts
@@ -86,6 +88,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "init": init,
     "add": add,
     "classes": classes,
+    "people": people,
     "annotate": annotate,
     "ask": ask,
     "tell": tell,

@@ -51,7 +51,7 @@ _DISK_FULL = 0.1  # share of the disturbances that are a full disk instead of a 
 
 def serve(folder: Path, port: int, trainer: str) -> None:
     """Serve a project, with a link for each person on stdout; "full" and "free" on stdin fill the disk and empty it."""
-    from dal.annotate.request_guard import Admissions
+    from dal.annotate.admissions import Admissions
     from dal.annotate.server import application, hosts_of, listen
     from dal.annotate.server import serve as answer_requests
     from dal.annotate.service import open_service

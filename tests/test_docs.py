@@ -39,6 +39,15 @@ NOT_RUN = {
     ("docs/label_studio.md", "label_studio_round_trip.py"): "installs Label Studio",
     ("docs/label_studio.md", "dal serve-label-studio ddi"): "needs Label Studio",
     ("docs/label_studio.md", "with basic authentication"): "the password is random",
+    ("docs/over_a_network.md", "ssh -L 8765"): "needs a server",
+    ("docs/over_a_network.md", "ssh -L 9000"): "needs a server",
+    ("docs/over_a_network.md", "--host 0.0.0.0"): "serves a page",
+    ("docs/over_a_network.md", "#login=u6"): "the output of the line before",
+    ("docs/over_a_network.md", "openssl req"): "needs openssl",
+    ("docs/over_a_network.md", "--behind-proxy --allow-host"): "serves a page",
+    ("docs/over_a_network.md", "proxy_pass"): "a config of nginx",
+    ("docs/over_a_network.md", "reverse_proxy"): "a config of Caddy",
+    ("docs/several_people.md", "--overlap 0.1:2     #"): "serves a page",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",
 }
 
@@ -263,6 +272,12 @@ with LabelLog("ddi/labels.db") as log:
 EXTRAS = [
     Extra("docs/several_people.md", 'Project("ddi"', MADE, ANSWERED_TWICE),
     Extra("docs/classes_and_guidelines.md", "dal classes ddi add", MADE),
+    Extra(
+        "docs/over_a_network.md",
+        "dal people ddi",
+        MADE,
+        "assert 'ana can no longer log in; the answers are kept' in reader.output",
+    ),
     Extra("docs/projects.md", "dal init ddi", PROJECT, "assert 'made ddi: 60 texts' in reader.output"),
     Extra("docs/projects.md", "known labels: none", IMPORTED),
     Extra("docs/export.md", "dal export runs/tickets -o", EXPORTED),

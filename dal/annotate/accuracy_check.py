@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.annotate.project_settings import ProjectSettings
+from dal.annotate.project_views import MEANING_WAIT
 from dal.annotate.row_queue import LEASE
 from dal.annotate.service import AnnotationService
 from dal.annotate.service_contract import Reply
@@ -65,6 +66,11 @@ class AccuracyCheck(AnnotationService):
         self._save()
 
     @property
+    def log(self) -> LabelLog:
+        """The log of the project, which has the logins of people, and not that of the check."""
+        return self._labels
+
+    @property
     def is_complete(self) -> bool:
         """Whether all texts have an answer or were declined."""
         return self.sample.answered == len(self.sample.ids)
@@ -89,10 +95,12 @@ class AccuracyCheck(AnnotationService):
         """No hints: the model is checked by answers that it had no part in."""
         return {"why": "drawn at random to check the model; hints are hidden here", "guesses": [], "near": []}
 
-    def search(self, who: str, *, q: str, limit: int = 20) -> Reply:
-        """Drawn texts that match the words."""
+    def search(self, who: str, *, q: str, limit: int = 20, by: str = "words", timeout: float = MEANING_WAIT) -> Reply:
+        """Drawn texts that match the words; without a model, none by meaning."""
+        if by != "words":
+            return {"rows": [], "why": "a check of the model has no search by meaning", "again": False}
         found = [row for row in self._rows.search(q, _SEARCHED) if row in self.sample.ids]
-        return {"rows": self._parts.rows(found[:limit], who)}
+        return {"rows": self._parts.rows(found[:limit], who), "why": None, "again": False}
 
     def copies(self, who: str, *, row: str) -> Reply:
         """None: each text is answered for itself."""

@@ -59,11 +59,12 @@ class ProjectViews:
         self._agreement: tuple[int, Reply | None] = (-1, None)  # with the event up to which it was computed
 
     def rights(self, who: str) -> Collection[str]:
-        """Rights of a person. Without a list of people, as on one's own computer, everybody has all of them."""
+        """Rights of a person. Without anybody on the list of people, as on one's own computer, all have all of them."""
         people = self._log.people()
-        if not people:
+        valid = {each.who: each.rights for each in people if each.has_access()}
+        if not valid and who not in {each.who for each in people}:
             return (CLASSES, ADJUDICATE)
-        return next((each.rights for each in people if each.who == who and each.until is None), ())
+        return valid.get(who, ())
 
     # -- hints and lists -----------------------------------------------------------------------------------------------
 

@@ -4,15 +4,23 @@ Any page that is open in the browser can send requests to a port of this compute
 and checks, on every route: `Host` against a list (DNS rebinding), `Sec-Fetch-Site` and `Origin` (requests of other
 pages), the cookie (other programs and users), the method, and the type and size of a body. Each answer gets a
 Content-Security-Policy, so that a script in a text, a class name or a note does not run even if it became HTML.
+
+People enter in one of two ways: by a link that opens the page once (`dal.annotate.admissions`), or by the login of a
+person, which is valid until it is withdrawn (`dal.annotate.logins`).
 """
 
-import hashlib
-import hmac
+import ipaddress
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from dal.annotate.admissions import Entrance
+from dal.errors import SessionError
+from dal.store.bounded_json import parse_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,11 +31,30 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: Largest body of a request, in bytes.
 MAX_BODY = 64 * 1024
 
+#: Seconds for which a browser asks for the page by https only, after it has seen it so.
+HTTPS_ONLY = 30 * 24 * 3600
+
 #: Path that a link with a token opens.
 _ENTRANCE = "/"
 _TOKEN = b"token="
+#: Paths of a person's login, which are answered here, and not by the application.
+_LOG_IN, _LOG_OUT = "/login", "/logout"
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _USED_LINK = "this link was used or belongs to an earlier start: press Enter where dal annotate runs for a new one"
 _NO_COOKIE = "open the link that dal annotate shows"
+_NO_LOGIN = "log in: open this address again, or your link"
+_WRONG_LOGIN = "this login is wrong, has ended or was replaced: ask for a new one"
+
+
+def is_local(host: str) -> bool:
+    """Whether a value of `Host` is this computer for every browser."""
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class Refusal(Exception):
@@ -38,57 +65,20 @@ class Refusal(Exception):
         self.status = status
 
 
-class Admissions:
-    """The people that may use the page: links that open it once, and the cookies that they became.
-
-    Only digests are kept.
-
-    Args:
-        on_use: called when a link is used.
-    """
-
-    def __init__(self, on_use: Callable[[], None] = lambda: None) -> None:
-        self._on_use = on_use
-        self._links: dict[bytes, str] = {}
-        self._cookies: dict[bytes, str] = {}
-
-    def new_token(self, who: str) -> str:
-        """A token that opens the page once, for the person `who`."""
-        token = secrets.token_urlsafe(32)
-        self._links[_digest(token)] = who
-        return token
-
-    def exchange(self, token: str) -> tuple[str, str] | None:
-        """The person and the cookie for a token, which is used up; None for an unknown one."""
-        who = self._links.pop(_digest(token), None)
-        if who is None:
-            return None
-        cookie = secrets.token_urlsafe(32)
-        self._cookies[_digest(cookie)] = who
-        self._on_use()
-        return who, cookie
-
-    def person(self, cookie: str) -> str | None:
-        """The person of a cookie; None for an unknown one."""
-        given = _digest(cookie)
-        found = [who for known, who in self._cookies.items() if hmac.compare_digest(known, given)]
-        return found[0] if found else None
-
-
 class RequestGuard:
     """ASGI application that passes on only requests of the annotation page.
 
-    The application finds the person in `scope["state"]["who"]`, and the nonce of scripts and styles in
-    `scope["state"]["nonce"]`.
+    The application finds the person in `scope["state"]["who"]`, the nonce of scripts and styles in
+    `scope["state"]["nonce"]`, and whether people log in in `scope["state"]["login"]`.
 
     Args:
         app: application that answers the requests that are let through.
-        admissions: links and cookies.
+        admissions: who may enter.
         hosts: accepted values of `Host`, such as "127.0.0.1:8765".
         scheme: "http" or "https", of the accepted origins.
     """
 
-    def __init__(self, app: Application, admissions: Admissions, hosts: Iterable[str], scheme: str = "http") -> None:
+    def __init__(self, app: Application, admissions: Entrance, hosts: Iterable[str], scheme: str = "http") -> None:
         self._app = app
         self._admissions = admissions
         self._hosts = frozenset(hosts)
@@ -113,62 +103,142 @@ class RequestGuard:
                 message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
+        page = self._admissions.login_page
         try:
-            who, cookie = self._admit(scope)
+            host = checked_host(scope, self._hosts)
+            if self._scheme == "https" and not is_local(host):  # else pages at other ports of this computer would break
+                headers.append((b"strict-transport-security", f"max-age={HTTPS_ONLY}".encode()))
+            self._check_source(scope, host)
+            if page and scope["method"] == "POST" and scope["path"] == _LOG_IN:
+                _check_named_origin(scope)
+                check_body(scope)
+                headers.append((b"set-cookie", await self._log_in(host, limited(receive))))
+                await _send(sending, 200, "{}", b"application/json")
+                return
+            who, cookie = await self._admit(scope, host)
             if cookie is not None:
                 headers.append((b"set-cookie", cookie))
-            scope["state"] = {**scope.get("state", {}), "who": who, "nonce": nonce}
+            if page and scope["method"] == "POST" and scope["path"] == _LOG_OUT:
+                headers.append((b"set-cookie", self._cookie(host, "", 0)))
+                await _send(sending, 200, "{}", b"application/json")
+                return
+            scope["state"] = {**scope.get("state", {}), "who": who, "nonce": nonce, "login": bool(page)}
             await self._app(scope, limited(receive), sending)
         except Refusal as refusal:
             if started:
                 raise
-            await refuse(sending, refusal, as_page=header(scope, b"sec-fetch-dest") == b"document")
+            is_opened = header(scope, b"sec-fetch-dest") == b"document"
+            if page and refusal.status == 401 and _asks_for_the_page(scope):
+                await _send(sending, 401, page.replace("{{nonce}}", nonce), b"text/html; charset=utf-8")
+            else:
+                await refuse(sending, refusal, as_page=is_opened)
+        except SessionError as error:  # the list of people cannot be read: the page tries again
+            if started:
+                raise
+            await refuse(sending, Refusal(503, str(error)), as_page=False)
 
-    def _admit(self, scope: Scope) -> tuple[str, bytes | None]:
-        """The person of a request, and the cookie to set; raises `Refusal`."""
-        host = checked_host(scope, self._hosts)
+    def _check_source(self, scope: Scope, host: str) -> None:
+        """Refuse a request of another page or origin."""
         site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
-        entering = scope["path"] == _ENTRANCE and scope["query_string"].startswith(_TOKEN)
-        navigation = (
-            scope["method"] == "GET"
-            and header(scope, b"sec-fetch-mode") == b"navigate"
-            and header(scope, b"sec-fetch-dest") == b"document"
-        )
         # A link in a mail that a web page shows is a cross-site navigation, and nothing else may be one.
-        if site not in (None, b"same-origin", b"none") and not (entering and navigation):
+        if site not in (None, b"same-origin", b"none") and not (self._is_entering(scope) and _is_navigation(scope)):
             raise Refusal(403, "requests of other pages are refused")
         if origin is not None and origin != f"{self._scheme}://{host}".encode():
             raise Refusal(403, "requests of other origins are refused")
-        name = f"dal{host.rpartition(':')[2]}"  # cookies are shared by all ports of a host
-        who = self._known(scope, name.encode())
+
+    def _is_entering(self, scope: Scope) -> bool:
+        """Whether a request is for the page by a link: its token is in the address, or a login after it."""
+        by_link = bool(self._admissions.login_page) or scope["query_string"].startswith(_TOKEN)
+        return scope["path"] == _ENTRANCE and by_link
+
+    async def _admit(self, scope: Scope, host: str) -> tuple[str, bytes | None]:
+        """The person of a request, and the cookie to set; raises `Refusal`."""
+        who = await self._known(scope, self._cookie_name(host).encode())
         cookie = None
-        if who is None and entering and scope["method"] == "GET":
+        by_link = not self._admissions.login_page
+        if who is None and by_link and self._is_entering(scope) and scope["method"] == "GET":
             admitted = self._admissions.exchange(scope["query_string"].removeprefix(_TOKEN).decode("latin-1"))
             if admitted is None:
                 raise Refusal(401, _USED_LINK)
             who, secret = admitted
-            secure = "; Secure" if self._scheme == "https" else ""
-            cookie = f"{name}={secret}; Path=/; HttpOnly; SameSite=Strict{secure}".encode()
+            cookie = self._cookie(host, secret, self._admissions.lifetime(who))
         if who is None:
-            raise Refusal(401, _NO_COOKIE)
+            raise Refusal(401, _NO_COOKIE if by_link else _NO_LOGIN)
         if scope["method"] not in ("GET", "POST"):
             raise Refusal(405, "only GET and POST are answered")
         if scope["method"] == "POST":
-            if origin is None and site != b"same-origin":
-                raise Refusal(403, "a request that changes something must name its origin")
+            _check_named_origin(scope)
             check_body(scope)
         return who, cookie
 
-    def _known(self, scope: Scope, name: bytes) -> str | None:
+    async def _log_in(self, host: str, receive: Receive) -> bytes:
+        """The cookie for the login in a body; raises `Refusal` for a wrong one."""
+        content, more = b"", True
+        while more:
+            message = await receive()
+            content += message.get("body", b"")
+            more = message["type"] == "http.request" and message.get("more_body", False)
+        try:
+            body = parse_json(content, max_depth=1)
+        except ValueError:
+            body = None
+        given = body.get("login") if isinstance(body, dict) else None
+        admitted = None
+        if isinstance(given, str):
+            admitted = await run_in_threadpool(self._admissions.exchange, given)
+        if admitted is None:
+            # A right login is let in all the same: it cannot be guessed, and nobody can keep others out by guessing.
+            if self._admissions.are_too_many_wrong():
+                raise Refusal(429, "too many wrong logins: wait a minute")
+            raise Refusal(401, _WRONG_LOGIN)
+        who, secret = admitted
+        return self._cookie(host, secret, self._admissions.lifetime(who))
+
+    def _cookie_name(self, host: str) -> str:
+        """Name of the cookie. It has the port, since cookies are shared by all ports of a host."""
+        port = host.rpartition("]")[2].rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
+        name = f"dal{port or _DEFAULT_PORTS[self._scheme]}"
+        return f"__Host-{name}" if self._scheme == "https" else name  # browsers let no other host set such a cookie
+
+    def _cookie(self, host: str, secret: str, lifetime: int | None) -> bytes:
+        kept = "" if lifetime is None else f"; Max-Age={lifetime}"
+        secure = "; Secure" if self._scheme == "https" else ""
+        return f"{self._cookie_name(host)}={secret}; Path=/; HttpOnly; SameSite=Strict{kept}{secure}".encode()
+
+    async def _known(self, scope: Scope, name: bytes) -> str | None:
         """The person of the request's cookies."""
         for line in _values(scope, b"cookie"):
             for pair in line.split(b";"):
                 key, _, value = pair.strip().partition(b"=")
                 if key == name:
-                    who = self._admissions.person(value.decode("latin-1"))
+                    who = await run_in_threadpool(self._admissions.person, value.decode("latin-1"))
                     if who is not None:
                         return who
         return None
+
+
+def _is_navigation(scope: Scope) -> bool:
+    """Whether a person opens an address, which no script or frame of a page does."""
+    return (
+        scope["method"] == "GET"
+        and header(scope, b"sec-fetch-mode") == b"navigate"
+        and header(scope, b"sec-fetch-dest") == b"document"
+    )
+
+
+def _asks_for_the_page(scope: Scope) -> bool:
+    """Whether a person opens the page itself; old browsers say so by the types that they accept only."""
+    if scope["method"] != "GET" or scope["path"] != _ENTRANCE:
+        return False
+    return _is_navigation(scope) or (
+        header(scope, b"sec-fetch-dest") is None and b"text/html" in (header(scope, b"accept") or b"")
+    )
+
+
+def _check_named_origin(scope: Scope) -> None:
+    """Refuse a request that changes something and comes from an unknown page."""
+    if header(scope, b"origin") is None and header(scope, b"sec-fetch-site") != b"same-origin":
+        raise Refusal(403, "a request that changes something must name its origin")
 
 
 def checked_host(scope: Scope, hosts: Collection[str]) -> str:
@@ -230,11 +300,19 @@ async def refuse(send: Send, refusal: Refusal, *, as_page: bool) -> None:
     """Send the reason of a refusal: as text to a person that opened an address, as JSON to a script."""
     text = f"{HTTPStatus(refusal.status).phrase}: {refusal}.\n"
     body = text if as_page else json.dumps({"error": str(refusal)})
-    kind = b"text/plain; charset=utf-8" if as_page else b"application/json"
-    headers = [(b"content-type", kind), (b"content-length", str(len(body.encode())).encode())]
-    headers += [(b"connection", b"close")]  # what is left of a refused body is not read
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body.encode()})
+    # What is left of a refused body is not read.
+    await _send(
+        send, refusal.status, body, b"text/plain; charset=utf-8" if as_page else b"application/json", close=True
+    )
+
+
+async def _send(send: Send, status: int, body: str, kind: bytes, *, close: bool = False) -> None:
+    content = body.encode()
+    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:
@@ -245,7 +323,3 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     """The value of a header; several values are joined, and then equal none that is accepted."""
     values = _values(scope, name)
     return b", ".join(values) if values else None
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dal.annotate.request_guard import Admissions, Application, Refusal, RequestGuard
+from dal.annotate.admissions import Entrance
+from dal.annotate.request_guard import Application, Refusal, RequestGuard
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, OutdatedAnswerError, Reply, Service
 from dal.errors import ConfigError, DalError, SessionError
 from dal.store.bounded_json import parse_json
@@ -204,6 +206,7 @@ class _Endpoints:
 
     async def _open(self, request: Request) -> Response:
         page = self._page.replace("{{nonce}}", request.state.nonce).replace("{{page}}", self._identity(request))
+        page = page.replace("{{login}}", "yes" if request.state.login else "no")
         return Response(page, media_type="text/html")
 
     async def _file(self, request: Request) -> Response:
@@ -341,14 +344,17 @@ async def _failed(request: Request, error: Exception) -> Response:
     return _json({"error": f"the answer could not be stored: {reason}"}, 500)
 
 
-def application(service: Service, admissions: Admissions, *, hosts: Sequence[str], project: str) -> Application:
+def application(
+    service: Service, admissions: Entrance, *, hosts: Sequence[str], project: str, scheme: str = "http"
+) -> Application:
     """The guarded application.
 
     Args:
         service: what answers the requests.
-        admissions: links and cookies.
+        admissions: who may enter.
         hosts: accepted values of `Host`.
         project: path of the project, which tells pages of different projects apart.
+        scheme: "http" or "https", of the addresses that people open.
     """
     handlers = dict.fromkeys((Refusal, HTTPException, DalError, ClientDisconnect), _refused)
     app = Starlette(
@@ -356,28 +362,40 @@ def application(service: Service, admissions: Admissions, *, hosts: Sequence[str
         exception_handlers={**handlers, Exception: _failed},
     )
     app.router.redirect_slashes = False
-    return RequestGuard(app, admissions, hosts)
+    return RequestGuard(app, admissions, hosts, scheme)
 
 
-def listen(port: int) -> socket.socket:
-    """A socket on a port of the loopback interface; port 0 takes a free one.
+def listen(port: int, address: str = "127.0.0.1") -> socket.socket:
+    """A socket on a port of an address of this computer; port 0 takes a free one.
+
+    Args:
+        port: port.
+        address: numeric; `::` is all addresses, also those of IPv4.
 
     Raises:
-        ConfigError: the port is in use or may not be opened.
+        ConfigError: the port is in use or may not be opened, or the address belongs to another computer.
     """
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # Named TCP: else asyncio leaves Nagle's algorithm on, and each reply waits 40 ms for an acknowledgement.
+    server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform == "win32":  # there, SO_REUSEADDR lets another program take over the port
         server.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if address == "::":
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
-        server.bind(("127.0.0.1", port))
+        server.bind((address, port))
         server.listen(128)
     except OSError as error:
         server.close()
         if error.errno == errno.EADDRINUSE:
             other = port + 1 if port < 65_535 else port - 1
             raise ConfigError(f"port {port} is in use by another program: choose one with --port {other}") from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(
+                f"--host {address} is no address of this computer: use one of its own, or 0.0.0.0 for all"
+            ) from None
         raise ConfigError(f"port {port} cannot be opened: {error.strerror}; choose one with --port 8766") from None
     return server
 
@@ -387,9 +405,14 @@ def hosts_of(port: int) -> list[str]:
     return [f"127.0.0.1:{port}", f"localhost:{port}"]
 
 
-def server_config(app: Application) -> uvicorn.Config:
-    """Settings of the server. Nothing is logged: addresses hold a token, and bodies hold texts."""
-    return uvicorn.Config(
+def server_config(app: Application, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
+    """Settings of the server. Nothing is logged: addresses hold a token, and bodies hold texts.
+
+    Args:
+        app: application.
+        tls: certificate and key; None for plain HTTP.
+    """
+    config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
@@ -405,8 +428,12 @@ def server_config(app: Application) -> uvicorn.Config:
         timeout_graceful_shutdown=2,
         limit_concurrency=200,
     )
+    if tls is not None:
+        config.load()
+        config.ssl = tls  # checked already, unlike files that uvicorn would read
+    return config
 
 
-def serve(app: Application, listening: socket.socket) -> None:
+def serve(app: Application, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
     """Answer requests until Ctrl-C or SIGTERM."""
-    uvicorn.Server(server_config(app)).run(sockets=[listening])
+    uvicorn.Server(server_config(app, tls)).run(sockets=[listening])

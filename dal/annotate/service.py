@@ -61,6 +61,11 @@ class AnnotationService(ProjectViews):
         self._queue = RowQueue(log, rows, overlap, lease=lease, ranked_only=rounds)
         self._closing: list[Callable[[], None]] = []
 
+    @property
+    def log(self) -> LabelLog:
+        """Questions and answers."""
+        return self._log
+
     def start(self, trainer: Trainer) -> None:
         """Let a trainer rank the rows; without one they come in random order. Its rankings go to `receive`."""
         self._retraining.start(trainer)

@@ -2,7 +2,7 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,11 @@ def check_ways(options: Namespace) -> None:
     Raises:
         ConfigError: they do not, or one is out of its range.
     """
+    if options.terminal is not None:
+        for name in ("people", "adjudicators", "certfile", "keyfile", "behind_proxy", "allow_host"):
+            if getattr(options, name):
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"--terminal is for one person at this computer: leave {option} out")
     if options.rounds is not None and options.rounds < 1:
         raise ConfigError(f"--rounds is the number of texts of a round, at least 1, not {options.rounds}")
     if options.check is not None:
@@ -73,10 +78,17 @@ def opened(options: Namespace) -> Iterator["AnnotationService"]:
         service.close()
 
 
-def last_words(options: Namespace) -> str:
-    """That all is stored, and the command that goes on where this one ended."""
+def last_words(options: Namespace, arguments: Sequence[str]) -> str:
+    """That all is stored, and the command that goes on where this one ended.
+
+    Args:
+        options: the parsed options.
+        arguments: the arguments as they were typed, which are repeated where several people have logins.
+    """
     if getattr(options, "is_complete", False):
         return "Stopped; all answers are stored, and the check is complete."
+    if options.people:
+        return f"Stopped; all answers are stored. Go on with: {shlex.join(['dal', 'annotate', *arguments])}"
     words = ["dal", "annotate", str(options.folder)]
     if options.terminal is not None:
         words += ["--terminal"] if options.terminal == "auto" else ["--terminal", options.terminal]

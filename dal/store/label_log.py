@@ -8,7 +8,7 @@ from typing import Any
 from dal.errors import AnswerError, shortened
 from dal.store.class_log import ClassLog
 from dal.store.events import Answer, Event, Skip, Value
-from dal.store.label_reader import SELECT, STANDS
+from dal.store.label_reader import SELECT, STANDS, now_or
 from dal.store.leases import LEASE
 from dal.store.question_log import QuestionLog
 from dal.store.row_state import ADJUDICATED, RETIRED, RowState
@@ -179,13 +179,29 @@ class LabelLog(QuestionLog, ClassLog):
 
     # -- people --------------------------------------------------------------------------------------------------------
 
-    def set_person(self, who: str, *, token: bytes | None, rights: Iterable[str] = ()) -> None:
-        """Give a person access, or replace her token and rights."""
+    def set_person(
+        self,
+        who: str,
+        *,
+        token: bytes | None,
+        rights: Iterable[str] = (),
+        until: float | None = None,
+        since: float | None = None,
+    ) -> None:
+        """Give a person access, or replace her token, rights and times.
+
+        Args:
+            who: name.
+            token: SHA-256 digest of her token.
+            rights: words such as "classes" and "adjudicate".
+            until: when the access ends, in seconds since 1970; None if it does not.
+            since: when it began; None for now.
+        """
         with self.changing() as connection:
             connection.execute(
-                "INSERT INTO people VALUES (?, ?, ?, ?, NULL) ON CONFLICT (who) DO UPDATE SET token = excluded.token, "
-                "rights = excluded.rights, until = NULL",
-                (who, token, json.dumps(sorted(rights)), time.time()),
+                "INSERT INTO people VALUES (?, ?, ?, ?, ?) ON CONFLICT (who) DO UPDATE SET token = excluded.token, "
+                "rights = excluded.rights, since = excluded.since, until = excluded.until",
+                (who, token, json.dumps(sorted(rights)), now_or(since), until),
             )
 
     def remove_person(self, who: str) -> None:

@@ -36,7 +36,7 @@ class Person:
         token: SHA-256 digest of the person's token; None for none.
         rights: words such as "classes" and "adjudicate".
         since: when the access began, in seconds since 1970.
-        until: when it ended; None if it did not.
+        until: when it ends or ended; None if it does not end.
     """
 
     who: str
@@ -44,6 +44,10 @@ class Person:
     rights: tuple[str, ...]
     since: float
     until: float | None = None
+
+    def has_access(self) -> bool:
+        """Whether the access has not ended."""
+        return self.until is None or self.until > time.time()
 
 
 class LabelReader(LabelFile):
@@ -230,7 +234,7 @@ class LabelReader(LabelFile):
             return [self._event(line) for line in connection.execute(query, (row,)).fetchall()]
 
     def people(self) -> list[Person]:
-        """People with access, by name."""
+        """People who have or had access, by name."""
         with self._reading() as connection:
             lines = connection.execute("SELECT who, token, rights, since, until FROM people ORDER BY who").fetchall()
         return [

@@ -2,14 +2,16 @@
 
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from memory_service import MemoryService
-from page_server import PageServer
+from page_server import TLS, PageServer
 
-from dal.annotate.request_guard import MAX_BODY, Admissions
+from dal.annotate.admissions import Admissions
+from dal.annotate.request_guard import MAX_BODY
 from dal.annotate.server import _Endpoints
 
 KEY = "0123456789abcdef"
@@ -27,9 +29,11 @@ class Reply:
         return json.loads(self.body)
 
 
-def exchange(port: int, request: bytes) -> bytes:
+def exchange(port: int, request: bytes, *, tls: bool = False) -> bytes:
     """What the server sends back until it closes the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    trusting = ssl.create_default_context(cafile=TLS / "server.pem")
+    with trusting.wrap_socket(plain, server_hostname="127.0.0.1") if tls else plain as connection:
         connection.sendall(request)
         received = b""
         while chunk := connection.recv(65_536):
@@ -50,7 +54,8 @@ class Client:
             lines["Cookie"] = self.cookie
         lines |= headers or {}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
-        return parsed(exchange(self.server.port, f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body))
+        request = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+        return parsed(exchange(self.server.port, request, tls=self.server.tls is not None))
 
     def get(self, path: str, **headers: str) -> Reply:
         return self.send("GET", path, {name.replace("_", "-"): value for name, value in headers.items()})

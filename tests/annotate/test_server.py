@@ -1,5 +1,7 @@
 """Requests of the page and what the server makes of the service's replies and errors."""
 
+import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,6 +160,26 @@ def test_port_in_use_is_named_with_the_way_out() -> None:
         with pytest.raises(ConfigError, match=rf"port {port} is in use by another program: choose one with --port"):
             listen(port)
     assert hosts_of(80) == ["127.0.0.1:80", "localhost:80"]
+
+
+def test_replies_do_not_wait_for_acknowledgements() -> None:
+    sent = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            sent.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            transport.close()
+
+    async def connect() -> None:
+        with listen(0) as listening:
+            async with await asyncio.get_running_loop().create_server(Protocol, sock=listening):
+                _, writer = await asyncio.open_connection(*listening.getsockname())
+                while not sent:
+                    await asyncio.sleep(0.01)
+                writer.close()
+
+    asyncio.run(connect())
+    assert sent[0] != 0
 
 
 def test_server_is_imported_without_tensors() -> None:

@@ -304,6 +304,18 @@ def test_adjudication_is_undone_and_only_disputes_are_adjudicated(tmp_path: Path
     service.close()
 
 
+def test_rights_end_with_the_access(tmp_path: Path) -> None:
+    folder, now = make_project(tmp_path / "p"), time.time()
+    with LabelLog(folder / "labels.db") as log:
+        log.set_person("old", token=None, rights=["classes"], until=now - 1)
+        service = open_service(folder, trainer=False)
+        assert service.rights("old") == ()
+        assert set(service.rights("owner")) == {"classes", "adjudicate"}  # nobody is on the list any more
+        log.set_person("ana", token=None, rights=["classes"], until=now + 3600)
+        assert (service.rights("ana"), service.rights("owner")) == (("classes",), ())
+    service.close()
+
+
 def test_rights_limit_what_a_person_can_do(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p")
     with LabelLog(folder / "labels.db") as log:

@@ -10,7 +10,7 @@ import { HistoryView } from "./lists.js";
 import { announce, notice, trouble } from "./messages.js";
 import { ProgressView } from "./progress_view.js";
 import { clock } from "./reading_time.js";
-import { get, Outbox, post } from "./requests.js";
+import { get, logOut, Outbox, post } from "./requests.js";
 import { SearchView } from "./search_view.js";
 import { app, chips, learn, may, nameOf, namesOf } from "./state.js";
 import { isAtWork, showStatus } from "./status_line.js";
@@ -19,8 +19,9 @@ const POLL = 15000; // milliseconds between looks at the figures
 const POLL_AT_WORK = 3000; // the same, while the trainer says how far it is
 const POLL_WAITING = 1000; // while the next texts of a round are being selected, or the accuracy of a check is computed
 
-// The token of the link must not stay in the address or the history.
-history.replaceState(null, "", `/${location.hash}`);
+// The token or login of the link must not stay in the address or the history.
+const hasLogin = location.hash.startsWith("#login=");
+history.replaceState(null, "", hasLogin ? "/" : `/${location.hash}`);
 
 const outbox = new Outbox((error, attempts) => trouble(error, attempts, outbox));
 
@@ -131,6 +132,31 @@ function open(name) {
   label.focus();
 }
 
+// ---- login
+
+const leave = byId("log-out");
+leave.hidden = document.querySelector("meta[name=dal-login]").content !== "yes";
+leave.addEventListener("click", async () => {
+  if (outbox.items.length) {
+    announce("Not possible: an answer is not saved yet.");
+    return;
+  }
+  try {
+    await logOut();
+    location.replace("/");
+  } catch (error) {
+    announce(`Not possible: ${error.message}.`);
+  }
+});
+
+/** A link of a person was opened where somebody is logged in: whose answers follow must not change unnoticed. */
+function refuseLogin() {
+  const close = () => byId("dialog").close();
+  openDialog(`You are logged in as ${app.me.who}`,
+    make("p", {}, "This link is a login. To use that of another person, log out first, and open the link again."),
+    make("div", { class: "buttons" }, make("button", { type: "button", onclick: close }, "Close")));
+}
+
 // ---- start
 
 async function start() {
@@ -150,6 +176,7 @@ async function start() {
   open(location.hash.slice(1) || "label");
   document.body.dataset.ready = "yes";
   setInterval(poll, 500);
+  if (hasLogin) refuseLogin();
 }
 
 void start();

@@ -47,6 +47,9 @@ export function get(name, parameters = {}) {
 /** A POST request that is tried once, as for a change of classes: the dialog stays open when it fails. */
 export const post = (name, body) => request("POST", `/api/${name}`, body);
 
+/** Removes this browser's login. */
+export const logOut = () => request("POST", "/logout", {});
+
 /** Whether another attempt may succeed: the server is away, restarted, or its disk is full. */
 const mayPass = (error) => !(error instanceof RequestError) || error.status >= 500 || [401, 403, 408, 412, 429].includes(error.status);
 

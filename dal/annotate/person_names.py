@@ -1,0 +1,79 @@
+"""Names of people: two that look alike would let one person pass for another."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from dal.errors import ConfigError, printable
+
+MAX_NAME = 200
+
+# Letters and marks that take no space on the screen, although Unicode does not count them as format characters.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+
+
+def checked_name(given: str) -> str:
+    """A name without spaces around it.
+
+    Raises:
+        ConfigError: it is empty or too long, or has characters that cannot be seen, such as those that reverse the
+            direction of writing.
+    """
+    name = given.strip()
+    if not name or len(name) > MAX_NAME or not name.isprintable() or not appearance(name):
+        raise ConfigError(f"a name has 1 to {MAX_NAME} printable characters, not {printable(repr(given))}")
+    return name
+
+
+def people_of(text: str) -> tuple[str, ...]:
+    """The names of a list such as `ana,ben`.
+
+    Raises:
+        ConfigError: a name is none, or two are the same or look alike.
+
+    Example:
+        >>> people_of("ana, Zoë")
+        ('ana', 'Zoë')
+    """
+    names = tuple(checked_name(each) for each in text.split(","))
+    check_names(names, ())
+    return names
+
+
+def appearance(name: str) -> str:
+    """What of a name tells it from others: letters without case, width, compatibility forms and repeated spaces.
+
+    Example:
+        >>> appearance("Ａna  Lee") == appearance("ana lee")
+        True
+    """
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    plain = "".join(char for char in plain if unicodedata.category(char) != "Cf")
+    return " ".join(_INVISIBLE.sub("", plain).split())
+
+
+def check_names(names: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse names that look like each other, or like that of somebody else.
+
+    Args:
+        names: names that people are to have.
+        known: names of people in the project, which may be the same.
+
+    Raises:
+        ConfigError: two look alike, or a name occurs twice.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.get(appearance(name))
+        if other is not None:
+            what = "occurs twice" if other == name else f"looks like {printable(repr(other))}"
+            raise ConfigError(f"the name {printable(repr(name))} {what}: each person needs a name of her own")
+        seen[appearance(name)] = name
+    taken = set(known)
+    for name in taken:
+        mine = seen.get(appearance(name))
+        if mine is not None and mine != name and mine not in taken:
+            raise ConfigError(
+                f"the name {printable(repr(mine))} looks like {printable(repr(name))}, who is in this project: type "
+                "that name, or another one"
+            )

@@ -1,0 +1,50 @@
+"""Names of people that could be taken for those of others."""
+
+import pytest
+
+from dal.annotate.person_names import appearance, check_names, checked_name, people_of
+from dal.errors import ConfigError
+
+
+def test_names_of_a_list_are_separated_by_commas() -> None:
+    assert people_of("ana, ben ,Zoë Lee") == ("ana", "ben", "Zoë Lee")
+    assert people_of("आ कुमार,आ कमार,민지,민자") == ("आ कुमार", "आ कमार", "민지", "민자")  # marks are letters there
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "a\tb", "a\x00", "a\u202eb", "a\u200bb", "a\u2028b", "a\u00a0b", "\u3164", "\ufe0f", "x" * 201],
+)
+def test_name_that_cannot_be_seen_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="a name has 1 to 200 printable characters") as caught:
+        checked_name(name)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["ana lee", "ANA LEE", "Ana  Lee", "Ana Lee ", "\uff21na Lee", "Ana\u034f Lee", "Ana Lee\ufe0e"],
+)
+def test_names_that_look_alike_are_refused(other: str) -> None:
+    with pytest.raises(ConfigError, match=r"the name .* (looks like 'Ana Lee'|occurs twice): each person needs a name"):
+        people_of(f"Ana Lee,ben,{other}")
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert appearance("Zoe\u0308") == appearance("zo\u00eb")
+    assert appearance("Zoe") != appearance("Zo\u00eb")
+    assert appearance("stra\u00dfe") == appearance("STRASSE")
+
+
+@pytest.mark.parametrize("name", ["a,a", "ana,ana", "ana,ben,ana"])
+def test_name_that_occurs_twice_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="occurs twice"):
+        people_of(name)
+
+
+def test_new_name_must_not_look_like_somebody_in_the_project() -> None:
+    check_names(["ana", "ben"], ["ana", "cem"])
+    with pytest.raises(ConfigError, match="the name 'ana' looks like 'Ana', who is in this project"):
+        check_names(["ana"], ["Ana", "cem"])
+    check_names(["ana"], ["Ana", "ana"])  # both have answered already
