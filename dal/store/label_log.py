@@ -86,6 +86,8 @@ class LabelLog(QuestionLog, ClassLog):
                 "wanted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 lines,
             )
+            if any(answer.wanted is not None for answer in answers):  # rows wait again, for others, where they were
+                self._places.forget()
             self._restate(connection, [answer.row for answer in answers])
 
     def answer(

@@ -146,6 +146,8 @@ def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
         f"e.kind IN ('answered', 'skipped') AND {STANDS})) ORDER BY place LIMIT ?4)"
     )
     with log._reading() as connection:  # under the lock, since the log keeps the first place
+        if log._last_event(connection) != log._written:  # another process may have put rows to earlier places
+            log._places.forget()
         first = log._places.first(connection, who)
         return int(connection.execute(query, (deferred_place(0), who, at, limit, first)).fetchone()[0])
 

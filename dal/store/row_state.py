@@ -157,6 +157,8 @@ def row_state(events: Iterable[Event], reading: Reading) -> RowState:
         state = DISPUTED
     elif answer is not None:
         state = ANSWERED if answer.kind == "answered" else DECLINED
+    if state == NEW:  # also with answers of retired classes only, which may have wanted several people
+        return RowState()
     if state != PENDING:
         return RowState(state, wanted, people, answer, None, asked)
     if front is not None:

@@ -143,7 +143,7 @@ def test_removed_person_is_told_and_keeps_what_was_not_sent(visit: Callable[...,
     v.page.wait_for_timeout(GUARD)
     v.page.keyboard.press("1")
     v.page.wait_for_selector("#banner:visible")
-    assert "Not saved yet: log in: open this address again" in v.page.locator("#banner").inner_text()
+    assert "Not saved yet: none (log in: open this address again" in v.page.locator("#banner").inner_text()
     assert v.answers() == []
     v.team.secrets["ben"] = new_login(v.team.service.log, "ben")
     other = v.context.new_page()

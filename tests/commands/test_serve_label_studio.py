@@ -68,7 +68,10 @@ class Running:
             env=os.environ | environment,
         )
         assert self.process.stdout is not None
-        self.lines = [self.process.stdout.readline() for _ in range(3)]
+        # Up to the last line of the start: what was read ahead of it would be missing in the output at the end.
+        self.lines: list[str] = []
+        while not self.lines or self.lines[-1] not in ("", "Ctrl-C ends it.\n"):
+            self.lines.append(self.process.stdout.readline())
         self.address = self.lines[0].split("Model: ")[1].split()[0]
         self.password = self.lines[2].split(maxsplit=1)[1].strip()
 
