@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dal.annotate.project_files import open_project_files
 from dal.annotate.project_settings import ProjectSettings
 from dal.annotate.project_views import MEANING_WAIT
 from dal.annotate.row_queue import LEASE
@@ -13,16 +14,13 @@ from dal.annotate.service import AnnotationService
 from dal.annotate.service_contract import Reply
 from dal.errors import AnswerError, SessionError, one_line, shown
 from dal.store.accuracy_samples import AccuracySample
-from dal.store.atomic_files import named
 from dal.store.bounded_json import parse_json
 from dal.store.check_log import answers_of, open_check_log
 from dal.store.class_table import ClassTable
 from dal.store.events import SKIP, Value
-from dal.store.folder_lock import Lock
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import has_key
 from dal.store.project_rows import ProjectRows
-from dal.store.run_folder import LABELS, ROWS
 
 _SEARCHED = 10_000  # texts with the words of a search, among which the drawn ones are looked for
 
@@ -238,23 +236,10 @@ def open_check(folder: Path, sample: AccuracySample, *, report: Report, lease: f
         BusyError: another process has it open.
         SessionError: a file of the project is missing or damaged.
     """
-    settings = ProjectSettings.of(folder)
-    lock = Lock(folder)
-    opened: list[Callable[[], None]] = [lock.release]
-    try:
-        rows = ProjectRows(folder / ROWS)
-        opened.append(rows.close)
-        if not (folder / LABELS).is_file():
-            raise SessionError(f"{named(folder / LABELS)} is missing: put a backup of it there")
-        labels = LabelLog(folder / LABELS)
-        opened.append(labels.close)
-        check = AccuracyCheck(folder, sample, labels, rows, settings, report=report, lease=lease)
-    except BaseException:
-        for close in reversed(opened):
-            close()
-        raise
-    check.on_close(lock.release)
-    check.on_close(labels.close)
+    files = open_project_files(folder)
+    with files.closing:
+        check = AccuracyCheck(folder, sample, files.log, files.rows, files.settings, report=report, lease=lease)
+        check.on_close(files.closing.pop_all().close)
     return check
 
 

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from dal.annotate.overlap import Overlap
+from dal.annotate.project_files import open_project_files
 from dal.annotate.project_settings import ProjectSettings
 from dal.annotate.project_views import ProjectViews
 from dal.annotate.retraining import EVERY, MIN_FREE, RANKED, Retraining, Trainer
 from dal.annotate.row_queue import LEASE, LEASED, RowQueue
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, OutdatedAnswerError, Reply
-from dal.errors import AnswerError, ConfigError, SessionError, one_line, shown
-from dal.store.atomic_files import named
+from dal.errors import AnswerError, ConfigError, one_line, shown
 from dal.store.events import SKIP, Value
-from dal.store.folder_lock import Lock
 from dal.store.label_log import ConflictError, LabelLog
 from dal.store.log_figures import free_rows, has_answered, has_key
 from dal.store.project_rows import ProjectRow, ProjectRows
 from dal.store.row_state import ADJUDICATED, ANSWERED, DECLINED, DISPUTED, RETIRED
-from dal.store.run_folder import LABELS, ROWS
 
 _LONGEST = 24 * 3600.0  # seconds on one text
 
@@ -408,28 +406,16 @@ def open_service(
     path = Path(folder)
     if every < 1 or ranked < 1:
         raise ConfigError("every and ranked are whole numbers from 1")
-    settings = ProjectSettings.of(path)
     overlap = Overlap.parse(overlap) if isinstance(overlap, str) else overlap
-    lock = Lock(path)
-    opened: list[Callable[[], None]] = [lock.release]
-    try:
-        rows = ProjectRows(path / ROWS)
-        opened.append(rows.close)
-        if not (path / LABELS).is_file():
-            raise SessionError(f"{named(path / LABELS)} is missing: put a backup of it there")
-        log = LabelLog(path / LABELS)
-        opened.append(log.close)
+    files = open_project_files(path)
+    with files.closing:
         options: dict[str, Any] = {"every": every, "ranked": ranked, "lease": lease, "rounds": rounds}
-        service = kind(log, rows, settings, overlap=overlap, **options)
-        service.on_close(lock.release)
+        service = kind(files.log, files.rows, files.settings, overlap=overlap, **options)
         if trainer:
             from dal.annotate.trainer_process import TrainerProcess
 
             service.start(TrainerProcess(path, on_ranking=service.receive, on_state=service.trainer_changed))
-    except BaseException:
-        for close in reversed(opened):
-            close()
-        raise
+        service.on_close(files.closing.pop_all().close)
     return service
 
 
