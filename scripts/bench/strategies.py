@@ -5,6 +5,9 @@
     python scripts/bench/strategies.py --data FOLDER --out cells.jsonl --strategies Margin BADGE \\
         'Phases(ClusterCenters(), Margin(), until=40)' --sets trec6 mr --seeds 3
 
+The cells behind docs/benchmarks.md are in results/strategies.jsonl.gz next to this file: `--report` reads it, and
+unpacked it is an --out to add cells to.
+
 FOLDER holds `NAME/train.parquet` and `NAME/test.parquet` with `text` and `label_name` (or `label_names`, lists, where a
 row may have several); the environment's DAL_TEST_DATA by default. Strategies are those that the installed packages
 declare as entry points. The model is a linear probe on embeddings of MiniLM, computed once and kept in --cache.
@@ -29,6 +32,7 @@ pass text that you do not trust.
 """
 
 import argparse
+import gzip
 import json
 import math
 import multiprocessing
@@ -104,6 +108,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not options.report and not options.data:
         parser.error("give --data, or set DAL_TEST_DATA")
+    if not options.report and options.out.suffix == ".gz":
+        parser.error("cells are added to a plain file: unpack --out first")
     return options
 
 
@@ -593,14 +599,15 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
     latest: dict[Cell, dict[str, Any]] = {}
-    text = path.read_text(encoding="utf-8")
+    packed = path.suffix == ".gz"
+    text = gzip.decompress(path.read_bytes()).decode() if packed else path.read_text(encoding="utf-8")
     for line in text.splitlines():
         try:
             parsed = json.loads(line)
         except ValueError:
             continue
         latest[Cell.of(parsed)] = parsed
-    if text and not text.endswith("\n"):
+    if text and not text.endswith("\n") and not packed:
         with path.open("a", encoding="utf-8") as out:
             out.write("\n")
     yield from latest.values()

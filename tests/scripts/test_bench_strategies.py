@@ -1,5 +1,6 @@
 """The benchmark of strategies on a small made-up task: what it runs, what it keeps, what it concludes."""
 
+import gzip
 import importlib.util
 import json
 import math
@@ -143,6 +144,11 @@ def test_what_is_done_is_not_done_again_and_a_torn_line_is(bench, folder):
     shown = subprocess.run([*command, "--report"], capture_output=True, text=True, check=True).stdout
     assert "2 cells: 2 strategies, 1 data sets, 1 seeds; labels 6 + 1 x 5" in shown
     assert re.search("Nothing: [A-Za-z]+Error: unknown strategy", shown)
+    packed = folder / "cells.jsonl.gz"
+    packed.write_bytes(gzip.compress(out.read_bytes()))
+    assert list(bench.read(packed)) == parsed
+    with pytest.raises(SystemExit):
+        bench.arguments(["--data", str(folder), "--out", str(packed)])
 
 
 def test_cells_of_other_budgets_are_not_in_the_report(bench, folder):
