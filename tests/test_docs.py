@@ -24,6 +24,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 #: Page, text of the block -> reason why it is not run.
 NOT_RUN = {
+    ("docs/benchmarks.md", "annotation_kills.py"): "takes minutes",
     ("docs/annotate.md", "chgrp -R annotators"): "needs a group of accounts",
     ("docs/annotate_in_browser.md", "dal annotate ddi"): "opens a page and waits for a person",
     ("docs/annotate_in_terminal.md", "dal annotate ddi --terminal\n"): "waits for a person at a terminal",
