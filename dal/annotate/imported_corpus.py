@@ -17,6 +17,8 @@ from dal.store.row_state import NEW, PENDING, RETIRED
 
 _PAGE = 5_000  # rows whose states are read at a time
 
+_SHOWN = 10  # people of a preview
+
 
 @dataclass(frozen=True, eq=False)
 class CorpusRows(ImportedRows):
@@ -88,7 +90,8 @@ class CorpusImport(LabelImport):
         lines, rows = super().lines, self.corpus.rows
         people = Counter(answer.who for row in rows for answer in row.answers)
         if set(people) - {""}:
-            given = ", ".join(f"{printable(name, 40) or 'no name'} {n:,}" for name, n in people.most_common())
+            given = ", ".join(f"{printable(name, 40) or 'no name'} {n:,}" for name, n in people.most_common(_SHOWN))
+            given += f" and {len(people) - _SHOWN:,} more" if len(people) > _SHOWN else ""
             lines.append(f"{counted(people.total(), 'answer')} of {counted(len(people), 'person', 'people')}: {given}")
         states = Counter(row.state for row in rows)
         notes = sum(len(row.notes) for row in rows)

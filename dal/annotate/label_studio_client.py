@@ -16,7 +16,7 @@ from dal.store.bounded_json import parse_json
 
 _PAGE = 100  # tasks of a request
 _MOST_PAGES = 100_000
-_MOST = 1 << 26  # bytes of a reply
+_MOST = 1 << 25  # bytes of a reply
 _TIMEOUT = 60.0  # seconds; a first list of tasks takes some
 _LEGACY = re.compile(r"[0-9a-fA-F]{40}")
 _PROJECT = re.compile(r"(?P<prefix>.*?)/projects/(?P<number>\d{1,9})(?:/.*)?")
@@ -75,6 +75,8 @@ class LabelStudioClient:
             tasks = reply.get("tasks") if isinstance(reply, Mapping) else None
             if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
                 raise LabelStudioError(f"{self.address} answers with something that is no list of tasks")
+            if len(tasks) > _PAGE:
+                raise LabelStudioError(f"{self.address} answers with more tasks than were asked for")
             changed = [task for task in tasks if changed_at(task) >= since]
             yield changed
             if len(tasks) < _PAGE or len(changed) < len(tasks):

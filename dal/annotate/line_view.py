@@ -159,7 +159,7 @@ class LineView:
             if text in (each["name"], each["letter"]):
                 return int(each["id"])
         if text.isascii() and text.isdecimal():
-            if not 1 <= int(text) <= len(classes):
+            if len(text) > 9 or not 1 <= int(text) <= len(classes):
                 raise AnswerError(f"there is no class number {shortened(text)}; they go from 1 to {len(classes)}")
             return int(classes[int(text) - 1]["id"])
         found = [each for each in classes if folded(each["name"]).startswith(folded(text))] if folded(text) else []

@@ -16,6 +16,8 @@ from dal.store.log_figures import batches_with, rounds_of, several_answers
 
 #: Longest time between two answers, in seconds, that counts as work where the time on a text was not measured.
 IDLE = 120.0
+#: Shortest time of work, in seconds, that has a pace: scripts and the first keys have none.
+WORKED = 4.0
 #: Answers of which the pace is that of.
 PACED = 50
 #: Fewest answers of a point of the learning curve.
@@ -29,7 +31,7 @@ _MULTILABEL_GUESS = 0.5  # probability from which the model assigns a class when
 
 
 def pace(recent: Sequence[tuple[float, float | None]]) -> float | None:
-    """Answers per hour of work, over the latest answers; None for fewer than two.
+    """Answers per hour of work, over the latest answers; None for fewer than two, or for less than `WORKED` seconds.
 
     Args:
         recent: time in seconds since 1970, and measured seconds on the text, of answers, newest first. Without a
@@ -48,7 +50,7 @@ def pace(recent: Sequence[tuple[float, float | None]]) -> float | None:
             continue
         worked += seconds if seconds is not None else max(0.0, min(at - (before or at), IDLE))
         counted += 1
-    return round(3600 * counted / worked, 1) if worked > 0 else None
+    return round(3600 * counted / worked, 1) if worked >= WORKED else None
 
 
 def learning_curve(log: LabelLog, rankings: Rankings, *, multilabel: bool) -> list[Reply]:

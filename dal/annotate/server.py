@@ -4,6 +4,7 @@ It imports no torch, numpy or arrow, and answers within a second of the command.
 from are in `request_guard.py`; here its fields are checked.
 """
 
+import asyncio
 import errno
 import hashlib
 import json
@@ -24,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dal.annotate.admissions import Entrance
 from dal.annotate.request_guard import Application, Refusal, RequestGuard
@@ -39,6 +41,9 @@ MAX_NAME = 200  # characters of a class name
 MAX_SELECTED = 1_000  # classes of an answer
 MAX_LISTED = 200  # rows of a list
 _MAX_DEPTH = 4
+
+#: Seconds within which the first request of a connection must come.
+FIRST_REQUEST = 15.0
 
 _TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
@@ -422,7 +427,7 @@ def server_config(app: Application, tls: ssl.SSLContext | None = None) -> uvicor
         date_header=False,
         proxy_headers=False,
         ws="none",
-        http="h11",
+        http=_Protocol,
         loop="asyncio",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
@@ -432,6 +437,23 @@ def server_config(app: Application, tls: ssl.SSLContext | None = None) -> uvicor
         config.load()
         config.ssl = tls  # checked already, unlike files that uvicorn would read
     return config
+
+
+class _Protocol(H11Protocol):
+    """HTTP that closes connections on which no request comes: they count towards the limit of all connections."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._idle = self.loop.call_later(FIRST_REQUEST, transport.close)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None:
+            self._idle.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._idle.cancel()
+        super().connection_lost(exc)
 
 
 def serve(app: Application, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:

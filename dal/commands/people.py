@@ -87,10 +87,9 @@ def remove_people(folder: Path, names: list[str]) -> str:
         known = [each.who for each in log.people()]
         for name in names:
             if name not in known:
-                listed = ", ".join(printable(each, 40) for each in known[:20]) or "none"
-                raise ConfigError(
-                    f"there is no login of {printable(repr(name))}{did_you_mean(name, known)}; logins are of {listed}"
-                )
+                listed = ", ".join(printable(each, 40) for each in known[:20])
+                which = f"logins are of {listed}" if listed else "there are no logins here"
+                raise ConfigError(f"there is no login of {printable(repr(name))}{did_you_mean(name, known)}; {which}")
         for name in names:
             log.remove_person(name)
     removed = ", ".join(map(printable, names))

@@ -1,7 +1,6 @@
 """A model on its own: saved from a folder with its labels and rows, and loaded where these are not."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from dal.experiments.stored_model import StoredModel
 
 _FORMAT = 1
+_UNSAVABLE = ("LLMLearner", "ModuleLearner")
 _HERE = "."  # stands for the folder of the model, where its tokenizer is
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "format": int,
@@ -122,7 +122,10 @@ def save_model(model: "StoredModel", folder: str | PathLike[str], *, force: bool
 
 
 def _require_savable(learner: Learner) -> None:
-    """Raise ConfigError for a learner whose models need something that is no file."""
+    """Raise ConfigError for a learner whose models, or those of its members, need something that is no file."""
+    inner = getattr(learner, "learner", None)
+    if isinstance(inner, Learner):
+        _require_savable(inner)
     kinds = {base.__name__ for base in type(learner).__mro__}
     if "LLMLearner" in kinds:
         raise ConfigError(
@@ -133,6 +136,22 @@ def _require_savable(learner: Learner) -> None:
             f"{type(learner).__name__} builds its network by code of yours, which a saved model must not run: save "
             "the weights with `model.predictor.save(folder)`"
         )
+
+
+def _refuse_unsavable(config: Any, folder: Path) -> None:
+    """Check before anything is built that a stored config names no learner that cannot be saved.
+
+    A language model's client would send the texts, with any variable of the environment as its key, to any address.
+
+    Raises:
+        ConfigError: it names one, also as the member of a committee.
+    """
+    if isinstance(config, Mapping):
+        name = str(config.get("class_path", "")).rpartition(".")[2]
+        if name in _UNSAVABLE:
+            raise ConfigError(f"{named(folder / SAVED_MODEL)} names {name}, which no saved model has: do not trust it")
+    for value in config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ():
+        _refuse_unsavable(value, folder)
 
 
 def _settings(learner: Learner) -> dict[str, Any]:
@@ -179,13 +198,20 @@ class SavedModel:
         if self._facts["format"] != _FORMAT:
             raise ConfigError(f"{named(self.folder)} was saved by a newer version of dal: update this one")
         refuse_code(self.folder)
-        with importing.stored_config_imports():
-            settings = node_of({"learner": self._located(self._facts["learner"])}, str(self.folder / SAVED_MODEL))
-            recipe, _ = build(_Recipe, settings, Override(), stored=True)
-        self.learner: Learner = recipe.learner
         with refusing_damage(self.folder, SAVED_MODEL):
-            if not 0 < self.temperature < math.inf:
+            located = self._located(self._facts["learner"])
+            if not 1e-4 < self.temperature < 1e4:
                 raise ValueError(f"the temperature is {self.temperature}")
+            if not all(name is None or isinstance(name, str) for name in self.columns.values()):
+                raise ValueError("a column's name is no text")
+        _refuse_unsavable(located, self.folder)
+        with importing.stored_config_imports():
+            recipe, _ = build(
+                _Recipe, node_of({"learner": located}, str(self.folder / SAVED_MODEL)), Override(), stored=True
+            )
+        self.learner: Learner = recipe.learner
+        _require_savable(self.learner)
+        with refusing_damage(self.folder, SAVED_MODEL):
             # Texts that stand for the pool: a learner reads the classes and the kind of inputs of its rows.
             self._rows = Rows.from_inputs(
                 [("a text", "a text")] if self._facts["pairs"] else ["a text"],
@@ -202,7 +228,7 @@ class SavedModel:
 
     def _located(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config of the learner, with this folder as its model where it names it."""
-        options = dict(config.get("init_args", {}))
+        options = dict(config.get("init_args") or {})
         if options.get("model") == _HERE:
             options["model"] = str(self.folder.absolute())
         return {**config, "init_args": options}

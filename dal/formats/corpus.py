@@ -254,15 +254,15 @@ def _answer(values: Mapping[str, Any]) -> CorpusAnswer:
     if not isinstance(seen, Mapping):
         raise ValueError(f"seen is {shown(seen)}, not an object")
     number = values.get("round")
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or not 1 <= number < 2**31):
         raise ValueError(f"round is {shown(number)}, not a number from 1")
     return CorpusAnswer(
         classes,
         who=_text(values, "who", ""),
         source=_text(values, "source", ""),
         at=_time(values),
-        seconds=_figure(values, "seconds"),
-        confidence=_figure(values, "confidence"),
+        seconds=_figure(values, "seconds", math.inf),
+        confidence=_figure(values, "confidence", 1.0),
         round=number,
         strategy=_text(values, "strategy", ""),
         seen=seen,
@@ -285,10 +285,16 @@ def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> s
     return text
 
 
-def _figure(values: Mapping[str, Any], name: str) -> float | None:
+def _figure(values: Mapping[str, Any], name: str, most: float) -> float | None:
     figure = values.get(name)
-    if figure is not None and (isinstance(figure, bool) or not isinstance(figure, int | float)):
+    if figure is None:
+        return None
+    if isinstance(figure, bool) or not isinstance(figure, int | float):
         raise ValueError(f"{name} is {shown(figure)}, not a number")
+    if not (0 <= figure <= most and abs(figure) < 1e12):  # NaN is not
+        raise ValueError(
+            f"{name} is {shown(figure)}, not a number from 0" + ("" if most == math.inf else f" to {most:g}")
+        )
     return figure
 
 
@@ -332,4 +338,9 @@ def seconds_of(text: Any) -> float:
     if not isinstance(text, str):
         raise ValueError(f"{shown(text)} is not text")
     moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    try:
+        time_text(at)
+    except DataError:  # in another time zone it is of the year 0 or 10000
+        raise ValueError(f"{shown(text)} is not between the years 1 and 9999") from None
+    return at

@@ -132,6 +132,8 @@ def read_parquet(path: Path, *, classes: Sequence[str] | None = None) -> Corpus:
             rows.append(row)
         except (ValueError, IndexError) as error:
             raise DataError(f"{named(path)}, row {number}: {one_line(error)}") from None
+        except (TypeError, AttributeError, KeyError):  # a column of another type than dal export writes
+            raise DataError(f"{named(path)}, row {number}: it is not as dal export writes it") from None
     if classes is None:
         names = {name for row in rows for answer in row.answers for name in answer.classes or ()}
         classes = sorted(names)

@@ -114,7 +114,7 @@ def _seen(annotation: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, b
     predictions = task.get("predictions")
     if not isinstance(predictions, list) or not all(isinstance(each, Mapping) for each in predictions):
         return None  # an export has their numbers only
-    suggesting = {each.get("id") for each in predictions if each.get("result")}
+    suggesting = [each.get("id") for each in predictions if each.get("result")]  # values of any type, so no set
     return {"model": annotation.get("parent_prediction") in suggesting}
 
 

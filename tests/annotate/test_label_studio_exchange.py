@@ -145,9 +145,11 @@ def test_hostile_annotation_does_not_stop_the_reading(both: Together) -> None:
     both.api.annotate(both.task("t3"), result=choice("\ud800"))
     both.api.tasks[both.task("t4")] |= {"data": {"dal_id": "\ud800", "text": 5}, "id": []}
     both.api.annotate(both.task("t5"), "mild", updated_at=7, id={"a": 1})
+    both.api.tasks[both.task("t6")] |= {"predictions": [{"id": [], "result": [1]}]}
+    both.api.annotate(both.task("t6"), "mild", parent_prediction=[])
     both.exchange.read()
     assert both.answers()["t1"] == {"?@x": "mild"}
-    assert set(both.answers()) == {"t1", "t5"}
+    assert set(both.answers()) == {"t1", "t5", "t6"}
     with LabelLog(both.folder / "labels.db", access="read") as log:
         assert [note.value for note in log.notes("t1")] == ["half ?"]
 

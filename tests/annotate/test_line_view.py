@@ -110,6 +110,10 @@ def test_numbers_stay_when_there_are_many_classes(run: Run, tmp_path: Path) -> N
     assert answers(tmp_path / "p") == ["topic l", "topic l", "topic a"]
 
 
+def test_number_of_any_length_is_a_wrong_one(run: Run) -> None:
+    assert "there is no class number 1111" in run("1" * 5_000)
+
+
 def test_controls_are_marks(run: Run, tmp_path: Path) -> None:
     out = run("1", classes=["a\x1b[31m", "b\u202e"])
     assert "1 a[ESC][31m  2 b[RLO]" in out

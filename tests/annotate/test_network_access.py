@@ -253,6 +253,17 @@ def test_plain_http_and_old_tls_get_nothing(team: Team, capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", "")
 
 
+def test_connection_without_a_request_is_closed(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle connections count towards the limit of all connections: two hundred would keep everybody out."""
+    monkeypatch.setattr("dal.annotate.server.FIRST_REQUEST", 0.3)
+    client = team.client("ana")
+    context = ssl.create_default_context(cafile=TLS / "server.pem")
+    plain = socket.create_connection(("127.0.0.1", team.server.port), timeout=20)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as silent:
+        assert silent.recv(1) == b""
+    assert client.get("/api/state").status == 200
+
+
 def test_no_login_is_printed_or_kept_in_clear(team: Team, capfd: pytest.CaptureFixture[str]) -> None:
     client = team.client("ana")
     log_in(client, team.secrets["ben"], {"Origin": "https://evil.example"})

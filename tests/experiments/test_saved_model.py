@@ -169,6 +169,16 @@ def test_what_cannot_be_saved_or_replaced_is_said_in_one_line(cli: Command, tmp_
     recipe.write_text(json.dumps(hostile))
     with pytest.raises(dal.DalError, match="learner"):
         dal.load(tmp_path / "model")
+    client = {"class_path": "OpenAIClient", "init_args": {"model": "x", "base_url": "http://127.0.0.1:9/v1"}}
+    prompted = {"class_path": "LLMLearner", "init_args": {"client": client}}
+    for learner in (prompted, {"class_path": "CommitteeLearner", "init_args": {"learner": prompted}}):
+        recipe.write_text(json.dumps(stored | {"learner": learner}))
+        with pytest.raises(ConfigError, match="names LLMLearner, which no saved model has"):
+            dal.load(tmp_path / "model")
+    for damage in ({"columns": {"text": {"a": 1}}}, {"temperature": 1e-320}, {"learner": {"init_args": [1]}}):
+        recipe.write_text(json.dumps(stored | damage))
+        with pytest.raises(LearnerError, match="missing or damaged"):
+            dal.load(tmp_path / "model")
 
 
 def test_a_model_without_labels_is_not_saved(cli: Command, tiny_bert: Path, tmp_path: Path) -> None:

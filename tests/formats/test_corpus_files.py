@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import string
 from dataclasses import replace
 from pathlib import Path
@@ -109,7 +110,8 @@ def corpora(draw: st.DrawFn) -> Corpus:
         for who in draw(st.lists(text, max_size=2, unique=True)):
             names = draw(st.lists(st.sampled_from(classes), max_size=3 if multilabel else 1, unique=True))
             declined = not (names or multilabel)
-            figures = {name: draw(st.none() | st.floats(0, 1e6)) for name in ("seconds", "confidence")}
+            limits = {"seconds": 1e6, "confidence": 1.0}
+            figures = {name: draw(st.none() | st.floats(0, most)) for name, most in limits.items()}
             answers.append(CorpusAnswer(None if declined else tuple(names), who, at=draw(TIMES), **figures))
         state = "new" if not answers else draw(st.sampled_from(["disputed", "answered"]))
         if state == "answered":
@@ -208,6 +210,19 @@ def test_changed_label_is_refused_with_its_line(tmp_path: Path) -> None:
         ("answers", [{"classes": ["severe"], "stands": True, "at": "yesterday"}], "at is 'yesterday', not a time"),
         ("answers", [{"classes": ["severe"], "stands": True, "round": -1}], "round is -1"),
         ("answers", [{"classes": ["severe"], "stands": True, "seconds": "x"}], "seconds is 'x', not a number"),
+        (
+            "answers",
+            [{"classes": ["severe"], "stands": True, "seconds": math.nan}],
+            "seconds is nan, not a number from 0",
+        ),
+        (
+            "answers",
+            [{"classes": ["severe"], "stands": True, "confidence": 7}],
+            "confidence is 7, not a number from 0 to 1",
+        ),
+        ("answers", [{"classes": ["severe"], "stands": True, "round": 10**30}], "round is 1000"),
+        ("answers", [{"classes": ["severe"], "stands": True, "at": "9999-12-31T23:59:59-23:59"}], "at is '9999"),
+        ("answers", [{"classes": ["severe"], "stands": True, "at": "0001-01-01T00:00:00+23:59"}], "at is '0001"),
     ],
 )
 def test_damaged_line_is_named(tmp_path: Path, column: str, value: object, message: str) -> None:
