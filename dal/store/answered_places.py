@@ -4,12 +4,14 @@ import sqlite3
 
 from dal.store.row_state import deferred_place
 
-# Pending rows that the person has not answered, without deferred ones and those that were put first.
-_OPEN = """
-SELECT s.place FROM standing AS s WHERE s.place >= :first AND s.place < :end AND (s.people = 0 OR NOT EXISTS (
+#: Condition of SQL: the person `:who` has no answer or skip of the row `s` of `standing`.
+UNANSWERED = """(s.people = 0 OR NOT EXISTS (
     SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = :who AND e.kind IN ('answered', 'skipped')
-        AND NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)))
-ORDER BY s.place LIMIT 1
+        AND NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)))"""
+
+# Pending rows that the person has not answered, without deferred ones and those that were put first.
+_OPEN = f"""
+SELECT s.place FROM standing AS s WHERE s.place >= :first AND s.place < :end AND {UNANSWERED} ORDER BY s.place LIMIT 1
 """
 
 

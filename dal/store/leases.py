@@ -2,21 +2,22 @@
 
 import sqlite3
 
+from dal.store.answered_places import UNANSWERED
 from dal.store.row_state import PENDING, RowState
 
 #: Duration of a lease in seconds.
 LEASE = 600.0
 
+_NO_END = 1 << 62  # after the places of all rows
+
 # Pending rows with fewer other readers than answers that are still wanted, not held or answered by the person.
-_FREE = """
+_FREE = f"""
 SELECT s.row FROM standing AS s
-WHERE s.place IS NOT NULL AND (s.place < 0 OR s.place >= :first)
+WHERE s.place < :end AND (s.place < 0 OR s.place >= :first)
     AND s.wanted - s.people >
         (SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.who <> :who AND l.until > :now)
     AND NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = :who AND m.until > :now)
-    AND (s.people = 0 OR NOT EXISTS (
-        SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = :who AND e.kind IN ('answered', 'skipped')
-            AND NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)))
+    AND {UNANSWERED}
 ORDER BY s.place LIMIT :n
 """
 
@@ -43,7 +44,7 @@ def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, n
         now: seconds since 1970.
         first: place from 0 before which the person has answered all pending rows.
     """
-    values = {"who": who, "now": now, "until": now + seconds, "n": n, "first": first}
+    values = {"who": who, "now": now, "until": now + seconds, "n": n, "first": first, "end": _NO_END}
     # Not longer than from now on, as after the clock was set back.
     connection.execute("UPDATE leases SET until = :until WHERE until > :until", values)
     held = len(connection.execute(_HELD, values).fetchall())
@@ -53,6 +54,18 @@ def claim(connection: sqlite3.Connection, who: str, n: int, *, seconds: float, n
     extended = [(now + seconds, row, who) for row in rows]
     connection.executemany("UPDATE leases SET until = ? WHERE row = ? AND who = ?", extended)
     return rows
+
+
+def free(connection: sqlite3.Connection, who: str, n: int, *, now: float, first: int, end: int) -> int:
+    """Number of rows, at most `n`, with places before `end` that `claim` could lease to a person.
+
+    Args:
+        connection: connection to the log.
+        who, n, now, first: as for `claim`.
+        end: a place.
+    """
+    values = {"who": who, "n": n, "now": now, "first": first, "end": end}
+    return int(connection.execute(f"SELECT count(*) FROM ({_FREE})", values).fetchone()[0])
 
 
 def claim_row(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from dal.store import events
+from dal.store import events, leases
 from dal.store.events import Event
 from dal.store.independent_answers import independent_answers
 from dal.store.label_log import LabelLog
@@ -138,18 +138,11 @@ def free_rows(log: LabelLog, who: str, at: float, limit: int) -> int:
         at: time in seconds since 1970 at which leases must not have expired.
         limit: largest number to count.
     """
-    query = (
-        "SELECT count(*) FROM (SELECT 1 FROM standing AS s WHERE place < ?1 AND (place < 0 OR place >= ?5) AND "
-        "(SELECT count(*) FROM leases AS l WHERE l.row = s.row AND l.until > ?3) < s.wanted - s.people AND "
-        "NOT EXISTS (SELECT 1 FROM leases AS m WHERE m.row = s.row AND m.who = ?2 AND m.until > ?3) AND "
-        "(s.people = 0 OR NOT EXISTS (SELECT 1 FROM events AS e WHERE e.row = s.row AND +e.who = ?2 AND "
-        f"e.kind IN ('answered', 'skipped') AND {STANDS})) ORDER BY place LIMIT ?4)"
-    )
     with log._reading() as connection:  # under the lock, since the log keeps the first place
         if log._last_event(connection) != log._written:  # another process may have put rows to earlier places
             log._places.forget()
         first = log._places.first(connection, who)
-        return int(connection.execute(query, (deferred_place(0), who, at, limit, first)).fetchone()[0])
+        return leases.free(connection, who, limit, now=at, first=first, end=deferred_place(0))
 
 
 def known_rows(log: LabelLog, rows: Sequence[str]) -> set[str]:
