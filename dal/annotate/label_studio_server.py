@@ -32,6 +32,7 @@ from dal.annotate.request_guard import (
     check_body,
     checked_host,
     header,
+    is_request,
     limited,
     refuse,
 )
@@ -61,11 +62,7 @@ class BackendGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
+        if not await is_request(self._app, scope, receive, send):
             return
         started = False
 

@@ -86,11 +86,7 @@ class RequestGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
+        if not await is_request(self._app, scope, receive, send):
             return
         nonce = secrets.token_urlsafe(16)
         started = False
@@ -239,6 +235,15 @@ def _check_named_origin(scope: Scope) -> None:
     """Refuse a request that changes something and comes from an unknown page."""
     if header(scope, b"origin") is None and header(scope, b"sec-fetch-site") != b"same-origin":
         raise Refusal(403, "a request that changes something must name its origin")
+
+
+async def is_request(app: Application, scope: Scope, receive: Receive, send: Send) -> bool:
+    """Whether a scope is that of a request. Else it is dealt with: `app` starts and ends, and a websocket is closed."""
+    if scope["type"] == "lifespan":
+        await app(scope, receive, send)
+    elif scope["type"] != "http":
+        await send({"type": "websocket.close", "code": 1008})
+    return bool(scope["type"] == "http")
 
 
 def checked_host(scope: Scope, hosts: Collection[str]) -> str:

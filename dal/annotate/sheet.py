@@ -254,7 +254,7 @@ class _Reading:
         self.session, self.correct, self.further = session, correct, further
         self.pending = set(session.pending.tolist())
         self.labels = SheetLabels(session.pool.classes, session.pool.multilabel)
-        self.answers: dict[int, tuple[Answer, str]] = {}  # row -> answer and place; likewise `absent`, by id
+        self.answers: dict[int, tuple[Answer, str]] = {}  # row -> answer and place; `absent` has the same by id
         self.absent: dict[str, tuple[Answer, str]] = {}
         self.mistakes: list[str] = []
         self.contradicted: set[int | str] = set()  # keys of `answers` and `absent`
