@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, open_session
-from dal.commands.paths import check_input, path_of
+from dal.commands.paths import check_input, path_of, person_of
 from dal.commands.terminal import Parser, say
 from dal.config.kinds import PROJECT, kind_of
 from dal.errors import ConfigError, counted, shortened
@@ -27,8 +27,10 @@ def tell(arguments: list[str]) -> int:
     """`dal tell`."""
     options = _options(arguments)
     with loading_packages(stderr=True):
+        from dal.annotate.person_names import check_names
         from dal.commands.accuracy_estimate import find_sample_place, read_check
         from dal.formats.foreign_files import SUFFIXES
+        from dal.store.log_figures import names_in
 
         foreign = options.file.suffix.lower() in SUFFIXES
         sample = None if foreign else find_sample_place(options)
@@ -50,6 +52,8 @@ def tell(arguments: list[str]) -> int:
             f"{options.folder} has no {LABELS}: nothing was asked there yet, or the file must be restored"
         )
     with open_session(experiment, options.folder) as session:
+        if options.who:
+            check_names([options.who], names_in(session.store))
         several = kind_of(options.folder) == PROJECT  # people may answer the same text, and contradict each other
         if foreign:
             told = _tell_people(options, session) if several else _tell_foreign(options, session)
@@ -189,7 +193,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     about = "store the right lines, and write the wrong ones to FILE.rest.csv (todo.rest.csv for todo.csv)"
     parser.add_argument("--partial", action="store_true", help=about)
     about = "name of the annotator, stored with each answer; for files of other programs that of the only annotator"
-    parser.add_argument("--who", default="", help=about)
+    parser.add_argument("--who", type=person_of, default="", help=about)
     about = "also store the answers of a check as labels: the next model is trained on them, so they cannot evaluate it"
     parser.add_argument("--keep", action="store_true", help=about)
     parser.add_argument("--cell", help="cell of a run or comparison that a check was drawn for, such as Margin-seed0")

@@ -117,6 +117,12 @@ def work_of(log: LabelLog, who: str | None = None) -> list[PersonWork]:
     return [PersonWork(*line) for line in _all(log, query, *(() if who is None else (who,)))]
 
 
+def names_in(log: LabelLog) -> set[str]:
+    """Names of everybody who has done anything in a log, also of models, and of those who have a login."""
+    lines = _all(log, "SELECT DISTINCT who FROM events WHERE who <> ''")
+    return {who for (who,) in lines} | {person.who for person in log.people()}
+
+
 def answers_by_day(log: LabelLog) -> list[tuple[str, int]]:
     """Day in the local time zone, as YYYY-MM-DD, and number of answers on it.
 
