@@ -1,16 +1,19 @@
 """A project that Label Studio shows: predictions from the stored ranking, and the answers of its annotations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from dal.annotate.people_answers import StoredAnswers, store_answers
+from dal.annotate.person_names import wrong_names
 from dal.annotate.rankings import EVENT
 from dal.annotate.service import AnnotationService, open_service
+from dal.formats.exported_answers import origins_of
 from dal.formats.foreign_answers import Answerable
 from dal.formats.label_studio import ROW, check_config, choices, version_of
 from dal.formats.label_studio_export import ReadTasks, read_tasks
-from dal.store.log_figures import StoredBatch, keyed_answers, latest_batch
+from dal.store.log_figures import StoredBatch, keyed_answers, latest_batch, names_in
 from dal.store.row_state import RETIRED
 
 #: Score of the prediction of a text without a rank: served after those that have one, whose scores are 1 at most.
@@ -106,12 +109,21 @@ class LabelStudioService(AnnotationService):
         rows = {row.id: row for row in self._rows.get(ids) if row is not None}
         texts = {id: (row.text,) if row.pair is None else (row.text, row.pair) for id, row in rows.items()}
         names = [entry.name for entry in self._log.classes.active]
-        read = read_tasks(tasks, Answerable(texts, names, self._settings.multilabel), server)
+        origins = partial(origins_of, self._log)
+        read = read_tasks(tasks, Answerable(texts, names, self._settings.multilabel, origins=origins), server)
         retired = {id for id, state in self._log.states(list(rows)).items() if state.state == RETIRED}
         gone = [answer for answer in read.answers if answer.row in retired]
         read.mistakes += [f"{each.place}: the row {each.row!r} was taken out of the project" for each in gone]
-        read.answers = [answer for answer in read.answers if answer.row not in retired]
+        wrong = wrong_names(((answer.who, answer.place) for answer in read.answers), self._people)
+        read.mistakes += wrong.values()
+        read.answers = [each for each in read.answers if each.row not in retired and each.who not in wrong]
+        self._people |= {answer.who for answer in read.answers}
         return read
+
+    @cached_property
+    def _people(self) -> set[str]:
+        """Names of everybody whose answers are accepted."""
+        return names_in(self._log)
 
     def store(self, read: ReadTasks) -> tuple[StoredAnswers, int]:
         """Store answers, oldest first, and retract those whose annotations were deleted; return their number, too.

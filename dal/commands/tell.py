@@ -13,12 +13,13 @@ from dal.commands.experiment_settings import asked_experiment, open_session
 from dal.commands.paths import check_input, path_of, person_of
 from dal.commands.terminal import Parser, say
 from dal.config.kinds import PROJECT, kind_of
-from dal.errors import ConfigError, counted, shortened
+from dal.errors import AnswerError, ConfigError, DalError, DataError, counted, shortened
 from dal.experiments.spinner import loading_packages
 from dal.store.run_folder import LABELS
 
 if TYPE_CHECKING:
     from dal.annotate.people_answers import StoredAnswers
+    from dal.data.text_data import TextData
     from dal.formats.foreign_answers import ForeignAnswer
     from dal.session import Session
 
@@ -55,10 +56,17 @@ def tell(arguments: list[str]) -> int:
         if options.who:
             check_names([options.who], names_in(session.store))
         several = kind_of(options.folder) == PROJECT  # people may answer the same text, and contradict each other
-        if foreign:
-            told = _tell_people(options, session) if several else _tell_foreign(options, session)
-        else:
-            told = _tell_sheet(session, options, rest, several=several)
+        try:
+            if foreign:
+                told = _tell_people(options, session) if several else _tell_foreign(options, session)
+            else:
+                told = _tell_sheet(session, options, rest, several=several)
+        except (AnswerError, DataError) as error:
+            hint = _about_adding(options, session, experiment.data) if several else ""
+            if hint:
+                separator = "\n  " if "\n" in str(error) else "; "
+                error.args = (f"{error}{separator}{hint}",)
+            raise
         store = session.store
         for line in _about_disputes(options.folder, told.disputed):
             say(line)
@@ -71,6 +79,27 @@ def tell(arguments: list[str]) -> int:
             f"{counted(labeled, 'has', 'have')} a label"
         )
     return 0
+
+
+def _about_adding(options: argparse.Namespace, session: "Session", data: "TextData") -> str:
+    """What to type for a file that `dal add` reads: with texts that the project lacks, or of `dal export`."""
+    from dal.data.imported_rows import columns_of, read_imported
+    from dal.data.text_data import TextData
+    from dal.formats.corpus_files import is_corpus
+
+    pool = session.pool
+    command = f"`dal add {shlex.quote(str(options.folder))} {shlex.quote(str(options.file))}`"
+    if is_corpus(options.file):
+        return f"{command} takes a file of `dal export` with its texts and everybody's answers"
+    recipe = TextData(str(options.file), text=data.text, text_pair=data.text_pair, label=None)
+    try:
+        given = read_imported(replace(recipe, id="id" if "id" in columns_of(recipe) else None)).rows
+    except DalError:
+        return ""
+    ids, texts = set(pool.ids), set(pool.texts())
+    rows = zip(given.ids, given.texts(), strict=True)
+    lacking = len({text for id, text in rows if id not in ids and text not in texts})  # a sheet may have changed texts
+    return f"it has {counted(lacking, 'text')} that the project lacks: {command} adds them" if lacking else ""
 
 
 def _tell_sheet(session: "Session", options: argparse.Namespace, rest: Path, *, several: bool) -> "StoredAnswers":
@@ -107,21 +136,37 @@ def _read_foreign(options: argparse.Namespace, session: "Session") -> "tuple[For
         ConfigError: the command names one annotator, and the file has several.
         AnswerError: something in the file is wrong.
     """
-    from dal.formats.foreign_answers import Answerable
+    import numpy as np
+
+    from dal.annotate.person_names import wrong_names
+    from dal.formats.exported_answers import DATA, Origin, origins_of
+    from dal.formats.foreign_answers import Answerable, refuse_mistakes
     from dal.formats.foreign_files import read_foreign
+    from dal.store.log_figures import names_in
 
     pool, store, file, who = session.pool, session.store, options.file, options.who
     texts = (text if isinstance(text, tuple) else (text,) for text in pool.texts())
     rows = dict(zip(pool.ids.arrow().to_pylist(), texts, strict=True))
     absent = {*store.pending, *store.answers, *store.skipped} - rows.keys()
-    read = read_foreign(file, Answerable(rows, pool.classes, pool.multilabel, absent))
+    labeled = set(pool.ids.take(np.flatnonzero(pool.known.numpy())))
+
+    def origins(row: str) -> list[Origin]:
+        return [*origins_of(store, row), *([DATA] if row in labeled else [])]
+
+    read = read_foreign(file, Answerable(rows, pool.classes, pool.multilabel, absent, origins))
     for note in read.notes:
         say(note)
+    if read.exported:
+        say(f"{counted(read.exported, 'answer')} left out: written by `dal export`, and not changed since")
     people = sorted({answer.who for answer in read.answers})
     if who and len(people) > 1:
         named = ", ".join(shortened(name, 40) for name in people[:5])
         raise ConfigError(f"--who {shortened(who, 40)}: {file} has answers of {len(people)} people ({named})")
-    return tuple(replace(answer, who=who) for answer in read.answers) if who else read.answers
+    if who:
+        return tuple(replace(answer, who=who) for answer in read.answers)
+    wrong = wrong_names(((answer.who, answer.place) for answer in read.answers), names_in(store))
+    refuse_mistakes(file, list(wrong.values()))
+    return read.answers
 
 
 def _tell_people(options: argparse.Namespace, session: "Session") -> "StoredAnswers":

@@ -54,6 +54,12 @@ def keyed_answers(log: LabelLog, row: str, prefix: str) -> list[Event]:
     return [events.read(line) for line in _all(log, query, row, prefix)]
 
 
+def all_answers(log: LabelLog, row: str) -> list[Event]:
+    """Answers and skips that a row ever had, also those that were replaced or retracted; oldest first."""
+    query = f"SELECT {events.COLUMNS} FROM events WHERE row = ? AND kind IN ('answered', 'skipped') ORDER BY event"
+    return [events.read(line) for line in _all(log, query, row)]
+
+
 def answers_since(log: LabelLog, event: int, upto: int | None = None) -> int:
     """Number of answers, skips and retractions of rows after an event, up to another one."""
     kinds = "('answered', 'skipped', 'retracted')"
