@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dal.formats.corpus import Corpus, CorpusAnswer, CorpusRow
+from dal.formats.corpus_files import read_corpus
 from dal.formats.exported_answers import DATA, Origin, is_mark, is_unchanged, mark_of, origins_of
 from dal.formats.foreign_answers import Answerable
+from dal.formats.label_studio_export import read_label_studio
 from dal.formats.prodigy import read_prodigy, tasks_text
 from dal.store.events import SKIP, Answer
 from dal.store.label_log import LabelLog
 
+RECORDED = Path(__file__).parents[1] / "data" / "label_studio" / "1.23.2"
 ANA: Origin = ("ana", 1764444302.25)
 
 
@@ -95,3 +98,23 @@ def test_answer_of_a_prodigy_task_counts_once_somebody_confirms_or_changes_it(tm
         0,
     )
     assert read(first | {"accept": 5, "answer": "reject"}) == ([("r1", SKIP)], 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "exported", "changed"),
+    [
+        ("returned.tasks.json", 11, {}),
+        ("returned.json.json", 11, {}),
+        ("changed.json.json", 9, {"r3": "a & b|c;d", "r7": "<none>"}),
+    ],
+)
+def test_recorded_export_of_own_answers_has_those_that_were_changed(
+    name: str, exported: int, changed: dict[str, str]
+) -> None:
+    corpus = read_corpus(RECORDED / "returned.labels.jsonl")
+    origins = {row.id: [(answer.who, answer.at) for answer in row.answers] for row in corpus.rows}
+    texts = {row.id: (row.text,) for row in corpus.rows}
+    read = read_label_studio(RECORDED / name, Answerable(texts, corpus.classes, origins=lambda row: origins[row]))
+    assert read.exported == exported
+    assert {each.row: each.value for each in read.answers} == changed
+    assert {each.who for each in read.answers} <= {"label-studio:1"}
