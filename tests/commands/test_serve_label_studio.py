@@ -89,7 +89,7 @@ class Running:
         return self.process.returncode, "".join(self.lines) + out, err
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
