@@ -1,7 +1,8 @@
 """`dal serve-label-studio` with a real Label Studio, for `label_studio_round_trip.py`.
 
-Connects the backend, annotates in the order that Label Studio serves, and checks that each answer arrives, that new
-rankings become the order of the tasks, and that nothing is lost when the backend is killed.
+Connects the backend, which imports the texts that are missing there, annotates in the order that Label Studio serves,
+and checks that each answer arrives, that new rankings become the order of the tasks, and that nothing is lost when the
+backend is killed.
 """
 
 import json
@@ -16,7 +17,8 @@ from typing import Any
 
 CLASSES = ["delivery", "payment", "login"]
 WORDS = (("parcel", "courier", "doorstep"), ("invoice", "card", "refund"), ("account", "sign-in", "locked"))
-COUNT = 60
+COUNT = 150  # texts, more than two pages of the API
+THERE = 20  # texts that are imported by hand
 USER, PASSWORD = "dal", "a password of this trip"
 
 
@@ -27,7 +29,7 @@ class Backend:
         Path("password").write_text(PASSWORD, "utf-8")
         Path("token").write_text(token, "utf-8")
         command = [sys.executable, "-m", "dal", "serve-label-studio", folder, "--port", str(port), "--user", USER]
-        command += ["--password-file", "password", "--label-studio", address, "--token-file", "token"]
+        command += ["--password-file", "password", "--label-studio", address, "--token-file", "token", "--import"]
         print("$ dal", " ".join(command[3:]), flush=True)
         self.address = f"http://127.0.0.1:{port}"
         with Path("backend.log").open("ab") as log:
@@ -57,7 +59,7 @@ def backend_trip(server: Any, dal: Callable[..., str]) -> None:
     body = {"title": "live", "label_config": config, "sampling": "Uncertainty sampling"}
     project = server("POST", "/api/projects/", body)["id"]
     tasks = json.loads(Path("live.json").read_bytes())
-    server("POST", f"/api/projects/{project}/import?return_task_ids=true", tasks)
+    server("POST", f"/api/projects/{project}/import?return_task_ids=true", tasks[:THERE])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,6 +71,7 @@ def backend_trip(server: Any, dal: Callable[..., str]) -> None:
         basic = {"auth_method": "BASIC_AUTH", "basic_auth_user": USER, "basic_auth_pass": PASSWORD}
         added = server("POST", "/api/ml/", {"url": backend.address, "project": project, "title": "dal", **basic})
         _require(added["state"] == "CO", f"connected: {added['readable_state']}, version {added['model_version']}")
+        trip.require_all_texts_once()
         trip.annotate(10, first)
         second = trip.wait_for_ranking(first)
         trip.wait_for_answers("10 annotations arrived by webhook")
@@ -87,6 +90,7 @@ def backend_trip(server: Any, dal: Callable[..., str]) -> None:
         backend = Backend("live", port, address, personal)
         trip.wait_for_answers("6 annotations that nobody heard of arrived, with a personal access token")
         third = trip.wait_for_ranking(second)
+        trip.require_all_texts_once()
         trip.annotate(2, third)
         trip.wait_for_answers("the labels are equal")
     except BaseException:
@@ -114,6 +118,10 @@ class _Trip:
         path = f"/api/tasks?project={self._project}&fields=all&page_size={COUNT}"
         tasks: list[dict[str, Any]] = self._server("GET", path)["tasks"]
         return tasks
+
+    def require_all_texts_once(self) -> None:
+        rows = sorted(task["data"]["dal_id"] for task in self.tasks())
+        _require(rows == sorted(f"r{n}" for n in range(COUNT)), f"{COUNT} texts are there, each once")
 
     def annotate(self, count: int, version: str) -> None:
         """Answer the tasks that are served, which must come in the order of the ranking."""

@@ -1,6 +1,7 @@
 """Round trip through a real Label Studio: ask, export, import, annotate through its API, export, tell, compare.
 
-Then the same with `dal serve-label-studio` as its machine-learning backend (`label_studio_backend.py`).
+Then answers that a project has already are exported, come back, and must be recognized, until somebody changes them
+there. Then the round trip with `dal serve-label-studio` as its machine-learning backend (`label_studio_backend.py`).
 
     python scripts/label_studio_round_trip.py [--folder build/label_studio] [--record tests/data/label_studio/1.23.2]
 
@@ -10,6 +11,7 @@ Exit code 0: all labels are the same.
 """
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -164,7 +166,7 @@ def dal(*arguments: object) -> str:
     if ended.returncode:
         raise SystemExit(f"exit code {ended.returncode}: {ended.stderr}")
     print("  " + "\n  ".join((ended.stdout + ended.stderr).strip().splitlines()), flush=True)
-    return ended.stdout
+    return ended.stdout + ended.stderr
 
 
 def answers(multilabel: bool) -> dict[str, list[str] | None]:
@@ -236,6 +238,50 @@ def trip(server: Server, name: str, *, multilabel: bool, record: Path | None) ->
         write(record / f"{name}.tasks.json", tasks)
 
 
+def returned_trip(server: Server, record: Path | None) -> None:
+    """The trip of answers that the project has already: they come back unchanged, then two of them changed."""
+    lines = [{"id": f"r{n}", "text": text} for n, text in enumerate(TEXTS)]
+    Path("known.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    more = ("--id", "id", "--text", "text", "--classes", ",".join(CLASSES), "--learner", "TfidfLearner")
+    dal("init", "known", "--data", "known.jsonl", *more)
+    dal("ask", "known", "-n", len(TEXTS), "-o", "known.csv")
+    for who, count in (("ana", 8), ("ben", 3)):
+        cells = [["id", "label"], *([f"r{n}", "skip" if n == 7 else CLASSES[n % 4]] for n in range(count))]
+        with Path(f"{who}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(cells)
+        dal("tell", "known", f"{who}.csv", "--who", who)
+    dal("export", "known", "--all", "-o", "known.labels.jsonl")
+    dal("export", "known", "--to", "label-studio", "--all", "-o", "known.json")
+    config, tasks = Path("known.xml").read_text("utf-8"), json.loads(Path("known.json").read_bytes())
+    project = server("POST", "/api/projects/", {"title": "known", "label_config": config})["id"]
+    server("POST", f"/api/projects/{project}/import", tasks)
+    export = f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true"
+    returned = server("GET", export)
+    Path("returned.json").write_text(json.dumps(returned), "utf-8")
+    _told("known", "returned.json", "11 answers left out", "0 new answers stored, 0 were already stored")
+    listed = server("GET", f"/api/tasks?project={project}&fields=all&page_size=100")["tasks"]
+    of_row = {task["data"]["dal_id"]: task["annotations"] for task in listed}
+    server("PATCH", f"/api/annotations/{of_row['r3'][0]['id']}/", {"result": [choice(CLASSES[:1])]})
+    other = {"result": [choice(CLASSES[1:2])], "was_cancelled": False}
+    server("PATCH", f"/api/annotations/{of_row['r7'][0]['id']}/", other)
+    changed = server("GET", export)
+    Path("changed.json").write_text(json.dumps(changed), "utf-8")
+    _told("known", "changed.json", "9 answers left out", "2 new answers stored")
+    if record is not None:
+        write(record / "returned.tasks.json", tasks)
+        write(record / "returned.json.json", returned)
+        write(record / "changed.json.json", changed)
+        (record / "returned.labels.jsonl").write_text(Path("known.labels.jsonl").read_text("utf-8"), "utf-8")
+    print("known: exported answers that came back were recognized, and the two that were changed are new", flush=True)
+
+
+def _told(folder: str, file: str, *expected: str) -> None:
+    """Read answers, and require what the command says of them."""
+    shown = dal("tell", folder, file)
+    if not all(each in shown for each in expected):
+        raise SystemExit(f"dal tell said {shown!r} instead of {expected}")
+
+
 def choice(names: list[str]) -> dict[str, Any]:
     """The result of an annotation that chooses these classes."""
     return {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": names}}
@@ -262,6 +308,7 @@ def main() -> None:
             os.chdir(folder)
             trip(server, "single", multilabel=False, record=record)
             trip(server, "several", multilabel=True, record=record)
+            returned_trip(server, record)
             backend_trip(server, dal)
         finally:
             server.close()

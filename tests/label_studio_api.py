@@ -25,9 +25,11 @@ class LabelStudioApi:
 
     def __init__(self) -> None:
         self.tasks: dict[int, dict[str, Any]] = {}
-        self.model_version = ""
+        self.model_version = self.label_config = ""
         self.requests: list[tuple[str, str, str]] = []  # method, path, authorization
         self.fails: int | None = None  # status of all replies
+        self.fails_at_page: int | None = None
+        self.fails_after_imports: int | None = None
         self.redirect: str | None = None
         self.accesses = ["access-1"]  # valid access tokens
         self._clock = 0
@@ -62,6 +64,23 @@ class LabelStudioApi:
             data = {"dal_id": row, "text": text}
             self.tasks[number] = form | {"id": number, "data": data, "annotations": [], "predictions": []}
             self._touch(number)
+
+    def import_file(self, tasks: Sequence[Mapping[str, Any]], *, user: int = 1) -> list[int]:
+        """Import tasks with annotations as the server does: with its own numbers, and without unknown fields."""
+        numbers = []
+        for given in tasks:
+            self.import_tasks({"": ""})
+            numbers.append(number := len(self.tasks))
+            self.tasks[number]["data"] = given["data"]
+            for each in given.get("annotations", ()):
+                kept = {"import_id": each.get("id"), "was_cancelled": each.get("was_cancelled", False)}
+                kept |= {"lead_time": each.get("lead_time"), "ground_truth": each.get("ground_truth", True)}
+                self.annotate(number, result=each["result"], who=user, updated_by=None, **kept)
+        return numbers
+
+    def export(self) -> list[dict[str, Any]]:
+        """The JSON export of the project."""
+        return [json.loads(json.dumps(task | {"predictions": []})) for task in self.tasks.values()]
 
     def annotate(self, task: int, *names: str, who: int = 1, **more: Any) -> int:
         """Add an annotation, and return its number."""
@@ -125,16 +144,26 @@ class LabelStudioApi:
             return self._page({name: values[0] for name, values in parse_qs(url.query).items()})
         if url.path == "/api/projects/3/import/predictions":
             return self._import(body)
+        if url.path == "/api/projects/3/import":
+            if self.fails_after_imports is not None:
+                if self.fails_after_imports == 0:
+                    return 503, {}
+                self.fails_after_imports -= 1
+            numbers = self.import_file(body)
+            return 201, {"task_count": len(numbers), "annotation_count": 0, "prediction_count": 0}
         if url.path == "/api/projects/3/":
             self.model_version = (body or {}).get("model_version", self.model_version)
-            return 200, {"id": 3, "model_version": self.model_version}
+            return 200, {"id": 3, "model_version": self.model_version, "label_config": self.label_config}
         return 404, {"detail": "Not found."}
 
     def _page(self, query: Mapping[str, str]) -> tuple[int, Any]:
-        assert json.loads(query["query"]) == {"ordering": ["-tasks:updated_at"]}
+        (order,) = json.loads(query["query"])["ordering"]
         assert (query["project"], query["fields"]) == ("3", "all")
         size, number = int(query["page_size"]), int(query["page"])
-        ordered = sorted(self.tasks.values(), key=lambda task: str(task["updated_at"]), reverse=True)
+        if number == self.fails_at_page:
+            return 503, {}
+        key = {"-tasks:updated_at": "updated_at", "-tasks:id": "id"}[order]
+        ordered = sorted(self.tasks.values(), key=lambda task: str(task[key]).zfill(9), reverse=True)
         page = ordered[(number - 1) * size : number * size]
         return (200, {"tasks": page, "total": len(ordered)}) if page or number == 1 else (404, {})
 

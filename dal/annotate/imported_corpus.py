@@ -1,16 +1,19 @@
 """Labels that `dal export` wrote, imported into a project with everybody's answers and their provenance."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from dal.annotate.imported_labels import LabelImport
+from dal.annotate.person_names import wrong_names
 from dal.data.imported_rows import ImportedRows, read_imported
 from dal.data.text_data import TextData
-from dal.errors import counted, printable
+from dal.errors import DataError, counted, printable, shortened
 from dal.formats.corpus import ANSWERED, COLUMNS, DECLINED, DISPUTED, Corpus, CorpusRow, foreign_name
 from dal.formats.log_corpus import store_corpus
+from dal.store.atomic_files import named
 from dal.store.label_log import LabelLog
 from dal.store.project_rows import ProjectRow
 from dal.store.row_state import NEW, PENDING, RETIRED
@@ -107,6 +110,28 @@ class CorpusImport(LabelImport):
     def store(self, log: LabelLog, *, who: str = "") -> None:
         """Store the answers under the names of those who gave them; `who` is not used."""
         store_corpus(log, self.corpus, multilabel=self.multilabel)
+
+
+def check_people(file: Path, corpus: Corpus, known: Iterable[str] = ()) -> None:
+    """Check the names of the people in an exported file: nobody may pass for another.
+
+    Args:
+        file: the file, for the message.
+        corpus: its rows.
+        known: names of people in the project, which are accepted as they are.
+
+    Raises:
+        DataError: a name cannot be seen, or looks like another one; the message names its row.
+    """
+    given = (
+        (who, f"row {shortened(row.id)!r}")
+        for row in corpus.rows
+        for who in (*(answer.who for answer in row.answers), *(note.who for note in row.notes))
+    )
+    wrong = list(wrong_names(given, known).values())
+    if wrong:
+        more = f" (and {len(wrong) - 1} more names)" if len(wrong) > 1 else ""
+        raise DataError(f"{named(file)}, {wrong[0]}{more}; write another one in the columns answers and notes")
 
 
 def _labels(rows: Sequence[CorpusRow], *, multilabel: bool) -> dict[str, str | tuple[str, ...]]:

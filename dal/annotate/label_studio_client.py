@@ -14,9 +14,10 @@ from dal.errors import ConfigError, DalError, shown
 from dal.formats.corpus import seconds_of
 from dal.store.bounded_json import parse_json
 
-_PAGE = 100  # tasks of a request
-_MOST_PAGES = 100_000
+_PAGE = 64  # tasks of a request; a power of two, so that a page can be halved
+_MOST_TASKS = 10_000_000  # of a project
 _MOST = 1 << 25  # bytes of a reply
+_MOST_PAGE = 1 << 22  # bytes of a reply with several tasks; a longer one is asked for again in halves
 _TIMEOUT = 60.0  # seconds; a first list of tasks takes some
 _LEGACY = re.compile(r"[0-9a-fA-F]{40}")
 _PROJECT = re.compile(r"(?P<prefix>.*?)/projects/(?P<number>\d{1,9})(?:/.*)?")
@@ -24,6 +25,10 @@ _PROJECT = re.compile(r"(?P<prefix>.*?)/projects/(?P<number>\d{1,9})(?:/.*)?")
 
 class LabelStudioError(DalError):
     """Label Studio cannot be reached, or refuses a request. The message never holds the token."""
+
+
+class _ReplyTooLongError(LabelStudioError):
+    pass
 
 
 class LabelStudioClient:
@@ -61,26 +66,51 @@ class LabelStudioClient:
         self._respond = urllib.request.build_opener(_NoRedirect, *own).open
 
     def tasks(self, project: int, since: float = 0.0) -> Iterator[list[Mapping[str, Any]]]:
-        """Pages of the tasks of a project with all their annotations, changed last first.
+        """Pages of the tasks of a project with all their annotations: those changed since a time, or all by number.
+
+        Only one page is in memory at a time. A page of long tasks is made shorter. A task that is changed or added
+        during the reading moves no other task past it. Several tasks may have been changed at the same time, which
+        leaves their order to the server, so all tasks are read by number.
 
         Args:
             project: number of the project.
-            since: time by the server's clock, in seconds since 1970; tasks that were not changed since are left out.
+            since: time by the server's clock, in seconds since 1970; tasks that were not changed since are left out. If
+                it is not positive, all tasks are read.
         """
-        for number in range(1, _MOST_PAGES):
-            query = {"project": project, "fields": "all", "page": number, "page_size": _PAGE}
-            ordering = json.dumps({"ordering": ["-tasks:updated_at"]})
-            path = f"/api/tasks?{urlencode({**query, 'query': ordering})}"
-            reply = self._request("GET", path, missing={"tasks": [], "total": 0} if number > 1 else None)
-            tasks = reply.get("tasks") if isinstance(reply, Mapping) else None
-            if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
-                raise LabelStudioError(f"{self.address} answers with something that is no list of tasks")
-            if len(tasks) > _PAGE:
-                raise LabelStudioError(f"{self.address} answers with more tasks than were asked for")
+        order = "-tasks:updated_at" if since > 0 else "-tasks:id"
+        size, start = _PAGE, 0
+        while start < _MOST_TASKS:
+            try:
+                tasks = self._page(project, start // size + 1, size, order)
+            except _ReplyTooLongError:
+                if size == 1:
+                    raise
+                size //= 2
+                continue
             changed = [task for task in tasks if changed_at(task) >= since]
             yield changed
-            if len(tasks) < _PAGE or len(changed) < len(tasks):
+            if len(tasks) < size or len(changed) < len(tasks):
                 return
+            start += size
+
+    def latest_change(self, project: int) -> float:
+        """Time of the last change of a task of a project, in seconds since 1970; 0 if there is none."""
+        times = map(changed_at, self._page(project, 1, 1, "-tasks:updated_at"))
+        return next((at for at in times if math.isfinite(at)), 0.0)
+
+    def _page(self, project: int, number: int, size: int, order: str) -> list[Mapping[str, Any]]:
+        """A page of the tasks of a project, from 1; empty after the last one."""
+        query: dict[str, Any] = {"project": project, "fields": "all", "page": number, "page_size": size}
+        query["query"] = json.dumps({"ordering": [order]})
+        missing: Any = {"tasks": []} if number > 1 else None
+        most = _MOST_PAGE if size > 1 else _MOST
+        reply = self._request("GET", f"/api/tasks?{urlencode(query)}", missing=missing, most=most)
+        tasks = reply.get("tasks") if isinstance(reply, Mapping) else None
+        if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
+            raise LabelStudioError(f"{self.address} answers with something that is no list of tasks")
+        if len(tasks) > size:
+            raise LabelStudioError(f"{self.address} answers with more tasks than were asked for")
+        return tasks
 
     def push(self, project: int, predictions: Sequence[Mapping[str, Any]], version: str) -> None:
         """Store predictions of tasks, and make their version the one by which tasks are ordered."""
@@ -92,14 +122,23 @@ class LabelStudioClient:
         reply = self._request("GET", f"/api/projects/{project}/")
         return str(reply.get("model_version") or "") if isinstance(reply, Mapping) else ""
 
+    def config(self, project: int) -> str:
+        """Labeling config of a project."""
+        reply = self._request("GET", f"/api/projects/{project}/")
+        return str(reply.get("label_config") or "") if isinstance(reply, Mapping) else ""
+
+    def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Add tasks to a project. The server has no key for tasks: repeating the request makes two of each."""
+        self._request("POST", f"/api/projects/{project}/import", list(tasks))
+
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _request(self, method: str, path: str, body: Any = None, *, missing: Any = None) -> Any:
-        """The JSON of a reply; `missing` for 404, if it is not None."""
-        status, reply = self._send(method, path, body, self._authorization())
+    def _request(self, method: str, path: str, body: Any = None, *, missing: Any = None, most: int = _MOST) -> Any:
+        """The JSON of a reply of at most `most` bytes; `missing` for 404, if it is not None."""
+        status, reply = self._send(method, path, body, self._authorization(), most)
         if status == 401 and not _LEGACY.fullmatch(self._token):
             self._access = ""  # an access token lives for minutes only
-            status, reply = self._send(method, path, body, self._authorization())
+            status, reply = self._send(method, path, body, self._authorization(), most)
         if status == 404 and missing is not None:
             return missing
         if status >= 300:
@@ -117,7 +156,7 @@ class LabelStudioClient:
             self._access = access
         return f"Bearer {self._access}"
 
-    def _send(self, method: str, path: str, body: Any, authorization: str | None) -> tuple[int, Any]:
+    def _send(self, method: str, path: str, body: Any, authorization: str | None, most: int = _MOST) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if authorization is not None:
             headers["Authorization"] = authorization
@@ -125,9 +164,9 @@ class LabelStudioClient:
         request = urllib.request.Request(self.address + path, data, headers, method=method)
         try:
             with self._respond(request, timeout=_TIMEOUT) as response:
-                content = response.read(_MOST + 1)
-                if len(content) > _MOST:
-                    raise LabelStudioError(f"{self.address} answers with more than {_MOST:,} bytes")
+                content = response.read(most + 1)
+                if len(content) > most:
+                    raise _ReplyTooLongError(f"{self.address} answers with more than {most:,} bytes")
                 return response.status, parse_json(content) if content else None
         except urllib.error.HTTPError as error:
             error.close()

@@ -1,22 +1,25 @@
 """A project that Label Studio shows: predictions from the stored ranking, and the answers of its annotations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from dal.annotate.people_answers import StoredAnswers, store_answers
+from dal.annotate.person_names import wrong_names
 from dal.annotate.rankings import EVENT
 from dal.annotate.service import AnnotationService, open_service
-from dal.formats.foreign_answers import Answerable
+from dal.formats import label_studio
+from dal.formats.corpus import Corpus, CorpusAnswer, CorpusRow
+from dal.formats.exported_answers import origin_time, origins_of
+from dal.formats.foreign_answers import Answerable, ForeignAnswer
 from dal.formats.label_studio import ROW, check_config, choices, version_of
-from dal.formats.label_studio_export import ReadTasks, read_tasks
-from dal.store.log_figures import StoredBatch, keyed_answers, latest_batch
+from dal.formats.label_studio_export import ReadTasks, key_time, read_tasks
+from dal.store.log_figures import StoredBatch, keyed_answers, latest_batch, names_in
 from dal.store.row_state import RETIRED
 
 #: Score of the prediction of a text without a rank: served after those that have one, whose scores are 1 at most.
 LAST = 2.0
-
-_CHUNK = 500  # tasks whose answers are stored in one transaction
 
 
 class LabelStudioService(AnnotationService):
@@ -106,38 +109,78 @@ class LabelStudioService(AnnotationService):
         rows = {row.id: row for row in self._rows.get(ids) if row is not None}
         texts = {id: (row.text,) if row.pair is None else (row.text, row.pair) for id, row in rows.items()}
         names = [entry.name for entry in self._log.classes.active]
-        read = read_tasks(tasks, Answerable(texts, names, self._settings.multilabel), server)
+        origins = partial(origins_of, self._log)
+        read = read_tasks(tasks, Answerable(texts, names, self._settings.multilabel, origins=origins), server)
         retired = {id for id, state in self._log.states(list(rows)).items() if state.state == RETIRED}
         gone = [answer for answer in read.answers if answer.row in retired]
         read.mistakes += [f"{each.place}: the row {each.row!r} was taken out of the project" for each in gone]
-        read.answers = [answer for answer in read.answers if answer.row not in retired]
+        wrong = wrong_names(((answer.who, answer.place) for answer in read.answers), self._people)
+        read.mistakes += wrong.values()
+        read.answers = [each for each in read.answers if each.row not in retired and each.who not in wrong]
+        self._people |= {answer.who for answer in read.answers}
         return read
+
+    @cached_property
+    def _people(self) -> set[str]:
+        """Names of everybody whose answers are accepted."""
+        return names_in(self._log)
 
     def store(self, read: ReadTasks) -> tuple[StoredAnswers, int]:
         """Store answers, oldest first, and retract those whose annotations were deleted; return their number, too.
 
-        An annotation that was read before stores nothing.
+        It is one transaction. An annotation that was read before stores nothing, nor does one of a person who has
+        answered the row in a later annotation of another task.
         """
-        new = known = retracted = 0
-        disputed: dict[str, None] = {}
-        tasks = list(read.present.items())
-        for start in range(0, len(tasks), _CHUNK):
-            with self._changing():
-                for (row, prefix), present in tasks[start : start + _CHUNK]:
-                    for event in keyed_answers(self._log, row, prefix):
-                        if not any((event.key or "").startswith(each) for each in present):
-                            self._log.retract(event.event, who=event.who or "", key=f"deleted:{event.key}")
-                            retracted += 1
-        answers = sorted(read.answers, key=lambda answer: answer.at or 0.0)
-        for start in range(0, len(answers), _CHUNK):
-            with self._changing():
-                stored = store_answers(self._log, answers[start : start + _CHUNK])
-            new, known = new + stored.new, known + stored.known
-            disputed |= dict.fromkeys(stored.disputed)
-        if new or retracted:
+        retracted = 0
+        with self._changing():
+            for (row, prefix), present in read.present.items():
+                for event in keyed_answers(self._log, row, prefix):
+                    if not any((event.key or "").startswith(each) for each in present):
+                        self._log.retract(event.event, who=event.who or "", key=f"deleted:{event.key}")
+                        retracted += 1
+            answers = sorted(read.answers, key=lambda answer: answer.at or 0.0)
+            stored = store_answers(self._log, (each for each in answers if not self._is_outdated(each)))
+        if stored.new or retracted:
             self._queue.reopen()
-            self._retrain("")
-        return StoredAnswers(new, known, tuple(disputed)), retracted
+        return stored, retracted
+
+    def _is_outdated(self, answer: ForeignAnswer) -> bool:
+        """Whether the current answer of the person is from a later annotation: pages come in the order of tasks."""
+        event = self._log.answers_by(answer.row).get(answer.who)
+        later = None if event is None else key_time(event.key or "")
+        return later is not None and answer.at is not None and answer.at < later
+
+    def rank(self) -> None:
+        """Let the trainer rank again if it is due."""
+        self._retrain("")
+
+    def row_ids(self) -> Iterator[str]:
+        """Ids of the rows, in the order of addition, without those that were taken out of the project."""
+        for page in self._rows.pages():
+            states = self._log.states([row.id for row in page])
+            yield from (row.id for row in page if row.id not in states or states[row.id].state != RETIRED)
+
+    def tasks_of(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Tasks of rows as `dal export --to label-studio --all` writes them, without predictions."""
+        rows = [
+            CorpusRow(row.id, row.text, row.pair, answers=self._answers(row.id), fields=row.fields)
+            for row in self._rows.get(ids)
+            if row is not None
+        ]
+        names = tuple(entry.name for entry in self._log.classes.active)
+        return label_studio.tasks(Corpus(rows, names, self._settings.multilabel))
+
+    def _answers(self, row: str) -> tuple[CorpusAnswer, ...]:
+        """The current answers to a row, by person."""
+        return tuple(
+            CorpusAnswer(
+                None if event.value is None else (event.value,) if isinstance(event.value, str) else event.value,
+                who,
+                at=origin_time(event),
+                seconds=event.seconds,
+            )
+            for who, event in self._log.answers_by(row).items()
+        )
 
     # -- rankings ------------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,36 @@ def appearance(name: str) -> str:
     return " ".join(_INVISIBLE.sub("", plain).split())
 
 
+def wrong_names(given: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, str]:
+    """What is wrong with the names in a file: they cannot be seen, or look like others in the file or the project.
+
+    Args:
+        given: name and place in the file of each answer or note. An empty name is nobody's.
+        known: names of people in the project, which are accepted as they are.
+
+    Returns:
+        Wrong name -> message, which begins with the first place of the name.
+    """
+    found: dict[str, str] = {}
+    taken = {name for name in known if name}
+    looks = {appearance(name): name for name in sorted(taken)}
+    for name, place in given:
+        if not name or name in taken:
+            continue
+        taken.add(name)
+        other = looks.setdefault(appearance(name), name)
+        try:
+            if checked_name(name) != name:
+                raise ConfigError(f"the name {printable(repr(name))} has spaces around it")
+        except ConfigError as error:
+            found[name] = f"{place}: {error}"
+            continue
+        if other != name:
+            looks_like = f"the name {printable(repr(name))} looks like {printable(repr(other))}"
+            found[name] = f"{place}: {looks_like}: each person needs a name of her own"
+    return found
+
+
 def check_names(names: Sequence[str], known: Iterable[str]) -> None:
     """Refuse names that look like each other, or like that of somebody else.
 

@@ -1,6 +1,6 @@
 """Help and options of `dal add`; `added_rows` does the work and has the heavy imports."""
 
-from dal.commands.paths import check_input, path_of, require_project
+from dal.commands.paths import check_input, path_of, person_of, require_project
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -51,7 +51,7 @@ def add(arguments: list[str]) -> int:
     parser.add_argument("--changed", choices=("keep", "new"))
     parser.add_argument("--retire", type=path_of)
     parser.add_argument("--restore", type=path_of)
-    parser.add_argument("--who", default="")
+    parser.add_argument("--who", type=person_of, default="")
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args(arguments)
     require_project(options.folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.annotate.edited_texts import MOST_COMPARED, edited_texts
-from dal.annotate.imported_corpus import CorpusImport, CorpusRows
+from dal.annotate.imported_corpus import CorpusImport, CorpusRows, check_people
 from dal.annotate.imported_labels import LabelImport
 from dal.annotate.project import add_to_project, project_experiment
 from dal.annotate.sheet import check_classes
@@ -24,6 +24,7 @@ from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Monitor
 from dal.store.folder_lock import held
 from dal.store.label_log import LabelLog
+from dal.store.log_figures import names_in
 from dal.store.project_rows import ProjectRow, ProjectRows, RowChanges
 from dal.store.run_folder import LABELS, ROWS
 
@@ -128,6 +129,7 @@ def _read_corpus(
         assert log.path is not None
         raise _no_class(str(file), unknown, log.path.parent)
     check_classes(corpus.classes, multilabel=data.multilabel)
+    check_people(file, corpus, names_in(log))
     pair = "text_pair" if any(row.pair is not None for row in corpus.rows) else None
     if (pair is None) != (data.text_pair is None) and corpus.rows:
         has = {True: "single texts", False: "pairs of texts"}

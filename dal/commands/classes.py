@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dal.commands.paths import path_of, require_project
+from dal.commands.paths import path_of, person_of, require_project
 from dal.commands.terminal import Parser, escape_controls, wants_help
 from dal.errors import ConfigError, counted, did_you_mean, printable, shortened
 from dal.store.class_table import ClassEntry, ClassTable
@@ -52,7 +52,7 @@ def classes(arguments: list[str]) -> int:
     parser.add_argument("folder", type=path_of)
     parser.add_argument("change", nargs="?", choices=list(_WORDS))
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--who", default="")
+    parser.add_argument("--who", type=person_of, default="")
     options = parser.parse_intermixed_args(arguments)
     require_project(options.folder)
     if options.change is None:

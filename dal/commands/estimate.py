@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from dal.commands.ask import check_sample_size
-from dal.commands.paths import check_input, check_sheet, path_of
+from dal.commands.paths import check_input, check_sheet, path_of, person_of
 from dal.commands.terminal import Parser, say, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -54,7 +54,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--cell")
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--who", default="")
+    parser.add_argument("--who", type=person_of, default="")
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
     drawing = options.n is not None or options.output is not None or options.random or options.force

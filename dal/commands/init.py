@@ -1,6 +1,6 @@
 """Help and options of `dal init`; `new_project` does the work and has the heavy imports."""
 
-from dal.commands.paths import check_folder, path_of
+from dal.commands.paths import check_folder, path_of, person_of
 from dal.commands.terminal import Parser, about_keys, split, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -45,7 +45,7 @@ def init(arguments: list[str]) -> int:
     parser.add_argument("--config", type=path_of)
     for name in ("text", "id", "label", "classes"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--who", default="")
+    parser.add_argument("--who", type=person_of, default="")
     parser.add_argument("--multilabel", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     options, overrides = split(parser, arguments)

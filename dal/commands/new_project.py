@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dal.annotate.imported_corpus import CorpusImport, CorpusRows
+from dal.annotate.imported_corpus import CorpusImport, CorpusRows, check_people
 from dal.annotate.imported_labels import LabelImport
 from dal.annotate.project import create_project
 from dal.annotate.sheet import check_classes
@@ -136,6 +136,7 @@ def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
     path = Path(data["path"].value)
     corpus = read_corpus(path) if is_corpus(path) else None
     if corpus is not None:  # its columns are known, and the answers are all in one of them
+        check_people(path, corpus)
         pairs = any(row.pair is not None for row in corpus.rows)
         names = {"text": "text", "id": "id"} | ({"text_pair": "text_pair"} if pairs else {})
         names["path"] = str(table_path(path))

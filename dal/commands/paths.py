@@ -27,6 +27,16 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
+def person_of(text: str) -> str:
+    """Parse the name of a person; an empty one is nobody's."""
+    from dal.annotate.person_names import checked_name
+
+    try:
+        return checked_name(text) if text else ""
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def check_folder(folder: Path) -> None:
     """Raise ConfigError unless the path is a writable folder or one can be created there."""
     above = folder

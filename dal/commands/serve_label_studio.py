@@ -62,7 +62,7 @@ def _serve(
     from dal.annotate.server import hosts_of, serve
 
     port, password = listening.getsockname()[1], given or secrets.token_urlsafe(18)
-    exchange = None if client is None else LabelStudioExchange(client, service, say)
+    exchange = None if client is None else LabelStudioExchange(client, service, say, imports=options.imports)
     projects: list[int] = [] if client is None or client.project is None else [client.project]
 
     def use_project(number: int) -> None:
@@ -132,6 +132,8 @@ def _password(options: argparse.Namespace) -> str | None:
 def _client(options: argparse.Namespace) -> "LabelStudioClient | None":
     """The client of the API; None if no address was given."""
     if options.label_studio is None and options.token_file is None:
+        if options.imports:
+            raise ConfigError("--import needs --label-studio URL and --token-file FILE: where the texts are imported")
         return None
     if options.label_studio is None or options.token_file is None:
         raise ConfigError("--label-studio and --token-file belong together: give both, or none to answer requests only")
@@ -180,6 +182,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--label-studio", metavar="URL", help=about)
     about = "file with a token of a user who may change that project: a personal access token or a legacy token"
     parser.add_argument("--token-file", type=path_of, metavar="FILE", help=about)
+    about = "first import the texts of the project that are not in Label Studio, with their answers"
+    parser.add_argument("--import", dest="imports", action="store_true", help=about)
     about = "let predictions name the class that the model expects; without it, they only order the tasks"
     parser.add_argument("--suggest", action="store_true", help=about)
     return parser.parse_args(arguments)

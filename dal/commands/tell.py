@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, open_session
-from dal.commands.paths import check_input, path_of
+from dal.commands.paths import check_input, path_of, person_of
 from dal.commands.terminal import Parser, say
 from dal.config.kinds import PROJECT, kind_of
-from dal.errors import ConfigError, counted, shortened
+from dal.errors import AnswerError, ConfigError, DalError, DataError, counted, shortened
 from dal.experiments.spinner import loading_packages
 from dal.store.run_folder import LABELS
 
 if TYPE_CHECKING:
     from dal.annotate.people_answers import StoredAnswers
+    from dal.data.text_data import TextData
     from dal.formats.foreign_answers import ForeignAnswer
     from dal.session import Session
 
@@ -27,8 +28,10 @@ def tell(arguments: list[str]) -> int:
     """`dal tell`."""
     options = _options(arguments)
     with loading_packages(stderr=True):
+        from dal.annotate.person_names import check_names
         from dal.commands.accuracy_estimate import find_sample_place, read_check
         from dal.formats.foreign_files import SUFFIXES
+        from dal.store.log_figures import names_in
 
         foreign = options.file.suffix.lower() in SUFFIXES
         sample = None if foreign else find_sample_place(options)
@@ -50,11 +53,20 @@ def tell(arguments: list[str]) -> int:
             f"{options.folder} has no {LABELS}: nothing was asked there yet, or the file must be restored"
         )
     with open_session(experiment, options.folder) as session:
+        if options.who:
+            check_names([options.who], names_in(session.store))
         several = kind_of(options.folder) == PROJECT  # people may answer the same text, and contradict each other
-        if foreign:
-            told = _tell_people(options, session) if several else _tell_foreign(options, session)
-        else:
-            told = _tell_sheet(session, options, rest, several=several)
+        try:
+            if foreign:
+                told = _tell_people(options, session) if several else _tell_foreign(options, session)
+            else:
+                told = _tell_sheet(session, options, rest, several=several)
+        except (AnswerError, DataError) as error:
+            hint = _about_adding(options, session, experiment.data) if several else ""
+            if hint:
+                separator = "\n  " if "\n" in str(error) else "; "
+                error.args = (f"{error}{separator}{hint}",)
+            raise
         store = session.store
         for line in _about_disputes(options.folder, told.disputed):
             say(line)
@@ -67,6 +79,27 @@ def tell(arguments: list[str]) -> int:
             f"{counted(labeled, 'has', 'have')} a label"
         )
     return 0
+
+
+def _about_adding(options: argparse.Namespace, session: "Session", data: "TextData") -> str:
+    """What to type for a file that `dal add` reads: with texts that the project lacks, or of `dal export`."""
+    from dal.data.imported_rows import columns_of, read_imported
+    from dal.data.text_data import TextData
+    from dal.formats.corpus_files import is_corpus
+
+    pool = session.pool
+    command = f"`dal add {shlex.quote(str(options.folder))} {shlex.quote(str(options.file))}`"
+    if is_corpus(options.file):
+        return f"{command} takes a file of `dal export` with its texts and everybody's answers"
+    recipe = TextData(str(options.file), text=data.text, text_pair=data.text_pair, label=None)
+    try:
+        given = read_imported(replace(recipe, id="id" if "id" in columns_of(recipe) else None)).rows
+    except DalError:
+        return ""
+    ids, texts = set(pool.ids), set(pool.texts())
+    rows = zip(given.ids, given.texts(), strict=True)
+    lacking = len({text for id, text in rows if id not in ids and text not in texts})  # a sheet may have changed texts
+    return f"it has {counted(lacking, 'text')} that the project lacks: {command} adds them" if lacking else ""
 
 
 def _tell_sheet(session: "Session", options: argparse.Namespace, rest: Path, *, several: bool) -> "StoredAnswers":
@@ -103,21 +136,37 @@ def _read_foreign(options: argparse.Namespace, session: "Session") -> "tuple[For
         ConfigError: the command names one annotator, and the file has several.
         AnswerError: something in the file is wrong.
     """
-    from dal.formats.foreign_answers import Answerable
+    import numpy as np
+
+    from dal.annotate.person_names import wrong_names
+    from dal.formats.exported_answers import DATA, Origin, origins_of
+    from dal.formats.foreign_answers import Answerable, refuse_mistakes
     from dal.formats.foreign_files import read_foreign
+    from dal.store.log_figures import names_in
 
     pool, store, file, who = session.pool, session.store, options.file, options.who
     texts = (text if isinstance(text, tuple) else (text,) for text in pool.texts())
     rows = dict(zip(pool.ids.arrow().to_pylist(), texts, strict=True))
     absent = {*store.pending, *store.answers, *store.skipped} - rows.keys()
-    read = read_foreign(file, Answerable(rows, pool.classes, pool.multilabel, absent))
+    labeled = set(pool.ids.take(np.flatnonzero(pool.known.numpy())))
+
+    def origins(row: str) -> list[Origin]:
+        return [*origins_of(store, row), *([DATA] if row in labeled else [])]
+
+    read = read_foreign(file, Answerable(rows, pool.classes, pool.multilabel, absent, origins))
     for note in read.notes:
         say(note)
+    if read.exported:
+        say(f"{counted(read.exported, 'answer')} left out: written by `dal export`, and not changed since")
     people = sorted({answer.who for answer in read.answers})
     if who and len(people) > 1:
         named = ", ".join(shortened(name, 40) for name in people[:5])
         raise ConfigError(f"--who {shortened(who, 40)}: {file} has answers of {len(people)} people ({named})")
-    return tuple(replace(answer, who=who) for answer in read.answers) if who else read.answers
+    if who:
+        return tuple(replace(answer, who=who) for answer in read.answers)
+    wrong = wrong_names(((answer.who, answer.place) for answer in read.answers), names_in(store))
+    refuse_mistakes(file, list(wrong.values()))
+    return read.answers
 
 
 def _tell_people(options: argparse.Namespace, session: "Session") -> "StoredAnswers":
@@ -189,7 +238,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     about = "store the right lines, and write the wrong ones to FILE.rest.csv (todo.rest.csv for todo.csv)"
     parser.add_argument("--partial", action="store_true", help=about)
     about = "name of the annotator, stored with each answer; for files of other programs that of the only annotator"
-    parser.add_argument("--who", default="", help=about)
+    parser.add_argument("--who", type=person_of, default="", help=about)
     about = "also store the answers of a check as labels: the next model is trained on them, so they cannot evaluate it"
     parser.add_argument("--keep", action="store_true", help=about)
     parser.add_argument("--cell", help="cell of a run or comparison that a check was drawn for, such as Margin-seed0")

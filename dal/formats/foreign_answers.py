@@ -1,6 +1,6 @@
 """Answers read from files of other annotation programs, checked against the rows and classes of a folder."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from dal.data.label_cells import Answer
 from dal.data.label_names import normalize
 from dal.errors import AnswerError, did_you_mean, shortened, shown
+from dal.formats.exported_answers import Origin, is_mark, is_unchanged
 from dal.store.atomic_files import named
 
 _LISTED = 20  # maximum number of mistakes in one message
@@ -23,12 +24,14 @@ class Answerable:
         classes: class names.
         multilabel: whether a row may have several classes.
         absent: ids of rows that were asked and are no longer in the data.
+        origins: function from a row id to the origins of all answers that the row ever had.
     """
 
     texts: Mapping[str, tuple[str, ...]]
     classes: Sequence[str]
     multilabel: bool = False
     absent: Collection[str] = ()
+    origins: Callable[[str], Collection[Origin]] = lambda row: ()
 
     def value(self, names: Iterable[Any]) -> Answer:
         """The answer that consists of these class names: one, or when multi-label any number, in class order.
@@ -55,6 +58,21 @@ class Answerable:
             hint = did_you_mean(known, self.classes) if known else ""
             raise ValueError(f"{shown(name)} is not a class{hint}")
         return known
+
+    def is_exported(self, row: str, names: Iterable[Any] | None, mark: Any) -> bool:
+        """Whether an answer of a file is one that `dal export` wrote and nobody has changed since.
+
+        Args:
+            row: row id.
+            names: class names of the answer; None for a declined row.
+            mark: mark of the answer in the file, or any other value.
+        """
+        if not is_mark(mark):
+            return False
+        given = None if names is None else list(names)
+        if given is not None and not all(isinstance(name, str) for name in given):
+            return False
+        return is_unchanged(mark, row, given, self.origins(row))
 
     def check_row(self, row: Any, texts: Mapping[str, Any]) -> str:
         """Check that a row id is known and that the texts next to it are those of the row; return the id.
@@ -110,11 +128,13 @@ class ForeignAnswers:
     Attributes:
         answers: the answers, in the order of the file.
         empty: number of tasks without an answer.
+        exported: number of answers that `dal export` wrote and nobody has changed since. They are left out.
         notes: messages for the user about how the file was read.
     """
 
     answers: tuple[ForeignAnswer, ...]
     empty: int = 0
+    exported: int = 0
     notes: tuple[str, ...] = ()
 
 

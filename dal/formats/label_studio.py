@@ -10,6 +10,7 @@ from xml.sax.saxutils import quoteattr
 from dal.data.label_names import normalize
 from dal.errors import ConfigError, one_line, shown
 from dal.formats.corpus import FOREIGN, Corpus, CorpusAnswer, CorpusRow, json_text
+from dal.formats.exported_answers import mark_of
 
 #: Names of the control and of the object that it labels in the labeling config.
 CONTROL, OBJECT = "label", "text"
@@ -111,7 +112,7 @@ def tasks(corpus: Corpus, ranking: Ranking | None = None) -> list[dict[str, Any]
 
     The data of a task has `dal_id`, `text`, `text_pair` and the foreign columns. A ranked task has a prediction without
     a suggestion, whose score is rank / number of ranked rows: "Uncertainty sampling" serves the lowest score first. An
-    answered row has its answers as annotations.
+    answered row has its answers as annotations, whose `id` is a mark: the program keeps it as `import_id`.
     """
     rank = {row: place for place, row in enumerate(ranking.rows, 1)} if ranking else {}
     rows = sorted(corpus.rows, key=lambda row: rank.get(row.id, len(rank) + 1))
@@ -126,7 +127,7 @@ def _task(row: CorpusRow, place: int | None, count: int, ranking: Ranking | None
         score = round(place / count, 9)
         task["predictions"] = [{"model_version": ranking.version, "score": score, "result": []}]
     if row.answers:
-        task["annotations"] = [_annotation(answer) for answer in row.answers]
+        task["annotations"] = [_annotation(row.id, answer) for answer in row.answers]
     return task
 
 
@@ -134,8 +135,9 @@ def _is_taken(name: str) -> bool:
     return name in _KEYS or name.startswith(FOREIGN)
 
 
-def _annotation(answer: CorpusAnswer) -> dict[str, Any]:
-    annotation: dict[str, Any] = {"result": [], "was_cancelled": answer.classes is None}
+def _annotation(row: str, answer: CorpusAnswer) -> dict[str, Any]:
+    annotation: dict[str, Any] = {"id": mark_of(row, answer), "result": [], "was_cancelled": answer.classes is None}
+    annotation["ground_truth"] = False  # the program would set it
     if answer.classes:
         annotation["result"] = [choices(answer.classes)]
     return annotation | ({} if answer.seconds is None else {"lead_time": answer.seconds})

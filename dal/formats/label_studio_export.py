@@ -1,5 +1,6 @@
 """Reader of Label Studio's JSON export, the only one of its exports that keeps skipped tasks and several annotators."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from dal.data.label_cells import Answer
 from dal.errors import AnswerError, one_line, shortened, shown
 from dal.formats.corpus import seconds_of
+from dal.formats.exported_answers import is_mark
 from dal.formats.foreign_answers import (
     Answerable,
     ForeignAnswer,
@@ -22,6 +24,7 @@ from dal.store.bounded_json import parse_json
 from dal.store.events import SKIP
 
 _HOW = "export the project as JSON"
+_CHANGED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.(\d\d)\.(\d\d(?:\.\d+)?Z?)")  # a time of `annotation_key`
 
 
 @dataclass
@@ -32,6 +35,7 @@ class ReadTasks:
         answers: one answer per annotation.
         mistakes: what is wrong, by task.
         empty: number of tasks without an annotation.
+        exported: number of annotations that `dal export` wrote and nobody has changed since. They are no answers.
         present: (row, beginning of the keys of its task) -> beginnings of the keys of its annotations.
         tasks: row and number of each task that could be read.
     """
@@ -39,6 +43,7 @@ class ReadTasks:
     answers: list[ForeignAnswer] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
     empty: int = 0
+    exported: int = 0
     present: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     tasks: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -49,6 +54,7 @@ def read_label_studio(path: Path, known: Answerable) -> ForeignAnswers:
     Rows are found by `data.dal_id`. Each annotation is the answer of its `completed_by`; several tasks of one row are
     several answers. A cancelled annotation declines the row, whatever its result is; an empty result is no class when
     multi-label, otherwise a mistake. The latest of several annotations by one person counts. Text areas are notes.
+    Annotations that `dal export` wrote are answers only if somebody has changed them.
 
     Args:
         path: the export.
@@ -59,7 +65,7 @@ def read_label_studio(path: Path, known: Answerable) -> ForeignAnswers:
     """
     read = read_tasks(_tasks(path), known)
     refuse_mistakes(path, read.mistakes)
-    return ForeignAnswers(latest_per_person(read.answers), read.empty)
+    return ForeignAnswers(latest_per_person(read.answers), read.empty, read.exported)
 
 
 def read_tasks(tasks: Iterable[Any], known: Answerable, server: str = "") -> ReadTasks:
@@ -81,7 +87,9 @@ def read_tasks(tasks: Iterable[Any], known: Answerable, server: str = "") -> Rea
         read.empty += not annotations
         read.tasks.append((row, task.get("id")))
         prefix = task_key(server, task.get("id")) if server else ""
-        for annotation in annotations:
+        given = [each for each in annotations if not _is_exported(each, row, known)]
+        read.exported += len(annotations) - len(given)
+        for annotation in given:
             where = f"{place}, annotation {shown(annotation.get('id'))}" if len(annotations) > 1 else place
             key = f"{prefix}{annotation_key(annotation)}" if prefix else ""
             try:
@@ -90,7 +98,8 @@ def read_tasks(tasks: Iterable[Any], known: Answerable, server: str = "") -> Rea
             except ValueError as error:
                 read.mistakes.append(f"{where}: {one_line(error)}")
         if prefix:
-            read.present[row, prefix] = {f"{prefix}{_identity(each)}:" for each in annotations}
+            # An annotation that was changed and then changed back takes back the answer that it had been.
+            read.present[row, prefix] = {f"{prefix}{_identity(each)}:" for each in given}
     return read
 
 
@@ -105,8 +114,42 @@ def annotation_key(annotation: Mapping[str, Any]) -> str:
     return f"{_identity(annotation)}:{changed}"
 
 
+def key_time(key: str) -> float | None:
+    """Time of the last change of an annotation, from the key of its answer; None for a key of anything else.
+
+    Example:
+        >>> annotation = {"id": 7, "updated_at": "2026-01-01T00:00:00.5Z"}
+        >>> key_time(task_key("host/3", 5) + annotation_key(annotation)), key_time("answer:ana:5")
+        (1767225600.5, None)
+    """
+    found = _CHANGED.fullmatch(key.rpartition(":")[2]) if key.startswith("label-studio:") else None
+    try:
+        return None if found is None else seconds_of(f"{found[1]}:{found[2]}:{found[3]}")
+    except ValueError:
+        return None
+
+
 def _identity(annotation: Mapping[str, Any]) -> str:
     return shortened(str(annotation.get("unique_id") or annotation.get("id")), 60)
+
+
+def _mark(annotation: Mapping[str, Any]) -> Any:
+    """The mark of an exported annotation: its `id` in the file, which an import stores as `import_id`; None without."""
+    return next((each for each in (annotation.get("import_id"), annotation.get("id")) if is_mark(each)), None)
+
+
+def _is_exported(annotation: Mapping[str, Any], row: str, known: Answerable) -> bool:
+    """Whether `dal export` wrote an annotation and nobody has changed it, or added a comment, since."""
+    results = annotation.get("result")
+    if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
+        return False
+    cancelled = annotation.get("was_cancelled") is True
+    try:
+        names = list(_chosen(results))
+    except ValueError:
+        return False
+    is_commented = any(each.get("type") == "textarea" for each in results)
+    return not is_commented and known.is_exported(row, None if cancelled else names, _mark(annotation))
 
 
 def _seen(annotation: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, bool] | None:
@@ -173,7 +216,7 @@ def _answer(annotation: Mapping[str, Any], row: str, known: Answerable, place: s
     return ForeignAnswer(
         row,
         value,
-        _person(annotation.get("completed_by")),
+        _person(_answerer(annotation)),
         _time(annotation),
         seconds_spent(annotation.get("lead_time")),
         "\n".join(comments),
@@ -207,6 +250,17 @@ def _comment(result: Mapping[str, Any]) -> list[str]:
 def _storable(text: str) -> str:
     """The text with question marks for halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _answerer(annotation: Mapping[str, Any]) -> Any:
+    """The user who gave the answer of an annotation. An exported one was completed by nobody there: the program puts
+    the user who imported it, and the answer is that of the user who changed it.
+    """
+    completed_by, changed_by = annotation.get("completed_by"), annotation.get("updated_by")
+    if changed_by is None or _mark(annotation) is None:
+        return completed_by
+    is_same = isinstance(completed_by, Mapping) and completed_by.get("id") == changed_by
+    return completed_by if is_same else changed_by
 
 
 def _person(given: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from dal.data.rows import Rows
 from dal.errors import SessionError
 from dal.formats.corpus import ANSWERED, DECLINED, Corpus, CorpusAnswer, CorpusNote, CorpusRow
+from dal.formats.exported_answers import ORIGIN
 from dal.store.bounded_json import parse_json
 from dal.store.events import Answer, Event, Skip, Value
 from dal.store.label_log import IMPORTED, LabelLog
@@ -16,8 +17,6 @@ from dal.store.row_state import ADJUDICATED, DISPUTED, PENDING, RETIRED, RowStat
 
 _BLOCK = 8192  # rows whose texts and states are in memory at a time
 
-#: Key of `seen` under which an imported answer keeps its provenance.
-ORIGIN = "origin"
 _PROVENANCE = ("source", "at", "round", "strategy", "seen")
 
 

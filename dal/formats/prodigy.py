@@ -12,6 +12,7 @@ from dal.data.label_cells import Answer
 from dal.errors import one_line, shown
 from dal.formats.corpus import Corpus, CorpusRow, json_text
 from dal.formats.corpus_files import json_lines
+from dal.formats.exported_answers import mark_of
 from dal.formats.foreign_answers import (
     Answerable,
     ForeignAnswer,
@@ -24,6 +25,8 @@ from dal.store.events import SKIP
 
 #: Key of the foreign columns of a task. The program passes keys that it does not know through to its output.
 FIELDS = "dal_fields"
+#: Key of the mark of an exported answer.
+MARK = "dal_answer"
 
 _DECISIONS = ("accept", "reject", "ignore")
 
@@ -31,7 +34,8 @@ _DECISIONS = ("accept", "reject", "ignore")
 def tasks_text(corpus: Corpus, ranking: Ranking | None = None) -> str:
     """Tasks of the choice interface as JSON lines: the ranked rows in their order, then the others.
 
-    An answered row has the keys `accept` and `answer` of the answer that stands, as in the output of the program.
+    An answered row has the keys `accept` and `answer` of the answer that stands, as in the output of the program, and
+    its mark.
     """
     rank = {row: place for place, row in enumerate(ranking.rows, 1)} if ranking else {}
     rows = sorted(corpus.rows, key=lambda row: rank.get(row.id, len(rank) + 1))
@@ -50,7 +54,7 @@ def _task(row: CorpusRow, corpus: Corpus, place: int | None, ranking: Ranking | 
         task[FIELDS] = dict(row.fields)
     if row.answer is not None:
         task |= {"accept": list(row.answer.classes or ()), "_view_id": "choice"}
-        task |= {"answer": "ignore" if row.answer.classes is None else "accept"}
+        task |= {"answer": "ignore" if row.answer.classes is None else "accept", MARK: mark_of(row.id, row.answer)}
     return task
 
 
@@ -60,7 +64,8 @@ def read_prodigy(path: Path, known: Answerable) -> ForeignAnswers:
     Rows are found by `dal_id`, otherwise by a text that only one row has. Choices: "accept" takes the accepted options,
     "reject" and "ignore" decline the row. One label per task (the classification interface): accepted labels are the
     answer; a row that was only rejected has an answer when there are two classes, or when every class of multi-label
-    data was decided. The latest answer of each person counts.
+    data was decided. The latest answer of each person counts. Answers that `dal export` wrote are left out unless
+    somebody has confirmed or changed them.
 
     Args:
         path: the file.
@@ -84,6 +89,9 @@ def read_prodigy(path: Path, known: Answerable) -> ForeignAnswers:
             decision = task.get("answer")
             if decision is None:
                 seen["empty"] += 1
+                continue
+            if _is_exported(task, row, known):
+                seen["exported"] += 1
                 continue
             if decision not in _DECISIONS:
                 raise ValueError(f"answer is {shown(decision)}, not accept, reject or ignore")
@@ -110,7 +118,18 @@ def read_prodigy(path: Path, known: Answerable) -> ForeignAnswers:
             answers.append(answer)
     refuse_mistakes(path, mistakes)
     notes = [f"{seen['partial']} texts were only compared with some of the classes, and stay pending"]
-    return ForeignAnswers(latest_per_person(answers), seen["empty"], tuple(notes if seen["partial"] else ()))
+    notes = notes if seen["partial"] else []
+    return ForeignAnswers(latest_per_person(answers), seen["empty"], seen["exported"], tuple(notes))
+
+
+def _is_exported(task: Mapping[str, Any], row: str, known: Answerable) -> bool:
+    """Whether a task has the answer that `dal export` wrote, and none of the program."""
+    if any(task.get(name) is not None for name in ("_timestamp", "_session_id", "_annotator_id")):
+        return False
+    accepted = task.get("accept", [])
+    if not isinstance(accepted, list):
+        return False
+    return known.is_exported(row, None if task.get("answer") == "ignore" else accepted, task.get(MARK))
 
 
 def _row(task: Mapping[str, Any], known: Answerable, by_text: Mapping[str, list[str]]) -> str:

@@ -54,6 +54,12 @@ def keyed_answers(log: LabelLog, row: str, prefix: str) -> list[Event]:
     return [events.read(line) for line in _all(log, query, row, prefix)]
 
 
+def all_answers(log: LabelLog, row: str) -> list[Event]:
+    """Answers and skips that a row ever had, also those that were replaced or retracted; oldest first."""
+    query = f"SELECT {events.COLUMNS} FROM events WHERE row = ? AND kind IN ('answered', 'skipped') ORDER BY event"
+    return [events.read(line) for line in _all(log, query, row)]
+
+
 def answers_since(log: LabelLog, event: int, upto: int | None = None) -> int:
     """Number of answers, skips and retractions of rows after an event, up to another one."""
     kinds = "('answered', 'skipped', 'retracted')"
@@ -115,6 +121,12 @@ def work_of(log: LabelLog, who: str | None = None) -> list[PersonWork]:
         f"{'' if who is None else 'AND who = ? '}GROUP BY coalesce(who, ''), row) GROUP BY who ORDER BY who"
     )
     return [PersonWork(*line) for line in _all(log, query, *(() if who is None else (who,)))]
+
+
+def names_in(log: LabelLog) -> set[str]:
+    """Names of everybody who has done anything in a log, also of models, and of those who have a login."""
+    lines = _all(log, "SELECT DISTINCT who FROM events WHERE who <> ''")
+    return {who for (who,) in lines} | {person.who for person in log.people()}
 
 
 def answers_by_day(log: LabelLog) -> list[tuple[str, int]]:

@@ -12,8 +12,14 @@ from label_studio_api import LEGACY, REFRESH, LabelStudioApi, choice, recorded
 from dal.annotate.label_studio_client import LabelStudioClient, LabelStudioError
 from dal.annotate.label_studio_exchange import LabelStudioExchange
 from dal.annotate.label_studio_service import LabelStudioService, open_label_studio_service
+from dal.annotate.people_answers import StoredAnswers
 from dal.errors import ConfigError
+from dal.formats.corpus import Corpus, CorpusAnswer, CorpusRow
+from dal.formats.label_studio import labeling_config, tasks
+from dal.formats.label_studio_export import ReadTasks
+from dal.store.events import SKIP, Answer
 from dal.store.label_log import LabelLog
+from dal.store.log_figures import all_answers
 from dal.store.project_rows import ProjectRow, ProjectRows
 
 COUNT = 40
@@ -31,7 +37,7 @@ class Together:
 
     def __init__(self, folder: Path, api: LabelStudioApi, token: str = LEGACY) -> None:
         self.folder, self.api, self.lines = folder, api, list[str]()
-        self._token = token
+        self._token, self.imports = token, False
         with ProjectRows(folder / "rows.db") as rows:
             self.texts = {row.id: row.text for row in rows}
         self.open()
@@ -42,7 +48,9 @@ class Together:
         self.trainer.service = self.service
         self.service.start(self.trainer)
         client = LabelStudioClient(f"{self.api.address}/projects/3/data?tab=1", self._token)
-        self.exchange = LabelStudioExchange(client, self.service, self.lines.append, pause=0.01, longest_pause=0.05)
+        self.exchange = LabelStudioExchange(
+            client, self.service, self.lines.append, imports=self.imports, pause=0.01, longest_pause=0.05
+        )
 
     def restart(self) -> None:
         self.service.close()
@@ -108,7 +116,7 @@ def test_second_annotator_agrees_or_disputes_and_a_deleted_annotation_ends_it(bo
     both.exchange.read()
     assert both.state("t1") == "answered"
     assert both.answers() == {"t1": {"label-studio:1": "mild"}}
-    assert any("1 answer retracted" in line for line in both.lines)
+    assert any("1 answer retracted: its annotation was deleted or changed back" in line for line in both.lines)
 
 
 def test_changed_annotation_replaces_and_deleting_it_leaves_no_earlier_one(both: Together) -> None:
@@ -196,6 +204,16 @@ def test_wrong_annotations_are_shown_once_and_the_others_are_stored(both: Togeth
     assert shown.count("there is no row 't99'") == 1
 
 
+def test_name_that_looks_like_another_is_shown_and_left_out(both: Together) -> None:
+    both.api.annotate(both.task("t1"), "mild", who={"email": "ana@x"})
+    both.exchange.read()
+    both.api.annotate(both.task("t2"), "mild", who={"email": "ANA@x"})
+    both.api.annotate(both.task("t3"), "mild", who={"email": "ana@x"})
+    both.exchange.read()
+    assert set(both.answers()) == {"t1", "t3"}
+    assert any("the name 'ANA@x' looks like 'ana@x'" in line for line in both.lines)
+
+
 def test_text_that_was_taken_out_gets_no_answer(both: Together) -> None:
     both.service.close()
     with LabelLog(both.folder / "labels.db") as log:
@@ -216,7 +234,7 @@ def test_more_tasks_than_fit_on_a_page_are_read_and_later_only_what_changed(
         api.annotate(number, "mild")
     both.exchange.read()
     assert len(both.answers()) == 250
-    assert sum("/api/tasks" in path for _, path, _ in api.requests) == 3
+    assert sum("/api/tasks" in path for _, path, _ in api.requests) == 1 + 4  # that of the last change, and pages
     api.requests.clear()
     api.annotate(5, "severe", who=2)
     both.exchange.read()
@@ -255,7 +273,10 @@ def test_tasks_that_are_imported_later_are_ranked_too_and_deleted_ones_do_not_st
     both.trainer.work()
     both.exchange.read()
     both.exchange.push()
-    assert any("1 of the 30 texts to label next are no tasks there" in line for line in both.lines)
+    both.exchange.complete()
+    both.exchange.complete()
+    line = f"1 of {COUNT} texts are not in project 3 of Label Studio: --import imports them"
+    assert [each for each in both.lines if "--import" in each] == [line]
     assert "t1" not in both.api.next_rows()
     both.api.tasks[77] = kept | {"id": 77}
     both.api._touch(77)
@@ -318,6 +339,210 @@ def test_suggestion_that_was_shown_is_stored_with_the_answer(both: Together) -> 
         ]
 
 
+def test_exported_answers_that_come_back_are_skipped_until_somebody_changes_them(both: Together) -> None:
+    with LabelLog(both.folder / "labels.db") as log:  # the service has the lock of the folder, and not of the log
+        log.tell([Answer("t1", "mild", "ana"), Answer("t2", SKIP, "ana")])
+        (first, second) = (log.answers_by(row)["ana"] for row in ("t1", "t2"))
+    rows = [
+        CorpusRow("t1", both.texts["t1"], answers=(CorpusAnswer(("mild",), "ana", at=first.at),)),
+        CorpusRow("t2", both.texts["t2"], answers=(CorpusAnswer(None, "ana", at=second.at),)),
+    ]
+    both.api.tasks.clear()
+    one, _ = both.api.import_file(tasks(Corpus(rows, ("none", "mild", "severe"))))
+    before = both.events()
+    both.exchange.read()
+    both.exchange.read()
+    assert both.events() == before
+    line = "2 annotations are answers that dal exported and nobody has changed: left out"
+    assert [each for each in both.lines if "exported" in each] == [line]
+    (made,) = both.api.tasks[one]["annotations"]
+    both.api.change(one, made["id"], result=choice("severe"), updated_by=2)
+    both.exchange.read()
+    assert both.answers()["t1"] == {"ana": "mild", "label-studio:2": "severe"}
+    assert both.state("t1") == "disputed"
+    both.api.change(one, made["id"], result=choice("mild"), updated_by=2)
+    both.exchange.read()
+    assert both.answers()["t1"] == {"ana": "mild"}
+    assert any("1 answer retracted: its annotation was deleted or changed back" in each for each in both.lines)
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_read_before_an_error_is_stored_and_the_next_reading_goes_on(
+    tmp_path: Path, api: LabelStudioApi
+) -> None:
+    both = Together(make_project(tmp_path / "p", n=200), api)
+    api.import_tasks(both.texts)
+    for number in range(1, 201):
+        api.annotate(number, "mild")
+    api.fails_at_page = 3
+    with pytest.raises(LabelStudioError, match="503"):
+        both.exchange.read()
+    assert len(both.answers()) == 128
+    assert any("128 answers stored" in line for line in both.lines)
+    both.restart()  # as after a kill
+    api.fails_at_page = None
+    both.exchange.read()
+    assert len(both.answers()) == 200
+    assert any("72 answers stored" in line for line in both.lines)
+    with LabelLog(both.folder / "labels.db", access="read") as log:
+        assert sum(len(all_answers(log, row)) for row in both.texts) == 200
+    both.service.close()
+
+
+def test_page_of_long_tasks_is_asked_for_in_halves(both: Together, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dal.annotate.label_studio_client._MOST_PAGE", 10_000)
+    for number in range(1, COUNT + 1):
+        both.api.annotate(number, "mild")
+    client = LabelStudioClient(both.api.address, LEGACY)
+    pages = list(client.tasks(3))
+    assert sorted(task["id"] for page in pages for task in page) == list(range(1, COUNT + 1))
+    assert 1 < max(map(len, pages)) < 16
+    monkeypatch.setattr("dal.annotate.label_studio_client._MOST_PAGE", 10)
+    monkeypatch.setattr("dal.annotate.label_studio_client._MOST", 900)
+    with pytest.raises(LabelStudioError, match="answers with more than 900 bytes"):
+        list(client.tasks(3))
+
+
+def test_latest_annotation_of_a_person_counts_although_its_task_is_on_an_earlier_page(
+    tmp_path: Path, api: LabelStudioApi
+) -> None:
+    both = Together(make_project(tmp_path / "p", n=100), api)
+    api.import_tasks(both.texts)
+    api.import_tasks({"t1": both.texts["t1"]})
+    first, second = (n for n, task in api.tasks.items() if task["data"]["dal_id"] == "t1")
+    old, new = api.annotate(first, "mild"), api.annotate(second, "severe")
+    for number in range(1, 81):  # between them, so that the older annotation is on the second page
+        if number != first:
+            api._touch(number)
+    api._touch(second)
+    both.exchange.read()
+    assert both.answers() == {"t1": {"label-studio:1": "severe"}}
+    api.delete(second, new)
+    both.exchange.read()
+    both.exchange.read()  # all tasks are read again
+    assert both.answers() == {"t1": {"label-studio:1": "mild"}}
+    api.delete(first, old)
+    both.exchange.read()
+    assert both.answers() == {}
+    both.service.close()
+
+
+def test_change_during_the_reading_of_all_tasks_is_read_next(
+    tmp_path: Path, api: LabelStudioApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Together(make_project(tmp_path / "p", n=200), api)
+    api.import_tasks(both.texts)
+    store = both.service.store
+
+    def store_and_change(read: ReadTasks) -> tuple[StoredAnswers, int]:
+        stored = store(read)
+        if len(read.tasks) == 8:  # the last page: a task of the first one is changed, and then many others
+            api.annotate(200, "mild")
+            for _ in range(60):
+                api._touch(1)
+        return stored
+
+    monkeypatch.setattr(both.service, "store", store_and_change)
+    both.exchange.read()
+    assert both.answers() == {}
+    monkeypatch.undo()
+    both.exchange.read()
+    assert set(both.answers()) == {api.tasks[200]["data"]["dal_id"]}
+    both.service.close()
+
+
+def test_reading_that_is_ended_in_the_middle_imports_nothing(importing: Together) -> None:
+    importing.exchange.close()
+    importing.exchange.read()
+    assert not importing.exchange.complete()
+    assert len(importing.api.tasks) == 3
+
+
+# -- import ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def importing(tmp_path: Path, api: LabelStudioApi) -> Iterator[Together]:
+    """A project of 250 texts, of which three are in Label Studio, one is retired and one answered."""
+    both = Together(make_project(tmp_path / "p", n=250), api)
+    both.service.close()
+    with LabelLog(both.folder / "labels.db") as log:
+        log.retire(["t9"])
+        log.tell([Answer("t8", "mild", "ana")])
+    api.import_tasks({row: both.texts[row] for row in ("t0", "t1", "t2")})
+    api.label_config = labeling_config(("none", "mild", "severe"))
+    both.imports = True
+    both.open()
+    yield both
+    both.exchange.close()
+    both.service.close()
+
+
+def test_missing_texts_are_imported_once_with_their_answers(importing: Together) -> None:
+    both = importing
+    imported = []
+    for _ in range(2):
+        both.exchange.read()
+        imported.append(both.exchange.complete())
+    assert imported == [True, False]
+    rows = [task["data"]["dal_id"] for task in both.api.tasks.values()]
+    assert sorted(rows) == sorted(set(both.texts) - {"t9"})
+    assert next(each for each in both.lines if "imported" in each).endswith(
+        "246 of 249 texts imported into project 3 of Label Studio"
+    )
+    assert not any("--import" in each for each in both.lines)
+    assert both.api.tasks[both.task("t7")]["data"]["visit"] == 7
+    (annotation,) = both.api.tasks[both.task("t8")]["annotations"]
+    assert annotation["result"] == choice("mild")
+    before = both.events()
+    both.restart()
+    both.exchange.read()
+    both.exchange.complete()
+    assert len(both.api.tasks) == 249
+    assert both.events() == before
+    assert both.answers() == {"t8": {"ana": "mild"}}
+    both.trainer.work()
+    both.exchange.push()
+    assert len(both.api.next_rows()) == 30
+
+
+def test_import_that_was_interrupted_goes_on_with_the_rest(importing: Together) -> None:
+    both = importing
+    both.exchange.read()
+    both.api.fails_after_imports = 1
+    with pytest.raises(LabelStudioError, match="refuses POST /api/projects/3/import: 503"):
+        both.exchange.complete()
+    assert len(both.api.tasks) == 203
+    both.api.fails_after_imports = None
+    both.exchange.read()
+    both.exchange.complete()
+    rows = [task["data"]["dal_id"] for task in both.api.tasks.values()]
+    assert len(rows) == len(set(rows)) == 249
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("<View/>", "has no control 'label'"),
+        (labeling_config(("none", "mild", "fatal")), "offers 'fatal', which is no class of the project"),
+        (labeling_config(("none", "mild")), "nothing is imported .* lacks the class 'severe'"),
+    ],
+)
+def test_nothing_is_imported_into_a_project_with_other_classes(importing: Together, config: str, message: str) -> None:
+    both = importing
+    right, both.api.label_config = both.api.label_config, config
+    both.exchange.read()
+    with pytest.raises(ConfigError, match=message):
+        both.exchange.complete()
+    assert len(both.api.tasks) == 3
+    both.api.label_config = right
+    both.exchange.read()
+    both.exchange.complete()
+    assert len(both.api.tasks) == 249
+
+
 # -- the token ---------------------------------------------------------------------------------------------------------
 
 
@@ -328,7 +553,7 @@ def test_personal_access_token_is_exchanged_and_renewed(tmp_path: Path, api: Lab
     api.accesses.append("access-2")  # the first has expired
     both.exchange.read()
     used = [authorization for _, path, authorization in api.requests if path.startswith("/api/tasks")]
-    assert used == ["Bearer access-1", "Bearer access-1", "Bearer access-2"]
+    assert used == ["Bearer access-1", "Bearer access-1", "Bearer access-1", "Bearer access-2"]
     both.service.close()
 
 

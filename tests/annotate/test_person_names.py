@@ -2,7 +2,7 @@
 
 import pytest
 
-from dal.annotate.person_names import appearance, check_names, checked_name, people_of
+from dal.annotate.person_names import appearance, check_names, checked_name, people_of, wrong_names
 from dal.errors import ConfigError
 
 
@@ -48,3 +48,21 @@ def test_new_name_must_not_look_like_somebody_in_the_project() -> None:
     with pytest.raises(ConfigError, match="the name 'ana' looks like 'Ana', who is in this project"):
         check_names(["ana"], ["Ana", "cem"])
     check_names(["ana"], ["Ana", "ana"])  # both have answered already
+
+
+def test_wrong_names_of_a_file_are_found_with_their_first_place() -> None:
+    given = [("ana", "row 'a'"), ("", "row 'a'"), ("Ana", "row 'b'"), ("Ana", "row 'c'"), ("b\u202een", "row 'd'")]
+    given += [(" cid", "row 'e'"), ("\uff24an", "row 'f'"), ("eve", "row 'g'")]
+    found = wrong_names(given, ["dan", "EVE", "eve", ""])
+    assert list(found) == ["Ana", "b\u202een", " cid", "\uff24an"]
+    assert found["Ana"] == "row 'b': the name 'Ana' looks like 'ana': each person needs a name of her own"
+    assert found["b\u202een"].startswith("row 'd': a name has 1 to 200 printable characters, not ")
+    assert found[" cid"] == "row 'e': the name ' cid' has spaces around it"
+    assert "looks like 'dan'" in found["\uff24an"]
+    assert all(message.isprintable() for message in found.values())
+
+
+def test_wrong_name_is_found_wherever_it_comes_first() -> None:
+    assert list(wrong_names([("Ana", "1"), ("ana", "2")], ())) == ["ana"]
+    assert list(wrong_names([("Ana", "1")], ["ana"])) == ["Ana"]
+    assert wrong_names([("Ana", "1"), ("ana", "2")], ["ana", "Ana"]) == {}

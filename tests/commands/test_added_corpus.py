@@ -176,3 +176,50 @@ def test_several_classes_do_not_fit_into_a_project_of_one(dal: Command) -> None:
     ended = dal("add", "second", "x.jsonl")
     assert ended.code == 0, ended.err
     assert exported(dal, "second", "again.jsonl") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("x.csv", "ANA", "row 'd0': the name 'ana' looks like 'ANA': each person needs a name of her own"),
+        ("x.jsonl", "c\u202eim", "row 'd0': a name has 1 to 200 printable characters, not "),
+        ("x.parquet", " ana", "row 'd0': the name ' ana' has spaces around it"),
+        ("x", "ANA", "row 'd0': the name 'ana' looks like 'ANA'"),
+    ],
+)
+def test_name_that_could_be_taken_for_another_is_refused_with_its_row(
+    dal: Command, name: str, given: str, message: str
+) -> None:
+    with LabelLog(Path("first/labels.db")) as log:
+        log.retract(log.answers_by("d0")["ana"].event)
+        log.tell([Answer("d0", "a|b", given)])
+    exported(dal, "first", name)
+    assert dal(*init("second")).code == 0
+    for arguments in (["add", "second", name], ["init", "third", "--data", name, "--learner", "TfidfLearner"]):
+        ended = dal(*arguments)
+        assert (ended.code, len(ended.messages)) == (2, 1), ended.err
+        assert f"{name}, {message}" in ended.err
+        assert "write another one in the columns answers and notes" in ended.err
+    assert not Path("third").exists()
+
+
+def test_names_that_the_project_knows_already_are_accepted(dal: Command) -> None:
+    exported(dal, "first", "x.csv")
+    assert dal(*init("second"), "--classes", "a|b,none,c").code == 0
+    with LabelLog(Path("second/labels.db")) as log:
+        log.tell([Answer("d11", "c", "Ana")])
+    ended = dal("add", "second", "x.csv")
+    assert (ended.code, "row 'd0': the name 'ana' looks like 'Ana'" in ended.err) == (2, True), ended.err
+    with LabelLog(Path("second/labels.db")) as log:
+        log.tell([Answer("d12", "c", "ana")])
+    assert dal("add", "second", "x.csv").code == 0
+
+
+@pytest.mark.parametrize("command", ["add", "tell", "init"])
+def test_name_of_the_command_line_is_checked(dal: Command, command: str) -> None:
+    Path("todo.csv").write_text("id,label\nd0,c\n")
+    arguments = {"add": ["first", "pool.csv"], "tell": ["first", "todo.csv"], "init": [*init("new")[1:]]}[command]
+    ended = dal(command, *arguments, "--who", "b\u202een")
+    assert (ended.code, "a name has 1 to 200 printable characters" in ended.err) == (2, True)
+    if command == "tell":
+        assert "the name 'ANA' looks like 'ana', who is in this project" in dal(command, *arguments, "--who", "ANA").err

@@ -89,7 +89,7 @@ class Running:
         return self.process.returncode, "".join(self.lines) + out, err
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -173,6 +173,7 @@ def test_what_is_wrong_is_one_line(api: LabelStudioApi, dal: Command, monkeypatc
         (("ddi", "--password-file", "binary"), "binary is not text"),
         (("ddi", "--label-studio", api.address), "belong together"),
         (("ddi", "--token-file", "token"), "belong together"),
+        (("ddi", "--import"), "--import needs --label-studio URL and --token-file FILE"),
         (("ddi", "--label-studio", "here", "--token-file", "token"), "is no address of a Label Studio"),
         (("ddi", "--label-studio", api.address, "--token-file", "two"), "two must have one line"),
     ]

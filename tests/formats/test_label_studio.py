@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dal.errors import AnswerError, ConfigError
 from dal.formats.corpus import Corpus, CorpusAnswer, CorpusRow
+from dal.formats.exported_answers import mark_of
 from dal.formats.foreign_answers import Answerable
 from dal.formats.label_studio import Ranking, choices, labeling_config, tasks, tasks_text
 from dal.formats.label_studio_export import read_label_studio
@@ -90,9 +91,16 @@ def test_foreign_columns_do_not_replace_the_text() -> None:
 def test_answers_are_annotations() -> None:
     given = (CorpusAnswer(("mild",), seconds=2.0, stands=True), CorpusAnswer(None))
     (task,) = tasks(Corpus([CorpusRow("r", "t", state="answered", answers=given)], CLASSES))
+    marks = [mark_of("r", answer) for answer in given]
     assert task["annotations"] == [
-        {"result": [choices(["mild"])], "was_cancelled": False, "lead_time": 2.0},
-        {"result": [], "was_cancelled": True},
+        {
+            "id": marks[0],
+            "result": [choices(["mild"])],
+            "was_cancelled": False,
+            "ground_truth": False,
+            "lead_time": 2.0,
+        },
+        {"id": marks[1], "result": [], "was_cancelled": True, "ground_truth": False},
     ]
 
 
