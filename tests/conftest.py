@@ -24,6 +24,15 @@ hypothesis.settings.register_profile("dal", deadline=None)  # a busy machine is 
 hypothesis.settings.load_profile("dal")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `gpu` where there is no GPU."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no GPU")
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a randomly initialised BERT and its tokenizer."""

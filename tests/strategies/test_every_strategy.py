@@ -157,7 +157,7 @@ def test_a_large_pool_takes_neither_a_table_of_all_pairs_nor_of_all_gradients(st
     assert largest.elements <= N * 3 * C < N * C * D < N * N
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("labeled", [0, 10])
 def test_a_gpu_makes_the_same_choice(strategy, labeled):
     asked = query(15, labeled=labeled)

@@ -542,7 +542,7 @@ def test_an_undeclared_read_is_reported_once_with_what_to_write() -> None:
         assert str(report).count("was read") == 1
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.gpu
 def test_a_strategy_that_draws_on_the_device_fails_on_cuda_alone() -> None:
     failed = failures(strategy_report(DrawsOnTheDevice(), rows=FEW))
     assert failed
