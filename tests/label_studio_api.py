@@ -29,6 +29,7 @@ class LabelStudioApi:
         self.requests: list[tuple[str, str, str]] = []  # method, path, authorization
         self.fails: int | None = None  # status of all replies
         self.fails_at_page: int | None = None
+        self.longest_page = 1_000  # tasks
         self.fails_after_imports: int | None = None
         self.redirect: str | None = None
         self.accesses = ["access-1"]  # valid access tokens
@@ -159,7 +160,7 @@ class LabelStudioApi:
     def _page(self, query: Mapping[str, str]) -> tuple[int, Any]:
         (order,) = json.loads(query["query"])["ordering"]
         assert (query["project"], query["fields"]) == ("3", "all")
-        size, number = int(query["page_size"]), int(query["page"])
+        size, number = min(int(query["page_size"]), self.longest_page), int(query["page"])
         if number == self.fails_at_page:
             return 503, {}
         key = {"-tasks:updated_at": "updated_at", "-tasks:id": "id"}[order]

@@ -81,11 +81,14 @@ class LabelStudioClient:
         size, start = _PAGE, 0
         while start < _MOST_TASKS:
             try:
-                tasks = self._page(project, start // size + 1, size, order)
+                tasks, total = self._page(project, start // size + 1, size, order)
             except _ReplyTooLongError:
                 if size == 1:
                     raise
                 size //= 2
+                continue
+            if 0 < len(tasks) < size and start + len(tasks) < total:
+                size = 1 << (len(tasks).bit_length() - 1)  # the server gives no longer pages
                 continue
             changed = [task for task in tasks if changed_at(task) >= since]
             yield changed
@@ -95,11 +98,11 @@ class LabelStudioClient:
 
     def latest_change(self, project: int) -> float:
         """Time of the last change of a task of a project, in seconds since 1970; 0 if there is none."""
-        times = map(changed_at, self._page(project, 1, 1, "-tasks:updated_at"))
+        times = map(changed_at, self._page(project, 1, 1, "-tasks:updated_at")[0])
         return next((at for at in times if math.isfinite(at)), 0.0)
 
-    def _page(self, project: int, number: int, size: int, order: str) -> list[Mapping[str, Any]]:
-        """A page of the tasks of a project, from 1; empty after the last one."""
+    def _page(self, project: int, number: int, size: int, order: str) -> tuple[list[Mapping[str, Any]], int]:
+        """A page of the tasks of a project, from 1, and the number of all tasks; no tasks after the last page."""
         query: dict[str, Any] = {"project": project, "fields": "all", "page": number, "page_size": size}
         query["query"] = json.dumps({"ordering": [order]})
         missing: Any = {"tasks": []} if number > 1 else None
@@ -110,7 +113,8 @@ class LabelStudioClient:
             raise LabelStudioError(f"{self.address} answers with something that is no list of tasks")
         if len(tasks) > size:
             raise LabelStudioError(f"{self.address} answers with more tasks than were asked for")
-        return tasks
+        total = reply.get("total")
+        return tasks, total if isinstance(total, int) else 0
 
     def push(self, project: int, predictions: Sequence[Mapping[str, Any]], version: str) -> None:
         """Store predictions of tasks, and make their version the one by which tasks are ordered."""

@@ -225,6 +225,14 @@ def test_text_that_was_taken_out_gets_no_answer(both: Together) -> None:
     assert any("was taken out of the project" in line for line in both.lines)
 
 
+def test_server_with_shorter_pages_is_read_to_its_end(both: Together) -> None:
+    both.api.longest_page = 3
+    for number in both.api.tasks:
+        both.api.annotate(number, "mild")
+    both.exchange.read()
+    assert len(both.answers()) == len(both.api.tasks) > 2 * both.api.longest_page
+
+
 def test_more_tasks_than_fit_on_a_page_are_read_and_later_only_what_changed(
     tmp_path: Path, api: LabelStudioApi
 ) -> None:
