@@ -12,7 +12,7 @@ from dal.commands.annotate_in_terminal import answer_in_terminal
 from dal.commands.annotate_ways import add_ways, check_ways, last_words, opened
 from dal.commands.paths import path_of
 from dal.commands.people import day_of
-from dal.commands.terminal import Parser, escape_controls, say
+from dal.commands.terminal import Parser, escape_controls, line_input, say
 from dal.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _logins(service: "AnnotationService", network: "Network", port: int) -> "Ent
 
 
 def _links_on_enter(new_link: Callable[[], str]) -> None:
-    for _ in sys.stdin:
+    for _ in line_input():
         print(new_link(), flush=True)
 
 
