@@ -81,7 +81,8 @@ def _add_network_options(parser: Parser) -> None:
 
 def _serve(service: "AnnotationService", listening: socket, options: Namespace, network: "Network") -> None:
     """Show who can enter and how, and answer requests until Ctrl-C."""
-    from dal.annotate.server import application, serve
+    from dal.annotate.page_routes import application
+    from dal.annotate.server import serve
 
     port = listening.getsockname()[1]
 

@@ -88,9 +88,10 @@ def test_bytes_that_are_no_text_cost_their_own_line_only(
     os.write(writing, b"\xef\xbb\xbf1\r\n2\n" + bad + b"\n3\n")
     os.close(writing)
     service = open_service(folder, trainer=False)
-    with open(reading, encoding="utf-8") as pipe, pytest.raises(AnswerError, match=r"line 3: character \d+ of the line"):
+    with open(reading, encoding="utf-8") as pipe:
         monkeypatch.setattr("sys.stdin", pipe)
-        answer_in_terminal(service, "ana", "lines")
+        with pytest.raises(AnswerError, match=r"line 3: character \d+ of the line"):
+            answer_in_terminal(service, "ana", "lines")
     service.close()
     assert answers(folder) == ["none", "mild"]
 
