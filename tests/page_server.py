@@ -68,7 +68,7 @@ class PageServer:
             project=self._project,
             scheme=self.origin.partition(":")[0],
         )
-        self._server = uvicorn.Server(server_config(app, self.tls))
+        self._server = uvicorn.Server(server_config(app, listening, self.tls))
         self._thread = Thread(target=lambda: asyncio.run(self._server.serve(sockets=[listening])), daemon=True)
         self._thread.start()
 

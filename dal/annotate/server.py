@@ -3,24 +3,21 @@
 It imports no torch, numpy or arrow, and answers within a second of the command.
 """
 
-import asyncio
 import errno
 import logging
 import socket
 import ssl
 import sys
+from functools import partial
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from dal.annotate.request_guard import Application
+from dal.annotate.connections import DeadlineProtocol, ListeningSocket
+from dal.annotate.request_guard import ADMIT, Application, Receive, Scope, Send
 from dal.errors import ConfigError
 
-#: Seconds within which the first request of a connection must come.
-FIRST_REQUEST = 15.0
 
-
-def listen(port: int, address: str = "127.0.0.1") -> socket.socket:
+def listen(port: int, address: str = "127.0.0.1") -> ListeningSocket:
     """A socket on a port of an address of this computer; port 0 takes a free one.
 
     Args:
@@ -31,8 +28,7 @@ def listen(port: int, address: str = "127.0.0.1") -> socket.socket:
         ConfigError: the port is in use or may not be opened, or the address belongs to another computer.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # Named TCP: else asyncio leaves Nagle's algorithm on, and each reply waits 40 ms for an acknowledgement.
-    server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    server = ListeningSocket(family)
     if sys.platform == "win32":  # there, SO_REUSEADDR lets another program take over the port
         server.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
@@ -60,15 +56,22 @@ def hosts_of(port: int) -> list[str]:
     return [f"127.0.0.1:{port}", f"localhost:{port}"]
 
 
-def server_config(app: Application, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
+def server_config(app: Application, listening: ListeningSocket, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
     """Settings of the server. Nothing is logged: addresses hold a token, and bodies hold texts.
 
     Args:
         app: application.
+        listening: socket of its port, which learns whose requests are let through.
         tls: certificate and key; None for plain HTTP.
     """
+
+    async def with_admission(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["client"] is not None:
+            scope["state"] = {**scope.get("state", {}), ADMIT: partial(listening.admit, tuple(scope["client"]))}
+        await app(scope, receive, send)
+
     config = uvicorn.Config(
-        app,
+        with_admission,
         lifespan="off",
         log_config=None,
         log_level=logging.CRITICAL,
@@ -77,11 +80,11 @@ def server_config(app: Application, tls: ssl.SSLContext | None = None) -> uvicor
         date_header=False,
         proxy_headers=False,
         ws="none",
-        http=_Protocol,
+        http=DeadlineProtocol,
         loop="asyncio",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
-        limit_concurrency=200,
+        limit_concurrency=400,
     )
     if tls is not None:
         config.load()
@@ -89,23 +92,6 @@ def server_config(app: Application, tls: ssl.SSLContext | None = None) -> uvicor
     return config
 
 
-class _Protocol(H11Protocol):
-    """HTTP that closes connections on which no request comes: they count towards the limit of all connections."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._idle = self.loop.call_later(FIRST_REQUEST, transport.close)
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.cycle is not None:
-            self._idle.cancel()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._idle.cancel()
-        super().connection_lost(exc)
-
-
-def serve(app: Application, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+def serve(app: Application, listening: ListeningSocket, tls: ssl.SSLContext | None = None) -> None:
     """Answer requests until Ctrl-C or SIGTERM."""
-    uvicorn.Server(server_config(app, tls)).run(sockets=[listening])
+    uvicorn.Server(server_config(app, listening, tls)).run(sockets=[listening])

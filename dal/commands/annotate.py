@@ -4,7 +4,6 @@ import getpass
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
-from socket import socket
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from dal.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from dal.annotate.admissions import Entrance
+    from dal.annotate.connections import ListeningSocket
     from dal.annotate.network_options import Network
     from dal.annotate.request_guard import Application
     from dal.annotate.service import AnnotationService
@@ -79,7 +79,7 @@ def _add_network_options(parser: Parser) -> None:
     group.add_argument("--allow-host", action="append", metavar="NAME[:PORT]", help=about)
 
 
-def _serve(service: "AnnotationService", listening: socket, options: Namespace, network: "Network") -> None:
+def _serve(service: "AnnotationService", listening: "ListeningSocket", options: Namespace, network: "Network") -> None:
     """Show who can enter and how, and answer requests until Ctrl-C."""
     from dal.annotate.page_routes import application
     from dal.annotate.server import serve
@@ -104,7 +104,7 @@ def _serve(service: "AnnotationService", listening: socket, options: Namespace, 
 def _serve_one(
     app: "Callable[[Entrance], Application]",
     service: "AnnotationService",
-    listening: socket,
+    listening: "ListeningSocket",
     options: Namespace,
     network: "Network",
 ) -> None:
