@@ -73,7 +73,10 @@ class AnnotationService(ProjectViews):
     def state(self, who: str) -> Reply:
         """Project, classes, figures, and the rows that are leased to the person."""
         with self._changing():
+            is_reading = any(who in people for people in self._log.readers().values())
             ids = self._queue.next(who)
+        if not is_reading:  # her session may be shorter than the answers after which the trainer ranks again
+            self._retraining.request_if_due(0, now=True)
         recent = (number for event in self._log.history(who=who) for number in self._parts.class_ids(event))
         return {
             "project": self._parts.project(),
