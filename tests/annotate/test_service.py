@@ -194,7 +194,7 @@ def test_undo_works_after_a_restart_and_shows_the_answer_taken_back(folder: Path
 def test_threads_of_two_people_never_get_one_row_twice(tmp_path: Path) -> None:
     service = open_service(make_project(tmp_path / "p", n=80), trainer=False)
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda who: answer_all(service, who, 25), ("ana", "ben", "cem", "dia")))
+        done = list(pool.map(lambda who: answer_all(service, who, 80), ("ana", "ben", "cem", "dia")))
     rows = [row for each in done for row in each]
     assert len(rows) == len(set(rows)) == 80
     assert header(service)["answered"] == 80
