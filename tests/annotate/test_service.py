@@ -1,4 +1,5 @@
 import json
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -185,6 +186,19 @@ def test_undo_works_after_a_restart_and_shows_the_answer_taken_back(folder: Path
     reply = service.undo("ana", key="u")
     assert reply["undone"] == {"kind": "answered", "row": row}
     assert reply["rows"][0]["was"]["classes"] == [true_class(row)]
+    service.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be moved there")
+def test_answers_are_refused_while_the_folder_is_gone(folder: Path) -> None:
+    """SQLite goes on writing to a file that was removed: the answers would be lost without an error."""
+    service = open_service(folder, trainer=False)
+    row = service.state("ana")["rows"][0]["id"]
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(SessionError, match=r"was moved or removed: nothing was stored; put it back"):
+        service.answer("ana", row=row, classes=[0], key="k")
+    folder.with_name("elsewhere").rename(folder)
+    assert service.answer("ana", row=row, classes=[0], key="k")["saved"]["classes"] == [0]
     service.close()
 
 
