@@ -52,7 +52,8 @@ _DISK_FULL = 0.1  # share of the disturbances that are a full disk instead of a 
 def serve(folder: Path, port: int, trainer: str) -> None:
     """Serve a project, with a link for each person on stdout; "full" and "free" on stdin fill the disk and empty it."""
     from dal.annotate.admissions import Admissions
-    from dal.annotate.server import application, hosts_of, listen
+    from dal.annotate.page_routes import application
+    from dal.annotate.server import hosts_of, listen
     from dal.annotate.server import serve as answer_requests
     from dal.annotate.service import open_service
     from dal.annotate.trainer_process import TrainerProcess

@@ -10,7 +10,8 @@ from threading import Thread
 import uvicorn
 
 from dal.annotate.admissions import Admissions, Entrance
-from dal.annotate.server import application, hosts_of, listen, server_config
+from dal.annotate.page_routes import application
+from dal.annotate.server import hosts_of, listen, server_config
 from dal.annotate.service_contract import Service
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -67,7 +68,7 @@ class PageServer:
             project=self._project,
             scheme=self.origin.partition(":")[0],
         )
-        self._server = uvicorn.Server(server_config(app, self.tls))
+        self._server = uvicorn.Server(server_config(app, listening, self.tls))
         self._thread = Thread(target=lambda: asyncio.run(self._server.serve(sockets=[listening])), daemon=True)
         self._thread.start()
 

@@ -1,5 +1,6 @@
 """Answering line by line: for scripts, screen readers, and terminals without single keys."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,9 @@ A line is an answer or a command:
   quit          end; all answers are stored (so does the end of the input)
 A command may begin with a colon, as in :later, where a class has its name. u, s, d, f, h, q and ? are short forms."""
 
+_BOM = "\ufeff"  # mark of UTF-8 with which some programs begin a file
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
+
 _SHORT = {"u": "undo", "s": "later", "d": "decline", "f": "flag", "h": "hints", "q": "quit", "?": "help"}
 _COMMANDS = ("undo", "later", "decline", "flag", "hints", "text", "help", "quit")
 
@@ -33,7 +37,7 @@ class LineView:
 
     Args:
         session: the steps of the person.
-        lines: the lines of the person.
+        lines: the lines of the person, with lone surrogates for bytes that could not be decoded.
         output: receives the texts.
         wait: called when the next texts are still being selected.
         strict: whether a line that is refused ends the work. Of a file, the next lines would answer the wrong texts.
@@ -63,7 +67,7 @@ class LineView:
         while self._next_is_there():
             line = next(lines, None)
             self._read += 1
-            if line is None or not self._handle(line.strip()):
+            if line is None or not self._handle(line.removeprefix(_BOM if self._read == 1 else "").strip()):
                 return
         self._print(self._final())
 
@@ -124,6 +128,8 @@ class LineView:
 
     def _command(self, line: str) -> tuple[str, str]:
         """The command of a line and what follows it; "" if the line is an answer. Names of classes come first."""
+        if found := _NO_TEXT.search(line):
+            raise AnswerError(f"character {found.start() + 1} of the line cannot be read: write it as UTF-8")
         word, _, rest = line.partition(" ")
         if word.startswith(":"):
             name = _SHORT.get(word[1:], word[1:])

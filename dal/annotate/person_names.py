@@ -8,6 +8,13 @@ from dal.errors import ConfigError, printable
 
 MAX_NAME = 200
 
+# Letters of other scripts with the shape of a Latin letter, out of the data of Unicode Technical Standard 39
+# ("confusables"), in small and capital letters: those of Cyrillic and of Greek.
+_SHAPES = str.maketrans(
+    "асеһіјорѕхуԁԛԝӏАВЕЅІЈКМНОРСТХУԚԜ" + "αγινορυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
+    "acehijopsxydqwlABESIJKMHOPCTXYQW" + "ayivopuABEZHIKMNOPTYX",
+)
+
 # Letters and marks that take no space on the screen, although Unicode does not count them as format characters.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
@@ -64,12 +71,13 @@ def wrong_names(given: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[
     """
     found: dict[str, str] = {}
     taken = {name for name in known if name}
-    looks = {appearance(name): name for name in sorted(taken)}
+    looks = {look: name for name in sorted(taken) for look in _looks(name)}
     for name, place in given:
         if not name or name in taken:
             continue
         taken.add(name)
-        other = looks.setdefault(appearance(name), name)
+        other = next((looks[look] for look in _looks(name) if look in looks), name)
+        looks = dict.fromkeys(_looks(name), name) | looks
         try:
             if checked_name(name) != name:
                 raise ConfigError(f"the name {printable(repr(name))} has spaces around it")
@@ -80,6 +88,23 @@ def wrong_names(given: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[
             looks_like = f"the name {printable(repr(name))} looks like {printable(repr(other))}"
             found[name] = f"{place}: {looks_like}: each person needs a name of her own"
     return found
+
+
+def skeleton(name: str) -> str:
+    """The appearance of a name, with Latin letters for those of other scripts that have their shape.
+
+    Two names with the same skeleton look alike, as in section 4 of Unicode Technical Standard 39.
+
+    Example:
+        >>> skeleton("\u0430n\u0430") == skeleton("ana")
+        True
+    """
+    return appearance(unicodedata.normalize("NFKD", name).translate(_SHAPES))
+
+
+def _looks(name: str) -> frozenset[str]:
+    """The forms of a name: names that share one look alike. Capital letters may have a shape that small ones lack."""
+    return frozenset({appearance(name), skeleton(name)})
 
 
 def check_names(names: Sequence[str], known: Iterable[str]) -> None:
@@ -94,16 +119,16 @@ def check_names(names: Sequence[str], known: Iterable[str]) -> None:
     """
     seen: dict[str, str] = {}
     for name in names:
-        other = seen.get(appearance(name))
+        other = next((seen[look] for look in _looks(name) if look in seen), None)
         if other is not None:
             what = "occurs twice" if other == name else f"looks like {printable(repr(other))}"
             raise ConfigError(f"the name {printable(repr(name))} {what}: each person needs a name of her own")
-        seen[appearance(name)] = name
+        seen |= dict.fromkeys(_looks(name), name)
     taken = set(known)
     for name in taken:
-        mine = seen.get(appearance(name))
-        if mine is not None and mine != name and mine not in taken:
-            raise ConfigError(
-                f"the name {printable(repr(mine))} looks like {printable(repr(name))}, who is in this project: type "
-                "that name, or another one"
-            )
+        for mine in {seen[look] for look in _looks(name) if look in seen}:
+            if mine != name and mine not in taken:
+                raise ConfigError(
+                    f"the name {printable(repr(mine))} looks like {printable(repr(name))}, who is in this project: "
+                    "type that name, or another one"
+                )

@@ -34,6 +34,9 @@ MAX_BODY = 64 * 1024
 #: Seconds for which a browser asks for the page by https only, after it has seen it so.
 HTTPS_ONLY = 30 * 24 * 3600
 
+#: Name in `scope["state"]` of a function that takes note that a request of this connection was let through.
+ADMIT = "admit"
+
 #: Path that a link with a token opens.
 _ENTRANCE = "/"
 _TOKEN = b"token="
@@ -112,6 +115,8 @@ class RequestGuard:
                 await _send(sending, 200, "{}", b"application/json")
                 return
             who, cookie = await self._admit(scope, host)
+            if ADMIT in scope.get("state", ()):
+                scope["state"][ADMIT]()
             if cookie is not None:
                 headers.append((b"set-cookie", cookie))
             if page and scope["method"] == "POST" and scope["path"] == _LOG_OUT:

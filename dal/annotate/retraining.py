@@ -65,7 +65,8 @@ class Retraining:
         """Request a ranking if enough has changed since the last request. Call it without any lock.
 
         It is due at the start, after `every` new answers, after a change of the classes, and after any answer while few
-        rows are free. After a failure few free rows are no reason: each answer would start another failing job.
+        rows are free or when a person comes (`now`). After a failure few free rows are no reason: each answer would
+        start another failing job.
 
         Args:
             free: number of rows that the next person could get.

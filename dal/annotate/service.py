@@ -14,7 +14,8 @@ from dal.annotate.project_views import ProjectViews
 from dal.annotate.retraining import EVERY, MIN_FREE, RANKED, Retraining, Trainer
 from dal.annotate.row_queue import LEASE, LEASED, RowQueue
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, OutdatedAnswerError, Reply
-from dal.errors import AnswerError, ConfigError, one_line, shown
+from dal.errors import AnswerError, ConfigError, SessionError, one_line, shown
+from dal.store.atomic_files import named
 from dal.store.events import SKIP, Value
 from dal.store.label_log import ConflictError, LabelLog
 from dal.store.log_figures import free_rows, has_answered, has_key
@@ -55,6 +56,7 @@ class AnnotationService(ProjectViews):
     ) -> None:
         super().__init__(log, rows, settings, Retraining(log, every=every, n=ranked, rounds=rounds))
         self._lock = threading.RLock()
+        self._file = _file_of(log.path)
         self._received = threading.Condition(self._lock)
         self._queue = RowQueue(log, rows, overlap, lease=lease, ranked_only=rounds)
         self._closing: list[Callable[[], None]] = []
@@ -73,7 +75,10 @@ class AnnotationService(ProjectViews):
     def state(self, who: str) -> Reply:
         """Project, classes, figures, and the rows that are leased to the person."""
         with self._changing():
+            is_reading = any(who in people for people in self._log.readers().values())
             ids = self._queue.next(who)
+        if not is_reading:  # her session may be shorter than the answers after which the trainer ranks again
+            self._retraining.request_if_due(0, now=True)
         recent = (number for event in self._log.history(who=who) for number in self._parts.class_ids(event))
         return {
             "project": self._parts.project(),
@@ -320,6 +325,7 @@ class AnnotationService(ProjectViews):
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """A transaction; calls of other threads wait."""
+        self._require_file()
         with self._lock:
             try:
                 with self._log.changing():
@@ -327,6 +333,12 @@ class AnnotationService(ProjectViews):
             except BaseException:
                 self._queue.reopen()  # rows in random order that were not stored, as on a full disk, are asked again
                 raise
+
+    def _require_file(self) -> None:
+        """Check that the log is still at its path: what is written to a removed file is lost without an error."""
+        path = self._log.path
+        if path is not None and _file_of(path) != self._file:
+            raise SessionError(f"{named(path)} was moved or removed: nothing was stored; put it back")
 
     def _next(self, who: str, ids: Sequence[str]) -> Reply:
         """The rows and the header of a reply. Asks for a new ranking first if one is due."""
@@ -417,6 +429,15 @@ def open_service(
             service.start(TrainerProcess(path, on_ranking=service.receive, on_state=service.trainer_changed))
         service.on_close(files.closing.pop_all().close)
     return service
+
+
+def _file_of(path: Path | None) -> tuple[int, int] | None:
+    """Device and number of the file at a path; None if there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _is_done(state: str) -> bool:

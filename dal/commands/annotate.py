@@ -4,7 +4,6 @@ import getpass
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
-from socket import socket
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,12 @@ from dal.commands.annotate_in_terminal import answer_in_terminal
 from dal.commands.annotate_ways import add_ways, check_ways, last_words, opened
 from dal.commands.paths import path_of
 from dal.commands.people import day_of
-from dal.commands.terminal import Parser, escape_controls, say
+from dal.commands.terminal import Parser, escape_controls, line_input, say
 from dal.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from dal.annotate.admissions import Entrance
+    from dal.annotate.connections import ListeningSocket
     from dal.annotate.network_options import Network
     from dal.annotate.request_guard import Application
     from dal.annotate.service import AnnotationService
@@ -79,9 +79,10 @@ def _add_network_options(parser: Parser) -> None:
     group.add_argument("--allow-host", action="append", metavar="NAME[:PORT]", help=about)
 
 
-def _serve(service: "AnnotationService", listening: socket, options: Namespace, network: "Network") -> None:
+def _serve(service: "AnnotationService", listening: "ListeningSocket", options: Namespace, network: "Network") -> None:
     """Show who can enter and how, and answer requests until Ctrl-C."""
-    from dal.annotate.server import application, serve
+    from dal.annotate.page_routes import application
+    from dal.annotate.server import serve
 
     port = listening.getsockname()[1]
 
@@ -103,7 +104,7 @@ def _serve(service: "AnnotationService", listening: socket, options: Namespace, 
 def _serve_one(
     app: "Callable[[Entrance], Application]",
     service: "AnnotationService",
-    listening: socket,
+    listening: "ListeningSocket",
     options: Namespace,
     network: "Network",
 ) -> None:
@@ -160,7 +161,7 @@ def _logins(service: "AnnotationService", network: "Network", port: int) -> "Ent
 
 
 def _links_on_enter(new_link: Callable[[], str]) -> None:
-    for _ in sys.stdin:
+    for _ in line_input():
         print(new_link(), flush=True)
 
 

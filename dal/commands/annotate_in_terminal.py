@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from dal.commands.terminal import line_input
 from dal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,4 +39,4 @@ def answer_in_terminal(service: "Service", who: str, mode: str) -> None:
         return
     if sys.stdin is None:
         raise ConfigError("--terminal reads answers from stdin, which is closed")
-    LineView(session, lines=sys.stdin, strict=not sys.stdin.isatty()).run()
+    LineView(session, lines=line_input(), strict=not sys.stdin.isatty()).run()

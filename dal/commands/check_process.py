@@ -1,12 +1,15 @@
 """The parts of `dal annotate --check` that need PyTorch, in a process of their own: the page is served without it.
 
-    python -m dal.commands.check_process draw FOLDER N weighted|random
-    python -m dal.commands.check_process report FOLDER NUMBER
+    python -m dal.commands.check_process PARENT draw FOLDER N weighted|random
+    python -m dal.commands.check_process PARENT report FOLDER NUMBER
 
-The last line of stdout is a JSON object: {"number": ...}, {"lines": [...], "notes": [...]} or {"error": "one line"}.
+Stdout is a JSON object: {"number": ...}, {"lines": [...], "notes": [...]} or {"error": "one line"}.
+The process ends soon after the one with the id PARENT, which also gets the Ctrl-C of the terminal.
 """
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import traceback
@@ -16,6 +19,7 @@ from typing import Any
 from dal.config.allowed_code import restricted_imports, safe_environment
 from dal.errors import DalError, SessionError, one_line
 from dal.store.accuracy_samples import AccuracySample, read_checks
+from dal.store.parent_process import end_with_parent
 
 
 def draw_in_process(folder: Path, n: int, *, random: bool) -> AccuracySample:
@@ -36,13 +40,17 @@ def report_in_process(folder: Path, number: int) -> tuple[list[str], list[str]]:
 
 def _run(*arguments: str) -> dict[str, Any]:
     # -P keeps the working directory, which others may be able to write to, off the import path.
-    command = [sys.executable, "-P", "-m", "dal.commands.check_process", *arguments]
+    command = [sys.executable, "-P", "-m", "dal.commands.check_process", str(os.getpid()), *arguments]
     ended = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=safe_environment(), check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=safe_environment(),
+        start_new_session=True,  # Ctrl-C of a terminal is for this process, which then kills the other one
+        check=False,
     )
-    last = ended.stdout.decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2]
     try:
-        reply = json.loads(last)
+        reply = json.loads(ended.stdout)
     except ValueError:
         reply = {"error": f"the process that computes the check ended with exit code {ended.returncode}"}
     if "error" in reply:
@@ -52,17 +60,20 @@ def _run(*arguments: str) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """Do one part and print its result."""
+    parent, *part = arguments
+    end_with_parent(int(parent))
+    result = os.dup(1)
+    os.dup2(2, 1)  # libraries print to stdout
     try:
         with restricted_imports(None):
-            reply = _done(*arguments)
-    except KeyboardInterrupt:  # Ctrl-C reaches this process, too; its parent has the message
-        return 130
+            reply = _done(*part)
     except DalError as error:
         reply = {"error": one_line(error)}
     except Exception as error:
         traceback.print_exception(error, file=sys.stderr)
         reply = {"error": f"{type(error).__name__}: {one_line(error)}"}
-    print(json.dumps(reply), flush=True)
+    with contextlib.suppress(OSError):  # the parent has ended just now: nobody reads the result
+        os.write(result, (json.dumps(reply) + "\n").encode())
     return 0
 
 

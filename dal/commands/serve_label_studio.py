@@ -5,7 +5,6 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from socket import socket
 from typing import TYPE_CHECKING
 
 from dal.commands.annotate import port_of
@@ -15,6 +14,7 @@ from dal.errors import ConfigError, require
 from dal.store.atomic_files import named
 
 if TYPE_CHECKING:
+    from dal.annotate.connections import ListeningSocket
     from dal.annotate.label_studio_client import LabelStudioClient
     from dal.annotate.label_studio_service import LabelStudioService
 
@@ -52,7 +52,7 @@ def serve_label_studio(arguments: list[str]) -> int:
 def _serve(
     service: "LabelStudioService",
     client: "LabelStudioClient | None",
-    listening: socket,
+    listening: "ListeningSocket",
     options: argparse.Namespace,
     given: str | None,
 ) -> None:

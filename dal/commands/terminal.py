@@ -1,11 +1,12 @@
 """Argument parsing and messages shared by the commands."""
 
 import argparse
+import io
 import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from dal.errors import ConfigError, shortened
 
@@ -84,6 +85,16 @@ def say(text: str) -> None:
     print(f"dal: {escape_controls(text)}", file=sys.stderr)
 
 
+def line_input() -> TextIO:
+    """Stdin, to be read line by line: bytes that its encoding lacks become lone surrogates.
+
+    Otherwise one such byte would lose all lines that were read ahead with it, also those before its own.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return sys.stdin
+
+
 def asks() -> bool:
     """Whether a person is at the terminal who can answer a question."""
     return sys.stdin is not None and sys.stdin.isatty()
@@ -94,13 +105,13 @@ def confirmed(question: str) -> bool:
     if not asks():
         return True
     print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+    return line_input().readline().strip().lower() in ("", "y", "yes")
 
 
 def chosen(question: str, choices: Sequence[str]) -> str:
     """Let the person at the terminal choose one of several words; "" for none of them."""
     print(f"{question} [{'/'.join(choices)}] ", end="", file=sys.stderr, flush=True)
-    word = sys.stdin.readline().strip().lower()
+    word = line_input().readline().strip().lower()
     return next((choice for choice in choices if word and choice.startswith(word)), "")
 
 

@@ -73,6 +73,7 @@ class StoreState:
         self._earlier: dict[str, list[Event]] = {}  # the answers before it, of the rows that have several
         self._before: dict[str, Event | None] = {}  # what stood at the latest query, of the rows changed since then
         self._wanted: dict[str, int] = {}  # of rows that several people are to answer
+        self._wanted_by_answers: dict[str, int] = {}  # of rows with an answer that said so, as in an imported log
         self._asked_at: dict[str, int] = {}  # event of the query, of pending rows and those with other places
         self._front: dict[str, int] = {}  # event that put the row first
         self._deferred: dict[str, list[int]] = {}  # events that put the row last
@@ -128,6 +129,8 @@ class StoreState:
         if row in self._latest:
             self._earlier.setdefault(row, []).append(self._latest[row])
         self._latest[row] = self.given[event.event] = event
+        if (event.wanted or 1) > 1:
+            self._wanted_by_answers[row] = wanted_people([event], self._wanted_by_answers.get(row, 1))
         self.work.add(event)
         self._judge(row)
         self._count(event)
@@ -144,6 +147,8 @@ class StoreState:
         if given is not None:
             del self.given[number]
             answers = [each for each in (*self._earlier.pop(row, ()), self._latest.pop(row)) if each is not given]
+            if self._wanted_by_answers.pop(row, 1) > 1:
+                self._wanted_by_answers[row] = wanted_people(answers, 1)
             if answers:
                 self._latest[row] = answers.pop()
             if answers:
@@ -176,10 +181,12 @@ class StoreState:
         before = self.last.get(row)
         now: Event | None = self._latest.get(row)
         people, settled, disputed = int(now is not None), False, False
-        given = () if now is None else (*self._earlier.get(row, ()), now)
-        wanted = wanted_people(given, self._wanted.get(row, 1))
+        wanted = max(self._wanted.get(row, 1), self._wanted_by_answers.get(row, 1))
         if now is not None and (wanted > 1 or len(self.classes)):
-            answers = counted_answers(given, self.reading)
+            if row in self._earlier:
+                answers = counted_answers((*self._earlier[row], now), self.reading)
+            else:
+                answers = [] if self.reading(now) is None else [now]
             people = len({each.who or "" for each in answers})
             settled = any(each.source == ADJUDICATED for each in answers)
             now, disputed = standing_answer(answers, wanted, self.reading)

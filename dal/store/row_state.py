@@ -50,7 +50,7 @@ def deferred_place(event: int) -> int:
     return (1 << 40) + event
 
 
-def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tuple[Event | None, bool]:
+def standing_answer(counted: Sequence[Event], wanted: int, reading: Reading) -> tuple[Event | None, bool]:
     """The answer that stands among the answers of all people to one row, and whether they are in dispute.
 
     Of each person the latest one counts, unless its classes were retired: an answer that she replaced never comes back.
@@ -58,15 +58,10 @@ def standing_answer(given: Sequence[Event], wanted: int, reading: Reading) -> tu
     or that of more than half of at least three people; else none, which is a dispute.
 
     Args:
-        given: answers and skips that were not retracted, in order.
+        counted: answers and skips that count, see `counted_answers`.
         wanted: number of people who are to answer.
-        reading: meaning of an answer in the current classes. Answers of retired classes do not count.
+        reading: meaning of an answer in the current classes.
     """
-    return _standing(counted_answers(given, reading), wanted, reading)
-
-
-def _standing(counted: Sequence[Event], wanted: int, reading: Reading) -> tuple[Event | None, bool]:
-    """`standing_answer` among those that count."""
     if not counted:
         return None, False
     if wanted <= 1:
@@ -145,7 +140,7 @@ def row_state(events: Iterable[Event], reading: Reading) -> RowState:
                 front = event.event
     wanted = wanted_people(given.values(), wanted)
     counted = counted_answers(given.values(), reading)
-    answer, disputed = _standing(counted, wanted, reading)
+    answer, disputed = standing_answer(counted, wanted, reading)
     people = len({event.who or "" for event in counted})
     settled = any(event.source == ADJUDICATED for event in counted)
     state = NEW

@@ -154,6 +154,7 @@ def history(rows: int, rounds: int) -> Iterator[tuple[list[tuple[Any, ...]], lis
 
 def measured(folder: Path) -> dict[str, Any]:
     """Processor milliseconds of each call, and peak memory in megabytes with the modules of the server."""
+    import dal.annotate.page_routes
     import dal.annotate.server  # noqa: F401  what the process of the page imports, too
     from dal.annotate.service import open_service
 

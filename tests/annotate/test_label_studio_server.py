@@ -52,7 +52,7 @@ class Backend:
             use_project=self._use,
             show=self.lines.append,
         )
-        self._server = uvicorn.Server(server_config(app))
+        self._server = uvicorn.Server(server_config(app, listening))
         self._thread = Thread(target=lambda: asyncio.run(self._server.serve(sockets=[listening])), daemon=True)
         self._thread.start()
 

@@ -1,6 +1,7 @@
 """`dal annotate --terminal` line by line: answers and commands from a file, a pipe or a person."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from command import Command
 from dal.annotate.labeling_session import LabelingSession
 from dal.annotate.line_view import LineView
 from dal.annotate.service import AnnotationService, open_service
+from dal.commands.annotate_in_terminal import answer_in_terminal
 from dal.errors import AnswerError
 from dal.store.label_log import LabelLog
 
@@ -74,6 +76,30 @@ def test_wrong_line_of_a_file_ends_before_it_shifts_the_rest(run: Run, tmp_path:
     with pytest.raises(AnswerError, match=r"line 3: there is no class 'zz'.*; the lines before it were done"):
         run("1", "2", "zz", "3", strict=True)
     assert answers(tmp_path / "p") == ["none", "mild"]
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"mi\xe4ld", b"flag caf\xe9"])
+def test_bytes_that_are_no_text_cost_their_own_line_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, bad: bytes
+) -> None:
+    """They arrive in one piece with the lines before them, which are answers."""
+    folder = make_project(tmp_path / "p")
+    reading, writing = os.pipe()
+    os.write(writing, b"\xef\xbb\xbf1\r\n2\n" + bad + b"\n3\n")
+    os.close(writing)
+    service = open_service(folder, trainer=False)
+    with open(reading, encoding="utf-8") as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        with pytest.raises(AnswerError, match=r"line 3: character \d+ of the line"):
+            answer_in_terminal(service, "ana", "lines")
+    service.close()
+    assert answers(folder) == ["none", "mild"]
+
+
+def test_person_types_a_line_that_is_no_text_again(run: Run, tmp_path: Path) -> None:
+    out = run("mi\udce4ld", "2")
+    assert "character 3 of the line cannot be read: write it as UTF-8." in out
+    assert answers(tmp_path / "p") == ["mild"]
 
 
 def test_commands(run: Run, tmp_path: Path) -> None:

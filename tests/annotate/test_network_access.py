@@ -255,7 +255,7 @@ def test_plain_http_and_old_tls_get_nothing(team: Team, capfd: pytest.CaptureFix
 
 def test_connection_without_a_request_is_closed(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle connections count towards the limit of all connections: two hundred would keep everybody out."""
-    monkeypatch.setattr("dal.annotate.server.FIRST_REQUEST", 0.3)
+    monkeypatch.setattr("dal.annotate.connections.HEAD_SECONDS", 0.3)
     client = team.client("ana")
     context = ssl.create_default_context(cafile=TLS / "server.pem")
     plain = socket.create_connection(("127.0.0.1", team.server.port), timeout=20)

@@ -66,3 +66,29 @@ def test_wrong_name_is_found_wherever_it_comes_first() -> None:
     assert list(wrong_names([("Ana", "1"), ("ana", "2")], ())) == ["ana"]
     assert list(wrong_names([("Ana", "1")], ["ana"])) == ["Ana"]
     assert wrong_names([("Ana", "1"), ("ana", "2")], ["ana", "Ana"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("ana", "\u0430n\u0430"),  # Cyrillic small a
+        ("Zo\u00eb", "Zo\u0451"),  # Cyrillic io
+        ("Bob", "\u0412\u041e\u0412"),  # Cyrillic capital letters only
+        ("oscar", "\u03bfscar"),  # Greek omicron
+        ("\u0441\u0430\u0440\u0430", "capa"),
+    ],
+)
+def test_letters_of_another_script_with_the_same_shape_are_no_other_name(name: str, other: str) -> None:
+    with pytest.raises(ConfigError, match="looks like"):
+        people_of(f"{name},{other}")
+    with pytest.raises(ConfigError, match="who is in this project"):
+        check_names([other], [name])
+
+
+def test_names_of_other_scripts_differ_as_they_look() -> None:
+    names = (
+        "\u0410\u043d\u043d\u0430,Anna,\u0412\u043e\u0432\u0430,\u0421\u0430\u0448\u0430,\u0396\u03c9\u03ae,Zo\u00e9"
+    )
+    assert len(people_of(names)) == 6
+    with pytest.raises(ConfigError, match="looks like"):
+        people_of("\u0412\u043e\u0432\u0430,\u0432\u043e\u0432\u0430")  # the same in another case

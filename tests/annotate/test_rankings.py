@@ -40,6 +40,28 @@ def test_ranking_is_requested_at_the_start_and_after_every_ten_answers(folder: P
     service.close()
 
 
+def test_person_who_comes_is_a_reason_to_rank_again(folder: Path) -> None:
+    """A session shorter than ten answers would otherwise have the ranking of its start to its end."""
+    service, trainer = open_trained(folder)
+    trainer.work()
+    service.state("ben")
+    assert len(trainer.requests) == 1  # nothing is new
+    answer_all(service, "ana", 3)
+    assert len(trainer.requests) == 1
+    service.state("ben")  # she reads two texts already
+    assert len(trainer.requests) == 1
+    service.state("eva")
+    assert len(trainer.requests) == 2
+    assert trainer.requests[1]["event"] == service.log.labels_event
+    trainer.work()
+    service.log.answer("t59", "mild", who="a file", key="1", replaces=None)
+    service.state("eva")
+    assert len(trainer.requests) == 2
+    service.state("zoe")
+    assert len(trainer.requests) == 3
+    service.close()
+
+
 def test_at_most_one_ranking_is_in_progress(folder: Path) -> None:
     service, trainer = open_trained(folder, every=2)
     answer_all(service, "ana", 9)

@@ -11,8 +11,8 @@ from memory_service import MemoryService
 from page_server import TLS, PageServer
 
 from dal.annotate.admissions import Admissions
+from dal.annotate.page_routes import Endpoints
 from dal.annotate.request_guard import MAX_BODY
-from dal.annotate.server import _Endpoints
 
 KEY = "0123456789abcdef"
 ANSWER = {"row": "a", "classes": [0], "key": KEY, "replaces": None, "seconds": 1.5, "seen": {}}
@@ -110,7 +110,7 @@ def client(server: PageServer) -> Client:
 
 
 def all_routes() -> list[tuple[str, str]]:
-    routes = _Endpoints(MemoryService({}), "p").routes()
+    routes = Endpoints(MemoryService({}), "p").routes()
     return sorted((method, route.path) for route in routes for method in route.methods or () if method != "HEAD")
 
 

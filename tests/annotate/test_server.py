@@ -184,6 +184,7 @@ def test_replies_do_not_wait_for_acknowledgements() -> None:
 
 def test_server_is_imported_without_tensors() -> None:
     heavy = "torch", "numpy", "pyarrow", "sklearn", "transformers", "dal.data", "dal.session", "pydantic", "asyncpg"
-    program = f"import sys, dal.annotate.server; print([name for name in {heavy} if name in sys.modules])"
+    modules = "sys, dal.annotate.page_routes, dal.annotate.server"
+    program = f"import {modules}; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

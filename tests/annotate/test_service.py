@@ -1,4 +1,5 @@
 import json
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -188,13 +189,26 @@ def test_undo_works_after_a_restart_and_shows_the_answer_taken_back(folder: Path
     service.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open cannot be moved there")
+def test_answers_are_refused_while_the_folder_is_gone(folder: Path) -> None:
+    """SQLite goes on writing to a file that was removed: the answers would be lost without an error."""
+    service = open_service(folder, trainer=False)
+    row = service.state("ana")["rows"][0]["id"]
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(SessionError, match=r"was moved or removed: nothing was stored; put it back"):
+        service.answer("ana", row=row, classes=[0], key="k")
+    folder.with_name("elsewhere").rename(folder)
+    assert service.answer("ana", row=row, classes=[0], key="k")["saved"]["classes"] == [0]
+    service.close()
+
+
 # -- several people ----------------------------------------------------------------------------------------------------
 
 
 def test_threads_of_two_people_never_get_one_row_twice(tmp_path: Path) -> None:
     service = open_service(make_project(tmp_path / "p", n=80), trainer=False)
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda who: answer_all(service, who, 25), ("ana", "ben", "cem", "dia")))
+        done = list(pool.map(lambda who: answer_all(service, who, 80), ("ana", "ben", "cem", "dia")))
     rows = [row for each in done for row in each]
     assert len(rows) == len(set(rows)) == 80
     assert header(service)["answered"] == 80

@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import material
@@ -149,3 +152,21 @@ def test_check_on_the_page_goes_on_after_a_kill(dal: Command) -> None:
         running.process.kill()
         running.process.communicate()
     assert (code, "3 of 6 texts of the check are answered" in err) == (0, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the list of child processes")
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 1.0), (signal.SIGTERM, 0.3)])
+def test_end_while_texts_are_drawn_leaves_no_process_and_no_traceback(dal: Command, number: int, after: float) -> None:
+    command = [sys.executable, "-m", "dal", "annotate", "mails", "--check", "20", "--terminal", "lines"]
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not children.read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(after)
+    os.killpg(process.pid, number)  # as a terminal does
+    _, err = process.communicate(timeout=30)  # the child holds the same stderr: this waits for its end, too
+    assert process.returncode == 128 + number
+    assert len(err.splitlines()) == 1
+    assert "go on with: dal annotate mails --check 20 --terminal lines" in err
