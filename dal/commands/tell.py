@@ -90,7 +90,7 @@ def _about_adding(options: argparse.Namespace, session: "Session", data: "TextDa
     from dal.formats.corpus_files import is_corpus
 
     pool = session.pool
-    command = f"`dal add {shlex.quote(str(options.folder))} {shlex.quote(str(options.file))}`"
+    command = f"`dal add {typed(options.folder)} {typed(options.file)}`"
     if is_corpus(options.file):
         return f"{command} takes a file of `dal export` with its texts and everybody's answers"
     recipe = TextData(str(options.file), text=data.text, text_pair=data.text_pair, label=None)
