@@ -123,7 +123,8 @@ def printable(text: str, most: int = 80) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the most similar known word regardless of case, or an empty string.
 
-    Takes milliseconds for 10,000 known words: the exact comparison is limited to those that share most letter pairs.
+    Without a similar one it is the shortest that begins with the word, such as TfidfLearner for "tfidf". Takes
+    milliseconds for 10,000 known words: the exact comparison is limited to those that share most letter pairs.
 
     Example:
         >>> did_you_mean("Margn", ["Margin", "Random"])
@@ -139,11 +140,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         shared = {name: len(pairs.intersection(pairwise(name))) / (len(name) + 1) for name in folded}
         candidates = sorted(folded, key=shared.__getitem__, reverse=True)[:_COMPARED]
     close = get_close_matches(word, candidates, n=1, cutoff=_SIMILAR)
+    if not close and len(word) >= _LEAST_BEGINNING:
+        close = sorted((name for name in folded if name.startswith(word)), key=len)[:1]
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 # Least similarity of two words, between 0 and 1, at which one may be a misspelling of the other.
 _SIMILAR = 0.65
+# Fewer letters than these begin too many words.
+_LEAST_BEGINNING = 3
 # Longer words or more candidates would take seconds to compare.
 _LONGEST_WORD = 200
 _COMPARED = 100

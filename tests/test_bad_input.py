@@ -183,7 +183,7 @@ COMMANDS = {
     "ask for nothing": (["ask", "mine", "-n", "0"], "-n must be at least 1"),
     "ask for some": (["ask", "mine", "-n", "some"], "argument -n: invalid int value: 'some'"),
     "tell a missing file": (["tell", "mine", "todo.csv"], "todo.csv: there is no such file"),
-    "tell a folder that was never asked": (["tell", "mine", "tickets.csv"], "mine has no config.yaml yet"),
+    "tell a folder that was never asked": (["tell", "mine", "tickets.csv"], "there is no folder mine"),
     "list of what there is none": (["list", "models"], "invalid choice: 'models'"),
     "check of nothing": (["check"], "the following arguments are required: name"),
     "check of an unknown class": (["check", "nowhere:Spread"], "nowhere"),

@@ -11,6 +11,8 @@ from dal.errors import did_you_mean, printable, shortened
 def test_the_most_similar_name_is_suggested_regardless_of_case() -> None:
     assert did_you_mean("margn", ["Random", "Margin"]) == "; did you mean 'Margin'?"
     assert did_you_mean("zzz", ["Random", "Margin"]) == ""
+    assert did_you_mean("tfidf", ["ProbeLearner", "TfidfLearner"]) == "; did you mean 'TfidfLearner'?"
+    assert did_you_mean("tf", ["ProbeLearner", "TfidfLearner"]) == ""
 
 
 def test_of_ten_thousand_names_a_hundred_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from dal.annotate.class_choice import ClassChoice
 from dal.annotate.service_contract import OutdatedAnswerError, Reply, Service
 from dal.errors import DalError, SessionError
+from dal.store.atomic_files import typed
 
 #: Longest gap between two keys, in seconds, that counts as time on a text.
 IDLE = 60.0
@@ -21,6 +23,7 @@ class LabelingSession:
     Args:
         service: what stores the answers.
         who: name of the person.
+        folder: folder of the project, for advice; None where there is none.
 
     Attributes:
         row: the text that is shown, as in a reply; None if there is none.
@@ -31,8 +34,9 @@ class LabelingSession:
         message: what the last step did, in one line.
     """
 
-    def __init__(self, service: Service, who: str) -> None:
+    def __init__(self, service: Service, who: str, folder: Path | None = None) -> None:
         self._service, self._who = service, who
+        self._folder = "FOLDER" if folder is None else typed(folder)
         self._recent: list[int] = []
         self.classes: list[Reply] = []
         self._pending: tuple[object, str] | None = None  # a step that may not be stored, and its key
@@ -58,6 +62,11 @@ class LabelingSession:
         now = time.monotonic()
         self._seconds += min(now - self._last, IDLE)
         self._last = now
+
+    @property
+    def without_classes(self) -> str:
+        """What to do where the project has no class yet."""
+        return f"There is no class yet: end this, and add one with dal classes {self._folder} add NAME"
 
     def names(self, numbers: Sequence[int]) -> str:
         """Names of classes, for the person."""

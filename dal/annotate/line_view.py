@@ -200,7 +200,7 @@ class LineView:
 
     def _choices(self, classes: Sequence[dict[str, object]]) -> str:
         if not classes:
-            return "there is no class yet: add one with dal classes FOLDER add NAME"
+            return self._session.without_classes
         shown = classes if len(classes) <= 2 * FEW else classes[:FEW]
         letters = [f" ({each['letter']})" if each["letter"] else "" for each in shown]
         names = [

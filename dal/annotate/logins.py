@@ -9,6 +9,7 @@ browsers send to no server: it is in no log of a proxy and in no referer.
 
 import hmac
 import secrets
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from dal.annotate.admissions import digest
 from dal.annotate.person_names import check_names
 from dal.annotate.service_contract import ADJUDICATE, CLASSES
 from dal.errors import ConfigError, printable
+from dal.store.atomic_files import typed
 from dal.store.label_log import LabelLog
 from dal.store.label_reader import Person
 from dal.store.log_figures import work_of
@@ -70,9 +72,10 @@ def admit_people(log: LabelLog, people: Sequence[str], adjudicators: Iterable[st
         for who in people:
             person = known.get(who)
             if person is not None and person.token is None and person.until is not None:
+                folder = "FOLDER" if log.path is None else typed(log.path.parent)
                 raise ConfigError(
-                    f"{printable(who)} was removed: leave out the name, or give a login with dal people FOLDER login "
-                    f"{printable(who)}"
+                    f"{printable(who)} was removed: leave out the name, or give a login with dal people {folder} login "
+                    f"{shlex.quote(printable(who))}"
                 )
             rights = (ADJUDICATE, CLASSES) if who in adjudicators else ()
             if person is not None and person.token is not None and person.has_access():

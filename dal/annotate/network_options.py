@@ -75,7 +75,8 @@ def network_of(options: argparse.Namespace) -> Network:
     Raises:
         ConfigError: something is missing, impossible or too open; the message says what to type.
     """
-    host, secure = options.host, options.certfile is not None or options.behind_proxy
+    host = LOOPBACK if options.host is None else options.host
+    secure = options.certfile is not None or options.behind_proxy
     if options.behind_proxy and (options.certfile or options.keyfile):
         raise ConfigError("either --behind-proxy, where the proxy has the certificate, or --certfile and --keyfile")
     if (options.certfile is None) != (options.keyfile is None):

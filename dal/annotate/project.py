@@ -49,7 +49,7 @@ def create_project(
             added = rows.add(imported.project_rows(), source=imported.path, digest=imported.digest)
         with LabelLog(partial / LABELS) as log, log.changing():
             for change in changes:
-                log.change_classes(change, who=who)
+                log.change_classes(change, who=who, imported=True)
             if labels is not None:
                 labels.store(log, who=who)
         write_config(partial, {**config, "data": data}, kind=PROJECT)
@@ -94,7 +94,7 @@ def add_to_project(
             changed = rows.add(given, source=imported.path, digest=imported.digest, replace=replace)
         with log.changing():
             for change in changes:
-                log.change_classes(change, who=who)
+                log.change_classes(change, who=who, imported=True)
             if labels is not None:
                 labels.store(log, who=who)
             if retired:

@@ -7,7 +7,8 @@ from pathlib import Path
 from dal.config.kinds import KIND, PROJECT, kind_of
 from dal.config.settings_tree import plain, read
 from dal.errors import ConfigError
-from dal.store.atomic_files import named
+from dal.store.atomic_files import named, typed
+from dal.store.similar_names import similar_entry
 
 _CONFIG = "config.yaml"
 
@@ -33,8 +34,10 @@ class ProjectSettings:
         Raises:
             ConfigError: the folder is none of a project, or its config cannot be read.
         """
+        if not folder.exists() and (hint := similar_entry(folder, folders=True)):
+            raise ConfigError(f"there is no folder {named(folder)}{hint}")
         if not folder.is_dir():
-            raise ConfigError(f"{named(folder)} is no folder: make a project with dal init {named(folder)} --data FILE")
+            raise ConfigError(f"{named(folder)} is no folder: make a project with dal init {typed(folder)} --data FILE")
         if not (folder / _CONFIG).is_file():
             raise ConfigError(
                 f"{named(folder)} holds no project: make one in another folder with dal init FOLDER --data FILE"

@@ -14,7 +14,7 @@ from dal.annotate.reply_parts import ReplyParts
 from dal.annotate.retraining import Retraining
 from dal.annotate.service_contract import ADJUDICATE, CLASSES, Reply
 from dal.errors import AnswerError, shown
-from dal.store.events import Event, Value
+from dal.store.events import Event, Value, shown_strategy
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import (
     AnswersSince,
@@ -78,7 +78,7 @@ class ProjectViews:
             why = "found by a search, not asked by a strategy"
             batch = self._rankings.batch(round) if round else None
             if batch is not None and batch.strategy != FOUND_BY_SEARCH:
-                why = str(batch.details.get("why") or f"selected by {batch.strategy}")
+                why = str(batch.details.get("why") or f"selected by {shown_strategy(batch.strategy, batch.details)}")
             if self._rankings.is_top_up(round):
                 why = "taken in random order, since no ranking of the model was ready"
         finals = [(self._log.classes.final(number), p) for number, p in hint.get("guesses") or []]

@@ -9,6 +9,7 @@ from typing import Any
 
 from dal.annotate.service_contract import Reply
 from dal.store.class_table import ClassTable
+from dal.store.events import shown_strategy
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import StoredBatch, answered_until, latest_batch
 
@@ -146,7 +147,7 @@ def _ranking(batch: StoredBatch) -> Ranking | None:
         return None
     return Ranking(
         event=details[EVENT],
-        strategy=batch.strategy,
+        strategy=shown_strategy(batch.strategy, details),
         reason=str(details.get("why") or ""),
         at=float(received),
         stop=stop if isinstance(stop, dict) else None,

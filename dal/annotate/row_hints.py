@@ -76,7 +76,9 @@ class RowHints:
             elif batch.strategy == "Random":
                 why = "drawn at random"
             elif not why:
-                why = f"number {place + 1} of {n} by {batch.strategy}" + ("" if score is None else f" ({score:.3g})")
+                why = f"number {place + 1} of {n} by {batch.shown_strategy}" + (
+                    "" if score is None else f" ({score:.3g})"
+                )
             hints.append(
                 {
                     "id": session.pool.ids[row],

@@ -53,8 +53,7 @@ def bar_lines(session: LabelingSession, columns: int, rows: int) -> list[str]:
     """The classes. Its height is the same for all texts, so that nothing moves."""
     choice = session.choice
     if not session.classes:
-        words = "There is no class yet: add one with dal classes FOLDER add NAME"
-        return [styled(cut(words, columns), "bold")]
+        return [styled(cut(session.without_classes, columns), "bold")]
     most = max(2, min(FEW, rows // 3))
     height = min(
         most, len(_flow([_item(session, place, each) for place, each in enumerate(choice.classes[:FEW])], columns))

@@ -19,10 +19,11 @@ from dal.evaluation.confidence import answers, confidence
 from dal.evaluation.unbiased import UNIFORM, draw
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
-from dal.experiments.known_accuracy import accuracy_on
+from dal.experiments.known_accuracy import about_gap, accuracy_on
 from dal.experiments.stored_model import Place, StoredModel, find, open_model
 from dal.session import Session
 from dal.store.accuracy_samples import CHECKS, AccuracySample, read_checks
+from dal.store.atomic_files import typed
 from dal.store.check_log import tell_check_log
 from dal.store.label_reader import LabelReader
 from dal.store.run_folder import LABELS
@@ -173,7 +174,7 @@ def _read(session: Session, model: StoredModel, options: argparse.Namespace) -> 
     check.save(folder)
     results, notes = report_lines(check)
     print(*results, sep="\n")
-    for note in notes:
+    for note in filter(None, (about_gap(check, session, folder), *notes)):
         say(note)
     if check.event != session.store.labels_event:
         say("labels were added or changed since the sample was drawn: this is the accuracy of the model at that time")
@@ -188,7 +189,9 @@ def _sample_of(filled: Answers, session: Session, folder: Path, file: Path) -> A
     """The latest sample of the folder that contains all answered rows."""
     checks = read_checks(folder)
     if not checks:
-        raise ConfigError(f"{folder} has no sample to check a model by: draw one with `dal ask {folder} --check 100`")
+        raise ConfigError(
+            f"{folder} has no sample to check a model by: draw one with `dal ask {typed(folder)} --check 100`"
+        )
     names = {session.pool.ids[row] for row in filled.rows} | filled.absent.keys()
     if not names:
         raise AnswerError(f"{file} has no answers yet: fill in the column label, from the top")
@@ -218,12 +221,6 @@ def report_lines(check: AccuracySample) -> tuple[list[str], list[str]]:
             "since they were drawn where the model is uncertain"
         )
     notes = []
-    late = len(check.answers) - result.rows
-    if late:
-        notes.append(
-            f"{late} answers are not counted yet: the text {check.ids[result.rows]!r}, number {result.rows + 1} in "
-            "the order of drawing, has no answer"
-        )
     declined = sum(check.answers[name] is None for name in check.ids[: result.rows])
     if declined:
         notes.append(f"texts that were declined count as errors ({declined}): the estimate tends to be too low")

@@ -1,5 +1,6 @@
 """Help and options of `dal add`; `added_rows` does the work and has the heavy imports."""
 
+from dal.commands.error_lines import naming_options
 from dal.commands.paths import check_input, path_of, person_of, require_project
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
@@ -68,4 +69,6 @@ def add(arguments: list[str]) -> int:
             check_input(file)
     with loading_packages(stderr=True):
         from dal.commands.added_rows import add_rows
-    return add_rows(options)
+    names = ("text", "id", "label", "delimiter")
+    with naming_options({f"data.{name}": f"--{name}" for name in names}):
+        return add_rows(options)

@@ -10,6 +10,7 @@ from dal.annotate.imported_corpus import CorpusImport, CorpusRows, check_people
 from dal.annotate.imported_labels import LabelImport
 from dal.annotate.project import add_to_project, project_experiment
 from dal.annotate.sheet import check_classes
+from dal.commands.new_project import about_alike
 from dal.commands.terminal import asks, chosen, confirmed, say
 from dal.data.file_source import ColumnRequest
 from dal.data.imported_rows import ImportedRows, read_imported
@@ -22,6 +23,8 @@ from dal.experiments.interrupts import interruptible
 from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, shift_of_texts
 from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Monitor
+from dal.store.atomic_files import typed
+from dal.store.class_table import alike
 from dal.store.folder_lock import held
 from dal.store.label_log import LabelLog
 from dal.store.log_figures import names_in
@@ -107,8 +110,10 @@ def _read(
         found = imported.rows.classes
         unknown = [name for name in found if name not in classes]
         if classes and unknown:
-            raise _no_class(f"{options.file}, column {printable(options.label)}", unknown, folder)
+            raise _no_class(f"{options.file}, column {printable(options.label)}", unknown, classes, folder)
         check_classes(found, multilabel=data.multilabel)
+        for note in about_alike([] if classes else found):
+            say(note)
         labels = LabelImport.of(imported.labels, len(imported), multilabel=data.multilabel, log=log)
     return imported, labels, [{"do": "add", "name": name} for name in unknown]
 
@@ -127,7 +132,7 @@ def _read_corpus(
     unknown = [name for name in corpus.classes if name not in classes]
     if classes and unknown:
         assert log.path is not None
-        raise _no_class(str(file), unknown, log.path.parent)
+        raise _no_class(str(file), unknown, classes, log.path.parent)
     check_classes(corpus.classes, multilabel=data.multilabel)
     check_people(file, corpus, names_in(log))
     pair = "text_pair" if any(row.pair is not None for row in corpus.rows) else None
@@ -142,9 +147,13 @@ def _read_corpus(
     return imported, labels, [{"do": "add", "name": name} for name in unknown]
 
 
-def _no_class(place: str, unknown: Sequence[str], folder: Path) -> DataError:
+def _no_class(place: str, unknown: Sequence[str], classes: Sequence[str], folder: Path) -> DataError:
     name = printable(unknown[0])
-    return DataError(f"{place}: {name} is no class of the project: `dal classes {folder} add` adds it")
+    similar = alike([*classes, unknown[0]])[-1:]
+    if similar and similar[0][0] == unknown[0]:
+        has = f"which has {printable(similar[0][1])}: write the label like this, or rename the class"
+        return DataError(f"{place}: {name} is no class of the project, {has}")
+    return DataError(f"{place}: {name} is no class of the project: `dal classes {typed(folder)} add` adds it")
 
 
 def _compare(

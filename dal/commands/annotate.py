@@ -4,6 +4,7 @@ import getpass
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from dal.commands.paths import path_of
 from dal.commands.people import day_of
 from dal.commands.terminal import Parser, escape_controls, line_input, say
 from dal.errors import ConfigError, require
+from dal.store.atomic_files import typed
 
 if TYPE_CHECKING:
     from dal.annotate.admissions import Entrance
@@ -36,7 +38,7 @@ def annotate(arguments: list[str]) -> int:
     )
     parser.add_argument("folder", type=path_of, help="the project, made by dal init")
     about = f"port of the page on this computer [{PORT}]; 0 takes a free one"
-    parser.add_argument("--port", type=port_of, default=PORT, metavar="N", help=about)
+    parser.add_argument("--port", type=port_of, metavar="N", help=about)
     parser.add_argument("--no-open", action="store_true", help="show the address only, do not open a browser")
     about = "your name, stored with each answer [that of your account]"
     parser.add_argument("--who", type=_name, metavar="NAME", help=about)
@@ -46,9 +48,10 @@ def annotate(arguments: list[str]) -> int:
     _add_network_options(parser)
     options = parser.parse_args(arguments)
     check_ways(options)
+    options.port = PORT if options.port is None else options.port
     if options.terminal is not None:
         with opened(options) as service:
-            answer_in_terminal(service, options.who or _account(), options.terminal)
+            answer_in_terminal(service, options.who or _account(), options.terminal, options.folder)
     else:
         require("starlette", "annotate")
         require("uvicorn", "annotate")
@@ -70,7 +73,7 @@ def _add_network_options(parser: Parser) -> None:
     about = "who of them settles disputes, changes classes and reads all answers [the first one]"
     group.add_argument("--adjudicators", metavar="NAMES", help=about)
     about = "address by which other computers reach this one, 0.0.0.0 for all; needs --people and TLS [none]"
-    group.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help=about)
+    group.add_argument("--host", metavar="ADDRESS", help=about)
     group.add_argument("--certfile", type=path_of, metavar="FILE", help="certificate of this computer, for TLS (PEM)")
     group.add_argument("--keyfile", type=path_of, metavar="FILE", help="its private key")
     about = "a proxy adds TLS and passes Host on; needs --people and --allow-host"
@@ -96,7 +99,7 @@ def _serve(service: "AnnotationService", listening: "ListeningSocket", options: 
         )
 
     if network.people:
-        serve(app(_logins(service, network, port)), listening, network.tls)
+        serve(app(_logins(service, network, port, options.folder)), listening, network.tls)
     else:
         _serve_one(app, service, listening, options, network)
 
@@ -123,9 +126,8 @@ def _serve_one(
     link = new_link()
     print(f"{link}\nThis link opens the page once. Ctrl-C ends dal annotate; answers are stored as they are given.")
     if not service.rights(who):
-        say(
-            f"{who} may not change classes or settle disputes here: dal people FOLDER shows who may, --who is your name"
-        )
+        shows = f"dal people {typed(options.folder)} shows who may"
+        say(f"{who} may not change classes or settle disputes here: {shows}, --who is your name")
     sys.stdout.flush()
     try:
         opens = not (options.no_open or network.named)  # a name of --allow-host leads here from elsewhere
@@ -139,7 +141,7 @@ def _serve_one(
         opening.close()
 
 
-def _logins(service: "AnnotationService", network: "Network", port: int) -> "Entrance":
+def _logins(service: "AnnotationService", network: "Network", port: int, folder: Path) -> "Entrance":
     """Give the people their logins, and show them."""
     from dal.annotate.logins import DAYS, Logins, admit_people
 
@@ -154,7 +156,8 @@ def _logins(service: "AnnotationService", network: "Network", port: int) -> "Ent
             lines.append(f"{who}: has a login until {day_of(until[who])}")
     if made:
         lines.append(f"Give each person their own link: it is shown once, and valid for {DAYS} days in any browser.")
-    lines.append("dal people FOLDER login NAME makes a new login, dal people FOLDER remove NAME ends one at once.")
+    command = f"dal people {typed(folder)}"
+    lines.append(f"{command} login NAME makes a new login, {command} remove NAME ends one at once.")
     lines.append("Ctrl-C ends dal annotate; answers are stored as they are given.")
     print(escape_controls("\n".join(lines)), flush=True)
     return Logins(service.log, network.people, on_many_wrong=say)

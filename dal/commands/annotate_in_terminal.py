@@ -1,6 +1,7 @@
 """`dal annotate --terminal`: answer in the terminal, by single keys or line by line."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.terminal import line_input
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
 MODES = ("auto", "keys", "lines")
 
 
-def answer_in_terminal(service: "Service", who: str, mode: str) -> None:
+def answer_in_terminal(service: "Service", who: str, mode: str, folder: Path) -> None:
     """Show texts and store answers until the person ends it, or the lines of stdin end.
 
     Args:
         service: what stores the answers.
         who: name of the person.
         mode: one of `MODES`.
+        folder: folder of the project.
 
     Raises:
         ConfigError: keys are wanted, and there is no terminal for them.
@@ -32,7 +34,7 @@ def answer_in_terminal(service: "Service", who: str, mode: str) -> None:
 
     if mode == "keys" and not has_keys():
         raise ConfigError("--terminal keys needs a terminal on Linux or macOS: leave keys out, and answer line by line")
-    session = LabelingSession(service, who)
+    session = LabelingSession(service, who, folder)
     if mode != "lines" and has_keys():
         with Keyboard() as keyboard:
             TerminalView(session, keyboard).run()

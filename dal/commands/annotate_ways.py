@@ -35,8 +35,8 @@ def check_ways(options: Namespace) -> None:
         ConfigError: they do not, or one is out of its range.
     """
     if options.terminal is not None:
-        for name in ("people", "adjudicators", "certfile", "keyfile", "behind_proxy", "allow_host"):
-            if getattr(options, name):
+        for name in ("people", "adjudicators", "certfile", "keyfile", "behind_proxy", "allow_host", "host", "port"):
+            if getattr(options, name) not in (None, False):
                 option = f"--{name.replace('_', '-')}"
                 raise ConfigError(f"--terminal is for one person at this computer: leave {option} out")
     if options.rounds is not None and options.rounds < 1:

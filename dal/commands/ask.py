@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, config_to_store, open_session
-from dal.commands.paths import check_sheet, check_sources, path_of, sources_of
-from dal.commands.terminal import Parser, escape_controls, say, split, wants_help
+from dal.commands.paths import check_sheet, check_sources, path_of, require_stored, sources_of
+from dal.commands.terminal import Parser, config_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, counted, shortened
 from dal.experiments.spinner import loading_packages
 
@@ -74,7 +74,7 @@ def ask(arguments: list[str]) -> int:
     parser.add_argument("--check", type=int)
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--cell")
-    options, overrides = split(parser, arguments)
+    options, overrides = split(parser, arguments, keys=config_keys())
     if options.check is not None:
         return _check(options, overrides)
     if options.random or options.cell is not None:
@@ -113,6 +113,7 @@ def _check(options: argparse.Namespace, overrides: "Override") -> int:
     check_sample_size("--check", options.check)
     options.n = options.check
     options.output = Path("check.csv" if options.output is None else options.output)
+    require_stored(options.folder, options.cell)
     check_sheet(options.output, options.folder, force=options.force)
     with loading_packages(stderr=True):
         from dal.commands.accuracy_estimate import draw_check
@@ -170,7 +171,7 @@ def _ask(
         print(escape_controls(text) if sys.stdout.isatty() else text, end="")
     else:
         write_questions(output, session, rows, force=options.force)
-    what = "are still to be answered" if again else f"were chosen by {session.last_selection.strategy}"  # type: ignore[union-attr]
+    what = "are still to be answered" if again else f"were chosen by {session.last_selection.shown_strategy}"  # type: ignore[union-attr]
     shown = [shortened(name, 40) for name in session.pool.classes[:12]]
     classes = ", ".join(shown) + (", ..." if len(session.pool.classes) > 12 else "")
     say(f"{len(rows):,} of {len(session.pool):,} texts {what}; {counted(len(session.labels), 'has', 'have')} a label")

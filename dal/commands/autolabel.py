@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from dal.commands.paths import check_sheet, path_of
-from dal.commands.predict import check_shares
+from dal.commands.paths import check_sheet, path_of, require_stored
+from dal.commands.predict import check_shares, share_of
 from dal.commands.terminal import Parser, say, wants_help
 from dal.experiments.spinner import loading_packages
+from dal.store.atomic_files import typed
 
 HELP = """\
 usage: dal autolabel FOLDER --max-error 0.05 [-o labels.csv] [--delta 0.05] [--cell NAME] [--dry-run]
@@ -38,15 +39,16 @@ def autolabel(arguments: list[str]) -> int:
 
         place = find(options.folder, options.cell)
     code = predict_own(place, options, message=print, refuse=False)
-    say("`dal autolabel` is now `dal predict FOLDER --max-error SHARE`; the next version drops the old name")
+    now = f"dal predict {typed(options.folder)} --max-error {options.max_error:g}"
+    say(f"`dal autolabel` is now `{now}`; the next version drops the old name")
     return code
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("dal autolabel", add_help=False, allow_abbrev=False)
     parser.add_argument("folder", type=path_of)
-    parser.add_argument("--max-error", "--max_error", type=float, required=True)
-    parser.add_argument("--delta", type=float, default=0.05)
+    parser.add_argument("--max-error", "--max_error", type=share_of, required=True)
+    parser.add_argument("--delta", type=share_of, default=0.05)
     parser.add_argument("-o", dest="output", type=path_of, default=Path("labels.csv"))
     parser.add_argument("--cell")
     parser.add_argument("--dry-run", "--dry_run", action="store_true")
@@ -54,6 +56,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     check_shares({"--max-error": options.max_error, "--delta": options.delta})
     options.min_recall = {}
+    require_stored(options.folder, options.cell)
     if not options.dry_run:
         check_sheet(options.output, options.folder, force=options.force)
     return options

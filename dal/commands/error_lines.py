@@ -1,16 +1,36 @@
 """One-line messages for errors caused by files or the machine, as opposed to bugs in the program."""
 
 import json
+import re
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from dal.errors import one_line, shortened
+from dal.errors import ConfigError, DataError, one_line, shortened
 
 #: Prefixes of modules whose errors mean that a file is damaged.
 _READERS = ("sqlite3", "_csv", "csv", "yaml", "zipfile", "zlib", "pyarrow", "safetensors")
 
 #: Local variables of this package that hold the path being processed.
 _NAMES = ("path", "file", "source", "folder", "place", "config")
+
+
+@contextmanager
+def naming_options(names: Mapping[str, str]) -> Iterator[None]:
+    """Name the options that were typed, and not the keys of a config, in the errors of a block.
+
+    Args:
+        names: key of a config, such as data.text -> option of the command, such as --text.
+    """
+    keys = "|".join(map(re.escape, names))
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        message = re.sub(rf"(?<![\w./-])({keys})(?![\w/]|\.\w)", lambda found: names[found[1]], str(error))
+        if message == str(error):
+            raise
+        raise type(error)(message) from error
 
 
 def describe_failure(error: Exception) -> str | None:

@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from dal.commands.ask import check_sample_size
-from dal.commands.paths import check_input, check_sheet, path_of, person_of
+from dal.commands.paths import check_input, check_sheet, path_of, person_of, require_stored
 from dal.commands.terminal import Parser, say, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
+from dal.store.atomic_files import typed
 
 HELP = """\
 usage: dal estimate FOLDER [-n 100] [-o check.csv] [--random] [--cell NAME]
@@ -40,7 +41,10 @@ def estimate(arguments: list[str]) -> int:
 
         place = find(options.folder, options.cell)
     code = draw_check(place, options) if options.file is None else read_check(place, options)
-    now = "dal ask FOLDER --check N" if options.file is None else "dal tell FOLDER FILE"
+    folder = typed(options.folder)
+    now = (
+        f"dal ask {folder} --check {options.n}" if options.file is None else f"dal tell {folder} {typed(options.file)}"
+    )
     say(f"`dal estimate` is now `{now}`; the next version drops the old name")
     return code
 
@@ -67,6 +71,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options.n = 100 if options.n is None else options.n
     options.output = Path("check.csv") if options.output is None else options.output
     check_sample_size("-n", options.n)
+    require_stored(options.folder, options.cell)
     if options.file is None:
         check_sheet(options.output, options.folder, force=options.force)
     return options

@@ -8,8 +8,9 @@ from dal.commands.terminal import say
 from dal.config.kinds import PROJECT, kind_of
 from dal.errors import ConfigError
 from dal.experiments.stored_experiments import assemble, stored_experiment
-from dal.store.atomic_files import check_regular, named
+from dal.store.atomic_files import check_regular, named, typed
 from dal.store.run_folder import FILES
+from dal.store.similar_names import similar_entry
 
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
@@ -61,8 +62,10 @@ def asked_experiment(folder: Path, config: Path | None, overrides: "Override | N
     stored = folder / "config.yaml"
     if not stored.exists():
         if config is None:
-            name = named(folder)
-            raise ConfigError(f"{name} has no config.yaml yet: start it with `dal ask {name} --config CONFIG`")
+            if not folder.exists() and (hint := similar_entry(folder, folders=True)):
+                raise ConfigError(f"there is no folder {named(folder)}{hint}")
+            how = f"start it with `dal ask {typed(folder)} --config CONFIG`"
+            raise ConfigError(f"{named(folder)} has no config.yaml yet: {how}")
         return read_experiment(config, overrides or Override(), folder)
     require_asked(folder)
     if kind_of(folder) == PROJECT:

@@ -4,10 +4,12 @@ import argparse
 import os
 from pathlib import Path
 
-from dal.commands.paths import check_model_folder, check_new_file, path_of
+from dal.commands.paths import check_model_folder, check_new_file, path_of, require_stored
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
+from dal.store.atomic_files import named
+from dal.store.run_folder import SAVED_MODEL
 
 HELP = """\
 usage: dal export FOLDER -o labels.csv [--all] [--force]
@@ -28,8 +30,8 @@ them, as tasks. For Label Studio the labeling config is written next to FILE, wi
 reads the answers back from Label Studio's JSON export and from the output of `prodigy db-out`.
 
 --model writes the model of the current labels to a folder of its own: a transformer as a Hugging Face folder, other
-models as safetensors and JSON, each with a model card. It is trained first, unless it is there already, so FOLDER must
-not be in use. `dal predict DIR FILE` and, in Python, `dal.load` read it, also on a computer without FOLDER. Labels are
+models as safetensors and JSON, each with a model card. It is trained first, unless it is there already, also while
+people answer. `dal predict DIR FILE` and, in Python, `dal.load` read it, also on a computer without FOLDER. Labels are
 then written only if -o or --to is given.
 
 options:
@@ -74,6 +76,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cell")
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
+    if (options.folder / SAVED_MODEL).is_file():
+        name = named(options.folder)
+        raise ConfigError(f"{name} is a saved model, without labels and rows: `dal predict` predicts with it")
+    require_stored(options.folder, options.cell)
     if options.model is not None:
         check_model_folder(options.model, options.folder)
         if options.output is None and options.to is None:
@@ -103,7 +109,7 @@ def outputs(options: argparse.Namespace) -> list[Path]:
     if options.to == "huggingface":
         return []
     if options.to is None:
-        from dal.formats.corpus_files import check_suffix
+        from dal.formats.corpus import check_suffix
 
         check_suffix(options.output)
         return [options.output]

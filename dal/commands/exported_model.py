@@ -7,8 +7,8 @@ from dal.commands.terminal import say
 from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.experiments.saved_model import check_target
-from dal.experiments.stored_model import find, open_model
-from dal.store.atomic_files import named
+from dal.experiments.stored_model import find, read_model
+from dal.store.atomic_files import named, typed
 
 
 def export_model(options: argparse.Namespace) -> None:
@@ -17,18 +17,17 @@ def export_model(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: the folder of the model holds something else, or the learner cannot be saved.
         SessionError: nothing is labeled yet.
-        BusyError: another process works in the folder.
     """
     check_target(options.model, force=options.force)
     place = find(options.folder, options.cell)
     check_sources(options.model, sources_of(place.experiment))
     with interruptible(None) as check, Console(stderr=True) as reporter:
         reporter.stage(reading(place.experiment.data))
-        with open_model(place, reporter.monitor(check)) as model:
+        with read_model(place, reporter.monitor(check)) as model:
             reporter.stage("training and measuring the model")
             model.save(options.model, force=options.force)
             lines = model.trust.splitlines()
             reporter.clear()
     for line in lines:
         say(line)
-    say(f"written: {named(options.model)}, the model; `dal predict {named(options.model)} FILE` predicts with it")
+    say(f"written: {named(options.model)}, the model; `dal predict {typed(options.model)} FILE` predicts with it")

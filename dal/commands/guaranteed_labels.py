@@ -15,7 +15,9 @@ from dal.evaluation.automatic_labels import CALIBRATING, Decisions, decide
 from dal.evaluation.automation import labels_needed
 from dal.evaluation.class_recall import ClassRecall
 from dal.experiments.held_out_labels import HeldOut, readers_of_validation
+from dal.experiments.known_accuracy import about_gap
 from dal.experiments.stored_model import StoredModel
+from dal.store.accuracy_samples import read_checks
 from dal.store.spreadsheet import as_csv
 
 _SMALLEST_CHECK = 50  # texts of a sample; fewer say little
@@ -49,7 +51,10 @@ def decisions_for(
     """
     codes = _codes(model, options.min_recall)
     held = model.held_out
+    gap = _gap(model) if held is None or held.part == "sample" else ""
     if held is None:
+        if gap:
+            raise ConfigError(f"{model.place.folder} has no held-out labels to choose a threshold by: {gap}")
         wanted = -10 * (-labels_needed(_strictest(options), options.delta) * 4 // 10)
         raise ConfigError(
             f"{model.place.folder} has no held-out labels to choose a threshold by: label a random sample "
@@ -63,7 +68,7 @@ def decisions_for(
             raise ConfigError(
                 f"--max-error {options.max_error:g} takes at least {total:,} held-out labels, all of them predicted "
                 f"correctly, and {held.what} has {len(held.labels):,}: {missing:,} are missing; "
-                + _how_to_get(model, held, missing)
+                + (gap or _how_to_get(model, held, missing))
             )
     found = decide(
         logits,
@@ -78,7 +83,7 @@ def decisions_for(
     )
     if refuse:
         for code, recall in found.recalls.items():
-            _require_rows(model, held, model.classes[code], recall)
+            _require_rows(model, held, model.classes[code], recall, gap)
     return held, found
 
 
@@ -97,7 +102,7 @@ def _strictest(options: argparse.Namespace) -> float:
     return float(min([*errors, *(1 - share for share in options.min_recall.values())]))
 
 
-def _require_rows(model: StoredModel, held: HeldOut, name: str, recall: ClassRecall) -> None:
+def _require_rows(model: StoredModel, held: HeldOut, name: str, recall: ClassRecall, gap: str) -> None:
     """Raise ConfigError if there are too few held-out rows of a class for any threshold."""
     if recall.rows >= recall.needed:
         return
@@ -106,8 +111,15 @@ def _require_rows(model: StoredModel, held: HeldOut, name: str, recall: ClassRec
     raise ConfigError(
         f"--min-recall {shortened(name)}={recall.min_recall:g} takes at least {recall.needed:,} held-out labels of "
         f"this class without a miss, and {held.what} has {recall.rows:,}: {missing:,} are missing; "
-        + _how_to_get(model, held, math.ceil(missing / share))
+        + (gap or _how_to_get(model, held, math.ceil(missing / share)))
     )
+
+
+def _gap(model: StoredModel) -> str:
+    """Which text of a random sample has no answer, so that later answers do not count; empty where all are counted."""
+    samples = [sample for sample in read_checks(model.place.folder) if sample.uniform == 1]
+    gaps = (about_gap(sample, model.session, model.place.folder) for sample in samples)
+    return next(filter(None, gaps), "")
 
 
 def _how_to_get(model: StoredModel, held: HeldOut, rows: int) -> str:
@@ -141,6 +153,8 @@ def about_guarantee(model: StoredModel, held: HeldOut, found: Decisions) -> Iter
         yield result.text
     for code, recall in found.recalls.items():
         yield _about_recall(shortened(model.classes[code], 60), recall)
+    if held.part == "sample" and (gap := _gap(model)):
+        yield gap
     declined = int((~held.known).sum())
     if declined and found.recalls:
         yield f"{declined:,} held-out texts were declined, and are left out of these shares"

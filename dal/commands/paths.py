@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.config.kinds import ASKED, BEGUN, CELL, COMPARISON, PROJECT, RUN, kind_of
-from dal.errors import ConfigError
-from dal.store.atomic_files import check_output, named
+from dal.errors import ConfigError, shortened
+from dal.store.atomic_files import check_output, named, typed
 from dal.store.run_folder import FILES, LABELS, ROWS, SAVED_MODEL
+from dal.store.similar_names import similar_entry
 from dal.store.sqlite_files import is_database
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def check_new_folder(folder: Path) -> None:
     """Raise ConfigError unless the path is a folder that can be made, or an empty one."""
     check_folder(folder)
     if (folder / _CONFIG).is_file() and kind_of(folder) == PROJECT:
-        name = named(folder)
-        raise ConfigError(f"{name} is a project already: `dal add {name} FILE` adds texts to it")
+        raise ConfigError(f"{named(folder)} is a project already: `dal add {typed(folder)} FILE` adds texts to it")
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{named(folder)} is not empty: choose another folder")
 
@@ -76,9 +76,11 @@ def require_asked(folder: Path) -> None:
 def require_project(folder: Path) -> None:
     """Raise ConfigError unless the folder is a project."""
     if not (folder / _CONFIG).is_file():
-        name = named(folder)
-        what = f"there is no folder {name}" if not folder.exists() else f"{name} has no config.yaml"
-        raise ConfigError(f"{what}: make a project with `dal init {name} --data FILE`")
+        hint = similar_entry(folder, folders=True)
+        if not folder.exists() and hint:
+            raise ConfigError(f"there is no folder {named(folder)}{hint}")
+        what = f"{named(folder)} has no config.yaml" if folder.exists() else f"there is no folder {named(folder)}"
+        raise ConfigError(f"{what}: make a project with `dal init {typed(folder)} --data FILE`")
     _refuse(folder, (PROJECT,), "this command is for projects, which `dal init` makes")
     for name in (LABELS, ROWS):  # a new one would hide that labels or texts are gone
         if not os.path.lexists(folder / name):
@@ -91,13 +93,25 @@ def require_run(folder: Path) -> None:
         _refuse(folder, (RUN, BEGUN), "`dal run` needs a folder of its own")
 
 
+def require_stored(folder: Path, cell: str | None) -> None:
+    """Raise ConfigError unless the folder has a config, or for a cell of a folder that has none.
+
+    What needs the config, such as the names of cells, is checked when it has been read.
+    """
+    from dal.experiments.stored_experiments import stored_config
+
+    stored_config(folder)
+    if cell is not None and kind_of(folder) in (ASKED, PROJECT, CELL):
+        raise ConfigError(f"--cell {shortened(cell)}: {named(folder)} is itself one cell")
+
+
 def _refuse(folder: Path, kinds: tuple[str, ...], otherwise: str) -> None:
     kind, name = kind_of(folder), named(folder)
     if kind in kinds:
         return
     messages = {
         RUN: f"{name} belongs to `dal run`, which answers its own questions: {otherwise}",
-        COMPARISON: f"{name} belongs to `dal compare` (`dal compare --resume {name}` resumes it): {otherwise}",
+        COMPARISON: f"{name} belongs to `dal compare` (`dal compare --resume {typed(folder)}` resumes it): {otherwise}",
         CELL: f"{name} is one strategy and seed of a run, which answers its own questions: {otherwise}",
         ASKED: f"{name} belongs to `dal ask` and `dal tell`, where a person answers: {otherwise}",
         PROJECT: f"{name} is a project of `dal init`, where people answer: {otherwise}",
@@ -118,7 +132,7 @@ def check_input(file: Path) -> None:
         raise ConfigError(f"{named(file)} cannot be read: {error.strerror}") from error
     if what:
         raise ConfigError(f"{named(file)} is {what}, not a file to read")
-    raise ConfigError(f"{named(file)}: there is no such file")
+    raise ConfigError(f"{named(file)}: there is no such file{similar_entry(file, folders=False)}")
 
 
 def check_sheet(output: Path, folder: Path, *, force: bool) -> None:

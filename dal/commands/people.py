@@ -9,6 +9,7 @@ from dal.annotate.person_names import check_names, checked_name
 from dal.commands.paths import path_of, require_project
 from dal.commands.terminal import Parser, escape_controls, wants_help
 from dal.errors import ConfigError, did_you_mean, printable
+from dal.store.atomic_files import typed
 from dal.store.label_log import LabelLog
 from dal.store.label_reader import Person
 from dal.store.log_figures import work_of
@@ -45,11 +46,13 @@ def people(arguments: list[str]) -> int:
     require_project(options.folder)
     if options.change is None:
         with LabelLog(options.folder / LABELS, access="read") as log:
-            print("\n".join(_listing(log)))
+            print("\n".join(_listing(log, options.folder)))
         return 0
     if not options.names or (options.change == "login" and len(options.names) != 1):
         wanted = "one NAME" if options.change == "login" else "NAME [NAME ...]"
-        raise ConfigError(f"{options.change} takes {wanted}, as in dal people FOLDER {options.change} ana")
+        raise ConfigError(
+            f"{options.change} takes {wanted}, as in dal people {typed(options.folder)} {options.change} ana"
+        )
     if options.change == "login":
         print(make_login(options.folder, checked_name(options.names[0]), options.days))
     else:
@@ -104,11 +107,11 @@ def day_of(until: float | None) -> str:
         return "further notice"
 
 
-def _listing(log: LabelLog) -> list[str]:
+def _listing(log: LabelLog, folder: Path) -> list[str]:
     answers = {work.who: work.rows for work in work_of(log)}
     listed = log.people()
     if not listed:
-        return ["no logins yet: dal annotate FOLDER --people ana,ben makes them"]
+        return [f"no logins yet: dal annotate {escape_controls(typed(folder))} --people ana,ben makes them"]
     width = max(len(printable(each.who, 40)) for each in listed)
     lines = []
     for each in listed:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 
-from dal.commands.paths import check_folder, check_input, check_new_file, path_of
+from dal.commands.paths import check_folder, check_input, check_new_file, path_of, require_stored
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
@@ -39,9 +39,9 @@ serve as a test set. Where they are too few, the command fails and says how many
 
 options:
   -o FILE           the CSV file to write, instead of stdout (-)
-  --max-error SHARE highest error rate of the automatic labels, 0 to 1
+  --max-error SHARE highest error rate of the automatic labels, 0 to 1, such as .1 or 10%
   --min-recall CLASS=SHARE
-                    smallest share of a class to find, 0 to 1; may be repeated
+                    smallest share of a class to find, such as severe=.95 or severe=95%; may be repeated
   --delta SHARE     probability that a guarantee does not hold (0.05)
   --dry-run         print the messages, and write nothing
   --text COLUMN     column of the text (as in the config of FOLDER, otherwise text)
@@ -77,9 +77,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("folder", type=path_of)
     parser.add_argument("file", type=path_of, nargs="?")
     parser.add_argument("-o", dest="output", type=path_of)
-    parser.add_argument("--max-error", "--max_error", type=float)
+    parser.add_argument("--max-error", "--max_error", type=share_of)
     parser.add_argument("--min-recall", "--min_recall", action="append", default=[])
-    parser.add_argument("--delta", type=float, default=0.05)
+    parser.add_argument("--delta", type=share_of, default=0.05)
     parser.add_argument("--dry-run", "--dry_run", action="store_true")
     parser.add_argument("--text")
     parser.add_argument("--id")
@@ -99,6 +99,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     check_folder(options.folder)
     if (options.folder / SAVED_MODEL).is_file():
         _check_saved(options)
+    else:
+        require_stored(options.folder, options.cell)
     if options.file is not None:
         check_input(options.file)
     if options.output is not None:
@@ -122,11 +124,26 @@ def _check_saved(options: argparse.Namespace) -> None:
         raise ConfigError(f"--cell {shortened(options.cell)}: {options.folder} is a saved model, which has no cells")
 
 
+def share_of(text: str) -> float:
+    """The number of a share, such as .1 or 10%; whether it is between 0 and 1 is checked by `check_shares`.
+
+    Raises:
+        ArgumentTypeError: it is no number.
+    """
+    number = text.strip()
+    percent = number.endswith("%")
+    try:
+        return float(number.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        wanted = f"a share is a number between 0 and 1, such as .1 or 10%, not {shortened(text)!r}"
+        raise argparse.ArgumentTypeError(wanted) from None
+
+
 def check_shares(given: Mapping[str, float | None]) -> None:
     """Raise ConfigError unless each option is None or between 0 and 1, both excluded."""
     for name, value in given.items():
         if value is not None and not 0 < value < 1:
-            raise ConfigError(f"{name} is a share between 0 and 1, not {value}")
+            raise ConfigError(f"{name} is a share between 0 and 1, such as .1 or 10%, not {value:g}")
 
 
 def _recalls(given: Sequence[str]) -> dict[str, float]:
@@ -135,8 +152,8 @@ def _recalls(given: Sequence[str]) -> dict[str, float]:
     for text in given:
         name, _, share = text.rpartition("=")
         try:
-            value = float(share)
-        except ValueError:
+            value = share_of(share)
+        except argparse.ArgumentTypeError:
             value = -1.0
         if not name or not 0 < value < 1:
             raise ConfigError(

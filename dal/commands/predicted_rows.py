@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 
 from dal.annotate.sheet import check_classes
+from dal.commands.error_lines import naming_options
 from dal.commands.guaranteed_labels import (
     about_guarantee,
     decisions_as_csv,
@@ -28,7 +29,7 @@ from dal.experiments.console import Console, reading
 from dal.experiments.interrupts import interruptible
 from dal.experiments.pool_distances import NEW_SAMPLE, POOL_SAMPLE, shift_note, shift_of_texts
 from dal.experiments.saved_model import SavedModel
-from dal.experiments.stored_model import Place, StoredModel, open_model
+from dal.experiments.stored_model import Place, StoredModel, read_model
 from dal.experiments.text_predictions import Predictions
 from dal.functional.drawing import spread_rows
 from dal.learner import Monitor
@@ -47,10 +48,11 @@ def predict_file(place: Place, options: argparse.Namespace) -> int:
         data = place.experiment.data
         rows, named_rows = read_rows({"text": data.text, "text_pair": data.text_pair, "id": data.id}, options)
         reporter.stage(reading(place.experiment.data))
-        with open_model(place, reporter.monitor(check)) as model:
+        with read_model(place, reporter.monitor(check)) as model:
             check_classes(model.classes, multilabel=model.multilabel)
             reporter.stage("loading the model")
             predictions = model.predict(rows.inputs)
+            reporter.stage("measuring the accuracy")
             lines = [*model.trust.splitlines(), *unparsed_note(predictions)]
             reporter.stage("comparing with the pool")
             lines += filter(None, [_distance_note(rows, model, reporter.monitor(check))])
@@ -158,7 +160,8 @@ def read_rows(columns: Mapping[str, str | None], options: argparse.Namespace) ->
         options=hints,
         delimiter=delimiter_of(options.delimiter),
     )
-    source = read(path, wanted)
+    with naming_options({"data.delimiter": "--delimiter"}):
+        source = read(path, wanted)
     return split(recipe, source, None).pool, column in source.table.column_names
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dal.commands.experiment_settings import read_experiment
 from dal.commands.paths import check_folder, require_run
-from dal.commands.terminal import Parser, about_keys, split, wants_help
+from dal.commands.terminal import Parser, about_keys, config_keys, split, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 from dal.experiments.stored_experiments import stored_experiment
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--print-config", "--print_config", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
-    options, overrides = split(parser, arguments)
+    options, overrides = split(parser, arguments, keys=config_keys())
     loading = loading_packages(stderr=options.print_config or options.dry_run)
     if options.resume is not None:
         if options.config is not None or overrides.inside:

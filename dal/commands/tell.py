@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import asked_experiment, open_session
-from dal.commands.paths import check_input, path_of, person_of
+from dal.commands.paths import check_input, path_of, person_of, require_stored
 from dal.commands.terminal import Parser, say
 from dal.config.kinds import PROJECT, kind_of
 from dal.errors import AnswerError, ConfigError, DalError, DataError, counted, shortened
 from dal.experiments.spinner import loading_packages
+from dal.store.atomic_files import typed
 from dal.store.run_folder import LABELS
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def tell(arguments: list[str]) -> int:
         return read_check(sample, options)
     for name, given in (("--keep", options.keep), ("--cell", options.cell is not None)):
         if given:
-            raise ConfigError(f"{name} is for a file of `dal ask {options.folder} --check`, and {options.file} is none")
+            raise ConfigError(
+                f"{name} is for a file of `dal ask {typed(options.folder)} --check`, and {options.file} is none"
+            )
     rest = options.file.with_suffix(".rest.csv")
     if options.partial and os.path.lexists(rest):
         raise ConfigError(f"{rest} already exists and may contain answers: `dal tell` it first, or remove it")
@@ -88,7 +90,7 @@ def _about_adding(options: argparse.Namespace, session: "Session", data: "TextDa
     from dal.formats.corpus_files import is_corpus
 
     pool = session.pool
-    command = f"`dal add {shlex.quote(str(options.folder))} {shlex.quote(str(options.file))}`"
+    command = f"`dal add {typed(options.folder)} {typed(options.file)}`"
     if is_corpus(options.file):
         return f"{command} takes a file of `dal export` with its texts and everybody's answers"
     recipe = TextData(str(options.file), text=data.text, text_pair=data.text_pair, label=None)
@@ -218,7 +220,7 @@ def _about_disputes(folder: Path, disputed: "Sequence[str]") -> Iterator[str]:
     if disputed:
         ids = ", ".join(repr(shortened(id, 40)) for id in disputed[:5]) + (", ..." if len(disputed) > 5 else "")
         texts = "1 text" if len(disputed) == 1 else f"{len(disputed)} texts"
-        yield f"people disagree on {texts} ({ids}): decide in dal annotate {shlex.quote(str(folder))}"
+        yield f"people disagree on {texts} ({ids}): decide in dal annotate {typed(folder)}"
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -244,4 +246,5 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cell", help="cell of a run or comparison that a check was drawn for, such as Margin-seed0")
     options = parser.parse_args(arguments)
     check_input(options.file)
+    require_stored(options.folder, None)
     return options

@@ -5,25 +5,47 @@ import io
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from dal.errors import ConfigError, shortened
+from dal.errors import ConfigError, did_you_mean, shortened
 
 if TYPE_CHECKING:
     from dal.config.settings_tree import Override
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser whose errors are a `ConfigError` of one line, without the usage."""
+    """Argument parser whose errors are a `ConfigError` of one line, without the usage, with similar names."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the error that `main` prints."""
-        raise ConfigError(f"{shortened(message, 500)} (see {self.prog} --help)")
+        raise ConfigError(f"{shortened(message, 500)}{self._suggestion(message)} (see {self.prog} --help)")
+
+    def _suggestion(self, message: str) -> str:
+        """`; did you mean X?` for an unknown option or choice, which the message of argparse names; or ""."""
+        unknown = re.match(r"unrecognized arguments: --([^\s=]+)", message)
+        if unknown is not None:
+            return _similar_option(unknown[1], self._option_string_actions)
+        wrong = re.match(r"argument (\S+): invalid choice: '(.*?)' \(", message)
+        if wrong is None:
+            return ""
+        known = (action.choices for action in self._actions if wrong[1] in (action.dest, *action.option_strings))
+        return did_you_mean(wrong[2], next((map(str, choices) for choices in known if choices), ()))
 
 
-def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, "Override"]:
-    """Split arguments into the command's own options and `--key value` overrides of the config."""
+def split(
+    parser: argparse.ArgumentParser, arguments: list[str], *, keys: Collection[str] | None = None
+) -> tuple[argparse.Namespace, "Override"]:
+    """Split arguments into the command's own options and `--key value` overrides of the config.
+
+    Args:
+        parser: parser of the command's own options.
+        arguments: the arguments.
+        keys: outermost keys that the config can have; None where they are not known.
+
+    Raises:
+        ConfigError: an option is given twice or lacks its value, or it is no key and similar to an option.
+    """
     from dal.config.settings_tree import options
 
     known = set(parser._option_string_actions)
@@ -35,6 +57,8 @@ def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
         if not argument.startswith("--") or key in known:
             own.append(argument)
             continue
+        if keys is not None and key[2:].partition(".")[0].replace("-", "_") not in keys:
+            _refuse_similar(key, known, keys)
         if not equals:
             value = next(left, "--")
             if value.startswith("--"):
@@ -42,6 +66,29 @@ def split(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
                 raise ConfigError(f"{key} needs a value, as in {key} VALUE or {key}=VALUE")
         pairs.append((key[2:], value))
     return parser.parse_args(own), options(pairs)
+
+
+def _refuse_similar(key: str, known: Collection[str], keys: Collection[str]) -> None:
+    """Raise ConfigError for an unknown option if one of the command's own is the most similar one.
+
+    Where it is a key of the config, the check of the config says so.
+    """
+    hint = _similar_option(key[2:], [*known, *(f"--{each}" for each in keys)])
+    if any(f" {name}?" in hint for name in known):
+        raise ConfigError(f"unknown option {shortened(key)}{hint}")
+
+
+def _similar_option(name: str, known: Iterable[str]) -> str:
+    """`; did you mean --x?` for the most similar option to a name without its dashes, or an empty string."""
+    hint = did_you_mean(name, [each[2:] for each in known if each.startswith("--")])
+    return hint.replace("'", "--", 1).replace("'", "")
+
+
+def config_keys() -> list[str]:
+    """Outermost keys of a config, also by their names of earlier versions."""
+    from dal.config import without_imports as static
+
+    return static.known_keys()
 
 
 def wants_help(arguments: list[str]) -> bool:

@@ -65,9 +65,14 @@ def data() -> Mapping[str, Field]:
     return fields(*DATA)
 
 
+def known_keys() -> list[str]:
+    """Top-level keys of a config, also by their names of earlier versions."""
+    return [*experiment(), *_before(EXPERIMENT)]
+
+
 def check(settings: Node, overrides: Override) -> None:
     """Raise ConfigError for errors that need no import: unknown keys, and names that are not installed."""
-    refuse_unknown(settings.value, overrides, [*experiment(), *_before(EXPERIMENT)], "unknown key {!r}")
+    refuse_unknown(settings.value, overrides, known_keys(), "unknown key {!r}")
     inner = settings.value.get("data", Node({})).value
     if isinstance(inner, dict) and "class_path" not in inner:
         known = [*data(), *_before(DATA)]

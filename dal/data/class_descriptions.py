@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
-from dal.data.file_source import ColumnRequest, missing
+from dal.data.data_paths import missing, path_of
+from dal.data.file_source import ColumnRequest
 from dal.data.label_names import normalize
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, shown, text_of
-from dal.data.load_table import path_of, read
+from dal.data.load_table import read
 from dal.errors import DataError, did_you_mean, printable
 
 #: Descriptions as users give them: class -> text or texts, or the path of a file with a line for each text.

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +114,6 @@ class ColumnRequest:
             return ""
         hint = "; for a pool without labels set label to null" if column == self.label else ""
         return f"; {self.options[column]} says which column to read{hint}"
-
-
-def missing(path: str | Path) -> str:
-    """The message for a missing file, with a file of a similar name in the same folder."""
-    file = Path(path)
-    if not file.parent.is_dir():
-        return f"{printable(str(file), 200)} does not exist: there is no folder {printable(str(file.parent), 200)}"
-    names = [entry.name for entry in islice(file.parent.iterdir(), 10_000)]
-    return f"{printable(str(file), 200)} does not exist{did_you_mean(file.name, names)}"
 
 
 def collect_batches(batches: Iterable[Any], schema: Any) -> Any:

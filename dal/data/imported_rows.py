@@ -13,8 +13,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from dal.data.csv_files import csv_columns
+from dal.data.data_paths import path_of
 from dal.data.json_files import json_objects
-from dal.data.load_table import path_of, read
+from dal.data.load_table import read
 from dal.data.rows import Rows
 from dal.data.table_rows import rows_of
 from dal.data.text_data import TextData

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from dal.data.csv_files import read_csv
+from dal.data.data_paths import FILE_TYPES, existing, missing
 from dal.data.demos import DEMOS, read_demo
-from dal.data.file_source import TEXT, ColumnRequest, FileSource, collect_batches, missing
+from dal.data.file_source import TEXT, ColumnRequest, FileSource, collect_batches
 from dal.data.json_files import read_json
 from dal.data.label_values import NOT_ENCODABLE, encodable, listing, reason, shown
 from dal.data.project_table import read_project
 from dal.errors import DalError, DataError, did_you_mean, printable
 from dal.store.bounded_json import parse_json
 
-FILE_TYPES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 PROJECT_TYPE = ".db"
 
 
@@ -49,16 +49,12 @@ def read(path: str, wanted: ColumnRequest, *, split: str | None = None) -> FileS
 
 
 def _read(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
-    if not path.strip():
-        raise DataError("the path of the data is empty: name a file, a folder or a hub data set")
-    file = path_of(path)
+    file = existing(path)
     if file.is_dir():
         return _folder(file, wanted, split)
     if not file.is_file():
         if file.exists():
             raise DataError(f"{printable(str(file), 200)} is a device, a pipe or a socket, not a file")
-        if not _may_be_hub(path):
-            raise DataError(missing(file))
         return _hub(path, wanted, split)
     name = printable(str(file), 200)
     if file.suffix.lower() == PROJECT_TYPE:
@@ -72,39 +68,6 @@ def _read(path: str, wanted: ColumnRequest, split: str | None) -> FileSource:
     if not len(source.table):
         raise DataError(f"{name} is empty: it has no rows")
     return source
-
-
-def path_of(path: str) -> Path:
-    """Convert to a Path, with `~` expanded to the home folder.
-
-    Raises:
-        DataError: the path is invalid.
-    """
-    if "\0" in path:
-        raise DataError(f"{printable(path, 200)} is no path: it holds a character of code 0")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise DataError(f"{printable(path, 200)} does not exist: there is no such user") from None
-
-
-def is_file_name(path: str) -> bool:
-    """Whether a string names a file or folder rather than a split: it exists, or looks like a path."""
-    if "/" in path or Path(path).suffix.lower() in FILE_TYPES:
-        return True
-    try:
-        return path_of(path).exists()
-    except OSError:  # such as a name that is too long
-        return False
-
-
-def _may_be_hub(path: str) -> bool:
-    """Whether a string that is not a file could be a hub name: "name" or "owner/name", optionally with ":config"."""
-    owner, slash, name = path.partition(":")[0].rpartition("/")
-    if "/" in owner or "\\" in path or Path(path).suffix.lower() in FILE_TYPES or (slash and Path(owner).is_dir()):
-        return False
-    plain = all(char.isalnum() or char in "-_." for char in owner + name)
-    return plain and name[:1].isalnum() and (bool(slash) or "." not in name)
 
 
 def _parquet(file: Path, wanted: ColumnRequest) -> FileSource:

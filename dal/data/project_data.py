@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from dal.data.data_paths import path_of
 from dal.data.file_source import FileSource
-from dal.data.load_table import path_of
 from dal.data.project_table import read_project
 from dal.data.text_data import TextData
 

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow.parquet
 
 from dal.data.csv_files import csv_columns, delimiter_of, read_csv
+from dal.data.data_paths import path_of
 from dal.data.file_source import ColumnRequest
 from dal.data.json_files import json_objects
 from dal.data.label_values import SEPARATORS, listing
-from dal.data.load_table import path_of
 from dal.errors import DataError, printable
 
 _ROWS = 500  # rows looked at

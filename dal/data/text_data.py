@@ -9,10 +9,11 @@ from typing import Any
 from dal.data.class_descriptions import NAME_ALONE, Descriptions, check_template, read_descriptions
 from dal.data.columns import in_rows, labels_in_rows
 from dal.data.csv_files import delimiter_of
-from dal.data.file_source import ColumnRequest, FileSource, missing
+from dal.data.data_paths import is_file_name, missing, path_of
+from dal.data.file_source import ColumnRequest, FileSource
 from dal.data.label_codes import checked_classes
 from dal.data.label_values import listing
-from dal.data.load_table import is_file_name, path_of, read
+from dal.data.load_table import read
 from dal.data.rows import Splits
 from dal.data.summary import Summary
 from dal.data.table_rows import codes_as_names, listed, split

@@ -11,7 +11,7 @@ from dal.data.text_data import TextData
 from dal.errors import ConfigError
 from dal.experiments.experiment import Experiment
 from dal.experiments.stored_experiments import assemble, stored_config
-from dal.store.atomic_files import named
+from dal.store.atomic_files import named, typed
 from dal.store.label_log import LabelLog
 from dal.store.row_state import RETIRED
 from dal.store.run_folder import LABELS, ROWS
@@ -47,7 +47,7 @@ def project_experiment(
         count = "no class" if not classes else "one class"
         raise ConfigError(
             f"{named(folder)} has {count}, and a model needs {'one' if multilabel else 'two'}: add them with "
-            f"`dal classes {named(folder)} add NAME`, or while answering"
+            f"`dal classes {typed(folder)} add NAME`, or while answering"
         )
     given = {name: [text] if isinstance(text, str) else list(text) for name, text in (descriptions or {}).items()}
     log = str(folder / LABELS)

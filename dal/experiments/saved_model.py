@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from dal.experiments.stored_model import StoredModel
 
 _FORMAT = 1
-_UNSAVABLE = ("LLMLearner", "ModuleLearner")
+#: Learners whose models, or those of whose members, need something that is no file -> the reason and the remedy.
+_UNSAVABLE = {
+    "LLMLearner": "a language model that is prompted has nothing to save: use its folder, or `dal predict` there",
+    "ModuleLearner": "{name} builds its network by code of yours, which a saved model must not run: save the weights "
+    "with `model.predictor.save(folder)`",
+}
 _HERE = "."  # stands for the folder of the model, where its tokenizer is
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "format": int,
@@ -122,20 +127,13 @@ def save_model(model: "StoredModel", folder: str | PathLike[str], *, force: bool
 
 
 def _require_savable(learner: Learner) -> None:
-    """Raise ConfigError for a learner whose models, or those of its members, need something that is no file."""
+    """Raise ConfigError for a learner that is, or whose members are, one of `_UNSAVABLE`, also a subclass of it."""
     inner = getattr(learner, "learner", None)
     if isinstance(inner, Learner):
         _require_savable(inner)
-    kinds = {base.__name__ for base in type(learner).__mro__}
-    if "LLMLearner" in kinds:
-        raise ConfigError(
-            "a language model that is prompted has nothing to save: use its folder, or `dal predict` there"
-        )
-    if "ModuleLearner" in kinds:
-        raise ConfigError(
-            f"{type(learner).__name__} builds its network by code of yours, which a saved model must not run: save "
-            "the weights with `model.predictor.save(folder)`"
-        )
+    for base in type(learner).__mro__:
+        if base.__name__ in _UNSAVABLE:
+            raise ConfigError(_UNSAVABLE[base.__name__].format(name=type(learner).__name__))
 
 
 def _refuse_unsavable(config: Any, folder: Path) -> None:

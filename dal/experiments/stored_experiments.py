@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dal.errors import ConfigError, shortened
-from dal.store.atomic_files import named
+from dal.store.atomic_files import named, typed
+from dal.store.similar_names import similar_entry
 
 if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
@@ -22,7 +23,9 @@ def require_folder(folder: Path) -> None:
         file = folder.exists()
     except OSError as error:
         raise ConfigError(f"{named(folder)} cannot be a folder: {error.strerror}") from error
-    raise ConfigError(f"{named(folder)} is a file, not a folder" if file else f"there is no folder {named(folder)}")
+    if file:
+        raise ConfigError(f"{named(folder)} is a file, not a folder")
+    raise ConfigError(f"there is no folder {named(folder)}{similar_entry(folder, folders=True)}")
 
 
 def stored_config(folder: Path) -> Path:
@@ -57,7 +60,7 @@ def stored_comparison(folder: Path, jobs: int = 1, cluster: str | None = None) -
     settings = tree.read(stored_config(folder))
     strategies = settings.value.pop("strategies", None)
     if strategies is None or not isinstance(strategies.value, dict):
-        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {folder}` resumes a run")
+        raise ConfigError(f"{folder} holds no comparison; `dal run --resume {typed(folder)}` resumes a run")
     nodes = list(strategies.value.values())
     return assemble_comparison(settings, nodes, tree.Override(), folder, jobs, cluster, stored=True)[0]
 

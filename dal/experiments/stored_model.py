@@ -1,6 +1,5 @@
 """The latest model of a folder of `dal run`, `dal compare` or `dal ask`, loaded for the prediction of new texts."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +29,8 @@ from dal.learner import SILENT, Monitor, Predictor, Prepared, recorded_outputs
 from dal.learners.heads.described_head import ZERO_SHOT
 from dal.outputs import Outputs, closure
 from dal.session import Session
+from dal.store.atomic_files import typed
+from dal.store.label_store import LabelStore
 from dal.store.run_folder import LABELS
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ class StoredModel:
         self.close()
 
     def close(self) -> None:
-        """Release the folder, so that other processes can use it."""
+        """Close the files of the session, and release its folder if it is held."""
         self.session.close()
+        self.session.store.close()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -172,7 +174,7 @@ class StoredModel:
             return session.predictor
         untrained = session.learner.untrained(session.prepared)
         if not {"logits", ZERO_SHOT} & closure(_offered_by(untrained, session.learner.label_free)):
-            folder, name = self.place.folder, shlex.quote(str(self.place.folder))
+            folder, name = self.place.folder, typed(self.place.folder)
             raise SessionError(
                 f"{folder}: nothing is labeled yet, and {type(session.learner).__name__} cannot predict without "
                 f"labels: ask for texts to label (dal ask {name}) and store the answers (dal tell {name} FILE)"
@@ -220,7 +222,8 @@ class StoredModel:
 def load(folder: str | PathLike[str], cell: str | None = None) -> "StoredModel | SavedModel":
     """Load the latest model of a folder, to predict new texts. Close it, or use it as a context.
 
-    The config in the folder may name classes of installed packages, and of modules that the program has imported.
+    The folder is only read, and other processes may work in it: the model is that of the labels at this moment. The
+    config in the folder may name classes of installed packages, and of modules that the program has imported.
 
     Args:
         folder: folder of `dal ask`, `dal run` or `dal compare`, or of one cell of the last two; or the folder of a
@@ -229,7 +232,6 @@ def load(folder: str | PathLike[str], cell: str | None = None) -> "StoredModel |
 
     Raises:
         ConfigError: there is no such folder or cell, or its config is invalid.
-        BusyError: another process works in the folder.
         SessionError: the folder is damaged.
         LearnerError: a file of a saved model is damaged.
     """
@@ -237,11 +239,11 @@ def load(folder: str | PathLike[str], cell: str | None = None) -> "StoredModel |
         refuse_cell(Path(folder), cell)
         return SavedModel(folder)
     with importing.stored_config_imports():
-        return open_model(find(Path(folder), cell))
+        return read_model(find(Path(folder), cell))
 
 
 def open_model(place: Place, monitor: Monitor = SILENT) -> StoredModel:
-    """Open the session of a place, and return its model. The caller closes it.
+    """Open the session of a place, which stores answers, and return its model. The caller closes it.
 
     Raises:
         BusyError: another process works in the folder.
@@ -250,6 +252,24 @@ def open_model(place: Place, monitor: Monitor = SILENT) -> StoredModel:
     session = place.experiment.session(
         place.cell, place.folder, simulated=place.simulated, monitor=monitor, prepared=prepared
     )
+    return StoredModel(session, place, monitor, prepared)
+
+
+def read_model(place: Place, monitor: Monitor = SILENT) -> StoredModel:
+    """The model of the labels that a place has at this moment, also while other processes work there.
+
+    The caller closes it. Where the folder does not hold the model of these labels, it is trained, and saved there if no
+    other process works there.
+    """
+    prepared, store = dict[str, Prepared](), LabelStore.snapshot(place.folder / LABELS)
+    try:
+        session = place.experiment.session(
+            place.cell, None, simulated=place.simulated, monitor=monitor, prepared=prepared, store=store
+        )
+    except BaseException:
+        store.close()
+        raise
+    session.read_model_of(place.folder)
     return StoredModel(session, place, monitor, prepared)
 
 
@@ -265,7 +285,7 @@ def find(folder: Path, cell: str | None = None) -> Place:
     """
     if is_saved_model(folder):
         raise ConfigError(
-            f"{folder} is a saved model, without labels and rows: `dal predict {folder} FILE` predicts new texts"
+            f"{folder} is a saved model, without labels and rows: `dal predict {typed(folder)} FILE` predicts new texts"
         )
     settings = tree.read(stored_config(folder))
     kind = kind_of(folder)

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from dal.data.label_cells import cell_of
-from dal.errors import DataError, shortened, shown
+from dal.errors import ConfigError, DataError, shortened, shown
+from dal.store.atomic_files import named
 
 ANSWERED, DECLINED, DISPUTED = "answered", "declined", "disputed"
 #: States of a row: with an answer, declined, with answers that contradict each other, asked, never asked, taken out.
@@ -19,8 +21,17 @@ STATES = (ANSWERED, DECLINED, DISPUTED, "pending", "new", "retired")
 COLUMNS: tuple[str, ...] = ("id", "text", "text_pair", "label", "state", "who", "source", "at", "seconds")
 COLUMNS += ("confidence", "round", "strategy", "answers", "notes")
 
+#: Suffixes of corpus files.
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+
 #: Prefix of the name of a foreign column that would otherwise have the name of one of `COLUMNS`.
 FOREIGN = "fields."
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ConfigError unless the suffix is one of `SUFFIXES`."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{named(path)}: the suffix decides the format, and it must be one of {', '.join(SUFFIXES)}")
 
 
 @dataclass(frozen=True)

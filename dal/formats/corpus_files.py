@@ -11,13 +11,15 @@ import pyarrow.parquet as pq
 from dal.data.csv_files import csv_columns
 from dal.data.file_source import ColumnRequest
 from dal.data.label_cells import NONE_WORD
-from dal.errors import ConfigError, DataError, one_line
+from dal.errors import DataError, one_line
 from dal.formats import corpus_parquet, hugging_face
 from dal.formats.corpus import (
     COLUMNS,
+    SUFFIXES,
     Corpus,
     CorpusRow,
     check_label,
+    check_suffix,
     columns_of,
     foreign_name,
     json_text,
@@ -30,16 +32,7 @@ from dal.store.atomic_files import named, write_whole
 from dal.store.bounded_json import parse_json
 from dal.store.spreadsheet import as_csv, original, read_sheet
 
-#: Suffixes of corpus files.
-SUFFIXES = (".csv", ".jsonl", ".parquet")
-
 _REQUIRED = ("id", "text", "label", "state", "answers", "notes")
-
-
-def check_suffix(path: Path) -> None:
-    """Raise ConfigError unless the suffix is one of `SUFFIXES`."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{named(path)}: the suffix decides the format, and it must be one of {', '.join(SUFFIXES)}")
 
 
 def write_corpus(path: Path, corpus: Corpus) -> None:

@@ -10,7 +10,7 @@ from dal.errors import SessionError
 from dal.formats.corpus import ANSWERED, DECLINED, Corpus, CorpusAnswer, CorpusNote, CorpusRow
 from dal.formats.exported_answers import ORIGIN
 from dal.store.bounded_json import parse_json
-from dal.store.events import Answer, Event, Skip, Value
+from dal.store.events import Answer, Event, Skip, Value, shown_strategy
 from dal.store.label_log import IMPORTED, LabelLog
 from dal.store.label_store import LabelStore
 from dal.store.row_state import ADJUDICATED, DISPUTED, PENDING, RETIRED, RowState
@@ -32,7 +32,7 @@ def corpus_of_log(
         multilabel: whether a row may have several classes.
     """
     given, notes = _current(log)
-    strategies = {number: log.batch_details(number)[0] for number in range(1, log.round + 1)}
+    strategies = {number: shown_strategy(*log.batch_details(number)) for number in range(1, log.round + 1)}
     names, filled = dict.fromkeys(classes), list[CorpusRow]()
     for block in _blocks(rows):
         states = log.states([row.id for row in block])

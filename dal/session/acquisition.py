@@ -110,6 +110,7 @@ class Acquisition:
             near_duplicates=near_duplicates(self._pool.inputs, candidates, positions, pool, duplicates),
             seconds=seconds,
             reason=selection.reason,
+            configured="" if name_of(acting) in name_of(strategy) else name_of(strategy),
         )
 
     def continue_from(self, earlier: "Acquisition") -> None:

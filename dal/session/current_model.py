@@ -1,5 +1,6 @@
 """The model trained on a session's current labels: fitted on demand, cached, discarded when the labels change."""
 
+import contextlib
 import hashlib
 import json
 import time
@@ -12,11 +13,12 @@ from torch import Tensor
 from dal.config import moved
 from dal.config.stored import describe
 from dal.data.class_descriptions import NAME_ALONE
-from dal.errors import SessionError
+from dal.errors import DalError, SessionError
 from dal.learner import Learner, Monitor, Predictor, Prepared, recorded_outputs
 from dal.outputs import Outputs, closure
 from dal.session.annotation_log import AnnotationLog
 from dal.session.seeds import Seeds, Stream
+from dal.store.folder_lock import held
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import MODEL, keep_model, trained_on
 
@@ -56,6 +58,7 @@ class CurrentModel:
     ) -> None:
         self._data, self._learner, self._annotations, self._store = data, learner, annotations, store
         self._folder, self._seed, self._save = folder, seed, save
+        self._is_reader = False
         self._monitor, self._prepared = monitor, prepared
         self.fit_seconds = 0.0
         self._predictor: Predictor | None = None
@@ -173,9 +176,7 @@ class CurrentModel:
 
     def export_model(self, folder: Path) -> None:
         """Save the model in `folder`, atomically."""
-        predictor = self.predictor
-        with keep_model(folder, self.marker, self.fit_seconds) as target:
-            predictor.save(target)
+        self._write(folder, self.predictor)
 
     def import_model(self, folder: Path) -> bool:
         """Load the model of `folder` if it was trained on the current labels; return whether it was."""
@@ -185,6 +186,10 @@ class CurrentModel:
         self._predictor = stored
         self._keep(stored)
         return True
+
+    def read_from(self, folder: Path) -> None:
+        """Load models from a folder that other processes may use. A fitted one is saved there if none of them does."""
+        self._folder, self._is_reader = folder, True
 
     def _load(self, folder: Path) -> Predictor | None:
         """The model saved in `folder` if it was trained on the current labels, else None. Sets `fit_seconds`."""
@@ -196,12 +201,26 @@ class CurrentModel:
         ):
             return None
         self.fit_seconds = seconds
-        return self._learner.load(folder / MODEL, self.prepare("pool"))
+        prepared = self.prepare("pool")
+        try:
+            return self._learner.load(folder / MODEL, prepared)
+        except (DalError, OSError):
+            if not self._is_reader or trained_on(folder) == (marker, seconds):
+                raise
+            return None  # the process that works in the folder has replaced it meanwhile
 
     def _keep(self, predictor: Predictor) -> None:
-        if self._folder is not None and (self._save or self._continues):
-            with keep_model(self._folder, self.marker, self.fit_seconds) as target:
-                predictor.save(target)
+        if self._folder is None or not (self._save or self._continues):
+            return
+        if not self._is_reader:
+            self._write(self._folder, predictor)
+        elif not self._continues:  # a warm start depends on which models were saved
+            with contextlib.suppress(DalError), held(self._folder):  # others work there, or it cannot be written
+                self._write(self._folder, predictor)
+
+    def _write(self, folder: Path, predictor: Predictor) -> None:
+        with keep_model(folder, self.marker, self.fit_seconds) as target:
+            predictor.save(target)
 
     # -- training --------------------------------------------------------------------------------------------------
 

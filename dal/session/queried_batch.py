@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dal.config.moved import accepts_old_options
 from dal.errors import shortened
+from dal.store.events import CONFIGURED, shown_strategy
 
 
 @accepts_old_options
@@ -20,7 +21,8 @@ class QueriedBatch:
         rows: (n,) int64 pool rows, best first.
         scores: (n,) float64 scores of the rows; None if the strategy has none.
         notes: the strategy's figures about the whole selection, by name.
-        strategy: class name of the strategy that selected the batch.
+        strategy: name of the strategy that selected the batch.
+        configured: name of the strategy that left the selection to it, such as Auto; empty if there is none.
         candidates: number of rows to select from.
         near_duplicates: share of the batch, 0 to 1, that has a near-duplicate within the batch.
         seconds: durations of "pass" and "select", and of "measure" if the uncertainty was measured.
@@ -38,11 +40,17 @@ class QueriedBatch:
     seconds: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     uncertainty: float | None = None
+    configured: str = ""
+
+    @property
+    def shown_strategy(self) -> str:
+        """The strategy for people, such as "Auto (MaxHerding)"."""
+        return shown_strategy(self.strategy, self.details)
 
     @property
     def details(self) -> dict[str, Any]:
         """The attributes stored as JSON, by name: all except round, rows, scores and strategy."""
-        return {
+        return ({CONFIGURED: self.configured} if self.configured else {}) | {
             "notes": dict(self.notes),
             "candidates": self.candidates,
             "near_duplicates": self.near_duplicates,
@@ -80,4 +88,5 @@ _DETAILS: dict[str, tuple[type, ...]] = {
     "seconds": (dict,),
     "why": (str,),
     "uncertainty": (int, float, type(None)),
+    CONFIGURED: (str,),
 }

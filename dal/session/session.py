@@ -123,6 +123,7 @@ class Session(SessionQueries, SessionAnswers, SessionModel):
         self.pool: Rows = self.data.pool
         self.learner, self.strategy = learner, strategy
         self.folder = None if folder is None else check_folder(folder)
+        self._read_folder = None
         self.seed, self.hide_labels, self.budget = int(seed), hide_labels, budget
         self.save_model = save_model
         self.evaluate_seconds = 0.0

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dal.session.answer_values import AnswerDecoder, one_per_row, spread
 from dal.session.checked_arguments import pool_rows
-from dal.session.session_state import SessionState, in_turn
+from dal.session.session_state import SessionState, storing
 from dal.store.proposals import Proposal
 
 
@@ -16,7 +16,7 @@ class SessionAnswers(SessionState):
 
     _classes: AnswerDecoder
 
-    @in_turn
+    @storing
     def tell(
         self,
         rows: Tensor | Sequence[int] | int,
@@ -59,7 +59,7 @@ class SessionAnswers(SessionState):
             correct=correct,
         )
 
-    @in_turn
+    @storing
     def propose(
         self,
         rows: Tensor | Sequence[int],
@@ -103,7 +103,7 @@ class SessionAnswers(SessionState):
             ]
         )
 
-    @in_turn
+    @storing
     def undo(self) -> int:
         """Retract the most recent answer and return its row.
 

@@ -125,6 +125,19 @@ class SessionModel(SessionState):
         self._acquisition.continue_from(earlier._acquisition)
 
     @in_turn
+    def read_model_of(self, folder: Path) -> None:
+        """Use the model saved in a folder where it is that of the current labels, without holding the folder.
+
+        From then on the session stores neither answers nor questions. A model that it fits is saved in the folder if no
+        other process works there.
+
+        Args:
+            folder: folder of a session with the same data, learner and seed, whose answers the store of this one has.
+        """
+        self._read_folder = folder
+        self._model.read_from(folder)
+
+    @in_turn
     def record(self, line: Mapping[str, Any]) -> None:
         """Append the metrics of a round to `metrics` and, synced to disk, to the folder's `metrics.jsonl`."""
         if self.folder is not None:

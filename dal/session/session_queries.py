@@ -11,7 +11,7 @@ from dal.session.acquisition import Acquisition
 from dal.session.checked_arguments import batch_size, pool_rows
 from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
-from dal.session.session_state import SessionState, in_turn
+from dal.session.session_state import SessionState, in_turn, storing
 from dal.strategy import Strategy
 
 
@@ -20,7 +20,7 @@ class SessionQueries(SessionState):
 
     _acquisition: Acquisition
 
-    @in_turn
+    @storing
     def ask(self, n: int, *, strategy: Strategy | None = None, measured: bool = False) -> Tensor:
         """Select the next batch of rows to label, store it and return it: (n,) int64, best first.
 
@@ -85,7 +85,7 @@ class SessionQueries(SessionState):
         """Rows with these ids, (n,) int64; ids that are not in the pool are left out."""
         return self._annotations.rows_of(list(ids))
 
-    @in_turn
+    @storing
     def ask_these(
         self,
         rows: Tensor,

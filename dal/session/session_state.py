@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from dal.data.rows import Rows
-from dal.errors import LearnerError
+from dal.errors import LearnerError, SessionError
 from dal.learner import Learner
 from dal.session.annotation_log import AnnotationLog
 from dal.session.current_model import CurrentModel
 from dal.session.past_metrics import RoundMetrics
 from dal.session.pool_state import PoolState
 from dal.session.queried_batch import QueriedBatch
+from dal.store.atomic_files import named
 from dal.store.label_store import LabelStore
 from dal.strategy import RoundState, Strategy
 
@@ -35,6 +36,22 @@ def in_turn(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
     return cast(Callable[Concatenate[Any, P], R], locked)
 
 
+def storing(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Run a method that stores something under the session's lock, unless the session only reads a folder."""
+    locked = in_turn(method)
+
+    @wraps(method)
+    def checked(self: Any, *arguments: P.args, **options: P.kwargs) -> R:
+        if self._read_folder is not None:
+            raise SessionError(
+                f"{named(self._read_folder)} was opened to read its model: open a session of it to ask and to store "
+                "answers, as in dal.Project(folder) or dal.Session(..., folder=folder)"
+            )
+        return locked(self, *arguments, **options)
+
+    return cast(Callable[Concatenate[Any, P], R], checked)
+
+
 class SessionState:
     """What a session knows of its pool. See `Session` for the attributes."""
 
@@ -46,6 +63,7 @@ class SessionState:
     metrics: list[Any]
     budget: int | None
     folder: Path | None
+    _read_folder: Path | None
     _turn: threading.RLock
     _annotations: AnnotationLog
     _model: CurrentModel

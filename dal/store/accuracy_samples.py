@@ -47,6 +47,16 @@ class AccuracySample:
         return next((i for i, name in enumerate(self.ids) if name not in self.answers), len(self.ids))
 
     @property
+    def gap(self) -> str | None:
+        """Id of the first drawn row without an answer, if rows drawn after it have answers; these do not count yet."""
+        return self.ids[self.answered] if self.uncounted else None
+
+    @property
+    def uncounted(self) -> int:
+        """Number of answers to rows that were drawn after the first one without an answer."""
+        return sum(name in self.answers for name in self.ids[self.answered :])
+
+    @property
     def right(self) -> list[bool]:
         """Whether the model was right on each of the first `answered` rows. A declined row counts as wrong."""
 

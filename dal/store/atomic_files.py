@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -212,6 +213,16 @@ def check_output(path: Path) -> Path:
 def named(path: Path) -> str:
     """Format a path for a message: control characters escaped, the middle of a long path left out."""
     return printable(str(path), 120)
+
+
+def typed(path: Path) -> str:
+    """Format a path as an argument of a command that a person types in a shell: whole, and quoted where needed.
+
+    Example:
+        >>> typed(Path("my project")), typed(Path("runs/first"))
+        ("'my project'", 'runs/first')
+    """
+    return shlex.quote(str(path))
 
 
 def write_whole(path: Path, text: str | bytes, *, private: bool = False) -> None:

@@ -46,7 +46,7 @@ def _copy_classes(log: LabelLog, classes: ClassTable) -> None:
     """Give a new log the classes of a table, with the same numbers."""
     for entry in classes.entries.values():
         name = entry.name if entry.is_active else f"{entry.name} ({entry.id}, removed)"
-        log.change_classes({"do": "add", "name": name, "description": entry.description})
+        log.change_classes({"do": "add", "name": name, "description": entry.description}, imported=True)
         if not entry.is_active:
             log.change_classes({"do": "retire", "id": entry.id})
             continue

@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -216,6 +216,21 @@ class ClassTable:
             if entry.name == _name(name) and entry.id != number:
                 raise AnswerError(f"there is a class {shortened(entry.name)!r} already")
 
+    def check_new_name(self, name: str, number: int) -> None:
+        """Check that the name of a class differs from those of other classes in more than case, white space or accents.
+
+        Logs of earlier versions, and files with labels, may have such classes, so that `check` accepts them.
+
+        Raises:
+            AnswerError: there is such a class.
+        """
+        for entry in self.active:
+            if entry.id != number and name_form(entry.name) == name_form(name):
+                raise AnswerError(
+                    f"the class {shortened(repr(_name(name)))} would differ from {shortened(repr(entry.name))} only in "
+                    "case or spaces: choose that one, or rename it"
+                )
+
     def _check_letter(self, letter: Any, number: int) -> None:
         if letter is None:
             return
@@ -305,6 +320,23 @@ class ClassTable:
             return self.current_name(value, event)
         names = (self.current_name(name, event) for name in value)
         return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def name_form(name: str) -> str:
+    """The form that is equal for names that differ only in case, in white space or in the composition of accents.
+
+    Example:
+        >>> name_form("Very  Severe ") == name_form("very severe"), name_form("mild") == name_form("severe")
+        (True, False)
+    """
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of a name and an earlier one of the same form, in the order of the names."""
+    first: dict[str, str] = {}
+    found = [(name, first.setdefault(name_form(name), name)) for name in names]
+    return [(name, before) for name, before in found if name != before]
 
 
 def encoded(change: Mapping[str, Any]) -> str:

@@ -117,6 +117,21 @@ class Batch:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Detail of a batch: name of the strategy that left the selection to another one.
+CONFIGURED = "configured"
+
+
+def shown_strategy(strategy: str, details: Mapping[str, Any]) -> str:
+    """The strategy of a batch for people: also the one that left the selection to it.
+
+    Example:
+        >>> shown_strategy("MaxHerding", {"configured": "Auto"}), shown_strategy("Margin", {})
+        ('Auto (MaxHerding)', 'Margin')
+    """
+    configured = details.get(CONFIGURED)
+    return f"{configured} ({strategy})" if isinstance(configured, str) and configured else strategy
+
+
 #: Columns of the table `events`, in the order of the fields of `Event`.
 COLUMNS = ", ".join(field.name for field in fields(Event))
 

@@ -303,7 +303,7 @@ def run(command: list[str], limit: float) -> tuple[list[str], str]:
     lines = ended.stdout.strip().splitlines()
     if not ended.returncode:
         return lines, ""
-    return lines, ((ended.stderr.strip() or ended.stdout.strip()).splitlines() or ["ended without a word"])[-1][:200]
+    return lines, ((ended.stderr.strip() or ended.stdout.strip()).splitlines() or ["ended without output"])[-1][:200]
 
 
 def measured(options: argparse.Namespace, section: str, limit: float) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ def test_estimate_is_made_of_the_answers_and_of_the_probabilities_that_were_kept
     before = labels(dal)
     answer("check.csv")
     ended = dal("estimate", "mine", "check.csv")
-    renamed = "dal: `dal estimate` is now `dal tell FOLDER FILE`; the next version drops the old name"
+    renamed = "dal: `dal estimate` is now `dal tell mine check.csv`; the next version drops the old name"
     assert (ended.code, ended.messages) == (0, [renamed])
     found = re.match(
         r"accuracy ([\d.]+), 95 % interval ([\d.]+) to ([\d.]+): the model of 40 labels, on the 260", ended.out
@@ -70,7 +70,8 @@ def test_answers_count_from_the_top_and_the_rest_waits(dal: Command) -> None:
     fill(Path("check.csv"), values)
     ended = dal("estimate", "mine", "check.csv")
     assert "from 52 answers" in ended.out
-    assert f"3 answers are not counted yet: the text '{sheet[52]['id']}', number 53" in ended.err
+    assert f"3 answers of check 1 do not count, since the text '{sheet[52]['id']}'" in ended.err
+    assert "number 53 of 60 in the order of drawing, has no answer" in ended.err
     fill(Path("check.csv"), ["", "", truth[sheet[52]["id"]][:3]])
     answer("check.csv")
     assert "from 60 answers" in dal("estimate", "mine", "check.csv").out

@@ -29,6 +29,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("share", ["0.2", ".2", "20%", " 20 %"])
+def test_shares_are_numbers_or_percent(dal: Command, share: str) -> None:
+    given = ("--max-error", share, "--min-recall", "shipping=90%", "--delta", "10%", "--dry-run")
+    assert (
+        dal("predict", "runs/run", *given).err
+        == dal(
+            "predict", "runs/run", "--max-error", 0.2, "--min-recall", "shipping=.9", "--delta", 0.1, "--dry-run"
+        ).err
+    )
+    assert "not 'many'" in dal("predict", "runs/run", "--max-error", "many").err
+
+
 @pytest.fixture
 def dal(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.chdir(runs)
@@ -130,7 +142,7 @@ def test_a_dry_run_of_predict_writes_nothing(dal: Command, runs: Path) -> None:
         (["--min-recall", "0.9"], ["as in severe=0.95, not '0.9'"]),
         (["--min-recall", "billing=2"], ["as in severe=0.95"]),
         (["--min-recall", "billing=0.9", "--min-recall", "billing=0.8"], ["given twice for 'billing'"]),
-        (["--max-error", 5], ["--max-error is a share between 0 and 1, not 5"]),
+        (["--max-error", 5], ["--max-error is a share between 0 and 1, such as .1 or 10%, not 5"]),
         (["--text", "body"], ["--text is about a file of new texts"]),
     ],
     ids=str,
@@ -162,8 +174,17 @@ def test_missing_labels_are_counted_and_the_command_that_gets_them_is_true(dal: 
     assert "the random sample has 15: 3 are missing" in few.err
     assert f"dal ask {mine} --check 50 --random -o check.csv, fill it in, dal tell {mine} check.csv" in few.err
     assert dal("ask", mine, "--check", 150, "--random", "-o", sample, "--force").code == 0
-    fill(sample, [truth[row["id"]] for row in read_rows(sample)])
+    drawn = read_rows(sample)
+    fill(sample, ["" if place == 4 else truth[row["id"]] for place, row in enumerate(drawn)])
     assert dal("tell", mine, sample).code == 0
+    gap = dal("predict", mine, "--max-error", 0.05)
+    assert (gap.code, gap.err.count("are missing; ")) == (2, 1)
+    assert f"145 answers of check 2 do not count, since the text {drawn[4]['id']!r} ({drawn[4]['text'][:20]}" in gap.err
+    assert "number 5 of 150 in the order of drawing, has no answer: answer it in the file of the check" in gap.err
+    assert f"then `dal tell {mine} check.csv`" in gap.err
+    assert "145 answers of check 2 do not count" in dal("predict", mine, "--max-error", 0.5).err
+    (tmp_path / "one.csv").write_text(f"id,label\n{drawn[4]['id']},{truth[drawn[4]['id']]}\n")
+    assert dal("tell", mine, tmp_path / "one.csv").code == 0
     ended = dal("predict", mine, "--max-error", 0.5, "--min-recall", "billing=0.7", "-o", tmp_path / "out.csv")
     assert ended.code == 0, ended.err
     rows = re.search(r"held out: (\d+) rows of the random sample", ended.err)

@@ -526,3 +526,112 @@ def test_predictions_for_texts_of_another_kind_say_so(project: Command) -> None:
     assert told in project("predict", "ddi", "news.csv").err
     write("alike.csv", texts(40, 60))
     assert told not in project("predict", "ddi", "alike.csv").err
+
+
+# -- names that differ only in case or spaces ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Severe", "SEVERE", " severe", "se\u0301vere"])
+def test_class_that_differs_only_in_case_or_spaces_is_refused(dal: Command, name: str) -> None:
+    first = "s\u00e9vere" if "\u0301" in name else "severe"
+    refused(dal(*INIT, "--classes", f"none,{first},{name}"))
+    assert dal(*INIT, "--classes", f"none,very {first}").code == 0
+    refused(dal("classes", "ddi", "add", f"Very  {name}"), f"'very {first}'")
+    refused(dal("classes", "ddi", "rename", "none", f"Very {name}"), f"'very {first}'")
+    assert dal("classes", "ddi", "rename", f"very {first}", "Very Severe").code == 0
+
+
+def test_file_with_such_labels_is_imported_with_a_warning(dal: Command) -> None:
+    rows = [
+        row | {"severity": row["severity"].title() if n % 2 else row["severity"]} for n, row in enumerate(texts(60))
+    ]
+    write("pool.csv", rows)
+    made = dal(*INIT, "--label", "severity")
+    assert made.code == 0, made.err
+    assert "warning: classes that differ only in case or spaces: " in made.err
+    assert "severe" in made.err
+    assert dal("classes", "ddi", "merge", "Severe", "severe").code == 0
+    assert dal(INIT[0], "other", *INIT[2:]).code == 0
+    added = dal("add", "other", "pool.csv", "--label", "severity")
+    assert (added.code, "warning: classes that differ" in added.err) == (0, True), added.err
+
+
+def test_label_that_differs_from_a_class_only_in_case_names_the_class(project: Command) -> None:
+    write("more.csv", [row | {"severity": "Severe"} for row in texts(6, first=60)])
+    refused(project("add", "ddi", "more.csv", "--label", "severity"), "did you mean 'severe'?")
+
+
+def test_log_with_such_classes_is_read(project: Command) -> None:
+    with LabelLog(Path("ddi/labels.db")) as log:
+        log.change_classes({"do": "add", "name": "Severe"}, imported=True)
+    assert "Severe" in project("classes", "ddi").out
+    with LabelLog(Path("ddi/labels.db")) as log:  # replayed
+        assert [each.name for each in log.classes.active] == ["none", "mild", "severe", "Severe"]
+
+
+# -- messages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("option", "value"), [("--text", "bdy"), ("--label", "sverity"), ("--id", "dc")])
+def test_errors_name_the_options_that_were_typed(project: Command, option: str, value: str) -> None:
+    for command in ((INIT[0], "new", *INIT[2:]), ("add", "ddi", "pool.csv")):
+        ended = project(*command, option, value)
+        refused(ended, f"{option} says which column to read", "did you mean")
+        assert "data." not in ended.messages[-1].replace("data.delimiter", "")
+
+
+def test_keys_of_a_config_are_named_as_they_are_there(dal: Command) -> None:
+    Path("mine.yaml").write_text("data: {path: pool.csv, text: bdy}\nlearner: TfidfLearner\n")
+    refused(dal("init", "new", "--config", "mine.yaml"), "data.text says which column")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("annotate", "ddj"), "'ddi'"),
+        (("classes", "dd"), "'ddi'"),
+        (("predict", "ddi", "pol.csv"), "'pool.csv'"),
+        (("ask", "dddi"), "'ddi'"),
+        (("export", "ddi2"), "'ddi'"),
+        (("init", "new", "--data", "poll.csv"), "'pool.csv'"),
+        (("init", "new", "--data", "pool.csv", "--learner", "tfidf"), "TfidfLearner"),
+        (("init", "new", "--data", "pool.csv", "--clases", "a,b"), "--classes"),
+        (("annotate", "ddi", "--terminl"), "--terminal"),
+        (("classes", "ddi", "rname", "a", "b"), "'rename'"),
+        (("ask", "ddi", "--chek", 50), "--check"),
+    ],
+)
+def test_similar_folders_files_options_and_classes_are_suggested(
+    project: Command, arguments: tuple[object, ...], hint: str
+) -> None:
+    refused(project(*arguments), f"did you mean {hint}?")
+
+
+def test_commands_in_messages_can_be_pasted(dal: Command) -> None:
+    made = dal("init", "my project", *INIT[2:], "--classes", "a,b")
+    assert "  dal annotate 'my project'\n" in made.out
+    assert "dal annotate 'my project' --people ana,ben makes them" in dal("people", "my project").out
+    refused(dal("init", "my project", *INIT[2:]), "`dal add 'my project' FILE`")
+
+
+@pytest.mark.parametrize("option", [("--host", "0.0.0.0"), ("--port", "80")])
+def test_terminal_refuses_what_is_about_a_page(project: Command, option: tuple[str, str]) -> None:
+    refused(project("annotate", "ddi", "--terminal", *option), f"leave {option[0]} out")
+
+
+def test_model_is_predicted_with_and_exported_while_people_answer(project: Command) -> None:
+    assert project("ask", "ddi", "-n", 12, "-o", "todo.csv").code == 0
+    with open("todo.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    truth = {row["doc"]: row["severity"] for row in texts(60)}
+    write("todo.csv", [{"id": row["id"], "label": truth[row["id"]]} for row in rows])
+    assert project("tell", "ddi", "todo.csv").code == 0
+    with held(Path("ddi")):
+        assert project("predict", "ddi", "pool.csv", "--text", "body", "-o", "out.csv").code == 0
+        assert project("predict", "ddi", "-o", "rest.csv").code == 0
+        assert project("export", "ddi", "--model", "saved").code == 0
+    assert not Path("ddi/model").exists()
+    before = Path("out.csv").read_bytes()
+    assert project("predict", "ddi", "pool.csv", "--text", "body", "-o", "out.csv", "--force").code == 0
+    assert Path("out.csv").read_bytes() == before
+    assert Path("ddi/model").is_dir()

@@ -6,12 +6,14 @@ from pathlib import Path
 import material
 import pytest
 import torch
-from command import Command, asking, fill, read_rows, running, write_tickets
+from command import Command, asking, fill, probe, read_rows, running, write_tickets
 
 import dal
 from dal.config import allowed_code
-from dal.errors import BusyError, ConfigError, DataError, SessionError
+from dal.errors import ConfigError, DataError, SessionError
 from dal.experiments import known_accuracy
+from dal.experiments.stored_model import find, open_model
+from dal.store.folder_lock import held
 
 TEXTS = ["my parcel is late", "the invoice is wrong", "my parcel is late"]
 
@@ -94,12 +96,52 @@ def test_several_classes_have_the_confidence_of_the_least_certain_decision(run: 
         assert confidence == torch.maximum(probs, 1 - probs).min()
 
 
-def test_folder_is_held_until_the_model_is_closed(run: Command) -> None:
-    model = dal.load("runs/run")
-    with pytest.raises(BusyError):
-        dal.load("runs/run")
-    model.close()
-    dal.load("runs/run").close()
+def test_folder_is_read_while_another_process_works_there(run: Command) -> None:
+    with dal.load("runs/run") as model:
+        free = model.predict(TEXTS)
+    with held(Path("runs/run/Margin-seed0")), dal.load("runs/run") as model, dal.load("runs/run") as other:
+        assert model.predict(TEXTS).classes == other.predict(TEXTS).classes == free.classes
+
+
+def test_model_that_is_read_takes_no_answers(run: Command) -> None:
+    with dal.load("runs/run") as model:
+        row = int(model.session.unasked_rows[0])
+        for call in (lambda: model.session.tell([row], [model.classes[0]], correct=True), lambda: model.session.ask(1)):
+            with pytest.raises(SessionError, match="was opened to read its model"):
+                call()
+
+
+def answered(run: Command, learner: str) -> None:
+    """Make the folder `mine` of `dal ask` with 30 labels, whose model is not trained yet."""
+    run.configured(pool=asking(learner))
+    assert run("ask", "mine", "--config", "pool.yaml", "-n", 30, "-o", "todo.csv").code == 0
+    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
+    fill(Path("todo.csv"), [truth[row["id"]] for row in read_rows("todo.csv")])
+    assert run("tell", "mine", "todo.csv").code == 0
+
+
+def test_model_that_is_not_trained_yet_is_stored_only_in_a_free_folder(with_tickets: Command) -> None:
+    answered(with_tickets, "TfidfLearner")
+    with held(Path("mine")), dal.load("mine") as model:
+        in_memory = model.predict(TEXTS)
+    assert not Path("mine/model").exists()
+    with dal.load("mine") as model:
+        assert torch.equal(model.predict(TEXTS).probs, in_memory.probs)
+    assert Path("mine/model/trained_on.json").exists()
+
+
+def test_warm_start_goes_on_from_the_stored_model(with_tickets: Command, tiny_bert: Path) -> None:
+    answered(
+        with_tickets, f"{{TransformerLearner: {{model: {tiny_bert}, warm_start: true, epochs: 1, max_length: 8}}}}"
+    )
+    with open_model(find(Path("mine"))) as model:  # trained and stored, then there are further labels
+        first = model.session.predictor
+        model.session.tell(model.session.ask(1), ["billing"])
+        assert first is not model.session.predictor
+    with held(Path("mine")), dal.load("mine") as model:
+        expected = model.predict(TEXTS)
+    with open_model(find(Path("mine"))) as model:
+        assert torch.equal(model.predict(TEXTS).probs, expected.probs)
 
 
 def test_folders_without_a_model_are_refused(run: Command) -> None:
@@ -112,11 +154,25 @@ def test_folders_without_a_model_are_refused(run: Command) -> None:
         model.predict(TEXTS)
 
 
-def test_slow_learners_are_not_cross_validated(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("ask", "mine", "--config", "pool.yaml", "-n", 30, "-o", "todo.csv").code == 0
-    truth = {row["id"]: row["label"] for row in read_rows("tickets.csv")}
-    fill(Path("todo.csv"), [truth[row["id"]] for row in read_rows("todo.csv")])
-    assert run("tell", "mine", "todo.csv").code == 0
+def test_time_that_embeddings_took_does_not_prevent_cross_validation(with_tickets: Command, tiny_bert: Path) -> None:
+    answered(with_tickets, probe(tiny_bert))
+    with dal.load("mine") as model:
+        _ = model.predictor
+        model.session._model.fit_seconds = 1000.0  # type: ignore[attr-defined]  # as of a large pool
+        assert "by 5-fold cross-validation on the 30 labels" in model.trust
+
+
+def test_first_fold_of_a_slow_learner_is_given_up(
+    with_tickets: Command, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(with_tickets, probe(tiny_bert))
+    monkeypatch.setattr(known_accuracy, "MAX_FIT_SECONDS", 0.0)
+    with dal.load("mine") as model:
+        assert model.trust.endswith("the accuracy is not known: `dal ask mine --check 100` measures it")
+
+
+def test_slow_learners_are_not_cross_validated(with_tickets: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(with_tickets, "TfidfLearner")
     with dal.load("mine") as model:
         assert "by 5-fold cross-validation on the 30 labels" in model.trust
     monkeypatch.setattr(known_accuracy, "MAX_FIT_SECONDS", 0.0)
