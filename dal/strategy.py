@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,9 +10,10 @@ from torch import Tensor
 from dal.config.moved import accepts_old_options
 from dal.errors import LearnerError, NeedError, SelectionError
 from dal.functional.blocks import out_of_memory
+from dal.functional.exchange import Shard
 from dal.functional.k_center import Bounds
 from dal.functional.points import OuterPoints
-from dal.functional.ranking import top
+from dal.functional.ranking import top, top_of_all
 from dal.outputs import Outputs
 
 
@@ -79,6 +80,8 @@ class Query:
         generator: generator on the CPU; the only source of randomness that a strategy may use.
         memory: distances from earlier rounds of the same session. They may save work but must not change the selection.
         state: state of the round, as `Strategy.resolve` gets it.
+        shard: the rows of this rank, if the pool is distributed over several. `pool` has these rows only; everything
+            else is the same on all ranks, and positions are those among the rows of all ranks.
     """
 
     pool: Outputs
@@ -89,6 +92,12 @@ class Query:
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     memory: Memory = field(default_factory=Memory)
     state: RoundState = field(default_factory=RoundState)
+    shard: Shard | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of rows in the pool, on all ranks."""
+        return len(self.pool) if self.shard is None else self.shard.total
 
     def rand(self, *shape: int) -> Tensor:
         """Uniform random numbers in [0, 1), drawn from the generator, on the device of the outputs."""
@@ -133,6 +142,8 @@ class Strategy(ABC):
         multilabel: whether the strategy supports multi-label outputs.
         rowwise: whether a row's score depends on that row alone. The best rows of a pass in reduced precision can then
             be rescored exactly without the rest of the pool.
+        exact_on_shards: whether the strategy reads `query.shard` and makes the selection of one process when the pool
+            is distributed over ranks (`choose_on_shards`).
         delegates: whether the strategy only forwards its query to other strategies through `choose`, which checks
             their inputs.
         paper: reference of the method.
@@ -144,6 +155,7 @@ class Strategy(ABC):
     target_needs = frozenset()  # type: ignore[var-annotated]
     multilabel = False
     rowwise = False
+    exact_on_shards = False
     delegates = False
     paper = ""
     advice = ""
@@ -176,6 +188,11 @@ class ScoreStrategy(Strategy):
 
     lowest = 0.0
 
+    @property
+    def exact_on_shards(self) -> bool:  # type: ignore[override]
+        """Whether the scores of a shard are those of the whole pool: true where a score depends on its row alone."""
+        return self.rowwise and type(self).select is ScoreStrategy.select
+
     @abstractmethod
     def score(self, query: Query) -> Tensor:
         """Finite score of each pool row, (N,). The highest is selected first; the generator breaks ties."""
@@ -183,11 +200,16 @@ class ScoreStrategy(Strategy):
     def select(self, query: Query) -> Selection:
         """Select the rows with the n highest scores."""
         scores = self.checked_score(query)
+        if query.shard is not None:
+            positions, values = top_of_all(scores, query.n, query.generator, query.shard)
+            return Selection(positions, values.to(scores.dtype))
         positions = top(scores, query.n, generator=query.generator)
         return Selection(positions, scores[positions])
 
     def checked_score(self, query: Query) -> Tensor:
         """Return `score` after checking that it is one finite number per row (`SelectionError`)."""
+        if not len(query.pool):  # a rank without rows
+            return torch.zeros(0, device=query.pool.device)
         scores = self.score(query)
         if scores.shape != (len(query.pool),):
             raise SelectionError(
@@ -218,25 +240,63 @@ def choose(strategy: Strategy, query: Query) -> Selection:
         SelectionError: the selection is invalid, or an input of the strategy is NaN or infinite.
         LearnerError: the strategy ran out of memory.
     """
+    return _chosen(strategy, _restricted(strategy, query))
+
+
+def choose_on_shards(strategy: Strategy, query: Query) -> Selection:
+    """Run a strategy on a pool that is distributed over ranks; the selection is that of `choose` in one process.
+
+    Every rank calls it with the same strategy and a query that differs only in `pool` and `shard`; in particular, all
+    generators are in the same state. Every rank gets the same selection, of positions among the rows of all ranks.
+    Inputs are checked on all ranks before any rank selects, in one collective, so that an error is raised on all of
+    them. An error after that, such as a lack of memory, ends one rank; the others fail in their next collective.
+
+    Raises:
+        NeedError: as `choose`, or the strategy needs all rows on one rank.
+        SelectionError: as `choose`; NaN or infinite inputs of any rank are refused on all ranks.
+        LearnerError: the strategy ran out of memory.
+    """
+    shard = query.shard
+    if shard is None:
+        raise SelectionError("choose_on_shards needs query.shard, the rows of this rank")
+    refused: NeedError | SelectionError | None = None
+    try:
+        if len(query.pool) != len(shard):
+            raise SelectionError(f"a shard of {len(shard)} rows does not fit a pool of {len(query.pool)}")
+        query = replace(_restricted(strategy, query), memory=Memory())  # distances of a session are of its whole pool
+    except (NeedError, SelectionError) as error:
+        refused = error
+    flag = torch.tensor([refused is not None], dtype=torch.uint8, device=query.pool.device)
+    failed = [rank for rank, each in enumerate(shard.comm.all_gather(flag)) if bool(each)]
+    if refused is not None:
+        raise refused
+    if failed:
+        raise SelectionError(f"the inputs of {name_of(strategy)} were refused on rank {failed[0]}, which says why")
+    return _chosen(strategy, query)
+
+
+def _restricted(strategy: Strategy, query: Query) -> Query:
+    """The query restricted to the declared names, after checking its values."""
     name = name_of(strategy)
-    if not 1 <= query.n <= len(query.pool):
-        raise SelectionError(f"{query.n} rows were asked of {name}, but the pool has {len(query.pool)}")
+    if not 1 <= query.n <= query.size:
+        raise SelectionError(f"{query.n} rows were asked of {name}, but the pool has {query.size}")
     if query.pool.multilabel and not strategy.multilabel:
         raise NeedError(f"{name} is not defined for multi-label outputs; `dal list` shows which strategies are")
+    if query.shard is not None and not strategy.exact_on_shards:
+        raise NeedError(f"{name} needs all rows on one rank, and its pool is distributed over {query.shard.comm.size}")
     check = not strategy.delegates
-    query = Query(
+    return replace(
+        query,
         pool=_declared(query.pool, strategy, "needs", "pool", check),
         labeled=_declared(query.labeled, strategy, "labeled_needs", "labeled rows", check),
         target=_declared(query.target, strategy, "target_needs", "target rows", check),
-        labels=query.labels,
-        n=query.n,
-        generator=query.generator,
-        memory=query.memory,
-        state=query.state,
     )
+
+
+def _chosen(strategy: Strategy, query: Query) -> Selection:
     chosen = _selected(strategy, query)
     selection = chosen if isinstance(chosen, Selection) else Selection(chosen)
-    return _checked(selection, query, name)
+    return _checked(selection, query, name_of(strategy))
 
 
 def _selected(strategy: Strategy, query: Query) -> Tensor | Selection:
@@ -246,7 +306,7 @@ def _selected(strategy: Strategy, query: Query) -> Tensor | Selection:
         if not out_of_memory(error):
             raise
         raise LearnerError(
-            f"{name_of(strategy)} ran out of memory on {query.pool.device} with {len(query.pool):,} rows to choose "
+            f"{name_of(strategy)} ran out of memory on {query.pool.device} with {query.size:,} rows to choose "
             "from: set `candidates` to choose from a part of the pool, or set the learner's device to cpu"
         ) from error
 
@@ -273,7 +333,7 @@ def _refuse_non_finite(tensor: Tensor, what: str, where: str = "pool") -> None:
 
 
 def _checked(selection: Selection, query: Query, name: str) -> Selection:
-    positions, n, size = selection.positions, query.n, len(query.pool)
+    positions, n, size = selection.positions, query.n, query.size
     if not isinstance(positions, Tensor) or positions.dtype != torch.int64 or positions.shape != (n,):
         tensor = isinstance(positions, Tensor)
         got = f"{positions.dtype} {tuple(positions.shape)}" if tensor else type(positions).__name__

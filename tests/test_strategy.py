@@ -5,8 +5,21 @@ import torch
 from torch import Tensor
 
 from dal.errors import NeedError, SelectionError
+from dal.functional.exchange import Comm, Shard
 from dal.outputs import Outputs
-from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, all_needs, choose, name_of
+from dal.strategies.diversity import ClusterCenters
+from dal.strategy import (
+    Query,
+    RoundState,
+    ScoreStrategy,
+    Selection,
+    Strategy,
+    all_needs,
+    choose,
+    choose_on_shards,
+    name_of,
+)
+from dal.testing.thread_ranks import on_ranks, on_shards
 
 
 @dataclass(frozen=True)
@@ -161,3 +174,74 @@ def test_gumbel_numbers_have_their_mean_and_spread():
 def test_a_strategy_acts_itself_by_default():
     assert Scores().resolve(RoundState(labels=10)) == Scores()
     assert name_of(Scores()) == "Scores"
+
+
+@dataclass(frozen=True)
+class RowwiseScores(Scores):
+    rowwise = True
+
+
+def on_rank(shard: Shard, values: torch.Tensor, n: int = 3) -> Query:
+    """The query of a rank whose pool has its rows of all scores."""
+    pool = Outputs({"score": values[shard.rows]}, length=len(shard))
+    return Query(pool, n, torch.Generator().manual_seed(0), shard=shard)
+
+
+def test_rowwise_scores_are_selected_on_shards_as_in_one_process():
+    values = torch.tensor([3.0, 1.0, 3.0, 2.0, 3.0, 3.0])
+    expected = choose(RowwiseScores(), Query(Outputs({"score": values}), 3, torch.Generator().manual_seed(0)))
+    for ranks in (1, 2, 4):
+        for selection in on_shards(6, ranks, lambda shard: choose_on_shards(RowwiseScores(), on_rank(shard, values))):
+            assert selection.positions.tolist() == expected.positions.tolist()
+            assert selection.scores.tolist() == [3.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("strategy", [Scores(), ClusterCenters()], ids=name_of)
+@pytest.mark.parametrize("function", [choose, choose_on_shards])
+def test_strategies_that_need_all_rows_are_refused_on_shards(strategy, function):
+    def select(shard: Shard) -> None:
+        with pytest.raises(NeedError, match=f"{name_of(strategy)} needs all rows on one rank"):
+            function(strategy, on_rank(shard, torch.zeros(6)))
+
+    on_shards(6, 2, select)
+
+
+def test_a_rowwise_strategy_with_a_selection_of_its_own_does_not_claim_shards():
+    @dataclass(frozen=True)
+    class Own(RowwiseScores):
+        def select(self, query: Query) -> Tensor:
+            return torch.arange(query.n)
+
+    assert RowwiseScores().exact_on_shards
+    assert not Own().exact_on_shards
+
+
+def test_an_input_that_one_rank_refuses_is_refused_on_all():
+    values = torch.arange(6.0)
+    values[4] = torch.nan
+
+    def select(comm: Comm) -> str:
+        shard = Shard(comm, torch.arange(comm.rank, 6, 3), 6)
+        with pytest.raises(SelectionError) as error:
+            choose_on_shards(RowwiseScores(), on_rank(shard, values))
+        return str(error.value)
+
+    other = "the inputs of RowwiseScores were refused on rank 1, which says why"
+    assert on_ranks(3, select) == [
+        other,
+        "'score' that the model computed is NaN or infinite at 1 positions of the pool: 1",
+        other,
+    ]
+
+
+def test_more_rows_than_all_ranks_have_are_refused_on_all():
+    def select(shard: Shard) -> None:
+        with pytest.raises(SelectionError, match="7 rows were asked of RowwiseScores, but the pool has 6"):
+            choose_on_shards(RowwiseScores(), on_rank(shard, torch.zeros(6), n=7))
+
+    on_shards(6, 2, select)
+
+
+def test_a_pool_without_a_shard_is_refused():
+    with pytest.raises(SelectionError, match=r"needs query\.shard"):
+        choose_on_shards(RowwiseScores(), scored(1.0, 2.0))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dal.functional.coverage import Coverage, max_coverage, pure_radius
     from dal.functional.disagreement import consensus, mean_std, mutual_information
     from dal.functional.drawing import draw_without_replacement, lightweight_coreset_distribution
+    from dal.functional.exchange import Comm, Shard
     from dal.functional.fisher import Design, FisherFactors, bait, fisher_factors
     from dal.functional.gradients import expected_gradient_length
     from dal.functional.herding import HerdingState, closest_distance, max_herding
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bounds",
     "Clusters",
+    "Comm",
     "Cover",
     "Coverage",
     "DensePoints",
@@ -41,6 +43,7 @@ __all__ = [
     "OuterPoints",
     "Plane",
     "Points",
+    "Shard",
     "as_points",
     "average_linkage",
     "bait",
@@ -93,6 +96,7 @@ _MODULES = {
     "coverage": ("Coverage", "max_coverage", "pure_radius"),
     "disagreement": ("consensus", "mean_std", "mutual_information"),
     "drawing": ("draw_without_replacement", "lightweight_coreset_distribution"),
+    "exchange": ("Comm", "Shard"),
     "fisher": ("Design", "FisherFactors", "bait", "fisher_factors"),
     "gradients": ("expected_gradient_length",),
     "herding": ("HerdingState", "closest_distance", "max_herding"),

@@ -154,6 +154,10 @@ class Centers:
         given = centers < len(self.given)
         if bool(given.all()):
             return self.given[centers]
-        raw = self.points[self.picks[(centers - len(self.given)).clamp_min_(0)]]
+        raw = self._picked((centers - len(self.given)).clamp_min_(0))
         raw.put(given, self.given[centers[given]])  # type: ignore[arg-type]
         return raw
+
+    def _picked(self, numbers: Tensor) -> Points:
+        """Copies of the picks with these numbers, in their original coordinates."""
+        return self.points[self.picks[numbers]]

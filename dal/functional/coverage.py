@@ -10,6 +10,7 @@ from dal.functional import blocks as sizes
 from dal.functional.blocks import blocks
 from dal.functional.checked_tensors import aligned, integers
 from dal.functional.checking import chosen, number
+from dal.functional.exchange import Shard, exchange
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
 from dal.functional.window import WindowSchedule
@@ -50,6 +51,7 @@ def max_coverage(
     targets: Float[Tensor, "M D"] | None = None,
     centers: Float[Tensor, "L D"] | None = None,
     generator: torch.Generator | None = None,
+    shard: Shard | None = None,
 ) -> Coverage:
     """Select up to n points, each with the most uncovered targets within `radius`.
 
@@ -63,6 +65,9 @@ def max_coverage(
     accelerator makes up to 64 picks between two synchronisations. Extra memory: `10 N + 2 M D` numbers, blocks, and the
     table of 8 MiB (`64 M` bytes if that is more; 64 MiB on an accelerator).
 
+    With a shard, the points are those of the rows of this rank, and targets and centers are the same on all ranks. The
+    result has the positions among all rows, on every rank: those of one process. Each window is one collective.
+
     Nemhauser, Wolsey and Fisher 1978, "An analysis of approximations for maximizing submodular set functions"; for
     active learning Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
 
@@ -73,6 +78,7 @@ def max_coverage(
         targets: M points to cover; the candidates themselves by default.
         centers: centers of L balls that exist already.
         generator: breaks ties.
+        shard: the rows of this rank if the candidates are distributed over several; `targets` must be given.
 
     Raises:
         ValueError: n is not within 1..N, the radius is negative or NaN, or a point is not finite.
@@ -80,14 +86,22 @@ def max_coverage(
     >>> max_coverage(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2, radius=1.0).gains
     tensor([3, 1])
     """
-    x = _dense(checked(points, n))
-    n, radius = chosen(n, len(x)), number(radius, "radius", 0, infinite=True)
+    x = _dense(as_points(points))
+    check_finite(DensePoints(x))
+    total = len(x) if shard is None else shard.total
+    n, radius = chosen(n, total), number(radius, "radius", 0, infinite=True)
+    if shard is not None:
+        shard.check_length(len(x))
+        if targets is None:
+            raise ValueError("candidates on several ranks need targets, the same on all of them")
     balls = _Balls.of(x if targets is None else _finite(targets, x), radius)
     free = torch.ones(len(balls.y), dtype=torch.bool, device=x.device)  # (M,) targets not covered
     if centers is not None and len(centers):
         free = _Balls.of(_finite(centers, x), radius).count(balls.y) == 0
-    order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
-    priority = len(x) - 1 - order.to(x.device)  # unique; the highest wins ties
+    order = torch.arange(total) if generator is None else torch.randperm(total, generator=generator)
+    priority = total - 1 - order.to(x.device)  # unique; the highest wins ties
+    if shard is not None:
+        return _CovererOnShards(x, balls, free, priority, shard).choose(n)
     return _Coverer(x, balls, free, priority).choose(n)
 
 
@@ -264,11 +278,8 @@ class _Coverer:
         """Pick from one window until a point outside could be better, and return the number of picks."""
         elements = TABLE if self.x.device.type == "cpu" else sizes.ACCELERATOR_ELEMENTS
         size = min(WINDOW, max(16, elements // len(left)))
-        keys = counts * len(self.x) + self.priority  # (N,), unique: by count, then by priority
-        highest = keys.topk(min(size + 1, len(keys)))
-        bar = highest.values[size:] if len(keys) > size else keys.new_full((1,), -1)
-        rows = highest.indices[:size]
-        window = _Window(self.balls.table(self.x[rows], left), counts[rows], self.priority[rows], len(self.x), bar)
+        rows, x, counts, bar = self._highest(counts, size)
+        window = _Window(self.balls.table(x, left), counts, self.priority[rows], len(self.priority), bar)
         made = 0
         while made < wanted:
             asked = min(self.pace.size, wanted - made)
@@ -280,6 +291,43 @@ class _Coverer:
                 break
         self.free[left] = window.open > 0
         return made
+
+    def _highest(self, counts: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The `size` best points: positions, vectors and counts; and the key of the best point outside, (1,)."""
+        keys = counts * len(self.priority) + self.priority  # (N,), unique: by count, then by priority
+        highest = keys.topk(min(size + 1, len(keys)))
+        bar = highest.values[size:] if len(keys) > size else keys.new_full((1,), -1)
+        rows = highest.indices[:size]
+        return rows, self.x[rows], counts[rows], bar
+
+
+class _CovererOnShards(_Coverer):
+    """Greedy selection of points of all ranks: each rank counts for its own, and windows have the best of each.
+
+    Attributes:
+        priority: (N,) as for `_Coverer`, of the rows of all ranks.
+    """
+
+    def __init__(self, x: Tensor, balls: _Balls, free: Tensor, priority: Tensor, shard: Shard) -> None:
+        super().__init__(x, balls, free, priority)
+        self.shard = shard
+
+    def _highest(self, counts: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        keys = (counts * len(self.priority) + self.priority[self.shard.rows]).double()  # exact up to 2**53
+        size = min(size, len(self.priority))
+        best = keys.topk(min(size + 1, len(keys))).indices
+        rows, next_ = best[:size], best[size:]
+        sent = exchange(
+            self.shard,
+            size,
+            rows,
+            keys[rows],
+            next_=(keys[next_], next_),
+            state=counts[rows, None].double(),
+            vectors=self.x[rows].double(),
+        )
+        bar = sent.outside[:, 0].amax(0, keepdim=True).clamp_min(-1).long()
+        return sent.rows, sent.vectors.to(self.x.dtype), sent.state[:, 0].long(), bar
 
 
 def _foreign_distances(x: Tensor, clusters: Tensor, rows: Tensor) -> Tensor:

@@ -31,12 +31,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.centers import TABLE, Centers, measured
+from dal.functional.centers import TABLE, Centers, measured, rounding
+from dal.functional.points import Points, check_finite
 from dal.functional.ranking import top
 from dal.functional.window import pick_block, rounding_error_bound
 
 #: Number of rows whose bounds are updated at once.
 BATCH, ACCELERATOR_BATCH = 1024, 8192
+
+#: Number of rows compared with a mean in float64 at once.
+EXACT = 256
 
 #: Maximum number of rows compared in float64 when too many are equally far for a window.
 TIED = 4096
@@ -78,6 +82,7 @@ class FarthestFirst:
         self._window, self._largest = (smallest, largest) if window is None else (window, window)
         self._smallest = self._window
         self._squared: list[Tensor] = []
+        self._removed = len(centers) - len(centers.given)
 
     def pick(self, count: int) -> Float[Tensor, " count"]:
         """Make `count` picks and return their squared distances at selection, (count,) float64.
@@ -106,9 +111,28 @@ class FarthestFirst:
             if self._precedes(winner, outside):
                 return float(self.upper[winner])
 
+    def leaders(self, size: int) -> tuple[Int64[Tensor, " W"], Int64[Tensor, " O"]]:
+        """The `size` farthest rows by (distance, position), with exact bounds, and the next row, if there is one."""
+        left = self._left()
+        if not left:
+            return self.checked[:0].long(), self.checked[:0].long()
+        self._filled_window(size)
+        order = top(self.upper, min(size + 1, left))
+        return order[:size], order[size:]
+
+    def remove(self, rows: Int64[Tensor, " P"]) -> None:
+        """Mark rows as picked."""
+        self.upper[rows] = -1
+        self._removed += len(rows)
+
+    def set_exact(self, rows: Int64[Tensor, " R"], squared: Float[Tensor, " R"]) -> None:
+        """Set the exact float64 squared distances of rows to the nearest center."""
+        self.upper[rows] = squared
+        self.checked[rows] = self.exact[rows] = len(self.centers)
+
     def _take(self, rows: Int64[Tensor, " P"], squared: Float[Tensor, " P"]) -> None:
         self.centers.add(rows)
-        self.upper[rows] = -1
+        self.remove(rows)
         self._squared.append(squared)
 
     def _pick_in_window(self, wanted: int) -> int:
@@ -159,17 +183,14 @@ class FarthestFirst:
 
     def _left(self) -> int:
         """Number of points that are not picked."""
-        return len(self.upper) - self._picked()
-
-    def _picked(self) -> int:
-        return len(self.centers) - len(self.centers.given)
+        return len(self.upper) - self._removed
 
     def _freshen(self, size: int) -> None:
         """Update bounds, from the largest down, until the `size` largest ones account for all centers."""
         while True:
             stale = (self.checked < len(self.centers)) & (self.upper > 0)
             largest = self.upper[~stale]
-            enough = len(largest) - self._picked() >= size  # otherwise they give no threshold
+            enough = len(largest) - self._removed >= size  # otherwise they give no threshold
             largest = largest.topk(size).values if enough else largest
             floor = largest[-1] if enough else self.upper.new_tensor(-1.0)
             rows = (stale & (self.upper > floor)).nonzero().flatten()
@@ -268,3 +289,29 @@ class FarthestFirst:
         self.exact[rows] = len(self.centers)
         self.checked[rows] = len(self.centers)
         return self.upper[rows]
+
+
+def farthest_from(points: Points, mean: Tensor) -> tuple[Int64[Tensor, " 1"], Float[Tensor, " 1"], Float[Tensor, ""]]:
+    """The point farthest from the mean of points (`Points.mean`), its squared distance, and the mean squared distance.
+
+    Points within rounding errors of the farthest are compared in float64, and ties go to the lowest position.
+
+    Raises:
+        ValueError: a point is not finite.
+    """
+    gap = points.squared_distances_from(mean).double()
+    if not bool(gap.isfinite().all()):
+        check_finite(points)
+    length = mean.square().sum()
+    error = rounding(points) * (gap.amax() + length)
+    rows = (gap >= gap.amax() - 2 * error).nonzero().flatten()
+    if len(rows) > 1:
+        exact = torch.cat([points[part].to(torch.float64).squared_distances_from(mean) for part in rows.split(EXACT)])
+        gap[rows] = exact
+        rows = rows[exact >= exact.amax() - slack(exact.amax(), length)]
+    return rows[:1], gap[rows[:1]], gap.mean()
+
+
+def slack(squared: Tensor, length: Tensor) -> Tensor:
+    """Bound of the rounding errors of squared distances from a mean of squared length `length`, in float64."""
+    return 64 * torch.finfo(torch.float64).eps * (squared + length)

@@ -8,6 +8,7 @@ row 1 repeats it at 99%; row 2 separates {0, 2} from {1, 3} at 90%.
 
 >>> p = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.99, 0.99, 0.01, 0.01], [0.9, 0.1, 0.9, 0.1]])  # (N, K), of class 0
 >>> log_p = torch.stack([p, 1 - p], -1).clamp_min(1e-30).log()
+>>> from dal.functional.disagreement import mutual_information
 >>> mutual_information(log_p)
 tensor([0.6931, 0.6371, 0.3681])
 >>> batch = greedy_batch(log_p, 2, generator=torch.Generator().manual_seed(0))
@@ -40,10 +41,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dal.functional.blocks import blocks, by_blocks
+from dal.functional.blocks import blocks
 from dal.functional.checked_tensors import dense, finite, floats, refuse_rows
 from dal.functional.checking import chosen, whole
-from dal.functional.disagreement import agree, mutual_information, without_rounding
+from dal.functional.disagreement import agree, without_rounding
+from dal.functional.exchange import Shard
+from dal.functional.joint_rows import HeldRows, SharedRows
 from dal.functional.precision import true_float32
 
 _DROPPED = 0.01  # share of the remaining uncertainty below which drawn labelings are dropped
@@ -73,6 +76,7 @@ def batch_bald(
     generator: torch.Generator,
     configurations: int = 10_000,
     exhaustive: bool = False,
+    shard: Shard | None = None,
 ) -> Int64[Tensor, " n"]:
     """Positions of n rows whose labels have the largest joint mutual information with the model, greedily, (n,).
 
@@ -88,6 +92,7 @@ def batch_bald(
         generator: generator on the CPU; breaks ties and samples labelings once they are too many to enumerate.
         configurations: maximum number of labelings of the selected rows that are held.
         exhaustive: whether to compute every gain in every step, without lazy evaluation.
+        shard: the rows of this rank if the rows are distributed over several.
 
     Raises:
         ValueError: n is not within 1..N, configurations is below 1, or a log-probability is not finite.
@@ -98,7 +103,12 @@ def batch_bald(
     tensor([1])
     """
     return greedy_batch(
-        joint_mc_log_probs, n, generator=generator, configurations=configurations, exhaustive=exhaustive
+        joint_mc_log_probs,
+        n,
+        generator=generator,
+        configurations=configurations,
+        exhaustive=exhaustive,
+        shard=shard,
     ).positions
 
 
@@ -110,6 +120,7 @@ def greedy_batch(
     generator: torch.Generator,
     configurations: int = 10_000,
     exhaustive: bool = False,
+    shard: Shard | None = None,
 ) -> JointBatch:
     """Rows of `batch_bald` with the gain of each, as a `JointBatch`.
 
@@ -134,12 +145,19 @@ def greedy_batch(
     own mutual information (as in PowerBALD). The same rule fills the batch once the log K nats that K samples can carry
     are used up.
 
+    With a shard, the log-probabilities are those of the rows of this rank, and the result has the positions among all
+    rows, on every rank. Each rank computes the mutual information of its rows; all ranks then run the same search, for
+    which rows are sent to all when they are first evaluated. The selection is therefore that of one process.
+
     Extra memory: N*K + 4*N + 4*M*K + 2*B numbers, with M = `configurations` and B a block (1 MiB on the CPU).
     """
     log_p = floats(joint_mc_log_probs, "joint_mc_log_probs", 3)
-    n, configurations = chosen(n, len(log_p), "rows"), whole(configurations, "configurations", 1)
+    n = chosen(n, len(log_p) if shard is None else shard.total, "rows")
+    configurations = whole(configurations, "configurations", 1)
     with true_float32():
-        return _Search(log_p, configurations, generator, exhaustive).batch(n)
+        every = exhaustive or log_p.device.type != "cpu"
+        rows = HeldRows(log_p) if shard is None else SharedRows(log_p, shard, every)
+        return _Search(rows, configurations, generator, every).batch(n)
 
 
 @torch.no_grad()
@@ -200,27 +218,23 @@ def epig(
 class _Search:
     """Lazy greedy search: keeps an upper bound of every row's gain and makes it exact only where it can win."""
 
-    def __init__(self, log_p: Tensor, configurations: int, generator: torch.Generator, exhaustive: bool) -> None:
-        N, K, C = log_p.shape
-        self.log_p, self.configurations, self.generator = log_p, configurations, generator
-        self.exhaustive = exhaustive or log_p.device.type != "cpu"
-        self.labelings = _Labelings.none(log_p)
-        # H(y | k), which is independent of the labels of other rows.
-        self.entropies = by_blocks(  # (N, K)
-            lambda rows: log_p[rows].exp().mul_(log_p[rows]).sum(-1).neg_(), N, K * C, log_p.device
-        )
-        if not bool(torch.isfinite(self.entropies.sum())):
-            refuse_rows(log_p, "joint_mc_log_probs")  # floor the log-probability of impossible outcomes
-        self.bound = mutual_information(log_p)  # (N,): exact gains of the first step
-        uniform = torch.rand(N, generator=generator, dtype=torch.float64).clamp_min_(1e-300)
+    def __init__(
+        self, rows: HeldRows | SharedRows, configurations: int, generator: torch.Generator, exhaustive: bool
+    ) -> None:
+        self.rows, self.configurations, self.generator = rows, configurations, generator
+        self.like = rows.like  # (0, K, C)
+        self.exhaustive = exhaustive
+        self.labelings = _Labelings.none(self.like)
+        self.bound = rows.information  # (N,): exact gains of the first step
+        uniform = torch.rand(len(self.bound), generator=generator, dtype=torch.float64).clamp_min_(1e-300)
         gumbel = -(-uniform.log()).log()
-        self.priority = self.bound.double().clamp_min(1e-30).log() + gumbel.to(log_p.device)  # breaks ties
-        self.slack = _TIES * torch.finfo(log_p.dtype).eps * max(1.0, math.log(C))
+        self.priority = self.bound.double().clamp_min(1e-30).log() + gumbel.to(self.bound.device)  # breaks ties
+        self.slack = _TIES * torch.finfo(self.like.dtype).eps * max(1.0, math.log(self.like.shape[2]))
 
     def batch(self, n: int) -> JointBatch:
         """Select n rows."""
-        positions = torch.empty(n, dtype=torch.int64, device=self.log_p.device)
-        gains = self.log_p.new_zeros(n)
+        positions = torch.empty(n, dtype=torch.int64, device=self.like.device)
+        gains = self.like.new_zeros(n)
         for step in range(n):
             best = self.bound.amax()
             ties = self.bound >= best - self.slack
@@ -236,13 +250,13 @@ class _Search:
 
     def _labelings(self, chosen: Tensor) -> "_Labelings":
         """Labelings of the selected rows, enumerated or drawn, extended by the label of the last row."""
-        K, C = self.log_p.shape[1:]
+        K, C = self.like.shape[1:]
         if C ** len(chosen) <= self.configurations:
-            return self.labelings.listed(self.log_p[chosen[-1:]][0])
+            return self.labelings.listed(self.rows.log_p(chosen[-1:])[0])
         labelings, new = self.labelings, chosen[-1:]
         if not labelings.draws:
-            labelings, new = _Labelings.drawn(self.log_p, max(1, self.configurations // K)), chosen
-        for log_p in self.log_p[new].unbind(0):
+            labelings, new = _Labelings.drawn(self.like, max(1, self.configurations // K)), chosen
+        for log_p in self.rows.log_p(new).unbind(0):
             labelings = labelings.extended(log_p, self.generator)
         return labelings
 
@@ -260,13 +274,13 @@ class _Search:
         sample_weights = labelings.weight @ posterior  # (K,)
         order = self.bound.argsort(descending=True, stable=True)[: len(self.bound) - len(chosen)]
         largest = -torch.inf
-        block = next(blocks(len(order), len(posterior) * self.log_p.shape[2], self.log_p.device))
+        block = next(blocks(len(order), len(posterior) * self.like.shape[2], self.like.device))
         # At least `_ROWS` rows at once: `_expected_entropy` splits blocks by labelings if they are too large.
         for rows in order.split(max(_ROWS, block.stop)):
             if not self.exhaustive and float(self.bound[rows[0]]) < largest - 2 * self.slack:
                 break
-            entropy = _expected_entropy(self.log_p[rows], posterior, labelings.weight)
-            self.bound[rows] = (entropy - self.entropies[rows] @ sample_weights).clamp_min_(0)
+            entropy = _expected_entropy(self.rows.log_p(rows), posterior, labelings.weight)
+            self.bound[rows] = (entropy - self.rows.entropies(rows) @ sample_weights).clamp_min_(0)
             if not self.exhaustive:
                 largest = max(largest, float(self.bound[rows].amax()))
         return True

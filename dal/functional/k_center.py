@@ -7,16 +7,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dal.functional.blocks import blocks
-from dal.functional.centers import Centers, rounding
+from dal.functional.centers import Centers
 from dal.functional.checking import as_integer
 from dal.functional.checking import chosen as checked_count
-from dal.functional.farthest import FarthestFirst
+from dal.functional.exchange import Shard, gather_rows
+from dal.functional.farthest import FarthestFirst, farthest_from
+from dal.functional.k_center_shards import SharedCenters, farthest_from_mean, pick_on_shards
 from dal.functional.points import DensePoints, Points, as_points, check_finite
 from dal.functional.precision import true_float32
 from dal.functional.searching import first_of_each, searching_order
-
-#: Number of rows compared in float64 at once.
-EXACT = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +59,7 @@ def k_center_greedy(
     bounds: Bounds | None = None,
     window: int | None = None,
     chunk: int | None = None,
+    shard: Shard | None = None,
 ) -> Cover:
     """Select n points, each the farthest from all centers and from the points selected before it.
 
@@ -73,6 +73,10 @@ def k_center_greedy(
     per point (D, or C + D for factors), windows of at most 512 rows and chunks of 2 MiB on a CPU:
     `64 N + 4 (L + n) (W + 2) + 2 chunk + 16 window (window + W) + 24 * 2**20`.
 
+    With a shard, the points and bounds are those of the rows of this rank, and the centers are the same on all ranks.
+    The positions among all rows, the distances and the radius are then those of one process, on every rank, and
+    `Cover.bounds` has the rows of this rank.
+
     Gonzalez 1985, "Clustering to minimize the maximum intercluster distance"; for active learning Sener and Savarese
     2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
 
@@ -83,6 +87,7 @@ def k_center_greedy(
         bounds: bounds from an earlier run on the same points; does not affect the result.
         window: number of points in a window of picks; does not affect the result.
         chunk: number of points that the pass measures at once; does not affect the result.
+        shard: the rows of this rank if the points are distributed over several.
 
     Raises:
         ValueError: n is not within 1..N, a point is not finite, or `bounds` do not fit.
@@ -92,7 +97,7 @@ def k_center_greedy(
     (tensor([2, 1]), tensor([9., 1.]), 0.0)
     """
     points = as_points(points)
-    n = checked_count(n, len(points))
+    n = checked_count(n, len(points) if shard is None else shard.total)
     given = points[:0] if centers is None else as_points(centers)
     kind = torch.promote_types(points.dtype, given.dtype)
     points, given = points.to(kind), given.to(kind)
@@ -100,6 +105,8 @@ def k_center_greedy(
     _check(bounds, len(points), len(given))
     if any(rows is not None and (as_integer(rows) or 0) < 1 for rows in (window, chunk)):
         raise ValueError(f"window and chunk are numbers of rows, at least 1, not {window} and {chunk}")
+    if shard is not None:
+        return _on_shards(points, given, n, bounds, window, chunk, shard)
     with true_float32():
         search, squared = _farthest_first(points, given, n, bounds, window, chunk)
         radius = search.farthest_left() ** 0.5
@@ -108,18 +115,27 @@ def k_center_greedy(
 
 @torch.no_grad()
 def farthest_others(
-    x: Float[Tensor, "N D"], chosen: Int64[Tensor, " M"], n: int, *, centers: Float[Tensor, "L D"] | None = None
+    x: Float[Tensor, "N D"],
+    chosen: Int64[Tensor, " M"],
+    n: int,
+    *,
+    centers: Float[Tensor, "L D"] | None = None,
+    shard: Shard | None = None,
 ) -> Int64[Tensor, " n"]:
     """Positions of n more points (n,), each the farthest from the centers, the chosen points and those before it.
+
+    With a shard, x has the rows of this rank, and all positions are those among the rows of all ranks.
 
     >>> farthest_others(torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([0]), 1)
     tensor([2])
     """
-    free = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    near = x[chosen] if shard is None else gather_rows(DensePoints(x), chosen, shard).x
+    near = near if centers is None else torch.cat([centers, near])
+    free = torch.ones(len(x) if shard is None else shard.total, dtype=torch.bool, device=x.device)
     free[chosen] = False
     others = free.nonzero().flatten()  # the chosen, at distance 0, would compete with duplicates of centers
-    near = x[chosen] if centers is None else torch.cat([centers, x[chosen]])
-    return others[k_center_greedy(x[others], n, centers=near).positions]
+    own, shard = (others, None) if shard is None else shard.take(others)
+    return others[k_center_greedy(x[own], n, centers=near, shard=shard).positions]
 
 
 def _check(bounds: Bounds | None, N: int, L: int) -> None:
@@ -150,6 +166,23 @@ def _farthest_first(
     search = FarthestFirst(centers, upper, searched, window)
     squared = search.pick(n - (not len(given)))
     return search, squared if len(given) else torch.cat([gap, squared])
+
+
+def _on_shards(
+    points: Points, given: Points, n: int, bounds: Bounds | None, window: int | None, chunk: int | None, shard: Shard
+) -> Cover:
+    """The `Cover` of points that are distributed over several ranks."""
+    shard.check_length(len(points))
+    with true_float32():
+        first = None if len(given) else farthest_from_mean(points, shard)
+        if first is not None:
+            given = first.point
+        ordered, searched = _in_searching_order(points, given, n, bounds)
+        centers = SharedCenters(points, ordered, n, ordered.origin())
+        upper = _bounds(centers, searched, bounds, chunk)
+        search = FarthestFirst(centers, upper, searched)
+        positions, squared, radius = pick_on_shards(search, centers, n, first, window, shard)
+    return Cover(positions, squared.sqrt().to(points.dtype), radius, upper.clamp_min(0))
 
 
 def _in_searching_order(points: Points, given: Points, n: int, bounds: Bounds | None) -> tuple[Points, int]:
@@ -193,16 +226,6 @@ def _bounds(centers: Centers, searched: int, bounds: Bounds | None, chunk: int |
 def _farthest_from_mean(points: Points) -> tuple[Int64[Tensor, " 1"], Tensor, Tensor | None]:
     """The point farthest from the mean, its squared distance, and an origin that limits cancellation, if needed."""
     mean = points.mean()
-    gap = points.squared_distances_from(mean).double()
-    if not bool(gap.isfinite().all()):
-        check_finite(points)
-    length = mean.square().sum()
-    error = rounding(points) * (gap.amax() + length)
-    rows = (gap >= gap.amax() - 2 * error).nonzero().flatten()
-    if len(rows) > 1:  # within rounding errors: compare in float64
-        exact = torch.cat([points[part].to(torch.float64).squared_distances_from(mean) for part in rows.split(EXACT)])
-        slack = 64 * torch.finfo(torch.float64).eps * (exact.amax() + length)
-        gap[rows] = exact
-        rows = rows[exact >= exact.amax() - slack]
-    moved = isinstance(points, DensePoints) and bool(length > gap.mean())
-    return rows[:1], gap[rows[:1]], mean if moved else None
+    row, gap, average = farthest_from(points, mean)
+    moved = isinstance(points, DensePoints) and bool(mean.square().sum() > average)
+    return row, gap, mean if moved else None

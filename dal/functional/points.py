@@ -93,10 +93,14 @@ class DensePoints:
 
     def mean(self) -> Float[Tensor, " D"]:
         """The mean of the points, summed in float64, (D,) float64."""
+        return self.sum() / len(self)
+
+    def sum(self) -> Float[Tensor, " D"]:
+        """The sum of the points in float64, (D,) float64."""
         total = self.x.new_zeros(self.x.shape[1], dtype=torch.float64)
         for block in blocks(len(self), self.width, self.device):
             total += self.x[block].double().sum(0)
-        return total / len(self)
+        return total
 
     def squared_distances_from(self, mean: Float[Tensor, " D"]) -> Float[Tensor, " N"]:
         """Squared distance of each point to the result of `mean`, (N,)."""
@@ -210,10 +214,14 @@ class OuterPoints:
 
     def mean(self) -> Float[Tensor, "C D"]:
         """The mean of the points, summed in float64, as a matrix (C, D) float64."""
+        return self.sum() / len(self)
+
+    def sum(self) -> Float[Tensor, "C D"]:
+        """The sum of the points in float64, as a matrix (C, D) float64."""
         total = self.a.new_zeros(self.a.shape[1], self.b.shape[1], dtype=torch.float64)
         for block in blocks(len(self), self.width, self.device):
             total.addmm_(self.a[block].double().T, self.b[block].double())
-        return total / len(self)
+        return total
 
     def squared_distances_from(self, mean: Float[Tensor, "C D"]) -> Float[Tensor, " N"]:
         """Squared distance of each point to the result of `mean`, (N,)."""

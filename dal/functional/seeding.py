@@ -35,7 +35,9 @@ from torch import Tensor
 from dal.functional.blocks import blocks
 from dal.functional.checked_tensors import not_negative
 from dal.functional.checking import chosen
+from dal.functional.exchange import Shard
 from dal.functional.points import NEAR, Points, as_points, check_finite, finite_norms, recompute
+from dal.functional.seeding_shards import seed_on_shards
 from dal.functional.threads import one_thread
 
 #: Number of points whose clocks are followed exactly before the bounds of all others are consulted again.
@@ -66,6 +68,7 @@ def kmeans_plusplus(
     generator: torch.Generator,
     first: Literal["largest", "uniform"] = "largest",
     weights: Float[Tensor, " N"] | None = None,
+    shard: Shard | None = None,
 ) -> Int64[Tensor, " n"]:
     """Positions of n points (n,), each drawn with probability proportional to its squared distance to those before it.
 
@@ -86,6 +89,10 @@ def kmeans_plusplus(
     once. Extra memory: about 48 bytes per point and 16 MiB + 16 bytes * WINDOW * width, where the width is D, or C + D
     for factors.
 
+    With a shard, the points and weights are those of the rows of this rank, and the result has the positions among all
+    rows, on every rank. All ranks draw the same N numbers. The picks are then those of one process, unless two clocks
+    run out within the rounding errors of float32.
+
     Arthur and Vassilvitskii 2007, "k-means++: The Advantages of Careful Seeding"; for active learning Ash et al. 2020,
     "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds".
 
@@ -95,6 +102,7 @@ def kmeans_plusplus(
         generator: generator on the CPU; N numbers are drawn from it for any n.
         first: rule for the first point: "largest" norm or "uniform".
         weights: (N,) non-negative weights; ones by default.
+        shard: the rows of this rank if the points are distributed over several.
 
     Raises:
         ValueError: n is not within 1..N, a point or weight is not finite, or `first` is neither of the two.
@@ -105,10 +113,16 @@ def kmeans_plusplus(
     if first not in ("largest", "uniform"):
         raise ValueError(f"first must be 'largest' or 'uniform', not {first!r}")
     points = as_points(points)
-    n = chosen(n, len(points))
+    total = len(points) if shard is None else shard.total
+    n = chosen(n, total)
     norms = finite_norms(points).double()
-    clock = torch.empty(len(points), dtype=torch.float64).exponential_(generator=generator).to(points.device)
-    race = _Race(points, clock, checked_weights(weights, len(points), points.device))
+    clock = torch.empty(total, dtype=torch.float64).exponential_(generator=generator).to(points.device)
+    weights = checked_weights(weights, len(points), points.device)
+    if shard is not None:
+        shard.check_length(len(points))
+        with one_thread():
+            return seed_on_shards(points, n, clock[shard.rows], norms, weights, first, shard)
+    race = _Race(points, clock, weights)
     with one_thread():
         race.start(norms, first)
     share = 1 / 3  # expected share of the points of a window that are picked

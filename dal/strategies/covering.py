@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from dal.functional.checking import Options
 from dal.functional.coverage import max_coverage, pure_radius
 from dal.functional.drawing import some_rows
+from dal.functional.exchange import gather_rows
 from dal.functional.k_center import farthest_others
 from dal.functional.partition import partition
+from dal.functional.points import DensePoints
 from dal.strategy import Query, Selection, Strategy
 
 #: Number of rows whose balls estimate the radius, each compared with all rows of the pool.
@@ -64,6 +66,11 @@ class ProbCover(Strategy):
         options.whole("targets", least=1).vectors("space")
 
     @property
+    def exact_on_shards(self) -> bool:  # type: ignore[override]
+        """Whether the radius is given: its estimate needs all rows on one rank."""
+        return self.delta is not None
+
+    @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         """The chosen space."""
         return frozenset({self.space})
@@ -78,13 +85,19 @@ class ProbCover(Strategy):
         x = F.normalize(query.pool[self.space], dim=1)  # (N, E)
         labeled = F.normalize(query.labeled[self.space], dim=1) if len(query.labeled) else x[:0]
         delta = self._radius(x, query) if self.delta is None else self.delta
-        sample = some_rows(len(x), self.targets, generator=query.generator).to(x.device)
-        targets = x if len(sample) == len(x) else x[sample]
-        cover = max_coverage(x, query.n, delta, targets=targets, centers=labeled, generator=query.generator)
-        positions, scores = cover.positions, cover.gains * (len(x) / len(targets))
+        sample = some_rows(query.size, self.targets, generator=query.generator).to(x.device)
+        if query.shard is not None:
+            targets = gather_rows(DensePoints(x), sample, query.shard).x
+        else:
+            targets = x if len(sample) == len(x) else x[sample]
+        cover = max_coverage(
+            x, query.n, delta, targets=targets, centers=labeled, generator=query.generator, shard=query.shard
+        )
+        positions, scores = cover.positions, cover.gains * (query.size / len(targets))
         missing = query.n - len(positions)
         if missing:
-            positions = torch.cat([positions, farthest_others(x, positions, missing, centers=labeled)])
+            others = farthest_others(x, positions, missing, centers=labeled, shard=query.shard)
+            positions = torch.cat([positions, others])
         coverage = float(cover.covered.float().mean())
         return Selection(positions, F.pad(scores.to(x.dtype), (0, missing)), {"delta": delta, "coverage": coverage})
 

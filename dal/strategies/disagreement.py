@@ -2,7 +2,7 @@
 
 The learner provides the K samples: dropout masks, committee members or responses of a language model. The strategies
 read reductions over the samples that are computed during the pass. None is `rowwise`, because rescoring a row would
-draw other dropout masks.
+draw other dropout masks; all are exact on shards, because a score depends on the outputs of its row alone.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ class BALD(ScoreStrategy):
 
     needs = frozenset({"mutual_information"})
     multilabel = True
+    exact_on_shards = True
     paper = "Houlsby et al. 2011; Gal et al. 2017"
     advice = "For noisy or ambiguous labels, where plain uncertainty wastes labels. Needs dropout or a committee."
 
@@ -49,6 +50,7 @@ class VariationRatio(ScoreStrategy):
 
     needs = frozenset({"vote_shares"})
     multilabel = True
+    exact_on_shards = True
     paper = "Freeman 1965; Gal et al. 2017"
     advice = "Samples that only vote, such as LLM responses. Needs many: with few, most rows tie; BALD uses more."
 
@@ -71,6 +73,7 @@ class MeanStd(ScoreStrategy):
 
     needs = frozenset({"mean_std"})
     multilabel = True
+    exact_on_shards = True
     paper = "Kampffmeyer et al. 2016; Kendall et al. 2015"
     advice = "Close to BALD, but prefers rare classes less: changes of large probabilities have the most weight."
 
@@ -93,6 +96,7 @@ class VoteEntropy(ScoreStrategy):
 
     needs = frozenset({"vote_shares"})
     multilabel = True
+    exact_on_shards = True
     paper = "Dagan and Engelson 1995"
     advice = "Query by committee for members that only vote; use KLDivergence or BALD when they give probabilities."
 
@@ -114,6 +118,7 @@ class ConsensusEntropy(ScoreStrategy):
 
     needs = frozenset({"consensus"})
     multilabel = True
+    exact_on_shards = True
     paper = "Settles 2009"
     advice = "Entropy of a committee: more stable than that of one model, as prone to noisy rows and near-duplicates."
 
@@ -135,6 +140,7 @@ class KLDivergence(ScoreStrategy):
 
     needs = frozenset({"mutual_information"})
     multilabel = True
+    exact_on_shards = True
     paper = "McCallum and Nigam 1998"
     advice = "BALD by its query-by-committee name: for members that give probabilities. Selects the same rows."
 

@@ -29,6 +29,7 @@ class CoreSet(Strategy):
 
     space: str = "features"
     multilabel = True
+    exact_on_shards = True
     paper = "Sener and Savarese 2018"
     advice = "Large batches over many classes or topics. Seeks outliers: weak on noisy pools and with very few labels."
 
@@ -49,7 +50,7 @@ class CoreSet(Strategy):
         """Select n positions, in greedy order."""
         centers = query.labeled[self.space] if len(query.labeled) else None
         bounds = query.memory.bounds(self.space, query.pool, query.labeled)
-        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers, bounds=bounds)
+        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers, bounds=bounds, shard=query.shard)
         query.memory.keep(self.space, query.pool, query.labeled, cover.bounds, cover.positions)
         return Selection(cover.positions, cover.distances, {"radius": cover.radius})
 

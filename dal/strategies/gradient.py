@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from dal.errors import ConfigError
+from dal.functional.exchange import gather_rows
 from dal.functional.gradients import expected_gradient_length
 from dal.functional.k_center import k_center_greedy
 from dal.functional.seeding import distances_at_selection, kmeans_plusplus
@@ -34,6 +35,7 @@ class BADGE(Strategy):
     seeding: Seeding = "kmeans++"
     needs = frozenset({"grads"})
     multilabel = True
+    exact_on_shards = True
     paper = "Ash et al. 2020"
     advice = "A safe default for batches: rarely the worst. The selection is random, so compare several seeds."
 
@@ -52,10 +54,11 @@ class BADGE(Strategy):
         grads = query.pool.grads
         if self.seeding == "k-center":
             centers = query.labeled.grads if len(query.labeled) else None
-            cover = k_center_greedy(grads, query.n, centers=centers)
+            cover = k_center_greedy(grads, query.n, centers=centers, shard=query.shard)
             return Selection(cover.positions, cover.distances, {"radius": cover.radius})
-        positions = kmeans_plusplus(grads, query.n, generator=query.generator)
-        return Selection(positions, distances_at_selection(grads[positions]))
+        positions = kmeans_plusplus(grads, query.n, generator=query.generator, shard=query.shard)
+        selected = grads[positions] if query.shard is None else gather_rows(grads, positions, query.shard)
+        return Selection(positions, distances_at_selection(selected))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dal.functional.checking import Options
 from dal.functional.disagreement import mutual_information
 from dal.functional.joint import epig, greedy_batch
 from dal.functional.ranking import top
-from dal.outputs import Outputs
 from dal.strategy import Query, ScoreStrategy, Selection, Strategy
 
 
@@ -34,6 +33,7 @@ class BatchBALD(Strategy):
     candidates: int = 10_000
     configurations: int = 10_000
     needs = frozenset({"joint_mc_log_probs"})
+    exact_on_shards = True
     paper = "Kirsch et al. 2019"
     advice = (
         "Small batches (up to about 10) of a slow annotator, with many samples. For large ones, PowerBALD or BADGE."
@@ -45,8 +45,11 @@ class BatchBALD(Strategy):
     def select(self, query: Query) -> Selection:
         """Select n positions, in greedy order."""
         log_probs = query.pool.joint_mc_log_probs  # (N, K, C)
-        rows = _informative(query.pool, max(self.candidates, query.n), query.generator)
-        batch = greedy_batch(log_probs[rows], query.n, generator=query.generator, configurations=self.configurations)
+        rows = _informative(query, max(self.candidates, query.n))
+        own, shard = (rows, None) if query.shard is None else query.shard.take(rows)
+        batch = greedy_batch(
+            log_probs[own], query.n, generator=query.generator, configurations=self.configurations, shard=shard
+        )
         return Selection(rows[batch.positions], batch.gains, {"information": float(batch.gains.sum())})
 
 
@@ -85,15 +88,16 @@ class EPIG(ScoreStrategy):
         if len(target) > self.targets:
             drawn = torch.randperm(len(target), generator=query.generator)[: self.targets]
             target = target[drawn.to(target.device)]
-        rows = _informative(query.pool, max(self.candidates, query.n), query.generator)
+        rows = _informative(query, max(self.candidates, query.n))
         scores: Tensor = log_probs.new_zeros(len(log_probs))
         scores[rows] = epig(log_probs[rows], target, multilabel=multilabel)
         return scores
 
 
-def _informative(pool: Outputs, count: int, generator: torch.Generator) -> Tensor:
+def _informative(query: Query, count: int) -> Tensor:
     """Positions of the `count` rows with the highest mutual information, or of all rows if there are no more."""
-    if len(pool) <= count:
-        return torch.arange(len(pool), device=pool.device)
+    pool = query.pool
+    if query.size <= count:
+        return torch.arange(query.size, device=pool.device)
     information = mutual_information(pool.joint_mc_log_probs, multilabel=pool.multilabel)
-    return top(information, count, generator=generator)
+    return top(information, count, generator=query.generator, shard=query.shard)

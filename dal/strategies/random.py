@@ -16,8 +16,9 @@ class Random(Strategy):
     """
 
     multilabel = True
+    exact_on_shards = True
     advice = "The baseline. Its labels are an unbiased sample; others win only where some rows are worth more."
 
     def select(self, query: Query) -> Selection:
         """Select n positions, in random order."""
-        return Selection(torch.randperm(len(query.pool), generator=query.generator)[: query.n])
+        return Selection(torch.randperm(query.size, generator=query.generator)[: query.n])

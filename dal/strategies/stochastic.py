@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dal.errors import ConfigError, SelectionError
 from dal.functional.checking import Options
+from dal.functional.exchange import gather_rows
+from dal.functional.points import DensePoints
 from dal.functional.ranking import top
 from dal.strategies.composition import ComposedStrategy
 from dal.strategies.disagreement import BALD
@@ -70,6 +72,11 @@ class Stochastic(ComposedStrategy):
         return f"{_TITLES[self.mode]}{self.strategy.title}"
 
     @property
+    def exact_on_shards(self) -> bool:  # type: ignore[override]
+        """Whether the scores are; ranks among the scores of all rows need all of them on one rank."""
+        return self.mode != "softrank" and self.strategy.exact_on_shards
+
+    @property
     def parts(self) -> tuple[Strategy, ...]:
         """The strategy that scores."""
         return (self.strategy,)
@@ -77,7 +84,9 @@ class Stochastic(ComposedStrategy):
     def select(self, query: Query) -> Selection:
         """Select n positions, in the order in which they were drawn."""
         scores = self.strategy.checked_score(query)
-        noise = query.gumbel(len(scores))
+        noise = query.gumbel(query.size)
+        if query.shard is not None:
+            noise = noise[query.shard.rows]
         # Adding Gumbel noise to log-probabilities and taking the n largest draws n rows without replacement.
         if self.mode == "softmax":
             log_probs = self.beta * scores
@@ -88,7 +97,9 @@ class Stochastic(ComposedStrategy):
             log_probs = -self.beta * ranks.log()
         else:
             log_probs = self.beta * above_lowest(self.strategy, scores).log()
-        positions = top(log_probs + noise, query.n, generator=query.generator)
+        positions = top(log_probs + noise, query.n, generator=query.generator, shard=query.shard)
+        if query.shard is not None:
+            return Selection(positions, gather_rows(DensePoints(scores[:, None]), positions, query.shard).x.squeeze(1))
         return Selection(positions, scores[positions])
 
 
@@ -109,6 +120,7 @@ class PowerBALD(Strategy):
     beta: float = 1.0
     needs = frozenset({"mutual_information"})
     multilabel = True
+    exact_on_shards = True
     paper = "Kirsch et al. 2023"
     advice = (
         "BALD for batches of more than a few rows: cheap, and not worse than BatchBALD. Needs dropout or a committee."
@@ -134,7 +146,7 @@ def check_scores(wrapper: Strategy) -> None:
 
 def above_lowest(strategy: ScoreStrategy, scores: Tensor) -> Tensor:
     """Scores (N,) minus their lower bound, or minus the smallest of them when the strategy has no lower bound."""
-    lowest, smallest = strategy.lowest, float(scores.amin())
+    lowest, smallest = strategy.lowest, float(scores.amin()) if len(scores) else math.inf
     if not math.isfinite(lowest):
         return scores - smallest
     if smallest < lowest - _ROUNDING:

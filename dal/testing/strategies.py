@@ -14,6 +14,7 @@ from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy, 
 from dal.testing.allocation import AllocationWatch, TooLarge
 from dal.testing.conformance_report import Check, CheckFailure, CheckSkipped, Report, Result, error_summary, run_checks
 from dal.testing.real_loop import check_loop, check_not_file_order, small_task
+from dal.testing.shard_checks import check_shards
 from dal.testing.synthetic import KNOWN, Extra, Setting, permuted, tensors
 from dal.testing.values import (
     check_names,
@@ -27,7 +28,7 @@ from dal.testing.values import (
 )
 
 NEEDS = ("needs", "labeled_needs", "target_needs")
-PLAIN = (*NEEDS, "multilabel", "rowwise", "paper", "advice")
+PLAIN = (*NEEDS, "multilabel", "rowwise", "exact_on_shards", "paper", "advice")
 LABELS_SEEN = (0, 1, 10, 100, 1_000, 10_000, 1_000_000)
 
 
@@ -104,7 +105,7 @@ def check_declaration(strategy: Strategy, bench: Bench) -> None:
         )
     check_plain(strategy, PLAIN)
     check_names(strategy, NEEDS)
-    for flag in ("multilabel", "rowwise"):
+    for flag in ("multilabel", "rowwise", "exact_on_shards"):
         if not isinstance(getattr(strategy, flag), bool):
             raise CheckFailure(f"{name_of(strategy)}.{flag} must be True or False, not {getattr(strategy, flag)!r}")
     unknown = sorted(all_needs(strategy) - KNOWN - frozenset(bench.extra))
@@ -374,6 +375,7 @@ STRATEGY_CHECKS: Mapping[str, Check] = {
     "inputs not written to": each_acting(check_inputs_kept),
     "order of rows": each_acting(check_permutation),
     "rowwise": each_acting(check_rowwise),
+    "shards": each_acting(check_shards),
     "finite scores": each_acting(check_finite),
     "multi-label": each_acting(check_multilabel),
     "memory": each_acting(check_memory),

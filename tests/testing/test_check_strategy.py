@@ -316,6 +316,24 @@ class ClaimsRowwiseWithoutScores(Strategy):
 
 
 @dataclass(frozen=True)
+class ClaimsShards(Typical):
+    exact_on_shards = True
+
+
+@dataclass(frozen=True)
+class DrawsForItsOwnRowsOnly(Strategy):
+    exact_on_shards = True
+
+    def select(self, query: Query) -> Tensor:
+        return torch.randperm(len(query.pool), generator=query.generator)[: query.n]
+
+
+@dataclass(frozen=True)
+class ClaimsShardsSometimes(Random):
+    exact_on_shards = "sometimes"
+
+
+@dataclass(frozen=True)
 class NaiveEntropy(ScoreStrategy):
     needs = frozenset({"probs"})
 
@@ -475,6 +493,9 @@ WRONG: list[tuple[str, type]] = [
     ("order of rows", ScoresByPlace),
     ("rowwise", ClaimsRowwise),
     ("rowwise", ClaimsRowwiseWithoutScores),
+    ("shards", ClaimsShards),
+    ("shards", DrawsForItsOwnRowsOnly),
+    ("declaration", ClaimsShardsSometimes),
     ("finite scores", NaiveEntropy),
     ("finite scores", ShowsInfinity),
     ("finite scores", NotesNaN),
@@ -526,7 +547,7 @@ def test_every_check_has_a_strategy_that_it_fails_on() -> None:
 )
 def test_a_single_fault_is_found_by_one_check_alone(wrong: type) -> None:
     [(check, _)] = [entry for entry in WRONG if entry[1] is wrong]
-    others = {"inputs not written to", "multi-label"} if wrong is Remembers else set()
+    others = {"inputs not written to", "multi-label", "shards"} if wrong is Remembers else set()
     assert failures(strategy_report(wrong(), rows=FEW, cuda=False)) - others == {check}
 
 
@@ -591,7 +612,7 @@ def test_the_report_shows_a_line_for_each_check_and_a_summary() -> None:
     report = strategy_report(Random(), rows=FEW, cuda=False)
     lines = str(report).splitlines()
     assert len(lines) == len(STRATEGY_CHECKS) + 2
-    assert lines[-1] == report.summary == "Random(): 21 passed, 3 skipped"
+    assert lines[-1] == report.summary == "Random(): 22 passed, 3 skipped"
 
 
 def test_the_kit_leaves_the_global_generators_as_they_were() -> None:
