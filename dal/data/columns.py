@@ -140,6 +140,22 @@ class TextColumn(Sequence[str]):
         return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
 
 
+class IdPages:
+    """A column of strings that is built page by page, without keeping a Python object for each."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Any] = []
+
+    def add(self, page: Sequence[str]) -> int:
+        """Append strings and return their number."""
+        self._chunks.append(pa.array(page, pa.large_string()))
+        return len(page)
+
+    def column(self) -> TextColumn:
+        """All strings so far."""
+        return TextColumn(pa.chunked_array(self._chunks, pa.large_string()))
+
+
 class TextPairs(Sequence[tuple[str, str]]):
     """Sequence of (first, second) pairs from two text columns.
 

@@ -117,7 +117,7 @@ class Space:
         ids = [session.pool.ids[row] for row in rows.tolist()]
         plane = principal_plane(self.points(rows))
         x, y = ([float(f"{value:.5g}") for value in column.tolist()] for column in plane.unbind(1))
-        asked = {event.row: event.round for event in session.store.events() if event.kind == "asked"}
+        asked = session.store.asked_rounds(ids)
         later = 1 if session.given else 0  # the first line is then that of the labels in the data
         number = [asked.get(row, 1 - later) + later if on else 0 for row, on in zip(ids, labeled[rows], strict=True)]
         return {"method": "PCA", "space": self.name, "ids": ids, "x": x, "y": y, "round": number}

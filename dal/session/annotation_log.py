@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from dal.data.columns import IdPages, TextColumn
 from dal.errors import DataError, SessionError
 from dal.session.answer_checks import check_stored_answers, new_answers
 from dal.session.answer_values import AnswerDecoder, Given
@@ -68,21 +69,25 @@ class AnnotationLog:
         return True
 
     def _restored(self) -> PoolState:
-        """The state of the pool according to the data and the whole store."""
+        """The state of the pool according to the data and the whole store, without an object for each answer."""
         pool, store, classes = self._pool, self._store, self._classes
-        seen = store.written  # before reading: another thread may append to the store meanwhile
         given = torch.zeros(len(pool), dtype=torch.bool) if self._hide_labels else pool.known
         state = PoolState.initial(given, pool.labels, classes.blank)
-        # In this order: an answer ends a question, and a proposal counts only while there is no answer.
-        state = state.with_asked(self.rows_of(store.pending))
-        answers = store.answers
-        check_stored_answers(answers, classes, store.path)
-        present, rows = self._present(list(answers))
-        codes = classes.codes([answers[id] for id in present])
-        state = state.with_answers(rows, codes, torch.zeros(len(rows), dtype=torch.bool))
-        skipped = self.rows_of(list(store.skipped))
-        state = state.with_answers(skipped, classes.codes([SKIP] * len(skipped)), torch.ones(len(skipped)).bool())
-        state = self._with_proposals(state, store.proposals)
+        with store.at_once():
+            seen = store.written
+            # In this order: an answer ends a question, and a proposal counts only while there is no answer.
+            state = state.with_asked(self.rows_of(store.pending))
+            ids, values, counts = IdPages(), list[Value](), list[int]()
+            for value, page in store.rows_by_answer():
+                values.append(value)
+                counts.append(ids.add(page))
+            check_stored_answers(values, classes, store.path)
+            held, rows = self._held(ids.column())
+            codes = classes.codes(values).repeat_interleave(torch.tensor(counts, dtype=torch.int64), 0)[held]
+            state = state.with_answers(rows, codes, torch.zeros(len(rows), dtype=torch.bool))
+            skipped = self.rows_of(list(store.skipped))
+            state = state.with_answers(skipped, classes.codes([SKIP] * len(skipped)), torch.ones(len(skipped)).bool())
+            state = self._with_proposals(state, store.weighted_proposals)
         self._seen = seen
         return state
 
@@ -233,7 +238,7 @@ class AnnotationLog:
                         "the row back to retract its answer"
                     )
                 if before is not None and not isinstance(before, Skip):
-                    check_stored_answers({id: before}, self._classes, store.path)
+                    check_stored_answers([before], self._classes, store.path)
             id = store.undo()
         row = int(self.rows_of([id])[0])
 
@@ -253,17 +258,19 @@ class AnnotationLog:
 
     def rows_of(self, ids: Sequence[str]) -> Tensor:
         """Rows with these ids, (n,) int64; ids that are not in the pool are left out."""
-        return self._present(ids)[1]
+        return self._held(ids)[1]
 
-    def _present(self, ids: Sequence[str]) -> tuple[Sequence[str], Tensor]:
-        """The ids that are in the pool, and their rows."""
+    def _held(self, ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Positions of the ids that are in the pool, (n,) int64, and their rows."""
         try:
-            return ids, self._pool.rows_of(ids) if ids else torch.zeros(0, dtype=torch.int64)
+            rows = self._pool.rows_of(ids) if len(ids) else torch.zeros(0, dtype=torch.int64)
+            return torch.arange(len(ids)), rows
         except DataError:
-            held = pc.is_in(pa.array(ids, pa.large_string()), value_set=self._pool.ids.arrow()).to_pylist()
-            present = [id for id, inside in zip(ids, held, strict=True) if inside]
-            _log.warning("%d rows with questions or answers are no longer in the pool", len(ids) - len(present))
-            return self._present(present)  # cannot fail again
+            column = ids if isinstance(ids, TextColumn) else TextColumn.of(ids)
+            inside = np.asarray(pc.is_in(column.arrow(), value_set=self._pool.ids.arrow()))
+            held = np.flatnonzero(inside)
+            _log.warning("%d rows with questions or answers are no longer in the pool", len(ids) - len(held))
+            return torch.from_numpy(held), self._pool.rows_of(column.take(held))  # cannot fail again
 
     def _with_answers(self, state: PoolState, rows: Tensor, values: Sequence[Value | Skip]) -> PoolState:
         declined = torch.tensor([isinstance(value, Skip) for value in values])
@@ -272,7 +279,8 @@ class AnnotationLog:
     def _with_proposals(self, state: PoolState, proposals: Sequence[Proposal]) -> PoolState:
         """The state with the proposals that have a weight; the last one of a row wins."""
         weighted = {proposal.row: proposal for proposal in proposals if proposal.weight}
-        check_stored_answers({id: each.value for id, each in weighted.items()}, self._classes, self._store.path)
-        present, rows = self._present(list(weighted))
-        weights = torch.tensor([weighted[id].weight for id in present], dtype=torch.float32)
-        return state.with_proposals(rows, self._classes.codes([weighted[id].value for id in present]), weights)
+        values = [each.value for each in weighted.values()]
+        check_stored_answers(values, self._classes, self._store.path)
+        held, rows = self._held(list(weighted))
+        weights = torch.tensor([each.weight for each in weighted.values()], dtype=torch.float32)[held]
+        return state.with_proposals(rows, self._classes.codes(values)[held], weights)

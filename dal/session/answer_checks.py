@@ -1,6 +1,6 @@
 """Checks of answers: new ones against the current answers and the classes, stored ones against the classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dal.data.label_values import listing
@@ -69,11 +69,11 @@ def new_answers(
     return new
 
 
-def check_stored_answers(answers: Mapping[str, Value], classes: AnswerDecoder, where: Any) -> None:
-    """Check stored answers, by row id, against the classes of the data.
+def check_stored_answers(answers: Sequence[Value], classes: AnswerDecoder, where: Any) -> None:
+    """Check stored answers against the classes of the data.
 
     Args:
-        answers: class names by row id.
+        answers: class names of answers; it is enough to give each answer once, of however many rows.
         classes: decoder for the classes of the data.
         where: path of the store, for the message; None in memory.
 
@@ -81,11 +81,11 @@ def check_stored_answers(answers: Mapping[str, Value], classes: AnswerDecoder, w
         SessionError: an answer is not a class of the data, or is single-label and the data multi-label, or the reverse.
     """
     kind, where = tuple if classes.multilabel else str, where or "the store"
-    if not all(isinstance(value, kind) for value in answers.values()):
+    if not all(isinstance(value, kind) for value in answers):
         kinds = ("multi-label", "single-label")
         now, then = kinds if classes.multilabel else kinds[::-1]
         raise SessionError(f"{where} holds {then} answers, but the data is {now}")
-    names = {name for value in answers.values() for name in ([value] if isinstance(value, str) else value)}
+    names = {name for value in answers for name in ([value] if isinstance(value, str) else value)}
     unknown = classes.unknown(names)
     if unknown:
         raise SessionError(

@@ -78,7 +78,8 @@ CREATE TABLE budgets (
 ) STRICT;
 """
 
-_SCHEMA = (
+#: Statements that make an empty label store.
+SCHEMA = (
     ";".join(
         (
             _EVENTS,
@@ -152,7 +153,7 @@ class LabelFile(DatabaseFile):
                 source.close()
         connection = self._connection()
         if self.path is None:
-            connection.executescript(_SCHEMA)
+            connection.executescript(SCHEMA)
         self._check_objects()
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
@@ -214,7 +215,7 @@ class LabelFile(DatabaseFile):
         if self._access != "write":
             raise SessionError(f"{self._name} does not exist")
         with self._checking():
-            sqlite_files.create(path, _SCHEMA, application=self.application, version=_VERSION)
+            sqlite_files.create(path, SCHEMA, application=self.application, version=_VERSION)
         return _VERSION
 
     def _lines(

@@ -23,6 +23,11 @@ from dal.store.state_counts import StateCounts
 #: Conditions of an event e: that it was not retracted, and that it is an answer or a skip besides.
 STANDS = "NOT EXISTS (SELECT 1 FROM events AS r WHERE r.retracts = e.event)"
 GIVEN = f"kind IN ('answered', 'skipped') AND {STANDS}"
+#: Condition of an event e that changes an answer, a class or the rows that count.
+CHANGES_LABELS = (
+    "kind IN ('answered', 'skipped', 'class', 'retired') OR kind = 'retracted' AND (row = '' OR "
+    "(SELECT kind FROM events AS o WHERE o.event = e.retracts) NOT IN ('deferred', 'noted'))"
+)
 #: Beginning of a query of events e, whose lines `LabelReader._event` reads.
 SELECT = f"SELECT {events.COLUMNS} FROM events AS e"
 
@@ -131,11 +136,7 @@ class LabelReader(LabelFile):
     def labels_event(self) -> int:
         """Number of the last event that changed an answer, a class or the rows that count; 0 if none did."""
         with self._reading() as connection:
-            query = (
-                "SELECT event FROM events AS e WHERE kind IN ('answered', 'skipped', 'class', 'retired') OR "
-                "kind = 'retracted' AND (row = '' OR (SELECT kind FROM events AS o WHERE o.event = e.retracts) "
-                "NOT IN ('deferred', 'noted')) ORDER BY event DESC LIMIT 1"
-            )
+            query = f"SELECT event FROM events AS e WHERE {CHANGES_LABELS} ORDER BY event DESC LIMIT 1"
             found = connection.execute(query).fetchone()
             return 0 if found is None else int(found[0])
 

@@ -1,5 +1,6 @@
 """State of all rows after the events of a log, kept up to date event by event."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 
@@ -36,6 +37,14 @@ class AnnotationTotals:
         self.done[source, event.cost, event.seconds] += 1
         if event.cost is not None:
             self.paid.add((event.row, event.who or "", source))
+
+    def read(self, connection: sqlite3.Connection, *, after: int, upto: int) -> None:
+        """Count the answers and skips of a log after an event, up to another one. `current` stays as it is."""
+        given = "FROM events WHERE event > ? AND event <= ? AND kind IN ('answered', 'skipped')"
+        figures = f"SELECT coalesce(source, ''), cost, seconds {given} ORDER BY event"
+        self.done.update(connection.execute(figures, (after, upto)))
+        paid = f"SELECT row, coalesce(who, ''), coalesce(source, '') {given} AND cost IS NOT NULL"
+        self.paid.update(connection.execute(paid, (after, upto)))
 
 
 class StoreState:

@@ -37,6 +37,7 @@ def compare_with_replay(log: LabelLog) -> None:
     """Check all rows, the queue, the classes, the answers of each person and the history."""
     with LabelStore(log.path, access="copy") as store:
         everything = list(store.events())
+        compare_store_with_replay(store, everything)
     by_row: dict[str, list[Event]] = {}
     state = StoreState()
     for event in everything:
@@ -70,6 +71,36 @@ def compare_with_replay(log: LabelLog) -> None:
     full = [each for each in answered if slow[each.row].state == "answered"]  # not those that wait for others
     counts = Counter(number for each in full for number in _class_ids(log, each))
     assert log.class_counts() == {number: counts[number] for number in ids.values()}
+
+
+def compare_store_with_replay(store: LabelStore, everything: Sequence[Event]) -> None:
+    """Check what a session reads: the answers, the queue, the totals and the numbers of events and rounds."""
+    state = StoreState()
+    for event in everything:
+        state.apply(event)
+    answers = {row: event.value for row, event in state.current().items() if event.value is not None}
+    assert store.answers == answers
+    assert {row: value for value, page in store.rows_by_answer() for row in page} == answers
+    assert store.answered == state.answered == len(answers)
+    declined = {row for row, event in state.last.items() if event is not None and event.kind == "skipped"}
+    assert store.skipped == declined | state.disputed
+    assert store.pending == state.queue()
+    assert store.retired == set(state.retired)
+    assert (store.round, store.written[0]) == (state.round, state.event)
+    assert (store.labels_event, store.labels_round) == (state.labels_event, state.labels_round)
+    rows = list(state.last)
+    given = [state.last[row] for row in rows]
+    assert store.answers_to(rows) == [None if event is None else state.reading(event) for event in given]
+    asked = {event.row: event.round for event in everything if event.kind == "asked"}
+    assert store.asked_rounds(event.row for event in everything if event.row) == asked
+    assert [row for row in asked if store.was_asked(row)] == [row for row in asked if row in state.asked]
+    last = next(reversed(state.given.values()), None)
+    before = None if last is None else state.before(last.row)
+    value = None if before is None else state.reading(before)
+    assert store.last_given == (None if last is None else (last.row, value))
+    work = store.work
+    assert (work.done, work.paid, +work.current) == (state.work.done, state.work.paid, +state.work.current)
+    assert store.answers_before_batch == state.before_batch()
 
 
 def _class_ids(log: LabelLog, event: Event) -> set[int]:

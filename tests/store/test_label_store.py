@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -611,7 +612,7 @@ def test_calls_within_a_change_are_stored_together_or_not_at_all(path: Path) -> 
         with store.changing():
             store.tell([Answer("a", "x")])
             store.tell([Answer("b", "y")])
-            assert store.answers == {}
+            assert store.written == (2, 0)  # what a session follows is what was committed
         assert store.answers == {"a": "x", "b": "y"}
         with suppress(RuntimeError), store.changing():
             store.undo()
@@ -642,9 +643,64 @@ def test_each_event_is_read_once_and_its_work_is_counted(path: Path, monkeypatch
             store.tell([Answer(f"{batch}-{i}", "x", cost=0.5, seconds=2.0, source="llm") for i in range(20)])
             assert store.answered == 20 * (batch + 1)
             assert store.work.done == {("llm", 0.5, 2.0): 20 * (batch + 1)}
-        # Once for the state in memory, and for the states in the table where the row has a new event.
-        assert Counter(seen) == {number: 3 if (number - 1) % 40 < 20 else 2 for number in range(1, 201)}
+        # For the states in the table, where the row has a new event.
+        assert Counter(seen) == {number: 2 if (number - 1) % 40 < 20 else 1 for number in range(1, 201)}
         assert [event.event for event in store.events(after=198)] == [199, 200]
+
+
+def test_opening_makes_no_object_for_an_answer(path: Path) -> None:
+    rows = [f"row {i}" for i in range(20_000)]
+    with LabelStore(path) as store:
+        store.ask(rows)
+        store.tell([Answer(row, ("x", "y")[i % 2], "ada", seconds=i / 8) for i, row in enumerate(rows)])
+        store.propose([Proposal(row, "x") for row in rows[:2_000]])
+    LabelStore(path).close()  # what is kept once for all stores
+    tracemalloc.start()
+    try:
+        with LabelStore(path) as store:
+            kept, peak = tracemalloc.get_traced_memory()
+            assert (store.round, store.answered, store.written) == (1, 20_000, (40_000, 2_000))
+            assert sum(len(page) for _, page in store.rows_by_answer()) == 20_000
+            assert store.last_given == ("row 19999", None)
+            read = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000
+    assert read < 200_000  # 10 bytes an answer: an object has five times as much
+    assert peak < 400_000
+
+
+def test_lines_that_no_store_wrote_are_found_in_a_strict_table_too(path: Path) -> None:
+    filled(path)
+    statements = (
+        "UPDATE events SET round = 3 WHERE event = 6",
+        "UPDATE events SET kind = 'sung' WHERE event = 6",
+        "UPDATE events SET wanted = 0 WHERE event = 5",
+        "UPDATE events SET value = NULL WHERE event = 3",
+        "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', 1.0, 2, 'b', 3)",
+        "INSERT INTO events (kind, at, round, row, retracts) VALUES ('retracted', 1.0, 2, 'a', 1)",
+        "INSERT INTO events (event, kind, at, round, row) VALUES (9, 'skipped', 1.0, 2, 'a')",
+        "UPDATE proposals SET value = '7'",
+    )
+    whole = path.read_bytes()
+    for statement in statements:
+        path.write_bytes(whole)
+        with sqlite3.connect(path) as connection:
+            connection.execute(statement)
+        connection.close()
+        with pytest.raises(SessionError, match=r"is damaged \((event|line)"):
+            LabelStore(path)
+
+
+def test_readings_at_once_are_of_one_moment(path: Path) -> None:
+    with LabelStore(path) as one, LabelStore(path) as other:
+        one.ask(["a", "b"])
+        with one.at_once():
+            other.tell([Answer("a", "x")])
+            assert (one.pending, one.answers, one.answered, one.written) == (["a", "b"], {}, 0, (2, 0))
+        assert (one.pending, one.answers, one.answered) == (["b"], {"a": "x"}, 1)
+        with one.at_once():
+            assert one.written == (3, 0)
 
 
 def test_work_is_that_of_all_events_whatever_was_retracted(path: Path) -> None:
