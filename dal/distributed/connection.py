@@ -17,6 +17,7 @@ class Kind(enum.IntEnum):
     """What a message says."""
 
     ALIVE = 1  # rank 0 is still there
+    SETTINGS = 9  # how to compute, and what may be imported
     OBJECT = 2  # a network, or prepared rows, that later jobs refer to by number
     DROP = 3  # numbers of objects that no later job refers to
     JOB = 4
@@ -104,24 +105,28 @@ class Connection:
             ClosedError: the other process has ended.
             TimeoutError: nothing was received for `timeout` seconds.
         """
-        kind, number, length, count = _HEAD.unpack(self._read(_HEAD.size, timeout))
-        sizes = struct.unpack(f"!{count}Q", self._read(8 * count, timeout))
+        kind, number, length, count = _HEAD.unpack(self._read(_HEAD.size, timeout).tobytes())
+        sizes = struct.unpack(f"!{count}Q", self._read(8 * count, timeout).tobytes())
         structure = self._read(length, timeout).tobytes()
         return Message(Kind(kind), number, structure, [self._read(size, timeout) for size in sizes])
 
-    def _read(self, size: int, timeout: float | None) -> memoryview:
-        view, done = np.empty(size, np.uint8).data, 0  # aligned, and not filled with zeros first
+    def _read(self, size: int, timeout: float | None) -> Buffer:
+        content, done = np.empty(size, np.uint8), 0  # aligned, and not filled with zeros first
         while done < size:
             if not self._selector.select(timeout):
                 raise TimeoutError
             try:
-                received = self._socket.recv_into(view[done:])
+                received = self._socket.recv_into(content[done:].data)
             except OSError as error:
                 raise ClosedError(str(error)) from error
             if not received:
                 raise ClosedError("closed")
             done += received
-        return view
+        return content
+
+    def has_message(self) -> bool:
+        """Whether something was received that was not read."""
+        return bool(self._selector.select(0))
 
     def is_closed(self) -> bool:
         """Whether the other process has closed its end, and everything that it sent was received."""

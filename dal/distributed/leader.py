@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from dal.config.allowed_code import admitted
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
-from dal.distributed.wire import Packet, packed, stamp_of, unpacked
+from dal.distributed.wire import Packet, Unreadable, packed, stamp_of, unpacked
 from dal.distributed.worker import versions
 from dal.errors import DalError, RankError, one_line
 from dal.learner import SILENT, Monitor, Prepared
@@ -25,7 +26,7 @@ from dal.learners.ranks import Job, NotShareableError, Ranks, sharing_with
 _log = logging.getLogger("dal")
 
 _POLL = 0.2  # seconds between checks whether the run was stopped
-_GRACE = 3.0  # seconds in which the end of a process is noticed that made a job of others fail
+_GRACE = 5.0  # seconds in which the end of a process is noticed, or the answer of one that lives
 
 
 @dataclass(eq=False)
@@ -52,7 +53,13 @@ class Worker:
 
     def lost(self, how: str | None = None) -> RankError:
         """The error that says how it was lost."""
-        how = how or self.how_ended() or "closed its connection"
+        deadline = time.monotonic() + 2
+        while (
+            how is None and time.monotonic() < deadline
+        ):  # its connections close a moment before the process has ended
+            how = self.how_ended()
+            time.sleep(0 if how else 0.05)
+        how = how or "closed its connection"
         return RankError(f"{self.name} {how}; {self.output}")
 
 
@@ -73,24 +80,25 @@ class Leader(Ranks):
         workers: the other ranks, by rank.
         timeout: seconds without progress in a job after which a rank counts as lost.
         own_main: whether the other ranks run another program, which lacks the classes of `__main__`.
+        host: address of this computer for the other ranks.
     """
 
-    def __init__(self, workers: Sequence[Worker], timeout: float, *, own_main: bool) -> None:
-        self.size = 1 + len(workers)
+    def __init__(self, workers: Sequence[Worker], timeout: float, *, own_main: bool, host: str = "127.0.0.1") -> None:
+        self.size, self.host = 1 + len(workers), host
         self.workers, self.timeout, self._own_main = list(workers), timeout, own_main
         self._numbers = itertools.count(1)
         self._sent: dict[int, _Sent] = {}
         self._unused: list[int] = []
         self._ended = threading.Event()
-        settings = {"threads": torch.get_num_threads(), "matmul": torch.get_float32_matmul_precision()}
-        for worker in self.workers:
-            self._send(worker, Kind.OBJECT, packed(settings, {}, same_host=False, own_main=False))
+        self._settings: dict[str, Any] = {}
+        self._unreadable = set[type]()  # of networks that another rank cannot read
         self._beats = threading.Thread(target=self._give_signs_of_life, name="dal-ranks", daemon=True)
         self._beats.start()
 
     def run(self, command: str, jobs: Sequence[Job], monitor: Monitor = SILENT) -> list[Any]:
         """Run job i on rank i, all at the same time, and return their results in order."""
         workers = self.workers[: len(jobs) - 1]
+        self._settle()
         messages = [self._message(worker, job, monitor) for worker, job in zip(workers, jobs[1:], strict=True)]
         number = next(self._numbers)
         for worker, (needed, packet) in zip(workers, messages, strict=True):
@@ -104,10 +112,15 @@ class Leader(Ranks):
         except DalError:
             raise
         except Exception as error:
-            if (lost := self._lost_worker(workers)) is not None:
+            if (lost := self._lost_worker(workers, error)) is not None:
                 raise lost from error
             raise
-        return [own, *self._collected(command, number, workers, monitor)]
+        try:
+            return [own, *self._collected(command, number, workers, monitor)]
+        except NotShareableError:
+            networks = [[each for each in _objects_of(job) if isinstance(each, nn.Module)] for job in jobs]
+            self._unreadable |= {type(each[0]) for each in networks if each}
+            raise
 
     def close(self, *, at_once: bool = False) -> None:
         """End the other ranks. With `at_once` those that are in a job are not waited for."""
@@ -118,21 +131,36 @@ class Leader(Ranks):
                     worker.connection.send(Kind.END)
             worker.connection.close()
 
+    def _settle(self) -> None:
+        """Tell the other ranks how to compute, if that has changed."""
+        folder, modules = admitted()
+        settings = {"threads": torch.get_num_threads(), "matmul": torch.get_float32_matmul_precision()}
+        settings |= {"folder": folder, "modules": modules}
+        if settings != self._settings:
+            for worker in self.workers:
+                self._send(worker, Kind.SETTINGS, packed(settings, {}, same_host=False, own_main=False))
+            self._settings = settings
+
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def _message(self, worker: Worker, job: Job, monitor: Monitor) -> tuple[list[tuple[int, Packet]], Packet]:
         """The packets of objects that a worker lacks, and that of its job.
 
         Raises:
-            NotShareableError: an object cannot be pickled.
+            NotShareableError: an object cannot be pickled, or read by another rank.
         """
+        references: dict[int, int] = {}
+        needed: list[tuple[int, Packet]] = []
         try:
-            sent = [self._object(each) for each in job.arguments if isinstance(each, nn.Module | Prepared)]
-            for each in sent:
-                if each.number not in worker.held and worker.same_host not in each.packets:
-                    each.packets[worker.same_host] = self._packed(each.alive(), {}, worker)
-            references = {id(each.alive()): each.number for each in sent}
-            needed = [(each.number, each.packets[worker.same_host]) for each in sent if each.number not in worker.held]
+            for value in _objects_of(job):
+                if type(value) in self._unreadable:
+                    raise TypeError(f"another rank cannot read a {type(value).__name__}")
+                sent = self._object(value)
+                if sent.number not in worker.held:
+                    if worker.same_host not in sent.packets:
+                        sent.packets[worker.same_host] = self._packed(value, references, worker)
+                    needed.append((sent.number, sent.packets[worker.same_host]))
+                references[id(value)] = sent.number
             return needed, self._packed((job, monitor.token_budget), references, worker)
         except Exception as error:
             raise NotShareableError(one_line(error)) from error
@@ -196,7 +224,7 @@ class Leader(Ranks):
     def _collected(self, command: str, number: int, workers: Sequence[Worker], monitor: Monitor) -> list[Any]:
         """The results of a job, by rank."""
         results: dict[int, Any] = {}
-        errors: dict[int, DalError] = {}
+        errors: dict[int, DalError | NotShareableError] = {}
         heard = dict.fromkeys(workers, time.monotonic())
         with selectors.DefaultSelector() as selector:
             for worker in workers:
@@ -222,24 +250,50 @@ class Leader(Ranks):
                         raise key.data.lost(self._silent())
         if errors:
             failed = errors[min(errors)]
-            raise self._lost_worker(workers) or failed if isinstance(failed, RankError) else failed
+            raise (self._lost_worker(workers, failed) or failed) if isinstance(failed, RankError) else failed
         return [results[worker.rank] for worker in workers]
 
     @staticmethod
-    def _failed(worker: Worker, command: str, content: DalError | str) -> DalError:
+    def _failed(worker: Worker, command: str, content: DalError | Unreadable | str) -> DalError | NotShareableError:
+        if isinstance(content, Unreadable):
+            return NotShareableError(f"rank {worker.rank} cannot read what it needs: {content.reason}")
         if isinstance(content, DalError):
             return content
         return RankError(f"{worker.name} failed in the {command}: {content}; {worker.output}")
 
-    def _lost_worker(self, workers: Sequence[Worker]) -> RankError | None:
-        """The error of a worker whose process has ended, or ends shortly: jobs of others fail before that is known."""
+    def _lost_worker(self, workers: Sequence[Worker], error: BaseException) -> RankError | None:
+        """The error of a worker that made a job of the others fail with `error`; None if there is none.
+
+        The end of its process may be known shortly afterwards only. Without such an end, and with an error of the
+        connections between ranks, it is one that does not answer, since the others have failed, too.
+        """
         deadline = time.monotonic() + (_GRACE if workers else 0)
         while time.monotonic() < deadline:
             for worker in workers:
                 if worker.how_ended() is not None or worker.connection.is_closed():
                     return worker.lost()
+                if worker.owes and worker.connection.has_message():
+                    self._receive(worker)
             time.sleep(_POLL)
-        return None
+        silent = [worker for worker in workers if worker.owes]
+        return silent[0].lost("does not answer") if silent and _of_connections(error) else None
+
+
+def _of_connections(error: BaseException) -> bool:
+    """Whether an error was raised by the connections of a process group."""
+    words = ("gloo", "nccl", "connection", "timeout", "timed out", "peer")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def _objects_of(job: Job) -> list[Any]:
+    """The networks and prepared rows of a job; a network within another one, whose samples it draws, comes first."""
+    found: list[Any] = []
+    for each in job.arguments:
+        if isinstance(each, nn.Module):
+            found += [inner for inner in each.children() if hasattr(inner, "compute")]
+        if isinstance(each, nn.Module | Prepared):
+            found.append(each)
+    return found
 
 
 def welcomed(connection: Connection) -> dict[str, Any]:

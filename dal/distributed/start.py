@@ -92,7 +92,7 @@ def _launched_ranks(launched: LaunchedRank, timeout: float) -> Iterator[Ranks]:
         store.set(_KEY, json.dumps({"port": reception.port, "key": key.hex()}))
         expected: _Expected = {rank: (lambda: None, output) for rank in range(1, launched.size)}
         workers = reception.workers(expected, max(timeout, _START))
-    with without_launcher(), _leading(Leader(workers, timeout, own_main=False)) as leader:
+    with without_launcher(), _leading(Leader(workers, timeout, own_main=False, host=launched.host)) as leader:
         yield leader
 
 

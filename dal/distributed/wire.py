@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-Buffer = memoryview
+Buffer = NDArray[np.uint8]
 
 _UNTRACKED = count(1)  # for tensors without a version: never the same twice
 
@@ -30,7 +30,14 @@ class Packet:
     """A pickled object: its structure, and the contents of its tensors and arrays."""
 
     structure: bytes
-    buffers: tuple[Buffer, ...] = ()
+    buffers: tuple[memoryview, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What a rank answers that cannot read a job, for example because a class cannot be imported there."""
+
+    reason: str
 
 
 def packed(value: Any, references: Mapping[int, int], *, same_host: bool, own_main: bool) -> Packet:
@@ -105,9 +112,11 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
     def _reduced_tensor(self, value: Tensor) -> Any:
-        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         options = value.dtype, tuple(value.shape), value.device.type, value.requires_grad
-        return _tensor, (pickle.PickleBuffer(content), *options, isinstance(value, nn.Parameter))
+        # Not of a memoryview: the pickler is in a reference cycle with its buffers, and CPython 3.11 crashes when it
+        # collects a memoryview of which there are views.
+        return _tensor, (pickle.PickleBuffer(content), *options, isinstance(value, nn.Parameter))  # type: ignore[arg-type]
 
 
 class _StampPickler(_Pickler):
@@ -129,10 +138,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensor(
-    content: Any, dtype: torch.dtype, shape: tuple[int, ...], device: str, requires_grad: bool, parameter: bool
+    content: Buffer, dtype: torch.dtype, shape: tuple[int, ...], device: str, requires_grad: bool, parameter: bool
 ) -> Tensor:
-    empty = not len(memoryview(content))
-    value = torch.empty(shape, dtype=dtype) if empty else torch.frombuffer(content, dtype=dtype).reshape(shape)
+    value = torch.from_numpy(content).view(dtype).reshape(shape) if len(content) else torch.empty(shape, dtype=dtype)
     value = value.to(device)  # a GPU is the current one of this process
     return nn.Parameter(value, requires_grad) if parameter else value.requires_grad_(requires_grad)
 

@@ -12,10 +12,12 @@ import traceback
 from importlib import metadata
 from multiprocessing.connection import Client
 from multiprocessing.context import AuthenticationError
+from pathlib import Path
 from typing import Any
 
+from dal.config.allowed_code import take_over
 from dal.distributed.connection import ClosedError, Connection, Kind, Message
-from dal.distributed.wire import packed, unpacked
+from dal.distributed.wire import Unreadable, packed, unpacked
 from dal.errors import DalError, RankError, one_line
 from dal.monitor import Monitor
 from dal.store.parent_process import end_with_parent
@@ -66,9 +68,12 @@ def serve(connection: Connection, rank: int, local_rank: int, timeout: float) ->
             if message.kind == Kind.DROP:
                 for number in _content(message, {}):
                     objects.pop(number, None)
-            elif message.kind == Kind.OBJECT and message.number:
-                objects[message.number] = _content(message, objects)
             elif message.kind == Kind.OBJECT:
+                try:
+                    objects[message.number] = _content(message, objects)
+                except Exception as error:  # the job that refers to it cannot be read then
+                    print(f"rank {rank}: cannot read an object: {one_line(error)}", file=sys.stderr)
+            elif message.kind == Kind.SETTINGS:
                 _settle(local_rank, **_content(message, {}))
             elif message.kind == Kind.JOB:
                 _run(connection, message, objects)
@@ -82,10 +87,11 @@ def serve(connection: Connection, rank: int, local_rank: int, timeout: float) ->
     return 0
 
 
-def _settle(local_rank: int, threads: int, matmul: str) -> None:
-    """Compute as rank 0 does, on the own GPU where there are GPUs."""
+def _settle(local_rank: int, threads: int, matmul: str, folder: Path | None, modules: frozenset[str]) -> None:
+    """Compute as rank 0 does, on the own GPU where there are GPUs, and import what it may import."""
     import torch
 
+    take_over(folder, modules)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(matmul)
     if torch.cuda.is_available():
@@ -100,6 +106,11 @@ def _run(connection: Connection, message: Message, objects: dict[int, Any]) -> N
     """Run a job, and send its result or its error."""
     try:
         job, token_budget = _content(message, objects)
+    except Exception as error:
+        answer = Unreadable(f"{type(error).__name__}: {one_line(error)}")
+        connection.send(Kind.FAILED, packed(answer, {}, same_host=False, own_main=False), message.number)
+        return
+    try:
         result = job(_Reporting(connection, message.number, token_budget))
         packet = packed(result, {}, same_host=False, own_main=False)
     except ClosedError:
@@ -150,4 +161,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: there is nothing to keep, and freeing the modules of PyTorch takes seconds

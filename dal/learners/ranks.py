@@ -39,9 +39,13 @@ class Ranks(ABC):
 
     Attributes:
         size: number of ranks, rank 0 included.
+        host: address of rank 0 for the others.
+        timeout: seconds without progress in a job after which a rank counts as lost.
     """
 
     size: int
+    host: str
+    timeout: float
 
     @abstractmethod
     def run(self, command: str, jobs: Sequence[Job], monitor: Monitor = SILENT) -> list[Any]:

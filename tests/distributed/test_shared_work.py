@@ -1,5 +1,6 @@
 """Two and three ranks compute what one process does, to the last bit; they are started once for all tests here."""
 
+import importlib
 import json
 import logging
 import os
@@ -16,10 +17,12 @@ import pytest
 import rank_jobs
 import torch
 
+from dal.config.allowed_code import admit, restricted_imports
 from dal.data import Rows, Splits
 from dal.distributed import ranks
 from dal.distributed.leader import Leader
 from dal.errors import ConfigError, LearnerError, RankError
+from dal.experiments.console import Quiet
 from dal.experiments.experiment import Experiment
 from dal.learner import Monitor
 from dal.learners.committee_learner import CommitteeLearner
@@ -46,10 +49,13 @@ def started() -> Iterator[Leader]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=[2, 3])
+TWO_AND_THREE = pytest.mark.parametrize("leader", [2, 3], indirect=True)
+
+
+@pytest.fixture
 def leader(request: pytest.FixtureRequest, started: Leader, monkeypatch: pytest.MonkeyPatch) -> Leader:
-    """The first 2 or 3 ranks."""
-    monkeypatch.setattr(started, "size", request.param)
+    """All 3 ranks, or the first ones."""
+    monkeypatch.setattr(started, "size", getattr(request, "param", 3))
     return started
 
 
@@ -81,6 +87,7 @@ def computed_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return starts
 
 
+@TWO_AND_THREE
 def test_each_rank_runs_its_job(leader: Leader):
     results = leader.run("test", [Job(rank_jobs.rank_of, (number,)) for number in range(leader.size)])
     assert [value for _, value in results] == list(range(leader.size))
@@ -88,6 +95,7 @@ def test_each_rank_runs_its_job(leader: Leader):
     assert len({process for process, _ in results}) == leader.size
 
 
+@TWO_AND_THREE
 def test_pass_is_equal_to_the_last_bit(leader: Leader, learner: TransformerLearner, computed_here: list[int]):
     data = learner.prepare(ticket_rows(150))
     predictor = learner.fit(data, torch.arange(20), ticket_rows(150).labels[:20], seed=1)
@@ -167,6 +175,48 @@ def test_network_that_cannot_be_sent_is_used_here(
     assert len(computed_here) > 4
 
 
+def test_network_whose_class_another_rank_lacks_is_used_here(
+    leader: Leader, learner: TransformerLearner, computed_here: list[int], tmp_path: Path, monkeypatch
+):
+    (tmp_path / "known_here.py").write_text("from rank_jobs import Embeddings\nclass Own(Embeddings): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    network, data = importlib.import_module("known_here").Own(), learner.prepare(ticket_rows(80))
+    monkeypatch.setattr(leader, "_unreadable", set())
+    options: dict[str, Any] = {"samples": 2, "token_budget": 100, "precision": "float32"}
+    expected = run_pass(network, data, None, {"features"}, **options)
+    for _ in range(2):
+        batches = len(computed_here)
+        with sharing_with(leader):
+            assert torch.equal(run_pass(network, data, None, {"features"}, **options).features, expected.features)
+        assert len(computed_here) - batches >= len(set(computed_here))
+    assert leader._unreadable == {type(network)}
+
+
+def test_code_that_the_user_has_allowed_is_imported_by_the_ranks(
+    leader: Leader, learner: TransformerLearner, computed_here: list[int], tmp_path: Path
+):
+    (tmp_path / "allowed_here.py").write_text("from rank_jobs import Embeddings\nclass Own(Embeddings): pass\n")
+    data = learner.prepare(ticket_rows(80))
+    with restricted_imports(tmp_path):
+        admit("allowed_here.Own")
+        network = importlib.import_module("allowed_here").Own()
+        with sharing_with(leader):
+            run_pass(network, data, None, {"features"}, samples=2, token_budget=100)
+    assert len(computed_here) < max(computed_here)
+    assert network in [sent.alive() for sent in leader._sent.values()]
+
+
+def test_samples_of_the_last_layer_send_the_network_once(leader: Leader, learner: TransformerLearner):
+    drawing, rows = replace(learner, mc_mode="laplace"), ticket_rows(80)
+    data = drawing.prepare(rows)
+    predictor = drawing.fit(data, torch.arange(20), rows.labels[:20], seed=1)
+    expected = [predictor.outputs(data, None, {"mc_logits"}, seed=seed).mc_logits for seed in (1, 2)]
+    with sharing_with(leader):
+        for seed in (1, 2):
+            assert torch.equal(predictor.outputs(data, None, {"mc_logits"}, seed=seed).mc_logits, expected[seed - 1])
+    assert len([sent for sent in leader._sent.values() if sent.alive() is predictor.module]) == 1
+
+
 def test_error_in_a_job_is_raised_here_and_the_ranks_go_on(leader: Leader):
     with pytest.raises(LearnerError, match="this cannot be learnt"):
         leader.run("test", [Job(rank_jobs.rank_of, (1,)), Job(rank_jobs.refuse)])
@@ -190,10 +240,47 @@ def test_members_of_a_committee_are_fitted_on_all_ranks(leader: Leader, learner:
         assert torch.equal(fitted.outputs(data, None, {"mc_logits"}).mc_logits, expected.mc_logits)
 
 
-def experiment(folder: Path, learner: Any, **options: Any) -> Experiment:
+@pytest.mark.parametrize(("leader", "patience"), [(2, None), (3, 1)], indirect=["leader"])
+def test_ranks_train_one_network_as_one_process_does(leader: Leader, learner: TransformerLearner, patience: int | None):
+    """With dropout, weights of rows and classes, and batches of unequal parts."""
+    parallel = replace(
+        learner, trainer=partial(TRAINER, strategy="ddp"), shards=6, min_steps=8, max_steps=8, class_weights="balanced",
+        patience=patience, dropout=0.1, mc_mode="laplace",
+    )  # fmt: skip
+    rows = ticket_rows(70)
+    data = parallel.prepare(rows)
+    arguments: tuple[Any, ...] = (data, torch.arange(37), rows.labels[:37])
+    options: dict[str, Any] = {"seed": 4, "weights": torch.linspace(0.5, 2, 37), "validation": (data, rows.labels)}
+    alone = parallel.fit(*arguments, **options)
+    with sharing_with(leader):
+        number = next(leader._numbers)
+        together = parallel.fit(*arguments, **options)
+        assert leader.workers[0].owes == 0
+        assert next(leader._numbers) > number + 1  # jobs were sent
+    expected, found = (each.outputs(data, None, {"logits", "mc_logits"}) for each in (alone, together))
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.mc_logits, expected.mc_logits, rtol=0, atol=2e-3)  # whose posterior amplifies
+    plain = replace(parallel, shards=None, trainer=TRAINER).fit(*arguments, **options).outputs(data)
+    assert (plain.logits - expected.logits).abs().max() > 1e-4
+
+
+def test_run_with_ddp_asks_the_same_questions(started, learner, tmp_path, monkeypatch):
+    parallel = replace(learner, trainer=partial(TRAINER, strategy="ddp"), shards=2)
+    asked = []
+    for size in (1, 2):
+        monkeypatch.setattr(started, "size", size)
+        with sharing_with(started if size > 1 else None):
+            experiment(tmp_path / str(size), parallel, rounds=1).run()
+        lines, events = outcome(tmp_path / str(size))
+        asked.append([(event["kind"], event["row"], event["value"]) for event in events])
+        assert len(lines) == 2
+    assert asked[0] == asked[1]
+
+
+def experiment(folder: Path, learner: Any, rounds: int = 2) -> Experiment:
     return Experiment(
-        Splits(ticket_rows(120), ticket_rows(40, seed=1)), learner, BALD(), start=12, batch=8, rounds=2, seeds=[3],  # type: ignore[arg-type]
-        baseline=None, folder=str(folder), pool_sample=30, report=False, quiet=True, **options,
+        Splits(ticket_rows(120), ticket_rows(40, seed=1)), learner, BALD(), start=12, batch=8, rounds=rounds, seeds=[3],  # type: ignore[arg-type]
+        baseline=None, folder=str(folder), pool_sample=30, report=False, quiet=True,
     )  # fmt: skip
 
 
@@ -217,36 +304,37 @@ def timeless(value: Any) -> Any:
     return value
 
 
-def test_run_has_the_events_and_figures_of_one_process(started, learner, tmp_path, monkeypatch):
-    found = []
-    for size in (1, 2, 3):
-        monkeypatch.setattr(started, "size", size)
-        with sharing_with(started if size > 1 else None):
-            experiment(tmp_path / str(size), learner).run()
-        found.append(outcome(tmp_path / str(size)))
-    assert len(found[0][0]) == 3
-    assert len(found[0][1]) > 28
-    assert found[0] == found[1] == found[2]
+@pytest.fixture(scope="module")
+def whole(learner: TransformerLearner, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[Any]]:
+    """What a run in one process has asked and measured."""
+    folder = tmp_path_factory.mktemp("whole")
+    experiment(folder, learner).run()
+    return outcome(folder)
+
+
+@TWO_AND_THREE
+def test_run_has_the_events_and_figures_of_one_process(leader: Leader, learner, whole, tmp_path):
+    with sharing_with(leader):
+        experiment(tmp_path, learner).run()
+    assert [len(each) for each in whole] == [3, 56]
+    assert outcome(tmp_path) == whole
 
 
 class Halt(Exception):
     pass
 
 
-def test_stopped_run_goes_on_with_another_number_of_ranks(started, learner, tmp_path, monkeypatch):
-    experiment(tmp_path / "whole", learner).run()
-    from dal.experiments.console import Quiet
-
+def test_stopped_run_goes_on_with_another_number_of_ranks(started, learner, whole, tmp_path, monkeypatch):
     class HaltAfterOne(Quiet):
         def round(self, line: Any) -> None:
             raise Halt
 
     with sharing_with(started), pytest.raises(Halt):
-        experiment(tmp_path / "resumed", learner).run(reporter=HaltAfterOne())
+        experiment(tmp_path, learner).run(reporter=HaltAfterOne())
     monkeypatch.setattr(started, "size", 2)
     with sharing_with(started):
-        experiment(tmp_path / "resumed", learner).run()
-    assert outcome(tmp_path / "resumed") == outcome(tmp_path / "whole")
+        experiment(tmp_path, learner).run()
+    assert outcome(tmp_path) == whole
 
 
 def test_probe_runs_on_several_ranks_too(leader: Leader, tiny_bert, tmp_path, monkeypatch):
