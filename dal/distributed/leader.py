@@ -108,7 +108,7 @@ class Leader(Ranks):
             sent.packets.clear()
         try:
             with sharing_with(None):
-                own = jobs[0](monitor)
+                own = jobs[0](_Watching(monitor, workers))
         except DalError:
             raise
         except Exception as error:
@@ -277,6 +277,32 @@ class Leader(Ranks):
             time.sleep(_POLL)
         silent = [worker for worker in workers if worker.owes]
         return silent[0].lost("does not answer") if silent and _of_connections(error) else None
+
+
+class _Watching(Monitor):
+    """Forwards the progress of rank 0, and raises as soon as a rank that works on the same command is lost."""
+
+    def __init__(self, monitor: Monitor, workers: Sequence[Worker]) -> None:
+        self._monitor, self._workers, self._looked = monitor, workers, time.monotonic()
+        self.token_budget = monitor.token_budget
+
+    def started(self, what: str, total: int) -> None:
+        self._monitor.started(what, total)
+
+    def advanced(self, count: int) -> None:
+        self._monitor.advanced(count)
+        if time.monotonic() - self._looked > _POLL:
+            self._looked = time.monotonic()
+            for worker in self._workers:
+                if worker.how_ended() is not None or worker.connection.is_closed():
+                    raise worker.lost()
+
+    def halved(self, token_budget: int) -> None:
+        self._monitor.halved(token_budget)
+        self.token_budget = self._monitor.token_budget or token_budget
+
+    def finished(self) -> None:
+        self._monitor.finished()
 
 
 def _of_connections(error: BaseException) -> bool:

@@ -189,6 +189,13 @@ def test_failure_of_connections_names_the_rank_that_does_not_answer(monkeypatch:
     assert "does not answer" in str(error_of(work))
 
 
+def test_lost_rank_ends_the_work_of_rank_0_at_once():
+    def work(leader: Leader) -> None:
+        leader.run("pass", [Job(rank_jobs.work, (3600,)), Job(rank_jobs.send, (signal.SIGKILL,))])
+
+    assert "was killed by signal 9" in str(error_of(work))
+
+
 def test_fault_on_rank_0_is_not_blamed_on_another_rank(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("dal.distributed.leader._GRACE", 0.5)
 

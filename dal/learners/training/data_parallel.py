@@ -1,6 +1,7 @@
 """Training of one network by several ranks with Lightning's DDP, which gives the weights of one device."""
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from torch import distributed
 
 from dal.config.factory import Factory
-from dal.errors import ConfigError, LearnerError
+from dal.errors import ConfigError, LearnerError, RankError
 from dal.functional.checking import shown
 from dal.learner import Learner, Monitor, Predictor
 from dal.learners.ranks import Job, NotShareableError, Ranks
@@ -22,6 +23,7 @@ from dal.learners.ranks import Job, NotShareableError, Ranks
 #: Strategies of a trainer by which all ranks train one network.
 PARALLEL = ("ddp", "ddp_find_unused_parameters_true")
 
+_POLL = 0.05  # seconds
 _ALONE = (None, "auto", "single_device")
 
 
@@ -213,6 +215,7 @@ def _fit_together(
     if isinstance(store, tuple):
         host, port = store
         store = _store(host, port, place, limit)
+    _await_all(store, place, limit, monitor)
     on_gpu = torch.cuda.is_available() and distributed.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=limit)
@@ -222,6 +225,21 @@ def _fit_together(
     finally:
         distributed.destroy_process_group()  # a fit on one device must not find it
     return predictor if place.rank == 0 else None
+
+
+def _await_all(store: Any, place: Place, limit: timedelta, monitor: Monitor) -> None:
+    """Wait until all processes have the learner, where Ctrl-C and the loss of one can be noticed.
+
+    Raises:
+        RankError: one does not come in time.
+    """
+    store.set(f"ready {place.rank}", "")
+    deadline = time.monotonic() + limit.total_seconds()
+    while not store.check([f"ready {rank}" for rank in range(place.size)]):
+        monitor.advanced(0)
+        if time.monotonic() > deadline:
+            raise RankError(f"not all ranks were ready to train together within {limit.total_seconds():g} seconds")
+        time.sleep(_POLL)
 
 
 @contextmanager
