@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     0 for success; 1 for a failed check or an internal error; 2 for an error that the user can fix; 3 when a stopping
-    rule says stop; 130 after Ctrl-C; 141 when the output is closed.
+    rule says stop; 4 when a rank of a run on several devices was lost; 130 after Ctrl-C; 141 when the output is closed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments

@@ -49,6 +49,12 @@ class BusyError(SessionError):
     """Another process is using the run folder."""
 
 
+class RankError(DalError):
+    """A process of a run on several devices was lost, or cannot take part. What was stored before is kept."""
+
+    exit_code = 4
+
+
 class LLMError(DalError):
     """A language model cannot answer: wrong key, unknown model, server down. The message never contains the key."""
 

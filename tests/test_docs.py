@@ -49,6 +49,7 @@ NOT_RUN = {
     ("docs/over_a_network.md", "--behind-proxy --allow-host"): "serves a page",
     ("docs/over_a_network.md", "proxy_pass"): "a config of nginx",
     ("docs/over_a_network.md", "reverse_proxy"): "a config of Caddy",
+    ("docs/several_gpus.md", "torchrun --nproc"): "needs a launcher; test_lost_ranks.py starts ranks as it does",
     ("docs/several_people.md", "--overlap 0.1:2     #"): "serves a page",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",
 }
@@ -94,6 +95,10 @@ SHORTER = [
     ("docs/security.md", "~/strategies", "."),
     ("docs/write_a_candidate_generator.md", "--seeds '[0,1,2,3,4]'", "--seeds [0]"),
     ("docs/write_a_strategy.md", "--strategy.weight 0.5", "--strategy.weight 0.5 --data.path labeled.csv --seeds [0]"),
+    ("docs/several_gpus.md", "dal run tickets.yaml --devices 4", "dal run tickets.yaml --learner TfidfLearner"),
+    ("docs/several_gpus.md", "trainer.devices 4", "trainer.devices 2"),
+    ("docs/several_gpus.md", "--devices 8", "--devices 1"),
+    ("docs/several_gpus.md", "shards: 8", "shards: 8\n    model: MODEL\n    min_steps: 2\n    max_steps: 2"),
     ("docs/stopping.md", "max_labels=500", "max_labels=40"),
     ("docs/stopping.md", "runs/tickets/Margin-seed0", "runs/block-3/Margin-seed0"),
     (

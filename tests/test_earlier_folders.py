@@ -339,4 +339,12 @@ def test_probe_of_an_earlier_folder_keeps_its_head(tiny_bert: Path, with_tickets
     assert 'learner.init_args.head is absent there and "adjusted" here' in refused.err
 
 
-NEW_OPTIONS = {"head", "self_training", "descriptions", "description_strength", "objective", "description_template"}
+NEW_OPTIONS = {
+    "head",
+    "self_training",
+    "descriptions",
+    "description_strength",
+    "objective",
+    "description_template",
+    "shards",
+}

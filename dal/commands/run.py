@@ -1,13 +1,19 @@
 """`dal run`: run an experiment from a config, or resume one."""
 
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dal.commands.experiment_settings import read_experiment
 from dal.commands.paths import check_folder, require_run
+from dal.commands.several_devices import check_options, launched_ranks, on_one_device, run_on_devices
 from dal.commands.terminal import Parser, about_keys, config_keys, split, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
 from dal.experiments.stored_experiments import stored_experiment
+
+if TYPE_CHECKING:
+    from dal.config.settings_tree import Override
 
 HELP = """\
 usage: dal run CONFIG [--key value ...]
@@ -26,6 +32,8 @@ A strategy, learner, oracle or stopping rule is a short name (`dal list`) or an 
 
 options:
   --resume FOLDER   resume the run in FOLDER
+  --devices N       use N GPUs, or N processes on a computer without (docs/several_gpus.md)
+  --rank-timeout S  seconds without progress after which a process on a device counts as lost (default: 600)
   --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
   --print-config    print the config with all defaults, and exit
   --dry-run         estimate the cost of the config's language models, and ask nothing
@@ -43,7 +51,15 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--print-config", "--print_config", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--devices", type=int)
+    parser.add_argument("--rank-timeout", "--rank_timeout", type=float)
     options, overrides = split(parser, arguments, keys=config_keys())
+    check_options(options.devices, options.rank_timeout)
+    with launched_ranks(options.rank_timeout):
+        return _run(options, overrides)
+
+
+def _run(options: Namespace, overrides: "Override") -> int:
     loading = loading_packages(stderr=options.print_config or options.dry_run)
     if options.resume is not None:
         if options.config is not None or overrides.inside:
@@ -70,5 +86,6 @@ def run(arguments: list[str]) -> int:
     if experiment.folder is not None:
         check_folder(Path(experiment.folder))
         require_run(Path(experiment.folder))
-    experiment.run()
+    experiment, devices = on_one_device(experiment)
+    run_on_devices(experiment, options.devices or devices, options.rank_timeout)
     return 0

@@ -136,6 +136,21 @@ def allow_current_folder() -> None:
             _folder.allowed = Path.cwd()
 
 
+def admitted() -> tuple[Path | None, frozenset[str]]:
+    """The folder of the user's own code, and the modules of it that class paths have named, with those they import."""
+    return (None, frozenset()) if _folder is None else (_folder.allowed, frozenset(_folder.names))
+
+
+def take_over(folder: Path | None, names: Iterable[str]) -> None:
+    """Admit what another process of the same command has admitted, as `admitted` says it there."""
+    global _folder
+    if _folder is None:
+        _folder = _Folder(folder)
+        sys.meta_path.append(_folder)
+    _folder.allowed = folder
+    _folder.names.update(names)
+
+
 def admit(path: str) -> None:
     """Check that the module of a class path may be imported, without importing it.
 

@@ -1,8 +1,9 @@
 """Committee of K models of one learner, trained with different seeds or on bootstrap resamples of the labels."""
 
 import json
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from dal.functional.checking import Options, shown
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.head_posteriors import resamples, spawn_seeds
 from dal.learners.inference import Collector, on_one_device
+from dal.learners.ranks import Job, NotShareableError, current_ranks
 from dal.learners.training.saved_files import read_facts
 from dal.learners.training.training_labels import checked_labels, checked_weights
 from dal.outputs import REDUCTIONS, Outputs, closure, log_probs, sources
 from dal.store.atomic_files import replacing
+
+_log = logging.getLogger("dal")
 
 #: Raw outputs that a committee computes from the logits of its members.
 COMPUTED = frozenset({"logits", "mc_logits", "joint_mc_logits"})
@@ -210,7 +214,7 @@ class CommitteeLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> CommitteePredictor:
-        """Train the members one after the other.
+        """Train the members one after the other, or one on each rank.
 
         Raises:
             LearnerError: the learner failed, or all members are identical.
@@ -218,23 +222,40 @@ class CommitteeLearner(Learner):
         targets = checked_labels(labels, data.classes, data.multilabel)
         sampled = self._resampled(targets, weights, data.multilabel, seed)
         earlier = previous.members if isinstance(previous, CommitteePredictor) else ()
-        members: list[Predictor] = []
-        for number, member_seed in enumerate(spawn_seeds(seed, self.members)):
-            chosen = sampled[number]
-            member = self.learner.fit(
-                data,
-                rows.cpu()[chosen],
-                labels.cpu()[chosen],
-                seed=member_seed,
-                weights=None if weights is None else weights.cpu()[chosen],
-                validation=validation,
-                previous=earlier[number] if number < len(earlier) else None,
-                monitor=monitor,
+        jobs = [
+            Job(
+                _fit_member,
+                (self.learner, data, rows.cpu()[chosen], labels.cpu()[chosen]),
+                {
+                    "seed": member_seed,
+                    "weights": None if weights is None else weights.cpu()[chosen],
+                    "validation": validation,
+                    "previous": earlier[number] if number < len(earlier) else None,
+                },
             )
-            members.append(member)
-            if number == 1:
+            for number, (chosen, member_seed) in enumerate(zip(sampled, spawn_seeds(seed, self.members), strict=True))
+        ]
+        members: list[Predictor] = []
+        for fitted in self._fitted(jobs, monitor):
+            members.append(fitted)
+            if len(members) == 2:
                 self._check_different(members, data, rows)
         return CommitteePredictor(members, members[0], self.label_free)
+
+    def _fitted(self, jobs: Sequence[Job], monitor: Monitor) -> Iterator[Predictor]:
+        """Fit the members one after the other, or one on each rank if their fits take most of their time there."""
+        ranks, learner = current_ranks(), self.learner
+        # Encoders that are adapted, and states of a cached trunk, are stored on this computer, once for all members.
+        alone = not hasattr(learner, "trainer") or getattr(learner, "adapt", None) or getattr(learner, "trunk", None)
+        if ranks is not None and ranks.size > 1 and not alone:
+            try:
+                for start in range(0, len(jobs), ranks.size):
+                    yield from ranks.run("fit", jobs[start : start + ranks.size], monitor)
+                return
+            except NotShareableError as error:  # of the first jobs, since all are alike
+                _log.warning("members are trained on rank 0 alone: %s", error)
+        for job in jobs:
+            yield job(monitor)
 
     def _resampled(self, targets: Tensor, weights: Tensor | None, multilabel: bool, seed: int) -> list[Tensor]:
         """Positions of each member's training rows among the labeled rows, ascending, with repetitions."""
@@ -268,6 +289,13 @@ class CommitteeLearner(Learner):
             raise LearnerError(f"{folder} holds {facts['members']} members, this committee has {self.members}")
         members = [self.learner.load(_folder(Path(folder), number), data) for number in range(self.members)]
         return CommitteePredictor(members, members[0], self.label_free)
+
+
+def _fit_member(
+    learner: Learner, data: Prepared, rows: Tensor, labels: Tensor, *, monitor: Monitor, **options: Any
+) -> Predictor:
+    """Train a member, on any rank."""
+    return learner.fit(data, rows, labels, monitor=monitor, **options)
 
 
 def _member(number: int) -> str:

@@ -1,8 +1,9 @@
 """Inference: compute the named outputs of a model for many rows in a single pass."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from dal.errors import LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.learner import SILENT, Monitor, Prepared
+from dal.learners.ranks import current_ranks
 from dal.outputs import REDUCTIONS, Outputs, closure, reduce_samples, sources
 
 if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
@@ -66,8 +68,8 @@ class Collector:
         # What each batch must compute: reductions are gathered in place of the samples, which are K times as large.
         self.raw = frozenset(REDUCTIONS.get(name, name) for name in self.gathered)
         self.length = length
+        self.device = torch.device(device)
         self._multilabel = multilabel
-        self._device = torch.device(device)
         self._largest = largest
         self._tensors: dict[str, Tensor] = {}
 
@@ -79,7 +81,7 @@ class Collector:
                 value = reduce_samples(name, value, self._multilabel)
             if name not in self._tensors:  # only a first batch tells the shape; a retry of it finds them allocated
                 self._tensors[name] = self._allocate(name, value)
-            self._tensors[name][index.to(self._device)] = value.to(self._device)
+            self._tensors[name][index.to(self.device)] = value.to(self.device)
 
     def _allocate(self, name: str, like: Tensor) -> Tensor:
         shape = (self.length, *like.shape[1:])
@@ -92,13 +94,13 @@ class Collector:
                 "samples, or set `candidates` to score a random part of the pool"
             )
         with torch.inference_mode(False):  # inference tensors could not be used in autograd later
-            if self._device.type != "cpu":
+            if self.device.type != "cpu":
                 try:
-                    return torch.empty(shape, device=self._device)
+                    return torch.empty(shape, device=self.device)
                 except RuntimeError as error:
                     if not out_of_memory(error):
                         raise
-                self._device = torch.device("cpu")  # the model leaves too little room: all outputs move
+                self.device = torch.device("cpu")  # the model leaves too little room: all outputs move
                 self._tensors = {gathered: tensor.cpu() for gathered, tensor in self._tensors.items()}
                 torch.cuda.empty_cache()
             try:
@@ -110,6 +112,23 @@ class Collector:
             f"{name} of {self.length:,} rows, {size / 2**30:.1f} GiB, does not fit into memory: set `candidates` to "
             "score a random part of the pool, or use a strategy that needs fewer outputs"
         )
+
+    def part(self, positions: Tensor) -> "Collector":
+        """Return an empty collector for the rows at some positions (n,), which another process fills."""
+        part = copy.copy(self)
+        part.length, part._tensors = len(positions), {}
+        return part
+
+    def add(self, positions: Tensor, part: Any) -> None:
+        """Store what a filled `part` has collected at its positions (n,) of these rows."""
+        for name, value in part._tensors.items():
+            if name not in self._tensors:
+                self._tensors[name] = self._allocate(name, value)
+            self._tensors[name][positions.to(self.device)] = value.to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """On the way to another process, tensors are on the CPU."""
+        return {**self.__dict__, "_tensors": {name: tensor.cpu() for name, tensor in self._tensors.items()}}
 
     def outputs(self, thresholds: Tensor | None = None) -> Outputs:
         """Return the collected outputs, with the thresholds (C,) of the model's decisions."""
@@ -134,8 +153,9 @@ def run_pass(
 
     Rows are sorted by length and split into batches of at most `token_budget` tokens, padding included. Each batch is
     transferred and passed through the trunk once. When memory runs out, the budget is halved and the pass resumes at
-    the failed batch. In float32 the result does not depend on the order of the rows or the budget beyond rounding.
-    Random samples in `mc_logits` depend on `seed` and the batches, those in `joint_mc_logits` on `seed` only.
+    the failed batch. Several ranks share the batches, with the same outputs to the last bit. In float32 the result does
+    not depend on the order of the rows or the budget beyond rounding. Random samples in `mc_logits` depend on `seed`
+    and the batches, those in `joint_mc_logits` on `seed` only.
 
     Args:
         module: the network.
@@ -164,24 +184,91 @@ def run_pass(
     costs = lengths[order].tolist()  # as a list: reading a tensor element by element is slow
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
-    with evaluating(module), torch.inference_mode(), autocast_to(device, precision):
+    batches = BatchComputation(module, prepared, collector, samples, seed, precision)
+    if (ranks := current_ranks()) is not None and ranks.size > 1:
+        from dal.learners.sharded_pass import run_shared
+
+        start = len(rows) if run_shared(ranks, batches, rows, order, planned(costs, budget), monitor) else 0
+    with batches.running():
         while start < len(rows):
-            stop = min(len(rows), start + max(1, budget // max(1, costs[start])))
-            batch = prepared.batch(rows[order[start:stop]].tolist())
-            # Samples of their own for each batch; with joint samples, the same ones for all, as they are one model.
-            own = 0 if "joint_mc_logits" in collector.raw else start
-            state = np.random.SeedSequence((seed, own)).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(state))
-            if not _gathered(module, batch, collector, order[start:stop], samples, generator):
-                budget = _halved_budget(stop - start, costs[start])
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()  # blocks cached for the failed batch do not fit smaller ones
+            stop = _stop_of(costs, budget, start)
+            if not batches.compute(rows[order[start:stop]], order[start:stop], start):
+                budget = halved_budget(stop - start, costs[start])
                 monitor.halved(budget)  # recorded by the session: later passes start with it
                 continue
             monitor.advanced(stop - start)
             start = stop
     monitor.finished()
     return collector.outputs()
+
+
+def planned(costs: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """Return the first row of each batch of a pass, and the one after its last, for rows sorted by length.
+
+    Example:
+        >>> planned([5, 5, 4, 2, 1], budget=10)
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    batches, start = [], 0
+    while start < len(costs):
+        batches.append((start, _stop_of(costs, budget, start)))
+        start = batches[-1][1]
+    return batches
+
+
+def _stop_of(costs: Sequence[int], budget: int, start: int) -> int:
+    """End of the batch that begins at `start`: as many rows as the budget allows at the length of the first."""
+    return min(len(costs), start + max(1, budget // max(1, costs[start])))
+
+
+class BatchComputation:
+    """Computes batches of rows with a network, and collects their outputs.
+
+    Args:
+        module: the network.
+        prepared: the prepared rows.
+        collector: receives the outputs.
+        samples: number K of samples.
+        seed: seed of the samples.
+        precision: precision of the trunk.
+    """
+
+    def __init__(
+        self,
+        module: "ActiveModule",
+        prepared: Prepared,
+        collector: Collector,
+        samples: int,
+        seed: int,
+        precision: Precision,
+    ) -> None:
+        self.module, self.prepared, self.collector = module, prepared, collector
+        self.samples, self.seed, self.precision = samples, seed, precision
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Context manager in which batches can be computed."""
+        with evaluating(self.module), torch.inference_mode(), autocast_to(self.module.device, self.precision):
+            yield
+
+    def compute(self, rows: Tensor, index: Tensor, start: int) -> bool:
+        """Compute a batch and store it in the collector. Returns False if memory ran out.
+
+        Args:
+            rows: (B,) rows of the batch.
+            index: (B,) their positions in the collector.
+            start: place of the first row in the pass, which determines the samples.
+        """
+        batch = self.prepared.batch(rows.tolist())
+        # Samples of their own for each batch; with joint samples, the same ones for all, as they are one model.
+        own = 0 if "joint_mc_logits" in self.collector.raw else start
+        state = np.random.SeedSequence((self.seed, own)).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state))
+        if _gathered(self.module, batch, self.collector, index, self.samples, generator):
+            return True
+        if self.module.device.type == "cuda":
+            torch.cuda.empty_cache()  # blocks cached for the failed batch do not fit smaller ones
+        return False
 
 
 def _gathered(
@@ -219,7 +306,12 @@ def placed(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.cpu()
 
 
-def _halved_budget(rows: int, length: int) -> int:
+def halved_budget(rows: int, length: int) -> int:
+    """Return half the tokens of a batch that did not fit into memory.
+
+    Raises:
+        LearnerError: it has one row.
+    """
     if rows == 1:
         raise LearnerError(
             f"a single row of {length} tokens does not fit into memory: lower max_length or samples, or use a smaller "

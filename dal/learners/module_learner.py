@@ -56,6 +56,8 @@ class ModuleLearner(NetworkLearner):
         pass_batch: rows per batch of the pass; halved when memory runs out.
         trainer: factory of a Lightning trainer for each round; None for one device and no output.
         device: device of the module if no trainer is given; "auto" uses a GPU if one is available.
+        shards: number of parts into which each training batch is cut, each with its own dropout, so that the model does
+            not depend on the number of devices with the trainer's strategy ddp; None to compute batches as a whole.
     """
 
     build: Callable[[int, bool], ActiveModule]
@@ -75,6 +77,7 @@ class ModuleLearner(NetworkLearner):
     pass_batch: int = 1024
     trainer: Callable[[], lightning.Trainer] | None = field(default=None, compare=False)
     device: str = "auto"
+    shards: int | None = None
 
     provides = frozenset({"logits", "features", "embeddings", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings"})

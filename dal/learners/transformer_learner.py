@@ -100,6 +100,8 @@ class TransformerLearner(NetworkLearner):
         adapt: masked-language-model training of the encoder on the texts of the pool, once before the first fit; every
             fit starts from its weights, and `embeddings` and `surprisal` stay those of the model. None for none. See
             docs/adapt.md.
+        shards: number of parts into which each training batch is cut, each with its own dropout, so that the model does
+            not depend on the number of devices with the trainer's strategy ddp; None to compute batches as a whole.
     """
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
@@ -135,6 +137,7 @@ class TransformerLearner(NetworkLearner):
     trunk: Literal["cached"] | None = None
     layers: int | None = None
     adapt: Adaptation | None = None
+    shards: int | None = None
 
     provides = frozenset({"logits", "features", "embeddings", "surprisal", "mc_logits", "joint_mc_logits"})
     label_free = frozenset({"embeddings", "surprisal"})

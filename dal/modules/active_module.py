@@ -71,6 +71,8 @@ class ActiveModule(lightning.LightningModule, ABC):
     """
 
     class_weights: Tensor | None
+    #: Factor of the loss of a training batch, which differs where the parts of a batch have unequal weights.
+    loss_scale: float = 1.0
     #: Whether `features_from_trunk` may receive rows that become K times as many at the first dropout call.
     expands = False
 
@@ -304,7 +306,7 @@ class ActiveModule(lightning.LightningModule, ABC):
         """Loss of a batch with `labels` and optional `weights`; logged as `train_loss`."""
         loss = self.loss(self(batch), batch["labels"], batch.get("weights"))
         self.log("train_loss", loss.detach(), batch_size=len(batch["labels"]))
-        return loss
+        return loss if self.loss_scale == 1 else loss * self.loss_scale
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log `val_loss` and `val_accuracy` (multi-label: the share of correct entries over rows and labels)."""

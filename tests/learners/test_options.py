@@ -58,6 +58,7 @@ REFUSED = {
         "trunk": ["frozen", True, 2],
         "layers": [2, *COUNT],
         "adapt": [True, 500, {"steps": 3}],
+        "shards": [17, *COUNT],
     },
     ProbeLearner: {
         "model": NO_NAME,
@@ -103,6 +104,7 @@ REFUSED = {
         "pass_batch": COUNT,
         "trainer": [3, "trainer"],
         "device": NO_DEVICE,
+        "shards": [33, *COUNT],
     },
     TfidfLearner: {"C": POSITIVE, "ngrams": COUNT, "class_weights": ["even"]},
     LoRA: {

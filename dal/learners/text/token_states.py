@@ -160,9 +160,20 @@ class _StateCollector(Collector):
     def put(self, index: Tensor, computed: Any) -> None:
         """Store the states of a batch of the rows `index` (B,)."""
         states = computed["states"][computed["real"]].cpu().numpy()  # (sum of their lengths, W), row by row
-        rows = index.numpy()
         with np.errstate(over="ignore"):  # the range is checked when all rows are there
-            self.values[items_of(self._starts[rows], self._lengths[rows])] = states
+            self.values[self._items(index)] = states
+
+    def part(self, positions: Tensor) -> "_StateCollector":
+        """Return an empty collector for some of the rows."""
+        return _StateCollector(self._lengths[positions.numpy()], self.values.shape[1])
+
+    def add(self, positions: Tensor, part: Any) -> None:
+        """Store the states that a `part` has collected."""
+        self.values[self._items(positions)] = part.values
+
+    def _items(self, index: Tensor) -> Rows:
+        """Items of some rows."""
+        return items_of(self._starts[index.numpy()], self._lengths[index.numpy()])
 
 
 @lru_cache(maxsize=16)

@@ -68,6 +68,10 @@ class TextPrepared(Prepared):
     def __len__(self) -> int:
         return len(self._starts)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """On the way to another process, what can be computed again stays behind."""
+        return {**self.__dict__, "derived": {}}
+
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return the rows, padded to the longest of them."""
         index = np.asarray(rows, dtype=np.int64)

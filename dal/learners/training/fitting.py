@@ -26,6 +26,8 @@ from dal.functional.blocks import out_of_memory
 from dal.functional.checking import Options
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.inference import reduces
+from dal.learners.training.batch_shards import ShardCallback, ShardedBatches, Shards
+from dal.learners.training.data_parallel import Place, current_place, mean_over_ranks, placed_trainer
 from dal.learners.training.length_batches import BatchSampler
 from dal.learners.training.training_labels import checked_weights
 from dal.modules.active_module import ActiveModule
@@ -43,6 +45,7 @@ _NOISE = (
     r".*Checkpoint directory.*exists and is not empty.*",
     r".*does not have a deterministic implementation.*",
     r".*LeafSpec.* is deprecated.*",
+    r".*It is recommended to use `self.log\(.*sync_dist=True\)`.*",  # each rank validates on all rows
 )
 
 
@@ -106,6 +109,8 @@ def fit_module(
     validation: tuple[Prepared, Tensor] | None = None,
     trainer: Factory | None = None,
     device: torch.device,
+    shards: int | None = None,
+    class_weights: Tensor | None = None,
     monitor: Monitor = SILENT,
 ) -> ActiveModule:
     """Train a new module, and return it in evaluation mode on the device of the trainer.
@@ -124,6 +129,8 @@ def fit_module(
         validation: prepared rows and labels for early stopping; only used if `schedule` has a `patience`.
         trainer: factory of a Lightning trainer; None for the default one.
         device: device of the default trainer.
+        shards: number of parts into which each batch is cut; None to compute it as a whole.
+        class_weights: (C,) weights of the classes in the loss, to weigh the parts of a batch.
         monitor: receives the progress.
 
     Raises:
@@ -131,13 +138,23 @@ def fit_module(
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     checked = None if weights is None else checked_weights(weights, len(rows))
+    place = current_place() or Place(0, 1, "auto")
+    own = None if shards is None else Shards.of(shards, place.rank, place.size)
     batches = BatchSampler(data, rows, labels, checked, schedule.batch_size, seed)
+    if own is not None:
+        options: dict[str, Any] = {"class_weights": class_weights, "shards": own}
+        batches = ShardedBatches(data, rows, labels, checked, schedule.batch_size, seed, **options)
     held_out = None
     if validation is not None and schedule.patience is not None:
         held_out = BatchSampler(validation[0], torch.arange(len(validation[1])), validation[1], None, 64, None)
     with own_randomness(seed, device), _quiet():
         built = _trainer(trainer, device, schedule)
         where = built.strategy.root_device
+        if own is not None:
+            if built.accumulate_grad_batches != 1:
+                raise ConfigError("shards and the trainer's accumulate_grad_batches exclude each other: leave one out")
+            built.accumulate_grad_batches = len(own)
+            built.callbacks.append(ShardCallback())  # type: ignore[attr-defined]
         steps = schedule.steps(math.ceil(len(batches) / built.accumulate_grad_batches))
         if built.max_steps != -1:
             steps = min(steps, built.max_steps)
@@ -150,6 +167,10 @@ def fit_module(
             best = _Best(schedule.patience)
             built.callbacks.append(best)  # type: ignore[attr-defined]
         module = make()  # within `own_randomness`, so that the seed determines new layers too
+        if own is not None and type(module).training_step is not ActiveModule.training_step:
+            raise LearnerError(
+                f"shards needs the training_step of ActiveModule, and {type(module).__name__} has one of its own"
+            )
         monitor.started("fit", steps)
         out_of_memory_text = (
             f"training ran out of memory with batches of {schedule.batch_size} rows: lower batch_size or max_length, "
@@ -173,12 +194,16 @@ def _trainer(factory: Factory | None, device: torch.device, schedule: TrainingSc
         built = _default_trainer(device)
     else:
         try:
-            built = copy.deepcopy(factory)()  # a factory from a config shares its callbacks between calls
+            # A deep copy, because a factory from a config shares its callbacks between calls.
+            built = copy.deepcopy(placed_trainer(factory) or factory)()
         except MisconfigurationException as error:
             raise ConfigError(f"the trainer cannot be created: {' '.join(str(error).split())}") from error
     devices = built.num_devices * built.num_nodes
-    if devices > 1:
-        raise LearnerError(f"the trainer uses {devices} devices, but training supports only one: set devices=1")
+    if devices > 1 and current_place() is None:
+        raise LearnerError(
+            f"the trainer uses {devices} devices, but training in this process supports only one: set devices=1, and "
+            "use `dal run --devices` or dal.distributed.ranks"
+        )
     if built.gradient_clip_val is None:
         built.gradient_clip_val = schedule.gradient_clip_val
     if built.precision == "bf16-mixed" and not reduces(built.strategy.root_device, "auto"):
@@ -224,7 +249,8 @@ class _Progress(lightning.Callback):
             self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._target_train_loss is not None and float(torch.stack(self._losses).mean()) < self._target_train_loss:
+        target = self._target_train_loss
+        if target is not None and mean_over_ranks(trainer, torch.stack(self._losses).mean()) < target:
             trainer.should_stop = True
         self._losses.clear()
 
@@ -247,7 +273,7 @@ class _Best(lightning.Callback):
                 f"patience needs a module that logs 'val_loss' in its validation_step, which "
                 f"{type(pl_module).__name__} does not: log it, or set patience to null"
             )
-        loss = float(trainer.callback_metrics["val_loss"])
+        loss = mean_over_ranks(trainer, trainer.callback_metrics["val_loss"])
         self._since += 1
         if loss < self._loss:
             self._loss, self._since = loss, 0

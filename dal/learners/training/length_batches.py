@@ -83,12 +83,16 @@ class BatchSampler:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         epoch, self._epoch = self._epoch, self._epoch + 1
         for positions in self.plan(epoch):
-            index = torch.from_numpy(positions)
-            batch = dict(self._data.batch(self._rows[index].tolist()))
-            batch["labels"] = self._labels[index]
-            if self._weights is not None:
-                batch["weights"] = self._weights[index]
-            yield batch
+            yield self.batch(positions)
+
+    def batch(self, positions: Positions) -> dict[str, Any]:
+        """Return the batch of some positions, with labels and weights."""
+        index = torch.from_numpy(positions)
+        batch = dict(self._data.batch(self._rows[index].tolist()))
+        batch["labels"] = self._labels[index]
+        if self._weights is not None:
+            batch["weights"] = self._weights[index]
+        return batch
 
     def plan(self, epoch: int) -> list[Positions]:
         """Return the positions of the rows of each batch of an epoch."""

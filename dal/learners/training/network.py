@@ -14,6 +14,7 @@ from dal.learner import Monitor, Prepared
 from dal.learners.heads.head_posteriors import DrawnBy
 from dal.learners.heads.last_layer import LastLayer, fit_last_layer
 from dal.learners.inference import Precision
+from dal.learners.training.data_parallel import check_parallel
 from dal.learners.training.devices import device_of, named_device
 from dal.learners.training.fitting import TrainingSchedule, fit_module
 from dal.learners.training.training_labels import checked_labels, class_weights_of
@@ -34,6 +35,8 @@ def check_network(recipe: Any) -> None:
         raise ConfigError(f"trainer of {type(recipe).__name__} must be callable or null, not {shown(recipe.trainer)}")
     if recipe.device != "auto":
         named_device(recipe.device)
+    options.whole("shards", least=2, optional=True)
+    check_parallel(recipe)
 
 
 def fit_network(
@@ -53,7 +56,7 @@ def fit_network(
 
     Args:
         recipe: the learner, with the fields of a `TrainingSchedule`, and `class_weights`, `trainer`, `device`,
-            `mc_mode`, `prior_precision` and `samples`.
+            `shards`, `mc_mode`, `prior_precision` and `samples`.
         start: factory of the untrained network, called with class weights (C,) or None.
         data: prepared rows.
         rows: (L,) int64, the labeled rows.
@@ -80,6 +83,8 @@ def fit_network(
         validation=validation,
         trainer=recipe.trainer,
         device=device_of(recipe.device),
+        shards=recipe.shards,
+        class_weights=by_class,
         monitor=monitor,
     )
     if not _draws(recipe):

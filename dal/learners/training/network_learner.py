@@ -1,14 +1,17 @@
 """Base class of learners that train a network with Lightning."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning
 from torch import Tensor
 
 from dal.learner import SILENT, Learner, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import LastLayer
+from dal.learners.ranks import current_ranks
+from dal.learners.training.data_parallel import fit_on_ranks, strategy_of
 from dal.learners.training.devices import device_of
 from dal.learners.training.network import fit_network, load_last_layer
 from dal.learners.training.network_predictor import NOTES, NetworkPredictor
@@ -20,6 +23,8 @@ class NetworkLearner(Learner):
     """Learner that trains an `ActiveModule`. Subclasses have the options that `fit_network` reads."""
 
     device: str
+    shards: int | None
+    trainer: Callable[[], lightning.Trainer] | None
 
     @property
     @abstractmethod
@@ -77,7 +82,14 @@ class NetworkLearner(Learner):
         previous: Predictor | None = None,
         monitor: Monitor = SILENT,
     ) -> NetworkPredictor:
-        """Train a network on the labeled rows with a new Lightning trainer."""
+        """Train a network on the labeled rows with a new Lightning trainer, on all ranks if its strategy is ddp."""
+        ranks = current_ranks()
+        if ranks is not None and ranks.size > 1 and self.shards is not None and strategy_of(self.trainer) is not None:
+            self._training_inputs(data, rows, validation, monitor)  # what is cached on disk, once for all
+            options = {"seed": seed, "weights": weights, "validation": validation, "previous": previous}
+            predictor = fit_on_ranks(ranks, self, self.shards, (data, rows, labels), options, monitor)
+            assert isinstance(predictor, NetworkPredictor)
+            return predictor
         data, validation = self._training_inputs(data, rows, validation, monitor)
         notes = dict[str, Any]()
 

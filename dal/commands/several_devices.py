@@ -1,0 +1,134 @@
+"""`dal run` on several devices: how many a config asks for, and the other ranks that serve the run."""
+
+import contextlib
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dal.config.allowed_code import allow_option
+from dal.config.factory import Factory
+from dal.errors import ConfigError, RankError
+from dal.functional.checking import number, shown, whole
+
+if TYPE_CHECKING:
+    from dal.experiments.experiment import Experiment
+
+_TIMEOUT = 600.0  # seconds, as in dal.distributed
+
+
+def check_options(devices: int | None, timeout: float | None) -> None:
+    """Validate the options of `dal run`.
+
+    Raises:
+        ConfigError: one has an invalid value.
+    """
+    if devices is not None:
+        whole(devices, "--devices", least=1, error=ConfigError)
+    if timeout is not None:
+        number(timeout, "--rank-timeout", above=0, error=ConfigError)
+
+
+@contextmanager
+def launched_ranks(timeout: float | None) -> Iterator[None]:
+    """Context manager in which the other processes of torchrun or srun serve this one, before anything is opened.
+
+    In a process other than that of rank 0 the block never runs: it serves, and then ends with its exit code. Without a
+    launcher nothing happens.
+    """
+    from dal.distributed.launchers import launched_rank
+
+    launched = launched_rank()
+    if launched is None:
+        yield
+        return
+    if launched.rank:  # rank 0 says how to resume
+        for name in ("SIGTERM", "SIGHUP"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    from dal.distributed import ranks
+
+    with ranks(timeout=timeout or _TIMEOUT):
+        yield
+
+
+def run_on_devices(experiment: "Experiment", devices: int | None, timeout: float | None) -> None:
+    """Run an experiment on as many devices as wanted, or on those of a launcher.
+
+    Args:
+        experiment: experiment, whose trainer names one device; see `on_one_device`.
+        devices: number of devices; None for one, or those of a launcher.
+        timeout: seconds without progress after which a rank counts as lost; None for the default.
+
+    Raises:
+        RankError: a rank was lost; the message says how to resume.
+    """
+    from dal.learners.ranks import current_ranks
+
+    ranks: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if current_ranks() is None and (devices or 1) > 1:
+        from dal.distributed import ranks as started
+
+        ranks = started(devices, timeout=timeout or _TIMEOUT)
+    try:
+        with ranks:
+            experiment.run()
+    except RankError as error:
+        if experiment.folder is None:
+            raise
+        again = shlex.join(["dal", "run", "--resume", experiment.folder])
+        raise RankError(f"{error}; go on with: {again}{allow_option()}") from error
+
+
+def on_one_device(experiment: "Experiment") -> tuple["Experiment", int]:
+    """Separate the recipe of an experiment from the number of devices that its trainer names.
+
+    The models do not depend on this number, so that it is no part of the stored config: a run may go on with another.
+
+    Returns:
+        The experiment with a trainer of one device, and the number.
+    """
+    learner, devices = _separated(experiment.learner)
+    successor, others = _separated(experiment.successor)
+    if learner is not experiment.learner or successor is not experiment.successor:
+        experiment = replace(experiment, learner=learner, successor=successor)
+    return experiment, max(devices, others)
+
+
+def _separated(learner: Any) -> tuple[Any, int]:
+    """A learner whose trainer, and those of learners in it, name one device, and the largest number named."""
+    if not is_dataclass(learner) or isinstance(learner, type):
+        return learner, 1
+    changed, devices = dict[str, Any](), 1
+    for field in fields(learner):
+        value = getattr(learner, field.name)
+        if field.name == "trainer" and isinstance(value, Factory):
+            devices = _number_of(value.init_args.get("devices"))
+            if devices > 1:
+                changed["trainer"] = replace(value, init_args={**value.init_args, "devices": 1})
+        elif field.name == "learner":
+            inner, devices = _separated(value)
+            if inner is not value:
+                changed["learner"] = inner
+    return (replace(learner, **changed) if changed else learner), devices
+
+
+def _number_of(devices: Any) -> int:
+    """Number of devices that a trainer names; 1 where it leaves them to Lightning."""
+    if isinstance(devices, list) and len(devices) == 1:  # one device by its number
+        return 1
+    if isinstance(devices, str) and devices.strip("-").isdigit():
+        devices = int(devices)
+    if devices in (None, "auto"):
+        return 1
+    if devices == -1:
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise ConfigError(
+            f"learner.trainer.devices must be a number of devices, at least 1, not {shown(devices)}: choose GPUs with "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    return devices

@@ -1,0 +1,167 @@
+"""A rank other than 0: it serves the jobs of rank 0 until that ends, and opens no data, folder or model of its own."""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+import traceback
+from importlib import metadata
+from multiprocessing.connection import Client
+from multiprocessing.context import AuthenticationError
+from pathlib import Path
+from typing import Any
+
+from dal.config.allowed_code import take_over
+from dal.distributed.connection import ClosedError, Connection, Kind, Message
+from dal.distributed.wire import Unreadable, packed, unpacked
+from dal.errors import DalError, RankError, one_line
+from dal.monitor import Monitor
+from dal.store.parent_process import end_with_parent
+
+#: Packages that must have the same version on all ranks.
+_PACKAGES = ("deep-active-learning", "torch", "transformers", "lightning", "numpy")
+
+_BEAT = 1.0  # seconds between two reports of progress, at least
+
+
+def versions() -> dict[str, str]:
+    """Versions that must be the same on all ranks."""
+    return {"Python": sys.version.split()[0]} | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def join(host: str, port: int, key: bytes, rank: int) -> Connection:
+    """Connect to rank 0, and say who this is.
+
+    Raises:
+        RankError: rank 0 cannot be reached.
+    """
+    try:
+        with Client((host, port), authkey=key) as accepted:
+            connection = Connection(socket.socket(fileno=os.dup(accepted.fileno())))
+    except (OSError, EOFError, AuthenticationError) as error:
+        raise RankError(f"rank {rank} cannot reach rank 0 at {host}:{port}: {one_line(error)}") from error
+    facts = {"rank": rank, "pid": os.getpid(), "host": socket.gethostname(), "versions": versions()}
+    connection.send(Kind.RESULT, packed(facts, {}, same_host=False, own_main=False))
+    return connection
+
+
+def serve(connection: Connection, rank: int, local_rank: int, timeout: float) -> int:
+    """Run the jobs of rank 0 until it ends, and return the exit code of this process.
+
+    Args:
+        connection: connection to rank 0.
+        rank: rank of this process.
+        local_rank: rank among the processes of this computer, which is the number of its GPU.
+        timeout: seconds without a sign of life from rank 0 after which this process ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; rank 0 decides
+    objects: dict[int, Any] = {}
+    try:
+        while (message := connection.receive(timeout)).kind != Kind.END:
+            if message.kind == Kind.FAILED:
+                print(f"rank {rank}: refused by rank 0: {_content(message, {})}", file=sys.stderr)
+                return RankError.exit_code
+            if message.kind == Kind.DROP:
+                for number in _content(message, {}):
+                    objects.pop(number, None)
+            elif message.kind == Kind.OBJECT:
+                try:
+                    objects[message.number] = _content(message, objects)
+                except Exception as error:  # the job that refers to it cannot be read then
+                    print(f"rank {rank}: cannot read an object: {one_line(error)}", file=sys.stderr)
+            elif message.kind == Kind.SETTINGS:
+                _settle(local_rank, **_content(message, {}))
+            elif message.kind == Kind.JOB:
+                _run(connection, message, objects)
+    except ClosedError:
+        pass  # rank 0 has ended, and has said why
+    except TimeoutError:
+        print(f"rank {rank}: rank 0 gave no sign of life for {timeout:g} seconds", file=sys.stderr)
+        return RankError.exit_code
+    finally:
+        connection.close()
+    return 0
+
+
+def _settle(local_rank: int, threads: int, matmul: str, folder: Path | None, modules: frozenset[str]) -> None:
+    """Compute as rank 0 does, on the own GPU where there are GPUs, and import what it may import."""
+    import torch
+
+    take_over(folder, modules)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(matmul)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+
+
+def _content(message: Message, objects: dict[int, Any]) -> Any:
+    return unpacked(message.structure, message.buffers, objects)
+
+
+def _run(connection: Connection, message: Message, objects: dict[int, Any]) -> None:
+    """Run a job, and send its result or its error."""
+    try:
+        job, token_budget = _content(message, objects)
+    except Exception as error:
+        answer = Unreadable(f"{type(error).__name__}: {one_line(error)}")
+        connection.send(Kind.FAILED, packed(answer, {}, same_host=False, own_main=False), message.number)
+        return
+    try:
+        result = job(_Reporting(connection, message.number, token_budget))
+        packet = packed(result, {}, same_host=False, own_main=False)
+    except ClosedError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        connection.send(Kind.FAILED, packed(_as_sent(error), {}, same_host=False, own_main=False), message.number)
+    else:
+        connection.send(Kind.RESULT, packet, message.number)
+
+
+def _as_sent(error: Exception) -> DalError | str:
+    """An error of dal as it is, if it can be pickled, and any other as text."""
+    if isinstance(error, DalError):
+        with contextlib.suppress(Exception):
+            pickle.loads(pickle.dumps(error))
+            return error
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+class _Reporting(Monitor):
+    """Tells rank 0 that the job goes on, and each reduction of the token budget."""
+
+    def __init__(self, connection: Connection, number: int, token_budget: int | None) -> None:
+        self._connection, self._number, self._sent = connection, number, time.monotonic()
+        self.token_budget = token_budget
+
+    def advanced(self, count: int) -> None:
+        if time.monotonic() - self._sent >= _BEAT:
+            self._sent = time.monotonic()
+            self._connection.send(Kind.PROGRESS, number=self._number)
+
+    def halved(self, token_budget: int) -> None:
+        self.token_budget = token_budget
+        packet = packed(token_budget, {}, same_host=False, own_main=False)
+        self._connection.send(Kind.PROGRESS, packet, self._number)
+
+
+def main() -> int:
+    """Serve the process that started this one, which sends its address and key through stdin."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    facts = json.loads(sys.stdin.readline())
+    sys.path[:] = facts["path"]
+    connection = join("127.0.0.1", facts["port"], bytes.fromhex(facts["key"]), facts["rank"])
+    return serve(connection, facts["rank"], facts["rank"], facts["timeout"])
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: there is nothing to keep, and freeing the modules of PyTorch takes seconds
