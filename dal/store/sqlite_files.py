@@ -89,6 +89,8 @@ def _locked_header(path: Path) -> Header:
     size = path.stat().st_size
     if not size:
         raise ValueError("it is empty, which a database never is")
+    if size < _HEAD:
+        raise ValueError(f"it ends after {size} bytes")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
     try:
         names = ("application_id", "user_version", "schema_version")
