@@ -40,6 +40,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray of two processors on this machine."""
     found = pytest.importorskip("ray", reason="Ray is not installed: the extra `ray`")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # at Ray's 15, workers starve next to other work
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     found.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield found
