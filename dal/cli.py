@@ -36,7 +36,7 @@ from dal.commands.tell import tell
 from dal.commands.terminal import escape_message, say
 from dal.config.allowed_code import restricted_imports
 from dal.errors import ConfigError, DalError, shortened
-from dal.experiments.interrupts import terminable
+from dal.experiments.interrupts import RESUMABLE, terminable
 
 HELP = """\
 Deep active learning for text classification: label the texts that improve the model most.
@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     0 for success; 1 for a failed check or an internal error; 2 for an error that the user can fix; 3 when a stopping
-    rule says stop; 4 when a rank of a run on several devices was lost; 130 after Ctrl-C; 141 when the output is closed.
+    rule says stop; 4 when a rank of a run on several devices was lost; 75 when a scheduler stopped a run that the same
+    command resumes; 130 after Ctrl-C; 141 when the output is closed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -195,7 +196,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _complain(text: str, code: int) -> int:
     """Print an error, or after Ctrl-C a message, and return the exit code."""
     text = shortened(escape_message(text), _MAX_MESSAGE)
-    say(f"error: {text}" if code != 130 else text)
+    say(text if code in (130, RESUMABLE) else f"error: {text}")
     return code
 
 

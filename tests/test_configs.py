@@ -10,7 +10,8 @@ from speaking import write_tiny_llama
 from dal.config import settings_tree as tree
 from dal.config import without_imports as static
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parent.parent / "configs"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "slurm")
 
 SMALL = {
     "data.text": "text",
@@ -85,3 +86,12 @@ def write_tagged(path: Path, count: int) -> Path:
     lines = [f'"{text}",{tag}' for text, tag in zip(texts, tags, strict=True)]
     path.write_text("\n".join(["text,tags", *lines]) + "\n", encoding="utf-8")
     return path
+
+
+def test_resources_of_slurm_jobs_are_read() -> None:
+    from dal.config.build import build
+    from dal.experiments.slurm_jobs import Slurm
+
+    built, notes = build(Slurm, tree.read(FOLDER / "slurm.yaml"))
+    assert built == Slurm(memory=16.0)
+    assert notes == ()

@@ -32,7 +32,6 @@ NOT_RUN = {
     ("docs/annotate_in_terminal.md", "q end  ? keys"): "a screen of a terminal; test_terminal_view.py draws it",
     ("docs/automation.md", "dal annotate tickets"): "opens a page and waits for a person",
     ("docs/cache.md", "DAL_CACHE sets another folder"): "the folder of a test is set by DAL_CACHE",
-    ("docs/compare.md", "--cluster auto"): "needs a Ray cluster",
     ("docs/design.md", "labels --> Learner.fit"): "a drawing",
     ("docs/encoders.md", "predicted  95 % interval"): "which encoders are installed differs",
     ("docs/export.md", "prodigy mark"): "needs Prodigy",
@@ -49,8 +48,13 @@ NOT_RUN = {
     ("docs/over_a_network.md", "--behind-proxy --allow-host"): "serves a page",
     ("docs/over_a_network.md", "proxy_pass"): "a config of nginx",
     ("docs/over_a_network.md", "reverse_proxy"): "a config of Caddy",
+    ("docs/ray.md", "--cluster auto"): "needs a Ray cluster",
     ("docs/several_gpus.md", "torchrun --nproc"): "needs a launcher; test_lost_ranks.py starts ranks as it does",
     ("docs/several_people.md", "--overlap 0.1:2     #"): "serves a page",
+    ("docs/slurm.md", "sbatch tickets.sh"): "needs Slurm",
+    ("docs/slurm.md", "scontrol requeue"): "needs Slurm",
+    ("docs/slurm.md", "--cluster configs/slurm.yaml"): "needs Slurm",
+    ("docs/slurm.md", "--cluster.local true"): "takes long; test_slurm_jobs.py does it",
     ("docs/write_a_client.md", "dal check ollama"): "needs a server of Ollama",
 }
 

@@ -1,6 +1,7 @@
 """`dal compare`: run a grid of strategies and seeds from a config, or resume one."""
 
 import argparse
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from dal.commands.paths import check_folder, check_new_file, path_of
 from dal.commands.terminal import Parser, about_keys, config_keys, escape_controls, say, split, wants_help
 from dal.errors import ConfigError, shortened
 from dal.experiments.spinner import loading_packages
-from dal.experiments.stored_experiments import assemble_comparison, require_folder, stored_comparison
+from dal.experiments.stored_experiments import Execution, assemble_comparison, require_folder, stored_comparison
 
 #: Largest number of seeds: the config stores the list of them.
 _MOST_SEEDS = 10_000
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 usage: dal compare CONFIG --strategies Random,Margin,BADGE,Auto --seeds 5 [--jobs 2] [--key value ...]
-       dal compare --resume FOLDER [--jobs 2] [--cluster auto]
+       dal compare --resume FOLDER [--jobs 2] [--cluster slurm.yaml]
        dal compare FOLDER --table latex [--metric macro_f1] [-o table.tex]
 
 Runs every strategy with every seed, as `dal run` would: cells of one seed start from the same labels (chosen by the
@@ -36,8 +37,11 @@ options:
                     '[Random, {BADGE: {seeding: k-center}}]'
   --seeds N         number of seeds, from 0 on; or a list: [3,4,5]
   --jobs N          parallel processes (1), which share the threads; each gets its own GPU where there are several
-  --cluster ADDRESS run the jobs on a Ray cluster (extra `ray`): auto is the one that this machine is part of, local a
-                    Ray on this machine alone. All its machines must see the folder and the data under the same paths
+  --cluster WHERE   run the jobs on Slurm (extra `slurm`): a YAML file with the resources of a job, or slurm for the
+                    default ones; --cluster.minutes 60 changes one. Or on a Ray cluster (extra `ray`): auto is the one
+                    that this computer is part of, local a Ray on this computer alone, else its HOST:PORT. All nodes
+                    must see the folder and the data under the same paths
+  --cells-per-gpu N let N cells share a GPU of the cluster (1)
   --successor tfidf another learner, trained on the same labels after each round and scored on the test set, to see
                     whether they are useful for it too. tfidf is TfidfLearner; any learner of `dal list`, with options,
                     or an import path
@@ -48,6 +52,8 @@ options:
   --resume FOLDER   resume the comparison in FOLDER
   --allow-code DIR  with --resume: the config in FOLDER may name classes in DIR, whose code is then run
   --debug           show the traceback of an error
+
+SIGTERM and SIGUSR1 end it after the current step, with exit code 75; --resume goes on.
 """
 
 
@@ -62,6 +68,7 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument("--seeds")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--cluster")
+    parser.add_argument("--cells-per-gpu", "--cells_per_gpu", type=int, default=1)
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--dry-run", "--dry_run", action="store_true")
     parser.add_argument("--table", choices=("latex", "csv", "markdown"))
@@ -77,6 +84,8 @@ def compare(arguments: list[str]) -> int:
         from dal.store.parent_process import end_with_parent
 
         end_with_parent()
+        if hasattr(signal, "SIGUSR2"):  # Slurm sends it to all processes of a job, whose first one then stops this one
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         stored_comparison(options.config).run_cell(options.cell)
         return 0
     if options.table is not None and options.config is not None and options.config.is_dir():
@@ -90,16 +99,17 @@ def compare(arguments: list[str]) -> int:
     if options.table is not None and options.config is not None and not options.strategies:
         require_folder(options.config)  # a config takes --strategies, too
     loading = loading_packages(stderr=options.dry_run)
+    where = overrides.inside.pop("cluster", None)
     if options.resume is not None:
         if options.config is not None or overrides.inside or options.strategies or options.seeds:
             raise ConfigError("--resume takes only the folder, --jobs and --cluster: its config.yaml has the rest")
         with loading:
-            comparison = stored_comparison(options.resume, options.jobs, options.cluster)
+            comparison = stored_comparison(options.resume, _execution(options, where))
     elif options.config is None or options.strategies is None:
         raise ConfigError("dal compare needs a config file and --strategies, such as --strategies Random,Margin,BADGE")
     else:
         with loading:
-            comparison = _comparison(options, overrides)
+            comparison = _comparison(options, overrides, _execution(options, where))
     if options.dry_run:
         from dal.commands.dry_run import dry_run
 
@@ -143,7 +153,27 @@ def _write_table(options: argparse.Namespace, folder: Path, metric: str | None =
     say(f"the table is in {options.output}")
 
 
-def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparison":
+def _execution(options: argparse.Namespace, resources: "Override | None") -> Execution:
+    """Where the cells run. The resources of Slurm jobs are in a YAML file, or given as `--cluster.KEY VALUE`."""
+    from dal.config import settings_tree as tree
+
+    where = options.cluster
+    is_file = where is not None and where.endswith((".yaml", ".yml"))
+    if where != "slurm" and not is_file:
+        if resources is not None:
+            raise ConfigError(f"{resources.first().place} is for Slurm: give --cluster slurm or a YAML file, too")
+        return Execution(options.jobs, where, options.cells_per_gpu)
+    from dal.config.build import build
+    from dal.experiments.slurm_jobs import Slurm
+
+    settings = tree.read(Path(where)) if is_file else tree.Node({}, None, "--cluster")
+    slurm, notes = build(Slurm, settings, resources or tree.Override())
+    for note in notes:
+        say(note)
+    return Execution(options.jobs, slurm, options.cells_per_gpu)
+
+
+def _comparison(options: argparse.Namespace, overrides: "Override", execution: Execution) -> "Comparison":
     """The comparison that a config file and options describe."""
     from dal.config import allowed_code as importing
     from dal.config import settings_tree as tree
@@ -162,7 +192,7 @@ def _comparison(options: argparse.Namespace, overrides: "Override") -> "Comparis
     settings = tree.read(options.config)
     place = settings.value.pop("folder", tree.Node(None)).value or Path("runs") / options.config.stem
     folder = Path(f"{place}-compare")  # so that it does not collide with a run of the same config
-    comparison, notes = assemble_comparison(settings, strategies, overrides, folder, options.jobs, options.cluster)
+    comparison, notes = assemble_comparison(settings, strategies, overrides, folder, execution)
     for note in notes:
         say(note)
     return comparison

@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from dal.commands.terminal import escape_controls
 from dal.data import Rows, Splits
 from dal.experiments.comparison import Comparison
+from dal.experiments.config_parts import config_parts
 from dal.experiments.experiment import Experiment
 from dal.experiments.results import Cell
 from dal.llm.clients.client import Client, PriceBound
@@ -73,7 +73,7 @@ def list_requests(grid: Experiment | Comparison) -> list[LearnerRequests]:
     found = learners_of(experiment)
     asked = [_requests_of(at, each, calls(experiment, cells, splits, at, each)) for at, each in found.items()]
     inside = [learner.client for learner in found.values()]
-    for place, part in _walk(experiment):
+    for place, part in config_parts(experiment):
         if isinstance(part, Client) and not any(part is client for client in inside):
             asked.append(LearnerRequests(place, part, 0, 0, PriceBound(math.nan, math.nan)))
     return asked
@@ -81,7 +81,7 @@ def list_requests(grid: Experiment | Comparison) -> list[LearnerRequests]:
 
 def learners_of(experiment: Experiment) -> dict[str, LLMLearner]:
     """The learners that use a language model, by their dotted place in the config."""
-    return {place: part for place, part in _walk(experiment) if isinstance(part, LLMLearner)}
+    return {place: part for place, part in config_parts(experiment) if isinstance(part, LLMLearner)}
 
 
 def calls(experiment: Experiment, cells: Sequence[Cell], splits: Splits, place: str, learner: LLMLearner) -> list[Call]:
@@ -124,26 +124,9 @@ def shown(found: Sequence[LearnerRequests]) -> list[str]:
 # -- where language models are ------------------------------------------------------------------------------------
 
 
-def _walk(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every part of a configurable value with its dotted place, the outermost first."""
-    yield place, value
-    pairs: Sequence[tuple[Any, Any]] = ()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | Rows | Splits):
-        pairs = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value) if field.init]
-    elif isinstance(value, Mapping):
-        pairs = list(value.items())
-    elif isinstance(value, list | tuple):
-        pairs = list(enumerate(value))
-    elif isinstance(value, partial):
-        pairs = list(value.keywords.items())
-    for key, inner in pairs:
-        if not isinstance(inner, str | int | float | None):
-            yield from _walk(inner, f"{place}.{key}" if place else str(key))
-
-
 def _may_read(strategy: Any) -> bool:
     """Whether a strategy, or one nested in it, may read the learner's outputs."""
-    return any(bool(all_needs(part)) for _, part in _walk(strategy) if isinstance(part, Strategy)) or (
+    return any(bool(all_needs(part)) for _, part in config_parts(strategy) if isinstance(part, Strategy)) or (
         type(strategy).resolve is not Strategy.resolve
     )
 

@@ -38,6 +38,8 @@ options:
   --print-config    print the config with all defaults, and exit
   --dry-run         estimate the cost of the config's language models, and ask nothing
   --debug           show the traceback of an error
+
+SIGTERM and SIGUSR1 end it after the current step, with exit code 75; --resume goes on.
 """
 
 

@@ -1,7 +1,8 @@
-"""Comparisons of strategies over the same seeds: resumable grids of runs, in-process, in subprocesses or on Ray."""
+"""Comparisons of strategies over the same seeds: resumable grids of runs, on this computer, on Slurm or on Ray."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dal.experiments.heartbeat import duration
 from dal.experiments.html_report import ReportWriter, html_report, verdict_sentences
 from dal.experiments.interrupts import InterruptCheck, interruptible
 from dal.experiments.results import Cell, Results
+from dal.experiments.slurm_jobs import Slurm, SlurmJobs
 from dal.learner import Prepared
 from dal.session.checked_arguments import is_whole, require_kind
 from dal.store.folder_lock import held
@@ -45,8 +47,10 @@ class Comparison:
         strategies: strategies to compare. The baseline is added at the end if it is not among them.
         jobs: number of concurrent processes. Each gets its share of the CPU threads, and its own GPU if there are
             several. More than one needs a folder and a `TextData`.
-        cluster: None to run on this computer, or the address of a Ray cluster whose nodes all see the folder and the
-            data: "auto" for the cluster of this computer, "local" for a new one on this computer only.
+        cluster: None to run on this computer; the resources of Slurm jobs; or the address of a Ray cluster: "auto" for
+            the cluster of this computer, "local" for a new one on this computer only. All nodes must see the folder and
+            the data.
+        cells_per_gpu: number of cells that share a GPU of a cluster.
 
     Example:
         >>> import torch
@@ -62,7 +66,8 @@ class Comparison:
     experiment: Experiment
     strategies: tuple[Strategy, ...]
     jobs: int = 1
-    cluster: str | None = None
+    cluster: str | Slurm | None = None
+    cells_per_gpu: int = 1
 
     def __post_init__(self) -> None:
         require_kind(self.experiment, Experiment, "experiment", "Experiment(data, learner)")
@@ -73,7 +78,7 @@ class Comparison:
             raise ConfigError("a comparison needs at least one strategy")
         for strategy in self.strategies:
             require_kind(strategy, Strategy, "each of the strategies", "Margin()")
-        if self.cluster is not None:
+        if self.cluster is not None and not isinstance(self.cluster, Slurm):
             require_kind(self.cluster, str, "cluster", "'auto'")
         start = self.experiment.common_start is None or self.experiment.common_start
         # The experiment's own strategy is not run, so its needs must not be checked.
@@ -82,6 +87,10 @@ class Comparison:
         )
         if not is_whole(self.jobs) or self.jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {self.jobs!r}")
+        if not is_whole(self.cells_per_gpu) or self.cells_per_gpu < 1:
+            raise ConfigError(f"cells_per_gpu must be at least 1, got {self.cells_per_gpu!r}")
+        if self.cells_per_gpu > 1 and self.cluster is None:
+            raise ConfigError("cells_per_gpu needs a cluster: on this computer, jobs share the GPUs that there are")
         if self._in_subprocesses and (self.experiment.folder is None or not isinstance(self.experiment.data, TextData)):
             raise ConfigError("several jobs need a folder, and data that a config can name (a TextData)")
 
@@ -141,7 +150,7 @@ class Comparison:
             CellsFailed: a cell failed; raised after all others have finished.
         """
         if self.cluster is not None:
-            require("ray", "ray")
+            require(*(("submitit", "slurm") if isinstance(self.cluster, Slurm) else ("ray", "ray")))
         reporter = reporter or (Quiet() if self.experiment.quiet else Console())
         with reporter:
             reporter.headline(self.experiment.metric or "accuracy")
@@ -186,14 +195,11 @@ class Comparison:
             else:
                 done = sum(len(grid.lines[cell.name]) for cell in left)
                 grid.reporter.plan(len(left) * (self.experiment.rounds + 1) - done, "rounds")
-            executor = self._executor(shared, grid.reporter, min(self.jobs, len(left)))
-            try:
+            with self._executor(shared, grid.reporter, min(self.jobs, len(left))) as executor:
                 for ended in executor.run(left, check):
                     grid.done(ended)
                     if self._in_subprocesses:
                         grid.reporter.part_done()
-            finally:
-                executor.close()
         if shared.first is not None and not grid.failed:
             shared.first.remove()
 
@@ -210,19 +216,35 @@ class Comparison:
         if folder is not None and result:
             write_conclusion(folder, result)
 
-    def _executor(self, shared: "_Shared", reporter: Quiet, jobs: int) -> Executor:
-        """The executor of the cells. It does not affect the results."""
+    @contextmanager
+    def _executor(self, shared: "_Shared", reporter: Quiet, jobs: int) -> Iterator[Executor]:
+        """The executor of the cells, until the end of the block. It does not affect the results."""
         if not self._in_subprocesses:
-            return InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
+            yield InProcessExecutor(lambda cell, check: shared.shown(cell, reporter, check))
+            return
         assert shared.folder is not None
         code = import_folder(self.stored_config())
         if self.cluster is None:
             from dal.experiments.processes import Processes
 
-            return Processes(self.experiment, shared.folder, jobs, code)
+            yield Processes(self.experiment, shared.folder, jobs, code)
+            return
+        from dal.experiments.shared_ledgers import marked_ledgers
+
+        with marked_ledgers(self.experiment, shared.folder) as variables:
+            executor = self._cluster_executor(shared.folder, jobs, code, variables)
+            try:
+                yield executor
+            finally:
+                executor.close()
+
+    def _cluster_executor(self, folder: Path, jobs: int, code: Path | None, variables: Mapping[str, str]) -> Executor:
+        if isinstance(self.cluster, Slurm):
+            return SlurmJobs(self.experiment, folder, jobs, self.cluster, self.cells_per_gpu, code, variables)
         from dal.experiments.ray_cluster import Cluster
 
-        return Cluster(self.experiment, shared.folder, jobs, self.cluster, code)
+        assert self.cluster is not None
+        return Cluster(self.experiment, folder, jobs, self.cluster, self.cells_per_gpu, code, variables)
 
     def run_cell(self, name: str, *, reporter: Quiet | None = None) -> list[dict[str, Any]]:
         """Run a single cell, as a worker process does, and return its lines.
@@ -236,6 +258,9 @@ class Comparison:
         folder = None if self.experiment.folder is None else Path(self.experiment.folder)
         with interruptible(folder, command="compare") as check:
             if folder is not None:
+                from dal.experiments.shared_ledgers import check_ledgers
+
+                check_ledgers(self.experiment)
                 await_free(folder / name, check)
             return _Shared(self, folder).run(cell, reporter or Quiet(), check)
 

@@ -1,27 +1,19 @@
 """Executors: run the cells of a grid in this process or in subprocesses."""
 
-import contextlib
-import signal
-import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import STDOUT, Popen
 from typing import Any, TypeAlias
 
-from dal.config.allowed_code import safe_environment
 from dal.errors import BusyError, DalError
 from dal.experiments.experiment import Experiment
 from dal.experiments.interrupts import InterruptCheck, Interrupted
 from dal.experiments.results import Cell
 from dal.store.folder_lock import Lock
 from dal.store.run_folder import read_metrics
-
-#: File in the folder of a cell with the output of its worker.
-LOG = "worker.log"
 
 _POLL = 0.2  # seconds between attempts to lock a folder
 _TIMEOUT = 60.0  # seconds to wait for a worker whose parent has ended
@@ -100,7 +92,7 @@ class SubprocessExecutor(Executor):
         """Run a cell to its end; return the error message, or "" on success. Called in a thread of its own."""
 
     def stop(self) -> None:
-        """Stop the running cells after their current step. Called after Ctrl-C, which may not reach the workers."""
+        """Stop the running cells after their current step. Called when the grid is interrupted."""
 
     def run(self, cells: Sequence[Cell], check: InterruptCheck) -> Iterator[CellResult]:
         """Run the cells concurrently and yield each when it ends."""
@@ -120,42 +112,6 @@ class SubprocessExecutor(Executor):
             finally:
                 if running:
                     self.stop()
-
-
-def run_worker(
-    folder: Path, name: str, environment: Mapping[str, str], code: Path | None, cwd: Path | None = None
-) -> str:
-    """Run a cell of a grid in its own process; return its error message, or "" on success.
-
-    Args:
-        folder: folder of the grid.
-        name: name of the cell.
-        environment: environment variables to add to those of this process.
-        code: folder outside the installed packages from which classes of the grid were imported; None for none.
-        cwd: working directory of the process, to which relative paths of the config refer.
-    """
-    cell_folder = folder / name
-    cell_folder.mkdir(parents=True, exist_ok=True)
-    # -P keeps the working directory, which others may be able to write to, off the import path.
-    command = [sys.executable, "-P", "-m", "dal", "compare", "--cell", name, str(folder)]
-    command += [] if code is None else ["--allow-code", str(code)]
-    with open(cell_folder / LOG, "w+", encoding="utf-8", errors="replace") as log:
-        inherited = {**safe_environment(), **environment}
-        exit_code = _finished(Popen(command, stdout=log, stderr=STDOUT, env=inherited, cwd=cwd))
-        log.seek(0)
-        last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "")
-    return "" if exit_code == 0 else last.removeprefix("dal: error: ") or f"its process ended with {exit_code}"
-
-
-def _finished(process: "Popen[bytes]") -> int:
-    """Wait for the exit code. If this process is interrupted, interrupt the worker and let it finish its step."""
-    try:
-        return process.wait()
-    except BaseException:
-        with contextlib.suppress(ValueError):  # Windows cannot send it, and gives Ctrl-C to all processes of a console
-            process.send_signal(signal.SIGINT)
-        process.wait()
-        raise
 
 
 def await_free(cell_folder: Path, check: InterruptCheck) -> None:
@@ -180,11 +136,6 @@ def threads(jobs: int) -> int:
     import torch
 
     return max(1, torch.get_num_threads() // jobs)
-
-
-def thread_limits(threads: int) -> dict[str, str]:
-    """Environment variables that limit the threads of a process."""
-    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def error_line(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""Handling of signals: Ctrl-C ends a run between two steps, SIGTERM and SIGHUP at once; both say how to resume."""
+"""Handling of signals: Ctrl-C, SIGTERM and SIGUSR1 end a run between two steps, SIGHUP at once, with how to resume."""
 
 import contextlib
 import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,18 +20,31 @@ class Interrupted(DalError):
     exit_code = 130
 
 
+#: Exit code of a run that a scheduler stopped and may start again: EX_TEMPFAIL of sysexits.h.
+RESUMABLE = 75
+
+
+class Stopped(Interrupted):
+    """A scheduler asked for the end, by SIGTERM or SIGUSR1. The same command resumes the run."""
+
+    exit_code = RESUMABLE
+
+
 class InterruptCheck:
-    """Callable that raises `Interrupted` after Ctrl-C. It is called between batches, never during a write."""
+    """Callable that raises `Interrupted` after Ctrl-C, and `Stopped` after SIGTERM or SIGUSR1.
+
+    It is called between batches, never during a write.
+    """
 
     def __init__(self, folder: Path | None, command: str) -> None:
         self._folder, self._command = folder, command
-        self.pressed = False
+        self.pressed = self._stopping = self._terminated = False
 
     def __call__(self) -> None:
-        """Raise `Interrupted` if Ctrl-C was pressed."""
-        if self.pressed:
+        """Raise `Interrupted` or `Stopped` if a signal has arrived."""
+        if self.pressed or self._stopping:
             how = "nothing was kept; the same command begins again" if self._folder is None else self.again
-            raise Interrupted(f"stopped; {how}")
+            raise (Interrupted if self.pressed else Stopped)(f"stopped; {how}")
 
     @property
     def again(self) -> str:
@@ -44,10 +57,19 @@ class InterruptCheck:
             raise KeyboardInterrupt
         self.pressed = True
 
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler of schedulers: requests a clean stop. A second SIGTERM ends the process at once."""
+        if number == signal.SIGTERM and self._terminated:
+            _TerminationHandler(self.again)(number, frame)
+        self._stopping = True
+        self._terminated |= number == signal.SIGTERM
+
 
 @contextmanager
 def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[InterruptCheck]:
-    """Handle Ctrl-C during the block: Lightning would turn it into an exit, and a partial fit must not be stored.
+    """Handle signals during the block: Lightning would turn them into an exit, and a partial fit must not be stored.
+
+    Ctrl-C requests a clean stop, and so do SIGTERM and SIGUSR1 where there is a folder to resume.
 
     Args:
         folder: folder to resume, for the message.
@@ -59,11 +81,17 @@ def interruptible(folder: Path | None, *, command: str = "run") -> Iterator[Inte
         return
     before = signal.signal(signal.SIGINT, check.press)
     try:
-        with terminable(None if folder is None else check.again):
+        with terminable(None if folder is None else check.again), _replaced(_STOPPING if folder else (), check.stop):
             yield check
+    except SystemExit:  # by which Lightning ends a fit after SIGTERM
+        check()
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 
+
+_STOPPING = ("SIGTERM", "SIGUSR1")  # by which schedulers announce the end
+_ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1")  # that end a process
 
 #: Removes the line of a progress display from a terminal and shows the cursor again, which the display hides.
 _CLEAN = b"\r\x1b[2K\x1b[?25h"
@@ -81,7 +109,8 @@ class _TerminationHandler:
             if os.isatty(1):
                 os.write(1, _CLEAN)
             os.write(2, (_CLEAN if os.isatty(2) else b"") + self._line)
-        os._exit(128 + number)
+        announced = number == getattr(signal, "SIGUSR1", None)  # a scheduler is to start the command again
+        os._exit(RESUMABLE if announced else 128 + number)
 
 
 @contextmanager
@@ -113,10 +142,17 @@ def terminable(how: str | None) -> Iterator[None]:
     Args:
         how: text to write; None to do nothing.
     """
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if how is None or threading.current_thread() is not threading.main_thread():
         yield
         return
+    with _replaced(_ENDING, _TerminationHandler(how)):
+        yield
+
+
+@contextmanager
+def _replaced(names: Sequence[str], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Set the handler of signals during the block, except for those that others handle or ignore."""
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in numbers}
     ours = {
         n: before
@@ -124,7 +160,7 @@ def terminable(how: str | None) -> Iterator[None]:
         if before is signal.SIG_DFL or isinstance(before, _TerminationHandler)
     }
     for number in ours:
-        signal.signal(number, _TerminationHandler(how))
+        signal.signal(number, handler)
     try:
         yield
     finally:

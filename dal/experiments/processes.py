@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 from queue import SimpleQueue
+from subprocess import Popen
 
-from dal.experiments.executor import SubprocessExecutor, run_worker, thread_limits, threads
+from dal.experiments.cell_worker import run_worker, stop_workers, thread_limits
+from dal.experiments.executor import SubprocessExecutor, threads
 from dal.experiments.experiment import Experiment
 
 
@@ -13,6 +15,7 @@ class Processes(SubprocessExecutor):
 
     def __init__(self, experiment: Experiment, folder: Path, jobs: int, code: Path | None = None) -> None:
         super().__init__(experiment, folder, jobs, code)
+        self._running = set[Popen[bytes]]()
         self._slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(jobs):
             self._slots.put(slot)
@@ -21,9 +24,14 @@ class Processes(SubprocessExecutor):
         """Run a cell in a free slot."""
         slot = self._slots.get()
         try:
-            return run_worker(self._folder, name, {**thread_limits(threads(self.jobs)), **_gpu(slot)}, self._code)
+            environment = {**thread_limits(threads(self.jobs)), **_gpu(slot)}
+            return run_worker(self._folder, name, environment, self._code, running=self._running)
         finally:
             self._slots.put(slot)
+
+    def stop(self) -> None:
+        """Ask the workers to end after their current step."""
+        stop_workers(self._running)
 
 
 def _gpu(slot: int) -> dict[str, str]:

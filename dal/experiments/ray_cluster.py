@@ -6,11 +6,13 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dal.errors import ConfigError, require
-from dal.experiments.executor import SubprocessExecutor, error_line, run_worker, thread_limits, threads
+from dal.experiments.cell_worker import run_worker, thread_limits
+from dal.experiments.executor import SubprocessExecutor, error_line, threads
 from dal.experiments.experiment import Experiment
 
 #: Address that starts a new Ray cluster on this computer.
@@ -20,7 +22,7 @@ _TIMEOUT = 20.0  # seconds
 
 
 class Cluster(SubprocessExecutor):
-    """Runs each cell as a Ray task, with its share of the CPU threads, and one GPU if the cluster has any.
+    """Runs each cell as a Ray task, with its share of the CPU threads, and of a GPU if the cluster has any.
 
     All nodes must have the same `dal` and environment, and see the folder of the grid and the data under the same
     paths. Results are written to the same files as without a cluster.
@@ -31,21 +33,33 @@ class Cluster(SubprocessExecutor):
         jobs: number of concurrent cells.
         address: address of the cluster: "auto" for that of this computer, "local" for a new one on this computer, which
             ends with the grid. Ignored if this process has already initialised Ray.
+        cells_per_gpu: number of cells that share a GPU.
         code: folder outside the installed packages from which classes of the grid were imported; None for none.
+        variables: environment variables to add for the workers.
 
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigError: there is no cluster at `address`.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, jobs: int, address: str, code: Path | None = None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        jobs: int,
+        address: str,
+        cells_per_gpu: int = 1,
+        code: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(experiment, folder, jobs, code)
         self._ray: Any = require("ray", "ray")
         self._owned = not self._ray.is_initialized()
         self._empty = tempfile.mkdtemp(prefix="dal-ray-")
         if self._owned:
             _connect(self._ray, address, self._empty)
-        self._threads = threads(jobs)
+        self._threads, self._cells_per_gpu = threads(jobs), cells_per_gpu
+        self._variables = {**thread_limits(self._threads), **(variables or {})}
         self._running: set[Any] = set()
         self._guard = threading.Lock()
 
@@ -53,11 +67,11 @@ class Cluster(SubprocessExecutor):
         """Run a cell on a free node."""
         from ray.exceptions import RayError
 
-        gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
+        gpus = 1 / self._cells_per_gpu if self._ray.cluster_resources().get("GPU") else 0
         most = max((node["Resources"].get("CPU", 1) for node in self._ray.nodes() if node["Alive"]), default=1)
         # No retries: a failed cell is reported, and running the same command again completes it.
         remote = self._ray.remote(num_cpus=min(self._threads, most), num_gpus=gpus, max_retries=0)(run_worker)
-        task = remote.remote(self._folder, name, thread_limits(self._threads), self._code, Path.cwd())
+        task = remote.remote(self._folder, name, self._variables, self._code, Path.cwd())
         with self._guard:
             self._running.add(task)
         try:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from dal.config.settings_tree import Node, Override
     from dal.experiments.comparison import Comparison
     from dal.experiments.experiment import Experiment
+    from dal.experiments.slurm_jobs import Slurm
 
 
 def require_folder(folder: Path) -> None:
@@ -47,14 +49,23 @@ def stored_experiment(folder: Path) -> "Experiment":
     return assemble(tree.read(stored_config(folder)), tree.Override(), folder, stored=True)[0]
 
 
-def stored_comparison(folder: Path, jobs: int = 1, cluster: str | None = None) -> "Comparison":
-    """Build the comparison of a folder.
+@dataclass(frozen=True)
+class Execution:
+    """Where the cells of a comparison run, which does not affect its results.
 
-    Args:
-        folder: folder of a comparison.
-        jobs: number of concurrent processes in which to resume it.
-        cluster: address of a Ray cluster; None for this computer.
+    Attributes:
+        jobs: number of concurrent processes.
+        cluster: address of a Ray cluster, or resources of Slurm jobs; None for this computer.
+        cells_per_gpu: number of cells that share a GPU of a cluster.
     """
+
+    jobs: int = 1
+    cluster: "str | Slurm | None" = None
+    cells_per_gpu: int = 1
+
+
+def stored_comparison(folder: Path, execution: Execution = Execution()) -> "Comparison":
+    """Build the comparison of a folder, to resume it."""
     from dal.config import settings_tree as tree
 
     settings = tree.read(stored_config(folder))
@@ -62,7 +73,7 @@ def stored_comparison(folder: Path, jobs: int = 1, cluster: str | None = None) -
     if strategies is None or not isinstance(strategies.value, dict):
         raise ConfigError(f"{folder} holds no comparison; `dal run --resume {typed(folder)}` resumes a run")
     nodes = list(strategies.value.values())
-    return assemble_comparison(settings, nodes, tree.Override(), folder, jobs, cluster, stored=True)[0]
+    return assemble_comparison(settings, nodes, tree.Override(), folder, execution, stored=True)[0]
 
 
 def assemble(
@@ -115,8 +126,7 @@ def assemble_comparison(
     strategies: "Sequence[Node]",
     overrides: "Override",
     folder: Path,
-    jobs: int,
-    cluster: str | None,
+    execution: Execution,
     *,
     stored: bool = False,
 ) -> "tuple[Comparison, tuple[str, ...]]":
@@ -135,9 +145,9 @@ def assemble_comparison(
         notes += found
     from dal.experiments.comparison import Comparison
 
-    return Comparison(experiments[0], tuple(each.strategy for each in experiments), jobs, cluster), tuple(
-        dict.fromkeys(notes)
-    )
+    chosen = tuple(each.strategy for each in experiments)
+    comparison = Comparison(experiments[0], chosen, execution.jobs, execution.cluster, execution.cells_per_gpu)
+    return comparison, tuple(dict.fromkeys(notes))
 
 
 def _with_folder(settings: "Node", overrides: "Override", folder: Path) -> "Node":

@@ -10,10 +10,8 @@ from typing import Any, ClassVar, Self
 from dal.errors import SessionError, one_line, shortened
 from dal.store import sqlite_files
 from dal.store.atomic_files import named
+from dal.store.sqlite_files import BUSY_SECONDS
 from dal.store.thread_connections import ThreadConnections
-
-#: Seconds for which a statement waits for other processes.
-BUSY_SECONDS = 30.0
 
 
 class DatabaseFile:
@@ -74,8 +72,8 @@ class DatabaseFile:
             )
             self._connections.add(connection)
             connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from a stranger
-            if writes:
-                connection.execute("PRAGMA journal_mode = WAL")  # readers are not blocked while another process writes
+            if writes and self.path is not None:
+                sqlite_files.set_journal(connection, self.path)
             connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power failure
         return connection
 
@@ -109,13 +107,17 @@ class DatabaseFile:
             raise SessionError(f"{self._name} cannot be a file: a name has no NUL")
 
     def _read_version(self, path: Path) -> int:
-        """Check that a file is of this kind, before SQLite opens and possibly modifies it, and return its version."""
+        """Check that a file is of this kind, before SQLite opens and possibly modifies it, and return its version.
+
+        On a network file system it is then taken out of write-ahead logging.
+        """
         with self._checking():
             header = sqlite_files.read_header(path)
         sqlite_files.check_header(
             header, self._name, application=self.application, version=self.version, kind=self.kind
         )
-        return max(1, header.version)
+        sqlite_files.leave_log(path)
+        return max(1, sqlite_files.settled_version(path, header))
 
     @contextmanager
     def _checking(self) -> Iterator[None]:

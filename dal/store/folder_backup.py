@@ -20,7 +20,7 @@ from dal.store.atomic_files import (
     temporary_name,
 )
 from dal.store.run_folder import LABELS, LOCK, METRICS, ROWS, check_folder, reason_of
-from dal.store.sqlite_files import is_database
+from dal.store.sqlite_files import BUSY_SECONDS, is_database, leave_log, reading_address
 
 _MANIFEST = "config.yaml"
 _SKIPPED = ("-wal", "-shm", "-journal")  # what they hold is in the copy of the database
@@ -111,7 +111,8 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> bool:
         return False
     with tempfile.TemporaryDirectory(prefix="dal-backup-") as temporary:
         copy = Path(temporary) / "copy"
-        source_db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+        leave_log(path)
+        source_db = sqlite3.connect(reading_address(path), uri=True, timeout=BUSY_SECONDS)
         target_db = sqlite3.connect(copy)
         try:
             source_db.backup(target_db)

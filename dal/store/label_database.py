@@ -10,7 +10,8 @@ from dal.errors import SessionError, one_line, shortened
 from dal.store import proposals, sqlite_files
 from dal.store import unread_answers as unread
 from dal.store.atomic_files import check_output, recover, synchronise, synchronise_folder, temporary_name
-from dal.store.database_file import BUSY_SECONDS, DatabaseFile
+from dal.store.database_file import DatabaseFile
+from dal.store.sqlite_files import BUSY_SECONDS
 
 _VERSION = 2
 _PAGE = 10_000  # rows read from a table at a time
@@ -146,7 +147,7 @@ class LabelFile(DatabaseFile):
         if self._access == "copy" or (self._access == "read" and version < _VERSION):
             assert self.path is not None
             self._connections.shared = True
-            source = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+            source = sqlite3.connect(sqlite_files.reading_address(self.path), uri=True, timeout=BUSY_SECONDS)
             try:
                 source.backup(self._connection())
             finally:

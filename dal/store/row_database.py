@@ -109,9 +109,9 @@ class RowFile(DatabaseFile):
     def _address(self) -> tuple[str, bool]:
         address, _ = super()._address()
         if self._read_only:
-            log = sqlite_files.log_of(self.path)
+            left = sqlite_files.log_of(self.path), sqlite_files.journal_file(self.path)
             # SQLite reads a file that it cannot lock only if told that nobody writes to it.
-            address += "?mode=ro" if log.exists() and log.stat().st_size else "?immutable=1"
+            address += "?mode=ro" if any(map(sqlite_files.holds_something, left)) else "?immutable=1"
         return address, not self._read_only
 
     def _invalid_text(self) -> str:

@@ -17,8 +17,8 @@ from command import Command
 from test_experiment import experiment, without_seconds
 
 from dal.errors import ConfigError, NeedError
+from dal.experiments.cell_worker import LOG
 from dal.experiments.comparison import CellsFailed, Comparison
-from dal.experiments.executor import LOG
 from dal.store.run_folder import read_metrics
 from dal.strategies import ALPS, BADGE, ClusterCenters, Entropy, Margin, Random
 from dal.strategy import Query, Selection, Strategy

@@ -1,7 +1,6 @@
 """SQLite file of the reply cache: its format, its transactions and its errors."""
 
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any, Self
 
 from dal.errors import LLMError, one_line, shortened
 from dal.store.atomic_files import check_output, named
-from dal.store.sqlite_files import NotADatabaseError, create, read_header
+from dal.store.sqlite_files import BUSY_SECONDS, NotADatabaseError, create, leave_log, read_header, set_journal
 
 _APPLICATION = 0x64616C32  # "dal2" in the file's header: this file is a response cache
 _VERSION = 1
-_BUSY_SECONDS = 30.0
 
 _SCHEMA = """
 CREATE TABLE replies (
@@ -65,7 +63,8 @@ class CacheFile:
             if not final.exists():
                 create(final, _SCHEMA, application=_APPLICATION, version=_VERSION)
             _check_header(final)
-            self._db = sqlite3.connect(final, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            leave_log(final)
+            self._db = sqlite3.connect(final, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._prepare()
 
     def __enter__(self) -> Self:
@@ -85,19 +84,8 @@ class CacheFile:
         tables = {name for (name,) in self._run("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
         if missing := {"replies", "ledgers", "reservations", "batches"} - tables:
             raise sqlite3.DatabaseError(f"it has no table {min(missing)}")
-        self._use_wal()
-
-    def _use_wal(self) -> None:
-        """Switch the file to WAL mode, with retries, because SQLite ignores its busy timeout here."""
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while self._run("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                self._run("PRAGMA journal_mode = WAL")
-                return  # file systems without shared memory keep the old mode, which is as safe
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        assert self._db is not None
+        set_journal(self._db, self.path)
 
     def _run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         assert self._db is not None

@@ -1,8 +1,10 @@
 """Cache of replies with their cost, reservations and batches, in a SQLite file shared by processes."""
 
 import os
+import platform
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,7 +199,7 @@ class ReplyCache(CacheFile):
                 return BudgetExceeded(self._bill(), self._awaits()) if short else []
             self._run(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                (name, provider, self.ledger, os.getpid(), until, time.time()),
+                (name, provider, self.ledger, _this_process(), until, time.time()),
             )
             return taken
 
@@ -280,7 +282,7 @@ class ReplyCache(CacheFile):
     def _reserve(self, digest: str, dollars: float, until: float, batch: str | None) -> int:
         number = self._run(
             "INSERT INTO reservations (ledger, digest, dollars, process, until, batch) VALUES (?, ?, ?, ?, ?, ?)",
-            (self.ledger, digest, dollars, os.getpid(), until, batch),
+            (self.ledger, digest, dollars, _this_process(), until, batch),
         ).lastrowid
         assert number is not None
         return number
@@ -311,6 +313,20 @@ class ReplyCache(CacheFile):
         )
 
 
+def _this_process() -> int:
+    """Number of this process, other than that of any process on another computer: host name and process id."""
+    return _host() << 32 | os.getpid()
+
+
+def _host() -> int:
+    """Digest of the host name, 31 bits."""
+    return zlib.crc32(platform.node().encode()) >> 1
+
+
 def _alive(process: int, until: float) -> bool:
-    """Whether a process still waits for an answer, which it gives up at `until`."""
-    return time.time() <= until and is_alive(process)
+    """Whether a process still waits for an answer, which it gives up at `until`.
+
+    Whether one of another computer has ended cannot be seen here. Earlier versions stored no host.
+    """
+    host, pid = process >> 32, process & 0xFFFFFFFF
+    return time.time() <= until and (host not in (0, _host()) or is_alive(pid))
