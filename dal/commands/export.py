@@ -8,7 +8,7 @@ from dal.commands.paths import check_model_folder, check_new_file, path_of, requ
 from dal.commands.terminal import Parser, wants_help
 from dal.errors import ConfigError
 from dal.experiments.spinner import loading_packages
-from dal.store.atomic_files import named
+from dal.store.atomic_files import named, typed
 from dal.store.run_folder import SAVED_MODEL
 
 HELP = """\
@@ -77,8 +77,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
     if (options.folder / SAVED_MODEL).is_file():
-        name = named(options.folder)
-        raise ConfigError(f"{name} is a saved model, without labels and rows: `dal predict` predicts with it")
+        raise ConfigError(
+            f"{named(options.folder)} is a saved model, without labels and rows: "
+            f"`dal predict {typed(options.folder)} FILE` predicts new texts"
+        )
     require_stored(options.folder, options.cell)
     if options.model is not None:
         check_model_folder(options.model, options.folder)

@@ -14,7 +14,7 @@ from dal.config.kinds import PROJECT, kind_of
 from dal.config.stored import CONFIG
 from dal.data.imported_rows import read_imported
 from dal.data.text_data import TextData
-from dal.errors import ConfigError, SessionError, counted, shortened
+from dal.errors import ConfigError, SessionError, counted
 from dal.experiments.console import Console, reading
 from dal.experiments.stored_experiments import stored_config
 from dal.experiments.stored_model import Place, find
@@ -46,8 +46,6 @@ def check_dataset(options: argparse.Namespace) -> None:
 def export_folder(options: argparse.Namespace) -> int:
     """Run `dal export` and return the exit code."""
     if (options.folder / CONFIG).is_file() and kind_of(options.folder) == PROJECT:
-        if options.cell is not None:
-            raise ConfigError(f"--cell {shortened(options.cell)}: {options.folder} is a project, which has no cells")
         corpus, ranking, gone = _read_project(options.folder)
     else:
         place = find(options.folder, options.cell)

@@ -101,8 +101,10 @@ def require_stored(folder: Path, cell: str | None) -> None:
     from dal.experiments.stored_experiments import stored_config
 
     stored_config(folder)
-    if cell is not None and kind_of(folder) in (ASKED, PROJECT, CELL):
-        raise ConfigError(f"--cell {shortened(cell)}: {named(folder)} is itself one cell")
+    kind = kind_of(folder)
+    if cell is not None and kind in (ASKED, PROJECT, CELL):
+        what = "is a project, which has no cells" if kind == PROJECT else "is itself one cell"
+        raise ConfigError(f"--cell {shortened(cell)}: {named(folder)} {what}")
 
 
 def _refuse(folder: Path, kinds: tuple[str, ...], otherwise: str) -> None:

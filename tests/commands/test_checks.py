@@ -42,7 +42,8 @@ def test_a_check_is_recognized_by_its_ids_and_stores_no_label(dal: Command) -> N
     assert labels(dal) == before
     old = dal("estimate", "mine", "check.csv")
     assert old.out == told.out
-    assert old.messages == ["dal: `dal estimate` is now `dal tell FOLDER FILE`; the next version drops the old name"]
+    renamed = "dal: `dal estimate` is now `dal tell mine check.csv`; the next version drops the old name"
+    assert old.messages == [renamed]
 
 
 def test_a_check_is_kept_only_when_told_and_read_again(dal: Command) -> None:

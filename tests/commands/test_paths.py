@@ -144,9 +144,7 @@ def test_a_folder_that_cannot_be_is_refused(command: str, folder: str, dal: Comm
     }.get(command, [command, folder])
     if command in ("run", "compare") and not folder:
         return  # an empty value of a key is that of the config
-    message = (
-        FOLDERS[folder] if folder != "file/below" or command in ("ask", "run", "compare", "tell") else "file/below"
-    )
+    message = FOLDERS[folder] if folder != "file/below" or command in ("ask", "run", "compare") else "file/below"
     refuses(dal, arguments, message)
 
 
