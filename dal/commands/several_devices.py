@@ -45,7 +45,7 @@ def launched_ranks(timeout: float | None) -> Iterator[None]:
         yield
         return
     if launched.rank:  # rank 0 says how to resume
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     from dal.distributed import ranks
 

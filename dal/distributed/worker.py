@@ -13,6 +13,7 @@ from importlib import metadata
 from multiprocessing.connection import Client
 from multiprocessing.context import AuthenticationError
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dal.config.allowed_code import take_over
@@ -58,7 +59,9 @@ def serve(connection: Connection, rank: int, local_rank: int, timeout: float) ->
         local_rank: rank among the processes of this computer, which is the number of its GPU.
         timeout: seconds without a sign of life from rank 0 after which this process ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; rank 0 decides
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # terminals and schedulers send them to all ranks; rank 0 decides
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _leave_to_rank_0)
     objects: dict[int, Any] = {}
     try:
         while (message := connection.receive(timeout)).kind != Kind.END:
@@ -85,6 +88,10 @@ def serve(connection: Connection, rank: int, local_rank: int, timeout: float) ->
     finally:
         connection.close()
     return 0
+
+
+def _leave_to_rank_0(number: int, frame: FrameType | None) -> None:
+    """Signal handler that does nothing. Lightning calls the handlers that it finds, which SIG_IGN is not."""
 
 
 def _settle(local_rank: int, threads: int, matmul: str, folder: Path | None, modules: frozenset[str]) -> None:

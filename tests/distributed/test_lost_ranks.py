@@ -72,6 +72,18 @@ def test_waiting_has_no_limit_and_a_killed_rank_is_named_with_its_log():
     assert error.exit_code == 4
 
 
+def test_signals_of_a_scheduler_are_left_to_rank_0():
+    """They go to all tasks of a job, and rank 0 ends the run after its step."""
+
+    def work(leader: Leader) -> None:
+        before = worker_of(leader)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            leader.run("pass", [HERE, Job(rank_jobs.send, (number,))])
+        assert worker_of(leader) == before
+
+    on_two_ranks(work)
+
+
 def test_rank_that_stops_counts_as_lost_and_is_ended():
     found = []
 
