@@ -35,7 +35,7 @@ class LinearProxy(Candidates):
 
     needs = frozenset({"embeddings"})
     paper = "Coleman et al. 2020"
-    advice = "Uncertainty strategies on a model that is slow to run. Not for strategies of diversity, such as CoreSet."
+    advice = "Uncertainty strategies on a model that is slow to run; see by recall_every how much it leaves out."
 
     def __post_init__(self) -> None:
         at_least_one(self, "size")
