@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         Random,
     )
     from dal.strategies.candidates import SEALS, AnchorAL, Candidates, RandomSubset
+    from dal.strategies.proxy_candidates import LinearProxy
     from dal.strategy import Query, RoundState, ScoreStrategy, Selection, Strategy
 
     __version__: str
@@ -75,6 +76,7 @@ _HOMES = {
     "History": "dal.stopping",
     "LATER": "dal.oracle",
     "Learner": "dal.learner",
+    "LinearProxy": "dal.strategies.proxy_candidates",
     "ModuleLearner": "dal.learners.module_learner",
     "Oracle": "dal.oracle",
     "Outputs": "dal.outputs",
@@ -120,6 +122,7 @@ __all__ = [
     "History",
     "Learner",
     "LeastConfidence",
+    "LinearProxy",
     "Margin",
     "ModuleLearner",
     "Oracle",

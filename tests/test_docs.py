@@ -86,6 +86,8 @@ SHORTER = [
     ("docs/automation.md", "bug=0.95", "bug=0.2"),
     ("docs/predict.md", "--max-error 0.05", "--max-error 0.9"),
     ("docs/predict.md", "bug=0.95", "bug=0.2"),
+    ("docs/candidates.md", "--candidates.size 300", "--candidates.size 30"),
+    ("docs/candidates.md", "max_length: 64", "max_length: 16, min_steps: 2, epochs: 1"),
     ("docs/compare.md", "--seeds 5 --jobs 2", "--seeds 1"),
     ("docs/compare.md", "seeds=[0, 1, 2, 3, 4]", "seeds=[0], start=12, batch=4, rounds=1"),
     ("docs/compare.md", "jobs=2", "jobs=1"),

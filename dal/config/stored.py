@@ -22,7 +22,12 @@ from dal.store.run_folder import METRICS, check_folder, reason_of, writing
 CONFIG = "config.yaml"
 
 #: Options newer than version 0.1 whose default is not None -> the default, which older folders do not store.
-_NEW_DEFAULTS = {"data.description_template": "{}"}
+_NEW_DEFAULTS = {
+    "data.description_template": "{}",
+    "recall_every": 0,
+    "successor_every": 1,
+    "successor_sample": 0,
+}
 
 
 def describe(value: Any, *, named: bool = True) -> Any:

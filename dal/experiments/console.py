@@ -10,6 +10,7 @@ from dal.evaluation.curves import named_score
 from dal.experiments.encoder_advice import advice_in
 from dal.experiments.heartbeat import Heartbeat
 from dal.experiments.spinner import Spinner, draws, live_options
+from dal.experiments.successor import agreement_text, agreement_texts
 from dal.learner import Monitor
 
 _COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -200,6 +201,10 @@ class Console(Quiet):
         if declined := line.get("declined", 0):
             asked = len(line.get("rows") or ())
             self.say(f"  {declined} of {asked} rows were declined and get no label: a batch is not refilled")
+        if recall := recall_text(line):
+            self.say(f"  {recall}")
+        if agreement := agreement_text(line):
+            self.say(f"  {agreement}")
         self._explain("reason", line.get("reason") or "", ":")
         self._explain("training", str(line.get("training", {}).get("text") or ""), "(")
         stopping = line.get("stopping", {})
@@ -229,6 +234,8 @@ class Console(Quiet):
         }
         learner = next((line["learner"] for lines in successors.values() for line in lines), "")
         self._table("accuracy", f"accuracy of the successor {learner}", successors)
+        for text in agreement_texts(cells).values():
+            self.say(text)
         # Once, and from random labels if there are any: those that a strategy chose are hard for its encoder.
         advised = [(_chosen(lines), text) for lines in cells.values() if lines and (text := advice_in(lines[-1]))]
         if advised:
@@ -275,6 +282,20 @@ def reading(data: Any) -> str:
     """Stage of loading the data of an experiment: "reading tickets.csv", or without a path "loading the data"."""
     path = getattr(data, "path", None)
     return f"reading {printable(path)}" if isinstance(path, str) else "loading the data"
+
+
+def recall_text(line: Mapping[str, Any]) -> str:
+    """The measured recall of the candidates of a round, in words; empty without one."""
+    candidates = line.get("candidates")
+    if not isinstance(candidates, Mapping):
+        return ""
+    asked, (recall, count, of) = len(line.get("rows") or ()), (candidates.get(key) for key in ("recall", "count", "of"))
+    if not (isinstance(recall, int | float) and isinstance(count, int) and isinstance(of, int) and of):
+        return ""
+    return (
+        f"candidates: {count:,} of {of:,} rows contain {round(recall * asked)} of the {asked} that the whole pool "
+        f"would have given (recall {recall:.2f}, by chance {count / of:.2f})"
+    )
 
 
 class _Checking(Monitor):

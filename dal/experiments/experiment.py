@@ -81,11 +81,18 @@ class Experiment:
         batch: size of each further batch, at least 1.
         rounds: maximum number of further batches.
         stop: stopping rule that ends a cell before its last round (`dal list stopping`); `None` for none.
-        successor: another learner, trained on the same labels after every round and scored on the test set, to test
-            whether the labels transfer; `None` for none. Costs one more fit per round.
+        successor: another learner, trained on the same labels and scored on the test set, to test whether the labels
+            transfer, or to choose with a cheap learner what an expensive one is trained on; `None` for none.
+        successor_every: number of rounds between fits of the successor, from round 0 on and in the last round; 0 for
+            the last round only.
+        successor_sample: number of unasked rows, drawn at random, on which what the successor would choose next is
+            compared with the choice of the learner whenever it is trained; 0 for none. Costs a pass over them.
         seeds: non-negative seeds, one run of strategy and baseline each.
         candidates: pool rows to score each round: a number of random rows, or a generator such as SEALS; `None` for
             all.
+        recall_every: number k of rounds after which the recall of the candidates is measured again, from round 1 on:
+            which share of the batch that a pass over the whole pool would have given they contain; 0 for never. Such a
+            round costs that pass.
         folder: folder of the experiment; `None` keeps everything in memory.
         save_model: save the latest model of each cell.
         report: write `report.html` to the folder.
@@ -120,8 +127,11 @@ class Experiment:
     rounds: int = 4
     stop: StoppingRule | None = None
     successor: Learner | None = None
+    successor_every: int = 1
+    successor_sample: int = 0
     seeds: list[int] = field(default_factory=lambda: [0])
     candidates: int | Candidates | None = None
+    recall_every: int = 0
     folder: str | None = None
     save_model: bool = True
     report: bool = True
@@ -320,6 +330,7 @@ class Experiment:
             store=store,
             objective=self.objective,
             own_metrics=load_metrics(self.metrics or ()),
+            recall_every=self.recall_every,
         )
 
     def ask(self, session: Session, n: int, *, use_weak_labels: bool = True, measured: bool = False) -> Tensor:
@@ -392,7 +403,7 @@ class Experiment:
                 line = made() if common is None else common.line(session, made, check)
                 line = lines.completed(line, batch)
                 if self.is_finished([*session.metrics, line]):
-                    line |= lines.measures.at_end()
+                    line |= lines.at_end(line)
                 log(line)  # before the record: after a kill in between, the round and this call are repeated
                 session.record(line)
                 reporter.round(session.metrics[-1])
@@ -424,6 +435,7 @@ class Experiment:
         from dal.evaluation.cost import Prices
         from dal.experiments.round_measures import Measures
         from dal.experiments.round_record import RoundLines
+        from dal.experiments.successor import Successor
 
         prices = Prices(self.price_per_label, self.price_per_hour, self.seconds_per_label)
         measures = Measures(
@@ -433,7 +445,10 @@ class Experiment:
             prices=prices,
             metrics=self.recorded_metrics(session.pool),
         )
-        return RoundLines(session, measures, self.successor, self.stop, self.show_texts)
+        successor = None
+        if self.successor is not None:
+            successor = Successor(self.successor, self.successor_every, self.successor_sample, self.batch)
+        return RoundLines(session, measures, successor, self.stop, self.show_texts)
 
     def initial_strategy(self, session: Session) -> Strategy | None:
         """The cold start if it applies, else None.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dal.data import Rows, Splits
 from dal.data.class_descriptions import is_code
 from dal.errors import ConfigError, DataError, printable, shortened
-from dal.experiments.folder_config import MEASURED
+from dal.experiments.folder_config import PRICES
 from dal.learner import Learner
 from dal.objective import Objective, RecallOf, check_objective
 from dal.oracle import Oracle
@@ -33,11 +33,12 @@ def check_settings(experiment: "Experiment") -> list[int]:
         ConfigError: a setting is of another type or out of range.
     """
     _check_kinds(experiment)
-    for name, least in (("start", 1), ("batch", 1), ("rounds", 0), ("pool_sample", 0)):
+    at_least_0 = ("rounds", "pool_sample", "recall_every", "successor_every", "successor_sample")
+    for name, least in (("start", 1), ("batch", 1), *((name, 0) for name in at_least_0)):
         value = getattr(experiment, name)
         if not is_whole(value) or value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value!r}")
-    for name in MEASURED[2:]:
+    for name in PRICES:
         price = getattr(experiment, name)
         if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
             raise ConfigError(f"{name} must be at least 0, got {price!r}")

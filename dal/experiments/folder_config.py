@@ -13,8 +13,11 @@ from dal.objective import DEFAULT, objective_name
 #: Fields that do not affect what a run computes; they may change when it is resumed, and are not stored.
 FREE = ("folder", "quiet", "report")
 
+#: Prices of answers without a stored cost or time, as fields of an experiment.
+PRICES = ("price_per_label", "price_per_hour", "seconds_per_label")
+
 #: Fields that affect only the recorded measures; they are stored, and may change when a run is resumed.
-MEASURED = ("pool_sample", "measure_distances", "price_per_label", "price_per_hour", "seconds_per_label")
+MEASURED = ("pool_sample", "measure_distances", *PRICES, "recall_every", "successor_every", "successor_sample")
 
 #: Stopping rules whose metric is that of the objective unless they name another.
 _FOLLOWING = ("TargetScore", "Plateau")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dal.experiments.round_measures import Measures, complete_metrics
-from dal.learner import Learner
+from dal.experiments.successor import KEY, Successor
 from dal.session import Session
 from dal.session.queried_batch import QueriedBatch
 from dal.stopping.rule import History, StoppingRule, judged
@@ -20,14 +20,14 @@ class RoundLines:
     Args:
         session: session of the run.
         measures: measures to record besides the scores.
-        successor: another learner to train on the same labels; None for none.
+        successor: another learner that is trained on the same labels; None for none.
         stop: stopping rule; None for none.
         texts: whether to store the texts of each batch.
     """
 
     session: Session
     measures: Measures
-    successor: Learner | None = None
+    successor: Successor | None = None
     stop: StoppingRule | None = None
     texts: bool = False
 
@@ -42,11 +42,16 @@ class RoundLines:
         if self.stop is not None and self.stop.validation_needs:  # one pass for the rule and the measures
             self.session.scored("validation", self.stop.validation_needs)
         line = scores | self.measures.of_round(batch)
-        if self.successor is None or not self.session.can_evaluate:
+        if self.successor is None or not self.session.can_evaluate or not self.successor.due(round):
             return line
-        from dal.experiments.successor import successor_metrics
+        return line | self.successor.metrics(self.session)
 
-        return line | successor_metrics(self.session, self.successor)
+    def at_end(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """The further parts of the line of the last round."""
+        figures = self.measures.at_end()
+        if self.successor is None or not self.session.can_evaluate or KEY in line:
+            return figures
+        return figures | self.successor.metrics(self.session)
 
     def completed(self, line: Mapping[str, Any], batch: QueriedBatch | None) -> dict[str, Any]:
         """The line with the parts specific to this session: strategy, texts and the verdict of the stopping rule."""
@@ -100,9 +105,20 @@ class RoundLines:
             "notes": {} if batch is None else {name: _finite(value) for name, value in batch.notes.items()},
             "near_duplicates": 0.0 if batch is None else batch.near_duplicates,
             "class_counts": list(state.per_class),
+            **_candidates(batch),
             **({"declined": declined} if declined else {}),
             **({"training": notes} if notes else {}),
         }
+
+
+def _candidates(batch: QueriedBatch | None) -> dict[str, Any]:
+    """How many of the unasked rows were scored, and the recall of them where it was measured; {} if all were."""
+    if batch is None or not 0 < batch.candidates < batch.unasked:
+        return {}
+    counts: dict[str, Any] = {"count": batch.candidates, "of": batch.unasked}
+    if batch.candidate_recall is not None:
+        counts |= {"recall": batch.candidate_recall, "recall_seconds": batch.seconds.get("recall", 0.0)}
+    return {"candidates": counts}
 
 
 def _finite(value: float) -> float | None:

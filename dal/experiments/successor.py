@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from dal.learner import Learner
     from dal.session import Session
 
-#: Key of the successor's metrics in a line.
-KEY = "successor"
+#: Key of the successor's metrics in a line, and of the agreement of the choices among them.
+KEY, AGREEMENT = "successor", "agreement"
+
+#: Mean rank correlation of the margins from which on two models are said to choose alike.
+ALIKE = 0.5
 
 #: File in the folder of a comparison with the conclusion.
 FILE = "successor.json"
@@ -27,19 +31,45 @@ _ALPHA = 0.05
 Cells = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def successor_metrics(session: "Session", learner: "Learner") -> dict[str, Any]:
-    """Metrics of another learner trained on the same labels, and the seconds of its fit, for a round's line.
+@dataclass(frozen=True)
+class Successor:
+    """Another learner that is trained on the labels of a session.
 
-    If the learner cannot be trained on the labels, the line has the error message instead of metrics.
+    Args:
+        learner: the learner.
+        every: number of rounds between its fits, from round 0 on; 0 for the last round only.
+        sample: number of unasked rows on which its next choice is compared with that of the session's model; 0 for
+            none.
+        batch: number of rows that both choose there, at most a tenth of them.
     """
-    name = type(learner).__name__
-    try:
-        figures = session.score(learner)
-    except LearnerError as error:
-        return {KEY: {"learner": name, "failed": str(error)}}
-    seconds = figures.pop("seconds")
-    finite = {key: value if math.isfinite(value) else None for key, value in figures.items()}
-    return {KEY: {"learner": name, **finite}, "successor_seconds": seconds}
+
+    learner: "Learner"
+    every: int = 1
+    sample: int = 0
+    batch: int = 1
+
+    def due(self, round: int) -> bool:
+        """Whether it is trained in this round, the last one aside."""
+        return bool(self.every) and round % self.every == 0
+
+    def metrics(self, session: "Session") -> dict[str, Any]:
+        """Its metrics, the seconds of its fit, and the agreement of the choices, for a round's line.
+
+        If the learner cannot be trained on the labels, the line has the error message instead of metrics.
+        """
+        name, agreement = type(self.learner).__name__, None
+        try:
+            if self.sample:
+                figures, agreement = session.score_and_compare(self.learner, rows=self.sample, n=self.batch)
+            else:
+                figures = session.score(self.learner)
+        except LearnerError as error:
+            return {KEY: {"learner": name, "failed": str(error)}}
+        seconds = figures.pop("seconds")
+        finite = {key: value if math.isfinite(value) else None for key, value in figures.items()}
+        chooser = type(session.learner).__name__
+        compared = {} if agreement is None else {AGREEMENT: {"learner": chooser, **agreement.details}}
+        return {KEY: {"learner": name, **finite, **compared}, "successor_seconds": seconds}
 
 
 def successor_lines(cells: Cells) -> dict[str, list[dict[str, Any]]]:
@@ -85,6 +115,65 @@ def conclusion(cells: Cells, baseline: str | None) -> dict[str, Any]:
         }
         strategies[name] = {"text": _sentence(names[0], name, str(baseline), figures), **figures}
     return {"learner": names[0], "strategies": strategies}
+
+
+def agreement_texts(cells: Cells) -> dict[str, str]:
+    """What the agreement of the choices advises, a sentence for each strategy that has figures of it.
+
+    Args:
+        cells: lines by cell name, "STRATEGY-seedN".
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for cell, lines in cells.items():
+        measured = [scores for line in lines if (scores := _with_agreement(line)) is not None]
+        if measured:
+            found.setdefault(cell.rpartition("-seed")[0] or cell, []).extend(measured)
+    return {name: _advice(name, each) for name, each in found.items()}
+
+
+def agreement_text(line: Mapping[str, Any]) -> str:
+    """The agreement of the choices in a round, in words; empty without one."""
+    scores = _with_agreement(line)
+    return "" if scores is None else f"{_pair(scores)}: {_figures([scores[AGREEMENT]])}"
+
+
+def _with_agreement(line: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The successor's figures in a line if they have a valid agreement of the choices."""
+    scores = line.get(KEY)
+    agreement = scores.get(AGREEMENT) if isinstance(scores, Mapping) else None
+    valid = isinstance(agreement, Mapping) and _is_number(agreement.get("rank_correlation"))
+    return scores if valid else None
+
+
+def _pair(scores: Mapping[str, Any]) -> str:
+    return f"{scores[AGREEMENT].get('learner')} and its successor {scores.get('learner')}"
+
+
+def _figures(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Mean figures of the agreement over several rounds, in words."""
+    text = f"rank correlation of the margins {mean(each['rank_correlation'] for each in measured):.2f}"
+    chosen = [each for each in measured if all(_is_number(each.get(key)) for key in ("shared", "n", "rows"))]
+    if not chosen or not all(each["n"] > 0 and each["rows"] > 0 for each in chosen):
+        return text
+    shared = mean(each["shared"] / each["n"] for each in chosen)
+    chance = mean(each["n"] / each["rows"] for each in chosen)
+    return f"{text}, {100 * shared:.0f} % of a batch in common ({100 * chance:.0f} % by chance)"
+
+
+def _advice(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    measured = [scores[AGREEMENT] for scores in found]
+    figures, rounds = _figures(measured), "one round" if len(measured) == 1 else f"{len(measured)} rounds"
+    head = f"{name}: in {rounds} {_pair(found[0])} "
+    if mean(each["rank_correlation"] for each in measured) >= ALIKE:
+        return f"{head}ranked unlabeled rows alike: {figures}. Go on choosing with the cheaper one."
+    return (
+        f"{head}ranked unlabeled rows differently: {figures}. Compare a run that chooses with the successor, as its "
+        "learner, before relying on these labels."
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_conclusion(folder: Path, found: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from dal.report.png import png
 from dal.report.run_reading import Run, class_name, read
 from dal.report.sections import (
     answer_sources,
+    candidate_recall,
     class_labels,
     costs,
     encoder_shares,
@@ -122,6 +123,7 @@ def _sections(
         calibration.section(run),
         batches.section(run),
         batches.overlap(run),
+        candidate_recall.section(run),
         encoder_shares.section(run),
         pool.section(run, maps),
         selections.section(run, rows),

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ class Acquisition:
         learner: learner that provides the models.
         model: model of the current labels.
         candidates: generator of the rows to score; None for all.
+        recall_every: in rounds 1, 1 + k, 1 + 2k and so on, the batch is also selected among all unasked rows, to
+            measure the recall of the candidates; 0 for never.
         seed: together with the round it determines every random choice.
         monitor: receives the progress of passes.
 
@@ -50,9 +53,11 @@ class Acquisition:
         candidates: Candidates | None,
         seed: int,
         monitor: Monitor,
+        recall_every: int = 0,
     ) -> None:
         self._pool, self._learner, self._model = pool, learner, model
         self._generator, self._seed, self._monitor = candidates, seed, monitor
+        self._recall_every = recall_every
         self.memory = SessionMemory(len(pool), frozenset(learner.label_free))
         self._candidate_memory: dict[Any, Any] = {}
 
@@ -81,20 +86,24 @@ class Acquisition:
         labeled, labels = pool_state.labeled_set
         candidates = unlabeled if everywhere else self._candidates(unlabeled, labeled, labels, n, seeds)
         predictor, prepared, provided = self._model_for(acting, pool_state)
-        selection, pool, seconds = select_rows(
+        select = partial(
+            select_rows,
             acting,
-            candidates,
-            n,
+            n=n,
             predictor=predictor,
             prepared=prepared,
             labeled=labeled,
             labels=labels,
             seeds=seeds,
             state=round_state,
-            memory=self.memory,
-            recorded=recorded_outputs(provided),
             monitor=self._monitor,
         )
+        selection, pool, seconds = select(candidates, memory=self.memory, recorded=recorded_outputs(provided))
+        recall, k = None, self._recall_every
+        if k and seeds.round % k == 1 % k and predictor is not None and len(candidates) < len(unlabeled):
+            with timed(seconds, "recall"):
+                whole, _, _ = select(unlabeled)
+                recall = int(torch.isin(unlabeled[whole.positions], candidates).sum()) / n
         positions, scores = selection.positions, selection.scores
         duplicates = seeds.generator(Stream.DUPLICATES)
         notes = {name: float(value) for name, value in selection.notes.items()}
@@ -111,6 +120,8 @@ class Acquisition:
             seconds=seconds,
             reason=selection.reason,
             configured="" if name_of(acting) in name_of(strategy) else name_of(strategy),
+            unasked=len(unlabeled),
+            candidate_recall=recall,
         )
 
     def continue_from(self, earlier: "Acquisition") -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ from dal.session.seeds import Seeds, Stream
 from dal.store.folder_lock import held
 from dal.store.label_store import LabelStore
 from dal.store.run_folder import MODEL, keep_model, trained_on
+
+
+@dataclass(frozen=True, eq=False)
+class OtherModel:
+    """A model of another learner, trained on the labels of a session, with the duration of its fit in seconds."""
+
+    learner: Learner
+    predictor: Predictor
+    seconds: float
 
 
 class CurrentModel:
@@ -153,18 +163,26 @@ class CurrentModel:
         metrics: dict[str, float] = evaluate(*self.scored(part))
         return metrics
 
-    def score(self, learner: Learner) -> dict[str, float]:
-        """Test metrics of another learner trained on the same labels, with the `seconds` of its fit."""
+    def fit_other(self, learner: Learner) -> OtherModel:
+        """Train another learner on the same labels.
+
+        Raises:
+            LearnerError: the learner cannot be trained on these labels.
+        """
+        pool, start = self.prepare("pool", learner), time.perf_counter()
+        labeled, labels = self._annotations.state.labeled_set
+        predictor = learner.fit(pool, labeled, labels, seed=self.seeds.number(Stream.FIT), monitor=self._monitor)
+        return OtherModel(learner, predictor, time.perf_counter() - start)
+
+    def score(self, other: OtherModel) -> dict[str, float]:
+        """Test metrics of another model."""
         from dal.evaluation.metrics import evaluate
 
-        pool, test = (self.prepare(part, learner) for part in ("pool", "test"))
-        state, start = self._annotations.state, time.perf_counter()
-        seed = self.seeds.number(Stream.FIT)
-        predictor = learner.fit(pool, *state.labeled_set, seed=seed, monitor=self._monitor)
-        seconds = time.perf_counter() - start
+        test = self.prepare("test", other.learner)
         rows, labels = self._known("test")
-        outputs = predictor.outputs(test, rows, {"logits"}, seed=self.seeds.number(Stream.EVALUATE))
-        return {**evaluate(outputs, labels), "seconds": seconds}
+        outputs = other.predictor.outputs(test, rows, {"logits"}, seed=self.seeds.number(Stream.EVALUATE))
+        metrics: dict[str, float] = evaluate(outputs, labels)
+        return metrics
 
     def _known(self, part: str) -> tuple[Tensor, Tensor]:
         """The labeled rows of a part, and their labels."""

@@ -28,6 +28,9 @@ class QueriedBatch:
         seconds: durations of "pass" and "select", and of "measure" if the uncertainty was measured.
         reason: why this strategy acted or acted as it did, in words; empty if there was no alternative.
         uncertainty: mean uncertainty of the model on the batch, 0 to 1; None if it was not measured.
+        unasked: number of rows of the pool that could have been asked; 0 in batches of earlier versions.
+        candidate_recall: share of the rows that the strategy would have selected among all unasked rows, 0 to 1, that
+            were candidates; None if it was not measured.
     """
 
     round: int
@@ -41,6 +44,8 @@ class QueriedBatch:
     reason: str = ""
     uncertainty: float | None = None
     configured: str = ""
+    unasked: int = 0
+    candidate_recall: float | None = None
 
     @property
     def shown_strategy(self) -> str:
@@ -57,6 +62,8 @@ class QueriedBatch:
             "seconds": dict(self.seconds),
             "why": self.reason,  # the stored name, as in version 0.1
             "uncertainty": self.uncertainty,
+            "unasked": self.unasked,
+            "candidate_recall": self.candidate_recall,
         }
 
     @classmethod
@@ -89,4 +96,6 @@ _DETAILS: dict[str, tuple[type, ...]] = {
     "why": (str,),
     "uncertainty": (int, float, type(None)),
     CONFIGURED: (str,),
+    "unasked": (int,),
+    "candidate_recall": (int, float, type(None)),
 }

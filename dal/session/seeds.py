@@ -18,6 +18,7 @@ class Stream(IntEnum):
     TARGET = 4
     EVALUATE = 5
     DUPLICATES = 6
+    AGREEMENT = 7
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Session(SessionQueries, SessionAnswers, SessionModel):
         seed: non-negative seed; together with the round it determines every random choice.
         candidates: pool rows to score each round: a number of random rows, or a generator of
             `dal.strategies.candidates`; None scores the whole pool. Raised to the batch size where that is larger.
+        recall_every: number k of rounds after which the recall of the candidates is measured again, from round 1 on:
+            the batch is also selected after a pass over the whole pool; 0 for never.
         hide_labels: ignore the labels in the data, for experiments in which an oracle answers from them.
         budget: total number of labels to ask for, reported to strategies and schedules; None for no limit.
         save_model: save the latest model in the folder.
@@ -107,6 +109,7 @@ class Session(SessionQueries, SessionAnswers, SessionModel):
         store: LabelStore | None = None,
         objective: Objective | Mapping[str, Any] | None = None,
         own_metrics: Sequence[Metric] = (),
+        recall_every: int = 0,
     ) -> None:
         objective = as_objective(objective)
         require_kind(learner, Learner, "learner", "ProbeLearner()")
@@ -116,6 +119,8 @@ class Session(SessionQueries, SessionAnswers, SessionModel):
             raise ConfigError(f"seed must not be negative, got {seed}")
         if budget is not None and whole_number(budget, "budget") < 0:
             raise ConfigError(f"budget must not be negative, got {budget}")
+        if whole_number(recall_every, "recall_every") < 0:
+            raise ConfigError(f"recall_every must not be negative, got {recall_every}")
         if store is not None and folder is not None:
             raise ConfigError("a session has a folder or a store of its caller, not both: give one of them")
         self.candidates = as_candidates(candidates)
@@ -174,7 +179,13 @@ class Session(SessionQueries, SessionAnswers, SessionModel):
             prepared={} if prepared is None else prepared,
         )
         self._acquisition = Acquisition(
-            self.pool, learner, self._model, candidates=self.candidates, seed=seed, monitor=monitor
+            self.pool,
+            learner,
+            self._model,
+            candidates=self.candidates,
+            seed=seed,
+            monitor=monitor,
+            recall_every=int(recall_every),
         )
         self._figures = StoppingFigures(
             self.data,

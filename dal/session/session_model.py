@@ -11,15 +11,20 @@ from dal.errors import SessionError
 from dal.learner import Learner, Predictor, Prepared
 from dal.outputs import Outputs
 from dal.session.acquisition import Acquisition
+from dal.session.choice_agreement import ChoiceAgreement, Chooser, choice_agreement
+from dal.session.current_model import OtherModel
+from dal.session.seeds import Seeds, Stream
 from dal.session.session_state import SessionState, in_turn
 from dal.store.renamed_keys import MetricsLine
 from dal.store.run_folder import append_metrics
+from dal.strategy import all_needs
 
 
 class SessionModel(SessionState):
     """The current model, and the metrics of the rounds."""
 
     evaluate_seconds: float
+    seed: int
     _acquisition: Acquisition
 
     @property
@@ -66,8 +71,53 @@ class SessionModel(SessionState):
             SessionError: the data has no test rows with labels.
             LearnerError: the learner cannot be trained on these labels.
         """
+        figures, _ = self._scored_other(learner)
+        return figures
+
+    @in_turn
+    def score_and_compare(
+        self, learner: Learner, *, rows: int, n: int
+    ) -> tuple[dict[str, float], ChoiceAgreement | None]:
+        """Do as `score`, and compare what this model and the other one would choose next.
+
+        Costs a pass of both models over the sample.
+
+        Args:
+            learner: the other learner.
+            rows: number of unasked rows, drawn at random, to choose from.
+            n: number of rows to choose; at most a tenth of the sample.
+
+        Returns:
+            The metrics with `seconds`, and the agreement; None if no row is left to choose, or the strategy reads no
+            model.
+
+        Raises:
+            SessionError: the data has no test rows with labels.
+            LearnerError: the learner cannot be trained on these labels.
+        """
+        figures, other = self._scored_other(learner)
+        unasked, seeds = self.unasked_rows, Seeds(self.seed, self.round)
+        acting = self.strategy.resolve(self.state)
+        if not len(unasked) or not all_needs(acting):
+            return figures, None
+        sample = unasked[seeds.sample(len(unasked), rows, Stream.AGREEMENT)]
+        labeled, labels = self.pool_state.labeled_set
+        return figures, choice_agreement(
+            acting,
+            sample,
+            max(1, min(n, len(sample) // 10)),
+            Chooser(self.learner, self._model.predictor, self.prepared),
+            Chooser(learner, other.predictor, self._model.prepare("pool", learner)),
+            labeled=labeled,
+            labels=labels,
+            seeds=seeds,
+            state=self.state,
+        )
+
+    def _scored_other(self, learner: Learner) -> tuple[dict[str, float], OtherModel]:
         self._require_test()
-        return self._model.score(learner)
+        other = self._model.fit_other(learner)
+        return {**self._model.score(other), "seconds": other.seconds}, other
 
     def _require_test(self) -> None:
         if not self.can_evaluate:

@@ -86,7 +86,7 @@ class RandomSubset(Candidates):
     advice = "The cheapest option for a large pool. A rare class stays rare among the candidates: see AnchorAL."
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "size")
+        at_least_one(self, "size")
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Draw `size` rows at random."""
@@ -115,7 +115,7 @@ class SEALS(Candidates):
     advice = "Rare classes in huge pools, once each has a label. Ignores rows far from all labels: start broadly."
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "neighbors")
+        at_least_one(self, "neighbors")
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Return the neighbours of labeled rows that were never asked."""
@@ -160,8 +160,8 @@ class AnchorAL(Candidates):
     advice = "Large pools with rare classes that all have a few labels. A class without a label gets no candidates."
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "anchors")
-        _at_least_one(self, "size")
+        at_least_one(self, "anchors")
+        at_least_one(self, "size")
 
     def choose(self, query: CandidateQuery) -> Tensor:
         """Return the best rows of all classes in turn."""
@@ -246,7 +246,8 @@ def candidate_rows(candidates: Candidates, query: CandidateQuery) -> Tensor:
     return taken.nonzero().flatten()
 
 
-def _at_least_one(candidates: Candidates, name: str) -> None:
+def at_least_one(candidates: Candidates, name: str) -> None:
+    """Raise `ConfigError` if an option of a generator is not a whole number above 0."""
     value = getattr(candidates, name)
     if (as_integer(value) or 0) < 1:
         raise ConfigError(f"{name} of {type(candidates).__name__} must be at least 1, got {shown(value)}")
@@ -257,7 +258,8 @@ def _unit(outputs: Outputs) -> Tensor:
     return F.normalize(outputs.embeddings, dim=1)
 
 
-def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+def row_blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield blocks of up to `BLOCK` rows, each after the position of its first row."""
     for start in range(0, len(rows), BLOCK):
         yield start, rows[start : start + BLOCK]
 
@@ -268,7 +270,7 @@ def _nearest_rows(query: CandidateQuery, rows: Tensor, k: int) -> Tensor:
     distances = points.new_empty(len(rows), 0)
     indices = torch.empty(len(rows), 0, dtype=torch.int64, device=points.device)
     own = rows.to(points.device)[:, None]
-    for start, block in _blocks(torch.arange(query.size)):
+    for start, block in row_blocks(torch.arange(query.size)):
         near = k_nearest(points, min(k + 1, len(block)), among=_unit(query.read(block)))  # one may be the row itself
         neighbors = near.indices + start
         distances = torch.cat([distances, near.distances.masked_fill(neighbors == own, torch.inf)], 1)
@@ -282,7 +284,7 @@ def _most_similar(query: CandidateQuery, centers: Tensor, count: int) -> Tensor:
     """Positions among the unasked of the `count` rows most similar to each of C centers, (C, count), best first."""
     scores = centers.new_empty(len(centers), 0)
     positions = torch.empty(len(centers), 0, dtype=torch.int64, device=centers.device)
-    for start, block in _blocks(query.unlabeled):
+    for start, block in row_blocks(query.unlabeled):
         similarity = centers @ _unit(query.read(block)).T  # (C, B)
         at = torch.arange(start, start + len(block), device=centers.device).expand(len(centers), -1)
         scores, positions = torch.cat([scores, similarity], 1), torch.cat([positions, at], 1)

@@ -1,6 +1,7 @@
 """Another model on the labels that a strategy chose: its figures in every line, and what they say in one sentence."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from test_experiment import experiment
 from dal.config.stored import read_config
 from dal.data import TextData
 from dal.experiments.comparison import Comparison
-from dal.experiments.successor import conclusion
+from dal.experiments.successor import agreement_text, agreement_texts, conclusion
 from dal.learners.probe_learner import ProbeLearner
 from dal.report import write_report
+from dal.stopping import Labels
 from dal.store.run_folder import read_metrics
-from dal.strategies import Margin
+from dal.strategies import Margin, Random
 
 
 def test_every_line_has_the_successors_figures_which_are_those_of_scikit_learn(
@@ -101,3 +103,60 @@ def test_the_sentence_follows_the_difference(gain: float, said: str) -> None:
 def test_few_seeds_are_told_from_chance_by_no_sentence() -> None:
     cells = {"Random-seed0": lines_with(0.5, 0.6), "Margin-seed0": lines_with(0.5, 0.9)}
     assert "that chance could not explain" in conclusion(cells, "Random")["strategies"]["Margin"]["text"]
+
+
+@pytest.mark.parametrize(("every", "rounds"), [(1, [0, 1, 2, 3]), (2, [0, 2, 3]), (0, [3]), (9, [0, 3])])
+def test_successor_is_trained_in_every_kth_round_and_in_the_last(every: int, rounds: list[int]) -> None:
+    run = experiment(successor=ProbeLearner(model=None), successor_every=every, rounds=3, baseline=None)
+    lines = run.run().cells["Margin-seed0"]
+    assert [line["round"] for line in lines if "successor" in line] == rounds
+    assert all("successor_seconds" in line for line in lines if "successor" in line)
+
+
+def test_successor_is_trained_at_the_end_where_a_rule_stops_the_run() -> None:
+    run = experiment(
+        successor=ProbeLearner(model=None), successor_every=0, rounds=9, baseline=None, stop=Labels(max_labels=20)
+    )
+    lines = run.run().cells["Margin-seed0"]
+    assert len(lines) < 9
+    assert [("successor" in line) for line in lines] == [*[False] * (len(lines) - 1), True]
+
+
+def test_choices_are_compared_on_a_sample_and_not_changed_by_that(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"baseline": Random(), "report": True, "quiet": True}
+    plain = experiment(**options).run().cells["Margin-seed0"]
+    run = experiment(tmp_path, successor=ProbeLearner(model=None), successor_sample=40, **options)
+    cells = run.run().cells
+    lines = cells["Margin-seed0"]
+    assert not any("agreement" in line["successor"] for line in cells["Random-seed0"])  # it reads no model
+    assert [line["rows"] for line in lines] == [line["rows"] for line in plain]
+    for line in lines:
+        found = line["successor"]["agreement"]
+        assert (found["learner"], found["rows"], found["n"], found["shared"]) == ("ProbeLearner", 40, 4, 4)
+        assert found["rank_correlation"] == pytest.approx(1)  # the same learner on the same labels
+    text = agreement_texts({"Margin-seed0": lines})["Margin"]
+    assert text == (
+        f"Margin: in {len(lines)} rounds ProbeLearner and its successor ProbeLearner ranked unlabeled rows alike: rank "
+        "correlation of the margins 1.00, 100 % of a batch in common (10 % by chance). Go on choosing with the cheaper "
+        "one."
+    )
+    assert text in write_report(tmp_path).read_text(encoding="utf-8")
+    assert read_metrics(tmp_path / "Margin-seed0")[0]["successor"]["agreement"]["rows"] == 40
+
+
+def test_models_that_rank_differently_bring_advice() -> None:
+    def line(correlation: float | None, **others: Any) -> dict[str, Any]:
+        agreement = {"learner": "ProbeLearner", "rank_correlation": correlation, **others}
+        return {"successor": {"learner": "TransformerLearner", "accuracy": 0.5, "agreement": agreement}}
+
+    apart = line(0.1, shared=1, n=10, rows=100), line(0.3, shared=None, n=10, rows=100)
+    text = agreement_texts({"BADGE-seed0": [apart[0]], "BADGE-seed1": [apart[1]]})["BADGE"]
+    assert text.startswith(
+        "BADGE: in 2 rounds ProbeLearner and its successor TransformerLearner ranked unlabeled rows "
+    )
+    assert "differently: rank correlation of the margins 0.20, 10 % of a batch in common (10 % by chance)" in text
+    assert "Compare a run that chooses with the successor" in text
+    assert "alike" in agreement_texts({"A-seed0": [line(0.5)]})["A"]
+    for nothing in (line(None), line(math.nan), {"successor": None}, {"successor": {"agreement": 3}}, {}):
+        assert agreement_texts({"A-seed0": [nothing]}) == {}
+        assert agreement_text(nothing) == ""

@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
 Vectors = list[list[float]]
 
 
@@ -32,3 +35,34 @@ def anchors(vectors: Vectors, classes: list[list[int]], unasked: list[int], size
             if order[place] not in found and len(found) < size:
                 found.append(order[place])
     return sorted(found)
+
+
+def linear_proxy(
+    vectors: Vectors, labeled: list[int], classes: list[list[int]], unasked: list[int], size: int, *, penalty: float
+) -> list[int]:
+    """The `size` unasked rows with the smallest margins under logistic regression on centred vectors of length 1.
+
+    Args:
+        classes: classes of each labeled row; one regression per class if a row has several or none.
+    """
+    x = np.array(vectors) - np.mean(vectors, axis=0)
+    x = np.array([row / math.sqrt(sum(a * a for a in row)) for row in x])
+    x = np.hstack([x, np.ones((len(x), 1))])  # the bias is penalised, too
+
+    def fitted(targets: list[int]) -> LogisticRegression:
+        model = LogisticRegression(C=1 / penalty, fit_intercept=False, tol=1e-12, max_iter=10_000)
+        return model.fit(x[labeled], targets)
+
+    names = sorted({code for row in classes for code in row})
+    margins = {}
+    if all(len(row) == 1 for row in classes):
+        model = fitted([row[0] for row in classes])
+        for row in unasked:
+            ordered = sorted(model.predict_proba(x[[row]])[0])
+            margins[row] = ordered[-1] - ordered[-2]
+    else:
+        models = [fitted([code in row for row in classes]) for code in names]
+        for row in unasked:
+            probs = [model.predict_proba(x[[row]])[0][1] for model in models]
+            margins[row] = sum(abs(2 * p - 1) for p in probs) / len(probs)
+    return sorted(sorted(unasked, key=lambda row: (margins[row], row))[:size])

@@ -326,3 +326,33 @@ def test_a_class_without_labels_or_test_rows_is_no_reason_to_fail(tmp_path):
     words, rows = said_of_classes(tmp_path)
     assert words[0].startswith("c: 0 labels, F1 0.00, below the median 0.90 of all classes; too few rounds")
     assert set(rows) == {"a", "b", "c"}
+
+
+def test_recall_of_the_candidates_is_summed_up_with_advice(tmp_path):
+    def cells(name, recall):
+        for seed in range(2):
+            measured = [{"count": 100, "of": 1000}, {"count": 100, "of": 1000, "recall": recall, "recall_seconds": 1.0}]
+            lines = [record(name, seed, r, candidates=each) for r, each in enumerate(measured)]
+            write_cell(tmp_path / f"{name}-seed{seed}", lines, answers=False)
+
+    cells("Margin", 0.92)
+    cells("BADGE", 0.4)
+    cells("CoreSet", 0.1)
+    page = report(tmp_path)
+    assert "What the candidates leave out" in page.text
+    assert "Margin: in 2 rounds the candidates, 10 % of the rows, contained 92 % of the batch that" in page.text
+    assert "contained 40 % of the batch that the whole pool would have given. More candidates would" in page.text
+    assert "contained 10 % of the batch that the whole pool would have given. Random rows would" in page.text
+    table = json.loads((tmp_path / "report" / "candidates.json").read_text(encoding="utf-8"))
+    of_margin = [row for row in table if row["strategy"] == "Margin"]
+    assert of_margin == [
+        {"strategy": "Margin", "labels": 45, "candidates": 100, "of": 1000, "recall": 0.92, "seeds": 2}
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [None, "?", 3, {}, {"recall": "?"}, {"recall": 0.5}, {"recall": 1, "count": 1, "of": 0}]
+)
+def test_recall_of_another_shape_is_no_reason_to_fail(tmp_path, value):
+    write_cell(tmp_path / "Margin-seed0", [record("Margin", 0, 0, candidates=value)], answers=False)
+    assert "What the candidates leave out" not in report(tmp_path).text

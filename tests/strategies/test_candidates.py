@@ -29,11 +29,12 @@ from dal.strategies.candidates import (
     candidate_rows,
 )
 from dal.strategies.diversity import ClusterCenters
+from dal.strategies.proxy_candidates import LinearProxy
 from dal.strategies.random import Random
 from dal.strategies.uncertainty import Margin
 
 PROBE = ProbeLearner(model=None)
-ALL = [RandomSubset(30), SEALS(4), AnchorAL(3, 30)]
+ALL = [RandomSubset(30), SEALS(4), AnchorAL(3, 30), LinearProxy(30)]
 
 
 def query(
@@ -170,8 +171,47 @@ def test_anchors_are_drawn_from_all_over_a_class():
         assert rows.tolist() == [20, 21]  # with 2 of 20 rows at random, row 20 would mostly be left out
 
 
+@pytest.mark.parametrize("block", [7, 32_768])
+@pytest.mark.parametrize("size", [5, 12, 40])
+def test_linear_proxy_agrees_with_the_reference(size, block, monkeypatch):
+    monkeypatch.setattr(generators, "BLOCK", block)
+    x = vectors(60)
+    labeled, labels = [3, 10, 11, 20, 50, 59], [2, 0, 4, 2, 2, 0]  # classes 1 and 3 have no label yet
+    asked = query(x, labeled, labels, asked=(4, 5), n=1)
+    codes = [[label] for label in labels]
+    expected = reference.linear_proxy(x.double().tolist(), labeled, codes, asked.unlabeled.tolist(), size, penalty=0.1)
+    assert candidate_rows(LinearProxy(size), asked).tolist() == expected
+
+
+def test_linear_proxy_agrees_with_the_reference_where_a_row_has_several_classes():
+    x = vectors(60)
+    codes: list[list[int]] = [[0, 1], [1], [], [0], [1, 0], []]
+    labels = torch.tensor([[code in row for code in range(4)] for row in codes])  # classes 2 and 3 have no label yet
+    labeled = [3, 10, 11, 20, 50, 59]
+    asked = query(x, labeled, labels, n=1)
+    expected = reference.linear_proxy(x.double().tolist(), labeled, codes, asked.unlabeled.tolist(), 12, penalty=0.1)
+    assert candidate_rows(LinearProxy(12), asked).tolist() == expected
+
+
 @pytest.mark.parametrize(
-    "made", [lambda: RandomSubset(0), lambda: SEALS(0), lambda: AnchorAL(0), lambda: AnchorAL(1, 0)]
+    "labels", [[], [1, 1, 1], torch.tensor([[True, False]] * 3), torch.zeros(3, 2, dtype=torch.bool)], ids=str
+)
+def test_labels_that_tell_no_classes_apart_leave_the_proxy_random_rows(labels):
+    labeled = [3, 10, 11][: len(labels)]
+    rows = candidate_rows(LinearProxy(9), query(vectors(60), labeled, labels, n=1))
+    by_chance = candidate_rows(RandomSubset(9), query(vectors(60), labeled, labels, n=1))
+    assert rows.tolist() == by_chance.tolist()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: RandomSubset(0),
+        lambda: SEALS(0),
+        lambda: AnchorAL(0),
+        lambda: AnchorAL(1, 0),
+        lambda: LinearProxy(0),
+    ],
 )
 def test_sizes_below_one_are_refused(made):
     with pytest.raises(ConfigError, match="must be at least 1, got 0"):
@@ -237,7 +277,7 @@ def test_a_number_is_a_random_subset():
     assert numbers[0] == numbers[1]
 
 
-@pytest.mark.parametrize("candidates", [SEALS(5), AnchorAL(3, 40)], ids=repr)
+@pytest.mark.parametrize("candidates", [SEALS(5), AnchorAL(3, 40), LinearProxy(40)], ids=repr)
 def test_a_strategy_chooses_among_the_candidates(candidates):
     session = Session(splits(), PROBE, Margin(), hide_labels=True, candidates=candidates)
     rows = session.ask(6, strategy=ClusterCenters())
@@ -275,7 +315,7 @@ class Blind(ProbeLearner):
     label_free = frozenset()
 
 
-@pytest.mark.parametrize("candidates", [SEALS(), AnchorAL()], ids=repr)
+@pytest.mark.parametrize("candidates", [SEALS(), AnchorAL(), LinearProxy()], ids=repr)
 def test_a_learner_without_embeddings_is_refused_before_anything_is_done(candidates):
     learner = Blind(model=None)
     with pytest.raises(NeedError, match=f"{type(candidates).__name__} reads embeddings before anything is trained"):
@@ -303,6 +343,7 @@ def test_a_run_with_candidates_can_be_repeated_from_its_folder(tmp_path: Path):
         ("null", None),
         ("SEALS", SEALS()),
         ("{SEALS: {neighbors: 20}}", SEALS(20)),
+        ("{LinearProxy: {size: 300}}", LinearProxy(300)),
         ("{class_path: AnchorAL, init_args: {size: 300}}", AnchorAL(size=300)),
         ("dal.strategies.candidates.RandomSubset", RandomSubset()),
     ],

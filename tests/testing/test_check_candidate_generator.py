@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.strategies.candidates import SEALS, AnchorAL, CandidateQuery, Candidates, RandomSubset
+from dal.strategies.proxy_candidates import LinearProxy
 from dal.testing import CANDIDATE_CHECKS, ConformanceError, Report, candidate_report, check_candidate_generator
 
 
@@ -134,7 +135,16 @@ def test_every_check_has_a_generator_that_it_fails_on() -> None:
 
 @pytest.mark.parametrize(
     "generator",
-    [FirstRows(), Longest(), RandomSubset(), RandomSubset(10), SEALS(3), AnchorAL(size=20), RandomSubset],
+    [
+        FirstRows(),
+        Longest(),
+        RandomSubset(),
+        RandomSubset(10),
+        SEALS(3),
+        AnchorAL(size=20),
+        LinearProxy(20),
+        RandomSubset,
+    ],
     ids=repr,
 )
 def test_a_right_generator_passes(generator: Any) -> None:

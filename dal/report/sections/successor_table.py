@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dal.experiments.successor import KEY, conclusion
+from dal.experiments.successor import KEY, agreement_texts, conclusion
 from dal.report.measures import figure_of
 from dal.report.page_parts import Part, Section, Statement, Table, TableColumn
 from dal.report.run_reading import Record, Run
@@ -22,6 +22,7 @@ def section(run: Run) -> Section | None:
         parts.append(
             Statement(f"{result['learner']} was trained on the same labels; there is no baseline to compare with.")
         )
+    parts += [Statement(text) for text in agreement_texts(cells).values()]
     return Section("successor", "How well the labels serve another model", "Successor", tuple(parts))
 
 

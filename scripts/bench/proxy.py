@@ -1,0 +1,147 @@
+"""Proxy mode: labels that a frozen probe chose for a fine-tuned model, against those that this model chose itself.
+
+    python scripts/bench/proxy.py --data FOLDER --out proxy.jsonl        run what is missing
+    python scripts/bench/proxy.py --out proxy.jsonl --report            print the tables, in Markdown
+
+FOLDER holds `NAME/train.parquet` and `NAME/test.parquet` with `text` and `label_name`. A cell is one data set with one
+seed and has three runs from the same random start, all with the strategy `Margin`:
+
+- probe: `ProbeLearner` chooses, and MiniLM is fine-tuned once at the end, also on as many random rows;
+- transformer: fine-tuned MiniLM chooses from the whole pool, in every round;
+- candidates: fine-tuned MiniLM chooses among a tenth of the pool, from `LinearProxy`, and the recall is measured.
+
+What is compared is the accuracy of MiniLM, fine-tuned in the same way on all labels of a run. The runs resume in
+--folder; a finished cell is one line of --out. On one CPU core a cell takes five minutes or more.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dal import Experiment, Margin, ProbeLearner, Random, TextData, TransformerLearner
+from dal.strategies.proxy_candidates import LinearProxy
+
+sys.path.insert(0, str(Path(__file__).parent))
+from candidates import append_line, read_lines
+from strategies import MODEL, table
+
+KEYS = ("data", "seed", "start", "batch", "rounds", "pool", "steps")
+ARMS = ("probe", "candidates", "random")  # compared with "transformer"
+
+
+def run_cell(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """Final accuracies by arm, the agreement of the choices and the recall of the candidates."""
+    folder = Path(options.data) / name
+    data = TextData(
+        str(folder / "train.parquet"),
+        label="label_name",
+        test=str(folder / "test.parquet"),
+        limit=options.pool,
+        test_limit=1000,
+    )
+    probe = ProbeLearner(MODEL, max_length=64)
+    tuned = TransformerLearner(MODEL, max_length=64, min_steps=options.steps, max_steps=options.steps)
+    lines: dict[str, list[dict[str, Any]]] = {}
+    cpu_seconds = {}
+    for arm, given in {
+        "probe": {"baseline": Random(), "successor": tuned, "successor_every": 0, "successor_sample": 1000},
+        "transformer": {},
+        "candidates": {"candidates": LinearProxy(options.pool // 10), "recall_every": 1},
+    }.items():
+        began = time.process_time()
+        experiment = Experiment(
+            data,
+            probe if arm == "probe" else tuned,
+            Margin(),
+            **{"baseline": None, **given},
+            start=options.start,
+            batch=options.batch,
+            rounds=options.rounds,
+            seeds=[seed],
+            folder=str(options.folder / f"{name}-{seed}-{arm}"),
+            save_model=False,
+            report=False,
+            measure_distances=False,
+            pool_sample=0,
+            quiet=True,
+        )
+        cells = experiment.run().cells
+        cpu_seconds[arm] = time.process_time() - began
+        lines |= {arm: cells[f"Margin-seed{seed}"]}
+        if arm == "probe":
+            lines |= {"random": cells[f"Random-seed{seed}"]}
+    accuracy = {arm: each[-1].get("successor", each[-1])["accuracy"] for arm, each in lines.items()}
+    recall = [line["candidates"]["recall"] for line in lines["candidates"] if "recall" in line.get("candidates", {})]
+    agreement = lines["probe"][-1]["successor"].get("agreement")
+    return {"accuracy": accuracy, "recall": recall, "agreement": agreement, "cpu_seconds": cpu_seconds}
+
+
+def run(options: argparse.Namespace) -> None:
+    finished = {tuple(line[key] for key in KEYS) for line in read_lines(options.out)}
+    for seed in range(options.seeds):
+        for name in options.sets:
+            cell = (name, seed, options.start, options.batch, options.rounds, options.pool, options.steps)
+            if cell in finished:
+                continue
+            line = dict(zip(KEYS, cell, strict=True)) | run_cell(options, name, seed)
+            append_line(options.out, line)
+            print(f"{name}, seed {seed}: {line['accuracy']}", file=sys.stderr, flush=True)
+
+
+def report(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Differences of the final accuracy from that of the model that chose for itself, and the live figures."""
+    rows = []
+    for name in dict.fromkeys(line["data"] for line in lines):
+        of_set = [line for line in lines if line["data"] == name]
+        own = statistics.mean(line["accuracy"]["transformer"] for line in of_set)
+        leads = [[100 * (e["accuracy"][arm] - e["accuracy"]["transformer"]) for e in of_set] for arm in ARMS]
+        agreements = [line["agreement"] for line in of_set if line["agreement"]]
+        ranks = [each["rank_correlation"] for each in agreements if each["rank_correlation"] is not None]
+        recalls = [recall for line in of_set for recall in line["recall"]]
+        figures = [f"{statistics.mean(each):.2f}" if each else "-" for each in (ranks, recalls)]
+        rows.append([name, str(len(of_set)), f"{100 * own:.1f}", *map(interval, leads), *figures])
+    heads = ["set", "seeds", "it chose itself", "the probe chose", "a tenth by LinearProxy", "random rows"]
+    return table([*heads, "rank correlation, probe", "recall of LinearProxy, 10 %"], rows)
+
+
+def interval(differences: Sequence[float]) -> str:
+    """Mean difference with its 95 % t interval over the seeds; without one for a single seed."""
+    mean = statistics.mean(differences)
+    if len(differences) < 2:
+        return f"{mean:+.1f}"
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(differences) - 1)) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("DAL_TEST_DATA"), help="folder of data sets")
+    parser.add_argument("--sets", nargs="+", default=["trec6", "mr", "banking77", "agnews"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--start", type=int, default=40, help="labels drawn at random first")
+    parser.add_argument("--batch", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pool", type=int, default=2000, help="rows of the pool")
+    parser.add_argument("--steps", type=int, default=100, help="steps of each fine-tuning")
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench/proxy"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/proxy.jsonl"))
+    parser.add_argument("--report", action="store_true", help="print the tables of --out and run nothing")
+    options = parser.parse_args(argv)
+    if not options.report:
+        if not options.data:
+            parser.error("give --data, or set DAL_TEST_DATA")
+        run(options)
+    print(report(read_lines(options.out)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
