@@ -9,14 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dal.config.moved import renamed_attributes
-from dal.errors import NeedError, did_you_mean
-from dal.functional import disagreement
+from dal.errors import LearnerError, NeedError, did_you_mean
+from dal.functional import disagreement, row_source
 from dal.functional.blocks import blocks, by_blocks
 from dal.functional.gradients import gradient_factors
 from dal.functional.points import OuterPoints
 from dal.functional.precision import true_float32
+from dal.functional.row_source import PointSource, RowSource
+from dal.store.memory_limit import memory_limit
 
-Value = Tensor | OuterPoints
+#: Values of one name. Sources are read when they are indexed, on the CPU.
+Value = Tensor | OuterPoints | RowSource | PointSource
 
 #: Derived names -> names that they are computed from, row by row and without the model.
 FOLLOWS: Mapping[str, frozenset[str]] = {
@@ -103,8 +106,12 @@ class Outputs:
     Derived names (`probs` from `logits`, `grads` from `logits` and `features`, ...) are computed when first read.
     Reading a name that was not declared, or that cannot be derived, raises `NeedError`.
 
+    The vectors of a large pool may be a source, which is read when it is indexed. `outputs["features"]` then reads all
+    of them into a tensor, or raises `LearnerError` if they would take more than half of the memory;
+    `outputs.blockwise("features")` returns the source.
+
     Args:
-        tensors: mapping from name to tensor (N, ...) or `OuterPoints` of N rows.
+        tensors: mapping from name to tensor (N, ...), `OuterPoints`, `RowSource` or `PointSource` of N rows.
         length: N; required only when `tensors` is empty.
         multilabel: whether `probs` are C independent Bernoullis instead of one categorical distribution over C.
         declared: names that may be read; `None` allows all.
@@ -113,7 +120,7 @@ class Outputs:
             probability of 1/2. They change `decisions`, and no tensor.
     """
 
-    __slots__ = ("_declaration", "_declared", "_length", "_tensors", "multilabel", "thresholds")
+    __slots__ = ("_declaration", "_declared", "_length", "_tensors", "_whole", "multilabel", "thresholds")
 
     def __init__(
         self,
@@ -127,9 +134,9 @@ class Outputs:
     ) -> None:
         self._tensors: dict[str, Value] = {}
         for name, value in (tensors or {}).items():
-            dtype = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
             # Half precision is for matrix products; scores would have ties and lose small differences in it.
-            self._tensors[name] = value.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else value
+            self._tensors[name] = value if isinstance(value, RowSource | PointSource) else _in_single(value)
+        self._whole: dict[str, Tensor | OuterPoints] = {}  # sources that were read as a whole
         lengths = {name: len(value) for name, value in self._tensors.items()}
         if length is None:
             length = next(iter(lengths.values()), 0)
@@ -173,6 +180,18 @@ class Outputs:
         return value > (limits if name == "logits" else limits.sigmoid())
 
     def __getitem__(self, name: str) -> Any:
+        value = self.blockwise(name)
+        if not isinstance(value, RowSource | PointSource):
+            return value
+        if name not in self._whole:
+            self._whole[name] = _read_whole(name, value)
+        return self._whole[name]
+
+    def blockwise(self, name: str) -> Any:
+        """Values of a name for functions that go by blocks of rows: as `outputs[name]`, but a source is not read.
+
+        Of a source, `value[index]` reads some rows: a tensor, or `OuterPoints` for gradients.
+        """
         if self._declared is not None and name not in self._declared:
             raise NeedError(f"{name!r} was read but not declared{self._remedy(name, self._declared)}")
         if name not in self._tensors:
@@ -202,15 +221,21 @@ class Outputs:
 
     def declare(self, names: Iterable[str], declaration: str = "") -> "Outputs":
         """Return the same rows with access restricted to `names`, which `declaration` (`Margin.needs`) lists."""
-        return self._with(self._tensors, self._length, frozenset(names), declaration)
+        restricted = self._with(self._tensors, self._length, frozenset(names), declaration)
+        restricted._whole = self._whole
+        return restricted
 
     def take(self, index: Tensor | Sequence[int] | slice) -> "Outputs":
         """Return the rows at `index`, in the order of `index`."""
         if not isinstance(index, slice):
             index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
-        tensors = {name: value[index] for name, value in self._tensors.items()}
+        tensors = {name: _taken(value, index) for name, value in self._tensors.items()}
         length = len(range(self._length)[index]) if isinstance(index, slice) else len(index)
         return self._with(tensors, length, self._declared, self._declaration)
+
+    def extended(self, values: Mapping[str, Value]) -> "Outputs":
+        """Return the same rows with further values."""
+        return self._with({**self._tensors, **values}, self._length, self._declared, self._declaration)
 
     def _with(
         self, tensors: Mapping[str, Value], length: int, declared: frozenset[str] | None, declaration: str
@@ -226,8 +251,38 @@ class Outputs:
 
     def to(self, device: torch.device | str) -> "Outputs":
         """Return the same rows on another device."""
-        moved = {name: value.to(device) for name, value in self._tensors.items()}
+        on_cpu = torch.device(device).type == "cpu"
+        moved: dict[str, Value] = {}
+        for name, value in self._tensors.items():
+            if isinstance(value, RowSource | PointSource):
+                moved[name] = value if on_cpu else _read_whole(name, value).to(device)
+            else:
+                moved[name] = value.to(device)
         return self._with(moved, self._length, self._declared, self._declaration)
+
+
+def _in_single(value: Tensor | OuterPoints) -> Tensor | OuterPoints:
+    dtype = value.b.dtype if isinstance(value, OuterPoints) else value.dtype
+    return value.to(torch.float32) if dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _taken(value: Value, index: Tensor | slice) -> Value:
+    """Some rows of a value; few rows of a source are read."""
+    if not isinstance(value, RowSource | PointSource):
+        return value[index]
+    source = value.take(index)
+    return source if source.nbytes > row_source.AT_ONCE else source.tensor()
+
+
+def _read_whole(name: str, source: RowSource | PointSource) -> Tensor | OuterPoints:
+    limit = memory_limit()
+    if limit is not None and source.nbytes > limit / 2:
+        raise LearnerError(
+            f"{name} of {len(source):,} rows, {source.nbytes / 2**30:.1f} GiB, would take more than half of the memory "
+            f"of {limit / 2**30:.1f} GiB: set `candidates` to score a random part of the pool, or use a strategy that "
+            "reads them block by block, such as CoreSet or BADGE"
+        )
+    return source.tensor()
 
 
 def listing(names: Iterable[str]) -> str:

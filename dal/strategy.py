@@ -9,12 +9,13 @@ from torch import Tensor
 
 from dal.config.moved import accepts_old_options
 from dal.errors import LearnerError, NeedError, SelectionError
-from dal.functional.blocks import out_of_memory
+from dal.functional.blocks import blocks, out_of_memory
 from dal.functional.exchange import Shard
 from dal.functional.k_center import Bounds
 from dal.functional.points import OuterPoints
 from dal.functional.ranking import top, top_of_all
-from dal.outputs import Outputs
+from dal.functional.row_source import PointSource, RowSource
+from dal.outputs import Outputs, Value
 
 
 class Memory:
@@ -316,16 +317,27 @@ def _declared(outputs: Outputs, strategy: Strategy, attribute: str, where: str, 
     restricted = outputs.declare(names, f"{type(strategy).__name__}.{attribute}")
     if check and len(outputs):
         for need in sorted(names):
-            value = restricted[need]
-            for tensor in (value.a, value.b) if isinstance(value, OuterPoints) else (value,):
-                _refuse_non_finite(tensor, f"{need!r} that the model computed", where)
+            for part in _parts(restricted.blockwise(need)):
+                _refuse_non_finite(part, f"{need!r} that the model computed", where)
     return restricted
 
 
-def _refuse_non_finite(tensor: Tensor, what: str, where: str = "pool") -> None:
-    if bool(torch.isfinite(tensor.sum())):
+def _parts(value: Value) -> tuple[Tensor | RowSource, ...]:
+    """The tensor or source, or both factors of outer products."""
+    if isinstance(value, OuterPoints):
+        return value.a, value.b
+    if isinstance(value, PointSource):
+        return (value.b,) if value.a is None else (value.a, value.b)
+    return (value,)
+
+
+def _refuse_non_finite(values: Tensor | RowSource, what: str, where: str = "pool") -> None:
+    parts = [slice(None)]
+    if isinstance(values, RowSource):
+        parts = list(blocks(len(values), values.width, values.device))
+    if all(bool(torch.isfinite(values[part].sum())) for part in parts):
         return
-    bad = (~torch.isfinite(tensor)).flatten(1).any(1) if tensor.dim() > 1 else ~torch.isfinite(tensor)
+    bad = torch.cat([(~torch.isfinite(values[part])).reshape(len(values[part]), -1).any(1) for part in parts])
     rows = bad.nonzero().flatten().tolist()
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dal.functional.neighbors import Neighbors, k_nearest, nearest_distance
     from dal.functional.points import DensePoints, OuterPoints, Points, as_points
     from dal.functional.ranking import top
+    from dal.functional.row_source import PointSource, RowSource
     from dal.functional.seeding import distances_at_selection, kmeans_plusplus
     from dal.functional.similarity import mean_similarity
     from dal.functional.typical import typicality
@@ -42,7 +43,9 @@ __all__ = [
     "Neighbors",
     "OuterPoints",
     "Plane",
+    "PointSource",
     "Points",
+    "RowSource",
     "Shard",
     "as_points",
     "average_linkage",
@@ -107,6 +110,7 @@ _MODULES = {
     "neighbors": ("Neighbors", "k_nearest", "nearest_distance"),
     "points": ("DensePoints", "OuterPoints", "Points", "as_points"),
     "ranking": ("top",),
+    "row_source": ("PointSource", "RowSource"),
     "seeding": ("distances_at_selection", "kmeans_plusplus"),
     "similarity": ("mean_similarity",),
     "typical": ("typicality",),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dal.functional.blocks import blocks
 from dal.functional.points import Points
+from dal.functional.row_source import PoolPoints
 
 #: Maximum number of elements in a table of distances: 8 MiB of float32.
 TABLE = 2**21
@@ -41,7 +42,7 @@ def measured(points: Points, origin: Tensor | None) -> Measured:
     return Measured(points, points.squared_norms().mul_(1 + rounding(points)))
 
 
-def rounding(points: Points) -> float:
+def rounding(points: PoolPoints) -> float:
     """Error bound of expanded squared distances relative to `|x|^2 + |y|^2`, for any order of summation.
 
     The error of a sum of D products is at most D units (eps / 2) times the sum of their magnitudes, which by
@@ -62,7 +63,7 @@ class Centers:
         origin: origin that limits cancellation in inner products (`Points.origin`); `None` for zero.
     """
 
-    def __init__(self, points: Points, given: Points, room: int, origin: Tensor | None) -> None:
+    def __init__(self, points: PoolPoints, given: Points, room: int, origin: Tensor | None) -> None:
         self.points, self.given, self.origin = points, given, origin
         self.picks = torch.empty(room, dtype=torch.int64, device=points.device)
         self._near = points.empty(len(given) + room)

@@ -13,6 +13,7 @@ from dal.functional.checking import chosen, number
 from dal.functional.exchange import Shard, exchange
 from dal.functional.points import DensePoints, as_points, check_finite, checked
 from dal.functional.precision import true_float32
+from dal.functional.row_source import RowSource, as_pool_points
 from dal.functional.window import WindowSchedule
 
 #: Maximum number of rows whose counts are updated after every pick.
@@ -44,7 +45,7 @@ class Coverage:
 
 @torch.no_grad()
 def max_coverage(
-    points: DensePoints | Float[Tensor, "N D"],
+    points: DensePoints | RowSource | Float[Tensor, "N D"],
     n: int,
     radius: float,
     *,
@@ -72,7 +73,7 @@ def max_coverage(
     active learning Yehuda, Dekel, Hacohen and Weinshall 2022, "Active Learning Through a Covering Lens".
 
     Args:
-        points: N candidates.
+        points: N candidates. A source is read block by block, with the same result, and needs `targets`.
         n: maximum number of points to select, 1 <= n <= N.
         radius: radius of the balls, not negative.
         targets: M points to cover; the candidates themselves by default.
@@ -86,18 +87,20 @@ def max_coverage(
     >>> max_coverage(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), 2, radius=1.0).gains
     tensor([3, 1])
     """
-    x = _dense(as_points(points))
-    check_finite(DensePoints(x))
+    x = points if isinstance(points, RowSource) else _dense(as_points(points))
+    check_finite(as_pool_points(x))
     total = len(x) if shard is None else shard.total
     n, radius = chosen(n, total), number(radius, "radius", 0, infinite=True)
     if shard is not None:
         shard.check_length(len(x))
         if targets is None:
             raise ValueError("candidates on several ranks need targets, the same on all of them")
-    balls = _Balls.of(x if targets is None else _finite(targets, x), radius)
+    if targets is None and isinstance(x, RowSource):
+        raise TypeError("candidates that are read block by block need targets in memory")
+    balls = _Balls.of(x if targets is None else _finite(targets, x.dtype), radius)  # type: ignore[arg-type]
     free = torch.ones(len(balls.y), dtype=torch.bool, device=x.device)  # (M,) targets not covered
     if centers is not None and len(centers):
-        free = _Balls.of(_finite(centers, x), radius).count(balls.y) == 0
+        free = _Balls.of(_finite(centers, x.dtype), radius).count(balls.y) == 0
     order = torch.arange(total) if generator is None else torch.randperm(total, generator=generator)
     priority = total - 1 - order.to(x.device)  # unique; the highest wins ties
     if shard is not None:
@@ -190,7 +193,7 @@ class _Balls:
             over[i[pairs], j[pairs]] = torch.where(exact <= self.limit, -1.0, 1.0).to(x.dtype)
         return over
 
-    def count(self, x: Tensor, among: Tensor | None = None) -> Tensor:
+    def count(self, x: Tensor | RowSource, among: Tensor | None = None) -> Tensor:
         """Number of balls that contain each of N points, (N,) int64; of the balls at `among` (F,) only, if given."""
         counts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         for columns in blocks(len(self.y) if among is None else len(among), max(x.shape[1], _TILE), x.device):
@@ -254,7 +257,7 @@ class _Coverer:
         priority: (N,) unique tie-breaking priorities; the highest wins.
     """
 
-    def __init__(self, x: Tensor, balls: _Balls, free: Tensor, priority: Tensor) -> None:
+    def __init__(self, x: Tensor | RowSource, balls: _Balls, free: Tensor, priority: Tensor) -> None:
         self.x, self.balls, self.free, self.priority = x, balls, free, priority
         self.pace = WindowSchedule(x.device)
         self.picks = [priority[:0]]
@@ -308,7 +311,7 @@ class _CovererOnShards(_Coverer):
         priority: (N,) as for `_Coverer`, of the rows of all ranks.
     """
 
-    def __init__(self, x: Tensor, balls: _Balls, free: Tensor, priority: Tensor, shard: Shard) -> None:
+    def __init__(self, x: Tensor | RowSource, balls: _Balls, free: Tensor, priority: Tensor, shard: Shard) -> None:
         super().__init__(x, balls, free, priority)
         self.shard = shard
 
@@ -361,7 +364,7 @@ def _dense(points: object) -> Tensor:
     return points.x
 
 
-def _finite(x: Tensor, like: Tensor) -> Tensor:
+def _finite(x: Tensor, dtype: torch.dtype) -> Tensor:
     points = as_points(x)
     check_finite(points)
-    return _dense(points).to(like.dtype)
+    return _dense(points).to(dtype)

@@ -22,13 +22,14 @@ Rows 0 and 3 are the best two of all. A row of value 7 precedes row 2, which has
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dal.functional.points import DensePoints, OuterPoints, Points
+from dal.functional.row_source import PointSource, PoolPoints, RowSource, as_pool_points
 
 AnyPoints = TypeVar("AnyPoints", bound=Points)
 
@@ -161,7 +162,11 @@ def exchange(
     return Window(rows[:, 1].long(), rows[:, 0], rows[:, 2:start], rows[:, start:], received[:, size, :2])
 
 
-def gather_rows(points: AnyPoints, positions: Int64[Tensor, " P"], shard: Shard) -> AnyPoints:
+@overload
+def gather_rows(points: AnyPoints, positions: Int64[Tensor, " P"], shard: Shard) -> AnyPoints: ...
+@overload
+def gather_rows(points: PointSource, positions: Int64[Tensor, " P"], shard: Shard) -> Points: ...
+def gather_rows(points: PoolPoints, positions: Int64[Tensor, " P"], shard: Shard) -> Points:
     """The points at P positions among all rows, on every rank, in two collectives.
 
     Args:
@@ -180,7 +185,15 @@ def gather_rows(points: AnyPoints, positions: Int64[Tensor, " P"], shard: Shard)
     out = own.new_empty(len(positions), own.shape[1])
     for owner, rows in zip(owners, shard.comm.all_gather(message), strict=True):
         out[owner] = rows[: int(owner.sum())]
-    return unpacked(out, points)  # type: ignore[return-value]
+    return unpacked(out, points)
+
+
+def rows_of_ranks(
+    x: Float[Tensor, "R D"] | RowSource, positions: Int64[Tensor, " P"], shard: Shard
+) -> Float[Tensor, "P D"]:
+    """The vectors at P positions among all rows, on every rank; see `gather_rows`."""
+    vectors: Tensor = gather_rows(as_pool_points(x), positions, shard).x  # type: ignore[union-attr]
+    return vectors
 
 
 def packed(points: Points) -> Float64[Tensor, "m D"]:
@@ -188,8 +201,9 @@ def packed(points: Points) -> Float64[Tensor, "m D"]:
     return _numbers(points).double()
 
 
-def unpacked(rows: Float[Tensor, "m D"], like: Points) -> Points:
+def unpacked(rows: Float[Tensor, "m D"], like: PoolPoints) -> Points:
     """Points of the kind and dtype of `like`, from `packed` rows."""
+    like = like[:0]
     if isinstance(like, DensePoints):
         return DensePoints(rows.to(like.dtype))
     a, b = rows.split([like.a.shape[1], like.b.shape[1]], 1)

@@ -32,8 +32,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dal.functional.centers import TABLE, Centers, measured, rounding
-from dal.functional.points import Points, check_finite
+from dal.functional.points import check_finite
 from dal.functional.ranking import top
+from dal.functional.row_source import PoolPoints
 from dal.functional.window import pick_block, rounding_error_bound
 
 #: Number of rows whose bounds are updated at once.
@@ -291,7 +292,9 @@ class FarthestFirst:
         return self.upper[rows]
 
 
-def farthest_from(points: Points, mean: Tensor) -> tuple[Int64[Tensor, " 1"], Float[Tensor, " 1"], Float[Tensor, ""]]:
+def farthest_from(
+    points: PoolPoints, mean: Tensor
+) -> tuple[Int64[Tensor, " 1"], Float[Tensor, " 1"], Float[Tensor, ""]]:
     """The point farthest from the mean of points (`Points.mean`), its squared distance, and the mean squared distance.
 
     Points within rounding errors of the farthest are compared in float64, and ties go to the lowest position.

@@ -1,5 +1,7 @@
 """Gradients of the loss with respect to the last layer: gradient embeddings as factors, and expected length."""
 
+from typing import overload
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,9 +9,16 @@ from torch import Tensor
 from dal.functional.blocks import by_blocks
 from dal.functional.checked_tensors import aligned, finite, floats
 from dal.functional.points import OuterPoints
+from dal.functional.row_source import PointSource, RowSource
 
 
-def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints:
+@overload
+def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False) -> OuterPoints: ...
+@overload
+def gradient_factors(logits: Tensor, features: RowSource, multilabel: bool = False) -> PointSource: ...
+def gradient_factors(
+    logits: Tensor, features: Tensor | RowSource, multilabel: bool = False
+) -> OuterPoints | PointSource:
     """Gradients of the cross-entropy at the predicted labels with respect to the last layer's weight, as factors.
 
     Row i is vec((p_i - y_i) (x) h_i), with y_i one-hot at the most probable class (multi-label: 1 where p > 1/2).
@@ -17,9 +26,11 @@ def gradient_factors(logits: Tensor, features: Tensor, multilabel: bool = False)
     Gradient Lower Bounds".
     """
     if multilabel:
-        return OuterPoints(logits.sigmoid() - (logits > 0).to(logits.dtype), features)
-    a, predicted = logits.softmax(-1), logits.argmax(-1, keepdim=True)  # (N, C), (N, 1)
-    return OuterPoints(a.scatter_(-1, predicted, a.gather(-1, predicted) - 1), features)
+        a = logits.sigmoid() - (logits > 0).to(logits.dtype)
+    else:
+        a, predicted = logits.softmax(-1), logits.argmax(-1, keepdim=True)  # (N, C), (N, 1)
+        a.scatter_(-1, predicted, a.gather(-1, predicted) - 1)
+    return PointSource(features, a) if isinstance(features, RowSource) else OuterPoints(a, features)
 
 
 @torch.no_grad()

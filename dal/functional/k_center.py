@@ -10,11 +10,12 @@ from dal.functional.blocks import blocks
 from dal.functional.centers import Centers
 from dal.functional.checking import as_integer
 from dal.functional.checking import chosen as checked_count
-from dal.functional.exchange import Shard, gather_rows
+from dal.functional.exchange import Shard, rows_of_ranks
 from dal.functional.farthest import FarthestFirst, farthest_from
 from dal.functional.k_center_shards import SharedCenters, farthest_from_mean, pick_on_shards
-from dal.functional.points import DensePoints, Points, as_points, check_finite
+from dal.functional.points import Points, as_points, check_finite
 from dal.functional.precision import true_float32
+from dal.functional.row_source import PoolPoints, RowSource, as_pool_points
 from dal.functional.searching import first_of_each, searching_order
 
 
@@ -52,7 +53,7 @@ class Cover:
 
 @torch.no_grad()
 def k_center_greedy(
-    points: Points | Float[Tensor, "N D"],
+    points: PoolPoints | RowSource | Float[Tensor, "N D"],
     n: int,
     *,
     centers: Points | Float[Tensor, "L D"] | None = None,
@@ -81,7 +82,7 @@ def k_center_greedy(
     2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
 
     Args:
-        points: N points.
+        points: N points. Sources are read block by block, with the same result.
         n: number of points to select, 1 <= n <= N.
         centers: L centers that exist already; `None` for none.
         bounds: bounds from an earlier run on the same points; does not affect the result.
@@ -96,7 +97,7 @@ def k_center_greedy(
     >>> cover.positions, cover.distances, cover.radius
     (tensor([2, 1]), tensor([9., 1.]), 0.0)
     """
-    points = as_points(points)
+    points = as_pool_points(points)
     n = checked_count(n, len(points) if shard is None else shard.total)
     given = points[:0] if centers is None else as_points(centers)
     kind = torch.promote_types(points.dtype, given.dtype)
@@ -115,7 +116,7 @@ def k_center_greedy(
 
 @torch.no_grad()
 def farthest_others(
-    x: Float[Tensor, "N D"],
+    x: Float[Tensor, "N D"] | RowSource,
     chosen: Int64[Tensor, " M"],
     n: int,
     *,
@@ -129,13 +130,14 @@ def farthest_others(
     >>> farthest_others(torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([0]), 1)
     tensor([2])
     """
-    near = x[chosen] if shard is None else gather_rows(DensePoints(x), chosen, shard).x
+    near = x[chosen] if shard is None else rows_of_ranks(x, chosen, shard)
     near = near if centers is None else torch.cat([centers, near])
     free = torch.ones(len(x) if shard is None else shard.total, dtype=torch.bool, device=x.device)
     free[chosen] = False
     others = free.nonzero().flatten()  # the chosen, at distance 0, would compete with duplicates of centers
     own, shard = (others, None) if shard is None else shard.take(others)
-    return others[k_center_greedy(x[own], n, centers=near, shard=shard).positions]
+    left = x.take(own) if isinstance(x, RowSource) else x[own]
+    return others[k_center_greedy(left, n, centers=near, shard=shard).positions]
 
 
 def _check(bounds: Bounds | None, N: int, L: int) -> None:
@@ -150,7 +152,7 @@ def _check(bounds: Bounds | None, N: int, L: int) -> None:
 
 
 def _farthest_first(
-    points: Points, given: Points, n: int, bounds: Bounds | None, window: int | None, chunk: int | None
+    points: PoolPoints, given: Points, n: int, bounds: Bounds | None, window: int | None, chunk: int | None
 ) -> tuple[FarthestFirst, Float[Tensor, " n"]]:
     """Search state after n picks, and the squared distances of the picks at selection, (n,) float64."""
     if len(given):
@@ -169,7 +171,13 @@ def _farthest_first(
 
 
 def _on_shards(
-    points: Points, given: Points, n: int, bounds: Bounds | None, window: int | None, chunk: int | None, shard: Shard
+    points: PoolPoints,
+    given: Points,
+    n: int,
+    bounds: Bounds | None,
+    window: int | None,
+    chunk: int | None,
+    shard: Shard,
 ) -> Cover:
     """The `Cover` of points that are distributed over several ranks."""
     shard.check_length(len(points))
@@ -185,7 +193,7 @@ def _on_shards(
     return Cover(positions, squared.sqrt().to(points.dtype), radius, upper.clamp_min(0))
 
 
-def _in_searching_order(points: Points, given: Points, n: int, bounds: Bounds | None) -> tuple[Points, int]:
+def _in_searching_order(points: PoolPoints, given: Points, n: int, bounds: Bounds | None) -> tuple[Points, int]:
     """Centers without duplicates in search order, and the number of leading ones to measure all points against.
 
     Given bounds, the new centers come first, and all points are measured against these.
@@ -223,9 +231,9 @@ def _bounds(centers: Centers, searched: int, bounds: Bounds | None, chunk: int |
     return torch.minimum(upper, known.double() * (1 + torch.finfo(known.dtype).eps))
 
 
-def _farthest_from_mean(points: Points) -> tuple[Int64[Tensor, " 1"], Tensor, Tensor | None]:
+def _farthest_from_mean(points: PoolPoints) -> tuple[Int64[Tensor, " 1"], Tensor, Tensor | None]:
     """The point farthest from the mean, its squared distance, and an origin that limits cancellation, if needed."""
     mean = points.mean()
     row, gap, average = farthest_from(points, mean)
-    moved = isinstance(points, DensePoints) and bool(mean.square().sum() > average)
+    moved = mean.dim() == 1 and bool(mean.square().sum() > average)
     return row, gap, mean if moved else None

@@ -16,6 +16,7 @@ from dal.functional.centers import Centers
 from dal.functional.exchange import Shard, Window, exchange, packed, unpacked
 from dal.functional.farthest import FarthestFirst, farthest_from, slack
 from dal.functional.points import Points
+from dal.functional.row_source import PoolPoints
 
 #: Sizes of the first and of the largest window, in rows per rank.
 WINDOW, LARGEST = 512, 2048
@@ -46,7 +47,7 @@ class SharedCenters(Centers):
         origin: as for `Centers`.
     """
 
-    def __init__(self, points: Points, given: Points, room: int, origin: Tensor | None) -> None:
+    def __init__(self, points: PoolPoints, given: Points, room: int, origin: Tensor | None) -> None:
         super().__init__(points, given, room, origin)
         self._copies = points.empty(room)
 
@@ -60,7 +61,7 @@ class SharedCenters(Centers):
         return self._copies[numbers]
 
 
-def farthest_from_mean(points: Points, shard: Shard) -> FirstPoint:
+def farthest_from_mean(points: PoolPoints, shard: Shard) -> FirstPoint:
     """The point farthest from the mean of all rows, in two collectives; ties go to the lowest position.
 
     The mean depends on the distribution of the rows by its rounding errors in float64, which the comparison allows for.

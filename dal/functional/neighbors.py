@@ -10,6 +10,7 @@ from dal.functional.blocks import blocks, by_blocks
 from dal.functional.checking import whole
 from dal.functional.points import DensePoints, Points, as_points, finite_norms, recompute, row_squares
 from dal.functional.precision import true_float32
+from dal.functional.row_source import PointSource, PoolPoints, RowSource, as_pool_points
 
 #: Error bound of an expanded squared distance, in units of eps times the sum of the squared norms.
 ROUNDING = 32
@@ -36,7 +37,10 @@ class Neighbors:
 
 @torch.no_grad()
 def k_nearest(
-    points: Points | Float[Tensor, "N D"], k: int, *, among: Points | Float[Tensor, "M D"] | None = None
+    points: PoolPoints | RowSource | Float[Tensor, "N D"],
+    k: int,
+    *,
+    among: Points | Float[Tensor, "M D"] | None = None,
 ) -> Neighbors:
     """Exact k nearest neighbours of each point in `among`, or by default among the other points.
 
@@ -44,7 +48,8 @@ def k_nearest(
     Distances are compared as computed by differences, in the dtype of the points.
 
     Matrix products give expanded distances, and the k + 4 smallest are computed again by differences. Further
-    candidates are examined only if rounding leaves open whether one is nearer. Extra memory: 8 bytes per point and
+    candidates are examined only if rounding leaves open whether one is nearer. Sources are read block by block, with
+    the same result, and need `among`. Extra memory: 8 bytes per point and
     32 * `blocks.ELEMENTS` numbers, 32 MiB (64 times that on an accelerator), for any N and M, and k up to 500.
 
     Raises:
@@ -55,8 +60,13 @@ def k_nearest(
             [0],
             [1]])
     """
-    points = as_points(points)
-    others = points if among is None else as_points(among)
+    points = as_pool_points(points)
+    if among is not None:
+        others = as_points(among)
+    elif isinstance(points, PointSource):
+        raise TypeError("points that are read block by block need others in memory: give `among`")
+    else:
+        others = points
     available = len(others) - (among is None)
     k = whole(k, "k")
     if not 1 <= k <= available:
@@ -98,7 +108,7 @@ def nearest(points: Points, others: Points) -> tuple[Float[Tensor, " N"], Int64[
     return squared.squeeze(1), indices.squeeze(1)
 
 
-def _k_nearest(points: Points, others: Points, k: int, *, themselves: bool) -> tuple[Tensor, Tensor]:
+def _k_nearest(points: PoolPoints, others: Points, k: int, *, themselves: bool) -> tuple[Tensor, Tensor]:
     """Squared distances and indices (N, k) of the k nearest others; with `themselves`, the others are the points."""
     search = _Search(others)
     squared = search.halves.new_empty(len(points), k)

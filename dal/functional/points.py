@@ -7,10 +7,10 @@ cancellation for near-duplicates, which are common in real pools. Pairs for whic
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from dal.functional.blocks import blocks, by_blocks
@@ -98,9 +98,13 @@ class DensePoints:
     def sum(self) -> Float[Tensor, " D"]:
         """The sum of the points in float64, (D,) float64."""
         total = self.x.new_zeros(self.x.shape[1], dtype=torch.float64)
+        self.add_sum_to(total)
+        return total
+
+    def add_sum_to(self, total: Float64[Tensor, " D"]) -> None:
+        """Add the sum of the points to a total."""
         for block in blocks(len(self), self.width, self.device):
             total += self.x[block].double().sum(0)
-        return total
 
     def squared_distances_from(self, mean: Float[Tensor, " D"]) -> Float[Tensor, " N"]:
         """Squared distance of each point to the result of `mean`, (N,)."""
@@ -219,9 +223,13 @@ class OuterPoints:
     def sum(self) -> Float[Tensor, "C D"]:
         """The sum of the points in float64, as a matrix (C, D) float64."""
         total = self.a.new_zeros(self.a.shape[1], self.b.shape[1], dtype=torch.float64)
+        self.add_sum_to(total)
+        return total
+
+    def add_sum_to(self, total: Float64[Tensor, "C D"]) -> None:
+        """Add the sum of the points to a total."""
         for block in blocks(len(self), self.width, self.device):
             total.addmm_(self.a[block].double().T, self.b[block].double())
-        return total
 
     def squared_distances_from(self, mean: Float[Tensor, "C D"]) -> Float[Tensor, " N"]:
         """Squared distance of each point to the result of `mean`, (N,)."""
@@ -278,7 +286,15 @@ def vectors(points: Points, what: str) -> Float[Tensor, "N D"]:
     return points.x
 
 
-def check_finite(points: Points) -> None:
+@runtime_checkable
+class HasNorms(Protocol):
+    """Points whose squared norms are known."""
+
+    def squared_norms(self) -> Float[Tensor, " N"]:
+        """Squared distance of each point to the origin, (N,)."""
+
+
+def check_finite(points: HasNorms) -> None:
     """Raise a `ValueError` that names the rows with NaN, infinite or too large values, if there are any."""
     bad = (~torch.isfinite(points.squared_norms())).nonzero().flatten().tolist()
     if bad:
@@ -299,7 +315,7 @@ def row_squares(x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     return squares
 
 
-def finite_norms(points: Points) -> Float[Tensor, " N"]:
+def finite_norms(points: HasNorms) -> Float[Tensor, " N"]:
     """Squared norms of all points, (N,), after checking that they are finite (`check_finite`)."""
     norms = points.squared_norms()
     if not torch.isfinite(norms).all():

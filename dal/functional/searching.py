@@ -7,6 +7,7 @@ from torch import Tensor
 from dal.functional.blocks import blocks
 from dal.functional.centers import measured
 from dal.functional.points import Points
+from dal.functional.row_source import PoolPoints
 from dal.functional.threads import one_thread
 
 #: Sample of points that ranks the centers: one point in SHARE, at most SAMPLE points; no ranking below LEAST points.
@@ -39,7 +40,7 @@ def first_of_each(points: Points) -> Int64[Tensor, " U"]:
     return kept.nonzero().flatten()
 
 
-def searching_order(points: Points, centers: Points, n: int) -> tuple[Int64[Tensor, " L"], int]:
+def searching_order(points: PoolPoints, centers: Points, n: int) -> tuple[Int64[Tensor, " L"], int]:
     """Search order of the centers (L,), and the number of leading centers to measure every point against.
 
     A point cannot be among n picks once a center is nearer to it than the distance of the last pick. That distance is

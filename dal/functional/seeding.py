@@ -37,6 +37,7 @@ from dal.functional.checked_tensors import not_negative
 from dal.functional.checking import chosen
 from dal.functional.exchange import Shard
 from dal.functional.points import NEAR, Points, as_points, check_finite, finite_norms, recompute
+from dal.functional.row_source import PoolPoints, RowSource, as_pool_points
 from dal.functional.seeding_shards import seed_on_shards
 from dal.functional.threads import one_thread
 
@@ -62,7 +63,7 @@ MARGIN = 1 + 1e-4
 
 @torch.no_grad()
 def kmeans_plusplus(
-    points: Points | Float[Tensor, "N D"],
+    points: PoolPoints | RowSource | Float[Tensor, "N D"],
     n: int,
     *,
     generator: torch.Generator,
@@ -97,7 +98,7 @@ def kmeans_plusplus(
     "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds".
 
     Args:
-        points: N points.
+        points: N points. Sources are read block by block, with the same result.
         n: number of points to draw, 1 <= n <= N.
         generator: generator on the CPU; N numbers are drawn from it for any n.
         first: rule for the first point: "largest" norm or "uniform".
@@ -112,7 +113,7 @@ def kmeans_plusplus(
     """
     if first not in ("largest", "uniform"):
         raise ValueError(f"first must be 'largest' or 'uniform', not {first!r}")
-    points = as_points(points)
+    points = as_pool_points(points)
     total = len(points) if shard is None else shard.total
     n = chosen(n, total)
     norms = finite_norms(points).double()
@@ -159,7 +160,7 @@ class _Race:
     picks made since the update, window by window, and `spans` (P + 1,) the times before the first and after each pick.
     """
 
-    def __init__(self, points: Points, clock: Tensor, weights: Tensor | None) -> None:
+    def __init__(self, points: PoolPoints, clock: Tensor, weights: Tensor | None) -> None:
         self.points, self.weights = points, weights
         self.work, self.speed, self.bound = clock, clock, clock
         self.picks: list[Tensor] = []

@@ -15,6 +15,7 @@ from torch import Tensor
 from dal.functional.blocks import blocks
 from dal.functional.exchange import Shard, Window, exchange, packed, unpacked
 from dal.functional.points import Points
+from dal.functional.row_source import PoolPoints
 
 #: Largest number of rows that a rank sends in one exchange.
 WINDOW = 512
@@ -27,7 +28,7 @@ SHARE = 8
 
 
 def seed_on_shards(
-    points: Points,
+    points: PoolPoints,
     n: int,
     clock: Float[Tensor, " R"],
     norms: Float[Tensor, " R"],
@@ -65,7 +66,7 @@ class _Race:
     `behind` are the P points picked since the update, and `spans` (P + 1,) the times before the first and after each.
     """
 
-    def __init__(self, points: Points, clock: Tensor, norms: Tensor, weights: Tensor, shard: Shard) -> None:
+    def __init__(self, points: PoolPoints, clock: Tensor, norms: Tensor, weights: Tensor, shard: Shard) -> None:
         self.points, self.norms, self.weights, self.shard = points, norms, weights, shard
         self.work, self.speed, self.bound = clock, clock, clock
         self.exact = torch.zeros(len(points), dtype=torch.bool, device=points.device)
@@ -178,7 +179,7 @@ class _Race:
         return work.clamp_min_(0), speed
 
 
-def _first_to_run_out(sent: Window, like: Points, limit: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+def _first_to_run_out(sent: Window, like: PoolPoints, limit: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
     """Places in the window of the clocks that run out before the limit, and the time before each, (P,) each.
 
     The first is not compared with the limit, which it can exceed by rounding errors only.

@@ -93,8 +93,8 @@ def prepare_vectors(data: Any, model: str | None, max_length: int) -> Prepared:
     if model is not None:
         return prepare_texts(data, model, max_length)
     prepared = prepare_tensors(data)
-    if prepared.inputs.dim() != 2:
-        raise ConfigError(f"model=None reads vectors (N, D), got {tuple(prepared.inputs.shape)}: name an encoder")
+    if len(prepared.shape) != 2:
+        raise ConfigError(f"model=None reads vectors (N, D), got {tuple(prepared.shape)}: name an encoder")
     return prepared
 
 

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dal.errors import LearnerError, NeedError
+from dal.functional import row_source
+from dal.functional.row_source import RowSource
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.heads.described_head import ZERO_SHOT, ZeroShotHead
 from dal.learners.heads.head_posteriors import Draws
@@ -93,6 +95,10 @@ class ProbePredictor(Predictor):
         index = torch.arange(len(data)) if rows is None else rows.cpu()
         device = torch.device("cpu") if self.head is None else self.head.weight.device
         collector = Collector(names, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
+        held = {} if device.type != "cpu" else _large_vectors(self.head, vectors, index, collector.gathered)
+        if held:
+            wanted = collector.gathered - held.keys()
+            collector = Collector(wanted, len(index), provides=self.provides, multilabel=data.multilabel, device=device)
         sampled = None  # weights drawn once for all rows, so that sample k is the same function for every row
         if self.head is not None and any("mc_logits" in name for name in collector.raw):
             sampled = self.head.posterior.draw(self.samples, seed)
@@ -100,12 +106,13 @@ class ProbePredictor(Predictor):
         width = vectors.width
         per_row = max(width, sampled.bias.numel() if sampled else 0)
         monitor.started("pass", len(index))
-        for positions in torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row))):
+        parts = torch.arange(len(index)).split(max(1, _CHUNK // max(1, per_row)))
+        for positions in parts if collector.raw or not held else ():  # vectors alone need no pass
             embeddings = vectors.take(index[positions]).to(device)
             collector.put(positions, _computed(self.head, sampled, zero_shot, embeddings, collector.raw))
             monitor.advanced(len(positions))
         monitor.finished()
-        return collector.outputs(self.thresholds)
+        return collector.outputs(self.thresholds).extended(held)
 
     def save(self, folder: Path) -> None:
         """Write `head.safetensors` and `probe.json` into `folder`."""
@@ -128,6 +135,17 @@ def embedded(data: Prepared, embedder: Embedder | None, monitor: Monitor = SILEN
     if embedder is None and isinstance(data, TensorPrepared):
         return data
     raise LearnerError("these rows were prepared by another learner: use this learner's prepare")
+
+
+def _large_vectors(
+    head: LinearHead | None, vectors: TensorPrepared, rows: Tensor, names: frozenset[str]
+) -> dict[str, RowSource]:
+    """Those of embeddings and features that are too large for a tensor, as sources that read the vectors of `rows`."""
+    embeddings = RowSource(lambda some: vectors.take(some).float(), rows, vectors.width)
+    found = {"embeddings": embeddings}
+    if head is not None:
+        found["features"] = embeddings.mapped(head.features)
+    return {name: source for name, source in found.items() if name in names and source.nbytes > row_source.AT_ONCE}
 
 
 def _computed(

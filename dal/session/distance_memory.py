@@ -84,7 +84,7 @@ class _QueryMemory(Memory):
         self._session.kept[name] = CachedBounds(
             bounds,
             torch.cat([self._labeled_rows, self._candidates[chosen.cpu()]]),
-            torch.cat([labeled[name], pool[name][chosen]]),
+            torch.cat([labeled[name], pool.blockwise(name)[chosen]]),
         )
 
     def _knows(self, name: str, pool: Outputs, labeled: Outputs) -> bool:
@@ -92,7 +92,7 @@ class _QueryMemory(Memory):
         if name not in self._session.names or not len(labeled):
             return False
         # By identity: a strategy may pass outputs that it has scaled or restricted, to which no bounds apply.
-        return pool[name] is self._pool[name] and labeled[name] is self._labeled[name]
+        return pool.blockwise(name) is self._pool.blockwise(name) and labeled[name] is self._labeled[name]
 
     def _known(self, kept: CachedBounds, values: Tensor) -> Tensor | None:
         """Positions of the bounds' rows among the labeled rows; None if the bounds are no longer valid."""

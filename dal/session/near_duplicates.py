@@ -41,7 +41,8 @@ def near_duplicates(
     if len(positions) < 2:
         return 0.0
     if "embeddings" in pool.names:
-        return near_duplicate_vectors(pool.embeddings[positions.to(pool.device)], pool.embeddings[usual])
+        embeddings = pool.blockwise("embeddings")
+        return near_duplicate_vectors(embeddings[positions.to(pool.device)], embeddings[usual])
     batch = [inputs[row] for row in candidates[positions].tolist()]
     if isinstance(batch[0], str | tuple):
         return near_duplicate_texts([item if isinstance(item, str) else " ".join(item) for item in batch])

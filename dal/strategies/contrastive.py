@@ -51,7 +51,7 @@ class CAL(ScoreStrategy):
         log_probs: Tensor = pool.log_probs
         if not len(labeled):
             return log_probs.new_zeros(len(pool))
-        near = k_nearest(pool[self.space], min(self.neighbors, len(labeled)), among=labeled[self.space])
+        near = k_nearest(pool.blockwise(self.space), min(self.neighbors, len(labeled)), among=labeled[self.space])
         return neighbor_divergence(log_probs, labeled.log_probs, near.indices, multilabel=pool.multilabel)
 
 

@@ -1,6 +1,7 @@
 """Coverage maximisation with balls of a fixed radius."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,10 +10,10 @@ from torch.nn import functional as F
 from dal.functional.checking import Options
 from dal.functional.coverage import max_coverage, pure_radius
 from dal.functional.drawing import some_rows
-from dal.functional.exchange import gather_rows
+from dal.functional.exchange import rows_of_ranks
 from dal.functional.k_center import farthest_others
 from dal.functional.partition import partition
-from dal.functional.points import DensePoints
+from dal.functional.row_source import RowSource
 from dal.strategy import Query, Selection, Strategy
 
 #: Number of rows whose balls estimate the radius, each compared with all rows of the pool.
@@ -82,14 +83,17 @@ class ProbCover(Strategy):
 
     def select(self, query: Query) -> Selection:
         """Select n positions, in greedy order."""
-        x = F.normalize(query.pool[self.space], dim=1)  # (N, E)
-        labeled = F.normalize(query.labeled[self.space], dim=1) if len(query.labeled) else x[:0]
-        delta = self._radius(x, query) if self.delta is None else self.delta
+        unit = partial(F.normalize, dim=1)
+        # The estimate of the radius needs all rows in memory.
+        vectors = query.pool[self.space] if self.delta is None else query.pool.blockwise(self.space)
+        x = vectors.mapped(unit) if isinstance(vectors, RowSource) else unit(vectors)  # (N, E)
+        delta = self._radius(x[:], query) if self.delta is None else self.delta
+        labeled = unit(query.labeled[self.space]) if len(query.labeled) else x[:0]
         sample = some_rows(query.size, self.targets, generator=query.generator).to(x.device)
         if query.shard is not None:
-            targets = gather_rows(DensePoints(x), sample, query.shard).x
+            targets = rows_of_ranks(x, sample, query.shard)
         else:
-            targets = x if len(sample) == len(x) else x[sample]
+            targets = x[:] if len(sample) == len(x) else x[sample]
         cover = max_coverage(
             x, query.n, delta, targets=targets, centers=labeled, generator=query.generator, shard=query.shard
         )

@@ -50,7 +50,8 @@ class CoreSet(Strategy):
         """Select n positions, in greedy order."""
         centers = query.labeled[self.space] if len(query.labeled) else None
         bounds = query.memory.bounds(self.space, query.pool, query.labeled)
-        cover = k_center_greedy(query.pool[self.space], query.n, centers=centers, bounds=bounds, shard=query.shard)
+        points = query.pool.blockwise(self.space)
+        cover = k_center_greedy(points, query.n, centers=centers, bounds=bounds, shard=query.shard)
         query.memory.keep(self.space, query.pool, query.labeled, cover.bounds, cover.positions)
         return Selection(cover.positions, cover.distances, {"radius": cover.radius})
 

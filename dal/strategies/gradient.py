@@ -51,7 +51,7 @@ class BADGE(Strategy):
 
     def select(self, query: Query) -> Selection:
         """Select n positions, in the order in which they were chosen."""
-        grads = query.pool.grads
+        grads = query.pool.blockwise("grads")
         if self.seeding == "k-center":
             centers = query.labeled.grads if len(query.labeled) else None
             cover = k_center_greedy(grads, query.n, centers=centers, shard=query.shard)

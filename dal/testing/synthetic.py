@@ -167,7 +167,8 @@ class Setting:
 def tensors(outputs: Outputs) -> dict[str, Tensor]:
     """All tensors of the outputs by name, with the two factors of `OuterPoints` as separate entries."""
     flat: dict[str, Tensor] = {}
-    for name, value in outputs._tensors.items():
+    for name in outputs._tensors:
+        value = outputs[name]
         if isinstance(value, OuterPoints):
             flat |= {f"{name}.a": value.a, f"{name}.b": value.b}
         else:
@@ -182,9 +183,10 @@ def permuted(outputs: Outputs, order: Tensor) -> Outputs:
 
 def _own(outputs: Outputs, rows: slice, names: Iterable[str]) -> Outputs:
     """Copy of some rows, with the declared names only."""
-    held = {name: _copy(value[rows]) for name, value in outputs._tensors.items() if name in frozenset(names)}
+    some = outputs.take(rows)
+    held = {name: _copy(some[name]) for name in some._tensors if name in frozenset(names)}
     return Outputs(held, length=len(range(len(outputs))[rows]), multilabel=outputs.multilabel)
 
 
-def _copy(value: Value) -> Value:
+def _copy(value: Tensor | OuterPoints) -> Tensor | OuterPoints:
     return OuterPoints(value.a.clone(), value.b.clone()) if isinstance(value, OuterPoints) else value.clone()

@@ -42,8 +42,13 @@ class TensorPrepared(Prepared):
 
     @property
     def inputs(self) -> Tensor:
-        """All rows, (N, ...); copied to memory if an index selects them, unlike by `take`."""
-        return self._inputs if self._index is None else self._inputs[self._index]
+        """All rows, (N, ...); copied to memory if an index selects them or they are halves, unlike by `take`."""
+        return _singles(self._inputs if self._index is None else self._inputs[self._index])
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape (N, ...) of the rows."""
+        return torch.Size((len(self), *self._inputs.shape[1:]))
 
     @property
     def width(self) -> int:
@@ -51,8 +56,8 @@ class TensorPrepared(Prepared):
         return self._inputs.shape[-1]
 
     def take(self, rows: Tensor | slice) -> Tensor:
-        """Select rows, (n, ...)."""
-        return self._inputs[rows if self._index is None else self._index[rows]]
+        """Select rows, (n, ...); float32 if they are stored as halves."""
+        return _singles(self._inputs[rows if self._index is None else self._index[rows]])
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return the rows as `{"inputs": (B, ...)}`."""
@@ -77,8 +82,15 @@ class TensorPrepared(Prepared):
         return mean.float(), torch.where(varies, 1 / (deviation * varies.sum().sqrt()), 0.0).float()
 
 
+def _singles(x: Tensor) -> Tensor:
+    """The tensor in float32 if it is float16 or bfloat16."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def prepare_tensors(rows: Any) -> TensorPrepared:
     """Convert the inputs of a `dal.data.Rows` to one tensor: float32, or the integer type of the inputs.
+
+    Float16 and bfloat16 stay as they are, in a memory-mapped file perhaps, and become float32 as they are read.
 
     Raises:
         DataError: the inputs are not numeric arrays of one shape.
@@ -92,6 +104,6 @@ def prepare_tensors(rows: Any) -> TensorPrepared:
                 "this learner reads numeric rows of one shape, but the inputs are not: give a tensor (N, ...), or use "
                 "a learner that reads text"
             ) from error
-    if inputs.is_floating_point():
+    if inputs.dtype == torch.float64:
         inputs = inputs.float()
     return TensorPrepared(inputs, rows.classes, rows.multilabel)
