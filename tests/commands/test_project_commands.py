@@ -621,7 +621,7 @@ def test_terminal_refuses_what_is_about_a_page(project: Command, option: tuple[s
 
 def test_model_is_predicted_with_and_exported_while_people_answer(project: Command) -> None:
     assert project("ask", "ddi", "-n", 12, "-o", "todo.csv").code == 0
-    with open("todo.csv", newline="") as file:
+    with open("todo.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     truth = {row["doc"]: row["severity"] for row in texts(60)}
     write("todo.csv", [{"id": row["id"], "label": truth[row["id"]]} for row in rows])
