@@ -91,7 +91,7 @@ def test_bytes_that_are_no_text_cost_their_own_line_only(
     with open(reading, encoding="utf-8") as pipe:
         monkeypatch.setattr("sys.stdin", pipe)
         with pytest.raises(AnswerError, match=r"line 3: character \d+ of the line"):
-            answer_in_terminal(service, "ana", "lines")
+            answer_in_terminal(service, "ana", "lines", folder)
     service.close()
     assert answers(folder) == ["none", "mild"]
 
