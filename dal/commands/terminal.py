@@ -57,7 +57,8 @@ def split(
         if not argument.startswith("--") or key in known:
             own.append(argument)
             continue
-        if keys is not None and key[2:].partition(".")[0].replace("-", "_") not in keys:
+        outer = key.partition(".")[0]
+        if keys is not None and outer[2:].replace("-", "_") not in keys and outer not in known:
             _refuse_similar(key, known, keys)
         if not equals:
             value = next(left, "--")
