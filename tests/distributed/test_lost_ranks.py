@@ -78,7 +78,7 @@ def test_signals_of_a_scheduler_are_left_to_rank_0():
     def work(leader: Leader) -> None:
         before = worker_of(leader)
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            leader.run("pass", [HERE, Job(rank_jobs.send, (number,))])
+            leader.run("pass", [HERE, Job(rank_jobs.receive, (number,))])
         assert worker_of(leader) == before
 
     on_two_ranks(work)

@@ -20,6 +20,19 @@ FOLDER = Path(__file__).parents[2] / "scripts" / "bench"
 
 
 def loaded(name: str) -> ModuleType:
+    """A script, which imports others of its folder: tests/strategies has the name of one of them."""
+    others, path = {each: sys.modules.pop(each, None) for each in ("strategies", "candidates")}, list(sys.path)
+    try:
+        return executed(name)
+    finally:
+        sys.path[:] = path
+        for each, module in others.items():
+            sys.modules.pop(each, None)
+            if module is not None:
+                sys.modules[each] = module
+
+
+def executed(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"bench_of_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
