@@ -19,6 +19,7 @@ class TlsProxy:
     def __init__(self) -> None:
         self.backend = 0
         self.port = 0
+        self._open: set[asyncio.StreamWriter] = set()
         self._ready = Event()
         self._thread = Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
@@ -36,19 +37,35 @@ class TlsProxy:
         self._ready.set()
         await self._end.wait()
         server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0.01)  # what was aborted is closed by the loop, which ends with this coroutine
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+        writers = [writer]
+        self._open.add(writer)
+        try:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = [line for line in head.split(b"\r\n") if line and not line.lower().startswith(b"connection:")]
             lengths = [int(line[15:]) for line in lines if line.lower().startswith(b"content-length:")]
             body = await reader.readexactly(sum(lengths))
             from_backend, to_backend = await asyncio.open_connection("127.0.0.1", self.backend)
+            writers.append(to_backend)
+            self._open.add(to_backend)
             to_backend.write(b"\r\n".join(lines) + b"\r\n" + FORGED + b"Connection: close\r\n\r\n" + body)
             writer.write(await from_backend.read())
-            to_backend.close()
             await writer.drain()
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass  # a browser may close a connection at any time
+        finally:
+            for each in writers:
+                each.close()
+            for each in writers:
+                with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
+                    await each.wait_closed()
+                self._open.discard(each)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
