@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 sys.meta_path.append(OldModules())
 
 _HOMES = {
-    "ActiveModule": "dal.modules",
+    "ActiveModule": "dal.modules.active_module",
     "AnchorAL": "dal.strategies.candidates",
     "Annotation": "dal.oracle",
     "Candidates": "dal.strategies.candidates",

@@ -175,6 +175,17 @@ def test_console_and_report_are_imported_without_models() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_probes_and_their_tokenizers_are_imported_without_lightning_and_models() -> None:
+    names = "dal.Session, dal.TextData, dal.TfidfLearner, dal.ProbeLearner, dal.evaluation.evaluate"
+    heavy = "lightning", "transformers.modeling_utils", "torch._dynamo", "scipy.stats", "sklearn", "matplotlib"
+    program = (
+        f"import sys, dal.evaluation; {names}; from dal.modules.loading import locate; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_report_is_imported_without_torch() -> None:
     modules = "dal.report.page, dal.report.paper_table, dal.commands.report"
     heavy = "torch", "jaxtyping", "sklearn", "pyarrow", "transformers", "lightning"

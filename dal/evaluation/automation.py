@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
 
 from dal.evaluation.binomial import upper_bound
 from dal.functional.checking import whole
@@ -251,6 +250,8 @@ def log_p_values(kept: NDArray[np.bool_], wrong: Floats, rate: float, *, rows: i
         rate: error rate of the null hypothesis.
         rows: number of rows of the later test.
     """
+    from scipy.stats import binom
+
     scale = rows / max(1, kept.shape[1])
     found: Floats = binom.logcdf(np.floor((kept * wrong).sum(1) * scale), np.ceil(kept.sum(1) * scale), rate)
     return found

@@ -1,6 +1,6 @@
 """Clopper-Pearson bounds of a binomial proportion."""
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 
 def lower_bound(successes: float, trials: float, alpha: float = 0.05) -> float:
@@ -19,7 +19,7 @@ def lower_bound(successes: float, trials: float, alpha: float = 0.05) -> float:
         >>> round(lower_bound(1, 20, 0.025), 3)
         0.001
     """
-    return 0.0 if not successes else float(beta.ppf(alpha, successes, trials - successes + 1))
+    return 0.0 if not successes else float(betaincinv(successes, trials - successes + 1, alpha))
 
 
 def upper_bound(successes: float, trials: float, alpha: float = 0.05) -> float:
@@ -31,4 +31,4 @@ def upper_bound(successes: float, trials: float, alpha: float = 0.05) -> float:
         >>> round(upper_bound(0, 59), 4), round(upper_bound(1, 59), 4)
         (0.0495, 0.0779)
     """
-    return 1.0 if successes >= trials else float(beta.ppf(1 - alpha, successes + 1, trials - successes))
+    return 1.0 if successes >= trials else float(betaincinv(successes + 1, trials - successes, 1 - alpha))

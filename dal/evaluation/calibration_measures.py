@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -186,6 +185,8 @@ class Temperature:
         Raises:
             DataError: there are no rows, a row has no label, or a logit is NaN.
         """
+        from scipy.optimize import minimize_scalar
+
         logits, multilabel = logits.detach().cpu().double(), labels.dim() == 2
         probs = logits.sigmoid() if multilabel else logits.softmax(-1)
         labels = checked(labels, probs, multilabel, "held-out rows")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from dal.evaluation.curves import LOWER_IS_BETTER, Curve, band, labels_to_reach, paired
 from dal.functional.checking import number, whole
@@ -101,5 +101,5 @@ def _finite(low: float, high: float) -> tuple[float | None, float | None]:
 
 def expanded(tail: float, n: int) -> float:
     """Tail probability at which a percentile interval of a mean of n is as wide as Student's."""
-    wide = float(stats.t.ppf(tail, n - 1)) * (n / (n - 1)) ** 0.5
+    wide = float(stdtrit(n - 1, tail)) * (n / (n - 1)) ** 0.5
     return NormalDist().cdf(wide)

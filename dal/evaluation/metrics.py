@@ -1,7 +1,6 @@
 """Classification metrics of a model's outputs: accuracy, F1, AUROC, log loss, calibration."""
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -125,6 +124,8 @@ def confidence_auroc(confidence: Tensor, right: Tensor) -> float:
 
 def _areas(scores: Tensor, positive: Tensor) -> Tensor:
     """Area under the ROC curve of each row of scores (c, N) by the ranks; NaN where all or none are positive."""
+    from scipy.stats import rankdata  # takes half a second to import, and not every metric needs it
+
     # Mann-Whitney U statistic: with mean ranks, a tie of a positive and a negative row counts as half.
     ranks, positive = torch.from_numpy(rankdata(scores.numpy(), axis=1)), positive.double()
     n, others = positive.sum(1), (1 - positive).sum(1)

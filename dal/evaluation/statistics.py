@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import permutation_test
 
 from dal.functional.checking import number, shown, whole
 
@@ -37,6 +36,8 @@ def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
         >>> paired_p([0.02, 0.01, 0.03, 0.02, 0.01, 0.04])
         0.03125
     """
+    from scipy.stats import permutation_test
+
     d, seed = _finite(differences), whole(seed, "seed", 0)
     if len(d) < 2:  # scipy refuses a single pair, which is as extreme with either sign
         return 1.0

@@ -1,11 +1,11 @@
 """Accuracy without a test set: an unbiased estimate from rows drawn with known probabilities."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 from torch import Tensor
 
 from dal.config.moved import accepts_old_keywords, accepts_old_options, renamed_attributes
@@ -169,7 +169,7 @@ def estimate(losses: ArrayLike, probabilities: ArrayLike, population: int, *, le
     elif np.isin(L, (0, 1)).all():
         low, high = _proportion(value, deviation, v, level)
     else:
-        z = float(norm.ppf((1 + level) / 2))
+        z = float(NormalDist().inv_cdf((1 + level) / 2))
         low, high = value - z * deviation, value + z * deviation
     return Estimate(value, low, high, deviation, float(L.mean()), M, population)
 

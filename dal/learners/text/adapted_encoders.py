@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoConfig
 
 from dal.errors import LearnerError, one_line
 from dal.learner import SILENT, Monitor
@@ -308,6 +307,8 @@ def _write_classifier(target: Path, model: str, trained: Any) -> None:
         raise LearnerError(f"{REFUSED} {model}: a classifier of this kind has no {lost[0]}; {INSTEAD}")
     state |= {name: adapted[name] for name in state if name in adapted}
     target.mkdir()
+    from transformers import AutoConfig
+
     AutoConfig.from_pretrained(where).save_pretrained(target)
     save_file(
         {name: value.detach().cpu().clone().contiguous() for name, value in state.items()},

@@ -4,19 +4,18 @@ import json
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
-from transformers.utils.hub import cached_file
 
 from dal.errors import LearnerError, one_line, shortened
 from dal.learners.text.embeddings import quiet
 from dal.learners.text.tokenizers import load_tokenizer, locate
+
+if TYPE_CHECKING:  # a learner that needs no model starts without Transformers, which take seconds to import
+    from transformers import PreTrainedModel
 
 #: Share of a text's tokens that are predicted.
 SHARE = 0.15
@@ -82,6 +81,8 @@ class MaskedTokenPredictor(nn.Module):
 
         Heads have no common interface, so the whole model runs with a pretrained part that returns these states.
         """
+        from transformers.modeling_outputs import BaseModelOutput
+
         base, ids = self.model.base_model, torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
         base.__dict__["forward"] = lambda *args, **kwargs: BaseModelOutput(last_hidden_state=hidden[None].float())
         try:
@@ -120,6 +121,8 @@ def require_masked_head(model: str, *, refused: str, instead: str) -> None:
     Raises:
         LearnerError: it is not, has no head, or its tokenizer has no mask token or more tokens than the model.
     """
+    from transformers import AutoModelForMaskedLM
+
     where = locate(model)
     try:
         config = _masked_config(model, where, refused, instead)
@@ -147,6 +150,8 @@ def require_masked_head(model: str, *, refused: str, instead: str) -> None:
 
 def _weight_names(where: str) -> frozenset[str] | None:
     """Names of the weights in a folder, or in the local cache of a hub model; None where they are not on the disk."""
+    from transformers.utils.hub import cached_file
+
     for name in _WEIGHTS:
         if Path(where).is_dir():
             path = str(Path(where) / name)
@@ -168,6 +173,9 @@ def _weight_names(where: str) -> frozenset[str] | None:
 
 def _masked_config(model: str, where: str, refused: str, instead: str) -> Any:
     """The config of a model, if it is one of a masked-language model."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
     config = AutoConfig.from_pretrained(where)
     causal = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     if causal or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
@@ -175,8 +183,10 @@ def _masked_config(model: str, where: str, refused: str, instead: str) -> Any:
     return config
 
 
-def _load(model: str, refused: str, instead: str) -> PreTrainedModel:
+def _load(model: str, refused: str, instead: str) -> "PreTrainedModel":
     """Load a masked-language model in float32. Refuses a checkpoint with missing weights."""
+    from transformers import AutoModelForMaskedLM
+
     where = locate(model)
     try:
         _masked_config(model, where, refused, instead)

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from dal.data import Rows
 from dal.data.class_descriptions import description_kind
 from dal.errors import LearnerError, one_line, require
 from dal.learners.text.tokens import TextPrepared, characters_read, tokenize
+
+if TYPE_CHECKING:  # a learner that needs no model starts without Transformers, which take seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 _OFFSET = 2  # positions that these model families reserve: they number positions from the padding token on
 _OFFSET_FAMILIES = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xlm-roberta-xl"}
@@ -41,12 +43,14 @@ def source_of(where: str) -> tuple[str, dict[str, str]]:
     return folder, {"gguf_file": file}
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a model and make sure that it has a padding token.
 
     Raises:
         LearnerError: the tokenizer cannot be loaded, or has no token usable for padding.
     """
+    from transformers import AutoTokenizer
+
     from dal.modules.loading import choose_pad_token
 
     where, more = source_of(locate(model))
@@ -76,7 +80,7 @@ def read_characters(texts: Sequence[str], model: str, max_length: int) -> list[i
     return characters_read(texts, tokenizer, max_length=_longest(tokenizer, model, max_length))
 
 
-def _longest(tokenizer: PreTrainedTokenizerBase, model: str, max_length: int) -> int:
+def _longest(tokenizer: "PreTrainedTokenizerBase", model: str, max_length: int) -> int:
     """Number of tokens to which texts are truncated: `max_length`, or the limit of the model or its tokenizer."""
     return min(max_length, _facts(locate(model))[0], tokenizer.model_max_length)
 
@@ -96,6 +100,8 @@ def prepare_described_texts(rows: Any, model: str, max_length: int) -> TextPrepa
 @lru_cache(maxsize=16)
 def _facts(where: str) -> tuple[int, bool]:
     """The maximum number of tokens of a model, and whether it needs left padding to read the last position."""
+    from transformers import AutoConfig
+
     source, more = source_of(where)
     try:
         config = AutoConfig.from_pretrained(source, **more).get_text_config()

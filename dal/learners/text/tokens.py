@@ -3,20 +3,22 @@
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from dal.data.class_descriptions import DESCRIPTIONS
 from dal.data.columns import TextColumn, TextPairs, wide_digests
 from dal.errors import DataError
 from dal.learner import Prepared
 from dal.learners.text.row_store import Chunk, Digests, Rows, RowStore, StoredRows, digest_key
+
+if TYPE_CHECKING:  # a learner that needs no model starts without Transformers, which take seconds to import
+    from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 8192  # texts per call of the tokenizer
 _SEGMENT = 8 * _CHUNK  # texts per write
@@ -102,7 +104,9 @@ class TextPrepared(Prepared):
         return (starts[index][:, None] + columns)[mask], mask
 
 
-def tokenize(rows: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, pad_left: bool = False) -> TextPrepared:
+def tokenize(
+    rows: Any, tokenizer: "PreTrainedTokenizerBase", *, max_length: int, pad_left: bool = False
+) -> TextPrepared:
     """Tokenize the rows of a `dal.data.Rows`, or read the tokens of those that are cached.
 
     The spelling of a special token in a text is treated as plain text. A text without tokens becomes a single end,
@@ -136,7 +140,7 @@ def tokenize(rows: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, 
 class _Encoder:
     """Texts to token ids, with the Rust tokenizer where available."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
         self._tokenizer, self._max_length = tokenizer, max_length
         self._types = "token_type_ids" in tokenizer.model_input_names
         known = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, 0)
@@ -165,7 +169,7 @@ class _Encoder:
             yield encoded["input_ids"], encoded.get("token_type_ids")
 
 
-def characters_read(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[int | None]:
+def characters_read(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", *, max_length: int) -> list[int | None]:
     """Number of leading characters of each text that are within `max_length` tokens; None where all of them are.
 
     Also None for tokenizers without a fast version, and for those that drop the beginning of a long text.
