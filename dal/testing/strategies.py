@@ -288,7 +288,7 @@ def check_memory(strategy: Strategy, bench: Bench) -> str:
     float32 numbers (65 MiB); nor may what Python and NumPy hold at their peak.
     """
     rows, classes, features = bench.rows, 20, 128
-    setting = bench.setting(rows=rows, labeled=64, n=50, target=64, classes=classes, features=features, samples=10)
+    setting = bench.setting(rows=rows, labeled=64, n=20, target=64, classes=classes, features=features, samples=10)
     limit = min(rows * rows, rows * classes * features) * 4 // 3
     query = setting.query(strategy)
     watch = AllocationWatch(limit)

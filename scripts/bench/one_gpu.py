@@ -394,10 +394,10 @@ def cells(line: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[str, str, 
 def about(options: argparse.Namespace) -> dict[str, Any]:
     """The device and the versions."""
     code = (
-        "import json, platform, torch, transformers, lightning;"
+        "import json, platform, torch; from importlib.metadata import version;"
         "name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or 'CPU';"
         "print(json.dumps({'device': name, 'gpu': torch.cuda.is_available(), 'torch': torch.__version__,"
-        "'transformers': transformers.__version__, 'lightning': lightning.__version__}))"
+        "'transformers': version('transformers'), 'lightning': version('lightning')}))"
     )
     lines, failed = run([sys.executable, "-c", code], 120)
     if failed:
@@ -416,7 +416,8 @@ def main() -> None:
         child(options, *options.child)
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("DAL_CACHE", tempfile.mkdtemp(prefix="dal-one-gpu-"))
+    scratch = tempfile.TemporaryDirectory(prefix="dal-one-gpu-")
+    os.environ.setdefault("DAL_CACHE", scratch.name)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     lines = [{"section": "about", **about(options)}]
     print(
@@ -432,6 +433,7 @@ def main() -> None:
                 "".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8"
             )
     print(table(lines))
+    scratch.cleanup()
 
 
 if __name__ == "__main__":
