@@ -78,7 +78,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any
     return found, count.value
 
 
-@pytest.mark.parametrize("trial", range(12))
+@pytest.mark.parametrize("trial", range(6))
 def test_a_comparison_that_is_killed_twice_loses_nothing_and_changes_no_figure(
     trial: int, undisturbed: tuple[dict[str, Any], int], tmp_path: Path
 ) -> None:
