@@ -52,7 +52,8 @@ TAU = 0.1  # temperature of the contrastive start
 #: Changes of the recipe by arm. pooling: "mean", "identity" or None. head: "probe" or None. rows: descriptions are
 #: training rows. frozen: word embeddings are not trained. decay: factor of the learning rate from layer to layer.
 #: adjusted: strength of the class shares in the loss. contrast: first steps that train texts against descriptions.
-#: sharpness: factor of the logits of the probe at the start.
+#: sharpness: factor of the logits of the probe at the start. stop: mean training loss of an epoch at which training
+#: stops, which is early stopping without a development set.
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {"pooling": None, "head": None},
     "identity": {"pooling": "identity", "head": None},
@@ -69,6 +70,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "default, 50 steps": {"steps": 50},
     "default, descriptions as rows": {"rows": True},
     "default, frozen word embeddings": {"frozen": True},
+    "default, stopped at a loss of 0.3": {"stop": 0.3},
+    "default, stopped at a loss of 0.1": {"stop": 0.1},
+    "default, stopped at a loss of 0.03": {"stop": 0.03},
 }
 
 
@@ -204,18 +208,23 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: module._schedule(step, steps))
     trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     means: dict[str, Tensor] = {}
-    last = steps - math.ceil(2 / 3 * steps)
+    last, losses = steps - math.ceil(2 / 3 * steps), list[float]()
     for step, batch in zip(range(steps), endless(batches), strict=False):
         with autocast_to(CPU, "auto"):
             logits = module(batch)
         optimizer.zero_grad()
-        module.loss(logits + shift, batch["labels"]).backward()
+        loss = module.loss(logits + shift, batch["labels"])
+        loss.backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
         schedule.step()
         if step >= steps - last:
             for name, parameter in trained.items():
                 means[name] = means.get(name, 0) + parameter.detach() / last
+        losses.append(loss.item())
+        if (step + 1) % len(batches) == 0 and np.mean(losses[-len(batches) :]) < arm.get("stop", 0.0):
+            means = {}  # the last third of the steps was not run: the weights themselves count
+            break
     module.eval()
     return means
 
