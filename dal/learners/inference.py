@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from dal.errors import LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
+from dal.functional.row_source import RowSource
 from dal.learner import SILENT, Monitor, Prepared
 from dal.learners.ranks import current_ranks
-from dal.outputs import REDUCTIONS, Outputs, closure, reduce_samples, sources
+from dal.outputs import REDUCTIONS, Outputs, Value, closure, reduce_samples, sources
 
 if TYPE_CHECKING:  # a probe needs no Lightning, which takes seconds to import
     from dal.modules.active_module import ActiveModule
+
+#: A tensor, or a source of rows.
+AnyValue = TypeVar("AnyValue", bound=Value)
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -72,6 +76,7 @@ class Collector:
         self._multilabel = multilabel
         self._largest = largest
         self._tensors: dict[str, Tensor] = {}
+        self._elsewhere: dict[str, RowSource] = {}
 
     def put(self, index: Tensor, computed: Mapping[str, Tensor]) -> None:
         """Store the raw outputs of a batch at the positions `index` (B,)."""
@@ -116,8 +121,17 @@ class Collector:
     def part(self, positions: Tensor) -> "Collector":
         """Return an empty collector for the rows at some positions (n,), which another process fills."""
         part = copy.copy(self)
-        part.length, part._tensors = len(positions), {}
+        part.length, part._tensors, part._elsewhere = len(positions), {}, {}
         return part
+
+    def without_wide(self, rows: int, limit: int) -> dict[str, Tensor]:
+        """Remove and return the outputs of which that many rows take `limit` bytes or more."""
+        sizes = {name: rows * value[:1].nbytes for name, value in self._tensors.items()}
+        return {name: self._tensors.pop(name) for name, size in sizes.items() if size >= limit}
+
+    def leave(self, name: str, source: RowSource) -> None:
+        """Take an output from a source of these rows instead of collecting it."""
+        self._elsewhere[name] = source
 
     def add(self, positions: Tensor, part: Any) -> None:
         """Store what a filled `part` has collected at its positions (n,) of these rows."""
@@ -132,7 +146,10 @@ class Collector:
 
     def outputs(self, thresholds: Tensor | None = None) -> Outputs:
         """Return the collected outputs, with the thresholds (C,) of the model's decisions."""
-        return Outputs(self._tensors, length=self.length, multilabel=self._multilabel, thresholds=thresholds)
+        values: dict[str, Value] = {**self._tensors, **self._elsewhere}
+        if self._elsewhere:  # which are read on the CPU
+            values |= {name: tensor.cpu() for name, tensor in self._tensors.items()}
+        return Outputs(values, length=self.length, multilabel=self._multilabel, thresholds=thresholds)
 
 
 def run_pass(
@@ -147,6 +164,7 @@ def run_pass(
     token_budget: int = 8192,
     precision: Precision = "auto",
     collector: Collector | None = None,
+    may_stay: bool = False,
     monitor: Monitor = SILENT,
 ) -> Outputs:
     """Compute the named outputs of a module for some rows, in row order, as float32 on the module's device.
@@ -168,6 +186,7 @@ def run_pass(
         token_budget: initial number of tokens per batch; replaced by the monitor's, if it has one of an earlier pass.
         precision: precision of the trunk; "auto" is bfloat16 where the hardware supports it. The head runs in float32.
         collector: receives what the module computes; None for a new one for `names`, `provides` and `samples`.
+        may_stay: whether wide outputs may stay on the ranks that compute them, as sources of rows.
         monitor: receives the progress and each reduction of the budget.
 
     Raises:
@@ -188,7 +207,8 @@ def run_pass(
     if (ranks := current_ranks()) is not None and ranks.size > 1:
         from dal.learners.sharded_pass import run_shared
 
-        start = len(rows) if run_shared(ranks, batches, rows, order, planned(costs, budget), monitor) else 0
+        shared = run_shared(ranks, batches, rows, order, planned(costs, budget), monitor, may_stay=may_stay)
+        start = len(rows) if shared else 0
     with batches.running():
         while start < len(rows):
             stop = _stop_of(costs, budget, start)
@@ -290,10 +310,12 @@ def _gathered(
     return False  # outside the handler, whose traceback keeps the tensors of the failed batch alive
 
 
-def on_one_device(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors unchanged if they share a device, otherwise all of them on the CPU."""
-    devices = {tensor.device for tensor in tensors.values()}
-    return {name: tensor.cpu() if len(devices) > 1 else tensor for name, tensor in tensors.items()}
+def on_one_device(values: Mapping[str, AnyValue]) -> dict[str, AnyValue]:
+    """Return tensors, or sources of rows, unchanged if they share a device, otherwise the tensors on the CPU."""
+    several = len({value.device for value in values.values()}) > 1
+    if not several:
+        return dict(values)
+    return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in values.items()}  # type: ignore[misc]
 
 
 def placed(tensor: Tensor, device: torch.device) -> Tensor:

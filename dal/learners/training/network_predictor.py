@@ -11,9 +11,10 @@ from dal.errors import LearnerError, NeedError
 from dal.learner import SILENT, Monitor, Predictor, Prepared
 from dal.learners.heads.last_layer import DrawnNetwork, LastLayer
 from dal.learners.inference import COMPUTED, Precision, on_one_device, placed, reduces, run_pass
+from dal.learners.rank_outputs import keeps_wide_outputs
 from dal.learners.text.surprisal import SURPRISAL, Surprisal
 from dal.modules.active_module import ActiveModule
-from dal.outputs import Outputs, closure, sources
+from dal.outputs import Outputs, Value, closure, sources
 from dal.store.atomic_files import replacing
 
 EMBEDDINGS = frozenset({"embeddings"})
@@ -85,7 +86,7 @@ class NetworkPredictor(Predictor):
         if self._surprisal is not None and names & SURPRISAL:
             return self._surprisal.outputs(self, data, rows, names, seed=seed, exact=exact, monitor=monitor)
         index = torch.arange(len(data)) if rows is None else rows.cpu()
-        tensors = {}
+        tensors: dict[str, Value] = {}
         if names & EMBEDDINGS:
             device = torch.device("cpu") if self.module is None else self.module.device
             tensors["embeddings"] = placed(self._embed(data, index, monitor), device)
@@ -101,9 +102,10 @@ class NetworkPredictor(Predictor):
                 seed=seed,
                 token_budget=self._token_budget,
                 precision="float32" if exact else self._precision,
+                may_stay=keeps_wide_outputs(),
                 monitor=monitor,
             )
-            tensors |= {name: passed[name] for name in sources(names - EMBEDDINGS)}
+            tensors |= {name: passed.blockwise(name) for name in sources(names - EMBEDDINGS)}
         return Outputs(on_one_device(tensors), length=len(index), multilabel=data.multilabel)
 
     def save(self, folder: Path) -> None:
