@@ -76,7 +76,7 @@ def k_center_greedy(
 
     With a shard, the points and bounds are those of the rows of this rank, and the centers are the same on all ranks.
     The positions among all rows, the distances and the radius are then those of one process, on every rank, and
-    `Cover.bounds` has the rows of this rank.
+    `Cover.bounds` has the rows of this rank. Without centers, windows have 8,192 rows of all ranks.
 
     Gonzalez 1985, "Clustering to minimize the maximum intercluster distance"; for active learning Sener and Savarese
     2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".

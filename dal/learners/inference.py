@@ -13,6 +13,8 @@ from dal.errors import LearnerError, NeedError
 from dal.functional.blocks import out_of_memory
 from dal.functional.row_source import RowSource
 from dal.learner import SILENT, Monitor, Prepared
+from dal.learners import pass_store
+from dal.learners.pass_store import PassStore, batch_mark
 from dal.learners.ranks import current_ranks
 from dal.outputs import REDUCTIONS, Outputs, Value, closure, reduce_samples, sources
 
@@ -124,6 +126,17 @@ class Collector:
         part.length, part._tensors, part._elsewhere = len(positions), {}, {}
         return part
 
+    def rows(self, index: Tensor) -> dict[str, Tensor]:
+        """What was collected at the positions `index` (B,), on the CPU."""
+        return {name: self._tensors[name][index.to(self.device)].cpu() for name in sorted(self.gathered)}
+
+    def restore(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Store values of `rows` at the positions `index` (B,)."""
+        for name, value in values.items():
+            if name not in self._tensors:
+                self._tensors[name] = self._allocate(name, value)
+            self._tensors[name][index.to(self.device)] = value.to(self.device)
+
     def without_wide(self, rows: int, limit: int) -> dict[str, Tensor]:
         """Remove and return the outputs of which that many rows take `limit` bytes or more."""
         sizes = {name: rows * value[:1].nbytes for name, value in self._tensors.items()}
@@ -135,10 +148,7 @@ class Collector:
 
     def add(self, positions: Tensor, part: Any) -> None:
         """Store what a filled `part` has collected at its positions (n,) of these rows."""
-        for name, value in part._tensors.items():
-            if name not in self._tensors:
-                self._tensors[name] = self._allocate(name, value)
-            self._tensors[name][positions.to(self.device)] = value.to(self.device)
+        self.restore(positions, part._tensors)
 
     def __getstate__(self) -> dict[str, Any]:
         """On the way to another process, tensors are on the CPU."""
@@ -165,6 +175,7 @@ def run_pass(
     precision: Precision = "auto",
     collector: Collector | None = None,
     may_stay: bool = False,
+    resumable: bool = False,
     monitor: Monitor = SILENT,
 ) -> Outputs:
     """Compute the named outputs of a module for some rows, in row order, as float32 on the module's device.
@@ -187,6 +198,8 @@ def run_pass(
         precision: precision of the trunk; "auto" is bfloat16 where the hardware supports it. The head runs in float32.
         collector: receives what the module computes; None for a new one for `names`, `provides` and `samples`.
         may_stay: whether wide outputs may stay on the ranks that compute them, as sources of rows.
+        resumable: whether outputs of a long pass are stored until its end (`PassStore`), which needs a network whose
+            outputs depend on its weights and options only.
         monitor: receives the progress and each reduction of the budget.
 
     Raises:
@@ -203,7 +216,8 @@ def run_pass(
     costs = lengths[order].tolist()  # as a list: reading a tensor element by element is slow
     budget, start = monitor.token_budget or token_budget, 0
     monitor.started("pass", len(rows))
-    batches = BatchComputation(module, prepared, collector, samples, seed, precision)
+    store = PassStore(len(rows), pass_store.STORED) if resumable and type(collector) is Collector else None
+    batches = BatchComputation(module, prepared, collector, samples, seed, precision, store)
     if (ranks := current_ranks()) is not None and ranks.size > 1:
         from dal.learners.sharded_pass import run_shared
 
@@ -218,6 +232,8 @@ def run_pass(
                 continue
             monitor.advanced(stop - start)
             start = stop
+    if store is not None:
+        store.remove()
     monitor.finished()
     return collector.outputs()
 
@@ -251,6 +267,7 @@ class BatchComputation:
         samples: number K of samples.
         seed: seed of the samples.
         precision: precision of the trunk.
+        store: stores the outputs until the end of the pass; None to store nothing.
     """
 
     def __init__(
@@ -261,13 +278,18 @@ class BatchComputation:
         samples: int,
         seed: int,
         precision: Precision,
+        store: PassStore | None = None,
     ) -> None:
         self.module, self.prepared, self.collector = module, prepared, collector
-        self.samples, self.seed, self.precision = samples, seed, precision
+        self.samples, self.seed, self.precision, self.store = samples, seed, precision, store
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Context manager in which batches can be computed."""
+        if self.store is not None:
+            reduced = reduces(self.module.device, self.precision)
+            names = sorted(self.collector.gathered)
+            self.store.attach(self.module, f"{names} {self.samples} {self.seed} {reduced} {self.module.device.type}")
         with evaluating(self.module), torch.inference_mode(), autocast_to(self.module.device, self.precision):
             yield
 
@@ -284,7 +306,14 @@ class BatchComputation:
         own = 0 if "joint_mc_logits" in self.collector.raw else start
         state = np.random.SeedSequence((self.seed, own)).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(state))
+        store = self.store if self.store is not None and self.store.used else None
+        mark = b"" if store is None else batch_mark(batch, int(state), len(rows), start)
+        if store is not None and (stored := store.read(start, mark, len(rows))) is not None:
+            self.collector.restore(index, stored)
+            return True
         if _gathered(self.module, batch, self.collector, index, self.samples, generator):
+            if store is not None:
+                store.write(start, mark, self.collector.rows(index))
             return True
         if self.module.device.type == "cuda":
             torch.cuda.empty_cache()  # blocks cached for the failed batch do not fit smaller ones

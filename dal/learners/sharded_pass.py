@@ -83,7 +83,7 @@ def run_shared(
 
 def _run_and_collect(ranks: Ranks, batches: BatchComputation, shares: Sequence[Share], monitor: Monitor) -> None:
     """Compute the shares, and collect all outputs on rank 0."""
-    settings = batches.samples, batches.seed, batches.precision
+    settings = batches.samples, batches.seed, batches.precision, batches.store
     jobs = [Job(_compute_here, (batches, shares[0]))]
     for share in shares[1:]:
         part = batches.collector.part(share.positions)
@@ -101,7 +101,7 @@ def _run_and_keep(ranks: Ranks, batches: BatchComputation, shares: Sequence[Shar
     jobs = []
     for share in shares:
         part = batches.collector.part(share.positions)
-        settings = batches.samples, batches.seed, batches.precision
+        settings = batches.samples, batches.seed, batches.precision, batches.store
         jobs.append(Job(_compute_and_keep, (batches.module, batches.prepared, part, share, keeping, *settings)))
     computed = ranks.run("pass", jobs, monitor)
     for share, (part, _) in zip(shares, computed, strict=True):

@@ -354,7 +354,6 @@ def test_stopped_run_goes_on_with_another_number_of_ranks(started, learner, whol
     assert outcome(tmp_path) == whole
 
 
-@TWO_AND_THREE
 def test_ranks_choose_what_one_process_chooses(leader: Leader, learner: TransformerLearner, tmp_path, monkeypatch):
     """Features stay on the ranks, which choose together."""
     monkeypatch.setattr(rank_outputs, "WIDE", 4 * 4 * 132)

@@ -1,6 +1,5 @@
 """Wide outputs stay on the ranks that computed them, and the ranks choose the rows that one process chooses."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,13 @@ import lightning
 import material
 import pytest
 import torch
+from thread_jobs import ThreadRanks
 
 from dal.data import Rows
 from dal.errors import SelectionError
-from dal.learner import SILENT, Monitor
 from dal.learners import rank_outputs, shared_choice
 from dal.learners.rank_outputs import RankRows, keeping_wide_outputs
-from dal.learners.ranks import Job, Ranks, communicating_by, sharing_with
+from dal.learners.ranks import sharing_with
 from dal.learners.transformer_learner import TransformerLearner
 from dal.session.acquisition import select_rows
 from dal.session.seeds import Seeds
@@ -27,35 +26,8 @@ from dal.strategies.joint import BatchBALD
 from dal.strategies.typicality import TypiClust
 from dal.strategies.uncertainty import Margin
 from dal.strategy import Query, RoundState, Strategy
-from dal.testing.thread_ranks import CountingComm, on_ranks
 
 N, LABELED = 150, 20
-
-
-class ThreadRanks(Ranks):
-    """Ranks as threads of this process that take turns.
-
-    Attributes:
-        commands: the commands so far.
-        returned: the results of all ranks of the last command.
-    """
-
-    host, timeout = "", 60.0
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.commands: list[str] = []
-        self.returned: list[Any] = []
-
-    def run(self, command: str, jobs: Sequence[Job], monitor: Monitor = SILENT) -> list[Any]:
-        self.commands.append(command)
-
-        def work(comm: Any) -> Any:
-            with communicating_by(CountingComm(comm)):
-                return jobs[comm.rank](SILENT)
-
-        self.returned = on_ranks(len(jobs), work)
-        return self.returned
 
 
 def rows() -> Rows:
