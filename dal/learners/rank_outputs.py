@@ -125,13 +125,16 @@ def unused_numbers() -> tuple[int, ...]:
     return numbers
 
 
-def keep(number: int, outputs: Mapping[str, Tensor], unused: Sequence[int]) -> None:
-    """Keep outputs of this rank in this process, and drop those of `unused_numbers`."""
-    rank = job_comm().rank
-    for each in unused:
-        _KEPT.pop((each, rank), None)
+def drop(unused: Sequence[int]) -> None:
+    """Drop what this rank keeps of the passes of `unused_numbers`."""
+    for number in unused:
+        _KEPT.pop((number, job_comm().rank), None)
+
+
+def keep(number: int, outputs: Mapping[str, Tensor]) -> None:
+    """Keep outputs of this rank in this process."""
     if outputs:
-        _KEPT[number, rank] = outputs
+        _KEPT[number, job_comm().rank] = outputs
 
 
 def kept_here(number: int) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dal.learner import Monitor, Prepared
 from dal.learners import rank_outputs
 from dal.learners.inference import BatchComputation, Collector, halved_budget
-from dal.learners.rank_outputs import RankOutputs, RankRows, keep, unused_numbers
+from dal.learners.rank_outputs import RankOutputs, RankRows, drop, keep, unused_numbers
 from dal.learners.ranks import Job, NotShareableError, Ranks
 
 _log = logging.getLogger("dal")
@@ -84,10 +84,11 @@ def run_shared(
 def _run_and_collect(ranks: Ranks, batches: BatchComputation, shares: Sequence[Share], monitor: Monitor) -> None:
     """Compute the shares, and collect all outputs on rank 0."""
     settings = batches.samples, batches.seed, batches.precision, batches.store
-    jobs = [Job(_compute_here, (batches, shares[0]))]
+    unused = unused_numbers()
+    jobs = [Job(_compute_here, (batches, shares[0], unused))]
     for share in shares[1:]:
         part = batches.collector.part(share.positions)
-        jobs.append(Job(_compute_there, (batches.module, batches.prepared, part, share, *settings)))
+        jobs.append(Job(_compute_there, (batches.module, batches.prepared, part, share, unused, *settings)))
     _, *computed = ranks.run("pass", jobs, monitor)
     for share, part in zip(shares[1:], computed, strict=True):
         batches.collector.add(share.positions, part)
@@ -97,12 +98,12 @@ def _run_and_keep(ranks: Ranks, batches: BatchComputation, shares: Sequence[Shar
     """Compute the shares; wide outputs stay on the ranks, and narrow ones are collected on rank 0."""
     total = sum(len(share.positions) for share in shares)
     kept = RankOutputs(ranks, [share.positions for share in shares], total)
-    keeping = kept.number, unused_numbers(), total, rank_outputs.WIDE
+    keeping, unused = (kept.number, total, rank_outputs.WIDE), unused_numbers()
     jobs = []
     for share in shares:
         part = batches.collector.part(share.positions)
         settings = batches.samples, batches.seed, batches.precision, batches.store
-        jobs.append(Job(_compute_and_keep, (batches.module, batches.prepared, part, share, keeping, *settings)))
+        jobs.append(Job(_compute_and_keep, (keeping, batches.module, batches.prepared, part, share, unused, *settings)))
     computed = ranks.run("pass", jobs, monitor)
     for share, (part, _) in zip(shares, computed, strict=True):
         batches.collector.add(share.positions, part)
@@ -115,15 +116,23 @@ def _say_local(reason: str) -> None:
     _log.warning("passes run on rank 0 alone: %s", reason)
 
 
-def _compute_here(batches: BatchComputation, share: Share, *, monitor: Monitor) -> None:
+def _compute_here(batches: BatchComputation, share: Share, unused: Sequence[int], *, monitor: Monitor) -> None:
     """Compute the share of rank 0, at its positions in the whole pass."""
+    drop(unused)
     _compute(batches, share, share.positions, monitor)
 
 
 def _compute_there(
-    module: Any, prepared: Prepared, part: Collector, share: Share, *settings: Any, monitor: Monitor
+    module: Any,
+    prepared: Prepared,
+    part: Collector,
+    share: Share,
+    unused: Sequence[int],
+    *settings: Any,
+    monitor: Monitor,
 ) -> Collector:
     """Compute the share of another rank in its process."""
+    drop(unused)
     batches = BatchComputation(module, prepared, part, *settings)
     part.device = batches.module.device
     _compute(batches, share, torch.arange(part.length), monitor)
@@ -131,19 +140,19 @@ def _compute_there(
 
 
 def _compute_and_keep(
-    module: Any,
-    prepared: Prepared,
-    part: Collector,
-    share: Share,
-    keeping: tuple[int, Sequence[int], int, int],
-    *settings: Any,
-    monitor: Monitor,
+    keeping: tuple[int, int, int], *arguments: Any, monitor: Monitor
 ) -> tuple[Collector, dict[str, tuple[int, ...]]]:
-    """Compute the share of a rank; return its narrow outputs, and the shape of a row of those that it keeps."""
-    _compute_there(module, prepared, part, share, *settings, monitor=monitor)
-    number, unused, total, limit = keeping
+    """Compute the share of a rank; return its narrow outputs, and the shape of a row of those that it keeps.
+
+    Args:
+        keeping: number of the pass, number of its rows on all ranks, and size in bytes from which an output is kept.
+        arguments: arguments of `_compute_there`.
+        monitor: receives the progress.
+    """
+    part = _compute_there(*arguments, monitor=monitor)
+    number, total, limit = keeping
     wide = part.without_wide(total, limit)
-    keep(number, wide, unused)
+    keep(number, wide)
     return part, {name: tuple(value.shape[1:]) for name, value in wide.items()}
 
 
